@@ -1,0 +1,146 @@
+"""`swarm.toml`: what a project measures, within which limits, and which files an experiment may change."""
+
+import tomllib
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from shared.protocol import FilePath, LongText, Message, ShortText, Slug
+
+CONTRACT_FILE = "swarm.toml"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ContractError(ValueError):
+    """`swarm.toml` cannot be read; the message names the field and what is wrong, one line each."""
+
+
+class Direction(StrEnum):
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+class ProjectSection(Message):
+    """Who the project is."""
+
+    name: Slug
+    title: ShortText
+    question: LongText = ""
+    version: int = Field(ge=1)
+
+
+class Objective(Message):
+    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held."""
+
+    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    unit: ShortText
+    direction: Direction = Direction.MINIMIZE
+    min_effect: float = Field(gt=0)
+    plausible_floor: float
+
+    @property
+    def sign(self) -> float:
+        """+1 where lower is better, −1 where higher is: multiply a metric by it and lower is always better."""
+        return 1.0 if self.direction is Direction.MINIMIZE else -1.0
+
+
+class Budget(Message):
+    """Seconds a run may take, by part. Only `training_seconds` is the experiment's own time."""
+
+    training_seconds: Seconds
+    handover_seconds: Seconds = 3.0  # from the end of training until the supervisor holds the weights
+    starting_seconds: Seconds = 120.0
+    scoring_seconds: Seconds = 120.0
+
+
+class Limits(Message):
+    """What each sandboxed process may use."""
+
+    memory_mib: int = Field(default=8192, ge=64)
+    processes: int = Field(default=256, ge=8)
+    disk_mib: int = Field(default=1024, ge=1)
+    weights_mib: int = Field(default=1024, ge=1)
+
+
+class Files(Message):
+    """The editable files with their size cap. `harness` is the folder copied in when the project is created."""
+
+    editable: list[FilePath] = Field(min_length=1, max_length=16)
+    max_bytes: int = Field(default=65_536, ge=1, le=1_048_576)
+    harness: str | None = None
+
+
+class Commands(Message):
+    """Module names that Python runs inside the sandboxes, from the project's own protected harness."""
+
+    prepare: ShortText = "harness.prepare"
+    trainer: ShortText = "harness.trainer"
+    host: ShortText = "harness.host"
+    scorer: ShortText = "harness.scorer"
+
+
+class DataSource(Message):
+    """A file the worker downloads for `prepare`, checked against its hash.
+
+    Exactly one of `url` (HTTPS) and `pypi` (`name==version`, the file then being one of that release) is given.
+    """
+
+    file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    sha256: Sha256
+    url: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
+    pypi: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+$")] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.pypi is None):
+            raise ValueError("give exactly one of `url` and `pypi`")
+        return self
+
+
+class Data(Message):
+    """What `prepare` needs, and the settings it and the scorer read."""
+
+    sources: list[DataSource] = Field(default_factory=list)
+    settings: dict[str, int | float | str] = Field(default_factory=dict)
+
+
+class Evidence(Message):
+    """Priors, in the metric's unit: sd of one run's noise, and sd of a typical experiment's effect."""
+
+    noise_sd: float = Field(gt=0)
+    effect_sd: float = Field(gt=0)
+
+
+class JobMix(Message):
+    """Shares of the kinds of job; they need not sum to one."""
+
+    improve: float = Field(default=7.0, ge=0)
+    replicate: float = Field(default=1.0, ge=0)
+
+
+class Contract(Message):
+    """A whole `swarm.toml`."""
+
+    project: ProjectSection
+    objective: Objective
+    budget: Budget
+    files: Files
+    limits: Limits = Limits()
+    commands: Commands = Commands()
+    data: Data = Data()
+    evidence: Evidence
+    jobs: JobMix = JobMix()
+
+
+def parse_contract(text: str) -> Contract:
+    """Read a `swarm.toml`. Raises ContractError, whose message has a line for each mistake."""
+    try:
+        return Contract.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ContractError(f"{CONTRACT_FILE} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        lines = (f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+        raise ContractError(f"{CONTRACT_FILE}: " + "; ".join(lines)) from error

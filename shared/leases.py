@@ -1,0 +1,103 @@
+"""Leases: claim, heartbeat, release. A lease is a time-limited assignment of one job to one worker."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.experiments import JobKind, Posterior, Trial
+from shared.hardware import Hardware
+from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
+
+
+class LeaseState(StrEnum):
+    """ARCHITECTURE §5. EXPIRED and RELEASED still accept a first late result."""
+
+    DRAFTING = "drafting"
+    READY = "ready"
+    RUNNING = "running"
+    REPORTING = "reporting"
+    DONE = "done"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+
+class Phase(StrEnum):
+    """What a worker says it is doing; the coordinator derives the lease's state from it."""
+
+    DRAFTING = "drafting"
+    READY = "ready"
+    STARTING = "starting"
+    TRAINING = "training"
+    SCORING = "scoring"
+    REPORTING = "reporting"
+
+
+class ClaimRequest(Message):
+    """A worker asks for a job, of one project if it names one."""
+
+    protocol: int
+    worker: ShortText
+    agent: str = Field(max_length=80)
+    hardware: Hardware
+    project: Slug | None = None
+
+
+class BaseCommit(Message):
+    """The commit a job starts from: the parent of a new experiment, or the commit to be measured."""
+
+    sha: Sha
+    files: dict[str, str]
+    posterior: Posterior | None
+
+
+class Lease(Message):
+    """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`."""
+
+    id: UUID
+    token: str
+    project: Slug
+    root_sha: Sha
+    kind: JobKind
+    base: BaseCommit
+    branch: str
+    seed: int
+    why: str
+    context: str
+    trials: list[Trial]
+    issued_at: Timestamp
+    expires_at: Timestamp
+    deadline_at: Timestamp
+    heartbeat_seconds: float
+
+
+class ClaimReply(Message):
+    """A lease, or None with a reason a person understands and when to ask again."""
+
+    lease: Lease | None
+    reason: str = ""
+    retry_after_seconds: float | None = None
+
+
+class Heartbeat(Message):
+    """Renews a lease and carries progress; `share` is the share of the budget that is used, 0 to 1."""
+
+    token: str
+    phase: Phase
+    step: int = Field(default=0, ge=0)
+    loss: float | None = None
+    share: float = Field(default=0.0, ge=0, le=1)
+
+
+class HeartbeatReply(Message):
+    """The lease's state after a heartbeat and until when it holds."""
+
+    state: LeaseState
+    expires_at: Timestamp
+
+
+class ReleaseRequest(Message):
+    """A worker gives a job back; `reason` is shown to people."""
+
+    token: str
+    reason: ShortText

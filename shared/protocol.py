@@ -1,0 +1,45 @@
+"""The ground the wire models stand on: their base class, shared field types, and the protocol's version."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+
+PROTOCOL_VERSION = 1
+API_PREFIX = "/api/v1"
+
+Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""A git object's name: 40 hexadecimal digits."""
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+"""A name that stands in a URL."""
+
+ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+LongText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000)]
+
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+"""A path inside a project; `shared.commits.check_path` says which are allowed."""
+
+
+class Message(BaseModel):
+    """Base of everything that crosses the wire: unknown fields are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Row = TypeVar("Row")
+
+
+class Page(Message, Generic[Row]):
+    """One page of a listing. `next_cursor` is opaque; None where the listing ends."""
+
+    items: list[Row]
+    next_cursor: str | None = None
+
+
+def now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+Timestamp = AwareDatetime
