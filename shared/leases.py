@@ -34,13 +34,17 @@ class Phase(StrEnum):
 
 
 class ClaimRequest(Message):
-    """A worker asks for a job, of one project if it names one."""
+    """A worker asks for a job, of one project if it names one.
+
+    `holding` names the leases it still works on; any other live lease of this worker is given up.
+    """
 
     protocol: int
     worker: ShortText
     agent: str = Field(max_length=80)
     hardware: Hardware
     project: Slug | None = None
+    holding: list[UUID] = Field(default=[], max_length=16)
 
 
 class BaseCommit(Message):

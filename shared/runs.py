@@ -1,9 +1,10 @@
 """Runs: one measurement of one commit by one worker with one seed."""
 
 from enum import StrEnum
+from typing import Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.hardware import Hardware
 from shared.protocol import Message, Sha, Timestamp
@@ -64,6 +65,12 @@ class RunReport(Message):
     log_tail: str = Field(default="", max_length=20_000)
     hardware: Hardware
     sandbox: str = Field(max_length=40)
+
+    @model_validator(mode="after")
+    def _metric_means_ok(self) -> Self:
+        if (self.outcome is RunOutcome.OK) != (self.metric is not None):
+            raise ValueError("a run has a metric exactly if its outcome is `ok`")
+        return self
 
 
 class Run(Message):

@@ -1,0 +1,29 @@
+"""All tables. Importing this package is what Alembic and `create_all` need to know them."""
+
+from coordinator.models.accounts import Token, Volunteer
+from coordinator.models.activity import Event
+from coordinator.models.base import Base
+from coordinator.models.evidence import CommitPosterior, Run
+from coordinator.models.experiments import Experiment, Finding
+from coordinator.models.fleet import Worker
+from coordinator.models.leases import Lease
+from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
+from coordinator.models.projects import Project
+
+__all__ = [
+    "Base",
+    "Branch",
+    "BranchMove",
+    "Commit",
+    "CommitPosterior",
+    "Event",
+    "Experiment",
+    "Finding",
+    "Lease",
+    "Project",
+    "Run",
+    "StoredObject",
+    "Token",
+    "Volunteer",
+    "Worker",
+]

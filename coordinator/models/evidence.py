@@ -1,0 +1,73 @@
+"""Runs, and what they say together: a commit's posterior in a hardware class."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.models.base import Base
+
+
+class Run(Base):
+    """One measurement of one commit by one worker with one seed. Seconds are wall time."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index("ix_runs_commit_sha_hardware_class", "commit_sha", "hardware_class"),
+        Index("ix_runs_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uuid: Mapped[UUID] = mapped_column(unique=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
+    experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"), index=True)
+    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), index=True)
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
+    hardware_class: Mapped[str] = mapped_column(String(200))
+    hardware: Mapped[dict[str, Any]]
+    seed: Mapped[int]
+    outcome: Mapped[str] = mapped_column(String(20))
+    metric: Mapped[float | None]
+    reason: Mapped[str] = mapped_column(Text)
+    frame: Mapped[str] = mapped_column(Text)
+    starting_seconds: Mapped[float]
+    training_seconds: Mapped[float]
+    scoring_seconds: Mapped[float]
+    total_seconds: Mapped[float]
+    steps: Mapped[int]
+    tokens: Mapped[int]
+    parameters: Mapped[int]
+    scored_bytes: Mapped[int]
+    peak_memory_mib: Mapped[int]
+    curve: Mapped[list[Any]]
+    log_tail: Mapped[str] = mapped_column(Text)
+    sandbox: Mapped[str] = mapped_column(String(40))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+
+
+class CommitPosterior(Base):
+    """Mean and sd of a commit's metric and effect in a hardware class, given all runs.
+
+    `rank_score` is the metric's mean with its sign turned so that lower is better: the frontier's order.
+    """
+
+    __tablename__ = "commit_posteriors"
+    __table_args__ = (Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score"),)
+
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    metric_mean: Mapped[float]
+    metric_sd: Mapped[float]
+    effect_mean: Mapped[float | None]
+    effect_sd: Mapped[float | None]
+    runs: Mapped[int]
+    verdict: Mapped[str | None] = mapped_column(String(20))
+    standing: Mapped[str] = mapped_column(String(20))
+    rank_score: Mapped[float]
+    updated_at: Mapped[datetime]

@@ -1,0 +1,51 @@
+"""Experiments and their findings."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.models.base import Base
+
+
+class Experiment(Base):
+    """One commit and the proposal behind it. `predicted_effect` is in the metric's unit, child minus parent."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (Index("ix_experiments_project_id_id", "project_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), unique=True)
+    parent_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), index=True)
+    branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"), index=True)
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
+    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    title: Mapped[str] = mapped_column(String(200))
+    hypothesis: Mapped[str] = mapped_column(Text)
+    axis: Mapped[str] = mapped_column(String(200))
+    direction: Mapped[str] = mapped_column(String(20))
+    value: Mapped[str] = mapped_column(String(200))
+    predicted_effect: Mapped[float | None]
+    refuted_by: Mapped[str] = mapped_column(Text)
+    settings: Mapped[dict[str, Any]]
+    why: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class Finding(Base):
+    """The agent's own words on one experiment. Its numbers are never stored here."""
+
+    __tablename__ = "findings"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), unique=True)
+    claim: Mapped[str] = mapped_column(String(200))
+    mechanism: Mapped[str] = mapped_column(Text)
+    caveats: Mapped[str] = mapped_column(Text)
+    follow_ups: Mapped[str] = mapped_column(Text)
+    agent: Mapped[str] = mapped_column(String(80))
+    created_at: Mapped[datetime]

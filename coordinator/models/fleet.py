@@ -1,0 +1,25 @@
+"""Workers: one GPU's (or CPU's) process each, belonging to a volunteer."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.models.base import Base
+
+
+class Worker(Base):
+    """A worker as it described itself at its last claim."""
+
+    __tablename__ = "workers"
+    __table_args__ = (UniqueConstraint("volunteer_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    agent: Mapped[str] = mapped_column(String(80))
+    hardware: Mapped[dict[str, Any]]
+    hardware_class: Mapped[str] = mapped_column(String(200), index=True)
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]

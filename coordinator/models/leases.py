@@ -1,0 +1,55 @@
+"""Leases: who does what, until when."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.models.base import Base, Sha, Sha256
+
+
+class Lease(Base):
+    """A time-limited assignment of one job to one worker.
+
+    It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
+    expire. `proposed_tree_sha` reserves the code that the worker is about to run. `result_*` is the stored
+    answer to the one result that was accepted.
+    """
+
+    __tablename__ = "leases"
+    __table_args__ = (
+        Index("ix_leases_live", "project_id", "state", "expires_at"),
+        Index("ix_leases_worker_state", "worker_id", "state"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
+    branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"))
+    hardware_class: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20))
+    base_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
+    seed: Mapped[int]
+    why: Mapped[str] = mapped_column(Text)
+    context: Mapped[str] = mapped_column(Text)
+    token_sha256: Mapped[str] = mapped_column(Sha256)
+    proposal: Mapped[dict[str, Any] | None]
+    proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)
+    phase: Mapped[str] = mapped_column(String(20))
+    step: Mapped[int] = mapped_column(default=0)
+    loss: Mapped[float | None]
+    share: Mapped[float] = mapped_column(default=0.0)
+    issued_at: Mapped[datetime]
+    phase_started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+    progressed_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    deadline_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    end_reason: Mapped[str] = mapped_column(Text, default="")
+    result_key: Mapped[UUID | None]
+    result_sha256: Mapped[str | None] = mapped_column(Sha256)
+    result_reply: Mapped[dict[str, Any] | None]

@@ -1,0 +1,61 @@
+"""Git in SQL: objects, commits, branches and their moves."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.models.base import Base, Sha
+
+
+class StoredObject(Base):
+    """A git object's content (without git's header), compressed with zlib. `size` is uncompressed, in bytes."""
+
+    __tablename__ = "git_objects"
+
+    sha: Mapped[str] = mapped_column(Sha, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(6))
+    size: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Commit(Base):
+    """A commit. `depth` is its distance from the root, which has none."""
+
+    __tablename__ = "commits"
+    __table_args__ = (Index("ix_commits_project_tree", "project_id", "tree_sha"),)
+
+    sha: Mapped[str] = mapped_column(Sha, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    parent_sha: Mapped[str | None] = mapped_column(ForeignKey("commits.sha"), index=True)
+    tree_sha: Mapped[str] = mapped_column(Sha)
+    depth: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class Branch(Base):
+    """A named research direction. It is never merged; its head moves, and each move is logged."""
+
+    __tablename__ = "branches"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(63))
+    theme: Mapped[str] = mapped_column(Text)
+    head_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
+    created_at: Mapped[datetime]
+
+
+class BranchMove(Base):
+    """One move of a branch's head, with who moved it and why."""
+
+    __tablename__ = "branch_moves"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"), index=True)
+    from_sha: Mapped[str | None] = mapped_column(Sha)
+    to_sha: Mapped[str] = mapped_column(Sha)
+    moved_by: Mapped[str] = mapped_column(String(200))
+    why: Mapped[str] = mapped_column(Text)
+    moved_at: Mapped[datetime]

@@ -1,0 +1,31 @@
+"""All settings of the coordinator, from the environment (`SWARM_*`)."""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="SWARM_")
+
+    database_url: str = "sqlite:///.swarm/coordinator.db"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str = ""
+    max_body_bytes: int = 4 * MIB
+    event_poll_seconds: float = 1.0
+
+    @property
+    def base_url(self) -> str:
+        """The address under which people reach this coordinator, without a slash at the end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The database's file, or None where it is not SQLite on disk."""
+        prefix = "sqlite:///"
+        return Path(self.database_url.removeprefix(prefix)) if self.database_url.startswith(prefix) else None
