@@ -31,5 +31,5 @@ class Branch(Message):
     name: str
     theme: str
     head_sha: Sha
-    commits: int
+    experiments: int
     created_at: Timestamp

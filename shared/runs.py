@@ -88,10 +88,12 @@ class Run(Message):
     reason: str
     frame: str
     hardware_class: str
+    hardware: Hardware
     sandbox: str
     seconds: RunSeconds
     steps: int
     tokens: int
+    parameters: int
     peak_memory_mib: int
     curve: list[CurvePoint]
     log_tail: str

@@ -1,0 +1,1 @@
+"""Events: the log of what happened, and the live feed that pages listen to."""

@@ -1,0 +1,1 @@
+"""Evidence: from runs to posteriors and verdicts."""

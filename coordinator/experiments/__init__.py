@@ -1,0 +1,1 @@
+"""Experiments: storing them, listing them, and the progress of a project."""

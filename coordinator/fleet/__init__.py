@@ -1,0 +1,1 @@
+"""Workers and the hardware they run on."""

@@ -1,0 +1,1 @@
+"""Commits, branches and their moves, over git objects that live in SQL."""

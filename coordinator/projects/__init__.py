@@ -1,0 +1,1 @@
+"""Projects: the contract, and how a seed becomes a project."""

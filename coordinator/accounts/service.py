@@ -1,0 +1,58 @@
+"""Sign-up and tokens. A token is shown once; the database holds its SHA-256 only."""
+
+import re
+import secrets
+from hashlib import sha256
+
+from sqlalchemy.orm import Session
+
+from coordinator.accounts import queries
+from coordinator.errors import SwarmError
+from coordinator.models import Token, Volunteer
+from shared.protocol import now
+
+TOKEN_PREFIX = "swt_"  # noqa: S105  a prefix that secret scanners can look for, not a secret
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class UnauthorizedError(SwarmError):
+    status = 401
+    code = "unauthorized"
+    title = "A valid token is needed"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012  a class variable of the base, never changed
+
+
+class NameInvalidError(SwarmError):
+    status = 422
+    code = "name-invalid"
+    title = "That name cannot be used"
+
+
+def hash_token(token: str) -> str:
+    """SHA-256 in hexadecimal. Tokens are 256 random bits, so a plain hash is enough."""
+    return sha256(token.encode()).hexdigest()
+
+
+def create_token(session: Session, volunteer_name: str, label: str) -> str:
+    """Make a token for a volunteer, who is created if need be, and return it. Raises NameInvalidError."""
+    if not _NAME.fullmatch(volunteer_name):
+        raise NameInvalidError("A name has 1 to 63 lower-case letters, digits and hyphens, and begins with no hyphen.")
+    volunteer = queries.find_volunteer(session, volunteer_name)
+    if volunteer is None:
+        volunteer = Volunteer(name=volunteer_name, role="volunteer", created_at=now())
+        session.add(volunteer)
+        session.flush()
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    session.add(Token(volunteer_id=volunteer.id, sha256=hash_token(token), label=label, created_at=now()))
+    session.flush()
+    return token
+
+
+def authenticate(session: Session, token: str | None) -> Volunteer:
+    """The volunteer whom a bearer token belongs to. Raises UnauthorizedError."""
+    if not token:
+        raise UnauthorizedError("Send the header `Authorization: Bearer <token>`.")
+    volunteer = queries.find_volunteer_by_token(session, hash_token(token))
+    if volunteer is None:
+        raise UnauthorizedError("This token is unknown or was revoked. Ask the coordinator's maintainer for a new one.")
+    return volunteer

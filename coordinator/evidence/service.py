@@ -1,0 +1,175 @@
+"""What a new run changes: its commit's posterior, and those of the commits that descend from it."""
+
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from coordinator.errors import NotFoundError
+from coordinator.evidence import queries, statistics
+from coordinator.evidence.statistics import Noise, Normal
+from coordinator.lineage import queries as lineage_queries
+from coordinator.models import Commit, CommitPosterior, Project, Run, Worker
+from coordinator.paging import cut_page
+from shared.contract import Contract
+from shared.experiments import Posterior, Standing
+from shared.hardware import Hardware
+from shared.protocol import Page, now
+from shared.runs import CurvePoint, RunReport, RunSeconds
+from shared.runs import Run as RunView
+
+
+def store_run(
+    session: Session, project: Project, worker: Worker, lease_id: UUID, report: RunReport, experiment_id: int | None
+) -> Run:
+    """Add a run's row."""
+    run = Run(
+        uuid=report.id,
+        project_id=project.id,
+        commit_sha=report.commit_sha,
+        experiment_id=experiment_id,
+        worker_id=worker.id,
+        lease_id=lease_id,
+        hardware_class=report.hardware.hardware_class,
+        hardware=report.hardware.model_dump(mode="json"),
+        seed=report.seed,
+        outcome=report.outcome,
+        metric=report.metric,
+        reason=report.reason,
+        frame=report.frame,
+        starting_seconds=report.seconds.starting,
+        training_seconds=report.seconds.training,
+        scoring_seconds=report.seconds.scoring,
+        total_seconds=report.seconds.total,
+        steps=report.steps,
+        tokens=report.tokens,
+        parameters=report.parameters,
+        scored_bytes=report.scored_bytes,
+        peak_memory_mib=report.peak_memory_mib,
+        curve=[[point.step, point.seconds, point.loss] for point in report.curve],
+        log_tail=report.log_tail,
+        sandbox=report.sandbox,
+        started_at=report.started_at,
+        finished_at=report.finished_at,
+        created_at=now(),
+    )
+    session.add(run)
+    session.flush()
+    return run
+
+
+def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> CommitPosterior | None:
+    """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
+    commit = lineage_queries.get_commit(session, sha)
+    posterior = _refresh_one(session, contract, commit, hardware_class)
+    generation = [sha]
+    while generation:
+        children = lineage_queries.list_children(session, generation)
+        for child in children:
+            _refresh_one(session, contract, child, hardware_class)
+        generation = [child.sha for child in children]
+    return posterior
+
+
+def _refresh_one(session: Session, contract: Contract, commit: Commit, hardware_class: str) -> CommitPosterior | None:
+    values = queries.list_measured_values(session, commit.sha, hardware_class)
+    if not values:
+        return None
+    noise = Noise(contract.evidence.noise_sd, contract.evidence.effect_sd)
+    ancestor, steps = _find_measured_ancestor(session, commit, hardware_class)
+    metric = statistics.commit_posterior(ancestor, steps, values, noise)
+    row = queries.find_posterior(session, commit.sha, hardware_class)
+    if row is None:
+        row = CommitPosterior(commit_sha=commit.sha, hardware_class=hardware_class, project_id=commit.project_id)
+        session.add(row)
+    row.metric_mean, row.metric_sd, row.runs = metric.mean, metric.sd, len(values)
+    if ancestor is not None:
+        effect = statistics.effect_posterior(ancestor, steps, values, noise)
+        row.effect_mean, row.effect_sd = effect.mean, effect.sd
+        row.verdict = statistics.judge(effect, contract.objective.sign, contract.objective.min_effect)
+    row.standing = Standing.HELD if _is_implausible(contract, values) else Standing.PROVISIONAL
+    row.rank_score = contract.objective.sign * metric.mean
+    row.updated_at = now()
+    session.flush()
+    return row
+
+
+def _find_measured_ancestor(session: Session, commit: Commit, hardware_class: str) -> tuple[Normal | None, int]:
+    """The nearest ancestor with a posterior in the class, and how many commits above it stands."""
+    parent = lineage_queries.get_commit(session, commit.parent_sha) if commit.parent_sha else None
+    steps = 1
+    while parent is not None:
+        row = queries.find_posterior(session, parent.sha, hardware_class)
+        if row is not None:
+            return Normal(row.metric_mean, row.metric_sd), steps
+        parent = lineage_queries.get_commit(session, parent.parent_sha) if parent.parent_sha else None
+        steps += 1
+    return None, 0
+
+
+def _is_implausible(contract: Contract, values: list[float]) -> bool:
+    """Too good to be believed without a maintainer: beyond the contract's plausible floor."""
+    sign = contract.objective.sign
+    return min(sign * value for value in values) < sign * contract.objective.plausible_floor
+
+
+def view_posterior(row: CommitPosterior | None) -> Posterior | None:
+    if row is None:
+        return None
+    return Posterior(
+        metric_mean=row.metric_mean,
+        metric_sd=row.metric_sd,
+        effect_mean=row.effect_mean,
+        effect_sd=row.effect_sd,
+        runs=row.runs,
+        verdict=row.verdict,
+        standing=Standing(row.standing),
+    )
+
+
+def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[RunView]:
+    """A page of a project's runs, newest first."""
+    rows = queries.list_runs(session, project.id, before_id, limit + 1)
+    return cut_page([view_run(run, worker, project.name) for run, worker in rows], limit, lambda run: run.id)
+
+
+def view_one(session: Session, run_id: int) -> RunView:
+    """One run. Raises NotFoundError."""
+    row = queries.find_run(session, run_id)
+    if row is None:
+        raise NotFoundError(f"There is no run {run_id}.")
+    run, worker = row
+    return view_run(run, worker, session.get_one(Project, run.project_id).name)
+
+
+def view_run(run: Run, worker_name: str, project_name: str) -> RunView:
+    return RunView(
+        id=run.id,
+        uuid=run.uuid,
+        project=project_name,
+        commit_sha=run.commit_sha,
+        experiment_id=run.experiment_id,
+        worker=worker_name,
+        seed=run.seed,
+        outcome=run.outcome,
+        metric=run.metric,
+        reason=run.reason,
+        frame=run.frame,
+        hardware_class=run.hardware_class,
+        hardware=Hardware.model_validate(run.hardware),
+        sandbox=run.sandbox,
+        seconds=RunSeconds(
+            starting=run.starting_seconds,
+            training=run.training_seconds,
+            scoring=run.scoring_seconds,
+            total=run.total_seconds,
+        ),
+        steps=run.steps,
+        tokens=run.tokens,
+        parameters=run.parameters,
+        peak_memory_mib=run.peak_memory_mib,
+        curve=[CurvePoint(step=step, seconds=seconds, loss=loss) for step, seconds, loss in run.curve],
+        log_tail=run.log_tail,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        created_at=run.created_at,
+    )

@@ -1,0 +1,56 @@
+"""Experiments, runs and progress over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from coordinator.db import ReadSession
+from coordinator.evidence import service as evidence
+from coordinator.experiments import service
+from coordinator.experiments.progress import view_progress
+from coordinator.paging import Cursor, Limit
+from coordinator.projects import service as projects
+from shared.experiments import ExperimentDetail, ExperimentSummary
+from shared.progress import Progress
+from shared.protocol import Page, Slug
+from shared.runs import Run
+
+router = APIRouter(tags=["experiments"])
+
+
+@router.get("/experiments")
+def list_experiments(
+    project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50
+) -> Page[ExperimentSummary]:
+    """A project's experiments, newest first."""
+    return service.view_page(session, projects.get_project(session, project), cursor, limit)
+
+
+@router.get("/experiments/{experiment_id}")
+def read_experiment(experiment_id: int, session: ReadSession) -> ExperimentDetail:
+    """One experiment with its proposal, diff, runs and finding."""
+    return service.view_detail(session, experiment_id)
+
+
+@router.get("/runs")
+def list_runs(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[Run]:
+    """A project's runs, newest first."""
+    return evidence.view_page(session, projects.get_project(session, project), cursor, limit)
+
+
+@router.get("/runs/{run_id}")
+def read_run(run_id: int, session: ReadSession) -> Run:
+    """One run with its curve and the end of its log."""
+    return evidence.view_one(session, run_id)
+
+
+@router.get("/projects/{name}/progress", tags=["projects"])
+def read_progress(
+    name: Slug,
+    session: ReadSession,
+    hardware_class: Annotated[
+        str | None, Query(max_length=200, description="default: the one with the most runs")
+    ] = None,
+) -> Progress:
+    """What the progress plot shows: every run in one hardware class, and the leading posterior."""
+    return view_progress(session, projects.get_project(session, name), hardware_class)

@@ -1,0 +1,125 @@
+"""Questions about experiments. Rows join what a list shows, so that a page is one query."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy.orm import Session, aliased
+
+from coordinator.models import Branch, CommitPosterior, Experiment, Run, Worker
+
+_ParentExperiment = aliased(Experiment)
+
+
+class ExperimentRow(NamedTuple):
+    """An experiment with its first run, its posterior in that run's hardware class, and its parent's number."""
+
+    experiment: Experiment
+    run: Run
+    posterior: CommitPosterior | None
+    branch: str
+    worker: str
+    parent_id: int | None
+
+
+def _first_run() -> ColumnElement[int]:
+    return select(func.min(Run.id)).where(Run.experiment_id == Experiment.id).correlate(Experiment).scalar_subquery()
+
+
+def _rows() -> Select[Any]:
+    return (
+        select(Experiment, Run, CommitPosterior, Branch.name, Worker.name, _ParentExperiment.id)
+        .join(Run, Run.id == _first_run())
+        .join(Branch, Branch.id == Experiment.branch_id)
+        .join(Worker, Worker.id == Experiment.worker_id)
+        .outerjoin(
+            CommitPosterior,
+            and_(
+                CommitPosterior.commit_sha == Experiment.commit_sha,
+                CommitPosterior.hardware_class == Run.hardware_class,
+            ),
+        )
+        .outerjoin(_ParentExperiment, _ParentExperiment.commit_sha == Experiment.parent_sha)
+    )
+
+
+def find_experiment(session: Session, experiment_id: int) -> ExperimentRow | None:
+    row = session.execute(_rows().where(Experiment.id == experiment_id)).one_or_none()
+    return ExperimentRow(*row) if row else None
+
+
+def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
+    return session.scalar(select(Experiment).where(Experiment.commit_sha == sha))
+
+
+def list_experiments(
+    session: Session, project_id: int, before_id: int | None, limit: int, hardware_class: str | None = None
+) -> list[ExperimentRow]:
+    """Experiments of a project, newest first, older than `before_id`, measured first in `hardware_class` if given."""
+    query = _rows().where(Experiment.project_id == project_id)
+    if before_id is not None:
+        query = query.where(Experiment.id < before_id)
+    if hardware_class is not None:
+        query = query.where(Run.hardware_class == hardware_class)
+    return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+
+
+def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ExperimentRow]:
+    """Experiments that were made from the same parent, newest first."""
+    query = _rows().where(Experiment.parent_sha == parent_sha, Run.hardware_class == hardware_class)
+    return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+
+
+def list_by_commits(session: Session, shas: Sequence[str]) -> list[ExperimentRow]:
+    return [ExperimentRow(*row) for row in session.execute(_rows().where(Experiment.commit_sha.in_(shas)))]
+
+
+class ProgressRow(NamedTuple):
+    """A run as the progress plot needs it."""
+
+    run_id: int
+    experiment_id: int | None
+    commit_sha: str
+    title: str | None
+    outcome: str
+    metric: float | None
+    reason: str
+    finished_at: Any
+    posterior: CommitPosterior | None
+
+
+def list_progress(session: Session, project_id: int, hardware_class: str, limit: int) -> list[ProgressRow]:
+    """The newest `limit` runs of a project in a hardware class, oldest first."""
+    query = (
+        select(
+            Run.id,
+            Run.experiment_id,
+            Run.commit_sha,
+            Experiment.title,
+            Run.outcome,
+            Run.metric,
+            Run.reason,
+            Run.finished_at,
+            CommitPosterior,
+        )
+        .outerjoin(Experiment, Experiment.id == Run.experiment_id)
+        .outerjoin(
+            CommitPosterior,
+            and_(CommitPosterior.commit_sha == Run.commit_sha, CommitPosterior.hardware_class == Run.hardware_class),
+        )
+        .where(Run.project_id == project_id, Run.hardware_class == hardware_class)
+        .order_by(Run.id.desc())
+        .limit(limit)
+    )
+    return [ProgressRow(*row) for row in session.execute(query)][::-1]
+
+
+def list_hardware_classes(session: Session, project_id: int) -> list[tuple[str, int]]:
+    """Hardware classes a project was measured in, with the number of runs, most runs first."""
+    count = func.count()
+    query = select(Run.hardware_class, count).where(Run.project_id == project_id).group_by(Run.hardware_class)
+    return [(name, runs) for name, runs in session.execute(query.order_by(count.desc(), Run.hardware_class))]
+
+
+def count_experiments(session: Session, project_id: int) -> int:
+    return session.scalar(select(func.count()).where(Experiment.project_id == project_id)) or 0

@@ -1,0 +1,108 @@
+"""Storing experiments, and showing them."""
+
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from coordinator.errors import NotFoundError
+from coordinator.evidence import queries as evidence_queries
+from coordinator.evidence import service as evidence
+from coordinator.experiments import queries
+from coordinator.experiments.queries import ExperimentRow
+from coordinator.findings import queries as findings_queries
+from coordinator.findings import service as findings
+from coordinator.lineage import service as lineage
+from coordinator.lineage.diffs import diff_files
+from coordinator.models import Experiment, Project
+from coordinator.paging import cut_page
+from shared.experiments import AxisDirection, ExperimentDetail, ExperimentSummary, JobKind, Proposal, Trial
+from shared.protocol import Page, now
+from shared.runs import RunOutcome
+
+
+def store_experiment(
+    session: Session, project_id: int, sha: str, parent_sha: str, lease_id: UUID, worker_id: int, branch_id: int,
+    kind: JobKind, why: str, proposal: Proposal,
+) -> Experiment:  # fmt: skip
+    """Add an experiment's row."""
+    experiment = Experiment(
+        project_id=project_id,
+        commit_sha=sha,
+        parent_sha=parent_sha,
+        branch_id=branch_id,
+        lease_id=lease_id,
+        worker_id=worker_id,
+        kind=kind,
+        why=why,
+        created_at=now(),
+        **proposal.model_dump(mode="json"),
+    )
+    session.add(experiment)
+    session.flush()
+    return experiment
+
+
+def view_summary(row: ExperimentRow, project_name: str) -> ExperimentSummary:
+    experiment = row.experiment
+    return ExperimentSummary(
+        id=experiment.id,
+        project=project_name,
+        kind=JobKind(experiment.kind),
+        sha=experiment.commit_sha,
+        parent_sha=experiment.parent_sha,
+        parent_id=row.parent_id,
+        branch=row.branch,
+        title=experiment.title,
+        axis=experiment.axis,
+        direction=AxisDirection(experiment.direction),
+        value=experiment.value,
+        outcome=RunOutcome(row.run.outcome),
+        hardware_class=row.run.hardware_class,
+        worker=row.worker,
+        posterior=evidence.view_posterior(row.posterior),
+        created_at=experiment.created_at,
+    )
+
+
+def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[ExperimentSummary]:
+    """A page of a project's experiments, newest first."""
+    rows = queries.list_experiments(session, project.id, before_id, limit + 1)
+    return cut_page([view_summary(row, project.name) for row in rows], limit, lambda row: row.id)
+
+
+def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
+    """One experiment with diff, runs and finding. Raises NotFoundError."""
+    row = queries.find_experiment(session, experiment_id)
+    if row is None:
+        raise NotFoundError(f"There is no experiment {experiment_id}.")
+    experiment = row.experiment
+    project = session.get_one(Project, experiment.project_id)
+    before = lineage.read_files(session, project.id, experiment.parent_sha)
+    after = lineage.read_files(session, project.id, experiment.commit_sha)
+    finding = findings_queries.find_finding_of_experiment(session, experiment.id)
+    runs = evidence_queries.list_runs_of_commit(session, experiment.commit_sha)
+    return ExperimentDetail(
+        **dict(view_summary(row, project.name)),
+        hypothesis=experiment.hypothesis,
+        predicted_effect=experiment.predicted_effect,
+        refuted_by=experiment.refuted_by,
+        why=experiment.why,
+        diff=diff_files(before, after),
+        runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
+        finding=findings.view_finding(finding) if finding else None,
+    )
+
+
+def view_trial(row: ExperimentRow) -> Trial:
+    """An experiment as an agent reads it."""
+    experiment, posterior = row.experiment, row.posterior
+    return Trial(
+        sha=experiment.commit_sha,
+        parent_sha=experiment.parent_sha,
+        title=experiment.title,
+        axis=experiment.axis,
+        settings=experiment.settings,
+        metric_mean=posterior.metric_mean if posterior else None,
+        metric_sd=posterior.metric_sd if posterior else None,
+        outcome=row.run.outcome,
+    )

@@ -1,0 +1,28 @@
+"""Questions about findings."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from coordinator.models import Experiment, Finding
+
+
+def find_finding_of_experiment(session: Session, experiment_id: int) -> Finding | None:
+    return session.scalar(select(Finding).where(Finding.experiment_id == experiment_id))
+
+
+def list_findings(session: Session, project_id: int, before_id: int | None, limit: int) -> Sequence[Finding]:
+    """Findings of a project, newest first, older than `before_id`."""
+    query = (
+        select(Finding)
+        .join(Experiment, Experiment.id == Finding.experiment_id)
+        .where(Experiment.project_id == project_id)
+    )
+    if before_id is not None:
+        query = query.where(Finding.id < before_id)
+    return session.scalars(query.order_by(Finding.id.desc()).limit(limit)).all()
+
+
+def find_finding(session: Session, finding_id: int) -> Finding | None:
+    return session.get(Finding, finding_id)

@@ -1,0 +1,181 @@
+"""Building commits from files, and moving branches.
+
+Building is slow and needs only reads, so it is apart from storing: `build_child` prepares everything before the
+write transaction begins, `store_commit` then adds rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from coordinator.activity import service as activity
+from coordinator.errors import NotFoundError, SwarmError
+from coordinator.lineage import objects, queries
+from coordinator.models import Branch, BranchMove, Commit, Project
+from shared.commits import CommitError, CommitWords, GitObject, build_blob, build_commit, build_trees, check_path
+from shared.contract import Files
+from shared.events import EventKind
+from shared.projects import Branch as BranchView
+from shared.projects import CommitFiles
+from shared.protocol import now
+
+
+class CommitInvalidError(SwarmError):
+    status = 422
+    code = "commit-invalid"
+    title = "The commit cannot be built"
+
+
+class CommitMismatchError(SwarmError):
+    status = 422
+    code = "commit-mismatch"
+    title = "The commit's sha is not the one that its files and words give"
+
+
+class PathNotAllowedError(SwarmError):
+    status = 422
+    code = "path-not-allowed"
+    title = "A path is not allowed"
+
+
+class FileNotEditableError(SwarmError):
+    status = 422
+    code = "file-not-editable"
+    title = "The contract does not let experiments change this file"
+
+
+class FileTooLargeError(SwarmError):
+    status = 413
+    code = "file-too-large"
+    title = "A file is larger than the contract allows"
+
+
+@dataclass(frozen=True)
+class BuiltCommit:
+    """A commit with all objects it needs, not stored yet."""
+
+    sha: str
+    parent_sha: str | None
+    tree_sha: str
+    depth: int
+    objects: list[GitObject]
+
+
+def check_files(files: Mapping[str, str], allowed: Files) -> None:
+    """Raise a SwarmError unless each file has an allowed path, is editable and not too large."""
+    for path, text in files.items():
+        try:
+            check_path(path)
+        except CommitError as error:
+            raise PathNotAllowedError(f"{error}. Paths are relative, with / between folders and no `..`.") from error
+        if path not in allowed.editable:
+            raise FileNotEditableError(f"{path} is not editable; the editable files are {', '.join(allowed.editable)}.")
+        size = len(text.encode())
+        if size > allowed.max_bytes:
+            raise FileTooLargeError(f"{path} has {size} bytes; the contract allows {allowed.max_bytes}.")
+
+
+def build_root(files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
+    """The first commit of a project, from all of its files. Raises CommitInvalidError."""
+    blobs = {path: build_blob(text) for path, text in files.items()}
+    return _build(dict(blobs), {path: blob.sha for path, blob in blobs.items()}, None, words)
+
+
+def build_child(session: Session, parent: Commit, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
+    """A commit on `parent` in which `files` are replaced. Raises CommitInvalidError."""
+    blobs = {path: build_blob(text) for path, text in files.items()}
+    entries = objects.list_tree(session, parent.tree_sha) | {path: blob.sha for path, blob in blobs.items()}
+    return _build(blobs, entries, parent, words)
+
+
+def _build(
+    blobs: Mapping[str, GitObject], entries: Mapping[str, str], parent: Commit | None, words: CommitWords
+) -> BuiltCommit:
+    parent_sha, depth = (parent.sha, parent.depth + 1) if parent else (None, 0)
+    try:
+        tree_sha, trees = build_trees(entries)
+        commit = build_commit(tree_sha, parent_sha, words)
+    except CommitError as error:
+        raise CommitInvalidError(str(error)) from error
+    return BuiltCommit(commit.sha, parent_sha, tree_sha, depth, [*blobs.values(), *trees, commit])
+
+
+def store_commit(session: Session, project_id: int, built: BuiltCommit) -> None:
+    """Add a built commit's rows."""
+    objects.add_objects(session, built.objects)
+    session.add(
+        Commit(
+            sha=built.sha,
+            project_id=project_id,
+            parent_sha=built.parent_sha,
+            tree_sha=built.tree_sha,
+            depth=built.depth,
+            created_at=now(),
+        )
+    )
+    session.flush()
+
+
+def read_files(session: Session, project_id: int, sha: str) -> dict[str, str]:
+    """All files of a commit: path -> text. Raises NotFoundError."""
+    return dict(view_commit(session, project_id, sha).files)
+
+
+def view_commit(session: Session, project_id: int, sha: str) -> CommitFiles:
+    """A commit with all of its files. Raises NotFoundError."""
+    commit = queries.find_commit(session, project_id, sha)
+    if commit is None:
+        raise NotFoundError(f"This project has no commit {sha}.")
+    entries = objects.list_tree(session, commit.tree_sha)
+    files = {path: objects.read_text(session, blob) for path, blob in entries.items()}
+    return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=files)
+
+
+def view_branches(session: Session, project: Project) -> list[BranchView]:
+    """The project's branches, oldest first."""
+    return [
+        BranchView(
+            id=branch.id,
+            project=project.name,
+            name=branch.name,
+            theme=branch.theme,
+            head_sha=branch.head_sha,
+            experiments=queries.count_branch_experiments(session, branch.id),
+            created_at=branch.created_at,
+        )
+        for branch in queries.list_branches(session, project.id)
+    ]
+
+
+def create_branch(session: Session, project_id: int, name: str, theme: str, head_sha: str, who: str) -> Branch:
+    """Name a research direction that begins at a commit."""
+    branch = Branch(project_id=project_id, name=name, theme=theme, head_sha=head_sha, created_at=now())
+    session.add(branch)
+    session.flush()
+    _log_move(session, branch, None, who, "The branch begins here.")
+    return branch
+
+
+def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str) -> None:
+    """Move a branch's head and say why."""
+    from_sha, branch.head_sha = branch.head_sha, to_sha
+    _log_move(session, branch, from_sha, who, why)
+    activity.record(
+        session,
+        EventKind.BRANCH_MOVED,
+        branch.project_id,
+        branch=branch.name,
+        from_sha=from_sha,
+        to_sha=to_sha,
+        why=why,
+    )
+
+
+def _log_move(session: Session, branch: Branch, from_sha: str | None, who: str, why: str) -> None:
+    session.add(
+        BranchMove(
+            branch_id=branch.id, from_sha=from_sha, to_sha=branch.head_sha, moved_by=who, why=why, moved_at=now()
+        )
+    )
+    session.flush()

@@ -1,0 +1,88 @@
+"""Making and finding projects."""
+
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from coordinator.activity import service as activity
+from coordinator.errors import NotFoundError, SwarmError
+from coordinator.lineage import service as lineage
+from coordinator.models import Project
+from coordinator.projects import queries
+from coordinator.projects.seeds import read_seed
+from shared.commits import CommitWords
+from shared.contract import CONTRACT_FILE, Contract, parse_contract
+from shared.events import EventKind
+from shared.projects import Project as ProjectView
+from shared.protocol import now
+
+FIRST_BRANCH = "baseline"
+
+
+class ProjectExistsError(SwarmError):
+    status = 409
+    code = "project-exists"
+    title = "A project of that name exists with other files"
+
+
+def get_project(session: Session, name: str) -> Project:
+    """The project of that name. Raises NotFoundError."""
+    project = queries.find_project(session, name)
+    if project is None:
+        raise NotFoundError(f"There is no project {name!r}.")
+    return project
+
+
+def contract_of(project: Project) -> Contract:
+    """The project's contract. It was checked when the project was made."""
+    return parse_contract(project.contract)
+
+
+def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
+    """Make a project from a seed's folder; returns it and whether it is new.
+
+    The same files again are the same project. Raises SeedInvalidError, ProjectExistsError.
+    """
+    contract, files = read_seed(folder)
+    existing = queries.find_project(session, contract.project.name)
+    created_at = existing.created_at if existing else now()
+    words = CommitWords(
+        author="research-swarm <swarm@localhost>",
+        authored_at=int(created_at.timestamp()),
+        message=f"Seed of {contract.project.name}, contract version {contract.project.version}\n",
+    )
+    root = lineage.build_root(files, words)
+    if existing is not None:
+        if existing.root_sha != root.sha:
+            raise ProjectExistsError(
+                f"The project {existing.name} was made from other files. "
+                f"Give the changed seed another name in {CONTRACT_FILE}; results are never compared across contracts."
+            )
+        return existing, False
+    project = Project(
+        name=contract.project.name,
+        title=contract.project.title,
+        question=contract.project.question,
+        contract=files[CONTRACT_FILE],
+        contract_version=contract.project.version,
+        root_sha=root.sha,
+        created_at=created_at,
+    )
+    session.add(project)
+    session.flush()
+    lineage.store_commit(session, project.id, root)
+    lineage.create_branch(session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm")
+    activity.record(session, EventKind.PROJECT_CREATED, project.id, project=project.name)
+    return project, True
+
+
+def view_project(project: Project) -> ProjectView:
+    return ProjectView(
+        name=project.name,
+        title=project.title,
+        question=project.question,
+        contract=project.contract,
+        contract_version=project.contract_version,
+        root_sha=project.root_sha,
+        created_at=project.created_at,
+    )

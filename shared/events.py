@@ -1,0 +1,25 @@
+"""Events of the live feed."""
+
+from enum import StrEnum
+from typing import Any
+
+from shared.protocol import Message, Timestamp
+
+
+class EventKind(StrEnum):
+    PROJECT_CREATED = "project_created"
+    LEASE_CLAIMED = "lease_claimed"
+    LEASE_PROGRESSED = "lease_progressed"
+    LEASE_ENDED = "lease_ended"
+    RUN_STORED = "run_stored"
+    BRANCH_MOVED = "branch_moved"
+
+
+class Event(Message):
+    """One thing that happened. `id` is the feed's cursor: ask for what came after it with `since`."""
+
+    id: int
+    kind: EventKind
+    project: str | None
+    data: dict[str, Any]
+    created_at: Timestamp
