@@ -1,0 +1,15 @@
+"""Sandboxes: the only door through which the worker starts processes that run a project's code."""
+
+from worker.sandbox.base import Limits, Outcome, Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
+from worker.sandbox.choice import SandboxName, choose_sandbox
+
+__all__ = [
+    "Limits",
+    "Outcome",
+    "Sandbox",
+    "SandboxName",
+    "SandboxRequest",
+    "SandboxUnavailable",
+    "SandboxedProcess",
+    "choose_sandbox",
+]

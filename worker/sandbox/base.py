@@ -1,0 +1,86 @@
+"""What a sandbox is asked for and what it answers: the types every implementation shares.
+
+Everything a sandboxed process gets besides its folder is an open descriptor; nothing is handed over by path.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+class SandboxUnavailable(RuntimeError):  # noqa: N818 - the name says what it means better than a suffix
+    """The sandbox asked for cannot be used on this machine; the message is one line: why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one sandboxed process, with all its children together, may use.
+
+    `disk_mib` bounds each scratch file system and each single file. `open_files` is per process.
+    """
+
+    memory_mib: int
+    processes: int
+    disk_mib: int
+    open_files: int = 256
+
+
+@dataclass(frozen=True)
+class SandboxRequest:
+    """A process to start.
+
+    `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `environment` is
+    added to the few variables every sandboxed process gets; `cores` are the CPU cores it may run on (None: all of
+    the worker's); `device` is `cpu` or `cuda:<index>`.
+    """
+
+    argv: tuple[str, ...]
+    limits: Limits
+    folder: Path
+    descriptors: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cores: frozenset[int] | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sandboxed process ended.
+
+    `exit_status` is None where `signal` ended it. `killed_for` is a clause such as `it used more than 512 MiB of
+    memory`, or empty. `peak_memory_mib` is the largest resident memory of the whole process tree that was seen.
+    """
+
+    exit_status: int | None
+    signal: int | None
+    killed_for: str
+    peak_memory_mib: int
+    log_tail: str
+
+
+class SandboxedProcess(Protocol):
+    """A running process of a sandbox. Its output (stdout and stderr) is captured, bounded, in the order it came."""
+
+    def wait(self, timeout: float) -> Outcome | None:
+        """The outcome, or None if it still runs after `timeout` seconds."""
+
+    def kill(self) -> Outcome:
+        """End the process and all its descendants, at once, and say how it ended. Idempotent."""
+
+    @property
+    def peak_memory_mib(self) -> int:
+        """The largest resident memory of the process tree that was seen so far, in MiB."""
+
+
+class Sandbox(Protocol):
+    """Starts processes that strangers' code may run in."""
+
+    name: str
+    """Shown to people and stored with each run."""
+
+    def start(self, request: SandboxRequest) -> SandboxedProcess:
+        """Start a process. Call it from a thread that outlives the process: it is killed with that thread.
+
+        Raises SandboxUnavailable if the sandbox has stopped working on this machine.
+        """

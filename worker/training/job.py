@@ -1,0 +1,50 @@
+"""What a measurement is asked for, and what it tells while it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.contract import Contract
+from shared.hardware import Hardware
+from shared.leases import Phase
+from worker.data import PreparedData
+from worker.sandbox import Sandbox
+
+
+class RunStopped(Exception):  # noqa: N818 - an order that was followed, not an error
+    """There is no measurement, through no fault of the commit; the message says why. The lease is to be given back."""
+
+
+class RunImpossible(RunStopped):
+    """This machine could not run the project's harness (no torch, a broken sandbox ...): trying again will not help."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One measurement of one commit.
+
+    `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:<index>`;
+    `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps `result.json`,
+    `summary.txt` and `log.txt`.
+    """
+
+    files: Mapping[str, str]
+    commit_sha: str
+    contract: Contract
+    seed: int
+    device: str
+    cores: int
+    data: PreparedData
+    sandbox: Sandbox
+    hardware: Hardware
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `share` of the training budget is used, 0 to 1; `loss` is the last one the commit logged."""
+
+    phase: Phase
+    step: int
+    loss: float | None
+    share: float
