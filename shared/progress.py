@@ -28,7 +28,10 @@ class ProgressPoint(Message):
 
 
 class Progress(Message):
-    """What the progress plot shows, in one hardware class. `leader_id` is the experiment that leads, None if the root does."""
+    """What the progress plot shows, in one hardware class.
+
+    `leader_id` is the experiment that leads, None while the root does.
+    """
 
     project: Slug
     metric: str

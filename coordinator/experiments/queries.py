@@ -26,7 +26,7 @@ def _first_run() -> ColumnElement[int]:
     return select(func.min(Run.id)).where(Run.experiment_id == Experiment.id).correlate(Experiment).scalar_subquery()
 
 
-def _rows() -> Select[Any]:
+def _rows() -> Select[*tuple[Any, ...]]:
     return (
         select(Experiment, Run, CommitPosterior, Branch.name, Worker.name, _ParentExperiment.id)
         .join(Run, Run.id == _first_run())
