@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 
-class SandboxUnavailable(RuntimeError):  # noqa: N818 - the name says what it means better than a suffix
+class SandboxUnavailable(RuntimeError):
     """The sandbox asked for cannot be used on this machine; the message is one line: why, and what to do."""
 
 

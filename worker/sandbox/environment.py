@@ -1,0 +1,20 @@
+"""The environment of a sandboxed process: an allow-list, so that a volunteer's keys never reach strangers' code."""
+
+from worker.sandbox.base import SandboxRequest
+
+
+def sandbox_environment(request: SandboxRequest, folder: str, scratch: str) -> dict[str, str]:
+    """All variables the process gets. `folder` and `scratch` are paths as the process sees them."""
+    environment = {
+        "HOME": scratch,
+        "LANG": "C.UTF-8",
+        "LOGNAME": "sandbox",  # asked by getpass.getuser, which else wants /etc/passwd
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": folder,
+        "PYTHONUNBUFFERED": "1",  # the last lines before a crash are the ones that matter
+        "TMPDIR": scratch,
+    }
+    if request.cores:
+        environment["OMP_NUM_THREADS"] = str(len(request.cores))
+    return environment | dict(request.environment)

@@ -1,0 +1,79 @@
+"""The first program of every sandboxed process: it lowers its own rights and limits, then becomes the real one.
+
+Run as `python -I -S launcher.py PLAN`, where PLAN is the JSON of `worker.sandbox.process.LaunchPlan`. It uses the
+standard library only, because it runs before anything is confined, and because each millisecond here delays a run.
+
+Started as root it also
+ * gives the process an unused uid and no groups, so that limits hold: root's are not enforced;
+ * in a mount namespace of its own, binds the folders that the sandbox may show (`aliases`) below /tmp, because
+   that uid cannot walk through folders such as /root where an interpreter may live.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+ALIAS_FOLDER = "/tmp"  # noqa: S108 - hidden under a tmpfs of our own, in a mount namespace of our own
+
+# From <sched.h>, <sys/mount.h> and <sys/prctl.h>.
+CLONE_NEWNS = 0x00020000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+PR_SET_PDEATHSIG = 1
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    plan = json.loads(sys.argv[1])
+    for name, value in plan["rlimits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    if plan["cores"]:
+        os.sched_setaffinity(0, plan["cores"])
+    # Where memory runs out all the same, the kernel ends this process and not one of the volunteer's.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    if plan["aliases"]:
+        bind_aliases(plan["aliases"])
+    if plan["uid"] is not None:
+        os.setgroups([])
+        os.setresgid(plan["uid"], plan["uid"], plan["uid"])
+        os.setresuid(plan["uid"], plan["uid"], plan["uid"])
+    # Last, because a change of uid clears it.
+    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != plan["parent"]:
+        sys.exit("the worker ended before its sandbox started")
+    os.execv(plan["argv"][0], plan["argv"])  # noqa: S606 - no shell is the point
+
+
+def bind_aliases(aliases: dict[str, str]) -> None:
+    """Bind each source (key) to its alias (value) in a new tmpfs on ALIAS_FOLDER, seen by this process only."""
+    call("unshare", CLONE_NEWNS)
+    mount("none", "/", MS_REC | MS_PRIVATE)
+    # Held open, because a source below ALIAS_FOLDER cannot be found by its path once that is covered.
+    sources = {os.open(source, os.O_PATH): alias for source, alias in aliases.items()}
+    mount("tmpfs", ALIAS_FOLDER, MS_NOSUID | MS_NODEV, kind="tmpfs", options="mode=755")
+    for descriptor, alias in sources.items():
+        held = f"/proc/self/fd/{descriptor}"
+        if Path(held).is_dir():
+            Path(alias).mkdir(mode=0o755)
+        else:
+            Path(alias).touch(mode=0o644)
+        mount(held, alias, MS_BIND | MS_REC)
+        os.close(descriptor)
+
+
+def mount(source: str, target: str, flags: int, kind: str = "none", options: str = "") -> None:
+    call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+
+
+def call(name: str, *arguments: object) -> None:
+    """Call a function of libc; ends this process with one line on stderr if it fails."""
+    if getattr(LIBC, name)(*arguments) != 0:
+        sys.exit(f"launcher: {name}: {os.strerror(ctypes.get_errno())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""A sandboxed process while it runs: starting it through the launcher, its output, its memory, its end."""
+
+import codecs
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from worker.sandbox.base import Limits, Outcome, SandboxRequest
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+MIB = 1024 * 1024
+
+LOG_LINES, LOG_LINE_CHARACTERS = 50, 390
+LOG_CHUNK_BYTES, LOG_PAUSE_SECONDS = 65_536, 0.01
+"""A process that floods its log is read at 6 MB/s at most; its own writes then wait."""
+
+WATCH_SECONDS = 0.25
+FREE_MEMORY_FLOOR_MIB = 256
+"""Below this much memory available on the whole machine a sandboxed process is ended: what it holds in files in
+memory belongs to no process, so that the resident memory of its tree does not show it."""
+
+ADDRESS_SPACE_ALLOWANCE_MIB = 8192
+"""Address space granted beyond the memory limit: libraries, 8 MiB of stack and a 64 MiB arena per thread, and
+shared memory are mapped without being used. The watchdog holds the memory limit itself."""
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What the launcher is to do before it becomes `argv`. `aliases` is source -> path below its ALIAS_FOLDER."""
+
+    argv: tuple[str, ...]
+    rlimits: Mapping[str, int]
+    uid: int | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+    parent: int = field(default_factory=os.getpid)
+
+
+def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[str, int]:
+    """The rlimits of a request; `other_processes` of the same user count against RLIMIT_NPROC, so they are added."""
+    limits = request.limits
+    rlimits = {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": limits.open_files,
+        "RLIMIT_FSIZE": limits.disk_mib * MIB,
+        "RLIMIT_NPROC": limits.processes + other_processes,
+    }
+    if request.device == "cpu":  # CUDA reserves far more address space than any sensible limit
+        rlimits["RLIMIT_AS"] = (limits.memory_mib + ADDRESS_SPACE_ALLOWANCE_MIB) * MIB
+    return rlimits
+
+
+def threads_of_user(uid: int) -> int:
+    """How many threads the user's processes have now: RLIMIT_NPROC counts threads, of all of them together."""
+    processes = psutil.process_iter(["uids", "num_threads"])
+    return sum(p.info["num_threads"] or 0 for p in processes if p.info["uids"] and p.info["uids"].real == uid)
+
+
+class LogTail:
+    """The last lines of an output that may be endless and is not to be trusted."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LOG_LINES)
+        self._open = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes; a carriage return starts a new line, as a progress bar means it."""
+        text = self._open + self._decoder.decode(chunk).replace("\r", "\n")
+        *lines, self._open = text.split("\n")
+        self._open = self._open[:LOG_LINE_CHARACTERS]
+        self._lines.extend(line[:LOG_LINE_CHARACTERS] for line in lines if line)
+
+    def text(self) -> str:
+        """The lines, with what a terminal or a database would stumble over replaced."""
+        lines = list(self._lines) + ([self._open] if self._open else [])
+        return "\n".join(
+            "".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in lines[-LOG_LINES:]
+        )
+
+
+class ConfinedProcess:
+    """Implements `SandboxedProcess` for everything that starts through the launcher."""
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        request: SandboxRequest,
+        environment: Mapping[str, str],
+        folder: Path,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start it; `folder` is the launcher's working folder, `on_end` is called once, after the last process."""
+        self._limits: Limits = request.limits
+        self._on_end = on_end
+        self._log = LogTail()
+        self._killed_for = ""
+        self._peak_mib = 0
+        self._ended = threading.Event()
+        self._outcome: Outcome | None = None
+        self._kill_lock = threading.Lock()
+        log, log_writer = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - confining what runs is what this is for
+                [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(asdict(plan))],
+                stdin=subprocess.DEVNULL,
+                stdout=log_writer,
+                stderr=log_writer,
+                pass_fds=request.descriptors,
+                env=dict(environment),
+                cwd=folder,
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(log)
+            raise
+        finally:
+            os.close(log_writer)
+        self._watcher = threading.Thread(target=self._watch, args=(log,), name="sandbox-watch", daemon=True)
+        self._watcher.start()
+
+    @property
+    def peak_memory_mib(self) -> int:
+        return self._peak_mib
+
+    def wait(self, timeout: float) -> Outcome | None:
+        self._ended.wait(timeout)
+        return self._outcome
+
+    def kill(self) -> Outcome:
+        self._end_all("")
+        self._watcher.join()
+        assert self._outcome is not None
+        return self._outcome
+
+    def _watch(self, log: int) -> None:
+        """Drain the log and hold the memory limit until the process has ended, then end what it left behind."""
+        look_again = 0.0
+        exit_watch = os.pidfd_open(self._process.pid)
+        os.set_blocking(log, False)
+        poller = select.poll()
+        poller.register(log, select.POLLIN)
+        poller.register(exit_watch, select.POLLIN)
+        while exit_watch not in (ready := [fd for fd, _ in poller.poll(WATCH_SECONDS * 1000)]):
+            if log in ready and not self._drain(log):
+                poller.unregister(log)
+            if time.monotonic() >= look_again:
+                self._watch_memory()
+                look_again = time.monotonic() + WATCH_SECONDS
+        self._end_all("")  # before it is reaped, so that its group's number is still its own
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(log, LOG_CHUNK_BYTES):  # ends: all writers are gone, and a pipe holds 64 KiB
+                self._log.add(chunk)
+        os.close(log)
+        os.close(exit_watch)
+        status = self._process.wait()
+        self._outcome = Outcome(
+            exit_status=status if status >= 0 else None,
+            signal=-status if status < 0 else None,
+            killed_for=self._killed_for,
+            peak_memory_mib=self._peak_mib,
+            log_tail=self._log.text(),
+        )
+        self._on_end()
+        self._ended.set()
+
+    def _drain(self, log: int) -> bool:
+        """Read what is there; False once all writers have closed it."""
+        chunk = os.read(log, LOG_CHUNK_BYTES)
+        self._log.add(chunk)
+        if len(chunk) == LOG_CHUNK_BYTES:
+            time.sleep(LOG_PAUSE_SECONDS)
+        return bool(chunk)
+
+    def _watch_memory(self) -> None:
+        used = sum(_resident_bytes(p) for p in self._tree()) // MIB
+        self._peak_mib = max(self._peak_mib, used)
+        if used > self._limits.memory_mib:
+            self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory")
+        elif psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
+            self._end_all("this machine ran out of memory")
+
+    def _tree(self) -> Iterator[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self._process.pid)
+            yield root
+            yield from root.children(recursive=True)
+
+    def _end_all(self, reason: str) -> None:
+        """Kill the group and every descendant, and wait until the descendants are gone."""
+        with self._kill_lock:
+            if self._outcome is not None:
+                return
+            self._killed_for = self._killed_for or reason
+            descendants = [*self._tree()][1:]
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            for process in descendants:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(descendants, timeout=5)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has just ended
+        return 0

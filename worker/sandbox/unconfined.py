@@ -1,0 +1,32 @@
+"""No protection: for machines without bubblewrap, and only when asked for by name.
+
+The process can read and write whatever the user can, use the network, and see other processes. What remains is what
+keeps a run orderly: an allow-listed environment, a scratch folder that is removed, limits on address space, file
+size and processes (the last not for root), the watchdog on memory, and an end for every process that is still
+a descendant or in the group. A program that detaches itself outlives the run.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from worker.sandbox.base import SandboxedProcess, SandboxRequest
+from worker.sandbox.environment import sandbox_environment
+from worker.sandbox.process import ConfinedProcess, LaunchPlan, resource_limits, threads_of_user
+
+
+class UnconfinedSandbox:
+    """Implements `Sandbox`."""
+
+    name = "unconfined"
+
+    def start(self, request: SandboxRequest) -> SandboxedProcess:
+        """See `Sandbox.start`."""
+        scratch = tempfile.TemporaryDirectory(prefix="swarm-scratch-", ignore_cleanup_errors=True)
+        plan = LaunchPlan(
+            argv=request.argv,
+            rlimits=resource_limits(request, other_processes=threads_of_user(os.geteuid())),
+            cores=tuple(sorted(request.cores or ())),
+        )
+        environment = sandbox_environment(request, folder=str(request.folder), scratch=scratch.name)
+        return ConfinedProcess(plan, request, environment, folder=Path(scratch.name), on_end=scratch.cleanup)
