@@ -86,7 +86,10 @@ class Posterior(Message):
 
 
 class Trial(Message):
-    """An earlier experiment as an agent reads it. `metric_mean` is None while it runs or if it failed."""
+    """An earlier experiment as an agent reads it. `metric_mean` is None while it runs or if it failed.
+
+    `outcome` is that of its first run, or `running`. While it runs, `sha` names its tree: there is no commit yet.
+    """
 
     sha: Sha
     parent_sha: Sha | None

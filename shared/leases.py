@@ -100,6 +100,28 @@ class HeartbeatReply(Message):
     expires_at: Timestamp
 
 
+class LeaseView(Message):
+    """A lease as people see it: who works on what right now."""
+
+    id: UUID
+    project: Slug
+    worker: str
+    agent: str
+    kind: JobKind
+    state: LeaseState
+    phase: Phase
+    title: str
+    why: str
+    base_sha: Sha
+    branch: str
+    step: int
+    loss: float | None
+    share: float
+    issued_at: Timestamp
+    heartbeat_at: Timestamp
+    expires_at: Timestamp
+
+
 class ReleaseRequest(Message):
     """A worker gives a job back; `reason` is shown to people."""
 

@@ -1,15 +1,24 @@
 """Reading events."""
 
-from collections.abc import Sequence
-
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Event
+from coordinator.models import Event, Project
+
+EventRow = tuple[Event, str | None]
+"""An event and the name of its project."""
 
 
-def list_events_after(session: Session, after_id: int, limit: int) -> Sequence[Event]:
-    return session.scalars(select(Event).where(Event.id > after_id).order_by(Event.id).limit(limit)).all()
+def list_events_after(session: Session, after_id: int, limit: int) -> list[EventRow]:
+    """Events with an id above `after_id`, oldest first."""
+    rows = session.execute(
+        select(Event, Project.name)
+        .outerjoin(Project, Project.id == Event.project_id)
+        .where(Event.id > after_id)
+        .order_by(Event.id)
+        .limit(limit)
+    )
+    return [(event, project) for event, project in rows]
 
 
 def get_last_event_id(session: Session) -> int:

@@ -1,0 +1,1 @@
+"""Leases: claim, heartbeat, proposal, release, and the delivery of a result."""

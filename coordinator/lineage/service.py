@@ -78,27 +78,42 @@ def check_files(files: Mapping[str, str], allowed: Files) -> None:
 
 def build_root(files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """The first commit of a project, from all of its files. Raises CommitInvalidError."""
-    blobs = {path: build_blob(text) for path, text in files.items()}
-    return _build(dict(blobs), {path: blob.sha for path, blob in blobs.items()}, None, words)
+    tree_sha, trees = build_snapshot({}, files)
+    return _build(tree_sha, trees, None, words)
 
 
 def build_child(session: Session, parent: Commit, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """A commit on `parent` in which `files` are replaced. Raises CommitInvalidError."""
+    tree_sha, trees = build_snapshot(objects.list_tree(session, parent.tree_sha), files)
+    return _build(tree_sha, trees, parent, words)
+
+
+def compute_child_tree(session: Session, parent_sha: str, files: Mapping[str, str]) -> str:
+    """The tree that a commit on `parent_sha` with `files` replaced would have. Raises CommitInvalidError."""
+    parent = queries.get_commit(session, parent_sha)
+    return build_snapshot(objects.list_tree(session, parent.tree_sha), files)[0]
+
+
+def build_snapshot(base: Mapping[str, str], files: Mapping[str, str]) -> tuple[str, list[GitObject]]:
+    """The tree of `base` (path -> blob sha) with `files` (path -> text) replaced: its sha, and the new objects.
+
+    Raises CommitInvalidError.
+    """
     blobs = {path: build_blob(text) for path, text in files.items()}
-    entries = objects.list_tree(session, parent.tree_sha) | {path: blob.sha for path, blob in blobs.items()}
-    return _build(blobs, entries, parent, words)
+    try:
+        tree_sha, trees = build_trees({**base, **{path: blob.sha for path, blob in blobs.items()}})
+    except CommitError as error:
+        raise CommitInvalidError(str(error)) from error
+    return tree_sha, [*blobs.values(), *trees]
 
 
-def _build(
-    blobs: Mapping[str, GitObject], entries: Mapping[str, str], parent: Commit | None, words: CommitWords
-) -> BuiltCommit:
+def _build(tree_sha: str, below: list[GitObject], parent: Commit | None, words: CommitWords) -> BuiltCommit:
     parent_sha, depth = (parent.sha, parent.depth + 1) if parent else (None, 0)
     try:
-        tree_sha, trees = build_trees(entries)
         commit = build_commit(tree_sha, parent_sha, words)
     except CommitError as error:
         raise CommitInvalidError(str(error)) from error
-    return BuiltCommit(commit.sha, parent_sha, tree_sha, depth, [*blobs.values(), *trees, commit])
+    return BuiltCommit(commit.sha, parent_sha, tree_sha, depth, [*below, commit])
 
 
 def store_commit(session: Session, project_id: int, built: BuiltCommit) -> None:

@@ -4,10 +4,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, and_
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha, Sha256
+from shared.leases import LeaseState
+
+LIVE_STATES = (LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING)
 
 
 class Lease(Base):
@@ -53,3 +56,8 @@ class Lease(Base):
     result_key: Mapped[UUID | None]
     result_sha256: Mapped[str | None] = mapped_column(Sha256)
     result_reply: Mapped[dict[str, Any] | None]
+
+    @classmethod
+    def is_live_at(cls, moment: datetime) -> ColumnElement[bool]:
+        """The condition that a lease still holds at a moment. Expiry is this predicate and nothing else."""
+        return and_(cls.state.in_(LIVE_STATES), cls.expires_at > moment)

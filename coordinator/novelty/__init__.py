@@ -1,0 +1,1 @@
+"""Has this been tried, or is it running now?"""

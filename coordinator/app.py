@@ -1,0 +1,50 @@
+"""The application: routers, error handlers, the live feed. Importing this module builds nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+
+from coordinator.activity import api as activity_api
+from coordinator.activity.feed import run_feed
+from coordinator.db import Database
+from coordinator.errors import install_error_handlers
+from coordinator.experiments import api as experiments_api
+from coordinator.findings import api as findings_api
+from coordinator.leases import api as leases_api
+from coordinator.limits import BodyLimit
+from coordinator.projects import api as projects_api
+from coordinator.settings import Settings
+from coordinator.web import install_pages
+from shared.protocol import API_PREFIX
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The coordinator's application, on the database that the settings name. It migrates that database at start."""
+    database = Database(settings.database_url)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database.migrate()
+        async with run_feed(app):
+            yield
+        database.close()
+
+    app = FastAPI(
+        title="Research swarm",
+        version=version("research-swarm"),
+        description="Branches, experiments, runs and findings of a volunteer research swarm.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    install_error_handlers(app)
+    api = APIRouter(prefix=API_PREFIX)
+    for module in (projects_api, experiments_api, findings_api, leases_api, activity_api):
+        api.include_router(module.router)
+    app.include_router(api)
+    install_pages(app)
+    return app

@@ -1,0 +1,147 @@
+"""`swarm-coordinator`: serve, migrate, make projects and tokens."""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+
+from coordinator.accounts import service as accounts
+from coordinator.app import create_app
+from coordinator.db import Database, DatabaseError
+from coordinator.errors import SwarmError
+from coordinator.projects import service as projects
+from coordinator.settings import Settings
+
+SHUTDOWN_SECONDS = 2
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The coordinator of a research swarm: one web application over one SQL database.\n\n"
+    "Settings come from the environment: SWARM_DATABASE_URL (default: sqlite:///.swarm/coordinator.db), "
+    "SWARM_HOST, SWARM_PORT, SWARM_PUBLIC_URL.",
+)
+
+
+class StartError(Exception):
+    """The coordinator cannot start; the message says why and what to do."""
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn what a person can mend into one line and exit status 1."""
+    try:
+        yield
+    except (DatabaseError, StartError) as error:
+        problem = str(error)
+    except SwarmError as error:
+        problem = error.detail
+    except ValidationError as error:
+        problem = "; ".join(f"SWARM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+    except OperationalError as error:
+        problem = f"the database cannot be used: {error.orig}. Does this user have permission to write there?"
+    else:
+        return
+    typer.echo(f"swarm-coordinator: {problem}", err=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def _open_database() -> Iterator[Database]:
+    database = Database(Settings().database_url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.  [default: 8000]")] = None,
+) -> None:
+    """Serve pages and API. Migrates the database first.
+
+    Example:  swarm-coordinator serve --port 8080
+    """
+    with _clear_errors():
+        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        settings = Settings().model_copy(update=given)
+        listener = _listen(settings.host, settings.port)
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        database = Database(settings.database_url)
+        database.migrate()
+        database.close()
+        config = uvicorn.Config(
+            create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
+        )
+        typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
+        sys.stdout.flush()
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the port before anything else, so that a port in use is said at once. Raises StartError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"port {port} on {host} is in use. Stop what uses it, or choose another: --port."
+            ) from error
+        raise StartError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
+    return listener
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    with _clear_errors(), _open_database() as database:
+        typer.echo(f"{database.safe_url} is up to date.")
+
+
+@app.command()
+def create_project(
+    folder: Annotated[Path, typer.Argument(help="A seed: a folder with swarm.toml, for example seed/gpt-cpu.")],
+) -> None:
+    """Make a project from a seed's folder. The same files again change nothing."""
+    with _clear_errors(), _open_database() as database, database.write() as session:
+        project, is_new = projects.create_project(session, folder)
+        typer.echo(f"{'Created' if is_new else 'Already there:'} project {project.name} at {project.root_sha[:10]}.")
+
+
+@app.command()
+def create_token(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    label: Annotated[str, typer.Option(help="What the token is for.")] = "worker",
+) -> None:
+    """Print a new token for a volunteer, who is made if need be. It is shown this once."""
+    with _clear_errors(), _open_database() as database, database.write() as session:
+        typer.echo(accounts.create_token(session, volunteer, label))
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the version."""
+    typer.echo(version("research-swarm"))
+
+
+def main() -> None:
+    """Entry point of `swarm-coordinator`."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    app()

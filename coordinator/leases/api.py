@@ -1,0 +1,68 @@
+"""Leases over HTTP: what workers speak."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Response, status
+
+from coordinator.accounts.security import VolunteerId
+from coordinator.db import ReadSession, WriteSession
+from coordinator.leases import results, service, views
+from coordinator.leases.errors import ResultConflictError
+from coordinator.projects import service as projects
+from shared.experiments import ProposalReply, ProposalSubmission
+from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, ReleaseRequest
+from shared.protocol import Page, Slug
+from shared.results import ResultReply, ResultUpload
+
+router = APIRouter(tags=["leases"])
+
+
+@router.get("/leases")
+def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
+    """Who works on what right now."""
+    return Page(items=views.view_live_leases(session, projects.get_project(session, project)))
+
+
+@router.post("/leases")
+def claim(request: ClaimRequest, volunteer: VolunteerId, read: ReadSession, write: WriteSession) -> ClaimReply:
+    """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
+    return service.claim(read, write, volunteer, request)
+
+
+@router.post("/leases/{lease_id}/heartbeat")
+def heartbeat(lease_id: UUID, beat: Heartbeat, volunteer: VolunteerId, session: WriteSession) -> HeartbeatReply:
+    """Renew a lease and say how far the job is."""
+    return service.heartbeat(session, volunteer, lease_id, beat)
+
+
+@router.post("/leases/{lease_id}/proposal")
+def submit_proposal(
+    lease_id: UUID, submission: ProposalSubmission, volunteer: VolunteerId, read: ReadSession, write: WriteSession
+) -> ProposalReply:
+    """State what is to be tried, before it is run."""
+    return service.submit_proposal(read, write, volunteer, lease_id, submission)
+
+
+@router.post("/leases/{lease_id}/release")
+def release(lease_id: UUID, request: ReleaseRequest, volunteer: VolunteerId, session: WriteSession) -> HeartbeatReply:
+    """Give a job back."""
+    return service.release(session, volunteer, lease_id, request)
+
+
+@router.post("/leases/{lease_id}/result", status_code=status.HTTP_201_CREATED)
+def deliver_result(
+    lease_id: UUID,
+    upload: ResultUpload,
+    volunteer: VolunteerId,
+    read: ReadSession,
+    write: WriteSession,
+    response: Response,
+    idempotency_key: Annotated[UUID, Header(description="the run's own id")],
+) -> ResultReply:
+    """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
+    if idempotency_key != upload.run.id:
+        raise ResultConflictError("The header Idempotency-Key must be the run's id.")
+    delivery = results.deliver(read, write, volunteer, lease_id, upload)
+    response.status_code = status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK
+    return delivery.reply

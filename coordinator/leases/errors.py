@@ -1,0 +1,53 @@
+"""What can be wrong with a request about a lease."""
+
+from coordinator.errors import SwarmError
+
+
+class LeaseUnknownError(SwarmError):
+    status = 404
+    code = "lease-unknown"
+    title = "There is no such lease"
+
+
+class LeaseForeignError(SwarmError):
+    status = 403
+    code = "lease-foreign"
+    title = "The lease belongs to somebody else"
+
+
+class LeaseTokenError(SwarmError):
+    status = 403
+    code = "lease-token-wrong"
+    title = "The lease's token is wrong"
+
+
+class LeaseEndedError(SwarmError):
+    """The worker should stop drafting or heartbeating; a finished run may still be delivered."""
+
+    status = 410
+    code = "lease-ended"
+    title = "The lease has ended"
+
+
+class LeaseTransitionError(SwarmError):
+    status = 409
+    code = "lease-transition"
+    title = "The lease cannot do that now"
+
+
+class ProtocolUnsupportedError(SwarmError):
+    status = 426
+    code = "protocol-unsupported"
+    title = "Worker and coordinator speak different versions of the protocol"
+
+
+class WrongCommitError(SwarmError):
+    status = 422
+    code = "wrong-commit"
+    title = "The result is about another commit than the lease"
+
+
+class ResultConflictError(SwarmError):
+    status = 409
+    code = "result-conflict"
+    title = "Another result was stored already"

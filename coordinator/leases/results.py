@@ -1,0 +1,158 @@
+"""Delivery of a result: commit, run and finding land in one transaction, or not at all, and once.
+
+A lease takes one result. It is known by its key (the run's own id): the same key and body again get the stored answer;
+anything else is a conflict. Objects are built and compared before the write transaction begins.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from coordinator.activity import service as activity
+from coordinator.evidence import queries as evidence_queries
+from coordinator.evidence import service as evidence
+from coordinator.experiments import service as experiments
+from coordinator.findings import service as findings
+from coordinator.fleet import queries as fleet_queries
+from coordinator.leases import queries, service
+from coordinator.leases.errors import ResultConflictError, WrongCommitError
+from coordinator.lineage import queries as lineage_queries
+from coordinator.lineage import service as lineage
+from coordinator.lineage.service import BuiltCommit, CommitMismatchError
+from coordinator.models import CommitPosterior, Experiment, Lease, Project, Worker
+from coordinator.projects import service as projects
+from shared.commits import CommitWords
+from shared.contract import Contract
+from shared.events import EventKind
+from shared.experiments import JobKind, Verdict
+from shared.results import CommitUpload, ResultReply, ResultUpload
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A reply, and whether the result is new or was stored before."""
+
+    reply: ResultReply
+    is_new: bool
+
+
+def deliver(read: Session, write: Session, volunteer_id: int, lease_id: UUID, upload: ResultUpload) -> Delivery:
+    """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
+    seen = service.check_owner(read, queries.find_lease(read, lease_id), volunteer_id)
+    project = read.get_one(Project, seen.project_id)
+    contract = projects.contract_of(project)
+    built = _build(read, seen, contract, upload)
+    body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
+    # From here on there is a write transaction: objects are built, only rows are added.
+    lease = service.check_owner(write, queries.lock_lease(write, lease_id), volunteer_id)
+    stored = _find_stored(write, lease, upload.run.id, body_sha256)
+    if stored is not None:
+        return Delivery(stored, is_new=False)
+    reply = _store(write, lease, project, contract, upload, built)
+    lease.result_key, lease.result_sha256 = upload.run.id, body_sha256
+    lease.result_reply = reply.model_dump(mode="json")
+    service.finish(write, lease, contract.budget)
+    return Delivery(reply, is_new=True)
+
+
+def _build(session: Session, lease: Lease, contract: Contract, upload: ResultUpload) -> BuiltCommit | None:
+    """The commit that the upload describes, checked against the sha that its worker built. None for a measurement."""
+    if not JobKind(lease.kind).makes_experiment:
+        if upload.commit is not None or upload.run.commit_sha != lease.base_sha:
+            raise WrongCommitError(f"This lease asks for a measurement of {lease.base_sha} and nothing else.")
+        return None
+    if upload.commit is None:
+        raise WrongCommitError("This lease asks for an experiment: send commit, proposal and finding with the run.")
+    if upload.commit.parent_sha != lease.base_sha:
+        raise WrongCommitError(f"The commit's parent must be {lease.base_sha}, which the lease names.")
+    lineage.check_files(upload.commit.files, contract.files)
+    built = lineage.build_child(
+        session, lineage_queries.get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)
+    )
+    if built.sha != upload.commit.sha:
+        raise CommitMismatchError(f"The files and words give {built.sha}, the upload says {upload.commit.sha}.")
+    return built
+
+
+def _words(commit: CommitUpload) -> CommitWords:
+    return CommitWords(commit.author, commit.authored_at, commit.message)
+
+
+def _find_stored(session: Session, lease: Lease, key: UUID, body_sha256: str) -> ResultReply | None:
+    if lease.result_key is not None:
+        if (lease.result_key, lease.result_sha256) != (key, body_sha256):
+            raise ResultConflictError("This lease has its result, and it is not this one.")
+        return ResultReply.model_validate(lease.result_reply)
+    if evidence_queries.find_run_by_uuid(session, key) is not None:
+        raise ResultConflictError("A run of this id was delivered for another lease.")
+    return None
+
+
+def _store(
+    session: Session,
+    lease: Lease,
+    project: Project,
+    contract: Contract,
+    upload: ResultUpload,
+    built: BuiltCommit | None,
+) -> ResultReply:
+    worker = fleet_queries.get_worker(session, lease.worker_id)
+    experiment = _store_experiment(session, lease, worker, upload, built) if built else None
+    run = evidence.store_run(session, project, worker, lease.id, upload.run, experiment.id if experiment else None)
+    posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware_class)
+    if experiment is not None and posterior is not None:
+        _lead_branch(session, lease, experiment, posterior, worker)
+    activity.record(
+        session,
+        EventKind.RUN_STORED,
+        project.id,
+        run=run.id,
+        experiment=run.experiment_id,
+        outcome=run.outcome,
+        metric=run.metric,
+    )
+    place = f"experiments/{experiment.id}" if experiment else f"runs/{run.id}"
+    return ResultReply(
+        run_id=run.id,
+        run_uuid=run.uuid,
+        experiment_id=experiment.id if experiment else None,
+        posterior=evidence.view_posterior(posterior),
+        url=f"/{place}",
+    )
+
+
+def _store_experiment(
+    session: Session, lease: Lease, worker: Worker, upload: ResultUpload, built: BuiltCommit
+) -> Experiment:
+    assert upload.proposal is not None and upload.finding is not None and built.parent_sha is not None
+    if lineage_queries.find_commit(session, lease.project_id, built.sha) is not None:
+        raise ResultConflictError("This very commit was delivered before, for another lease.")
+    lineage.store_commit(session, lease.project_id, built)
+    experiment = experiments.store_experiment(
+        session,
+        project_id=lease.project_id,
+        sha=built.sha,
+        parent_sha=built.parent_sha,
+        lease_id=lease.id,
+        worker_id=worker.id,
+        branch_id=lease.branch_id,
+        kind=JobKind(lease.kind),
+        why=lease.why,
+        proposal=upload.proposal,
+    )
+    findings.store_finding(session, experiment.id, upload.finding)
+    return experiment
+
+
+def _lead_branch(
+    session: Session, lease: Lease, experiment: Experiment, posterior: CommitPosterior, worker: Worker
+) -> None:
+    """Move the branch's head to an improvement that is ahead of it; it stays provisional."""
+    branch = lineage_queries.get_branch(session, lease.branch_id)
+    head = evidence_queries.find_posterior(session, branch.head_sha, posterior.hardware_class)
+    ahead = head is None or posterior.rank_score < head.rank_score
+    if posterior.verdict == Verdict.IMPROVED and ahead:
+        why = f"#{experiment.id} {experiment.title} leads provisionally, on {posterior.runs} run(s)."
+        lineage.move_head(session, branch, experiment.commit_sha, worker.name, why)

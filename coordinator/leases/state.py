@@ -1,0 +1,135 @@
+"""The life of a lease as pure transitions (ARCHITECTURE §5). Nobody else decides a lease's state or its expiry.
+
+    (nothing) ──claim──► DRAFTING ──proposal accepted──► READY ──► RUNNING ──► REPORTING ──result──► DONE
+                            └── time runs out, or given back ──► EXPIRED or RELEASED
+
+A job that measures an existing commit has nothing to draft and begins READY. EXPIRED is never written by a timer: a
+lease is expired when its `expires_at` lies behind.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from shared.contract import Budget
+from shared.leases import LeaseState, Phase
+
+HEARTBEAT_SECONDS = 60.0
+TTL = timedelta(seconds=180)
+"""Three heartbeats: two may be lost."""
+
+DRAFTING_CAP = timedelta(seconds=300)
+TRAINING_CAP = timedelta(seconds=120)
+WAITING_ALLOWANCE = timedelta(hours=1)
+"""How long a job may in all wait for its worker's GPU, be drafted and be delivered, beyond the contract's budget."""
+
+LIVE = frozenset({LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING})
+
+STATE_OF_PHASE = {
+    Phase.DRAFTING: LeaseState.DRAFTING,
+    Phase.READY: LeaseState.READY,
+    Phase.STARTING: LeaseState.RUNNING,
+    Phase.TRAINING: LeaseState.RUNNING,
+    Phase.SCORING: LeaseState.RUNNING,
+    Phase.REPORTING: LeaseState.REPORTING,
+}
+_ORDER = [LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING]
+
+
+class TransitionError(Exception):
+    """The lease cannot go where it was asked to go; the message says why."""
+
+
+@dataclass(frozen=True)
+class LeaseClock:
+    """All that a lease's state and expiry depend on. `progressed_at` is when step, share or phase last changed."""
+
+    state: LeaseState
+    phase: Phase
+    step: int
+    share: float
+    phase_started_at: datetime
+    heartbeat_at: datetime
+    progressed_at: datetime
+    deadline_at: datetime
+
+
+def begin(needs_draft: bool, budget: Budget, now: datetime) -> LeaseClock:
+    """A new lease."""
+    phase = Phase.DRAFTING if needs_draft else Phase.READY
+    seconds = budget.starting_seconds + budget.training_seconds + budget.handover_seconds + budget.scoring_seconds
+    deadline = now + WAITING_ALLOWANCE + timedelta(seconds=seconds)
+    return LeaseClock(STATE_OF_PHASE[phase], phase, 0, 0.0, now, now, now, deadline)
+
+
+def expires_at(clock: LeaseClock, budget: Budget) -> datetime:
+    """When the lease ends unless something is heard: the earliest of heartbeat, progress and deadline."""
+    ends = [clock.heartbeat_at + TTL, clock.deadline_at]
+    if clock.phase is Phase.DRAFTING:
+        ends.append(clock.progressed_at + DRAFTING_CAP)
+    elif clock.phase is Phase.STARTING:
+        ends.append(clock.phase_started_at + timedelta(seconds=budget.starting_seconds) + TTL)
+    elif clock.phase is Phase.TRAINING:
+        ends.append(clock.progressed_at + TRAINING_CAP)
+    elif clock.phase is Phase.SCORING:
+        ends.append(clock.phase_started_at + timedelta(seconds=budget.scoring_seconds) + TTL)
+    return min(ends)
+
+
+def effective_state(state: LeaseState, expires: datetime, now: datetime) -> LeaseState:
+    """The state that counts at a moment: a live lease whose time is up is EXPIRED."""
+    return LeaseState.EXPIRED if state in LIVE and expires <= now else state
+
+
+def beat(clock: LeaseClock, phase: Phase, step: int, share: float, now: datetime) -> LeaseClock:
+    """After a heartbeat. Raises TransitionError for an ended lease and for a step back or past the proposal."""
+    if clock.state not in LIVE:
+        raise TransitionError(f"the lease is {clock.state}")
+    state = STATE_OF_PHASE[phase]
+    if _ORDER.index(state) < _ORDER.index(clock.state):
+        raise TransitionError(f"a lease that is {clock.state} does not go back to {state}")
+    if clock.state is LeaseState.DRAFTING and state is not LeaseState.DRAFTING:
+        raise TransitionError("the proposal has not been accepted yet")
+    new_phase = phase is not clock.phase
+    progressed = new_phase or step != clock.step or share != clock.share
+    return replace(
+        clock,
+        state=state,
+        phase=phase,
+        step=step,
+        share=share,
+        heartbeat_at=now,
+        phase_started_at=now if new_phase else clock.phase_started_at,
+        progressed_at=now if progressed else clock.progressed_at,
+    )
+
+
+def accept_proposal(clock: LeaseClock, now: datetime) -> LeaseClock:
+    """After the proposal was accepted. Raises TransitionError where there is nothing to draft any more."""
+    if clock.state is not LeaseState.DRAFTING:
+        raise TransitionError(f"a lease that is {clock.state} takes no proposal")
+    return _enter(clock, LeaseState.READY, Phase.READY, now)
+
+
+def try_draft_again(clock: LeaseClock, now: datetime) -> LeaseClock:
+    """After a proposal was turned down: the agent drafts again, which counts as progress."""
+    if clock.state is not LeaseState.DRAFTING:
+        raise TransitionError(f"a lease that is {clock.state} takes no proposal")
+    return replace(clock, heartbeat_at=now, progressed_at=now)
+
+
+def release(clock: LeaseClock, now: datetime) -> LeaseClock:
+    """After the job was given back. Raises TransitionError if it has ended already."""
+    if clock.state not in LIVE:
+        raise TransitionError(f"the lease is {clock.state}")
+    return replace(clock, state=LeaseState.RELEASED, heartbeat_at=now)
+
+
+def finish(clock: LeaseClock, now: datetime) -> LeaseClock:
+    """After a result was stored: whatever the state was before, a first result is accepted whenever it comes."""
+    if clock.state is LeaseState.DONE:
+        raise TransitionError("the lease has its result")
+    return _enter(clock, LeaseState.DONE, Phase.REPORTING, now)
+
+
+def _enter(clock: LeaseClock, state: LeaseState, phase: Phase, now: datetime) -> LeaseClock:
+    return replace(clock, state=state, phase=phase, phase_started_at=now, heartbeat_at=now, progressed_at=now)

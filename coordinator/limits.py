@@ -1,0 +1,67 @@
+"""A bound on request bodies, kept before anything reads them."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coordinator.errors import SwarmError, problem_response
+
+
+class BodyTooLargeError(SwarmError):
+    status = 413
+    code = "body-too-large"
+    title = "The request is larger than this coordinator takes"
+
+
+class BodyLimit:
+    """ASGI middleware: answers 413 as soon as a body is known to be larger than `max_bytes`."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > self.max_bytes:
+            await self.refuse(scope, receive, send)
+            return
+        await _Bounded(self, scope, receive, send).run()
+
+    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = BodyTooLargeError(f"A body has at most {self.max_bytes} bytes.")
+        await problem_response(error.to_problem())(scope, receive, send)
+
+
+class _Bounded:
+    """One request whose body is counted as it comes in.
+
+    The application may turn the error that ends an over-long body into an answer of its own, so its answer is
+    replaced rather than the error caught.
+    """
+
+    def __init__(self, limit: BodyLimit, scope: Scope, receive: Receive, send: Send) -> None:
+        self._limit, self._scope, self._receive, self._send = limit, scope, receive, send
+        self._received = 0
+        self._refused = False
+
+    async def run(self) -> None:
+        await self._limit.app(self._scope, self._count, self._answer)
+
+    @property
+    def _too_large(self) -> bool:
+        return self._received > self._limit.max_bytes
+
+    async def _count(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._too_large:
+            raise BodyTooLargeError("the body went on past its limit")
+        return message
+
+    async def _answer(self, message: Message) -> None:
+        if not self._too_large:
+            await self._send(message)
+        elif not self._refused:
+            self._refused = True
+            await self._limit.refuse(self._scope, self._receive, self._send)

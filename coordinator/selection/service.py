@@ -1,0 +1,65 @@
+"""From the database to the policy's snapshot, and to the trials that an agent learns from."""
+
+from random import SystemRandom
+
+from sqlalchemy.orm import Session
+
+from coordinator.experiments import queries as experiments_queries
+from coordinator.experiments import service as experiments
+from coordinator.models import Project
+from coordinator.projects import service as projects
+from coordinator.selection import queries
+from coordinator.selection.policy import Candidate, Decision, NoJob, Snapshot, decide
+from shared.experiments import Proposal, Trial
+from shared.runs import RunOutcome
+
+MAX_TRIALS = 300
+
+
+def choose_job(session: Session, project: Project, worker_id: int | None, hardware_class: str) -> Decision | NoJob:
+    """The next job for a worker; `worker_id` is None for one that was never here."""
+    return decide(_take_snapshot(session, project, worker_id, hardware_class), SystemRandom())
+
+
+def _take_snapshot(session: Session, project: Project, worker_id: int | None, hardware_class: str) -> Snapshot:
+    in_flight = queries.count_children_in_flight(session, project.id)
+    root_runs: dict[str, int] = {}
+    jobs_done = 0
+    if worker_id is not None:
+        root_runs = queries.count_runs_by_outcome(session, worker_id, project.root_sha, hardware_class)
+        jobs_done = queries.count_jobs_done(session, worker_id, project.id)
+    root_measured = root_runs.pop(RunOutcome.OK, 0)
+    return Snapshot(
+        root_sha=project.root_sha,
+        root_measured=root_measured,
+        root_failed=sum(root_runs.values()),
+        jobs_done=jobs_done,
+        candidates=[
+            Candidate(row.commit_sha, row.rank_score, row.metric_sd, row.runs, in_flight.get(row.commit_sha, 0))
+            for row in queries.list_frontier(session, project.id, hardware_class)
+        ],
+        mix=projects.contract_of(project).jobs,
+    )
+
+
+def list_trials(session: Session, project_id: int, hardware_class: str) -> list[Trial]:
+    """What the swarm tried in this hardware class, newest first, and what others run now."""
+    rows = experiments_queries.list_experiments(session, project_id, None, MAX_TRIALS, hardware_class)
+    running = [
+        _view_running(lease.base_sha, Proposal.model_validate(lease.proposal), lease.proposed_tree_sha or "")
+        for lease in queries.list_reserved_leases(session, project_id)
+    ]
+    return [*running, *(experiments.view_trial(row) for row in rows)]
+
+
+def _view_running(base_sha: str, proposal: Proposal, tree_sha: str) -> Trial:
+    return Trial(
+        sha=tree_sha,
+        parent_sha=base_sha,
+        title=proposal.title,
+        axis=proposal.axis,
+        settings=proposal.settings,
+        metric_mean=None,
+        metric_sd=None,
+        outcome="running",
+    )
