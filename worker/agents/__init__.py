@@ -1,0 +1,1 @@
+"""Agents draft proposals; they never run code, reach the network by themselves or see the worker's token."""

@@ -1,0 +1,101 @@
+"""What an agent is: it drafts a proposal for a task, and writes the finding once the run is measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.contract import Contract
+from shared.experiments import Proposal, Trial
+from shared.findings import FindingDraft
+from shared.leases import BaseCommit
+from shared.runs import RunOutcome, RunReport
+
+
+class AgentError(Exception):
+    """The agent has no proposal for this task; the message says why. The job is given back."""
+
+
+class AgentFinished(Exception):
+    """The agent will never have a proposal again; the worker stops, and that is no mistake."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A proposal and the whole text of each file that it changes."""
+
+    proposal: Proposal
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that an agent gets to know.
+
+    `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
+    `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
+    random choices; `refused` are this task's own drafts that the coordinator knew already.
+    """
+
+    contract: Contract
+    base: BaseCommit
+    program: str
+    context: str
+    trials: tuple[Trial, ...]
+    seed: int
+    refused: tuple[Draft, ...] = ()
+
+
+class Agent(Protocol):
+    """Drafts experiments. `name` is shown beside its proposals and findings."""
+
+    @property
+    def name(self) -> str: ...
+
+    def propose(self, task: Task) -> Draft:
+        """Draft a proposal. Raises AgentError, or AgentFinished where there will be no more."""
+        ...
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """Say what the run showed, in at most 250 words. Raises AgentError."""
+        ...
+
+
+def describe_measurement(task: Task, report: RunReport) -> str:
+    """One run's own number in a sentence, against what is known of the parent. It claims nothing beyond that run."""
+    metric = task.contract.objective.metric
+    if report.outcome is not RunOutcome.OK or report.metric is None:
+        return f"the run gave no {metric}: {report.outcome.value}" + (f" ({report.reason})" if report.reason else "")
+    measured = f"one run gave {metric} {report.metric:.4f}"
+    parent = task.base.posterior
+    if parent is None:
+        return f"{measured}; nothing is known of the parent's yet"
+    difference = report.metric - parent.metric_mean
+    word = "the same as" if difference == 0 else "better than" if _is_better(task, difference) else "worse than"
+    return f"{measured}, {word} the parent's {parent.metric_mean:.4f} by {abs(difference):.4f}"
+
+
+def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> FindingDraft:
+    """The finding of an agent that does not reason: what was changed, what one run says, and that it is one run."""
+    title = draft.proposal.title
+    said = describe_measurement(task, report)
+    if report.outcome is not RunOutcome.OK:
+        return FindingDraft(
+            claim=_shorten(f"{title}: {report.outcome.value}", 200),
+            mechanism=_shorten(f"With this change {said}.", 1200),
+            caveats="One attempt on one machine; the cause was not looked into.",
+            agent=agent,
+        )
+    return FindingDraft(
+        claim=_shorten(f"{title}: {said}", 200),
+        mechanism="Not known: the change was proposed from numbers alone.",
+        caveats="One run with one seed on one worker. Until it is repeated, the difference may be noise.",
+        agent=agent,
+    )
+
+
+def _is_better(task: Task, difference: float) -> bool:
+    return difference * task.contract.objective.sign < 0
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

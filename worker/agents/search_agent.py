@@ -1,0 +1,248 @@
+"""The agent that needs no language model: it moves one or two constants, by a tree-structured Parzen estimator (TPE).
+
+Every experiment of the swarm that the task names is a trial to learn from, whoever ran it: measured ones with their
+metric, failed ones as bad, running ones as if they would end badly (Optuna's constant liar), so that workers that
+draft at the same time spread out. One constant moves per experiment, sometimes two, so that its effect can be told.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from shared.experiments import AxisDirection, Proposal, Setting, Trial
+from shared.findings import FindingDraft
+from shared.runs import RunOutcome, RunReport
+from worker.agents.base import AgentError, Draft, Task, plain_finding
+from worker.agents.constants import ConstantsError, format_value, read_constants, rewrite_constants
+from worker.agents.search_space import NumberRange, SearchSpace, find_space
+
+STARTUP_TRIALS = 4
+"""Measured trials before the estimator is asked; until then steps are drawn around the parent."""
+
+FIRST_STEP_SD = 0.2
+"""The sd of those first steps, as a share of the range."""
+
+SECOND_CONSTANT_SHARE = 0.2
+"""How often a second constant moves along: interactions are found, but most effects stay attributable."""
+
+ATTEMPTS = 200
+"""Candidates that are looked at before the agent gives up: most are too close to a trial only late in a search."""
+
+
+class SearchAgent:
+    """Searches the constants of the first editable Python file. The same task always gives the same draft."""
+
+    name = "search"
+
+    def propose(self, task: Task) -> Draft:
+        """Draft a change of one constant or two that no trial has. Raises AgentError where there is none left."""
+        path, source = _editable_python(task)
+        try:
+            current = {name: constant.value for name, constant in read_constants(source).items()}
+            spaces = {n: s for n, c in read_constants(source).items() if (s := find_space(c)) is not None}
+        except ConstantsError as error:
+            raise AgentError(f"{path}: {error}") from error
+        if not spaces:
+            raise AgentError(f"{path} has no constant to search: no UPPER_CASE number or bool at module level")
+        search = _Search(task, current, spaces)
+        changes = search.draw()
+        settings = current | changes
+        proposal = Proposal(
+            title=_shorten(
+                ", ".join(f"{n} {format_value(current[n])} -> {format_value(v)}" for n, v in changes.items())
+            ),
+            hypothesis=search.reason(changes),
+            axis=_shorten(" and ".join(changes)),
+            direction=_direction(current, changes),
+            value=_shorten(", ".join(format_value(v) for v in changes.values())),
+            predicted_effect=search.predict_effect(changes),
+            refuted_by=_refutation(task),
+            settings=dict(list(settings.items())[:200]),
+        )
+        return Draft(proposal, {path: rewrite_constants(source, changes)})
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """What was changed and what one single run says of it."""
+        return plain_finding(task, draft, report, self.name)
+
+
+class _Search:
+    """One draft's search: what the trials say, and draws of candidates."""
+
+    def __init__(self, task: Task, current: Mapping[str, Setting], spaces: Mapping[str, SearchSpace]) -> None:
+        self.task = task
+        self.current = dict(current)
+        self.spaces = spaces
+        self.sign = task.contract.objective.sign
+        self.random = random.Random(task.seed)
+        self.metrics = {t.sha: t.metric_mean for t in task.trials if t.metric_mean is not None}
+        if task.base.posterior is not None:
+            self.metrics[task.base.sha] = task.base.posterior.metric_mean
+        # The same constants may belong to several commits (an edit of code between them); each is a trial.
+        self.measured = [(t, m) for t in task.trials if (m := self.metrics.get(t.sha)) is not None]
+        self.taken = [t.settings for t in task.trials] + [dict(d.proposal.settings) for d in task.refused]
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=0, multivariate=False, constant_liar=True, seed=task.seed % 2**32
+        )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(sampler=sampler)
+        self.study.add_trials(self._history())
+
+    def draw(self) -> dict[str, Setting]:
+        """New values for one constant or two. Raises AgentError where every candidate was tried already."""
+        for _ in range(ATTEMPTS):
+            candidate = self._candidate(self._axes())
+            moved = all(not self.spaces[n].are_close(v, self.current[n]) for n, v in candidate.items())
+            settings = self.current | candidate
+            if moved and not any(self._are_same(settings, taken) for taken in self.taken):
+                return candidate
+        raise AgentError(f"every step from {self.task.base.sha[:10]} that was drawn has been tried already")
+
+    def reason(self, changes: Mapping[str, Setting]) -> str:
+        """The hypothesis: what the trials show along these constants."""
+        return " ".join(self._reason(name, value) for name, value in changes.items())
+
+    def predict_effect(self, changes: Mapping[str, Setting]) -> float:
+        """Child minus parent: the mean effect of earlier moves of these constants that way.
+
+        Where there was none: the smallest effect that matters, for the better.
+        """
+        direction = _direction(self.current, changes)
+        effects = [
+            e for name in changes for t, e in self._moves(name) if _direction_of(t, self.by_sha, name) == direction
+        ]
+        return sum(effects) / len(effects) if effects else -self.sign * self.task.contract.objective.min_effect
+
+    @property
+    def by_sha(self) -> dict[str, Trial]:
+        return {t.sha: t for t in self.task.trials}
+
+    def _axes(self) -> list[str]:
+        """Which constants move. Those that have paid off, and those hardly tried, come up more often."""
+        names = list(self.spaces)
+        weights = []
+        for name in names:
+            moves = self._moves(name)
+            gains = sum(1 for _, effect in moves if effect * self.sign < 0)
+            weights.append((1 + gains) / (1 + len(moves)))
+        first = self.random.choices(names, weights)[0]
+        rest = [n for n in names if n != first]
+        if not rest or self.random.random() >= SECOND_CONSTANT_SHARE:
+            return [first]
+        return [first, self.random.choice(rest)]
+
+    def _moves(self, name: str) -> list[tuple[Trial, float]]:
+        """Measured trials that changed this constant against their parent, each with its effect."""
+        moves = []
+        for trial, metric in self.measured:
+            parent = self.by_sha.get(trial.parent_sha or "")
+            if parent is None or parent.sha not in self.metrics:
+                continue
+            if name in trial.settings and name in parent.settings and trial.settings[name] != parent.settings[name]:
+                moves.append((trial, metric - self.metrics[parent.sha]))
+        return moves
+
+    def _candidate(self, names: Iterable[str]) -> dict[str, Setting]:
+        if len(self.measured) < STARTUP_TRIALS:
+            return {name: self._first_step(name) for name in names}
+        asked = self.study.ask({name: _distribution(self.spaces[name]) for name in names})
+        return {name: _value(self.spaces[name], asked.params[name]) for name in names}
+
+    def _first_step(self, name: str) -> Setting:
+        space = self.spaces[name]
+        if not isinstance(space, NumberRange):
+            return self.random.choice(space.values)
+        return space.at(space.position(float(self.current[name])) + self.random.gauss(0.0, FIRST_STEP_SD))
+
+    def _history(self) -> Iterator[FrozenTrial]:
+        values = [m * self.sign for _, m in self.measured]
+        worst = max(values, default=0.0) + 1.0
+        for trial in self.task.trials:
+            params = {n: _param(s, trial.settings[n]) for n, s in self.spaces.items() if _knows(trial, n, s)}
+            distributions = {n: _distribution(self.spaces[n]) for n in params}
+            metric = self.metrics.get(trial.sha)
+            if metric is None and trial.outcome in _FAILED:
+                yield create_trial(value=worst, params=params, distributions=distributions)
+            elif metric is None:
+                yield create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+            else:
+                yield create_trial(value=metric * self.sign, params=params, distributions=distributions)
+
+    def _are_same(self, one: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
+        if one.keys() != other.keys():
+            return False
+        return all(s.are_close(one[n], other[n]) for n, s in self.spaces.items()) and all(
+            one[n] == other[n] for n in one.keys() - self.spaces.keys()
+        )
+
+    def _reason(self, name: str, value: Setting) -> str:
+        known = sorted(
+            ((m * self.sign, t.settings[name]) for t, m in self.measured if name in t.settings), key=lambda p: p[0]
+        )
+        here = format_value(self.current[name])
+        if len({str(v) for _, v in known}) < 3:
+            return (
+                f"Little is known of {name} yet ({here} here): a step to {format_value(value)} shows where it matters."
+            )
+        best = [v for _, v in known[: max(2, len(known) // 4)]]
+        listed = ", ".join(dict.fromkeys(format_value(v) for v in best[:5]))
+        return f"Of {len(known)} measured trials the best {len(best)} have {name} at {listed} ({here} here)."
+
+
+_FAILED = {o.value for o in (RunOutcome.CRASHED, RunOutcome.TIMEOUT, RunOutcome.INVALID, RunOutcome.STOPPED_EARLY)}
+
+
+def _editable_python(task: Task) -> tuple[str, str]:
+    for path in task.contract.files.editable:
+        if path.endswith(".py") and path in task.base.files:
+            return path, task.base.files[path]
+    raise AgentError("the project has no editable Python file to search; use another agent")
+
+
+def _distribution(space: SearchSpace) -> BaseDistribution:
+    """Numbers are searched by their position in the range, which has the right scale built in."""
+    if isinstance(space, NumberRange):
+        return FloatDistribution(0.0, 1.0)
+    return CategoricalDistribution(space.values)
+
+
+def _param(space: SearchSpace, value: Setting) -> Setting:
+    return min(max(space.position(float(value)), 0.0), 1.0) if isinstance(space, NumberRange) else value
+
+
+def _value(space: SearchSpace, param: Setting) -> Setting:
+    return space.at(float(param)) if isinstance(space, NumberRange) else param
+
+
+def _knows(trial: Trial, name: str, space: SearchSpace) -> bool:
+    return name in trial.settings and space.holds(trial.settings[name])
+
+
+def _direction(before: Mapping[str, Setting], changes: Mapping[str, Setting]) -> AxisDirection:
+    """Up or down where one number moved; else a change."""
+    if len(changes) != 1:
+        return AxisDirection.CHANGE
+    name, after = next(iter(changes.items()))
+    old = before[name]
+    if isinstance(old, bool | str) or isinstance(after, bool | str):
+        return AxisDirection.CHANGE
+    return AxisDirection.UP if after > old else AxisDirection.DOWN
+
+
+def _direction_of(trial: Trial, by_sha: Mapping[str, Trial], name: str) -> AxisDirection:
+    parent = by_sha[trial.parent_sha or ""]
+    return _direction(parent.settings, {name: trial.settings[name]})
+
+
+def _refutation(task: Task) -> str:
+    objective = task.contract.objective
+    word = "lower" if objective.sign > 0 else "higher"
+    least = f"{objective.min_effect:g}"
+    return f"Repeated runs whose mean {objective.metric} is not {word} than the parent's by {least} or more."
+
+
+def _shorten(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,151 @@
+"""Where a constant may go: the annotation beside it, or a default around its value.
+
+An annotation is a comment on the constant's own line, alone or after other words:
+
+    EMBEDDING_LR = 0.003  # range: 1e-4 to 3e-2, log
+    DEPTH = 4             # range: 1 to 8
+    HEADS = 4             # choices: 2, 3, 4, 6
+    SEQUENCE_LENGTH = 128 # fixed
+
+Without one:
+
+- a positive float: a quarter of it to four times it, on a logarithmic scale. A fraction stays one: from 0.5 on (a
+  momentum, say) it is the distance to 1 that is scaled so; below 0.5 the range ends at 0.5.
+- a positive int: half of it to twice it (1: 1 to 2), on a logarithmic scale. From 32 on, a multiple of 8 stays one:
+  widths and batches mostly have to.
+- zero as a float: 0 to 0.2, for it is mostly a rate that is switched off.
+- a bool: both values.
+- anything else (strings, negative numbers, the int 0) is left alone: a guess would mostly break the file.
+"""
+
+import ast
+import math
+import re
+from dataclasses import dataclass
+
+from shared.experiments import Setting
+from worker.agents.constants import Constant
+
+_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_RANGE = re.compile(rf"\brange:\s*({_NUMBER})\s+to\s+({_NUMBER})(\s*,\s*log\b)?")
+_CHOICES = re.compile(r"\bchoices:\s*(.+)$")
+_FIXED = re.compile(r"(?:^|[,;]\s*)fixed\b")
+
+_SPREAD = 4.0
+_SWITCHED_OFF_MAX = 0.2
+MIN_STEP = 0.04
+"""The smallest step worth a run, as a share of a range: less is drowned by the noise of one run."""
+
+
+@dataclass(frozen=True)
+class NumberRange:
+    """Numbers from `low` to `high`.
+
+    `scale` says in which measure steps are equal: `linear`, `log`, or `complement`, the logarithm of the
+    distance to 1. `integer` numbers are whole, and multiples of `multiple`.
+    """
+
+    low: float
+    high: float
+    scale: str = "linear"
+    integer: bool = False
+    multiple: int = 1
+
+    def position(self, value: float) -> float:
+        """Where a value lies, 0 at one end of the range and 1 at the other."""
+        ends = (self._measure(self.low), self._measure(self.high))
+        return (self._measure(value) - ends[0]) / (ends[1] - ends[0])
+
+    def at(self, position: float) -> int | float:
+        """The value at a position (0 to 1): whole, or rounded to three significant digits."""
+        low, high = self._measure(self.low), self._measure(self.high)
+        measured = low + min(max(position, 0.0), 1.0) * (high - low)
+        if self.scale == "complement":
+            return round(1.0 - float(f"{math.exp(-measured):.3g}"), 12)
+        value = math.exp(measured) if self.scale == "log" else measured
+        return self.multiple * round(value / self.multiple) if self.integer else float(f"{value:.3g}")
+
+    def are_close(self, one: Setting, other: Setting) -> bool:
+        """Whether two values are too near to each other for a run to tell them apart."""
+        if self.integer or not self.holds(one) or not self.holds(other):
+            return one == other
+        return abs(self.position(float(one)) - self.position(float(other))) < MIN_STEP
+
+    def holds(self, value: Setting) -> bool:
+        """Whether a value lies in the range."""
+        return not isinstance(value, str | bool) and self.low <= value <= self.high
+
+    def _measure(self, value: float) -> float:
+        if self.scale == "log":
+            return math.log(value)
+        return -math.log(1.0 - value) if self.scale == "complement" else value
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Some values, in the order given."""
+
+    values: tuple[Setting, ...]
+
+    def are_close(self, one: Setting, other: Setting) -> bool:
+        return one == other
+
+    def holds(self, value: Setting) -> bool:
+        """Whether a value is one of the choices."""
+        return value in self.values
+
+
+SearchSpace = NumberRange | Choices
+
+
+def find_space(constant: Constant) -> SearchSpace | None:
+    """The search space of a constant; None where it is to be left alone."""
+    if _FIXED.search(constant.comment):
+        return None
+    return _annotated(constant) or _default(constant.value)
+
+
+def _annotated(constant: Constant) -> SearchSpace | None:
+    """What the comment says; None where it says nothing that makes sense for the value."""
+    value = constant.value
+    if found := _CHOICES.search(constant.comment):
+        return _choices(found.group(1), value)
+    found = _RANGE.search(constant.comment)
+    if found is None or isinstance(value, bool | str):
+        return None
+    low, high = min(float(found.group(1)), value), max(float(found.group(2)), value)
+    scale = "log" if found.group(3) else "linear"
+    if low >= high or (scale == "log" and low <= 0):
+        return None
+    return NumberRange(low, high, scale, isinstance(value, int))
+
+
+def _choices(text: str, value: Setting) -> Choices | None:
+    try:
+        values = ast.literal_eval(f"({text},)")
+    except (ValueError, SyntaxError):
+        return None
+    if not all(isinstance(v, bool | int | float | str) for v in values):
+        return None
+    if isinstance(value, float):
+        values = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in values)
+    both = tuple(dict.fromkeys((*values, value)))
+    return Choices(both) if len(both) > 1 else None
+
+
+def _default(value: Setting) -> SearchSpace | None:
+    if isinstance(value, bool):
+        return Choices((False, True))
+    if isinstance(value, int):
+        multiple = 8 if value >= 32 and value % 8 == 0 else 1
+        low = max(multiple, value // 2 // multiple * multiple)
+        return NumberRange(low, value * 2, "log", integer=True, multiple=multiple) if value > 0 else None
+    if not isinstance(value, float) or not math.isfinite(value) or value < 0:
+        return None
+    if value == 0:
+        return NumberRange(0.0, _SWITCHED_OFF_MAX)
+    if 0.5 <= value < 1:
+        gap = 1.0 - value
+        return NumberRange(max(0.0, 1.0 - gap * _SPREAD), 1.0 - gap / _SPREAD, "complement")
+    high = min(value * _SPREAD, 0.5) if value < 0.5 else value * _SPREAD
+    return NumberRange(value / _SPREAD, high, "log")

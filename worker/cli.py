@@ -1,0 +1,119 @@
+"""`swarm-worker`: the command of a volunteer. Only what `--help` needs is imported here; the rest comes with `run`."""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+_EXAMPLES = """
+Examples:
+
+\b
+  swarm-worker --gpu 0                  the first GPU, until Ctrl-C
+  swarm-worker --device cpu --cores 2   two CPU cores
+  swarm-worker --gpu 0 --once           one job; exit status 75: there is none
+  swarm-worker --gpu 1 --token-file ~/.swarm-token \\
+               --coordinator https://swarm.example.org
+
+The first Ctrl-C (or SIGTERM) lets the run finish and reports it; the second stops at once and gives the job back.
+A result that cannot be delivered waits on disk and is sent later.
+"""
+
+_SETTINGS = """
+Settings come from flags, then the environment (SWARM_COORDINATOR_URL, SWARM_TOKEN_FILE or SWARM_TOKEN, SWARM_NAME,
+SWARM_DEVICE, SWARM_CORES, SWARM_SANDBOX, SWARM_AGENT, SWARM_DATA_DIR, SWARM_PROJECT), then config.toml in the
+platform's configuration folder (~/.config/research-swarm on Linux). The token is never a flag: other users of this
+machine could read it.
+
+Exit status: 0 done, 1 error, 2 usage, 4 the token was not accepted, 75 nothing to do (--once), 130 stopped at once.
+"""
+
+
+class _RunByDefault(TyperGroup):
+    """`swarm-worker --gpu 0` means `swarm-worker run --gpu 0`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        own = ("--help", "--version")
+        if not args or (args[0] not in self.commands and args[0] not in own):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RunByDefault,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Give this machine's GPU to a research swarm: claim a job, try an idea, measure it, report it, repeat.\n\n"
+    "Without a command it does `run`, whose options `swarm-worker run --help` lists.\n" + _EXAMPLES,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"swarm-worker {importlib.metadata.version('research-swarm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _worker(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
+@app.command(epilog=_SETTINGS, help="Work: claim a job, carry it out, report it, and so on.\n" + _EXAMPLES)
+def run(
+    gpu: Annotated[int | None, typer.Option(min=0, help="The GPU to use, as nvidia-smi numbers it.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use at most.  [default: all]")] = None,
+    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")] = None,
+    project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="This machine's name in the swarm.  [default: its host name]")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(metavar="search|scripted", help="Who has the ideas.")] = None,
+    script: Annotated[
+        Path | None, typer.Option(help="The script that --agent scripted replays (TOML or JSON).")
+    ] = None,
+    sandbox: Annotated[
+        str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="unconfined: no protection at all.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data, repositories and the outbox are kept.")] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Carry out one job, or say that there is none, and end.")
+    ] = False,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="End after so many reported jobs.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="One line per event, as if this were no terminal.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
+) -> None:
+    if gpu is not None and device not in (None, f"cuda:{gpu}"):
+        raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
+    if not plain:
+        typer.echo("swarm-worker is starting …", err=True)
+    from worker.start import Options, start  # noqa: PLC0415 - so that --help and the line above come at once
+
+    flags = {
+        "device": device if gpu is None else f"cuda:{gpu}",
+        "cores": cores,
+        "coordinator_url": coordinator,
+        "token_file": token_file,
+        "project": project,
+        "name": name,
+        "agent": agent or ("scripted" if script else None),
+        "sandbox": sandbox,
+        "data_dir": data_dir,
+    }
+    options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color)
+    sys.exit(start(flags, options, lambda line: typer.echo(f"swarm-worker: {line}", err=True)))
+
+
+def main() -> None:
+    """The entry point."""
+    app()

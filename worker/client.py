@@ -1,0 +1,179 @@
+"""The one door to the coordinator: every request of a worker, and what can go wrong with it, by name.
+
+Nothing is retried here: each error says whether trying again can help, and the caller knows how long it may wait.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from shared.errors import PROBLEM_MEDIA_TYPE, Problem
+from shared.experiments import ProposalReply, ProposalSubmission
+from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, ReleaseRequest
+from shared.projects import CommitFiles, Project
+from shared.protocol import API_PREFIX
+from shared.results import ResultReply, ResultUpload
+
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not hold up a worker: heartbeat and release
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+
+class ClientError(Exception):
+    """A request to the coordinator did not succeed; the message says why, for a person."""
+
+
+class Unreachable(ClientError):
+    """No answer, or one that says "not now": trying again later can help, not before `retry_after_seconds`."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unauthorized(ClientError):
+    """The coordinator does not know the token, or the account may not do this."""
+
+
+class Rejected(ClientError):
+    """The coordinator refuses this request and would refuse it again. `code` is the problem's short name."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+        self.status = status
+        self.code = code
+
+
+class UnexpectedReply(ClientError):
+    """The answer is not of the protocol: another program, a proxy's page, or another version."""
+
+
+class CoordinatorClient:
+    """A connection to one coordinator, safe to use from several threads. Every method raises ClientError."""
+
+    def __init__(self, url: str, token: SecretStr, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url + API_PREFIX,
+            headers={"Authorization": f"Bearer {token.get_secret_value()}", "User-Agent": user_agent()},
+            timeout=TIMEOUT,
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def claim(self, request: ClaimRequest) -> ClaimReply:
+        """Ask for a job."""
+        return self._post("/leases", request, ClaimReply)
+
+    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:
+        """Renew a lease. Raises Rejected where the lease is no longer held."""
+        return self._post(f"/leases/{lease_id}/heartbeat", beat, HeartbeatReply, timeout=SHORT_TIMEOUT)
+
+    def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply:
+        """Ask whether a proposal is new."""
+        return self._post(f"/leases/{lease_id}/proposal", submission, ProposalReply)
+
+    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:
+        """Give a job back."""
+        return self._post(f"/leases/{lease_id}/release", request, HeartbeatReply, timeout=SHORT_TIMEOUT)
+
+    def upload_result(self, lease_id: UUID, upload: ResultUpload) -> ResultReply:
+        """Deliver a result; the same result may be delivered again, and is stored once."""
+        key = {"Idempotency-Key": str(upload.run.id)}
+        reply = self._post(f"/leases/{lease_id}/result", upload, ResultReply, key)
+        if reply.run_uuid != upload.run.id:
+            raise UnexpectedReply(f"the coordinator confirms run {reply.run_uuid}, not {upload.run.id}")
+        return reply
+
+    def fetch_project(self, name: str) -> Project:
+        """A project with its contract."""
+        return self._get(f"/projects/{name}", Project)
+
+    def fetch_files(self, project: str, sha: str) -> CommitFiles:
+        """All files of a commit."""
+        commit = self._get(f"/projects/{project}/commits/{sha}/files", CommitFiles)
+        if commit.sha != sha:
+            raise UnexpectedReply(f"the coordinator sends the files of {commit.sha}, not of {sha}")
+        return commit
+
+    def _post(
+        self,
+        path: str,
+        message: BaseModel,
+        reply: type[Reply],
+        headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = TIMEOUT,
+    ) -> Reply:
+        content = {"Content-Type": "application/json", **(headers or {})}
+        request = self._http.build_request(
+            "POST", path, content=message.model_dump_json(), headers=content, timeout=timeout
+        )
+        return self._send(request, reply)
+
+    def _get(self, path: str, reply: type[Reply]) -> Reply:
+        return self._send(self._http.build_request("GET", path), reply)
+
+    def _send(self, request: httpx.Request, reply: type[Reply]) -> Reply:
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as error:
+            raise Unreachable(f"no answer from {self.url}: {_explain(error)}") from error
+        except httpx.HTTPError as error:  # a body that cannot be decoded, for one
+            raise UnexpectedReply(f"{self.url} gave a broken answer: {_explain(error)}") from error
+        _raise_for_problem(response, self.url)
+        try:
+            return reply.model_validate_json(response.content)
+        except ValidationError as error:
+            raise UnexpectedReply(
+                f"{self.url} answered {request.method} {request.url.path} with something that is no {reply.__name__}; "
+                "is it a coordinator, and of a version that fits?"
+            ) from error
+
+
+def user_agent() -> str:
+    """Who is calling: the distribution and its version, and Python's."""
+    return f"research-swarm-worker/{importlib.metadata.version('research-swarm')} Python/{platform.python_version()}"
+
+
+def _raise_for_problem(response: httpx.Response, url: str) -> None:
+    status = response.status_code
+    if response.is_success:
+        return
+    problem = _problem(response)
+    said = f"{problem.title}: {problem.detail}".rstrip(": ") if problem else f"HTTP {status}"
+    if status in (401, 403) and problem is not None:
+        raise Unauthorized(said)
+    if status in (408, 425, 429) or status >= 500:
+        raise Unreachable(f"{url} cannot answer now: {said}", _retry_after(response))
+    if status >= 400 and problem is not None:
+        raise Rejected(status, problem.code, said)
+    raise UnexpectedReply(f"{url} answered with HTTP {status} and no reason; is it a coordinator?")
+
+
+def _problem(response: httpx.Response) -> Problem | None:
+    if response.headers.get("Content-Type", "").partition(";")[0].strip() != PROBLEM_MEDIA_TYPE:
+        return None
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        return None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """The seconds of `Retry-After`; its other form, a date, is not used by our coordinator."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else None
+
+
+def _explain(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,91 @@
+"""Renews a lease while its job is worked on, from a thread that must not die unseen."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Lock
+from types import TracebackType
+from typing import Protocol, Self
+from uuid import UUID
+
+from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase
+from worker.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
+from worker.training import Progress
+
+_ENDED = (LeaseState.EXPIRED, LeaseState.RELEASED, LeaseState.DONE)
+
+
+class HeartbeatDied(Exception):
+    """The thread that renews leases has ended by a mistake of ours: the worker has to stop."""
+
+
+class LeaseKeeper(Protocol):
+    """What the heartbeat needs of the coordinator's client."""
+
+    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply: ...
+
+
+class Pulse:
+    """Beats every `lease.heartbeat_seconds`, and at once when the phase changes. A context manager.
+
+    A coordinator that does not answer is asked again at the next beat. A lease that is gone is remembered in
+    `lost`, with the reason, and beats no more: what is being measured is still worth finishing.
+    """
+
+    def __init__(self, keeper: LeaseKeeper, lease: Lease) -> None:
+        self._keeper = keeper
+        self._lease = lease
+        self._progress = Progress(Phase.DRAFTING, 0, None, 0.0)
+        self._lock = Lock()
+        self._wake = Event()
+        self._ending = False
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="heartbeat")
+        self._thread: Future[None] | None = None
+        self.lost: str | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = self._executor.submit(self._beat)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending = True
+        self._wake.set()
+        self._executor.shutdown(wait=False)  # a beat that hangs must not hold up the result
+        if kind is None:
+            self.check()
+
+    def update(self, progress: Progress) -> None:
+        """Say where the job is. Raises HeartbeatDied."""
+        with self._lock:
+            changed = progress.phase is not self._progress.phase
+            self._progress = progress
+        if changed:
+            self._wake.set()
+        self.check()
+
+    def check(self) -> None:
+        """Raises HeartbeatDied if the thread has died of an error that nobody expected."""
+        if self._thread is not None and self._thread.done() and (error := self._thread.exception()) is not None:
+            raise HeartbeatDied(f"the heartbeat died: {error!r}") from error
+
+    def _beat(self) -> None:
+        while self.lost is None:
+            self._wake.wait(self._lease.heartbeat_seconds)
+            self._wake.clear()
+            if self._ending:
+                return
+            self._beat_once()
+
+    def _beat_once(self) -> None:
+        with self._lock:
+            p = self._progress
+        beat = Heartbeat(token=self._lease.token, phase=p.phase, step=p.step, loss=p.loss, share=p.share)
+        try:
+            reply = self._keeper.heartbeat(self._lease.id, beat)
+        except (Unreachable, UnexpectedReply):
+            return
+        except (Rejected, Unauthorized) as error:
+            self.lost = str(error)
+            return
+        if reply.state in _ENDED:
+            self.lost = f"the lease is {reply.state.value}"

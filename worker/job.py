@@ -1,0 +1,187 @@
+"""One job, from the lease to a result that is safe on the disk: draft, commit, measure, write down."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from shared.commits import CommitWords
+from shared.experiments import Proposal, ProposalSubmission
+from shared.leases import Lease, Phase
+from shared.protocol import now
+from shared.results import CommitUpload, ResultUpload
+from shared.runs import RunReport
+from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
+from worker.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
+from worker.heartbeat import Pulse
+from worker.laboratory import Laboratory, Sample
+from worker.monitor import Monitor
+from worker.outbox import Entry, Outbox
+from worker.projects import PATIENCE_SECONDS, LocalProject, Projects
+from worker.retries import insist
+from worker.stopping import Stop
+from worker.training import Progress
+
+MAX_DRAFTS = 3
+_LEASE_GONE = (404, 409, 410)
+
+
+class LeaseLost(Exception):
+    """The lease is gone and nothing was measured yet: there is nothing to finish and nothing to give back."""
+
+
+class Draining(Exception):
+    """The worker was asked to stop before the run began: the job is given back."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """All that a job needs. `author` is `Name <address>`, under which commits are made."""
+
+    client: CoordinatorClient
+    agent: Agent
+    laboratory: Laboratory
+    projects: Projects
+    outbox: Outbox
+    monitor: Monitor
+    stop: Stop
+    author: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job's result, stored in the outbox, and what was tried in a few words."""
+
+    lease: Lease
+    project: LocalProject
+    report: RunReport
+    title: str
+
+
+def carry_out(lease: Lease, place: Workplace) -> Finished:
+    """Do a job. When this returns, its result is on the disk.
+
+    Raises LeaseLost, Draining, RunStopped, AgentError, AgentFinished, HeartbeatDied, ClientError, DataError, and
+    OSError of a full or broken disk; after any of them but LeaseLost the lease is to be given back.
+    """
+    with Pulse(place.client, lease) as pulse:
+        project = place.projects.find(lease)
+        files = place.projects.read_base(lease)
+        if not lease.kind.makes_experiment:
+            report = _measure(Sample(project.contract, lease.base.sha, files, lease.seed), place, pulse)
+            place.outbox.put(Entry(project=lease.project, lease_id=lease.id, upload=ResultUpload(run=report)))
+            return Finished(lease, project, report, f"{lease.kind.value} {lease.base.sha[:10]}")
+        task = _describe_task(lease, project)
+        draft = _draft(lease, task, place, pulse)
+        commit = _commit(lease, project, draft, place.author)
+        sample = Sample(project.contract, commit.sha, {**files, **draft.files}, lease.seed)
+        report = _measure(sample, place, pulse)
+        upload = _describe_experiment(place.agent, task, draft, commit, report)
+        place.outbox.put(Entry(project=lease.project, lease_id=lease.id, upload=upload))
+        return Finished(lease, project, report, draft.proposal.title)
+
+
+def _describe_task(lease: Lease, project: LocalProject) -> Task:
+    # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
+    digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
+    return Task(
+        contract=project.contract,
+        base=lease.base,
+        program=project.program,
+        context=lease.context,
+        trials=tuple(lease.trials),
+        seed=int.from_bytes(digest[:4]),
+    )
+
+
+def _draft(lease: Lease, task: Task, place: Workplace, pulse: Pulse) -> Draft:
+    """A draft that the coordinator accepts as new, after at most three attempts."""
+    reason = ""
+    for _ in range(MAX_DRAFTS):
+        draft = place.agent.propose(task)
+        place.monitor.propose(draft.proposal)
+        if pulse.lost is not None:
+            raise LeaseLost(pulse.lost)
+        reason = _ask(lease, draft, place)
+        if not reason:
+            return draft
+        place.monitor.note(f"{draft.proposal.title}: {reason}")
+        task = replace(task, refused=(*task.refused, draft))
+    raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
+
+
+def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
+    """Why the coordinator does not want this draft; empty if it is accepted, or if nobody could be asked."""
+    submission = ProposalSubmission(token=lease.token, proposal=draft.proposal, files=dict(draft.files))
+    try:
+        reply = insist(lambda: place.client.propose(lease.id, submission), place.stop.draining, PATIENCE_SECONDS)
+    except (Unreachable, UnexpectedReply) as error:
+        if place.stop.draining.is_set():
+            raise Draining("the worker is stopping") from error
+        place.monitor.warn(f"{error}; going on without asking whether this was tried before")
+        return ""
+    except Rejected as error:
+        if error.status in _LEASE_GONE:
+            raise LeaseLost(str(error)) from error
+        raise
+    if reply.accepted:
+        return ""
+    known = f" (experiment {reply.duplicate_of})" if reply.duplicate_of is not None else ""
+    return f"{reply.reason or 'the coordinator knows this already'}{known}"
+
+
+def _commit(lease: Lease, project: LocalProject, draft: Draft, author: str) -> CommitUpload:
+    words = CommitWords(author, int(now().timestamp()), _commit_message(draft.proposal))
+    sha = project.repository.commit(lease.base.sha, draft.files, words)
+    return CommitUpload(
+        sha=sha,
+        parent_sha=lease.base.sha,
+        files=dict(draft.files),
+        author=words.author,
+        authored_at=words.authored_at,
+        message=words.message,
+    )
+
+
+def _commit_message(proposal: Proposal) -> str:
+    lines = [
+        proposal.title,
+        "",
+        proposal.hypothesis,
+        "",
+        f"Axis: {proposal.axis}",
+        f"Direction: {proposal.direction.value}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measure(sample: Sample, place: Workplace, pulse: Pulse) -> RunReport:
+    if place.stop.draining.is_set():
+        raise Draining("the worker is stopping")
+
+    def follow(progress: Progress) -> None:
+        pulse.update(progress)
+        place.monitor.progress(progress)
+
+    follow(Progress(Phase.READY, 0, None, 0.0))
+    report = place.laboratory.measure(sample, follow, place.monitor.note, place.stop.now)
+    if pulse.lost is not None:
+        place.monitor.warn(f"{pulse.lost}; the run was finished all the same, and a first late result is accepted")
+    follow(Progress(Phase.REPORTING, report.steps, None, 1.0))
+    return report
+
+
+def _describe_experiment(
+    agent: Agent, task: Task, draft: Draft, commit: CommitUpload, report: RunReport
+) -> ResultUpload:
+    """The upload of a new experiment; an agent without words for its finding does not lose the measurement."""
+    try:
+        finding = agent.write_finding(task, draft, report)
+    except AgentError:
+        finding = plain_finding(task, draft, report, agent.name)
+    return ResultUpload(run=report, commit=commit, proposal=draft.proposal, finding=finding)
+
+
+def author_of(worker_name: str) -> str:
+    """The author of a worker's commits. The address is one that cannot exist (RFC 2606)."""
+    name = "".join(c for c in worker_name if c.isprintable() and c not in "<>").strip() or "worker"
+    address = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).lower()
+    return f"{name} <{address}@worker.invalid>"

@@ -1,0 +1,182 @@
+"""What a person sees of a worker: events, told to one of two views.
+
+Off a terminal each event is one `key=value` line, messages on stderr and results on stdout (worker/terminal.py is the
+other view). Nothing here decides anything.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Protocol, TextIO
+
+import structlog
+
+from shared.contract import Objective
+from shared.experiments import Proposal
+from shared.leases import Lease, Phase
+from shared.runs import RunOutcome, RunReport
+from worker.training import Progress
+
+STOP_AFTER = "finishing this run and reporting it; once more (Ctrl-C or SIGTERM) stops now"
+STOP_NOW = "stopping now; the job is given back"
+
+
+@dataclass(frozen=True)
+class About:
+    """A worker, for people."""
+
+    worker: str
+    device: str
+    sandbox: str
+    agent: str
+    coordinator: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A finished run. `title` says what was tried; `url` is where it is to be seen, None while it waits to be sent."""
+
+    lease: Lease
+    title: str
+    objective: Objective
+    report: RunReport
+    url: str | None
+
+    @property
+    def metric(self) -> str:
+        """`val_bpb 2.1034`, or what became of the run instead."""
+        if self.report.outcome is RunOutcome.OK and self.report.metric is not None:
+            return f"{self.objective.metric} {self.report.metric:.4f}"
+        return self.report.outcome.value
+
+    @property
+    def parent(self) -> str:
+        """What is known of the commit it started from, with its uncertainty."""
+        posterior = self.lease.base.posterior
+        if posterior is None:
+            return "not measured yet"
+        return f"{posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f}, n = {posterior.runs}"
+
+
+class Monitor(Protocol):
+    """Shows what a worker does. Its methods may be called from several threads."""
+
+    def start(self, about: About) -> None:
+        """The worker has started."""
+
+    def finish(self) -> None:
+        """The worker ends: leave the terminal as it was."""
+
+    def take(self, lease: Lease) -> None:
+        """A job was claimed."""
+
+    def propose(self, proposal: Proposal) -> None:
+        """The agent has drafted an experiment."""
+
+    def progress(self, progress: Progress) -> None:
+        """The job has come so far."""
+
+    def receipt(self, receipt: Receipt) -> None:
+        """A run is finished, and delivered or kept."""
+
+    def wait(self, reason: str, seconds: float) -> None:
+        """There is nothing to do for so long."""
+
+    def outbox(self, waiting: int) -> None:
+        """So many results wait to be delivered."""
+
+    def stop(self, now: bool) -> None:
+        """A person asked the worker to stop: after this run, or `now`."""
+
+    def note(self, text: str) -> None:
+        """Something that a person may want to know."""
+
+    def warn(self, text: str) -> None:
+        """Something that a person should know."""
+
+
+class PlainMonitor:
+    """One line per event, for logs."""
+
+    def __init__(self, messages: TextIO = sys.stderr, results: TextIO = sys.stdout) -> None:
+        self._messages = _line_log(messages)
+        self._results = _line_log(results)
+        self._phase: Phase | None = None
+        self._waiting = 0
+
+    def start(self, about: About) -> None:
+        self._messages.info(
+            "started",
+            worker=about.worker,
+            device=about.device,
+            sandbox=about.sandbox,
+            agent=about.agent,
+            coordinator=about.coordinator,
+        )
+
+    def finish(self) -> None:
+        self._messages.info("stopped")
+
+    def take(self, lease: Lease) -> None:
+        self._phase = None
+        self._messages.info(
+            "job",
+            project=lease.project,
+            kind=lease.kind.value,
+            base=lease.base.sha[:10],
+            branch=lease.branch,
+            why=lease.why,
+        )
+
+    def propose(self, proposal: Proposal) -> None:
+        self._messages.info("proposed", title=proposal.title, hypothesis=proposal.hypothesis)
+
+    def progress(self, progress: Progress) -> None:
+        if progress.phase is not self._phase:
+            self._phase = progress.phase
+            self._messages.info("phase", phase=progress.phase.value)
+
+    def receipt(self, receipt: Receipt) -> None:
+        report = receipt.report
+        self._results.info(
+            "run",
+            kind=receipt.lease.kind.value,
+            title=receipt.title,
+            sha=report.commit_sha[:10],
+            outcome=report.outcome.value,
+            **({} if report.metric is None else {receipt.objective.metric: f"{report.metric:.4f}"}),
+            parent=receipt.parent,
+            seconds=f"{report.seconds.total:.1f}",
+            url=receipt.url or "in the outbox",
+            **({"reason": report.reason} if report.reason else {}),
+        )
+
+    def wait(self, reason: str, seconds: float) -> None:
+        self._messages.info("waiting", reason=reason, seconds=round(seconds))
+
+    def outbox(self, waiting: int) -> None:
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._messages.info("outbox", waiting=waiting)
+
+    def stop(self, now: bool) -> None:
+        self._messages.info("stopping", how=STOP_NOW if now else STOP_AFTER)
+
+    def note(self, text: str) -> None:
+        self._messages.info(text)
+
+    def warn(self, text: str) -> None:
+        self._messages.warning(text)
+
+
+def _line_log(file: TextIO) -> structlog.typing.FilteringBoundLogger:
+    """A logger of one file: time, level, event, then the rest as `key=value`."""
+    log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(file),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    )
+    return log

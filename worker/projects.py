@@ -1,0 +1,68 @@
+"""What this worker knows of a project: its contract, and the files of the commits it was given."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from shared.contract import Contract, parse_contract
+from shared.leases import Lease
+from shared.projects import CommitFiles
+from worker.client import CoordinatorClient
+from worker.repository import CommitUnknown, Repository
+from worker.retries import insist
+
+PROGRAM_FILE = "program.md"
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class LocalProject:
+    """A project under one version of its contract. `program` is empty where it has no `program.md`."""
+
+    contract: Contract
+    program: str
+    repository: Repository
+
+
+class Projects:
+    """Projects by name and root, fetched on first need."""
+
+    def __init__(self, client: CoordinatorClient, folder: Path, stop: Event) -> None:
+        self._client = client
+        self._folder = folder
+        self._stop = stop
+        self._known: dict[tuple[str, str], LocalProject] = {}
+
+    def find(self, lease: Lease) -> LocalProject:
+        """The lease's project. Raises ClientError, ContractError, CommitError."""
+        key = (lease.project, lease.root_sha)
+        if key not in self._known:
+            repository = Repository(self._folder / f"{lease.project}.git")
+            files = self._read_root(lease, repository)
+            project = insist(lambda: self._client.fetch_project(lease.project), self._stop, PATIENCE_SECONDS)
+            self._known[key] = LocalProject(parse_contract(project.contract), files.get(PROGRAM_FILE, ""), repository)
+        return self._known[key]
+
+    def read_base(self, lease: Lease) -> dict[str, str]:
+        """The whole work tree of the lease's base: the project's protected files and the lease's editable ones."""
+        repository = self.find(lease).repository
+        try:
+            return repository.read_files(lease.base.sha)
+        except CommitUnknown:
+            files = repository.read_files(lease.root_sha) | lease.base.files
+            repository.remember(CommitFiles(sha=lease.base.sha, parent_sha=None, files=files))
+            return files
+
+    def close(self) -> None:
+        """Close the repositories."""
+        for project in self._known.values():
+            project.repository.close()
+
+    def _read_root(self, lease: Lease, repository: Repository) -> dict[str, str]:
+        try:
+            return repository.read_files(lease.root_sha)
+        except CommitUnknown:
+            fetch = self._client.fetch_files
+            commit = insist(lambda: fetch(lease.project, lease.root_sha), self._stop, PATIENCE_SECONDS)
+            repository.remember(commit)
+            return commit.files

@@ -1,0 +1,138 @@
+"""All settings of a worker: flags, then the environment (`SWARM_*`), then `config.toml`, whichever says it first.
+
+`config.toml` lies in the platform's configuration folder (`~/.config/research-swarm` on Linux) and has the names
+below as keys. The token is never a flag: other users of a machine can read a process's command line.
+"""
+
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from shared.protocol import Slug
+from worker.sandbox import SandboxName
+
+APPLICATION = "research-swarm"
+
+AgentName = Literal["search", "scripted"]
+Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:\d{1,3})$")]
+
+
+class SettingsError(ValueError):
+    """A setting is wrong or missing; the message names it and says what to do, without any secret."""
+
+
+def config_path() -> Path:
+    """Where `config.toml` is looked for."""
+    return platformdirs.user_config_path(APPLICATION) / "config.toml"
+
+
+class Settings(BaseSettings):
+    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs."""
+
+    model_config = SettingsConfigDict(env_prefix="SWARM_", extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    coordinator_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")] = "http://127.0.0.1:8000"
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)] = Field(
+        default_factory=socket.gethostname
+    )
+    device: Device | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    sandbox: SandboxName = "auto"
+    agent: AgentName = "search"
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path(APPLICATION))
+    project: Slug | None = None
+    package_index: str | None = Field(
+        default=None, validation_alias=AliasChoices("package_index", "SWARM_PACKAGE_INDEX", "PIP_INDEX_URL")
+    )
+
+    @field_validator("coordinator_url")
+    @classmethod
+    def _no_trailing_slash(cls, url: str) -> str:
+        return url.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class passes it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class passes it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, `config.toml`; no `.env` of whatever folder one stands in, and no secrets folder."""
+        return init_settings, env_settings, _ConfigFile(settings_cls, config_path())
+
+    @property
+    def worker_name(self) -> str:
+        """The name the coordinator knows this worker by: the machine's and the device's, for one process has one."""
+        return f"{self.name}-{(self.device or 'none').replace('cuda:', 'gpu')}"
+
+    @property
+    def worker_folder(self) -> Path:
+        """The folder of this worker alone: its lock, and below it what belongs to each coordinator."""
+        return self.data_dir / "workers" / folder_name(self.worker_name)
+
+    def read_token(self) -> SecretStr:
+        """The token. Raises SettingsError where there is none."""
+        if self.token is not None:
+            return self.token
+        if self.token_file is None:
+            raise SettingsError(
+                "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself)"
+            )
+        try:
+            token = self.token_file.expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"cannot read the token's file {self.token_file}: {_reason(error)}") from error
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise SettingsError(f"the file {self.token_file} holds no token: it should have one line and nothing else")
+        return SecretStr(token)
+
+
+class _ConfigFile(TomlConfigSettingsSource):
+    """`config.toml`; a token that flags or environment name, in either way, hides the file's."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        if self.current_state.keys() & {"token", "token_file"}:
+            found = {key: value for key, value in found.items() if key not in ("token", "token_file")}
+        return found
+
+
+def load_settings(flags: Mapping[str, Any]) -> Settings:
+    """The settings, from flags (None: not given), environment and file. Raises SettingsError."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "token_file" in given:
+        given["token"] = None  # a flag stands before SWARM_TOKEN
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"the setting {name!r} is wrong: {first['msg']} (a flag, SWARM_{name.upper()}, or {config_path()})"
+        ) from error
+    except (OSError, ValueError) as error:  # TOML's error is a kind of ValueError
+        raise SettingsError(f"cannot read {config_path()}: {_reason(error)}") from error
+
+
+def folder_name(text: str) -> str:
+    """A name as a folder's: letters, digits, dots and dashes, never hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-") or "worker"
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

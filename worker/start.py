@@ -1,0 +1,184 @@
+"""Puts a worker together from its settings, runs it, and turns what a person can mend into one line and a status."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from worker.agents.base import Agent
+from worker.agents.scripted import ScriptedAgent, ScriptError, load_script
+from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
+from worker.hardware import HardwareError, detect_hardware
+from worker.heartbeat import HeartbeatDied
+from worker.job import Workplace, author_of
+from worker.laboratory import LocalLaboratory
+from worker.lock import AlreadyRunning, hold
+from worker.loop import Ending, Loop
+from worker.monitor import About, Monitor, PlainMonitor
+from worker.outbox import Outbox
+from worker.projects import Projects
+from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.settings import Settings, SettingsError, folder_name, load_settings
+from worker.stopping import Stop
+from worker.terminal import TerminalMonitor
+from worker.training import RunImpossible
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_AUTHENTICATION = 4
+EXIT_NOTHING_TO_DO = 75
+EXIT_INTERRUPTED = 130
+
+_STATUS = {
+    Ending.DONE: EXIT_OK,
+    Ending.DRAINED: EXIT_OK,
+    Ending.NOTHING_TO_DO: EXIT_NOTHING_TO_DO,
+    Ending.FAILED: EXIT_ERROR,
+    Ending.STOPPED: EXIT_INTERRUPTED,
+}
+
+UNCONFINED_WARNING = (
+    "NO SANDBOX: code that strangers wrote runs with all rights of this user, on this machine's files and network. "
+    "Do this only with a project whose commits you trust."
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about one start, besides the settings."""
+
+    script: Path | None = None
+    once: bool = False
+    max_jobs: int | None = None
+    plain: bool = False
+    no_color: bool = False
+
+
+class StartError(Exception):
+    """The worker cannot start; the message says why and what to do. `status` is the process's exit status."""
+
+    def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) -> int:
+    """Run a worker until it ends; return the exit status. `tell` gets the one line that says what went wrong."""
+    try:
+        return _run(_settings(flags), options)
+    except StartError as error:
+        status, line = error.status, str(error)
+    except Unauthorized as error:
+        status = EXIT_AUTHENTICATION
+        line = f"the coordinator does not accept this token: {error}. Check SWARM_TOKEN_FILE, or ask for a new token."
+    except Unreachable as error:
+        status, line = EXIT_ERROR, f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?"
+    except (ClientError, HeartbeatDied, RunImpossible) as error:
+        status, line = EXIT_ERROR, str(error)
+    tell(line)
+    return status
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    try:
+        settings = load_settings(flags)
+    except SettingsError as error:
+        raise StartError(str(error), EXIT_USAGE) from error
+    if settings.device is None:
+        raise StartError("which device? Give --gpu 0 for the first GPU, or --device cpu.", EXIT_USAGE)
+    return settings
+
+
+def _run(settings: Settings, options: Options) -> int:
+    assert settings.device is not None
+    agent = _make_agent(settings, options)
+    try:
+        token = settings.read_token()
+    except SettingsError as error:
+        raise StartError(str(error), EXIT_AUTHENTICATION) from error
+    with ExitStack() as stack:
+        folder = settings.worker_folder / _coordinator_folder(settings.coordinator_url)
+        try:
+            stack.enter_context(hold(settings.worker_folder))
+            outbox = Outbox(folder / "outbox")
+        except AlreadyRunning as error:
+            raise StartError(f"{error}. Give this one another --name, or another --data-dir.") from error
+        except OSError as error:
+            raise StartError(
+                f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
+            ) from error
+        laboratory = _open_laboratory(settings, folder)
+        client = CoordinatorClient(settings.coordinator_url, token)
+        stack.callback(client.close)
+        stop = Stop()
+        projects = Projects(client, folder / "projects", stop.draining)
+        stack.callback(projects.close)
+        monitor = _make_monitor(options)
+        stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
+        monitor.start(_describe(settings, laboratory, agent))
+        stack.callback(monitor.finish)
+        if settings.sandbox == "unconfined":
+            monitor.warn(UNCONFINED_WARNING)
+        place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author_of(settings.worker_name))
+        loop = Loop(place, settings.worker_name, settings.project, folder / "crash.log")
+        return _STATUS[loop.run(options.max_jobs, options.once)]
+
+
+def _make_agent(settings: Settings, options: Options) -> Agent:
+    if (settings.agent == "scripted") != (options.script is not None):
+        raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
+    if options.script is not None:
+        try:
+            return ScriptedAgent(load_script(options.script))
+        except ScriptError as error:
+            raise StartError(str(error), EXIT_USAGE) from error
+    try:
+        from worker.agents.search_agent import SearchAgent  # noqa: PLC0415 - optuna takes most of a second to import
+    except ImportError as error:
+        raise StartError(f"the search agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
+    return SearchAgent()
+
+
+def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
+    assert settings.device is not None
+    try:
+        hardware = detect_hardware(settings.device, settings.cores)
+        sandbox = choose_sandbox(settings.sandbox)
+    except (HardwareError, SandboxUnavailable) as error:
+        raise StartError(str(error)) from error
+    return LocalLaboratory(
+        device=settings.device,
+        hardware=hardware,
+        sandbox=sandbox,
+        cache=settings.data_dir / "data",
+        runs=folder / "runs",
+        package_index=settings.package_index,
+    )
+
+
+def _make_monitor(options: Options) -> Monitor:
+    console = Console(no_color=True if options.no_color else None, highlight=False)
+    if options.plain or not console.is_terminal or console.is_dumb_terminal or not sys.stderr.isatty():
+        return PlainMonitor(sys.stderr, sys.stdout)
+    return TerminalMonitor(console)
+
+
+def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent) -> About:
+    return About(
+        worker=settings.worker_name,
+        device=laboratory.hardware.hardware_class,
+        sandbox=laboratory.sandbox_name,
+        agent=agent.name,
+        coordinator=settings.coordinator_url,
+    )
+
+
+def _coordinator_folder(url: str) -> str:
+    """One folder per coordinator: a result belongs to the one that gave its lease."""
+    return f"{folder_name(url.partition('://')[2])}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"

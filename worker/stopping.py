@@ -1,0 +1,57 @@
+"""How a worker is told to stop: once, it finishes its run and reports (it drains); twice, it stops now.
+
+A signal handler may interrupt the main thread anywhere, also while it holds a lock, so it only puts a number into a
+reentrant queue; a thread of its own takes it from there and sets the events that the rest of the worker waits for.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Event, Thread
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """`draining`: take no new job. `now`: also end what is running. The second implies the first."""
+
+    def __init__(self) -> None:
+        self.draining = Event()
+        self.now = Event()
+
+    def request(self) -> None:
+        """Ask once to drain; ask again to stop now."""
+        if self.draining.is_set():
+            self.now.set()
+        self.draining.set()
+
+    @contextmanager
+    def on_signals(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM ask; `tell` is called, from another thread, after each. Main thread only.
+
+        After the second, a third ends the process as if nobody listened, should the worker hang.
+        """
+        received: SimpleQueue[int | None] = SimpleQueue()
+
+        def receive(number: int, _frame: FrameType | None) -> None:
+            received.put(number)
+            if self.draining.is_set():
+                signal.signal(number, signal.SIG_DFL)
+
+        def follow() -> None:
+            while received.get() is not None:
+                self.request()
+                tell()
+
+        before = {number: signal.signal(number, receive) for number in SIGNALS}
+        thread = Thread(target=follow, name="signals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            received.put(None)
+            thread.join()
