@@ -39,7 +39,7 @@ class Unreachable(ClientError):
 
 
 class Unauthorized(ClientError):
-    """The coordinator does not know the token, or the account may not do this."""
+    """The coordinator does not know the token, or the account may not do this. A foreign lease is Rejected instead."""
 
 
 class Rejected(ClientError):
@@ -151,7 +151,7 @@ def _raise_for_problem(response: httpx.Response, url: str) -> None:
         return
     problem = _problem(response)
     said = f"{problem.title}: {problem.detail}".rstrip(": ") if problem else f"HTTP {status}"
-    if status in (401, 403) and problem is not None:
+    if status in (401, 403) and problem is not None and not problem.code.startswith("lease-"):
         raise Unauthorized(said)
     if status in (408, 425, 429) or status >= 500:
         raise Unreachable(f"{url} cannot answer now: {said}", _retry_after(response))

@@ -10,6 +10,7 @@ from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase
 from worker.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
 from worker.training import Progress
 
+CONFLICT = 409
 _ENDED = (LeaseState.EXPIRED, LeaseState.RELEASED, LeaseState.DONE)
 
 
@@ -26,14 +27,16 @@ class LeaseKeeper(Protocol):
 class Pulse:
     """Beats every `lease.heartbeat_seconds`, and at once when the phase changes. A context manager.
 
-    A coordinator that does not answer is asked again at the next beat. A lease that is gone is remembered in
-    `lost`, with the reason, and beats no more: what is being measured is still worth finishing.
+    A coordinator that does not answer, or that finds a phase out of turn, is asked again at the next beat. A lease
+    that is gone is remembered in `lost`, with the reason, and beats no more: what is being measured is still worth
+    finishing.
     """
 
     def __init__(self, keeper: LeaseKeeper, lease: Lease) -> None:
         self._keeper = keeper
         self._lease = lease
-        self._progress = Progress(Phase.DRAFTING, 0, None, 0.0)
+        first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
+        self._progress = Progress(first, 0, None, 0.0)
         self._lock = Lock()
         self._wake = Event()
         self._ending = False
@@ -85,7 +88,9 @@ class Pulse:
         except (Unreachable, UnexpectedReply):
             return
         except (Rejected, Unauthorized) as error:
-            self.lost = str(error)
+            # A conflict is a beat that was overtaken by the proposal's answer, or whose proposal never arrived.
+            if not isinstance(error, Rejected) or error.status != CONFLICT:
+                self.lost = str(error)
             return
         if reply.state in _ENDED:
             self.lost = f"the lease is {reply.state.value}"

@@ -21,7 +21,7 @@ from worker.stopping import Stop
 from worker.training import Progress
 
 MAX_DRAFTS = 3
-_LEASE_GONE = (404, 409, 410)
+_LEASE_GONE = (404, 410)
 
 
 class LeaseLost(Exception):

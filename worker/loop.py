@@ -3,6 +3,7 @@
 import traceback
 from enum import Enum, auto
 from pathlib import Path
+from urllib.parse import urljoin
 from uuid import UUID
 
 from shared.commits import CommitError
@@ -176,9 +177,9 @@ class Loop:
             for handled in outbox.deliver(self._place.client):
                 match handled:
                     case Acknowledged(entry, reply):
-                        urls[entry.upload.run.id] = reply.url
+                        url = urls[entry.upload.run.id] = urljoin(f"{self._place.client.url}/", reply.url.lstrip("/"))
                         if entry.upload.run.id != quiet_about:
-                            monitor.note(f"delivered an earlier result: {reply.url}")
+                            monitor.note(f"delivered an earlier result: {url}")
                     case Refused(_, error, path):
                         monitor.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
                     case Damaged(_, path):

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -42,7 +51,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SWARM_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    coordinator_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")] = "http://127.0.0.1:8000"
+    coordinator_url: str = "http://127.0.0.1:8000"
     token: SecretStr | None = None
     token_file: Path | None = None
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)] = Field(
@@ -60,7 +69,8 @@ class Settings(BaseSettings):
 
     @field_validator("coordinator_url")
     @classmethod
-    def _no_trailing_slash(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
+        TypeAdapter(HttpUrl).validate_python(url)
         return url.rstrip("/")
 
     @classmethod

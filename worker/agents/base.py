@@ -10,6 +10,9 @@ from shared.findings import FindingDraft
 from shared.leases import BaseCommit
 from shared.runs import RunOutcome, RunReport
 
+MAX_CLAIM = 200
+MAX_REASON_WORDS = 120
+
 
 class AgentError(Exception):
     """The agent has no proposal for this task; the message says why. The job is given back."""
@@ -80,8 +83,8 @@ def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> Fi
     said = describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
         return FindingDraft(
-            claim=_shorten(f"{title}: {report.outcome.value}", 200),
-            mechanism=_shorten(f"With this change {said}.", 1200),
+            claim=f"{_shorten(title, MAX_CLAIM - 30)}: {report.outcome.value}",
+            mechanism=_shorten(_first_words(f"With this change {said}."), 1200),
             caveats="One attempt on one machine; the cause was not looked into.",
             agent=agent,
         )
@@ -95,6 +98,12 @@ def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> Fi
 
 def _is_better(task: Task, difference: float) -> bool:
     return difference * task.contract.objective.sign < 0
+
+
+def _first_words(text: str) -> str:
+    """Few enough words to leave room for the rest of a finding."""
+    words = text.split()
+    return text if len(words) <= MAX_REASON_WORDS else " ".join([*words[:MAX_REASON_WORDS], "…"])
 
 
 def _shorten(text: str, length: int) -> str:
