@@ -1,0 +1,5 @@
+"""The researcher's side: a small typed client of the API, and the command line `swarm`."""
+
+from swarm.client import Client, CoordinatorError
+
+__all__ = ["Client", "CoordinatorError"]

@@ -43,4 +43,4 @@ def count_live_leases_by_project(session: Session) -> dict[int, int]:
     rows = session.execute(
         select(Lease.project_id, func.count()).where(Lease.is_live_at(now())).group_by(Lease.project_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())

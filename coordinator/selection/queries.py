@@ -36,7 +36,7 @@ def count_children_in_flight(session: Session, project_id: int) -> dict[str, int
         .where(Lease.project_id == project_id, Lease.kind.in_(making), Lease.is_live_at(now()))
         .group_by(Lease.base_sha)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def count_runs_by_outcome(session: Session, worker_id: int, sha: str, hardware_class: str) -> dict[str, int]:

@@ -1,0 +1,47 @@
+# Every target does its own set-up: a virtual environment in .venv, and where it needs them, system packages.
+PYTHON ?= python3
+EXPERIMENTS ?=
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help:  ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU cores, no key needed (EXPERIMENTS=6 PORT=8000)
+	@.ci/system-packages --if-allowed bwrap:bubblewrap
+	@$(BIN)/swarm demo --port $(PORT) $(if $(EXPERIMENTS),--experiments $(EXPERIMENTS))
+
+test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processes and browser
+	@.ci/system-packages bwrap:bubblewrap chromium:chromium
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/dev.stamp  ## Lint, check types and import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+clean:  ## Remove the virtual environment and what the demo made
+	rm -rf $(VENV) .swarm
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing coordinator and worker (the first time this takes a few minutes) ..."
+	@$(PIP) --editable ".[coordinator,worker]"
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing everything that development needs (the first time this takes a few minutes) ..."
+	@$(PIP) --editable ".[coordinator,worker,dev]"
+	@touch $@ $(VENV)/demo.stamp

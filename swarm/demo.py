@@ -1,0 +1,245 @@
+"""`swarm demo`: a whole swarm on this machine, one coordinator and one CPU worker, on the embedded seed.
+
+Everything it makes lies in one folder, so the next demo goes on where this one stopped. Both processes end with it.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from shared.experiments import ExperimentSummary
+from shared.leases import LeaseView, Phase
+from swarm.client import Client
+from swarm.demo_processes import DemoError, ManagedProcess, run_command
+from swarm.tables import build_experiments_table
+
+TOKEN_FILE = "token"  # noqa: S105  a file's name
+START_SECONDS = 30.0
+POLL_SECONDS = 0.5
+SHOWN_EXPERIMENTS = 15
+LAST_EXPERIMENTS = 50
+INTERRUPTED = 130
+
+_PHASES = {
+    Phase.DRAFTING: "thinks about what to try",
+    Phase.READY: "is about to start",
+    Phase.STARTING: "is starting",
+    Phase.TRAINING: "is training",
+    Phase.SCORING: "is being scored",
+    Phase.REPORTING: "reports",
+}
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """`experiments` is how many to finish before it ends by itself; None goes on until Ctrl-C."""
+
+    folder: Path
+    seed: Path
+    port: int
+    experiments: int | None
+
+
+class _Interrupts:
+    """Counts Ctrl-C, SIGTERM and SIGHUP: the first finishes the run under way, the next stops at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.count += 1 if number == signal.SIGINT else 2
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_demo(options: DemoOptions, console: Console) -> int:
+    """Run the demo to its end and return an exit status. Raises DemoError, CoordinatorError."""
+    interrupts = _Interrupts()
+    with interrupts.caught():
+        project = _set_up(options)
+        with _running(_start_coordinator(options)) as coordinator:
+            url = coordinator.wait_for_address(START_SECONDS)
+            console.print(f"The swarm is at [bold]{url}[/]  (Ctrl-C finishes the run under way and stops)")
+            with _running(_start_worker(options, url, console)) as worker, Client(url) as client:
+                return _Demo(options, console, client, project, coordinator, worker, interrupts).watch()
+
+
+def _environment(options: DemoOptions) -> dict[str, str]:
+    folder = options.folder.absolute()
+    return {
+        "SWARM_DATABASE_URL": f"sqlite:///{folder / 'coordinator.db'}",
+        "SWARM_TOKEN_FILE": str(folder / TOKEN_FILE),
+    }
+
+
+def _set_up(options: DemoOptions) -> str:
+    """Folder, token and project; returns the project's name."""
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        token_file = options.folder / TOKEN_FILE
+        created = run_command(
+            "swarm-coordinator", "create-project", str(options.seed), environment=_environment(options)
+        )
+        if not token_file.exists():
+            token = run_command("swarm-coordinator", "create-token", "demo", environment=_environment(options))
+            with os.fdopen(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(token + "\n")
+    except OSError as error:
+        raise DemoError(f"cannot write to {options.folder.absolute()}: {error.strerror}") from error
+    return created.split(" project ")[1].split()[0]
+
+
+def _start_coordinator(options: DemoOptions) -> ManagedProcess:
+    return ManagedProcess(
+        "swarm-coordinator", "serve", "--port", str(options.port),
+        environment=_environment(options), log=options.folder / "coordinator.log",
+    )  # fmt: skip
+
+
+def _start_worker(options: DemoOptions, url: str, console: Console) -> ManagedProcess:
+    sandbox = "auto"
+    try:
+        run_command("swarm-worker", "sandbox", environment={})
+    except DemoError as error:
+        sandbox = "unconfined"
+        console.print(Text(f"WARNING: {error}", style="bold yellow"))
+        console.print(
+            "[bold yellow]The demo goes on WITHOUT a sandbox, because its agent changes nothing but constants. "
+            "Never do so with other agents.[/]"
+        )
+    return ManagedProcess(
+        "swarm-worker", "run", "--device", "cpu", "--agent", "search", "--coordinator", url, "--name", "demo",
+        "--data-dir", str(options.folder.absolute() / "worker"), "--sandbox", sandbox, "--plain",
+        environment=_environment(options), log=options.folder / "worker.log",
+    )  # fmt: skip
+
+
+@contextmanager
+def _running(process: ManagedProcess) -> Iterator[ManagedProcess]:
+    """The process is ended however the block is left."""
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+class _Demo:
+    """Watches a running swarm through its public API."""
+
+    def __init__(
+        self, options: DemoOptions, console: Console, client: Client, project: str,
+        coordinator: ManagedProcess, worker: ManagedProcess, interrupts: _Interrupts,
+    ) -> None:  # fmt: skip
+        self._options, self._console, self._client, self._project = options, console, client, project
+        self._coordinator, self._worker, self._interrupts = coordinator, worker, interrupts
+        progress = client.get_progress(project)
+        self._metric = progress.metric
+        self._done_before = progress.experiments
+        self._seen_runs = {point.run_id for point in progress.points}
+        self._said_draining = False
+
+    def watch(self) -> int:
+        """Show what happens until the experiments are done or somebody stops it; returns the exit status."""
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while not self._is_over():
+                self._announce_runs()
+                if self._console.is_terminal:
+                    live.update(self._render(), refresh=True)
+                self._check_processes()
+                self._pass_on_interrupts()
+                time.sleep(POLL_SECONDS)
+            self._announce_runs()
+        self._hurry()
+        self._print_last_table()
+        return INTERRUPTED if self._interrupts.count else 0
+
+    def _is_over(self) -> bool:
+        if self._interrupts.count:
+            return self._worker.status is not None
+        goal = self._options.experiments
+        return goal is not None and self._count_done() >= goal
+
+    def _count_done(self) -> int:
+        return self._client.get_progress(self._project).experiments - self._done_before
+
+    def _announce_runs(self) -> None:
+        """Print each new run once: what was tried and what came of it."""
+        for point in self._client.get_progress(self._project).points:
+            if point.run_id not in self._seen_runs:
+                self._seen_runs.add(point.run_id)
+                name = f"experiment {point.experiment_id}" if point.experiment_id else "measurement"
+                result = f"{self._metric} {point.metric:.4f}" if point.metric is not None else str(point.outcome)
+                self._console.print(Text(f"{point.finished_at:%H:%M:%S}  {name}: {point.title}: {result}"))
+
+    def _check_processes(self) -> None:
+        if self._interrupts.count:
+            return
+        for process in (self._coordinator, self._worker):
+            if process.status is not None:
+                raise DemoError(f"{process.read_last_line() or process.name + ' ended'}  (log: {process.log})")
+
+    def _pass_on_interrupts(self) -> None:
+        if self._interrupts.count == 1 and not self._said_draining:
+            self._said_draining = True
+            self._console.print("Finishing the run under way, at most half a minute. Ctrl-C again stops now.")
+            self._worker.signal(signal.SIGTERM)
+        elif self._interrupts.count > 1:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """Stop the worker now: it gives back what it has not finished."""
+        while self._worker.status is None:
+            self._worker.signal(signal.SIGTERM)
+            self._worker.wait(1.0)
+
+    def _render(self) -> RenderableType:
+        experiments = self._client.list_experiments(self._project, SHOWN_EXPERIMENTS)
+        return Group(build_experiments_table(experiments, self._metric), Text(""), self._render_work())
+
+    def _render_work(self) -> RenderableType:
+        leases = self._client.list_live_leases(self._project)
+        if not leases:
+            return Text(self._worker.read_last_line(), style="dim", overflow="ellipsis", no_wrap=True)
+        grid = Table.grid(padding=(0, 1))
+        for lease in leases:
+            grid.add_row(_draw_bar(lease.share), Text(_describe(lease)))
+        return grid
+
+    def _print_last_table(self) -> None:
+        experiments: list[ExperimentSummary] = self._client.list_experiments(self._project, LAST_EXPERIMENTS)
+        self._console.print()
+        self._console.print(build_experiments_table(experiments[::-1], self._metric))
+        self._console.print(
+            "± is one standard deviation; n counts runs. With n = 1 an effect is provisional, never a record.\n"
+            f"Everything is in {self._options.folder}/; `make demo` goes on from here."
+        )
+
+
+def _describe(lease: LeaseView) -> str:
+    what = lease.title or ("a measurement" if not lease.kind.makes_experiment else "an experiment")
+    step = f", step {lease.step}" if lease.phase is Phase.TRAINING else ""
+    loss = f", loss {lease.loss:.3f}" if lease.loss is not None else ""
+    return f"{what} {_PHASES[lease.phase]}{step}{loss}"
+
+
+def _draw_bar(share: float, width: int = 20) -> Text:
+    filled = round(share * width)
+    return Text("█" * filled + "░" * (width - filled), style="cyan")

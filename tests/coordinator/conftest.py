@@ -1,0 +1,65 @@
+"""A real application on a real database, for the coordinator's tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from coordinator.accounts.service import create_token
+from coordinator.app import create_app
+from coordinator.db import Database
+from coordinator.projects.service import create_project
+from coordinator.settings import Settings
+from tests.support.seeds import write_seed
+from tests.support.volunteers import MiniWorker
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(database_url=f"sqlite:///{tmp_path}/coordinator.db")
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+def http(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def database(app: FastAPI, http: TestClient) -> Database:
+    """The application's own database, migrated."""
+    database = app.state.database
+    assert isinstance(database, Database)
+    return database
+
+
+@pytest.fixture
+def project(database: Database, tmp_path: Path) -> str:
+    """The name of a small project."""
+    with database.write() as session:
+        return create_project(session, write_seed(tmp_path / "seed"))[0].name
+
+
+@pytest.fixture
+def make_worker(database: Database, http: TestClient) -> Callable[..., MiniWorker]:
+    """Make a worker of a volunteer, each time with a new token."""
+
+    def make(name: str = "w1", volunteer: str = "ada") -> MiniWorker:
+        with database.write() as session:
+            token = create_token(session, volunteer, "test")
+        return MiniWorker(http, token, name)
+
+    return make
+
+
+@pytest.fixture
+def worker(project: str, make_worker: Callable[..., MiniWorker]) -> MiniWorker:
+    """A worker of ada's, with a project to work on."""
+    return make_worker()

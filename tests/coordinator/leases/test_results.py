@@ -1,0 +1,217 @@
+"""Delivery of results: stored whole, once, or not at all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from coordinator.db import Database
+from coordinator.models import Base, Commit, Experiment, Finding, Run
+from shared.leases import Lease, Phase
+from shared.results import ResultUpload
+from tests.support.messages import make_result, make_run
+from tests.support.volunteers import MiniWorker
+
+BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
+
+
+def count_rows(database: Database) -> dict[str, int]:
+    """Rows of every table that a result could touch."""
+    with database.read() as session:
+        return {
+            name: session.scalar(select(func.count()).select_from(table)) or 0
+            for name, table in Base.metadata.tables.items()
+        }
+
+
+@pytest.fixture
+def lease(worker: MiniWorker) -> Lease:
+    """An experiment whose proposal was accepted."""
+    worker.measure_root()
+    lease = worker.claim_job()
+    assert worker.propose(lease, {"train.py": BETTER}).accepted
+    return lease
+
+
+def test_result_is_stored_whole(worker: MiniWorker, database: Database) -> None:
+    worker.measure_root(metric=3.3)
+    lease, reply = worker.experiment(BETTER, metric=3.2)
+    assert reply.posterior is not None and reply.posterior.runs == 1
+    assert reply.posterior.metric_mean == pytest.approx(3.2, abs=0.01)
+    detail = worker.get_json(f"/experiments/{reply.experiment_id}")
+    assert detail["parent_sha"] == lease.base.sha
+    assert "+LEARNING_RATE = 0.004" in detail["diff"] and "-LEARNING_RATE = 0.003" in detail["diff"]
+    assert detail["finding"]["claim"].startswith("A larger learning rate helps")
+    assert detail["posterior"]["verdict"] == "improved" and detail["posterior"]["standing"] == "provisional"
+    files = worker.get_json(f"/projects/tiny/commits/{detail['sha']}/files")["files"]
+    assert files["train.py"] == BETTER and "swarm.toml" in files
+
+
+def test_same_result_again_gets_the_stored_answer(worker: MiniWorker, lease: Lease, database: Database) -> None:
+    upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    first = worker.deliver(lease, upload)
+    before = count_rows(database)
+    again = worker.deliver(lease, upload)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert count_rows(database) == before
+
+
+def test_same_key_with_another_body_is_a_conflict(worker: MiniWorker, lease: Lease, database: Database) -> None:
+    upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    worker.deliver(lease, upload)
+    before = count_rows(database)
+    other = upload.model_copy(update={"run": upload.run.model_copy(update={"metric": 1.5})})
+    response = worker.deliver(lease, other)
+    assert response.status_code == 409
+    assert response.json()["type"] == "/problems/result-conflict"
+    assert count_rows(database) == before
+
+
+def test_result_after_release_is_still_accepted_once(worker: MiniWorker, lease: Lease) -> None:
+    assert worker.release(lease).json()["state"] == "released"
+    upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    assert worker.deliver(lease, upload).status_code == 201
+    assert worker.beat(lease, Phase.REPORTING).status_code == 410
+
+
+def test_failures_are_kept_too(worker: MiniWorker, database: Database) -> None:
+    worker.measure_root()
+    _, reply = worker.experiment("LEARNING_RATE = \n", metric=None, reason="SyntaxError: invalid syntax")
+    assert reply.posterior is None
+    detail = worker.get_json(f"/experiments/{reply.experiment_id}")
+    assert detail["outcome"] == "crashed" and detail["runs"][0]["reason"] == "SyntaxError: invalid syntax"
+    assert detail["posterior"] is None
+
+
+def bad_results(lease: Lease, files: dict[str, str]) -> dict[str, tuple[int, str, dict[str, Any]]]:
+    """Name -> status, problem, body."""
+    good = make_result(lease, files, {"train.py": BETTER}).model_dump(mode="json")
+
+    def with_files(changed: dict[str, str]) -> dict[str, Any]:
+        return good | {"commit": good["commit"] | {"files": changed}}
+
+    other_sha = "0" * 40
+    return {
+        "not editable": (422, "file-not-editable", with_files({"swarm.toml": "x"})),
+        "dots": (422, "path-not-allowed", with_files({"../train.py": "x"})),
+        "absolute": (422, "path-not-allowed", with_files({"/etc/passwd": "x"})),
+        "git": (422, "path-not-allowed", with_files({".git/config": "x"})),
+        "too large": (413, "file-too-large", with_files({"train.py": "#" * 5000})),
+        "other content": (422, "commit-mismatch", with_files({"train.py": "DEPTH = 5\n"})),
+        "other parent": (422, "wrong-commit", good | {"commit": good["commit"] | {"parent_sha": other_sha}}),
+        "forged author": (
+            422,
+            "commit-invalid",
+            good | {"commit": good["commit"] | {"author": "ada <a@b>\nparent " + other_sha}},
+        ),
+        "no commit": (422, "wrong-commit", good | {"commit": None, "proposal": None, "finding": None}),
+        "half": (422, "request-invalid", good | {"finding": None}),
+        "not a number": (422, "request-invalid", good | {"run": good["run"] | {"metric": "NaN"}}),
+        "unknown field": (422, "request-invalid", good | {"verdict": "improved"}),
+        "ok without metric": (422, "request-invalid", good | {"run": good["run"] | {"metric": None}}),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["not editable", "dots", "absolute", "git", "too large", "other content", "other parent", "forged author",
+     "no commit", "half", "not a number", "unknown field", "ok without metric"],
+)  # fmt: skip
+def test_bad_result_is_refused_and_nothing_stored(
+    worker: MiniWorker, lease: Lease, database: Database, name: str
+) -> None:
+    status, code, body = bad_results(lease, worker.files_of(lease))[name]
+    before = count_rows(database)
+    response = worker.post(f"/leases/{lease.id}/result", body, **{"Idempotency-Key": body["run"]["id"]})
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, response.json()["type"]) == (status, f"/problems/{code}"), response.text
+    assert response.json()["detail"]
+    assert count_rows(database) == before
+    good = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    assert worker.deliver(lease, good).status_code == 201, "a refused result must not spoil the lease"
+
+
+def test_unknown_and_foreign_leases(
+    worker: MiniWorker, lease: Lease, database: Database, make_worker: Callable[..., MiniWorker]
+) -> None:
+    upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    before = count_rows(database)
+    unknown = lease.model_copy(update={"id": upload.run.id})
+    response = worker.deliver(unknown, upload)
+    assert (response.status_code, response.json()["type"]) == (404, "/problems/lease-unknown")
+    assert count_rows(database) == before
+    mallory = make_worker(volunteer="mallory")
+    before = count_rows(database)
+    response = mallory.deliver(lease, upload)
+    assert (response.status_code, response.json()["type"]) == (403, "/problems/lease-foreign")
+    assert count_rows(database) == before
+
+
+def test_measurement_brings_no_commit(worker: MiniWorker, database: Database) -> None:
+    lease = worker.claim_job()
+    other = ResultUpload(run=make_run("0" * 40))
+    response = worker.deliver(lease, other)
+    assert (response.status_code, response.json()["type"]) == (422, "/problems/wrong-commit")
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Run)) == 0
+
+
+def test_a_run_counts_once_across_leases(worker: MiniWorker, lease: Lease) -> None:
+    first = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    assert worker.deliver(lease, first).status_code == 201
+    second_lease = worker.claim_job()
+    second = make_result(second_lease, worker.files_of(second_lease), {"train.py": "DEPTH = 9\n"}, id=first.run.id)
+    response = worker.deliver(second_lease, second)
+    assert (response.status_code, response.json()["type"]) == (409, "/problems/result-conflict")
+
+
+def test_oversized_body(worker: MiniWorker, lease: Lease, database: Database) -> None:
+    before = count_rows(database)
+    response = worker.post(f"/leases/{lease.id}/result", {"padding": "x" * 5_000_000}, **{"Idempotency-Key": "x"})
+    assert (response.status_code, response.json()["type"]) == (413, "/problems/body-too-large")
+
+    def stream() -> Any:
+        for _ in range(100):
+            yield b"x" * 65_536
+
+    response = worker.http.post(f"/api/v1/leases/{lease.id}/result", content=stream(), headers=worker._headers)
+    assert (response.status_code, response.json()["type"]) == (413, "/problems/body-too-large")
+    assert count_rows(database) == before
+
+
+def test_replication_sharpens_the_posterior(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> None:
+    first = worker.measure_root(metric=3.30)
+    second = make_worker("w2").measure_root(metric=3.32)
+    assert first.posterior is not None and second.posterior is not None
+    assert second.posterior.metric_mean == pytest.approx(3.31)
+    assert second.posterior.metric_sd == pytest.approx(first.posterior.metric_sd / 2**0.5)
+
+
+def test_improvement_moves_the_branch(worker: MiniWorker) -> None:
+    worker.measure_root(metric=3.3)
+    _, worse = worker.experiment("DEPTH = 1\n", metric=3.5)
+    branch = worker.get_json("/projects/tiny/branches")["items"][0]
+    assert worse.experiment_id is not None
+    root = worker.get_json("/projects/tiny")["root_sha"]
+    assert branch["head_sha"] == root
+    _, better = worker.experiment(BETTER, metric=3.1)
+    detail = worker.get_json(f"/experiments/{better.experiment_id}")
+    branch = worker.get_json("/projects/tiny/branches")["items"][0]
+    assert branch["head_sha"] == detail["sha"] and branch["experiments"] == 2
+
+
+def test_too_good_is_held(worker: MiniWorker, database: Database) -> None:
+    worker.measure_root(metric=3.3)
+    _, reply = worker.experiment(BETTER, metric=0.4)
+    assert reply.posterior is not None and reply.posterior.standing == "held"
+    for _ in range(3):
+        lease = worker.claim_job()
+        assert lease.base.sha != worker.get_json(f"/experiments/{reply.experiment_id}")["sha"]
+    progress = worker.get_json("/projects/tiny/progress")
+    assert progress["leader_id"] is None, "what is held leads nothing"
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Commit)) == 2
+        assert session.scalar(select(func.count()).select_from(Experiment)) == 1
+        assert session.scalar(select(func.count()).select_from(Finding)) == 1
