@@ -1,0 +1,112 @@
+"""worker/settings.py"""
+
+from pathlib import Path
+
+import pytest
+
+from worker.settings import SettingsError, config_path, load_settings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of one's own, and nothing of ours in the environment."""
+    for name in ("COORDINATOR_URL", "TOKEN", "TOKEN_FILE", "NAME", "DEVICE", "CORES", "DATA_DIR", "PACKAGE_INDEX"):
+        monkeypatch.delenv(f"SWARM_{name}", raising=False)
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path
+
+
+def write_config(text: str) -> None:
+    config_path().parent.mkdir(parents=True)
+    config_path().write_text(text)
+
+
+def test_flags_stand_before_environment_before_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config('name = "file"\ncores = 1\nproject = "from-file"\n')
+    monkeypatch.setenv("SWARM_NAME", "environment")
+    monkeypatch.setenv("SWARM_CORES", "2")
+    settings = load_settings({"name": "flag", "cores": None, "project": None})
+    assert (settings.name, settings.cores, settings.project) == ("flag", 2, "from-file")
+
+
+def test_defaults(home: Path) -> None:
+    settings = load_settings({"device": "cuda:1", "name": "box"})
+    assert settings.coordinator_url == "http://127.0.0.1:8000"
+    assert (settings.sandbox, settings.agent, settings.token, settings.project) == ("auto", "search", None, None)
+    assert settings.worker_name == "box-gpu1"
+    assert settings.worker_folder == home / "data" / "research-swarm" / "workers" / "box-gpu1"
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", ".hidden", "…"])
+def test_a_name_cannot_leave_the_data_folder(name: str, home: Path) -> None:
+    folder = load_settings({"device": "cpu", "name": name}).worker_folder
+    assert folder.parent == home / "data" / "research-swarm" / "workers"
+    assert folder.resolve() == folder
+    assert not folder.name.startswith(".")
+
+
+def test_the_token_of_a_higher_source_hides_a_lower_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "token").write_text("from-env-file\n")
+    (home / "other").write_text("from-flag\n")
+    write_config('token = "from-config"\n')
+    assert load_settings({}).read_token().get_secret_value() == "from-config"
+    monkeypatch.setenv("SWARM_TOKEN_FILE", str(home / "token"))
+    assert load_settings({}).read_token().get_secret_value() == "from-env-file"
+    monkeypatch.setenv("SWARM_TOKEN", "from-env")
+    assert load_settings({}).read_token().get_secret_value() == "from-env"
+    assert load_settings({"token_file": home / "other"}).read_token().get_secret_value() == "from-flag"
+
+
+def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_TOKEN", "very-secret")
+    assert "very-secret" not in repr(load_settings({})) + str(load_settings({}).model_dump())
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"two\nlines", b"caf\xc3\xa9", b"\xff"])
+def test_a_token_file_without_a_token(content: bytes, home: Path) -> None:
+    (home / "token").write_bytes(content)
+    with pytest.raises(SettingsError, match="token") as caught:
+        load_settings({"token_file": home / "token"}).read_token()
+    assert "words" not in str(caught.value)
+
+
+def test_no_token_and_no_token_file(home: Path) -> None:
+    with pytest.raises(SettingsError, match="SWARM_TOKEN_FILE"):
+        load_settings({}).read_token()
+    with pytest.raises(SettingsError, match="No such file"):
+        load_settings({"token_file": home / "nowhere"}).read_token()
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({"device": "gpu"}, "device"),
+        ({"cores": 0}, "cores"),
+        ({"coordinator_url": "ftp://swarm.test"}, "coordinator_url"),
+        ({"coordinator_url": "http://[bad"}, "coordinator_url"),
+        ({"sandbox": "none"}, "sandbox"),
+        ({"agent": "oracle"}, "agent"),
+        ({"project": "No Slug"}, "project"),
+        ({"name": " "}, "name"),
+    ],
+)
+def test_a_wrong_setting_is_named(flags: dict[str, object], name: str) -> None:
+    with pytest.raises(SettingsError, match=f"setting '{name}' is wrong"):
+        load_settings(flags)
+
+
+@pytest.mark.parametrize("text", ["name = ", "colour = 'red'\n", "cores = 'many'\n"])
+def test_a_wrong_file_is_named(text: str) -> None:
+    write_config(text)
+    with pytest.raises(SettingsError, match=r"config\.toml"):
+        load_settings({})
+
+
+def test_the_package_index_is_ours_or_pips(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({}).package_index is None
+    monkeypatch.setenv("PIP_INDEX_URL", "http://pip.test/simple")
+    assert load_settings({}).package_index == "http://pip.test/simple"
+    monkeypatch.setenv("SWARM_PACKAGE_INDEX", "http://ours.test/simple")
+    assert load_settings({}).package_index == "http://ours.test/simple"
