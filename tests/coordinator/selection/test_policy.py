@@ -1,0 +1,62 @@
+"""The policy, on snapshots."""
+
+from collections import Counter
+from random import Random
+
+from coordinator.selection.policy import Candidate, Decision, NoJob, Snapshot, decide
+from shared.contract import JobMix
+from shared.experiments import JobKind
+
+ROOT = "r" * 40
+
+
+def snapshot(*candidates: Candidate, measured: int = 1, failed: int = 0, done: int = 0) -> Snapshot:
+    return Snapshot(ROOT, measured, failed, done, candidates, JobMix())
+
+
+def draw(of: Snapshot, times: int = 400) -> Counter[str]:
+    rng = Random(1)
+    decisions = [decide(of, rng) for _ in range(times)]
+    assert all(isinstance(decision, Decision) for decision in decisions)
+    return Counter(decision.base_sha for decision in decisions if isinstance(decision, Decision))
+
+
+def test_a_newcomer_measures_the_root_first() -> None:
+    decision = decide(snapshot(Candidate("a", 3.0, 0.01, 1, 0), measured=0), Random(1))
+    assert isinstance(decision, Decision)
+    assert (decision.kind, decision.base_sha) == (JobKind.REPLICATE, ROOT)
+
+
+def test_after_three_failures_of_the_root_there_is_no_job() -> None:
+    assert isinstance(decide(snapshot(measured=0, failed=2), Random(1)), Decision)
+    assert isinstance(decide(snapshot(measured=0, failed=3), Random(1)), NoJob)
+
+
+def test_the_better_commit_is_drawn_more_often_and_the_other_not_never() -> None:
+    drawn = draw(snapshot(Candidate("good", 3.20, 0.01, 1, 0), Candidate("fair", 3.21, 0.01, 1, 0)))
+    assert drawn["good"] > drawn["fair"] > 20
+
+
+def test_a_clearly_worse_commit_is_left_alone() -> None:
+    assert draw(snapshot(Candidate("good", 3.2, 0.005, 2, 0), Candidate("bad", 3.4, 0.005, 2, 0)))["bad"] == 0
+
+
+def test_children_in_flight_spread_the_fleet() -> None:
+    free = draw(snapshot(Candidate("good", 3.20, 0.01, 1, 0), Candidate("fair", 3.21, 0.01, 1, 0)))
+    busy = draw(snapshot(Candidate("good", 3.20, 0.01, 1, 9), Candidate("fair", 3.21, 0.01, 1, 0)))
+    assert busy["fair"] > 2 * free["fair"]
+
+
+def test_one_job_in_eight_replicates_the_leader() -> None:
+    leader, other = Candidate("lead", 3.1, 0.005, 1, 0), Candidate("other", 3.3, 0.005, 1, 0)
+    kinds = []
+    for done in range(16):
+        decision = decide(snapshot(leader, other, done=done), Random(done))
+        assert isinstance(decision, Decision)
+        kinds.append(decision.kind)
+        if decision.kind is JobKind.REPLICATE:
+            assert decision.base_sha == "lead" and "one run" in decision.why
+    assert kinds.count(JobKind.REPLICATE) == 2
+    settled = Candidate("lead", 3.1, 0.002, 6, 0)
+    decision = decide(snapshot(settled, other, done=7), Random(1))
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE

@@ -1,0 +1,115 @@
+"""`swarm-coordinator` as a process: what it says when something is wrong, and that it stops."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from coordinator.db import Database
+from tests.support.seeds import write_seed
+
+COMMAND = str(Path(sys.executable).with_name("swarm-coordinator"))
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/swarm/coordinator.db"
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], words: str) -> None:
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_projects_and_tokens(database_url: str, tmp_path: Path) -> None:
+    seed = str(write_seed(tmp_path / "seed"))
+    assert run("create-project", seed, SWARM_DATABASE_URL=database_url).stdout.startswith("Created project tiny")
+    again = run("create-project", seed, SWARM_DATABASE_URL=database_url)
+    assert again.returncode == 0 and again.stdout.startswith("Already there")
+    (tmp_path / "seed" / "train.py").write_text("DEPTH = 9\n")
+    assert_one_clear_line(run("create-project", seed, SWARM_DATABASE_URL=database_url), "another name")
+    token = run("create-token", "ada", SWARM_DATABASE_URL=database_url).stdout.strip()
+    assert token.startswith("swt_")
+    assert token.encode() not in (tmp_path / "swarm" / "coordinator.db").read_bytes(), "only its hash is stored"
+    assert_one_clear_line(run("create-token", "Ada Lovelace", SWARM_DATABASE_URL=database_url), "lower-case")
+
+
+def test_seeds_that_cannot_become_projects(database_url: str, tmp_path: Path) -> None:
+    assert_one_clear_line(run("create-project", str(tmp_path), SWARM_DATABASE_URL=database_url), "no swarm.toml")
+    seed = write_seed(tmp_path / "seed")
+    (seed / "swarm.toml").write_text((seed / "swarm.toml").read_text().replace("noise_sd = 0.005", "noise_sd = -1"))
+    assert_one_clear_line(run("create-project", str(seed), SWARM_DATABASE_URL=database_url), "evidence.noise_sd")
+    (seed / "swarm.toml").write_text("not toml [")
+    assert_one_clear_line(run("create-project", str(seed), SWARM_DATABASE_URL=database_url), "not valid TOML")
+    write_seed(seed)
+    (seed / "train.py").unlink()
+    assert_one_clear_line(run("create-project", str(seed), SWARM_DATABASE_URL=database_url), "train.py")
+
+
+def test_port_in_use(database_url: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--port", port, SWARM_DATABASE_URL=database_url)
+    assert_one_clear_line(done, f"port {port} on 127.0.0.1 is in use")
+    assert "--port" in done.stderr
+
+
+def test_newer_database(database_url: str) -> None:
+    run("migrate", SWARM_DATABASE_URL=database_url)
+    database = Database(database_url)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
+    database.close()
+    assert_one_clear_line(run("serve", "--port", "0", SWARM_DATABASE_URL=database_url), "newer version")
+
+
+def test_no_write_permission(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("serve", "--port", "0", SWARM_DATABASE_URL=f"sqlite:///{tmp_path}/file/coordinator.db")
+    assert_one_clear_line(done, "cannot create the folder")
+
+
+def test_settings_that_make_no_sense() -> None:
+    assert_one_clear_line(run("serve", SWARM_PORT="many"), "SWARM_PORT")
+
+
+def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0"], env={**os.environ, "SWARM_DATABASE_URL": database_url},
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while not (found := re.search(r"Coordinator at (\S+)", log.read_text())):
+            assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        url = found.group(1)
+        with httpx.Client(base_url=url) as http:
+            assert http.get("/api/v1/projects").json() == {"items": [], "next_cursor": None}
+            assert "/api/v1/leases" in http.get("/openapi.json").json()["paths"]
+            with http.stream("GET", "/api/v1/events") as stream:
+                assert stream.status_code == 200
+                process.send_signal(signal.SIGINT)
+                assert process.wait(10) == 130, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text()
