@@ -6,8 +6,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError
 from coordinator.evidence import queries, statistics
+from coordinator.evidence.queries import find_posterior as find_posterior
+from coordinator.evidence.queries import find_run_by_uuid as find_run_by_uuid
+from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
 from coordinator.evidence.statistics import Noise, Normal
-from coordinator.lineage import queries as lineage_queries
+from coordinator.lineage import service as lineage
 from coordinator.models import Commit, CommitPosterior, Project, Run, Worker
 from coordinator.paging import cut_page
 from shared.contract import Contract
@@ -59,11 +62,11 @@ def store_run(
 
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> CommitPosterior | None:
     """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
-    commit = lineage_queries.get_commit(session, sha)
+    commit = lineage.get_commit(session, sha)
     posterior = _refresh_one(session, contract, commit, hardware_class)
     generation = [sha]
     while generation:
-        children = lineage_queries.list_children(session, generation)
+        children = lineage.list_children(session, generation)
         for child in children:
             _refresh_one(session, contract, child, hardware_class)
         generation = [child.sha for child in children]
@@ -95,13 +98,13 @@ def _refresh_one(session: Session, contract: Contract, commit: Commit, hardware_
 
 def _find_measured_ancestor(session: Session, commit: Commit, hardware_class: str) -> tuple[Normal | None, int]:
     """The nearest ancestor with a posterior in the class, and how many commits above it stands."""
-    parent = lineage_queries.get_commit(session, commit.parent_sha) if commit.parent_sha else None
+    parent = lineage.get_commit(session, commit.parent_sha) if commit.parent_sha else None
     steps = 1
     while parent is not None:
         row = queries.find_posterior(session, parent.sha, hardware_class)
         if row is not None:
             return Normal(row.metric_mean, row.metric_sd), steps
-        parent = lineage_queries.get_commit(session, parent.parent_sha) if parent.parent_sha else None
+        parent = lineage.get_commit(session, parent.parent_sha) if parent.parent_sha else None
         steps += 1
     return None, 0
 

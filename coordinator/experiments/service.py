@@ -5,11 +5,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError
-from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
-from coordinator.experiments.queries import ExperimentRow
-from coordinator.findings import queries as findings_queries
+from coordinator.experiments.queries import ExperimentRow as ExperimentRow
+from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
+from coordinator.experiments.queries import list_by_commits as list_by_commits
+from coordinator.experiments.queries import list_experiments as list_experiments
+from coordinator.experiments.queries import list_siblings as list_siblings
 from coordinator.findings import service as findings
 from coordinator.lineage import service as lineage
 from coordinator.lineage.diffs import diff_files
@@ -79,8 +81,8 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     project = session.get_one(Project, experiment.project_id)
     before = lineage.read_files(session, project.id, experiment.parent_sha)
     after = lineage.read_files(session, project.id, experiment.commit_sha)
-    finding = findings_queries.find_finding_of_experiment(session, experiment.id)
-    runs = evidence_queries.list_runs_of_commit(session, experiment.commit_sha)
+    finding = findings.find_finding_of_experiment(session, experiment.id)
+    runs = evidence.list_runs_of_commit(session, experiment.commit_sha)
     return ExperimentDetail(
         **dict(view_summary(row, project.name)),
         hypothesis=experiment.hypothesis,

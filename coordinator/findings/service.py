@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError
 from coordinator.findings import queries
+from coordinator.findings.queries import find_finding_of_experiment as find_finding_of_experiment
 from coordinator.models import Finding
 from coordinator.paging import cut_page
 from shared.findings import Finding as FindingView

@@ -3,6 +3,8 @@
 from sqlalchemy.orm import Session
 
 from coordinator.fleet import queries
+from coordinator.fleet.queries import find_worker as find_worker
+from coordinator.fleet.queries import get_worker as get_worker
 from coordinator.models import Worker
 from shared.hardware import Hardware
 from shared.protocol import now

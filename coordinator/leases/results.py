@@ -11,14 +11,12 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.activity import service as activity
-from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
-from coordinator.fleet import queries as fleet_queries
+from coordinator.fleet import service as fleet
 from coordinator.leases import queries, service
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
-from coordinator.lineage import queries as lineage_queries
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
 from coordinator.models import CommitPosterior, Experiment, Lease, Project, Worker
@@ -69,7 +67,7 @@ def _build(session: Session, lease: Lease, contract: Contract, upload: ResultUpl
         raise WrongCommitError(f"The commit's parent must be {lease.base_sha}, which the lease names.")
     lineage.check_files(upload.commit.files, contract.files)
     built = lineage.build_child(
-        session, lineage_queries.get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)
+        session, lineage.get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)
     )
     if built.sha != upload.commit.sha:
         raise CommitMismatchError(f"The files and words give {built.sha}, the upload says {upload.commit.sha}.")
@@ -85,7 +83,7 @@ def _find_stored(session: Session, lease: Lease, key: UUID, body_sha256: str) ->
         if (lease.result_key, lease.result_sha256) != (key, body_sha256):
             raise ResultConflictError("This lease has its result, and it is not this one.")
         return ResultReply.model_validate(lease.result_reply)
-    if evidence_queries.find_run_by_uuid(session, key) is not None:
+    if evidence.find_run_by_uuid(session, key) is not None:
         raise ResultConflictError("A run of this id was delivered for another lease.")
     return None
 
@@ -98,7 +96,7 @@ def _store(
     upload: ResultUpload,
     built: BuiltCommit | None,
 ) -> ResultReply:
-    worker = fleet_queries.get_worker(session, lease.worker_id)
+    worker = fleet.get_worker(session, lease.worker_id)
     experiment = _store_experiment(session, lease, worker, upload, built) if built else None
     run = evidence.store_run(session, project, worker, lease.id, upload.run, experiment.id if experiment else None)
     posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware_class)
@@ -127,7 +125,7 @@ def _store_experiment(
     session: Session, lease: Lease, worker: Worker, upload: ResultUpload, built: BuiltCommit
 ) -> Experiment:
     assert upload.proposal is not None and upload.finding is not None and built.parent_sha is not None
-    if lineage_queries.find_commit(session, lease.project_id, built.sha) is not None:
+    if lineage.find_commit(session, lease.project_id, built.sha) is not None:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
     lineage.store_commit(session, lease.project_id, built)
     experiment = experiments.store_experiment(
@@ -150,8 +148,8 @@ def _lead_branch(
     session: Session, lease: Lease, experiment: Experiment, posterior: CommitPosterior, worker: Worker
 ) -> None:
     """Move the branch's head to an improvement that is ahead of it; it stays provisional."""
-    branch = lineage_queries.get_branch(session, lease.branch_id)
-    head = evidence_queries.find_posterior(session, branch.head_sha, posterior.hardware_class)
+    branch = lineage.get_branch(session, lease.branch_id)
+    head = evidence.find_posterior(session, branch.head_sha, posterior.hardware_class)
     ahead = head is None or posterior.rank_score < head.rank_score
     if posterior.verdict == Verdict.IMPROVED and ahead:
         why = f"#{experiment.id} {experiment.title} leads provisionally, on {posterior.runs} run(s)."

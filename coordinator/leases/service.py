@@ -9,9 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import hash_token
 from coordinator.activity import service as activity
-from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
-from coordinator.fleet import queries as fleet_queries
 from coordinator.fleet import service as fleet
 from coordinator.leases import queries, state
 from coordinator.leases.errors import (
@@ -23,11 +21,9 @@ from coordinator.leases.errors import (
     ProtocolUnsupportedError,
 )
 from coordinator.leases.state import LeaseClock
-from coordinator.lineage import queries as lineage_queries
 from coordinator.lineage import service as lineage
 from coordinator.models import Lease, Project, Worker
 from coordinator.novelty import service as novelty
-from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
 from coordinator.selection.context import compose_context
@@ -62,12 +58,12 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     if project is None:
         return _nothing("This coordinator has no project yet.", ASK_AGAIN_SECONDS)
     hardware_class = request.hardware.hardware_class
-    known = fleet_queries.find_worker(read, volunteer_id, request.worker)
+    known = fleet.find_worker(read, volunteer_id, request.worker)
     decision = selection.choose_job(read, project, known.id if known else None, hardware_class)
     if isinstance(decision, NoJob):
         return _nothing(decision.reason, decision.retry_after_seconds)
     context = compose_context(read, project.id, decision.base_sha, hardware_class)
-    branch = lineage_queries.get_branch_of_commit(read, project.id, decision.base_sha)
+    branch = lineage.get_branch_of_commit(read, project.id, decision.base_sha)
     # From here on there is a write transaction: no more looking around.
     worker = fleet.register_worker(write, volunteer_id, request.worker, request.agent, request.hardware)
     held = _give_up_forgotten(write, worker, set(request.holding))
@@ -91,7 +87,7 @@ def _choose_project(session: Session, name: str | None) -> Project | None:
     if name is not None:
         return projects.get_project(session, name)
     live = queries.count_live_leases_by_project(session)
-    return min(projects_queries.list_projects(session), key=lambda project: live.get(project.id, 0), default=None)
+    return min(projects.list_projects(session), key=lambda project: live.get(project.id, 0), default=None)
 
 
 def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:
@@ -140,7 +136,7 @@ def _view_grant(
 ) -> LeaseGrant:
     contract = projects.contract_of(project)
     files = lineage.read_files(session, project.id, lease.base_sha)
-    posterior = evidence_queries.find_posterior(session, lease.base_sha, hardware_class)
+    posterior = evidence.find_posterior(session, lease.base_sha, hardware_class)
     kind = JobKind(lease.kind)
     return LeaseGrant(
         id=lease.id,
@@ -250,7 +246,7 @@ def check_owner(session: Session, lease: Lease | None, volunteer_id: int) -> Lea
     """The lease, if there is one and it is this volunteer's. Raises LeaseUnknownError, LeaseForeignError."""
     if lease is None:
         raise LeaseUnknownError("Claim a job first; this coordinator never gave out that lease.")
-    if fleet_queries.get_worker(session, lease.worker_id).volunteer_id != volunteer_id:
+    if fleet.get_worker(session, lease.worker_id).volunteer_id != volunteer_id:
         raise LeaseForeignError("Only the volunteer who claimed a job can speak for it.")
     return lease
 

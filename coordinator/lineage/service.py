@@ -12,6 +12,13 @@ from sqlalchemy.orm import Session
 from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
+from coordinator.lineage.queries import find_commit as find_commit
+from coordinator.lineage.queries import find_commit_by_tree as find_commit_by_tree
+from coordinator.lineage.queries import get_branch as get_branch
+from coordinator.lineage.queries import get_branch_of_commit as get_branch_of_commit
+from coordinator.lineage.queries import get_commit as get_commit
+from coordinator.lineage.queries import list_ancestors as list_ancestors
+from coordinator.lineage.queries import list_children as list_children
 from coordinator.models import Branch, BranchMove, Commit, Project
 from shared.commits import CommitError, CommitWords, GitObject, build_blob, build_commit, build_trees, check_path
 from shared.contract import Files

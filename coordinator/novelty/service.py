@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.experiments import queries as experiments_queries
-from coordinator.lineage import queries as lineage_queries
+from coordinator.experiments import service as experiments
+from coordinator.lineage import service as lineage
 from coordinator.novelty import queries
 
 
@@ -20,9 +20,9 @@ class Duplicate:
 
 def find_duplicate(session: Session, project_id: int, tree_sha: str, lease_id: UUID) -> Duplicate | None:
     """What already holds exactly these files, or None if nothing does."""
-    commit = lineage_queries.find_commit_by_tree(session, project_id, tree_sha)
+    commit = lineage.find_commit_by_tree(session, project_id, tree_sha)
     if commit is not None:
-        experiment = experiments_queries.find_experiment_by_commit(session, commit.sha)
+        experiment = experiments.find_experiment_by_commit(session, commit.sha)
         if experiment is None:
             return Duplicate(None, "These are exactly the files of the project's seed: the proposal changes nothing.")
         return Duplicate(experiment.id, f"Experiment {experiment.id} ({experiment.title}) has exactly these files.")

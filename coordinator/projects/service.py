@@ -9,6 +9,7 @@ from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import service as lineage
 from coordinator.models import Project
 from coordinator.projects import queries
+from coordinator.projects.queries import list_projects as list_projects
 from coordinator.projects.seeds import read_seed
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, parse_contract

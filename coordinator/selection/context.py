@@ -2,10 +2,10 @@
 
 from sqlalchemy.orm import Session
 
-from coordinator.experiments import queries as experiments_queries
-from coordinator.experiments.queries import ExperimentRow
-from coordinator.findings import queries as findings_queries
-from coordinator.lineage import queries as lineage_queries
+from coordinator.experiments import service as experiments
+from coordinator.experiments.service import ExperimentRow
+from coordinator.findings import service as findings
+from coordinator.lineage import service as lineage
 from coordinator.selection import queries
 
 MAX_SIBLINGS = 20
@@ -15,12 +15,12 @@ MAX_CHARACTERS = 24_000
 
 def compose_context(session: Session, project_id: int, base_sha: str, hardware_class: str) -> str:
     """The pack for a job that starts from `base_sha`, as Markdown."""
-    ancestors = [commit.sha for commit in lineage_queries.list_ancestors(session, base_sha)]
-    lineage = sorted(experiments_queries.list_by_commits(session, ancestors), key=lambda row: row.experiment.id)
-    siblings = experiments_queries.list_siblings(session, base_sha, hardware_class, MAX_SIBLINGS)
+    ancestors = [commit.sha for commit in lineage.list_ancestors(session, base_sha)]
+    steps = sorted(experiments.list_by_commits(session, ancestors), key=lambda row: row.experiment.id)
+    siblings = experiments.list_siblings(session, base_sha, hardware_class, MAX_SIBLINGS)
     running = queries.list_reserved_leases(session, project_id)
     parts = [
-        _section("The steps that led to this parent", [_describe(row) for row in lineage]),
+        _section("The steps that led to this parent", [_describe(row) for row in steps]),
         _section("What was tried from this parent, and what came of it", [_tell(session, row) for row in siblings]),
         _section("What others run now", [str((lease.proposal or {}).get("title", "")) for lease in running]),
     ]
@@ -44,5 +44,5 @@ def _describe(row: ExperimentRow) -> str:
 
 
 def _tell(session: Session, row: ExperimentRow) -> str:
-    finding = findings_queries.find_finding_of_experiment(session, row.experiment.id)
+    finding = findings.find_finding_of_experiment(session, row.experiment.id)
     return _describe(row) + (f". Its author says: {finding.claim}" if finding else "")

@@ -4,7 +4,6 @@ from random import SystemRandom
 
 from sqlalchemy.orm import Session
 
-from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -44,7 +43,7 @@ def _take_snapshot(session: Session, project: Project, worker_id: int | None, ha
 
 def list_trials(session: Session, project_id: int, hardware_class: str) -> list[Trial]:
     """What the swarm tried in this hardware class, newest first, and what others run now."""
-    rows = experiments_queries.list_experiments(session, project_id, None, MAX_TRIALS, hardware_class)
+    rows = experiments.list_experiments(session, project_id, None, MAX_TRIALS, hardware_class)
     running = [
         _view_running(lease.base_sha, Proposal.model_validate(lease.proposal), lease.proposed_tree_sha or "")
         for lease in queries.list_reserved_leases(session, project_id)
