@@ -1,0 +1,81 @@
+// Listening to the coordinator's event feed: pauses while the tab is hidden, and reconnects by itself.
+
+const RETRY_MS = 5000;
+const indicator = document.getElementById("link-state");
+
+function show(state) {
+  if (indicator === null || indicator.dataset.state === state) return;
+  indicator.dataset.state = state;
+  indicator.textContent = state;
+}
+
+// Calls `onEvent(event)` for each event of one of `kinds` after the id `since`, parsed; and `onReturn()` after a
+// pause, when anything may have changed.
+export function follow(since, kinds, onEvent, onReturn) {
+  let source = null;
+  let retry = null;
+  let first = true;
+
+  function open() {
+    clearTimeout(retry);
+    const isFirst = first;
+    first = false;
+    // After a pause everything is looked at again anyway, so what happened meanwhile is not replayed.
+    source = new EventSource(isFirst ? `/api/v1/events?since=${since}` : "/api/v1/events");
+    source.addEventListener("open", () => {
+      show("live");
+      if (!isFirst) onReturn();
+    });
+    source.addEventListener("error", () => {
+      show("reconnecting");
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again, and resumes
+      retry = setTimeout(open, RETRY_MS * (1 + Math.random()));
+    });
+    for (const kind of kinds) source.addEventListener(kind, (message) => onEvent(JSON.parse(message.data)));
+  }
+
+  function close() {
+    clearTimeout(retry);
+    source?.close();
+    source = null;
+    show("paused");
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) close();
+    else if (source === null) open();
+  });
+  if (document.hidden) {
+    first = false;
+    show("paused");
+  } else {
+    open();
+  }
+}
+
+// A function that runs `action` soon, and once for any number of calls; never two runs at a time.
+export function coalesce(action, delayMs) {
+  let timer = null;
+  let running = false;
+  let again = false;
+  return function request() {
+    if (running) {
+      again = true;
+      return;
+    }
+    if (timer !== null) return;
+    timer = setTimeout(async () => {
+      timer = null;
+      running = true;
+      try {
+        await action();
+      } finally {
+        running = false;
+        if (again) {
+          again = false;
+          request();
+        }
+      }
+    }, delayMs);
+  };
+}

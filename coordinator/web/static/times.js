@@ -1,0 +1,28 @@
+// <time> elements say how long ago their moment is; the exact moment stays in the tooltip.
+
+const UNITS = [
+  [86400, "d"],
+  [3600, "h"],
+  [60, "min"],
+];
+
+export function ago(moment, now) {
+  const seconds = Math.max(0, (now - moment) / 1000);
+  for (const [size, name] of UNITS) if (seconds >= size) return `${Math.floor(seconds / size)} ${name} ago`;
+  return "just now";
+}
+
+export function tellTimes(root) {
+  const now = Date.now();
+  for (const element of root.querySelectorAll("time")) {
+    const text = ago(Date.parse(element.dateTime), now);
+    if (element.textContent !== text) element.textContent = text;
+  }
+}
+
+export function keepTellingTimes() {
+  tellTimes(document);
+  setInterval(() => {
+    if (!document.hidden) tellTimes(document);
+  }, 20000);
+}
