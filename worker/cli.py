@@ -111,7 +111,24 @@ def run(
         "data_dir": data_dir,
     }
     options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color)
-    sys.exit(start(flags, options, lambda line: typer.echo(f"swarm-worker: {line}", err=True)))
+    sys.exit(start(flags, options, _complain))
+
+
+@app.command("sandbox")
+def show_sandbox(
+    sandbox: Annotated[str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="The one to try.")] = None,
+) -> None:
+    """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
+    from worker.start import probe_sandbox  # noqa: PLC0415 - so that --help comes at once
+
+    name = probe_sandbox({"sandbox": sandbox}, _complain)
+    if name is None:
+        raise typer.Exit(1)
+    typer.echo(name)
+
+
+def _complain(line: str) -> None:
+    typer.echo(f"swarm-worker: {line}", err=True)
 
 
 def main() -> None:

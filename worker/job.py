@@ -34,7 +34,11 @@ class Draining(Exception):
 
 @dataclass(frozen=True)
 class Workplace:
-    """All that a job needs. `author` is `Name <address>`, under which commits are made."""
+    """All that a job needs.
+
+    `author` is `Name <address>`, under which commits are made; `patience_seconds` is how long a coordinator that does
+    not answer is asked again in the middle of a job.
+    """
 
     client: CoordinatorClient
     agent: Agent
@@ -44,6 +48,7 @@ class Workplace:
     monitor: Monitor
     stop: Stop
     author: str
+    patience_seconds: float = PATIENCE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
     """Why the coordinator does not want this draft; empty if it is accepted, or if nobody could be asked."""
     submission = ProposalSubmission(token=lease.token, proposal=draft.proposal, files=dict(draft.files))
     try:
-        reply = insist(lambda: place.client.propose(lease.id, submission), place.stop.draining, PATIENCE_SECONDS)
+        reply = insist(lambda: place.client.propose(lease.id, submission), place.stop.draining, place.patience_seconds)
     except (Unreachable, UnexpectedReply) as error:
         if place.stop.draining.is_set():
             raise Draining("the worker is stopping") from error

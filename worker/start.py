@@ -85,6 +85,15 @@ def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) 
     return status
 
 
+def probe_sandbox(flags: dict[str, Any], tell: Callable[[str], None]) -> str | None:
+    """The name of the sandbox that a run with these flags would use; None, after a line to `tell`, if it has none."""
+    try:
+        return choose_sandbox(load_settings(flags).sandbox).name
+    except (SettingsError, SandboxUnavailable) as error:
+        tell(str(error))
+        return None
+
+
 def _settings(flags: dict[str, Any]) -> Settings:
     try:
         settings = load_settings(flags)

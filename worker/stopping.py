@@ -31,14 +31,15 @@ class Stop:
     def on_signals(self, tell: Callable[[], None]) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM ask; `tell` is called, from another thread, after each. Main thread only.
 
-        After the second, a third ends the process as if nobody listened, should the worker hang.
+        After the second, one more Ctrl-C ends the process as if nobody listened, should the worker hang; more
+        SIGTERMs change nothing, for whoever sends those may just be impatient.
         """
         received: SimpleQueue[int | None] = SimpleQueue()
 
         def receive(number: int, _frame: FrameType | None) -> None:
             received.put(number)
             if self.draining.is_set():
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         def follow() -> None:
             while received.get() is not None:

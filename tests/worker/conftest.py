@@ -1,0 +1,122 @@
+"""A real coordinator on loopback, and a laboratory that measures by formula instead of training."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from coordinator.accounts.service import create_token
+from coordinator.app import create_app
+from coordinator.db import Database
+from coordinator.projects.service import create_project
+from coordinator.settings import Settings as CoordinatorSettings
+from shared.hardware import Hardware
+from shared.leases import Phase
+from shared.protocol import API_PREFIX
+from shared.runs import RunReport
+from tests.support.messages import HARDWARE, make_run
+from tests.support.seeds import write_seed
+from worker.laboratory import Sample
+from worker.training import Progress, RunStopped
+
+
+@dataclass(frozen=True)
+class LiveCoordinator:
+    """A running coordinator with one small project, `tiny`, and a volunteer's token."""
+
+    url: str
+    token: SecretStr
+
+    def list(self, what: str) -> list[dict[str, Any]]:
+        """What the API lists of the project, newest first."""
+        answer = httpx.get(f"{self.url}{API_PREFIX}/{what}", params={"project": "tiny"})
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    def get(self, what: str) -> dict[str, Any]:
+        answer = httpx.get(f"{self.url}{API_PREFIX}/{what}")
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+
+@contextmanager
+def serve(settings: CoordinatorSettings, port: int = 0) -> Iterator[str]:
+    """Run the coordinator's application in a thread; its address."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_level="error", lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the coordinator did not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def coordinator_settings(tmp_path: Path) -> CoordinatorSettings:
+    return CoordinatorSettings(database_url=f"sqlite:///{tmp_path}/coordinator.db")
+
+
+@pytest.fixture
+def token(coordinator_settings: CoordinatorSettings, tmp_path: Path) -> SecretStr:
+    """A token of a migrated coordinator that has the project."""
+    database = Database(coordinator_settings.database_url)
+    database.migrate()
+    with database.write() as session:
+        create_project(session, write_seed(tmp_path / "seed"))
+        token = SecretStr(create_token(session, "ada", "test"))
+    database.close()
+    return token
+
+
+@pytest.fixture
+def live(coordinator_settings: CoordinatorSettings, token: SecretStr) -> Iterator[LiveCoordinator]:
+    with serve(coordinator_settings) as url:
+        yield LiveCoordinator(url, token)
+
+
+@dataclass
+class FormulaLaboratory:
+    """Takes no time and trains nothing: the metric comes from `formula`, which may also raise.
+
+    A `hook` is called in the middle of each measurement.
+    """
+
+    formula: Callable[[Sample], float | None] = lambda sample: 3.3
+    hook: Callable[[], None] = lambda: None
+    hardware: Hardware = HARDWARE
+    sandbox_name: str = "formula"
+    samples: list[Sample] = field(default_factory=list)
+
+    def measure(
+        self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
+    ) -> RunReport:
+        self.samples.append(sample)
+        for share in (0.0, 0.5):
+            on_progress(Progress(Phase.TRAINING, round(100 * share), 3.0, share))
+        self.hook()
+        if stop.is_set():
+            raise RunStopped("the worker was stopped")
+        on_progress(Progress(Phase.SCORING, 100, 3.0, 1.0))
+        metric = self.formula(sample)
+        reason = "" if metric is not None else "heads must divide width"
+        return make_run(sample.sha, metric, seed=sample.seed, reason=reason, sandbox=self.sandbox_name)
+
+
+@pytest.fixture
+def laboratory() -> FormulaLaboratory:
+    return FormulaLaboratory()

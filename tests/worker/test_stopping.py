@@ -1,0 +1,51 @@
+"""worker/stopping.py, in a process of its own, for signals end processes."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+_PROGRAM = """
+import sys, time
+from worker.stopping import Stop
+stop = Stop()
+with stop.on_signals(lambda: print(stop.draining.is_set(), stop.now.is_set(), flush=True)):
+    print("ready", flush=True)
+    stop.now.wait(30)
+    if "hang" in sys.argv:
+        print("hanging", flush=True)
+        time.sleep(30)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_drains_and_the_second_stops(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "True False\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "True True\n"
+        assert process.stdout.readline() == "ended\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("third", "dies"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_third_ctrl_c_ends_a_worker_that_hangs(third: signal.Signals, dies: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM, "hang"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for expected in ("ready", "True False", "True True"):
+            assert process.stdout.readline() == f"{expected}\n"
+            if expected != "True True":
+                process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "hanging\n"
+        process.send_signal(third)
+        if dies:
+            assert process.wait(10) == -third
+        else:
+            assert process.stdout.readline() == "True True\n"
+            assert process.poll() is None
+            process.kill()
