@@ -97,7 +97,10 @@ def _store(
     built: BuiltCommit | None,
 ) -> ResultReply:
     worker = fleet.get_worker(session, lease.worker_id)
-    experiment = _store_experiment(session, lease, worker, upload, built) if built else None
+    if built is not None:
+        experiment: Experiment | None = _store_experiment(session, lease, worker, upload, built)
+    else:  # a measurement belongs to the experiment that made the commit; the root was made by none
+        experiment = experiments.find_experiment_by_commit(session, lease.base_sha)
     run = evidence.store_run(session, project, worker, lease.id, upload.run, experiment.id if experiment else None)
     posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware_class)
     if experiment is not None and posterior is not None:
