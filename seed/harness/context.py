@@ -1,0 +1,120 @@
+"""`ctx`: what the edited file's `train(ctx, model)` works with, and the start of the budget."""
+
+import copy
+import gc
+import math
+import mmap
+import random
+import time
+from collections.abc import Iterator
+
+import numpy
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from harness.channel import Channel, Fault
+
+LOG_SECONDS = 0.04
+"""At most 25 points of the loss curve a second are told to the supervisor."""
+
+
+class Context:
+    """What `train` gets.
+
+    `device` is the torch device to use, `seed` the harness's seed. Until `start()` the batches are random tokens and
+    no time counts: compile and warm up there. `start()` then puts model, optimizers and random numbers back to where
+    they were, gets the training data from the supervisor, and the budget runs.
+    """
+
+    def __init__(self, channel: Channel, begin: dict, model: torch.nn.Module) -> None:
+        self.device = torch.device(begin["device"])
+        self.seed: int = begin["seed"]
+        self._channel = channel
+        self._model = model
+        self._vocab_size: int = begin["vocab_size"]
+        self._length: int = begin["sequence_length"]
+        self._budget: float = begin["training_seconds"]
+        self._draw = numpy.random.default_rng(self.seed)
+        self._tokens: numpy.ndarray | None = None
+        self._started_at: float | None = None
+        self._next_log = 0.0
+        self.has_logged = False
+        self.drawn_tokens = 0
+        self._model_before = copy.deepcopy(model.state_dict())
+        self._optimizers_before: list[tuple[torch.optim.Optimizer, dict]] = []
+        self._hook = register_optimizer_step_pre_hook(self._remember_optimizer)
+
+    @property
+    def has_started(self) -> bool:
+        return self._started_at is not None
+
+    def start(self) -> None:
+        """Start the budget. Call it once, when everything is compiled."""
+        if self.has_started:
+            raise Fault("ctx.start() was called twice")
+        self._restore()
+        self._channel.send("start")
+        _, (train,) = self._channel.expect("started")
+        self._started_at = time.monotonic()
+        self._tokens = numpy.frombuffer(mmap.mmap(train, 0, access=mmap.ACCESS_READ), dtype=numpy.uint16)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Endless batches `(inputs, targets)`, int64 of shape (batch_size, sequence_length) on `device`.
+
+        Targets are the inputs moved on by one token. The order follows the harness's seed. Before `start()` the
+        tokens are random; the same iterator then goes on with real ones.
+        """
+        window = numpy.arange(self._length + 1)
+        while True:
+            if self._tokens is None:
+                tokens = self._draw.integers(self._vocab_size, size=(batch_size, self._length + 1))
+            else:
+                first = self._draw.integers(len(self._tokens) - self._length, size=(batch_size, 1))
+                tokens = self._tokens[first + window].astype(numpy.int64)
+                self.drawn_tokens += batch_size * self._length
+            batch = torch.from_numpy(tokens).to(self.device)
+            yield batch[:, :-1], batch[:, 1:]
+
+    def progress(self) -> float:
+        """The share of the budget that is used, 0 to 1."""
+        return min(1.0, self._elapsed() / self._budget)
+
+    def out_of_time(self) -> bool:
+        """Whether to return now. The contract grants a few seconds more, for handing over the weights only."""
+        return self._elapsed() >= self._budget
+
+    def log(self, step: int, loss: float | torch.Tensor) -> None:
+        """Tell the loss, in nats per token; every step is fine. Ends the run if it is not finite."""
+        value = float(loss)
+        if not math.isfinite(value):
+            raise Fault(f"the loss became {value} at step {step}")
+        if self.has_started and time.monotonic() >= self._next_log:
+            self.has_logged = True
+            self._next_log = time.monotonic() + LOG_SECONDS
+            self._channel.send("progress", step=int(step), loss=value, tokens=self.drawn_tokens)
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._started_at is None else time.monotonic() - self._started_at
+
+    def _remember_optimizer(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Called by torch before each step of any optimizer: keep its state from before its first."""
+        if all(known is not optimizer for known, _ in self._optimizers_before):
+            self._optimizers_before.append((optimizer, copy.deepcopy(optimizer.state_dict())))
+
+    def _restore(self) -> None:
+        self._hook.remove()
+        self._model.load_state_dict(self._model_before)
+        self._model.zero_grad(set_to_none=True)
+        for optimizer, state in self._optimizers_before:
+            optimizer.load_state_dict(state)
+        self._model_before, self._optimizers_before = {}, []
+        seed_everything(self.seed)
+        self._draw = numpy.random.default_rng(self.seed)
+        gc.collect()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python."""
+    torch.manual_seed(seed)
+    numpy.random.seed(seed)
+    random.seed(seed)

@@ -1,0 +1,76 @@
+"""Trains the edited file's model: `python -m harness.trainer <descriptor>`, started by the worker in a sandbox.
+
+The edited file defines `build(config) -> torch.nn.Module` and `train(ctx, model) -> None`; `config` has `vocab_size`,
+`sequence_length` and `seed`. The weights leave as safetensors, never as pickle.
+"""
+
+import importlib
+import os
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from safetensors.torch import save
+
+from harness.channel import Channel, Fault, open_channel
+from harness.context import Context, seed_everything
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `build` gets. The model maps int64 tokens (rows, length) to logits (rows, length, vocab_size)."""
+
+    vocab_size: int
+    sequence_length: int
+    seed: int
+
+
+def main() -> None:
+    channel = open_channel()
+    begin, (weights,) = channel.expect("begin")
+    try:
+        train(channel, begin, weights)
+    except BaseException as error:
+        channel.fail(error, begin["editable"])
+        raise
+
+
+def train(channel: Channel, begin: dict, weights: int) -> None:
+    edited = import_edited(begin["editable"][0], ("build", "train"))
+    model = build_model(edited, begin)
+    context = Context(channel, begin, model)
+    edited.train(context, model)
+    if not context.has_started:
+        raise Fault("train(ctx, model) returned without calling ctx.start()")
+    if not context.has_logged:
+        raise Fault("train(ctx, model) returned without ever calling ctx.log(step, loss)")
+    # Cloned, because safetensors refuses tensors that share memory, as tied embeddings do.
+    content = save({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
+    if len(content) > begin["weights_bytes"]:
+        raise Fault(f"the weights take {len(content):,} bytes; the contract allows {begin['weights_bytes']:,}")
+    written = 0
+    while written < len(content):
+        written += os.pwrite(weights, memoryview(content)[written:], written)
+    channel.send("trained", size=len(content), tokens=context.drawn_tokens)
+
+
+def import_edited(path: str, functions: tuple[str, ...]) -> ModuleType:
+    """The edited file as a module that defines `functions`."""
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    for name in functions:
+        if not callable(getattr(module, name, None)):
+            raise Fault(f"{path} defines no function `{name}`")
+    return module
+
+
+def build_model(edited: ModuleType, begin: dict) -> torch.nn.Module:
+    """The model as the edited file builds it, on the device, from the harness's seed."""
+    seed_everything(begin["seed"])
+    model = edited.build(Config(begin["vocab_size"], begin["sequence_length"], begin["seed"]))
+    if not isinstance(model, torch.nn.Module):
+        raise Fault(f"build(config) returned a {type(model).__name__}, not a torch.nn.Module")
+    return model.to(begin["device"])
+
+
+if __name__ == "__main__":
+    main()
