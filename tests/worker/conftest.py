@@ -25,7 +25,16 @@ from shared.protocol import API_PREFIX
 from shared.runs import RunReport
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
+from tests.worker.crew import Hire, Witness, Worker
+from worker.agents.base import Agent
+from worker.agents.search_agent import SearchAgent
+from worker.client import CoordinatorClient
+from worker.job import Workplace, author_of
 from worker.laboratory import Sample
+from worker.loop import Loop
+from worker.outbox import Outbox
+from worker.projects import Projects
+from worker.stopping import Stop
 from worker.training import Progress, RunStopped
 
 
@@ -120,3 +129,39 @@ class FormulaLaboratory:
 @pytest.fixture
 def laboratory() -> FormulaLaboratory:
     return FormulaLaboratory()
+
+
+@pytest.fixture
+def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Iterator[Hire]:
+    """Make workers; a worker waits no longer than the first time it has to, then it is told to stop."""
+    places: list[Workplace] = []
+
+    def make(
+        url: str,
+        agent: Agent | None = None,
+        name: str = "w1",
+        transport: httpx.BaseTransport | None = None,
+        **changes: Any,
+    ) -> Worker:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        stop, client, witness = Stop(), CoordinatorClient(url, changes.pop("token", token), transport), Witness()
+        witness.on_wait = stop.request
+        place = Workplace(
+            client=client,
+            agent=agent or SearchAgent(),
+            laboratory=changes.pop("laboratory", laboratory),
+            projects=Projects(client, folder / "projects", stop.draining),
+            outbox=Outbox(folder / "outbox"),
+            monitor=witness,
+            stop=stop,
+            author=author_of(name),
+            patience_seconds=0.2,
+        )
+        places.append(place)
+        return Worker(place, Loop(place, name, None, folder / "crash.log"), witness, folder)
+
+    yield make
+    for place in places:
+        place.projects.close()
+        place.client.close()

@@ -1,0 +1,115 @@
+"""Workers in the test's own process, the network they speak over, and what they tell people."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from shared.leases import Phase
+from tests.support.seeds import TRAIN
+from worker.agents.scripted import Script, ScriptedAgent
+from worker.job import Workplace
+from worker.loop import Loop
+from worker.monitor import About, Receipt
+from worker.outbox import Outbox
+from worker.stopping import Stop
+
+
+@dataclass
+class Witness:
+    """Remembers what the loop tells people."""
+
+    receipts: list[Receipt] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    on_wait: Callable[[], None] = lambda: None
+
+    def start(self, about: About) -> None: ...
+    def finish(self) -> None: ...
+    def take(self, lease: Any) -> None: ...
+    def propose(self, proposal: Any) -> None: ...
+    def outbox(self, waiting: int) -> None: ...
+    def stop(self, now: bool) -> None: ...
+
+    def progress(self, progress: Any) -> None:
+        self.phases.append(progress.phase)
+
+    def receipt(self, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
+
+    def wait(self, reason: str, seconds: float) -> None:
+        self.waits.append(reason)
+        self.on_wait()
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    warn = note
+
+
+def make_script(*depths: int) -> ScriptedAgent:
+    steps = [
+        {
+            "title": f"DEPTH {d}",
+            "hypothesis": "Deeper.",
+            "axis": "DEPTH",
+            "files": {"train.py": TRAIN.replace("4", str(d))},
+        }
+        for d in depths
+    ]
+    return ScriptedAgent(Script.model_validate({"steps": steps}))
+
+
+@dataclass
+class Worker:
+    """A worker in this process: its loop, and what one may want to look at."""
+
+    place: Workplace
+    loop: Loop
+    witness: Witness
+    folder: Path
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.place.outbox
+
+    @property
+    def stop(self) -> Stop:
+        return self.place.stop
+
+
+class Wire(httpx.BaseTransport):
+    """The real network, with faults: the first pattern that matches `METHOD path` decides."""
+
+    def __init__(self, faults: Mapping[str, Callable[[], httpx.Response]]) -> None:
+        self.faults = dict(faults)
+        self.seen: list[str] = []
+        self._inner = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        line = f"{request.method} {request.url.path}"
+        self.seen.append(line)
+        for pattern, fault in self.faults.items():
+            if re.search(pattern, line):
+                return fault()
+        return self._inner.handle_request(request)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def cut() -> httpx.Response:
+    raise httpx.ConnectError("the cable is cut")
+
+
+def refuse(status: int, code: str) -> Callable[[], httpx.Response]:
+    body = {"type": f"/problems/{code}", "title": "No", "status": status, "detail": "Because."}
+    headers = {"Content-Type": "application/problem+json"}
+    return lambda: httpx.Response(status, json=body, headers=headers)
+
+
+Hire = Callable[..., Worker]
