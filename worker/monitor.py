@@ -168,11 +168,21 @@ class PlainMonitor:
         self._messages.warning(text)
 
 
+def clean(text: str) -> str:
+    """A text on one line, without control characters: much of what is shown was written by strangers."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _clean_values(_log: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {key: clean(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
 def _line_log(file: TextIO) -> structlog.typing.FilteringBoundLogger:
     """A logger of one file: time, level, event, then the rest as `key=value`."""
     log: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         structlog.WriteLogger(file),
         processors=[
+            _clean_values,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),

@@ -8,7 +8,6 @@ from threading import RLock
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -16,9 +15,10 @@ from rich.text import Text
 from shared.experiments import JobKind, Proposal
 from shared.leases import Lease, Phase
 from shared.runs import RunOutcome
-from worker.monitor import STOP_AFTER, STOP_NOW, About, Receipt
+from worker.monitor import STOP_AFTER, STOP_NOW, About, Receipt, clean
 from worker.training import Progress
 
+INDENT = 16
 HINT = "Ctrl-C: finish this run, report it, stop"
 _STYLES = {RunOutcome.OK: "green", RunOutcome.INVALID: "yellow", RunOutcome.STOPPED_EARLY: "yellow"}
 
@@ -49,7 +49,7 @@ class TerminalMonitor:
         with self._lock:
             self._live.update("", refresh=True)
             self._live.stop()
-        self._console.print(f"[dim]{self._runs} runs, {self._failed} of them failed; {self._outbox()}[/dim]")
+        self._print(Text(f"{self._runs} runs, {self._failed} of them failed; {self._outbox()}", style="dim"))
 
     def take(self, lease: Lease) -> None:
         self._lease, self._trying, self._progress = lease, "", None
@@ -72,13 +72,10 @@ class TerminalMonitor:
         self._failed += not ok
         self._lease, self._progress, self._state = None, None, "asking for a job"
         style = _STYLES.get(receipt.report.outcome, "red")
-        line = f"[{style}]{receipt.metric:<16}[/{style}] {escape(receipt.title)}"
-        detail = f"                 parent {receipt.parent} · {receipt.url or 'in the outbox'}"
-        with self._lock:
-            self._console.print(line)
-            self._console.print(f"[dim]{escape(detail)}[/dim]")
-            if receipt.report.reason:
-                self._console.print(f"[dim]                 {escape(receipt.report.reason)}[/dim]")
+        self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
+        self._print(_indented(f"parent {receipt.parent} · {receipt.url or 'in the outbox'}"))
+        if receipt.report.reason:
+            self._print(_indented(receipt.report.reason))
         self._draw()
 
     def wait(self, reason: str, seconds: float) -> None:
@@ -95,12 +92,14 @@ class TerminalMonitor:
         self._draw()
 
     def note(self, text: str) -> None:
-        with self._lock:
-            self._console.print(f"[dim]{escape(text)}[/dim]")
+        self._print(_line(text, "dim"))
 
     def warn(self, text: str) -> None:
+        self._print(_line(text, "yellow"))
+
+    def _print(self, text: Text) -> None:
         with self._lock:
-            self._console.print(f"[yellow]{escape(text)}[/yellow]")
+            self._console.print(text)
 
     def _draw(self) -> None:
         with self._lock:
@@ -113,12 +112,12 @@ class TerminalMonitor:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
-        grid.add_row("worker", Text(f"{about.worker} · {about.device} · {about.sandbox} · {about.agent}"))
-        grid.add_row("swarm", Text(about.coordinator + (f" · {lease.project}" if lease else "")))
+        grid.add_row("worker", _line(f"{about.worker} · {about.device} · {about.sandbox} · {about.agent}"))
+        grid.add_row("swarm", _line(about.coordinator + (f" · {lease.project}" if lease else "")))
         if lease is not None:
-            grid.add_row("job", Text(f"{lease.kind.value} {lease.base.sha[:10]} on {lease.branch}", style="bold"))
-            grid.add_row("why", Text(lease.why))
-            grid.add_row("trying", Text(self._trying or "…"))
+            grid.add_row("job", _line(f"{lease.kind.value} {lease.base.sha[:10]} on {lease.branch}", "bold"))
+            grid.add_row("why", _line(lease.why))
+            grid.add_row("trying", _line(self._trying or "…"))
         grid.add_row("now", self._now())
         grid.add_row("so far", Text(f"{self._runs} runs, {self._failed} failed · {self._outbox()}"))
         return Group("", grid, Text(self._hint, style="dim"))
@@ -126,7 +125,7 @@ class TerminalMonitor:
     def _now(self) -> RenderableType:
         progress = self._progress
         if progress is None or progress.phase is not Phase.TRAINING:
-            return Text(self._state)
+            return _line(self._state)
         loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
         row = Table.grid(padding=(0, 2))
         row.add_row(
@@ -140,3 +139,11 @@ class TerminalMonitor:
 
     def _outbox(self) -> str:
         return f"{self._waiting} in the outbox" if self._waiting else "outbox empty"
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(clean(text), style=style)
+
+
+def _indented(text: str) -> Text:
+    return Text(" " * (INDENT + 1) + clean(text), style="dim")

@@ -1,0 +1,121 @@
+"""worker/monitor.py and worker/terminal.py: what people see."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from shared.experiments import JobKind, Posterior
+from shared.leases import BaseCommit, Lease, Phase
+from shared.runs import RunReport
+from tests.support.messages import make_proposal, make_run
+from tests.worker.agents.tasks import CONTRACT, sha_of
+from tests.worker.test_heartbeat import make_lease
+from worker.monitor import About, Monitor, PlainMonitor, Receipt
+from worker.terminal import TerminalMonitor
+from worker.training import Progress
+
+ABOUT = About(
+    "box-gpu0", "NVIDIA H100 · 80 GiB · 700 W · torch 2 · bfloat16", "bubblewrap", "search", "https://swarm.test"
+)
+
+
+def lease_of(kind: JobKind = JobKind.IMPROVE) -> Lease:
+    posterior = Posterior(metric_mean=3.3, metric_sd=0.0052, runs=2)
+    base = BaseCommit(sha=sha_of("root"), files={}, posterior=posterior)
+    return make_lease(kind).model_copy(update={"base": base, "why": "The best of five draws [from posteriors]."})
+
+
+def receipt_of(report: RunReport, url: str | None = "https://swarm.test/experiments/1") -> Receipt:
+    return Receipt(lease_of(), "DEPTH 4 -> [6]", CONTRACT.objective, report, url)
+
+
+def play(monitor: Monitor) -> None:
+    """A worker's morning."""
+    monitor.start(ABOUT)
+    monitor.take(lease_of())
+    monitor.propose(make_proposal("DEPTH 4 -> [6]"))
+    monitor.progress(Progress(Phase.STARTING, 0, None, 0.0))
+    for share in (0.1, 0.5, 0.9):
+        monitor.progress(Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share))
+    monitor.receipt(receipt_of(make_run(sha_of("a"), 3.2512)))
+    monitor.take(lease_of(JobKind.REPLICATE))
+    monitor.receipt(receipt_of(make_run(sha_of("b"), None, reason="heads must divide width"), None))
+    monitor.outbox(1)
+    monitor.wait("There is nothing to do.", 30.0)
+    monitor.warn("the result is kept")
+    monitor.stop(now=False)
+    monitor.finish()
+
+
+def test_plain_is_one_line_per_event_with_results_on_stdout() -> None:
+    messages, results = io.StringIO(), io.StringIO()
+    play(PlainMonitor(messages, results))
+    runs = results.getvalue().splitlines()
+    assert len(runs) == 2
+    assert "val_bpb=3.2512" in runs[0] and 'parent="3.3000 ± 0.0052, n = 2"' in runs[0]
+    assert "outcome=crashed" in runs[1] and 'url="in the outbox"' in runs[1] and "heads must divide" in runs[1]
+    lines = messages.getvalue().splitlines()
+    assert [re.search(r'event="?(\w+)', line).group(1) for line in lines] == [  # type: ignore[union-attr]
+        "started", "job", "proposed", "phase", "phase", "job", "outbox", "waiting", "the", "stopping", "stopped",
+    ]  # fmt: skip
+    assert all(re.match(r"timestamp=\S+Z level=(info|warning) event=", line) for line in runs + lines)
+    assert "\x1b" not in messages.getvalue() + results.getvalue()
+
+
+def test_a_text_from_outside_cannot_fake_a_line_or_steer_the_terminal() -> None:
+    messages = io.StringIO()
+    monitor = PlainMonitor(messages, io.StringIO())
+    monitor.wait("evil\ntimestamp=now event=run\x1b[2J", 1.0)
+    assert len(messages.getvalue().splitlines()) == 1
+    assert "\x1b" not in messages.getvalue()
+
+
+@pytest.fixture
+def screen() -> io.StringIO:
+    return io.StringIO()
+
+
+def terminal(screen: io.StringIO, no_color: bool = False) -> TerminalMonitor:
+    console = Console(file=screen, force_terminal=True, width=80, height=24, no_color=no_color, highlight=False)
+    return TerminalMonitor(console)
+
+
+def test_the_terminal_shows_what_is_done_within_80_columns(screen: io.StringIO) -> None:
+    play(terminal(screen))
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    for expected in (
+        "box-gpu0 · NVIDIA H100", "https://swarm.test", "improve", "The best of five draws [from posteriors].",
+        "DEPTH 4 -> [6]", "step 500", "loss 4.000", "50%", "val_bpb 3.2512", "parent 3.3000 ± 0.0052, n = 2",
+        "crashed", "heads must divide width", "in the outbox", "There is nothing to do. Asking again in 30 s.",
+        "Ctrl-C: finish this run", "once more (Ctrl-C or SIGTERM) stops now", "2 runs, 1 of them failed",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert max(len(line) for line in text.replace("\r", "\n").splitlines()) <= 80
+
+
+def test_the_terminal_stays_without_colours_where_they_are_not_wanted(screen: io.StringIO) -> None:
+    play(terminal(screen, no_color=True))
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", screen.getvalue())
+
+
+def test_nothing_is_drawn_while_nothing_happens(screen: io.StringIO) -> None:
+    monitor = terminal(screen)
+    monitor.start(ABOUT)
+    before = screen.getvalue()
+    assert "asking for a job" in before
+    assert not monitor._live.auto_refresh  # a clock that ticks would take time from the cores that are measured
+    monitor.finish()
+
+
+def test_a_text_from_outside_cannot_steer_the_terminal(screen: io.StringIO) -> None:
+    monitor = terminal(screen)
+    monitor.start(ABOUT)
+    monitor.wait("evil\x1b[2J\x07", 1.0)
+    monitor.note("evil\x1b[2J\x07")
+    monitor.receipt(receipt_of(make_run(sha_of("b"), None, reason="evil\x1b]0;title\x07")))
+    monitor.finish()
+    assert "\x1b[2J" not in screen.getvalue()
+    assert "\x07" not in screen.getvalue()
+    assert "\x1b]0;" not in screen.getvalue()
