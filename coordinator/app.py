@@ -36,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("research-swarm"),
         description="Branches, experiments, runs and findings of a volunteer research swarm.",
         lifespan=lifespan,
+        docs_url=None,  # the pages hold a reference that needs no other host
         redoc_url=None,
     )
     app.state.settings = settings

@@ -21,6 +21,7 @@ from coordinator.app import create_app
 from coordinator.db import Database, DatabaseError
 from coordinator.errors import SwarmError
 from coordinator.projects import service as projects
+from coordinator.server import CoordinatorServer
 from coordinator.settings import Settings
 
 SHUTDOWN_SECONDS = 2
@@ -88,7 +89,7 @@ def serve(
         )
         typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
         sys.stdout.flush()
-        uvicorn.Server(config).run(sockets=[listener])
+        CoordinatorServer(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

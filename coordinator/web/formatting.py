@@ -30,3 +30,8 @@ def format_seconds(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def format_count(count: int, unit: str = "") -> str:
+    """`400,000`; `–` for a zero, which a worker reports for what it did not count."""
+    return f"{count:,}{unit}" if count else "–"

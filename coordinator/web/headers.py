@@ -18,10 +18,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 class SecurityHeaders:
-    """ASGI middleware: our own scripts only, no sniffing, no address sent elsewhere.
-
-    The policy stands on pages of ours; the API's documentation, which FastAPI renders, keeps its own sources.
-    """
+    """ASGI middleware: our own scripts only, no sniffing, no address sent elsewhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,8 +33,7 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "same-origin"
-                if not scope["path"].startswith("/docs"):
-                    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+                headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from coordinator.db import ReadSession
 from coordinator.experiments import service as experiments
 from coordinator.paging import Cursor
 from coordinator.projects import service as projects
-from coordinator.web import problems, views
+from coordinator.web import problems, reference, views
 from coordinator.web.templating import render
 from shared.experiments import ExperimentDetail
 from shared.projects import Project
@@ -28,7 +28,7 @@ def show_front(
     """The chosen project's page, the first one's by default."""
     known = views.view_projects(session)
     if not known:
-        return render("projects/none.html")
+        return render("projects/none.html", since=views.last_event_id(session))
     return show_project(project or known[0].name, session, hardware_class, cursor)
 
 
@@ -71,6 +71,12 @@ def show_run(run_id: RowId, session: ReadSession) -> Response:
     if experiment_id is not None:
         return RedirectResponse(f"/experiments/{experiment_id}#run-{run_id}")
     return render("runs/run.html", page=views.view_run(session, run_id))
+
+
+@router.get("/docs")
+def show_reference(request: Request) -> Response:
+    """The API's reference."""
+    return render("reference/reference.html", reference=reference.view_reference(request.app.openapi()))
 
 
 @router.get("/problems")

@@ -27,6 +27,7 @@ def _make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "count": formatting.format_count,
         "seconds": formatting.format_seconds,
         "markdown": untrusted.render_markdown,
         "diff": untrusted.render_diff,

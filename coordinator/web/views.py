@@ -113,6 +113,11 @@ class RunPage:
     curves: Curves
 
 
+def last_event_id(session: Session) -> int:
+    """The feed's cursor: what a page made now has seen."""
+    return activity_queries.get_last_event_id(session)
+
+
 def view_projects(session: Session) -> list[ProjectView]:
     return [projects.view_project(project) for project in projects_queries.list_projects(session)]
 

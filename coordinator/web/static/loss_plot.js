@@ -18,7 +18,11 @@ export function drawLossPlot(element, curves) {
       hoverinfo: "text+name",
       line: { color: curve.is_parent ? colour.dot : colour[OWN_COLOURS[own++ % OWN_COLOURS.length]], width: 1.8 },
     }));
-    const layout = { ...baseLayout(colour, "seconds of the budget", "training loss"), showlegend: true };
+    const layout = {
+      ...baseLayout(colour, "seconds of the budget", "training loss"),
+      showlegend: true,
+      legend: { orientation: "h", x: 1, y: 1, xanchor: "right", yanchor: "top", font: { color: colour.ink } },
+    };
     await Plotly.react(element, traces, layout, PLOT_CONFIG);
   }
   onThemeChange(draw);

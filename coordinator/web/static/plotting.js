@@ -18,10 +18,10 @@ export function baseLayout(colour, xTitle, yTitle) {
     font: { family: "system-ui, sans-serif", size: 12, color: colour.muted },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 62, r: 12, t: 30, b: 40 },
+    margin: { l: 62, r: 12, t: 10, b: 40 },
     xaxis: { ...axis, title: { text: xTitle } },
     yaxis: { ...axis, title: { text: yTitle } },
-    legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour.ink } },
+    showlegend: false,
     hoverlabel: {
       align: "left",
       bgcolor: colour.panel,

@@ -19,6 +19,7 @@ export function createProgressPlot(element, onOpen) {
     layout.yaxis = { ...layout.yaxis, range };
     layout.yaxis2 = { overlaying: "y", range: [0, 1], visible: false, fixedrange: true };
     layout.xaxis = { ...layout.xaxis, range: [0, progress.points.length + 1] };
+    if (progress.points.length === 0) showNothing(layout);
     await Plotly.react(element, traces, layout, PLOT_CONFIG);
     element.dataset.runs = String(progress.points.length);
   }
@@ -42,6 +43,11 @@ export function createProgressPlot(element, onOpen) {
   }
 
   return update;
+}
+
+function showNothing(layout) {
+  layout.xaxis.visible = layout.yaxis.visible = false;
+  layout.annotations = [{ text: "no run yet", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false }];
 }
 
 function describe(progress, colour) {

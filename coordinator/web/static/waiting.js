@@ -1,0 +1,6 @@
+// The page of a coordinator without a project: it becomes the project's page as soon as there is one.
+
+import { follow } from "./feed.js";
+
+const since = document.getElementById("waiting").dataset.since;
+follow(since, ["project_created"], () => location.reload(), () => location.reload());
