@@ -2,6 +2,7 @@
 
 import contextlib
 import select
+import signal
 import socket
 import sys
 import time
@@ -170,7 +171,7 @@ class HarnessProcess:
         if outcome.killed_for:
             how = f"was ended because {outcome.killed_for}"
         elif outcome.signal is not None:
-            how = f"was ended by signal {outcome.signal}"
+            how = f"was ended by signal {outcome.signal} ({signal.strsignal(outcome.signal)})"
         if self._ready:
             return HarnessFault(f"{self.name} {how} before it had finished")
         last_line = outcome.log_tail.rpartition("\n")[2]

@@ -65,7 +65,7 @@ class BubblewrapSandbox:
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         """See `Sandbox.start`."""
-        sources = [*self._folders, str(request.folder)]
+        sources = [self._program, *self._folders, str(request.folder)]
         aliases: dict[str, str] = {}
         uid = None
         others = 0
@@ -75,10 +75,15 @@ class BubblewrapSandbox:
         else:
             others = threads_of_user(os.geteuid())
         binds = [("--ro-bind", aliases.get(source, source), source) for source in self._folders]
-        binds.append(("--ro-bind", aliases.get(str(request.folder), str(request.folder)), "/project"))
+        binds.append(("--ro-bind", aliases.get(sources[-1], sources[-1]), "/project"))
         environment = sandbox_environment(request, folder="/project", scratch="/tmp")  # noqa: S108 - inside
         plan = LaunchPlan(
-            argv=(self._program, *_options(binds, request.limits, environment), "--", *request.argv),
+            argv=(
+                aliases.get(self._program, self._program),
+                *_options(binds, request.limits, environment),
+                "--",
+                *request.argv,
+            ),
             rlimits=resource_limits(request, other_processes=others),
             uid=uid,
             aliases=aliases,

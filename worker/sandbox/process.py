@@ -31,6 +31,9 @@ FREE_MEMORY_FLOOR_MIB = 256
 """Below this much memory available on the whole machine a sandboxed process is ended: what it holds in files in
 memory belongs to no process, so that the resident memory of its tree does not show it."""
 
+SHELL_SIGNAL_BASE = 128
+"""bubblewrap passes on the end of its program by a signal as a shell does: 128 and the signal's number."""
+
 ADDRESS_SPACE_ALLOWANCE_MIB = 8192
 """Address space granted beyond the memory limit: libraries, 8 MiB of stack and a 64 MiB arena per thread, and
 shared memory are mapped without being used. The watchdog holds the memory limit itself."""
@@ -166,9 +169,10 @@ class ConfinedProcess:
         os.close(log)
         os.close(exit_watch)
         status = self._process.wait()
+        ended_by = -status if status < 0 else status - SHELL_SIGNAL_BASE
         self._outcome = Outcome(
-            exit_status=status if status >= 0 else None,
-            signal=-status if status < 0 else None,
+            exit_status=status if ended_by <= 0 else None,
+            signal=ended_by if ended_by > 0 else None,
             killed_for=self._killed_for,
             peak_memory_mib=self._peak_mib,
             log_tail=self._log.text(),

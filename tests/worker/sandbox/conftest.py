@@ -1,0 +1,80 @@
+"""Runs Python code in a real sandbox that a real process started, as root and as a plain user."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.worker.sandbox.driver import DriverRequest
+from worker.sandbox import Outcome
+
+DRIVER = Path(__file__).with_name("driver.py")
+PLAIN_UID = 47_110
+LIMITS = {"memory_mib": 256, "processes": 24, "disk_mib": 8}
+
+USERS = [None, PLAIN_UID] if os.geteuid() == 0 else [None]
+"""Who starts the sandbox: the user of the tests and, where that is root, a plain user as well."""
+
+
+class Worker:
+    """Starts sandboxed processes from a process of its own, as a worker would."""
+
+    def __init__(self, sandbox: str, uid: int | None, folder: Path) -> None:
+        self._sandbox, self._uid, self._folder = sandbox, uid, folder
+
+    def start(self, code: str, timeout: float, cores: list[int] | None = None, **limits: int) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", textwrap.dedent(code)]
+        request = DriverRequest(
+            self._sandbox, argv, LIMITS | limits, str(self._folder), timeout, uid=self._uid, cores=cores
+        )
+        environment = {"PATH": os.environ["PATH"], "SWARM_TOKEN": "canary-in-the-environment"}
+        command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def run(self, code: str, timeout: float = 20.0, cores: list[int] | None = None, **limits: int) -> Outcome:
+        """Run `code` to its end, or kill it after `timeout` seconds."""
+        with self.start(code, timeout, cores, **limits) as driver:
+            answer, _ = driver.communicate(timeout=timeout + 20)
+        assert driver.returncode == 0
+        return Outcome(**json.loads(answer))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project's folder, readable by everybody, as the worker makes them."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "train.py").write_text("DEPTH = 4\n")
+    return project
+
+
+@pytest.fixture(params=USERS, ids=lambda uid: "as-self" if uid is None else "as-plain-user")
+def bubblewrap(request: pytest.FixtureRequest, project: Path) -> Worker:
+    return Worker("bubblewrap", request.param, project)
+
+
+@pytest.fixture
+def unconfined(project: Path) -> Worker:
+    return Worker("unconfined", None, project)
+
+
+@pytest.fixture
+def count_marked() -> Callable[[str], int]:
+    """How many processes of the machine have `marker` as an argument of their own."""
+
+    def count(marker: str) -> int:
+        return sum(marker in (p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+
+    return count

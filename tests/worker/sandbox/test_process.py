@@ -1,0 +1,67 @@
+"""Output that is not to be trusted: endless, binary, or without lines."""
+
+import resource
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.runs import MAX_LOG_LINES
+from tests.worker.sandbox.conftest import Worker
+from worker.sandbox.process import LOG_LINE_CHARACTERS, LogTail
+
+
+def test_keeps_the_last_lines_of_a_flood_without_the_flood(bubblewrap: Worker) -> None:
+    begun = time.process_time()
+    outcome = bubblewrap.run(
+        """
+        import os
+        line = b"a line of a log that never ends\\n" * 2000
+        while True:
+            os.write(1, line)
+        """,
+        timeout=2.0,
+    )
+    lines = outcome.log_tail.splitlines()
+    assert len(lines) == MAX_LOG_LINES
+    assert lines[0] == "a line of a log that never ends"
+    assert time.process_time() - begun < 2
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert children.ru_maxrss < 512 * 1024  # KiB, of the worker's stand-in: gigabytes were written
+
+
+def test_keeps_the_last_words_before_the_end(bubblewrap: Worker) -> None:
+    outcome = bubblewrap.run("import sys; print('first'); sys.stderr.write('last, no newline'); sys.exit(3)")
+    assert (outcome.exit_status, outcome.log_tail) == (3, "first\nlast, no newline")
+
+
+def test_names_the_signal(bubblewrap: Worker) -> None:
+    outcome = bubblewrap.run("import os; os.kill(os.getpid(), 11)")
+    assert (outcome.exit_status, outcome.signal) == (None, 11)
+
+
+def test_replaces_what_a_terminal_would_stumble_over() -> None:
+    log = LogTail()
+    log.add(b"\x1b[31mred\x00 \xff\xfe end\r50 %\r100 %\n")
+    assert log.text() == "�[31mred� �� end\n50 %\n100 %"
+
+
+@given(st.lists(st.binary(max_size=3000), max_size=12))
+def test_is_bounded_whatever_comes(chunks: list[bytes]) -> None:
+    log = LogTail()
+    for chunk in chunks:
+        log.add(chunk)
+    lines = log.text().split("\n")
+    assert len(lines) <= MAX_LOG_LINES
+    assert all(len(line) <= LOG_LINE_CHARACTERS for line in lines)
+    assert len(log.text()) < 20_000
+
+
+@given(st.text(alphabet="äé€ x\n", max_size=200), st.integers(1, 7))
+def test_puts_characters_together_that_came_in_pieces(text: str, size: int) -> None:
+    whole, pieces = LogTail(), LogTail()
+    encoded = text.encode()
+    whole.add(encoded)
+    for start in range(0, len(encoded), size):
+        pieces.add(encoded[start : start + size])
+    assert pieces.text() == whole.text()

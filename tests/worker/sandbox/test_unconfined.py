@@ -1,0 +1,92 @@
+"""The unconfined sandbox protects nobody, but keeps a run orderly."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.worker.sandbox.conftest import Worker
+from worker.sandbox import SandboxUnavailable, choose_sandbox
+
+
+def test_is_used_only_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert choose_sandbox("unconfined").name == "unconfined"
+    with pytest.raises(SandboxUnavailable):
+        choose_sandbox("auto")
+
+
+def test_reads_its_project_and_works_in_a_scratch_folder(unconfined: Worker) -> None:
+    outcome = unconfined.run("""
+        import os, train
+        open("note", "w").write("x")
+        print(train.DEPTH, os.getcwd() == os.environ["HOME"], os.getcwd())
+    """)
+    depth, at_home, scratch = outcome.log_tail.split()
+    assert (depth, at_home) == ("4", "True")
+    assert "swarm-scratch-" in scratch
+
+
+def test_gets_no_environment_of_the_worker(unconfined: Worker) -> None:
+    outcome = unconfined.run("import os; print(dict(os.environ))")
+    assert "PYTHONPATH" in outcome.log_tail
+    assert "canary" not in outcome.log_tail
+
+
+def test_kills_a_memory_hog_and_says_so(unconfined: Worker) -> None:
+    outcome = unconfined.run(
+        """
+        import time
+        hoard = []
+        while True:
+            hoard.append(b'x' * (4 << 20))
+            time.sleep(0.02)
+        """,
+        memory_mib=200,
+    )
+    assert outcome.killed_for == "it used more than 200 MiB of memory"
+
+
+def test_bounds_each_file(unconfined: Worker) -> None:
+    outcome = unconfined.run(
+        """
+        import signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            open("large", "wb", buffering=0).write(bytes(3 << 20))
+            open("large", "ab", buffering=0).write(bytes(1 << 20))
+        except OSError as error:
+            print(error.strerror)
+        """,
+        disk_mib=2,
+    )
+    assert outcome.log_tail == "File too large"
+
+
+def test_ends_what_ignores_signals_and_its_children(unconfined: Worker, count_marked: Callable[[str], int]) -> None:
+    begun = time.monotonic()
+    outcome = unconfined.run(
+        """
+        import signal, subprocess, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        subprocess.Popen(["sleep", "98771.5"])
+        subprocess.Popen(["setsid", "sleep", "98771.5"])
+        time.sleep(98771.5)
+        """,
+        timeout=2.0,
+    )
+    assert outcome.signal == 9
+    assert count_marked("98771.5") == 0
+    assert time.monotonic() - begun < 10
+
+
+def test_ends_what_the_program_leaves_in_its_group(unconfined: Worker, count_marked: Callable[[str], int]) -> None:
+    outcome = unconfined.run("import subprocess; subprocess.Popen(['sleep', '98772.5'])")
+    assert outcome.exit_status == 0
+    assert count_marked("98772.5") == 0
+
+
+def test_removes_the_scratch_folder(unconfined: Worker) -> None:
+    outcome = unconfined.run("import os; open('note', 'w'); print(os.getcwd())")
+    check = unconfined.run(f"import os; print(os.path.exists({outcome.log_tail!r}))")
+    assert check.log_tail == "False"
