@@ -1,0 +1,48 @@
+"""A real web server on loopback, in a thread of the test's process."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from coordinator.server import CoordinatorServer
+
+START_SECONDS = 20.0
+
+
+class RunningServer:
+    """The server and its address; `stop` returns how many seconds it took."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        self._server = CoordinatorServer(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+
+    def start(self) -> None:
+        self._thread.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            assert self._thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.02)
+
+    def stop(self) -> float:
+        began = time.monotonic()
+        self._server.should_exit = True
+        self._thread.join()
+        return time.monotonic() - began
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[RunningServer]:
+    server = RunningServer(app)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
