@@ -5,6 +5,7 @@ Nothing is retried here: each error says whether trying again can help, and the 
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 from uuid import UUID
@@ -176,4 +177,5 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _explain(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """The error's own words, without the number that some systems put before them."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__

@@ -22,7 +22,7 @@ from worker.training import RunImpossible, RunStopped
 
 DEFAULT_WAIT_SECONDS = 30.0
 MAX_HOLDING = 16
-_EXPECTED = (AgentError, ClientError, CommitError, ContractError, DataError, OSError)
+_EXPECTED = (AgentError, ClientError, CommitError, ContractError, DataError, RunImpossible, OSError)
 
 
 class Ending(Enum):
@@ -45,12 +45,13 @@ class Loop:
         self._crash_log = crash_log
         self._backoff = Backoff()
         self._connected = False
+        self._has_measured = False
 
     def run(self, max_jobs: int | None = None, once: bool = False) -> Ending:
         """Work until `max_jobs` are reported, a person asks to stop, or, with `once`, after one attempt.
 
-        Raises Unauthorized, HeartbeatDied, RunImpossible; and any ClientError of the very first contact, for then it
-        is more likely that a setting is wrong than that the coordinator is away.
+        Raises Unauthorized and HeartbeatDied. Raises any ClientError of the very first contact, for then it is more
+        likely that a setting is wrong than that the coordinator is away; and RunImpossible of the first job likewise.
         """
         stop, jobs = self._place.stop, 0
         while not stop.draining.is_set():
@@ -114,9 +115,15 @@ class Loop:
             return False
         except (Unauthorized, HeartbeatDied):
             raise
-        except (AgentFinished, RunImpossible) as error:
+        except AgentFinished as error:
             self._give_back(lease, str(error))
             raise
+        except RunImpossible as error:
+            if not self._has_measured:
+                self._give_back(lease, str(error))
+                raise
+            self._fail(lease, error)  # a machine that could do it before: more likely that project, or a moment
+            return False
         except (Draining, RunStopped) as error:
             self._give_back(lease, str(error))
             return False
@@ -124,6 +131,7 @@ class Loop:
             self._fail(lease, error)
             return False
         self._backoff.reset()
+        self._has_measured = True
         self._report(finished)
         return True
 

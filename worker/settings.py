@@ -49,7 +49,9 @@ def config_path() -> Path:
 class Settings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs."""
 
-    model_config = SettingsConfigDict(env_prefix="SWARM_", extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SWARM_", env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     coordinator_url: str = "http://127.0.0.1:8000"
     token: SecretStr | None = None
@@ -98,18 +100,23 @@ class Settings(BaseSettings):
     def read_token(self) -> SecretStr:
         """The token. Raises SettingsError where there is none."""
         if self.token is not None:
-            return self.token
+            return _check_token(self.token.get_secret_value(), "the setting 'token' (SWARM_TOKEN)")
         if self.token_file is None:
             raise SettingsError(
                 "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself)"
             )
         try:
-            token = self.token_file.expanduser().read_text(encoding="utf-8").strip()
+            text = self.token_file.expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read the token's file {self.token_file}: {_reason(error)}") from error
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise SettingsError(f"the file {self.token_file} holds no token: it should have one line and nothing else")
-        return SecretStr(token)
+        return _check_token(text, f"the file {self.token_file}")
+
+
+def _check_token(text: str, place: str) -> SecretStr:
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise SettingsError(f"{place} holds no token: it should have one line and nothing else")
+    return SecretStr(token)
 
 
 class _ConfigFile(TomlConfigSettingsSource):

@@ -76,7 +76,7 @@ def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) 
         status, line = error.status, str(error)
     except Unauthorized as error:
         status = EXIT_AUTHENTICATION
-        line = f"the coordinator does not accept this token: {error}. Check SWARM_TOKEN_FILE, or ask for a new token."
+        line = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
     except Unreachable as error:
         status, line = EXIT_ERROR, f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?"
     except (ClientError, HeartbeatDied, RunImpossible) as error:

@@ -108,6 +108,21 @@ def test_a_machine_that_cannot_run_the_harness_stops(
     assert live.list("leases") == []
 
 
+def test_a_machine_that_could_run_a_harness_before_tries_again_later(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    def fail_second(sample: Sample) -> float:
+        if len(laboratory.samples) > 1:
+            raise RunImpossible("its harness is broken")
+        return 3.3
+
+    laboratory.formula = fail_second
+    worker = hire(live.url)
+    assert worker.loop.run() is Ending.DRAINED
+    assert any("its harness is broken" in line for line in worker.witness.lines)
+    assert live.list("leases") == []
+
+
 def test_draining_finishes_the_run_and_reports_it(
     live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
 ) -> None:

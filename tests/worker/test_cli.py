@@ -1,0 +1,209 @@
+"""worker/cli.py, worker/start.py: the program as a person starts it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from coordinator.accounts.service import create_token
+from coordinator.db import Database
+from coordinator.settings import Settings as CoordinatorSettings
+from tests.worker.conftest import LiveCoordinator, serve
+from worker.cli import main
+
+PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[LiveCoordinator]:
+    """A coordinator without any project: there is nothing to do."""
+    settings = CoordinatorSettings(database_url=f"sqlite:///{tmp_path}/empty.db")
+    database = Database(settings.database_url)
+    database.migrate()
+    with database.write() as session:
+        token = SecretStr(create_token(session, "ada", "test"))
+    database.close()
+    with serve(settings) as url:
+        yield LiveCoordinator(url, token)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What a worker finds: a home of its own, a CPU, a token that nobody gave out, and nobody at the address."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
+    return kept | {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "SWARM_COORDINATOR_URL": "http://127.0.0.1:1",
+        "SWARM_TOKEN": "t0ken-that-must-not-be-shown",
+        "SWARM_DEVICE": "cpu",
+        "SWARM_NAME": "box",
+        "SWARM_SANDBOX": "unconfined",
+    }
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def __post_init__(self) -> None:
+        assert "Traceback" not in self.stderr
+        assert "t0ken" not in self.stdout + self.stderr
+
+
+RunHere = Callable[..., Done]
+
+
+def run(environment: dict[str, str], *arguments: str) -> Done:
+    """Run the program as a process."""
+    done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunHere:
+    """Run the program within this process, which spares a second of imports."""
+
+    def run_it(environment: dict[str, str], *arguments: str) -> Done:
+        for name in os.environ.keys() - environment.keys():
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["swarm-worker", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(ended.value.code or 0, *capfd.readouterr())
+
+    return run_it
+
+
+def at(coordinator: LiveCoordinator) -> dict[str, str]:
+    return {"SWARM_COORDINATOR_URL": coordinator.url, "SWARM_TOKEN": coordinator.token.get_secret_value()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "status", "words"),
+    [
+        ((), {}, 1, "no answer from http://127.0.0.1:1: Connection refused. Is it running"),
+        (("run", "--once"), {}, 1, "Is it running, and is SWARM_COORDINATOR_URL right?"),
+        ((), {"SWARM_TOKEN": ""}, 4, "there is no token: set SWARM_TOKEN_FILE"),
+        ((), {"SWARM_TOKEN": "two words"}, 4, "SWARM_TOKEN) holds no token"),
+        (("--token-file", "/nowhere/token"), {}, 4, "cannot read the token's file /nowhere/token"),
+        ((), {"SWARM_DEVICE": "cpu", "SWARM_CORES": "4096"}, 1, "4096 CPU cores"),
+        (("--gpu", "7"), {}, 1, "torch|GPU"),
+        (("--gpu", "0", "--device", "cpu"), {}, 2, "either --gpu or --device"),
+        (("--device", "tpu"), {}, 2, "setting 'device' is wrong"),
+        (("--data-dir", "/dev/null/x"), {}, 1, "cannot write to /dev/null/x: Not a directory. Choose another"),
+        (("--sandbox", "bubblewrap"), {"PATH": "/nowhere"}, 1, "bubblewrap is not installed"),
+        (("--agent", "scripted"), {}, 2, "--agent scripted and --script FILE come together"),
+        (("--script", "/nowhere.toml"), {}, 2, "cannot read the script /nowhere.toml"),
+        (("--nonsense",), {}, 2, "nonsense"),
+    ],
+)
+def test_a_bad_situation_is_one_clear_line_and_a_status(
+    run_here: RunHere,
+    environment: dict[str, str],
+    arguments: tuple[str, ...],
+    changes: dict[str, str],
+    status: int,
+    words: str,
+) -> None:
+    done = run_here(environment | changes, *arguments)
+    assert done.returncode == status, done.stderr
+    last = " ".join(done.stderr.split())
+    assert any(word in last for word in words.split("|")), done.stderr
+    assert done.stdout == ""
+
+
+def test_no_device_is_asked_for(run_here: RunHere, environment: dict[str, str]) -> None:
+    del environment["SWARM_DEVICE"]
+    done = run_here(environment)
+    assert (done.returncode, "--gpu 0" in done.stderr) == (2, True)
+
+
+def test_a_token_nobody_gave_out(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> None:
+    done = run_here(environment | {"SWARM_COORDINATOR_URL": empty.url})
+    assert done.returncode == 4
+    assert "does not accept this worker" in done.stderr
+
+
+def test_an_unknown_project(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> None:
+    done = run_here(environment | at(empty), "--project", "nowhere")
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr.splitlines()[-1]
+
+
+def test_nothing_to_do_once(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> None:
+    done = run_here(environment | at(empty), "--once")
+    assert done.returncode == 75
+    assert "This coordinator has no project yet." in done.stderr
+
+
+def test_without_a_sandbox_it_warns_at_each_start(
+    run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator
+) -> None:
+    for _ in range(2):
+        assert "NO SANDBOX" in run_here(environment | at(empty), "--once").stderr
+    assert "NO SANDBOX" not in run_here(environment | at(empty), "--once", "--sandbox", "bubblewrap").stderr
+
+
+def test_two_processes_never_share_an_outbox_and_sigterm_ends_an_idle_one(
+    environment: dict[str, str], empty: LiveCoordinator
+) -> None:
+    environment |= at(empty)
+    with subprocess.Popen([PROGRAM, "--plain"], env=environment, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stderr is not None
+        assert any("waiting" in line for line in iter(first.stderr.readline, ""))
+        second = run(environment)
+        assert second.returncode == 1
+        assert "another process works as 'box-cpu'" in second.stderr and "--name" in second.stderr
+        began = time.monotonic()
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 0
+        assert time.monotonic() - began < 5
+
+
+def test_the_sandbox_command_tells_which_one(run_here: RunHere, environment: dict[str, str]) -> None:
+    done = run_here(environment, "sandbox", "--sandbox", "bubblewrap")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "bubblewrap\n", "")
+    done = run_here(environment | {"PATH": "/nowhere"}, "sandbox", "--sandbox", "bubblewrap")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "install" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help")])
+def test_help_teaches_with_examples(run_here: RunHere, environment: dict[str, str], arguments: tuple[str, ...]) -> None:
+    done = run_here(environment, *arguments)
+    assert done.returncode == 0
+    assert "  swarm-worker --gpu 0 --once           one job; exit status 75: there is none\n" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+def test_version(run_here: RunHere, environment: dict[str, str]) -> None:
+    assert run_here(environment, "--version").stdout.startswith("swarm-worker 0.")
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("worker.cli", {"torch", "optuna", "httpx", "pydantic_settings", "dulwich", "rich.live"}),
+        ("worker.start", {"torch", "optuna"}),
+        ("worker.agents.search_agent", {"torch"}),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(module: str, heavy: set[str]) -> None:
+    program = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
