@@ -1,8 +1,9 @@
 """The policy: which kind of job, from which commit. Pure: a snapshot and a source of randomness in, a decision out.
 
 Parents are drawn by Thompson sampling (Thompson 1933; Russo et al. 2018, A Tutorial on Thompson Sampling): draw once
-from each candidate's posterior, and the lowest draw wins. Repeating the draw gives each candidate's probability of
-winning, which is then damped by the children it already has in flight, so that a fleet spreads out.
+from each candidate's posterior, and the lowest draw wins. A winner with children in flight is turned down with
+probability 1 − 1/(1 + children), and all draw again, so that a fleet spreads out: each candidate is chosen in
+proportion to its probability of winning, damped by 1/(1 + children).
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from random import Random
 from shared.contract import JobMix
 from shared.experiments import JobKind
 
-THOMPSON_ROUNDS = 200
-"""Rounds of sampling; a win probability then has a standard error of at most 0.5/sqrt(200) = 0.035."""
+MAX_DRAWS = 100
+"""After so many winners were turned down the next one is taken: the whole frontier is busy."""
 
 MAX_ROOT_FAILURES = 3
 MAX_RUNS_OF_ONE_COMMIT = 6
@@ -68,14 +69,12 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     if _is_turn_to_replicate(snapshot):
         leader = min(snapshot.candidates, key=lambda candidate: candidate.mean)
         if leader.runs < MAX_RUNS_OF_ONE_COMMIT:
-            runs = "one run" if leader.runs == 1 else f"{leader.runs} runs"
-            return Decision(
-                JobKind.REPLICATE, leader.sha, f"The leading commit rests on {runs}; another one tells luck from gain."
-            )
-    parent, probability = _draw_parent(snapshot.candidates, rng)
+            why = f"The leading commit rests on {_count(leader.runs, 'run')}; another one tells luck from gain."
+            return Decision(JobKind.REPLICATE, leader.sha, why)
+    parent = _draw_parent(snapshot.candidates, rng)
     why = (
-        f"Thompson sampling over {len(snapshot.candidates)} measured commits: this parent had a chance of "
-        f"{probability:.0%}, with {parent.runs} run(s) and {parent.children_in_flight} experiment(s) on it under way."
+        f"Thompson sampling over {len(snapshot.candidates)} measured commits drew this parent, which has "
+        f"{_count(parent.runs, 'run')} and {_count(parent.children_in_flight, 'experiment')} on it under way."
     )
     return Decision(JobKind.IMPROVE, parent.sha, why)
 
@@ -101,11 +100,13 @@ def _is_turn_to_replicate(snapshot: Snapshot) -> bool:
     return snapshot.jobs_done % period == period - 1
 
 
-def _draw_parent(candidates: Sequence[Candidate], rng: Random) -> tuple[Candidate, float]:
-    wins = [0] * len(candidates)
-    for _ in range(THOMPSON_ROUNDS):
-        draws = [rng.gauss(candidate.mean, candidate.sd) for candidate in candidates]
-        wins[draws.index(min(draws))] += 1
-    weights = [won / (1 + candidate.children_in_flight) for won, candidate in zip(wins, candidates, strict=True)]
-    index = rng.choices(range(len(candidates)), weights)[0]
-    return candidates[index], weights[index] / sum(weights)
+def _draw_parent(candidates: Sequence[Candidate], rng: Random) -> Candidate:
+    for _ in range(MAX_DRAWS):
+        winner = min(candidates, key=lambda candidate: rng.gauss(candidate.mean, candidate.sd))
+        if rng.random() * (1 + winner.children_in_flight) < 1:
+            break
+    return winner
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

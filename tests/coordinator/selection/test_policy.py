@@ -47,6 +47,16 @@ def test_children_in_flight_spread_the_fleet() -> None:
     assert busy["fair"] > 2 * free["fair"]
 
 
+def test_damping_follows_its_formula() -> None:
+    """Equal posteriors, one with three children in flight: it is chosen 1/4 as often, so 1 time in 5."""
+    drawn = draw(snapshot(Candidate("busy", 3.2, 0.01, 1, 3), Candidate("free", 3.2, 0.01, 1, 0)), times=2000)
+    assert 0.17 < drawn["busy"] / 2000 < 0.23
+
+
+def test_a_busy_frontier_still_gives_a_parent() -> None:
+    assert draw(snapshot(Candidate("only", 3.2, 0.01, 1, 10_000)), times=3)["only"] == 3
+
+
 def test_one_job_in_eight_replicates_the_leader() -> None:
     leader, other = Candidate("lead", 3.1, 0.005, 1, 0), Candidate("other", 3.3, 0.005, 1, 0)
     kinds = []
@@ -55,7 +65,7 @@ def test_one_job_in_eight_replicates_the_leader() -> None:
         assert isinstance(decision, Decision)
         kinds.append(decision.kind)
         if decision.kind is JobKind.REPLICATE:
-            assert decision.base_sha == "lead" and "one run" in decision.why
+            assert decision.base_sha == "lead" and "1 run;" in decision.why
     assert kinds.count(JobKind.REPLICATE) == 2
     settled = Candidate("lead", 3.1, 0.002, 6, 0)
     decision = decide(snapshot(settled, other, done=7), Random(1))
