@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -97,7 +99,8 @@ def run(
         raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
     if not plain:
         typer.echo("swarm-worker is starting …", err=True)
-    from worker.start import Options, start  # noqa: PLC0415 - so that --help and the line above come at once
+    with _parts_are_installed():
+        from worker.start import Options, start  # noqa: PLC0415 - so that --help and the line above come at once
 
     flags = {
         "device": device if gpu is None else f"cuda:{gpu}",
@@ -119,12 +122,23 @@ def show_sandbox(
     sandbox: Annotated[str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="The one to try.")] = None,
 ) -> None:
     """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
-    from worker.start import probe_sandbox  # noqa: PLC0415 - so that --help comes at once
+    with _parts_are_installed():
+        from worker.start import probe_sandbox  # noqa: PLC0415 - so that --help comes at once
 
     name = probe_sandbox({"sandbox": sandbox}, _complain)
     if name is None:
         raise typer.Exit(1)
     typer.echo(name)
+
+
+@contextmanager
+def _parts_are_installed() -> Iterator[None]:
+    """The researcher's install brings the commands, but not what a worker needs: say so in a line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _complain(f"{error.name} is not installed: pip install 'research-swarm[worker]'")
+        raise typer.Exit(1) from error
 
 
 def _complain(line: str) -> None:

@@ -50,8 +50,8 @@ class Loop:
     def run(self, max_jobs: int | None = None, once: bool = False) -> Ending:
         """Work until `max_jobs` are reported, a person asks to stop, or, with `once`, after one attempt.
 
-        Raises Unauthorized and HeartbeatDied. Raises any ClientError of the very first contact, for then it is more
-        likely that a setting is wrong than that the coordinator is away; and RunImpossible of the first job likewise.
+        Raises Unauthorized and HeartbeatDied. Raises any ClientError or OSError of the very first contact, for then it
+        is more likely that a setting is wrong than that something is away; and RunImpossible of the first job likewise.
         """
         stop, jobs = self._place.stop, 0
         while not stop.draining.is_set():
@@ -81,7 +81,7 @@ class Loop:
             reply = place.client.claim(self._request())
         except Unauthorized:
             raise
-        except ClientError as error:
+        except (ClientError, OSError) as error:
             if not self._connected or once:
                 raise
             after = error.retry_after_seconds if isinstance(error, Unreachable) else None
@@ -113,9 +113,9 @@ class Loop:
         except LeaseLost as error:
             self._place.monitor.warn(f"the job is no longer ours: {error}")
             return False
-        except (Unauthorized, HeartbeatDied):
+        except Unauthorized:
             raise
-        except AgentFinished as error:
+        except (AgentFinished, HeartbeatDied) as error:
             self._give_back(lease, str(error))
             raise
         except RunImpossible as error:
@@ -139,9 +139,7 @@ class Loop:
         """Say what went wrong, give the job back, and wait a while: the next one may go wrong the same way."""
         reason = str(error) or type(error).__name__
         if not isinstance(error, _EXPECTED):
-            with self._crash_log.open("a", encoding="utf-8") as file:
-                file.write(f"{now().isoformat()} lease {lease.id}\n")
-                traceback.print_exception(error, file=file)
+            record_crash(self._crash_log, error)
             reason = f"a mistake in the worker: {type(error).__name__}: {reason}"
             self._place.monitor.warn(f"please report this; its details are in {self._crash_log}")
         self._place.monitor.warn(f"the job failed: {reason}")
@@ -199,3 +197,10 @@ class Loop:
     def _wait(self, reason: str, seconds: float) -> None:
         self._place.monitor.wait(reason, seconds)
         self._place.stop.draining.wait(seconds)
+
+
+def record_crash(path: Path, error: Exception) -> None:
+    """Add a mistake of ours, with where it happened, to a file; people are shown a line and the file's name."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{now().isoformat()}\n")
+        traceback.print_exception(error, file=file)

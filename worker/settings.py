@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     token_file: Path | None = None
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)] = Field(
-        default_factory=socket.gethostname
+        default_factory=lambda: socket.gethostname()[:60] or "worker"
     )
     device: Device | None = None
     cores: Annotated[int, Field(ge=1)] | None = None

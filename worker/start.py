@@ -18,7 +18,7 @@ from worker.heartbeat import HeartbeatDied
 from worker.job import Workplace, author_of
 from worker.laboratory import LocalLaboratory
 from worker.lock import AlreadyRunning, hold
-from worker.loop import Ending, Loop
+from worker.loop import Ending, Loop, record_crash
 from worker.monitor import About, Monitor, PlainMonitor
 from worker.outbox import Outbox
 from worker.projects import Projects
@@ -43,6 +43,7 @@ _STATUS = {
     Ending.STOPPED: EXIT_INTERRUPTED,
 }
 
+CRASH_LOG = "crash.log"
 UNCONFINED_WARNING = (
     "NO SANDBOX: code that strangers wrote runs with all rights of this user, on this machine's files and network. "
     "Do this only with a project whose commits you trust."
@@ -105,38 +106,55 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 
 def _run(settings: Settings, options: Options) -> int:
-    assert settings.device is not None
     agent = _make_agent(settings, options)
     try:
         token = settings.read_token()
     except SettingsError as error:
         raise StartError(str(error), EXIT_AUTHENTICATION) from error
     with ExitStack() as stack:
-        folder = settings.worker_folder / _coordinator_folder(settings.coordinator_url)
-        try:
-            stack.enter_context(hold(settings.worker_folder))
-            outbox = Outbox(folder / "outbox")
-        except AlreadyRunning as error:
-            raise StartError(f"{error}. Give this one another --name, or another --data-dir.") from error
-        except OSError as error:
-            raise StartError(
-                f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
-            ) from error
+        folder = _hold_folder(settings, stack)
         laboratory = _open_laboratory(settings, folder)
         client = CoordinatorClient(settings.coordinator_url, token)
         stack.callback(client.close)
         stop = Stop()
-        projects = Projects(client, folder / "projects", stop.draining)
-        stack.callback(projects.close)
         monitor = _make_monitor(options)
         stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
+        projects = Projects(client, folder / "projects", stop.draining)
+        stack.callback(projects.close)
+        outbox = Outbox(folder / "outbox")
+        place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author_of(settings.worker_name))
         monitor.start(_describe(settings, laboratory, agent))
         stack.callback(monitor.finish)
         if settings.sandbox == "unconfined":
             monitor.warn(UNCONFINED_WARNING)
-        place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author_of(settings.worker_name))
-        loop = Loop(place, settings.worker_name, settings.project, folder / "crash.log")
+        return _work(Loop(place, settings.worker_name, settings.project, folder / CRASH_LOG), options, folder)
+
+
+def _work(loop: Loop, options: Options, folder: Path) -> int:
+    try:
         return _STATUS[loop.run(options.max_jobs, options.once)]
+    except (ClientError, HeartbeatDied, RunImpossible):
+        raise
+    except OSError as error:
+        raise StartError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
+    except Exception as error:  # the outermost: people get a line, a file gets the rest
+        record_crash(folder / CRASH_LOG, error)
+        raise StartError(f"a mistake in the worker; please report what is in {folder / CRASH_LOG}") from error
+
+
+def _hold_folder(settings: Settings, stack: ExitStack) -> Path:
+    """The folder of this worker and this coordinator, held until the stack is left."""
+    folder = settings.worker_folder / _coordinator_folder(settings.coordinator_url)
+    try:
+        stack.enter_context(hold(settings.worker_folder))
+        folder.mkdir(exist_ok=True)
+    except AlreadyRunning as error:
+        raise StartError(f"{error}. Give this one another --name, or another --data-dir.") from error
+    except OSError as error:
+        raise StartError(
+            f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
+        ) from error
+    return folder
 
 
 def _make_agent(settings: Settings, options: Options) -> Agent:

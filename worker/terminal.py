@@ -8,6 +8,7 @@ from threading import RLock
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -49,7 +50,7 @@ class TerminalMonitor:
         with self._lock:
             self._live.update("", refresh=True)
             self._live.stop()
-        self._print(Text(f"{self._runs} runs, {self._failed} of them failed; {self._outbox()}", style="dim"))
+        self._print(_line(self._totals(), "dim"))
 
     def take(self, lease: Lease) -> None:
         self._lease, self._trying, self._progress = lease, "", None
@@ -73,9 +74,9 @@ class TerminalMonitor:
         self._lease, self._progress, self._state = None, None, "asking for a job"
         style = _STYLES.get(receipt.report.outcome, "red")
         self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
-        self._print(_indented(f"parent {receipt.parent} · {receipt.url or 'in the outbox'}"))
-        if receipt.report.reason:
-            self._print(_indented(receipt.report.reason))
+        for detail in (f"parent {receipt.parent}", receipt.url or "in the outbox", receipt.report.reason):
+            if detail:
+                self._print(Padding(_line(detail, "dim"), (0, 0, 0, INDENT + 1)))
         self._draw()
 
     def wait(self, reason: str, seconds: float) -> None:
@@ -97,7 +98,7 @@ class TerminalMonitor:
     def warn(self, text: str) -> None:
         self._print(_line(text, "yellow"))
 
-    def _print(self, text: Text) -> None:
+    def _print(self, text: RenderableType) -> None:
         with self._lock:
             self._console.print(text)
 
@@ -119,7 +120,7 @@ class TerminalMonitor:
             grid.add_row("why", _line(lease.why))
             grid.add_row("trying", _line(self._trying or "…"))
         grid.add_row("now", self._now())
-        grid.add_row("so far", Text(f"{self._runs} runs, {self._failed} failed · {self._outbox()}"))
+        grid.add_row("so far", _line(self._totals()))
         return Group("", grid, Text(self._hint, style="dim"))
 
     def _now(self) -> RenderableType:
@@ -137,13 +138,10 @@ class TerminalMonitor:
         )
         return row
 
-    def _outbox(self) -> str:
-        return f"{self._waiting} in the outbox" if self._waiting else "outbox empty"
+    def _totals(self) -> str:
+        outbox = f"{self._waiting} in the outbox" if self._waiting else "outbox empty"
+        return f"{self._runs} run{'' if self._runs == 1 else 's'}, {self._failed} failed · {outbox}"
 
 
 def _line(text: str, style: str = "") -> Text:
     return Text(clean(text), style=style)
-
-
-def _indented(text: str) -> Text:
-    return Text(" " * (INDENT + 1) + clean(text), style="dim")

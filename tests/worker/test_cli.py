@@ -183,6 +183,14 @@ def test_the_sandbox_command_tells_which_one(run_here: RunHere, environment: dic
     assert "install" in done.stderr
 
 
+def test_an_install_without_the_workers_parts_says_what_to_install(environment: dict[str, str]) -> None:
+    program = "import sys; sys.modules['tenacity'] = None; from worker.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "--once"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("tenacity is not installed: pip install 'research-swarm[worker]'")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help")])
 def test_help_teaches_with_examples(run_here: RunHere, environment: dict[str, str], arguments: tuple[str, ...]) -> None:
     done = run_here(environment, *arguments)

@@ -120,6 +120,7 @@ def test_a_heartbeat_that_dies_stops_the_worker(
     laboratory.hook = lambda: (dying.wait(10), None)[1]
     with pytest.raises(HeartbeatDied, match="a bug"):
         hire(live.url, transport=Wire({"heartbeat$": die})).loop.run()
+    assert live.list("leases") == []
 
 
 def test_draining_before_the_run_has_begun_gives_the_job_back(live: LiveCoordinator, hire: Hire) -> None:

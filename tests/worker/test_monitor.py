@@ -89,7 +89,7 @@ def test_the_terminal_shows_what_is_done_within_80_columns(screen: io.StringIO) 
         "box-gpu0 · NVIDIA H100", "https://swarm.test", "improve", "The best of five draws [from posteriors].",
         "DEPTH 4 -> [6]", "step 500", "loss 4.000", "50%", "val_bpb 3.2512", "parent 3.3000 ± 0.0052, n = 2",
         "crashed", "heads must divide width", "in the outbox", "There is nothing to do. Asking again in 30 s.",
-        "Ctrl-C: finish this run", "once more (Ctrl-C or SIGTERM) stops now", "2 runs, 1 of them failed",
+        "Ctrl-C: finish this run", "once more (Ctrl-C or SIGTERM) stops now", "2 runs, 1 failed · 1 in the outbox",
     ):  # fmt: skip
         assert expected in text, expected
     assert max(len(line) for line in text.replace("\r", "\n").splitlines()) <= 80

@@ -78,11 +78,13 @@ class _Search:
         self.spaces = spaces
         self.sign = task.contract.objective.sign
         self.random = random.Random(task.seed)
+        self.by_sha = {t.sha: t for t in task.trials}
         self.metrics = {t.sha: t.metric_mean for t in task.trials if t.metric_mean is not None}
         if task.base.posterior is not None:
             self.metrics[task.base.sha] = task.base.posterior.metric_mean
         # The same constants may belong to several commits (an edit of code between them); each is a trial.
         self.measured = [(t, m) for t in task.trials if (m := self.metrics.get(t.sha)) is not None]
+        self.weights = self._weigh_axes()
         self.taken = [t.settings for t in task.trials] + [dict(d.proposal.settings) for d in task.refused]
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=0, multivariate=False, constant_liar=True, seed=task.seed % 2**32
@@ -94,7 +96,7 @@ class _Search:
     def draw(self) -> dict[str, Setting]:
         """New values for one constant or two. Raises AgentError where every candidate was tried already."""
         for _ in range(ATTEMPTS):
-            candidate = self._candidate(self._axes())
+            candidate = self._candidate(self._draw_axes())
             moved = all(not self.spaces[n].are_close(v, self.current[n]) for n, v in candidate.items())
             settings = self.current | candidate
             if moved and not any(self._are_same(settings, taken) for taken in self.taken):
@@ -116,20 +118,19 @@ class _Search:
         ]
         return sum(effects) / len(effects) if effects else -self.sign * self.task.contract.objective.min_effect
 
-    @property
-    def by_sha(self) -> dict[str, Trial]:
-        return {t.sha: t for t in self.task.trials}
+    def _weigh_axes(self) -> dict[str, float]:
+        """How often each constant comes up: more for those that have paid off, and for those hardly tried."""
+        weights = {}
+        for name in self.spaces:
+            effects = [effect * self.sign for _, effect in self._moves(name)]
+            weights[name] = (1 + sum(effect < 0 for effect in effects)) / (1 + len(effects))
+        return weights
 
-    def _axes(self) -> list[str]:
-        """Which constants move. Those that have paid off, and those hardly tried, come up more often."""
+    def _draw_axes(self) -> list[str]:
+        """Which constants move."""
         names = list(self.spaces)
-        weights = []
-        for name in names:
-            moves = self._moves(name)
-            gains = sum(1 for _, effect in moves if effect * self.sign < 0)
-            weights.append((1 + gains) / (1 + len(moves)))
-        first = self.random.choices(names, weights)[0]
-        rest = [n for n in names if n != first]
+        first = self.random.choices(names, [self.weights[name] for name in names])[0]
+        rest = [name for name in names if name != first]
         if not rest or self.random.random() >= SECOND_CONSTANT_SHARE:
             return [first]
         return [first, self.random.choice(rest)]
