@@ -1,6 +1,6 @@
 // Training loss over seconds of the budget: the parent's curve grey and behind, the experiment's own in front.
 
-import { PLOT_CONFIG, baseLayout, colours, hoverText, onThemeChange } from "./plotting.js";
+import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, onThemeChange } from "./plotting.js";
 
 const OWN_COLOURS = ["accent", "good", "held", "bad"];
 
@@ -23,6 +23,7 @@ export function drawLossPlot(element, curves) {
       showlegend: true,
       legend: { orientation: "h", x: 1, y: 1, xanchor: "right", yanchor: "top", font: { color: colour.ink } },
     };
+    await loadPlotly();
     await Plotly.react(element, traces, layout, PLOT_CONFIG);
   }
   onThemeChange(draw);

@@ -1,10 +1,24 @@
-// What both plots share: the page's colours, and a frame that follows the theme.
+// What both plots share: plotly itself, the page's colours, and a frame that follows the theme.
 
 export const PLOT_CONFIG = {
   responsive: true,
   displaylogo: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };
+
+let loading = null;
+
+// plotly takes more than a second to evaluate, so it comes after everything else on the page is alive.
+export function loadPlotly() {
+  loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = document.getElementById("plotly").href;
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => reject(new Error("plotly could not be loaded")));
+    document.head.append(script);
+  });
+  return loading;
+}
 
 export function colours() {
   const style = getComputedStyle(document.documentElement);

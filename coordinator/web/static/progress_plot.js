@@ -3,7 +3,7 @@
 // Failed runs have no value and stand as crosses at the lower edge. A few bad runs must not flatten all others, so the
 // scale ends a little beyond the worst of the better 90 %; what lies beyond stands as a triangle at that edge.
 
-import { PLOT_CONFIG, baseLayout, colours, hoverText, measure, onThemeChange } from "./plotting.js";
+import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, measure, onThemeChange } from "./plotting.js";
 
 const KEPT_SHARE = 0.9;
 const EDGE = 0.025; // of the plot's height
@@ -20,6 +20,7 @@ export function createProgressPlot(element, onOpen) {
     layout.yaxis2 = { overlaying: "y", range: [0, 1], visible: false, fixedrange: true };
     layout.xaxis = { ...layout.xaxis, range: [0, progress.points.length + 1] };
     if (progress.points.length === 0) showNothing(layout);
+    await loadPlotly();
     await Plotly.react(element, traces, layout, PLOT_CONFIG);
     element.dataset.runs = String(progress.points.length);
   }

@@ -79,10 +79,8 @@ def browser() -> Iterator[BrowserContext]:
     """One browser for a module's tests, so that plotly is parsed once."""
     # Per module, not per session: while it lives, no event loop can run in this thread.
     with sync_playwright() as playwright:
-        arguments = [
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-        ]  # containers have neither user namespaces nor much /dev/shm
+        # Containers have neither user namespaces nor much /dev/shm, and no GPU.
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=arguments)
         expect.set_options(timeout=PATIENCE_MS)
         yield browser.new_context(viewport={"width": 1280, "height": 900})

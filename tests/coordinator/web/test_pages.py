@@ -1,0 +1,187 @@
+"""The pages over HTTP: what they say, where they lead, and how they fail."""
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from coordinator.db import Database
+from coordinator.models import Project
+from coordinator.projects.service import create_project
+from shared.errors import Problem
+from shared.experiments import ExperimentDetail
+from shared.hardware import DeviceKind, Hardware
+from shared.runs import RunOutcome
+from tests.support.messages import make_proposal
+from tests.support.seeds import write_seed
+from tests.support.swarm_data import HOSTILE_TITLE, History, crash
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+GPU = Hardware(kind=DeviceKind.CUDA, model="NVIDIA H100", memory_mib=81_559, cores=1, torch_version="2.11")
+
+
+def get_page(http: TestClient, path: str, status: int = 200) -> str:
+    response = http.get(path, headers=BROWSER)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].startswith("text/html")
+    return response.text
+
+
+@pytest.fixture
+def past(database: Database, project: str) -> list[int]:
+    """A measured root and three experiments: an improvement, a hostile title, a crash. Returns their ids."""
+    with database.write() as session:
+        row = session.query(Project).filter_by(name=project).one()
+        history = History(session, row)
+        worker = history.add_worker()
+        history.measure(worker, row.root_sha, 3.3)
+        better = history.add_experiment(worker, row.root_sha, 3.2, make_proposal("WIDTH 96 → 128"))
+        hostile = history.add_experiment(worker, better.commit_sha, 3.4, make_proposal(HOSTILE_TITLE))
+        crashed = history.add_experiment(worker, better.commit_sha, None, make_proposal("DEPTH 4 → 9"), **crash())
+        return [better.id, hostile.id, crashed.id]
+
+
+def test_without_a_project_it_says_how_to_make_one(http: TestClient) -> None:
+    assert "swarm-coordinator create-project" in get_page(http, "/")
+
+
+def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, database: Database, project: str) -> None:
+    page = get_page(http, "/")
+    assert "The baseline waits to be measured" in page and "Nobody works on this project" in page
+    with database.write() as session:
+        row = session.query(Project).one()
+        history = History(session, row)
+        history.add_lease(history.add_worker("cellar"), row.root_sha)
+    page = get_page(http, "/")
+    assert "The baseline is being measured" in page and "cellar" in page
+
+
+def test_a_lucky_run_is_leading_and_never_best(http: TestClient, past: list[int]) -> None:
+    page = get_page(http, "/")
+    assert "3.2010 ± 0.0050," in page, "3.2 was measured; the posterior leans a little on the parent's 3.3"
+    assert "not verified yet" in page and "one run is no replication" in page
+    assert "best" not in page.lower() and "record" not in page.lower()
+
+
+def test_the_experiment_that_leads_is_the_one_with_the_lowest_posterior(http: TestClient, past: list[int]) -> None:
+    summary = get_page(http, "/projects/tiny/live").split("</dl>")[0]
+    assert f'href="/experiments/{past[0]}"' in summary and "WIDTH 96" in summary
+    assert "−0.0990 ± 0.0071" in summary, "posterior mean 3.2010 against 3.3, sd √(0.0050² + 0.0050²)"
+
+
+def test_experiments_stand_newest_first_with_what_came_of_them(http: TestClient, past: list[int]) -> None:
+    rows = get_page(http, "/").split('id="experiment-rows"')[1].split("</tr>")
+    for number, row in zip(reversed(past), rows, strict=False):
+        assert f'<a href="/experiments/{number}">' in row
+    assert "crashed" in rows[0] and "±" not in rows[0]
+    assert "worse" in rows[1] and f'<a href="/experiments/{past[0]}">#{past[0]}</a>' in rows[1]
+    assert "improved" in rows[2] and "provisional" in rows[2] and "baseline" in rows[2]
+
+
+def test_older_experiments_are_one_link_away(http: TestClient, database: Database, project: str) -> None:
+    with database.write() as session:
+        row = session.query(Project).one()
+        history = History(session, row)
+        worker = history.add_worker()
+        for number in range(53):
+            history.add_experiment(worker, row.root_sha, 3.3, make_proposal(f"try {number}"))
+    first = get_page(http, "/")
+    assert first.count("<tr data-key=") == 50
+    link = first.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
+    older = get_page(http, link)
+    assert older.count("<tr data-key=") == 3 and 'rel="next"' not in older
+    assert ">try 2<" in older and ">try 3<" not in older
+
+
+def test_hardware_classes_are_not_mixed(http: TestClient, database: Database, past: list[int]) -> None:
+    with database.write() as session:
+        row = session.query(Project).one()
+        history = History(session, row)
+        history.add_experiment(history.add_worker("gpu"), row.root_sha, 2.1, make_proposal("ON A GPU"), hardware=GPU)
+    usual = get_page(http, "/")
+    assert "ON A GPU" not in usual and "2.1" not in usual
+    link = next(part for part in usual.split('href="?')[1:] if "H100" in part).split('"')[0]
+    other = get_page(http, f"/?{link}")
+    assert "ON A GPU" in other and "WIDTH 96" not in other
+    assert get_page(http, "/?hardware_class=none+such").count("<tr data-key=") == 0
+
+
+def test_several_projects_are_listed_and_one_is_chosen(http: TestClient, database: Database, tmp_path: Path) -> None:
+    with database.write() as session:
+        for name in ("first", "second"):
+            create_project(session, write_seed(tmp_path / name, name))
+    assert 'href="/projects/second"' in get_page(http, "/")
+    assert 'data-name="first"' in get_page(http, "/")
+    assert 'data-name="second"' in get_page(http, "/?project=second")
+    assert get_page(http, "/projects/second") == get_page(http, "/?project=second")
+
+
+def test_an_experiment_whole(http: TestClient, past: list[int]) -> None:
+    page = get_page(http, f"/experiments/{past[0]}")
+    for words in ("A larger step learns more", "Drawn by Thompson sampling", "No change beyond the noise", "−0.0100"):
+        assert words in page
+    assert '<span class="line added">+' in page and "bubblewrap" in page and "not verified yet" in page
+    assert '"is_parent": true' in page and "One run; see the numbers." in page
+
+
+def test_a_failure_says_how_it_failed(http: TestClient, past: list[int]) -> None:
+    page = get_page(http, f"/experiments/{past[2]}")
+    for words in ("shapes cannot be multiplied", "train.py:118 in forward", "no measurement"):
+        assert words in page
+    assert "<script>window.hacked" not in page, "neither the log nor the title is markup"
+
+
+def test_hostile_text_is_escaped_everywhere(http: TestClient, past: list[int]) -> None:
+    for path in ("/", f"/experiments/{past[1]}", "/projects/tiny/live"):
+        page = get_page(http, path)
+        assert "&lt;script&gt;window.hacked=1" in page
+        assert "<script>window.hacked" not in page and "<img" not in page
+
+
+def test_each_page_has_a_document_of_the_same(http: TestClient, past: list[int]) -> None:
+    document = http.get(f"/experiments/{past[0]}.json")
+    assert document.json() == http.get(f"/api/v1/experiments/{past[0]}").json()
+    assert ExperimentDetail.model_validate_json(document.content).title == "WIDTH 96 → 128"
+    assert http.get("/projects/tiny.json").json() == http.get("/api/v1/projects/tiny").json()
+
+
+def test_a_run_is_shown_with_its_experiment_or_alone(http: TestClient, past: list[int]) -> None:
+    detail = http.get(f"/experiments/{past[0]}.json").json()
+    run_id = detail["runs"][0]["id"]
+    response = http.get(f"/runs/{run_id}", follow_redirects=False)
+    assert response.headers["location"] == f"/experiments/{past[0]}#run-{run_id}"
+    assert "of the baseline" in get_page(http, "/runs/1")
+    get_page(http, "/runs/999", status=404)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/experiments/99", "/projects/none", "/?project=none", "/problems/none"])
+def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
+    http: TestClient, project: str, path: str
+) -> None:
+    assert "to the front page" in get_page(http, path, status=404)
+    response = http.get(path)
+    assert response.status_code == 404
+    assert Problem.model_validate_json(response.content).code == "not-found"
+
+
+def test_the_api_answers_documents_even_to_browsers(http: TestClient, project: str) -> None:
+    for path in ("/api/v1/experiments/99", "/experiments/99.json"):
+        assert http.get(path, headers=BROWSER).headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/experiments/99999999999999999999", "/experiments/x", "/?cursor=x", "/?project=A B"])
+def test_an_address_that_cannot_be_is_a_mistake_of_the_caller(http: TestClient, project: str, path: str) -> None:
+    get_page(http, path, status=422)
+
+
+def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database, project: str) -> None:
+    failures = [outcome for outcome in RunOutcome if outcome is not RunOutcome.OK]
+    with database.write() as session:
+        row = session.query(Project).one()
+        history = History(session, row)
+        worker = history.add_worker()
+        for outcome in failures:
+            history.add_experiment(worker, row.root_sha, None, make_proposal(), outcome=outcome, reason="because")
+    page = get_page(http, "/")
+    for outcome in failures:
+        assert f'<span class="mark failed">{outcome.replace("_", " ")}</span>' in page

@@ -1,0 +1,56 @@
+"""Strangers' text as HTML."""
+
+import re
+
+import pytest
+
+from coordinator.lineage.diffs import diff_files
+from coordinator.web.untrusted import MAX_COLOURED_LINES, render_diff, render_markdown
+
+
+def test_markdown_keeps_what_a_finding_needs() -> None:
+    html = render_markdown("**Wider** is `better`:\n\n- [paper](https://example.org/p)")
+    assert "<strong>Wider</strong>" in html and "<code>better</code>" in html and "<li>" in html
+    assert '<a href="https://example.org/p" rel="nofollow noopener noreferrer">paper</a>' in html
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "[x](data:text/html,alert)",
+        "![pixel](https://example.org/p.png)",
+        "<a href='https://example.org' onclick='alert(1)'>x</a>",
+        "# heading\n\n<iframe src=//example.org></iframe>",
+    ],
+)
+def test_markdown_cannot_act(text: str) -> None:
+    tags = set(re.findall(r"<(\w+)", render_markdown(text)))
+    assert tags <= {"p", "a"}
+    assert not re.search(r"<a[^>]*(javascript|data:|onclick)", render_markdown(text))
+
+
+def kinds(html: str) -> list[str]:
+    return re.findall(r'<span class="line (\w+)">', html)
+
+
+def test_a_diffs_lines_are_told_apart_by_counting() -> None:
+    diff = diff_files({"a.py": "-- x\nsame\n", "b.py": "gone = 1\n"}, {"a.py": "++ y\nsame\n"})
+    assert kinds(render_diff(diff)) == [
+        "head", "head", "head", "removed", "added", "same",
+        "head", "head", "head", "removed",
+    ]  # fmt: skip
+
+
+def test_code_in_a_diff_is_escaped_and_coloured() -> None:
+    html = render_diff(diff_files({"a.py": ""}, {"a.py": "x = '<script>'  # <b>\n"}))
+    assert "<script>" not in html and "<b>" not in html and "&lt;script&gt;" in html
+    assert '<span class="c1"># &lt;b&gt;</span>' in html
+
+
+def test_a_long_diff_is_shown_without_colours() -> None:
+    html = render_diff(diff_files({"a.py": ""}, {"a.py": "x = '<script>'\n" * (MAX_COLOURED_LINES + 1)}))
+    assert kinds(html).count("added") == MAX_COLOURED_LINES + 1
+    assert 'class="n"' not in html and "<script>" not in html
