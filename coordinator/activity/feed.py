@@ -10,7 +10,7 @@ Listeners therefore take an event as a hint to look again, never as the only cop
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
@@ -74,7 +74,7 @@ class Feed:
         finally:
             self.close()
 
-    async def listen(self, since: int | None) -> AsyncIterator[Event]:
+    async def listen(self, since: int | None) -> AsyncGenerator[Event, None]:
         """Events after the id `since`, or from now on, oldest first. Ends when the feed closes."""
         self._listeners += 1
         self._wanted.set()

@@ -85,7 +85,13 @@ class History:
     def add_running_lease(self, worker: Worker, base_sha: str, title: str, share: float = 0.4) -> Lease:
         """A lease whose proposal was accepted and which trains."""
         proposal = make_proposal(title).model_dump(mode="json")
-        progress = {"state": LeaseState.RUNNING, "phase": Phase.TRAINING, "share": share, "step": 310, "loss": 2.481}
+        progress: dict[str, Any] = {
+            "state": LeaseState.RUNNING,
+            "phase": Phase.TRAINING,
+            "share": share,
+            "step": 310,
+            "loss": 2.481,
+        }
         return self.add_lease(worker, base_sha, proposal=proposal, **progress)
 
     def measure(self, worker: Worker, sha: str, metric: float | None, **changes: Any) -> Run:

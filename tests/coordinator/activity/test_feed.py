@@ -36,7 +36,7 @@ def add_event(database: Database, **data: Any) -> None:
 
 
 def add_many(database: Database, count: int) -> None:
-    row = {"project_id": None, "kind": EventKind.LEASE_CLAIMED, "data": {}, "created_at": now()}
+    row: dict[str, Any] = {"project_id": None, "kind": EventKind.LEASE_CLAIMED, "data": {}, "created_at": now()}
     with database.write() as session:
         session.execute(insert(EventRow), [row] * count)
 
@@ -56,7 +56,7 @@ async def hear(feed: Feed, since: int | None, count: int) -> list[int]:
     stream = feed.listen(since)
     while len(ids) < count:
         ids.append((await asyncio.wait_for(anext(stream), PATIENCE_SECONDS)).id)
-    await stream.aclose()  # type: ignore[attr-defined]  it is an async generator
+    await stream.aclose()
     return ids
 
 
