@@ -1,5 +1,6 @@
 """Renews a lease while its job is worked on, from a thread that must not die unseen."""
 
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
 from types import TracebackType
@@ -82,7 +83,8 @@ class Pulse:
     def _beat_once(self) -> None:
         with self._lock:
             p = self._progress
-        beat = Heartbeat(token=self._lease.token, phase=p.phase, step=p.step, loss=p.loss, share=p.share)
+        loss = p.loss if p.loss is not None and math.isfinite(p.loss) else None  # a diverged run has none to tell
+        beat = Heartbeat(token=self._lease.token, phase=p.phase, step=p.step, loss=loss, share=p.share)
         try:
             reply = self._keeper.heartbeat(self._lease.id, beat)
         except (Unreachable, UnexpectedReply):

@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from shared.commits import CommitWords
 from shared.experiments import Proposal, ProposalSubmission
 from shared.leases import Lease, Phase
@@ -180,7 +182,7 @@ def _describe_experiment(
     """The upload of a new experiment; an agent without words for its finding does not lose the measurement."""
     try:
         finding = agent.write_finding(task, draft, report)
-    except AgentError:
+    except (AgentError, ValidationError):  # no words, or too many
         finding = plain_finding(task, draft, report, agent.name)
     return ResultUpload(run=report, commit=commit, proposal=draft.proposal, finding=finding)
 

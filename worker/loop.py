@@ -157,42 +157,38 @@ class Loop:
     def _report(self, finished: Finished) -> None:
         """Deliver the outbox, of which this result is the newest, and show the receipt."""
         run_id = finished.report.id
-        urls: dict[UUID, str] = {}
+        places: dict[UUID, str] = {}
         try:
-            urls = self._deliver(quiet_about=run_id)
+            self._deliver(places)
         except Unauthorized:
             raise
         except ClientError as error:
             self._place.monitor.warn(f"the result is kept in the outbox, and sent later: {error}")
         finally:
-            self._place.monitor.receipt(
-                Receipt(
-                    finished.lease,
-                    finished.title,
-                    finished.project.contract.objective,
-                    finished.report,
-                    urls.get(run_id),
-                )
-            )
+            objective = finished.project.contract.objective
+            place = places.get(run_id, "in the outbox")
+            self._place.monitor.receipt(Receipt(finished.lease, finished.title, objective, finished.report, place))
 
-    def _deliver(self, quiet_about: UUID | None = None) -> dict[UUID, str]:
-        """Deliver the outbox; return where delivered runs are to be seen. Raises ClientError where it stopped."""
+    def _deliver(self, places: dict[UUID, str] | None = None) -> None:
+        """Deliver the outbox, and say so; with `places`, note there where each run is now. Raises ClientError."""
         outbox, monitor = self._place.outbox, self._place.monitor
-        urls: dict[UUID, str] = {}
         try:
             for handled in outbox.deliver(self._place.client):
                 match handled:
                     case Acknowledged(entry, reply):
-                        url = urls[entry.upload.run.id] = urljoin(f"{self._place.client.url}/", reply.url.lstrip("/"))
-                        if entry.upload.run.id != quiet_about:
+                        url = urljoin(f"{self._place.client.url}/", reply.url.lstrip("/"))
+                        if places is None:
                             monitor.note(f"delivered an earlier result: {url}")
-                    case Refused(_, error, path):
+                        else:
+                            places[entry.upload.run.id] = url
+                    case Refused(entry, error, path):
                         monitor.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
+                        if places is not None:
+                            places[entry.upload.run.id] = f"refused, kept as {path}"
                     case Damaged(_, path):
                         monitor.warn(f"a result in the outbox cannot be read; it was set aside as {path}")
         finally:
             monitor.outbox(len(outbox))
-        return urls
 
     def _wait(self, reason: str, seconds: float) -> None:
         self._place.monitor.wait(reason, seconds)

@@ -33,13 +33,13 @@ class About:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A finished run. `title` says what was tried; `url` is where it is to be seen, None while it waits to be sent."""
+    """A finished run. `title` says what was tried; `place` where it is to be seen, or where it waits to be sent."""
 
     lease: Lease
     title: str
     objective: Objective
     report: RunReport
-    url: str | None
+    place: str
 
     @property
     def metric(self) -> str:
@@ -146,7 +146,7 @@ class PlainMonitor:
             **({} if report.metric is None else {receipt.objective.metric: f"{report.metric:.4f}"}),
             parent=receipt.parent,
             seconds=f"{report.seconds.total:.1f}",
-            url=receipt.url or "in the outbox",
+            place=receipt.place,
             **({"reason": report.reason} if report.reason else {}),
         )
 

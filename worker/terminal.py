@@ -74,7 +74,7 @@ class TerminalMonitor:
         self._lease, self._progress, self._state = None, None, "asking for a job"
         style = _STYLES.get(receipt.report.outcome, "red")
         self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
-        for detail in (f"parent {receipt.parent}", receipt.url or "in the outbox", receipt.report.reason):
+        for detail in (f"parent {receipt.parent}", receipt.place, receipt.report.reason):
             if detail:
                 self._print(Padding(_line(detail, "dim"), (0, 0, 0, INDENT + 1)))
         self._draw()

@@ -1,5 +1,6 @@
 """worker/heartbeat.py"""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -83,6 +84,15 @@ def test_a_new_phase_is_told_at_once() -> None:
         pulse.update(Progress(Phase.TRAINING, 11, 3.0, 0.3))
         time.sleep(0.05)
         assert len(keeper.beats) == 1
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_run_that_diverges_still_beats(loss: float) -> None:
+    keeper = Keeper(LeaseState.RUNNING)
+    with Pulse(keeper, make_lease()) as pulse:
+        pulse.update(Progress(Phase.TRAINING, 10, loss, 0.25))
+        wait_for(lambda: bool(keeper.beats) and keeper.beats[-1].phase is Phase.TRAINING)
+    assert keeper.beats[-1].loss is None
 
 
 @pytest.mark.parametrize("error", [Unreachable("gone"), Rejected(409, "lease-transition", "not yet")])

@@ -7,11 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.findings import FindingDraft
 from shared.leases import Phase
+from shared.runs import RunReport
 from tests.support.seeds import TRAIN
 from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
 from tests.worker.crew import Hire, Wire, make_script, refuse
-from worker.agents.base import Draft, Task
+from worker.agents.base import AgentError, Draft, Task
 from worker.agents.constants import read_constants
 from worker.agents.search_agent import SearchAgent
 from worker.heartbeat import HeartbeatDied
@@ -34,8 +36,7 @@ def test_measures_the_root_then_experiments_that_the_coordinator_stores(
     assert len(experiments) == 3
     assert {e["sha"] for e in experiments} == {r.report.commit_sha for r in others}
     for receipt in others:
-        assert receipt.url is not None
-        detail = live.get(f"experiments/{receipt.url.rpartition('/')[2]}")
+        detail = live.get(f"experiments/{receipt.place.rpartition('/')[2]}")
         assert detail["title"] == receipt.title
         assert detail["runs"][0]["metric"] == pytest.approx(receipt.report.metric)
         assert receipt.title in detail["finding"]["claim"]
@@ -95,7 +96,7 @@ def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
     laboratory.hook = lambda: (lost.wait(10), None)[1]
     worker = hire(live.url, transport=Wire({"heartbeat$": lose}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
-    assert worker.witness.receipts[0].url is not None
+    assert worker.witness.receipts[0].place.startswith(live.url)
     assert len(live.list("runs")) == 1
 
 
@@ -135,6 +136,20 @@ def test_draining_before_the_run_has_begun_gives_the_job_back(live: LiveCoordina
     assert worker.loop.run() is Ending.DRAINED
     assert live.list("leases") == []
     assert live.list("experiments") == []
+
+
+def test_an_agent_without_words_does_not_lose_the_run(live: LiveCoordinator, hire: Hire) -> None:
+    class Wordy(SearchAgent):
+        def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+            return FindingDraft(claim="word " * 39, mechanism="word " * 250, agent=self.name)
+
+    class Speechless(SearchAgent):
+        def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+            raise AgentError("no words")
+
+    assert hire(live.url, Wordy()).loop.run(max_jobs=2) is Ending.DONE
+    assert hire(live.url, Speechless()).loop.run(max_jobs=1) is Ending.DONE
+    assert len(live.list("findings")) == len(live.list("experiments")) == 2
 
 
 def test_an_author_is_one_that_git_can_hold() -> None:

@@ -27,8 +27,8 @@ def lease_of(kind: JobKind = JobKind.IMPROVE) -> Lease:
     return make_lease(kind).model_copy(update={"base": base, "why": "The best of five draws [from posteriors]."})
 
 
-def receipt_of(report: RunReport, url: str | None = "https://swarm.test/experiments/1") -> Receipt:
-    return Receipt(lease_of(), "DEPTH 4 -> [6]", CONTRACT.objective, report, url)
+def receipt_of(report: RunReport, place: str = "https://swarm.test/experiments/1") -> Receipt:
+    return Receipt(lease_of(), "DEPTH 4 -> [6]", CONTRACT.objective, report, place)
 
 
 def play(monitor: Monitor) -> None:
@@ -41,7 +41,7 @@ def play(monitor: Monitor) -> None:
         monitor.progress(Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share))
     monitor.receipt(receipt_of(make_run(sha_of("a"), 3.2512)))
     monitor.take(lease_of(JobKind.REPLICATE))
-    monitor.receipt(receipt_of(make_run(sha_of("b"), None, reason="heads must divide width"), None))
+    monitor.receipt(receipt_of(make_run(sha_of("b"), None, reason="heads must divide width"), "in the outbox"))
     monitor.outbox(1)
     monitor.wait("There is nothing to do.", 30.0)
     monitor.warn("the result is kept")
@@ -55,7 +55,7 @@ def test_plain_is_one_line_per_event_with_results_on_stdout() -> None:
     runs = results.getvalue().splitlines()
     assert len(runs) == 2
     assert "val_bpb=3.2512" in runs[0] and 'parent="3.3000 ± 0.0052, n = 2"' in runs[0]
-    assert "outcome=crashed" in runs[1] and 'url="in the outbox"' in runs[1] and "heads must divide" in runs[1]
+    assert "outcome=crashed" in runs[1] and 'place="in the outbox"' in runs[1] and "heads must divide" in runs[1]
     lines = messages.getvalue().splitlines()
     assert [re.search(r'event="?(\w+)', line).group(1) for line in lines] == [  # type: ignore[union-attr]
         "started", "job", "proposed", "phase", "phase", "job", "outbox", "waiting", "the", "stopping", "stopped",
