@@ -31,6 +31,9 @@ FREE_MEMORY_FLOOR_MIB = 256
 """Below this much memory available on the whole machine a sandboxed process is ended: what it holds in files in
 memory belongs to no process, so that the resident memory of its tree does not show it."""
 
+END_SECONDS = 5.0
+"""The kernel may take a moment to take down large processes."""
+
 SHELL_SIGNAL_BASE = 128
 """bubblewrap passes on the end of its program by a signal as a shell does: 128 and the signal's number."""
 
@@ -214,7 +217,17 @@ class ConfinedProcess:
             for process in descendants:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            psutil.wait_procs(descendants, timeout=5)
+            deadline = time.monotonic() + END_SECONDS
+            while any(_is_alive(process) for process in descendants) and time.monotonic() < deadline:
+                time.sleep(0.005)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs. A zombie does not: it waits for a parent, which may be slow to look."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _resident_bytes(process: psutil.Process) -> int:

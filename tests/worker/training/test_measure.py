@@ -1,0 +1,219 @@
+"""Whole runs: real sandboxes, real training, and the many ways in which a commit can go wrong."""
+
+import time
+from pathlib import Path
+from threading import Event
+
+import psutil
+import pytest
+
+from shared.leases import Phase
+from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
+from tests.worker.training.conftest import Files, Measure, seed_files
+from worker.sandbox import choose_sandbox
+from worker.training import Progress, RunImpossible, RunStopped
+
+
+def edit(old: str, new: str) -> Files:
+    """The seed with one change to train.py."""
+    files = seed_files()
+    assert files["train.py"].count(old) == 1, old
+    return files | {"train.py": files["train.py"].replace(old, new)}
+
+
+def append(code: str) -> Files:
+    """The seed with code at the end of train.py; a function there replaces the earlier one."""
+    files = seed_files()
+    return files | {"train.py": files["train.py"] + code}
+
+
+def descendants() -> list[psutil.Process]:
+    """What this process started and what that started, and runs."""
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_measures_the_seed(measure_files: Measure, tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    report = measure_files(seed_files(), heard.append)
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+    assert report.metric is not None
+    assert 0.2 < report.metric < 4  # 8 bits would be no knowledge at all
+    assert 1.1 < report.seconds.training < 2.3
+    assert report.seconds.total == pytest.approx(
+        report.seconds.starting + report.seconds.training + report.seconds.scoring
+    )
+    assert report.steps > 5
+    assert report.tokens == pytest.approx(report.steps * 4 * 32, rel=0.2)
+    assert report.parameters > 50_000
+    assert 6000 < report.scored_bytes < 10_000
+    assert report.peak_memory_mib > 50
+    assert 1 < len(report.curve) <= MAX_CURVE_POINTS
+    assert report.curve[-1].loss < report.curve[0].loss
+    assert [phase for phase in Phase if any(p.phase is phase for p in heard)] == [
+        Phase.STARTING,
+        Phase.TRAINING,
+        Phase.SCORING,
+    ]
+    assert report.sandbox == "bubblewrap"
+    assert RunReport.model_validate_json((tmp_path / "run" / "result.json").read_text()) == report
+    summary = dict(line.split(":", 1) for line in (tmp_path / "run" / "summary.txt").read_text().splitlines())
+    assert float(summary["val_bpb"]) == pytest.approx(report.metric, abs=1e-6)
+
+
+def test_measures_without_a_sandbox_too(measure_files: Measure) -> None:
+    report = measure_files(seed_files(), sandbox=choose_sandbox("unconfined"))
+    assert (report.outcome, report.sandbox) == (RunOutcome.OK, "unconfined")
+
+
+TRAIN = "\ndef train(ctx, model):\n    "
+CRASHES: dict[str, tuple[Files, str, str]] = {
+    "syntax error": (edit("def build(config):", "def build(config:"), "train.py raised SyntaxError: ", "train.py:"),
+    "raises": (
+        edit("x = self.embedding(tokens)", "x = self.embedding(tokens + 10_000)"),
+        "train.py raised IndexError: ",
+        "in forward: x = self.embedding(tokens + 10_000)",
+    ),
+    "no function": (edit("def train(ctx, model):", "def fit(ctx, model):"), "defines no function `train`", ""),
+    "no model": (append("\ndef build(config):\n    return 5\n"), "build(config) returned a int, not a torch", ""),
+    "never starts": (append(TRAIN + "pass\n"), "returned without calling ctx.start()", ""),
+    "never logs": (append(TRAIN + "ctx.start()\n"), "returned without ever calling ctx.log(step, loss)", ""),
+    "not finite": (
+        edit("ctx.log(number, step())", "ctx.log(number, step() * math.nan)"),
+        "the loss became nan at step 1",
+        "in train: ctx.log(number, step() * math.nan)",
+    ),
+    "gives up": (append(TRAIN + "raise SystemExit(3)\n"), "train.py called sys.exit(3)", "in train"),
+    "disappears": (append(TRAIN + "import os; os._exit(0)\n"), "the trainer ended with exit status 0 before", ""),
+    "falls": (append(TRAIN + "import os; os.kill(os.getpid(), 11)\n"), "the trainer was ended by signal 11", ""),
+    "lies": (
+        append(TRAIN + "ctx._channel.send('scored', metric=0.1, scored_bytes=9)\n"),
+        "it said `scored` out of turn",
+        "",
+    ),
+    "babbles": (append(TRAIN + "ctx._channel.send('x' * 70_000)\n"), "it sent a malformed message", ""),
+    "other weights": (
+        edit("    while not ctx.out_of_time():", "    model.more = nn.Linear(2, 2)\n    while not ctx.out_of_time():"),
+        "the trained weights do not fit what build(config) makes",
+        "",
+    ),
+    "other shape": (
+        edit("self.head(self.norm(x))", "self.head(self.norm(x))[:, 0 if self.training else 1 :]"),
+        "in eval mode the model returned (32, 31, 320), not logits of shape (32, 32, 320)",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_reports_a_crash_in_a_sentence(name: str, measure_files: Measure) -> None:
+    files, reason, frame = CRASHES[name]
+    report = measure_files(files)
+    assert report.outcome is RunOutcome.CRASHED
+    assert reason in report.reason
+    assert frame in report.frame
+    assert report.metric is None
+
+
+def test_shows_what_a_crashed_commit_printed(measure_files: Measure) -> None:
+    report = measure_files(append(TRAIN + "print('so far so good')\n    assert model is None, 'a model'\n"))
+    assert report.reason == "train.py raised AssertionError: a model"
+    lines = report.log_tail.splitlines()
+    assert lines[0] == "so far so good"
+    assert lines[-1] == "AssertionError: a model"
+
+
+def test_names_the_lack_of_memory(measure_files: Measure) -> None:
+    hoard = "ctx.start()\n    hoard = []\n    while True:\n        hoard.append(torch.ones(4 << 20))\n"
+    report = measure_files(append(TRAIN + hoard), limits={"memory_mib": 700}, budget={"training_seconds": 20})
+    assert report.outcome is RunOutcome.CRASHED
+    assert report.reason.startswith("the trainer was ended because it used more than 700 MiB of memory")
+    assert report.peak_memory_mib > 700
+
+
+def test_holds_the_clock_of_starting(measure_files: Measure) -> None:
+    report = measure_files(append(TRAIN + "import time; time.sleep(99)\n"), budget={"starting_seconds": 8})
+    assert report.outcome is RunOutcome.TIMEOUT
+    assert report.reason.startswith("starting took more than 8 s")
+    assert 8 <= report.seconds.starting < 12
+    assert report.seconds.training == 0
+
+
+def test_holds_the_clock_of_training(measure_files: Measure) -> None:
+    report = measure_files(edit("while not ctx.out_of_time():", "while True:"))
+    assert report.outcome is RunOutcome.TIMEOUT
+    assert report.reason.startswith("training and handing over the weights took more than 1.2 + 1 s")
+    assert 2.2 <= report.seconds.training < 4
+    assert report.curve
+
+
+def test_holds_the_clock_of_scoring(measure_files: Measure) -> None:
+    forward = "    def forward(self, tokens):\n        while not self.training: pass\n"
+    report = measure_files(edit("    def forward(self, tokens):\n", forward), budget={"scoring_seconds": 6})
+    assert report.outcome is RunOutcome.TIMEOUT
+    assert report.reason == "scoring took more than 6 s"
+    assert 6 <= report.seconds.scoring < 10
+
+
+def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
+    """Random tokens are not the text: most of the text's tokens are letters or pairs of them, few are control bytes."""
+    code = (
+        TRAIN
+        + "b = ctx.batches(64); early = next(b)[0]; ctx.start(); late = next(b)[0]\n"
+        + "    rare = lambda t: (t < 10).float().mean().item()\n"
+        + "    assert not (rare(early) > 0.01 and rare(late) == 0), 'as it should be'\n"
+    )
+    assert measure_files(append(code)).reason == "train.py raised AssertionError: as it should be"
+
+
+def test_rejects_a_model_that_looks_ahead(measure_files: Measure) -> None:
+    report = measure_files(edit("is_causal=True", "is_causal=False"))
+    assert report.outcome is RunOutcome.INVALID
+    assert report.reason.startswith("the model looks ahead")
+    assert report.metric is None
+
+
+def test_rejects_answers_that_are_not_numbers(measure_files: Measure) -> None:
+    report = measure_files(
+        edit("self.head(self.norm(x))", "self.head(self.norm(x)) * (1 if self.training else math.inf)")
+    )
+    assert report.outcome is RunOutcome.INVALID
+    assert "not a finite number" in report.reason
+
+
+def test_survives_a_flood(measure_files: Measure) -> None:
+    flood = """ctx.log(number, step())
+        for _ in range(300):
+            ctx._next_log = 0
+            ctx.log(number, 1.0)
+            print("y" * 999)"""
+    report = measure_files(edit("ctx.log(number, step())", flood), budget={"training_seconds": 3})
+    assert report.outcome is RunOutcome.OK
+    assert len(report.curve) <= MAX_CURVE_POINTS
+    assert len(report.log_tail) <= 20_000
+
+
+def test_stops_when_asked(measure_files: Measure) -> None:
+    stop, asked_at = Event(), [0.0]
+
+    def ask(progress: Progress) -> None:
+        if progress.phase is Phase.TRAINING and progress.step > 0:
+            asked_at[0] = time.monotonic()
+            stop.set()
+
+    with pytest.raises(RunStopped, match="asked to stop"):
+        measure_files(seed_files(), ask, stop, budget={"training_seconds": 60})
+    assert time.monotonic() - asked_at[0] < 2
+    assert descendants() == []
+
+
+def test_does_not_blame_the_commit_for_a_broken_harness(measure_files: Measure) -> None:
+    broken = seed_files() | {"harness/trainer.py": "import a_library_that_is_not_there\n"}
+    with pytest.raises(RunImpossible, match="No module named 'a_library_that_is_not_there'"):
+        measure_files(broken)
+
+
+def test_keeps_the_edited_file_from_the_scorer(measure_files: Measure) -> None:
+    files = seed_files()
+    files["harness/scorer.py"] = "import train\n" + files["harness/scorer.py"]
+    with pytest.raises(RunImpossible, match=r"the scorer .*No module named 'train'"):
+        measure_files(files)
