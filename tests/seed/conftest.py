@@ -1,0 +1,6 @@
+"""The harness is no package of ours: a project carries its own copy. Here it is imported from the seed's folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "seed"))
