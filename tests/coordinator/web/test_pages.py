@@ -84,7 +84,7 @@ def test_older_experiments_are_one_link_away(http: TestClient, database: Databas
         history = History(session, row)
         worker = history.add_worker()
         for number in range(53):
-            history.add_experiment(worker, row.root_sha, 3.3, make_proposal(f"try {number}"))
+            history.add_experiment(worker, row.root_sha, 3.3 - number / 100, make_proposal(f"try {number}"))
     first = get_page(http, "/")
     assert first.count("<tr data-key=") == 50
     link = first.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
