@@ -4,7 +4,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 
 from coordinator.errors import SwarmError
 from shared.protocol import Page
@@ -43,6 +43,9 @@ def _before_id(
 ) -> int | None:
     return decode_cursor(cursor) if cursor is not None else None
 
+
+RowId = Annotated[int, Path(ge=1, le=2**31 - 1)]
+"""The id of a row in a path, within what an integer column of PostgreSQL holds."""
 
 Cursor = Annotated[int | None, Depends(_before_id)]
 """The id below which a page begins, or None for the first page."""

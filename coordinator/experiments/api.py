@@ -8,7 +8,7 @@ from coordinator.db import ReadSession
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service
 from coordinator.experiments.progress import view_progress
-from coordinator.paging import Cursor, Limit
+from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.experiments import ExperimentDetail, ExperimentSummary
 from shared.progress import Progress
@@ -27,7 +27,7 @@ def list_experiments(
 
 
 @router.get("/experiments/{experiment_id}")
-def read_experiment(experiment_id: int, session: ReadSession) -> ExperimentDetail:
+def read_experiment(experiment_id: RowId, session: ReadSession) -> ExperimentDetail:
     """One experiment with its proposal, diff, runs and finding."""
     return service.view_detail(session, experiment_id)
 
@@ -39,7 +39,7 @@ def list_runs(project: Slug, session: ReadSession, cursor: Cursor = None, limit:
 
 
 @router.get("/runs/{run_id}")
-def read_run(run_id: int, session: ReadSession) -> Run:
+def read_run(run_id: RowId, session: ReadSession) -> Run:
     """One run with its curve and the end of its log."""
     return evidence.view_one(session, run_id)
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from coordinator.db import ReadSession
 from coordinator.findings import service
-from coordinator.paging import Cursor, Limit
+from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.findings import Finding
 from shared.protocol import Page, Slug
@@ -19,6 +19,6 @@ def list_findings(project: Slug, session: ReadSession, cursor: Cursor = None, li
 
 
 @router.get("/findings/{finding_id}")
-def read_finding(finding_id: int, session: ReadSession) -> Finding:
+def read_finding(finding_id: RowId, session: ReadSession) -> Finding:
     """One finding."""
     return service.view_one(session, finding_id)

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from coordinator.db import ReadSession
 from coordinator.experiments import service as experiments
-from coordinator.paging import Cursor
+from coordinator.paging import Cursor, RowId
 from coordinator.projects import service as projects
 from coordinator.web import problems, reference, views
 from coordinator.web.templating import render
@@ -17,7 +17,6 @@ from shared.protocol import Slug
 
 router = APIRouter()
 
-RowId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 HardwareClass = Annotated[str | None, Query(max_length=200)]
 
 

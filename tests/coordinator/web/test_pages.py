@@ -169,6 +169,11 @@ def test_the_api_answers_documents_even_to_browsers(http: TestClient, project: s
         assert http.get(path, headers=BROWSER).headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("kind", ["experiments", "runs", "findings"])
+def test_an_id_beyond_any_row_is_a_mistake_of_the_caller(http: TestClient, project: str, kind: str) -> None:
+    assert http.get(f"/api/v1/{kind}/99999999999999999999").status_code == 422
+
+
 @pytest.mark.parametrize("path", ["/experiments/99999999999999999999", "/experiments/x", "/?cursor=x", "/?project=A B"])
 def test_an_address_that_cannot_be_is_a_mistake_of_the_caller(http: TestClient, project: str, path: str) -> None:
     get_page(http, path, status=422)
