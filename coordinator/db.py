@@ -7,7 +7,6 @@ dependency's exit after the response by default; ours run before it (`scope="fun
 arrives is an answer that is committed.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -19,14 +18,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
+from coordinator.engines import READ_ONLY, make_engine
 from coordinator.models import Base
 
-SQLITE_BUSY_SECONDS = 30
-BEGIN_OPTION = "sqlite_begin"
+BACKENDS = ("sqlite", "postgresql")
+MIGRATION_LOCK = 7_305_802_113
+"""Number of the advisory lock that PostgreSQL's replicas take in turn while they migrate."""
 
 
 class DatabaseError(Exception):
@@ -41,28 +42,38 @@ class Database:
             self.url = make_url(url)
         except ArgumentError as error:
             raise DatabaseError(f"SWARM_DATABASE_URL is not a database address: {error}") from error
-        self._is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(str(self.url)) if self._is_sqlite else create_engine(self.url, pool_pre_ping=True)
-        self._write_engine = self.engine.execution_options(**{BEGIN_OPTION: "BEGIN IMMEDIATE"})
+        self.backend = self.url.get_backend_name()
+        if self.backend not in BACKENDS:
+            raise DatabaseError(
+                f"SWARM_DATABASE_URL names {self.backend}; it must be sqlite:///FILE or postgresql://..."
+            )
+        self.engine = make_engine(self.url)
+        self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
+
+    def _reading_options(self) -> dict[str, Any]:
+        """PostgreSQL: one snapshot for the whole request, as SQLite gives by itself."""
+        if self.backend == "sqlite":
+            return {}
+        return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for looking; whatever it changed is rolled back."""
-        with Session(self.engine) as session:
+        with Session(self._read_engine) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for changing: commits at the end, rolls everything back on an exception."""
-        with Session(self._write_engine) as session, session.begin():
+        with Session(self.engine) as session, session.begin():
             yield session
 
     def migrate(self) -> None:
         """Bring the schema up to date. Raises DatabaseError if it cannot be opened or is newer than this program."""
-        if self._is_sqlite:
+        if self.backend == "sqlite":
             _make_folder(self.url.database)
         try:
-            with self.engine.connect() as connection:
+            with self.engine.connect() as connection, _one_at_a_time(connection):
                 config = migration_config(connection)
                 _refuse_newer(connection, config)
                 command.upgrade(config, "head")
@@ -88,6 +99,20 @@ def migration_config(connection: Connection) -> Config:
     return config
 
 
+@contextmanager
+def _one_at_a_time(connection: Connection) -> Iterator[None]:
+    """Several replicas may start at once on one PostgreSQL; they migrate in turn."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.execute(text("select pg_advisory_lock(:number)"), {"number": MIGRATION_LOCK})
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("select pg_advisory_unlock(:number)"), {"number": MIGRATION_LOCK})
+
+
 def _refuse_newer(connection: Connection, config: Config) -> None:
     known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
     current = MigrationContext.configure(connection).get_current_heads()
@@ -107,22 +132,6 @@ def _make_folder(database: str | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseError(f"cannot create the folder {folder}: {error.strerror}") from error
-
-
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=20, max_overflow=40)
-
-    @event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's begin event below says how a transaction starts
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(BEGIN_OPTION, "BEGIN"))
-
-    return engine
 
 
 def _get_database(request: Request) -> Database:

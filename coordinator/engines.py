@@ -1,0 +1,103 @@
+"""How each kind of database is opened: SQLite in WAL mode with one fair queue of writers, or PostgreSQL."""
+
+import sqlite3
+from collections import deque
+from threading import Event, Lock
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+SQLITE_BUSY_SECONDS = 30
+"""How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`."""
+
+QUEUE_SECONDS = 20.0
+POOL_SIZE, POOL_OVERFLOW = 20, 40
+POSTGRESQL_OPTIONS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+
+READ_ONLY = "swarm_read_only"
+"""Execution option of an engine: its transactions only look."""
+
+_IS_WRITING = "swarm_is_writing"
+
+
+class WritersBusyError(Exception):
+    """A writer waited too long for its turn."""
+
+
+class WriterQueue:
+    """A lock that is handed on in the order of asking.
+
+    SQLite has one writer at a time and lets waiting ones poll, so under load some wait many times longer than others.
+    Here they stand in a line.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting: deque[Event] = deque()
+        self._held = False
+
+    def enter(self, timeout: float = QUEUE_SECONDS) -> None:
+        """Wait for one's turn. Raises WritersBusyError after `timeout` seconds."""
+        with self._lock:
+            if not self._held:
+                self._held = True
+                return
+            turn = Event()
+            self._waiting.append(turn)
+        if not turn.wait(timeout):
+            with self._lock:
+                if not turn.is_set():
+                    self._waiting.remove(turn)
+                    raise WritersBusyError(f"no turn to write within {timeout:.0f} s")
+
+    def leave(self) -> None:
+        """Hand on to who waits longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._held = False
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine for SQLite or PostgreSQL. Nothing is connected yet."""
+    return _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_postgresql_engine(url)
+
+
+def _make_sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW
+    )
+    writers = WriterQueue()
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # the begin event below says how a transaction starts
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get(READ_ONLY):
+            connection.exec_driver_sql("BEGIN")
+            return
+        writers.enter()
+        connection.info[_IS_WRITING] = True
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "checkin")
+    def _on_checkin(_connection: Any, record: Any) -> None:
+        if record.info.pop(_IS_WRITING, False):
+            writers.leave()
+
+    return engine
+
+
+def _make_postgresql_engine(url: URL) -> Engine:
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args={"options": POSTGRESQL_OPTIONS, "connect_timeout": 10},
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_pre_ping=True,
+    )
