@@ -9,7 +9,8 @@ import pytest
 
 from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
-from tests.worker.training.conftest import Files, Measure, seed_files
+from tests.support.tiny_project import Files, seed_files
+from tests.worker.training.conftest import Measure
 from worker.sandbox import choose_sandbox
 from worker.training import Progress, RunImpossible, RunStopped
 

@@ -1,0 +1,85 @@
+"""A project made from the real seed, with a small text that comes over loopback HTTP and a second of budget."""
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+
+from shared.contract import Contract, parse_contract
+
+PACKAGE = "tiny-1.0.tar.gz"
+SEED = Path(__file__).parents[2] / "seed"
+MEMBER = "tiny-1.0/words.jsonl"
+SMALL = {"DEPTH": 1, "WIDTH": 64, "BATCH_SIZE": 4, "LEARNING_RATE": 0.01}
+
+Files = dict[str, str]
+
+
+def seed_files() -> Files:
+    """The work tree of a project made from seed/gpt-cpu, with a model so small that a second teaches it something."""
+    files = {path.name: path.read_text() for path in (SEED / "gpt-cpu").iterdir() if path.is_file()}
+    files |= {f"harness/{path.name}": path.read_text() for path in (SEED / "harness").glob("*.py")}
+    for name, value in SMALL.items():
+        files["train.py"], replaced = re.subn(rf"(?m)^{name} = \S+", f"{name} = {value}", files["train.py"])
+        assert replaced == 1, name
+    return files
+
+
+def pack_text() -> bytes:
+    """A source package in the manner of the seed's: JSON lines of a text with some order in it, about 400 kB."""
+    draw = Random(0)
+    nouns, verbs = ("king", "river", "lamp", "field", "city", "stone"), ("saw", "gave", "took", "made", "kept")
+    lines = [
+        f"And the {draw.choice(nouns)} {draw.choice(verbs)} the {draw.choice(nouns)} of {draw.randrange(1000)}."
+        for _ in range(9000)
+    ]
+    content = "".join(json.dumps({"text": line}) + "\n" for line in lines).encode()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as package:
+        info = tarfile.TarInfo(MEMBER)
+        info.size = len(content)
+        package.addfile(info, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), mtime=0)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serve_folder(folder: Path) -> Iterator[str]:
+    """Serve a folder over loopback HTTP; its address."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def tiny_contract(address: str, package: bytes) -> Contract:
+    """The seed's own contract, but for the text, which is `package` at `address`, and the amounts."""
+    contract = parse_contract((SEED / "gpt-cpu" / "swarm.toml").read_text())
+    sha256 = hashlib.sha256(package).hexdigest()
+    source = {"file": PACKAGE, "url": f"{address}/{PACKAGE}", "sha256": sha256}
+    settings = {"member": MEMBER, "vocab_size": 320, "sequence_length": 32, "validation_percent": 10}
+    return Contract.model_validate(
+        contract.model_dump()
+        | {
+            "data": {"sources": [source], "settings": settings | {"scored_bytes": 8192}},
+            "budget": {"training_seconds": 1.2, "handover_seconds": 1, "starting_seconds": 60, "scoring_seconds": 60},
+        }
+    )
