@@ -33,7 +33,7 @@ _FIXED = re.compile(r"(?:^|[,;]\s*)fixed\b")
 
 _SPREAD = 4.0
 _SWITCHED_OFF_MAX = 0.2
-MIN_STEP = 0.04
+MIN_STEP = 0.08
 """The smallest step worth a run, as a share of a range: less is drowned by the noise of one run."""
 
 
