@@ -74,16 +74,11 @@ CRASHES: dict[str, tuple[Files, str, str]] = {
         "train.py raised IndexError: ",
         "in forward: x = self.embedding(tokens + 10_000)",
     ),
-    "no function": (edit("def train(ctx, model):", "def fit(ctx, model):"), "defines no function `train`", ""),
-    "no model": (append("\ndef build(config):\n    return 5\n"), "build(config) returned a int, not a torch", ""),
-    "never starts": (append(TRAIN + "pass\n"), "returned without calling ctx.start()", ""),
-    "never logs": (append(TRAIN + "ctx.start()\n"), "returned without ever calling ctx.log(step, loss)", ""),
     "not finite": (
         edit("ctx.log(number, step())", "ctx.log(number, step() * math.nan)"),
         "the loss became nan at step 1",
         "in train: ctx.log(number, step() * math.nan)",
     ),
-    "gives up": (append(TRAIN + "raise SystemExit(3)\n"), "train.py called sys.exit(3)", "in train"),
     "disappears": (append(TRAIN + "import os; os._exit(0)\n"), "the trainer ended with exit status 0 before", ""),
     "falls": (append(TRAIN + "import os; os.kill(os.getpid(), 11)\n"), "the trainer was ended by signal 11", ""),
     "lies": (
