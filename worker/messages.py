@@ -123,6 +123,7 @@ class BeginTrainer(Message):
     vocab_size: int
     sequence_length: int
     training_seconds: float
+    handover_seconds: float
     weights_bytes: int
 
 

@@ -17,6 +17,9 @@ from harness.channel import Channel, Fault
 LOG_SECONDS = 0.04
 """At most 25 points of the loss curve a second are told to the supervisor."""
 
+SHARE_FOR_LAST_STEP = 0.5
+"""Of the seconds that the contract grants for the hand-over, what a step may take that began within the budget."""
+
 
 class Context:
     """What `train` gets.
@@ -34,6 +37,9 @@ class Context:
         self._vocab_size: int = begin["vocab_size"]
         self._length: int = begin["sequence_length"]
         self._budget: float = begin["training_seconds"]
+        self._latest = self._budget + SHARE_FOR_LAST_STEP * begin["handover_seconds"]
+        self._asked_at = 0.0
+        self._longest_step = 0.0
         self._draw = numpy.random.default_rng(self.seed)
         self._tokens: numpy.ndarray | None = None
         self._started_at: float | None = None
@@ -80,8 +86,14 @@ class Context:
         return min(1.0, self._elapsed() / self._budget)
 
     def out_of_time(self) -> bool:
-        """Whether to return now. The contract grants a few seconds more, for handing over the weights only."""
-        return self._elapsed() >= self._budget
+        """Whether to return now: the budget is used up, or another step would end too late to hand over the weights.
+
+        Ask before each step. How long a step takes is learnt from the time between two questions.
+        """
+        elapsed = self._elapsed()
+        self._longest_step = max(self._longest_step, elapsed - self._asked_at)
+        self._asked_at = elapsed
+        return elapsed >= self._budget or elapsed + self._longest_step > self._latest
 
     def log(self, step: int, loss: float | torch.Tensor) -> None:
         """Tell the loss, in nats per token; every step is fine. Ends the run if it is not finite."""

@@ -79,6 +79,7 @@ def run(supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             "vocab_size": VOCAB,
             "sequence_length": LENGTH,
             "training_seconds": 0.2,
+            "handover_seconds": 1.0,
             "weights_bytes": 100_000,
         }
         trainer.train(supervisor.channel, settings | begin, supervisor.weights)
