@@ -1,49 +1,217 @@
-"""The object store: git objects as rows, compressed. Nothing else reads or writes the table `git_objects`."""
+"""The object store: git objects as rows. Nothing else reads or writes the table `git_objects`.
+
+An object is stored as a whole, or as a delta against the parent commit's version of the same file. Deltas are made
+before the write transaction begins (`encode`); storing only adds rows. What is read is checked against its name, which
+costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
+"""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha1
 
-from sqlalchemy import select
+from sqlalchemy import Row, Select, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.models import StoredObject
 from shared.commits import GitObject, parse_tree
+
+MAX_CHAIN = 32
+"""Deltas from an object to one that is stored as a whole, at most."""
+
+DELTA_SHARE = 6
+"""A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
 
 
 class ObjectMissingError(Exception):
     """An object that a commit needs is not in the store: the database is damaged."""
 
 
-def add_objects(session: Session, objects: Iterable[GitObject]) -> None:
-    """Store objects that are not there yet. The same content has the same name, so nothing is ever overwritten."""
-    wanted = {obj.sha: obj for obj in objects}
-    stored = set(session.scalars(select(StoredObject.sha).where(StoredObject.sha.in_(wanted))))
-    for sha, obj in wanted.items():
-        if sha not in stored:
-            row = StoredObject(sha=sha, kind=obj.kind, size=len(obj.data), data=zlib.compress(obj.data, level=9))
-            session.add(row)
-    session.flush()
+class ObjectDamagedError(Exception):
+    """What is stored does not have the name that it is stored under: the database is damaged."""
+
+
+@dataclass(frozen=True)
+class EncodedObject:
+    """An object as its row holds it."""
+
+    sha: str
+    kind: str
+    size: int
+    data: bytes
+    base_sha: str | None
+
+
+@dataclass(frozen=True)
+class Version:
+    """An object, and the names of all that are read to make it: itself, its base, and so on to a whole one."""
+
+    object: GitObject
+    chain: list[str]
+
+    @property
+    def deltas(self) -> int:
+        """How many deltas are between it and a whole object."""
+        return len(self.chain) - 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A tree with all below it: `files` and `folders` map path -> sha (the root's path is empty), `trees` by sha."""
+
+    files: dict[str, str]
+    folders: dict[str, str]
+    trees: dict[str, GitObject]
 
 
 def get_object(session: Session, sha: str) -> GitObject:
-    """One object. Raises ObjectMissingError."""
-    row = session.get(StoredObject, sha)
-    if row is None:
-        raise ObjectMissingError(f"the git object {sha} is missing from the database")
-    return GitObject(sha, row.kind, zlib.decompress(row.data))
+    """One object. Raises ObjectMissingError, ObjectDamagedError."""
+    return read_versions(session, [sha])[sha].object
 
 
-def list_tree(session: Session, tree_sha: str, prefix: str = "") -> dict[str, str]:
+def read_versions(session: Session, shas: Collection[str]) -> dict[str, Version]:
+    """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
+    if not shas:
+        return {}
+    rows = {row.sha: row for row in session.execute(_select_chains(shas))}
+    return {sha: _decode(rows, sha) for sha in shas}
+
+
+def _select_chains(shas: Collection[str]) -> Select[str, str, bytes, str | None]:
+    """The rows of objects and of all that they are deltas against; the union keeps each once, and ends a circle."""
+    wanted = select(StoredObject.sha, StoredObject.base_sha).where(StoredObject.sha.in_(shas))
+    chain = wanted.cte("chain", recursive=True)
+    chain = chain.union(
+        select(StoredObject.sha, StoredObject.base_sha).join(chain, StoredObject.sha == chain.c.base_sha)
+    )
+    columns = (StoredObject.sha, StoredObject.kind, StoredObject.data, StoredObject.base_sha)
+    return select(*columns).where(StoredObject.sha.in_(select(chain.c.sha)))
+
+
+def _decode(rows: Mapping[str, Row[str, str, bytes, str | None]], sha: str) -> Version:
+    chain: list[str] = []
+    name: str | None = sha
+    while name is not None:
+        if name not in rows:
+            raise ObjectMissingError(f"the git object {name} is missing from the database")
+        if name in chain:
+            raise ObjectDamagedError(f"the git object {sha} is a delta against itself")
+        chain.append(name)
+        name = rows[name].base_sha
+    try:
+        content = zlib.decompress(rows[chain[-1]].data)
+        for delta in reversed(chain[:-1]):
+            content = apply_delta(content, zlib.decompress(rows[delta].data))
+    except (zlib.error, DeltaDamagedError) as error:
+        raise ObjectDamagedError(f"the git object {sha} cannot be read: {error}") from error
+    found = GitObject(sha, rows[sha].kind, content)
+    if _name_of(found) != sha:
+        raise ObjectDamagedError(f"the git object {sha} holds other content than its name says")
+    return Version(found, chain)
+
+
+def _name_of(obj: GitObject) -> str:
+    """The name that git gives to a content: the SHA-1 of a header and the content."""
+    header = f"{obj.kind} {len(obj.data)}\0".encode()
+    return sha1(header + obj.data, usedforsecurity=False).hexdigest()
+
+
+def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject] | None = None) -> Snapshot:
+    """A tree with all below it, with one query for each level of folders.
+
+    Trees in `known` are not asked for; they need not be stored yet. Raises ObjectMissingError, ObjectDamagedError.
+    """
+    snapshot = Snapshot({}, {}, {})
+    known = known or {}
+    level = {"": tree_sha}
+    while level:
+        trees = _read_trees(session, set(level.values()), known)
+        snapshot.folders.update(level)
+        snapshot.trees.update(trees)
+        below: dict[str, str] = {}
+        for folder, folder_sha in level.items():
+            for name, is_folder, sha in parse_tree(trees[folder_sha].data):
+                (below if is_folder else snapshot.files)[f"{folder}/{name}" if folder else name] = sha
+        level = below
+    return snapshot
+
+
+def _read_trees(session: Session, shas: set[str], known: Mapping[str, GitObject]) -> dict[str, GitObject]:
+    read = read_versions(session, shas - known.keys())
+    return {sha: known[sha] if sha in known else read[sha].object for sha in shas}
+
+
+def list_tree(session: Session, tree_sha: str) -> dict[str, str]:
     """All files below a tree: path -> blob sha."""
-    entries: dict[str, str] = {}
-    for name, is_folder, sha in parse_tree(get_object(session, tree_sha).data):
-        if is_folder:
-            entries |= list_tree(session, sha, f"{prefix}{name}/")
-        else:
-            entries[prefix + name] = sha
-    return entries
+    return read_snapshot(session, tree_sha).files
 
 
-def read_text(session: Session, blob_sha: str) -> str:
-    """A file's content. Every file that was let in is UTF-8."""
-    return get_object(session, blob_sha).data.decode()
+def read_texts(session: Session, files: Mapping[str, str]) -> dict[str, str]:
+    """The content of files: path -> blob sha becomes path -> text. Every file that was let in is UTF-8."""
+    read = read_versions(session, set(files.values()))
+    return {path: read[sha].object.data.decode() for path, sha in files.items()}
+
+
+def list_predecessors(after: Snapshot, before: Snapshot) -> dict[str, str]:
+    """What stood at the same path before, for each file and folder that changed: new sha -> old sha."""
+    pairs = [(after.files, before.files), (after.folders, before.folders)]
+    return {
+        sha: old[path] for new, old in pairs for path, sha in new.items() if path in old and old[path] != sha
+    }  # fmt: skip
+
+
+def encode(session: Session, objects: Iterable[GitObject], predecessors: Mapping[str, str]) -> list[EncodedObject]:
+    """Objects as rows: deltas against their predecessors (sha -> sha) where that pays, whole ones otherwise."""
+    wanted = {obj.sha: obj for obj in objects}
+    bases = _choose_bases(session, {predecessors[sha] for sha in wanted if sha in predecessors})
+    return [_encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
+
+
+def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version]:
+    """The predecessors themselves, or where a chain is at its longest the object that it begins with."""
+    versions = read_versions(session, predecessors)
+    too_long = {sha: version.chain[-1] for sha, version in versions.items() if version.deltas >= MAX_CHAIN}
+    whole = read_versions(session, set(too_long.values()))
+    return versions | {sha: whole[start] for sha, start in too_long.items()}
+
+
+def _encode_one(obj: GitObject, base: Version | None) -> EncodedObject:
+    if base is not None and obj.sha not in base.chain:
+        delta = zlib.compress(make_delta(base.object.data, obj.data), level=9)
+        if len(delta) <= len(obj.data) // DELTA_SHARE:
+            return EncodedObject(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
+    return encode_whole(obj)
+
+
+def encode_whole(obj: GitObject) -> EncodedObject:
+    """An object as a row that needs no other."""
+    return EncodedObject(obj.sha, obj.kind, len(obj.data), zlib.compress(obj.data, level=9), None)
+
+
+def keep_new(session: Session, objects: Iterable[GitObject]) -> list[GitObject]:
+    """Those objects that are not stored yet."""
+    wanted = {obj.sha: obj for obj in objects}
+    missing = find_missing(session, wanted)
+    return [obj for sha, obj in wanted.items() if sha in missing]
+
+
+def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
+    """Names that are not in the store."""
+    wanted = set(shas)
+    return wanted - set(session.scalars(select(StoredObject.sha).where(StoredObject.sha.in_(wanted))))
+
+
+def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
+    """Store objects. The same content has the same name, so what is there already is left alone.
+
+    They are sorted, so that two transactions that bring the same objects wait for each other in one order.
+    """
+    rows = [asdict(obj) for obj in sorted(encoded, key=lambda obj: obj.sha)]
+    if not rows:
+        return
+    if session.get_bind().dialect.name == "sqlite":
+        session.execute(sqlite.insert(StoredObject).on_conflict_do_nothing(), rows)
+    else:
+        session.execute(postgresql.insert(StoredObject).on_conflict_do_nothing(), rows)

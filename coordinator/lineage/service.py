@@ -1,7 +1,7 @@
 """Building commits from files, and moving branches.
 
 Building is slow and needs only reads, so it is apart from storing: `build_child` prepares everything before the
-write transaction begins, `store_commit` then adds rows.
+write transaction begins, deltas included, and `store_commit` then adds rows.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
+from coordinator.lineage.objects import EncodedObject
 from coordinator.lineage.queries import find_commit as find_commit
 from coordinator.lineage.queries import find_commit_by_tree as find_commit_by_tree
 from coordinator.lineage.queries import get_branch as get_branch
@@ -60,13 +61,13 @@ class FileTooLargeError(SwarmError):
 
 @dataclass(frozen=True)
 class BuiltCommit:
-    """A commit with all objects it needs, not stored yet."""
+    """A commit, not stored yet, with the objects that it needs and the store has not."""
 
     sha: str
     parent_sha: str | None
     tree_sha: str
     depth: int
-    objects: list[GitObject]
+    objects: list[EncodedObject]
 
 
 def check_files(files: Mapping[str, str], allowed: Files) -> None:
@@ -85,14 +86,20 @@ def check_files(files: Mapping[str, str], allowed: Files) -> None:
 
 def build_root(files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """The first commit of a project, from all of its files. Raises CommitInvalidError."""
-    tree_sha, trees = build_snapshot({}, files)
-    return _build(tree_sha, trees, None, words)
+    tree_sha, below = build_snapshot({}, files)
+    commit = _build_commit(tree_sha, None, words)
+    return BuiltCommit(commit.sha, None, tree_sha, 0, [objects.encode_whole(obj) for obj in (*below, commit)])
 
 
 def build_child(session: Session, parent: Commit, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """A commit on `parent` in which `files` are replaced. Raises CommitInvalidError."""
-    tree_sha, trees = build_snapshot(objects.list_tree(session, parent.tree_sha), files)
-    return _build(tree_sha, trees, parent, words)
+    before = objects.read_snapshot(session, parent.tree_sha)
+    tree_sha, below = build_snapshot(before.files, files)
+    commit = _build_commit(tree_sha, parent.sha, words)
+    after = objects.read_snapshot(session, tree_sha, known=before.trees | {obj.sha: obj for obj in below})
+    new = objects.keep_new(session, [*below, commit])
+    encoded = objects.encode(session, new, objects.list_predecessors(after, before))
+    return BuiltCommit(commit.sha, parent.sha, tree_sha, parent.depth + 1, encoded)
 
 
 def compute_child_tree(session: Session, parent_sha: str, files: Mapping[str, str]) -> str:
@@ -114,13 +121,11 @@ def build_snapshot(base: Mapping[str, str], files: Mapping[str, str]) -> tuple[s
     return tree_sha, [*blobs.values(), *trees]
 
 
-def _build(tree_sha: str, below: list[GitObject], parent: Commit | None, words: CommitWords) -> BuiltCommit:
-    parent_sha, depth = (parent.sha, parent.depth + 1) if parent else (None, 0)
+def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> GitObject:
     try:
-        commit = build_commit(tree_sha, parent_sha, words)
+        return build_commit(tree_sha, parent_sha, words)
     except CommitError as error:
         raise CommitInvalidError(str(error)) from error
-    return BuiltCommit(commit.sha, parent_sha, tree_sha, depth, [*below, commit])
 
 
 def store_commit(session: Session, project_id: int, built: BuiltCommit) -> None:
@@ -149,8 +154,7 @@ def view_commit(session: Session, project_id: int, sha: str) -> CommitFiles:
     commit = queries.find_commit(session, project_id, sha)
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")
-    entries = objects.list_tree(session, commit.tree_sha)
-    files = {path: objects.read_text(session, blob) for path, blob in entries.items()}
+    files = objects.read_texts(session, objects.list_tree(session, commit.tree_sha))
     return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=files)
 
 

@@ -9,7 +9,10 @@ from coordinator.models.base import Base, Sha
 
 
 class StoredObject(Base):
-    """A git object's content (without git's header), compressed with zlib. `size` is uncompressed, in bytes."""
+    """A git object's content (without git's header), or a delta against another object's content; zlib either way.
+
+    `size` is that of the content, in bytes. Where `base_sha` is given, `data` is a delta against that object.
+    """
 
     __tablename__ = "git_objects"
 
@@ -17,6 +20,7 @@ class StoredObject(Base):
     kind: Mapped[str] = mapped_column(String(6))
     size: Mapped[int]
     data: Mapped[bytes] = mapped_column(LargeBinary)
+    base_sha: Mapped[str | None] = mapped_column(ForeignKey("git_objects.sha"))
 
 
 class Commit(Base):

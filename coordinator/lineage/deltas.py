@@ -1,0 +1,118 @@
+"""Deltas: a text written as copies from an earlier version of it, and what is new.
+
+The format is git's own (gitformat-pack, "Deltified representation"), so what is stored can leave in a pack as it is.
+The matching is ours: it takes a time that grows with the number of lines and no faster, whatever a stranger sends
+(docs/decisions/0004). Runs of lines are matched first; bytes at both ends of what is left are matched next, which turns
+a changed constant into a few bytes, and finds what is common in contents that have no lines, such as trees.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import accumulate
+
+from dulwich.errors import ApplyDeltaError
+from dulwich.pack import apply_delta as apply_git_delta
+
+MAX_COPY, MAX_INSERT = 0xFFFF, 127
+"""Bytes that one instruction may copy or insert. A copy could take more, but every reader takes this."""
+
+MIN_COPY = 8
+"""Bytes from which a copy is worth its instruction, which takes up to 7."""
+
+Match = tuple[int, int, int]
+"""Offset in the base, offset in the target, and how many bytes are the same."""
+
+
+class DeltaDamagedError(Exception):
+    """A delta does not fit its base, or is none."""
+
+
+def make_delta(base: bytes, target: bytes) -> bytes:
+    """Instructions that make `target` from `base`."""
+    delta = bytearray(_encode_size(len(base)) + _encode_size(len(target)))
+    copy_from = copy_to = at = 0  # a copy that may still grow: its ends in the base, and its end in the target
+    for base_from, target_from, length in [*_match_lines(base, target), (len(base), len(target), 0)]:
+        gap = target[at:target_from]
+        head = _count_common_head(base[copy_to : min(copy_to + len(gap), base_from)], gap)
+        rest = gap[head:]
+        tail = _count_common_tail(base[max(copy_to + head, base_from - len(rest)) : base_from], rest)
+        inserted = rest[: len(rest) - tail]
+        if inserted or copy_to + head != base_from - tail:
+            delta += _encode_copy(copy_from, copy_to + head) + _encode_insert(inserted)
+            copy_from = base_from - tail
+        copy_to, at = base_from + length, target_from + length
+    return bytes(delta + _encode_copy(copy_from, copy_to))
+
+
+def apply_delta(base: bytes, delta: bytes) -> bytes:
+    """What `make_delta` was given. Raises DeltaDamagedError."""
+    try:
+        return b"".join(apply_git_delta(base, delta))
+    except ApplyDeltaError as error:
+        raise DeltaDamagedError(str(error)) from error
+
+
+def _match_lines(base: bytes, target: bytes) -> Iterator[Match]:
+    """Runs of whole lines that both have, in the target's order.
+
+    A run begins at a line that the base has once, or where the run before it ended; blank lines and lone brackets,
+    which stand everywhere, are matched as parts of runs only.
+    """
+    old, new = base.splitlines(keepends=True), target.splitlines(keepends=True)
+    old_offsets, new_offsets = (list(accumulate(map(len, lines), initial=0)) for lines in (old, new))
+    times = Counter(old)
+    unique = {line: number for number, line in enumerate(old) if times[line] == 1}
+    expected = position = 0
+    while position < len(new):
+        line = new[position]
+        start = expected if expected < len(old) and old[expected] == line else unique.get(line, len(old))
+        end, first = start, position
+        while end < len(old) and position < len(new) and old[end] == new[position]:
+            end, position = end + 1, position + 1
+        length = old_offsets[end] - old_offsets[start]
+        if length >= MIN_COPY:
+            expected = end
+            yield old_offsets[start], new_offsets[first], length
+        position = max(position, first + 1)
+
+
+def _count_common_head(one: bytes, other: bytes) -> int:
+    """How many bytes at the beginning are the same. Comparing halves is far faster here than comparing bytes."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _count_common_tail(one: bytes, other: bytes) -> int:
+    """How many bytes at the end are the same."""
+    return _count_common_head(one[::-1], other[::-1])
+
+
+def _encode_size(size: int) -> bytes:
+    """A number in groups of seven bits, the lowest first."""
+    encoded = bytearray()
+    while size >= 0x80:
+        encoded.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*encoded, size])
+
+
+def _encode_copy(start: int, end: int) -> bytes:
+    """Copy instructions: a byte that says which bytes of offset and length follow, then those that are not zero."""
+    encoded = bytearray()
+    for offset in range(start, end, MAX_COPY):
+        numbers = offset.to_bytes(4, "little") + min(MAX_COPY, end - offset).to_bytes(2, "little")
+        present = [(1 << index, byte) for index, byte in enumerate(numbers) if byte]
+        encoded += bytes([0x80 | sum(bit for bit, _ in present), *(byte for _, byte in present)])
+    return bytes(encoded)
+
+
+def _encode_insert(data: bytes) -> bytes:
+    """Insert instructions: a length, and the bytes."""
+    pieces = (data[start : start + MAX_INSERT] for start in range(0, len(data), MAX_INSERT))
+    return b"".join(bytes([len(piece)]) + piece for piece in pieces)
