@@ -6,8 +6,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as RoutingError
 
+from coordinator.engines import WritersBusyError
 from shared.errors import PROBLEM_MEDIA_TYPE, Problem
 
 log = structlog.get_logger()
@@ -35,6 +38,15 @@ class NotFoundError(SwarmError):
     title = "There is nothing by that name"
 
 
+class DatabaseUnavailableError(SwarmError):
+    """The database does not answer, is full, or has too many writers. Nothing was stored; try again."""
+
+    status = 503
+    code = "database-unavailable"
+    title = "The database cannot be used right now"
+    headers = {"Retry-After": "5"}  # noqa: RUF012  a class variable of the base, never changed
+
+
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """Render a problem document."""
     return JSONResponse(
@@ -50,6 +62,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SwarmError, _on_swarm_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(RoutingError, _on_routing_error)
+    for unavailable in (OperationalError, InterfaceError, PoolTimeoutError, WritersBusyError):
+        app.add_exception_handler(unavailable, _on_unavailable)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -81,6 +95,11 @@ def _on_routing_error(request: Request, error: Exception) -> Response:
     detail = f"{request.method} {request.url.path} is not here; see /docs for what is."
     problem = Problem(type=f"/problems/{code}", title=str(error.detail), status=error.status_code, detail=detail)
     return problem_response(problem, headers=dict(error.headers or {}))
+
+
+def _on_unavailable(request: Request, error: Exception) -> Response:
+    log.error("database unavailable", method=request.method, path=request.url.path, error=repr(error))
+    return _on_swarm_error(request, DatabaseUnavailableError("Nothing of this request was stored. Try again shortly."))
 
 
 def _on_bug(request: Request, error: Exception) -> Response:

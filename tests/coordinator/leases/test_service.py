@@ -180,5 +180,6 @@ def test_a_commit_that_fails_is_not_answered_with_success(worker: MiniWorker, da
         response = worker.beat(lease, Phase.TRAINING, step=3)
     finally:
         event.remove(database.engine, "commit", fail)
-    assert response.status_code == 500 and response.json()["type"] == "/problems/internal"
+    assert response.status_code == 503 and response.json()["type"] == "/problems/database-unavailable"
+    assert response.headers["retry-after"] == "5"
     assert worker.get_json("/leases?project=tiny")["items"][0]["step"] == 0
