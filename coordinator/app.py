@@ -14,6 +14,7 @@ from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
 from coordinator.leases import api as leases_api
 from coordinator.limits import BodyLimit
+from coordinator.lineage.remote import api as remote_api
 from coordinator.projects import api as projects_api
 from coordinator.settings import Settings
 from coordinator.web import install_pages
@@ -47,5 +48,6 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (projects_api, experiments_api, findings_api, leases_api, activity_api):
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(remote_api.router)
     install_pages(app)
     return app

@@ -150,5 +150,6 @@ def _write_session(database: Annotated[Database, Depends(_get_database)]) -> Ite
         yield session
 
 
+CurrentDatabase = Annotated[Database, Depends(_get_database)]
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]

@@ -1,0 +1,118 @@
+"""Questions of the remote. Everything that may be large is asked for in pages, so that memory stays flat."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased
+
+from coordinator.models import Branch, Commit, Experiment, Project, StoredObject
+
+SHAS_PER_QUERY = 500
+PAGE_ROWS = 1000
+
+_Parent = aliased(Commit)
+
+
+class CommitRow(NamedTuple):
+    """A commit with its parent's tree (None for the root). `depth` is its distance from the root."""
+
+    sha: str
+    parent_sha: str | None
+    tree_sha: str
+    parent_tree_sha: str | None
+    depth: int
+
+
+class StoredRow(NamedTuple):
+    """A git object as it is stored: `data` is zlib of its content, or of a delta if there is a base.
+
+    `size` is the content's, in bytes.
+    """
+
+    sha: str
+    kind: str
+    size: int
+    data: bytes
+    base_sha: str | None
+
+
+class Ref(NamedTuple):
+    """A name of git's for a commit."""
+
+    name: str
+    sha: str
+
+
+def find_project_id(session: Session, name: str) -> int | None:
+    return session.scalar(select(Project.id).where(Project.name == name))
+
+
+def list_branch_refs(session: Session, project_id: int) -> list[Ref]:
+    """The project's branches, the first one first."""
+    query = select(Branch.name, Branch.head_sha).where(Branch.project_id == project_id).order_by(Branch.id)
+    return [Ref(f"refs/heads/{name}", sha) for name, sha in session.execute(query)]
+
+
+def list_experiment_refs(session: Session, project_id: int) -> Iterator[Ref]:
+    """A tag `experiments/ID` for each experiment, oldest first."""
+    last_id = 0
+    while True:
+        query = select(Experiment.id, Experiment.commit_sha).where(Experiment.project_id == project_id)
+        page = session.execute(query.where(Experiment.id > last_id).order_by(Experiment.id).limit(PAGE_ROWS)).all()
+        for last_id, sha in page:
+            yield Ref(f"refs/tags/experiments/{last_id}", sha)
+        if len(page) < PAGE_ROWS:
+            return
+
+
+def find_commits(session: Session, project_id: int, shas: Iterable[str]) -> dict[str, CommitRow]:
+    """Those of `shas` that are commits of the project."""
+    found: dict[str, CommitRow] = {}
+    for some in _batched(shas):
+        query = _commits().where(Commit.sha.in_(some), Commit.project_id == project_id)
+        found |= {row.sha: row for row in _read_commits(session, query)}
+    return found
+
+
+def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterator[CommitRow]:
+    """The commits and their ancestors down to the depth `floor`. Ancestors that many of them share may come twice."""
+    for some in _batched(shas):
+        chain = select(Commit.sha, Commit.parent_sha).where(Commit.sha.in_(some)).cte("chain", recursive=True)
+        parents = select(Commit.sha, Commit.parent_sha).join(chain, Commit.sha == chain.c.parent_sha)
+        chain = chain.union(parents.where(Commit.depth >= floor))
+        yield from _read_commits(session, _commits().where(Commit.sha.in_(select(chain.c.sha))))
+
+
+def list_all_commits(session: Session, project_id: int) -> Iterator[CommitRow]:
+    """Every commit of the project, in no order that means anything."""
+    last_sha = ""
+    while True:
+        query = _commits().where(Commit.project_id == project_id, Commit.sha > last_sha)
+        page = _read_commits(session, query.order_by(Commit.sha).limit(PAGE_ROWS))
+        yield from page
+        if len(page) < PAGE_ROWS:
+            return
+        last_sha = page[-1].sha
+
+
+def list_stored_objects(session: Session, shas: Sequence[str]) -> list[StoredRow]:
+    """Those of `shas` that are stored, in no order that means anything."""
+    columns = (StoredObject.sha, StoredObject.kind, StoredObject.size, StoredObject.data, StoredObject.base_sha)
+    return [StoredRow(*row) for row in session.execute(select(*columns).where(StoredObject.sha.in_(shas)))]
+
+
+def _batched(shas: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(shas)
+    while batch := list(islice(left, SHAS_PER_QUERY)):
+        yield batch
+
+
+def _commits() -> Select[*tuple[Any, ...]]:
+    columns = (Commit.sha, Commit.parent_sha, Commit.tree_sha, _Parent.tree_sha, Commit.depth)
+    return select(*columns).outerjoin(_Parent, _Parent.sha == Commit.parent_sha)
+
+
+def _read_commits(session: Session, query: Select[*tuple[Any, ...]]) -> list[CommitRow]:
+    return [CommitRow(*row) for row in session.execute(query)]
