@@ -22,13 +22,17 @@ HardwareClass = Annotated[str | None, Query(max_length=200)]
 
 @router.get("/")
 def show_front(
-    session: ReadSession, project: Slug | None = None, hardware_class: HardwareClass = None, cursor: Cursor = None
+    request: Request,
+    session: ReadSession,
+    project: Slug | None = None,
+    hardware_class: HardwareClass = None,
+    cursor: Cursor = None,
 ) -> Response:
     """The chosen project's page, the first one's by default."""
     known = views.view_projects(session)
     if not known:
         return render("projects/none.html", since=views.last_event_id(session))
-    return show_project(project or known[0].name, session, hardware_class, cursor)
+    return show_project(project or known[0].name, request, session, hardware_class, cursor)
 
 
 @router.get("/projects/{name}.json")
@@ -38,10 +42,12 @@ def read_project(name: Slug, session: ReadSession) -> Project:
 
 @router.get("/projects/{name}")
 def show_project(
-    name: Slug, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
+    name: Slug, request: Request, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
 ) -> Response:
     """A project: its progress, who works on what, and its experiments."""
-    return render("projects/project.html", page=views.view_project(session, name, hardware_class, cursor))
+    page = views.view_project(session, name, hardware_class, cursor)
+    base_url = request.app.state.settings.public_url or str(request.base_url)
+    return render("projects/project.html", page=page, git_url=f"{base_url.rstrip('/')}/git/{name}")
 
 
 @router.get("/projects/{name}/live")

@@ -1,8 +1,9 @@
 """Packs, streamed: the objects are read in chunks of rows, and most leave as they are stored.
 
 A row holds an object's content as zlib, or a delta as zlib, and so does a pack: nothing is compressed again, but for
-deltas whose base the client does not have. Each chunk has a session of its own: objects never change and never go, and
-a client that reads slowly holds no transaction open.
+deltas whose base the client does not have. Objects never go, so each chunk has a session of its own, and a client that
+reads slowly holds no transaction open. While objects are stored anew (`repack`), two chunks may see two as deltas
+against each other; git notices, and the fetch is to be tried again.
 """
 
 import zlib

@@ -190,3 +190,8 @@ def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database,
     page = get_page(http, "/")
     for outcome in failures:
         assert f'<span class="mark failed">{outcome.replace("_", " ")}</span>' in page
+
+
+def test_a_project_says_how_to_get_its_code(http: TestClient, project: str) -> None:
+    assert f"git clone http://testserver/git/{project}.git<" in get_page(http, f"/projects/{project}")
+    assert http.get(f"/git/{project}.bundle").content.startswith(b"# v2 git bundle")
