@@ -1,16 +1,23 @@
 """Questions about runs and posteriors."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.models import CommitPosterior, Run, Worker
+from coordinator.models.evidence import REPORT
 from shared.runs import RunOutcome
 
 RunRow = tuple[Run, str]
 """A run and its worker's name."""
+
+
+def _rows() -> Select[*tuple[Any, ...]]:
+    query = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id)
+    return query.options(undefer_group(REPORT))
 
 
 def list_measured_values(session: Session, sha: str, hardware_class: str) -> list[float]:
@@ -38,22 +45,18 @@ def find_run_by_uuid(session: Session, uuid: UUID) -> Run | None:
 
 
 def list_runs_of_commit(session: Session, sha: str) -> list[RunRow]:
-    rows = session.execute(
-        select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).where(Run.commit_sha == sha).order_by(Run.id)
-    )
+    rows = session.execute(_rows().where(Run.commit_sha == sha).order_by(Run.id))
     return [(run, name) for run, name in rows]
 
 
 def list_runs(session: Session, project_id: int, before_id: int | None, limit: int) -> list[RunRow]:
     """Runs of a project, newest first, older than `before_id`."""
-    query = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).where(Run.project_id == project_id)
+    query = _rows().where(Run.project_id == project_id)
     if before_id is not None:
         query = query.where(Run.id < before_id)
     return [(run, name) for run, name in session.execute(query.order_by(Run.id.desc()).limit(limit))]
 
 
 def find_run(session: Session, run_id: int) -> RunRow | None:
-    row = session.execute(
-        select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).where(Run.id == run_id)
-    ).one_or_none()
+    row = session.execute(_rows().where(Run.id == run_id)).one_or_none()
     return (row[0], row[1]) if row else None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import Branch, CommitPosterior, Experiment, Run, Worker
@@ -26,19 +26,18 @@ def _first_run() -> ColumnElement[int]:
     return select(func.min(Run.id)).where(Run.experiment_id == Experiment.id).correlate(Experiment).scalar_subquery()
 
 
+def _is_posterior_of_run() -> ColumnElement[bool]:
+    """The posterior of the run's commit in the run's hardware class."""
+    return and_(CommitPosterior.commit_sha == Run.commit_sha, CommitPosterior.hardware_class == Run.hardware_class)
+
+
 def _rows() -> Select[*tuple[Any, ...]]:
     return (
         select(Experiment, Run, CommitPosterior, Branch.name, Worker.name, _ParentExperiment.id)
         .join(Run, Run.id == _first_run())
         .join(Branch, Branch.id == Experiment.branch_id)
         .join(Worker, Worker.id == Experiment.worker_id)
-        .outerjoin(
-            CommitPosterior,
-            and_(
-                CommitPosterior.commit_sha == Experiment.commit_sha,
-                CommitPosterior.hardware_class == Run.hardware_class,
-            ),
-        )
+        .outerjoin(CommitPosterior, _is_posterior_of_run())
         .outerjoin(_ParentExperiment, _ParentExperiment.commit_sha == Experiment.parent_sha)
     )
 
@@ -62,6 +61,28 @@ def list_experiments(
     if hardware_class is not None:
         query = query.where(Run.hardware_class == hardware_class)
     return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+
+
+def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> Sequence[RowMapping]:
+    """What `shared.experiments.Trial` holds, of the newest experiments, by its fields' names."""
+    query = (
+        select(
+            Experiment.commit_sha.label("sha"),
+            Experiment.parent_sha,
+            Experiment.title,
+            Experiment.axis,
+            Experiment.settings,
+            CommitPosterior.metric_mean,
+            CommitPosterior.metric_sd,
+            Run.outcome,
+        )
+        .join(Run, Run.id == _first_run())
+        .outerjoin(CommitPosterior, _is_posterior_of_run())
+        .where(Experiment.project_id == project_id, Run.hardware_class == hardware_class)
+        .order_by(Experiment.id.desc())
+        .limit(limit)
+    )
+    return session.execute(query).mappings().all()
 
 
 def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ExperimentRow]:

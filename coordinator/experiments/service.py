@@ -10,7 +10,6 @@ from coordinator.experiments import queries
 from coordinator.experiments.queries import ExperimentRow as ExperimentRow
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
 from coordinator.experiments.queries import list_by_commits as list_by_commits
-from coordinator.experiments.queries import list_experiments as list_experiments
 from coordinator.experiments.queries import list_siblings as list_siblings
 from coordinator.findings import service as findings
 from coordinator.lineage import service as lineage
@@ -95,16 +94,6 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     )
 
 
-def view_trial(row: ExperimentRow) -> Trial:
-    """An experiment as an agent reads it."""
-    experiment, posterior = row.experiment, row.posterior
-    return Trial(
-        sha=experiment.commit_sha,
-        parent_sha=experiment.parent_sha,
-        title=experiment.title,
-        axis=experiment.axis,
-        settings=experiment.settings,
-        metric_mean=posterior.metric_mean if posterior else None,
-        metric_sd=posterior.metric_sd if posterior else None,
-        outcome=row.run.outcome,
-    )
+def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
+    """Experiments as an agent reads them, newest first."""
+    return [Trial(**row) for row in queries.list_trials(session, project_id, hardware_class, limit)]

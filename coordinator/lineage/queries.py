@@ -19,10 +19,14 @@ def get_commit(session: Session, sha: str) -> Commit:
     return commit
 
 
-def list_ancestors(session: Session, sha: str) -> Sequence[Commit]:
-    """The commit itself and its ancestors, nearest first, the root last."""
-    chain = select(Commit.sha, Commit.parent_sha).where(Commit.sha == sha).cte("chain", recursive=True)
-    chain = chain.union_all(select(Commit.sha, Commit.parent_sha).join(chain, Commit.sha == chain.c.parent_sha))
+def list_ancestors(session: Session, sha: str, limit: int | None = None) -> Sequence[Commit]:
+    """The commit itself and its ancestors, nearest first; `limit` of them, or up to the root."""
+    chain = select(Commit.sha, Commit.parent_sha, Commit.depth).where(Commit.sha == sha).cte("chain", recursive=True)
+    above = select(Commit.sha, Commit.parent_sha, Commit.depth).join(chain, Commit.sha == chain.c.parent_sha)
+    if limit is not None:
+        depth = select(Commit.depth).where(Commit.sha == sha).scalar_subquery()
+        above = above.where(Commit.depth > depth - limit)
+    chain = chain.union_all(above)
     return session.scalars(
         select(Commit).where(Commit.sha.in_(select(chain.c.sha))).order_by(Commit.depth.desc())
     ).all()

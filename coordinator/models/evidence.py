@@ -9,6 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base
 
+REPORT = "report"
+"""The group of a run's large columns, which only its own page needs: `undefer_group(REPORT)` loads them."""
+
 
 class Run(Base):
     """One measurement of one commit by one worker with one seed. Seconds are wall time."""
@@ -27,7 +30,7 @@ class Run(Base):
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), index=True)
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
     hardware_class: Mapped[str] = mapped_column(String(200))
-    hardware: Mapped[dict[str, Any]]
+    hardware: Mapped[dict[str, Any]] = mapped_column(deferred=True, deferred_group=REPORT)
     seed: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(20))
     metric: Mapped[float | None]
@@ -42,8 +45,8 @@ class Run(Base):
     parameters: Mapped[int]
     scored_bytes: Mapped[int]
     peak_memory_mib: Mapped[int]
-    curve: Mapped[list[Any]]
-    log_tail: Mapped[str] = mapped_column(Text)
+    curve: Mapped[list[Any]] = mapped_column(deferred=True, deferred_group=REPORT)
+    log_tail: Mapped[str] = mapped_column(Text, deferred=True, deferred_group=REPORT)
     sandbox: Mapped[str] = mapped_column(String(40))
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]

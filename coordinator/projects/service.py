@@ -1,5 +1,6 @@
 """Making and finding projects."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -35,8 +36,13 @@ def get_project(session: Session, name: str) -> Project:
 
 
 def contract_of(project: Project) -> Contract:
-    """The project's contract. It was checked when the project was made."""
-    return parse_contract(project.contract)
+    """The project's contract. It was checked when the project was made, and never changes."""
+    return _parse_once(project.contract)
+
+
+@lru_cache(maxsize=256)
+def _parse_once(text: str) -> Contract:
+    return parse_contract(text)
 
 
 def create_project(session: Session, folder: Path) -> tuple[Project, bool]:

@@ -8,6 +8,7 @@ from coordinator.findings import service as findings
 from coordinator.lineage import service as lineage
 from coordinator.selection import queries
 
+MAX_STEPS = 12
 MAX_SIBLINGS = 20
 MAX_CHARACTERS = 24_000
 """About 6,000 tokens, at four characters a token."""
@@ -15,7 +16,7 @@ MAX_CHARACTERS = 24_000
 
 def compose_context(session: Session, project_id: int, base_sha: str, hardware_class: str) -> str:
     """The pack for a job that starts from `base_sha`, as Markdown."""
-    ancestors = [commit.sha for commit in lineage.list_ancestors(session, base_sha)]
+    ancestors = [commit.sha for commit in lineage.list_ancestors(session, base_sha, MAX_STEPS)]
     steps = sorted(experiments.list_by_commits(session, ancestors), key=lambda row: row.experiment.id)
     siblings = experiments.list_siblings(session, base_sha, hardware_class, MAX_SIBLINGS)
     running = queries.list_reserved_leases(session, project_id)

@@ -1,6 +1,7 @@
 """The snapshot's rows: the frontier, what is in flight, and this worker's own history."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,10 +15,19 @@ from shared.runs import RunOutcome
 FRONTIER_ROWS = 512
 
 
-def list_frontier(session: Session, project_id: int, hardware_class: str) -> Sequence[CommitPosterior]:
+class FrontierRow(NamedTuple):
+    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better."""
+
+    sha: str
+    rank_score: float
+    metric_sd: float
+    runs: int
+
+
+def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[FrontierRow]:
     """The best measured commits, at most 512."""
-    return session.scalars(
-        select(CommitPosterior)
+    rows = session.execute(
+        select(CommitPosterior.commit_sha, CommitPosterior.rank_score, CommitPosterior.metric_sd, CommitPosterior.runs)
         .where(
             CommitPosterior.project_id == project_id,
             CommitPosterior.hardware_class == hardware_class,
@@ -25,7 +35,8 @@ def list_frontier(session: Session, project_id: int, hardware_class: str) -> Seq
         )
         .order_by(CommitPosterior.rank_score, CommitPosterior.commit_sha)
         .limit(FRONTIER_ROWS)
-    ).all()
+    )
+    return [FrontierRow(*row) for row in rows]
 
 
 def count_children_in_flight(session: Session, project_id: int) -> dict[str, int]:

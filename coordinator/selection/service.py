@@ -12,7 +12,7 @@ from coordinator.selection.policy import Candidate, Decision, NoJob, Snapshot, d
 from shared.experiments import Proposal, Trial
 from shared.runs import RunOutcome
 
-MAX_TRIALS = 300
+MAX_TRIALS = 128
 
 
 def choose_job(session: Session, project: Project, worker_id: int | None, hardware_class: str) -> Decision | NoJob:
@@ -34,7 +34,7 @@ def _take_snapshot(session: Session, project: Project, worker_id: int | None, ha
         root_failed=sum(root_runs.values()),
         jobs_done=jobs_done,
         candidates=[
-            Candidate(row.commit_sha, row.rank_score, row.metric_sd, row.runs, in_flight.get(row.commit_sha, 0))
+            Candidate(*row, children_in_flight=in_flight.get(row.sha, 0))
             for row in queries.list_frontier(session, project.id, hardware_class)
         ],
         mix=projects.contract_of(project).jobs,
@@ -43,12 +43,12 @@ def _take_snapshot(session: Session, project: Project, worker_id: int | None, ha
 
 def list_trials(session: Session, project_id: int, hardware_class: str) -> list[Trial]:
     """What the swarm tried in this hardware class, newest first, and what others run now."""
-    rows = experiments.list_experiments(session, project_id, None, MAX_TRIALS, hardware_class)
+    tried = experiments.list_trials(session, project_id, hardware_class, MAX_TRIALS)
     running = [
         _view_running(lease.base_sha, Proposal.model_validate(lease.proposal), lease.proposed_tree_sha or "")
         for lease in queries.list_reserved_leases(session, project_id)
     ]
-    return [*running, *(experiments.view_trial(row) for row in rows)]
+    return [*running, *tried]
 
 
 def _view_running(base_sha: str, proposal: Proposal, tree_sha: str) -> Trial:
