@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 # The model
-DEPTH = 4  # choices: 1, 2, 3, 4, 5, 6, 8
+DEPTH = 3  # choices: 1, 2, 3, 4, 5, 6, 8
 WIDTH = 128  # choices: 64, 96, 128, 160, 192, 256
 HEADS = 4  # choices: 1, 2, 4, 8
 MLP_RATIO = 4  # choices: 1, 2, 3, 4, 6
@@ -26,8 +26,8 @@ ROTARY_BASE = 10000.0  # range: 50 to 50000, log
 DROPOUT = 0.0  # range: 0 to 0.2
 
 # The training
-BATCH_SIZE = 16  # choices: 4, 6, 8, 12, 16, 24, 32
-LEARNING_RATE = 1e-3  # range: 2e-4 to 2e-2, log
+BATCH_SIZE = 8  # choices: 4, 6, 8, 12, 16, 24, 32
+LEARNING_RATE = 1.5e-3  # range: 2e-4 to 2e-2, log
 EMBEDDING_LR_SCALE = 1.0  # range: 0.3 to 10, log
 WARMUP_SHARE = 0.1  # range: 0 to 0.3
 FINAL_LR_SHARE = 0.1  # range: 0 to 0.5

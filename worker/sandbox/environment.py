@@ -21,7 +21,4 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str) -> d
         # Waiting threads sleep. Those that spin, as they do by default, make a step take seconds instead of tenths
         # of one as soon as anything else runs on the same cores.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
-        # Threads that spin while they wait lose a time slice each time another program needs a core: on a machine
-        # that its owner uses, half the speed of a training step.
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"
     return environment | dict(request.environment)

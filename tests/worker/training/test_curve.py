@@ -1,5 +1,7 @@
 """The loss curve stays small and even, however long the run."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,5 +29,5 @@ def test_thins_many_points_evenly(count: int) -> None:
     steps = [point.step for point in draw(count)]
     assert min(count, MAX_CURVE_POINTS) / 4 <= len(steps) <= MAX_CURVE_POINTS
     assert (steps[0], steps[-1]) == (1, count)
-    gaps = {later - earlier for earlier, later in zip(steps[:-2], steps[1:-1], strict=True)}
+    gaps = {later - earlier for earlier, later in pairwise(steps[:-1])}
     assert len(gaps) <= 1

@@ -39,7 +39,7 @@ def test_measures_the_seed(measure_files: Measure, tmp_path: Path) -> None:
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None
     assert 0.2 < report.metric < 4  # 8 bits would be no knowledge at all
-    assert 1.1 < report.seconds.training < 2.3
+    assert 0.3 < report.seconds.training < 2.3
     assert report.seconds.total == pytest.approx(
         report.seconds.starting + report.seconds.training + report.seconds.scoring
     )
@@ -162,7 +162,8 @@ def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
 
 
 def test_rejects_a_model_that_looks_ahead(measure_files: Measure) -> None:
-    report = measure_files(edit("is_causal=True", "is_causal=False"))
+    peek = "3 * F.one_hot(F.pad(tokens[:, 1:], (0, 1)), self.head.out_features)"
+    report = measure_files(edit("self.head(self.norm(x))", f"self.head(self.norm(x)) + {peek}"))
     assert report.outcome is RunOutcome.INVALID
     assert report.reason.startswith("the model looks ahead")
     assert report.metric is None
