@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha1
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,25 @@ MAX_CHAIN = 32
 
 DELTA_SHARE = 6
 """A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
+
+
+StoredRow = Row[str, str, bytes, str | None]
+"""Name, kind, stored data and base of an object."""
+
+
+def _select_chains() -> Select[str, str, bytes, str | None]:
+    """The rows of the objects `shas` and of all that they are deltas against.
+
+    The union keeps each once, and ends a circle. It carries whole rows: given names only, PostgreSQL would look them up
+    by reading the whole table. Built once, because that takes longer than running it.
+    """
+    row = select(StoredObject.sha, StoredObject.kind, StoredObject.data, StoredObject.base_sha)
+    chain = row.where(StoredObject.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)
+    chain = chain.union(row.join(chain, StoredObject.sha == chain.c.base_sha))
+    return select(chain.c.sha, chain.c.kind, chain.c.data, chain.c.base_sha)
+
+
+CHAINS = _select_chains()
 
 
 class ObjectMissingError(Exception):
@@ -75,22 +94,11 @@ def read_versions(session: Session, shas: Collection[str]) -> dict[str, Version]
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
         return {}
-    rows = {row.sha: row for row in session.execute(_select_chains(shas))}
+    rows = {row.sha: row for row in session.execute(CHAINS, {"shas": list(shas)})}
     return {sha: _decode(rows, sha) for sha in shas}
 
 
-def _select_chains(shas: Collection[str]) -> Select[str, str, bytes, str | None]:
-    """The rows of objects and of all that they are deltas against; the union keeps each once, and ends a circle."""
-    wanted = select(StoredObject.sha, StoredObject.base_sha).where(StoredObject.sha.in_(shas))
-    chain = wanted.cte("chain", recursive=True)
-    chain = chain.union(
-        select(StoredObject.sha, StoredObject.base_sha).join(chain, StoredObject.sha == chain.c.base_sha)
-    )
-    columns = (StoredObject.sha, StoredObject.kind, StoredObject.data, StoredObject.base_sha)
-    return select(*columns).where(StoredObject.sha.in_(select(chain.c.sha)))
-
-
-def _decode(rows: Mapping[str, Row[str, str, bytes, str | None]], sha: str) -> Version:
+def _decode(rows: Mapping[str, StoredRow], sha: str) -> Version:
     chain: list[str] = []
     name: str | None = sha
     while name is not None:
@@ -166,7 +174,7 @@ def encode(session: Session, objects: Iterable[GitObject], predecessors: Mapping
     """Objects as rows: deltas against their predecessors (sha -> sha) where that pays, whole ones otherwise."""
     wanted = {obj.sha: obj for obj in objects}
     bases = _choose_bases(session, {predecessors[sha] for sha in wanted if sha in predecessors})
-    return [_encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
+    return [encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
 
 
 def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version]:
@@ -177,16 +185,12 @@ def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version
     return versions | {sha: whole[start] for sha, start in too_long.items()}
 
 
-def _encode_one(obj: GitObject, base: Version | None) -> EncodedObject:
+def encode_one(obj: GitObject, base: Version | None = None) -> EncodedObject:
+    """An object as a row: a delta against `base` where that pays."""
     if base is not None and obj.sha not in base.chain:
         delta = zlib.compress(make_delta(base.object.data, obj.data), level=9)
         if len(delta) <= len(obj.data) // DELTA_SHARE:
             return EncodedObject(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
-    return encode_whole(obj)
-
-
-def encode_whole(obj: GitObject) -> EncodedObject:
-    """An object as a row that needs no other."""
     return EncodedObject(obj.sha, obj.kind, len(obj.data), zlib.compress(obj.data, level=9), None)
 
 

@@ -88,7 +88,7 @@ def build_root(files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """The first commit of a project, from all of its files. Raises CommitInvalidError."""
     tree_sha, below = build_snapshot({}, files)
     commit = _build_commit(tree_sha, None, words)
-    return BuiltCommit(commit.sha, None, tree_sha, 0, [objects.encode_whole(obj) for obj in (*below, commit)])
+    return BuiltCommit(commit.sha, None, tree_sha, 0, [objects.encode_one(obj) for obj in (*below, commit)])
 
 
 def build_child(session: Session, parent: Commit, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:

@@ -1,0 +1,111 @@
+"""A large swarm's past, made quickly: objects through the store's own encoding, rows copied from one real experiment.
+
+Each experiment changes one to five lines of a file of 25 kB. Parents are drawn from fifty commits, of which one in five
+experiments takes a place, so lines of descent grow to hundreds of commits, as in a search that keeps what helps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, Version, encode_one
+from shared.commits import CommitWords, GitObject, build_blob, build_commit, build_trees
+from tests.support.messages import AUTHOR
+
+FILE_BYTES = 25_000
+FRONTIER = 50
+EDITED_LINES = (1, 1, 2, 5)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A commit that experiments may start from."""
+
+    sha: str
+    depth: int
+    text: str
+    files: dict[str, str]
+    version: Version
+
+
+def write_program() -> str:
+    """A file of 25 kB that reads like a training script: the seed's own, and its harness."""
+    seed = Path("seed")
+    paths = [seed / "gpt-cpu" / "train.py", *sorted((seed / "harness").glob("*.py"))]
+    return "".join(path.read_text() for path in paths)[:FILE_BYTES]
+
+
+def edit(text: str, random: Random) -> str:
+    """A small change: constants, a new line, a line less."""
+    lines = text.splitlines(keepends=True)
+    for _ in range(random.choice(EDITED_LINES)):
+        number = random.randrange(len(lines))
+        what = random.random()
+        if what < 0.6:
+            lines[number] = lines[number].rstrip("\n") + f"  # {random.uniform(1e-4, 1):.3g}\n"
+        elif what < 0.9:
+            lines.insert(number, f"    scale_{random.randrange(100)} = {random.uniform(1e-4, 1):.3g} * width\n")
+        elif len(lines) > 1:
+            del lines[number]
+    return "".join(lines)
+
+
+class Growth:
+    """Makes experiments one after the other; the same ones each time."""
+
+    def __init__(self, root: Leaf, template: dict[str, Row]) -> None:
+        self.random = Random(1)
+        self.template = template
+        self.made = 0
+        self.shas = [root.sha]
+        self._frontier = [root]
+        self._whole = {root.version.object.sha: root.version}
+
+    def grow(self, count: int) -> Iterator[dict[str, list[Row]]]:
+        """`count` experiments as rows, table by table in the order in which they may be inserted."""
+        for _ in range(count):
+            self.made += 1
+            parent = self.random.choice(self._frontier)
+            leaf, encoded, tree_sha = self._experiment(parent)
+            if len(self._frontier) < FRONTIER:
+                self._frontier.append(leaf)
+            elif self.random.random() < 0.2:
+                self._frontier[self.random.randrange(FRONTIER)] = leaf
+            self.shas.append(leaf.sha)
+            yield {"git_objects": [asdict(row) for row in encoded], **self._rows(parent, leaf, tree_sha)}
+
+    def _experiment(self, parent: Leaf) -> tuple[Leaf, list[EncodedObject], str]:
+        text = edit(parent.text, self.random)
+        blob = build_blob(text)
+        base = parent.version if parent.version.deltas < MAX_CHAIN else self._whole[parent.version.chain[-1]]
+        row = encode_one(blob, base)
+        files = parent.files | {"train.py": blob.sha}
+        tree_sha, trees = build_trees(files)
+        commit = build_commit(tree_sha, parent.sha, CommitWords(AUTHOR, 1_790_000_000 + self.made, "SCALE → 0.3"))
+        chain = [blob.sha, *base.chain] if row.base_sha else [blob.sha]
+        version = Version(GitObject(blob.sha, "blob", blob.data), chain)
+        if row.base_sha is None:
+            self._whole[blob.sha] = version
+        leaf = Leaf(commit.sha, parent.depth + 1, text, files, version)
+        return leaf, [row, *(encode_one(obj) for obj in (*trees, commit))], tree_sha
+
+    def _rows(self, parent: Leaf, leaf: Leaf, tree_sha: str) -> dict[str, list[Row]]:
+        number, lease_id = 1_000 + self.made, UUID(int=self.made, version=4)
+        run_id = UUID(int=2**64 + self.made, version=4)
+        changes: dict[str, Row] = {
+            "commits": {"sha": leaf.sha, "parent_sha": parent.sha, "tree_sha": tree_sha, "depth": leaf.depth},
+            "leases": {"id": lease_id, "base_sha": parent.sha, "result_key": run_id},
+            "experiments": {
+                "id": number, "commit_sha": leaf.sha, "parent_sha": parent.sha, "lease_id": lease_id
+            },
+            "findings": {"id": number, "experiment_id": number},
+            "runs": {
+                "id": number, "uuid": run_id, "commit_sha": leaf.sha, "experiment_id": number, "lease_id": lease_id
+            },
+            "commit_posteriors": {"commit_sha": leaf.sha},
+        }  # fmt: skip
+        return {table: [self.template[table] | changed] for table, changed in changes.items()}
