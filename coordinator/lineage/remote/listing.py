@@ -23,6 +23,7 @@ class ObjectList:
     def __init__(self) -> None:
         # Chunks of one stream are made by one thread after the other, never by two at once.
         self._rows = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._rows.execute("pragma journal_mode = off")  # nothing is ever rolled back
         self._rows.execute("create table objects (position integer primary key, sha blob not null unique, held blob)")
         self._rows.execute("begin")
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import Branch, Commit, Experiment, Project, StoredObject
@@ -86,15 +86,16 @@ def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterato
 
 
 def list_all_commits(session: Session, project_id: int) -> Iterator[CommitRow]:
-    """Every commit of the project, in no order that means anything."""
-    last_sha = ""
+    """Every commit of the project, in the order of an index, which means nothing else."""
+    order = (Commit.tree_sha, Commit.sha)
+    last = ("", "")
     while True:
-        query = _commits().where(Commit.project_id == project_id, Commit.sha > last_sha)
-        page = _read_commits(session, query.order_by(Commit.sha).limit(PAGE_ROWS))
+        query = _commits().where(Commit.project_id == project_id, tuple_(*order) > last)
+        page = _read_commits(session, query.order_by(*order).limit(PAGE_ROWS))
         yield from page
         if len(page) < PAGE_ROWS:
             return
-        last_sha = page[-1].sha
+        last = (page[-1].tree_sha, page[-1].sha)
 
 
 def list_stored_objects(session: Session, shas: Sequence[str]) -> list[StoredRow]:
