@@ -41,11 +41,18 @@ class PostgresServer:
         with self._engine.connect() as connection:
             connection.execute(text(f"drop database {name} with (force)"))
 
+    def cpu_seconds(self) -> float:
+        """Seconds of CPU that the server's living processes have used."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        postmaster = psutil.Process(self._instance.get_pid())
+        return [postmaster, *postmaster.children(recursive=True)]
+
     def crash(self) -> None:
         """Kill every process of the server, as a power cut would."""
         self._engine.dispose()
-        postmaster = psutil.Process(self._instance.get_pid())
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        processes = self._processes()
         for process in processes:
             process.kill()
         psutil.wait_procs(processes, timeout=10)
