@@ -83,3 +83,21 @@ def tiny_contract(address: str, package: bytes) -> Contract:
             "budget": {"training_seconds": 1.2, "handover_seconds": 1, "starting_seconds": 60, "scoring_seconds": 60},
         }
     )
+
+
+def write_tiny_seed(folder: Path, address: str, package: bytes) -> Path:
+    """The same project as a seed's folder beside its harness, for `create-project`; returns the seed's folder."""
+    for path, text in seed_files().items():
+        place = folder / path if path.startswith("harness/") else folder / "tiny" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    contract = folder / "tiny" / "swarm.toml"
+    before, _, rest = contract.read_text().partition("[data.settings]")
+    _, _, after = rest.partition("[evidence]")
+    contract.write_text(
+        re.sub(r"(?m)^training_seconds = .*$", "training_seconds = 1.2", before)
+        + f'[data.settings]\nmember = "{MEMBER}"\nvocab_size = 320\nsequence_length = 32\nvalidation_percent = 10\n'
+        f'scored_bytes = 8192\n\n[[data.sources]]\nurl = "{address}/{PACKAGE}"\nfile = "{PACKAGE}"\n'
+        f'sha256 = "{hashlib.sha256(package).hexdigest()}"\n\n[evidence]{after}'
+    )
+    return folder / "tiny"

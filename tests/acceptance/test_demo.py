@@ -1,0 +1,117 @@
+"""`swarm demo` as a person meets it: real processes, real training, on a small text."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_tiny_seed
+
+pytestmark = pytest.mark.acceptance
+
+COMMAND = Path(sys.executable).with_name("swarm")
+PATIENCE_SECONDS = 180
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Iterator[Path]:
+    """A seed whose text comes over loopback, with a second of training."""
+    package = pack_text()
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / PACKAGE).write_bytes(package)
+    with serve_folder(tmp_path / "served") as address:
+        yield write_tiny_seed(tmp_path / "seed", address, package)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "demo"
+
+
+def arguments(seed: Path, folder: Path, *more: str) -> list[str]:
+    return [str(COMMAND), "demo", "--seed", str(seed), "--folder", str(folder), *more]
+
+
+def run_to_end(seed: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(
+        arguments(seed, folder, *more), env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Processes that still work in the demo's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        words = [*(process.info["cmdline"] or []), *(process.info["environ"] or {}).values()]
+        if process.pid != os.getpid() and any(str(folder) in word for word in words):
+            found.append(" ".join(process.info["cmdline"] or []))
+    return found
+
+
+def read_rows(output: str) -> list[list[str]]:
+    """The rows of the last table, cut into words."""
+    table = output[output.rindex("what was tried") :].splitlines()[1:]
+    return [line.split() for line in table if re.match(r"\s*\d+\s", line)]
+
+
+def test_ends_by_itself_and_goes_on_next_time(seed: Path, folder: Path) -> None:
+    first = run_to_end(seed, folder, "--experiments", "2", "--port", "0")
+    assert first.returncode == 0, first.stdout + first.stderr
+    rows = read_rows(first.stdout)
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert all("±" in row for row in rows) or "timeout" in first.stdout
+    assert "val_bpb" in first.stdout and "effect" in first.stdout
+    assert max(map(len, first.stdout.splitlines())) <= 80
+    again = run_to_end(seed, folder, "--experiments", "1", "--port", "0")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [row[0] for row in read_rows(again.stdout)] == ["1", "2", "3"]
+    assert "the project's seed, unchanged" not in again.stdout, "the baseline is measured once"
+    assert processes_of(folder) == []
+    assert (folder / "token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_leaves_no_process_and_loses_nothing(seed: Path, folder: Path, tmp_path: Path, presses: int) -> None:
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(arguments(seed, folder, "--port", "0"), stdout=file, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while "experiment 1:" not in output.read_text():
+        assert time.monotonic() < deadline and process.poll() is None, output.read_text()
+        time.sleep(0.1)
+    time.sleep(1)
+    for _ in range(presses):
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    assert process.wait(PATIENCE_SECONDS) == 130, output.read_text()
+    assert processes_of(folder) == []
+    text = output.read_text()
+    assert "Traceback" not in text
+    assert len(read_rows(text)) >= (2 if presses == 1 else 1), "the run under way was finished, or given back"
+    again = run_to_end(seed, folder, "--experiments", "1", "--port", "0")
+    assert again.returncode == 0
+    assert len(read_rows(again.stdout)) == len(read_rows(text)) + 1
+
+
+def test_port_in_use_is_one_clear_line(seed: Path, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run_to_end(seed, folder, "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "is in use" in done.stderr and done.stderr.count("\n") == 1
+    assert processes_of(folder) == []
+
+
+def test_a_folder_that_cannot_be_written(seed: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run_to_end(seed, tmp_path / "file" / "demo", "--port", "0")
+    assert done.returncode == 1
+    assert "cannot write to" in done.stderr and done.stderr.count("\n") == 1
