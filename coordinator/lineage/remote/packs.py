@@ -20,7 +20,7 @@ from coordinator.lineage.objects import ObjectMissingError, read_versions
 from coordinator.lineage.remote.listing import Listed, ObjectList
 from coordinator.lineage.remote.queries import StoredRow, list_stored_objects
 
-OBJECTS_AT_ONCE = 64
+OBJECTS_AT_ONCE = 128
 """How many objects of a stream are in memory. A file has at most one MiB, and usually some 10 kB."""
 
 
