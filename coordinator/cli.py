@@ -1,11 +1,9 @@
-"""`swarm-coordinator`: serve, migrate, make projects and tokens."""
+"""`swarm-coordinator`: serve, migrate, make projects and tokens. Commands on a whole database are in `maintenance`."""
 
 import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +11,12 @@ from typing import Annotated
 import structlog
 import typer
 import uvicorn
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
 
 from coordinator.accounts import service as accounts
 from coordinator.app import create_app
-from coordinator.db import Database, DatabaseError
-from coordinator.errors import SwarmError
+from coordinator.console import CommandError, clear_errors, open_database
+from coordinator.db import Database
+from coordinator.maintenance.cli import app as maintenance
 from coordinator.projects import service as projects
 from coordinator.server import CoordinatorServer
 from coordinator.settings import Settings
@@ -34,37 +31,11 @@ app = typer.Typer(
     "Settings come from the environment: SWARM_DATABASE_URL (default: sqlite:///.swarm/coordinator.db), "
     "SWARM_HOST, SWARM_PORT, SWARM_PUBLIC_URL.",
 )
+app.add_typer(maintenance)
 
 
-class StartError(Exception):
+class StartError(CommandError):
     """The coordinator cannot start; the message says why and what to do."""
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn what a person can mend into one line and exit status 1."""
-    try:
-        yield
-    except (DatabaseError, StartError) as error:
-        problem = str(error)
-    except SwarmError as error:
-        problem = error.detail
-    except ValidationError as error:
-        problem = "; ".join(f"SWARM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-    except OperationalError as error:
-        problem = f"the database cannot be used: {error.orig}. Does this user have permission to write there?"
-    else:
-        return
-    typer.echo(f"swarm-coordinator: {problem}", err=True)
-    raise typer.Exit(1)
-
-
-@contextmanager
-def _open_database() -> Iterator[Database]:
-    database = Database(Settings().database_url)
-    database.migrate()
-    yield database
-    database.close()
 
 
 @app.command()
@@ -76,7 +47,7 @@ def serve(
 
     Example:  swarm-coordinator serve --port 8080
     """
-    with _clear_errors():
+    with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = Settings().model_copy(update=given)
         listener = _listen(settings.host, settings.port)
@@ -112,7 +83,7 @@ def _listen(host: str, port: int) -> socket.socket:
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    with _clear_errors(), _open_database() as database:
+    with clear_errors(), open_database() as database:
         typer.echo(f"{database.safe_url} is up to date.")
 
 
@@ -121,7 +92,7 @@ def create_project(
     folder: Annotated[Path, typer.Argument(help="A seed: a folder with swarm.toml, for example seed/gpt-cpu.")],
 ) -> None:
     """Make a project from a seed's folder. The same files again change nothing."""
-    with _clear_errors(), _open_database() as database, database.write() as session:
+    with clear_errors(), open_database() as database, database.write() as session:
         project, is_new = projects.create_project(session, folder)
         typer.echo(f"{'Created' if is_new else 'Already there:'} project {project.name} at {project.root_sha[:10]}.")
 
@@ -132,7 +103,7 @@ def create_token(
     label: Annotated[str, typer.Option(help="What the token is for.")] = "worker",
 ) -> None:
     """Print a new token for a volunteer, who is made if need be. It is shown this once."""
-    with _clear_errors(), _open_database() as database, database.write() as session:
+    with clear_errors(), open_database() as database, database.write() as session:
         typer.echo(accounts.create_token(session, volunteer, label))
 
 

@@ -7,7 +7,7 @@ dependency's exit after the response by default; ours run before it (`scope="fun
 arrives is an answer that is committed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -74,9 +74,8 @@ class Database:
             _make_folder(self.url.database)
         try:
             with self.engine.connect() as connection, _one_at_a_time(connection):
-                config = migration_config(connection)
-                _refuse_newer(connection, config)
-                command.upgrade(config, "head")
+                refuse_newer(MigrationContext.configure(connection).get_current_heads())
+                command.upgrade(migration_config(connection), "head")
                 connection.commit()
         except OperationalError as error:
             raise DatabaseError(f"the database {self.safe_url} cannot be opened: {error.orig}") from error
@@ -113,10 +112,10 @@ def _one_at_a_time(connection: Connection) -> Iterator[None]:
         connection.execute(text("select pg_advisory_unlock(:number)"), {"number": MIGRATION_LOCK})
 
 
-def _refuse_newer(connection: Connection, config: Config) -> None:
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
-    current = MigrationContext.configure(connection).get_current_heads()
-    unknown = set(current) - known
+def refuse_newer(revisions: Collection[str]) -> None:
+    """Raise DatabaseError for a schema that this program does not know."""
+    scripts = ScriptDirectory(str(resources.files("migrations")))
+    unknown = set(revisions) - {revision.revision for revision in scripts.walk_revisions()}
     if unknown:
         raise DatabaseError(
             f"the database is of a newer version of research-swarm (schema {', '.join(sorted(unknown))}). "

@@ -8,7 +8,10 @@ MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds."""
+    """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds.
+
+    `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SWARM_")
 
@@ -16,6 +19,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str = ""
+    pg_bin: Path | None = None
     max_body_bytes: int = 4 * MIB
     event_poll_seconds: float = 1.0
 

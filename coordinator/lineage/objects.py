@@ -6,11 +6,12 @@ costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
 """
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha1
+from itertools import pairwise
 
-from sqlalchemy import Row, Select, bindparam, select
+from sqlalchemy import Row, Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -25,23 +26,27 @@ DELTA_SHARE = 6
 """A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
 
 
-StoredRow = Row[str, str, bytes, str | None]
-"""Name, kind, stored data and base of an object."""
+StoredRow = Row[str, str, int, bytes, str | None]
+"""Name, kind, size, stored data and base of an object."""
 
 
-def _select_chains() -> Select[str, str, bytes, str | None]:
+def _select_chains() -> Select[str, str, int, bytes, str | None]:
     """The rows of the objects `shas` and of all that they are deltas against.
 
     The union keeps each once, and ends a circle. It carries whole rows: given names only, PostgreSQL would look them up
     by reading the whole table. Built once, because that takes longer than running it.
     """
-    row = select(StoredObject.sha, StoredObject.kind, StoredObject.data, StoredObject.base_sha)
+    row = select(StoredObject.sha, StoredObject.kind, StoredObject.size, StoredObject.data, StoredObject.base_sha)
     chain = row.where(StoredObject.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)
     chain = chain.union(row.join(chain, StoredObject.sha == chain.c.base_sha))
-    return select(chain.c.sha, chain.c.kind, chain.c.data, chain.c.base_sha)
+    return select(chain.c.sha, chain.c.kind, chain.c.size, chain.c.data, chain.c.base_sha)
 
 
 CHAINS = _select_chains()
+
+
+REPLACING_LOCK = 7_305_802_114
+"""Number of PostgreSQL's advisory lock for `replace_encodings`."""
 
 
 class ObjectMissingError(Exception):
@@ -115,7 +120,7 @@ def _decode(rows: Mapping[str, StoredRow], sha: str) -> Version:
     except (zlib.error, DeltaDamagedError) as error:
         raise ObjectDamagedError(f"the git object {sha} cannot be read: {error}") from error
     found = GitObject(sha, rows[sha].kind, content)
-    if _name_of(found) != sha:
+    if _name_of(found) != sha or len(content) != rows[sha].size:
         raise ObjectDamagedError(f"the git object {sha} holds other content than its name says")
     return Version(found, chain)
 
@@ -207,6 +212,25 @@ def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
     return wanted - set(session.scalars(select(StoredObject.sha).where(StoredObject.sha.in_(wanted))))
 
 
+def list_names(session: Session, after: str, limit: int) -> Sequence[str]:
+    """Names of stored objects in their order, from the first behind `after`."""
+    return session.scalars(
+        select(StoredObject.sha).where(StoredObject.sha > after).order_by(StoredObject.sha).limit(limit)
+    ).all()
+
+
+def count_objects(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(StoredObject)) or 0
+
+
+def count_bytes(session: Session, shas: Collection[str] | None = None) -> int:
+    """Bytes that the contents of these objects, or of all, take as they are stored."""
+    query = select(func.sum(func.length(StoredObject.data)))
+    if shas is not None:
+        query = query.where(StoredObject.sha.in_(shas))
+    return int(session.scalar(query) or 0)
+
+
 def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
     """Store objects. The same content has the same name, so what is there already is left alone.
 
@@ -219,3 +243,33 @@ def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
         session.execute(sqlite.insert(StoredObject).on_conflict_do_nothing(), rows)
     else:
         session.execute(postgresql.insert(StoredObject).on_conflict_do_nothing(), rows)
+
+
+def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int:
+    """Store objects that are there in another way, and read each back; returns how many were changed.
+
+    One that its new base already depends on is left as it is. Only one transaction at a time does this, because two
+    could make deltas against each other. Raises ObjectDamagedError, and nothing may then be committed.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(REPLACING_LOCK)))
+    bases = read_versions(session, {obj.base_sha for obj in encoded if obj.base_sha is not None})
+    base_of: dict[str, str | None] = {}
+    for version in bases.values():
+        base_of.update(pairwise(version.chain))
+    changed = []
+    for obj in encoded:
+        if obj.sha not in _follow(base_of, obj.base_sha):
+            changed.append(obj)
+            base_of[obj.sha] = obj.base_sha
+    if changed:
+        rows = [{"sha": obj.sha, "data": obj.data, "base_sha": obj.base_sha} for obj in changed]
+        session.execute(update(StoredObject), rows)
+        read_versions(session, [obj.sha for obj in changed])
+    return len(changed)
+
+
+def _follow(base_of: Mapping[str, str | None], sha: str | None) -> Iterator[str]:
+    while sha is not None:
+        yield sha
+        sha = base_of.get(sha)

@@ -41,6 +41,11 @@ class PostgresServer:
         with self._engine.connect() as connection:
             connection.execute(text(f"drop database {name} with (force)"))
 
+    @property
+    def bin_folder(self) -> Path:
+        """Where the server's programs are, pg_dump among them."""
+        return Path(psutil.Process(self._instance.get_pid()).exe()).parent
+
     def cpu_seconds(self) -> float:
         """Seconds of CPU that the server's living processes have used."""
         return sum(sum(process.cpu_times()[:2]) for process in self._processes())

@@ -130,6 +130,7 @@ class History:
     ) -> Run:
         report = make_run(sha, metric, **({"curve": self._curve(metric)} | changes))
         run = evidence.store_run(self.session, self.project, worker, lease.id, report, experiment_id)
+        lease.result_key = run.uuid
         evidence.refresh_posteriors(self.session, self.contract, sha, run.hardware_class)
         activity.record(
             self.session, EventKind.RUN_STORED, self.project.id, run=run.id, experiment=experiment_id,

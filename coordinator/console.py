@@ -1,0 +1,66 @@
+"""What the commands of `swarm-coordinator` share: an open database, errors in one line, a progress bar."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from sqlalchemy import exc
+
+from coordinator.db import Database, DatabaseError
+from coordinator.errors import SwarmError
+from coordinator.settings import Settings
+
+ShowProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class CommandError(Exception):
+    """A command cannot do its work; the message says why and what to do."""
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what a person can mend into one line and exit status 1."""
+    try:
+        yield
+    except (DatabaseError, CommandError) as error:
+        problem = str(error)
+    except SwarmError as error:
+        problem = error.detail
+    except ValidationError as error:
+        problem = "; ".join(f"SWARM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+    except exc.OperationalError as error:
+        problem = f"the database cannot be used: {error.orig}. Does this user have permission to write there?"
+    except exc.DatabaseError as error:
+        problem = f"the database is damaged or is none: {error.orig}."
+    else:
+        return
+    typer.echo(f"swarm-coordinator: {problem}", err=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def open_database() -> Iterator[Database]:
+    """The database that the settings name, with its schema up to date. Raises DatabaseError."""
+    with closing(Database(Settings().database_url)) as database:
+        database.migrate()
+        yield database
+
+
+@contextmanager
+def progress_bars() -> Iterator[ShowProgress]:
+    """Bars on stderr where that is a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,95 @@
+"""Commands on a whole database: backup, restore, verify, repack. Part of `swarm-coordinator`."""
+
+import json
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.console import clear_errors, open_database, progress_bars
+from coordinator.db import Database
+from coordinator.maintenance import backup as backups
+from coordinator.maintenance import repack as packing
+from coordinator.maintenance.integrity import find_problems
+from coordinator.settings import Settings
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write, for example swarm-2026-11-23.backup.")],
+    force: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the whole database to one file, while the coordinator works.
+
+    Example:  swarm-coordinator backup /srv/backups/swarm.backup
+    """
+    with clear_errors(), closing(Database(Settings().database_url)) as database, progress_bars() as show:
+        backups.backup(database, file, Settings().pg_bin, show, force=force)
+        typer.echo(f"Wrote {file}: {file.stat().st_size:,} bytes of {database.safe_url}.")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `swarm-coordinator backup` wrote.")],
+) -> None:
+    """Fill an empty database from a backup, then verify it.
+
+    Example:  SWARM_DATABASE_URL=sqlite:///new/coordinator.db swarm-coordinator restore /srv/backups/swarm.backup
+    """
+    with clear_errors(), closing(Database(Settings().database_url)) as database:
+        with progress_bars() as show:
+            backups.restore(database, file, Settings().pg_bin, show)
+        typer.echo(f"Restored {database.safe_url}.")
+        _verify(database, as_json=False)
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Check that nothing is missing or damaged, and compute the numbers again. Exit status 1 if anything is wrong.
+
+    Example:  swarm-coordinator verify
+    """
+    with clear_errors(), open_database() as database:
+        _verify(database, as_json)
+
+
+def _verify(database: Database, as_json: bool) -> None:
+    problems: list[str] = []
+    with progress_bars() as show, database.read() as session:
+        for problem in find_problems(session, show):
+            problems.append(problem)
+            if not as_json:
+                typer.echo(problem)
+    if as_json:
+        typer.echo(json.dumps({"problems": problems}))
+    else:
+        typer.echo(f"{len(problems)} problem(s)." if problems else "Verified: nothing is missing, all numbers agree.")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repack(
+    dry_run: Annotated[bool, typer.Option(help="Change nothing; say what would be saved, about.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Store files as differences from their parent's, where they are not yet. May be interrupted and run again.
+
+    Example:  swarm-coordinator repack --dry-run
+    """
+    with clear_errors(), open_database() as database:
+        with progress_bars() as show:
+            done = packing.repack(database, show, dry_run=dry_run)
+        if as_json:
+            typer.echo(json.dumps(asdict(done)))
+            return
+        typer.echo(
+            f"{done.objects_rewritten:,} objects {'would be' if dry_run else 'were'} rewritten: "
+            f"{done.bytes_before:,} bytes before, {done.bytes_after:,} after."
+        )
