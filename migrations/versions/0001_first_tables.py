@@ -289,4 +289,3 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_runs_experiment_id"), ["experiment_id"], unique=False)
         batch_op.create_index("ix_runs_project_id_id", ["project_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_worker_id"), ["worker_id"], unique=False)
-

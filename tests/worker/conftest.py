@@ -19,12 +19,14 @@ from coordinator.app import create_app
 from coordinator.db import Database
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings as CoordinatorSettings
+from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.protocol import API_PREFIX
 from shared.runs import RunReport
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
+from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, tiny_contract
 from tests.worker.crew import Hire, Witness, Worker
 from worker.agents.base import Agent
 from worker.agents.search_agent import SearchAgent
@@ -34,6 +36,7 @@ from worker.laboratory import Sample
 from worker.loop import Loop
 from worker.outbox import Outbox
 from worker.projects import Projects
+from worker.sandbox import Sandbox, choose_sandbox
 from worker.stopping import Stop
 from worker.training import Progress, RunStopped
 
@@ -165,3 +168,17 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
     for place in places:
         place.projects.close()
         place.client.close()
+
+
+@pytest.fixture(scope="session")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
+    """Of a project whose text comes from this process."""
+    folder = tmp_path_factory.mktemp("web")
+    (folder / PACKAGE).write_bytes(pack_text())
+    with serve_folder(folder) as address:
+        yield tiny_contract(address, pack_text())
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Sandbox:
+    return choose_sandbox("auto")

@@ -172,7 +172,7 @@ def test_two_processes_never_share_an_outbox_and_sigterm_ends_an_idle_one(
         began = time.monotonic()
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_the_sandbox_command_tells_which_one(run_here: RunHere, environment: dict[str, str]) -> None:

@@ -134,5 +134,5 @@ def test_a_beat_that_hangs_does_not_hold_up_the_job() -> None:
     with Pulse(keeper, make_lease()):
         wait_for(lambda: len(keeper.beats) == 1)
         began = time.monotonic()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     release.set()

@@ -8,13 +8,7 @@ import pytest
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import RunOutcome
-from tests.worker.training.conftest import (  # noqa: F401 - fixtures
-    contract,
-    sandbox,
-    seed_files,
-    web_address,
-    web_folder,
-)
+from tests.support.tiny_project import seed_files
 from worker.hardware import detect_hardware
 from worker.laboratory import KEPT_RUNS, LocalLaboratory, Sample
 from worker.sandbox import Sandbox
@@ -22,13 +16,13 @@ from worker.training import Progress, RunStopped
 
 
 @pytest.fixture
-def local(tmp_path: Path, sandbox: Sandbox) -> LocalLaboratory:  # noqa: F811 - the fixture above
+def local(tmp_path: Path, sandbox: Sandbox) -> LocalLaboratory:
     return LocalLaboratory("cpu", detect_hardware("cpu", 1), sandbox, tmp_path / "cache", tmp_path / "runs")
 
 
 def test_prepares_data_once_measures_and_keeps_the_last_runs(
     local: LocalLaboratory,
-    contract: Contract,  # noqa: F811 - the fixture above
+    contract: Contract,
 ) -> None:
     for number in range(1, 31):
         (local.runs / f"{number:06d}-{'a' * 10}").mkdir(parents=True)
@@ -52,7 +46,7 @@ def test_prepares_data_once_measures_and_keeps_the_last_runs(
 
 def test_stopping_while_data_is_prepared(
     local: LocalLaboratory,
-    contract: Contract,  # noqa: F811 - the fixture above
+    contract: Contract,
 ) -> None:
     stop = Event()
     stop.set()

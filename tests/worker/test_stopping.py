@@ -28,8 +28,7 @@ def test_the_first_signal_drains_and_the_second_stops(number: signal.Signals) ->
         process.send_signal(number)
         assert process.stdout.readline() == "True False\n"
         process.send_signal(number)
-        assert process.stdout.readline() == "True True\n"
-        assert process.stdout.readline() == "ended\n"
+        assert {process.stdout.readline(), process.stdout.readline()} == {"True True\n", "ended\n"}
     assert process.returncode == 0
 
 
@@ -37,11 +36,11 @@ def test_the_first_signal_drains_and_the_second_stops(number: signal.Signals) ->
 def test_a_third_ctrl_c_ends_a_worker_that_hangs(third: signal.Signals, dies: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", _PROGRAM, "hang"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for expected in ("ready", "True False", "True True"):
+        for expected in ("ready", "True False"):
             assert process.stdout.readline() == f"{expected}\n"
-            if expected != "True True":
-                process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == "hanging\n"
+            process.send_signal(signal.SIGTERM)
+        # Two threads say these, in either order.
+        assert {process.stdout.readline(), process.stdout.readline()} == {"True True\n", "hanging\n"}
         process.send_signal(third)
         if dies:
             assert process.wait(10) == -third

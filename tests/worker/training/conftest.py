@@ -1,6 +1,6 @@
 """Measures work trees of a small project with real sandboxes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 
@@ -8,27 +8,13 @@ import pytest
 
 from shared.contract import Contract
 from shared.runs import RunReport
-from tests.support.tiny_project import PACKAGE, Files, pack_text, seed_files, serve_folder, tiny_contract
+from tests.support.tiny_project import Files, seed_files
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
-from worker.sandbox import Sandbox, choose_sandbox
+from worker.sandbox import Sandbox
 from worker.training import Progress, TrainingJob, measure
 
 Measure = Callable[..., RunReport]
-
-
-@pytest.fixture(scope="session")
-def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
-    """Of a project whose text comes from this process."""
-    folder = tmp_path_factory.mktemp("web")
-    (folder / PACKAGE).write_bytes(pack_text())
-    with serve_folder(folder) as address:
-        yield tiny_contract(address, pack_text())
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Sandbox:
-    return choose_sandbox("auto")
 
 
 @pytest.fixture(scope="session")
