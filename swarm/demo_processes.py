@@ -1,5 +1,6 @@
 """The processes of `swarm demo`: one coordinator and one worker, which end with it."""
 
+import ctypes
 import os
 import re
 import signal
@@ -10,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 STOP_SECONDS = 10.0
+PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>."""
+
 _ADDRESS = re.compile(r"Coordinator at (\S+)")
 
 
@@ -35,6 +39,12 @@ def find_command(name: str) -> str:
     return str(path)
 
 
+def _end_with_parent() -> None:
+    """In a new process: have the kernel end it should the demo itself be killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class ManagedProcess:
     """A program in a session of its own, so that Ctrl-C reaches it only through us. Its output goes to a file."""
 
@@ -49,6 +59,7 @@ class ManagedProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     @property

@@ -102,6 +102,20 @@ def test_ctrl_c_leaves_no_process_and_loses_nothing(seed: Path, folder: Path, tm
     assert len(read_rows(again.stdout)) == len(read_rows(text)) + 1
 
 
+def test_a_demo_that_is_killed_leaves_no_process(seed: Path, folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with subprocess.Popen(arguments(seed, folder, "--port", "0"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "The swarm is at" in process.stdout.readline()
+        while len(processes_of(folder)) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.kill()
+    while remaining := processes_of(folder):
+        assert time.monotonic() < deadline, remaining
+        time.sleep(0.1)
+
+
 def test_port_in_use_is_one_clear_line(seed: Path, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run_to_end(seed, folder, "--port", str(taken.getsockname()[1]))
