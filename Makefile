@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check bench-cycle bench-git bench-storage clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,15 @@ check: $(VENV)/dev.stamp  ## Lint, check types and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 5000 --seconds 5")
+	@$(BIN)/python -m tests.bench.bench_cycle $(BENCH)
+
+bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
+	@$(BIN)/python -m tests.bench.bench_git $(BENCH)
+
+bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file takes to read, up to 100,000 experiments
+	@$(BIN)/python -m tests.bench.bench_storage $(BENCH)
 
 clean:  ## Remove the virtual environment and what the demo made
 	rm -rf $(VENV) .swarm
