@@ -1,0 +1,65 @@
+"""The house itself: what each install brings, and what `make` says where it cannot go on."""
+
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+
+
+def closure(name: str, extras: frozenset[str], seen: dict[str, frozenset[str]]) -> set[str]:
+    """The distributions that an install of `name` with `extras` brings, as far as they are installed here."""
+    key = re.sub(r"[-_.]+", "-", name).lower()
+    if seen.get(key, frozenset()) >= extras and key in seen:
+        return set(seen)
+    seen[key] = seen.get(key, frozenset()) | extras
+    try:
+        declared = requires(name) or []
+    except PackageNotFoundError:
+        return set(seen)
+    for requirement in map(Requirement, declared):
+        wanted = extras or {""}
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in wanted):
+            closure(requirement.name, frozenset(requirement.extras), seen)
+    return set(seen)
+
+
+def brought_by(extra: str) -> set[str]:
+    return closure("research-swarm", frozenset({extra}), {})
+
+
+def test_a_volunteers_install_brings_no_web_framework() -> None:
+    brought = brought_by("worker")
+    assert {"torch", "optuna", "httpx"} <= brought
+    assert not brought & {"fastapi", "starlette", "uvicorn", "flask", "psycopg"}
+
+
+def test_the_coordinators_install_brings_no_torch() -> None:
+    brought = brought_by("coordinator")
+    assert {"fastapi", "sqlalchemy", "alembic", "dulwich"} <= brought
+    assert not brought & {"torch", "optuna", "numpy", "safetensors"}
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_names_the_python_that_is_too_old(tmp_path: Path, target: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\ncase $1 in --version) echo Python 3.9.2;; *) exit 1;; esac\n")
+    old.chmod(0o755)
+    done = subprocess.run(["make", target, f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stderr and "Python 3.9.2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_make_without_a_target_helps() -> None:
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("demo", "test", "check"):
+        assert f"make {target}" in done.stdout
