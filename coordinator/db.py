@@ -61,6 +61,11 @@ class Database:
         """A session for looking; whatever it changed is rolled back."""
         with Session(self._read_engine) as session:
             yield session
+            if (
+                self.backend == "postgresql"
+            ):  # nothing can have changed; at a rollback psycopg forgets prepared statements
+                session.expunge_all()
+                session.commit()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -135,7 +135,7 @@ def _view_grant(
     session: Session, lease: Lease, project: Project, branch: str, token: str, hardware_class: str
 ) -> LeaseGrant:
     contract = projects.contract_of(project)
-    files = lineage.read_files(session, project.id, lease.base_sha)
+    files = lineage.read_files(session, project.id, lease.base_sha, contract.files.editable)
     posterior = evidence.find_posterior(session, lease.base_sha, hardware_class)
     kind = JobKind(lease.kind)
     return LeaseGrant(
@@ -146,7 +146,7 @@ def _view_grant(
         kind=kind,
         base=BaseCommit(
             sha=lease.base_sha,
-            files={path: files[path] for path in contract.files.editable},
+            files=files,
             posterior=evidence.view_posterior(posterior),
         ),
         branch=branch,

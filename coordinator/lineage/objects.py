@@ -19,7 +19,7 @@ from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delt
 from coordinator.models import StoredObject
 from shared.commits import GitObject, parse_tree
 
-MAX_CHAIN = 32
+MAX_CHAIN = 16
 """Deltas from an object to one that is stored as a whole, at most."""
 
 DELTA_SHARE = 6
@@ -34,11 +34,13 @@ def _select_chains() -> Select[str, str, int, bytes, str | None]:
     """The rows of the objects `shas` and of all that they are deltas against.
 
     The union keeps each once, and ends a circle. It carries whole rows: given names only, PostgreSQL would look them up
-    by reading the whole table. Built once, because that takes longer than running it.
+    by reading the whole table. Built once, because that takes longer than running it, and of the table's columns
+    rather than the class's, which spares a third of the time.
     """
-    row = select(StoredObject.sha, StoredObject.kind, StoredObject.size, StoredObject.data, StoredObject.base_sha)
-    chain = row.where(StoredObject.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)
-    chain = chain.union(row.join(chain, StoredObject.sha == chain.c.base_sha))
+    columns = StoredObject.__table__.c
+    row = select(columns.sha, columns.kind, columns.size, columns.data, columns.base_sha)
+    chain = row.where(columns.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)
+    chain = chain.union(row.join(chain, columns.sha == chain.c.base_sha))
     return select(chain.c.sha, chain.c.kind, chain.c.size, chain.c.data, chain.c.base_sha)
 
 

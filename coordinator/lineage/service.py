@@ -4,7 +4,7 @@ Building is slow and needs only reads, so it is apart from storing: `build_child
 write transaction begins, deltas included, and `store_commit` then adds rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -144,18 +144,24 @@ def store_commit(session: Session, project_id: int, built: BuiltCommit) -> None:
     session.flush()
 
 
-def read_files(session: Session, project_id: int, sha: str) -> dict[str, str]:
-    """All files of a commit: path -> text. Raises NotFoundError."""
-    return dict(view_commit(session, project_id, sha).files)
+def read_files(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> dict[str, str]:
+    """Files of a commit, path -> text: all of them, or those of `paths` that it has. Raises NotFoundError."""
+    entries = objects.list_tree(session, _get_commit_of(session, project_id, sha).tree_sha)
+    wanted = entries if paths is None else {path: entries[path] for path in paths if path in entries}
+    return objects.read_texts(session, wanted)
 
 
 def view_commit(session: Session, project_id: int, sha: str) -> CommitFiles:
     """A commit with all of its files. Raises NotFoundError."""
+    commit = _get_commit_of(session, project_id, sha)
+    return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=read_files(session, project_id, sha))
+
+
+def _get_commit_of(session: Session, project_id: int, sha: str) -> Commit:
     commit = queries.find_commit(session, project_id, sha)
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")
-    files = objects.read_texts(session, objects.list_tree(session, commit.tree_sha))
-    return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=files)
+    return commit
 
 
 def view_branches(session: Session, project: Project) -> list[BranchView]:

@@ -97,7 +97,7 @@ class Store:
 
     def _read(self, sha: str) -> None:
         with self.database.read() as session:
-            assert len(lineage.read_files(session, self.project_id, sha)["train.py"]) > 1_000
+            assert len(lineage.read_files(session, self.project_id, sha, ["train.py"])["train.py"]) > 1_000
 
     def _write(self, sha: str, random: Random) -> None:
         """What a result does for its commit: build with a reading session, then store in a transaction."""
