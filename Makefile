@@ -19,7 +19,7 @@ demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU co
 
 test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processes and browser
 	@.ci/system-packages bwrap:bubblewrap chromium:chromium
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TESTS)
 
 check: $(VENV)/dev.stamp  ## Lint, check types and import rules
 	@$(BIN)/ruff format --check .

@@ -3,7 +3,7 @@
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -59,7 +59,8 @@ class PostgresServer:
         self._engine.dispose()
         processes = self._processes()
         for process in processes:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # one that served a connection may end by itself
+                process.kill()
         psutil.wait_procs(processes, timeout=10)
 
     def restart(self) -> None:

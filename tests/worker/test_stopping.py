@@ -9,14 +9,17 @@ import pytest
 _PROGRAM = """
 import sys, time
 from worker.stopping import Stop
+def say(line):  # in one piece, for two threads speak
+    sys.stdout.write(line + "\\n")
+    sys.stdout.flush()
 stop = Stop()
-with stop.on_signals(lambda: print(stop.draining.is_set(), stop.now.is_set(), flush=True)):
-    print("ready", flush=True)
+with stop.on_signals(lambda: say(f"{stop.draining.is_set()} {stop.now.is_set()}")):
+    say("ready")
     stop.now.wait(30)
     if "hang" in sys.argv:
-        print("hanging", flush=True)
+        say("hanging")
         time.sleep(30)
-print("ended", flush=True)
+say("ended")
 """
 
 
