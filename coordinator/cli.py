@@ -22,6 +22,7 @@ from coordinator.server import CoordinatorServer
 from coordinator.settings import Settings
 
 SHUTDOWN_SECONDS = 2
+BACKLOG = 2048
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,6 +71,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # from here on who connects waits, and is not refused
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

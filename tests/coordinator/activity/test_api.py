@@ -116,7 +116,7 @@ def test_ctrl_c_ends_open_streams_promptly(tmp_path: Path) -> None:
             began = time.monotonic()
             process.send_signal(signal.SIGINT)
             assert list(lines)[-1] == "", "the stream ends as streams end, and is not torn"
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
         assert "Traceback" not in errors and "Cancel" not in errors
     finally:

@@ -191,6 +191,7 @@ def test_survives_a_flood(measure_files: Measure) -> None:
 
 def test_stops_when_asked(measure_files: Measure) -> None:
     stop, asked_at = Event(), [0.0]
+    others = descendants()
 
     def ask(progress: Progress) -> None:
         if progress.phase is Phase.TRAINING and progress.step > 0:
@@ -200,7 +201,7 @@ def test_stops_when_asked(measure_files: Measure) -> None:
     with pytest.raises(RunStopped, match="asked to stop"):
         measure_files(seed_files(), ask, stop, budget={"training_seconds": 60})
     assert time.monotonic() - asked_at[0] < 10
-    assert descendants() == []
+    assert set(descendants()) <= set(others)
 
 
 def test_does_not_blame_the_commit_for_a_broken_harness(measure_files: Measure) -> None:
