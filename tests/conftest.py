@@ -1,11 +1,17 @@
-"""Databases of both kinds, for every test that asks for `database_url`."""
+"""Databases of both kinds, for every test that asks for `database_url`, and how property tests draw their examples."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.databases import PostgresServer, SqliteFolder, run_postgres
+
+# The gate draws the same examples each time, and no example is timed: a busy machine is not a bug.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=3000)
+settings.load_profile("gate")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,9 @@ POLL_SECONDS = 0.2
 SEND_SECONDS = 5.0
 """A process that does not take a message for this long is not reading."""
 
+LAST_WORDS_SECONDS = 5.0
+"""How long a process that has told us of its failure may take to print the traceback and to end."""
+
 START_SECONDS = 60.0
 """From the start of a process to its `ready`: imports on a cold disk."""
 
@@ -142,6 +145,7 @@ class HarnessProcess:
         if isinstance(message, kinds):
             return message
         if isinstance(message, Failed):
+            self._process.wait(LAST_WORDS_SECONDS)  # it prints its traceback after it has told us
             raise HarnessFault(message.reason, message.frame)
         raise HarnessFault(f"{self.name} broke the harness's protocol: it said `{message.kind}` out of turn")
 

@@ -25,7 +25,7 @@ class LossCurve:
 
     def thinned(self) -> list[CurvePoint]:
         """At most MAX_CURVE_POINTS points, evenly spaced, the last one always among them."""
-        step = math.ceil((len(self._points) + 1) / MAX_CURVE_POINTS)
+        step = max(1, math.ceil(len(self._points) / (MAX_CURVE_POINTS - 1)))  # leaves room for the last point
         points = self._points[::step]
         if self.last is not None and points[-1] is not self.last:
             points.append(self.last)

@@ -97,12 +97,12 @@ def test_hardware_classes_are_not_mixed(http: TestClient, database: Database, pa
     with database.write() as session:
         row = session.query(Project).one()
         history = History(session, row)
-        history.add_experiment(history.add_worker("gpu"), row.root_sha, 2.1, make_proposal("ON A GPU"), hardware=GPU)
+        history.add_experiment(history.add_worker("gpu"), row.root_sha, 2.1777, make_proposal("ON A GPU"), hardware=GPU)
     usual = get_page(http, "/")
-    assert "ON A GPU" not in usual and "2.1" not in usual
+    assert "ON A GPU" not in usual and "2.1777" not in usual
     link = next(part for part in usual.split('href="?')[1:] if "H100" in part).split('"')[0]
     other = get_page(http, f"/?{link}")
-    assert "ON A GPU" in other and "WIDTH 96" not in other
+    assert "ON A GPU" in other and "2.1777" in other and "WIDTH 96" not in other
     assert get_page(http, "/?hardware_class=none+such").count("<tr data-key=") == 0
 
 

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.runs import MAX_CURVE_POINTS, CurvePoint
@@ -25,6 +25,8 @@ def test_keeps_few_points_all() -> None:
 
 
 @given(st.integers(1, 20_000))
+@example(MAX_CURVE_POINTS)
+@example(3994)  # 500 points when thinned, and the last one is not among them
 def test_thins_many_points_evenly(count: int) -> None:
     steps = [point.step for point in draw(count)]
     assert min(count, MAX_CURVE_POINTS) / 4 <= len(steps) <= MAX_CURVE_POINTS
