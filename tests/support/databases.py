@@ -9,9 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, func, make_url, select, text
 
 from coordinator.db import Database
+from coordinator.models import Base
 
 
 class PostgresServer:
@@ -104,3 +105,11 @@ class SqliteFolder:
     def create_migrated(self, folder: Path) -> str:
         shutil.copy(self._template, folder / "coordinator.db")
         return f"sqlite:///{folder}/coordinator.db"
+
+
+def count_rows(database: Database) -> dict[str, int]:
+    """Rows of every table."""
+    counts = [select(func.count()).select_from(table).scalar_subquery() for table in Base.metadata.sorted_tables]
+    with database.read() as session:
+        names = [table.name for table in Base.metadata.sorted_tables]
+        return dict(zip(names, session.execute(select(*counts)).one(), strict=True))

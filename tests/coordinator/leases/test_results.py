@@ -7,22 +7,14 @@ import pytest
 from sqlalchemy import func, select
 
 from coordinator.db import Database
-from coordinator.models import Base, Commit, Experiment, Finding, Run
+from coordinator.models import Commit, Experiment, Finding, Run
 from shared.leases import Lease, Phase
 from shared.results import ResultUpload
+from tests.support.databases import count_rows
 from tests.support.messages import make_result, make_run
 from tests.support.volunteers import MiniWorker
 
 BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
-
-
-def count_rows(database: Database) -> dict[str, int]:
-    """Rows of every table that a result could touch."""
-    with database.read() as session:
-        return {
-            name: session.scalar(select(func.count()).select_from(table)) or 0
-            for name, table in Base.metadata.tables.items()
-        }
 
 
 @pytest.fixture
