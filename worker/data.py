@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from shared.contract import Contract
 from worker.download import DataError, DataProgress, fetch
@@ -27,24 +27,19 @@ from worker.worktree import write_worktree
 __all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
 
 PREPARE_SECONDS = 600.0
-META_FILE = "meta.json"
+NEEDS_FILE = "needs.json"
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A project's tokens on this machine's disk. `validation` is opaque: only the project's scorer reads it."""
+    """A project's data on this machine's disk, and what its runs need.
+
+    Both files are opaque to the worker: `train` is for the trainer, `validation` for the scorer alone.
+    """
 
     train: Path
     validation: Path
-    vocab_size: int
-    sequence_length: int
-
-
-class Meta(BaseModel):
-    """What stands beside the token files."""
-
-    vocab_size: int
-    sequence_length: int
+    needs: Prepared
 
 
 def prepare_data(
@@ -67,18 +62,17 @@ def prepare_data(
                 sources = [fetch(s, cache / "sources", package_index, on_progress) for s in contract.data.sources]
                 on_progress(DataProgress("preparing the data", None))
                 _prepare(contract, protected, sources, folder, sandbox)
-        meta = Meta.model_validate_json((folder / META_FILE).read_bytes())
+        needs = Prepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
     except OSError as error:
         raise DataError(f"the data folder {cache} cannot be used: {error.strerror or error}") from error
     except ValidationError as error:
         raise DataError(f"the prepared data in {folder} is damaged: remove that folder") from error
-    return PreparedData(folder / "train.bin", folder / "validation.bin", meta.vocab_size, meta.sequence_length)
+    return PreparedData(folder / "train.bin", folder / "validation.bin", needs)
 
 
 def _key(contract: Contract, protected: Mapping[str, str]) -> str:
-    """A name for the data that changes with anything `prepare` reads: the contract's data section and its own code."""
-    package = contract.commands.prepare.split(".")[0]
-    code = {path: text for path, text in sorted(protected.items()) if path.split("/")[0] in (package, f"{package}.py")}
+    """A name for the data that changes with all that `prepare` may read: contract's data section, protected code."""
+    code = {path: text for path, text in sorted(protected.items()) if path.endswith(".py")}
     described = json.dumps([contract.data.model_dump(), contract.commands.prepare, code], sort_keys=True)
     return f"{contract.project.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}"
 
@@ -92,7 +86,7 @@ def _prepare(
         new = Path(name, "tokens")
         new.mkdir()
         tree = write_worktree(Path(name, "tree"), protected)
-        modes = [(path, "rb") for path in sources] + [(new / "train.bin", "xb"), (new / "validation.bin", "xb")]
+        modes = [(new / "train.bin", "xb"), (new / "validation.bin", "xb"), *((path, "rb") for path in sources)]
         opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
         place = Place(sandbox, tree, limits, stop=Event())
         try:
@@ -103,8 +97,7 @@ def _prepare(
                 prepared = process.expect(Prepared, deadline=time.monotonic() + PREPARE_SECONDS)
         except HarnessFault as fault:
             raise DataError(f"the project's data could not be prepared: {fault.reason}") from fault
-        meta = Meta(vocab_size=prepared.vocab_size, sequence_length=prepared.sequence_length)
-        (new / META_FILE).write_text(meta.model_dump_json())
+        (new / NEEDS_FILE).write_text(prepared.model_dump_json())
         new.rename(folder)
 
 

@@ -32,6 +32,7 @@ START_SECONDS = 60.0
 One = TypeVar("One", bound=Message)
 Two = TypeVar("Two", bound=Message)
 Three = TypeVar("Three", bound=Message)
+Four = TypeVar("Four", bound=Message)
 
 
 class Stopped(Exception):
@@ -118,7 +119,9 @@ class HarnessProcess:
             raise self._fault_of_end() from error
 
     def await_ready(self) -> None:
-        """Wait for its imports. Raises HarnessUnready if they fail."""
+        """Wait for its imports, if they are not done yet. Raises HarnessUnready if they fail."""
+        if self._ready:
+            return
         try:
             ready = self.expect(Ready, deadline=time.monotonic() + START_SECONDS)
         except HarnessLate as fault:
@@ -133,8 +136,8 @@ class HarnessProcess:
     def expect(self, one: type[One], two: type[Two], /, *, deadline: float) -> One | Two: ...
     @overload
     def expect(
-        self, one: type[One], two: type[Two], three: type[Three], /, *, deadline: float
-    ) -> One | Two | Three: ...
+        self, one: type[One], two: type[Two], three: type[Three], four: type[Four], /, *, deadline: float
+    ) -> One | Two | Three | Four: ...
     def expect(self, *kinds: type[Message], deadline: float) -> Message:
         """The next message, which must be of one of `kinds`; `deadline` is on the monotonic clock.
 

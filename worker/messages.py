@@ -1,37 +1,46 @@
-"""The protocol between the worker and a project's harness, version 1.
+"""The protocol between the worker and a project's harness, version 2.
 
 Each harness process inherits one descriptor, a SOCK_SEQPACKET socket, whose number is its last argument. A packet is
 one JSON document of at most MAX_PACKET_BYTES. Further descriptors, in brackets below, come attached to the packet
 that names them (SCM_RIGHTS).
 
     all        -> ready                                       after its imports
-    prepare    <- begin [sources..., train, validation]       files of the contract, then two files to fill
+    prepare    <- begin [train, validation, sources...]       two files to fill, then files of the contract
                -> prepared
-    trainer    <- begin [weights]                             build, warm up on random tokens
+    trainer    <- begin [handover]                            build, warm up without the data
                -> start                    <- started [train] the clock runs from here ...
                -> progress, any number
-               -> trained                                     ... to here: weights lie in `weights`
-    host       <- begin [tokens, logits]                      shared memory: int64 rows x T, float32 rows x T x vocab
-               <- load [weights]           -> loaded
-               <- forward                  -> logits          for each batch
-    scorer     <- begin [validation, tokens, logits]
-               -> forward                  <- logits          relayed to and from the host
+               -> trained                                     ... to here: the result lies in `handover`
+    host       <- begin [handover, request, answer]           what was handed over, and memory shared with the scorer
+               -> loaded
+               <- ask                      -> answered        for each request
+    scorer     <- begin [validation, request, answer]
+               -> ask                      <- answered        relayed to and from the host
+               -> renew                    <- renewed [request, answer]   another host, which knows of no request yet
                -> scored | rejected
     all        -> failed                                      instead of anything above
+
+Three roles are all that the worker knows. The *trainer* makes something within the budget (weights, a compressed text,
+a table), the *host* answers questions with it, the *scorer* asks and judges. What is asked, and in which format, is
+the project's own: `prepare` says how large the two memories must be, and `facts` that all processes of a run are told.
 
 Nothing a process says is believed beyond what stands here, and every number is bounded.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
 
 from shared.protocol import Message
 
-HARNESS_PROTOCOL = 1
+HARNESS_PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
+MAX_SHARED_BYTES = 1 << 32
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=80)]
+Text = Annotated[str, StringConstraints(max_length=1000)]
+Facts = Annotated[dict[Name, int | float | Text], Field(max_length=32)]
 
 
 class Ready(Message):
@@ -48,9 +57,13 @@ class Failed(Message):
 
 
 class Prepared(Message):
+    """What a run of the project needs: sizes of the memories between scorer and host, and how many hosts it takes."""
+
     kind: Literal["prepared"] = "prepared"
-    vocab_size: int = Field(ge=2, le=1 << 20)
-    sequence_length: int = Field(ge=2, le=1 << 20)
+    facts: Facts = Field(default={})
+    request_bytes: int = Field(ge=1, le=MAX_SHARED_BYTES)
+    answer_bytes: int = Field(ge=1, le=MAX_SHARED_BYTES)
+    hosts: int = Field(default=1, ge=1, le=3)
 
 
 class Start(Message):
@@ -58,36 +71,45 @@ class Start(Message):
 
 
 class TrainingProgress(Message):
-    """`loss` is the last one logged; `tokens` were drawn since the start."""
+    """`loss` is the last one logged; `tokens` were drawn since the start; memory is the device's, if it has its own."""
 
     kind: Literal["progress"] = "progress"
     step: Count
     loss: float
-    tokens: Count
+    tokens: Count = 0
+    device_memory_mib: Count = 0
 
 
 class Trained(Message):
-    """`size` bytes of safetensors lie in the weights' memory."""
+    """`size` bytes of the result lie in the hand-over's memory."""
 
     kind: Literal["trained"] = "trained"
-    size: int = Field(ge=1)
-    tokens: Count
+    size: Count
+    tokens: Count = 0
+    device_memory_mib: Count = 0
 
 
 class Loaded(Message):
     kind: Literal["loaded"] = "loaded"
-    parameters: Count
+    parameters: Count = 0
 
 
-class Forward(Message):
-    """The first `rows` rows of the tokens' memory are to be answered."""
+class Ask(Message):
+    """A request lies in its memory. `count` is the harness's own: of rows, of bytes."""
 
-    kind: Literal["forward"] = "forward"
-    rows: int = Field(ge=1)
+    kind: Literal["ask"] = "ask"
+    count: Count
 
 
-class Logits(Message):
-    kind: Literal["logits"] = "logits"
+class Answered(Message):
+    """The answer lies in its memory. `count` is the harness's own, and the host may lie about it."""
+
+    kind: Literal["answered"] = "answered"
+    count: Count = 0
+
+
+class Renew(Message):
+    kind: Literal["renew"] = "renew"
 
 
 class Scored(Message):
@@ -97,22 +119,24 @@ class Scored(Message):
 
 
 class Rejected(Message):
-    """A check of the model's answers failed."""
+    """A check of the host's answers failed."""
 
     kind: Literal["rejected"] = "rejected"
     reason: str = Field(min_length=1, max_length=900)
 
 
 Received = (
-    Ready | Failed | Prepared | Start | TrainingProgress | Trained | Loaded | Forward | Logits | Scored | Rejected
+    Ready | Failed | Prepared | Start | TrainingProgress | Trained | Loaded | Ask | Answered | Renew | Scored | Rejected
 )
 RECEIVED: TypeAdapter[Received] = TypeAdapter(Annotated[Received, Field(discriminator="kind")])
+
+Settings = dict[str, int | float | str]
 
 
 class BeginPrepare(Message):
     kind: Literal["begin"] = "begin"
     sources: list[str]
-    settings: dict[str, int | float | str]
+    settings: Settings
 
 
 class BeginTrainer(Message):
@@ -120,11 +144,11 @@ class BeginTrainer(Message):
     editable: list[str]
     device: str
     seed: int
-    vocab_size: int
-    sequence_length: int
+    facts: Facts
+    settings: Settings
     training_seconds: float
     handover_seconds: float
-    weights_bytes: int
+    handover_bytes: int
 
 
 class Started(Message):
@@ -132,26 +156,30 @@ class Started(Message):
 
 
 class BeginHost(Message):
+    """`size` bytes were handed over."""
+
     kind: Literal["begin"] = "begin"
     editable: list[str]
     device: str
     seed: int
-    vocab_size: int
-    sequence_length: int
-    rows: int
-
-
-class Load(Message):
-    kind: Literal["load"] = "load"
+    facts: Facts
+    settings: Settings
     size: int
 
 
 class BeginScorer(Message):
+    """`size` bytes were handed over; the edited files have `editable_bytes` together, in UTF-8."""
+
     kind: Literal["begin"] = "begin"
-    vocab_size: int
-    sequence_length: int
-    rows: int
-    settings: dict[str, int | float | str]
+    device: str
+    facts: Facts
+    settings: Settings
+    size: int
+    editable_bytes: int
 
 
-Sent = BeginPrepare | BeginTrainer | Started | BeginHost | Load | Forward | BeginScorer | Logits
+class Renewed(Message):
+    kind: Literal["renewed"] = "renewed"
+
+
+Sent = BeginPrepare | BeginTrainer | Started | BeginHost | BeginScorer | Ask | Answered | Renewed

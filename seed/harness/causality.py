@@ -1,6 +1,7 @@
 """Does a model look at tokens that it should not know yet? A test of its answers alone.
 
-For PAIRS windows, after all windows were scored, the model is shown two more inputs:
+All windows are first scored by one host. Then a second host, a fresh process that knows nothing of what the first was
+asked, gets each window once more, in one of two forms:
  * a *cut*: the inputs from a random position `cut` on are replaced by tokens drawn from the model's own answers, the
    first of them never the true one, so that a model cannot tell by their likeness that they are not the text;
  * a *repeat*: the very same inputs once more.
@@ -8,66 +9,86 @@ For PAIRS windows, after all windows were scored, the model is shown two more in
 Compared is the log-probability of the true tokens at the LOOK_BACK positions just before the cut, first answer minus
 second, summed, in nats: the *drop*. A model that reads only what came before gives the same answers up to rounding,
 for cuts and for repeats. One that peeks at the next token meets a wrong one at the last of these positions: if peeking
-gains it g nats per token on average, its cuts drop by at least g on average, for there it gains nothing.
+gains it g nats per token on average, its cuts drop by at least g on average, for there it gains nothing. It cannot
+make up for that by remembering: the true token is in nothing that the second host was ever shown. No window is shown to
+it in both forms, so that the two cannot be put side by side, and all windows are checked, so that one cannot peek at a
+few and hope.
 
-The threshold. Repeats have the rounding noise of cuts, and nothing else, so their standard deviation s measures it.
-For an honest model the mean drop of cuts, less that of repeats, both over n = PAIRS, has mean 0 and the standard error
-s * sqrt(2 / n). Cuts are rejected beyond TOLERANCE + Z * s * sqrt(2 / n): with Z = 6 one honest run in 1e9 for normal
-noise, and by Chebyshev's inequality at most one in 36 for any noise at all, even without TOLERANCE, which covers what
-rounding shifts in one direction. TOLERANCE is the gain per token that may go unseen: with 3 bytes per token, 0.01 nats
-are 0.005 bits per byte.
+The threshold. Repeats have the rounding noise of cuts, and nothing else, so their standard deviation s measures it. For
+an honest model the mean drop of n cuts has mean 0 and the standard error s / sqrt(n). Cuts are rejected beyond
+TOLERANCE + Z * s / sqrt(n): with Z = 6 one honest run in 1e9 for normal noise, and by Chebyshev's inequality at most
+one in 36 for any noise at all, even without TOLERANCE, which covers what rounding shifts in one direction. TOLERANCE is
+the gain per token that may go unseen: with 3 bytes per token, 0.01 nats are 0.005 bits per byte. A model that peeks at
+few places only is seen by a single drop: no rounding moves a sum of LOOK_BACK log-probabilities by MAX_DROP.
+
 A model cannot buy a higher threshold with noise of its own: repeats that scatter by more than MAX_SCATTER, or shift by
-more than TOLERANCE, are themselves a reason to reject, because answers must not depend on what was asked before.
+more than TOLERANCE, are themselves a reason to reject, because answers must not depend on what was asked before. Chance
+as such is no fault: the host seeds torch before each answer, and batches stay the same, so that a dropout that is left
+on falls on the same places again.
 """
 
 from dataclasses import dataclass
 
 import numpy
 
-PAIRS = 48
+from harness.answers import Answers
+
 LOOK_BACK = 16
+REPEATS = 4
+"""One window in so many is repeated, the others are cut."""
+
 TOLERANCE = 0.01  # nats
 Z = 6.0
 MAX_SCATTER = 0.05  # nats
+MAX_DROP = 1.0  # nats
 
 
 @dataclass
 class Variant:
-    """`inputs` (length,) made from `window`; before `cut` they are its own. `is_cut` is False for a repeat.
+    """What the second host is shown of a window: `inputs` (length,), which before `cut` are the window's own.
 
-    `before` holds the log-probabilities of the window's true targets (length,) as first answered; `drop` is how much
-    less likely, in nats, they were in the second answer, summed over the positions looked at.
+    `before` holds the log-probabilities of the true targets at the `span` places before the cut, as the first host
+    answered; `drop` is how much less likely, in nats, the second finds them.
     """
 
-    window: int
     cut: int
     is_cut: bool
     inputs: numpy.ndarray
     before: numpy.ndarray
     drop: float = 0.0
 
+    @property
+    def first(self) -> int:
+        """The first place that is looked at."""
+        return self.cut - len(self.before)
+
     def measure_drop(self, after: numpy.ndarray) -> None:
-        """Compare with the second answer's log-probabilities of the same targets."""
-        looked_at = slice(max(0, self.cut - LOOK_BACK), self.cut)
-        self.drop = float((self.before - after)[looked_at].sum(dtype=numpy.float64))
+        """Compare with the second host's log-probabilities of the same targets (span,)."""
+        self.drop = float((self.before - after).sum(dtype=numpy.float64))
 
 
-def make_variants(
-    index: int, window: numpy.ndarray, answer: numpy.ndarray, before: numpy.ndarray, random: numpy.random.Generator
-) -> list[Variant]:
-    """A cut and a repeat of a window (length + 1,), given the log-probabilities (length, vocabulary) of its answer."""
-    length = len(window) - 1
-    cut = int(random.integers(min(LOOK_BACK, length - 1), length))
-    inputs = window[:-1].copy()
-    inputs[cut:] = sample_suffix(answer[cut - 1 : length - 1], true_token=int(window[cut]), random=random)
-    return [Variant(index, cut, True, inputs, before), Variant(index, cut, False, window[:-1], before)]
+class Plan:
+    """Which windows are cut, and where. Drawn before the first question."""
 
+    def __init__(self, count: int, length: int, random: numpy.random.Generator) -> None:
+        assert count >= 2, "a cut and a repeat need a window each"
+        self.span = min(LOOK_BACK, length - 1)
+        self.cuts: list[int] = random.integers(self.span, length, size=count).tolist()
+        repeated = random.permutation(count)[: max(1, count // REPEATS)]
+        self.is_cut = numpy.isin(numpy.arange(count), repeated, invert=True)
 
-def sample_suffix(answers: numpy.ndarray, true_token: int, random: numpy.random.Generator) -> numpy.ndarray:
-    """A token from each of `answers`, log-probabilities (n, vocabulary); the first is not `true_token`."""
-    noisy = answers + random.gumbel(size=answers.shape)  # the largest of these is a sample: the Gumbel-max trick
-    noisy[0, true_token] = -numpy.inf
-    return noisy.argmax(axis=-1)
+    def make_variant(
+        self, index: int, window: numpy.ndarray, true: numpy.ndarray, answers: Answers, row: int
+    ) -> Variant:
+        """The variant of a window (length + 1,), which is a row of `answers`.
+
+        `true` holds the log-probabilities of the window's targets (length,).
+        """
+        cut = self.cuts[index]
+        inputs = window[:-1].copy()
+        if self.is_cut[index]:
+            inputs[cut:] = answers.sample(row, cut - 1, forbidden=int(window[cut]))[:-1]
+        return Variant(cut, bool(self.is_cut[index]), inputs, true[cut - self.span : cut])
 
 
 def judge(variants: list[Variant]) -> str | None:
@@ -80,11 +101,15 @@ def judge(variants: list[Variant]) -> str | None:
             "the model's answers to the same tokens change when it is asked again "
             f"(by {-shift:+.4f} ± {scatter:.4f} nats), so they depend on chance or on what it was asked before"
         )
-    threshold = TOLERANCE + Z * scatter * (2 / len(cuts)) ** 0.5
-    peeking = float(cuts.mean()) - shift
-    if peeking > threshold:
+    threshold = TOLERANCE + Z * scatter / len(cuts) ** 0.5
+    if cuts.mean() > threshold:
         return (
             "the model looks ahead: with later tokens replaced, it finds the true tokens before them less likely "
-            f"(by {peeking:.4f} nats per cut; {threshold:.4f} is allowed)"
+            f"(by {cuts.mean():.4f} nats per cut; {threshold:.4f} is allowed)"
+        )
+    if cuts.max() > MAX_DROP:
+        return (
+            "the model looks ahead: with later tokens replaced, it finds the true tokens before them less likely in "
+            f"{int((cuts > MAX_DROP).sum())} of {len(cuts)} cuts (by {cuts.max():.1f} nats in one of them)"
         )
     return None

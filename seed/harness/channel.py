@@ -3,10 +3,12 @@
 A SOCK_SEQPACKET socket, whose number is the last argument of the command line. Each packet is one JSON document with
 a `kind`; open descriptors may come attached to it. The kinds, in the order in which each process uses them:
 
-    prepare    -> ready    <- begin [sources..., train, validation]    -> prepared
-    trainer    -> ready    <- begin [weights]    -> start    <- started [train]    -> progress ...    -> trained
-    host       -> ready    <- begin [tokens, logits]    <- load [weights]    -> loaded    (<- forward  -> logits) ...
-    scorer     -> ready    <- begin [validation, tokens, logits]    (-> forward  <- logits) ...    -> scored | rejected
+    prepare    -> ready    <- begin [train, validation, sources...]    -> prepared
+    trainer    -> ready    <- begin [handover]    -> start    <- started [train]    -> progress ...    -> trained
+    host       -> ready    <- begin [handover, request, answer]    -> loaded    (<- ask    -> answered) ...
+    scorer     -> ready    <- begin [validation, request, answer]    (-> ask    <- answered) ...
+                           -> renew    <- renewed [request, answer]    (-> ask    <- answered) ...
+                           -> scored | rejected
 
 Each may say `failed` instead. Needs the standard library only.
 """
@@ -16,7 +18,7 @@ import socket
 import sys
 import traceback
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
 MAX_DESCRIPTORS = 250
 MAX_REASON, MAX_FRAME = 600, 900  # characters

@@ -34,8 +34,8 @@ class Context:
         self.seed: int = begin["seed"]
         self._channel = channel
         self._model = model
-        self._vocab_size: int = begin["vocab_size"]
-        self._length: int = begin["sequence_length"]
+        self._vocab_size: int = begin["facts"]["vocab_size"]
+        self._length: int = begin["facts"]["sequence_length"]
         self._budget: float = begin["training_seconds"]
         self._latest = self._budget + SHARE_FOR_LAST_STEP * begin["handover_seconds"]
         self._asked_at = 0.0
@@ -103,7 +103,13 @@ class Context:
         if self.has_started and time.monotonic() >= self._next_log:
             self.has_logged = True
             self._next_log = time.monotonic() + LOG_SECONDS
-            self._channel.send("progress", step=int(step), loss=value, tokens=self.drawn_tokens)
+            self._channel.send(
+                "progress",
+                step=int(step),
+                loss=value,
+                tokens=self.drawn_tokens,
+                device_memory_mib=device_memory_mib(self.device),
+            )
 
     def _elapsed(self) -> float:
         return 0.0 if self._started_at is None else time.monotonic() - self._started_at
@@ -123,6 +129,12 @@ class Context:
         seed_everything(self.seed)
         self._draw = numpy.random.default_rng(self.seed)
         gc.collect()
+
+
+def device_memory_mib(device: str | torch.device) -> int:
+    """The most memory that this process held on a device with memory of its own; 0 on a CPU."""
+    device = torch.device(device)
+    return torch.cuda.max_memory_allocated(device) // (1024 * 1024) if device.type == "cuda" else 0
 
 
 def seed_everything(seed: int) -> None:

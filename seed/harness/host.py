@@ -3,7 +3,6 @@
 It has the edited file and the weights, no targets, and nothing that the trainer could write besides the weights.
 """
 
-import mmap
 import os
 
 import numpy
@@ -11,7 +10,9 @@ import torch
 from safetensors.torch import load
 
 from harness.channel import Channel, Fault, open_channel
+from harness.context import seed_everything
 from harness.trainer import build_model, import_edited
+from harness.windows import Windows, open_windows
 
 
 def main() -> None:
@@ -24,27 +25,49 @@ def main() -> None:
         raise
 
 
-def serve(channel: Channel, begin: dict, tokens_memory: int, logits_memory: int) -> None:
-    """Load the weights once, then answer `forward` for as long as the supervisor wants."""
-    rows, length, vocab_size = begin["rows"], begin["sequence_length"], begin["vocab_size"]
-    tokens = numpy.frombuffer(mmap.mmap(tokens_memory, 0), dtype=numpy.int64).reshape(rows, length)
-    logits = numpy.frombuffer(mmap.mmap(logits_memory, 0), dtype=numpy.float32).reshape(rows, length, vocab_size)
-    message, (weights,) = channel.expect("load")
+def serve(channel: Channel, begin: dict, weights: int, request: int, answer: int) -> None:
+    """Load the weights once, then answer for as long as the supervisor wants."""
+    windows = open_windows(begin["facts"], [request, answer], begin["device"])
     model = build_model(import_edited(begin["editable"][0], ("build",)), begin)
-    load_weights(model, os.pread(weights, message["size"], 0))
+    load_weights(model, read_weights(weights, begin["size"]))
     model.eval()
     channel.send("loaded", parameters=sum(p.numel() for p in model.parameters()))
     while True:
-        message, _ = channel.expect("forward")
-        count = message["rows"]
-        with torch.inference_mode():
-            answer = model(torch.from_numpy(tokens[:count].copy()).to(begin["device"]))
-        wanted = (count, length, vocab_size)
-        if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != wanted:
-            shape = tuple(getattr(answer, "shape", ())) or type(answer).__name__
+        message, _ = channel.expect("ask")
+        seed_everything(begin["seed"])  # so that chance, where a model has any, falls the same way again
+        answer_windows(model, windows, message["count"], begin["device"])
+        channel.send("answered", count=message["count"])
+
+
+def answer_windows(model: torch.nn.Module, windows: Windows, rows: int, device: str) -> None:
+    """Put the logits of a request into its answer's memory. Raises Fault for a wrong shape."""
+    tokens, first, span = windows.read(rows)
+    padded = numpy.zeros((windows.rows, windows.length), dtype=numpy.int64)
+    padded[:rows] = tokens  # one shape for all requests: nothing is compiled twice, nothing rounded otherwise
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(padded).to(device))
+        wanted = (*padded.shape, windows.vocab_size)
+        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
+            shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
             raise Fault(f"in eval mode the model returned {shape}, not logits of shape {wanted}")
-        logits[:count] = answer.float().cpu().numpy()
-        channel.send("logits")
+        logits = logits[:rows]
+        if span < windows.length:
+            places = torch.from_numpy(first).to(device)[:, None] + torch.arange(span, device=device)
+            logits = logits[torch.arange(rows, device=device)[:, None], places]
+        torch.from_numpy(windows.logits(rows, span)).copy_(logits)
+
+
+def read_weights(descriptor: int, size: int) -> bytes:
+    """All bytes that were handed over: one read returns 2 GiB at most."""
+    parts: list[bytes] = []
+    done = 0
+    while done < size:
+        part = os.pread(descriptor, size - done, done)
+        if not part:
+            raise Fault(f"the trainer handed over {done:,} bytes, and said {size:,}")
+        parts.append(part)
+        done += len(part)
+    return b"".join(parts)
 
 
 def load_weights(model: torch.nn.Module, content: bytes) -> None:

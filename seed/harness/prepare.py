@@ -15,13 +15,14 @@ import tarfile
 
 import numpy
 
-from harness.channel import open_channel
+from harness.channel import Channel, open_channel
 from harness.tokenizer import Tokenizer, learn
+from harness.windows import size_memories
 
 
 def main() -> None:
     channel = open_channel()
-    begin, (source, train, validation) = channel.expect("begin")
+    begin, (train, validation, source) = channel.expect("begin")
     settings = begin["settings"]
     try:
         text = read_text(source, settings["member"])
@@ -35,7 +36,14 @@ def main() -> None:
     except Exception as error:
         channel.fail(error, [])
         raise
-    channel.send("prepared", vocab_size=tokenizer.vocab_size, sequence_length=settings["sequence_length"])
+    say_prepared(channel, tokenizer.vocab_size, settings["sequence_length"])
+
+
+def say_prepared(channel: Channel, vocab_size: int, sequence_length: int) -> None:
+    """Tell the supervisor what every run needs: the second host answers what the first could prepare for."""
+    rows, request_bytes, answer_bytes = size_memories(sequence_length, vocab_size)
+    facts = {"vocab_size": vocab_size, "sequence_length": sequence_length, "rows": rows}
+    channel.send("prepared", facts=facts, request_bytes=request_bytes, answer_bytes=answer_bytes, hosts=2)
 
 
 def read_text(source: int, member: str) -> bytes:

@@ -8,43 +8,37 @@ shows another one's targets.
 
 import io
 import math
-import mmap
 import os
 
 import numpy
 
-from harness.causality import PAIRS, judge, make_variants
+from harness.answers import Answers, Reader, Rejected, choose_reader
+from harness.causality import Plan, Variant, judge
 from harness.channel import Channel, open_channel
-
-Batch = numpy.ndarray  # int64 (rows, length): inputs
-
-
-class Rejected(Exception):
-    """The model's answers failed a check; the message says which, as a sentence."""
+from harness.windows import open_windows
 
 
 class Host:
     """The model, as far as the scorer can know it."""
 
-    def __init__(self, channel: Channel, begin: dict, tokens_memory: int, logits_memory: int) -> None:
-        self._channel = channel
-        self.rows: int = begin["rows"]
-        length, vocab_size = begin["sequence_length"], begin["vocab_size"]
-        self._tokens = numpy.frombuffer(mmap.mmap(tokens_memory, 0), dtype=numpy.int64).reshape(self.rows, length)
-        logits = mmap.mmap(logits_memory, 0, access=mmap.ACCESS_READ)
-        self._logits = numpy.frombuffer(logits, dtype=numpy.float32).reshape(self.rows, length, vocab_size)
+    def __init__(self, channel: Channel, begin: dict, read: Reader, shared: list[int]) -> None:
+        self._channel, self._read = channel, read
+        self._facts, self._device = begin["facts"], begin["device"]
+        self._windows = open_windows(self._facts, shared, self._device)
+        self.rows = self._windows.rows
 
-    def log_probabilities(self, inputs: Batch) -> numpy.ndarray:
-        """Log-probabilities in nats, float32 (rows, length, vocabulary), of each next token."""
-        self._tokens[: len(inputs)] = inputs
-        self._channel.send("forward", rows=len(inputs))
-        self._channel.expect("logits")
-        logits = self._logits[: len(inputs)].copy()  # before any check: the host could still write to it
-        if not numpy.isfinite(logits).all():
-            raise Rejected("the model returned a logit that is not a finite number")
-        logits -= logits.max(axis=-1, keepdims=True)
-        logits -= numpy.log(numpy.exp(logits).sum(axis=-1, keepdims=True, dtype=numpy.float64))
-        return logits
+    def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> Answers:
+        """The answers to inputs (rows, length), at `span` places of each row from `first` (rows,) on."""
+        self._windows.write(inputs, first, span)
+        self._channel.send("ask", count=len(inputs))
+        self._channel.expect("answered")
+        return self._read(self._windows.logits(len(inputs), span))
+
+    def renew(self) -> None:
+        """From here on ask a fresh process, which was never asked anything."""
+        self._channel.send("renew")
+        _, shared = self._channel.expect("renewed")
+        self._windows = open_windows(self._facts, shared, self._device)
 
 
 def main() -> None:
@@ -53,9 +47,10 @@ def main() -> None:
     try:
         with os.fdopen(validation, "rb") as file:
             data = numpy.load(io.BytesIO(file.read()), allow_pickle=False)
-        host = Host(channel, begin, *shared)
+        random = numpy.random.default_rng()  # seeded by the system: nobody can foresee it
+        host = Host(channel, begin, choose_reader(begin["device"], random), shared)
         windows, byte_lengths = data["windows"], data["byte_lengths"]
-        nats = score(host, windows, numpy.random.default_rng())  # seeded by the system: nobody can foresee it
+        nats = score(host, windows, random)
     except Rejected as rejection:
         channel.send("rejected", reason=str(rejection))
         return
@@ -68,45 +63,49 @@ def main() -> None:
 
 def score(host: Host, windows: numpy.ndarray, random: numpy.random.Generator) -> float:
     """Total negative log-likelihood, in nats, of all targets. Raises Rejected if a check of the answers fails."""
-    checked = set(random.permutation(len(windows))[:PAIRS].tolist())
-    nats, variants = 0.0, []
-    for batch in draw_batches(list(range(len(windows))), host.rows, random):
-        answers = host.log_probabilities(windows[batch, :-1])
-        true = of_targets(answers, windows[batch, 1:])
+    length = windows.shape[1] - 1
+    plan = Plan(len(windows), length, random)
+    variants: dict[int, Variant] = {}
+    nats = 0.0
+    batches = draw_batches(len(windows), host.rows, random)
+    for batch in batches:
+        answers = host.ask(windows[batch, :-1], numpy.zeros(len(batch), dtype=numpy.int64), length)
+        true = answers.of_targets(windows[batch, 1:])
         nats -= float(true.sum(dtype=numpy.float64))
         for row, index in enumerate(batch):
-            if index in checked:
-                variants += make_variants(index, windows[index], answers[row], true[row], random)
-    # Every original has been scored by now, so that nothing in a variant can help with it.
-    for batch in draw_batches([variant.window for variant in variants], host.rows, random):
-        answers = host.log_probabilities(numpy.stack([variants[i].inputs for i in batch]))
-        true = of_targets(answers, windows[[variants[i].window for i in batch], 1:])
-        for row, i in enumerate(batch):
-            variants[i].measure_drop(true[row])
-    complaint = judge(variants)
+            variants[index] = plan.make_variant(index, windows[index], true[row], answers, row)
+    host.renew()
+    for place in random.permutation(len(batches)):
+        check_batch(host, batches[place], windows, variants, plan.span)
+    complaint = judge(list(variants.values()))
     if complaint:
         raise Rejected(complaint)
     return nats
 
 
-def of_targets(answers: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
-    """The log-probability of each target: (..., length) from (..., length, vocabulary)."""
-    return numpy.take_along_axis(answers, targets[..., None], axis=-1)[..., 0]
+def check_batch(host: Host, batch: list[int], windows: numpy.ndarray, variants: dict[int, Variant], span: int) -> None:
+    """Show the variants of a batch's windows, in the same rows, and measure how much their answers differ."""
+    first = numpy.array([variants[index].first for index in batch])
+    answers = host.ask(numpy.stack([variants[index].inputs for index in batch]), first, span)
+    places = first[:, None] + numpy.arange(span)
+    after = answers.of_targets(windows[:, 1:][numpy.array(batch)[:, None], places])
+    for row, index in enumerate(batch):
+        variants[index].measure_drop(after[row])
 
 
-def draw_batches(windows: list[int], rows: int, random: numpy.random.Generator) -> list[list[int]]:
-    """Places in `windows`, shuffled, in batches of at most `rows`.
+def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[list[int]]:
+    """The numbers below `count`, shuffled, in batches of at most `rows`.
 
-    No batch holds a window twice or beside its neighbour in the text, which would show what comes next.
+    No batch holds neighbours in the text: one would show what comes after the other.
     """
     batches: list[list[int]] = []
-    for place in random.permutation(len(windows)).tolist():
+    for index in random.permutation(count).tolist():
         for batch in batches:
-            if len(batch) < rows and all(abs(windows[place] - windows[other]) > 1 for other in batch):
-                batch.append(place)
+            if len(batch) < rows and all(abs(index - other) > 1 for other in batch):
+                batch.append(index)
                 break
         else:
-            batches.append([place])
+            batches.append([index])
     return batches
 
 

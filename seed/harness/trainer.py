@@ -1,7 +1,7 @@
 """Trains the edited file's model: `python -m harness.trainer <descriptor>`, started by the worker in a sandbox.
 
 The edited file defines `build(config) -> torch.nn.Module` and `train(ctx, model) -> None`; `config` has `vocab_size`,
-`sequence_length` and `seed`. The weights leave as safetensors, never as pickle.
+`sequence_length`, `seed` and `device`. The weights leave as safetensors, never as pickle.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from harness.channel import Channel, Fault, open_channel
-from harness.context import Context, seed_everything
+from harness.context import Context, device_memory_mib, seed_everything
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,20 @@ class Config:
     vocab_size: int
     sequence_length: int
     seed: int
+    device: str = "cpu"
 
 
 def main() -> None:
     channel = open_channel()
-    begin, (weights,) = channel.expect("begin")
+    begin, (handover,) = channel.expect("begin")
     try:
-        train(channel, begin, weights)
+        train(channel, begin, handover)
     except BaseException as error:
         channel.fail(error, begin["editable"])
         raise
 
 
-def train(channel: Channel, begin: dict, weights: int) -> None:
+def train(channel: Channel, begin: dict, handover: int) -> None:
     edited = import_edited(begin["editable"][0], ("build", "train"))
     model = build_model(edited, begin)
     context = Context(channel, begin, model)
@@ -46,12 +47,14 @@ def train(channel: Channel, begin: dict, weights: int) -> None:
         raise Fault("train(ctx, model) returned without ever calling ctx.log(step, loss)")
     # Cloned, because safetensors refuses tensors that share memory, as tied embeddings do.
     content = save({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
-    if len(content) > begin["weights_bytes"]:
-        raise Fault(f"the weights take {len(content):,} bytes; the contract allows {begin['weights_bytes']:,}")
+    if len(content) > begin["handover_bytes"]:
+        raise Fault(f"the weights take {len(content):,} bytes; the contract allows {begin['handover_bytes']:,}")
     written = 0
     while written < len(content):
-        written += os.pwrite(weights, memoryview(content)[written:], written)
-    channel.send("trained", size=len(content), tokens=context.drawn_tokens)
+        written += os.pwrite(handover, memoryview(content)[written:], written)
+    channel.send(
+        "trained", size=len(content), tokens=context.drawn_tokens, device_memory_mib=device_memory_mib(begin["device"])
+    )
 
 
 def import_edited(path: str, functions: tuple[str, ...]) -> ModuleType:
@@ -66,7 +69,8 @@ def import_edited(path: str, functions: tuple[str, ...]) -> ModuleType:
 def build_model(edited: ModuleType, begin: dict) -> torch.nn.Module:
     """The model as the edited file builds it, on the device, from the harness's seed."""
     seed_everything(begin["seed"])
-    model = edited.build(Config(begin["vocab_size"], begin["sequence_length"], begin["seed"]))
+    facts = begin["facts"]
+    model = edited.build(Config(facts["vocab_size"], facts["sequence_length"], begin["seed"], begin["device"]))
     if not isinstance(model, torch.nn.Module):
         raise Fault(f"build(config) returned a {type(model).__name__}, not a torch.nn.Module")
     return model.to(begin["device"])

@@ -76,11 +76,10 @@ def run(supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             "editable": ["train.py"],
             "device": "cpu",
             "seed": seed,
-            "vocab_size": VOCAB,
-            "sequence_length": LENGTH,
+            "facts": {"vocab_size": VOCAB, "sequence_length": LENGTH},
             "training_seconds": 0.2,
             "handover_seconds": 1.0,
-            "weights_bytes": 100_000,
+            "handover_bytes": 100_000,
         }
         trainer.train(supervisor.channel, settings | begin, supervisor.weights)
         return sys.modules["train"]
@@ -201,7 +200,7 @@ def test_says_how_the_contract_is_broken(name: str, run: Callable[..., Any]) -> 
 
 def test_refuses_weights_that_are_too_large(run: Callable[..., Any]) -> None:
     with pytest.raises(Fault, match=r"the weights take [\d,]+ bytes; the contract allows 100"):
-        run("def train(ctx, model): ctx.start(); ctx.log(1, 1.0)", weights_bytes=100)
+        run("def train(ctx, model): ctx.start(); ctx.log(1, 1.0)", handover_bytes=100)
 
 
 def test_weights_that_share_memory_are_handed_over(run: Callable[..., Any], supervisor: Supervisor) -> None:

@@ -34,6 +34,16 @@ def seed_files() -> Files:
     return files
 
 
+def codec_files() -> Files:
+    """The work tree of a project made from seed/codec."""
+    folder = SEED / "codec"
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
 def pack_text() -> bytes:
     """A source package in the manner of the seed's: JSON lines of a text with some order in it, about 400 kB."""
     draw = Random(0)
@@ -70,11 +80,23 @@ def serve_folder(folder: Path) -> Iterator[str]:
             thread.join()
 
 
+def codec_contract(address: str, package: bytes) -> Contract:
+    """seed/codec's own contract, but for the text, which is `package` at `address`."""
+    contract = parse_contract((SEED / "codec" / "swarm.toml").read_text())
+    settings = contract.data.settings | {"member": MEMBER, "held_out_bytes": 100_000}
+    return Contract.model_validate(
+        contract.model_dump() | {"data": {"sources": [_source(address, package)], "settings": settings}}
+    )
+
+
+def _source(address: str, package: bytes) -> dict[str, str]:
+    return {"file": PACKAGE, "url": f"{address}/{PACKAGE}", "sha256": hashlib.sha256(package).hexdigest()}
+
+
 def tiny_contract(address: str, package: bytes) -> Contract:
     """The seed's own contract, but for the text, which is `package` at `address`, and the amounts."""
     contract = parse_contract((SEED / "gpt-cpu" / "swarm.toml").read_text())
-    sha256 = hashlib.sha256(package).hexdigest()
-    source = {"file": PACKAGE, "url": f"{address}/{PACKAGE}", "sha256": sha256}
+    source = _source(address, package)
     settings = {"member": MEMBER, "vocab_size": 320, "sequence_length": 32, "validation_percent": 10}
     return Contract.model_validate(
         contract.model_dump()

@@ -42,9 +42,15 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: `share` of the training budget is used, 0 to 1; `loss` is the last one the commit logged."""
+    """Where a run is: `share` of the training budget is used, 0 to 1; `loss` is the last one the commit logged.
+
+    `peak_memory_mib` is that of the device where it has memory of its own, else that of the trainer's processes.
+    """
 
     phase: Phase
     step: int
     loss: float | None
     share: float
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+    peak_memory_mib: int = 0

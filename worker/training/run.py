@@ -1,52 +1,33 @@
-"""One measurement: three sandboxed processes and one clock.
+"""One measurement: sandboxed processes and one clock.
 
-Trainer, model host and scorer all start at once, so that their imports overlap; the budget starts only when all three
-are ready, so that nothing else runs while the commit trains. The trainer is ended before its weights are looked at.
+On a CPU trainer, scorer and first host start at once, and the budget starts only when they are ready, so that nothing
+else runs while the commit trains; further hosts start while the first is asked. With a GPU all of them start while
+training ends. Either way their imports take little time of their own. The trainer is ended before anything that it
+made is looked at.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
 from shared.leases import Phase
 from shared.protocol import now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
-from worker.cores import claim_cores
-from worker.harness import HarnessFault, HarnessLate, HarnessProcess, HarnessUnready, Place
-from worker.messages import (
-    BeginHost,
-    BeginScorer,
-    BeginTrainer,
-    Forward,
-    Load,
-    Loaded,
-    Logits,
-    Rejected,
-    Scored,
-    Start,
-    Started,
-    Trained,
-    TrainingProgress,
-)
-from worker.sandbox import Limits
-from worker.sandbox.memory import SharedMemory
+from worker.harness import HarnessFault, HarnessLate, HarnessUnready
+from worker.messages import Answered, Ask, Rejected, Renew, Renewed, Scored, Start, Started, Trained, TrainingProgress
+from worker.training.cast import Cast
 from worker.training.curve import LossCurve
 from worker.training.job import Progress, RunImpossible, TrainingJob
-from worker.worktree import write_worktree
-
-MIB = 1024 * 1024
-MAX_ROWS, MAX_LOGITS_BYTES = 32, 64 * MIB
-"""A batch to be scored has at most so many windows, and takes at most so much memory, but has one window at least."""
 
 TELL_SECONDS = 0.5
 PAUSE_SECONDS = 0.002
 """Between two messages of progress: a trainer that floods waits for us, and not the reverse."""
+
+JUDGES_LEAD_SECONDS = 20.0
+"""With a GPU, how long before the end of the budget scorer and hosts start: torch's import on a cold disk."""
 
 
 class RunFailed(Exception):
@@ -62,7 +43,7 @@ class Run:
 
     def __init__(self, job: TrainingJob, on_progress: Callable[[Progress], None], stop: Event) -> None:
         self._job = job
-        self._contract = job.contract
+        self._budget = job.contract.budget
         self._tell = on_progress
         self._stop = stop
         self._started_at: datetime = now()
@@ -72,12 +53,13 @@ class Run:
         self._curve = LossCurve()
         self._tokens = 0
         self._parameters = 0
+        self._device_memory_mib = 0
 
     def measure(self) -> RunReport:
         """Run it to its end. Raises Stopped, HarnessUnready and RunImpossible."""
         outcome, failure, scored = RunOutcome.OK, None, None
         with ExitStack() as stack:
-            self._open(stack)
+            self._cast = Cast(self._job, self._stop, stack)
             try:
                 self._start()
                 size = self._train()
@@ -85,7 +67,9 @@ class Run:
             except RunFailed as error:
                 outcome, failure = error.outcome, error
             ended_at = time.monotonic()
-            blamed = self._trainer if self._trained_at is None or failure is None else self._host
+            blamed, host = self._cast.trainer, self._cast.host
+            if host is not None and failure is not None:
+                blamed = host.process
             log_tail = blamed.end().log_tail
         return RunReport(
             id=uuid4(),
@@ -102,141 +86,138 @@ class Run:
             tokens=self._tokens,
             parameters=self._parameters,
             scored_bytes=scored.scored_bytes if scored else 0,
-            peak_memory_mib=self._trainer.peak_memory_mib,
+            peak_memory_mib=self._peak_memory_mib(),
             curve=self._curve.thinned(),
             log_tail=log_tail,
             hardware=self._job.hardware,
             sandbox=self._job.sandbox.name,
         )
 
-    def _open(self, stack: ExitStack) -> None:
-        """Write the work trees, make the shared memory, start the three processes."""
-        job, limits, data = self._job, self._contract.limits, self._job.data
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-run-")))
-        folder.chmod(0o755)
-        protected = {path: text for path, text in job.files.items() if path not in self._contract.files.editable}
-        cores = stack.enter_context(claim_cores(job.cores))
-        whole = Place(
-            job.sandbox,
-            write_worktree(folder / "whole", job.files),
-            Limits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
-            self._stop,
-            cores,
-            job.device,
-        )
-        # The scorer never sees an edited file.
-        scoring = replace(whole, folder=write_worktree(folder / "protected", protected), device="cpu")
-        row_bytes = data.sequence_length * data.vocab_size * 4
-        self._rows = max(1, min(MAX_ROWS, MAX_LOGITS_BYTES // row_bytes))
-        self._weights = stack.enter_context(SharedMemory("weights", limits.weights_mib * MIB))
-        self._windows = stack.enter_context(SharedMemory("tokens", self._rows * data.sequence_length * 8))
-        self._logits = stack.enter_context(SharedMemory("logits", self._rows * row_bytes))
-        self._train_data = stack.enter_context(SharedMemory.of_file("train", data.train))
-        self._validation_data = stack.enter_context(SharedMemory.of_file("validation", data.validation))
-        commands = self._contract.commands
-        self._trainer = stack.enter_context(HarnessProcess("the trainer", commands.trainer, whole))
-        self._host = stack.enter_context(HarnessProcess("the model host", commands.host, whole))
-        self._scorer = stack.enter_context(HarnessProcess("the scorer", commands.scorer, scoring))
-
     def _start(self) -> None:
-        """Bring all three to where only the budget is missing, and start it."""
-        job, budget = self._job, self._contract.budget
+        """Bring all to where only the budget is missing, and start it."""
         self._say(Phase.STARTING)
-        self._trainer.await_ready()
-        begin = BeginTrainer(
-            editable=self._contract.files.editable,
-            device=job.device,
-            seed=job.seed,
-            vocab_size=job.data.vocab_size,
-            sequence_length=job.data.sequence_length,
-            training_seconds=budget.training_seconds,
-            handover_seconds=budget.handover_seconds,
-            weights_bytes=self._weights.size,
-        )
-        late = f"starting took more than {budget.starting_seconds:g} s: train(ctx, model) did not call ctx.start()"
+        trainer = self._cast.trainer
+        if self._job.device == "cpu":
+            self._cast.start_judges()
+        trainer.await_ready()
+        late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
         with _blamed_on_commit(late):
-            self._trainer.send(begin, [self._weights.descriptor])
-            self._trainer.expect(Start, deadline=self._begun + budget.starting_seconds)
-        self._host.await_ready()
-        self._scorer.await_ready()
+            self._cast.begin_trainer()
+            trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
+        if self._job.device == "cpu":
+            self._cast.await_judges()
         self._budget_begun = time.monotonic()  # before the answer: no commit gains from a supervisor that is slow
         with _blamed_on_commit(late):
-            self._trainer.send(Started(), [self._train_data.descriptor])
+            trainer.send(Started(), [self._cast.train_data])
 
     def _train(self) -> int:
-        """Follow the training to its end and return the size of the weights in bytes."""
+        """Follow the training to its end and return how many bytes were handed over."""
         assert self._budget_begun is not None
-        budget = self._contract.budget
+        budget = self._budget
         deadline = self._budget_begun + budget.training_seconds + budget.handover_seconds
         late = (
-            f"training and handing over the weights took more than "
-            f"{budget.training_seconds:g} + {budget.handover_seconds:g} s: train(ctx, model) did not return in time"
+            f"training and handing over the result took more than "
+            f"{budget.training_seconds:g} + {budget.handover_seconds:g} s: it did not return in time"
         )
         self._say(Phase.TRAINING)
         with _blamed_on_commit(late):
-            while isinstance(
-                message := self._trainer.expect(TrainingProgress, Trained, deadline=deadline), TrainingProgress
-            ):
+            while not isinstance(message := self._from_trainer(deadline), Trained):
                 self._note(message, time.monotonic() - self._budget_begun)
                 time.sleep(PAUSE_SECONDS)
         self._trained_at = time.monotonic()
-        self._tokens = message.tokens
-        if message.size > self._weights.size:
-            raise RunFailed(RunOutcome.CRASHED, "the trainer handed over more weights than there is room for")
+        self._count(message)
+        if message.size > self._cast.handover.size:
+            raise RunFailed(RunOutcome.CRASHED, "the trainer says it handed over more than there is room for")
         return message.size
 
+    def _from_trainer(self, deadline: float) -> TrainingProgress | Trained:
+        """The trainer's next message; with a GPU, starts scorer and hosts when it is time."""
+        assert self._budget_begun is not None
+        judges_at = self._budget_begun + self._budget.training_seconds - JUDGES_LEAD_SECONDS
+        trainer = self._cast.trainer
+        while time.monotonic() < judges_at:
+            try:
+                return trainer.expect(TrainingProgress, Trained, deadline=min(deadline, judges_at))
+            except HarnessLate:
+                continue
+        if self._job.device != "cpu":
+            self._cast.start_other_hosts()
+        return trainer.expect(TrainingProgress, Trained, deadline=deadline)
+
     def _score(self, size: int) -> Scored:
-        """Let the scorer question the model; `size` is that of its weights in bytes."""
-        job = self._job
+        """Let the scorer question the hosts; `size` bytes were handed over."""
         self._say(Phase.SCORING)
-        self._trainer.end()
-        self._weights.freeze()
-        deadline = time.monotonic() + self._contract.budget.scoring_seconds
-        late = f"scoring took more than {self._contract.budget.scoring_seconds:g} s"
-        shapes = {
-            "vocab_size": job.data.vocab_size,
-            "sequence_length": job.data.sequence_length,
-            "rows": self._rows,
-        }
-        shared = [self._windows.descriptor, self._logits.descriptor]
+        cast = self._cast
+        cast.trainer.end()
+        cast.start_judges()
+        cast.handover.freeze()
+        cast.await_judges()
+        cast.start_other_hosts()
+        deadline = time.monotonic() + self._budget.scoring_seconds
+        late = f"scoring took more than {self._budget.scoring_seconds:g} s"
         with _blamed_on_commit(late):
-            begin = BeginHost(editable=self._contract.files.editable, device=job.device, seed=job.seed, **shapes)
-            self._host.send(begin, shared)
-            self._host.send(Load(size=size), [self._weights.descriptor])
-            self._parameters = self._host.expect(Loaded, deadline=deadline).parameters
-        begin_scorer = BeginScorer(**shapes, settings=self._contract.data.settings)
-        self._scorer.send(begin_scorer, [self._validation_data.descriptor, *shared])
-        while isinstance(message := self._from_scorer(deadline, late), Forward):
+            self._parameters = cast.bring_host(size, deadline)
+        cast.begin_scorer(size)
+        while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
             with _blamed_on_commit(late):
-                self._host.send(message)
-                self._host.expect(Logits, deadline=deadline)
-            self._scorer.send(Logits())
+                answer, shared = self._answer(message, size, deadline)
+            cast.scorer.send(answer, shared)
         if isinstance(message, Rejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         return message
 
-    def _from_scorer(self, deadline: float, late: str) -> Forward | Scored | Rejected:
+    def _answer(self, message: Ask | Renew, size: int, deadline: float) -> tuple[Answered | Renewed, list[int]]:
+        """What the scorer gets to hear, and descriptors with it."""
+        if isinstance(message, Renew):
+            self._cast.bring_host(size, deadline)
+            assert self._cast.host is not None
+            return Renewed(), self._cast.host.shared
+        assert self._cast.host is not None
+        self._cast.host.process.send(message)
+        return self._cast.host.process.expect(Answered, deadline=deadline), []
+
+    def _from_scorer(self, deadline: float, late: str) -> Ask | Renew | Scored | Rejected:
         """The scorer's next message. It is protected code: if it breaks, the commit is not to blame."""
         try:
-            return self._scorer.expect(Forward, Scored, Rejected, deadline=deadline)
+            return self._cast.scorer.expect(Ask, Renew, Scored, Rejected, deadline=deadline)
         except HarnessLate as fault:
             raise RunFailed(RunOutcome.TIMEOUT, late) from fault
         except HarnessFault as fault:
             raise RunImpossible(f"the project's scorer failed: {fault.reason}") from fault
 
     def _note(self, message: TrainingProgress, seconds: float) -> None:
-        self._tokens = message.tokens
+        self._count(message)
         self._curve.add(CurvePoint(step=message.step, seconds=seconds, loss=message.loss))
         if time.monotonic() >= self._told_at + TELL_SECONDS:
             self._say(Phase.TRAINING)
 
+    def _count(self, message: TrainingProgress | Trained) -> None:
+        self._tokens = message.tokens
+        self._device_memory_mib = max(self._device_memory_mib, message.device_memory_mib)
+
+    def _peak_memory_mib(self) -> int:
+        """Of the device where it has memory of its own, else of the trainer's processes."""
+        return self._device_memory_mib or self._cast.trainer.peak_memory_mib
+
     def _say(self, phase: Phase) -> None:
         """Tell how far the run is."""
         self._told_at = time.monotonic()
-        last, share = self._curve.last, 0.0
+        last, share, tokens_per_second = self._curve.last, 0.0, 0.0
         if self._budget_begun is not None:
-            share = min(1.0, (self._told_at - self._budget_begun) / self._contract.budget.training_seconds)
-        self._tell(Progress(phase, last.step if last else 0, last.loss if last else None, share))
+            elapsed = (self._trained_at or self._told_at) - self._budget_begun
+            share = min(1.0, elapsed / self._budget.training_seconds)
+            tokens_per_second = self._tokens / elapsed if elapsed > 0 else 0.0
+        self._tell(
+            Progress(
+                phase=phase,
+                step=last.step if last else 0,
+                loss=last.loss if last else None,
+                share=share,
+                tokens=self._tokens,
+                tokens_per_second=tokens_per_second,
+                peak_memory_mib=self._peak_memory_mib(),
+            )
+        )
 
     def _seconds(self, ended_at: float) -> RunSeconds:
         """Where the time went, of a run that may have ended in any phase."""

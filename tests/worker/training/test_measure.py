@@ -137,7 +137,7 @@ def test_holds_the_clock_of_starting(measure_files: Measure) -> None:
 def test_holds_the_clock_of_training(measure_files: Measure) -> None:
     report = measure_files(edit("while not ctx.out_of_time():", "while True:"))
     assert report.outcome is RunOutcome.TIMEOUT
-    assert report.reason.startswith("training and handing over the weights took more than 1.2 + 1 s")
+    assert report.reason.startswith("training and handing over the result took more than 1.2 + 1 s")
     assert 2.2 <= report.seconds.training < 20
     assert report.curve
 

@@ -1,0 +1,39 @@
+"""Decompresses: `python -m harness.host <descriptor>`, in a sandbox that never saw the text.
+
+It has the edited file and what `compress` returned, and nothing else that the compressing side could write.
+"""
+
+import mmap
+import os
+
+from harness.channel import Channel, Fault, open_channel
+from harness.trainer import import_edited
+
+
+def main() -> None:
+    channel = open_channel()
+    begin, (handover, _, answer) = channel.expect("begin")
+    try:
+        serve(channel, begin, handover, answer)
+    except BaseException as error:
+        channel.fail(error, begin["editable"])
+        raise
+
+
+def serve(channel: Channel, begin: dict, handover: int, answer: int) -> None:
+    """Answer each request with the text."""
+    codec = import_edited(begin["editable"][0], ("compress", "decompress"))
+    packed = os.pread(handover, begin["size"], 0)
+    memory = mmap.mmap(answer, 0)
+    channel.send("loaded")
+    while True:
+        channel.expect("ask")
+        text = codec.decompress(packed)
+        if not isinstance(text, bytes):
+            raise Fault(f"decompress(packed) returned a {type(text).__name__}, not bytes")
+        memory[: min(len(text), len(memory))] = text[: len(memory)]
+        channel.send("answered", count=len(text))
+
+
+if __name__ == "__main__":
+    main()

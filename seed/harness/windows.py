@@ -1,0 +1,65 @@
+"""The memory between scorer and host: token windows one way, logits the other.
+
+The scorer asks about some rows at once. For each row it wants the logits at `span` places from `first` on; `span` is
+the same for all rows. The request is int64: `span`, then `first` of each row, then the tokens (rows, length). The
+answer is float32: (rows, span, vocabulary). How many rows there is room for is a fact of the project (see prepare.py).
+"""
+
+import mmap
+
+import numpy
+
+MAX_ROWS = 32
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""A request has at most so many rows, and its answer takes at most so many bytes, but there is one row at least."""
+
+
+def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:
+    """How many rows a request may have, and the sizes of request and answer in bytes."""
+    row_bytes = length * vocab_size * 4
+    rows = max(1, min(MAX_ROWS, MAX_ANSWER_BYTES // row_bytes))
+    return rows, 8 * (1 + rows + rows * length), rows * row_bytes
+
+
+class Windows:
+    """One process's view of both memories."""
+
+    def __init__(self, facts: dict, request: int, answer: int) -> None:
+        self.rows: int = facts["rows"]
+        self.length: int = facts["sequence_length"]
+        self.vocab_size: int = facts["vocab_size"]
+        self._request = numpy.frombuffer(mmap.mmap(request, 0), dtype=numpy.int64)
+        self._answer = numpy.frombuffer(mmap.mmap(answer, 0), dtype=numpy.float32)
+
+    @property
+    def memory(self) -> numpy.ndarray:
+        """The answer's memory as it is, for those who lock its pages."""
+        return self._answer
+
+    def write(self, tokens: numpy.ndarray, first: numpy.ndarray, span: int) -> None:
+        """Put a request: `tokens` int64 (rows, length), `first` (rows,)."""
+        rows = len(tokens)
+        self._request[0] = span
+        self._request[1 : 1 + rows] = first
+        self._request[1 + self.rows : 1 + self.rows + tokens.size] = tokens.ravel()
+
+    def read(self, rows: int) -> tuple[numpy.ndarray, numpy.ndarray, int]:
+        """The request that was put: a copy of its tokens and of `first`, and `span`."""
+        begin = 1 + self.rows
+        tokens = self._request[begin : begin + rows * self.length].reshape(rows, self.length).copy()
+        return tokens, self._request[1 : 1 + rows].copy(), int(self._request[0])
+
+    def logits(self, rows: int, span: int) -> numpy.ndarray:
+        """The memory of an answer to so many rows: float32 (rows, span, vocabulary)."""
+        return self._answer[: rows * span * self.vocab_size].reshape(rows, span, self.vocab_size)
+
+
+def open_windows(facts: dict, shared: list[int], device: str) -> Windows:
+    """Both memories, request and answer. With a GPU its copies then need no detour over other memory."""
+    windows = Windows(facts, *shared)
+    if device != "cpu":
+        import torch  # noqa: PLC0415 - the scorer of a CPU run does without
+
+        # Where the system refuses, copies are slower, and nothing else.
+        torch.cuda.cudart().cudaHostRegister(windows.memory.ctypes.data, windows.memory.nbytes, 0)
+    return windows
