@@ -13,6 +13,7 @@ from coordinator.errors import install_error_handlers
 from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
 from coordinator.leases import api as leases_api
+from coordinator.leases.beats import run_held_beats
 from coordinator.limits import BodyLimit
 from coordinator.lineage.remote import api as remote_api
 from coordinator.projects import api as projects_api
@@ -28,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database.migrate()
-        async with run_feed(app):
+        async with run_feed(app), run_held_beats(app):
             yield
         database.close()
 

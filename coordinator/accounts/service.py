@@ -48,11 +48,11 @@ def create_token(session: Session, volunteer_name: str, label: str) -> str:
     return token
 
 
-def authenticate(session: Session, token: str | None) -> Volunteer:
-    """The volunteer whom a bearer token belongs to. Raises UnauthorizedError."""
+def authenticate(session: Session, token: str | None) -> int:
+    """The id of the volunteer whom a bearer token belongs to. Raises UnauthorizedError."""
     if not token:
         raise UnauthorizedError("Send the header `Authorization: Bearer <token>`.")
-    volunteer = queries.find_volunteer_by_token(session, hash_token(token))
-    if volunteer is None:
+    volunteer_id = queries.find_volunteer_by_token(session, hash_token(token))
+    if volunteer_id is None:
         raise UnauthorizedError("This token is unknown or was revoked. Ask the coordinator's maintainer for a new one.")
-    return volunteer
+    return volunteer_id

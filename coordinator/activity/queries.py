@@ -1,12 +1,22 @@
-"""Reading events."""
+"""Events, in and out."""
 
-from sqlalchemy import func, select
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Event, Project
+from coordinator.models import Event, Project, table_of
 
 EventRow = tuple[Event, str | None]
 """An event and the name of its project."""
+
+
+_ADD = insert(table_of(Event))
+
+
+def add_event(session: Session, project_id: int | None, kind: str, data: dict[str, Any], moment: datetime) -> None:
+    session.execute(_ADD, {"project_id": project_id, "kind": kind, "data": data, "created_at": moment})
 
 
 def list_events_after(session: Session, after_id: int, limit: int) -> list[EventRow]:

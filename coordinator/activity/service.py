@@ -5,7 +5,6 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from coordinator.activity import queries
-from coordinator.models import Event
 from shared.events import Event as EventView
 from shared.events import EventKind
 from shared.protocol import now
@@ -13,7 +12,7 @@ from shared.protocol import now
 
 def record(session: Session, kind: EventKind, project_id: int | None, **data: Any) -> None:
     """Note that something happened, in the transaction in which it happens."""
-    session.add(Event(project_id=project_id, kind=kind, data=data, created_at=now()))
+    queries.add_event(session, project_id, kind, data, now())
 
 
 def view_events_after(session: Session, after_id: int, limit: int) -> list[EventView]:

@@ -1,13 +1,13 @@
 """Questions about runs and posteriors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, insert, select
 from sqlalchemy.orm import Session, undefer_group
 
-from coordinator.models import CommitPosterior, Run, Worker
+from coordinator.models import CommitPosterior, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
 from shared.runs import RunOutcome
 
@@ -15,21 +15,41 @@ RunRow = tuple[Run, str]
 """A run and its worker's name."""
 
 
+_RUNS = table_of(Run)
+_ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
+_MEASURED_VALUES = (
+    select(_RUNS.c.metric)
+    .where(
+        _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        _RUNS.c.outcome == RunOutcome.OK,
+        _RUNS.c.metric.is_not(None),
+    )
+    .order_by(_RUNS.c.id)
+)
+_POSTERIOR = select(CommitPosterior).where(
+    CommitPosterior.commit_sha == bindparam("sha"), CommitPosterior.hardware_class == bindparam("hardware_class")
+)
+_RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
+
+
 def _rows() -> Select[*tuple[Any, ...]]:
     query = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id)
     return query.options(undefer_group(REPORT))
 
 
+def add_run(session: Session, columns: Mapping[str, Any]) -> int:
+    """Add a row; returns its id."""
+    return int(session.execute(_ADD_RUN, columns).scalar_one())
+
+
 def list_measured_values(session: Session, sha: str, hardware_class: str) -> list[float]:
     """Metrics of all runs of a commit that count as measurements."""
-    query = select(Run.metric).where(
-        Run.commit_sha == sha, Run.hardware_class == hardware_class, Run.outcome == RunOutcome.OK
-    )
-    return [metric for metric in session.scalars(query.order_by(Run.id)) if metric is not None]
+    return list(session.scalars(_MEASURED_VALUES, {"sha": sha, "hardware_class": hardware_class}))
 
 
 def find_posterior(session: Session, sha: str, hardware_class: str) -> CommitPosterior | None:
-    return session.get(CommitPosterior, (sha, hardware_class))
+    return session.scalar(_POSTERIOR, {"sha": sha, "hardware_class": hardware_class})
 
 
 def list_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> Sequence[CommitPosterior]:
@@ -40,8 +60,8 @@ def list_posteriors(session: Session, shas: Sequence[str], hardware_class: str) 
     ).all()
 
 
-def find_run_by_uuid(session: Session, uuid: UUID) -> Run | None:
-    return session.scalar(select(Run).where(Run.uuid == uuid))
+def has_run(session: Session, uuid: UUID) -> bool:
+    return session.scalar(_RUN_ID_BY_UUID, {"uuid": uuid}) is not None
 
 
 def list_runs_of_commit(session: Session, sha: str) -> list[RunRow]:

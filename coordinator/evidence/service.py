@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from coordinator.errors import NotFoundError
 from coordinator.evidence import queries, statistics
 from coordinator.evidence.queries import find_posterior as find_posterior
-from coordinator.evidence.queries import find_run_by_uuid as find_run_by_uuid
+from coordinator.evidence.queries import has_run as has_run
 from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
 from coordinator.evidence.statistics import Noise, Normal
 from coordinator.lineage import service as lineage
-from coordinator.models import Commit, CommitPosterior, Project, Run, Worker
+from coordinator.models import Commit, CommitPosterior, Project, Run
 from coordinator.paging import cut_page
 from shared.contract import Contract
 from shared.experiments import Posterior, Standing, Verdict
@@ -39,42 +39,40 @@ class DerivedPosterior:
 
 
 def store_run(
-    session: Session, project: Project, worker: Worker, lease_id: UUID, report: RunReport, experiment_id: int | None
-) -> Run:
-    """Add a run's row."""
-    run = Run(
-        uuid=report.id,
-        project_id=project.id,
-        commit_sha=report.commit_sha,
-        experiment_id=experiment_id,
-        worker_id=worker.id,
-        lease_id=lease_id,
-        hardware_class=report.hardware.hardware_class,
-        hardware=report.hardware.model_dump(mode="json"),
-        seed=report.seed,
-        outcome=report.outcome,
-        metric=report.metric,
-        reason=report.reason,
-        frame=report.frame,
-        starting_seconds=report.seconds.starting,
-        training_seconds=report.seconds.training,
-        scoring_seconds=report.seconds.scoring,
-        total_seconds=report.seconds.total,
-        steps=report.steps,
-        tokens=report.tokens,
-        parameters=report.parameters,
-        scored_bytes=report.scored_bytes,
-        peak_memory_mib=report.peak_memory_mib,
-        curve=[[point.step, point.seconds, point.loss] for point in report.curve],
-        log_tail=report.log_tail,
-        sandbox=report.sandbox,
-        started_at=report.started_at,
-        finished_at=report.finished_at,
-        created_at=now(),
-    )
-    session.add(run)
-    session.flush()
-    return run
+    session: Session, project_id: int, worker_id: int, lease_id: UUID, report: RunReport, experiment_id: int | None
+) -> int:
+    """Add a run's row; returns its id."""
+    columns = {
+        "uuid": report.id,
+        "project_id": project_id,
+        "commit_sha": report.commit_sha,
+        "experiment_id": experiment_id,
+        "worker_id": worker_id,
+        "lease_id": lease_id,
+        "hardware_class": report.hardware.hardware_class,
+        "hardware": report.hardware.model_dump(mode="json"),
+        "seed": report.seed,
+        "outcome": report.outcome,
+        "metric": report.metric,
+        "reason": report.reason,
+        "frame": report.frame,
+        "starting_seconds": report.seconds.starting,
+        "training_seconds": report.seconds.training,
+        "scoring_seconds": report.seconds.scoring,
+        "total_seconds": report.seconds.total,
+        "steps": report.steps,
+        "tokens": report.tokens,
+        "parameters": report.parameters,
+        "scored_bytes": report.scored_bytes,
+        "peak_memory_mib": report.peak_memory_mib,
+        "curve": [[point.step, point.seconds, point.loss] for point in report.curve],
+        "log_tail": report.log_tail,
+        "sandbox": report.sandbox,
+        "started_at": report.started_at,
+        "finished_at": report.finished_at,
+        "created_at": now(),
+    }
+    return queries.add_run(session, columns)
 
 
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> CommitPosterior | None:
@@ -149,13 +147,12 @@ def _differ(stored: float | str | None, derived: float | str | None) -> bool:
 
 def _find_measured_ancestor(session: Session, commit: Commit, hardware_class: str) -> tuple[Normal | None, int]:
     """The nearest ancestor with a posterior in the class, and how many commits above it stands."""
-    parent = lineage.get_commit(session, commit.parent_sha) if commit.parent_sha else None
-    steps = 1
-    while parent is not None:
-        row = queries.find_posterior(session, parent.sha, hardware_class)
+    above, steps = commit.parent_sha, 1
+    while above is not None:
+        row = queries.find_posterior(session, above, hardware_class)
         if row is not None:
             return Normal(row.metric_mean, row.metric_sd), steps
-        parent = lineage.get_commit(session, parent.parent_sha) if parent.parent_sha else None
+        above = lineage.get_commit(session, above).parent_sha
         steps += 1
     return None, 0
 

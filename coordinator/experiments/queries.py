@@ -1,12 +1,12 @@
 """Questions about experiments. Rows join what a list shows, so that a page is one query."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, bindparam, func, insert, select
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.models import Branch, CommitPosterior, Experiment, Run, Worker
+from coordinator.models import Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
 
 _ParentExperiment = aliased(Experiment)
 
@@ -48,7 +48,7 @@ def find_experiment(session: Session, experiment_id: int) -> ExperimentRow | Non
 
 
 def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
-    return session.scalar(select(Experiment).where(Experiment.commit_sha == sha))
+    return session.scalar(_BY_COMMIT, {"sha": sha})
 
 
 def list_experiments(
@@ -63,36 +63,92 @@ def list_experiments(
     return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 
 
+_TRIALS = (
+    select(
+        Experiment.commit_sha.label("sha"),
+        Experiment.parent_sha,
+        Experiment.title,
+        Experiment.axis,
+        Experiment.settings,
+        CommitPosterior.metric_mean,
+        CommitPosterior.metric_sd,
+        Run.outcome,
+    )
+    .join(Run, Run.id == _first_run())
+    .outerjoin(CommitPosterior, _is_posterior_of_run())
+    .where(Experiment.project_id == bindparam("project_id"), Run.hardware_class == bindparam("hardware_class"))
+    .order_by(Experiment.id.desc())
+    .limit(bindparam("limit"))
+)
+
+
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> Sequence[RowMapping]:
     """What `shared.experiments.Trial` holds, of the newest experiments, by its fields' names."""
-    query = (
-        select(
-            Experiment.commit_sha.label("sha"),
-            Experiment.parent_sha,
-            Experiment.title,
-            Experiment.axis,
-            Experiment.settings,
-            CommitPosterior.metric_mean,
-            CommitPosterior.metric_sd,
-            Run.outcome,
-        )
-        .join(Run, Run.id == _first_run())
-        .outerjoin(CommitPosterior, _is_posterior_of_run())
-        .where(Experiment.project_id == project_id, Run.hardware_class == hardware_class)
-        .order_by(Experiment.id.desc())
-        .limit(limit)
+    given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
+    return session.execute(_TRIALS, given).mappings().all()
+
+
+class ToldExperiment(NamedTuple):
+    """An experiment as a context pack tells of it: what was tried, what came of it, and its author's claim."""
+
+    id: int
+    title: str
+    outcome: str
+    reason: str
+    metric_mean: float | None
+    metric_sd: float | None
+    runs: int | None
+    effect_mean: float | None
+    effect_sd: float | None
+    verdict: str | None
+    claim: str | None
+
+
+_TOLD = (
+    select(
+        Experiment.id,
+        Experiment.title,
+        Run.outcome,
+        Run.reason,
+        CommitPosterior.metric_mean,
+        CommitPosterior.metric_sd,
+        CommitPosterior.runs,
+        CommitPosterior.effect_mean,
+        CommitPosterior.effect_sd,
+        CommitPosterior.verdict,
+        Finding.claim,
     )
-    return session.execute(query).mappings().all()
+    .join(Run, Run.id == _first_run())
+    .outerjoin(CommitPosterior, _is_posterior_of_run())
+    .outerjoin(Finding, Finding.experiment_id == Experiment.id)
+)
+_TOLD_BY_COMMIT = _TOLD.where(Experiment.commit_sha.in_(bindparam("shas", expanding=True))).order_by(Experiment.id)
+_TOLD_BY_PARENT = (
+    _TOLD.where(Experiment.parent_sha == bindparam("parent_sha"), Run.hardware_class == bindparam("hardware_class"))
+    .order_by(Experiment.id.desc())
+    .limit(bindparam("limit"))
+)
 
 
-def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ExperimentRow]:
+def tell_commits(session: Session, shas: Sequence[str]) -> list[ToldExperiment]:
+    """The experiments that made these commits, oldest first."""
+    return [ToldExperiment(*row) for row in session.execute(_TOLD_BY_COMMIT, {"shas": list(shas)})]
+
+
+def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ToldExperiment]:
     """Experiments that were made from the same parent, newest first."""
-    query = _rows().where(Experiment.parent_sha == parent_sha, Run.hardware_class == hardware_class)
-    return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+    given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
+    return [ToldExperiment(*row) for row in session.execute(_TOLD_BY_PARENT, given)]
 
 
-def list_by_commits(session: Session, shas: Sequence[str]) -> list[ExperimentRow]:
-    return [ExperimentRow(*row) for row in session.execute(_rows().where(Experiment.commit_sha.in_(shas)))]
+_BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
+_EXPERIMENTS = table_of(Experiment)
+_ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
+
+
+def add_experiment(session: Session, columns: Mapping[str, Any]) -> int:
+    """Add a row; returns its id."""
+    return int(session.execute(_ADD, columns).scalar_one())
 
 
 class ProgressRow(NamedTuple):

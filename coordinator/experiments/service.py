@@ -8,13 +8,14 @@ from coordinator.errors import NotFoundError
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
 from coordinator.experiments.queries import ExperimentRow as ExperimentRow
+from coordinator.experiments.queries import ToldExperiment as ToldExperiment
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
-from coordinator.experiments.queries import list_by_commits as list_by_commits
-from coordinator.experiments.queries import list_siblings as list_siblings
+from coordinator.experiments.queries import tell_commits as tell_commits
+from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.findings import service as findings
 from coordinator.lineage import service as lineage
 from coordinator.lineage.diffs import diff_files
-from coordinator.models import Experiment, Project
+from coordinator.models import Project
 from coordinator.paging import cut_page
 from shared.experiments import AxisDirection, ExperimentDetail, ExperimentSummary, JobKind, Proposal, Trial
 from shared.protocol import Page, now
@@ -24,23 +25,20 @@ from shared.runs import RunOutcome
 def store_experiment(
     session: Session, project_id: int, sha: str, parent_sha: str, lease_id: UUID, worker_id: int, branch_id: int,
     kind: JobKind, why: str, proposal: Proposal,
-) -> Experiment:  # fmt: skip
-    """Add an experiment's row."""
-    experiment = Experiment(
-        project_id=project_id,
-        commit_sha=sha,
-        parent_sha=parent_sha,
-        branch_id=branch_id,
-        lease_id=lease_id,
-        worker_id=worker_id,
-        kind=kind,
-        why=why,
-        created_at=now(),
-        **proposal.model_dump(mode="json"),
-    )
-    session.add(experiment)
-    session.flush()
-    return experiment
+) -> int:  # fmt: skip
+    """Add an experiment's row; returns its id."""
+    given = {
+        "project_id": project_id,
+        "commit_sha": sha,
+        "parent_sha": parent_sha,
+        "branch_id": branch_id,
+        "lease_id": lease_id,
+        "worker_id": worker_id,
+        "kind": kind,
+        "why": why,
+        "created_at": now(),
+    }
+    return queries.add_experiment(session, given | proposal.model_dump(mode="json"))
 
 
 def view_summary(row: ExperimentRow, project_name: str) -> ExperimentSummary:

@@ -1,11 +1,18 @@
 """Questions about findings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Experiment, Finding
+from coordinator.models import Experiment, Finding, table_of
+
+_ADD = insert(table_of(Finding))
+
+
+def add_finding(session: Session, columns: Mapping[str, Any]) -> None:
+    session.execute(_ADD, columns)
 
 
 def find_finding_of_experiment(session: Session, experiment_id: int) -> Finding | None:

@@ -12,12 +12,9 @@ from shared.findings import FindingDraft
 from shared.protocol import Page, now
 
 
-def store_finding(session: Session, experiment_id: int, draft: FindingDraft) -> Finding:
+def store_finding(session: Session, experiment_id: int, draft: FindingDraft) -> None:
     """Add an experiment's finding."""
-    finding = Finding(experiment_id=experiment_id, created_at=now(), **draft.model_dump())
-    session.add(finding)
-    session.flush()
-    return finding
+    queries.add_finding(session, {"experiment_id": experiment_id, "created_at": now(), **draft.model_dump()})
 
 
 def view_finding(finding: Finding) -> FindingView:

@@ -5,9 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Response, status
 
-from coordinator.accounts.security import VolunteerId
-from coordinator.db import ReadSession, WriteSession
+from coordinator.accounts.security import BearerToken
+from coordinator.accounts.service import authenticate
+from coordinator.db import CurrentDatabase, ReadSession
 from coordinator.leases import results, service, views
+from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
@@ -25,44 +27,53 @@ def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
 
 
 @router.post("/leases")
-def claim(request: ClaimRequest, volunteer: VolunteerId, read: ReadSession, write: WriteSession) -> ClaimReply:
+def claim(request: ClaimRequest, token: BearerToken, database: CurrentDatabase) -> ClaimReply:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return service.claim(read, write, volunteer, request)
+    with database.read() as read, database.write() as write:
+        return service.claim(read, write, authenticate(read, token), request)
 
 
 @router.post("/leases/{lease_id}/heartbeat")
-def heartbeat(lease_id: UUID, beat: Heartbeat, volunteer: VolunteerId, session: WriteSession) -> HeartbeatReply:
+def heartbeat(
+    lease_id: UUID, beat: Heartbeat, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
+) -> HeartbeatReply:
     """Renew a lease and say how far the job is."""
-    return service.heartbeat(session, volunteer, lease_id, beat)
+    with database.read() as read, database.write() as write:
+        return service.heartbeat(read, write, beats, authenticate(read, token), lease_id, beat)
 
 
 @router.post("/leases/{lease_id}/proposal")
 def submit_proposal(
-    lease_id: UUID, submission: ProposalSubmission, volunteer: VolunteerId, read: ReadSession, write: WriteSession
+    lease_id: UUID, submission: ProposalSubmission, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
 ) -> ProposalReply:
     """State what is to be tried, before it is run."""
-    return service.submit_proposal(read, write, volunteer, lease_id, submission)
+    with database.read() as read, database.write() as write:
+        return service.submit_proposal(read, write, beats, authenticate(read, token), lease_id, submission)
 
 
 @router.post("/leases/{lease_id}/release")
-def release(lease_id: UUID, request: ReleaseRequest, volunteer: VolunteerId, session: WriteSession) -> HeartbeatReply:
+def release(
+    lease_id: UUID, request: ReleaseRequest, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
+) -> HeartbeatReply:
     """Give a job back."""
-    return service.release(session, volunteer, lease_id, request)
+    with database.read() as read, database.write() as write:
+        return service.release(read, write, beats, authenticate(read, token), lease_id, request)
 
 
 @router.post("/leases/{lease_id}/result", status_code=status.HTTP_201_CREATED)
 def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,
-    volunteer: VolunteerId,
-    read: ReadSession,
-    write: WriteSession,
+    token: BearerToken,
+    database: CurrentDatabase,
+    beats: CurrentBeats,
     response: Response,
     idempotency_key: Annotated[UUID, Header(description="the run's own id")],
 ) -> ResultReply:
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
-    delivery = results.deliver(read, write, volunteer, lease_id, upload)
+    with database.read() as read, database.write() as write:
+        delivery = results.deliver(read, write, beats, authenticate(read, token), lease_id, upload)
     response.status_code = status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK
     return delivery.reply

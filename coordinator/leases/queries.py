@@ -1,32 +1,121 @@
-"""Questions about leases."""
+"""Questions about leases.
 
-from collections.abc import Sequence
+Statements that every job needs stand prepared in constants: building one takes longer than running it.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, Lease, Worker
+from coordinator.models import Branch, Lease, Project, Worker, table_of
+from coordinator.models.leases import LIVE_STATES
 from shared.protocol import now
 
-LeaseRow = tuple[Lease, Worker, str]
+LiveLease = tuple[Lease, Worker, str]
 """A lease, its worker, and its branch's name."""
 
-
-def lock_lease(session: Session, lease_id: UUID) -> Lease | None:
-    """The lease, with its row locked until the transaction ends (SQLite locks the whole database instead)."""
-    return session.scalar(select(Lease).where(Lease.id == lease_id).with_for_update())
+_LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
 
 
-def find_lease(session: Session, lease_id: UUID) -> Lease | None:
-    return session.get(Lease, lease_id)
+class LeaseRow(NamedTuple):
+    """A lease with its owner and its contract. The first block never changes, so it may be read at any time."""
+
+    id: UUID
+    project_id: int
+    contract: str
+    worker_id: int
+    worker: str
+    volunteer_id: int
+    branch_id: int
+    kind: str
+    base_sha: str
+    why: str
+    token_sha256: str
+
+    state: str
+    phase: str
+    step: int
+    share: float
+    phase_started_at: datetime
+    heartbeat_at: datetime
+    progressed_at: datetime
+    expires_at: datetime
+    deadline_at: datetime
+    proposed_tree_sha: str | None
+    result_key: UUID | None
+    result_sha256: str | None
+    result_reply: dict[str, Any] | None
 
 
-def list_live_leases_of_worker(session: Session, worker_id: int) -> Sequence[Lease]:
-    return session.scalars(select(Lease).where(Lease.worker_id == worker_id, Lease.is_live_at(now()))).all()
+_ELSEWHERE = {
+    "contract": _PROJECTS.c.contract,
+    "worker": _WORKERS.c.name,
+    "volunteer_id": _WORKERS.c.volunteer_id,
+}
+_FIND = (
+    select(*(_ELSEWHERE[name] if name in _ELSEWHERE else _LEASES.c[name] for name in LeaseRow._fields))
+    .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
+    .join(_PROJECTS, _PROJECTS.c.id == _LEASES.c.project_id)
+    .where(_LEASES.c.id == bindparam("lease_id"))
+)
+_LOCK = _FIND.with_for_update(of=_LEASES)
+_LIVE_OF_WORKER = select(_LEASES.c.id).where(
+    _LEASES.c.worker_id == bindparam("worker_id"),
+    _LEASES.c.state.in_(LIVE_STATES),
+    _LEASES.c.expires_at > bindparam("moment"),
+)
+_ADD = insert(_LEASES)
+_CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
+_BEAT = (
+    update(_LEASES)
+    .where(
+        and_(
+            _LEASES.c.id == bindparam("lease_id"),
+            or_(*(_LEASES.c.state == live for live in LIVE_STATES)),  # many rows at once allow no `in`
+            _LEASES.c.phase == bindparam("beat_phase"),
+            _LEASES.c.heartbeat_at < bindparam("beat_at"),
+        )
+    )
+    .values(
+        {name: bindparam(f"beat_{name}") for name in ("step", "share", "loss", "progressed_at", "expires_at")}
+        | {"heartbeat_at": bindparam("beat_at")}
+    )
+)
 
 
-def list_live_leases(session: Session, project_id: int, limit: int) -> list[LeaseRow]:
+def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
+    row = session.execute(_FIND, {"lease_id": lease_id}).one_or_none()
+    return LeaseRow(*row) if row else None
+
+
+def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
+    """A lease that exists, its row locked until the transaction ends (SQLite locks the whole database instead)."""
+    return LeaseRow(*session.execute(_LOCK, {"lease_id": lease_id}).one())
+
+
+def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
+    session.execute(_ADD, columns)
+
+
+def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:
+    session.execute(_CHANGE, {"lease_id": lease_id, **columns})
+
+
+def store_beats(session: Session, beats: Iterable[Mapping[str, Any]]) -> None:
+    """Write heartbeats (keys: `_BEAT`'s parameters) to leases still in that phase that have heard nothing newer."""
+    if rows := list(beats):
+        session.execute(_BEAT, rows)
+
+
+def list_live_ids_of_worker(session: Session, worker_id: int) -> list[UUID]:
+    return list(session.scalars(_LIVE_OF_WORKER, {"worker_id": worker_id, "moment": now()}))
+
+
+def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:
     """Who works on what now, the oldest job first."""
     query = (
         select(Lease, Worker, Branch.name)

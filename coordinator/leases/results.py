@@ -14,12 +14,13 @@ from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
-from coordinator.fleet import service as fleet
 from coordinator.leases import queries, service
+from coordinator.leases.beats import HeldBeats
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
+from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
-from coordinator.models import CommitPosterior, Experiment, Lease, Project, Worker
+from coordinator.models import CommitPosterior
 from coordinator.projects import service as projects
 from shared.commits import CommitWords
 from shared.contract import Contract
@@ -36,26 +37,27 @@ class Delivery:
     is_new: bool
 
 
-def deliver(read: Session, write: Session, volunteer_id: int, lease_id: UUID, upload: ResultUpload) -> Delivery:
+def deliver(
+    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, upload: ResultUpload
+) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
-    seen = service.check_owner(read, queries.find_lease(read, lease_id), volunteer_id)
-    project = read.get_one(Project, seen.project_id)
-    contract = projects.contract_of(project)
+    seen = service.find_own(read, volunteer_id, lease_id)
+    contract = projects.parse_stored(seen.contract)
     built = _build(read, seen, contract, upload)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     # From here on there is a write transaction: objects are built, only rows are added.
-    lease = service.check_owner(write, queries.lock_lease(write, lease_id), volunteer_id)
+    beats.write_of(write, lease_id)
+    lease = queries.lock_lease(write, lease_id)
     stored = _find_stored(write, lease, upload.run.id, body_sha256)
     if stored is not None:
         return Delivery(stored, is_new=False)
-    reply = _store(write, lease, project, contract, upload, built)
-    lease.result_key, lease.result_sha256 = upload.run.id, body_sha256
-    lease.result_reply = reply.model_dump(mode="json")
-    service.finish(write, lease, contract.budget)
+    reply = _store(write, lease, contract, upload, built)
+    result = {"result_key": upload.run.id, "result_sha256": body_sha256, "result_reply": reply.model_dump(mode="json")}
+    service.finish(write, lease, result)
     return Delivery(reply, is_new=True)
 
 
-def _build(session: Session, lease: Lease, contract: Contract, upload: ResultUpload) -> BuiltCommit | None:
+def _build(session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload) -> BuiltCommit | None:
     """The commit that the upload describes, checked against the sha that its worker built. None for a measurement."""
     if not JobKind(lease.kind).makes_experiment:
         if upload.commit is not None or upload.run.commit_sha != lease.base_sha:
@@ -78,82 +80,73 @@ def _words(commit: CommitUpload) -> CommitWords:
     return CommitWords(commit.author, commit.authored_at, commit.message)
 
 
-def _find_stored(session: Session, lease: Lease, key: UUID, body_sha256: str) -> ResultReply | None:
+def _find_stored(session: Session, lease: LeaseRow, key: UUID, body_sha256: str) -> ResultReply | None:
     if lease.result_key is not None:
         if (lease.result_key, lease.result_sha256) != (key, body_sha256):
             raise ResultConflictError("This lease has its result, and it is not this one.")
         return ResultReply.model_validate(lease.result_reply)
-    if evidence.find_run_by_uuid(session, key) is not None:
+    if evidence.has_run(session, key):
         raise ResultConflictError("A run of this id was delivered for another lease.")
     return None
 
 
 def _store(
-    session: Session,
-    lease: Lease,
-    project: Project,
-    contract: Contract,
-    upload: ResultUpload,
-    built: BuiltCommit | None,
+    session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, built: BuiltCommit | None
 ) -> ResultReply:
-    worker = fleet.get_worker(session, lease.worker_id)
+    run = upload.run
     if built is not None:
-        experiment: Experiment | None = _store_experiment(session, lease, worker, upload, built)
+        experiment_id: int | None = _store_experiment(session, lease, upload, built)
     else:  # a measurement belongs to the experiment that made the commit; the root was made by none
         experiment = experiments.find_experiment_by_commit(session, lease.base_sha)
-    run = evidence.store_run(session, project, worker, lease.id, upload.run, experiment.id if experiment else None)
-    posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware_class)
-    if experiment is not None and posterior is not None:
-        _lead_branch(session, lease, experiment, posterior, worker)
+        experiment_id = experiment.id if experiment else None
+    run_id = evidence.store_run(session, lease.project_id, lease.worker_id, lease.id, run, experiment_id)
+    posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware.hardware_class)
+    if built is not None and posterior is not None and posterior.verdict == Verdict.IMPROVED:
+        assert upload.proposal is not None
+        _lead_branch(session, lease, posterior, f"#{experiment_id} {upload.proposal.title}")
     activity.record(
         session,
         EventKind.RUN_STORED,
-        project.id,
-        run=run.id,
-        experiment=run.experiment_id,
+        lease.project_id,
+        run=run_id,
+        experiment=experiment_id,
         outcome=run.outcome,
         metric=run.metric,
     )
-    place = f"experiments/{experiment.id}" if experiment else f"runs/{run.id}"
     return ResultReply(
-        run_id=run.id,
-        run_uuid=run.uuid,
-        experiment_id=experiment.id if experiment else None,
+        run_id=run_id,
+        run_uuid=run.id,
+        experiment_id=experiment_id,
         posterior=evidence.view_posterior(posterior),
-        url=f"/{place}",
+        url=f"/runs/{run_id}" if experiment_id is None else f"/experiments/{experiment_id}",
     )
 
 
-def _store_experiment(
-    session: Session, lease: Lease, worker: Worker, upload: ResultUpload, built: BuiltCommit
-) -> Experiment:
+def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> int:
     assert upload.proposal is not None and upload.finding is not None and built.parent_sha is not None
     if lineage.find_commit(session, lease.project_id, built.sha) is not None:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
     lineage.store_commit(session, lease.project_id, built)
-    experiment = experiments.store_experiment(
+    experiment_id = experiments.store_experiment(
         session,
         project_id=lease.project_id,
         sha=built.sha,
         parent_sha=built.parent_sha,
         lease_id=lease.id,
-        worker_id=worker.id,
+        worker_id=lease.worker_id,
         branch_id=lease.branch_id,
         kind=JobKind(lease.kind),
         why=lease.why,
         proposal=upload.proposal,
     )
-    findings.store_finding(session, experiment.id, upload.finding)
-    return experiment
+    findings.store_finding(session, experiment_id, upload.finding)
+    return experiment_id
 
 
-def _lead_branch(
-    session: Session, lease: Lease, experiment: Experiment, posterior: CommitPosterior, worker: Worker
-) -> None:
+def _lead_branch(session: Session, lease: LeaseRow, posterior: CommitPosterior, experiment: str) -> None:
     """Move the branch's head to an improvement that is ahead of it; it stays provisional."""
     branch = lineage.get_branch(session, lease.branch_id)
     head = evidence.find_posterior(session, branch.head_sha, posterior.hardware_class)
-    ahead = head is None or posterior.rank_score < head.rank_score
-    if posterior.verdict == Verdict.IMPROVED and ahead:
-        why = f"#{experiment.id} {experiment.title} leads provisionally, on {posterior.runs} run(s)."
-        lineage.move_head(session, branch, experiment.commit_sha, worker.name, why)
+    if head is None or posterior.rank_score < head.rank_score:
+        why = f"{experiment} leads provisionally, on {posterior.runs} run(s)."
+        lineage.move_head(session, branch, posterior.commit_sha, lease.worker, why)

@@ -2,7 +2,9 @@
 
 import hmac
 import secrets
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
@@ -12,6 +14,7 @@ from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.fleet import service as fleet
 from coordinator.leases import queries, state
+from coordinator.leases.beats import HeldBeat, HeldBeats
 from coordinator.leases.errors import (
     LeaseEndedError,
     LeaseForeignError,
@@ -20,9 +23,10 @@ from coordinator.leases.errors import (
     LeaseUnknownError,
     ProtocolUnsupportedError,
 )
+from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.lineage import service as lineage
-from coordinator.models import Lease, Project, Worker
+from coordinator.models import Project, Worker
 from coordinator.novelty import service as novelty
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
@@ -30,7 +34,7 @@ from coordinator.selection.context import compose_context
 from coordinator.selection.policy import Decision, NoJob
 from shared.contract import Budget
 from shared.events import EventKind
-from shared.experiments import JobKind, ProposalReply, ProposalSubmission
+from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import (
     BaseCommit,
     ClaimReply,
@@ -50,6 +54,9 @@ MAX_LEASES_PER_WORKER = 2
 
 ASK_AGAIN_SECONDS = 30.0
 
+HELD_WITHIN = timedelta(seconds=30)
+"""A heartbeat is written at once where the lease, as it is stored, has no more than this left."""
+
 
 def claim(read: Session, write: Session, volunteer_id: int, request: ClaimRequest) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
@@ -57,21 +64,47 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     project = _choose_project(read, request.project)
     if project is None:
         return _nothing("This coordinator has no project yet.", ASK_AGAIN_SECONDS)
+    contract = projects.contract_of(project)
     hardware_class = request.hardware.hardware_class
     known = fleet.find_worker(read, volunteer_id, request.worker)
     decision = selection.choose_job(read, project, known.id if known else None, hardware_class)
     if isinstance(decision, NoJob):
         return _nothing(decision.reason, decision.retry_after_seconds)
-    context = compose_context(read, project.id, decision.base_sha, hardware_class)
+    running = selection.list_running_jobs(read, project.id)
+    context = compose_context(read, decision.base_sha, hardware_class, running)
     branch = lineage.get_branch_of_commit(read, project.id, decision.base_sha)
+    base = _read_base(read, project, decision.base_sha, hardware_class)
+    trials = []
+    if decision.kind.makes_experiment:
+        trials = selection.list_trials(read, project.id, hardware_class, running)
     # From here on there is a write transaction: no more looking around.
     worker = fleet.register_worker(write, volunteer_id, request.worker, request.agent, request.hardware)
     held = _give_up_forgotten(write, worker, set(request.holding))
     if held >= MAX_LEASES_PER_WORKER:
         return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
+    columns = _make_lease(project, worker, decision, branch.id)
     token = secrets.token_urlsafe(24)
-    lease = _add_lease(write, project, worker, decision, context, branch.id, token)
-    return ClaimReply(lease=_view_grant(read, lease, project, branch.name, token, hardware_class))
+    queries.add_lease(write, columns | {"context": context, "token_sha256": hash_token(token)})
+    activity.record(write, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
+    return ClaimReply(
+        lease=LeaseGrant(
+            id=columns["id"],
+            token=token,
+            project=project.name,
+            root_sha=project.root_sha,
+            kind=decision.kind,
+            base=base,
+            branch=branch.name,
+            seed=columns["seed"],
+            why=decision.why,
+            context=context,
+            trials=trials,
+            issued_at=columns["issued_at"],
+            expires_at=columns["expires_at"],
+            deadline_at=columns["deadline_at"],
+            heartbeat_seconds=min(state.HEARTBEAT_SECONDS, max(2.0, contract.budget.training_seconds / 5)),
+        )
+    )
 
 
 def _check_protocol(version: int) -> None:
@@ -97,169 +130,161 @@ def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:
 def _give_up_forgotten(session: Session, worker: Worker, holding: set[UUID]) -> int:
     """Release the worker's live leases that it no longer works on; returns how many it holds."""
     held = 0
-    for lease in queries.list_live_leases_of_worker(session, worker.id):
-        if lease.id in holding:
+    for lease_id in queries.list_live_ids_of_worker(session, worker.id):
+        if lease_id in holding:
             held += 1
         else:
+            lease = queries.lock_lease(session, lease_id)
             _end(session, lease, "The worker started anew and no longer works on this.")
     return held
 
 
-def _add_lease(
-    session: Session, project: Project, worker: Worker, decision: Decision, context: str, branch_id: int, token: str
-) -> Lease:
+def _make_lease(project: Project, worker: Worker, decision: Decision, branch_id: int) -> dict[str, Any]:
+    """The columns of a new lease, less its context and token."""
     budget = projects.contract_of(project).budget
     moment = now()
-    lease = Lease(
-        id=uuid4(),
-        project_id=project.id,
-        worker_id=worker.id,
-        branch_id=branch_id,
-        hardware_class=worker.hardware_class,
-        kind=decision.kind,
-        base_sha=decision.base_sha,
-        seed=secrets.randbelow(MAX_SEED),
-        why=decision.why,
-        context=context,
-        token_sha256=hash_token(token),
-        issued_at=moment,
-    )
-    _write_clock(lease, state.begin(decision.kind.makes_experiment, budget, moment), budget)
-    session.add(lease)
-    session.flush()
-    activity.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(lease.id), worker=worker.name)
-    return lease
+    return {
+        "id": uuid4(),
+        "project_id": project.id,
+        "worker_id": worker.id,
+        "branch_id": branch_id,
+        "hardware_class": worker.hardware_class,
+        "kind": decision.kind,
+        "base_sha": decision.base_sha,
+        "seed": secrets.randbelow(MAX_SEED),
+        "why": decision.why,
+        "issued_at": moment,
+        **_columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),
+    }
 
 
-def _view_grant(
-    session: Session, lease: Lease, project: Project, branch: str, token: str, hardware_class: str
-) -> LeaseGrant:
-    contract = projects.contract_of(project)
-    files = lineage.read_files(session, project.id, lease.base_sha, contract.files.editable)
-    posterior = evidence.find_posterior(session, lease.base_sha, hardware_class)
-    kind = JobKind(lease.kind)
-    return LeaseGrant(
-        id=lease.id,
-        token=token,
-        project=project.name,
-        root_sha=project.root_sha,
-        kind=kind,
-        base=BaseCommit(
-            sha=lease.base_sha,
-            files=files,
-            posterior=evidence.view_posterior(posterior),
-        ),
-        branch=branch,
-        seed=lease.seed,
-        why=lease.why,
-        context=lease.context,
-        trials=selection.list_trials(session, project.id, hardware_class) if kind.makes_experiment else [],
-        issued_at=lease.issued_at,
-        expires_at=lease.expires_at,
-        deadline_at=lease.deadline_at,
-        heartbeat_seconds=min(state.HEARTBEAT_SECONDS, max(2.0, contract.budget.training_seconds / 5)),
+def _read_base(session: Session, project: Project, sha: str, hardware_class: str) -> BaseCommit:
+    editable = projects.contract_of(project).files.editable
+    return BaseCommit(
+        sha=sha,
+        files=lineage.read_files(session, project.id, sha, editable),
+        posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
     )
 
 
-def heartbeat(session: Session, volunteer_id: int, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:
+def heartbeat(
+    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, beat: Heartbeat
+) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
-    lease, project = _lock_own(session, volunteer_id, lease_id, beat.token)
+    lease = find_own(read, volunteer_id, lease_id)
+    _check_token(lease, beat.token)
+    budget = projects.parse_stored(lease.contract).budget
+    clock = _clock_of(lease)
+    held = beats.find(lease_id, clock) or HeldBeat(clock, None, lease.expires_at)
+    after = _beat(held.clock, held.expires_at, beat)
+    ends_at = state.expires_at(after, budget)
+    if after.phase is clock.phase and lease.expires_at - after.heartbeat_at > HELD_WITHIN:
+        beats.hold(lease_id, HeldBeat(after, beat.loss, ends_at))
+        return HeartbeatReply(state=after.state, expires_at=ends_at)
+    beats.write_of(write, lease_id)
+    lease = queries.lock_lease(write, lease_id)
+    after = _beat(_clock_of(lease), lease.expires_at, beat)
+    columns = _columns_of(after, budget)
+    queries.change_lease(write, lease_id, columns | {"loss": beat.loss})
+    if after.phase != lease.phase:
+        activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase)
+    return HeartbeatReply(state=after.state, expires_at=columns["expires_at"])
+
+
+def _beat(clock: LeaseClock, expires_at: datetime, beat: Heartbeat) -> LeaseClock:
     moment = now()
-    clock = _read_clock(lease)
-    _refuse_ended(lease, moment)
+    _refuse_ended(clock.state, expires_at, moment)
     try:
-        after = state.beat(clock, beat.phase, beat.step, beat.share, moment)
+        return state.beat(clock, beat.phase, beat.step, beat.share, moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-    _write_clock(lease, after, projects.contract_of(project).budget)
-    lease.loss = beat.loss
-    if after.phase is not clock.phase:
-        activity.record(session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=after.phase)
-    return HeartbeatReply(state=after.state, expires_at=lease.expires_at)
 
 
 def submit_proposal(
-    read: Session, write: Session, volunteer_id: int, lease_id: UUID, submission: ProposalSubmission
+    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, submission: ProposalSubmission
 ) -> ProposalReply:
     """Judge a proposal before a GPU is used, and reserve its code. Raises SwarmError for files that are not allowed."""
-    seen = _find_own(read, volunteer_id, lease_id)
-    project = read.get_one(Project, seen.project_id)
-    contract = projects.contract_of(project)
+    seen = find_own(read, volunteer_id, lease_id)
+    _check_token(seen, submission.token)
+    contract = projects.parse_stored(seen.contract)
     lineage.check_files(submission.files, contract.files)
     tree_sha = lineage.compute_child_tree(read, seen.base_sha, submission.files)
     # From here on there is a write transaction.
-    lease, _ = _lock_own(write, volunteer_id, lease_id, submission.token)
-    _refuse_ended(lease, now())
+    beats.write_of(write, lease_id)
+    lease = queries.lock_lease(write, lease_id)
+    clock = _clock_of(lease)
+    _refuse_ended(clock.state, lease.expires_at, now())
     if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == tree_sha:
         return ProposalReply(accepted=True)  # sent again because the answer was lost
-    duplicate = novelty.find_duplicate(write, project.id, tree_sha, lease.id)
+    duplicate = novelty.find_duplicate(write, lease.project_id, tree_sha, lease_id)
     try:
-        transition = state.accept_proposal if duplicate is None else state.try_draft_again
-        clock = transition(_read_clock(lease), now())
+        clock = (state.accept_proposal if duplicate is None else state.try_draft_again)(clock, now())
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-    _write_clock(lease, clock, contract.budget)
+    columns = _columns_of(clock, contract.budget)
     if duplicate is not None:
+        queries.change_lease(write, lease_id, columns)
         return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
-    lease.proposal = submission.proposal.model_dump(mode="json")
-    lease.proposed_tree_sha = tree_sha
-    activity.record(write, EventKind.LEASE_PROGRESSED, project.id, lease=str(lease.id), phase=Phase.READY)
+    reserved = {"proposal": submission.proposal.model_dump(mode="json"), "proposed_tree_sha": tree_sha}
+    queries.change_lease(write, lease_id, columns | reserved)
+    activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=Phase.READY)
     return ProposalReply(accepted=True)
 
 
-def release(session: Session, volunteer_id: int, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:
+def release(
+    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, request: ReleaseRequest
+) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
-    lease, _ = _lock_own(session, volunteer_id, lease_id, request.token)
-    if lease.state in state.LIVE:
-        _end(session, lease, request.reason)
-    return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
+    _check_token(find_own(read, volunteer_id, lease_id), request.token)
+    beats.write_of(write, lease_id)
+    lease = queries.lock_lease(write, lease_id)
+    if lease.state not in state.LIVE:
+        return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
+    return HeartbeatReply(state=_end(write, lease, request.reason), expires_at=lease.expires_at)
 
 
-def finish(session: Session, lease: Lease, budget: Budget) -> None:
-    """Mark that a lease's result was stored. Raises LeaseTransitionError if it had one."""
+def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None:
+    """Note that a lease's result was stored, in the columns of `result`. Raises LeaseTransitionError if it had one."""
+    moment = now()
     try:
-        clock = state.finish(_read_clock(lease), now())
+        clock = state.finish(_clock_of(lease), moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-    _write_clock(lease, clock, budget)
-    lease.ended_at = now()
-    activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=lease.state)
+    columns = _columns_of(clock, projects.parse_stored(lease.contract).budget) | {"ended_at": moment, **result}
+    queries.change_lease(session, lease.id, columns)
+    activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
 
 
-def _end(session: Session, lease: Lease, reason: str) -> None:
-    lease.state = state.release(_read_clock(lease), now()).state
-    lease.ended_at, lease.end_reason = now(), reason
-    activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=lease.state)
-    session.flush()
+def _end(session: Session, lease: LeaseRow, reason: str) -> LeaseState:
+    moment = now()
+    ended = state.release(_clock_of(lease), moment).state
+    queries.change_lease(session, lease.id, {"state": ended, "ended_at": moment, "end_reason": reason})
+    activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=ended)
+    return ended
 
 
-def _find_own(session: Session, volunteer_id: int, lease_id: UUID) -> Lease:
-    return check_owner(session, queries.find_lease(session, lease_id), volunteer_id)
-
-
-def _lock_own(session: Session, volunteer_id: int, lease_id: UUID, token: str) -> tuple[Lease, Project]:
-    lease = check_owner(session, queries.lock_lease(session, lease_id), volunteer_id)
-    if not hmac.compare_digest(lease.token_sha256, hash_token(token)):
-        raise LeaseTokenError("Send the token that came with the lease.")
-    return lease, session.get_one(Project, lease.project_id)
-
-
-def check_owner(session: Session, lease: Lease | None, volunteer_id: int) -> Lease:
+def find_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
     """The lease, if there is one and it is this volunteer's. Raises LeaseUnknownError, LeaseForeignError."""
+    lease = queries.find_lease(session, lease_id)
     if lease is None:
         raise LeaseUnknownError("Claim a job first; this coordinator never gave out that lease.")
-    if fleet.get_worker(session, lease.worker_id).volunteer_id != volunteer_id:
+    if lease.volunteer_id != volunteer_id:
         raise LeaseForeignError("Only the volunteer who claimed a job can speak for it.")
     return lease
 
 
-def _refuse_ended(lease: Lease, moment: datetime) -> None:
-    effective = state.effective_state(LeaseState(lease.state), lease.expires_at, moment)
+def _check_token(lease: LeaseRow, token: str) -> None:
+    if not hmac.compare_digest(lease.token_sha256, hash_token(token)):
+        raise LeaseTokenError("Send the token that came with the lease.")
+
+
+def _refuse_ended(stored: LeaseState, expires_at: datetime, moment: datetime) -> None:
+    effective = state.effective_state(stored, expires_at, moment)
     if effective not in state.LIVE:
         raise LeaseEndedError(f"It is {effective}. A finished run may still be delivered; for more work, claim again.")
 
 
-def _read_clock(lease: Lease) -> LeaseClock:
+def _clock_of(lease: LeaseRow) -> LeaseClock:
     return LeaseClock(
         state=LeaseState(lease.state),
         phase=Phase(lease.phase),
@@ -272,9 +297,5 @@ def _read_clock(lease: Lease) -> LeaseClock:
     )
 
 
-def _write_clock(lease: Lease, clock: LeaseClock, budget: Budget) -> None:
-    lease.state, lease.phase = clock.state, clock.phase
-    lease.step, lease.share = clock.step, clock.share
-    lease.phase_started_at, lease.heartbeat_at = clock.phase_started_at, clock.heartbeat_at
-    lease.progressed_at, lease.deadline_at = clock.progressed_at, clock.deadline_at
-    lease.expires_at = state.expires_at(clock, budget)
+def _columns_of(clock: LeaseClock, budget: Budget) -> dict[str, Any]:
+    return vars(clock) | {"expires_at": state.expires_at(clock, budget)}

@@ -1,53 +1,71 @@
 """Questions about commits and branches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, Commit, Experiment
+from coordinator.models import Branch, Commit, Experiment, table_of
+
+_COMMITS = table_of(Commit)
+_COMMIT = select(Commit).where(Commit.sha == bindparam("sha"))
+_CHILDREN = select(Commit).where(Commit.parent_sha.in_(bindparam("shas", expanding=True))).order_by(Commit.sha)
+_COMMIT_BY_TREE = (
+    select(Commit)
+    .where(Commit.project_id == bindparam("project_id"), Commit.tree_sha == bindparam("tree_sha"))
+    .order_by(Commit.created_at, Commit.sha)
+    .limit(1)
+)
+_ADD_COMMIT = insert(_COMMITS)
+_BRANCH = select(Branch).where(Branch.id == bindparam("branch_id"))
+_BRANCH_OF_COMMIT = (
+    select(Branch).join(Experiment, Experiment.branch_id == Branch.id).where(Experiment.commit_sha == bindparam("sha"))
+)
+
+
+def _select_nearest() -> Select[str]:
+    first = select(_COMMITS.c.sha, _COMMITS.c.parent_sha, bindparam("limit", type_=Integer).label("left"))
+    chain = first.where(_COMMITS.c.sha == bindparam("sha")).cte("chain", recursive=True)
+    above = select(_COMMITS.c.sha, _COMMITS.c.parent_sha, chain.c.left - 1)
+    chain = chain.union_all(above.join(chain, _COMMITS.c.sha == chain.c.parent_sha).where(chain.c.left > 1))
+    return select(chain.c.sha)
+
+
+_NEAREST = _select_nearest()
 
 
 def find_commit(session: Session, project_id: int, sha: str) -> Commit | None:
-    commit = session.get(Commit, sha)
+    commit = session.scalar(_COMMIT, {"sha": sha})
     return commit if commit is not None and commit.project_id == project_id else None
 
 
 def get_commit(session: Session, sha: str) -> Commit:
-    commit = session.get(Commit, sha)
+    commit = session.scalar(_COMMIT, {"sha": sha})
     assert commit is not None, "a foreign key promised this commit"
     return commit
 
 
-def list_ancestors(session: Session, sha: str, limit: int | None = None) -> Sequence[Commit]:
-    """The commit itself and its ancestors, nearest first; `limit` of them, or up to the root."""
-    chain = select(Commit.sha, Commit.parent_sha, Commit.depth).where(Commit.sha == sha).cte("chain", recursive=True)
-    above = select(Commit.sha, Commit.parent_sha, Commit.depth).join(chain, Commit.sha == chain.c.parent_sha)
-    if limit is not None:
-        depth = select(Commit.depth).where(Commit.sha == sha).scalar_subquery()
-        above = above.where(Commit.depth > depth - limit)
-    chain = chain.union_all(above)
-    return session.scalars(
-        select(Commit).where(Commit.sha.in_(select(chain.c.sha))).order_by(Commit.depth.desc())
-    ).all()
+def add_commit(session: Session, columns: Mapping[str, Any]) -> None:
+    session.execute(_ADD_COMMIT, columns)
+
+
+def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
+    """The names of the commit itself and its nearest ancestors, `limit` in all."""
+    return list(session.scalars(_NEAREST, {"sha": sha, "limit": limit}))
 
 
 def list_children(session: Session, shas: Sequence[str]) -> Sequence[Commit]:
-    return session.scalars(select(Commit).where(Commit.parent_sha.in_(shas)).order_by(Commit.sha)).all()
+    return session.scalars(_CHILDREN, {"shas": list(shas)}).all()
 
 
 def find_commit_by_tree(session: Session, project_id: int, tree_sha: str) -> Commit | None:
     """The first commit that holds exactly these files."""
-    return session.scalar(
-        select(Commit)
-        .where(Commit.project_id == project_id, Commit.tree_sha == tree_sha)
-        .order_by(Commit.created_at, Commit.sha)
-        .limit(1)
-    )
+    return session.scalar(_COMMIT_BY_TREE, {"project_id": project_id, "tree_sha": tree_sha})
 
 
 def get_branch(session: Session, branch_id: int) -> Branch:
-    branch = session.get(Branch, branch_id)
+    branch = session.scalar(_BRANCH, {"branch_id": branch_id})
     assert branch is not None, "a foreign key promised this branch"
     return branch
 
@@ -58,8 +76,7 @@ def list_branches(session: Session, project_id: int) -> Sequence[Branch]:
 
 def get_branch_of_commit(session: Session, project_id: int, sha: str) -> Branch:
     """The branch on which a commit was made; the root belongs to the project's first."""
-    query = select(Branch).join(Experiment, Experiment.branch_id == Branch.id).where(Experiment.commit_sha == sha)
-    return session.scalar(query) or list_branches(session, project_id)[0]
+    return session.scalar(_BRANCH_OF_COMMIT, {"sha": sha}) or list_branches(session, project_id)[0]
 
 
 def count_branch_experiments(session: Session, branch_id: int) -> int:

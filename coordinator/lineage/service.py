@@ -18,8 +18,8 @@ from coordinator.lineage.queries import find_commit_by_tree as find_commit_by_tr
 from coordinator.lineage.queries import get_branch as get_branch
 from coordinator.lineage.queries import get_branch_of_commit as get_branch_of_commit
 from coordinator.lineage.queries import get_commit as get_commit
-from coordinator.lineage.queries import list_ancestors as list_ancestors
 from coordinator.lineage.queries import list_children as list_children
+from coordinator.lineage.queries import list_nearest as list_nearest
 from coordinator.models import Branch, BranchMove, Commit, Project
 from shared.commits import CommitError, CommitWords, GitObject, build_blob, build_commit, build_trees, check_path
 from shared.contract import Files
@@ -131,17 +131,15 @@ def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> 
 def store_commit(session: Session, project_id: int, built: BuiltCommit) -> None:
     """Add a built commit's rows."""
     objects.add_objects(session, built.objects)
-    session.add(
-        Commit(
-            sha=built.sha,
-            project_id=project_id,
-            parent_sha=built.parent_sha,
-            tree_sha=built.tree_sha,
-            depth=built.depth,
-            created_at=now(),
-        )
-    )
-    session.flush()
+    columns = {
+        "sha": built.sha,
+        "project_id": project_id,
+        "parent_sha": built.parent_sha,
+        "tree_sha": built.tree_sha,
+        "depth": built.depth,
+        "created_at": now(),
+    }
+    queries.add_commit(session, columns)
 
 
 def read_files(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> dict[str, str]:

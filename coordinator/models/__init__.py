@@ -2,7 +2,7 @@
 
 from coordinator.models.accounts import Token, Volunteer
 from coordinator.models.activity import Event
-from coordinator.models.base import Base
+from coordinator.models.base import Base, table_of
 from coordinator.models.evidence import CommitPosterior, Run
 from coordinator.models.experiments import Experiment, Finding
 from coordinator.models.fleet import Worker
@@ -26,4 +26,5 @@ __all__ = [
     "Token",
     "Volunteer",
     "Worker",
+    "table_of",
 ]

@@ -37,7 +37,7 @@ class Lease(Base):
     base_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
     seed: Mapped[int]
     why: Mapped[str] = mapped_column(Text)
-    context: Mapped[str] = mapped_column(Text)
+    context: Mapped[str] = mapped_column(Text, deferred=True)
     token_sha256: Mapped[str] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]
     proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)

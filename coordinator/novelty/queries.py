@@ -2,22 +2,28 @@
 
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Lease
+from coordinator.models import Lease, table_of
+from coordinator.models.leases import LIVE_STATES
 from shared.protocol import now
 
-
-def find_reservation(session: Session, project_id: int, tree_sha: str, own_lease_id: UUID) -> Lease | None:
-    """Another live lease that is about to run these files. A reservation ends with its lease."""
-    return session.scalar(
-        select(Lease)
-        .where(
-            Lease.project_id == project_id,
-            Lease.proposed_tree_sha == tree_sha,
-            Lease.id != own_lease_id,
-            Lease.is_live_at(now()),
-        )
-        .limit(1)
+_LEASES = table_of(Lease)
+_RESERVATION = (
+    select(_LEASES.c.id)
+    .where(
+        _LEASES.c.project_id == bindparam("project_id"),
+        _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
+        _LEASES.c.id != bindparam("own_lease_id"),
+        _LEASES.c.state.in_(LIVE_STATES),
+        _LEASES.c.expires_at > bindparam("moment"),
     )
+    .limit(1)
+)
+
+
+def is_reserved(session: Session, project_id: int, tree_sha: str, own_lease_id: UUID) -> bool:
+    """Whether another live lease is about to run these files. A reservation ends with its lease."""
+    given = {"project_id": project_id, "tree_sha": tree_sha, "own_lease_id": own_lease_id, "moment": now()}
+    return session.scalar(_RESERVATION, given) is not None

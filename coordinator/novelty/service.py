@@ -26,7 +26,6 @@ def find_duplicate(session: Session, project_id: int, tree_sha: str, lease_id: U
         if experiment is None:
             return Duplicate(None, "These are exactly the files of the project's seed: the proposal changes nothing.")
         return Duplicate(experiment.id, f"Experiment {experiment.id} ({experiment.title}) has exactly these files.")
-    other = queries.find_reservation(session, project_id, tree_sha, lease_id)
-    if other is not None:
+    if queries.is_reserved(session, project_id, tree_sha, lease_id):
         return Duplicate(None, "Another worker is running exactly these files now.")
     return None

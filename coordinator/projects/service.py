@@ -37,11 +37,12 @@ def get_project(session: Session, name: str) -> Project:
 
 def contract_of(project: Project) -> Contract:
     """The project's contract. It was checked when the project was made, and never changes."""
-    return _parse_once(project.contract)
+    return parse_stored(project.contract)
 
 
 @lru_cache(maxsize=256)
-def _parse_once(text: str) -> Contract:
+def parse_stored(text: str) -> Contract:
+    """The contract of a project's column `contract`, parsed once."""
     return parse_contract(text)
 
 

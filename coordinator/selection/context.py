@@ -1,12 +1,13 @@
 """Context packs: what an agent gets to read before it proposes. All of it is quoted data, never instructions."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from coordinator.experiments import service as experiments
-from coordinator.experiments.service import ExperimentRow
-from coordinator.findings import service as findings
+from coordinator.experiments.service import ToldExperiment
 from coordinator.lineage import service as lineage
-from coordinator.selection import queries
+from coordinator.selection.queries import RunningJob
 
 MAX_STEPS = 12
 MAX_SIBLINGS = 20
@@ -14,16 +15,14 @@ MAX_CHARACTERS = 24_000
 """About 6,000 tokens, at four characters a token."""
 
 
-def compose_context(session: Session, project_id: int, base_sha: str, hardware_class: str) -> str:
-    """The pack for a job that starts from `base_sha`, as Markdown."""
-    ancestors = [commit.sha for commit in lineage.list_ancestors(session, base_sha, MAX_STEPS)]
-    steps = sorted(experiments.list_by_commits(session, ancestors), key=lambda row: row.experiment.id)
-    siblings = experiments.list_siblings(session, base_sha, hardware_class, MAX_SIBLINGS)
-    running = queries.list_reserved_leases(session, project_id)
+def compose_context(session: Session, base_sha: str, hardware_class: str, running: Sequence[RunningJob]) -> str:
+    """The pack for a job that starts from `base_sha`, as Markdown; `running` is what others run in the project."""
+    steps = experiments.tell_commits(session, lineage.list_nearest(session, base_sha, MAX_STEPS))
+    siblings = experiments.tell_siblings(session, base_sha, hardware_class, MAX_SIBLINGS)
     parts = [
-        _section("The steps that led to this parent", [_describe(row) for row in steps]),
-        _section("What was tried from this parent, and what came of it", [_tell(session, row) for row in siblings]),
-        _section("What others run now", [str((lease.proposal or {}).get("title", "")) for lease in running]),
+        _section("The steps that led to this parent", [_describe(step) for step in steps]),
+        _section("What was tried from this parent, and what came of it", [_tell(sibling) for sibling in siblings]),
+        _section("What others run now", [str(job.proposal["title"]) for job in running]),
     ]
     return "\n".join(parts)[:MAX_CHARACTERS]
 
@@ -33,17 +32,15 @@ def _section(heading: str, lines: list[str]) -> str:
     return f"## {heading}\n\n{quoted}\n"
 
 
-def _describe(row: ExperimentRow) -> str:
-    head = f"#{row.experiment.id} {row.experiment.title}"
-    posterior = row.posterior
-    if posterior is None:
-        return f"{head}: {row.run.outcome} ({row.run.reason or 'no reason given'})"
+def _describe(told: ToldExperiment) -> str:
+    head = f"#{told.id} {told.title}"
+    if told.metric_mean is None or told.metric_sd is None:
+        return f"{head}: {told.outcome} ({told.reason or 'no reason given'})"
     effect = ""
-    if posterior.effect_mean is not None and posterior.effect_sd is not None:
-        effect = f", effect {posterior.effect_mean:+.4f} ± {posterior.effect_sd:.4f} ({posterior.verdict})"
-    return f"{head}: {posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f}, n = {posterior.runs}{effect}"
+    if told.effect_mean is not None and told.effect_sd is not None:
+        effect = f", effect {told.effect_mean:+.4f} ± {told.effect_sd:.4f} ({told.verdict})"
+    return f"{head}: {told.metric_mean:.4f} ± {told.metric_sd:.4f}, n = {told.runs}{effect}"
 
 
-def _tell(session: Session, row: ExperimentRow) -> str:
-    finding = findings.find_finding_of_experiment(session, row.experiment.id)
-    return _describe(row) + (f". Its author says: {finding.claim}" if finding else "")
+def _tell(told: ToldExperiment) -> str:
+    return _describe(told) + (f". Its author says: {told.claim}" if told.claim else "")

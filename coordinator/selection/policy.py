@@ -9,6 +9,7 @@ proportion to its probability of winning, damped by 1/(1 + children).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from shared.contract import JobMix
 from shared.experiments import JobKind
@@ -20,8 +21,7 @@ MAX_ROOT_FAILURES = 3
 MAX_RUNS_OF_ONE_COMMIT = 6
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A measured commit. `mean` and `sd` are of the posterior, with the sign turned so that lower is better."""
 
     sha: str

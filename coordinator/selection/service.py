@@ -1,6 +1,7 @@
 """From the database to the policy's snapshot, and to the trials that an agent learns from."""
 
-from random import SystemRandom
+from collections.abc import Sequence
+from random import Random
 
 from sqlalchemy.orm import Session
 
@@ -9,6 +10,8 @@ from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import queries
 from coordinator.selection.policy import Candidate, Decision, NoJob, Snapshot, decide
+from coordinator.selection.queries import RunningJob
+from coordinator.selection.queries import list_running_jobs as list_running_jobs
 from shared.experiments import Proposal, Trial
 from shared.runs import RunOutcome
 
@@ -17,7 +20,7 @@ MAX_TRIALS = 128
 
 def choose_job(session: Session, project: Project, worker_id: int | None, hardware_class: str) -> Decision | NoJob:
     """The next job for a worker; `worker_id` is None for one that was never here."""
-    return decide(_take_snapshot(session, project, worker_id, hardware_class), SystemRandom())
+    return decide(_take_snapshot(session, project, worker_id, hardware_class), Random())
 
 
 def _take_snapshot(session: Session, project: Project, worker_id: int | None, hardware_class: str) -> Snapshot:
@@ -34,27 +37,24 @@ def _take_snapshot(session: Session, project: Project, worker_id: int | None, ha
         root_failed=sum(root_runs.values()),
         jobs_done=jobs_done,
         candidates=[
-            Candidate(*row, children_in_flight=in_flight.get(row.sha, 0))
+            Candidate(*row, in_flight.get(row.sha, 0))
             for row in queries.list_frontier(session, project.id, hardware_class)
         ],
         mix=projects.contract_of(project).jobs,
     )
 
 
-def list_trials(session: Session, project_id: int, hardware_class: str) -> list[Trial]:
-    """What the swarm tried in this hardware class, newest first, and what others run now."""
+def list_trials(session: Session, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:
+    """What the swarm tried in this hardware class, newest first, after what others run now."""
     tried = experiments.list_trials(session, project_id, hardware_class, MAX_TRIALS)
-    running = [
-        _view_running(lease.base_sha, Proposal.model_validate(lease.proposal), lease.proposed_tree_sha or "")
-        for lease in queries.list_reserved_leases(session, project_id)
-    ]
-    return [*running, *tried]
+    return [*(_view_running(job) for job in running), *tried]
 
 
-def _view_running(base_sha: str, proposal: Proposal, tree_sha: str) -> Trial:
+def _view_running(job: RunningJob) -> Trial:
+    proposal = Proposal.model_validate(job.proposal)
     return Trial(
-        sha=tree_sha,
-        parent_sha=base_sha,
+        sha=job.tree_sha,
+        parent_sha=job.base_sha,
         title=proposal.title,
         axis=proposal.axis,
         settings=proposal.settings,

@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from coordinator.db import Database
 from coordinator.lineage import service as lineage
-from coordinator.lineage.queries import list_ancestors, list_branches
+from coordinator.lineage.queries import list_branches, list_nearest
 from coordinator.lineage.remote.protocol import frame
 from coordinator.models import Commit
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
@@ -104,7 +104,7 @@ class Round:
         with store.database.read() as session:
             project = select(Commit).where(Commit.project_id == store.project_id)
             deepest = session.scalars(project.order_by(Commit.depth.desc()).limit(1)).one()
-            self.line = [commit.sha for commit in list_ancestors(session, deepest.sha)]
+            self.line = list_nearest(session, deepest.sha, deepest.depth + 1)
             self.other = session.scalars(project.where(Commit.sha.not_in(self.line)).limit(1)).one().sha
 
     def move_head(self, sha: str) -> None:

@@ -133,7 +133,7 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     history.measure(worker, project.root_sha, 3.3)
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     lease = session.get_one(Lease, experiment.lease_id)
-    lease.context = compose_context(session, project_id, project.root_sha, lease.hardware_class)
+    lease.context = compose_context(session, project.root_sha, lease.hardware_class, [])
     originals = {
         "commits": lineage.get_commit(session, experiment.commit_sha),
         "leases": lease,

@@ -47,7 +47,7 @@ class History:
 
     def add_worker(self, name: str = "w1", volunteer: str = "ada") -> Worker:
         token = create_token(self.session, volunteer, "test")
-        return fleet.register_worker(self.session, authenticate(self.session, token).id, name, "search", HARDWARE)
+        return fleet.register_worker(self.session, authenticate(self.session, token), name, "search", HARDWARE)
 
     def add_lease(self, worker: Worker, base_sha: str, kind: JobKind = JobKind.IMPROVE, **changes: Any) -> Lease:
         """A lease that has just been claimed."""
@@ -116,20 +116,22 @@ class History:
         words = CommitWords(AUTHOR, 1_790_000_000, proposal.title)
         built = lineage.build_child(self.session, parent, {"train.py": f"{text}# {uuid4()}\n"}, words)
         lineage.store_commit(self.session, self.project.id, built)
-        experiment = experiments.store_experiment(
+        experiment_id = experiments.store_experiment(
             self.session, self.project.id, built.sha, parent_sha, lease.id, worker.id, lease.branch_id,
             JobKind.IMPROVE, lease.why, proposal,
         )  # fmt: skip
         draft = finding or FindingDraft(claim="One run; see the numbers.", agent="search")
-        findings.store_finding(self.session, experiment.id, draft)
-        self._add_run(lease, worker, built.sha, metric, experiment.id, **changes)
-        return experiment
+        findings.store_finding(self.session, experiment_id, draft)
+        self._add_run(lease, worker, built.sha, metric, experiment_id, **changes)
+        return self.session.get_one(Experiment, experiment_id)
 
     def _add_run(
         self, lease: Lease, worker: Worker, sha: str, metric: float | None, experiment_id: int | None, **changes: Any
     ) -> Run:
         report = make_run(sha, metric, **({"curve": self._curve(metric)} | changes))
-        run = evidence.store_run(self.session, self.project, worker, lease.id, report, experiment_id)
+        self.session.flush()
+        run_id = evidence.store_run(self.session, self.project.id, worker.id, lease.id, report, experiment_id)
+        run = self.session.get_one(Run, run_id)
         lease.result_key = run.uuid
         evidence.refresh_posteriors(self.session, self.contract, sha, run.hardware_class)
         activity.record(
