@@ -1,5 +1,6 @@
 """What the commands of `swarm-coordinator` share: an open database, errors in one line, a progress bar."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
@@ -33,12 +34,14 @@ def clear_errors() -> Iterator[None]:
     except ValidationError as error:
         problem = "; ".join(f"SWARM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
     except exc.OperationalError as error:
-        problem = f"the database cannot be used: {error.orig}. Does this user have permission to write there?"
+        problem = f"the database cannot be used: {error.orig}."
+        if isinstance(error.orig, sqlite3.Error):
+            problem += " Does this user have permission to write there?"
     except exc.DatabaseError as error:
         problem = f"the database is damaged or is none: {error.orig}."
     else:
         return
-    typer.echo(f"swarm-coordinator: {problem}", err=True)
+    typer.echo(f"swarm-coordinator: {' '.join(problem.split())}", err=True)  # some databases explain at length
     raise typer.Exit(1)
 
 

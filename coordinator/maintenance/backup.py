@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -32,16 +32,35 @@ class BackupError(CommandError):
 
 def backup(database: Database, file: Path, pg_bin: Path | None, show_progress: ShowProgress, *, force: bool) -> None:
     """Write the database to `file`. Raises BackupError, also where `file` exists and `force` is not given."""
-    if file.exists() and not force:
-        raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
-    with _new_file(file) as unfinished:
-        if database.backend == "sqlite":
-            source = _get_sqlite_file(database)
-            if not source.is_file():
-                raise BackupError(f"there is no database at {source}. Is SWARM_DATABASE_URL right?")
+    _refuse_existing(file, force)
+    if database.backend == "sqlite":
+        source = _get_sqlite_file(database)
+        if not source.is_file():
+            raise BackupError(f"there is no database at {source}. Is SWARM_DATABASE_URL right?")
+        with _new_file(file) as unfinished:
             _copy_sqlite(source, unfinished, show_progress)
-        else:
+            with closing(sqlite3.connect(unfinished)) as copy:
+                _check_is_ours(database, _list_sqlite_tables(copy))
+    else:
+        _check_is_ours(database, inspect(database.engine).get_table_names())
+        with _new_file(file) as unfinished:
             _run_postgres_tool(database, "pg_dump", pg_bin, "--format=custom", f"--file={unfinished}")
+
+
+def _refuse_existing(file: Path, force: bool) -> None:
+    try:
+        is_folder, is_there = file.is_dir(), file.exists()
+    except OSError as error:
+        raise BackupError(f"cannot write {file}: {error.strerror}.") from error
+    if is_folder:
+        raise BackupError(f"{file} is a folder. Name a file in it.")
+    if is_there and not force:
+        raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
+
+
+def _check_is_ours(database: Database, tables: Iterable[str]) -> None:
+    if not OUR_TABLES.issubset(tables):
+        raise BackupError(f"{database.safe_url} is not a coordinator's database. Is SWARM_DATABASE_URL right?")
 
 
 def restore(database: Database, file: Path, pg_bin: Path | None, show_progress: ShowProgress) -> None:
@@ -74,19 +93,19 @@ def _new_file(file: Path) -> Iterator[Path]:
     """A name beside `file` to write to; what is written becomes `file` at the end, or is removed on an error."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
     try:
+        unfinished.touch(mode=0o600, exist_ok=False)
         try:
-            unfinished.touch(mode=0o600, exist_ok=False)
             yield unfinished
             _flush(unfinished)
             unfinished.replace(file)
             _flush(file.parent)
-        except OSError as error:
-            raise BackupError(f"cannot write {file}: {error.strerror}.") from error
-        except sqlite3.Error as error:
-            raise BackupError(f"cannot copy the database to {file}: {error}.") from error
-    finally:
-        for name in ("", *SIDECARS):
-            Path(f"{unfinished}{name}").unlink(missing_ok=True)
+        finally:
+            for name in ("", *SIDECARS):
+                Path(f"{unfinished}{name}").unlink(missing_ok=True)
+    except OSError as error:
+        raise BackupError(f"cannot write {file}: {error.strerror}.") from error
+    except sqlite3.Error as error:
+        raise BackupError(f"cannot copy the database to {file}: {error}.") from error
 
 
 def _flush(path: Path) -> None:
@@ -112,9 +131,7 @@ def _copy_sqlite(source: Path, target: Path, show_progress: ShowProgress) -> Non
         closing(sqlite3.connect(target, isolation_level=None)) as writer,
     ):
         reader.execute("begin")
-        reader.execute(
-            "select count(*) from sqlite_schema"
-        ).fetchone()  # from here on it sees one state: no starting over
+        reader.execute("select count(*) from sqlite_schema").fetchone()  # from here on it sees one state
         reader.backup(
             writer,
             pages=PAGES_AT_ONCE,
@@ -133,7 +150,10 @@ def _restore_sqlite(database: Database, file: Path, show_progress: ShowProgress)
             refuse_newer([revision for (revision,) in source.execute("select version_num from alembic_version")])
         except sqlite3.Error as error:
             raise BackupError(f"{file} is damaged: {error}.") from error
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackupError(f"cannot create the folder {place.parent}: {error.strerror}.") from error
     with _new_file(place) as unfinished:
         _copy_sqlite(file, unfinished, show_progress)
 
@@ -182,7 +202,7 @@ def _run_postgres_tool(database: Database, tool: str, pg_bin: Path | None, *argu
 
 
 def _check_version(database: Database, tool: str, pg_bin: Path | None) -> None:
-    found = re.search(r" (\d+)\.", _run_tool(tool, pg_bin, "--version"))
+    found = re.search(r"\(PostgreSQL\) (\d+)", _run_tool(tool, pg_bin, "--version"))
     with database.engine.connect() as connection:
         server = int(connection.scalar(text("show server_version_num"))) // 10_000
     if found is None or int(found.group(1)) < server:

@@ -11,6 +11,7 @@ import typer
 from coordinator.console import clear_errors, open_database, progress_bars
 from coordinator.db import Database
 from coordinator.maintenance import backup as backups
+from coordinator.maintenance import queries
 from coordinator.maintenance import repack as packing
 from coordinator.maintenance.integrity import find_problems
 from coordinator.settings import Settings
@@ -66,10 +67,13 @@ def _verify(database: Database, as_json: bool) -> None:
             problems.append(problem)
             if not as_json:
                 typer.echo(problem)
+        commits, runs = queries.count_commits(session), queries.count_runs(session)
     if as_json:
-        typer.echo(json.dumps({"problems": problems}))
+        typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems}))
+    elif problems:
+        typer.echo(f"{len(problems)} problem(s) in {commits:,} commits and {runs:,} runs.")
     else:
-        typer.echo(f"{len(problems)} problem(s)." if problems else "Verified: nothing is missing, all numbers agree.")
+        typer.echo(f"Verified {commits:,} commits and {runs:,} runs: nothing is missing, all numbers agree.")
     if problems:
         raise typer.Exit(1)
 

@@ -28,6 +28,7 @@ def find_problems(session: Session, show_progress: ShowProgress) -> Iterator[str
                 for row in queries.list_dangling(session)]  # fmt: skip
     yield from dangling
     yield from _check_history(session)
+    yield from _check_results(session)
     yield from _check_objects(session, show_progress)
     yield from _check_commits(session, show_progress)
     if dangling:
@@ -42,8 +43,22 @@ def _check_history(session: Session) -> Iterator[str]:
             yield f"project {project.name}: its root is {project.root_sha}, but the commits without parent are {roots}"
     for sha in queries.list_misplaced_commits(session):
         yield f"commit {sha}: it is not one deeper than its parent, or in another project"
+    for number in queries.list_lost_moves(session):
+        yield f"branch move {number}: it leads from or to a commit that does not exist"
+    for name in queries.list_unmoved_branches(session):
+        yield f"branch {name}: its head is not where its last move led"
+
+
+def _check_results(session: Session) -> Iterator[str]:
+    """Of each result every part is there, and the parts agree."""
     for lease in queries.list_leases_without_result(session):
         yield f"lease {lease}: it is done, and its run is missing"
+    for number in queries.list_runs_without_lease(session):
+        yield f"run {number}: it is not the result of its lease"
+    for number in queries.list_bare_experiments(session):
+        yield f"experiment {number}: its run or its finding is missing"
+    for table, sha in queries.list_strays(session):
+        yield f"{table} of commit {sha}: the commit is in another project"
     for number in queries.list_strange_experiments(session):
         yield f"experiment {number}: its commit has another parent"
     for number in queries.list_strange_runs(session):

@@ -6,7 +6,18 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, ForeignKey, Row, Table, and_, exists, func, or_, select, text, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.models import Base, Commit, CommitPosterior, Experiment, Lease, Project, Run
+from coordinator.models import (
+    Base,
+    Branch,
+    BranchMove,
+    Commit,
+    CommitPosterior,
+    Experiment,
+    Finding,
+    Lease,
+    Project,
+    Run,
+)
 from shared.leases import LeaseState
 from shared.runs import RunOutcome
 
@@ -81,6 +92,44 @@ def list_leases_without_result(session: Session) -> Iterator[str]:
     return (str(lease_id) for lease_id in session.scalars(query))
 
 
+def list_runs_without_lease(session: Session) -> Sequence[int]:
+    """Runs that are not the result of the lease that they name."""
+    query = select(Run.id).join(Lease, Lease.id == Run.lease_id)
+    different = or_(Lease.state != LeaseState.DONE, Lease.result_key.is_(None), Lease.result_key != Run.uuid)
+    return session.scalars(query.where(different).order_by(Run.id)).all()
+
+
+def list_bare_experiments(session: Session) -> Sequence[int]:
+    """Experiments without a run or without a finding: they were delivered with both."""
+    has_run = exists().where(Run.experiment_id == Experiment.id)
+    has_finding = exists().where(Finding.experiment_id == Experiment.id)
+    return session.scalars(select(Experiment.id).where(~has_run | ~has_finding).order_by(Experiment.id)).all()
+
+
+def list_lost_moves(session: Session) -> Sequence[int]:
+    """Moves of branches from or to commits that do not exist."""
+    starts_nowhere = and_(BranchMove.from_sha.is_not(None), ~exists().where(Commit.sha == BranchMove.from_sha))
+    ends_nowhere = ~exists().where(Commit.sha == BranchMove.to_sha)
+    return session.scalars(select(BranchMove.id).where(or_(starts_nowhere, ends_nowhere)).order_by(BranchMove.id)).all()
+
+
+def list_unmoved_branches(session: Session) -> Sequence[str]:
+    """Branches whose head is not where their last move led."""
+    last = select(func.max(BranchMove.id)).group_by(BranchMove.branch_id)
+    led_there = exists().where(
+        BranchMove.id.in_(last), BranchMove.branch_id == Branch.id, BranchMove.to_sha == Branch.head_sha
+    )
+    return session.scalars(select(Branch.name).where(~led_there).order_by(Branch.id)).all()
+
+
+def list_strays(session: Session) -> Iterator[tuple[str, str]]:
+    """Table and commit of rows that count in another project than their commit's."""
+    for model in (Experiment, Run, CommitPosterior):
+        query = select(model.commit_sha).join(Commit, Commit.sha == model.commit_sha)
+        for sha in session.scalars(query.where(Commit.project_id != model.project_id).order_by(model.commit_sha)):
+            yield model.__tablename__, sha
+
+
 def list_strange_experiments(session: Session) -> Sequence[int]:
     """Experiments whose commit has another parent than they say."""
     query = select(Experiment.id).join(Commit, Commit.sha == Experiment.commit_sha)
@@ -105,6 +154,10 @@ def list_unjudged(session: Session) -> Sequence[Row[str, str]]:
 
 def count_commits(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(Commit)) or 0
+
+
+def count_runs(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(Run)) or 0
 
 
 def count_posteriors(session: Session) -> int:

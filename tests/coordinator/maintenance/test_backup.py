@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 
 from coordinator.db import Database, DatabaseError
 from coordinator.maintenance.backup import BackupError, backup, restore
@@ -32,6 +32,16 @@ def file(tmp_path: Path) -> Path:
 
 def assert_nothing_left(folder: Path, *names: str) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+def assert_empty(database: Database) -> None:
+    """Nothing was restored, not even half."""
+    if database.backend == "sqlite":
+        folder = Path(str(database.url.database)).parent
+        assert not folder.exists() or list(folder.iterdir()) == []
+    else:
+        assert inspect(database.engine).get_table_names() == []
+    database.close()
 
 
 def test_a_restored_database_gives_the_same_answers(
@@ -118,9 +128,7 @@ def test_a_newer_backup_is_refused(filled: Database, file: Path, empty_url: str,
     target = Database(empty_url)
     with pytest.raises(DatabaseError, match="newer version"):
         restore(target, file, pg_bin, show_nothing)
-    if target.backend == "sqlite":
-        assert not Path(str(target.url.database)).exists()
-    target.close()
+    assert_empty(target)
 
 
 def test_what_is_no_backup_is_refused(filled: Database, file: Path, empty_url: str, pg_bin: Path | None) -> None:
@@ -139,7 +147,7 @@ def test_what_is_no_backup_is_refused(filled: Database, file: Path, empty_url: s
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(BackupError, match=r"damaged|cannot copy|pg_restore failed"):
         restore(target, file, pg_bin, show_nothing)
-    target.close()
+    assert_empty(target)
 
 
 def test_another_programs_database_is_refused(file: Path, tmp_path: Path) -> None:
@@ -155,17 +163,74 @@ def test_another_programs_database_is_refused(file: Path, tmp_path: Path) -> Non
     target.close()
 
 
-def test_a_full_disk_leaves_nothing_behind(filled: Database, tmp_path: Path, pg_bin: Path | None) -> None:
-    """In a mount namespace of its own, with a disk of 64 kB."""
-    script = f'{COMMAND} backup /small/swarm.backup; echo "status $?"; ls -A /small'
-    (tmp_path / "small").mkdir()
-    confined = ["bwrap", "--dev-bind", "/", "/", "--size", "65536", "--tmpfs", str(tmp_path / "small")]
-    done = subprocess.run(
-        [*confined, "bash", "-c", script.replace("/small", str(tmp_path / "small"))],
-        env={**os.environ, "SWARM_DATABASE_URL": filled.url.render_as_string(hide_password=False)}
-        | ({"SWARM_PG_BIN": str(pg_bin)} if pg_bin else {}),
-        capture_output=True, text=True, timeout=60,
+def test_places_where_nothing_can_be_written(filled: Database, file: Path, pg_bin: Path | None) -> None:
+    (file.parent / "folder").mkdir()
+    (file.parent / "plain").write_text("")
+    places = {
+        "folder": "is a folder",
+        "plain/swarm.backup": "Not a directory",
+        "nowhere/swarm.backup": "No such file or directory",
+        "x" * 250: "File name too long",  # the name itself is not, but the one that is written to first
+        "x" * 300: "File name too long",
+    }
+    for name, words in places.items():
+        with pytest.raises(BackupError, match=words):
+            backup(filled, file.parent / name, pg_bin, show_nothing, force=True)
+    assert_nothing_left(file.parent, "folder", "plain")
+    assert_nothing_left(file.parent / "folder")
+
+
+def test_what_is_no_coordinators_database_is_not_backed_up(
+    empty_url: str, file: Path, pg_bin: Path | None, tmp_path: Path
+) -> None:
+    """An address with a mistake in it must not leave its owner with a backup of nothing."""
+    source = Database(empty_url)
+    with pytest.raises(BackupError, match="Is SWARM_DATABASE_URL right"):
+        backup(source, file, pg_bin, show_nothing, force=False)
+    source.close()
+    (tmp_path / "empty.db").write_bytes(b"")
+    source = Database(f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(BackupError, match="is not a coordinator's database"):
+        backup(source, file, None, show_nothing, force=False)
+    source.close()
+    assert_nothing_left(file.parent)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_place_that_cannot_be_made(filled: Database, file: Path, tmp_path: Path) -> None:
+    backup(filled, file, None, show_nothing, force=False)
+    (tmp_path / "plain").write_text("")
+    target = Database(f"sqlite:///{tmp_path}/plain/new/coordinator.db")
+    with pytest.raises(BackupError, match=r"cannot create the folder .*/plain/new: Not a directory\.$"):
+        restore(target, file, None, show_nothing)
+    target.close()
+
+
+def run_on_a_small_disk(folder: Path, arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in a mount namespace of its own, where `folder` is a disk of 64 kB; then its status and the files."""
+    folder.mkdir()
+    return subprocess.run(
+        ["bwrap", "--dev-bind", "/", "/", "--size", "65536", "--tmpfs", str(folder),
+         "bash", "-c", f'{COMMAND} {arguments}; echo "status $?"; ls -A {folder}'],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+
+
+def test_a_full_disk_leaves_nothing_behind(filled: Database, tmp_path: Path, pg_bin: Path | None) -> None:
+    small, url = tmp_path / "small", filled.url.render_as_string(hide_password=False)
+    given = {"SWARM_DATABASE_URL": url} | ({"SWARM_PG_BIN": str(pg_bin)} if pg_bin else {})
+    assert_it_was_full(run_on_a_small_disk(small, f"backup {small}/swarm.backup", **given))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_full_disk_where_one_restores_to(filled: Database, file: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    backup(filled, file, None, show_nothing, force=False)
+    given = {"SWARM_DATABASE_URL": f"sqlite:///{small}/coordinator.db"}
+    assert_it_was_full(run_on_a_small_disk(small, f"restore {file}", **given))
+
+
+def assert_it_was_full(done: subprocess.CompletedProcess[str]) -> None:
     assert done.stdout.splitlines() == ["status 1"], "no file is left"
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert "full" in done.stderr or "No space left" in done.stderr

@@ -30,6 +30,8 @@ DAMAGES = {
         "delete from experiments where id = (select experiment_id from findings order by id limit 1)",
         "findings 1: experiment_id names",
     ),
+    "a move from nowhere": (f"update branch_moves set to_sha = '{NOWHERE}'", "branch move 1: it leads from or to"),
+    "a head that nobody moved": (f"update branches set head_sha = {NEWEST}", "its head is not where its last move led"),
     "two roots": (f"update commits set parent_sha = null where sha = {NEWEST}", "the commits without parent are"),
     "another tree": (
         f"update commits set tree_sha = (select tree_sha from commits where sha = {ROOT}) where sha = {NEWEST}",
@@ -38,6 +40,13 @@ DAMAGES = {
     "too deep": (f"update commits set depth = 99 where sha = {NEWEST}", "not one deeper than its parent"),
     "another parent": (f"update experiments set parent_sha = {NEWEST} where id = 1", "experiment 1: its commit"),
     "a run is gone": ("delete from runs where id = (select max(id) from runs)", "it is done, and its run is missing"),
+    "a run is of no lease": (
+        "update leases set result_key = null where id = (select lease_id from runs where id = 1)",
+        "run 1: it is not the result of its lease",
+    ),
+    "a finding is gone": ("delete from findings where experiment_id = 3", "experiment 3: its run or its finding is"),
+    "another project's run": ("update runs set project_id = 99 where id = 1", "the commit is in another project"),
+    "another commit's run": ("update runs set experiment_id = 2 where experiment_id = 1", "measured another commit"),
     "a mean that no run gives": (
         f"update commit_posteriors set metric_mean = metric_mean + 0.00001 where {ONE_POSTERIOR}",
         "metric_mean is",
