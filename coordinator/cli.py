@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,8 @@ from coordinator.settings import Settings
 
 SHUTDOWN_SECONDS = 2
 BACKLOG = 2048
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,7 +64,11 @@ def serve(
         )
         typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
         sys.stdout.flush()
-        CoordinatorServer(config).run(sockets=[listener])
+        server = CoordinatorServer(config)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+        if server.was_interrupted:
+            raise typer.Exit(INTERRUPTED)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,10 +1,10 @@
 """Questions about runs and posteriors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, insert, select
+from sqlalchemy import Row, Select, bindparam, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.models import CommitPosterior, Run, Worker, table_of
@@ -15,20 +15,35 @@ RunRow = tuple[Run, str]
 """A run and its worker's name."""
 
 
-_RUNS = table_of(Run)
+NAMES_AT_ONCE = 500
+
+_RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _MEASURED_VALUES = (
-    select(_RUNS.c.metric)
+    select(_RUNS.c.commit_sha, _RUNS.c.metric)
     .where(
-        _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
         _RUNS.c.hardware_class == bindparam("hardware_class"),
         _RUNS.c.outcome == RunOutcome.OK,
         _RUNS.c.metric.is_not(None),
     )
     .order_by(_RUNS.c.id)
 )
-_POSTERIOR = select(CommitPosterior).where(
-    CommitPosterior.commit_sha == bindparam("sha"), CommitPosterior.hardware_class == bindparam("hardware_class")
+_ADD_POSTERIOR = insert(_POSTERIORS)
+_CHANGE_POSTERIOR = update(_POSTERIORS).where(
+    _POSTERIORS.c.commit_sha == bindparam("of_commit_sha"),
+    _POSTERIORS.c.hardware_class == bindparam("of_hardware_class"),
+)
+_POSTERIORS_OF = select(*_POSTERIORS.c).where(
+    _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
+    _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
+)
+_POSTERIOR = (
+    select(CommitPosterior)
+    .where(
+        CommitPosterior.commit_sha == bindparam("sha"), CommitPosterior.hardware_class == bindparam("hardware_class")
+    )
+    .execution_options(populate_existing=True)  # rows are changed without the session's knowledge
 )
 _RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
 
@@ -43,21 +58,43 @@ def add_run(session: Session, columns: Mapping[str, Any]) -> int:
     return int(session.execute(_ADD_RUN, columns).scalar_one())
 
 
-def list_measured_values(session: Session, sha: str, hardware_class: str) -> list[float]:
-    """Metrics of all runs of a commit that count as measurements."""
-    return list(session.scalars(_MEASURED_VALUES, {"sha": sha, "hardware_class": hardware_class}))
+def map_measured_values(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, list[float]]:
+    """Metrics of all runs that count as measurements, by commit, in the order of the runs."""
+    values: dict[str, list[float]] = {}
+    for some in _batches(shas):
+        for sha, metric in session.execute(_MEASURED_VALUES, {"shas": some, "hardware_class": hardware_class}):
+            values.setdefault(sha, []).append(metric)
+    return values
 
 
 def find_posterior(session: Session, sha: str, hardware_class: str) -> CommitPosterior | None:
     return session.scalar(_POSTERIOR, {"sha": sha, "hardware_class": hardware_class})
 
 
-def list_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> Sequence[CommitPosterior]:
-    return session.scalars(
-        select(CommitPosterior).where(
-            CommitPosterior.commit_sha.in_(shas), CommitPosterior.hardware_class == hardware_class
-        )
-    ).all()
+def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, Row[Any]]:
+    """The columns of `CommitPosterior`, by commit."""
+    return {
+        row.commit_sha: row
+        for some in _batches(shas)
+        for row in session.execute(_POSTERIORS_OF, {"shas": some, "hardware_class": hardware_class})
+    }
+
+
+def add_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        session.execute(_ADD_POSTERIOR, rows)
+
+
+def change_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Change rows that are named by `of_commit_sha` and `of_hardware_class`."""
+    if rows:
+        session.execute(_CHANGE_POSTERIOR, rows)
+
+
+def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
+    """Names in parts that one statement takes."""
+    for start in range(0, len(shas), NAMES_AT_ONCE):
+        yield list(shas[start : start + NAMES_AT_ONCE])
 
 
 def has_run(session: Session, uuid: UUID) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
+from coordinator.evidence.service import DerivedPosterior
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.leases import queries, service
@@ -20,7 +21,6 @@ from coordinator.leases.errors import ResultConflictError, WrongCommitError
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
-from coordinator.models import CommitPosterior
 from coordinator.projects import service as projects
 from shared.commits import CommitWords
 from shared.contract import Contract
@@ -102,8 +102,7 @@ def _store(
     run_id = evidence.store_run(session, lease.project_id, lease.worker_id, lease.id, run, experiment_id)
     posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware.hardware_class)
     if built is not None and posterior is not None and posterior.verdict == Verdict.IMPROVED:
-        assert upload.proposal is not None
-        _lead_branch(session, lease, posterior, f"#{experiment_id} {upload.proposal.title}")
+        _lead_branch(session, lease, upload, posterior, experiment_id)
     activity.record(
         session,
         EventKind.RUN_STORED,
@@ -117,7 +116,7 @@ def _store(
         run_id=run_id,
         run_uuid=run.id,
         experiment_id=experiment_id,
-        posterior=evidence.view_posterior(posterior),
+        posterior=posterior.view() if posterior else None,
         url=f"/runs/{run_id}" if experiment_id is None else f"/experiments/{experiment_id}",
     )
 
@@ -143,10 +142,13 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, b
     return experiment_id
 
 
-def _lead_branch(session: Session, lease: LeaseRow, posterior: CommitPosterior, experiment: str) -> None:
+def _lead_branch(
+    session: Session, lease: LeaseRow, upload: ResultUpload, posterior: DerivedPosterior, experiment_id: int | None
+) -> None:
     """Move the branch's head to an improvement that is ahead of it; it stays provisional."""
+    assert upload.proposal is not None
     branch = lineage.get_branch(session, lease.branch_id)
-    head = evidence.find_posterior(session, branch.head_sha, posterior.hardware_class)
+    head = evidence.find_posterior(session, branch.head_sha, upload.run.hardware.hardware_class)
     if head is None or posterior.rank_score < head.rank_score:
-        why = f"{experiment} leads provisionally, on {posterior.runs} run(s)."
-        lineage.move_head(session, branch, posterior.commit_sha, lease.worker, why)
+        why = f"#{experiment_id} {upload.proposal.title} leads provisionally, on {posterior.runs} run(s)."
+        lineage.move_head(session, branch, upload.run.commit_sha, lease.worker, why)

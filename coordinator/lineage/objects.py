@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
-from coordinator.models import StoredObject
+from coordinator.models import StoredObject, table_of
 from shared.commits import GitObject, parse_tree
 
 MAX_CHAIN = 16
@@ -45,7 +45,12 @@ def _select_chains() -> Select[str, str, int, bytes, str | None]:
 
 
 CHAINS = _select_chains()
+PRESENT = select(StoredObject.sha).where(StoredObject.sha.in_(bindparam("shas", expanding=True)))
 
+ADD_OBJECTS = {
+    "sqlite": sqlite.insert(table_of(StoredObject)).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(table_of(StoredObject)).on_conflict_do_nothing(),
+}
 
 REPLACING_LOCK = 7_305_802_114
 """Number of PostgreSQL's advisory lock for `replace_encodings`."""
@@ -211,7 +216,7 @@ def keep_new(session: Session, objects: Iterable[GitObject]) -> list[GitObject]:
 def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
     """Names that are not in the store."""
     wanted = set(shas)
-    return wanted - set(session.scalars(select(StoredObject.sha).where(StoredObject.sha.in_(wanted))))
+    return wanted - set(session.scalars(PRESENT, {"shas": list(wanted)}))
 
 
 def list_names(session: Session, after: str, limit: int) -> Sequence[str]:
@@ -241,10 +246,7 @@ def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
     rows = [asdict(obj) for obj in sorted(encoded, key=lambda obj: obj.sha)]
     if not rows:
         return
-    if session.get_bind().dialect.name == "sqlite":
-        session.execute(sqlite.insert(StoredObject).on_conflict_do_nothing(), rows)
-    else:
-        session.execute(postgresql.insert(StoredObject).on_conflict_do_nothing(), rows)
+    session.execute(ADD_OBJECTS[session.get_bind().dialect.name], rows)
 
 
 def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int:
