@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from worker.workshop.cli import app as workshop
+
 _EXAMPLES = """
 Examples:
 
@@ -129,6 +131,9 @@ def show_sandbox(
     if name is None:
         raise typer.Exit(1)
     typer.echo(name)
+
+
+app.add_typer(workshop)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class LocalLaboratory:
         self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
         """Prepare the project's data if this process has not yet, then train and score."""
-        data = self._prepare(sample, tell, stop)
+        data = self.prepare(sample, tell, stop)
         self._forget_old_runs()
         job = TrainingJob(
             files=sample.files,
@@ -85,7 +85,8 @@ class LocalLaboratory:
         on_progress(Progress(Phase.STARTING, 0, None, 0.0))
         return measure(job, on_progress, stop)
 
-    def _prepare(self, sample: Sample, tell: Callable[[str], None], stop: Event) -> PreparedData:
+    def prepare(self, sample: Sample, tell: Callable[[str], None], stop: Event) -> PreparedData:
+        """The project's data, made ready if this process has not yet. Raises DataError, RunStopped."""
         key = f"{sample.contract.project.name}/{sample.contract.project.version}"
         if key not in self._prepared:
             said = ""

@@ -1,0 +1,55 @@
+"""Reading a work tree from disk: a seed's folder, or a clone of a project."""
+
+from pathlib import Path
+
+from shared.contract import CONTRACT_FILE, Contract, ContractError, parse_contract
+
+HARNESS_FOLDER = "harness"
+MAX_FILES = 200
+MAX_FILE_BYTES = 1_048_576
+_SKIPPED = {"__pycache__", ".git"}
+
+
+class SeedInvalid(ValueError):
+    """A folder that holds no project; the message says what to mend."""
+
+
+def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
+    """The contract and all files of a project's work tree: path -> text.
+
+    The harness that the contract names is copied in as `harness/`, so that a project carries its own and old
+    results stay reproducible; a folder that has its own already, as clones have, keeps that. Raises SeedInvalid.
+    """
+    if not (folder / CONTRACT_FILE).is_file():
+        raise SeedInvalid(f"{folder} has no {CONTRACT_FILE}.")
+    files = _read_folder(folder)
+    try:
+        contract = parse_contract(files[CONTRACT_FILE])
+    except ContractError as error:
+        raise SeedInvalid(str(error)) from error
+    if contract.files.harness is not None and not (folder / HARNESS_FOLDER).is_dir():
+        harness = (folder / contract.files.harness).resolve()
+        if not harness.is_dir():
+            raise SeedInvalid(f"files.harness names {harness}, which is not a folder.")
+        files |= {f"{HARNESS_FOLDER}/{path}": text for path, text in _read_folder(harness).items()}
+    missing = [path for path in contract.files.editable if path not in files]
+    if missing:
+        raise SeedInvalid(f"files.editable names {', '.join(missing)}, which the folder does not hold.")
+    return contract, files
+
+
+def _read_folder(folder: Path) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_dir() or _SKIPPED.intersection(relative.parts):
+            continue
+        if path.is_symlink() or path.stat().st_size > MAX_FILE_BYTES or len(files) >= MAX_FILES:
+            raise SeedInvalid(
+                f"{relative} is a link, larger than {MAX_FILE_BYTES} bytes, or one of more than {MAX_FILES} files."
+            )
+        try:
+            files[relative.as_posix()] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise SeedInvalid(f"{relative} is not UTF-8 text.") from error
+    return files

@@ -1,0 +1,60 @@
+"""shared/seeds.py: a work tree from disk."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.seeds import SeedInvalid, read_seed
+from tests.support.seeds import write_seed
+
+
+def write_with_harness(folder: Path) -> Path:
+    """A seed that names a harness beside it."""
+    (folder / "harness").mkdir(parents=True)
+    (folder / "harness" / "scorer.py").write_text("# shared\n")
+    seed = write_seed(folder / "seed")
+    contract = seed / "swarm.toml"
+    contract.write_text(contract.read_text().replace("[files]\n", '[files]\nharness = "../harness"\n'))
+    return seed
+
+
+def test_reads_contract_and_files(tmp_path: Path) -> None:
+    contract, files = read_seed(write_seed(tmp_path / "seed"))
+    assert contract.project.name == "tiny"
+    assert set(files) == {"swarm.toml", "train.py", "program.md"}
+
+
+def test_copies_the_harness_in(tmp_path: Path) -> None:
+    _, files = read_seed(write_with_harness(tmp_path))
+    assert files["harness/scorer.py"] == "# shared\n"
+
+
+def test_a_clone_keeps_its_own_harness(tmp_path: Path) -> None:
+    seed = write_with_harness(tmp_path)
+    (seed / "harness").mkdir()
+    (seed / "harness" / "scorer.py").write_text("# its own\n")
+    assert read_seed(seed)[1]["harness/scorer.py"] == "# its own\n"
+    (tmp_path / "harness" / "scorer.py").unlink()
+    (tmp_path / "harness").rmdir()
+    assert read_seed(seed)[1]["harness/scorer.py"] == "# its own\n"
+
+
+def test_says_what_to_mend(tmp_path: Path) -> None:
+    seed = write_seed(tmp_path / "seed")
+    (seed / "train.py").unlink()
+    with pytest.raises(SeedInvalid, match=r"editable names train\.py, which the folder does not hold"):
+        read_seed(seed)
+    (seed / "train.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(SeedInvalid, match=r"train\.py is not UTF-8 text"):
+        read_seed(seed)
+    (seed / "train.py").unlink()
+    (seed / "train.py").symlink_to("/etc/hostname")
+    with pytest.raises(SeedInvalid, match=r"train\.py is a link"):
+        read_seed(seed)
+    with pytest.raises(SeedInvalid, match=r"has no swarm\.toml"):
+        read_seed(tmp_path)
+    harnessed = write_with_harness(tmp_path / "other")
+    (tmp_path / "other" / "harness" / "scorer.py").unlink()
+    (tmp_path / "other" / "harness").rmdir()
+    with pytest.raises(SeedInvalid, match="harness, which is not a folder"):
+        read_seed(harnessed)
