@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for module in (projects_api, experiments_api, findings_api, leases_api, activity_api):
+    for module in (leases_api, projects_api, experiments_api, findings_api, activity_api):  # the busiest first
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(remote_api.router)

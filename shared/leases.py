@@ -36,7 +36,8 @@ class Phase(StrEnum):
 class ClaimRequest(Message):
     """A worker asks for a job, of one project if it names one.
 
-    `holding` names the leases it still works on; any other live lease of this worker is given up.
+    `holding` names the leases it still works on; any other live lease of this worker is given up. `wants_trials` is for
+    agents that learn from a list of numbers; others read the context.
     """
 
     protocol: int
@@ -45,6 +46,7 @@ class ClaimRequest(Message):
     hardware: Hardware
     project: Slug | None = None
     holding: list[UUID] = Field(default=[], max_length=16)
+    wants_trials: bool = False
 
 
 class BaseCommit(Message):

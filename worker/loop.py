@@ -104,6 +104,7 @@ class Loop:
             hardware=self._place.laboratory.hardware,
             project=self._project,
             holding=self._place.outbox.leases()[:MAX_HOLDING],
+            wants_trials=self._place.agent.wants_trials,
         )
 
     def _work(self, lease: Lease) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
@@ -63,29 +63,49 @@ def list_experiments(
     return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 
 
+_EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
+_FIRST_RUN = (
+    select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
+).scalar_subquery()
+_MEASURED = _EXPERIMENTS.join(_RUNS, _RUNS.c.id == _FIRST_RUN).outerjoin(
+    _POSTERIORS,
+    and_(_POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class),
+)
 _TRIALS = (
     select(
-        Experiment.commit_sha.label("sha"),
-        Experiment.parent_sha,
-        Experiment.title,
-        Experiment.axis,
-        Experiment.settings,
-        CommitPosterior.metric_mean,
-        CommitPosterior.metric_sd,
-        Run.outcome,
+        _EXPERIMENTS.c.commit_sha,
+        _EXPERIMENTS.c.parent_sha,
+        _EXPERIMENTS.c.title,
+        _EXPERIMENTS.c.axis,
+        _EXPERIMENTS.c.settings,
+        _POSTERIORS.c.metric_mean,
+        _POSTERIORS.c.metric_sd,
+        _RUNS.c.outcome,
     )
-    .join(Run, Run.id == _first_run())
-    .outerjoin(CommitPosterior, _is_posterior_of_run())
-    .where(Experiment.project_id == bindparam("project_id"), Run.hardware_class == bindparam("hardware_class"))
-    .order_by(Experiment.id.desc())
+    .select_from(_MEASURED)
+    .where(_EXPERIMENTS.c.project_id == bindparam("project_id"), _RUNS.c.hardware_class == bindparam("hardware_class"))
+    .order_by(_EXPERIMENTS.c.id.desc())
     .limit(bindparam("limit"))
 )
 
 
-def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> Sequence[RowMapping]:
-    """What `shared.experiments.Trial` holds, of the newest experiments, by its fields' names."""
+class TrialRow(NamedTuple):
+    """What `shared.experiments.Trial` holds."""
+
+    sha: str
+    parent_sha: str
+    title: str
+    axis: str
+    settings: dict[str, Any]
+    metric_mean: float | None
+    metric_sd: float | None
+    outcome: str
+
+
+def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[TrialRow]:
+    """The newest experiments, newest first."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
-    return session.execute(_TRIALS, given).mappings().all()
+    return [TrialRow(*row) for row in session.execute(_TRIALS, given)]
 
 
 class ToldExperiment(NamedTuple):
@@ -104,28 +124,20 @@ class ToldExperiment(NamedTuple):
     claim: str | None
 
 
-_TOLD = (
-    select(
-        Experiment.id,
-        Experiment.title,
-        Run.outcome,
-        Run.reason,
-        CommitPosterior.metric_mean,
-        CommitPosterior.metric_sd,
-        CommitPosterior.runs,
-        CommitPosterior.effect_mean,
-        CommitPosterior.effect_sd,
-        CommitPosterior.verdict,
-        Finding.claim,
-    )
-    .join(Run, Run.id == _first_run())
-    .outerjoin(CommitPosterior, _is_posterior_of_run())
-    .outerjoin(Finding, Finding.experiment_id == Experiment.id)
-)
-_TOLD_BY_COMMIT = _TOLD.where(Experiment.commit_sha.in_(bindparam("shas", expanding=True))).order_by(Experiment.id)
+_TOLD = select(
+    _EXPERIMENTS.c.id,
+    _EXPERIMENTS.c.title,
+    _RUNS.c.outcome,
+    _RUNS.c.reason,
+    *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),
+    _FINDINGS.c.claim,
+).select_from(_MEASURED.outerjoin(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
+_TOLD_BY_COMMIT = _TOLD.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True)))
+_TOLD_BY_COMMIT = _TOLD_BY_COMMIT.order_by(_EXPERIMENTS.c.id)
 _TOLD_BY_PARENT = (
-    _TOLD.where(Experiment.parent_sha == bindparam("parent_sha"), Run.hardware_class == bindparam("hardware_class"))
-    .order_by(Experiment.id.desc())
+    _TOLD.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
+    .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
+    .order_by(_EXPERIMENTS.c.id.desc())
     .limit(bindparam("limit"))
 )
 
@@ -142,7 +154,6 @@ def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit:
 
 
 _BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
-_EXPERIMENTS = table_of(Experiment)
 _ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
 
 

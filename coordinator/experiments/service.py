@@ -94,4 +94,16 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
 
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
     """Experiments as an agent reads them, newest first."""
-    return [Trial(**row) for row in queries.list_trials(session, project_id, hardware_class, limit)]
+    return [
+        Trial(
+            sha=row.sha,
+            parent_sha=row.parent_sha,
+            title=row.title,
+            axis=row.axis,
+            settings=row.settings,
+            metric_mean=row.metric_mean,
+            metric_sd=row.metric_sd,
+            outcome=row.outcome,
+        )
+        for row in queries.list_trials(session, project_id, hardware_class, limit)
+    ]

@@ -1,4 +1,4 @@
-"""Leases over HTTP: what workers speak."""
+"""Leases over HTTP: what workers speak. Answers are rendered here, in the handler's thread, and not checked again."""
 
 from typing import Annotated
 from uuid import UUID
@@ -14,10 +14,14 @@ from coordinator.leases.errors import ResultConflictError
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, ReleaseRequest
-from shared.protocol import Page, Slug
+from shared.protocol import Message, Page, Slug
 from shared.results import ResultReply, ResultUpload
 
 router = APIRouter(tags=["leases"])
+
+
+def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
+    return Response(reply.model_dump_json(), status_code, media_type="application/json")
 
 
 @router.get("/leases")
@@ -26,29 +30,32 @@ def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     return Page(items=views.view_live_leases(session, projects.get_project(session, project)))
 
 
-@router.post("/leases")
-def claim(request: ClaimRequest, token: BearerToken, database: CurrentDatabase) -> ClaimReply:
+@router.post("/leases", response_model=ClaimReply)
+def claim(request: ClaimRequest, token: BearerToken, database: CurrentDatabase) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
     with database.read() as read, database.write() as write:
-        return service.claim(read, write, authenticate(read, token), request)
+        reply = service.claim(read, write, authenticate(read, token), request)
+    return _render(reply)
 
 
-@router.post("/leases/{lease_id}/heartbeat")
+@router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
 def heartbeat(
     lease_id: UUID, beat: Heartbeat, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
-) -> HeartbeatReply:
+) -> Response:
     """Renew a lease and say how far the job is."""
     with database.read() as read, database.write() as write:
-        return service.heartbeat(read, write, beats, authenticate(read, token), lease_id, beat)
+        reply = service.heartbeat(read, write, beats, authenticate(read, token), lease_id, beat)
+    return _render(reply)
 
 
-@router.post("/leases/{lease_id}/proposal")
+@router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
 def submit_proposal(
     lease_id: UUID, submission: ProposalSubmission, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
-) -> ProposalReply:
+) -> Response:
     """State what is to be tried, before it is run."""
     with database.read() as read, database.write() as write:
-        return service.submit_proposal(read, write, beats, authenticate(read, token), lease_id, submission)
+        reply = service.submit_proposal(read, write, beats, authenticate(read, token), lease_id, submission)
+    return _render(reply)
 
 
 @router.post("/leases/{lease_id}/release")
@@ -60,20 +67,18 @@ def release(
         return service.release(read, write, beats, authenticate(read, token), lease_id, request)
 
 
-@router.post("/leases/{lease_id}/result", status_code=status.HTTP_201_CREATED)
+@router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
 def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,
     token: BearerToken,
     database: CurrentDatabase,
     beats: CurrentBeats,
-    response: Response,
     idempotency_key: Annotated[UUID, Header(description="the run's own id")],
-) -> ResultReply:
+) -> Response:
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
     with database.read() as read, database.write() as write:
         delivery = results.deliver(read, write, beats, authenticate(read, token), lease_id, upload)
-    response.status_code = status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK
-    return delivery.reply
+    return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)

@@ -68,6 +68,11 @@ _LIVE_OF_WORKER = select(_LEASES.c.id).where(
     _LEASES.c.state.in_(LIVE_STATES),
     _LEASES.c.expires_at > bindparam("moment"),
 )
+_LIVE_BY_PROJECT = (
+    select(_LEASES.c.project_id, func.count())
+    .where(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment"))
+    .group_by(_LEASES.c.project_id)
+)
 _ADD = insert(_LEASES)
 _CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
 _BEAT = (
@@ -129,7 +134,4 @@ def list_live_leases(session: Session, project_id: int, limit: int) -> list[Live
 
 
 def count_live_leases_by_project(session: Session) -> dict[int, int]:
-    rows = session.execute(
-        select(Lease.project_id, func.count()).where(Lease.is_live_at(now())).group_by(Lease.project_id)
-    )
-    return dict(rows.all())
+    return dict(session.execute(_LIVE_BY_PROJECT, {"moment": now()}).all())

@@ -75,7 +75,7 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     branch = lineage.get_branch_of_commit(read, project.id, decision.base_sha)
     base = _read_base(read, project, decision.base_sha, hardware_class)
     trials = []
-    if decision.kind.makes_experiment:
+    if request.wants_trials and decision.kind.makes_experiment:
         trials = selection.list_trials(read, project.id, hardware_class, running)
     # From here on there is a write transaction: no more looking around.
     worker = fleet.register_worker(write, volunteer_id, request.worker, request.agent, request.hardware)
@@ -119,8 +119,9 @@ def _choose_project(session: Session, name: str | None) -> Project | None:
     """The project asked for, or the one that fewest workers are on."""
     if name is not None:
         return projects.get_project(session, name)
-    live = queries.count_live_leases_by_project(session)
-    return min(projects.list_projects(session), key=lambda project: live.get(project.id, 0), default=None)
+    every = projects.list_projects(session)
+    live = queries.count_live_leases_by_project(session) if len(every) > 1 else {}
+    return min(every, key=lambda project: live.get(project.id, 0), default=None)
 
 
 def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:

@@ -6,10 +6,12 @@ costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
 """
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha1
 from itertools import pairwise
+from threading import Lock
 
 from sqlalchemy import Row, Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -97,6 +99,49 @@ class Snapshot:
     trees: dict[str, GitObject]
 
 
+class RecentObjects:
+    """Objects that were read lately. A name stands for one content for ever, so none of them can be out of date.
+
+    Chains can be, after another process has re-packed; they only say where a new delta may begin.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._versions: OrderedDict[str, Version] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, shas: Iterable[str]) -> dict[str, Version]:
+        with self._lock:
+            found = {sha: self._versions[sha] for sha in shas if sha in self._versions}
+            for sha in found:
+                self._versions.move_to_end(sha)
+        return found
+
+    def keep(self, versions: Mapping[str, Version]) -> None:
+        with self._lock:
+            for sha, version in versions.items():
+                if sha not in self._versions:
+                    self._versions[sha] = version
+                    self._bytes += len(version.object.data)
+            while self._bytes > self._max_bytes:
+                _, oldest = self._versions.popitem(last=False)
+                self._bytes -= len(oldest.object.data)
+
+
+RECENT = RecentObjects(max_bytes=32 * 1024 * 1024)
+
+
+def read_recent(session: Session, shas: Collection[str]) -> dict[str, Version]:
+    """Like `read_versions`, but of what this process read lately nothing is asked or checked again."""
+    found = RECENT.find(shas)
+    if len(found) < len(set(shas)):
+        read = read_versions(session, [sha for sha in shas if sha not in found])
+        RECENT.keep(read)
+        found |= read
+    return found
+
+
 def get_object(session: Session, sha: str) -> GitObject:
     """One object. Raises ObjectMissingError, ObjectDamagedError."""
     return read_versions(session, [sha])[sha].object
@@ -159,7 +204,7 @@ def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject
 
 
 def _read_trees(session: Session, shas: set[str], known: Mapping[str, GitObject]) -> dict[str, GitObject]:
-    read = read_versions(session, shas - known.keys())
+    read = read_recent(session, shas - known.keys())
     return {sha: known[sha] if sha in known else read[sha].object for sha in shas}
 
 
@@ -170,7 +215,7 @@ def list_tree(session: Session, tree_sha: str) -> dict[str, str]:
 
 def read_texts(session: Session, files: Mapping[str, str]) -> dict[str, str]:
     """The content of files: path -> blob sha becomes path -> text. Every file that was let in is UTF-8."""
-    read = read_versions(session, set(files.values()))
+    read = read_recent(session, set(files.values()))
     return {path: read[sha].object.data.decode() for path, sha in files.items()}
 
 
@@ -191,9 +236,9 @@ def encode(session: Session, objects: Iterable[GitObject], predecessors: Mapping
 
 def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version]:
     """The predecessors themselves, or where a chain is at its longest the object that it begins with."""
-    versions = read_versions(session, predecessors)
+    versions = read_recent(session, predecessors)
     too_long = {sha: version.chain[-1] for sha, version in versions.items() if version.deltas >= MAX_CHAIN}
-    whole = read_versions(session, set(too_long.values()))
+    whole = read_recent(session, set(too_long.values()))
     return versions | {sha: whole[start] for sha, start in too_long.items()}
 
 

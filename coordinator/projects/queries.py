@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.models import Project
 
+_ALL = select(Project).order_by(Project.id)
 _BY_NAME = select(Project).where(Project.name == bindparam("name"))
 
 
@@ -15,4 +16,4 @@ def find_project(session: Session, name: str) -> Project | None:
 
 
 def list_projects(session: Session) -> Sequence[Project]:
-    return session.scalars(select(Project).order_by(Project.id)).all()
+    return session.scalars(_ALL).all()

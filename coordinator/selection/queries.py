@@ -79,7 +79,7 @@ _RUNNING = (
 def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[FrontierRow]:
     """The best measured commits, at most 512."""
     rows = session.execute(_FRONTIER, {"project_id": project_id, "hardware_class": hardware_class})
-    return [FrontierRow(*row) for row in rows]
+    return [FrontierRow(*row) for row in rows.all()]
 
 
 def count_children_in_flight(session: Session, project_id: int) -> dict[str, int]:

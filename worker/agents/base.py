@@ -49,10 +49,13 @@ class Task:
 
 
 class Agent(Protocol):
-    """Drafts experiments. `name` is shown beside its proposals and findings."""
+    """Drafts experiments. `name` is shown beside its proposals and findings; `wants_trials` is whether it reads those."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def wants_trials(self) -> bool: ...
 
     def propose(self, task: Task) -> Draft:
         """Draft a proposal. Raises AgentError, or AgentFinished where there will be no more."""

@@ -87,6 +87,7 @@ class ScriptedAgent:
     """Proposes a script's steps in their order, each once; raises AgentFinished after the last."""
 
     name = "scripted"
+    wants_trials = False
 
     def __init__(self, script: Script) -> None:
         self._steps = list(script.steps)

@@ -36,6 +36,7 @@ class SearchAgent:
     """Searches the constants of the first editable Python file. The same task always gives the same draft."""
 
     name = "search"
+    wants_trials = True
 
     def propose(self, task: Task) -> Draft:
         """Draft a change of one constant or two that no trial has. Raises AgentError where there is none left."""

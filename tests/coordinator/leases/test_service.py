@@ -137,7 +137,8 @@ def test_agents_are_told_of_earlier_and_running_trials(
     assert worker.propose(running, {"train.py": "DEPTH = 6\n"}, title="DEPTH 4 → 6").accepted
     other = make_worker("w2")
     other.measure_root()
-    lease = other.claim_job()
+    assert other.claim_job().trials == []
+    lease = other.claim_job(wants_trials=True)
     outcomes = [(trial.outcome, trial.metric_mean is not None) for trial in lease.trials]
     assert outcomes == [("running", False), ("crashed", False), ("ok", True)]
     assert lease.trials[2].settings == {"LEARNING_RATE": 0.004, "DEPTH": 4}
