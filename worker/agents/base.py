@@ -49,7 +49,7 @@ class Task:
 
 
 class Agent(Protocol):
-    """Drafts experiments. `name` is shown beside its proposals and findings; `wants_trials` is whether it reads those."""
+    """Drafts experiments. `name` is shown beside what it writes; `wants_trials` is whether it reads those."""
 
     @property
     def name(self) -> str: ...
