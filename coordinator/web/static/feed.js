@@ -53,7 +53,8 @@ export function follow(since, kinds, onEvent, onReturn) {
   }
 }
 
-// A function that runs `action` soon, and once for any number of calls; never two runs at a time.
+// A function that runs `action` soon, and once for any number of calls; never two runs at a time, and none in a hidden
+// tab, which looks at everything again when it returns.
 export function coalesce(action, delayMs) {
   let timer = null;
   let running = false;
@@ -66,6 +67,7 @@ export function coalesce(action, delayMs) {
     if (timer !== null) return;
     timer = setTimeout(async () => {
       timer = null;
+      if (document.hidden) return;
       running = true;
       try {
         await action();

@@ -140,6 +140,7 @@ def test_a_hidden_tab_pauses_and_catches_up(page: Page, swarm: Swarm) -> None:
     page.mouse.move(5, 5)
     hide(page, True)
     expect(page.locator("#link-state")).to_have_text("paused")
+    page.wait_for_load_state("networkidle")  # what was asked for before is answered
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     swarm.add_experiment("WHILE_HIDDEN")
