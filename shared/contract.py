@@ -66,10 +66,14 @@ class Limits(Message):
 
 
 class Files(Message):
-    """The editable files with their size cap. `harness` is the folder copied in when the project is created."""
+    """The editable files with their size cap. `harness` is the folder copied in when the project is created.
+
+    `max_text_bytes` bounds the strings, numbers and comments of each Python file: where a text learnt by heart stands.
+    """
 
     editable: list[FilePath] = Field(min_length=1, max_length=16)
     max_bytes: int = Field(default=65_536, ge=1, le=1_048_576)
+    max_text_bytes: int | None = Field(default=None, ge=1)
     harness: str | None = None
 
 

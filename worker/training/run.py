@@ -20,6 +20,7 @@ from worker.harness import HarnessFault, HarnessLate, HarnessUnready
 from worker.messages import Answered, Ask, Rejected, Renew, Renewed, Scored, Start, Started, Trained, TrainingProgress
 from worker.training.cast import Cast
 from worker.training.curve import LossCurve
+from worker.training.inspection import find_excess
 from worker.training.job import Progress, RunImpossible, TrainingJob
 
 TELL_SECONDS = 0.5
@@ -61,6 +62,7 @@ class Run:
         with ExitStack() as stack:
             self._cast = Cast(self._job, self._stop, stack)
             try:
+                self._inspect()
                 self._start()
                 size = self._train()
                 scored = self._score(size)
@@ -92,6 +94,11 @@ class Run:
             hardware=self._job.hardware,
             sandbox=self._job.sandbox.name,
         )
+
+    def _inspect(self) -> None:
+        excess = find_excess(self._job.files, self._job.contract.files)
+        if excess:
+            raise RunFailed(RunOutcome.INVALID, excess)
 
     def _start(self) -> None:
         """Bring all to where only the budget is missing, and start it."""
