@@ -19,6 +19,8 @@ Examples:
   swarm-worker --gpu 0                  the first GPU, until Ctrl-C
   swarm-worker --device cpu --cores 2   two CPU cores
   swarm-worker --gpu 0 --once           one job; exit status 75: there is none
+  swarm-worker --gpu 0 --agent openai --model NAME \\
+               --base-url http://127.0.0.1:8080/v1   ideas by a language model
   swarm-worker --gpu 1 --token-file ~/.swarm-token \\
                --coordinator https://swarm.example.org
 
@@ -28,9 +30,10 @@ A result that cannot be delivered waits on disk and is sent later.
 
 _SETTINGS = """
 Settings come from flags, then the environment (SWARM_COORDINATOR_URL, SWARM_TOKEN_FILE or SWARM_TOKEN, SWARM_NAME,
-SWARM_DEVICE, SWARM_CORES, SWARM_SANDBOX, SWARM_AGENT, SWARM_DATA_DIR, SWARM_PROJECT), then config.toml in the
-platform's configuration folder (~/.config/research-swarm on Linux). The token is never a flag: other users of this
-machine could read it.
+SWARM_DEVICE, SWARM_CORES, SWARM_SANDBOX, SWARM_AGENT, SWARM_DATA_DIR, SWARM_PROJECT, SWARM_MODEL, SWARM_BASE_URL,
+SWARM_API_KEY_FILE or SWARM_API_KEY or OPENAI_API_KEY, SWARM_TOKENS_PER_DAY), then config.toml in the platform's
+configuration folder (~/.config/research-swarm on Linux). Token and key are never flags: other users of this machine
+could read them.
 
 Exit status: 0 done, 1 error, 2 usage, 4 the token was not accepted, 75 nothing to do (--once), 130 stopped at once.
 """
@@ -82,7 +85,13 @@ def run(
     name: Annotated[
         str | None, typer.Option(help="This machine's name in the swarm.  [default: its host name]")
     ] = None,
-    agent: Annotated[str | None, typer.Option(metavar="search|scripted", help="Who has the ideas.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="search|openai|scripted", help="Who has the ideas.  [default: search]")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that --agent openai asks.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Its chat-completions endpoint, such as a server of your own.")
+    ] = None,
     script: Annotated[
         Path | None, typer.Option(help="The script that --agent scripted replays (TOML or JSON).")
     ] = None,
@@ -112,6 +121,8 @@ def run(
         "project": project,
         "name": name,
         "agent": agent or ("scripted" if script else None),
+        "model": model,
+        "base_url": base_url,
         "sandbox": sandbox,
         "data_dir": data_dir,
     }

@@ -1,16 +1,18 @@
 """One job, from the lease to a result that is safe on the disk: draft, commit, measure, write down."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from shared.commits import CommitWords
-from shared.experiments import Proposal, ProposalSubmission
+from shared.experiments import ProposalSubmission
+from shared.findings import FindingDraft
 from shared.leases import Lease, Phase
 from shared.protocol import now
 from shared.results import CommitUpload, ResultUpload
-from shared.runs import RunReport
+from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
 from worker.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
 from worker.heartbeat import Pulse
@@ -23,6 +25,7 @@ from worker.stopping import Stop
 from worker.training import Progress
 
 MAX_DRAFTS = 3
+MAX_REPAIRS = 3
 _LEASE_GONE = (404, 410)
 
 
@@ -72,18 +75,38 @@ def carry_out(lease: Lease, place: Workplace) -> Finished:
     with Pulse(place.client, lease) as pulse:
         project = place.projects.find(lease)
         files = place.projects.read_base(lease)
-        if not lease.kind.makes_experiment:
-            report = _measure(Sample(project.contract, lease.base.sha, files, lease.seed), place, pulse)
-            place.outbox.put(Entry(project=lease.project, lease_id=lease.id, upload=ResultUpload(run=report)))
-            return Finished(lease, project, report, f"{lease.kind.value} {lease.base.sha[:10]}")
-        task = _describe_task(lease, project)
-        draft = _draft(lease, task, place, pulse)
+        if lease.kind.makes_experiment:
+            return _experiment(lease, project, files, place, pulse)
+        _show(Progress(Phase.READY, 0, None, 0.0), place, pulse)
+        report = _measure(Sample(project.contract, lease.base.sha, files, lease.seed), place, pulse)
+        _show(Progress(Phase.REPORTING, report.steps, None, 1.0), place, pulse)
+        place.outbox.put(Entry(project=lease.project, lease_id=lease.id, upload=ResultUpload(run=report)))
+        return Finished(lease, project, report, f"{lease.kind.value} {lease.base.sha[:10]}")
+
+
+def _experiment(
+    lease: Lease, project: LocalProject, files: Mapping[str, str], place: Workplace, pulse: Pulse
+) -> Finished:
+    """Draft, measure, mend what crashed, and write down."""
+    task = _describe_task(lease, project)
+    draft = _draft(lease, task, place, pulse)
+    _show(Progress(Phase.READY, 0, None, 0.0), place, pulse)
+    for repairs_left in range(MAX_REPAIRS, -1, -1):
         commit = _commit(lease, project, draft, place.author)
-        sample = Sample(project.contract, commit.sha, {**files, **draft.files}, lease.seed)
-        report = _measure(sample, place, pulse)
-        upload = _describe_experiment(place.agent, task, draft, commit, report)
-        place.outbox.put(Entry(project=lease.project, lease_id=lease.id, upload=upload))
-        return Finished(lease, project, report, draft.proposal.title)
+        report = _measure(Sample(project.contract, commit.sha, {**files, **draft.files}, lease.seed), place, pulse)
+        repaired = _repair(task, draft, report, place) if repairs_left else None
+        if repaired is None:
+            break
+        draft = repaired
+    _show(Progress(Phase.REPORTING, report.steps, None, 1.0), place, pulse)
+    finding = plain_finding(task, draft, report, place.agent.name)
+    upload = ResultUpload(run=report, commit=commit, proposal=draft.proposal, finding=finding)
+    entry = Entry(project=lease.project, lease_id=lease.id, upload=upload)
+    path = place.outbox.put(entry)  # before the agent looks for words, which may take a minute
+    if words := _find_words(place.agent, task, draft, report):
+        better = upload.model_copy(update={"finding": words})
+        place.outbox.replace(path, entry.model_copy(update={"upload": better}))
+    return Finished(lease, project, report, draft.proposal.title)
 
 
 def _describe_task(lease: Lease, project: LocalProject) -> Task:
@@ -103,7 +126,12 @@ def _draft(lease: Lease, task: Task, place: Workplace, pulse: Pulse) -> Draft:
     """A draft that the coordinator accepts as new, after at most three attempts."""
     reason = ""
     for _ in range(MAX_DRAFTS):
-        draft = place.agent.propose(task)
+        try:
+            draft = place.agent.propose(task)
+        except AgentError as error:
+            if place.stop.draining.is_set():  # it was waiting for something, and was told not to
+                raise Draining("the worker is stopping") from error
+            raise
         place.monitor.propose(draft.proposal)
         if pulse.lost is not None:
             raise LeaseLost(pulse.lost)
@@ -136,7 +164,7 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
 
 
 def _commit(lease: Lease, project: LocalProject, draft: Draft, author: str) -> CommitUpload:
-    words = CommitWords(author, int(now().timestamp()), _commit_message(draft.proposal))
+    words = CommitWords(author, int(now().timestamp()), _commit_message(draft))
     sha = project.repository.commit(lease.base.sha, draft.files, words)
     return CommitUpload(
         sha=sha,
@@ -148,7 +176,8 @@ def _commit(lease: Lease, project: LocalProject, draft: Draft, author: str) -> C
     )
 
 
-def _commit_message(proposal: Proposal) -> str:
+def _commit_message(draft: Draft) -> str:
+    proposal = draft.proposal
     lines = [
         proposal.title,
         "",
@@ -156,6 +185,7 @@ def _commit_message(proposal: Proposal) -> str:
         "",
         f"Axis: {proposal.axis}",
         f"Direction: {proposal.direction.value}",
+        *([f"Agent: {' '.join(draft.made_by.split())}"] if draft.made_by else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -163,28 +193,40 @@ def _commit_message(proposal: Proposal) -> str:
 def _measure(sample: Sample, place: Workplace, pulse: Pulse) -> RunReport:
     if place.stop.draining.is_set():
         raise Draining("the worker is stopping")
-
-    def follow(progress: Progress) -> None:
-        pulse.update(progress)
-        place.monitor.progress(progress)
-
-    follow(Progress(Phase.READY, 0, None, 0.0))
-    report = place.laboratory.measure(sample, follow, place.monitor.note, place.stop.now)
+    report = place.laboratory.measure(
+        sample, lambda progress: _show(progress, place, pulse), place.monitor.note, place.stop.now
+    )
     if pulse.lost is not None:
         place.monitor.warn(f"{pulse.lost}; the run was finished all the same, and a first late result is accepted")
-    follow(Progress(Phase.REPORTING, report.steps, None, 1.0))
     return report
 
 
-def _describe_experiment(
-    agent: Agent, task: Task, draft: Draft, commit: CommitUpload, report: RunReport
-) -> ResultUpload:
-    """The upload of a new experiment; an agent without words for its finding does not lose the measurement."""
+def _show(progress: Progress, place: Workplace, pulse: Pulse) -> None:
+    """Tell the coordinator and people how far the job is."""
+    pulse.update(progress)
+    place.monitor.progress(progress)
+
+
+def _repair(task: Task, draft: Draft, report: RunReport, place: Workplace) -> Draft | None:
+    """The draft without the mistake that made it crash; None where the run is the result as it is."""
+    if report.outcome is not RunOutcome.CRASHED or place.stop.draining.is_set():
+        return None
     try:
-        finding = agent.write_finding(task, draft, report)
+        repaired = place.agent.repair(task, draft, report)
+    except (AgentError, ValidationError) as error:
+        place.monitor.note(f"no repair: {error}")
+        return None
+    if repaired is not None:
+        place.monitor.note(f"crashed ({report.reason or 'no reason given'}); trying a repair")
+    return repaired
+
+
+def _find_words(agent: Agent, task: Task, draft: Draft, report: RunReport) -> FindingDraft | None:
+    """The agent's own finding, if it has one: an agent without words does not lose the measurement."""
+    try:
+        return agent.write_finding(task, draft, report)
     except (AgentError, ValidationError):  # no words, or too many
-        finding = plain_finding(task, draft, report, agent.name)
-    return ResultUpload(run=report, commit=commit, proposal=draft.proposal, finding=finding)
+        return None
 
 
 def author_of(worker_name: str) -> str:

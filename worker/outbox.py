@@ -82,6 +82,10 @@ class Outbox:
         _write_durably(path, entry.model_dump_json(indent=1))
         return path
 
+    def replace(self, path: Path, entry: Entry) -> None:
+        """Put a better text in the place of a result that `put` has stored, whole or not at all."""
+        _write_durably(path, entry.model_dump_json(indent=1))
+
     def leases(self) -> list[UUID]:
         """The leases whose results wait."""
         return [item.lease_id for path in self._paths() if isinstance(item := _read(path), Entry)]

@@ -33,7 +33,7 @@ from worker.sandbox import SandboxName
 
 APPLICATION = "research-swarm"
 
-AgentName = Literal["search", "scripted"]
+AgentName = Literal["search", "scripted", "openai", "command"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:\d{1,3})$")]
 
 
@@ -47,7 +47,11 @@ def config_path() -> Path:
 
 
 class Settings(BaseSettings):
-    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs."""
+    """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
+
+    From `base_url` on: what the agents `openai` and `command` use. Prices are per million tokens, and costs in their
+    currency; `agent_paths` are what a command may see of the home, `agent_environment` which variables.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="SWARM_", env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
@@ -69,7 +73,24 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("package_index", "SWARM_PACKAGE_INDEX", "PIP_INDEX_URL")
     )
 
-    @field_validator("coordinator_url")
+    base_url: str = "https://api.openai.com/v1"
+    model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)] | None = None
+    api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("api_key", "SWARM_API_KEY", "OPENAI_API_KEY")
+    )
+    api_key_file: Path | None = None
+    tokens_per_experiment: Annotated[int, Field(ge=1)] | None = 200_000
+    tokens_per_day: Annotated[int, Field(ge=1)] | None = 5_000_000
+    cost_per_experiment: Annotated[float, Field(gt=0)] | None = None
+    cost_per_day: Annotated[float, Field(gt=0)] | None = None
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    output_price: Annotated[float, Field(ge=0)] | None = None
+    agent_command: str | None = None
+    agent_paths: list[Path] = []
+    agent_environment: list[str] = []
+    agent_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
+
+    @field_validator("coordinator_url", "base_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
         TypeAdapter(HttpUrl).validate_python(url)
@@ -97,6 +118,23 @@ class Settings(BaseSettings):
         """The folder of this worker alone: its lock, and below it what belongs to each coordinator."""
         return self.data_dir / "workers" / folder_name(self.worker_name)
 
+    def read_api_key(self) -> SecretStr:
+        """The key of the model endpoint; one that means nothing where none is set, for servers that want none.
+
+        Raises SettingsError where the key's file cannot be read, or can be read by others.
+        """
+        if self.api_key is not None:
+            return _check_token(self.api_key.get_secret_value(), "the setting 'api_key' (SWARM_API_KEY)")
+        if self.api_key_file is None:
+            return SecretStr("none-is-set")
+        path = self.api_key_file.expanduser()
+        try:
+            if path.stat().st_mode & 0o077:
+                raise SettingsError(f"others can read the key's file {path}: chmod 600 {path}")
+            return _check_token(path.read_text(encoding="utf-8"), f"the file {path}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"cannot read the key's file {path}: {_reason(error)}") from error
+
     def read_token(self) -> SecretStr:
         """The token. Raises SettingsError where there is none."""
         if self.token is not None:
@@ -120,12 +158,14 @@ def _check_token(text: str, place: str) -> SecretStr:
 
 
 class _ConfigFile(TomlConfigSettingsSource):
-    """`config.toml`; a token that flags or environment name, in either way, hides the file's."""
+    """`config.toml`; a token or key that flags or environment name, in either way, hides the file's."""
 
     def __call__(self) -> dict[str, Any]:
         found = super().__call__()
-        if self.current_state.keys() & {"token", "token_file"}:
-            found = {key: value for key, value in found.items() if key not in ("token", "token_file")}
+        for name in ("token", "api_key"):
+            both = {name, f"{name}_file"}
+            if self.current_state.keys() & both:
+                found = {key: value for key, value in found.items() if key not in both}
         return found
 
 
@@ -134,6 +174,8 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
     given = {key: value for key, value in flags.items() if value is not None}
     if "token_file" in given:
         given["token"] = None  # a flag stands before SWARM_TOKEN
+    if "api_key_file" in given:
+        given["api_key"] = None
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from rich.console import Console
 
 from worker.agents.base import Agent
-from worker.agents.scripted import ScriptedAgent, ScriptError, load_script
+from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.hardware import HardwareError, detect_hardware
 from worker.heartbeat import HeartbeatDied
@@ -106,7 +107,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 
 def _run(settings: Settings, options: Options) -> int:
-    agent = _make_agent(settings, options)
+    script = _load_script(settings, options)
     try:
         token = settings.read_token()
     except SettingsError as error:
@@ -118,6 +119,7 @@ def _run(settings: Settings, options: Options) -> int:
         stack.callback(client.close)
         stop = Stop()
         monitor = _make_monitor(options)
+        agent = _make_agent(settings, script, monitor.note, stop.draining)
         stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
@@ -157,19 +159,27 @@ def _hold_folder(settings: Settings, stack: ExitStack) -> Path:
     return folder
 
 
-def _make_agent(settings: Settings, options: Options) -> Agent:
+def _load_script(settings: Settings, options: Options) -> Script | None:
+    """The script that is to be replayed, if one is: a mistake in it is told before anything else happens."""
     if (settings.agent == "scripted") != (options.script is not None):
         raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
-    if options.script is not None:
-        try:
-            return ScriptedAgent(load_script(options.script))
-        except ScriptError as error:
-            raise StartError(str(error), EXIT_USAGE) from error
     try:
-        from worker.agents.search_agent import SearchAgent  # noqa: PLC0415 - optuna takes most of a second to import
+        return load_script(options.script) if options.script is not None else None
+    except ScriptError as error:
+        raise StartError(str(error), EXIT_USAGE) from error
+
+
+def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str], None], stop: Event) -> Agent:
+    if script is not None:
+        return ScriptedAgent(script)
+    try:
+        from worker.agents.choice import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
+
+        return make_agent(settings, tell, stop)
     except ImportError as error:
-        raise StartError(f"the search agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
-    return SearchAgent()
+        raise StartError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
+    except SettingsError as error:
+        raise StartError(str(error), EXIT_USAGE) from error
 
 
 def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:

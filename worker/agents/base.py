@@ -18,16 +18,24 @@ class AgentError(Exception):
     """The agent has no proposal for this task; the message says why. The job is given back."""
 
 
+class AgentUnavailable(AgentError):
+    """The agent cannot draft anything just now, whatever the task: its model is away, or its budget is spent."""
+
+
 class AgentFinished(Exception):
     """The agent will never have a proposal again; the worker stops, and that is no mistake."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A proposal and the whole text of each file that it changes."""
+    """A proposal and the whole text of each file that it changes.
+
+    `made_by` says for the commit's message who wrote it and what that cost; empty where there is nothing to say.
+    """
 
     proposal: Proposal
     files: Mapping[str, str]
+    made_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class Agent(Protocol):
 
     def propose(self, task: Task) -> Draft:
         """Draft a proposal. Raises AgentError, or AgentFinished where there will be no more."""
+        ...
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        """The same idea without the mistake that made its run crash; None where it is given up. Raises AgentError."""
         ...
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from shared.experiments import Setting
 
+MAX_SETTINGS = 200
+"""As many as a proposal may have."""
+
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]*$")
 
 
@@ -42,6 +45,18 @@ def read_constants(source: str) -> dict[str, Constant]:
     assigned = Counter(name for statement in module.body for name in _targets(statement))
     found = (_read(statement, lines) for statement in module.body)
     return {c.name: c for c in found if c is not None and assigned[c.name] == 1}
+
+
+def read_settings(files: Mapping[str, str]) -> dict[str, Setting]:
+    """The constants of these files' Python, as a proposal tells them; none where one is not valid Python."""
+    settings: dict[str, Setting] = {}
+    for path, text in files.items():
+        if path.endswith(".py"):
+            try:
+                settings |= {name: constant.value for name, constant in read_constants(text).items()}
+            except ConstantsError:
+                return {}  # such a file is a trial too, and its run will say so
+    return dict(list(settings.items())[:MAX_SETTINGS])
 
 
 def rewrite_constants(source: str, values: Mapping[str, Setting]) -> str:

@@ -22,24 +22,17 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from shared.experiments import AxisDirection, Proposal, Setting
+from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
 from shared.protocol import FilePath, LongText, Message, ShortText
 from shared.runs import RunReport
 from worker.agents.base import AgentError, AgentFinished, Draft, Task, plain_finding
-from worker.agents.constants import ConstantsError, read_constants
+from worker.agents.constants import read_settings
+from worker.agents.edits import Edit, EditError, apply_edits
 
 
 class ScriptError(ValueError):
     """The script cannot be read; the message names the file and what is wrong with it."""
-
-
-class Edit(Message):
-    """One replacement. `search` must occur exactly once in the file."""
-
-    file: FilePath
-    search: str = Field(min_length=1)
-    replace: str
 
 
 class Step(Message):
@@ -98,8 +91,12 @@ class ScriptedAgent:
             raise AgentFinished("the script has no more steps")
         step = self._steps.pop(0)
         files = step.files or _apply(step.edits, task)
-        proposal = Proposal(**step.model_dump(exclude={"files", "edits"}), settings=_settings(files))
+        proposal = Proposal(**step.model_dump(exclude={"files", "edits"}), settings=read_settings(files))
         return Draft(proposal, files)
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
+        """None: it would not know what was wrong."""
+        return None
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """What was changed and what one single run says of it."""
@@ -107,25 +104,7 @@ class ScriptedAgent:
 
 
 def _apply(edits: list[Edit], task: Task) -> dict[str, str]:
-    files: dict[str, str] = {}
-    for edit in edits:
-        text = files.get(edit.file, task.base.files.get(edit.file))
-        if text is None:
-            raise AgentError(f"the script edits {edit.file}, which is no editable file of this project")
-        count = text.count(edit.search)
-        if count != 1:
-            raise AgentError(f"{edit.search!r} occurs {count} times in {edit.file}; the script needs it exactly once")
-        files[edit.file] = text.replace(edit.search, edit.replace)
-    return files
-
-
-def _settings(files: dict[str, str]) -> dict[str, Setting]:
-    """The constants of the changed Python files, so that other agents learn from this trial."""
-    settings: dict[str, Setting] = {}
-    for path, text in files.items():
-        if path.endswith(".py"):
-            try:
-                settings |= {name: constant.value for name, constant in read_constants(text).items()}
-            except ConstantsError:
-                return {}  # a file that is not valid Python is a trial too, and its run will say so
-    return settings
+    try:
+        return apply_edits(edits, task.base.files)
+    except EditError as error:
+        raise AgentError(f"the script does not fit: {error}") from error

@@ -65,6 +65,10 @@ class SearchAgent:
         )
         return Draft(proposal, {path: rewrite_constants(source, changes)})
 
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
+        """None: it would not know what was wrong."""
+        return None
+
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """What was changed and what one single run says of it."""
         return plain_finding(task, draft, report, self.name)

@@ -1,0 +1,40 @@
+"""Which agent a worker has. Agents that need a model have `search` as their substitute, which needs none."""
+
+from collections.abc import Callable
+from threading import Event
+
+from worker.agents.base import Agent
+from worker.agents.fallback import FallbackAgent
+from worker.agents.search_agent import SearchAgent
+from worker.agents.spending import Allowance, Ledger
+from worker.settings import Settings, SettingsError
+
+REQUEST_SECONDS = 120.0
+
+
+def make_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
+    """The agent of these settings but `scripted`. Raises SettingsError, OSError, and ImportError of a missing part."""
+    if settings.agent == "openai":
+        return FallbackAgent(_make_openai_agent(settings, tell, stop), SearchAgent(), tell)
+    return SearchAgent()
+
+
+def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
+    if settings.model is None:
+        raise SettingsError("which model? Give --model NAME (and --base-url URL for a server of your own)")
+    limits = ("cost_per_experiment", "cost_per_day")
+    if any(getattr(settings, name) for name in limits) and None in (settings.input_price, settings.output_price):
+        raise SettingsError("a limit on cost needs input_price and output_price, per million tokens")
+    from worker.agents.chat import Chat  # noqa: PLC0415 - the SDK takes a second to import, and others do not need it
+    from worker.agents.openai_agent import OpenAIAgent  # noqa: PLC0415 - likewise
+
+    chat = Chat(settings.base_url, settings.model, settings.read_api_key(), REQUEST_SECONDS)
+    allowance = Allowance(
+        tokens_per_experiment=settings.tokens_per_experiment,
+        tokens_per_day=settings.tokens_per_day,
+        cost_per_experiment=settings.cost_per_experiment,
+        cost_per_day=settings.cost_per_day,
+        input_price=settings.input_price,
+        output_price=settings.output_price,
+    )
+    return OpenAIAgent(chat, Ledger(settings.data_dir / "agent", settings.model, allowance), tell, stop)

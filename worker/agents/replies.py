@@ -1,0 +1,92 @@
+"""The forms in which a model answers, as the schema that it is given, and what the worker makes of them.
+
+Every field is required and no text is bounded, which is what endpoints that enforce a schema understand; lengths are
+brought into bounds here.
+"""
+
+import json
+import math
+
+from shared.experiments import AxisDirection, Proposal, Setting
+from shared.findings import MAX_FINDING_WORDS, FindingDraft
+from shared.protocol import Message
+from worker.agents.edits import Edit
+
+MAX_SHORT, MAX_LONG = 200, 4000
+
+
+class WholeFile(Message):
+    """A file by its whole text."""
+
+    file: str
+    text: str
+
+
+class Changes(Message):
+    """Changes to files: replacements, or whole files."""
+
+    edits: list[Edit]
+    files: list[WholeFile]
+
+
+class Experiment(Changes):
+    """A proposal and its changes."""
+
+    title: str
+    hypothesis: str
+    axis: str
+    direction: AxisDirection
+    value: str
+    predicted_effect: float | None
+    refuted_by: str
+
+    def to_proposal(self, settings: dict[str, Setting]) -> Proposal:
+        """As the coordinator takes it."""
+        effect = self.predicted_effect
+        return Proposal(
+            title=_line(self.title) or "An untitled change",
+            hypothesis=self.hypothesis[:MAX_LONG],
+            axis=_line(self.axis) or "code",
+            direction=self.direction,
+            value=_line(self.value),
+            predicted_effect=effect if effect is not None and math.isfinite(effect) else None,
+            refuted_by=self.refuted_by[:MAX_LONG],
+            settings=settings,
+        )
+
+
+class Repair(Changes):
+    """What the mistake was, and its cure; no changes: it is given up."""
+
+    explanation: str
+
+
+class Paper(Message):
+    """A finding in the model's words."""
+
+    claim: str
+    mechanism: str
+    caveats: str
+    follow_ups: str
+
+    def to_finding(self, agent: str) -> FindingDraft:
+        """As the coordinator takes it: what is too long loses its end, the last part first."""
+        left = MAX_FINDING_WORDS
+        parts = []
+        for text in (_line(self.claim) or "No claim.", self.mechanism, self.caveats, self.follow_ups):
+            words = text.split()
+            parts.append(text[:MAX_LONG] if len(words) <= left else " ".join(words[:left])[:MAX_LONG])
+            left = max(0, left - len(words))
+        claim, mechanism, caveats, follow_ups = parts
+        return FindingDraft(claim=claim, mechanism=mechanism, caveats=caveats, follow_ups=follow_ups, agent=agent)
+
+
+def describe(form: type[Message]) -> str:
+    """A form's JSON schema, for the prompt: not every endpoint enforces one."""
+    return json.dumps(form.model_json_schema())
+
+
+def _line(text: str) -> str:
+    """On one line, and short enough for a title."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_SHORT else line[: MAX_SHORT - 1] + "…"

@@ -1,0 +1,125 @@
+"""What a language model may cost: tokens and money, per experiment and per day, kept on disk.
+
+    usage-<day>.jsonl    a line for each answer that was paid for; a day is UTC's
+
+The folder is shared by all workers of a volunteer on a machine, whose day is one. A line is appended in one write, so
+that workers do not mix theirs, and a process that is killed has lost nothing but the answer it waited for.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from shared.protocol import Message, Timestamp, now
+
+PER_MILLION = 1_000_000
+
+
+class BudgetSpent(Exception):
+    """Another request could go beyond what the volunteer allows; the message says which budget, and when it renews."""
+
+
+class Usage(Message):
+    """Answers of a model: how many, and the tokens read and written for them."""
+
+    requests: int = Field(default=0, ge=0)
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together."""
+        return Usage(
+            requests=self.requests + other.requests,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
+    def describe(self) -> str:
+        """`3 requests, 5120 + 800 tokens`."""
+        return f"{self.requests} requests, {self.input_tokens} + {self.output_tokens} tokens"
+
+
+class _Line(Message):
+    """A line of the file: one answer."""
+
+    at: Timestamp
+    model: str
+    usage: Usage
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Limits (None: no limit), and prices per million tokens in a currency of the volunteer's own (None: not known)."""
+
+    tokens_per_experiment: int | None = None
+    tokens_per_day: int | None = None
+    cost_per_experiment: float | None = None
+    cost_per_day: float | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+    def cost(self, usage: Usage) -> float | None:
+        """What the usage costs; None where prices are not known."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (usage.input_tokens * self.input_price + usage.output_tokens * self.output_price) / PER_MILLION
+
+
+class Ledger:
+    """Counts what is spent. Raises OSError where the folder cannot be used: what cannot be counted is not spent."""
+
+    def __init__(self, folder: Path, model: str, allowance: Allowance) -> None:
+        self._folder, self._model, self._allowance = folder, model, allowance
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.experiment = Usage()
+
+    def begin_experiment(self) -> None:
+        """From here on usage counts as a new experiment's."""
+        self.experiment = Usage()
+
+    def check(self, request: Usage) -> None:
+        """Raises BudgetSpent if a request of that size, at most, does not fit."""
+        allowance, day = self._allowance, self.today()
+        for spent, tokens, cost, span in (
+            (self.experiment, allowance.tokens_per_experiment, allowance.cost_per_experiment, "this experiment's"),
+            (day, allowance.tokens_per_day, allowance.cost_per_day, "today's (UTC)"),
+        ):
+            after = spent.plus(request)
+            if tokens is not None and after.tokens > tokens:
+                raise BudgetSpent(f"{span} {tokens} tokens do not suffice: {spent.tokens} are used")
+            price = allowance.cost(after)
+            if cost is not None and price is not None and price > cost:
+                paid = allowance.cost(spent) or 0.0
+                raise BudgetSpent(f"{span} budget of {cost:g} does not suffice: {paid:.4f} is spent")
+
+    def record(self, usage: Usage) -> None:
+        """Count an answer, on disk before anything is made of it."""
+        if not usage.requests:  # nobody answered
+            return
+        self.experiment = self.experiment.plus(usage)
+        line = _Line(at=now(), model=self._model, usage=usage, cost=self._allowance.cost(usage))
+        descriptor = os.open(self._path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line.model_dump_json().encode() + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def today(self) -> Usage:
+        """All usage of this day, whichever worker's."""
+        total, path = Usage(), self._path()
+        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                total = total.plus(_Line.model_validate_json(text).usage)
+            except ValidationError:  # cut off by a full disk
+                continue
+        return total
+
+    def _path(self) -> Path:
+        return self._folder / f"usage-{now():%Y-%m-%d}.jsonl"
