@@ -10,6 +10,7 @@ from coordinator.activity import api as activity_api
 from coordinator.activity.feed import run_feed
 from coordinator.db import Database
 from coordinator.errors import install_error_handlers
+from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
 from coordinator.leases import api as leases_api
@@ -29,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database.migrate()
-        async with run_feed(app), run_held_beats(app):
+        async with run_feed(app), run_held_beats(app), run_epochs(app):
             yield
         database.close()
 

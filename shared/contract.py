@@ -112,10 +112,18 @@ class Data(Message):
 
 
 class Evidence(Message):
-    """Priors, in the metric's unit: sd of one run's noise, and sd of a typical experiment's effect."""
+    """Priors, in the metric's unit: sd of one run's noise, of a typical experiment's effect, and of workers' offsets.
+
+    Without `offset_sd` it is ten times the noise: machines of one class differ by more than a run repeats itself.
+    """
 
     noise_sd: float = Field(gt=0)
     effect_sd: float = Field(gt=0)
+    offset_sd: float | None = Field(default=None, gt=0)
+
+    @property
+    def typical_offset_sd(self) -> float:
+        return 10 * self.noise_sd if self.offset_sd is None else self.offset_sd
 
 
 class JobMix(Message):

@@ -17,6 +17,7 @@ class JobKind(StrEnum):
 
     IMPROVE = "improve"
     REPLICATE = "replicate"
+    CONTROL = "control"
 
     @property
     def makes_experiment(self) -> bool:
@@ -32,8 +33,11 @@ class Verdict(StrEnum):
 
 
 class Standing(StrEnum):
+    """How far a posterior may be relied upon. `single_owner` is as sure as `verified`, but nobody else measured it."""
+
     PROVISIONAL = "provisional"
     VERIFIED = "verified"
+    SINGLE_OWNER = "single_owner"
     SUSPECT = "suspect"
     HELD = "held"
 
@@ -74,13 +78,20 @@ class ProposalReply(Message):
 
 
 class Posterior(Message):
-    """What all runs together say of a commit: metric and effect against the parent, each mean and sd."""
+    """What all runs together say of a commit: metric and effect against the parent, each mean and sd.
+
+    The milestone is the difference to the nearest ancestor that was verified, else to the root. `checkers` counts the
+    volunteers besides the author who measured the commit.
+    """
 
     metric_mean: float
     metric_sd: float
     effect_mean: float | None = None
     effect_sd: float | None = None
+    milestone_mean: float | None = None
+    milestone_sd: float | None = None
     runs: int
+    checkers: int = 0
     verdict: Verdict | None = None
     standing: Standing = Standing.PROVISIONAL
 

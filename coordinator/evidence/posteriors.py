@@ -8,13 +8,13 @@ generation, so a new run of the seed does not touch the whole tree.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import queries, statistics
-from coordinator.evidence.statistics import Noise, Normal
+from coordinator.evidence.statistics import Belief, Measurement, Model, Normal
 from coordinator.lineage import service as lineage
 from coordinator.models import Commit, CommitPosterior
 from shared.contract import Contract
@@ -27,6 +27,8 @@ SAME_NUMBER = 1e-9
 UNCHANGED = 1e-3 * SAME_NUMBER
 """A posterior that moved by less leaves its descendants as they are: far enough below SAME_NUMBER to add up safely."""
 
+ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
+
 
 @dataclass(frozen=True)
 class DerivedPosterior:
@@ -34,7 +36,10 @@ class DerivedPosterior:
 
     metric: Normal
     effect: Normal | None
+    milestone: Normal | None
+    anchor_sd: float | None
     runs: int
+    checkers: int
     verdict: Verdict | None
     standing: Standing
     rank_score: float
@@ -46,7 +51,11 @@ class DerivedPosterior:
             "metric_sd": self.metric.sd,
             "effect_mean": self.effect.mean if self.effect else None,
             "effect_sd": self.effect.sd if self.effect else None,
+            "milestone_mean": self.milestone.mean if self.milestone else None,
+            "milestone_sd": self.milestone.sd if self.milestone else None,
+            "anchor_sd": self.anchor_sd,
             "runs": self.runs,
+            "checkers": self.checkers,
             "verdict": self.verdict,
             "standing": self.standing,
             "rank_score": self.rank_score,
@@ -57,12 +66,22 @@ class DerivedPosterior:
         return Posterior(**{name: stored[name] for name in Posterior.model_fields})
 
 
+class Ancestor(NamedTuple):
+    """The nearest measured ancestor, `steps` commits above. `is_doubtful` says that one on the way to it, or it
+    itself, lost the runs that it was built upon."""
+
+    belief: Belief
+    steps: int
+    is_doubtful: bool
+
+
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
     """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
     first: DerivedPosterior | None = None
     generation: Sequence[Commit] = [lineage.get_commit(session, sha)]
+    model = find_model(session, contract, generation[0].project_id, hardware_class)
     while generation:
-        derived = _derive(session, contract, generation, hardware_class)
+        derived = _derive(session, contract, model, generation, hardware_class)
         first = first or derived.get(sha)
         settled = _store(session, generation, derived, hardware_class)
         above = [commit.sha for commit in generation if commit.sha not in settled]
@@ -70,18 +89,34 @@ def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_
     return first
 
 
+def derive_and_store(
+    session: Session, contract: Contract, model: Model, commits: Sequence[Commit], hardware_class: str
+) -> int:
+    """Write the posteriors of commits whose ancestors' stand as they should; returns how many changed."""
+    derived = _derive(session, contract, model, commits, hardware_class)
+    return len(commits) - len(_store(session, commits, derived, hardware_class))
+
+
+def find_model(session: Session, contract: Contract, project_id: int, hardware_class: str) -> Model:
+    """What is frozen in a class; the contract's noise where nothing was measured yet."""
+    noise_sd = queries.find_noise_sd(session, project_id, hardware_class)
+    return Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd)
+
+
 def _store(
     session: Session, commits: Sequence[Commit], derived: Mapping[str, DerivedPosterior], hardware_class: str
 ) -> set[str]:
     """Write what is new or has changed; returns the commits whose numbers stayed the same."""
-    stored = queries.map_posteriors(session, list(derived), hardware_class)
-    settled, new, changed = set(), [], []
+    stored = queries.map_posteriors(session, [commit.sha for commit in commits], hardware_class)
+    settled, new, changed, gone = set(), [], [], []
     for commit in commits:
+        row = stored.get(commit.sha)
+        key = {"commit_sha": commit.sha, "hardware_class": hardware_class}
         if commit.sha not in derived:
+            if row is not None:
+                gone.append(commit.sha)
             continue
         columns = derived[commit.sha].columns()
-        key = {"commit_sha": commit.sha, "hardware_class": hardware_class}
-        row = stored.get(commit.sha)
         if row is None:
             new.append(key | columns | {"project_id": commit.project_id, "updated_at": now()})
         elif all(_is_same(getattr(row, name), value, UNCHANGED) for name, value in columns.items()):
@@ -90,59 +125,117 @@ def _store(
             changed.append({f"of_{name}": value for name, value in key.items()} | columns | {"updated_at": now()})
     queries.add_posteriors(session, new)
     queries.change_posteriors(session, changed)
+    queries.remove_posteriors(session, gone, hardware_class)
     return settled
 
 
 def _derive(
-    session: Session, contract: Contract, commits: Sequence[Commit], hardware_class: str
+    session: Session, contract: Contract, model: Model, commits: Sequence[Commit], hardware_class: str
 ) -> dict[str, DerivedPosterior]:
     """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored."""
-    values = queries.map_measured_values(session, [commit.sha for commit in commits], hardware_class)
-    measured = [commit for commit in commits if commit.sha in values]
+    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
+    runs = queries.map_measurements(session, [commit.sha for commit in commits], hardware_class, unknown)
+    measured = [commit for commit in commits if commit.sha in runs]
     parents = list({commit.parent_sha for commit in measured if commit.parent_sha is not None})
     above = queries.map_posteriors(session, parents, hardware_class)
     derived = {}
     for commit in measured:
-        ancestor, steps = _find_measured_ancestor(session, commit, above, hardware_class)
-        derived[commit.sha] = _conclude(contract, ancestor, steps, values[commit.sha])
+        ancestor = _find_measured_ancestor(session, commit, above, hardware_class)
+        derived[commit.sha] = conclude(contract, model, ancestor, runs[commit.sha])
     return derived
 
 
-def _conclude(contract: Contract, ancestor: Normal | None, steps: int, values: list[float]) -> DerivedPosterior:
-    noise = Noise(contract.evidence.noise_sd, contract.evidence.effect_sd)
-    metric = statistics.commit_posterior(ancestor, steps, values, noise)
-    effect, verdict = None, None
+def conclude(
+    contract: Contract, model: Model, ancestor: Ancestor | None, runs: Sequence[Measurement]
+) -> DerivedPosterior:
+    """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
+    objective = contract.objective
+    measured = statistics.pool(runs, model.noise_sd)
+    belief = statistics.begin(measured)
+    effect, milestone, verdict = None, None, None
     if ancestor is not None:
-        effect = statistics.effect_posterior(ancestor, steps, values, noise)
-        verdict = statistics.judge(effect, contract.objective.sign, contract.objective.min_effect)
-    standing = Standing.HELD if _is_implausible(contract, values) else Standing.PROVISIONAL
-    return DerivedPosterior(metric, effect, len(values), verdict, standing, contract.objective.sign * metric.mean)
+        belief = statistics.extend(ancestor.belief, ancestor.steps, measured, model.effect_sd)
+        milestone = belief.difference
+        beside = statistics.extend(ancestor.belief.as_anchor(), ancestor.steps, measured, model.effect_sd)
+        effect = beside.difference
+        verdict = statistics.judge(effect, objective.sign, objective.min_effect)
+    return DerivedPosterior(
+        metric=belief.metric,
+        effect=effect,
+        milestone=milestone,
+        anchor_sd=belief.anchor_variance**0.5 if milestone else None,
+        runs=len(runs),
+        checkers=statistics.count_checkers(runs),
+        verdict=verdict,
+        standing=_rank(contract, model, ancestor, runs, measured, milestone),
+        rank_score=objective.sign * belief.mean,
+    )
+
+
+def _rank(
+    contract: Contract,
+    model: Model,
+    ancestor: Ancestor | None,
+    runs: Sequence[Measurement],
+    measured: Normal,
+    milestone: Normal | None,
+) -> Standing:
+    objective, checkers = contract.objective, statistics.count_checkers(runs)
+    if _is_implausible(contract, runs):
+        return Standing.HELD
+    if ancestor is None or milestone is None:
+        return Standing.PROVISIONAL
+    is_tested = checkers >= statistics.CHECKERS
+    if not is_tested and statistics.is_too_good(
+        measured, ancestor.belief.metric, objective.sign, model.effect_sd * ancestor.steps**0.5
+    ):
+        return Standing.HELD
+    if ancestor.is_doubtful and checkers == 0:
+        return Standing.SUSPECT
+    if statistics.is_proven(milestone, objective.sign, objective.min_effect):
+        if is_tested:
+            return Standing.VERIFIED
+        if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
+            return Standing.SINGLE_OWNER
+    return Standing.PROVISIONAL
 
 
 def _find_measured_ancestor(
     session: Session, commit: Commit, known: Mapping[str, Row[Any]], hardware_class: str
-) -> tuple[Normal | None, int]:
+) -> Ancestor | None:
     """The nearest ancestor with a posterior in the class (those of parents are `known`), and how far above it is."""
-    above, steps = commit.parent_sha, 1
+    above, steps, is_doubtful = commit.parent_sha, 1, False
     while above is not None:
         row = known.get(above) if steps == 1 else queries.find_posterior(session, above, hardware_class)
         if row is not None:
-            return Normal(row.metric_mean, row.metric_sd), steps
+            return Ancestor(_believe(row), steps, is_doubtful or row.standing == Standing.SUSPECT)
+        is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)
         above = lineage.get_commit(session, above).parent_sha
         steps += 1
-    return None, 0
+    return None
 
 
-def _is_implausible(contract: Contract, values: list[float]) -> bool:
+def _believe(row: Row[Any] | CommitPosterior) -> Belief:
+    """A stored posterior as the prior of those below it."""
+    metric = Normal(row.metric_mean, row.metric_sd)
+    if row.milestone_mean is None or row.milestone_sd is None or row.anchor_sd is None or row.standing in ANCHORS:
+        return statistics.begin(metric)
+    variance, anchor_variance = row.metric_sd**2, row.anchor_sd**2
+    covariance = (variance + anchor_variance - row.milestone_sd**2) / 2
+    return Belief(row.metric_mean, variance, row.metric_mean - row.milestone_mean, anchor_variance, covariance)
+
+
+def _is_implausible(contract: Contract, runs: Sequence[Measurement]) -> bool:
     """Too good to be believed without a maintainer: beyond the contract's plausible floor."""
     sign = contract.objective.sign
-    return min(sign * value for value in values) < sign * contract.objective.plausible_floor
+    return min(sign * run.value for run in runs) < sign * contract.objective.plausible_floor
 
 
 def find_wrong_numbers(session: Session, contract: Contract, stored: CommitPosterior) -> str:
     """How a stored posterior differs from what its runs give, in words; empty where it does not."""
     commit = lineage.get_commit(session, stored.commit_sha)
-    derived = _derive(session, contract, [commit], stored.hardware_class).get(commit.sha)
+    model = find_model(session, contract, stored.project_id, stored.hardware_class)
+    derived = _derive(session, contract, model, [commit], stored.hardware_class).get(commit.sha)
     if derived is None:
         return "it has no runs that count"
     pairs = {name: (getattr(stored, name), value) for name, value in derived.columns().items()}

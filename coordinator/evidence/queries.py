@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, bindparam, insert, select, update
+from sqlalchemy import Row, Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
-from coordinator.models import CommitPosterior, Run, Worker, table_of
+from coordinator.evidence.statistics import Measurement, Normal
+from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
+from shared.experiments import JobKind
 from shared.runs import RunOutcome
 
 RunRow = tuple[Run, str]
@@ -19,20 +21,54 @@ NAMES_AT_ONCE = 500
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
-_MEASURED_VALUES = (
-    select(_RUNS.c.commit_sha, _RUNS.c.metric)
+_WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
+_IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
+_MEASUREMENTS = (
+    select(
+        _RUNS.c.commit_sha,
+        _RUNS.c.metric,
+        _RUNS.c.worker_id,
+        _WORKERS.c.volunteer_id,
+        _RUNS.c.kind,
+        _CALIBRATIONS.c.offset_mean,
+        _CALIBRATIONS.c.offset_sd,
+    )
+    .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
+    .outerjoin(
+        _CALIBRATIONS,
+        and_(
+            _CALIBRATIONS.c.project_id == _RUNS.c.project_id,
+            _CALIBRATIONS.c.hardware_class == _RUNS.c.hardware_class,
+            _CALIBRATIONS.c.worker_id == _RUNS.c.worker_id,
+        ),
+    )
     .where(
         _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
         _RUNS.c.hardware_class == bindparam("hardware_class"),
-        _RUNS.c.outcome == RunOutcome.OK,
-        _RUNS.c.metric.is_not(None),
+        _IS_MEASUREMENT,
     )
     .order_by(_RUNS.c.id)
+)
+_DISCOUNTED = (
+    select(_RUNS.c.id)
+    .where(
+        _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        _RUNS.c.counts.is_(False),
+    )
+    .limit(1)
+)
+_NOISE_SD = select(_EPOCHS.c.noise_sd).where(
+    _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 )
 _ADD_POSTERIOR = insert(_POSTERIORS)
 _CHANGE_POSTERIOR = update(_POSTERIORS).where(
     _POSTERIORS.c.commit_sha == bindparam("of_commit_sha"),
     _POSTERIORS.c.hardware_class == bindparam("of_hardware_class"),
+)
+_REMOVE_POSTERIORS = delete(_POSTERIORS).where(
+    _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
+    _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
 )
 _POSTERIORS_OF = select(*_POSTERIORS.c).where(
     _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
@@ -58,13 +94,27 @@ def add_run(session: Session, columns: Mapping[str, Any]) -> int:
     return int(session.execute(_ADD_RUN, columns).scalar_one())
 
 
-def map_measured_values(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, list[float]]:
-    """Metrics of all runs that count as measurements, by commit, in the order of the runs."""
-    values: dict[str, list[float]] = {}
+def map_measurements(
+    session: Session, shas: Sequence[str], hardware_class: str, unknown_offset: Normal
+) -> dict[str, list[Measurement]]:
+    """All runs that count as measurements, by commit, in the order of the runs."""
+    found: dict[str, list[Measurement]] = {}
     for some in _batches(shas):
-        for sha, metric in session.execute(_MEASURED_VALUES, {"shas": some, "hardware_class": hardware_class}):
-            values.setdefault(sha, []).append(metric)
-    return values
+        for row in session.execute(_MEASUREMENTS, {"shas": some, "hardware_class": hardware_class}):
+            sha, metric, worker_id, volunteer_id, kind, mean, sd = row
+            offset = unknown_offset if mean is None else Normal(mean, sd)
+            makes = JobKind(kind).makes_experiment
+            found.setdefault(sha, []).append(Measurement(metric, worker_id, volunteer_id, makes, offset))
+    return found
+
+
+def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:
+    """Whether a quarantine keeps a run of the commit from counting."""
+    return session.scalar(_DISCOUNTED, {"sha": sha, "hardware_class": hardware_class}) is not None
+
+
+def find_noise_sd(session: Session, project_id: int, hardware_class: str) -> float | None:
+    return session.scalar(_NOISE_SD, {"project_id": project_id, "hardware_class": hardware_class})
 
 
 def find_posterior(session: Session, sha: str, hardware_class: str) -> CommitPosterior | None:
@@ -89,6 +139,11 @@ def change_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> No
     """Change rows that are named by `of_commit_sha` and `of_hardware_class`."""
     if rows:
         session.execute(_CHANGE_POSTERIOR, rows)
+
+
+def remove_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> None:
+    for some in _batches(shas):
+        session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
 
 
 def _batches(shas: Sequence[str]) -> Iterator[list[str]]:

@@ -1,37 +1,65 @@
 """Storing runs, and showing them."""
 
-from uuid import UUID
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError
-from coordinator.evidence import queries
+from coordinator.evidence import calibration, class_queries, queries
+from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
-from coordinator.evidence.posteriors import refresh_posteriors as refresh_posteriors
+from coordinator.evidence.posteriors import refresh_posteriors
 from coordinator.evidence.queries import find_posterior as find_posterior
 from coordinator.evidence.queries import has_run as has_run
 from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
+from coordinator.evidence.recompute import end_epochs as end_epochs
+from coordinator.evidence.recompute import find_differences as find_differences
+from coordinator.evidence.recompute import recompute as recompute
 from coordinator.models import CommitPosterior, Project, Run
 from coordinator.paging import cut_page
+from shared.contract import Contract
 from shared.experiments import Posterior, Standing
 from shared.hardware import Hardware
 from shared.protocol import Page, now
-from shared.runs import CurvePoint, RunReport, RunSeconds
+from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
 from shared.runs import Run as RunView
 
 
-def store_run(
-    session: Session, project_id: int, worker_id: int, lease_id: UUID, report: RunReport, experiment_id: int | None
-) -> int:
-    """Add a run's row; returns its id."""
-    columns = {
+@dataclass(frozen=True)
+class StoredRun:
+    """A run's id, and what all runs together now say of its commit."""
+
+    id: int
+    posterior: DerivedPosterior | None
+
+
+def store_run(session: Session, contract: Contract, origin: RunOrigin, report: RunReport) -> StoredRun:
+    """Add a run, and bring up to date what it changes: its worker's calibration, its commit, the commits below."""
+    hardware_class = report.hardware.hardware_class
+    epoch = calibration.begin_run(session, contract, origin.project_id, hardware_class)
+    worker = class_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
+    run_id = queries.add_run(session, _columns_of(origin, report, counts=not worker.is_quarantined))
+    calibration.note_run(session, origin, worker, report)
+    changed = [report.commit_sha]
+    if report.outcome is RunOutcome.OK and not worker.is_quarantined and not worker.is_calibrated:
+        others = calibration.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, report.commit_sha)
+        changed += [sha for sha in others if sha != report.commit_sha]
+    first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
+    return StoredRun(run_id, first)
+
+
+def _columns_of(origin: RunOrigin, report: RunReport, *, counts: bool) -> dict[str, Any]:
+    return {
         "uuid": report.id,
-        "project_id": project_id,
+        "project_id": origin.project_id,
         "commit_sha": report.commit_sha,
-        "experiment_id": experiment_id,
-        "worker_id": worker_id,
-        "lease_id": lease_id,
+        "experiment_id": origin.experiment_id,
+        "worker_id": origin.worker_id,
+        "lease_id": origin.lease_id,
+        "kind": origin.kind,
+        "counts": counts,
         "hardware_class": report.hardware.hardware_class,
         "hardware": report.hardware.model_dump(mode="json"),
         "seed": report.seed,
@@ -55,7 +83,6 @@ def store_run(
         "finished_at": report.finished_at,
         "created_at": now(),
     }
-    return queries.add_run(session, columns)
 
 
 def view_posterior(row: CommitPosterior | None) -> Posterior | None:
@@ -66,7 +93,10 @@ def view_posterior(row: CommitPosterior | None) -> Posterior | None:
         metric_sd=row.metric_sd,
         effect_mean=row.effect_mean,
         effect_sd=row.effect_sd,
+        milestone_mean=row.milestone_mean,
+        milestone_sd=row.milestone_sd,
         runs=row.runs,
+        checkers=row.checkers,
         verdict=row.verdict,
         standing=Standing(row.standing),
     )

@@ -1,21 +1,45 @@
-"""Posteriors and verdicts from runs, as pure functions.
+"""Posteriors, verdicts and standings from runs, as pure functions.
 
-The model, in one hardware class (metric in the contract's unit):
+The model, in one hardware class of one project, given the epoch's offsets (metric in the contract's unit):
 
-    mu_child = mu_parent + d          d ~ Normal(0, effect_sd^2)      what an experiment does
-    y        = mu + e                 e ~ Normal(0, noise_sd^2)       what one run measures
+    mu_child = mu_parent + d            d   ~ Normal(0, effect_sd^2)     what an experiment does
+    y        = mu + o_w + b + e         e   ~ Normal(0, noise_sd^2)      what one run by worker w measures
+                                        o_w                              the worker's offset, frozen for an epoch
+                                        b   ~ Normal(0, offset.sd^2)     what is not known of it
 
-A commit's prior is thus its parent's posterior, widened by the effect's prior; the root's prior is flat. Both are
-conjugate, so a posterior is a precision-weighted mean (Gelman et al., Bayesian Data Analysis, 3rd ed., §2.5).
+b is drawn once for each worker and commit: a worker's runs of one commit share it, so that many runs by one worker
+do not become more certain than its offset is. The root's prior is flat.
+
+A commit's posterior is conditioned on the runs of its own path, the root's included, and on no others (why:
+docs/decisions/0008). Along a path the model is a Kalman filter (Kalman 1960; Särkkä, Bayesian Filtering and Smoothing,
+2nd ed., §6.3), so a posterior needs its parent's and its own runs only, and is exact. What a parent's runs leave open
+is in the covariance that its children inherit: children that were compared with one parent share its error.
+
+A milestone is a difference to the anchor: the nearest ancestor that was verified, else the root. For it the filter
+carries the anchor beside the commit, as a joint normal of (anchor, commit).
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import erf, inf, sqrt
+from typing import NamedTuple
 
 from shared.experiments import Verdict
 
 SURE = 0.95
-"""Probability from which a verdict is given at all; claims ask for more (ARCHITECTURE §6)."""
+"""Probability from which a verdict is given at all."""
+
+SURE_OF_MILESTONES = 0.999
+"""Probability from which a milestone is verified (ARCHITECTURE §6)."""
+
+CHECKERS = 2
+"""So many volunteers besides the author must have measured a commit that is verified."""
+
+MAX_RUNS = 6
+"""Runs after which verification gives up: what is still open then stays open."""
+
+TOO_GOOD = 10.0
+"""A measured gain beyond so many effect_sd waits for a maintainer (ARCHITECTURE §6)."""
 
 
 @dataclass(frozen=True)
@@ -27,53 +51,94 @@ class Normal:
 
     def probability_below(self, bound: float) -> float:
         """P(x < bound)."""
+        if self.sd == 0:
+            return float(self.mean < bound)
         return 0.5 * (1 + erf((bound - self.mean) / (self.sd * sqrt(2))))
 
 
+EXACT = Normal(0.0, 0.0)
+"""The offset of the worker that a class is measured by."""
+
+
 @dataclass(frozen=True)
-class Noise:
-    """The contract's priors, both in the metric's unit."""
+class Model:
+    """What holds for an epoch, in the metric's unit."""
 
     noise_sd: float
     effect_sd: float
 
 
-FLAT = Normal(0.0, inf)
+class Measurement(NamedTuple):
+    """A run that counts. `is_authors` says that it came with the commit, from the worker that made it."""
+
+    value: float
+    worker_id: int
+    volunteer_id: int
+    is_authors: bool
+    offset: Normal
 
 
-def update(prior: Normal, values: list[float], noise_sd: float) -> Normal:
-    """The posterior of a mean after measuring `values`, each with noise `noise_sd`."""
-    if not values:
-        return prior
-    mean, precision = sum(values) / len(values), len(values) / noise_sd**2
-    if prior.sd == inf:
-        return Normal(mean, sqrt(1 / precision))
-    total = precision + 1 / prior.sd**2
-    return Normal((mean * precision + prior.mean / prior.sd**2) / total, sqrt(1 / total))
+class Belief(NamedTuple):
+    """The joint posterior of an anchor's metric and a commit's."""
+
+    mean: float
+    variance: float
+    anchor_mean: float
+    anchor_variance: float
+    covariance: float
+
+    @property
+    def metric(self) -> Normal:
+        return Normal(self.mean, sqrt(self.variance))
+
+    @property
+    def difference(self) -> Normal:
+        """Commit minus anchor."""
+        variance = self.variance + self.anchor_variance - 2 * self.covariance
+        return Normal(self.mean - self.anchor_mean, sqrt(max(0.0, variance)))
+
+    def as_anchor(self) -> "Belief":
+        """The same commit, as the anchor of those below it."""
+        return Belief(self.mean, self.variance, self.mean, self.variance, self.variance)
 
 
-def commit_posterior(ancestor: Normal | None, steps: int, values: list[float], noise: Noise) -> Normal:
-    """Posterior of a commit's metric.
+def pool(measurements: Iterable[Measurement], noise_sd: float) -> Normal:
+    """What a commit's runs alone say of its metric.
 
-    `ancestor` is the posterior of the nearest ancestor that has one, `steps` commits above; None if there is none.
+    n runs of one worker have the mean mu + o + b + noise, with variance noise_sd^2 / n + offset.sd^2; workers are
+    independent, so their means are weighted by precision (Gelman et al., Bayesian Data Analysis, 3rd ed., §2.5).
     """
-    if ancestor is None:
-        return update(FLAT, values, noise.noise_sd)
-    prior = Normal(ancestor.mean, sqrt(ancestor.sd**2 + steps * noise.effect_sd**2))
-    return update(prior, values, noise.noise_sd)
+    by_worker: dict[int, list[Measurement]] = {}
+    for measurement in measurements:
+        by_worker.setdefault(measurement.worker_id, []).append(measurement)
+    total = weighted = 0.0
+    for runs in by_worker.values():
+        offset = runs[0].offset
+        precision = 1 / (noise_sd**2 / len(runs) + offset.sd**2)
+        total += precision
+        weighted += precision * (sum(run.value for run in runs) / len(runs) - offset.mean)
+    return Normal(weighted / total, sqrt(1 / total)) if by_worker else Normal(0.0, inf)
 
 
-def effect_posterior(ancestor: Normal, steps: int, values: list[float], noise: Noise) -> Normal:
-    """Posterior of mu_child − mu_ancestor, given runs of the child and the ancestor's own posterior.
+def begin(measured: Normal) -> Belief:
+    """The belief about a commit without measured ancestors, from its own runs: its own anchor."""
+    variance = measured.sd**2
+    return Belief(measured.mean, variance, measured.mean, variance, variance)
 
-    The mean run differs from the ancestor's mean by the effect, with variance ancestor.sd² + noise²/n; the effect's
-    prior is Normal(0, steps·effect_sd²). Shrinkage is the ratio of the two.
-    """
-    prior = Normal(0.0, sqrt(steps) * noise.effect_sd)
-    if not values:
-        return prior
-    difference = sum(values) / len(values) - ancestor.mean
-    return update(prior, [difference], sqrt(ancestor.sd**2 + noise.noise_sd**2 / len(values)))
+
+def extend(above: Belief, steps: int, measured: Normal, effect_sd: float) -> Belief:
+    """One step of the filter: from the nearest measured ancestor, `steps` commits above, to a commit and its runs."""
+    predicted = above.variance + steps * effect_sd**2
+    innovation_variance = predicted + measured.sd**2
+    innovation = measured.mean - above.mean
+    gain, anchor_gain = predicted / innovation_variance, above.covariance / innovation_variance
+    return Belief(
+        mean=above.mean + gain * innovation,
+        variance=predicted * measured.sd**2 / innovation_variance,
+        anchor_mean=above.anchor_mean + anchor_gain * innovation,
+        anchor_variance=above.anchor_variance - anchor_gain * above.covariance,
+        covariance=above.covariance * (1 - gain),
+    )
 
 
 def judge(effect: Normal, sign: float, min_effect: float) -> Verdict:
@@ -86,3 +151,24 @@ def judge(effect: Normal, sign: float, min_effect: float) -> Verdict:
     if gain.probability_below(min_effect) - gain.probability_below(-min_effect) >= SURE:
         return Verdict.NO_CHANGE
     return Verdict.UNRESOLVED
+
+
+def probability_of_gain(difference: Normal, sign: float, min_effect: float) -> float:
+    """P(a difference is better than `min_effect`)."""
+    return Normal(sign * difference.mean, difference.sd).probability_below(-min_effect)
+
+
+def count_checkers(measurements: Sequence[Measurement]) -> int:
+    """Volunteers who measured a commit and did not make it."""
+    authors = {run.volunteer_id for run in measurements if run.is_authors}
+    return len({run.volunteer_id for run in measurements} - authors)
+
+
+def is_proven(milestone: Normal, sign: float, min_effect: float) -> bool:
+    """Whether a milestone is sure enough to be claimed."""
+    return probability_of_gain(milestone, sign, min_effect) >= SURE_OF_MILESTONES
+
+
+def is_too_good(measured: Normal, above: Normal, sign: float, effect_sd: float) -> bool:
+    """Whether a gain is beyond what a typical experiment does by so much that a person should look."""
+    return sign * (above.mean - measured.mean) > TOO_GOOD * effect_sd + 3 * sqrt(measured.sd**2 + above.sd**2)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
-from coordinator.evidence.service import DerivedPosterior
+from coordinator.evidence.service import DerivedPosterior, RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.leases import queries, service
@@ -99,8 +99,9 @@ def _store(
     else:  # a measurement belongs to the experiment that made the commit; the root was made by none
         experiment = experiments.find_experiment_by_commit(session, lease.base_sha)
         experiment_id = experiment.id if experiment else None
-    run_id = evidence.store_run(session, lease.project_id, lease.worker_id, lease.id, run, experiment_id)
-    posterior = evidence.refresh_posteriors(session, contract, run.commit_sha, run.hardware.hardware_class)
+    origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, JobKind(lease.kind), experiment_id)
+    stored = evidence.store_run(session, contract, origin, run)
+    run_id, posterior = stored.id, stored.posterior
     if built is not None and posterior is not None and posterior.verdict == Verdict.IMPROVED:
         _lead_branch(session, lease, upload, posterior, experiment_id)
     activity.record(

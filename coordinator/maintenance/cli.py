@@ -10,6 +10,7 @@ import typer
 
 from coordinator.console import clear_errors, open_database, progress_bars
 from coordinator.db import Database
+from coordinator.evidence import service as evidence
 from coordinator.maintenance import backup as backups
 from coordinator.maintenance import queries
 from coordinator.maintenance import repack as packing
@@ -97,3 +98,35 @@ def repack(
             f"{done.objects_rewritten:,} objects {'would be' if dry_run else 'were'} rewritten: "
             f"{done.bytes_before:,} bytes before, {done.bytes_after:,} after."
         )
+
+
+@app.command()
+def recompute(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit status 1 if a number differs.")] = False,
+) -> None:
+    """Derive all posteriors again from the runs, at this epoch's offsets, and write them.
+
+    Example:  swarm-coordinator recompute --check
+    """
+    with clear_errors(), open_database() as database:
+        if not check:
+            with database.write() as session:
+                typer.echo(f"{evidence.recompute(session):,} posteriors were changed.")
+            return
+        with database.read() as session:
+            differences = list(evidence.find_differences(session))
+        for line in differences:
+            typer.echo(line)
+        typer.echo(f"{len(differences)} number(s) differ." if differences else "All numbers follow from the runs.")
+        if differences:
+            raise typer.Exit(1)
+
+
+@app.command()
+def new_epoch() -> None:
+    """Estimate noise and workers' offsets again from all shared commits, and derive everything by them.
+
+    The coordinator does so by itself now and then.  Example:  swarm-coordinator new-epoch
+    """
+    with clear_errors(), open_database() as database, database.write() as session:
+        typer.echo(f"A new epoch began in {evidence.end_epochs(session, always=True)} hardware class(es).")

@@ -148,7 +148,9 @@ def list_unjudged(session: Session) -> Sequence[Row[str, str]]:
     has_posterior = exists().where(
         CommitPosterior.commit_sha == Run.commit_sha, CommitPosterior.hardware_class == Run.hardware_class
     )
-    measured = select(Run.commit_sha, Run.hardware_class).where(Run.outcome == RunOutcome.OK, Run.metric.is_not(None))
+    measured = select(Run.commit_sha, Run.hardware_class).where(
+        Run.outcome == RunOutcome.OK, Run.metric.is_not(None), Run.counts
+    )
     return session.execute(measured.where(~has_posterior).distinct().order_by(Run.commit_sha)).all()
 
 

@@ -3,7 +3,7 @@
 from coordinator.models.accounts import Token, Volunteer
 from coordinator.models.activity import Event
 from coordinator.models.base import Base, table_of
-from coordinator.models.evidence import CommitPosterior, Run
+from coordinator.models.evidence import Calibration, CommitPosterior, EvidenceEpoch, Run
 from coordinator.models.experiments import Experiment, Finding
 from coordinator.models.fleet import Worker
 from coordinator.models.leases import Lease
@@ -14,9 +14,11 @@ __all__ = [
     "Base",
     "Branch",
     "BranchMove",
+    "Calibration",
     "Commit",
     "CommitPosterior",
     "Event",
+    "EvidenceEpoch",
     "Experiment",
     "Finding",
     "Lease",

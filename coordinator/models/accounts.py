@@ -2,20 +2,24 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha256
 
 
 class Volunteer(Base):
-    """A person who lends machines. Roles other than `volunteer` are given by maintainers."""
+    """A person who lends machines. Roles other than `volunteer` are given by maintainers.
+
+    `quarantine` is a maintainer's reason for not counting the runs of this volunteer's workers; None without one.
+    """
 
     __tablename__ = "volunteers"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(63), unique=True)
     role: Mapped[str] = mapped_column(String(20), default="volunteer")
+    quarantine: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
 
 

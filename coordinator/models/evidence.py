@@ -14,7 +14,10 @@ REPORT = "report"
 
 
 class Run(Base):
-    """One measurement of one commit by one worker with one seed. Seconds are wall time."""
+    """One measurement of one commit by one worker with one seed. Seconds are wall time.
+
+    `kind` is that of its lease. `counts` is false while a maintainer's quarantine keeps it out of the evidence.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -29,6 +32,8 @@ class Run(Base):
     experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"), index=True)
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), index=True)
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    counts: Mapped[bool]
     hardware_class: Mapped[str] = mapped_column(String(200))
     hardware: Mapped[dict[str, Any]] = mapped_column(deferred=True, deferred_group=REPORT)
     seed: Mapped[int]
@@ -56,7 +61,9 @@ class Run(Base):
 class CommitPosterior(Base):
     """Mean and sd of a commit's metric and effect in a hardware class, given all runs.
 
-    `rank_score` is the metric's mean with its sign turned so that lower is better: the frontier's order.
+    `rank_score` is the metric's mean with its sign turned so that lower is better: the frontier's order. `milestone_*`
+    is the difference to the anchor (the nearest verified ancestor, else the root), and `anchor_sd` what is not known of
+    the anchor; None together with the effect, and in rows from before there were milestones.
     """
 
     __tablename__ = "commit_posteriors"
@@ -69,8 +76,53 @@ class CommitPosterior(Base):
     metric_sd: Mapped[float]
     effect_mean: Mapped[float | None]
     effect_sd: Mapped[float | None]
+    milestone_mean: Mapped[float | None]
+    milestone_sd: Mapped[float | None]
+    anchor_sd: Mapped[float | None]
     runs: Mapped[int]
+    checkers: Mapped[int]
     verdict: Mapped[str | None] = mapped_column(String(20))
     standing: Mapped[str] = mapped_column(String(20))
     rank_score: Mapped[float]
+    updated_at: Mapped[datetime]
+
+
+class EvidenceEpoch(Base):
+    """What is frozen in a hardware class until offsets are estimated again, from the runs up to `through_run_id`.
+
+    Number 0 has the contract's noise, and the offsets of its workers' first shared runs. Who changes evidence in the
+    class locks this row first.
+    """
+
+    __tablename__ = "evidence_epochs"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    number: Mapped[int]
+    noise_sd: Mapped[float]
+    through_run_id: Mapped[int]
+    runs: Mapped[int]
+    started_at: Mapped[datetime]
+
+
+class Calibration(Base):
+    """What is known of a worker in a project and a hardware class: its offset in this epoch, and how its jobs went.
+
+    Without an offset it counts as one drawn from the contract's prior. `through_run_id` is the newest run that the
+    offset was estimated from; one above the epoch's own is a newcomer's, estimated when that run came.
+    """
+
+    __tablename__ = "calibrations"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
+    offset_mean: Mapped[float | None]
+    offset_sd: Mapped[float | None]
+    through_run_id: Mapped[int | None]
+    jobs_done: Mapped[int]
+    seed_measured: Mapped[int]
+    seed_failed: Mapped[int]
+    failures_in_row: Mapped[int]
     updated_at: Mapped[datetime]

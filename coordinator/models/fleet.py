@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base
 
 
 class Worker(Base):
-    """A worker as it described itself at its last claim."""
+    """A worker as it described itself at its last claim. In quarantine its runs do not count, and it gets no job."""
 
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("volunteer_id", "name"),)
@@ -21,5 +21,6 @@ class Worker(Base):
     agent: Mapped[str] = mapped_column(String(80))
     hardware: Mapped[dict[str, Any]]
     hardware_class: Mapped[str] = mapped_column(String(200), index=True)
+    quarantine: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]

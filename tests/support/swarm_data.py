@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import authenticate, create_token
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
+from coordinator.evidence.service import RunOrigin
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
@@ -130,10 +131,9 @@ class History:
     ) -> Run:
         report = make_run(sha, metric, **({"curve": self._curve(metric)} | changes))
         self.session.flush()
-        run_id = evidence.store_run(self.session, self.project.id, worker.id, lease.id, report, experiment_id)
-        run = self.session.get_one(Run, run_id)
+        origin = RunOrigin(self.project.id, worker.id, lease.id, JobKind(lease.kind), experiment_id)
+        run = self.session.get_one(Run, evidence.store_run(self.session, self.contract, origin, report).id)
         lease.result_key = run.uuid
-        evidence.refresh_posteriors(self.session, self.contract, sha, run.hardware_class)
         activity.record(
             self.session, EventKind.RUN_STORED, self.project.id, run=run.id, experiment=experiment_id,
             outcome=run.outcome, metric=metric,

@@ -1,0 +1,45 @@
+"""Epochs end by themselves: a task that looks now and then whether enough runs came."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
+
+from coordinator.db import Database
+from coordinator.engines import WritersBusyError
+from coordinator.evidence.recompute import end_epochs, is_epoch_over
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def run_epochs(app: FastAPI) -> AsyncIterator[None]:
+    """Look for epochs that are over while the application lives. Replicas may all do so: the first one finds work."""
+    database: Database = app.state.database
+    seconds: float = app.state.settings.epoch_check_seconds
+
+    async def look_again_and_again() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(_try_to_end, database)
+
+    task = asyncio.create_task(look_again_and_again(), name="epochs")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _try_to_end(database: Database) -> None:
+    try:
+        with database.read() as session:
+            is_over = is_epoch_over(session)
+        if is_over:
+            with database.write() as session:
+                end_epochs(session)
+    except (OperationalError, WritersBusyError) as error:
+        log.warning("epochs cannot be ended, trying again", error=str(error))

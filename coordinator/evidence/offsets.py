@@ -1,0 +1,126 @@
+"""Offsets of workers and the noise of a class, estimated from commits that several workers measured. Pure.
+
+The model is a two-way layout, commits fixed and workers random (Henderson 1975, Best linear unbiased estimation and
+prediction under a selection model; Searle, Casella and McCulloch, Variance Components, §7.4):
+
+    y = m_commit + o_worker + e         o ~ Normal(0, offset_sd^2)     e ~ Normal(0, noise_sd^2)
+
+A commit that one worker alone measured says nothing of offsets and is left out. Henderson's equations are solved by
+Gauss and Seidel's iteration, which converges because they are positive definite.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
+from typing import NamedTuple
+
+from coordinator.evidence.statistics import Normal
+
+PRIOR_RUNS = 8.0
+"""The contract's noise weighs as much as so many degrees of freedom."""
+
+TOLERANCE = 1e-13
+MAX_ROUNDS = 10_000
+
+
+class SharedRun(NamedTuple):
+    """A run, as offsets need it."""
+
+    commit: str
+    worker_id: int
+    value: float
+
+
+class Estimate(NamedTuple):
+    """An epoch's numbers: noise of one run, and the offset of each worker."""
+
+    noise_sd: float
+    offsets: dict[int, Normal]
+
+
+def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> Estimate:
+    """Offsets and noise of an epoch; `noise_sd` is the contract's, and the noise's prior.
+
+    Workers without a shared commit get none. With one worker alone there is nothing to compare: it gets none either.
+    """
+    shared = select_shared(runs)
+    offsets = _solve(shared, noise_sd, offset_sd)
+    pooled = pool_noise(runs, offsets, noise_sd)
+    means = _solve(shared, pooled, offset_sd)
+    return Estimate(pooled, {worker: Normal(mean, sd) for worker, (mean, sd) in _spread(shared, means, pooled,
+                                                                                       offset_sd).items()})  # fmt: skip
+
+
+def select_shared(runs: Iterable[SharedRun]) -> list[SharedRun]:
+    """Runs of commits that at least two workers measured."""
+    workers: dict[str, set[int]] = {}
+    runs = list(runs)
+    for run in runs:
+        workers.setdefault(run.commit, set()).add(run.worker_id)
+    return [run for run in runs if len(workers[run.commit]) > 1]
+
+
+def _solve(shared: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> dict[int, float]:
+    """Best linear unbiased predictions of the offsets."""
+    by_commit: dict[str, list[SharedRun]] = {}
+    by_worker: dict[int, list[SharedRun]] = {}
+    for run in shared:
+        by_commit.setdefault(run.commit, []).append(run)
+        by_worker.setdefault(run.worker_id, []).append(run)
+    offsets = dict.fromkeys(sorted(by_worker), 0.0)
+    ratio = noise_sd**2 / offset_sd**2
+    level = {commit: sum(run.value for run in runs) / len(runs) for commit, runs in by_commit.items()}
+    for _ in range(MAX_ROUNDS):
+        largest = 0.0
+        for worker, before in offsets.items():
+            own = by_worker[worker]
+            offsets[worker] = after = sum(run.value - level[run.commit] for run in own) / (len(own) + ratio)
+            largest = max(largest, abs(after - before))
+            for run in own:  # a level is kept as the mean of what offsets leave of its runs
+                level[run.commit] -= (after - before) / len(by_commit[run.commit])
+        if largest < TOLERANCE:
+            break
+    return offsets
+
+
+def _spread(
+    shared: Sequence[SharedRun], offsets: Mapping[int, float], noise_sd: float, offset_sd: float
+) -> dict[int, tuple[float, float]]:
+    """Each offset with its sd, given the other workers' offsets: a commit's level is then known from their runs.
+
+    A run of a commit with N runs, n of them this worker's, has the information (1 − n/N) / noise_sd^2.
+    """
+    of_commit: dict[str, int] = {}
+    of_both: dict[tuple[int, str], int] = {}
+    for run in shared:
+        of_commit[run.commit] = of_commit.get(run.commit, 0) + 1
+        of_both[run.worker_id, run.commit] = of_both.get((run.worker_id, run.commit), 0) + 1
+    information = dict.fromkeys(offsets, 1 / offset_sd**2)
+    for (worker, commit), own in of_both.items():
+        information[worker] += own * (1 - own / of_commit[commit]) / noise_sd**2
+    return {worker: (mean, sqrt(1 / information[worker])) for worker, mean in offsets.items()}
+
+
+def pool_noise(runs: Sequence[SharedRun], offsets: Mapping[int, float], noise_sd: float) -> float:
+    """Noise of one run, from what differs between runs of one commit once offsets are taken off.
+
+    The posterior mode of a scaled inverse chi-squared prior with PRIOR_RUNS degrees of freedom (Gelman et al., §2.6):
+    sd^2 = (nu0 sd0^2 + sum of squares) / (nu0 + degrees of freedom). Commits cost one degree each, offsets another.
+    """
+    by_commit: dict[str, list[float]] = {}
+    for run in runs:
+        by_commit.setdefault(run.commit, []).append(run.value - offsets.get(run.worker_id, 0.0))
+    squares = 0.0
+    freedom = -max(0, len(offsets) - 1)
+    for values in by_commit.values():
+        mean = sum(values) / len(values)
+        squares += sum((value - mean) ** 2 for value in values)
+        freedom += len(values) - 1
+    return sqrt((PRIOR_RUNS * noise_sd**2 + squares) / (PRIOR_RUNS + max(0, freedom)))
+
+
+def estimate_newcomer(values: Sequence[float], others: Normal, noise_sd: float, offset_sd: float) -> Normal:
+    """A worker's offset from its runs of a commit of which others' runs say `others`, before the next epoch."""
+    variance = noise_sd**2 / len(values) + others.sd**2
+    precision = 1 / variance + 1 / offset_sd**2
+    difference = sum(values) / len(values) - others.mean
+    return Normal(difference / variance / precision, sqrt(1 / precision))

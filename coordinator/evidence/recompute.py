@@ -1,0 +1,102 @@
+"""Evidence derived again from the runs, a whole class at once: after an epoch, and to check what is stored."""
+
+from collections.abc import Iterator
+
+from sqlalchemy.orm import Session
+
+from coordinator.evidence import calibration, posteriors
+from coordinator.evidence import class_queries as queries
+from coordinator.evidence.class_queries import EpochRow
+from coordinator.evidence.posteriors import SAME_NUMBER
+from coordinator.evidence.statistics import Normal
+from coordinator.models import CommitPosterior, Project
+from coordinator.projects import service as projects
+from shared.contract import Contract
+
+NEW_RUNS = 16
+NEW_SHARE = 0.5
+"""An epoch ends once so many runs came, and so large a share of those it began with: in all, each run is gone through
+a few times only, however long the project lives."""
+
+
+def end_epochs(session: Session, *, always: bool = False) -> int:
+    """Start a new epoch in each class where enough runs came since the last; returns in how many."""
+    started = 0
+    for project_id, hardware_class in queries.list_classes(session):
+        contract = projects.contract_of(session.get_one(Project, project_id))
+        is_first = queries.find_epoch(session, project_id, hardware_class) is None
+        epoch = calibration.begin_run(session, contract, project_id, hardware_class)
+        if always or is_first or _is_over(session, epoch):
+            calibration.start_epoch(session, contract, epoch)
+            derive_again(session, contract, project_id, hardware_class)
+            started += 1
+    return started
+
+
+def is_epoch_over(session: Session) -> bool:
+    """Whether `end_epochs` has something to do. A class from before there were epochs has none: it needs its first."""
+    for project_id, hardware_class in queries.list_classes(session):
+        epoch = queries.find_epoch(session, project_id, hardware_class)
+        if epoch is None or _is_over(session, epoch):
+            return True
+    return False
+
+
+def _is_over(session: Session, epoch: EpochRow) -> bool:
+    return queries.count_runs_since(session, epoch) >= max(NEW_RUNS, NEW_SHARE * epoch.runs)
+
+
+def derive_again(session: Session, contract: Contract, project_id: int, hardware_class: str) -> int:
+    """Write all posteriors of a class anew, from the root downwards; returns how many changed."""
+    changed = 0
+    model = posteriors.find_model(session, contract, project_id, hardware_class)
+    for depth in queries.list_depths(session, project_id):
+        generation = queries.list_measured_commits(session, project_id, hardware_class, depth)
+        changed += posteriors.derive_and_store(session, contract, model, generation, hardware_class)
+    return changed
+
+
+def recompute(session: Session) -> int:
+    """Write all posteriors anew; returns how many changed. Offsets stay as they are in this epoch."""
+    changed = 0
+    for project_id, hardware_class in queries.list_classes(session):
+        contract = projects.contract_of(session.get_one(Project, project_id))
+        calibration.begin_run(session, contract, project_id, hardware_class)
+        changed += derive_again(session, contract, project_id, hardware_class)
+    return changed
+
+
+def find_differences(session: Session) -> Iterator[str]:
+    """All stored numbers that the runs do not give, each in a line."""
+    for project_id, hardware_class in queries.list_classes(session):
+        project = session.get_one(Project, project_id)
+        contract = projects.contract_of(project)
+        name = f"{project.name} on {hardware_class}"
+        epoch = queries.find_epoch(session, project_id, hardware_class)
+        if epoch is None:
+            yield f"{name}: no epoch was begun"
+            continue
+        yield from (f"{name}: {line}" for line in _check_offsets(session, contract, epoch))
+        for sha in queries.list_judged(session, project_id, hardware_class):
+            stored = session.get_one(CommitPosterior, (sha, hardware_class))
+            wrong = posteriors.find_wrong_numbers(session, contract, stored)
+            if wrong:
+                yield f"{name}, commit {sha}: {wrong}"
+
+
+def _check_offsets(session: Session, contract: Contract, epoch: EpochRow) -> Iterator[str]:
+    project_id, hardware_class = epoch.project_id, epoch.hardware_class
+    derived: dict[int, Normal | None] = {}
+    if epoch.number > 0:
+        runs = queries.list_measured(session, project_id, hardware_class, through_run_id=epoch.through_run_id)
+        estimate = calibration.derive_epoch(contract, [run.shared for run in runs])
+        derived |= estimate.offsets
+        if abs(estimate.noise_sd - epoch.noise_sd) > SAME_NUMBER:
+            yield f"noise is {epoch.noise_sd}, the runs give {estimate.noise_sd}"
+    stored = queries.map_offsets(session, project_id, hardware_class)
+    for worker_id, run_id, sha in queries.list_newcomers(session, epoch):
+        derived[worker_id] = calibration.derive_newcomer(session, contract, epoch, worker_id, run_id, sha)
+    for worker_id in sorted(stored.keys() | derived.keys()):
+        was, is_ = stored.get(worker_id), derived.get(worker_id)
+        if was is None or is_ is None or max(abs(was.mean - is_.mean), abs(was.sd - is_.sd)) > SAME_NUMBER:
+            yield f"the offset of worker {worker_id} is {was}, the runs give {is_}"

@@ -1,0 +1,72 @@
+"""Offsets and noise from commits that several workers measured."""
+
+from math import sqrt
+from random import Random
+
+import numpy as np
+import pytest
+
+from coordinator.evidence.offsets import PRIOR_RUNS, SharedRun, estimate, estimate_newcomer, select_shared
+from coordinator.evidence.statistics import Normal
+
+NOISE_SD, OFFSET_SD = 0.0007, 0.01
+
+
+def draw_runs(seed: int, workers: int = 6, commits: int = 9) -> tuple[list[SharedRun], list[float]]:
+    draw = Random(seed)
+    offsets = [draw.gauss(0, OFFSET_SD) for _ in range(workers)]
+    levels = [1 + draw.gauss(0, 0.01) for _ in range(commits)]
+    runs = [SharedRun("root", worker, 1 + offsets[worker] + draw.gauss(0, NOISE_SD)) for worker in range(workers)]
+    for commit in range(commits):
+        for worker in draw.sample(range(workers), draw.randint(1, 4)):
+            value = levels[commit] + offsets[worker] + draw.gauss(0, NOISE_SD)
+            runs.append(SharedRun(str(commit), worker, value))
+    return runs, offsets
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_hendersons_equations(seed: int) -> None:
+    """The mixed-model equations, solved densely, at the noise that was pooled."""
+    runs, _ = draw_runs(seed)
+    found = estimate(runs, NOISE_SD, OFFSET_SD)
+    commits = sorted({run.commit for run in runs})
+    workers = sorted({run.worker_id for run in runs})
+    design = np.zeros((len(runs), len(commits) + len(workers)))
+    for row, run in enumerate(runs):
+        design[row, commits.index(run.commit)] = 1
+        design[row, len(commits) + workers.index(run.worker_id)] = 1
+    penalty = np.diag([0.0] * len(commits) + [found.noise_sd**2 / OFFSET_SD**2] * len(workers))
+    values = np.array([run.value for run in runs])
+    solution = np.linalg.solve(design.T @ design + penalty, design.T @ values)[len(commits) :]
+    assert [found.offsets[worker].mean for worker in workers] == pytest.approx(list(solution), abs=1e-9)
+
+
+def test_true_offsets_are_found() -> None:
+    """Differences between workers, within four sd of each."""
+    runs, true = draw_runs(1, workers=8, commits=60)
+    found = estimate(runs, NOISE_SD, OFFSET_SD).offsets
+    for worker in range(1, 8):
+        error = (found[worker].mean - found[0].mean) - (true[worker] - true[0])
+        assert abs(error) < 4 * sqrt(found[worker].sd ** 2 + found[0].sd ** 2)
+        assert found[worker].sd < 0.5 * NOISE_SD
+
+
+def test_noise_starts_at_the_contracts_and_follows_the_runs() -> None:
+    draw = Random(3)
+    runs = [SharedRun(str(commit), 1, 1 + draw.gauss(0, 0.003)) for commit in range(300) for _ in range(2)]
+    assert estimate(runs, NOISE_SD, OFFSET_SD).noise_sd == pytest.approx(0.003, rel=0.1)
+    assert estimate(runs[:2], NOISE_SD, OFFSET_SD).noise_sd == pytest.approx(
+        sqrt((PRIOR_RUNS * NOISE_SD**2 + (runs[0].value - runs[1].value) ** 2 / 2) / (PRIOR_RUNS + 1))
+    )
+    assert estimate([], NOISE_SD, OFFSET_SD) == (NOISE_SD, {})
+
+
+def test_a_commit_of_one_worker_says_nothing_of_offsets() -> None:
+    alone = [SharedRun("a", 1, 1.0), SharedRun("a", 1, 1.1), SharedRun("b", 2, 5.0)]
+    assert select_shared(alone) == [] and estimate(alone, NOISE_SD, OFFSET_SD).offsets == {}
+
+
+def test_a_newcomer_is_placed_by_what_others_measured() -> None:
+    offset = estimate_newcomer([1.02], Normal(1.0, 0.0003), NOISE_SD, OFFSET_SD)
+    assert offset.mean == pytest.approx(0.02, rel=0.01)
+    assert offset.sd == pytest.approx(sqrt(NOISE_SD**2 + 0.0003**2), rel=0.01)
