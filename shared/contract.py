@@ -89,26 +89,39 @@ class Commands(Message):
 class DataSource(Message):
     """A file the worker downloads for `prepare`, checked against its hash.
 
-    Exactly one of `url` (HTTPS) and `pypi` (`name==version`, the file then being one of that release) is given.
+    It comes from `url` (HTTPS), from `pypi` (`name==version`, the file then being one of that release), or, with
+    neither, from the data section's `base_url`. A file whose hash is not known is trusted as it first came over HTTPS,
+    and must stay the same on that machine.
     """
 
     file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-    sha256: Sha256
+    sha256: Sha256 | None = None
     url: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
     pypi: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+$")] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.url is None) == (self.pypi is None):
-            raise ValueError("give exactly one of `url` and `pypi`")
+        if self.url is not None and self.pypi is not None:
+            raise ValueError("give one of `url` and `pypi`, not both")
+        if self.sha256 is None and (self.url or "").startswith("http:"):
+            raise ValueError("a file that comes over plain http needs its `sha256`")
         return self
 
 
 class Data(Message):
-    """What `prepare` needs, and the settings it and the scorer read."""
+    """What `prepare` needs and how long it may take, and the settings that it, the trainer and the scorer read."""
 
     sources: list[DataSource] = Field(default_factory=list)
+    base_url: Annotated[str, StringConstraints(pattern=r"^https://.+/$")] | None = None
+    prepare_seconds: Seconds = 600.0
     settings: dict[str, int | float | str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _every_source_has_a_place(self) -> Self:
+        for source in self.sources:
+            if source.url is None and source.pypi is None and self.base_url is None:
+                raise ValueError(f"{source.file} has no `url` and no `pypi`, and there is no `base_url`")
+        return self
 
 
 class Evidence(Message):

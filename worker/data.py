@@ -18,15 +18,16 @@ from threading import Event
 from pydantic import ValidationError
 
 from shared.contract import Contract
-from worker.download import DataError, DataProgress, fetch
+from worker.download import DataError, DataProgress
 from worker.harness import HarnessFault, HarnessProcess, Place
 from worker.messages import BeginPrepare, Prepared
 from worker.sandbox import Limits, Sandbox
+from worker.sources import Mirrors, fetch
 from worker.worktree import write_worktree
 
-__all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
+__all__ = ["DataError", "DataProgress", "Mirrors", "PreparedData", "prepare_data"]
 
-PREPARE_SECONDS = 600.0
+PUBLIC_PLACES = Mirrors()
 NEEDS_FILE = "needs.json"
 
 
@@ -48,18 +49,21 @@ def prepare_data(
     cache: Path,
     sandbox: Sandbox,
     on_progress: Callable[[DataProgress], None],
-    package_index: str | None = None,
+    mirrors: Mirrors = PUBLIC_PLACES,
 ) -> PreparedData:
     """The data of a project whose work tree is `files`, from `cache` or made anew.
 
-    `package_index` is the simple index to take `pypi` sources from (None: the public one). Raises DataError.
+    Raises DataError.
     """
     protected = {path: text for path, text in files.items() if path not in contract.files.editable}
     folder = cache / "tokens" / _key(contract, protected)
     try:
         with _locked(folder.with_suffix(".lock")):
             if not folder.exists():
-                sources = [fetch(s, cache / "sources", package_index, on_progress) for s in contract.data.sources]
+                sources = [
+                    fetch(source, contract.data, cache / "sources", mirrors, on_progress)
+                    for source in contract.data.sources
+                ]
                 on_progress(DataProgress("preparing the data", None))
                 _prepare(contract, protected, sources, folder, sandbox)
         needs = Prepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
@@ -94,7 +98,7 @@ def _prepare(
                 process.await_ready()
                 begin = BeginPrepare(sources=[p.name for p in sources], settings=contract.data.settings)
                 process.send(begin, [file.fileno() for file in opened])
-                prepared = process.expect(Prepared, deadline=time.monotonic() + PREPARE_SECONDS)
+                prepared = process.expect(Prepared, deadline=time.monotonic() + contract.data.prepare_seconds)
         except HarnessFault as fault:
             raise DataError(f"the project's data could not be prepared: {fault.reason}") from fault
         (new / NEEDS_FILE).write_text(prepared.model_dump_json())

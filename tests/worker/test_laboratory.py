@@ -36,7 +36,7 @@ def test_prepares_data_once_measures_and_keeps_the_last_runs(
     reports = [local.measure(sample, follow, told.append, Event()) for _ in range(2)]
     assert [r.outcome for r in reports] == [RunOutcome.OK, RunOutcome.OK], reports[0].reason
     assert reports[0].seed == 7 and reports[0].commit_sha == "b" * 40
-    assert len(told) == len(set(told)) == 2  # the download and the preparation, each said once
+    assert len(told) == len(set(told)) == 3  # download, check and preparation, each said once
     assert phases[0] is Phase.STARTING and {Phase.TRAINING, Phase.SCORING} <= set(phases)
     folders = sorted(path.name for path in local.runs.iterdir())
     assert len(folders) == KEPT_RUNS

@@ -92,7 +92,7 @@ def open_bench(flags: dict[str, Any], tell: Callable[[str], None]) -> Iterator[B
         sandbox=sandbox,
         cache=settings.data_dir / "data",
         runs=settings.data_dir / "workshop",
-        package_index=settings.package_index,
+        mirrors=settings.mirrors,
     )
     stop = Stop()
     with stop.on_signals(stop.request):

@@ -1,0 +1,296 @@
+"""A GPT of about 50 million parameters that learns web text for five minutes on one GPU. This is the file to change.
+
+The harness calls two functions of this file:
+
+    build(config)      -> a torch.nn.Module, from int64 tokens (rows, length) to logits (rows, length, vocab_size);
+                          config has vocab_size, sequence_length, seed and device
+    train(ctx, model)  -> None; trains the model in place until ctx.out_of_time()
+
+and scores what came out: val_bpb, bits per byte of text that was never trained on. Lower is better. Clock, data, seed
+and scoring are the harness's own. On a smaller GPU fewer rows go through the model at once; on a CPU the model is a
+small one, for a smoke test. To run it, see program.md; `# range:` and `# choices:` beside a constant tell the search
+agent where it may go.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# The model
+DEPTH = 8  # choices: 4, 6, 8, 10, 12
+WIDTH = 512  # choices: 384, 512, 640, 768
+HEAD_WIDTH = 128  # choices: 64, 128
+MLP_RATIO = 4  # choices: 2, 3, 4, 6
+SHORT_WINDOW = 512  # choices: 128, 256, 512, 1024
+FULL_WINDOW_EVERY = 4  # choices: 2, 3, 4, 8
+ROTARY_BASE = 10000.0  # range: 1000 to 1000000, log
+LOGIT_CAP = 15.0  # range: 8 to 40, log
+
+# The training
+TOKENS_PER_STEP = 524288  # choices: 131072, 262144, 524288
+MATRIX_LR = 0.04  # range: 0.005 to 0.2, log
+EMBEDDING_LR = 0.3  # range: 0.03 to 1, log
+HEAD_LR = 0.004  # range: 0.0005 to 0.05, log
+SCALAR_LR = 0.02  # range: 0.002 to 0.2, log
+MATRIX_WEIGHT_DECAY = 0.1  # range: 0.001 to 1, log
+MOMENTUM = 0.95  # range: 0.8 to 0.99
+BETA1 = 0.8  # range: 0.6 to 0.95
+BETA2 = 0.95  # range: 0.9 to 0.999
+WARM_DOWN_SHARE = 0.5  # range: 0.1 to 1
+FINAL_LR_SHARE = 0.0  # range: 0 to 0.2
+
+ROWS_AT_ONCE = 32  # with 80 GB; in proportion with less
+TINY = {"DEPTH": 2, "WIDTH": 128, "HEAD_WIDTH": 64, "TOKENS_PER_STEP": 4096}  # in place of the above on a CPU
+
+if not torch.cuda.is_available():
+    globals().update(TINY)
+
+assert WIDTH % HEAD_WIDTH == 0, "heads share the width evenly"
+HEADS = WIDTH // HEAD_WIDTH
+
+
+def norm(x):
+    return F.rms_norm(x, (x.size(-1),))
+
+
+class Rotary(nn.Module):
+    """Turns pairs of channels by an angle that grows with the position."""
+
+    def __init__(self, sequence_length: int):
+        super().__init__()
+        frequencies = ROTARY_BASE ** (-torch.arange(0, HEAD_WIDTH, 2) / HEAD_WIDTH)
+        angles = torch.outer(torch.arange(sequence_length), frequencies)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, x):  # (rows, heads, length, head width)
+        length = x.size(2)
+        cos, sin = self.cos[:length].to(x.dtype), self.sin[:length].to(x.dtype)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal, with normalised queries and keys, and values to which a gated embedding of the token is added."""
+
+    def __init__(self, has_value_embedding: bool):
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
+        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
+        # The gate reads a few channels and starts at one half of two: the embedding counts as much as the value.
+        self.gate = nn.Linear(32, HEADS, bias=False) if has_value_embedding else None
+
+    def forward(self, x, value_embedding, rotary, attend):
+        rows, length, _ = x.shape
+        q, k, v = self.qkv(x).view(rows, length, 3, HEADS, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
+        if self.gate is not None:
+            gate = 2 * torch.sigmoid(self.gate(x[..., :32])).transpose(1, 2)[..., None]  # (rows, heads, length, 1)
+            v = v + gate * value_embedding.view(rows, length, HEADS, HEAD_WIDTH).transpose(1, 2).to(v.dtype)
+        q, k = norm(rotary(q)), norm(rotary(k))
+        return self.out(attend(q, k, v).transpose(1, 2).reshape(rows, length, WIDTH))
+
+
+class Block(nn.Module):
+    def __init__(self, has_value_embedding: bool):
+        super().__init__()
+        self.attention = Attention(has_value_embedding)
+        self.up = nn.Linear(WIDTH, MLP_RATIO * WIDTH, bias=False)
+        self.down = nn.Linear(MLP_RATIO * WIDTH, WIDTH, bias=False)
+
+    def forward(self, x, value_embedding, rotary, attend):
+        x = x + self.attention(norm(x), value_embedding, rotary, attend)
+        return x + self.down(F.relu(self.up(norm(x))).square())
+
+
+class GPT(nn.Module):
+    def __init__(self, vocab_size: int, sequence_length: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, WIDTH)
+        self.value_embeddings = nn.ModuleList(nn.Embedding(vocab_size, WIDTH) for _ in range(DEPTH // 2))
+        self.blocks = nn.ModuleList(Block(has_value_embedding=i % 2 == 1) for i in range(DEPTH))
+        self.residual_scales = nn.Parameter(torch.ones(DEPTH))
+        self.embedding_scales = nn.Parameter(torch.full((DEPTH,), 0.1))
+        self.head = nn.Linear(WIDTH, vocab_size, bias=False)
+        self.rotary = Rotary(sequence_length)
+        self.windows = [
+            sequence_length if i % FULL_WINDOW_EVERY == FULL_WINDOW_EVERY - 1 or i == DEPTH - 1 else SHORT_WINDOW
+            for i in range(DEPTH)
+        ]
+        self.attends = None
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self):
+        """Matrices that feed a nonlinearity start uniform, those that add to the residual stream at zero."""
+        bound = math.sqrt(3 / WIDTH)
+        nn.init.normal_(self.embedding.weight)
+        for table in self.value_embeddings:
+            nn.init.uniform_(table.weight, -bound, bound)
+        nn.init.normal_(self.head.weight, std=0.001)
+        for block in self.blocks:
+            nn.init.uniform_(block.attention.qkv.weight, -bound, bound)
+            nn.init.uniform_(block.up.weight, -bound, bound)
+            nn.init.zeros_(block.attention.out.weight)
+            nn.init.zeros_(block.down.weight)
+            if block.attention.gate is not None:
+                nn.init.zeros_(block.attention.gate.weight)
+
+    def make_attends(self, make, length: int, device):
+        """The attention of each layer, made before anything is compiled: `flex` or `masked`."""
+        made = {window: make(window, length, device) for window in set(self.windows)}
+        self.attends = [made[window] for window in self.windows]
+
+    def forward(self, tokens):
+        if self.attends is None:
+            self.make_attends(masked, tokens.size(1), tokens.device)
+        # On a GPU all matrices multiply in bfloat16, and so is what runs through the network; parameters are float32.
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
+            x = norm(self.embedding(tokens))
+            x = embedded = x.bfloat16() if tokens.is_cuda else x
+            for i, block in enumerate(self.blocks):
+                value_embedding = self.value_embeddings[i // 2](tokens) if i % 2 else None
+                x = self.residual_scales[i] * x + self.embedding_scales[i] * embedded
+                x = block(x, value_embedding, self.rotary, self.attends[i])
+            logits = self.head(norm(x)).float()
+        return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP)
+
+
+def flex(window: int, length: int, device):
+    """FlexAttention over the last `window` places: fast, where it is compiled."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # noqa: PLC0415 - for CUDA only
+
+    def allowed(_row, _head, query, key):
+        return (query >= key) & (query - key < window)
+
+    mask = create_block_mask(allowed, None, None, length, length, device=device)
+    return lambda q, k, v: flex_attention(q, k, v, block_mask=mask)
+
+
+def masked(window: int, length: int, device):
+    """The same by a mask, which works everywhere."""
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
+    mask = (distance >= 0) & (distance < window)
+    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def build(config):
+    return GPT(config.vocab_size, config.sequence_length)
+
+
+@torch.no_grad()
+def orthogonalize(matrices, steps: int = 5):
+    """The nearest matrices with singular values near one, by Newton and Schulz's iteration, of (n, rows, columns).
+
+    x <- 1.5 x - 0.5 x xᵀ x would converge slowly from small values; this quintic, whose three coefficients make it
+    steep at zero, takes five steps to between 0.7 and 1.2, which is enough.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    is_tall = x.size(-2) > x.size(-1)
+    if is_tall:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        product = x @ x.mT
+        x = a * x + (b * product + c * product @ product) @ x
+    return (x.mT if is_tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is orthogonalised, for matrices inside the network; equal shapes go together."""
+
+    def __init__(self, matrices, lr: float, momentum: float, weight_decay: float):
+        shapes = sorted({tuple(p.shape) for p in matrices})
+        groups = [{"params": [p for p in matrices if tuple(p.shape) == shape]} for shape in shapes]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            updates = []
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                buffer = state.setdefault("momentum", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                updates.append(parameter.grad.lerp(buffer, group["momentum"]))  # Nesterov's look ahead
+            directions = orthogonalize(torch.stack(updates))
+            rows, columns = group["params"][0].shape
+            rate = group["lr"] * max(1, rows / columns) ** 0.5
+            for parameter, direction in zip(group["params"], directions, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(direction, alpha=-rate)
+
+
+def make_optimizers(model):
+    matrices = [p for block in model.blocks for p in block.parameters() if min(p.shape) > HEADS]
+    gates = [block.attention.gate.weight for block in model.blocks if block.attention.gate is not None]
+    tables = [model.embedding.weight, *(table.weight for table in model.value_embeddings)]
+    groups = [
+        {"params": tables, "lr": EMBEDDING_LR},
+        {"params": [model.head.weight], "lr": HEAD_LR},
+        {"params": [model.residual_scales, model.embedding_scales, *gates], "lr": SCALAR_LR},
+    ]
+    adam = torch.optim.AdamW(groups, betas=(BETA1, BETA2), eps=1e-10, weight_decay=0.0, fused=True)
+    muon = Muon(matrices, MATRIX_LR, MOMENTUM, MATRIX_WEIGHT_DECAY)
+    for optimizer in (adam, muon):
+        for group in optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+    return adam, muon
+
+
+def learning_rate(progress: float) -> float:
+    """The factor on all learning rates at a share of the budget: level, then straight down."""
+    if progress < 1 - WARM_DOWN_SHARE:
+        return 1.0
+    left = (1 - progress) / WARM_DOWN_SHARE
+    return FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * left
+
+
+def rows_at_once(device, rows_per_step: int) -> int:
+    """How many sequences go through the model together: a power of two that fits the memory."""
+    if device.type != "cuda":
+        return min(2, rows_per_step)
+    share = torch.cuda.get_device_properties(device).total_memory / 80e9
+    rows = max(1, int(ROWS_AT_ONCE * share * 1.1))
+    return min(rows_per_step, 1 << (rows.bit_length() - 1))
+
+
+def train(ctx, model):
+    torch.set_float32_matmul_precision("high")
+    optimizers = make_optimizers(model)
+    length = model.rotary.cos.size(0)
+    rows_per_step = max(1, TOKENS_PER_STEP // length)
+    rows = rows_at_once(ctx.device, rows_per_step)
+    accumulated = rows_per_step // rows
+    batches = ctx.batches(rows)
+
+    def loss_of(inputs, targets):
+        return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+    if ctx.device.type == "cuda":
+        model.make_attends(flex, length, ctx.device)
+        loss_of = torch.compile(loss_of, dynamic=False)
+
+    def step():
+        total = 0.0
+        for _ in range(accumulated):
+            loss = loss_of(*next(batches)) / accumulated
+            loss.backward()
+            total += loss.detach()
+        factor = learning_rate(ctx.progress())
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return total.item()
+
+    step()  # on random tokens: compiles, and takes its memory
+    ctx.start()
+    number = 0
+    while not ctx.out_of_time():
+        number += 1
+        ctx.log(number, step())

@@ -1,0 +1,103 @@
+"""Makes token files from parquet shards: `python -m harness.prepare_parquet <descriptor>`, started in a sandbox.
+
+Each shard has a column `text`, a document a row. Settings (`[data.settings]` in swarm.toml): `validation_shard` is the
+file that nothing is trained on, `vocab_size` the tokenizer's size, `tokenizer_bytes` how much text it is trained on,
+`sequence_length` a window's, `scored_bytes` how many bytes of the validation shard are scored.
+
+Every document begins with a token of its own, the last of the vocabulary, which stands for no byte. A token's length is
+that of the bytes it stands for, not of what they decode to: half a character decodes to U+FFFD, which has three.
+The files made are those of prepare.py.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy
+import pyarrow.parquet
+import rustbpe
+
+from harness.channel import open_channel
+from harness.prepare import say_prepared
+
+DOCUMENTS_AT_ONCE = 1024
+
+
+def main() -> None:
+    channel = open_channel()
+    begin, (train, validation, *sources) = channel.expect("begin")
+    settings = begin["settings"]
+    try:
+        shards = dict(zip(begin["sources"], sources, strict=True))
+        held_out = shards.pop(settings["validation_shard"])
+        tokenizer = learn(first_texts(list(shards.values()), settings["tokenizer_bytes"]), settings["vocab_size"])
+        with os.fdopen(train, "wb") as file:
+            for shard in shards.values():
+                for tokens in encode(tokenizer, read_texts(shard)):
+                    file.write(tokens.tobytes())
+        byte_lengths = numpy.array([len(token) for token, _ in tokenizer.get_mergeable_ranks()] + [0])
+        tokens = encode(tokenizer, read_texts(held_out))
+        windows = cut_windows(tokens, byte_lengths, settings["sequence_length"], settings["scored_bytes"])
+        with os.fdopen(validation, "wb") as file:
+            numpy.savez(file, windows=windows, byte_lengths=byte_lengths)
+    except Exception as error:
+        channel.fail(error, [])
+        raise
+    say_prepared(channel, len(byte_lengths), settings["sequence_length"])
+
+
+def read_texts(shard: int) -> Iterator[list[str]]:
+    """The documents of a shard, some at once."""
+    with os.fdopen(os.dup(shard), "rb") as file:
+        file.seek(0)
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(DOCUMENTS_AT_ONCE, columns=["text"]):
+            yield batch.column("text").to_pylist()
+
+
+def first_texts(shards: list[int], limit: int) -> Iterator[str]:
+    """Documents from the first shard on, about `limit` bytes of them."""
+    done = 0
+    for shard in shards:
+        for texts in read_texts(shard):
+            for text in texts:
+                if done >= limit:
+                    return
+                done += len(text.encode())
+                yield text
+
+
+def learn(texts: Iterator[str], vocab_size: int) -> rustbpe.Tokenizer:
+    """A byte-pair encoding of `vocab_size` - 1 tokens; one is for where a document begins."""
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size - 1)
+    return tokenizer
+
+
+def encode(tokenizer: rustbpe.Tokenizer, batches: Iterator[list[str]]) -> Iterator[numpy.ndarray]:
+    """The tokens (uint16) of each batch of documents, one after the other."""
+    start = [tokenizer.vocab_size]
+    for texts in batches:
+        yield numpy.array([token for ids in tokenizer.batch_encode(texts) for token in start + ids], dtype=numpy.uint16)
+
+
+def cut_windows(
+    batches: Iterator[numpy.ndarray], byte_lengths: numpy.ndarray, length: int, scored_bytes: int
+) -> numpy.ndarray:
+    """Windows of `length` + 1 tokens from the beginning on, none overlapping another.
+
+    As many as it takes for their targets to stand for `scored_bytes` bytes, however the text falls into tokens.
+    """
+    tokens, windows, scored = numpy.empty(0, dtype=numpy.uint16), [], 0
+    for batch in batches:
+        tokens = numpy.concatenate([tokens, batch])
+        while len(tokens) > length and scored < scored_bytes:
+            windows.append(tokens[: length + 1].astype(numpy.int64))
+            scored += int(byte_lengths[tokens[1 : length + 1]].sum())
+            tokens = tokens[length + 1 :]
+        if scored >= scored_bytes:
+            break
+    assert len(windows) >= 2, "the validation shard is too small for two windows"
+    return numpy.stack(windows)
+
+
+if __name__ == "__main__":
+    main()

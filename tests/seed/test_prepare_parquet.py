@@ -1,0 +1,64 @@
+"""Token files from parquet shards: every byte is counted once."""
+
+import io
+import os
+from collections.abc import Iterator
+
+import numpy
+import pyarrow
+import pyarrow.parquet
+import pytest
+import rustbpe
+from harness.prepare_parquet import cut_windows, encode, first_texts, learn, read_texts
+
+TEXTS = ["Ein König saß im Café, über dem 12345 Möwen kreisten. 👑\n", "the cat sat on the mat\n"] * 60
+
+
+@pytest.fixture
+def shard() -> Iterator[int]:
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS}), content)
+    descriptor = os.memfd_create("shard")
+    os.write(descriptor, content.getvalue())
+    yield descriptor
+    os.close(descriptor)
+
+
+def byte_lengths(tokenizer: rustbpe.Tokenizer) -> numpy.ndarray:
+    return numpy.array([len(token) for token, _ in tokenizer.get_mergeable_ranks()] + [0])
+
+
+def test_reads_a_shard_more_than_once(shard: int) -> None:
+    for _ in range(2):
+        assert [text for texts in read_texts(shard) for text in texts] == TEXTS
+
+
+def test_takes_as_much_text_as_the_tokenizer_wants(shard: int) -> None:
+    first = list(first_texts([shard, shard], limit=100))
+    assert first == TEXTS[:3]
+    assert len(list(first_texts([shard, shard], limit=10**9))) == 2 * len(TEXTS)
+
+
+@pytest.mark.parametrize("vocab_size", [257, 300])
+def test_stands_for_every_byte_however_the_text_falls_apart(vocab_size: int) -> None:
+    """With 256 tokens an emoji is four of them; each decodes to U+FFFD, which would count three bytes."""
+    tokenizer = learn(iter(TEXTS), vocab_size)
+    lengths = byte_lengths(tokenizer)
+    assert len(lengths) == vocab_size
+    (tokens,) = encode(tokenizer, iter([TEXTS]))
+    assert lengths[tokens].sum() == sum(len(text.encode()) for text in TEXTS)
+    assert (tokens == vocab_size - 1).sum() == len(TEXTS)
+
+
+@pytest.mark.parametrize("vocab_size", [257, 300])
+@pytest.mark.parametrize("length", [16, 40])
+def test_scores_as_many_bytes_whatever_the_tokens(vocab_size: int, length: int) -> None:
+    tokenizer = learn(iter(TEXTS), vocab_size)
+    lengths = byte_lengths(tokenizer)
+    batches = encode(tokenizer, iter([TEXTS[i : i + 7] for i in range(0, len(TEXTS), 7)]))
+    windows = cut_windows(batches, lengths, length, scored_bytes=1500)
+    assert windows.shape[1] == length + 1
+    scored = lengths[windows[:, 1:]].sum()
+    assert 1500 <= scored < 1500 + length * lengths.max()
+    (tokens,) = encode(tokenizer, iter([TEXTS]))
+    assert numpy.array_equal(windows.ravel(), tokens[: windows.size])

@@ -1,0 +1,99 @@
+"""seed/gpt, from parquet shards on a server to a scored run, small, on a CPU."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from threading import Event
+
+import numpy
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from shared.contract import Contract, Data
+from shared.runs import RunOutcome
+from shared.seeds import read_seed
+from tests.support.tiny_project import SEED, Files
+from tests.worker.flaky_server import FlakyServer, serve_flaky
+from worker.data import DataError, Mirrors, PreparedData, prepare_data
+from worker.hardware import detect_hardware
+from worker.sandbox import Sandbox
+from worker.training import TrainingJob, measure
+
+SHARDS = ("shard_00000.parquet", "shard_00001.parquet", "shard_06542.parquet")
+
+
+def make_shard(seed: int) -> bytes:
+    """A few hundred documents with some order in them."""
+    draw = Random(seed)
+    nouns, verbs = ("king", "river", "lamp", "café", "city", "stone"), ("saw", "gave", "took", "made", "kept")
+    sentence = "The {} {} the {} of {}. "
+    texts = [
+        "".join(
+            sentence.format(draw.choice(nouns), draw.choice(verbs), draw.choice(nouns), draw.randrange(100))
+            for _ in range(draw.randint(2, 20))
+        )
+        for _ in range(400)
+    ]
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), content, row_group_size=100)
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FlakyServer]:
+    with serve_flaky() as flaky:
+        flaky.files = {name: make_shard(number) for number, name in enumerate(SHARDS)}
+        yield flaky
+
+
+@pytest.fixture(scope="module")
+def project() -> tuple[Contract, Files]:
+    """The seed with its own contract but for the amounts."""
+    contract, files = read_seed(SEED / "gpt")
+    sources = [source for source in contract.data.sources if source.file in SHARDS]
+    settings = {"validation_shard": SHARDS[-1], "vocab_size": 300, "tokenizer_bytes": 100_000}
+    settings |= {"sequence_length": 64, "scored_bytes": 6000}
+    small = {"training_seconds": 3, "handover_seconds": 3, "starting_seconds": 120, "scoring_seconds": 120}
+    limits = {"memory_mib": 4096, "processes": 128, "disk_mib": 256, "weights_mib": 256}
+    data = Data(sources=sources, base_url=contract.data.base_url, settings=settings)
+    return Contract.model_validate(contract.model_dump() | {"budget": small, "limits": limits, "data": data}), files
+
+
+@pytest.fixture(scope="module")
+def data(
+    server: FlakyServer, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> PreparedData:
+    cache = tmp_path_factory.mktemp("cache")
+    return prepare_data(*project, cache, sandbox, lambda progress: None, Mirrors(data=server.address))
+
+
+def test_packs_shards_into_tokens(data: PreparedData) -> None:
+    tokens = numpy.fromfile(data.train, dtype=numpy.uint16)
+    assert tokens.max() == 299 and (tokens == 299).sum() == 800  # documents of the two training shards
+    validation = numpy.load(data.validation)
+    assert 6000 <= validation["byte_lengths"][validation["windows"][:, 1:]].sum() < 7000
+    assert data.needs.facts == {"vocab_size": 300, "sequence_length": 64, "rows": 32}
+
+
+def test_trains_and_is_scored_on_a_cpu(
+    data: PreparedData, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    contract, files = project
+    job = TrainingJob(files, "c" * 40, contract, 7, "cpu", 1, data, sandbox, detect_hardware("cpu", 1), tmp_path)
+    report = measure(job, lambda progress: None, Event())
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+    assert report.metric is not None and 0.1 < report.metric < 3.2  # untrained: log2(300) bits a token of 2.6 bytes
+    assert report.curve[-1].loss < report.curve[0].loss or len(report.curve) < 3
+
+
+def test_says_that_a_shard_is_damaged(
+    server: FlakyServer, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Nobody states the shards' hashes yet, so that only reading one shows that it is none."""
+    whole = server.files[SHARDS[1]]
+    server.files[SHARDS[1]] = whole[: len(whole) // 2]
+    with pytest.raises(DataError, match=r"the project.s data could not be prepared: .*[Pp]arquet"):
+        prepare_data(*project, tmp_path, sandbox, lambda progress: None, Mirrors(data=server.address))
+    server.files[SHARDS[1]] = whole
