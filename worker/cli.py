@@ -86,11 +86,17 @@ def run(
         str | None, typer.Option(help="This machine's name in the swarm.  [default: its host name]")
     ] = None,
     agent: Annotated[
-        str | None, typer.Option(metavar="search|openai|scripted", help="Who has the ideas.  [default: search]")
+        str | None, typer.Option(metavar="search|openai|command|scripted", help="Who has the ideas.  [default: search]")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model that --agent openai asks.")] = None,
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Its chat-completions endpoint, such as a server of your own.")
+    ] = None,
+    agent_command: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="A coding tool, for example 'tool -p {prompt_file}'.")
+    ] = None,
+    agent_path: Annotated[
+        list[str] | None, typer.Option(metavar="PATH[:rw]", help="What that tool may see of your files. Repeatable.")
     ] = None,
     script: Annotated[
         Path | None, typer.Option(help="The script that --agent scripted replays (TOML or JSON).")
@@ -120,7 +126,9 @@ def run(
         "token_file": token_file,
         "project": project,
         "name": name,
-        "agent": agent or ("scripted" if script else None),
+        "agent": agent or ("scripted" if script else "command" if agent_command else None),
+        "agent_command": agent_command,
+        "agent_paths": agent_path or None,
         "model": model,
         "base_url": base_url,
         "sandbox": sandbox,

@@ -88,7 +88,7 @@ def _experiment(
     lease: Lease, project: LocalProject, files: Mapping[str, str], place: Workplace, pulse: Pulse
 ) -> Finished:
     """Draft, measure, mend what crashed, and write down."""
-    task = _describe_task(lease, project)
+    task = _describe_task(lease, project, files)
     draft = _draft(lease, task, place, pulse)
     _show(Progress(Phase.READY, 0, None, 0.0), place, pulse)
     for repairs_left in range(MAX_REPAIRS, -1, -1):
@@ -109,7 +109,7 @@ def _experiment(
     return Finished(lease, project, report, draft.proposal.title)
 
 
-def _describe_task(lease: Lease, project: LocalProject) -> Task:
+def _describe_task(lease: Lease, project: LocalProject, files: Mapping[str, str]) -> Task:
     # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
     digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
     return Task(
@@ -119,6 +119,7 @@ def _describe_task(lease: Lease, project: LocalProject) -> Task:
         context=lease.context,
         trials=tuple(lease.trials),
         seed=int.from_bytes(digest[:4]),
+        tree=files,
     )
 
 

@@ -4,6 +4,7 @@
 below as keys. The token is never a flag: other users of a machine can read a process's command line.
 """
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -30,9 +31,10 @@ from pydantic_settings import (
 
 from shared.protocol import Slug
 from worker.sandbox import SandboxName
-from worker.sources import Mirrors
 
 APPLICATION = "research-swarm"
+
+SHORTEST_SECRET = 8
 
 AgentName = Literal["search", "scripted", "openai", "command"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:\d{1,3})$")]
@@ -73,7 +75,6 @@ class Settings(BaseSettings):
     package_index: str | None = Field(
         default=None, validation_alias=AliasChoices("package_index", "SWARM_PACKAGE_INDEX", "PIP_INDEX_URL")
     )
-    data_mirror: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = None
 
     base_url: str = "https://api.openai.com/v1"
     model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)] | None = None
@@ -88,7 +89,7 @@ class Settings(BaseSettings):
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
     agent_command: str | None = None
-    agent_paths: list[Path] = []
+    agent_paths: list[str] = []
     agent_environment: list[str] = []
     agent_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
 
@@ -120,6 +121,16 @@ class Settings(BaseSettings):
         """The folder of this worker alone: its lock, and below it what belongs to each coordinator."""
         return self.data_dir / "workers" / folder_name(self.worker_name)
 
+    def read_agent_environment(self) -> dict[str, str]:
+        """The variables that an agent's command gets: a few that any program needs, and those that are named."""
+        names = ("HOME", "LANG", "PATH", *self.agent_environment)
+        return {name: os.environ[name] for name in names if name in os.environ}
+
+    def read_agent_secrets(self) -> list[str]:
+        """The values among them that must not be published: of the named ones, those long enough to be a key."""
+        values = [os.environ.get(name, "") for name in self.agent_environment]
+        return [value for value in values if len(value) >= SHORTEST_SECRET]
+
     def read_api_key(self) -> SecretStr:
         """The key of the model endpoint; one that means nothing where none is set, for servers that want none.
 
@@ -136,11 +147,6 @@ class Settings(BaseSettings):
             return _check_token(path.read_text(encoding="utf-8"), f"the file {path}")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read the key's file {path}: {_reason(error)}") from error
-
-    @property
-    def mirrors(self) -> Mirrors:
-        """Where to take projects' data from, instead of the public index and a contract's `base_url`."""
-        return Mirrors(self.package_index, self.data_mirror)
 
     def read_token(self) -> SecretStr:
         """The token. Raises SettingsError where there is none."""

@@ -1,7 +1,7 @@
 """What an agent is: it drafts a proposal for a task, and writes the finding once the run is measured."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.contract import Contract
@@ -44,7 +44,8 @@ class Task:
 
     `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
     `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
-    random choices; `refused` are this task's own drafts that the coordinator knew already.
+    random choices; `refused` are this task's own drafts that the coordinator knew already; `tree` holds all files
+    of the base, protected ones too.
     """
 
     contract: Contract
@@ -54,6 +55,7 @@ class Task:
     trials: tuple[Trial, ...]
     seed: int
     refused: tuple[Draft, ...] = ()
+    tree: Mapping[str, str] = field(default_factory=dict)
 
 
 class Agent(Protocol):

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
+from worker.agents.base import Task
+
 PROMPTS = Path(__file__).with_name("prompts")
 
 
@@ -23,6 +25,22 @@ def fence(label: str, text: str) -> str:
     """A text by others, marked as data. `label` is ours, and says what it is."""
     mark = secrets.token_hex(8)
     return f"<<<DATA {mark} ({label})\n{text.rstrip() or '(empty)'}\nDATA {mark}>>>"
+
+
+def describe_parent(task: Task) -> str:
+    """What is known of the commit a task starts from."""
+    posterior = task.base.posterior
+    if posterior is None:
+        return "it has not been measured yet"
+    return f"{posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f} from {posterior.runs} runs"
+
+
+def describe_refused(task: Task) -> str:
+    """This task's drafts that were known already; empty if there are none."""
+    if not task.refused:
+        return ""
+    titles = "\n".join(f"- {draft.proposal.title}" for draft in task.refused)
+    return "These have been tried already, by others; propose something else:\n\n" + fence("known ideas", titles)
 
 
 @cache

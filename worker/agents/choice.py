@@ -1,12 +1,16 @@
 """Which agent a worker has. Agents that need a model have `search` as their substitute, which needs none."""
 
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 
 from worker.agents.base import Agent
+from worker.agents.command_agent import CommandAgent, Tool
 from worker.agents.fallback import FallbackAgent
 from worker.agents.search_agent import SearchAgent
 from worker.agents.spending import Allowance, Ledger
+from worker.sandbox.toolroom import Grant
 from worker.settings import Settings, SettingsError
 
 REQUEST_SECONDS = 120.0
@@ -16,7 +20,33 @@ def make_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> 
     """The agent of these settings but `scripted`. Raises SettingsError, OSError, and ImportError of a missing part."""
     if settings.agent == "openai":
         return FallbackAgent(_make_openai_agent(settings, tell, stop), SearchAgent(), tell)
+    if settings.agent == "command":
+        return FallbackAgent(_make_command_agent(settings, tell, stop), SearchAgent(), tell)
     return SearchAgent()
+
+
+def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
+    try:
+        words = shlex.split(settings.agent_command or "")
+    except ValueError as error:
+        raise SettingsError(f"the setting 'agent_command' is wrong: {error}") from error
+    if not words:
+        raise SettingsError("which command? Give --agent-command 'tool -p {prompt_file}'")
+    grants = []
+    for text in settings.agent_paths:
+        path = Path(text.removesuffix(":rw")).expanduser().absolute()
+        if not path.exists():
+            raise SettingsError(f"the setting 'agent_paths' is wrong: there is no {path}")
+        grants.append(Grant(path, writable=text.endswith(":rw")))
+    tool = Tool(
+        command=settings.agent_command or "",
+        home=Path.home(),
+        environment=settings.read_agent_environment(),
+        grants=tuple(grants),
+        seconds=settings.agent_seconds,
+        secrets=frozenset(settings.read_agent_secrets()),
+    )
+    return CommandAgent(tool, tell, stop)
 
 
 def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:

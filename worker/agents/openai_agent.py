@@ -17,7 +17,7 @@ from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
-from worker.agents.briefing import fence, render
+from worker.agents.briefing import describe_parent, describe_refused, fence, render
 from worker.agents.chat import (
     Answer,
     Busy,
@@ -197,11 +197,11 @@ class OpenAIAgent:
             min_effect=f"{objective.min_effect:g}",
             noise_sd=f"{task.contract.evidence.noise_sd:g}",
             training_seconds=f"{task.contract.budget.training_seconds:g}",
-            parent=_describe_parent(task),
+            parent=describe_parent(task),
             program=fence("the project's program.md, by its maintainers", task.program),
             context=fence("findings and trials of other volunteers", task.context),
             files="The parent's editable files:\n\n" + _show_files(task.base.files),
-            refused=_list_refused(task),
+            refused=describe_refused(task),
         )
 
     def _made_by(self) -> str:
@@ -216,20 +216,6 @@ def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[
             raise EditError(f"{whole.file} is given twice, or whole and as edits; give it once")
         files[whole.file] = whole.text
     return check_files(files, base, task.contract.files)
-
-
-def _describe_parent(task: Task) -> str:
-    posterior = task.base.posterior
-    if posterior is None:
-        return "it has not been measured yet"
-    return f"{posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f} from {posterior.runs} runs"
-
-
-def _list_refused(task: Task) -> str:
-    if not task.refused:
-        return ""
-    titles = "\n".join(f"- {draft.proposal.title}" for draft in task.refused)
-    return "These have been tried already, by others; propose something else:\n\n" + fence("known ideas", titles)
 
 
 def _show_files(files: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ brought into bounds here.
 
 import json
 import math
+from typing import Self
 
 from shared.experiments import AxisDirection, Proposal, Setting
 from shared.findings import MAX_FINDING_WORDS, FindingDraft
@@ -29,8 +30,8 @@ class Changes(Message):
     files: list[WholeFile]
 
 
-class Experiment(Changes):
-    """A proposal and its changes."""
+class Statement(Message):
+    """What is to be tried, and why."""
 
     title: str
     hypothesis: str
@@ -53,6 +54,16 @@ class Experiment(Changes):
             refuted_by=self.refuted_by[:MAX_LONG],
             settings=settings,
         )
+
+    @classmethod
+    def unsaid(cls) -> Self:
+        """Of somebody who changed something and did not say what."""
+        words = {"title": "A change without a word on it", "hypothesis": "", "axis": "code", "value": ""}
+        return cls.model_validate({**words, "direction": "change", "predicted_effect": None, "refuted_by": ""})
+
+
+class Experiment(Statement, Changes):
+    """A proposal and its changes."""
 
 
 class Repair(Changes):
