@@ -144,6 +144,7 @@ class JobMix(Message):
 
     improve: float = Field(default=7.0, ge=0)
     replicate: float = Field(default=1.0, ge=0)
+    control: float = Field(default=1.0, ge=0)
 
 
 class Contract(Message):

@@ -1,16 +1,16 @@
 """The snapshot's rows: the frontier, what is in flight, and this worker's own history."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import CommitPosterior, Lease, Run, table_of
+from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Lease, Run, Volunteer, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from shared.experiments import JobKind, Standing
-from shared.leases import LeaseState
 from shared.protocol import now
-from shared.runs import RunOutcome
 
 FRONTIER_ROWS = 512
 MAX_RUNNING = 100
@@ -23,6 +23,7 @@ class FrontierRow(NamedTuple):
     rank_score: float
     metric_sd: float
     runs: int
+    standing: str
 
 
 class RunningJob(NamedTuple):
@@ -33,11 +34,24 @@ class RunningJob(NamedTuple):
     tree_sha: str
 
 
+class WorkerHistory(NamedTuple):
+    """A worker's jobs in a project and class; `quarantine` is a maintainer's reason for giving it none."""
+
+    jobs_done: int
+    seed_measured: int
+    seed_failed: int
+    failures_in_row: int
+    last_run_at: datetime | None
+    quarantine: str | None
+
+
 _LEASES, _POSTERIORS, _RUNS = table_of(Lease), table_of(CommitPosterior), table_of(Run)
+_WORKERS, _VOLUNTEERS = table_of(Worker), table_of(Volunteer)
+_CALIBRATIONS, _EPOCHS = table_of(Calibration), table_of(EvidenceEpoch)
 
 
 _FRONTIER = (
-    select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score, _POSTERIORS.c.metric_sd, _POSTERIORS.c.runs)
+    select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
     .where(
         _POSTERIORS.c.project_id == bindparam("project_id"),
         _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
@@ -47,28 +61,47 @@ _FRONTIER = (
     .limit(FRONTIER_ROWS)
 )
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
-_CHILDREN_IN_FLIGHT = (
-    select(_LEASES.c.base_sha, func.count())
-    .where(
-        _LEASES.c.project_id == bindparam("project_id"),
-        _LEASES.c.kind.in_([kind for kind in JobKind if kind.makes_experiment]),
-        _IS_LIVE,
-    )
-    .group_by(_LEASES.c.base_sha)
+_IN_FLIGHT = (
+    select(_LEASES.c.base_sha, _LEASES.c.kind, func.count())
+    .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
+    .group_by(_LEASES.c.base_sha, _LEASES.c.kind)
 )
-_RUNS_BY_OUTCOME = (
-    select(_RUNS.c.outcome, func.count())
-    .where(
-        _RUNS.c.worker_id == bindparam("worker_id"),
-        _RUNS.c.commit_sha == bindparam("sha"),
-        _RUNS.c.hardware_class == bindparam("hardware_class"),
+_HISTORY = (
+    select(*(_CALIBRATIONS.c[name] for name in ("jobs_done", "seed_measured", "seed_failed", "failures_in_row")))
+    .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
+    .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
+    .outerjoin(
+        _CALIBRATIONS,
+        and_(
+            _CALIBRATIONS.c.worker_id == _WORKERS.c.id,
+            _CALIBRATIONS.c.project_id == bindparam("project_id"),
+            _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+        ),
     )
-    .group_by(_RUNS.c.outcome)
+    .where(_WORKERS.c.id == bindparam("worker_id"))
 )
-_JOBS_DONE = select(func.count()).where(
-    _LEASES.c.worker_id == bindparam("worker_id"),
-    _LEASES.c.project_id == bindparam("project_id"),
-    _LEASES.c.state == LeaseState.DONE,
+_OTHER_VOLUNTEER = (
+    select(_CALIBRATIONS.c.worker_id)
+    .where(
+        _CALIBRATIONS.c.project_id == bindparam("project_id"),
+        _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+        _CALIBRATIONS.c.volunteer_id != bindparam("volunteer_id"),
+    )
+    .limit(1)
+)
+_MEASURED_BY = (
+    select(_RUNS.c.commit_sha)
+    .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
+    .where(
+        _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
+        _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
+    )
+)
+_CLASSES = select(_EPOCHS.c.hardware_class).where(
+    _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class != bindparam("hardware_class")
+)
+_SCORE = select(_POSTERIORS.c.rank_score).where(
+    _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
 )
 _RUNNING = (
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
@@ -91,20 +124,38 @@ def list_frontier(session: Session, project_id: int, hardware_class: str) -> lis
     return sorted(rows, key=lambda row: (row.rank_score, row.sha))[:FRONTIER_ROWS]
 
 
-def count_children_in_flight(session: Session, project_id: int) -> dict[str, int]:
-    """Live experiments by the commit they start from."""
-    rows = session.execute(_CHILDREN_IN_FLIGHT, {"project_id": project_id, "moment": now()})
-    return dict(rows.all())
+def count_in_flight(session: Session, project_id: int) -> dict[tuple[str, JobKind], int]:
+    """Live leases by the commit they start from, and kind."""
+    rows = session.execute(_IN_FLIGHT, {"project_id": project_id, "moment": now()})
+    return {(sha, JobKind(kind)): count for sha, kind, count in rows}
 
 
-def count_runs_by_outcome(session: Session, worker_id: int, sha: str, hardware_class: str) -> dict[str, int]:
-    """How this worker's runs of a commit ended."""
-    given = {"worker_id": worker_id, "sha": sha, "hardware_class": hardware_class}
-    return {RunOutcome(outcome): count for outcome, count in session.execute(_RUNS_BY_OUTCOME, given)}
+def find_history(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:
+    """How the worker's jobs in the class went."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
+    row = session.execute(_HISTORY, given).one()
+    done, measured, failed, in_row = (count or 0 for count in row[:4])
+    return WorkerHistory(done, measured, failed, in_row, last_run_at=row[4], quarantine=row[5] or row[6])
 
 
-def count_jobs_done(session: Session, worker_id: int, project_id: int) -> int:
-    return session.scalar(_JOBS_DONE, {"worker_id": worker_id, "project_id": project_id}) or 0
+def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:
+    """Whether anybody else works in the class."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
+    return session.scalar(_OTHER_VOLUNTEER, given) is not None
+
+
+def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
+    """Those of the commits that a volunteer made or measured, on whatever hardware."""
+    return frozenset(session.scalars(_MEASURED_BY, {"volunteer_id": volunteer_id, "shas": list(shas)}))
+
+
+def list_other_classes(session: Session, project_id: int, hardware_class: str) -> list[str]:
+    return list(session.scalars(_CLASSES, {"project_id": project_id, "hardware_class": hardware_class}))
+
+
+def find_score(session: Session, sha: str, hardware_class: str) -> float | None:
+    """A commit's `rank_score` in a class, where it was measured."""
+    return session.scalar(_SCORE, {"sha": sha, "hardware_class": hardware_class})
 
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:

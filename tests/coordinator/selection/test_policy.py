@@ -1,6 +1,7 @@
 """The policy, on snapshots."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 from coordinator.selection.policy import Candidate, Decision, NoJob, Snapshot, decide
@@ -70,3 +71,63 @@ def test_one_job_in_eight_replicates_the_leader() -> None:
     settled = Candidate("lead", 3.1, 0.002, 6, 0)
     decision = decide(snapshot(settled, other, done=7), Random(1))
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
+
+
+LEADER, OTHER = Candidate("lead", 3.1, 0.005, 1, 0), Candidate("other", 3.3, 0.005, 1, 0)
+
+
+def decide_in_swarm(done: int, *candidates: Candidate, **changes: object) -> Decision | NoJob:
+    """A decision for a worker that is not alone."""
+    known = replace(snapshot(*candidates, done=done), is_alone=False)
+    return decide(replace(known, **changes), Random(1))  # type: ignore[arg-type]
+
+
+def test_nobody_verifies_what_is_their_own() -> None:
+    decision = decide_in_swarm(7, LEADER, OTHER, own=frozenset({"lead"}))
+    assert isinstance(decision, Decision) and decision.base_sha != "lead"
+    decision = decide_in_swarm(7, LEADER, OTHER)
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
+
+
+def test_verification_waits_for_runs_under_way() -> None:
+    busy = LEADER._replace(measured_in_flight=2)
+    decision = decide_in_swarm(7, busy, OTHER._replace(is_settled=True))
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
+
+
+def test_a_verified_leader_needs_no_more_runs() -> None:
+    decision = decide_in_swarm(7, LEADER._replace(is_settled=True), OTHER)
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
+
+
+def test_controls_measure_what_others_measured() -> None:
+    decision = decide_in_swarm(3, LEADER, OTHER, own=frozenset({"lead"}))
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, "other")
+    alone = decide_in_swarm(3, LEADER, OTHER, is_alone=True)
+    assert isinstance(alone, Decision) and alone.kind is JobKind.IMPROVE
+
+
+def test_what_leads_elsewhere_is_measured_here() -> None:
+    decision = decide_in_swarm(3, LEADER, OTHER, elsewhere="far")
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "far")
+
+
+def test_suspects_are_no_parents_but_are_tested_again() -> None:
+    suspect = LEADER._replace(is_suspect=True)
+    for done in range(7):
+        decision = decide_in_swarm(done, suspect, OTHER, is_alone=True)
+        assert isinstance(decision, Decision) and decision.base_sha == "other"
+    decision = decide_in_swarm(7, suspect, OTHER)
+    assert isinstance(decision, Decision) and decision.base_sha == "lead"
+
+
+def test_five_failures_in_a_row_are_answered_with_a_pause() -> None:
+    paused = decide_in_swarm(9, LEADER, failures_in_row=5, seconds_since_run=60.0)
+    assert isinstance(paused, NoJob) and "5 runs failed" in paused.reason and 0 < paused.retry_after_seconds < 900
+    assert isinstance(decide_in_swarm(9, LEADER, failures_in_row=5, seconds_since_run=901.0), Decision)
+    assert isinstance(decide_in_swarm(9, LEADER, failures_in_row=4, seconds_since_run=60.0), Decision)
+
+
+def test_quarantine_gives_no_job_and_says_why() -> None:
+    decision = decide_in_swarm(2, LEADER, quarantine="its numbers do not repeat")
+    assert isinstance(decision, NoJob) and "do not repeat" in decision.reason
