@@ -146,8 +146,8 @@ def check_results(client: Client) -> None:
     assert len(calibrated) == 2, "each worker measured the seed before it changed it"
     for run in runs:
         if run.metric is not None:
-            assert 1.0 < run.metric < 8.0 and run.steps > 0 and len(run.curve) > 1
-            assert run.seconds.training < 2 + 1.5 + 0.5
+            assert 1.0 < run.metric < 8.0 and run.steps > 0 and run.curve[-1].step == run.steps
+            assert run.seconds.training < 2 + 1.5 + 2  # a busy machine hears of the end late
     for experiment in client.list_experiments("gpt-cpu"):
         detail = client.get_experiment(experiment.id)
         assert detail.finding is not None and detail.finding.claim
