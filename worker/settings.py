@@ -31,6 +31,7 @@ from pydantic_settings import (
 
 from shared.protocol import Slug
 from worker.sandbox import SandboxName
+from worker.sources import Mirrors
 
 APPLICATION = "research-swarm"
 
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
     package_index: str | None = Field(
         default=None, validation_alias=AliasChoices("package_index", "SWARM_PACKAGE_INDEX", "PIP_INDEX_URL")
     )
+    data_mirror: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = None
 
     base_url: str = "https://api.openai.com/v1"
     model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)] | None = None
@@ -147,6 +149,11 @@ class Settings(BaseSettings):
             return _check_token(path.read_text(encoding="utf-8"), f"the file {path}")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read the key's file {path}: {_reason(error)}") from error
+
+    @property
+    def mirrors(self) -> Mirrors:
+        """Where to take projects' data from, instead of the public index and a contract's `base_url`."""
+        return Mirrors(self.package_index, self.data_mirror)
 
     def read_token(self) -> SecretStr:
         """The token. Raises SettingsError where there is none."""

@@ -195,7 +195,7 @@ def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
         sandbox=sandbox,
         cache=settings.data_dir / "data",
         runs=folder / "runs",
-        package_index=settings.package_index,
+        mirrors=settings.mirrors,
     )
 
 
