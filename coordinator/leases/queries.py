@@ -63,10 +63,13 @@ _FIND = (
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
 _LOCK = _FIND.with_for_update(of=_LEASES)
-_LIVE_OF_WORKER = select(_LEASES.c.id).where(
-    _LEASES.c.worker_id == bindparam("worker_id"),
+_OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
+    _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
+)
+_OPEN_OF_CODE = select(_LEASES.c.id).where(
+    _LEASES.c.project_id == bindparam("project_id"),
     _LEASES.c.state.in_(LIVE_STATES),
-    _LEASES.c.expires_at > bindparam("moment"),
+    _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
 )
 _LIVE_BY_PROJECT = (
     select(_LEASES.c.project_id, func.count())
@@ -116,8 +119,14 @@ def store_beats(session: Session, beats: Iterable[Mapping[str, Any]]) -> None:
         session.execute(_BEAT, rows)
 
 
-def list_live_ids_of_worker(session: Session, worker_id: int) -> list[UUID]:
-    return list(session.scalars(_LIVE_OF_WORKER, {"worker_id": worker_id, "moment": now()}))
+def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:
+    """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
+    return [(row.id, row.expires_at) for row in session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id})]
+
+
+def list_open_of_code(session: Session, project_id: int, tree_sha: str) -> list[UUID]:
+    """Leases that are to run these files, live or expired as above."""
+    return list(session.scalars(_OPEN_OF_CODE, {"project_id": project_id, "tree_sha": tree_sha}))
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:

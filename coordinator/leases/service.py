@@ -129,14 +129,17 @@ def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:
 
 
 def _give_up_forgotten(session: Session, worker: Worker, holding: set[UUID]) -> int:
-    """Release the worker's live leases that it no longer works on; returns how many it holds."""
-    held = 0
-    for lease_id in queries.list_live_ids_of_worker(session, worker.id):
-        if lease_id in holding:
+    """End the worker's leases that have expired or that it no longer works on; returns how many it holds."""
+    held, moment = 0, now()
+    for lease_id, expires_at in queries.list_open_of_worker(session, worker.id):
+        if expires_at <= moment:
+            _expire(session, lease_id, "Its time ran out, and its worker asked for another job.")
+        elif lease_id in holding:
             held += 1
         else:
-            lease = queries.lock_lease(session, lease_id)
-            _end(session, lease, "The worker started anew and no longer works on this.")
+            _release(
+                session, queries.lock_lease(session, lease_id), "The worker started anew and no longer works on this."
+            )
     return held
 
 
@@ -226,6 +229,8 @@ def submit_proposal(
     if duplicate is not None:
         queries.change_lease(write, lease_id, columns)
         return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
+    for other_id in queries.list_open_of_code(write, lease.project_id, tree_sha):  # none of them holds any more
+        _expire(write, other_id, "Its time ran out, and another worker proposed the same code.")
     reserved = {"proposal": submission.proposal.model_dump(mode="json"), "proposed_tree_sha": tree_sha}
     queries.change_lease(write, lease_id, columns | reserved)
     activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=Phase.READY)
@@ -241,7 +246,7 @@ def release(
     lease = queries.lock_lease(write, lease_id)
     if lease.state not in state.LIVE:
         return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
-    return HeartbeatReply(state=_end(write, lease, request.reason), expires_at=lease.expires_at)
+    return HeartbeatReply(state=_release(write, lease, request.reason), expires_at=lease.expires_at)
 
 
 def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None:
@@ -256,10 +261,18 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
     activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
 
 
-def _end(session: Session, lease: LeaseRow, reason: str) -> LeaseState:
-    moment = now()
-    ended = state.release(_clock_of(lease), moment).state
-    queries.change_lease(session, lease.id, {"state": ended, "ended_at": moment, "end_reason": reason})
+def _release(session: Session, lease: LeaseRow, reason: str) -> LeaseState:
+    return _end(session, lease, state.release(_clock_of(lease), now()).state, reason)
+
+
+def _expire(session: Session, lease_id: UUID, reason: str) -> None:
+    """Write down that a lease has expired, because something of it is given away now."""
+    lease = queries.lock_lease(session, lease_id)
+    _end(session, lease, state.expire(_clock_of(lease)).state, reason)
+
+
+def _end(session: Session, lease: LeaseRow, ended: LeaseState, reason: str) -> LeaseState:
+    queries.change_lease(session, lease.id, {"state": ended, "ended_at": now(), "end_reason": reason})
     activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=ended)
     return ended
 

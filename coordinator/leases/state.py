@@ -4,7 +4,8 @@
                             └── time runs out, or given back ──► EXPIRED or RELEASED
 
 A job that measures an existing commit has nothing to draft and begins READY. EXPIRED is never written by a timer: a
-lease is expired when its `expires_at` lies behind.
+lease is expired when its `expires_at` lies behind. It is written where something is given away because of that, so that
+a clock which goes back, or another replica's, does not bring the lease back to life.
 """
 
 from dataclasses import dataclass, replace
@@ -122,6 +123,13 @@ def release(clock: LeaseClock, now: datetime) -> LeaseClock:
     if clock.state not in LIVE:
         raise TransitionError(f"the lease is {clock.state}")
     return replace(clock, state=LeaseState.RELEASED, heartbeat_at=now)
+
+
+def expire(clock: LeaseClock) -> LeaseClock:
+    """After its time ran out, for good. Raises TransitionError if it has ended already."""
+    if clock.state not in LIVE:
+        raise TransitionError(f"the lease is {clock.state}")
+    return replace(clock, state=LeaseState.EXPIRED)
 
 
 def finish(clock: LeaseClock, now: datetime) -> LeaseClock:

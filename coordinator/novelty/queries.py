@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Lease, table_of
@@ -21,6 +21,14 @@ _RESERVATION = (
     )
     .limit(1)
 )
+_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+"""PostgreSQL's advisory lock of this number, until the transaction ends."""
+
+
+def lock_code(session: Session, tree_sha: str) -> None:
+    """Have two transactions that ask about the same files at once do so in turn. SQLite has one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOCK, {"number": int(tree_sha[:15], 16)})
 
 
 def is_reserved(session: Session, project_id: int, tree_sha: str, own_lease_id: UUID) -> bool:

@@ -19,7 +19,8 @@ class Duplicate:
 
 
 def find_duplicate(session: Session, project_id: int, tree_sha: str, lease_id: UUID) -> Duplicate | None:
-    """What already holds exactly these files, or None if nothing does."""
+    """What already holds exactly these files, or None: then nobody else finds them free meanwhile."""
+    queries.lock_code(session, tree_sha)
     commit = lineage.find_commit_by_tree(session, project_id, tree_sha)
     if commit is not None:
         experiment = experiments.find_experiment_by_commit(session, commit.sha)

@@ -15,6 +15,7 @@ from shared.experiments import ProposalSubmission
 from shared.leases import ClaimReply, Phase
 from shared.protocol import now
 from shared.results import ResultUpload
+from tests.support.clock import Clock
 from tests.support.messages import HARDWARE, claim_request, make_proposal, make_result, make_run
 from tests.support.volunteers import MiniWorker
 
@@ -95,6 +96,35 @@ def test_expiry_is_a_predicate_and_a_late_result_counts(worker: MiniWorker, data
     assert (response.status_code, response.json()["type"]) == (410, "/problems/lease-ended")
     upload = make_result(lease, worker.files_of(lease), files)
     assert worker.deliver(lease, upload).status_code == 201
+
+
+def test_a_clock_that_goes_back_revives_no_job(
+    worker: MiniWorker, make_worker: Callable[..., MiniWorker], clock: Clock
+) -> None:
+    """What was given away because a lease had expired is not held twice."""
+    worker.measure_root()
+    other = make_worker("w2")
+    other.measure_root()
+    lease = worker.claim_job()
+    files = {"train.py": "DEPTH = 5\n"}
+    assert worker.propose(lease, files).accepted
+    clock.jump(200)
+    other_lease = other.claim_job()
+    assert other.propose(other_lease, files).accepted, "a reservation ends with its lease"
+    clock.jump(-200)
+    assert [row["id"] for row in worker.get_json("/leases?project=tiny")["items"]] == [str(other_lease.id)]
+    assert worker.beat(lease, Phase.TRAINING).status_code == 410
+    upload = make_result(lease, worker.files_of(lease), files)
+    assert worker.deliver(lease, upload).status_code == 201, "a late result counts all the same"
+
+
+def test_a_worker_holds_no_more_than_its_share_wherever_the_clock_goes(worker: MiniWorker, clock: Clock) -> None:
+    held = [worker.claim_job().id]
+    held.append(worker.claim_job(holding=held).id)
+    clock.jump(200)
+    held.append(worker.claim_job(holding=held).id)
+    clock.jump(-200)
+    assert [row["id"] for row in worker.get_json("/leases?project=tiny")["items"]] == [str(held[-1])]
 
 
 def test_duplicates_are_told_of_whom(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> None:
