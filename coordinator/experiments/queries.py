@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select
 from sqlalchemy.orm import Session, aliased
@@ -49,6 +50,11 @@ def find_experiment(session: Session, experiment_id: int) -> ExperimentRow | Non
 
 def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
     return session.scalar(_BY_COMMIT, {"sha": sha})
+
+
+def find_experiment_by_lease(session: Session, lease_id: UUID) -> Experiment | None:
+    """The experiment that a lease made, if it made one."""
+    return session.scalar(_BY_LEASE, {"lease_id": lease_id})
 
 
 def list_experiments(
@@ -153,6 +159,7 @@ def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit:
     return [ToldExperiment(*row) for row in session.execute(_TOLD_BY_PARENT, given)]
 
 
+_BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
 _BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
 _ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
 

@@ -10,6 +10,7 @@ from coordinator.experiments import queries
 from coordinator.experiments.queries import ExperimentRow as ExperimentRow
 from coordinator.experiments.queries import ToldExperiment as ToldExperiment
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
+from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
 from coordinator.experiments.queries import tell_commits as tell_commits
 from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.findings import service as findings

@@ -213,6 +213,8 @@ def submit_proposal(
     contract = projects.parse_stored(seen.contract)
     lineage.check_files(submission.files, contract.files)
     tree_sha = lineage.compute_child_tree(read, seen.base_sha, submission.files)
+    parent_files = lineage.read_files(read, seen.project_id, seen.base_sha, contract.files.editable)
+    code = novelty.describe_code(tree_sha, parent_files, submission.files)
     # From here on there is a write transaction.
     beats.write_of(write, lease_id)
     lease = queries.lock_lease(write, lease_id)
@@ -220,7 +222,7 @@ def submit_proposal(
     _refuse_ended(clock.state, lease.expires_at, now())
     if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == tree_sha:
         return ProposalReply(accepted=True)  # sent again because the answer was lost
-    duplicate = novelty.find_duplicate(write, lease.project_id, tree_sha, lease_id)
+    duplicate = novelty.find_duplicate(write, lease.project_id, code, lease_id)
     try:
         clock = (state.accept_proposal if duplicate is None else state.try_draft_again)(clock, now())
     except state.TransitionError as error:
@@ -231,7 +233,11 @@ def submit_proposal(
         return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
     for other_id in queries.list_open_of_code(write, lease.project_id, tree_sha):  # none of them holds any more
         _expire(write, other_id, "Its time ran out, and another worker proposed the same code.")
-    reserved = {"proposal": submission.proposal.model_dump(mode="json"), "proposed_tree_sha": tree_sha}
+    reserved = {
+        "proposal": submission.proposal.model_dump(mode="json"),
+        "proposed_tree_sha": tree_sha,
+        "proposed_fingerprint": code.fingerprint,
+    }
     queries.change_lease(write, lease_id, columns | reserved)
     activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=Phase.READY)
     return ProposalReply(accepted=True)

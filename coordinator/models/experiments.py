@@ -21,7 +21,7 @@ class Experiment(Base):
     commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), unique=True)
     parent_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), index=True)
     branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"), index=True)
-    lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"), index=True)
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
     kind: Mapped[str] = mapped_column(String(20))
     title: Mapped[str] = mapped_column(String(200))

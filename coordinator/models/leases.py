@@ -17,14 +17,15 @@ class Lease(Base):
     """A time-limited assignment of one job to one worker.
 
     It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
-    expire. `proposed_tree_sha` reserves the code that the worker is about to run. `result_*` is the stored
-    answer to the one result that was accepted.
+    expire. `proposed_tree_sha` and `proposed_fingerprint` reserve the code that the worker is about to
+    run. `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
     __table_args__ = (
         Index("ix_leases_live", "project_id", "state", "expires_at"),
         Index("ix_leases_worker_state", "worker_id", "state"),
+        Index("ix_leases_fingerprint", "project_id", "proposed_fingerprint"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -41,6 +42,7 @@ class Lease(Base):
     token_sha256: Mapped[str] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]
     proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)
+    proposed_fingerprint: Mapped[str | None] = mapped_column(Sha256)
     phase: Mapped[str] = mapped_column(String(20))
     step: Mapped[int] = mapped_column(default=0)
     loss: Mapped[float | None]

@@ -214,3 +214,24 @@ def test_a_commit_that_fails_is_not_answered_with_success(worker: MiniWorker, da
     assert response.status_code == 503 and response.json()["type"] == "/problems/database-unavailable"
     assert response.headers["retry-after"] == "5"
     assert worker.get_json("/leases?project=tiny")["items"][0]["step"] == 0
+
+
+def test_code_that_only_looks_different_is_a_duplicate(
+    worker: MiniWorker, make_worker: Callable[..., MiniWorker]
+) -> None:
+    worker.measure_root()
+    lease = worker.claim_job()
+    looks = worker.propose(lease, {"train.py": "# a comment\nLEARNING_RATE = 0.003\n\nDEPTH = 4\n"})
+    assert not looks.accepted and "Only looks differ" in looks.reason
+    assert worker.propose(lease, {"train.py": "DEPTH = 5\n"}).accepted
+    other = make_worker("w2")
+    other.measure_root()
+    other_lease = other.claim_job()
+    reserved = other.propose(other_lease, {"train.py": "DEPTH=5  # five\n"})
+    assert not reserved.accepted and "running code now that does the same" in reserved.reason
+    upload = make_result(lease, worker.files_of(lease), {"train.py": "DEPTH = 5\n"})
+    reply = worker.deliver(lease, upload)
+    assert reply.status_code == 201
+    finished = other.propose(other_lease, {"train.py": "DEPTH=5  # five\n"})
+    assert not finished.accepted and finished.duplicate_of == reply.json()["experiment_id"]
+    assert other.propose(other_lease, {"train.py": "DEPTH=6  # six\n"}).accepted
