@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from worker.commands.cli import app as commands
 from worker.workshop.cli import app as workshop
 
 _EXAMPLES = """
@@ -110,14 +111,17 @@ def run(
     ] = False,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="End after so many reported jobs.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="One line per event, as if this were no terminal.")] = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print every setting and where it came from, and end.")
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
 ) -> None:
     if gpu is not None and device not in (None, f"cuda:{gpu}"):
         raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
-    if not plain:
+    if not plain and not show_config:
         typer.echo("swarm-worker is starting …", err=True)
     with _parts_are_installed():
-        from worker.start import Options, start  # noqa: PLC0415 - so that --help and the line above come at once
+        from worker.start import Options, show_settings, start  # noqa: PLC0415 - so that --help and the line above come at once
 
     flags = {
         "device": device if gpu is None else f"cuda:{gpu}",
@@ -134,6 +138,8 @@ def run(
         "sandbox": sandbox,
         "data_dir": data_dir,
     }
+    if show_config:
+        sys.exit(show_settings(flags, typer.echo, _complain))
     options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color)
     sys.exit(start(flags, options, _complain))
 
@@ -153,6 +159,7 @@ def show_sandbox(
 
 
 app.add_typer(workshop)
+app.add_typer(commands)
 
 
 @contextmanager

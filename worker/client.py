@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Mapping
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -71,6 +71,17 @@ class CoordinatorClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def check_token(self) -> None:
+        """Whether the coordinator knows the token: it is asked to release a lease that nobody has.
+
+        Raises Unauthorized if it does not, and any other ClientError but the one for a lease that is not there.
+        """
+        try:
+            self.release(uuid4(), ReleaseRequest(token="none", reason="a check of the token"))  # noqa: S106 - of a lease
+        except Rejected as error:
+            if error.status not in (403, 404, 410):
+                raise
 
     def claim(self, request: ClaimRequest) -> ClaimReply:
         """Ask for a job."""

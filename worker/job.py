@@ -34,7 +34,7 @@ class LeaseLost(Exception):
 
 
 class Draining(Exception):
-    """The worker was asked to stop before the run began: the job is given back."""
+    """The worker was asked to stop or to pause before the run began: the job is given back."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,10 @@ def _commit_message(draft: Draft) -> str:
 
 
 def _measure(sample: Sample, place: Workplace, pulse: Pulse) -> RunReport:
-    if place.stop.draining.is_set():
-        raise Draining("the worker is stopping")
+    if place.stop.draining.is_set() or place.stop.pause is not None:
+        raise Draining(place.stop.pause or "the worker is stopping")
     report = place.laboratory.measure(
-        sample, lambda progress: _show(progress, place, pulse), place.monitor.note, place.stop.now
+        sample, lambda progress: _show(progress, place, pulse), place.monitor.note, place.stop.interrupt
     )
     if pulse.lost is not None:
         place.monitor.warn(f"{pulse.lost}; the run was finished all the same, and a first late result is accepted")

@@ -1,5 +1,6 @@
 """The worker's loop: claim a job, carry it out, report it, and so on, whatever happens to one of them."""
 
+import time
 import traceback
 from enum import Enum, auto
 from pathlib import Path
@@ -22,6 +23,7 @@ from worker.training import RunImpossible, RunStopped
 
 DEFAULT_WAIT_SECONDS = 30.0
 MAX_HOLDING = 16
+PAUSE_LOOK_SECONDS = 0.5
 _EXPECTED = (AgentError, ClientError, CommitError, ContractError, DataError, RunImpossible, OSError)
 
 
@@ -55,6 +57,8 @@ class Loop:
         """
         stop, jobs = self._place.stop, 0
         while not stop.draining.is_set():
+            if self._rest_while_paused():
+                continue
             lease = self._claim(once)
             if lease is not None:
                 try:
@@ -67,6 +71,16 @@ class Loop:
             if max_jobs is not None and jobs >= max_jobs:
                 return Ending.DONE
         return Ending.STOPPED if stop.now.is_set() else Ending.DRAINED
+
+    def _rest_while_paused(self) -> bool:
+        """Wait while a person has paused this worker; whether one had."""
+        stop, told = self._place.stop, ""
+        while (pause := stop.pause) is not None and not stop.draining.is_set():
+            if pause != told:
+                self._place.monitor.wait(pause, PAUSE_LOOK_SECONDS)
+                told = pause
+            stop.draining.wait(PAUSE_LOOK_SECONDS)
+        return bool(told)
 
     def _end_of_one(self, lease: Lease | None, measured: bool) -> Ending:
         if lease is None:
@@ -192,8 +206,12 @@ class Loop:
             monitor.outbox(len(outbox))
 
     def _wait(self, reason: str, seconds: float) -> None:
+        """Wait so long, or until a person wants something else."""
+        stop, until = self._place.stop, time.monotonic() + seconds
         self._place.monitor.wait(reason, seconds)
-        self._place.stop.draining.wait(seconds)
+        while stop.pause is None and (left := until - time.monotonic()) > 0:
+            if stop.draining.wait(min(left, PAUSE_LOOK_SECONDS)):
+                return
 
 
 def record_crash(path: Path, error: Exception) -> None:

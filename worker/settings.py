@@ -7,7 +7,9 @@ below as keys. The token is never a flag: other users of a machine can read a pr
 import os
 import re
 import socket
+import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +50,11 @@ class SettingsError(ValueError):
 def config_path() -> Path:
     """Where `config.toml` is looked for."""
     return platformdirs.user_config_path(APPLICATION) / "config.toml"
+
+
+def login_path() -> Path:
+    """Where `swarm-worker login` keeps the token, which is read where no other is named."""
+    return config_path().with_name("token")
 
 
 class Settings(BaseSettings):
@@ -139,14 +146,14 @@ class Settings(BaseSettings):
         Raises SettingsError where the key's file cannot be read, or can be read by others.
         """
         if self.api_key is not None:
-            return _check_token(self.api_key.get_secret_value(), "the setting 'api_key' (SWARM_API_KEY)")
+            return check_token(self.api_key.get_secret_value(), "the setting 'api_key' (SWARM_API_KEY)")
         if self.api_key_file is None:
             return SecretStr("none-is-set")
         path = self.api_key_file.expanduser()
         try:
             if path.stat().st_mode & 0o077:
                 raise SettingsError(f"others can read the key's file {path}: chmod 600 {path}")
-            return _check_token(path.read_text(encoding="utf-8"), f"the file {path}")
+            return check_token(path.read_text(encoding="utf-8"), f"the file {path}")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read the key's file {path}: {_reason(error)}") from error
 
@@ -158,19 +165,22 @@ class Settings(BaseSettings):
     def read_token(self) -> SecretStr:
         """The token. Raises SettingsError where there is none."""
         if self.token is not None:
-            return _check_token(self.token.get_secret_value(), "the setting 'token' (SWARM_TOKEN)")
-        if self.token_file is None:
+            return check_token(self.token.get_secret_value(), "the setting 'token' (SWARM_TOKEN)")
+        path = self.token_file or login_path()
+        if self.token_file is None and not path.exists():
             raise SettingsError(
-                "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself)"
+                "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself), "
+                "or keep it once and for all: swarm-worker login"
             )
         try:
-            text = self.token_file.expanduser().read_text(encoding="utf-8")
+            text = path.expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"cannot read the token's file {self.token_file}: {_reason(error)}") from error
-        return _check_token(text, f"the file {self.token_file}")
+            raise SettingsError(f"cannot read the token's file {path}: {_reason(error)}") from error
+        return check_token(text, f"the file {path}")
 
 
-def _check_token(text: str, place: str) -> SecretStr:
+def check_token(text: str, place: str) -> SecretStr:
+    """A token or key on one line. Raises SettingsError, which names `place`."""
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise SettingsError(f"{place} holds no token: it should have one line and nothing else")
@@ -206,6 +216,42 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
         ) from error
     except (OSError, ValueError) as error:  # TOML's error is a kind of ValueError
         raise SettingsError(f"cannot read {config_path()}: {_reason(error)}") from error
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A setting's value as people may see it, and where it came from."""
+
+    name: str
+    value: str
+    source: str
+
+
+def explain_settings(flags: Mapping[str, Any]) -> list[Origin]:
+    """Every setting, secrets masked. Raises SettingsError."""
+    settings = load_settings(flags)
+    given = {key for key, value in flags.items() if value is not None}
+    in_file = set(tomllib.loads(config_path().read_text(encoding="utf-8"))) if config_path().exists() else set()
+    origins = []
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        named = next((variable for variable in _variables(name) if os.environ.get(variable)), None)
+        source = "default"
+        if name in given:
+            source = "flag"
+        elif named is not None and value is not None:
+            source = f"environment ({named})"
+        elif name in in_file and value is not None:
+            source = str(config_path())
+        origins.append(Origin(name, "" if value is None else str(value), source))
+    return origins
+
+
+def _variables(name: str) -> list[str]:
+    """The environment's variables that give a setting, first first."""
+    alias = Settings.model_fields[name].validation_alias
+    choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
+    return [choice for choice in choices if choice.isupper()] or [f"SWARM_{name.upper()}"]
 
 
 def folder_name(text: str) -> str:

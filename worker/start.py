@@ -13,7 +13,9 @@ from rich.console import Console
 
 from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
+from worker.chronicle import Several, StatusMonitor, open_log
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
+from worker.control import Control, followed
 from worker.hardware import HardwareError, detect_hardware
 from worker.heartbeat import HeartbeatDied
 from worker.job import Workplace, author_of
@@ -24,7 +26,7 @@ from worker.monitor import About, Monitor, PlainMonitor
 from worker.outbox import Outbox
 from worker.projects import Projects
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.settings import Settings, SettingsError, folder_name, load_settings
+from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
 from worker.stopping import Stop
 from worker.terminal import TerminalMonitor
 from worker.training import RunImpossible
@@ -96,6 +98,17 @@ def probe_sandbox(flags: dict[str, Any], tell: Callable[[str], None]) -> str | N
         return None
 
 
+def show_settings(flags: dict[str, Any], echo: Callable[[str], None], tell: Callable[[str], None]) -> int:
+    """Print the settings, secrets masked, and where each came from; return the exit status."""
+    try:
+        for origin in explain_settings(flags):
+            echo(f"{origin.name:22} {origin.value or '-':44} {origin.source}")
+    except SettingsError as error:
+        tell(str(error))
+        return EXIT_USAGE
+    return EXIT_OK
+
+
 def _settings(flags: dict[str, Any]) -> Settings:
     try:
         settings = load_settings(flags)
@@ -118,9 +131,10 @@ def _run(settings: Settings, options: Options) -> int:
         client = CoordinatorClient(settings.coordinator_url, token)
         stack.callback(client.close)
         stop = Stop()
-        monitor = _make_monitor(options)
+        monitor = _make_monitor(options, settings.worker_folder, stack)
         agent = _make_agent(settings, script, monitor.note, stop.draining)
         stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
+        stack.enter_context(followed(Control(settings.worker_folder), stop, lambda: monitor.stop(False)))
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
@@ -199,11 +213,14 @@ def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
     )
 
 
-def _make_monitor(options: Options) -> Monitor:
+def _make_monitor(options: Options, worker_folder: Path, stack: ExitStack) -> Monitor:
+    """The view for people, the log for `logs`, the status for `status`."""
+    log = stack.enter_context(open_log(worker_folder))
     console = Console(no_color=True if options.no_color else None, highlight=False)
+    view: Monitor = TerminalMonitor(console)
     if options.plain or not console.is_terminal or console.is_dumb_terminal or not sys.stderr.isatty():
-        return PlainMonitor(sys.stderr, sys.stdout)
-    return TerminalMonitor(console)
+        view = PlainMonitor(sys.stderr, sys.stdout)
+    return Several([view, PlainMonitor(log, log), StatusMonitor(worker_folder)])
 
 
 def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent) -> About:

@@ -15,17 +15,34 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """`draining`: take no new job. `now`: also end what is running. The second implies the first."""
+    """`draining`: take no new job. `now`: also end what is running. The second implies the first.
+
+    A pause also ends what is running, and lasts until it is taken back: `interrupt` is set by either, and `pause` says
+    for people why and how long, None while there is none.
+    """
 
     def __init__(self) -> None:
         self.draining = Event()
         self.now = Event()
+        self.interrupt = Event()
+        self.pause: str | None = None
 
     def request(self) -> None:
         """Ask once to drain; ask again to stop now."""
         if self.draining.is_set():
             self.now.set()
+            self.interrupt.set()
         self.draining.set()
+
+    def set_pause(self, pause: str | None) -> None:
+        """Pause, with the words for people, or go on (None)."""
+        self.pause = pause
+        if pause is not None or self.now.is_set():
+            self.interrupt.set()
+        else:
+            self.interrupt.clear()
+            if self.now.is_set():  # it was set between the two lines above
+                self.interrupt.set()
 
     @contextmanager
     def on_signals(self, tell: Callable[[], None]) -> Iterator[None]:

@@ -1,0 +1,116 @@
+"""worker/commands: login, doctor, status, pause, resume, finish and logs, as a person gives them."""
+
+import io
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.chat_server import serve_chat
+from tests.worker.conftest import LiveCoordinator
+from tests.worker.test_cli import PROGRAM, Done, RunHere, at
+
+PATIENCE_SECONDS = 60.0
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def tell(run_here: RunHere, environment: dict[str, str], empty: LiveCoordinator) -> Callable[..., Done]:
+    """Run a command at a coordinator that knows the token."""
+    return lambda *arguments, **changes: run_here(environment | at(empty) | changes, *arguments)
+
+
+def test_a_running_worker_is_seen_paused_resumed_and_finished(
+    tell: Callable[..., Done],
+    environment: dict[str, str],
+    empty: LiveCoordinator,
+) -> None:
+    def state() -> str:
+        (told,) = json.loads(tell("status", "--json").stdout)
+        return str(told.get("state")) if told["running"] else "not running"
+
+    with subprocess.Popen(
+        [PROGRAM, "--plain"], env=environment | at(empty), stderr=subprocess.PIPE, text=True
+    ) as popen:
+        wait_until(lambda: tell("status").returncode == 0 and "no project yet" in state())
+        assert "box-cpu: pausing until" in tell("pause", "--for", "2h").stdout
+        wait_until(lambda: state().startswith("Paused until"))
+        assert tell("resume").stdout == "box-cpu: going on\n"
+        wait_until(lambda: "no project yet" in state())
+        assert tell("finish").stdout == "box-cpu: ends after this run\n"
+        assert popen.wait(PATIENCE_SECONDS) == 0
+    assert state() == "not running"
+    assert tell("status").returncode == 1
+    assert "event=stopping" in tell("logs").stdout
+
+
+def test_commands_without_a_worker_say_so(tell: Callable[..., Done]) -> None:
+    for command in ("pause", "resume", "finish"):
+        done = tell(command)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "no worker runs with this data folder" in done.stderr
+    assert tell("status").stdout == "No worker has run with this data folder.\n"
+    assert tell("pause", "--for", "soon").returncode == 2
+
+
+def test_login_keeps_a_token_that_works_for_its_owner_alone(
+    tell: Callable[..., Done],
+    environment: dict[str, str],
+    empty: LiveCoordinator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path(environment["XDG_CONFIG_HOME"], "research-swarm")
+    monkeypatch.setattr("sys.stdin", io.StringIO(empty.token.get_secret_value() + "\n"))
+    done = tell("login", "--coordinator", empty.url, SWARM_TOKEN="", SWARM_COORDINATOR_URL="")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "token").stat().st_mode & 0o777 == 0o600
+    assert empty.token.get_secret_value() not in done.stdout + done.stderr
+    once = tell("--once", SWARM_TOKEN="", SWARM_COORDINATOR_URL="")
+    assert once.returncode == 75, once.stderr
+    monkeypatch.setattr("sys.stdin", io.StringIO("t0-that-nobody-gave-out"))
+    refused = tell("login", SWARM_TOKEN="")
+    assert refused.returncode == 4 and "does not accept this token" in refused.stderr
+    assert (folder / "token").read_text().strip() == empty.token.get_secret_value()
+
+
+def test_the_doctor_says_what_is_there_and_what_to_do(tell: Callable[..., Done]) -> None:
+    done = tell("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert list(checks) == ["device", "memory", "disk", "sandbox", "coordinator", "data", "agent"]
+    assert all(checks[name]["ok"] for name in ("device", "sandbox", "coordinator", "data", "agent")), done.stdout
+    assert done.returncode == (0 if all(check["ok"] for check in checks.values()) else 1)
+    ill = tell("doctor", "--gpu", "7", SWARM_TOKEN="wrong", PATH="/nowhere", SWARM_SANDBOX="bubblewrap")
+    assert ill.returncode == 1
+    for words in ("BAD device", "BAD sandbox", "apt-get install bubblewrap", "swarm-worker login"):
+        assert words in ill.stdout
+
+
+def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:
+    with serve_chat() as server:
+        model = {"SWARM_MODEL": "test", "SWARM_BASE_URL": server.url}
+        assert "ok  agent        openai test" in tell("doctor", "--agent", "openai", **model).stdout
+        wrong = tell("doctor", "--agent", "openai", **(model | {"SWARM_MODEL": "other"}))
+        assert "the endpoint has: test" in wrong.stdout
+    away = tell("doctor", "--agent", "openai", SWARM_MODEL="test", SWARM_BASE_URL="http://127.0.0.1:1/v1")
+    assert "nobody answers at the model endpoint" in away.stdout
+    assert tell("doctor", "--agent", "openai").returncode == 1
+
+
+def test_settings_are_shown_with_their_source_and_without_secrets(tell: Callable[..., Done]) -> None:
+    done = tell("--show-config", "--cores", "1", OPENAI_API_KEY="sk-canary")
+    assert done.returncode == 0
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert rows["cores"].split()[1:] == ["1", "flag"]
+    assert rows["device"].split()[1:] == ["cpu", "environment", "(SWARM_DEVICE)"]
+    assert rows["agent"].split()[1:] == ["search", "default"]
+    assert "environment (OPENAI_API_KEY)" in rows["api_key"] and "**********" in rows["api_key"]
+    assert "sk-canary" not in done.stdout

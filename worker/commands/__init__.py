@@ -1,0 +1,1 @@
+"""Commands beside `run` for volunteers: login, doctor, status, pause, resume, finish, logs."""

@@ -1,0 +1,172 @@
+"""The volunteer's commands beside `run`. Only what `--help` needs is imported here."""
+
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer()
+
+EXIT_ERROR, EXIT_USAGE, EXIT_AUTHENTICATION = 1, 2, 4
+
+DataDir = Annotated[Path | None, typer.Option(help="The worker's data folder, if it is not the usual one.")]
+Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, such as box-gpu0.  [default: all]")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@app.command()
+def login(
+    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+) -> None:
+    """Take a token, from a pipe or by asking, try it, and keep it where only you can read it.
+
+    \b
+    Examples:
+      swarm-worker login --coordinator https://swarm.example.org
+      swarm-worker login < token.txt
+    """
+    from worker.commands.login import keep_login  # noqa: PLC0415 - so that --help comes at once
+    from worker.settings import SettingsError  # noqa: PLC0415 - likewise
+
+    text = typer.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+    try:
+        place = keep_login(text, coordinator, lambda line: typer.echo(line, err=True))
+    except SettingsError as error:
+        _fail(str(error), EXIT_AUTHENTICATION)
+    except OSError as error:
+        _fail(f"cannot keep the token: {error.strerror or error}", EXIT_ERROR)
+    typer.echo(f"The token is kept in {place}.")
+
+
+@app.command()
+def doctor(
+    gpu: Annotated[int | None, typer.Option(min=0, help="The GPU that a run is to use.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or cuda:N.")] = None,
+    agent: Annotated[str | None, typer.Option(help="The agent that a run is to use.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Check what a run needs, and say what to do about what is missing; exit status 1 if something is.
+
+    \b
+    Examples:
+      swarm-worker doctor --gpu 0
+      swarm-worker doctor --device cpu --json | jq '.[] | select(.ok | not)'
+    """
+    from worker.commands.doctor import examine, render_json, render_text  # noqa: PLC0415 - so that --help comes at once
+    from worker.settings import SettingsError  # noqa: PLC0415 - likewise
+
+    flags = {"device": device if gpu is None else f"cuda:{gpu}", "agent": agent, "data_dir": data_dir}
+    try:
+        checks = examine(flags)
+    except SettingsError as error:
+        _fail(str(error), EXIT_USAGE)
+    typer.echo(render_json(checks) if as_json else render_text(checks))
+    raise typer.Exit(0 if all(check.ok for check in checks) else EXIT_ERROR)
+
+
+@app.command()
+def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = False) -> None:
+    """Say what each worker of this machine does; exit status 1 if none runs."""
+    from worker.commands.status import list_states, render_json, render_text  # noqa: PLC0415 - so that --help is quick
+
+    states = list_states(_data_dir(data_dir), worker)
+    typer.echo(render_json(states) if as_json else render_text(states))
+    raise typer.Exit(0 if any(state.running for state in states) else EXIT_ERROR)
+
+
+@app.command()
+def pause(
+    duration: Annotated[str | None, typer.Option("--for", metavar="2h", help="How long: 90s, 30m, 2h, 1d.")] = None,
+    data_dir: DataDir = None,
+    worker: Worker = None,
+) -> None:
+    """Free the GPU within 10 seconds: the run under way is stopped and given back. `resume` goes on.
+
+    \b
+    Examples:
+      swarm-worker pause
+      swarm-worker pause --for 2h
+    """
+    from shared.protocol import now  # noqa: PLC0415 - so that --help comes at once
+    from worker.control import find_controls  # noqa: PLC0415 - likewise
+
+    until = now() + _duration(duration) if duration else None
+    controls = find_controls(_data_dir(data_dir), worker)
+    for control in controls:
+        control.pause(until)
+        typer.echo(f"{control.folder.name}: pausing{f' until {until:%Y-%m-%d %H:%M} UTC' if until else ''}")
+    _expect_some(len(controls))
+
+
+@app.command()
+def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
+    """Go on after `pause`."""
+    from worker.control import find_controls  # noqa: PLC0415 - so that --help comes at once
+
+    controls = find_controls(_data_dir(data_dir), worker)
+    for control in controls:
+        control.resume()
+        typer.echo(f"{control.folder.name}: going on")
+    _expect_some(len(controls))
+
+
+@app.command()
+def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
+    """End after the run that is under way, which is reported first."""
+    from worker.control import find_controls  # noqa: PLC0415 - so that --help comes at once
+
+    controls = find_controls(_data_dir(data_dir), worker)
+    for control in controls:
+        control.finish()
+        typer.echo(f"{control.folder.name}: ends after this run")
+    _expect_some(len(controls))
+
+
+@app.command()
+def logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each.")] = 40,
+    data_dir: DataDir = None,
+    worker: Worker = None,
+) -> None:
+    """Print the last events of each worker of this machine."""
+    from worker.commands.status import tail_logs  # noqa: PLC0415 - so that --help comes at once
+
+    found = False
+    for name, tail in tail_logs(_data_dir(data_dir), worker, lines):
+        found = True
+        typer.echo(f"==> {name}")
+        typer.echo("\n".join(tail))
+    if not found:
+        _fail("no worker has run with this data folder", EXIT_ERROR)
+
+
+def _data_dir(given: Path | None) -> Path:
+    from worker.settings import SettingsError, load_settings  # noqa: PLC0415 - so that --help comes at once
+
+    try:
+        return load_settings({"data_dir": given}).data_dir
+    except SettingsError as error:
+        _fail(str(error), EXIT_USAGE)
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    if found is None:
+        raise typer.BadParameter("give a number and a unit: 90s, 30m, 2h or 1d", param_hint="--for")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+def _expect_some(count: int) -> None:
+    if not count:
+        _fail("no worker runs with this data folder", EXIT_ERROR)
+
+
+def _fail(line: str, exit_status: int) -> NoReturn:
+    typer.echo(f"swarm-worker: {line}", err=True)
+    raise typer.Exit(exit_status)
