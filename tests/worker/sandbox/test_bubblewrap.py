@@ -85,6 +85,65 @@ def test_reaches_no_listener(bubblewrap: Worker) -> None:
             tcp.accept()
 
 
+def test_has_no_network_of_any_kind(bubblewrap: Worker) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(0.2)
+        outcome = bubblewrap.run(f"""
+            import socket
+            def tried(name, attempt):
+                try:
+                    attempt()
+                    print(name, "got out")
+                except OSError:
+                    print(name, "refused")
+            tried("dns", lambda: socket.getaddrinfo("example.org", 80))
+            tried("tcp", lambda: socket.create_connection(("1.1.1.1", 53), 2))
+            tried("tcp6", lambda: socket.create_connection(("::1", 53), 2))
+            tried("udp", lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("1.1.1.1", 53)))
+            tried("raw", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+            try:
+                socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", {udp.getsockname()!r})
+            except OSError:
+                pass
+            print(sorted(name for _, name in socket.if_nameindex()))
+        """)
+        assert outcome.log_tail.splitlines()[:5] == [f"{n} refused" for n in ("dns", "tcp", "tcp6", "udp", "raw")]
+        assert outcome.log_tail.splitlines()[5] in ("['lo']", "[]")
+        with pytest.raises(TimeoutError):
+            udp.recv(1)
+
+
+def test_makes_no_device_and_mounts_nothing(bubblewrap: Worker) -> None:
+    outcome = bubblewrap.run("""
+        import ctypes, os, stat
+        libc = ctypes.CDLL(None, use_errno=True)
+        for kind in (stat.S_IFBLK, stat.S_IFCHR):
+            try:
+                os.mknod("/tmp/device", kind | 0o666, os.makedev(8, 0))
+                print("made a device")
+            except OSError:
+                pass
+        print(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None), libc.umount2(b"/tmp", 2), libc.chroot(b"/tmp"))
+        print(sorted(name for name in os.listdir("/dev") if stat.S_ISBLK(os.lstat("/dev/" + name).st_mode)))
+    """)
+    assert outcome.log_tail.splitlines() == ["-1 -1 -1", "[]"]
+
+
+def test_kills_nobody_outside(bubblewrap: Worker) -> None:
+    outcome = bubblewrap.run("""
+        import os, signal
+        print("still here", flush=True)
+        for pid in (os.getppid(), -1):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError as error:
+                print(error.strerror)
+    """)
+    # The driver, which is the sandbox's parent, lives: it is who tells us this.
+    assert outcome.log_tail.splitlines()[0] == "still here"
+
+
 def test_writes_only_to_its_scratch(bubblewrap: Worker, project: Path) -> None:
     outcome = bubblewrap.run("""
         import os, sys
