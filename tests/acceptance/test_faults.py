@@ -1,11 +1,6 @@
 """Faults, for real: processes are killed, connections cut, a disk is full. A ledger says what must be there after."""
 
-import os
-import re
 import resource
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +12,10 @@ import pytest
 from coordinator.accounts.service import create_token
 from coordinator.db import Database
 from coordinator.projects.service import create_project
+from tests.support.coordinator_process import Coordinator
 from tests.support.databases import PostgresServer, run_postgres
 from tests.support.ledger import Insistent, Ledger
-from tests.support.proxy import Mischief, bad_proxy
+from tests.support.proxy import BadProxy, Mischief, serve_proxy
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
 
@@ -27,36 +23,6 @@ pytestmark = pytest.mark.acceptance
 
 JOBS = 8
 WORKERS = 3
-
-
-class Coordinator:
-    """A coordinator's process that can be killed and started again, on the same port and database."""
-
-    def __init__(self, database_url: str, folder: Path) -> None:
-        self._environment = {**os.environ, "SWARM_DATABASE_URL": database_url}
-        self._log = folder / "coordinator.log"
-        self._port = "0"
-        self.start()
-
-    def start(self) -> None:
-        with self._log.open("w") as output:
-            self.popen = subprocess.Popen(
-                [Path(sys.executable).with_name("swarm-coordinator"), "serve", "--port", self._port],
-                env=self._environment, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"Coordinator at http://127.0.0.1:(\d+)", self._log.read_text())):
-            assert time.monotonic() < deadline and self.popen.poll() is None, self._log.read_text()
-            time.sleep(0.02)
-        self._port = found.group(1)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        return "127.0.0.1", int(self._port)
-
-    def kill(self) -> None:
-        self.popen.send_signal(signal.SIGKILL)
-        self.popen.wait()
 
 
 @pytest.fixture
@@ -135,7 +101,7 @@ def test_a_coordinator_that_is_killed_loses_nothing(coordinator: Coordinator, da
 
 def test_lost_answers_and_repeated_requests_count_once(coordinator: Coordinator, database: Database) -> None:
     ledger = Ledger()
-    with bad_proxy(coordinator.address) as proxy:
+    with serve_proxy(BadProxy(coordinator.address)) as proxy:
         port = int(proxy.url.rsplit(":", 1)[1])
         work(ledger, make_workers(database, ("127.0.0.1", port)), lambda: None)
         assert all(proxy.done[mischief] > 5 for mischief in Mischief)

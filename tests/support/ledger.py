@@ -61,12 +61,22 @@ class Ledger:
         else:
             upload = ResultUpload(run=make_run(lease.base.sha, 3.3))
         worker.beat(lease, Phase.TRAINING, step=number, share=0.5)
-        with self._lock:
-            self.sent.add(str(upload.run.id))
+        self.note_sent(upload.model_dump_json())
         response = worker.deliver(lease, upload)
         assert response.status_code in (200, 201), response.text
+        self.note_acknowledged(response.content)
+
+    def note_sent(self, body: str | bytes) -> None:
+        """A result is on its way: it may be stored from now on."""
+        upload = ResultUpload.model_validate_json(body)
         with self._lock:
-            self.acknowledged[str(upload.run.id)] = ResultReply.model_validate_json(response.content)
+            self.sent.add(str(upload.run.id))
+
+    def note_acknowledged(self, body: str | bytes) -> None:
+        """The coordinator has answered: it must be stored, and every answer must be the same."""
+        reply = ResultReply.model_validate_json(body)
+        with self._lock:
+            assert self.acknowledged.setdefault(str(reply.run_uuid), reply) == reply
 
     def check(self, database: Database) -> None:
         """Every acknowledged result is stored once and whole, and nothing is stored that was not sent."""

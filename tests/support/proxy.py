@@ -1,4 +1,4 @@
-"""A proxy on loopback that loses answers, cuts requests short and sends them twice, by a fixed pattern."""
+"""Proxies on loopback: one loses answers, cuts requests short and sends them twice, one holds what it is told to."""
 
 import socket
 import threading
@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from itertools import cycle
+from typing import TypeVar
+
+from tests.support.ledger import Ledger
+
+AnyProxy = TypeVar("AnyProxy", bound="Proxy")
 
 BUFFER_BYTES = 65_536
 SILENCE_SECONDS = 5.0
@@ -27,15 +32,13 @@ PATTERN = (
 """Seven long, so that it falls differently on each round of a job's requests."""
 
 
-class BadProxy:
-    """One connection to it carries one request (clients must not keep connections alive)."""
+class Proxy:
+    """Passes requests on, each on a connection of its own. Subclasses do worse: they have their own `_relay`."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._pattern = cycle(PATTERN)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.done: dict[Mischief, int] = dict.fromkeys(Mischief, 0)
 
     def serve(self) -> None:
         while True:
@@ -43,32 +46,90 @@ class BadProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._relay, args=(client, next(self._pattern)), daemon=True).start()
+            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
 
     def close(self) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _relay(self, client: socket.socket, mischief: Mischief) -> None:
-        self.done[mischief] += 1
+    def _answer(self, client: socket.socket) -> None:
         with client, suppress(OSError):
             client.settimeout(SILENCE_SECONDS)
-            request = _read_request(client)
-            if mischief is Mischief.CUT_REQUEST:
-                with socket.create_connection(self._target, SILENCE_SECONDS) as server:
-                    server.sendall(request[: len(request) * 2 // 3])
-                return
-            answer = self._ask(request)
-            if mischief is Mischief.SEND_TWICE:
-                answer = self._ask(request)
-            if mischief is not Mischief.LOSE_ANSWER:
-                client.sendall(answer)
+            self._relay(client, _read_request(client))
+
+    def _relay(self, client: socket.socket, request: bytes) -> None:
+        client.sendall(self._ask(request))
 
     def _ask(self, request: bytes) -> bytes:
         with socket.create_connection(self._target, SILENCE_SECONDS) as server:
             server.sendall(request)
             return b"".join(iter(lambda: server.recv(BUFFER_BYTES), b""))
+
+
+class BadProxy(Proxy):
+    """Plays its tricks in turn. Clients must not keep connections alive."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(target)
+        self._pattern = cycle(PATTERN)
+        self.done: dict[Mischief, int] = dict.fromkeys(Mischief, 0)
+
+    def _relay(self, client: socket.socket, request: bytes) -> None:
+        mischief = next(self._pattern)
+        self.done[mischief] += 1
+        if mischief is Mischief.CUT_REQUEST:
+            with socket.create_connection(self._target, SILENCE_SECONDS) as server:
+                server.sendall(request[: len(request) * 2 // 3])
+            return
+        answer = self._ask(request)
+        if mischief is Mischief.SEND_TWICE:
+            answer = self._ask(request)
+        if mischief is not Mischief.LOSE_ANSWER:
+            client.sendall(answer)
+
+
+class Gate(Proxy):
+    """Holds what it is told to hold, and writes down in a ledger which results were sent and which acknowledged."""
+
+    def __init__(self, target: tuple[str, int], ledger: Ledger) -> None:
+        super().__init__(target)
+        self._ledger = ledger
+        self._stops: dict[str, tuple[bool, threading.Event]] = {}
+
+    def hold(self, path_end: str, *, answered: bool) -> threading.Event:
+        """Hold the next POST to such a path until its sender is gone: before it arrives, or its answer.
+
+        The event is set when there is one.
+        """
+        event = threading.Event()
+        self._stops[path_end] = answered, event
+        return event
+
+    def _relay(self, client: socket.socket, request: bytes) -> None:
+        head, _, body = request.partition(b"\r\n\r\n")
+        path = head.split()[1].decode().rpartition("/")[2]
+        answered, held = self._stops.pop(path, (False, None))
+        if held is not None and not answered:
+            held.set()
+            _wait_until_gone(client)
+            return
+        if path == "result":
+            self._ledger.note_sent(body)
+        answer = self._ask(request)
+        status = int(answer.split()[1])
+        if path == "result" and status in (200, 201):
+            self._ledger.note_acknowledged(answer.partition(b"\r\n\r\n")[2])
+        if held is None:
+            client.sendall(answer)
+        else:
+            held.set()
+            _wait_until_gone(client)
+
+
+def _wait_until_gone(client: socket.socket) -> None:
+    client.settimeout(None)
+    client.recv(1)
 
 
 def _read_request(client: socket.socket) -> bytes:
@@ -88,8 +149,8 @@ def _read_request(client: socket.socket) -> bytes:
 
 
 @contextmanager
-def bad_proxy(target: tuple[str, int]) -> Iterator[BadProxy]:
-    proxy = BadProxy(target)
+def serve_proxy(proxy: AnyProxy) -> Iterator[AnyProxy]:
+    """Let a proxy work for the length of a block."""
     thread = threading.Thread(target=proxy.serve)
     thread.start()
     try:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -129,3 +130,25 @@ def write_tiny_seed(folder: Path, address: str, package: bytes) -> Path:
         f'sha256 = "{hashlib.sha256(package).hexdigest()}"\n\n[evidence]{after}'
     )
     return folder / "tiny"
+
+
+def write_codec_seed(folder: Path, address: str, package: bytes, more_code: str = "") -> Path:
+    """seed/codec's folder with that text, a patient budget and more code at its file's end; returns it."""
+    shutil.copytree(SEED / "codec", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "codec.py").open("a") as file:
+        file.write(more_code)
+    contract = folder / "swarm.toml"
+    text = re.sub(r"(?m)^pypi = .*$", f'url = "{address}/{PACKAGE}"', contract.read_text())
+    changes = {
+        "plausible_floor": "0.01",  # so plain a text takes little room
+        "training_seconds": "60",
+        "decompress_seconds": "60",
+        "member": f'"{MEMBER}"',
+        "held_out_bytes": "20000",
+        "file": f'"{PACKAGE}"',
+        "sha256": f'"{hashlib.sha256(package).hexdigest()}"',
+    }
+    for name, value in changes.items():
+        text = _set(text, name, value)
+    contract.write_text(text)
+    return folder

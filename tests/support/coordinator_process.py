@@ -1,0 +1,39 @@
+"""A coordinator as a process of its own, for tests that kill it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+class Coordinator:
+    """A coordinator's process that can be killed and started again, on the same port and database."""
+
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self._environment = {**os.environ, "SWARM_DATABASE_URL": database_url}
+        self._log = folder / "coordinator.log"
+        self._port = "0"
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("w") as output:
+            self.popen = subprocess.Popen(
+                [Path(sys.executable).with_name("swarm-coordinator"), "serve", "--port", self._port],
+                env=self._environment, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"Coordinator at http://127.0.0.1:(\d+)", self._log.read_text())):
+            assert time.monotonic() < deadline and self.popen.poll() is None, self._log.read_text()
+            time.sleep(0.02)
+        self._port = found.group(1)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", int(self._port)
+
+    def kill(self) -> None:
+        self.popen.send_signal(signal.SIGKILL)
+        self.popen.wait()
