@@ -4,6 +4,7 @@ It is drawn only when something has happened, at most about twice a second: a cl
 very cores that are being measured.
 """
 
+import math
 from threading import RLock
 
 from rich.console import Console, Group, RenderableType
@@ -17,9 +18,11 @@ from shared.experiments import JobKind, Proposal
 from shared.leases import Lease, Phase
 from shared.runs import RunOutcome
 from worker.monitor import STOP_AFTER, STOP_NOW, About, Receipt, clean
+from worker.sparkline import sparkline
 from worker.training import Progress
 
 INDENT = 16
+SPARKLINE_WIDTH = 32
 HINT = "Ctrl-C: finish this run, report it, stop"
 _STYLES = {RunOutcome.OK: "green", RunOutcome.INVALID: "yellow", RunOutcome.STOPPED_EARLY: "yellow"}
 
@@ -35,6 +38,7 @@ class TerminalMonitor:
         self._lease: Lease | None = None
         self._trying = ""
         self._progress: Progress | None = None
+        self._losses: list[float] = []
         self._state = "asking for a job"
         self._hint = HINT
         self._waiting = 0
@@ -54,6 +58,7 @@ class TerminalMonitor:
 
     def take(self, lease: Lease) -> None:
         self._lease, self._trying, self._progress = lease, "", None
+        self._losses.clear()
         self._state = "drafting" if lease.kind.makes_experiment else "starting"
         if lease.kind is JobKind.REPLICATE:
             self._trying = f"measure {lease.base.sha[:10]} once more"
@@ -64,6 +69,10 @@ class TerminalMonitor:
         self._draw()
 
     def progress(self, progress: Progress) -> None:
+        if progress.phase is Phase.STARTING:  # of a repair, too
+            self._losses.clear()
+        if progress.phase is Phase.TRAINING and progress.loss is not None and math.isfinite(progress.loss):
+            self._losses.append(progress.loss)
         self._progress, self._state = progress, progress.phase.value
         self._draw()
 
@@ -120,6 +129,8 @@ class TerminalMonitor:
             grid.add_row("why", _line(lease.why))
             grid.add_row("trying", _line(self._trying or "…"))
         grid.add_row("now", self._now())
+        if self._losses:
+            grid.add_row("loss", _line(self._curve()))
         grid.add_row("so far", _line(self._totals()))
         return Group("", grid, Text(self._hint, style="dim"))
 
@@ -137,6 +148,12 @@ class TerminalMonitor:
             loss,
         )
         return row
+
+    def _curve(self) -> str:
+        """The losses as a line, then what they cost."""
+        speed = self._progress.tokens_per_second if self._progress else 0.0
+        parts = [sparkline(self._losses, SPARKLINE_WIDTH), f"{self._losses[-1]:.3f}"]
+        return " · ".join([*parts, f"{speed:,.0f} tokens/s"] if speed else parts)
 
     def _totals(self) -> str:
         outbox = f"{self._waiting} in the outbox" if self._waiting else "outbox empty"

@@ -38,7 +38,7 @@ def play(monitor: Monitor) -> None:
     monitor.propose(make_proposal("DEPTH 4 -> [6]"))
     monitor.progress(Progress(Phase.STARTING, 0, None, 0.0))
     for share in (0.1, 0.5, 0.9):
-        monitor.progress(Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share))
+        monitor.progress(Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share, tokens_per_second=12_345.6))
     monitor.receipt(receipt_of(make_run(sha_of("a"), 3.2512)))
     monitor.take(lease_of(JobKind.REPLICATE))
     monitor.receipt(receipt_of(make_run(sha_of("b"), None, reason="heads must divide width"), "in the outbox"))
@@ -87,7 +87,8 @@ def test_the_terminal_shows_what_is_done_within_80_columns(screen: io.StringIO) 
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
     for expected in (
         "box-gpu0 · NVIDIA H100", "https://swarm.test", "improve", "The best of five draws [from posteriors].",
-        "DEPTH 4 -> [6]", "step 500", "loss 4.000", "50%", "val_bpb 3.2512", "parent 3.3000 ± 0.0052, n = 2",
+        "DEPTH 4 -> [6]", "step 500", "loss 4.000", "50%", "▁ · 3.600 · 12,346 tokens/s",
+        "val_bpb 3.2512", "parent 3.3000 ± 0.0052, n = 2",
         "crashed", "heads must divide width", "in the outbox", "There is nothing to do. Asking again in 30 s.",
         "Ctrl-C: finish this run", "once more (Ctrl-C or SIGTERM) stops now", "2 runs, 1 failed · 1 in the outbox",
     ):  # fmt: skip
