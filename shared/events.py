@@ -13,6 +13,7 @@ class EventKind(StrEnum):
     LEASE_ENDED = "lease_ended"
     RUN_STORED = "run_stored"
     BRANCH_MOVED = "branch_moved"
+    QUARANTINE_CHANGED = "quarantine_changed"
 
 
 class Event(Message):

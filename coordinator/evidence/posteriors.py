@@ -70,6 +70,7 @@ class Ancestor(NamedTuple):
     """The nearest measured ancestor, `steps` commits above. `is_doubtful` says that one on the way to it, or it
     itself, lost the runs that it was built upon."""
 
+    sha: str
     belief: Belief
     steps: int
     is_doubtful: bool
@@ -200,6 +201,13 @@ def _rank(
     return Standing.PROVISIONAL
 
 
+def find_ancestor(session: Session, commit: Commit, hardware_class: str) -> Ancestor | None:
+    """What is believed of the commit's nearest measured ancestor."""
+    parents = [commit.parent_sha] if commit.parent_sha is not None else []
+    known = queries.map_posteriors(session, parents, hardware_class)
+    return _find_measured_ancestor(session, commit, known, hardware_class)
+
+
 def _find_measured_ancestor(
     session: Session, commit: Commit, known: Mapping[str, Row[Any]], hardware_class: str
 ) -> Ancestor | None:
@@ -208,7 +216,7 @@ def _find_measured_ancestor(
     while above is not None:
         row = known.get(above) if steps == 1 else queries.find_posterior(session, above, hardware_class)
         if row is not None:
-            return Ancestor(_believe(row), steps, is_doubtful or row.standing == Standing.SUSPECT)
+            return Ancestor(above, _believe(row), steps, is_doubtful or row.standing == Standing.SUSPECT)
         is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)
         above = lineage.get_commit(session, above).parent_sha
         steps += 1

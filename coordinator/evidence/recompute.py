@@ -33,6 +33,14 @@ def end_epochs(session: Session, *, always: bool = False) -> int:
     return started
 
 
+def start_epoch(session: Session, project_id: int, hardware_class: str) -> None:
+    """Estimate a class's noise and offsets again from all its runs, and derive its posteriors by them."""
+    contract = projects.contract_of(session.get_one(Project, project_id))
+    epoch = calibration.begin_run(session, contract, project_id, hardware_class)
+    calibration.start_epoch(session, contract, epoch)
+    derive_again(session, contract, project_id, hardware_class)
+
+
 def is_epoch_over(session: Session) -> bool:
     """Whether `end_epochs` has something to do. A class from before there were epochs has none: it needs its first."""
     for project_id, hardware_class in queries.list_classes(session):

@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from coordinator.errors import NotFoundError
 from coordinator.evidence import calibration, class_queries, queries
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
+from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
 from coordinator.evidence.posteriors import refresh_posteriors
+from coordinator.evidence.quarantine import set_quarantine as set_quarantine
 from coordinator.evidence.queries import find_posterior as find_posterior
 from coordinator.evidence.queries import has_run as has_run
 from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit

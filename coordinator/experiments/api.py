@@ -10,6 +10,7 @@ from coordinator.experiments import service
 from coordinator.experiments.progress import view_progress
 from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
+from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary
 from shared.progress import Progress
 from shared.protocol import Page, Slug
@@ -30,6 +31,16 @@ def list_experiments(
 def read_experiment(experiment_id: RowId, session: ReadSession) -> ExperimentDetail:
     """One experiment with its proposal, diff, runs and finding."""
     return service.view_detail(session, experiment_id)
+
+
+@router.get("/experiments/{experiment_id}/evidence")
+def read_evidence(
+    experiment_id: RowId,
+    session: ReadSession,
+    hardware_class: Annotated[str | None, Query(max_length=200, description="default: its first run's")] = None,
+) -> ExperimentEvidence:
+    """Why an experiment's verdict is what it is: runs, offsets, posterior before and after, what would change it."""
+    return service.view_evidence(session, experiment_id, hardware_class)
 
 
 @router.get("/runs")

@@ -18,6 +18,7 @@ from coordinator.lineage import service as lineage
 from coordinator.lineage.diffs import diff_files
 from coordinator.models import Project
 from coordinator.paging import cut_page
+from shared.evidence import ExperimentEvidence
 from shared.experiments import AxisDirection, ExperimentDetail, ExperimentSummary, JobKind, Proposal, Trial
 from shared.protocol import Page, now
 from shared.runs import RunOutcome
@@ -91,6 +92,16 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
         finding=findings.view_finding(finding) if finding else None,
     )
+
+
+def view_evidence(session: Session, experiment_id: int, hardware_class: str | None) -> ExperimentEvidence:
+    """Why an experiment's verdict is what it is; without a class, in that of its first run. Raises NotFoundError."""
+    row = queries.find_experiment(session, experiment_id)
+    if row is None:
+        raise NotFoundError(f"There is no experiment {experiment_id}.")
+    project = session.get_one(Project, row.experiment.project_id)
+    chosen = hardware_class or row.run.hardware_class
+    return evidence.explain(session, project, experiment_id, row.experiment.commit_sha, chosen)
 
 
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:

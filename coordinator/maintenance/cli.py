@@ -3,6 +3,7 @@
 import json
 from contextlib import closing
 from dataclasses import asdict
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
@@ -130,3 +131,34 @@ def new_epoch() -> None:
     """
     with clear_errors(), open_database() as database, database.write() as session:
         typer.echo(f"A new epoch began in {evidence.end_epochs(session, always=True)} hardware class(es).")
+
+
+@app.command()
+def quarantine(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    reason: Annotated[str, typer.Option(help="Why; the volunteer is told.")],
+    worker: Annotated[str | None, typer.Option(help="One of its workers; without it, all of them.")] = None,
+) -> None:
+    """Keep runs that nobody verified out of the evidence, and give no more jobs. `release` takes it back.
+
+    Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"
+    """
+    _quarantine(volunteer, worker, reason)
+
+
+@app.command()
+def release(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    worker: Annotated[str | None, typer.Option(help="One of its workers; without it, the volunteer itself.")] = None,
+) -> None:
+    """End a quarantine: runs count again, and what was derived without them is derived with them.
+
+    Example:  swarm-coordinator release mallory
+    """
+    _quarantine(volunteer, worker, None)
+
+
+def _quarantine(volunteer: str, worker: str | None, reason: str | None) -> None:
+    with clear_errors(), open_database() as database, database.write() as session:
+        changed = evidence.set_quarantine(session, volunteer, worker, reason, who=getuser())
+        typer.echo(f"{changed:,} run(s) {'count again' if reason is None else 'no longer count'}.")

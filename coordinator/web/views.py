@@ -17,6 +17,7 @@ from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
 from coordinator.web import queries
 from shared.contract import Objective
+from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary, Posterior
 from shared.leases import LeaseView
 from shared.progress import HardwareClassCount
@@ -99,6 +100,7 @@ class ExperimentPage:
     project: ProjectView
     objective: Objective
     experiment: ExperimentDetail
+    evidence: ExperimentEvidence
     curves: Curves
     since: int
 
@@ -194,6 +196,7 @@ def view_experiment(session: Session, experiment_id: int) -> ExperimentPage:
         project=projects.view_project(project),
         objective=projects.contract_of(project).objective,
         experiment=detail,
+        evidence=experiments.view_evidence(session, experiment_id, detail.hardware_class),
         curves=Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs)),
         since=since,
     )

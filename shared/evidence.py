@@ -1,0 +1,49 @@
+"""How a verdict came about: the runs behind it, the offsets they were read through, and what would change it."""
+
+from shared.experiments import JobKind, Posterior
+from shared.protocol import Message, Sha
+
+
+class Estimate(Message):
+    """Mean and sd of a number, in the metric's unit."""
+
+    mean: float
+    sd: float
+
+
+class EvidenceRun(Message):
+    """A run of the commit. `read_as` is its metric less the worker's offset; None where it measured nothing.
+
+    `counts` is false for a run without a metric, and while a quarantine keeps it out.
+    """
+
+    run_id: int
+    worker: str
+    kind: JobKind
+    is_authors: bool
+    counts: bool
+    metric: float | None
+    offset: Estimate
+    read_as: float | None
+
+
+class ExperimentEvidence(Message):
+    """The evidence on one experiment in a hardware class.
+
+    `before` is the posterior of its nearest measured ancestor widened by the prior of effects: what was expected before
+    the commit's own runs. `runs_say` is what these alone say. Offsets and `noise_sd` are frozen for the epoch.
+    """
+
+    experiment_id: int
+    sha: Sha
+    hardware_class: str
+    epoch: int
+    noise_sd: float
+    effect_sd: float
+    ancestor_sha: Sha | None
+    runs: list[EvidenceRun]
+    before: Estimate | None
+    runs_say: Estimate | None
+    after: Posterior | None
+    milestone_probability: float | None
+    would_change: list[str]

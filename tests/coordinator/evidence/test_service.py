@@ -1,0 +1,160 @@
+"""Evidence in a real coordinator: offsets, epochs, quarantine, explanations; and all of it again from the runs."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, update
+
+from coordinator.db import Database
+from coordinator.evidence import service as evidence
+from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Project, Run
+from shared.events import EventKind
+from tests.support.messages import make_proposal
+from tests.support.swarm_data import History, write_history
+from tests.support.volunteers import MiniWorker
+
+
+def find_differences(database: Database) -> list[str]:
+    with database.read() as session:
+        return list(evidence.find_differences(session))
+
+
+@pytest.fixture
+def history_database(project: str, database: Database) -> Database:
+    """A project with a history of three volunteers, one of whose machines measures 0.1 too high."""
+    with database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        root = history.project.root_sha
+        workers = [history.add_worker(f"w{number}", volunteer) for number, volunteer in enumerate(("ada", "bo", "cy"))]
+        bias = (0.0, 0.1, 0.0)
+        for number, worker in enumerate(workers):
+            history.measure(worker, root, 3.3 + bias[number])
+        parent = root
+        for step in range(1, 5):
+            author = step % 3
+            level = 3.3 - 0.05 * step
+            parent = history.add_experiment(workers[author], parent, level + bias[author], make_proposal()).commit_sha
+            for other in range(3):
+                if other != author and step != 4:
+                    history.measure(workers[other], parent, level + bias[other])
+    return database
+
+
+def test_offsets_are_seen_through(history_database: Database) -> None:
+    with history_database.read() as session:
+        metrics = sorted(row.metric_mean for row in session.scalars(select(CommitPosterior)))
+        offsets = {row.worker_id: row.offset_mean for row in session.scalars(select(Calibration))}
+    assert metrics == pytest.approx([3.1, 3.15, 3.2, 3.25, 3.3], abs=0.01)
+    assert sorted(offset for offset in offsets.values() if offset is not None) == pytest.approx([0, 0, 0.1], abs=0.01)
+    assert find_differences(history_database) == []
+
+
+def test_what_two_others_confirm_is_verified(history_database: Database) -> None:
+    with history_database.read() as session:
+        standings = session.scalars(select(CommitPosterior.standing).order_by(CommitPosterior.rank_score.desc())).all()
+    assert standings == ["provisional", "verified", "verified", "verified", "provisional"]
+
+
+def test_an_epoch_estimates_all_offsets_again(history_database: Database) -> None:
+    with history_database.write() as session:
+        assert evidence.end_epochs(session, always=True) == 1
+        assert evidence.end_epochs(session) == 0, "too few runs since"
+    assert find_differences(history_database) == []
+    with history_database.read() as session:
+        epoch = session.scalars(select(EvidenceEpoch)).one()
+        low, middle, high = sorted(session.scalars(select(Calibration.offset_mean)).all())
+        spread = session.scalars(select(Calibration.offset_sd)).all()
+    assert epoch.number == 1 and epoch.runs == 13 and 0 < epoch.noise_sd < 0.005
+    assert high - low == pytest.approx(0.1, abs=0.01) and middle == pytest.approx(low, abs=0.01)
+    assert all(0 < sd < 0.005 for sd in spread)
+
+
+def test_recompute_mends_what_was_changed(history_database: Database) -> None:
+    with history_database.write() as session:
+        session.execute(update(CommitPosterior).values(metric_mean=CommitPosterior.metric_mean + 0.01))
+    assert len(find_differences(history_database)) == 5
+    with history_database.write() as session:
+        assert evidence.recompute(session) == 5
+        assert evidence.recompute(session) == 0
+    assert find_differences(history_database) == []
+
+
+def test_a_changed_run_is_found(history_database: Database) -> None:
+    with history_database.write() as session:
+        session.execute(update(Run).where(Run.id == 2).values(metric=Run.metric + 0.001))
+    lines = find_differences(history_database)
+    assert any("the offset of worker" in line for line in lines) and any("metric_mean is" in line for line in lines)
+
+
+def test_a_varied_history_follows_from_its_runs(project: str, database: Database) -> None:
+    with database.write() as session:
+        write_history(session, session.scalars(select(Project)).one(), count=40)
+    assert find_differences(database) == []
+    with database.write() as session:
+        assert evidence.end_epochs(session) == 1, "far more runs than the first epoch began with"
+    assert find_differences(database) == []
+
+
+def test_quarantine_takes_unverified_runs_out_and_release_brings_them_back(history_database: Database) -> None:
+    def read() -> dict[str, tuple[str, int]]:
+        with history_database.read() as session:
+            rows = session.scalars(select(CommitPosterior)).all()
+            return {row.commit_sha: (row.standing, row.runs) for row in rows}
+
+    with history_database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        bad, good = history.add_worker("w9", "mallory"), history.add_worker("w0", "ada")
+        history.measure(bad, history.project.root_sha, 3.3)
+        claimed = history.add_experiment(bad, history.project.root_sha, 3.0, make_proposal()).commit_sha
+        built = history.add_experiment(good, claimed, 3.28, make_proposal()).commit_sha
+        evidence.end_epochs(session, always=True)
+    before = read()
+    assert before[claimed][0] == before[built][0] == "provisional"
+    with history_database.write() as session:
+        assert evidence.set_quarantine(session, "mallory", None, "its numbers do not repeat", "maintainer") == 2
+    during = read()
+    assert claimed not in during and during[built] == ("suspect", 1)
+    assert find_differences(history_database) == []
+    with history_database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        history.measure(history.add_worker("w2", "cy"), built, 3.28)
+    assert read()[built] == ("provisional", 2), "tested again by another volunteer"
+    with history_database.write() as session:
+        assert evidence.set_quarantine(session, "mallory", None, None, "maintainer") == 2
+    after = read()
+    assert after[claimed] == before[claimed] and after[built] == ("provisional", 2)
+    assert find_differences(history_database) == []
+
+
+def test_who_is_in_quarantine_gets_no_job(worker: MiniWorker, database: Database) -> None:
+    worker.measure_root()
+    lease = worker.claim_job()
+    with database.write() as session:
+        evidence.set_quarantine(session, "ada", "w1", "a broken fan", "maintainer")
+    reply = worker.claim(holding=[str(lease.id)])
+    assert reply.lease is None and "a broken fan" in reply.reason
+    with database.read() as session:
+        logged = session.scalars(select(Event).where(Event.kind == EventKind.QUARANTINE_CHANGED)).one()
+    assert (logged.data["reason"], logged.data["by"], logged.data["runs"]) == ("a broken fan", "maintainer", 1)
+    with database.write() as session:
+        assert evidence.set_quarantine(session, "ada", "w1", None, "maintainer") == 1
+    assert worker.claim(holding=[str(lease.id)]).lease is not None
+
+
+def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> None:
+    worker.measure_root(metric=3.3)
+    _, reply = worker.experiment("DEPTH = 5\n", metric=3.25)
+    told = worker.get_json(f"/experiments/{reply.experiment_id}/evidence")
+    assert reply.posterior is not None
+    assert told["after"] == reply.posterior.model_dump(mode="json")
+    assert told["before"]["mean"] == pytest.approx(3.3) and told["before"]["sd"] > 0.05
+    assert told["runs_say"] == {"mean": 3.25, "sd": 0.005}
+    (run,) = told["runs"]
+    assert run["is_authors"] and run["counts"] and run["read_as"] == 3.25 and run["offset"] == {"mean": 0, "sd": 0}
+    assert told["milestone_probability"] > 0.999
+    words = " ".join(told["would_change"])
+    assert "With 2 more run(s) by others that agree with those so far it would be improved, verified." in words
+    assert "measured by 2 more volunteer(s)" in words
+    assert worker.http.get("/api/v1/experiments/99/evidence").status_code == 404
+    page = worker.http.get(f"/experiments/{reply.experiment_id}").text
+    assert "What would change it" in page and "its author" in page
