@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-cycle bench-git bench-storage clean
+.PHONY: help demo test check bench-cycle bench-git bench-search bench-storage clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on
 
 bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
 	@$(BIN)/python -m tests.bench.bench_git $(BENCH)
+
+bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Simulated volunteers on the real coordinator (BENCH="--workers 1 16 --seeds 3")
+	@$(BIN)/python -m tests.bench.bench_search $(BENCH)
 
 bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file takes to read, up to 100,000 experiments
 	@$(BIN)/python -m tests.bench.bench_storage $(BENCH)
