@@ -5,8 +5,8 @@ python -m tests.bench.bench_search --workers 1 16 --seeds 3         a part of it
 python -m tests.bench.bench_search --append docs/search.md
 
 The landscapes were fixed before the policy was tuned (`landscape.py`). Seeds below TUNING_SEEDS were for tuning; the
-table uses others. Intervals are 95 % of the mean, by Student's t. A swarm that does not reach the target within the time
-that is simulated counts as if it took twice that time.
+table uses others. Intervals are 95 % of the mean, by Student's t. A swarm that does not reach the target within the
+time that is simulated counts as if it took twice that time.
 """
 
 import argparse
