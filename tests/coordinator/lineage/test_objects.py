@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -132,7 +133,7 @@ def test_large_folders_are_deltas_too(store: Database) -> None:
 
 
 def test_reading_takes_one_query_for_each_level_of_folders(store: Database) -> None:
-    blob = build_blob("x = 1\n")
+    blob = build_blob(f"x = {uuid4().hex!r}\n")  # new, because what was read lately is not asked for again
     root_sha, trees = build_trees({f"a{number}/b{number}/c.py": blob.sha for number in range(9)})
     with store.write() as session:
         objects.add_objects(session, [objects.encode_one(obj) for obj in (blob, *trees)])

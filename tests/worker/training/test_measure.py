@@ -183,7 +183,8 @@ def test_survives_a_flood(measure_files: Measure) -> None:
             ctx._next_log = 0
             ctx.log(number, 1.0)
             print("y" * 999)"""
-    report = measure_files(edit("ctx.log(number, step())", flood), budget={"training_seconds": 3})
+    budget = {"training_seconds": 3, "handover_seconds": 15}  # what floods is read slowly
+    report = measure_files(edit("ctx.log(number, step())", flood), budget=budget)
     assert report.outcome is RunOutcome.OK
     assert len(report.curve) <= MAX_CURVE_POINTS
     assert len(report.log_tail) <= 20_000
