@@ -3,6 +3,9 @@ PYTHON ?= python3
 EXPERIMENTS ?=
 PORT ?= 8000
 
+# One more than there are cores, because many tests wait for processes.
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
@@ -19,7 +22,7 @@ demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU co
 
 test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processes and browser
 	@.ci/system-packages bwrap:bubblewrap chromium:chromium
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TESTS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(TESTS)
 
 check: $(VENV)/dev.stamp  ## Lint, check types and import rules
 	@$(BIN)/ruff format --check .
