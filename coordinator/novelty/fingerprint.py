@@ -6,8 +6,12 @@ from before as new; that code is still known by its files. What does not compile
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from types import CodeType
+
+FILES_REMEMBERED = 128
+"""Many proposals start from the same few parents, whose files are compared with each."""
 
 NO_DOCSTRINGS = 2
 """`optimize` of `compile`: docstrings and assertions go."""
@@ -18,10 +22,17 @@ def fingerprint(files: Mapping[str, str]) -> str:
     digest = sha256()
     for path, text in sorted(files.items()):
         digest.update(f"{path}\0".encode())
-        for part in _normalise(path, text):
-            digest.update(part)
-            digest.update(b"\0")
+        digest.update(_digest_file(path, text))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=FILES_REMEMBERED)
+def _digest_file(path: str, text: str) -> bytes:
+    digest = sha256()
+    for part in _normalise(path, text):
+        digest.update(part)
+        digest.update(b"\0")
+    return digest.digest()
 
 
 def _normalise(path: str, text: str) -> Iterator[bytes]:
