@@ -7,10 +7,10 @@ from sqlalchemy import text
 
 from coordinator.db import Database
 from coordinator.models import Lease, Project
-from coordinator.novelty.service import Duplicate, find_duplicate
+from coordinator.novelty.service import Duplicate, describe_code, find_duplicate
 from tests.support.swarm_data import History
 
-TREE = "a1" * 20
+CODE = describe_code("a1" * 20, {"train.py": "DEPTH = 4\n"}, {"train.py": "DEPTH = 5\n"})
 
 
 def is_waiting(database: Database, asking: Future[Duplicate | None]) -> bool:
@@ -30,16 +30,16 @@ def test_two_workers_with_one_idea_at_the_same_moment(database: Database, projec
 
     def ask() -> Duplicate | None:
         with database.write() as session:
-            return find_duplicate(session, project_id, TREE, second)
+            return find_duplicate(session, project_id, CODE, second)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         with database.write() as session:
-            assert find_duplicate(session, project_id, TREE, first) is None
+            assert find_duplicate(session, project_id, CODE, first) is None
             asking = pool.submit(ask)
             deadline = time.monotonic() + 30
             while not is_waiting(database, asking):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            session.get_one(Lease, first).proposed_tree_sha = TREE
+            session.get_one(Lease, first).proposed_tree_sha = CODE.tree_sha
         duplicate = asking.result(timeout=30)
     assert duplicate is not None and "Another worker" in duplicate.reason
