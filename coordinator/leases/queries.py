@@ -69,7 +69,10 @@ _OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
 _OPEN_OF_CODE = select(_LEASES.c.id).where(
     _LEASES.c.project_id == bindparam("project_id"),
     _LEASES.c.state.in_(LIVE_STATES),
-    _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
+    or_(
+        _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
+        _LEASES.c.proposed_fingerprint == bindparam("fingerprint"),
+    ),
 )
 _LIVE_BY_PROJECT = (
     select(_LEASES.c.project_id, func.count())
@@ -124,9 +127,10 @@ def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, da
     return [(row.id, row.expires_at) for row in session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id})]
 
 
-def list_open_of_code(session: Session, project_id: int, tree_sha: str) -> list[UUID]:
-    """Leases that are to run these files, live or expired as above."""
-    return list(session.scalars(_OPEN_OF_CODE, {"project_id": project_id, "tree_sha": tree_sha}))
+def list_open_of_code(session: Session, project_id: int, tree_sha: str, fingerprint: str) -> list[UUID]:
+    """Leases that are to run these files, or code that does the same; live or expired as above."""
+    given = {"project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint}
+    return list(session.scalars(_OPEN_OF_CODE, given))
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:

@@ -231,7 +231,8 @@ def submit_proposal(
     if duplicate is not None:
         queries.change_lease(write, lease_id, columns)
         return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
-    for other_id in queries.list_open_of_code(write, lease.project_id, tree_sha):  # none of them holds any more
+    # None of these holds any more, or it would have been a duplicate.
+    for other_id in queries.list_open_of_code(write, lease.project_id, tree_sha, code.fingerprint):
         _expire(write, other_id, "Its time ran out, and another worker proposed the same code.")
     reserved = {
         "proposal": submission.proposal.model_dump(mode="json"),

@@ -55,7 +55,7 @@ class Ledger:
         """Claim, propose, beat and deliver one job, and write down what was answered."""
         lease = worker.claim_job()
         if lease.kind.makes_experiment:
-            files = {"train.py": f"LEARNING_RATE = 0.003\nDEPTH = 4\n# {worker.name} {number}\n"}
+            files = {"train.py": f"LEARNING_RATE = 0.003\nDEPTH = 4\nIDEA = '{worker.name} {number}'\n"}
             assert worker.propose(lease, files).accepted
             upload = make_result(lease, worker.files_of(lease), files, 3.2 + number / 1000)
         else:
