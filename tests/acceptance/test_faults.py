@@ -1,20 +1,25 @@
 """Faults, for real: processes are killed, connections cut, a disk is full. A ledger says what must be there after."""
 
 import resource
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from coordinator.accounts.service import create_token
 from coordinator.db import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
-from tests.support.databases import PostgresServer, run_postgres
+from tests.support.databases import PostgresServer, count_rows, run_postgres
 from tests.support.ledger import Insistent, Ledger
+from tests.support.messages import make_result
 from tests.support.proxy import BadProxy, Mischief, serve_proxy
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
@@ -22,6 +27,7 @@ from tests.support.volunteers import MiniWorker
 pytestmark = pytest.mark.acceptance
 
 JOBS = 8
+PATIENCE_SECONDS = 120
 WORKERS = 3
 
 
@@ -42,15 +48,19 @@ def coordinator(database: Database, database_url: str, tmp_path: Path) -> Iterat
     coordinator.kill()
 
 
-def make_workers(database: Database, address: tuple[str, int]) -> list[MiniWorker]:
-    """Workers that send everything again until it is answered, each request on a connection of its own."""
+def make_lines() -> list[Insistent]:
+    """What each worker speaks through: it sends everything again until it is answered, each time on a connection."""
+    return [Insistent(httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))) for _ in range(WORKERS)]
+
+
+def make_workers(
+    database: Database, address: tuple[str, int], lines: list[Insistent] | None = None
+) -> list[MiniWorker]:
     workers = []
-    for number in range(WORKERS):
+    for number, line in enumerate(lines or make_lines()):
         with database.write() as session:
             token = create_token(session, f"volunteer-{number}", "test")
-        limits = httpx.Limits(max_keepalive_connections=0)
-        transport = Insistent(httpx.HTTPTransport(limits=limits))
-        client = httpx.Client(transport=transport, base_url=f"http://{address[0]}:{address[1]}", timeout=20)
+        client = httpx.Client(transport=line, base_url=f"http://{address[0]}:{address[1]}", timeout=20)
         workers.append(MiniWorker(client, token, f"w{number}"))
     return workers
 
@@ -80,8 +90,12 @@ def work(ledger: Ledger, workers: list[MiniWorker], meanwhile: Callable[[], None
 
 
 def wait_for_results(ledger: Ledger, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(ledger.acknowledged) < count:
+    wait_until(lambda: len(ledger.acknowledged) >= count)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.005)
 
@@ -99,6 +113,68 @@ def test_a_coordinator_that_is_killed_loses_nothing(coordinator: Coordinator, da
     ledger.check(database)
 
 
+SLOW_SQLITE = """
+create trigger slow before insert on findings begin
+    select (with recursive numbers (n) as (select 1 union all select n + 1 from numbers) select max(n) from numbers);
+end
+"""
+SLOW_POSTGRESQL = """
+create function sleep() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return new; end $$;
+create trigger slow before insert on findings for each row execute function sleep()
+"""
+
+
+def is_writing(database: Database) -> bool:
+    """Whether somebody is in the middle of the slow insert."""
+    if database.backend == "postgresql":
+        with database.engine.connect() as connection:
+            return bool(connection.scalar(text("select count(*) from pg_stat_activity where wait_event = 'PgSleep'")))
+    with closing(sqlite3.connect(str(database.url.database), timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("begin immediate")
+        except sqlite3.OperationalError:
+            return True
+        return False
+
+
+def test_a_coordinator_that_is_killed_in_the_middle_of_a_result(coordinator: Coordinator, database: Database) -> None:
+    """The commit and the experiment are written, the finding is not: a trigger takes for ever."""
+    ledger, (worker, *others) = Ledger(), make_workers(database, coordinator.address)
+    ledger.do_job(worker, 0)
+    lease = worker.claim_job()
+    upload = make_result(lease, worker.files_of(lease), {"train.py": "DEPTH = 5\n"})
+    change_schema(database, SLOW_SQLITE if database.backend == "sqlite" else SLOW_POSTGRESQL)
+    before = count_rows(database)
+    ledger.note_sent(upload.model_dump_json())
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        delivering = pool.submit(worker.deliver, lease, upload)
+        wait_until(lambda: is_writing(database))
+        coordinator.kill()
+        end_sleeping(database)
+        assert count_rows(database) == before, "half a result is none"
+        change_schema(database, "drop trigger slow" + (" on findings" if database.backend == "postgresql" else ""))
+        coordinator.start()
+        response = delivering.result(timeout=PATIENCE_SECONDS)
+    assert response.status_code == 201, "the first attempt left nothing"
+    ledger.note_acknowledged(response.content)
+    ledger.check(database)
+    for each in (worker, *others):
+        each.http.close()
+
+
+def change_schema(database: Database, statement: str) -> None:
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def end_sleeping(database: Database) -> None:
+    """PostgreSQL notices that its client is gone only when the statement ends."""
+    if database.backend == "postgresql":
+        end = "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'"
+        change_schema(database, end)
+        wait_until(lambda: not is_writing(database))
+
+
 def test_lost_answers_and_repeated_requests_count_once(coordinator: Coordinator, database: Database) -> None:
     ledger = Ledger()
     with serve_proxy(BadProxy(coordinator.address)) as proxy:
@@ -109,27 +185,29 @@ def test_lost_answers_and_repeated_requests_count_once(coordinator: Coordinator,
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_full_disk_refuses_and_goes_on_when_there_is_room(
-    coordinator: Coordinator, database: Database, tmp_path: Path
-) -> None:
+def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordinator, database: Database) -> None:
     """No file of the coordinator may grow any more: SQLite sees failing writes, as on a full disk."""
-    ledger = Ledger()
-    seen: list[int] = []
+    ledger, lines = Ledger(), make_lines()
+    answers: list[int] = []
+
+    def wait_for_refusals(count: int) -> None:
+        before = sum(line.repeated for line in lines)
+        wait_until(lambda: sum(line.repeated for line in lines) >= before + count)
 
     def fill_and_free() -> None:
         wait_for_results(ledger, 5)
         unlimited = resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
-        time.sleep(1)
-        before = len(ledger.acknowledged)
-        time.sleep(1)
-        assert len(ledger.acknowledged) == before, "nothing is acknowledged that cannot be written"
+        wait_for_refusals(1)
+        stored = count_rows(database)
+        wait_for_refusals(5)
+        assert count_rows(database) == stored, "what is refused leaves nothing"
         with httpx.Client(base_url=f"http://127.0.0.1:{coordinator.address[1]}") as http:
-            seen.append(http.get("/api/v1/projects").status_code)
+            answers.append(http.get("/api/v1/projects").status_code)
         resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE, unlimited)
 
-    work(ledger, make_workers(database, coordinator.address), fill_and_free)
-    assert seen == [200], "reading goes on"
+    work(ledger, make_workers(database, coordinator.address, lines), fill_and_free)
+    assert answers == [200], "reading goes on"
     ledger.check(database)
 
 
