@@ -1,0 +1,108 @@
+"""Every revision, those to come included: applied in turn to tables that have rows in them, on both engines."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Column, Connection, MetaData, Table, select
+
+from coordinator.db import Database, migration_config
+from coordinator.models import Base
+from tests.support.databases import PostgresServer
+
+ROWS = 2
+Rows = dict[str, list[dict[str, Any]]]
+"""Table -> rows."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without tables."""
+    server: PostgresServer | None = None
+    address = f"sqlite:///{tmp_path}/coordinator.db"
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        address = server.create()
+    database = Database(address)
+    yield database
+    database.close()
+    if server is not None:
+        server.drop(address)
+
+
+def read_tables(connection: Connection) -> dict[str, Table]:
+    """All tables but Alembic's own, those that are referred to first."""
+    tables = MetaData()
+    tables.reflect(connection)
+    return {table.name: table for table in tables.sorted_tables if table.name != "alembic_version"}
+
+
+def make_value(column: Column[Any], number: int) -> Any:
+    """A value that is different in each row. Rows refer to those of the same number, and first ones to nothing."""
+    for key in column.foreign_keys:
+        if key.column.table is not column.table:
+            return make_value(key.column, number)
+        return make_value(key.column, 0) if number else None
+    kind = column.type.python_type
+    if kind in (int, float, bool):
+        return kind(number + 1)
+    if kind is datetime:
+        return datetime(2026, 1, 1 + number, tzinfo=UTC if getattr(column.type, "timezone", False) else None)
+    text = f"{column.name} {number}"
+    others: dict[type, Any] = {bytes: text.encode(), dict: {"text": text}, UUID: UUID(int=number + 1)}
+    return others[kind] if kind in others else text[: getattr(column.type, "length", None) or len(text)]
+
+
+def fill(connection: Connection) -> None:
+    """Put rows into each table that has none."""
+    for table in read_tables(connection).values():
+        if connection.execute(select(table).limit(1)).first() is None:
+            for number in range(ROWS):
+                connection.execute(
+                    table.insert(), {column.name: make_value(column, number) for column in table.columns}
+                )
+
+
+def read_rows(connection: Connection) -> Rows:
+    return {
+        name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+        for name, table in read_tables(connection).items()
+    }
+
+
+def assert_kept(before: Rows, after: Rows) -> None:
+    """Each row is there, with all that it said."""
+    for table, rows in before.items():
+        kept = [{name: row[name] for name in rows[0]} for row in after[table]]
+        assert kept == rows, table
+
+
+def list_revisions() -> list[str]:
+    scripts = ScriptDirectory(str(Path(__file__).parents[2] / "migrations"))
+    return [revision.revision for revision in scripts.walk_revisions()][::-1]
+
+
+def test_each_revision_keeps_the_rows_of_the_one_before(empty: Database) -> None:
+    revisions = list_revisions()
+    assert len(revisions) >= 4
+    before: Rows = {}
+    for revision in revisions:
+        with empty.engine.begin() as connection:
+            command.upgrade(migration_config(connection), revision)
+        with empty.engine.begin() as connection:
+            assert_kept(before, read_rows(connection))
+            fill(connection)
+            before = read_rows(connection)
+            assert all(len(rows) == ROWS for rows in before.values()), f"every table of {revision} has rows"
+    with empty.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    empty.migrate()
+    with empty.engine.connect() as connection:
+        assert_kept(before, read_rows(connection))
