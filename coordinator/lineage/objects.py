@@ -1,4 +1,5 @@
-"""The object store: git objects as rows. Nothing else reads or writes the table `git_objects`.
+"""The object store: git objects as rows. Nothing else writes the table `git_objects`, and nothing else reads it but
+`remote/queries.py`, which puts rows into packs as they are stored.
 
 An object is stored as a whole, or as a delta against the parent commit's version of the same file. Deltas are made
 before the write transaction begins (`encode`); storing only adds rows. What is read is checked against its name, which
@@ -6,18 +7,17 @@ costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
 """
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha1
 from itertools import pairwise
-from threading import Lock
 
 from sqlalchemy import Row, Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
+from coordinator.lineage.recent import RecentObjects, Version
 from coordinator.models import StoredObject, table_of
 from shared.commits import GitObject, parse_tree
 
@@ -78,55 +78,12 @@ class EncodedObject:
 
 
 @dataclass(frozen=True)
-class Version:
-    """An object, and the names of all that are read to make it: itself, its base, and so on to a whole one."""
-
-    object: GitObject
-    chain: list[str]
-
-    @property
-    def deltas(self) -> int:
-        """How many deltas are between it and a whole object."""
-        return len(self.chain) - 1
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """A tree with all below it: `files` and `folders` map path -> sha (the root's path is empty), `trees` by sha."""
 
     files: dict[str, str]
     folders: dict[str, str]
     trees: dict[str, GitObject]
-
-
-class RecentObjects:
-    """Objects that were read lately. A name stands for one content for ever, so none of them can be out of date.
-
-    Chains can be, after another process has re-packed; they only say where a new delta may begin.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._versions: OrderedDict[str, Version] = OrderedDict()
-        self._lock = Lock()
-
-    def find(self, shas: Iterable[str]) -> dict[str, Version]:
-        with self._lock:
-            found = {sha: self._versions[sha] for sha in shas if sha in self._versions}
-            for sha in found:
-                self._versions.move_to_end(sha)
-        return found
-
-    def keep(self, versions: Mapping[str, Version]) -> None:
-        with self._lock:
-            for sha, version in versions.items():
-                if sha not in self._versions:
-                    self._versions[sha] = version
-                    self._bytes += len(version.object.data)
-            while self._bytes > self._max_bytes:
-                _, oldest = self._versions.popitem(last=False)
-                self._bytes -= len(oldest.object.data)
 
 
 RECENT = RecentObjects(max_bytes=32 * 1024 * 1024)
@@ -315,6 +272,7 @@ def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int
         rows = [{"sha": obj.sha, "data": obj.data, "base_sha": obj.base_sha} for obj in changed]
         session.execute(update(StoredObject), rows)
         read_versions(session, [obj.sha for obj in changed])
+        RECENT.clear()  # chains have changed: of these objects and of all that are deltas against them
     return len(changed)
 
 

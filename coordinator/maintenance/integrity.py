@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from coordinator.console import ShowProgress
 from coordinator.evidence import service as evidence
 from coordinator.lineage import objects
-from coordinator.lineage.objects import ObjectDamagedError, ObjectMissingError, Version
+from coordinator.lineage.objects import ObjectDamagedError, ObjectMissingError
+from coordinator.lineage.recent import Version
 from coordinator.maintenance import queries
 from coordinator.models import Commit
 from coordinator.projects import service as projects

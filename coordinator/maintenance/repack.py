@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from coordinator.console import ShowProgress
 from coordinator.db import Database
 from coordinator.lineage import objects
-from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, Version
+from coordinator.lineage.objects import MAX_CHAIN, EncodedObject
+from coordinator.lineage.recent import Version
 from coordinator.maintenance import queries
 from coordinator.maintenance.queries import Step
 from shared.commits import GitObject

@@ -22,7 +22,7 @@ from coordinator.db import Database
 from coordinator.evidence import service as evidence
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
-from coordinator.lineage.objects import Version
+from coordinator.lineage.recent import Version
 from coordinator.models import Base, Finding, Lease, Project, Run, StoredObject
 from coordinator.projects import service as projects
 from coordinator.selection.context import compose_context

@@ -11,7 +11,8 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, Version, encode_one
+from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, encode_one
+from coordinator.lineage.recent import Version
 from shared.commits import CommitWords, GitObject, build_blob, build_commit, build_trees
 from tests.support.messages import AUTHOR
 

@@ -1,6 +1,7 @@
 """`repack` makes databases smaller and changes no content."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -9,12 +10,15 @@ from coordinator.db import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.objects import MAX_CHAIN
+from coordinator.lineage.recent import RecentObjects
 from coordinator.maintenance.integrity import find_problems
 from coordinator.maintenance.repack import repack
 from coordinator.models import Commit, Project, StoredObject
+from coordinator.projects.service import create_project
 from shared.commits import CommitWords
 from tests.coordinator.maintenance.conftest import make_program, show_nothing
 from tests.support.messages import AUTHOR
+from tests.support.seeds import write_seed
 
 
 def store_whole(database: Database) -> None:
@@ -100,6 +104,24 @@ def test_chains_that_are_too_long_are_cut(filled: Database) -> None:
     assert repack(filled, show_nothing).objects_rewritten > 0
     assert longest_chain(filled) <= MAX_CHAIN
     assert_sound(filled, contents)
+
+
+def test_chains_of_folders_stay_short_in_one_run(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a folder's list of names is long enough for deltas, and its chain grows while it is packed."""
+    seed = write_seed(tmp_path / "seed")
+    for number in range(60):
+        (seed / f"data-{number}.txt").write_text(str(number))
+    database = Database(database_url)
+    with database.write() as session:
+        create_project(session, seed)
+    add_versions(database, [f"x = {number}\n" for number in range(MAX_CHAIN + 10)])
+    store_whole(database)
+    monkeypatch.setattr(objects, "RECENT", RecentObjects(max_bytes=2**20))  # as in a process that has just begun
+    repack(database, show_nothing)
+    assert 1 < longest_chain(database) <= MAX_CHAIN
+    database.close()
 
 
 def test_an_edit_that_is_taken_back_makes_no_circle(filled: Database) -> None:
