@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 from typing import TextIO
 
 from pydantic import Field, ValidationError
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationError
 from shared.experiments import Proposal
 from shared.leases import Lease
 from shared.protocol import Message, Timestamp, now
+from worker.board import Board
 from worker.monitor import About, Monitor, Receipt
 from worker.training import Progress
 
@@ -20,7 +22,7 @@ PROGRESS_SECONDS = 2.0
 
 
 class Status(Message):
-    """What a worker does now. `state` is a phase, or why it waits, in words."""
+    """What a worker does now. `state` is a phase, or why it waits, in words; `next` is what is drafted meanwhile."""
 
     pid: int
     worker: str
@@ -34,6 +36,7 @@ class Status(Message):
     job: str | None = None
     trying: str | None = None
     why: str | None = None
+    next: str | None = None
     step: int = 0
     loss: float | None = None
     share: float = 0.0
@@ -64,7 +67,9 @@ class StatusMonitor:
     def __init__(self, worker_folder: Path) -> None:
         self._path = worker_folder / STATUS_FILE
         self._status: Status | None = None
+        self._board = Board()
         self._written = 0.0
+        self._lock = RLock()
 
     def start(self, about: About) -> None:
         self._status = Status(
@@ -79,28 +84,40 @@ class StatusMonitor:
         self._update(state="asking for a job")
 
     def finish(self) -> None:
-        self._update(state="stopped", project=None, job=None, trying=None)
+        with self._lock:
+            self._board = Board()
+            self._update(state="stopped", **self._jobs())
 
     def take(self, lease: Lease) -> None:
-        job = f"{lease.kind.value} {lease.base.sha[:10]} on {lease.branch}"
-        self._update(state="drafting", project=lease.project, job=job, why=lease.why, trying=None, share=0.0, step=0)
+        with self._lock:
+            self._board.take(lease)
+            self._update_jobs()
 
-    def propose(self, proposal: Proposal) -> None:
-        self._update(trying=proposal.title)
+    def propose(self, lease: Lease, proposal: Proposal) -> None:
+        with self._lock:
+            self._board.propose(lease, proposal)
+            self._update_jobs()
 
-    def progress(self, progress: Progress) -> None:
-        assert self._status is not None
-        changed = progress.phase.value != self._status.state
-        if changed or time.monotonic() > self._written + PROGRESS_SECONDS:
-            self._update(state=progress.phase.value, step=progress.step, loss=progress.loss, share=progress.share)
+    def progress(self, lease: Lease, progress: Progress) -> None:
+        with self._lock:
+            changed = self._board.progress(lease, progress)
+            if changed or time.monotonic() > self._written + PROGRESS_SECONDS:
+                self._update_jobs()
+
+    def drop(self, lease: Lease) -> None:
+        with self._lock:
+            self._board.end(lease)
+            self._update_jobs()
 
     def receipt(self, receipt: Receipt) -> None:
-        assert self._status is not None
-        last = f"{receipt.metric} · {receipt.title} · {receipt.place}"
-        self._update(runs=self._status.runs + 1, last=last, state="asking for a job", job=None, trying=None)
+        with self._lock:
+            assert self._status is not None
+            self._board.end(receipt.lease)
+            last = f"{receipt.metric} · {receipt.title} · {receipt.place}"
+            self._update_jobs(runs=self._status.runs + 1, last=last)
 
     def wait(self, reason: str, seconds: float) -> None:  # noqa: ARG002 - the Protocol's
-        self._update(state=reason, job=None, trying=None)
+        self._update(state=reason)
 
     def outbox(self, waiting: int) -> None:
         self._update(outbox=waiting)
@@ -114,18 +131,40 @@ class StatusMonitor:
     def warn(self, text: str) -> None:
         """Not kept here: the log has it."""
 
+    def _update_jobs(self, **changes: object) -> None:
+        current = self._board.current
+        self._update(state=current.phase.value if current else "asking for a job", **self._jobs(), **changes)
+
+    def _jobs(self) -> dict[str, object]:
+        """What is to be told of the jobs."""
+        job, others = self._board.current, self._board.others
+        if job is None:
+            return {"project": None, "job": None, "trying": None, "why": None, "next": None}
+        progress = job.progress
+        return {
+            "project": job.lease.project,
+            "job": job.name,
+            "trying": job.trying or None,
+            "why": job.lease.why,
+            "step": progress.step if progress else 0,
+            "loss": progress.loss if progress else None,
+            "share": progress.share if progress else 0.0,
+            "next": others[-1].aside if others else None,
+        }
+
     def _update(self, **changes: object) -> None:
-        if self._status is None:
-            return
-        self._written = time.monotonic()
-        since = {"since": now()} if changes.get("state") not in (None, self._status.state) else {}
-        self._status = self._status.model_copy(update={**changes, **since})
-        temporary = self._path.with_suffix(".tmp")
-        try:
-            temporary.write_text(self._status.model_dump_json(indent=1), encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError:
-            return
+        with self._lock:
+            if self._status is None:
+                return
+            self._written = time.monotonic()
+            since = {"since": now()} if changes.get("state") not in (None, self._status.state) else {}
+            self._status = self._status.model_copy(update={**changes, **since})
+            temporary = self._path.with_suffix(".tmp")
+            try:
+                temporary.write_text(self._status.model_dump_json(indent=1), encoding="utf-8")
+                temporary.replace(self._path)
+            except OSError:
+                return
 
 
 class Several:
@@ -146,13 +185,17 @@ class Several:
         for monitor in self._monitors:
             monitor.take(lease)
 
-    def propose(self, proposal: Proposal) -> None:
+    def propose(self, lease: Lease, proposal: Proposal) -> None:
         for monitor in self._monitors:
-            monitor.propose(proposal)
+            monitor.propose(lease, proposal)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, lease: Lease, progress: Progress) -> None:
         for monitor in self._monitors:
-            monitor.progress(progress)
+            monitor.progress(lease, progress)
+
+    def drop(self, lease: Lease) -> None:
+        for monitor in self._monitors:
+            monitor.drop(lease)
 
     def receipt(self, receipt: Receipt) -> None:
         for monitor in self._monitors:

@@ -26,7 +26,7 @@ class LeaseKeeper(Protocol):
 
 
 class Pulse:
-    """Beats every `lease.heartbeat_seconds`, and at once when the phase changes. A context manager.
+    """Beats every `lease.heartbeat_seconds`, and at once when the phase changes. A context manager, or `start`, `stop`.
 
     A coordinator that does not answer, or that finds a phase out of turn, is asked again at the next beat. A lease
     that is gone is remembered in `lost`, with the reason, and beats no more: what is being measured is still worth
@@ -46,17 +46,25 @@ class Pulse:
         self.lost: str | None = None
 
     def __enter__(self) -> Self:
-        self._thread = self._executor.submit(self._beat)
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+        if kind is None:
+            self.check()
+
+    def start(self) -> None:
+        """Beat from now on."""
+        self._thread = self._executor.submit(self._beat)
+
+    def stop(self) -> None:
+        """Beat no more; safe to repeat."""
         self._ending = True
         self._wake.set()
         self._executor.shutdown(wait=False)  # a beat that hangs must not hold up the result
-        if kind is None:
-            self.check()
 
     def update(self, progress: Progress) -> None:
         """Say where the job is. Raises HeartbeatDied."""

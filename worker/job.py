@@ -1,8 +1,9 @@
-"""One job, from the lease to a result that is safe on the disk: draft, commit, measure, write down."""
+"""One job in its steps: draft, measure, mend, write down. Two threads share them (worker/desk.py, worker/loop.py)."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -57,73 +58,152 @@ class Workplace:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A job's result, stored in the outbox, and what was tried in a few words."""
+class Plan:
+    """What an experiment is about to try: its task, the draft, and the commit that was made of it."""
+
+    task: Task
+    draft: Draft
+    commit: CommitUpload
+
+
+@dataclass
+class Job:
+    """A lease, and how far the work on it has come. One thread at a time has it in its hands.
+
+    `plan` is None for a measurement; `report` is that of the last run, `stored` the result's place in the outbox, and
+    `error` why there is none.
+    """
 
     lease: Lease
+    pulse: Pulse
     project: LocalProject
-    report: RunReport
-    title: str
+    files: Mapping[str, str]
+    plan: Plan | None = None
+    report: RunReport | None = None
+    stored: Path | None = None
+    error: Exception | None = None
+    repairs_left: int = MAX_REPAIRS
+
+    @property
+    def title(self) -> str:
+        """What is tried or measured, in a few words."""
+        return (
+            f"{self.lease.kind.value} {self.lease.base.sha[:10]}"
+            if self.plan is None
+            else self.plan.draft.proposal.title
+        )
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether its run crashed, and its agent may try to mend it."""
+        crashed = self.report is not None and self.report.outcome is RunOutcome.CRASHED
+        return crashed and self.plan is not None and self.repairs_left > 0
 
 
-def carry_out(lease: Lease, place: Workplace) -> Finished:
-    """Do a job. When this returns, its result is on the disk.
+def begin(lease: Lease, pulse: Pulse, place: Workplace) -> Job:
+    """Bring a job to where only the device is missing: drafted, found to be new, and committed.
 
-    Raises LeaseLost, Draining, RunStopped, AgentError, AgentFinished, HeartbeatDied, ClientError, DataError, and
-    OSError of a full or broken disk; after any of them but LeaseLost the lease is to be given back.
+    Raises LeaseLost, Draining, AgentError, AgentFinished, HeartbeatDied, ClientError, CommitError, and OSError of a
+    full or broken disk.
     """
-    with Pulse(place.client, lease) as pulse:
-        project = place.projects.find(lease)
-        files = place.projects.read_base(lease)
-        if lease.kind.makes_experiment:
-            return _experiment(lease, project, files, place, pulse)
-        _show(Progress(Phase.READY, 0, None, 0.0), place, pulse)
-        report = _measure(Sample(project.contract, lease.base.sha, files, lease.seed), place, pulse)
-        _show(Progress(Phase.REPORTING, report.steps, None, 1.0), place, pulse)
-        place.outbox.put(Entry(project=lease.project, lease_id=lease.id, upload=ResultUpload(run=report)))
-        return Finished(lease, project, report, f"{lease.kind.value} {lease.base.sha[:10]}")
+    project = place.projects.find(lease)
+    job = Job(lease, pulse, project, place.projects.read_base(lease))
+    if lease.kind.makes_experiment:
+        task = _describe_task(job)
+        draft = _draft(job, task, place)
+        job.plan = Plan(task, draft, _commit(job, draft, place.author))
+    show(job, Progress(Phase.READY, 0, None, 0.0), place)
+    return job
 
 
-def _experiment(
-    lease: Lease, project: LocalProject, files: Mapping[str, str], place: Workplace, pulse: Pulse
-) -> Finished:
-    """Draft, measure, mend what crashed, and write down."""
-    task = _describe_task(lease, project, files)
-    draft = _draft(lease, task, place, pulse)
-    _show(Progress(Phase.READY, 0, None, 0.0), place, pulse)
-    for repairs_left in range(MAX_REPAIRS, -1, -1):
-        commit = _commit(lease, project, draft, place.author)
-        report = _measure(Sample(project.contract, commit.sha, {**files, **draft.files}, lease.seed), place, pulse)
-        repaired = _repair(task, draft, report, place) if repairs_left else None
-        if repaired is None:
-            break
-        draft = repaired
-    _show(Progress(Phase.REPORTING, report.steps, None, 1.0), place, pulse)
-    finding = plain_finding(task, draft, report, place.agent.name)
-    upload = ResultUpload(run=report, commit=commit, proposal=draft.proposal, finding=finding)
-    entry = Entry(project=lease.project, lease_id=lease.id, upload=upload)
-    path = place.outbox.put(entry)  # before the agent looks for words, which may take a minute
-    if words := _find_words(place.agent, task, draft, report):
-        better = upload.model_copy(update={"finding": words})
-        place.outbox.replace(path, entry.model_copy(update={"upload": better}))
-    return Finished(lease, project, report, draft.proposal.title)
+def measure(job: Job, place: Workplace) -> None:
+    """Measure a job's commit on the device. When this returns, the result is on the disk, unless it needs repair.
+
+    Raises LeaseLost, Draining, RunStopped, HeartbeatDied, DataError, and OSError of the disk.
+    """
+    if place.stop.draining.is_set() or place.stop.pause is not None:
+        raise Draining(place.stop.pause or "the worker is stopping")
+    if job.pulse.lost is not None and job.report is None:
+        raise LeaseLost(job.pulse.lost)
+    lease, files, sha = job.lease, job.files, job.lease.base.sha
+    if job.plan is not None:
+        files, sha = {**files, **job.plan.draft.files}, job.plan.commit.sha
+    sample = Sample(job.project.contract, sha, files, lease.seed)
+    report = place.laboratory.measure(
+        sample, lambda progress: show(job, progress, place), place.monitor.note, place.stop.interrupt
+    )
+    if job.pulse.lost is not None:
+        place.monitor.warn(f"{job.pulse.lost}; the run was finished all the same, and a first late result is accepted")
+    job.report = report
+    if not job.needs_repair:
+        store(job, place)
 
 
-def _describe_task(lease: Lease, project: LocalProject, files: Mapping[str, str]) -> Task:
+def mend(job: Job, place: Workplace) -> bool:
+    """Let the agent mend a job whose run crashed; False, and the result is stored as it is, where it does not."""
+    assert job.plan is not None and job.report is not None
+    job.repairs_left -= 1
+    show(job, Progress(Phase.READY, 0, None, 0.0), place)
+    repaired = None
+    if not place.stop.draining.is_set():
+        repaired = _repair(job.plan, job.report, place)
+    if repaired is None:
+        job.repairs_left = 0
+        store(job, place)
+        return False
+    job.plan = Plan(job.plan.task, repaired, _commit(job, repaired, place.author))
+    return True
+
+
+def store(job: Job, place: Workplace) -> None:
+    """Put the result on the disk, with a finding in plain words: the agent's own may take a minute."""
+    assert job.report is not None
+    show(job, Progress(Phase.REPORTING, job.report.steps, None, 1.0), place)
+    job.stored = place.outbox.put(_entry(job, place, words=None), held=True)
+
+
+def write_up(job: Job, place: Workplace) -> None:
+    """Let the agent say what the run showed, in the place of the plain words, and let the result be delivered."""
+    assert job.report is not None and job.stored is not None
+    words = _find_words(place.agent, job.plan, job.report) if job.plan is not None else None
+    try:
+        place.outbox.release(job.stored, _entry(job, place, words) if words is not None else None)
+    except OSError as error:
+        place.monitor.warn(f"the agent's finding cannot be kept, plain words stand in its place: {error}")
+
+
+def show(job: Job, progress: Progress, place: Workplace) -> None:
+    """Tell the coordinator and people how far the job is. Raises HeartbeatDied."""
+    job.pulse.update(progress)
+    place.monitor.progress(job.lease, progress)
+
+
+def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:
+    assert job.report is not None
+    upload = ResultUpload(run=job.report)
+    if job.plan is not None:
+        plan = job.plan
+        finding = words or plain_finding(plan.task, plan.draft, job.report, place.agent.name)
+        upload = ResultUpload(run=job.report, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
+    return Entry(project=job.lease.project, lease_id=job.lease.id, upload=upload)
+
+
+def _describe_task(job: Job) -> Task:
+    lease = job.lease
     # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
     digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
     return Task(
-        contract=project.contract,
+        contract=job.project.contract,
         base=lease.base,
-        program=project.program,
+        program=job.project.program,
         context=lease.context,
         trials=tuple(lease.trials),
         seed=int.from_bytes(digest[:4]),
-        tree=files,
+        tree=job.files,
     )
 
 
-def _draft(lease: Lease, task: Task, place: Workplace, pulse: Pulse) -> Draft:
+def _draft(job: Job, task: Task, place: Workplace) -> Draft:
     """A draft that the coordinator accepts as new, after at most three attempts."""
     reason = ""
     for _ in range(MAX_DRAFTS):
@@ -133,10 +213,10 @@ def _draft(lease: Lease, task: Task, place: Workplace, pulse: Pulse) -> Draft:
             if place.stop.draining.is_set():  # it was waiting for something, and was told not to
                 raise Draining("the worker is stopping") from error
             raise
-        place.monitor.propose(draft.proposal)
-        if pulse.lost is not None:
-            raise LeaseLost(pulse.lost)
-        reason = _ask(lease, draft, place)
+        place.monitor.propose(job.lease, draft.proposal)
+        if job.pulse.lost is not None:
+            raise LeaseLost(job.pulse.lost)
+        reason = _ask(job.lease, draft, place)
         if not reason:
             return draft
         place.monitor.note(f"{draft.proposal.title}: {reason}")
@@ -164,12 +244,12 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
     return f"{reply.reason or 'the coordinator knows this already'}{known}"
 
 
-def _commit(lease: Lease, project: LocalProject, draft: Draft, author: str) -> CommitUpload:
+def _commit(job: Job, draft: Draft, author: str) -> CommitUpload:
     words = CommitWords(author, int(now().timestamp()), _commit_message(draft))
-    sha = project.repository.commit(lease.base.sha, draft.files, words)
+    base_sha = job.lease.base.sha
     return CommitUpload(
-        sha=sha,
-        parent_sha=lease.base.sha,
+        sha=job.project.repository.commit(base_sha, draft.files, words),
+        parent_sha=base_sha,
         files=dict(draft.files),
         author=words.author,
         authored_at=words.authored_at,
@@ -191,29 +271,10 @@ def _commit_message(draft: Draft) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measure(sample: Sample, place: Workplace, pulse: Pulse) -> RunReport:
-    if place.stop.draining.is_set() or place.stop.pause is not None:
-        raise Draining(place.stop.pause or "the worker is stopping")
-    report = place.laboratory.measure(
-        sample, lambda progress: _show(progress, place, pulse), place.monitor.note, place.stop.interrupt
-    )
-    if pulse.lost is not None:
-        place.monitor.warn(f"{pulse.lost}; the run was finished all the same, and a first late result is accepted")
-    return report
-
-
-def _show(progress: Progress, place: Workplace, pulse: Pulse) -> None:
-    """Tell the coordinator and people how far the job is."""
-    pulse.update(progress)
-    place.monitor.progress(progress)
-
-
-def _repair(task: Task, draft: Draft, report: RunReport, place: Workplace) -> Draft | None:
-    """The draft without the mistake that made it crash; None where the run is the result as it is."""
-    if report.outcome is not RunOutcome.CRASHED or place.stop.draining.is_set():
-        return None
+def _repair(plan: Plan, report: RunReport, place: Workplace) -> Draft | None:
+    """The draft without the mistake that made it crash; None where it is given up."""
     try:
-        repaired = place.agent.repair(task, draft, report)
+        repaired = place.agent.repair(plan.task, plan.draft, report)
     except (AgentError, ValidationError) as error:
         place.monitor.note(f"no repair: {error}")
         return None
@@ -222,10 +283,10 @@ def _repair(task: Task, draft: Draft, report: RunReport, place: Workplace) -> Dr
     return repaired
 
 
-def _find_words(agent: Agent, task: Task, draft: Draft, report: RunReport) -> FindingDraft | None:
+def _find_words(agent: Agent, plan: Plan, report: RunReport) -> FindingDraft | None:
     """The agent's own finding, if it has one: an agent without words does not lose the measurement."""
     try:
-        return agent.write_finding(task, draft, report)
+        return agent.write_finding(plan.task, plan.draft, report)
     except (AgentError, ValidationError):  # no words, or too many
         return None
 

@@ -7,11 +7,12 @@ other view). Nothing here decides anything.
 import sys
 from dataclasses import dataclass
 from typing import Protocol, TextIO
+from uuid import UUID
 
 import structlog
 
 from shared.contract import Objective
-from shared.experiments import Proposal
+from shared.experiments import Posterior, Proposal
 from shared.leases import Lease, Phase
 from shared.runs import RunOutcome, RunReport
 from worker.training import Progress
@@ -33,13 +34,17 @@ class About:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A finished run. `title` says what was tried; `place` where it is to be seen, or where it waits to be sent."""
+    """A finished run. `title` says what was tried; `place` where it is to be seen, or where it waits to be sent.
+
+    `posterior` is what all runs together now say of its commit, where the coordinator has said so.
+    """
 
     lease: Lease
     title: str
     objective: Objective
     report: RunReport
     place: str
+    posterior: Posterior | None = None
 
     @property
     def metric(self) -> str:
@@ -58,7 +63,11 @@ class Receipt:
 
 
 class Monitor(Protocol):
-    """Shows what a worker does. Its methods may be called from several threads."""
+    """Shows what a worker does. Its methods may be called from several threads.
+
+    A worker has up to two jobs: one is measured while the next is drafted. A job begins with `take`, and ends with
+    `receipt` or `drop`.
+    """
 
     def start(self, about: About) -> None:
         """The worker has started."""
@@ -69,11 +78,14 @@ class Monitor(Protocol):
     def take(self, lease: Lease) -> None:
         """A job was claimed."""
 
-    def propose(self, proposal: Proposal) -> None:
+    def propose(self, lease: Lease, proposal: Proposal) -> None:
         """The agent has drafted an experiment."""
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, lease: Lease, progress: Progress) -> None:
         """The job has come so far."""
+
+    def drop(self, lease: Lease) -> None:
+        """The job was given back, or is no longer ours."""
 
     def receipt(self, receipt: Receipt) -> None:
         """A run is finished, and delivered or kept."""
@@ -100,7 +112,7 @@ class PlainMonitor:
     def __init__(self, messages: TextIO = sys.stderr, results: TextIO = sys.stdout) -> None:
         self._messages = _line_log(messages)
         self._results = _line_log(results)
-        self._phase: Phase | None = None
+        self._phases: dict[UUID, Phase] = {}
         self._waiting = 0
 
     def start(self, about: About) -> None:
@@ -117,9 +129,9 @@ class PlainMonitor:
         self._messages.info("stopped")
 
     def take(self, lease: Lease) -> None:
-        self._phase = None
         self._messages.info(
             "job",
+            id=_name(lease),
             project=lease.project,
             kind=lease.kind.value,
             base=lease.base.sha[:10],
@@ -127,18 +139,24 @@ class PlainMonitor:
             why=lease.why,
         )
 
-    def propose(self, proposal: Proposal) -> None:
-        self._messages.info("proposed", title=proposal.title, hypothesis=proposal.hypothesis)
+    def propose(self, lease: Lease, proposal: Proposal) -> None:
+        self._messages.info("proposed", job=_name(lease), title=proposal.title, hypothesis=proposal.hypothesis)
 
-    def progress(self, progress: Progress) -> None:
-        if progress.phase is not self._phase:
-            self._phase = progress.phase
-            self._messages.info("phase", phase=progress.phase.value)
+    def progress(self, lease: Lease, progress: Progress) -> None:
+        if progress.phase is not self._phases.get(lease.id):
+            self._phases[lease.id] = progress.phase
+            self._messages.info("phase", job=_name(lease), phase=progress.phase.value)
+
+    def drop(self, lease: Lease) -> None:
+        self._phases.pop(lease.id, None)
+        self._messages.info("dropped", job=_name(lease))
 
     def receipt(self, receipt: Receipt) -> None:
         report = receipt.report
+        self._phases.pop(receipt.lease.id, None)
         self._results.info(
             "run",
+            job=_name(receipt.lease),
             kind=receipt.lease.kind.value,
             title=receipt.title,
             sha=report.commit_sha[:10],
@@ -166,6 +184,11 @@ class PlainMonitor:
 
     def warn(self, text: str) -> None:
         self._messages.warning(text)
+
+
+def _name(lease: Lease) -> str:
+    """Enough of a lease's id to tell two jobs apart."""
+    return str(lease.id)[:8]
 
 
 def clean(text: str) -> str:

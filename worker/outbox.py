@@ -5,7 +5,9 @@
     outbox/damaged/                 files that cannot be read (a full disk, a damaged one)
 
 One process owns an outbox (worker/lock.py). A file is written under another name, flushed to the disk, then renamed:
-whenever the process is killed, a result is wholly there or not at all.
+whenever the process is killed, a result is wholly there or not at all. A result may be held back for better words;
+one that is held when the process is killed is delivered as it is by the next. One thread may put results while another
+does all the rest.
 """
 
 import os
@@ -75,16 +77,23 @@ class Outbox:
             path.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
+        self._held: set[Path] = set()
 
-    def put(self, entry: Entry) -> Path:
-        """Store a result, surely: when this returns, it is on the disk."""
+    def put(self, entry: Entry, *, held: bool = False) -> Path:
+        """Store a result, surely: when this returns, it is on the disk. One that is `held` waits for `release`."""
         path = self.folder / f"{self._next_number():08d}-{entry.upload.run.id}.json"
+        if held:
+            self._held.add(path)
         _write_durably(path, entry.model_dump_json(indent=1))
         return path
 
-    def replace(self, path: Path, entry: Entry) -> None:
-        """Put a better text in the place of a result that `put` has stored, whole or not at all."""
-        _write_durably(path, entry.model_dump_json(indent=1))
+    def release(self, path: Path, better: Entry | None = None) -> None:
+        """Let a held result be delivered, with a better text in its place, whole or not at all, if one is given."""
+        try:
+            if better is not None:
+                _write_durably(path, better.model_dump_json(indent=1))
+        finally:
+            self._held.discard(path)
 
     def leases(self) -> list[UUID]:
         """The leases whose results wait."""
@@ -96,9 +105,12 @@ class Outbox:
     def deliver(self, delivery: Delivery) -> Iterator[Handled]:
         """Deliver what waits, oldest first, and say of each what became of it.
 
-        Any ClientError of `delivery` but Rejected ends the delivery: that result and those after it stay.
+        Any ClientError of `delivery` but Rejected ends the delivery: that result and those after it stay. So does one
+        that is held.
         """
         for path in self._paths():
+            if path in self._held:
+                return
             entry = _read(path)
             if isinstance(entry, str):
                 yield Damaged(entry, self._set_aside(path, self.damaged, entry))

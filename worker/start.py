@@ -16,12 +16,13 @@ from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_scri
 from worker.chronicle import Several, StatusMonitor, open_log
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.control import Control, followed
+from worker.crashes import record_crash
 from worker.hardware import HardwareError, detect_hardware
 from worker.heartbeat import HeartbeatDied
 from worker.job import Workplace, author_of
 from worker.laboratory import LocalLaboratory
 from worker.lock import AlreadyRunning, hold
-from worker.loop import Ending, Loop, record_crash
+from worker.loop import Ending, Loop
 from worker.monitor import About, Monitor, PlainMonitor
 from worker.outbox import Outbox
 from worker.projects import Projects

@@ -4,7 +4,6 @@ It is drawn only when something has happened, at most about twice a second: a cl
 very cores that are being measured.
 """
 
-import math
 from threading import RLock
 
 from rich.console import Console, Group, RenderableType
@@ -14,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shared.experiments import JobKind, Proposal
+from shared.experiments import Proposal
 from shared.leases import Lease, Phase
 from shared.runs import RunOutcome
+from worker.board import Board, Shown
 from worker.monitor import STOP_AFTER, STOP_NOW, About, Receipt, clean
 from worker.sparkline import sparkline
 from worker.training import Progress
@@ -35,11 +35,8 @@ class TerminalMonitor:
         self._lock = RLock()
         self._live = Live(console=console, auto_refresh=False)
         self._about: About | None = None
-        self._lease: Lease | None = None
-        self._trying = ""
-        self._progress: Progress | None = None
-        self._losses: list[float] = []
-        self._state = "asking for a job"
+        self._board = Board()
+        self._waits = ""
         self._hint = HINT
         self._waiting = 0
         self._runs = 0
@@ -57,30 +54,32 @@ class TerminalMonitor:
         self._print(_line(self._totals(), "dim"))
 
     def take(self, lease: Lease) -> None:
-        self._lease, self._trying, self._progress = lease, "", None
-        self._losses.clear()
-        self._state = "drafting" if lease.kind.makes_experiment else "starting"
-        if lease.kind is JobKind.REPLICATE:
-            self._trying = f"measure {lease.base.sha[:10]} once more"
-        self._draw()
+        with self._lock:
+            self._board.take(lease)
+            self._waits = ""
+            self._draw()
 
-    def propose(self, proposal: Proposal) -> None:
-        self._trying = proposal.title
-        self._draw()
+    def propose(self, lease: Lease, proposal: Proposal) -> None:
+        with self._lock:
+            self._board.propose(lease, proposal)
+            self._draw()
 
-    def progress(self, progress: Progress) -> None:
-        if progress.phase is Phase.STARTING:  # of a repair, too
-            self._losses.clear()
-        if progress.phase is Phase.TRAINING and progress.loss is not None and math.isfinite(progress.loss):
-            self._losses.append(progress.loss)
-        self._progress, self._state = progress, progress.phase.value
-        self._draw()
+    def progress(self, lease: Lease, progress: Progress) -> None:
+        with self._lock:
+            self._board.progress(lease, progress)
+            self._draw()
+
+    def drop(self, lease: Lease) -> None:
+        with self._lock:
+            self._board.end(lease)
+            self._draw()
 
     def receipt(self, receipt: Receipt) -> None:
         ok = receipt.report.outcome is RunOutcome.OK
         self._runs += 1
         self._failed += not ok
-        self._lease, self._progress, self._state = None, None, "asking for a job"
+        with self._lock:
+            self._board.end(receipt.lease)
         style = _STYLES.get(receipt.report.outcome, "red")
         self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
         for detail in (f"parent {receipt.parent}", receipt.place, receipt.report.reason):
@@ -89,8 +88,7 @@ class TerminalMonitor:
         self._draw()
 
     def wait(self, reason: str, seconds: float) -> None:
-        self._lease = None
-        self._state = f"{reason} Asking again in {seconds:.0f} s."
+        self._waits = f"{reason} Asking again in {seconds:.0f} s."
         self._draw()
 
     def outbox(self, waiting: int) -> None:
@@ -118,26 +116,28 @@ class TerminalMonitor:
 
     def _view(self) -> RenderableType:
         assert self._about is not None
-        about, lease = self._about, self._lease
+        about, job = self._about, self._board.current
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
         grid.add_row("worker", _line(f"{about.worker} · {about.device} · {about.sandbox} · {about.agent}"))
-        grid.add_row("swarm", _line(about.coordinator + (f" · {lease.project}" if lease else "")))
-        if lease is not None:
-            grid.add_row("job", _line(f"{lease.kind.value} {lease.base.sha[:10]} on {lease.branch}", "bold"))
-            grid.add_row("why", _line(lease.why))
-            grid.add_row("trying", _line(self._trying or "…"))
-        grid.add_row("now", self._now())
-        if self._losses:
-            grid.add_row("loss", _line(self._curve()))
+        grid.add_row("swarm", _line(about.coordinator + (f" · {job.lease.project}" if job else "")))
+        if job is not None:
+            grid.add_row("job", _line(job.name, "bold"))
+            grid.add_row("why", _line(job.lease.why))
+            grid.add_row("trying", _line(job.trying or "…"))
+        grid.add_row("now", self._now(job))
+        if job is not None and job.losses:
+            grid.add_row("loss", _line(_curve(job)))
+        for other in self._board.others:
+            grid.add_row("besides", _line(other.aside))
         grid.add_row("so far", _line(self._totals()))
         return Group("", grid, Text(self._hint, style="dim"))
 
-    def _now(self) -> RenderableType:
-        progress = self._progress
-        if progress is None or progress.phase is not Phase.TRAINING:
-            return _line(self._state)
+    def _now(self, job: Shown | None) -> RenderableType:
+        progress = job.progress if job else None
+        if job is None or progress is None or progress.phase is not Phase.TRAINING:
+            return _line(self._waits or (job.phase.value if job else "asking for a job"))
         loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
         row = Table.grid(padding=(0, 2))
         row.add_row(
@@ -149,15 +149,16 @@ class TerminalMonitor:
         )
         return row
 
-    def _curve(self) -> str:
-        """The losses as a line, then what they cost."""
-        speed = self._progress.tokens_per_second if self._progress else 0.0
-        parts = [sparkline(self._losses, SPARKLINE_WIDTH), f"{self._losses[-1]:.3f}"]
-        return " · ".join([*parts, f"{speed:,.0f} tokens/s"] if speed else parts)
-
     def _totals(self) -> str:
         outbox = f"{self._waiting} in the outbox" if self._waiting else "outbox empty"
         return f"{self._runs} run{'' if self._runs == 1 else 's'}, {self._failed} failed · {outbox}"
+
+
+def _curve(job: Shown) -> str:
+    """The losses as a line, then what they cost."""
+    speed = job.progress.tokens_per_second if job.progress else 0.0
+    parts = [sparkline(job.losses, SPARKLINE_WIDTH), f"{job.losses[-1]:.3f}"]
+    return " · ".join([*parts, f"{speed:,.0f} tokens/s"] if speed else parts)
 
 
 def _line(text: str, style: str = "") -> Text:

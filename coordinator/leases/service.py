@@ -67,7 +67,7 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     contract = projects.contract_of(project)
     hardware_class = request.hardware.hardware_class
     known = fleet.find_worker(read, volunteer_id, request.worker)
-    decision = selection.choose_job(read, project, known, hardware_class)
+    decision = selection.choose_job(read, project, known, hardware_class, len(request.holding))
     if isinstance(decision, NoJob):
         return _nothing(decision.reason, decision.retry_after_seconds)
     running = selection.list_running_jobs(read, project.id)

@@ -1,11 +1,12 @@
 """The life of a lease as pure transitions (ARCHITECTURE §5). Nobody else decides a lease's state or its expiry.
 
-    (nothing) ──claim──► DRAFTING ──proposal accepted──► READY ──► RUNNING ──► REPORTING ──result──► DONE
+    (nothing) ──claim──► DRAFTING ──proposal accepted──► READY ◄──► RUNNING ──► REPORTING ──result──► DONE
                             └── time runs out, or given back ──► EXPIRED or RELEASED
 
-A job that measures an existing commit has nothing to draft and begins READY. EXPIRED is never written by a timer: a
-lease is expired when its `expires_at` lies behind. It is written where something is given away because of that, so that
-a clock which goes back, or another replica's, does not bring the lease back to life.
+A job that measures an existing commit has nothing to draft and begins READY. A run that crashed is mended, and waits
+for its worker's device again. EXPIRED is never written by a timer: a lease is expired when its `expires_at` lies
+behind. It is written where something is given away because of that, so that a clock which goes back, or another
+replica's, does not bring the lease back to life.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ TTL = timedelta(seconds=180)
 DRAFTING_CAP = timedelta(seconds=300)
 TRAINING_CAP = timedelta(seconds=120)
 WAITING_ALLOWANCE = timedelta(hours=1)
-"""How long a job may in all wait for its worker's GPU, be drafted and be delivered, beyond the contract's budget."""
+"""How long a job may in all be drafted, wait and be delivered, beyond two runs: the one before it on its worker's
+device, and its own."""
 
 LIVE = frozenset({LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING})
 
@@ -58,7 +60,7 @@ def begin(needs_draft: bool, budget: Budget, now: datetime) -> LeaseClock:
     """A new lease."""
     phase = Phase.DRAFTING if needs_draft else Phase.READY
     seconds = budget.starting_seconds + budget.training_seconds + budget.handover_seconds + budget.scoring_seconds
-    deadline = now + WAITING_ALLOWANCE + timedelta(seconds=seconds)
+    deadline = now + WAITING_ALLOWANCE + 2 * timedelta(seconds=seconds)
     return LeaseClock(STATE_OF_PHASE[phase], phase, 0, 0.0, now, now, now, deadline)
 
 
@@ -86,7 +88,8 @@ def beat(clock: LeaseClock, phase: Phase, step: int, share: float, now: datetime
     if clock.state not in LIVE:
         raise TransitionError(f"the lease is {clock.state}")
     state = STATE_OF_PHASE[phase]
-    if _ORDER.index(state) < _ORDER.index(clock.state):
+    is_repair = clock.state is LeaseState.RUNNING and state is LeaseState.READY
+    if _ORDER.index(state) < _ORDER.index(clock.state) and not is_repair:
         raise TransitionError(f"a lease that is {clock.state} does not go back to {state}")
     if clock.state is LeaseState.DRAFTING and state is not LeaseState.DRAFTING:
         raise TransitionError("the proposal has not been accepted yet")

@@ -56,6 +56,7 @@ class Snapshot:
 
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
     class. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
+    `jobs_held` are under way on this worker: it asks for the next one while they run.
     """
 
     root_sha: str
@@ -70,6 +71,7 @@ class Snapshot:
     own: frozenset[str] = frozenset()
     is_alone: bool = True
     elsewhere: str | None = None
+    jobs_held: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def turn_to_measure(jobs_done: int, mix: JobMix) -> JobKind | None:
 
 
 def _choose_measurement(snapshot: Snapshot) -> Decision | None:
-    turn = turn_to_measure(snapshot.jobs_done, snapshot.mix)
+    turn = turn_to_measure(snapshot.jobs_done + snapshot.jobs_held, snapshot.mix)
     if turn is None:
         return None
     if snapshot.elsewhere is not None:
@@ -169,6 +171,8 @@ def _calibrate(snapshot: Snapshot) -> Decision | NoJob:
             "here. Look at the reason of its last run, mend it, and start the worker under another name.",
             retry_after_seconds=600,
         )
+    if snapshot.jobs_held:
+        return NoJob("This worker's baseline is being measured: experiments follow.", retry_after_seconds=30)
     return Decision(
         JobKind.REPLICATE,
         snapshot.root_sha,

@@ -21,12 +21,16 @@ MAX_TRIALS = 128
 NOBODY = WorkerHistory(0, 0, 0, 0, None, None)
 
 
-def choose_job(session: Session, project: Project, worker: Worker | None, hardware_class: str) -> Decision | NoJob:
-    """The next job for a worker; None stands for one that was never here."""
-    return decide(_take_snapshot(session, project, worker, hardware_class), Random())
+def choose_job(
+    session: Session, project: Project, worker: Worker | None, hardware_class: str, jobs_held: int = 0
+) -> Decision | NoJob:
+    """The next job for a worker that holds so many already; None stands for one that was never here."""
+    return decide(_take_snapshot(session, project, worker, hardware_class, jobs_held), Random())
 
 
-def _take_snapshot(session: Session, project: Project, worker: Worker | None, hardware_class: str) -> Snapshot:
+def _take_snapshot(
+    session: Session, project: Project, worker: Worker | None, hardware_class: str, jobs_held: int
+) -> Snapshot:
     in_flight = queries.count_in_flight(session, project.id)
     history = NOBODY if worker is None else queries.find_history(session, project.id, hardware_class, worker.id)
     frontier = queries.list_frontier(session, project.id, hardware_class)
@@ -40,8 +44,9 @@ def _take_snapshot(session: Session, project: Project, worker: Worker | None, ha
         failures_in_row=history.failures_in_row,
         seconds_since_run=(now() - history.last_run_at).total_seconds() if history.last_run_at else inf,
         quarantine=history.quarantine,
+        jobs_held=jobs_held,
     )
-    if worker is None or turn_to_measure(snapshot.jobs_done, snapshot.mix) is None:
+    if worker is None or turn_to_measure(snapshot.jobs_done + jobs_held, snapshot.mix) is None:
         return snapshot
     leaders = [row.sha for row in frontier[:LEADERS]]
     return replace(

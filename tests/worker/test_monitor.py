@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -33,15 +34,18 @@ def receipt_of(report: RunReport, place: str = "https://swarm.test/experiments/1
 
 def play(monitor: Monitor) -> None:
     """A worker's morning."""
+    first, second = lease_of(), lease_of(JobKind.REPLICATE)
     monitor.start(ABOUT)
-    monitor.take(lease_of())
-    monitor.propose(make_proposal("DEPTH 4 -> [6]"))
-    monitor.progress(Progress(Phase.STARTING, 0, None, 0.0))
+    monitor.take(first)
+    monitor.propose(first, make_proposal("DEPTH 4 -> [6]"))
+    monitor.progress(first, Progress(Phase.STARTING, 0, None, 0.0))
     for share in (0.1, 0.5, 0.9):
-        monitor.progress(Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share, tokens_per_second=12_345.6))
-    monitor.receipt(receipt_of(make_run(sha_of("a"), 3.2512)))
-    monitor.take(lease_of(JobKind.REPLICATE))
-    monitor.receipt(receipt_of(make_run(sha_of("b"), None, reason="heads must divide width"), "in the outbox"))
+        progress = Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share, tokens_per_second=12_345.6)
+        monitor.progress(first, progress)
+    monitor.take(second)
+    monitor.receipt(replace(receipt_of(make_run(sha_of("a"), 3.2512)), lease=first))
+    crashed = make_run(sha_of("b"), None, reason="heads must divide width")
+    monitor.receipt(replace(receipt_of(crashed, "in the outbox"), lease=second))
     monitor.outbox(1)
     monitor.wait("There is nothing to do.", 30.0)
     monitor.warn("the result is kept")

@@ -35,6 +35,14 @@ def test_no_project_is_a_reason_not_an_error(make_worker: Callable[..., MiniWork
     assert reply.lease is None and "no project" in reply.reason and reply.retry_after_seconds
 
 
+def test_while_a_worker_measures_the_seed_there_is_no_second_job(worker: MiniWorker) -> None:
+    lease = worker.claim_job()
+    reply = worker.claim(holding=[str(lease.id)])
+    assert reply.lease is None and "baseline is being measured" in reply.reason
+    assert worker.deliver(lease, ResultUpload(run=make_run(lease.base.sha))).status_code == 201
+    assert worker.claim_job(holding=[str(lease.id)]).kind == "improve"
+
+
 def test_a_broken_worker_is_told_so(worker: MiniWorker) -> None:
     for _ in range(3):
         lease = worker.claim_job()
@@ -65,11 +73,12 @@ def test_unknown_project(worker: MiniWorker) -> None:
 
 
 def test_a_worker_that_starts_anew_gives_up_what_it_forgot(worker: MiniWorker) -> None:
+    worker.measure_root()
     first = worker.claim_job()
     second = worker.claim_job()
     assert worker.beat(first, Phase.STARTING).status_code == 410
     third = worker.claim_job(holding=[str(second.id)])
-    assert worker.beat(second, Phase.STARTING).status_code == 200
+    assert worker.beat(second, Phase.DRAFTING).status_code == 200
     reply = worker.claim(holding=[str(second.id), str(third.id)])
     assert reply.lease is None and "holds 2 jobs" in reply.reason
 
@@ -120,6 +129,7 @@ def test_a_clock_that_goes_back_revives_no_job(
 
 
 def test_a_worker_holds_no_more_than_its_share_wherever_the_clock_goes(worker: MiniWorker, clock: Clock) -> None:
+    worker.measure_root()
     held = [worker.claim_job().id]
     held.append(worker.claim_job(holding=held).id)
     clock.jump(200)

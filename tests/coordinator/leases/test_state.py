@@ -48,8 +48,17 @@ def test_waiting_for_the_gpu_is_exempt_from_progress() -> None:
     assert state.expires_at(clock, BUDGET) > after(3000)
 
 
+def test_a_crashed_run_is_mended_and_waits_for_the_gpu_again() -> None:
+    clock = state.beat(state.begin(False, BUDGET, START), Phase.TRAINING, 10, 0.1, after(10))
+    clock = state.beat(clock, Phase.READY, 0, 0.0, after(20))
+    assert (clock.state, state.expires_at(clock, BUDGET)) == (LeaseState.READY, after(200))
+    with pytest.raises(TransitionError, match="does not go back"):
+        state.beat(clock, Phase.DRAFTING, 0, 0.0, after(30))
+
+
 def test_nothing_outlives_the_deadline() -> None:
     clock = state.begin(False, BUDGET, START)
+    assert clock.deadline_at == after(3600 + 2 * (60 + 300 + 3 + 30)), "an hour, the run before it, and its own"
     for seconds in range(60, 5000, 60):
         clock = state.beat(clock, Phase.TRAINING, seconds, 0.5, after(seconds))
     assert state.expires_at(clock, BUDGET) == clock.deadline_at
