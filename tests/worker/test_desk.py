@@ -11,7 +11,7 @@ from shared.runs import RunReport
 from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
 from tests.worker.crew import Hire, Wire, Worker, make_script, refuse
 from worker.agents.base import Draft, Task
-from worker.agents.scripted import ScriptedAgent
+from worker.agents.scripted import Script, ScriptedAgent
 from worker.loop import Ending
 
 PATIENCE_SECONDS = 60
@@ -118,7 +118,7 @@ class Mender(ScriptedAgent):
     """Replays a script; mends a crash once it is let."""
 
     def __init__(self, script: ScriptedAgent) -> None:
-        self._steps = script._steps
+        super().__init__(Script(steps=script._steps))
         self.may_mend = Event()
         self.repairs = 0
 
@@ -167,7 +167,7 @@ class Thoughtful(ScriptedAgent):
     """Never comes to an end with its second idea."""
 
     def __init__(self, script: ScriptedAgent) -> None:
-        self._steps = script._steps
+        super().__init__(Script(steps=script._steps))
         self.thinking = Event()
         self.over = Event()
 

@@ -13,11 +13,14 @@ A script is TOML (or JSON of the same form). A step gives whole files, or edits 
     file = "train.py"
     search = "DEPTH = 4"
     replace = "DEPTH = 2"
+
+`thinking_seconds` of a step is how long the agent takes for it, as one that reasons would.
 """
 
 import json
 import tomllib
 from pathlib import Path
+from threading import Event
 from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -47,6 +50,7 @@ class Step(Message):
     refuted_by: LongText = ""
     files: dict[FilePath, str] = Field(default={})
     edits: list[Edit] = Field(default=[])
+    thinking_seconds: float = Field(default=0.0, ge=0, le=3600)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -77,21 +81,26 @@ def load_script(path: Path) -> Script:
 
 
 class ScriptedAgent:
-    """Proposes a script's steps in their order, each once; raises AgentFinished after the last."""
+    """Proposes a script's steps in their order, each once, then raises AgentFinished. `stop` ends thinking."""
 
     name = "scripted"
     wants_trials = False
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, stop: Event | None = None) -> None:
         self._steps = list(script.steps)
+        self._stop = stop or Event()
 
     def propose(self, task: Task) -> Draft:
         """The next step. Raises AgentError where it does not fit the base, and AgentFinished at the end."""
         if not self._steps:
             raise AgentFinished("the script has no more steps")
         step = self._steps.pop(0)
+        if step.thinking_seconds and self._stop.wait(step.thinking_seconds):
+            raise AgentError("the worker is stopping")
         files = step.files or _apply(step.edits, task)
-        proposal = Proposal(**step.model_dump(exclude={"files", "edits"}), settings=read_settings(files))
+        proposal = Proposal(
+            **step.model_dump(exclude={"files", "edits", "thinking_seconds"}), settings=read_settings(files)
+        )
         return Draft(proposal, files)
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's

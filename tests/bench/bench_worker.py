@@ -1,0 +1,158 @@
+"""Does the device wait for ideas? A worker's wall time over the sum of its run times.
+
+python -m tests.bench.bench_worker                 prints a table
+python -m tests.bench.bench_worker --runs 20 --share 0.6 --append docs/benchmarks.md
+
+A coordinator's process, a worker's process, and real sandboxed runs of seed/codec, slowed down to a few seconds. The
+agent is the scripted one; it thinks for that share of a run's time before each experiment, as one that reasons would.
+First the worker measures the seed, which says how long a run takes. Then it is started anew, for experiments alone: its
+wall time begins with its process and ends with the end of its last run, its first draft included.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, median
+
+from coordinator.accounts.service import create_token
+from coordinator.db import Database
+from coordinator.projects.service import create_project
+from shared.runs import Run
+from swarm import Client
+from tests.bench.report import append_table, format_table
+from tests.support.coordinator_process import Coordinator
+from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed
+
+RUNS, SHARE, RUN_SECONDS = 20, 0.6, 6.0
+SLOWLY = """
+import time
+
+_compress = compress
+
+
+def compress(text):
+    time.sleep({seconds})
+    return _compress(text)
+"""
+HEADINGS = (
+    "runs", "a run, s", "a draft, s", "wall time, s", "sum of run times, s", "wall / sum",
+    "between two runs, ms: median", "most",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds. `gaps` are between the end of a run and the start of the next."""
+
+    runs: list[float]
+    draft: float
+    wall: float
+    gaps: list[float]
+
+    def describe(self) -> tuple[str, ...]:
+        total = sum(self.runs)
+        return (
+            str(len(self.runs)), f"{mean(self.runs):.2f}", f"{self.draft:.2f}", f"{self.wall:.1f}", f"{total:.1f}",
+            f"{self.wall / total:.3f}", f"{1000 * median(self.gaps):.0f}", f"{1000 * max(self.gaps):.0f}",
+        )  # fmt: skip
+
+
+class Bench:
+    """A coordinator with the slow project, and a folder for one worker."""
+
+    def __init__(self, url: str, token: str, folder: Path) -> None:
+        self._url, self._folder = url, folder
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
+        self._environment = {**kept, "SWARM_TOKEN": token, "XDG_CONFIG_HOME": str(folder / "config")}
+
+    def work(self, jobs: int, script: Path) -> float:
+        """Let a worker carry out so many jobs; when its process was started, in seconds since the epoch."""
+        began = time.time()
+        subprocess.run(
+            [
+                Path(sys.executable).with_name("swarm-worker"), "--device", "cpu", "--cores", "1", "--plain",
+                "--coordinator", self._url, "--data-dir", str(self._folder / "workers"), "--max-jobs", str(jobs),
+                "--script", str(script),
+            ],
+            env=self._environment, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        return began
+
+    def list_runs(self) -> list[Run]:
+        """Oldest first."""
+        with Client(self._url) as client:
+            return client.list_runs("codec", limit=200)[::-1]
+
+    def write_script(self, code: str, steps: int, thinking_seconds: float) -> Path:
+        """That many experiments that differ in a constant."""
+        path = self._folder / "script.json"
+        words = {"hypothesis": "The device does not wait.", "axis": "X", "thinking_seconds": thinking_seconds}
+        rows = [{"title": f"X {x}", "files": {"codec.py": f"{code}\nX = {x}\n"}} | words for x in range(steps)]
+        path.write_text(json.dumps({"steps": rows}))
+        return path
+
+
+@contextmanager
+def open_bench(folder: Path, run_seconds: float) -> Iterator[tuple[Bench, str]]:
+    """The bench, and the text of the edited file."""
+    (folder / "web").mkdir()
+    (folder / "web" / PACKAGE).write_bytes(pack_text())
+    with serve_folder(folder / "web") as address:
+        seed = write_codec_seed(folder / "seed", address, pack_text(), SLOWLY.format(seconds=run_seconds))
+        contract = seed / "swarm.toml"
+        contract.write_text(contract.read_text().replace("replicate = 1", "replicate = 0"))  # experiments alone
+        database = Database(f"sqlite:///{folder}/coordinator.db")
+        database.migrate()
+        with database.write() as session:
+            create_project(session, seed)
+            token = create_token(session, "ada", "bench")
+        database.close()
+        coordinator = Coordinator(f"sqlite:///{folder}/coordinator.db", folder)
+        try:
+            host, port = coordinator.address
+            yield Bench(f"http://{host}:{port}", token, folder), (seed / "codec.py").read_text()
+        finally:
+            coordinator.kill()
+
+
+def measure(runs: int, share: float, run_seconds: float) -> Measured:
+    """The worker's time for `runs` experiments whose drafts take `share` of a run each."""
+    with tempfile.TemporaryDirectory() as name, open_bench(Path(name), run_seconds) as (bench, code):
+        bench.work(1, bench.write_script(code, 1, 0.0))
+        (seed,) = bench.list_runs()
+        draft = share * seed.seconds.total
+        began = bench.work(runs, bench.write_script(code, runs, draft))
+        done = bench.list_runs()[1:]
+    assert len(done) == runs and all(run.outcome == "ok" for run in done), [run.reason for run in done]
+    return Measured(
+        runs=[run.seconds.total for run in done],
+        draft=draft,
+        wall=done[-1].finished_at.timestamp() - began,
+        gaps=[(after.started_at - before.finished_at).total_seconds() for before, after in pairwise(done)],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--share", type=float, default=SHARE, help="of a run's time that a draft takes")
+    parser.add_argument("--run-seconds", type=float, default=RUN_SECONDS, help="by which each run is slowed down")
+    parser.add_argument("--append", type=Path)
+    given = parser.parse_args()
+    rows = [measure(given.runs, given.share, given.run_seconds).describe()]
+    print(format_table(HEADINGS, rows))
+    if given.append:
+        append_table(given.append, "tests.bench.bench_worker", HEADINGS, rows)
+
+
+if __name__ == "__main__":
+    main()
