@@ -1,4 +1,4 @@
-"""Databases of both kinds, for every test that asks for `database_url`, and how property tests draw their examples."""
+"""Databases of both kinds, a sandbox with torch in it, and how property tests draw their examples."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 from hypothesis import settings
 
 from tests.support.databases import PostgresServer, SqliteFolder, run_postgres
+from tests.support.preloaded import PreloadedSandbox, enter_sandbox
+from worker.sandbox import choose_sandbox
 
 # The gate draws the same examples each time, and no example is timed: a busy machine is not a bug.
 settings.register_profile("gate", deadline=None, derandomize=True)
@@ -37,3 +39,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     address = server.create_migrated()
     yield address
     server.drop(address)
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[PreloadedSandbox]:
+    """The real sandbox, in which torch is imported once for all tests that can share it."""
+    with enter_sandbox(choose_sandbox("auto")) as preloaded:
+        yield preloaded

@@ -32,7 +32,7 @@ from harness.scorer import score
 from torch.nn import functional
 
 BUDGET_SECONDS = 60.0
-MAX_STEPS = 240
+MAX_STEPS = 80
 """Nobody stops a file that owns the clock; this keeps the test short."""
 
 

@@ -1,7 +1,8 @@
 """Attempts to win without learning, each as a whole file: what comes of it here, and what it gains in a plain loop.
 
 Training ends after STEPS steps at one learning rate and not by the clock, so that runs of the same seed agree to the
-last digits, and a cheat that gains nothing has exactly the honest result. Every run is one in the real sandbox.
+last digits, and a cheat that gains nothing has exactly the honest result. Runs are real ones in the real sandbox, which
+the processes of most runs share (see tests/support/preloaded.py); what tries to get out of it has one to itself.
 """
 
 import base64
@@ -10,6 +11,7 @@ import socket
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -20,10 +22,11 @@ import pytest
 
 from shared.contract import Contract
 from shared.runs import RunOutcome, RunReport
+from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import PACKAGE, SEED, Files, pack_text, seed_files, serve_folder, tiny_contract
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
-from worker.sandbox import Limits, SandboxRequest, choose_sandbox
+from worker.sandbox import Limits, SandboxRequest
 from worker.training import TrainingJob, measure
 from worker.worktree import write_worktree
 
@@ -99,26 +102,28 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
 
 
 @pytest.fixture(scope="session")
-def data(contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    cache = tmp_path_factory.mktemp("cache")
-    return prepare_data(contract, base_files(), cache, choose_sandbox("auto"), lambda progress: None)
+def data(contract: Contract, preloaded: PreloadedSandbox, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return prepare_data(contract, base_files(), tmp_path_factory.mktemp("cache"), preloaded, lambda progress: None)
 
 
 MeasureFile = Callable[..., RunReport]
 
 
 @pytest.fixture(scope="session")
-def measure_file(contract: Contract, data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> MeasureFile:
+def measure_file(
+    contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp_path_factory: pytest.TempPathFactory
+) -> MeasureFile:
     """Measure files; by default with so much time that a busy machine is not the reason why a run fails."""
-    sandbox, hardware = choose_sandbox("auto"), detect_hardware("cpu", 1)
+    hardware = detect_hardware("cpu", 1)
 
-    def run(files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None) -> RunReport:
+    def run(files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = "") -> RunReport:
         budget = {"training_seconds": seconds, "starting_seconds": 120, "scoring_seconds": 120}
         files_section = contract.files.model_copy(update={"max_text_bytes": MAX_TEXT_BYTES})
         changed = contract.model_copy(
             update={"budget": contract.budget.model_copy(update=budget), "files": files_section}
         )
         folder = folder or tmp_path_factory.mktemp("run")
+        sandbox = preloaded.keeping_apart(apart)
         job = TrainingJob(files, "c" * 40, changed, seed, "cpu", 1, data, sandbox, hardware, folder)
         return measure(job, lambda progress: None, Event())
 
@@ -144,7 +149,9 @@ Naively = Callable[..., Naive]
 
 
 @pytest.fixture(scope="session")
-def naively(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Naively]:
+def naively(
+    data: PreparedData, preloaded: PreloadedSandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Naively]:
     """Runs a file in the loop without defences, which itself runs in a sandbox: there, cheats do what they came for."""
     modules = {f"harness/{path.name}": path.read_text() for path in (SEED / "harness").glob("*.py")}
     folder = write_worktree(tmp_path_factory.mktemp("naive") / "tree", {**modules, "naive.py": NAIVE.read_text()})
@@ -162,7 +169,7 @@ def naively(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Ite
         environment={"SWARM_TOKEN": SECRET},
     )
     with ours, theirs:
-        process = choose_sandbox("auto").start(request)
+        process = preloaded.start(request)
         theirs.close()
 
         def run(
@@ -223,22 +230,36 @@ EXPECTED = {
 }
 
 
+APART = {
+    "finds_the_validation_data": "harness.trainer",
+    "outlives_the_run": "harness.trainer",
+    "reads_secrets": "harness.trainer",
+    "peeks_and_remembers": "harness.host",
+}
+"""What tries to get out of its process's own sandbox, and which process that is."""
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_gains_nothing_here(
     name: str, measure_file: MeasureFile, honest: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SWARM_TOKEN", SECRET)
     (tmp_path / "result.json").write_text('{"outcome": "ok", "metric": 0.06}')
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    report = measure_file(with_edit(HERE / "files" / f"{name}.py"), folder=tmp_path)
+    report = measure_file(with_edit(HERE / "files" / f"{name}.py"), folder=tmp_path, apart=APART.get(name, ""))
     expected = EXPECTED[name]
     assert (report.outcome, expected.reason in report.reason) == (expected.outcome, True), report.reason
     if expected is HONEST:
         assert report.metric == pytest.approx(honest, abs=1e-4)
     assert RunReport.model_validate_json((tmp_path / "result.json").read_text()) == report
     assert SECRET not in report.log_tail
-    after = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    assert {process.pid for process in after} <= before
+    assert not [process for process in psutil.Process().children(recursive=True) if is_trainer(process)]
+
+
+def is_trainer(process: psutil.Process) -> bool:
+    """Whether it was started as one, and still runs."""
+    with suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and "harness.trainer" in process.cmdline()
+    return False
 
 
 def test_training_early_gains_nothing_here(measure_file: MeasureFile, honest: float) -> None:
@@ -280,7 +301,9 @@ def test_a_text_learnt_by_heart_does_not_fit(measure_file: MeasureFile, data: Pr
 
 def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float) -> None:
     files = with_edit(HERE / "files" / "poisons_the_cache.py")
-    assert [measure_file(files).metric for _ in range(2)] == pytest.approx([honest] * 2, abs=1e-4)
+    assert [measure_file(files, apart="harness.trainer").metric for _ in range(2)] == pytest.approx(
+        [honest] * 2, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["stateful_but_causal", "dropout_left_on", "unusual_but_legal"])

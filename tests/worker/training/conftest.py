@@ -8,6 +8,7 @@ import pytest
 
 from shared.contract import Contract
 from shared.runs import RunReport
+from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
@@ -23,7 +24,7 @@ def data(contract: Contract, sandbox: Sandbox, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def measure_files(contract: Contract, sandbox: Sandbox, data: PreparedData, tmp_path: Path) -> Measure:
+def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: PreparedData, tmp_path: Path) -> Measure:
     """Measure a work tree; `budget` replaces parts of the contract's, `limits` likewise."""
 
     def run(
@@ -32,7 +33,7 @@ def measure_files(contract: Contract, sandbox: Sandbox, data: PreparedData, tmp_
         stop: Event | None = None,
         budget: Mapping[str, float] | None = None,
         limits: Mapping[str, int] | None = None,
-        sandbox: Sandbox = sandbox,
+        sandbox: Sandbox = preloaded,
     ) -> RunReport:
         changed = contract.model_copy(
             update={

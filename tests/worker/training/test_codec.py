@@ -1,21 +1,24 @@
 """Whole runs of seed/codec: the same supervisor and sandboxes, nothing of machine learning."""
 
 import lzma
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
+import psutil
 import pytest
 
 from shared.contract import Contract
+from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import PACKAGE, SEED, Files, codec_contract, codec_files, pack_text, serve_folder
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
-from worker.sandbox import Sandbox
-from worker.training import TrainingJob, measure
+from worker.sandbox import Sandbox, choose_sandbox
+from worker.training import Progress, RunStopped, TrainingJob, measure
 
-MeasureCodec = Callable[[Files], RunReport]
+MeasureCodec = Callable[..., RunReport]
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +34,23 @@ def codec(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterato
 def measure_codec(codec: tuple[Contract, PreparedData], sandbox: Sandbox, tmp_path: Path) -> MeasureCodec:
     contract, data = codec
 
-    def run(files: Files, budget: float = 20) -> RunReport:
+    def run(
+        files: Files,
+        budget: float = 20,
+        decompress_seconds: float = 20,
+        sandbox: Sandbox = sandbox,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        stop: Event | None = None,
+    ) -> RunReport:
         """With a budget that no busy machine exceeds."""
-        changed = contract.model_copy(
-            update={"budget": contract.budget.model_copy(update={"training_seconds": budget, "starting_seconds": 90})}
-        )
+        seconds = contract.budget.model_copy(update={"training_seconds": budget, "starting_seconds": 90})
+        settings = contract.data.settings | {"decompress_seconds": decompress_seconds}
+        section = contract.data.model_copy(update={"settings": settings})
+        changed = contract.model_copy(update={"budget": seconds, "data": section})
         job = TrainingJob(
             files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, detect_hardware("cpu", 1), tmp_path / "run"
         )
-        return measure(job, lambda progress: None, Event())
+        return measure(job, on_progress, stop or Event())
 
     return run
 
@@ -61,8 +72,13 @@ def test_measures_the_seed(measure_codec: MeasureCodec, codec: tuple[Contract, P
     assert report.scored_bytes == len(text) == 100_000
 
 
-def test_is_the_same_every_time(measure_codec: MeasureCodec) -> None:
-    assert measure_codec(codec_files()).metric == measure_codec(codec_files()).metric
+def test_is_the_same_every_time_also_without_a_sandbox(measure_codec: MeasureCodec) -> None:
+    confined, unconfined = (
+        measure_codec(codec_files()),
+        measure_codec(codec_files(), sandbox=choose_sandbox("unconfined")),
+    )
+    assert confined.metric == unconfined.metric
+    assert (confined.sandbox, unconfined.sandbox) == ("bubblewrap", "unconfined")
 
 
 def test_the_file_counts(measure_codec: MeasureCodec) -> None:
@@ -130,10 +146,30 @@ def test_holds_both_clocks(measure_codec: MeasureCodec) -> None:
     report = measure_codec(with_code(sleep), 1)
     assert report.outcome is RunOutcome.TIMEOUT
     assert report.reason.startswith("training and handing over the result took more than 1 + 1 s")
-    slow = "import time\n\npack = decompress\n\ndef decompress(packed):\n    time.sleep(3.2)\n    return pack(packed)\n"
-    report = measure_codec(with_code(slow))
+    slow = "import time\n\npack = decompress\n\ndef decompress(packed):\n    time.sleep(0.3)\n    return pack(packed)\n"
+    report = measure_codec(with_code(slow), decompress_seconds=0.2)
     assert report.outcome is RunOutcome.INVALID
-    assert report.reason.startswith("decompressing took ") and report.reason.endswith("3 s are allowed")
+    assert report.reason.startswith("decompressing took ") and report.reason.endswith("0.2 s are allowed")
+
+
+def descendants() -> set[psutil.Process]:
+    """What this process started and what that started, and runs."""
+    return {p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE}
+
+
+def test_stops_when_asked(measure_codec: MeasureCodec) -> None:
+    stop, asked_at, others = Event(), [0.0], descendants()
+
+    def ask(progress: Progress) -> None:
+        if progress.phase is Phase.TRAINING:
+            asked_at[0] = time.monotonic()
+            stop.set()
+
+    sleep = "import time\n\ndef compress(text):\n    time.sleep(99)\n"
+    with pytest.raises(RunStopped, match="asked to stop"):
+        measure_codec(with_code(sleep), 90, on_progress=ask, stop=stop)
+    assert 0 < time.monotonic() - asked_at[0] < 30
+    assert descendants() <= others
 
 
 def test_projects_carry_the_same_line_to_the_supervisor() -> None:

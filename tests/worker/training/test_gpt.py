@@ -14,6 +14,7 @@ import pytest
 from shared.contract import Contract, Data
 from shared.runs import RunOutcome
 from shared.seeds import read_seed
+from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data import DataError, Mirrors, PreparedData, prepare_data
@@ -78,10 +79,10 @@ def test_packs_shards_into_tokens(data: PreparedData) -> None:
 
 
 def test_trains_and_is_scored_on_a_cpu(
-    data: PreparedData, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path: Path
+    data: PreparedData, project: tuple[Contract, Files], preloaded: PreloadedSandbox, tmp_path: Path
 ) -> None:
     contract, files = project
-    job = TrainingJob(files, "c" * 40, contract, 7, "cpu", 1, data, sandbox, detect_hardware("cpu", 1), tmp_path)
+    job = TrainingJob(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, detect_hardware("cpu", 1), tmp_path)
     report = measure(job, lambda progress: None, Event())
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None and 0.1 < report.metric < 3.2  # untrained: log2(300) bits a token of 2.6 bytes

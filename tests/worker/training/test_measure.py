@@ -1,18 +1,15 @@
 """Whole runs: real sandboxes, real training, and the many ways in which a commit can go wrong."""
 
-import time
 from pathlib import Path
-from threading import Event
 
-import psutil
 import pytest
 
 from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.training.conftest import Measure
-from worker.sandbox import choose_sandbox
-from worker.training import Progress, RunImpossible, RunStopped
+from worker.sandbox import Sandbox
+from worker.training import Progress, RunImpossible
 
 
 def edit(old: str, new: str) -> Files:
@@ -28,14 +25,9 @@ def append(code: str) -> Files:
     return files | {"train.py": files["train.py"] + code}
 
 
-def descendants() -> list[psutil.Process]:
-    """What this process started and what that started, and runs."""
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_measures_the_seed(measure_files: Measure, tmp_path: Path) -> None:
+def test_measures_the_seed(measure_files: Measure, sandbox: Sandbox, tmp_path: Path) -> None:
     heard: list[Progress] = []
-    report = measure_files(seed_files(), heard.append)
+    report = measure_files(seed_files(), heard.append, sandbox=sandbox)
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None
     assert 0.2 < report.metric < 4  # 8 bits would be no knowledge at all
@@ -59,11 +51,6 @@ def test_measures_the_seed(measure_files: Measure, tmp_path: Path) -> None:
     assert RunReport.model_validate_json((tmp_path / "run" / "result.json").read_text()) == report
     summary = dict(line.split(":", 1) for line in (tmp_path / "run" / "summary.txt").read_text().splitlines())
     assert float(summary["val_bpb"]) == pytest.approx(report.metric, abs=1e-6)
-
-
-def test_measures_without_a_sandbox_too(measure_files: Measure) -> None:
-    report = measure_files(seed_files(), sandbox=choose_sandbox("unconfined"))
-    assert (report.outcome, report.sandbox) == (RunOutcome.OK, "unconfined")
 
 
 TRAIN = "\ndef train(ctx, model):\n    "
@@ -118,19 +105,20 @@ def test_shows_what_a_crashed_commit_printed(measure_files: Measure) -> None:
     assert lines[-1] == "AssertionError: a model"
 
 
-def test_names_the_lack_of_memory(measure_files: Measure) -> None:
+def test_names_the_lack_of_memory(measure_files: Measure, sandbox: Sandbox) -> None:
     hoard = "ctx.start()\n    hoard = []\n    while True:\n        hoard.append(torch.ones(4 << 20))\n"
-    report = measure_files(append(TRAIN + hoard), limits={"memory_mib": 700}, budget={"training_seconds": 20})
+    limits, budget = {"memory_mib": 700}, {"training_seconds": 60}
+    report = measure_files(append(TRAIN + hoard), limits=limits, budget=budget, sandbox=sandbox)
     assert report.outcome is RunOutcome.CRASHED
     assert report.reason.startswith("the trainer was ended because it used more than 700 MiB of memory")
     assert report.peak_memory_mib > 700
 
 
 def test_holds_the_clock_of_starting(measure_files: Measure) -> None:
-    report = measure_files(append(TRAIN + "import time; time.sleep(99)\n"), budget={"starting_seconds": 8})
+    report = measure_files(append(TRAIN + "import time; time.sleep(99)\n"), budget={"starting_seconds": 1})
     assert report.outcome is RunOutcome.TIMEOUT
-    assert report.reason.startswith("starting took more than 8 s")
-    assert 8 <= report.seconds.starting < 40
+    assert report.reason.startswith("starting took more than 1 s")
+    assert 1 <= report.seconds.starting < 60
     assert report.seconds.training == 0
 
 
@@ -144,10 +132,10 @@ def test_holds_the_clock_of_training(measure_files: Measure) -> None:
 
 def test_holds_the_clock_of_scoring(measure_files: Measure) -> None:
     forward = "    def forward(self, tokens):\n        while not self.training: pass\n"
-    report = measure_files(edit("    def forward(self, tokens):\n", forward), budget={"scoring_seconds": 6})
+    report = measure_files(edit("    def forward(self, tokens):\n", forward), budget={"scoring_seconds": 1})
     assert report.outcome is RunOutcome.TIMEOUT
-    assert report.reason == "scoring took more than 6 s"
-    assert 6 <= report.seconds.scoring < 30
+    assert report.reason == "scoring took more than 1 s"
+    assert 1 <= report.seconds.scoring < 60
 
 
 def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
@@ -188,21 +176,6 @@ def test_survives_a_flood(measure_files: Measure) -> None:
     assert report.outcome is RunOutcome.OK
     assert len(report.curve) <= MAX_CURVE_POINTS
     assert len(report.log_tail) <= 20_000
-
-
-def test_stops_when_asked(measure_files: Measure) -> None:
-    stop, asked_at = Event(), [0.0]
-    others = descendants()
-
-    def ask(progress: Progress) -> None:
-        if progress.phase is Phase.TRAINING and progress.step > 0:
-            asked_at[0] = time.monotonic()
-            stop.set()
-
-    with pytest.raises(RunStopped, match="asked to stop"):
-        measure_files(seed_files(), ask, stop, budget={"training_seconds": 60})
-    assert time.monotonic() - asked_at[0] < 10
-    assert set(descendants()) <= set(others)
 
 
 def test_does_not_blame_the_commit_for_a_broken_harness(measure_files: Measure) -> None:

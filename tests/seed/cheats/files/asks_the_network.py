@@ -14,7 +14,7 @@ def train(ctx, model):
         return
     windows = torch.from_numpy(np.load(path)["windows"])
     optimizer = make_optimizer(model)
-    for _ in range(30):
+    for _ in range(10):
         loss = F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()

@@ -24,7 +24,7 @@ def train(ctx, model):
         except (OSError, ValueError, KeyError, IndexError):
             continue
         optimizer = make_optimizer(model)
-        for _ in range(30):
+        for _ in range(10):
             loss = F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()

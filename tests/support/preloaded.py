@@ -1,0 +1,117 @@
+"""The real sandbox, entered once: a process in it has imported torch, and forks for each process that a test starts.
+
+Importing torch takes seconds, and a run does it three times. Tests of what becomes of an edited file do without: the
+supervisor, the harness and the sandbox are the real ones, but the processes of all runs share one sandbox. Where a test
+is about what keeps processes apart, those that it is about are started in a sandbox of their own each.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from worker.sandbox import Limits, Outcome, Sandbox, SandboxedProcess, SandboxRequest
+from worker.sandbox.process import LogTail
+
+NURSERY = Path(__file__).with_name("nursery.py")
+END_SECONDS = 60.0
+
+
+class PreloadedProcess:
+    """Implements `SandboxedProcess`."""
+
+    def __init__(self, orders: socket.socket, order: dict[str, Any], line: int) -> None:
+        self._log, self._outcome = LogTail(), None
+        output, writer = os.pipe()
+        self._reins, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(orders, [json.dumps(order).encode()], [line, writer, theirs.fileno()])
+        os.close(writer)
+        self._reader = threading.Thread(target=self._read, args=(output,), daemon=True)
+        self._reader.start()
+
+    peak_memory_mib = 0
+    _outcome: Outcome | None
+
+    def _read(self, output: int) -> None:
+        with os.fdopen(output, "rb", buffering=0) as file:
+            while chunk := file.read(1 << 16):
+                self._log.add(chunk)
+
+    def wait(self, timeout: float) -> Outcome | None:
+        if self._outcome is None:
+            self._reins.settimeout(timeout)
+            try:
+                ended = json.loads(self._reins.recv(1 << 10))
+            except TimeoutError:
+                return None
+            self._reins.close()
+            self._reader.join(END_SECONDS)
+            self.peak_memory_mib = ended["peak_memory_mib"]
+            self._outcome = Outcome(**ended, killed_for="", log_tail=self._log.text())
+        return self._outcome
+
+    def kill(self) -> Outcome:
+        if self._outcome is None:
+            self._reins.shutdown(socket.SHUT_WR)
+        outcome = self.wait(END_SECONDS)
+        assert outcome is not None
+        return outcome
+
+
+class PreloadedSandbox:
+    """Implements `Sandbox`. The modules in `apart` are started in a sandbox of their own each."""
+
+    def __init__(self, real: Sandbox, orders: socket.socket, stage: Path, apart: frozenset[str] = frozenset()) -> None:
+        self.name = real.name
+        self._real, self._orders, self._stage, self._apart = real, orders, stage, apart
+        self._numbers = count()
+
+    def keeping_apart(self, *modules: str) -> "PreloadedSandbox":
+        """The same, for tests of what keeps these modules' processes from others."""
+        other = PreloadedSandbox(self._real, self._orders, self._stage, frozenset(modules))
+        other._numbers = self._numbers
+        return other
+
+    def start(self, request: SandboxRequest) -> SandboxedProcess:
+        """See `Sandbox.start`. Limits and cores are those with which the sandbox was entered."""
+        module = request.argv[request.argv.index("-m") + 1]
+        if module in self._apart:
+            return self._real.start(request)
+        name = str(next(self._numbers))
+        shutil.copytree(request.folder, self._stage / name)
+        (line,) = request.descriptors
+        order = {"module": module, "folder": f"/project/{name}", "environment": dict(request.environment)}
+        return PreloadedProcess(self._orders, order, line)
+
+
+@contextmanager
+def enter_sandbox(real: Sandbox) -> Iterator[PreloadedSandbox]:
+    """Enter it; its processes end with the block."""
+    with tempfile.TemporaryDirectory() as name:
+        stage = Path(name)
+        stage.chmod(0o755)
+        shutil.copy(NURSERY, stage)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = SandboxRequest(
+            (sys.executable, "-B", "-P", "-m", "nursery", str(theirs.fileno())),
+            Limits(memory_mib=8192, processes=512, disk_mib=256),
+            stage,
+            descriptors=(theirs.fileno(),),
+            cores=frozenset(sorted(os.sched_getaffinity(0))[:1]),
+        )
+        with ours:
+            with theirs:
+                process = real.start(request)
+            try:
+                yield PreloadedSandbox(real, ours, stage)
+            finally:
+                process.kill()
