@@ -103,7 +103,8 @@ def run(
         Path | None, typer.Option(help="The script that --agent scripted replays (TOML or JSON).")
     ] = None,
     sandbox: Annotated[
-        str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="unconfined: no protection at all.")
+        str | None,
+        typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined: no protection at all."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data, repositories and the outbox are kept.")] = None,
     once: Annotated[
@@ -146,7 +147,9 @@ def run(
 
 @app.command("sandbox")
 def show_sandbox(
-    sandbox: Annotated[str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="The one to try.")] = None,
+    sandbox: Annotated[
+        str | None, typer.Option(metavar="auto|bubblewrap|container|unconfined", help="The one to try.")
+    ] = None,
 ) -> None:
     """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
     with _parts_are_installed():

@@ -3,12 +3,15 @@
 import importlib.metadata
 import os
 import platform
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import pynvml
 
 from shared.hardware import DeviceKind, Hardware
+from worker.gpus import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
+from worker.sandbox import Gpu
 
 MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
@@ -21,30 +24,97 @@ class HardwareError(RuntimeError):
     """The device asked for is not usable; the message is one line that says what to do."""
 
 
-def detect_hardware(device: str, cores: int | None = None) -> Hardware:
-    """Describe `device` (`cpu` or `cuda:<index>`), of which the worker may use `cores` CPU cores (None: all it has).
+@dataclass(frozen=True)
+class Machine:
+    """What a worker trains on: the facts for the coordinator and, where it is a GPU, which one."""
 
-    Raises HardwareError if the device is not there, if fewer cores are, or if torch is missing.
+    hardware: Hardware
+    gpu: Gpu | None = None
+
+    @property
+    def device(self) -> str:
+        """What sandboxed processes call it: `cpu`, or `cuda:0`, for they see one GPU and no other."""
+        return "cpu" if self.gpu is None else "cuda:0"
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """The installed torch, as its metadata describe it: nothing here imports it."""
+
+    version: str
+    requires: tuple[str, ...] = ()
+
+    @property
+    def cuda_major(self) -> int | None:
+        """The major version of CUDA it was built for: its local version (`+cu128`), else the runtime it requires."""
+        if local := re.search(r"\+cu(\d+)\d$", self.version):
+            return int(local[1])
+        pattern = re.compile(r"(?:nvidia-cuda-runtime(?:-cu\d+)?|cuda-toolkit)\b[^=]*==(\d+)\.")
+        return next((int(found[1]) for line in self.requires if (found := pattern.match(line))), None)
+
+
+def find_torch() -> TorchBuild:
+    """The installed torch. Raises HardwareError if there is none."""
+    try:
+        return TorchBuild(importlib.metadata.version("torch"), tuple(importlib.metadata.requires("torch") or ()))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise HardwareError("torch is not installed: `pip install 'research-swarm[worker]'`") from error
+
+
+def detect_hardware(device: str, cores: int | None = None) -> Hardware:
+    """What the coordinator is told of `device`; see `detect_machine`."""
+    return detect_machine(device, cores).hardware
+
+
+def detect_machine(
+    device: str, cores: int | None = None, driver: Driver | None = None, torch: TorchBuild | None = None
+) -> Machine:
+    """Find `device` (`cpu` or `cuda:<index>`), of which the worker may use `cores` CPU cores (None: all it has).
+
+    Raises HardwareError if the device is not there, if fewer cores are, if torch is missing, or if torch and the
+    driver do not fit: a GPU that was asked for is used or refused, and never replaced.
     """
     available = len(os.sched_getaffinity(0))
     if cores is not None and not 1 <= cores <= available:
         raise HardwareError(f"{cores} CPU cores were asked for; this process may use {available}")
-    torch_version = _torch_version()
+    torch = torch or find_torch()
     if device == "cpu":
-        return _describe_cpu(cores or available, torch_version)
+        return Machine(_describe_cpu(cores or available, torch.version))
     kind, _, index = device.partition(":")
     if kind != "cuda" or not index.isdecimal():
         raise HardwareError(f"there is no device {device!r}: use `--device cpu`, or `--gpu N`")
-    if torch_version.endswith("+cpu"):
-        raise HardwareError(f"torch {torch_version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
-    return _describe_gpu(int(index), cores or available, torch_version)
-
-
-def _torch_version() -> str:
+    if torch.version.endswith("+cpu"):
+        raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
     try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise HardwareError("torch is not installed: `pip install 'research-swarm[worker]'`") from error
+        report = (driver or NvidiaDriver()).describe()
+    except DriverError as error:
+        raise HardwareError(str(error)) from error
+    found = find_gpu(report, int(index))
+    check_driver(report, torch)
+    return Machine(_describe_gpu(found, cores or available, torch.version), found.gpu)
+
+
+def find_gpu(report: DriverReport, index: int) -> GpuReport:
+    """The GPU of that index. Raises HardwareError."""
+    if index >= len(report.gpus):
+        there = ", ".join(f"{gpu.index}: {gpu.model}" for gpu in report.gpus) or "none"
+        raise HardwareError(f"there is no GPU {index}: this machine has {len(report.gpus)} ({there})")
+    return report.gpus[index]
+
+
+def check_driver(report: DriverReport, torch: TorchBuild) -> None:
+    """Whether the driver is new enough for torch. Raises HardwareError.
+
+    Within one major version of CUDA any driver of that version or a later one will do (NVIDIA's minor version
+    compatibility), so only the major version is compared.
+    """
+    wanted = torch.cuda_major
+    if wanted is not None and report.cuda[0] < wanted:
+        supported = ".".join(map(str, report.cuda))
+        raise HardwareError(
+            f"torch {torch.version} is built for CUDA {wanted}, and the NVIDIA driver {report.version} supports CUDA "
+            f"{supported}: update the driver, or install torch for CUDA {report.cuda[0]}"
+        )
 
 
 def _describe_cpu(cores: int, torch_version: str) -> Hardware:
@@ -63,36 +133,13 @@ def _describe_cpu(cores: int, torch_version: str) -> Hardware:
     )
 
 
-def _describe_gpu(index: int, cores: int, torch_version: str) -> Hardware:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        raise HardwareError(
-            f"no NVIDIA driver answers ({error}): install it, or use `--device cpu` to train on the processor"
-        ) from error
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-        if index >= count:
-            raise HardwareError(f"there is no GPU {index}: this machine has {count}, counted from 0")
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return Hardware(
-            kind=DeviceKind.CUDA,
-            model=pynvml.nvmlDeviceGetName(gpu)[:120],
-            memory_mib=pynvml.nvmlDeviceGetMemoryInfo(gpu).total // MIB,
-            cores=cores,
-            power_cap_watts=_power_cap_watts(gpu),
-            torch_version=torch_version,
-            precision="bfloat16",
-        )
-    except pynvml.NVMLError as error:
-        raise HardwareError(f"the NVIDIA driver does not describe GPU {index}: {error}") from error
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _power_cap_watts(gpu: object) -> int | None:
-    """The enforced power limit, or None where the GPU has none."""
-    try:
-        return int(pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu)) // 1000
-    except pynvml.NVMLError_NotSupported:
-        return None
+def _describe_gpu(found: GpuReport, cores: int, torch_version: str) -> Hardware:
+    return Hardware(
+        kind=DeviceKind.CUDA,
+        model=found.model,
+        memory_mib=found.memory_mib,
+        cores=cores,
+        power_cap_watts=found.power_cap_watts,
+        torch_version=torch_version,
+        precision="bfloat16",
+    )

@@ -17,7 +17,7 @@ from worker.chronicle import Several, StatusMonitor, open_log
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.control import Control, followed
 from worker.crashes import record_crash
-from worker.hardware import HardwareError, detect_hardware
+from worker.hardware import HardwareError, detect_machine
 from worker.heartbeat import HeartbeatDied
 from worker.job import Workplace, author_of
 from worker.laboratory import LocalLaboratory
@@ -25,6 +25,7 @@ from worker.lock import AlreadyRunning, hold
 from worker.loop import Ending, Loop
 from worker.monitor import About, Monitor, PlainMonitor
 from worker.outbox import Outbox
+from worker.probe import try_torch
 from worker.projects import Projects
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
@@ -200,13 +201,15 @@ def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str],
 def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
     assert settings.device is not None
     try:
-        hardware = detect_hardware(settings.device, settings.cores)
-        sandbox = choose_sandbox(settings.sandbox)
+        machine = detect_machine(settings.device, settings.cores)
+        sandbox = choose_sandbox(settings.sandbox, machine.gpu)
+        if machine.gpu is not None:
+            try_torch(sandbox, machine.device)
     except (HardwareError, SandboxUnavailable) as error:
         raise StartError(str(error)) from error
     return LocalLaboratory(
-        device=settings.device,
-        hardware=hardware,
+        device=machine.device,
+        hardware=machine.hardware,
         sandbox=sandbox,
         cache=settings.data_dir / "data",
         runs=folder / "runs",

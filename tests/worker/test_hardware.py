@@ -6,7 +6,11 @@ import platform
 import pytest
 
 from shared.hardware import DeviceKind
-from worker.hardware import HardwareError, detect_hardware
+from tests.support.gpus import H100, OLD, FakeDriver
+from worker.gpus import DriverError
+from worker.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine
+
+CUDA_12 = TorchBuild("2.13.0+cu128")
 
 
 def test_describes_the_processor() -> None:
@@ -42,3 +46,51 @@ def test_never_falls_back_to_the_processor() -> None:
         detect_hardware("cuda:4096")
     assert "\n" not in str(refusal.value)
     assert "use `--device cpu`" in str(refusal.value) or "there is no GPU 4096" in str(refusal.value)
+
+
+def test_describes_a_gpu_as_its_driver_does() -> None:
+    machine = detect_machine("cuda:1", 1, FakeDriver((OLD, H100)), CUDA_12)
+    assert machine.gpu == H100.gpu
+    assert machine.device == "cuda:0"  # the only one that a sandbox shows
+    assert machine.hardware.hardware_class == "NVIDIA H100 80GB HBM3 · 80 GiB · 700 W · torch 2 · bfloat16"
+    assert machine.hardware.memory_mib == H100.memory_mib
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda_major"),
+    [
+        (TorchBuild("2.13.0+cu128"), 12),
+        (TorchBuild("2.13.0", ("filelock", "nvidia-cuda-runtime-cu12==12.8.90; platform_system == 'Linux'")), 12),
+        (TorchBuild("2.13.0", ("nvidia-cuda-runtime==13.0.96",)), 13),
+        (TorchBuild("2.13.0", ("cuda-toolkit[cublas,cudart]==13.0.2",)), 13),
+        (TorchBuild("2.13.0", ("filelock", "nvidia-cudnn-cu12==9.10.2.21")), None),
+    ],
+)
+def test_reads_from_torchs_metadata_what_it_was_built_for(torch: TorchBuild, cuda_major: int | None) -> None:
+    assert torch.cuda_major == cuda_major
+
+
+def test_a_driver_too_old_for_torch_is_refused_and_an_older_minor_version_is_not() -> None:
+    detect_machine("cuda:0", 1, FakeDriver((H100,), cuda=(12, 2)), CUDA_12)
+    with pytest.raises(HardwareError) as refusal:
+        detect_machine("cuda:0", 1, FakeDriver((H100,), cuda=(12, 4)), TorchBuild("2.13.0+cu130"))
+    assert str(refusal.value) == (
+        "torch 2.13.0+cu130 is built for CUDA 13, and the NVIDIA driver 580.65.06 supports CUDA 12.4: "
+        "update the driver, or install torch for CUDA 12"
+    )
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(HardwareError, match=r"^there is no GPU 2: this machine has 2 \(0: .*, 1: NVIDIA H100"):
+        detect_machine("cuda:2", 1, FakeDriver((OLD, H100)), CUDA_12)
+
+
+def test_a_driver_that_fails_is_a_line() -> None:
+    driver = FakeDriver((), error=DriverError("the NVIDIA driver was updated: restart this machine"))
+    with pytest.raises(HardwareError, match="restart this machine"):
+        detect_machine("cuda:0", 1, driver, CUDA_12)
+
+
+def test_torch_without_cuda_is_refused_before_the_driver_is_asked() -> None:
+    with pytest.raises(HardwareError, match="install a CUDA build, or use `--device cpu`"):
+        detect_machine("cuda:0", 1, FakeDriver((H100,)), TorchBuild("2.13.0+cpu"))

@@ -1,9 +1,10 @@
 """Sandboxes: the only door through which the worker starts processes that run a project's code."""
 
-from worker.sandbox.base import Limits, Outcome, Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
+from worker.sandbox.base import Gpu, Limits, Outcome, Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
 from worker.sandbox.choice import SandboxName, choose_sandbox
 
 __all__ = [
+    "Gpu",
     "Limits",
     "Outcome",
     "Sandbox",

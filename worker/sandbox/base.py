@@ -14,6 +14,14 @@ class SandboxUnavailable(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """One GPU: its UUID, and the number of its device node (None where the system has none, as under WSL)."""
+
+    uuid: str
+    minor: int | None = None
+
+
+@dataclass(frozen=True)
 class Limits:
     """What one sandboxed process, with all its children together, may use.
 
@@ -32,7 +40,7 @@ class SandboxRequest:
 
     `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `environment` is
     added to the few variables every sandboxed process gets; `cores` are the CPU cores it may run on (None: all of
-    the worker's); `device` is `cpu` or `cuda:<index>`.
+    the worker's); `device` is `cpu` or `cuda:0`, the sandbox's GPU, which is the only one that it sees.
     """
 
     argv: tuple[str, ...]

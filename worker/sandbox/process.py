@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -53,6 +54,23 @@ class LaunchPlan:
     cores: tuple[int, ...] = ()
     parent: int = field(default_factory=os.getpid)
 
+    def command(self) -> list[str]:
+        """How to start it, through the launcher."""
+        return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(asdict(self))]
+
+
+class Annex(Protocol):
+    """What belongs to a process without descending from it: the processes of a container, started by its engine."""
+
+    def list_pids(self) -> list[int]:
+        """The first processes there, of which all others descend; empty before they start and after they end."""
+
+    def end(self) -> None:
+        """End all of them, at once. Safe to repeat."""
+
+    def explain_end(self) -> str:
+        """Why it was ended from without, as `Outcome.killed_for`; empty if it was not."""
+
 
 def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[str, int]:
     """The rlimits of a request; `other_processes` of the same user count against RLIMIT_NPROC, so they are added."""
@@ -66,12 +84,6 @@ def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[s
     if request.device == "cpu":  # CUDA reserves far more address space than any sensible limit
         rlimits["RLIMIT_AS"] = (limits.memory_mib + ADDRESS_SPACE_ALLOWANCE_MIB) * MIB
     return rlimits
-
-
-def threads_of_user(uid: int) -> int:
-    """How many threads the user's processes have now: RLIMIT_NPROC counts threads, of all of them together."""
-    processes = psutil.process_iter(["uids", "num_threads"])
-    return sum(p.info["num_threads"] or 0 for p in processes if p.info["uids"] and p.info["uids"].real == uid)
 
 
 class LogTail:
@@ -98,19 +110,21 @@ class LogTail:
 
 
 class ConfinedProcess:
-    """Implements `SandboxedProcess` for everything that starts through the launcher."""
+    """Implements `SandboxedProcess` for every command that confines what it starts."""
 
     def __init__(
         self,
-        plan: LaunchPlan,
+        command: Sequence[str],
         request: SandboxRequest,
-        environment: Mapping[str, str],
+        environment: Mapping[str, str] | None,
         folder: Path,
         on_end: Callable[[], None] = lambda: None,
+        annex: Annex | None = None,
     ) -> None:
-        """Start it; `folder` is the launcher's working folder, `on_end` is called once, after the last process."""
+        """Start `command` in `folder`, with the worker's own environment if none is given; `on_end` is called once."""
         self._limits: Limits = request.limits
         self._on_end = on_end
+        self._annex = annex
         self._log = LogTail()
         self._killed_for = ""
         self._peak_mib = 0
@@ -120,12 +134,12 @@ class ConfinedProcess:
         log, log_writer = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - confining what runs is what this is for
-                [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(asdict(plan))],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log_writer,
                 stderr=log_writer,
                 pass_fds=request.descriptors,
-                env=dict(environment),
+                env=None if environment is None else dict(environment),
                 cwd=folder,
                 start_new_session=True,
             )
@@ -176,7 +190,7 @@ class ConfinedProcess:
         self._outcome = Outcome(
             exit_status=status if ended_by <= 0 else None,
             signal=ended_by if ended_by > 0 else None,
-            killed_for=self._killed_for,
+            killed_for=self._killed_for or (self._annex.explain_end() if self._annex else ""),
             peak_memory_mib=self._peak_mib,
             log_tail=self._log.text(),
         )
@@ -192,18 +206,13 @@ class ConfinedProcess:
         return bool(chunk)
 
     def _watch_memory(self) -> None:
-        used = sum(_resident_bytes(p) for p in self._tree()) // MIB
+        roots = self._annex.list_pids() if self._annex else [self._process.pid]
+        used = sum(_resident_bytes(process) for process in _trees(roots)) // MIB
         self._peak_mib = max(self._peak_mib, used)
         if used > self._limits.memory_mib:
             self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory")
         elif psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
             self._end_all("this machine ran out of memory")
-
-    def _tree(self) -> Iterator[psutil.Process]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(self._process.pid)
-            yield root
-            yield from root.children(recursive=True)
 
     def _end_all(self, reason: str) -> None:
         """Kill the group and every descendant, and wait until the descendants are gone."""
@@ -211,7 +220,10 @@ class ConfinedProcess:
             if self._outcome is not None:
                 return
             self._killed_for = self._killed_for or reason
-            descendants = [*self._tree()][1:]
+            descendants = [*_trees([self._process.pid])][1:]
+            if self._annex:
+                descendants += _trees(self._annex.list_pids())
+                self._annex.end()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             for process in descendants:
@@ -220,6 +232,15 @@ class ConfinedProcess:
             deadline = time.monotonic() + END_SECONDS
             while any(_is_alive(process) for process in descendants) and time.monotonic() < deadline:
                 time.sleep(0.005)
+
+
+def _trees(roots: Iterable[int]) -> Iterator[psutil.Process]:
+    """The processes of these numbers, as far as they are there, and all that descend from them."""
+    for pid in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            yield root
+            yield from root.children(recursive=True)
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.sandbox.base import Limits, SandboxedProcess, SandboxRequest, SandboxUnavailable
-from worker.sandbox.bubblewrap import INSTALL_HINT, SYSTEM_FOLDERS
-from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits, threads_of_user
+from worker.sandbox.bubblewrap import INSTALL_HINT
+from worker.sandbox.folders import SYSTEM_FOLDERS
+from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
+from worker.sandbox.users import threads_of_user
 
 NETWORK_FILES = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
@@ -59,7 +61,7 @@ def start_errand(errand: Errand, uid: int) -> SandboxedProcess:
         argv=(program, *_options(errand), "--", *errand.argv),
         rlimits=resource_limits(request, other_processes=threads_of_user(uid)),
     )
-    return ConfinedProcess(plan, request, environment={}, folder=Path("/"))
+    return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"))
 
 
 def _options(errand: Errand) -> Iterator[str]:

@@ -23,9 +23,9 @@ class RunImpossible(RunStopped):
 class TrainingJob:
     """One measurement of one commit.
 
-    `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:<index>`;
-    `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps `result.json`,
-    `summary.txt` and `log.txt`.
+    `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:0`, as the
+    sandbox names it; `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps
+    `result.json`, `summary.txt` and `log.txt`.
     """
 
     files: Mapping[str, str]

@@ -11,7 +11,7 @@ from shared.contract import Contract
 from shared.runs import RunReport
 from shared.seeds import SeedInvalid, read_seed
 from worker.data import DataError
-from worker.hardware import HardwareError, detect_hardware
+from worker.hardware import HardwareError, detect_machine
 from worker.laboratory import LocalLaboratory, Sample
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import SettingsError, load_settings
@@ -79,16 +79,15 @@ def open_bench(flags: dict[str, Any], tell: Callable[[str], None]) -> Iterator[B
     """
     try:
         settings = load_settings(flags)
-        device = settings.device or "cpu"
-        hardware = detect_hardware(device, settings.cores)
-        sandbox = choose_sandbox(settings.sandbox)
+        machine = detect_machine(settings.device or "cpu", settings.cores)
+        sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     except SettingsError as error:
         raise WorkshopError(str(error), EXIT_USAGE) from error
     except (HardwareError, SandboxUnavailable) as error:
         raise WorkshopError(str(error)) from error
     laboratory = LocalLaboratory(
-        device=device,
-        hardware=hardware,
+        device=machine.device,
+        hardware=machine.hardware,
         sandbox=sandbox,
         cache=settings.data_dir / "data",
         runs=settings.data_dir / "workshop",

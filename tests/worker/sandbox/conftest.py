@@ -23,6 +23,9 @@ LIMITS = {"memory_mib": 256, "processes": 24, "disk_mib": 8}
 USERS = [None, PLAIN_UID] if os.geteuid() == 0 else [None]
 """Who starts the sandbox: the user of the tests and, where that is root, a plain user as well."""
 
+CONFINED = [("bubblewrap", uid) for uid in USERS] + [("container", None)] * ("SWARM_TEST_CONTAINER" in os.environ)
+"""Containers need an engine, which a machine for tests seldom has: SWARM_TEST_CONTAINER=1 says that this one does."""
+
 
 class Worker:
     """Starts sandboxed processes from a process of its own, as a worker would."""
@@ -63,6 +66,13 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(params=USERS, ids=lambda uid: "as-self" if uid is None else "as-plain-user")
 def bubblewrap(request: pytest.FixtureRequest, project: Path) -> Worker:
     return Worker("bubblewrap", request.param, project)
+
+
+@pytest.fixture(params=CONFINED, ids=lambda kind: f"{kind[0]}-{'as-self' if kind[1] is None else 'as-plain-user'}")
+def confined(request: pytest.FixtureRequest, project: Path) -> Worker:
+    """Every sandbox that confines, started by everyone who may start it."""
+    sandbox, uid = request.param
+    return Worker(sandbox, uid, project)
 
 
 @pytest.fixture

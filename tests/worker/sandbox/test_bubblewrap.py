@@ -1,26 +1,13 @@
-"""What code in the sandbox can see, reach and use up: tried from inside the real thing."""
+"""What bubblewrap shows and says, beyond the escapes that every sandbox has to stop."""
 
 import json
 import os
-import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.worker.sandbox.conftest import Worker
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-
-MIB = 1024 * 1024
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds()
 
 
 def test_reads_its_project_and_its_libraries(bubblewrap: Worker) -> None:
@@ -49,248 +36,15 @@ def test_sees_no_file_of_the_worker(bubblewrap: Worker, tmp_path: Path) -> None:
     assert ssh == "[]"
 
 
-def test_sees_no_environment_of_the_worker(bubblewrap: Worker) -> None:
-    outcome = bubblewrap.run("""
-        import os, pathlib
-        print(dict(os.environ))
-        for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
-            print(path.read_bytes())
-    """)
-    assert "PYTHONPATH" in outcome.log_tail
-    assert "canary" not in outcome.log_tail
-
-
 def test_sees_no_other_process(bubblewrap: Worker) -> None:
     outcome = bubblewrap.run("import os; print(sorted(int(n) for n in os.listdir('/proc') if n.isdigit()))")
     assert outcome.log_tail == "[1, 2]"
 
 
-def test_reaches_no_listener(bubblewrap: Worker) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
-        unix.bind("\0swarm-test-listener")
-        unix.listen()
-        for listener in (tcp, unix):
-            listener.settimeout(0.5)
-        outcome = bubblewrap.run(f"""
-            import socket
-            listeners = ((socket.AF_INET, {tcp.getsockname()!r}), (socket.AF_UNIX, "\\0swarm-test-listener"))
-            for family, address in listeners:
-                try:
-                    socket.socket(family).connect(address)
-                except OSError as error:
-                    print("refused:", error)
-        """)
-        assert outcome.log_tail.count("refused:") == 2, outcome.log_tail
-        with pytest.raises(TimeoutError):
-            tcp.accept()
-
-
-def test_has_no_network_of_any_kind(bubblewrap: Worker) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        udp.settimeout(0.2)
-        outcome = bubblewrap.run(f"""
-            import socket
-            def tried(name, attempt):
-                try:
-                    attempt()
-                    print(name, "got out")
-                except OSError:
-                    print(name, "refused")
-            tried("dns", lambda: socket.getaddrinfo("example.org", 80))
-            tried("tcp", lambda: socket.create_connection(("1.1.1.1", 53), 2))
-            tried("tcp6", lambda: socket.create_connection(("::1", 53), 2))
-            tried("udp", lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("1.1.1.1", 53)))
-            tried("raw", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-            try:
-                socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", {udp.getsockname()!r})
-            except OSError:
-                pass
-            print(sorted(name for _, name in socket.if_nameindex()))
-        """)
-        assert outcome.log_tail.splitlines()[:5] == [f"{n} refused" for n in ("dns", "tcp", "tcp6", "udp", "raw")]
-        assert outcome.log_tail.splitlines()[5] in ("['lo']", "[]")
-        with pytest.raises(TimeoutError):
-            udp.recv(1)
-
-
-def test_makes_no_device_and_mounts_nothing(bubblewrap: Worker) -> None:
-    outcome = bubblewrap.run("""
-        import ctypes, os, stat
-        libc = ctypes.CDLL(None, use_errno=True)
-        for kind in (stat.S_IFBLK, stat.S_IFCHR):
-            try:
-                os.mknod("/tmp/device", kind | 0o666, os.makedev(8, 0))
-                print("made a device")
-            except OSError:
-                pass
-        print(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None), libc.umount2(b"/tmp", 2), libc.chroot(b"/tmp"))
-        print(sorted(name for name in os.listdir("/dev") if stat.S_ISBLK(os.lstat("/dev/" + name).st_mode)))
-    """)
-    assert outcome.log_tail.splitlines() == ["-1 -1 -1", "[]"]
-
-
-def test_kills_nobody_outside(bubblewrap: Worker) -> None:
-    outcome = bubblewrap.run("""
-        import os, signal
-        print("still here", flush=True)
-        for pid in (os.getppid(), -1):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError as error:
-                print(error.strerror)
-    """)
-    # The driver, which is the sandbox's parent, lives: it is who tells us this.
-    assert outcome.log_tail.splitlines()[0] == "still here"
-
-
-def test_writes_only_to_its_scratch(bubblewrap: Worker, project: Path) -> None:
-    outcome = bubblewrap.run("""
-        import os, sys
-        closed = ("/", "/project", "/usr", "/etc", "/dev", "/proc", sys.prefix, sys.base_prefix)
-        for folder in (*closed, "/tmp", "/dev/shm"):
-            try:
-                open(os.path.join(folder, "new"), "w").close()
-                print("wrote to", folder)
-            except OSError:
-                pass
-        try:
-            os.chmod("/project/train.py", 0o777)
-            open("/project/train.py", "a").write("DEPTH = 5")
-            print("wrote to train.py")
-        except OSError:
-            pass
-    """)
-    assert outcome.log_tail.splitlines() == ["wrote to /tmp", "wrote to /dev/shm"]
-    assert (project / "train.py").read_text() == "DEPTH = 4\n"
-
-
-def test_has_no_rights_left(bubblewrap: Worker) -> None:
-    outcome = bubblewrap.run("""
-        import ctypes, os
-        libc = ctypes.CDLL(None, use_errno=True)
-        CLONE_NEWUSER = 0x10000000
-        print(libc.unshare(CLONE_NEWUSER), os.strerror(ctypes.get_errno()))
-        shown = ("CapEff", "CapBnd", "NoNewPrivs")
-        print(*(line for line in open("/proc/self/status") if line.startswith(shown)), sep="")
-    """)
-    assert outcome.log_tail.splitlines()[0].startswith("-1 ")
-    assert "CapEff:\t0000000000000000" in outcome.log_tail
-    assert "CapBnd:\t0000000000000000" in outcome.log_tail
-    assert "NoNewPrivs:\t1" in outcome.log_tail
-
-
-def test_contains_a_fork_bomb(bubblewrap: Worker, count_marked: Callable[[str], int]) -> None:
-    outcome = bubblewrap.run(
-        """
-        import subprocess
-        started = 0
-        try:
-            while True:
-                subprocess.Popen(["sleep", "98761.5"])
-                started += 1
-        except BlockingIOError:
-            print(started)
-        """,
-        processes=24,
-    )
-    # A plain user's limit counts the threads that are already there, so that it is loose rather than wrong.
-    room = 24 if os.geteuid() == 0 else 24 + sum(p.num_threads() for p in psutil.process_iter())
-    assert 5 < int(outcome.log_tail) <= room
-    assert count_marked("98761.5") == 0
-
-
-def test_kills_a_memory_hog_and_says_so(bubblewrap: Worker) -> None:
-    outcome = bubblewrap.run(
-        """
-        import os, time
-        hoard = []
-        os.fork()  # two processes share the limit
-        while True:
-            hoard.append(b'x' * (4 << 20))
-            time.sleep(0.02)
-        """,
-        memory_mib=200,
-    )
-    assert outcome.killed_for == "it used more than 200 MiB of memory"
-    assert outcome.signal == 9
-    assert 200 < outcome.peak_memory_mib < 1200
-
-
-def test_refuses_a_giant_allocation(bubblewrap: Worker) -> None:
-    outcome = bubblewrap.run("bytearray(20 << 30)")
-    assert outcome.exit_status == 1
-    assert outcome.log_tail.endswith("MemoryError")
-
-
-@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
-def test_contains_a_disk_filler(bubblewrap: Worker, folder: str) -> None:
-    outcome = bubblewrap.run(
-        f"""
-        import os
-        written = 0
-        try:
-            for number in range(100):
-                with open(f"{folder}/{{number}}", "wb", buffering=0) as file:
-                    written += file.write(bytes(1 << 20))
-        except OSError as error:
-            print(written, error.errno)
-        """,
-        disk_mib=8,
-    )
-    written, error = outcome.log_tail.split()
-    assert int(written) <= 8 * MIB
-    assert int(error) == 28  # ENOSPC
-
-
-def test_ends_what_ignores_signals(bubblewrap: Worker) -> None:
-    begun = time.monotonic()
-    outcome = bubblewrap.run(
-        """
-        import signal, time
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        print("ignoring", flush=True)
-        time.sleep(98762.5)
-        """,
-        timeout=2.0,
-    )
-    assert outcome.log_tail == "ignoring"
-    assert outcome.signal == 9
-    assert time.monotonic() - begun < 10
-
-
-def test_leaves_no_orphan(bubblewrap: Worker, count_marked: Callable[[str], int]) -> None:
-    outcome = bubblewrap.run("""
-        import subprocess
-        subprocess.Popen(["setsid", "--fork", "sleep", "98763.5"]).wait()
-        print("left one behind")
-    """)
-    assert (outcome.exit_status, outcome.log_tail) == (0, "left one behind")
-    assert count_marked("98763.5") == 0
-
-
-def test_ends_with_the_worker(bubblewrap: Worker, count_marked: Callable[[str], int]) -> None:
-    code = """
-        import subprocess
-        subprocess.run(["sleep", "98764.5"])
-    """
-    with bubblewrap.start(code, timeout=60) as driver:
-        assert wait_until(lambda: count_marked("98764.5") == 1, seconds=20)
-        driver.kill()
-        assert wait_until(lambda: count_marked("98764.5") == 0)
-
-
-def test_uses_only_its_cores(bubblewrap: Worker) -> None:
-    core = min(os.sched_getaffinity(0))
-    outcome = bubblewrap.run("import os; print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'])", cores=[core])
-    assert outcome.log_tail == f"{{{core}}} 1"
-
-
 def test_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SandboxUnavailable, match=r"^bubblewrap is not installed: .*apt-get install bubblewrap.*$"):
-        choose_sandbox("auto")
+        choose_sandbox("bubblewrap")
 
 
 def test_says_why_bubblewrap_does_not_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -300,7 +54,7 @@ def test_says_why_bubblewrap_does_not_work(monkeypatch: pytest.MonkeyPatch, tmp_
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(SandboxUnavailable) as refusal:
-        choose_sandbox("auto")
+        choose_sandbox("bubblewrap")
     assert "No permissions to create new namespace" in str(refusal.value)
     assert "--sandbox unconfined" in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -1,12 +1,16 @@
 """The unconfined sandbox protects nobody, but keeps a run orderly."""
 
+import sys
+import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.worker.sandbox.conftest import Worker
-from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable, choose_sandbox
+from worker.sandbox.unconfined import UnconfinedSandbox
 
 
 def test_is_used_only_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +49,23 @@ def test_kills_a_memory_hog_and_says_so(unconfined: Worker) -> None:
         memory_mib=200,
     )
     assert outcome.killed_for == "it used more than 200 MiB of memory"
+
+
+def test_a_run_on_a_gpu_has_no_bound_on_addresses_but_one_on_memory(project: Path) -> None:
+    sandbox = UnconfinedSandbox(Gpu("GPU-0", 0))
+    code = textwrap.dedent("""
+        import mmap, os
+        print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+        MAP_NORESERVE = 0x4000  # as CUDA does it
+        hoard = mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        for page in range(0, len(hoard), mmap.PAGESIZE):
+            hoard[page] = 1
+    """)
+    argv = (sys.executable, "-c", code)
+    request = SandboxRequest(argv, Limits(memory_mib=200, processes=64, disk_mib=8), project, device="cuda:0")
+    outcome = sandbox.start(request).wait(60)
+    assert outcome is not None
+    assert (outcome.log_tail, outcome.killed_for) == ("GPU-0", "it used more than 200 MiB of memory")
 
 
 def test_bounds_each_file(unconfined: Worker) -> None:

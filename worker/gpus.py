@@ -1,0 +1,122 @@
+"""The one door to NVIDIA's driver (NVML): which GPUs this machine has, and who uses them.
+
+What the driver says is plain data behind a Protocol, so that code which decides by it runs on machines without a GPU.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pynvml
+
+from worker.sandbox import Gpu
+
+MIB = 1024 * 1024
+
+
+class DriverError(RuntimeError):
+    """The driver does not answer, or not for this GPU; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """One GPU: `index` as nvidia-smi numbers it; memory in MiB; the enforced power limit in watts, None without one."""
+
+    index: int
+    gpu: Gpu
+    model: str
+    memory_mib: int
+    power_cap_watts: int | None
+
+
+@dataclass(frozen=True)
+class DriverReport:
+    """A driver: its version, the newest CUDA that it supports (major, minor), and its GPUs in the order of index."""
+
+    version: str
+    cuda: tuple[int, int]
+    gpus: tuple[GpuReport, ...]
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that uses a GPU. `computes` is false for one that only draws, such as a desktop or a game."""
+
+    pid: int
+    memory_mib: int
+    computes: bool
+
+
+class Driver(Protocol):
+    """What a worker asks a driver. Its methods raise DriverError."""
+
+    def describe(self) -> DriverReport:
+        """The driver and its GPUs."""
+
+    def list_processes(self, gpu: Gpu) -> list[GpuProcess]:
+        """Who uses a GPU right now."""
+
+
+class NvidiaDriver:
+    """Implements `Driver` by NVML, which is opened for each question: a driver may be updated under a worker."""
+
+    def describe(self) -> DriverReport:
+        with _opened():
+            cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            return DriverReport(
+                version=pynvml.nvmlSystemGetDriverVersion(),
+                cuda=(cuda // 1000, cuda % 1000 // 10),
+                gpus=tuple(_report(index, handle) for index, handle in enumerate(handles)),
+            )
+
+    def list_processes(self, gpu: Gpu) -> list[GpuProcess]:
+        with _opened():
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            computing = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            drawing = pynvml.nvmlDeviceGetGraphicsRunningProcesses(handle)
+        pids = {process.pid for process in computing}
+        return [
+            GpuProcess(process.pid, (process.usedGpuMemory or 0) // MIB, computes=process.pid in pids)
+            for process in (*computing, *(process for process in drawing if process.pid not in pids))
+        ]
+
+
+@contextmanager
+def _opened() -> Iterator[None]:
+    """NVML while the block runs; its errors become DriverError, with what to do."""
+    try:
+        pynvml.nvmlInit()
+        try:
+            yield
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError_LibRmVersionMismatch as error:
+        raise DriverError(
+            "the NVIDIA driver was updated, and its old part still runs: restart this machine (or reload its modules)"
+        ) from error
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
+        raise DriverError(
+            f"no NVIDIA driver answers ({error}): install it, or use `--device cpu` to train on the processor"
+        ) from error
+    except pynvml.NVMLError as error:
+        raise DriverError(f"the NVIDIA driver fails ({error}): does `nvidia-smi` work? Restart this machine") from error
+
+
+def _report(index: int, handle: Any) -> GpuReport:
+    power_cap = _if_supported(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    return GpuReport(
+        index=index,
+        gpu=Gpu(pynvml.nvmlDeviceGetUUID(handle), _if_supported(pynvml.nvmlDeviceGetMinorNumber, handle)),
+        model=pynvml.nvmlDeviceGetName(handle)[:120],
+        memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
+        power_cap_watts=None if power_cap is None else power_cap // 1000,
+    )
+
+
+def _if_supported(ask: Callable[[Any], int], handle: Any) -> int | None:
+    try:
+        return ask(handle)
+    except pynvml.NVMLError_NotSupported:
+        return None

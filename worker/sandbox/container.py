@@ -1,0 +1,176 @@
+"""The sandbox for machines without bubblewrap: a container of podman or docker, on this machine.
+
+The image is empty and made here, so nothing is downloaded: a container sees the same read-only folders as a
+bubblewrap sandbox does (the system's programs and libraries, the interpreter with its packages, its project), and two
+file systems in memory to write to. It has no network, a read-only root, no capability, and cannot gain any; it runs
+as a uid that nobody else has where the worker is root, else as the worker's user.
+
+An engine cannot pass on open descriptors, so the first program inside (entry.py) fetches them through a socket. It
+keeps that connection, and with it the container ends when the worker does.
+
+What it does NOT cover, besides what worker/sandbox/bubblewrap.py names:
+ * The engine: a daemon of root's obeys everyone who may talk to it, this worker among them; podman needs no such.
+ * SELinux: its labels are off, because the folders that are shown carry the system's own.
+ * The engine's own files in the container (/etc/hosts, /etc/resolv.conf, /etc/hostname) can be read.
+ * An engine on another machine, or in a virtual one of its own, cannot be used.
+ * A GPU comes by the engine's toolkit from NVIDIA. That part has not run on a GPU yet.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable
+from worker.sandbox.door import DOOR, Door
+from worker.sandbox.environment import sandbox_environment
+from worker.sandbox.folders import find_links, readable_folders
+from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
+from worker.sandbox.trial import try_out
+from worker.sandbox.users import threads_of_user, unused_uid
+
+ENGINES = ("podman", "docker")
+ENTRY = Path(__file__).with_name("entry.py")
+ENGINE_SECONDS = 60.0
+MOUNT_POINTS = ("dev", "etc", "proc", "project", "swarm", "sys", "tmp")
+
+INSTALL_HINT = (
+    "install podman (`apt-get install podman`, `dnf install podman`), or docker; `docker info` must work for this user"
+)
+
+
+class ContainerSandbox:
+    """Implements `Sandbox`."""
+
+    def __init__(self, gpu: Gpu | None = None) -> None:
+        """Find an engine, make the empty image, and try both; `gpu` is the one that processes may use.
+
+        Raises SandboxUnavailable, whose one line says what to do.
+        """
+        self._gpu = gpu
+        self._folders = tuple(readable_folders())
+        refusals = []
+        for name in ENGINES:
+            try:
+                self._try_engine(name)
+                return
+            except SandboxUnavailable as error:
+                refusals.append(str(error))
+        raise SandboxUnavailable(f"{'; '.join(refusals)}: {INSTALL_HINT}")
+
+    def _try_engine(self, name: str) -> None:
+        """Use that engine, if it runs a container here. Raises SandboxUnavailable."""
+        program = shutil.which(name)
+        if program is None:
+            raise SandboxUnavailable(f"{name} is not installed")
+        answer = _ask(program, "info")
+        if answer.returncode != 0:
+            raise SandboxUnavailable(f"{name} does not work ({_last_line(answer)})")
+        self._engine, self.name = program, f"container ({name})"
+        self._image = _provide_image(program)
+        said = try_out(self)
+        if said:
+            raise SandboxUnavailable(f"{name} runs no container here ({said})")
+
+    def start(self, request: SandboxRequest) -> SandboxedProcess:
+        """See `Sandbox.start`."""
+        name, uid = f"swarm-{uuid4().hex}", os.geteuid() or unused_uid()
+        environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
+        rlimits = resource_limits(request, other_processes=threads_of_user(uid))
+        task = {"argv": request.argv, "descriptors": request.descriptors, "rlimits": rlimits}
+        folder = tempfile.TemporaryDirectory(prefix="swarm-door-", ignore_cleanup_errors=True)
+        remove = (self._engine, "rm", "--force", name)
+        door = Door(Path(folder.name), task, request.descriptors, uid, remove, request.limits.memory_mib)
+        command = (
+            self._engine, "run", "--name", name,
+            *_confine(request, rlimits["RLIMIT_NPROC"]),
+            *_user(Path(self._engine).name, uid),
+            *_give_gpu(Path(self._engine).name, self._gpu if request.device != "cpu" else None),
+            *_show(self._folders, request.folder, Path(folder.name)),
+            *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")),
+            "--entrypoint", sys.executable, self._image, "-I", "-S", "/swarm/entry.py", f"/swarm/door/{DOOR}",
+        )  # fmt: skip
+        return ConfinedProcess(command, request, None, folder=Path("/"), on_end=folder.cleanup, annex=door)
+
+
+def _provide_image(engine: str) -> str:
+    """The image of a root with nothing in it but the system's links and places to mount. Raises SandboxUnavailable."""
+    root = _pack_root()
+    image = f"research-swarm-root:{hashlib.sha256(root).hexdigest()[:16]}"
+    if _ask(engine, "image", "inspect", image).returncode != 0:
+        made = _ask(engine, "import", "-", image, given=root)
+        if made.returncode != 0:
+            raise SandboxUnavailable(f"{Path(engine).name} cannot make an image: {_last_line(made)}")
+    return image
+
+
+def _pack_root() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in MOUNT_POINTS:
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            archive.addfile(folder)
+        for path, target in find_links():
+            link = tarfile.TarInfo(path.lstrip("/"))
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+    return packed.getvalue()
+
+
+def _confine(request: SandboxRequest, processes: int) -> Iterator[str]:
+    """What a container may not do, and how much it may use."""
+    limits = request.limits
+    scratch = limits.disk_mib * MIB
+    # The watchdog holds the limit, and this what it misses. What lies in /tmp and /dev/shm counts here, too.
+    memory = (limits.memory_mib * 5 // 4 + 2 * limits.disk_mib) * MIB
+    files = limits.open_files + 2 * len(request.descriptors)
+    yield from ("--rm", "--pull", "never", "--log-driver", "none", "--hostname", "sandbox", "--workdir", "/tmp")  # noqa: S108 - inside
+    yield from ("--network", "none", "--ipc", "private", "--read-only", "--cap-drop", "ALL")
+    yield from ("--security-opt", "no-new-privileges", "--security-opt", "label=disable")
+    yield from ("--pids-limit", str(limits.processes + 1), "--memory", str(memory), "--memory-swap", str(memory))
+    yield from ("--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={processes}:{processes}")
+    yield from ("--shm-size", str(scratch))
+    yield from ("--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={scratch}")  # noqa: S108 - inside
+    if request.cores:
+        yield from ("--cpuset-cpus", ",".join(map(str, sorted(request.cores))))
+
+
+def _user(engine: str, uid: int) -> Iterator[str]:
+    yield from ("--user", f"{uid}:{uid}")
+    if engine == "podman" and uid == os.geteuid():
+        yield from ("--userns", "keep-id")  # without it, podman's user would be another one outside
+
+
+def _give_gpu(engine: str, gpu: Gpu | None) -> Iterator[str]:
+    """One GPU by its UUID, in the engine's way."""
+    if gpu is not None:
+        yield from (
+            ("--device", f"nvidia.com/gpu={gpu.uuid}") if engine == "podman" else ("--gpus", f"device={gpu.uuid}")
+        )
+
+
+def _show(folders: Sequence[str], project: Path, door: Path) -> Iterator[str]:
+    shown = [*((folder, folder) for folder in folders), (str(project), "/project")]
+    for source, target in (*shown, (str(door), "/swarm/door"), (str(ENTRY), "/swarm/entry.py")):
+        yield from ("--mount", f"type=bind,source={source},target={target},readonly")
+
+
+def _ask(*command: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """One question to the engine. Raises SandboxUnavailable if it does not answer."""
+    try:
+        return subprocess.run(command, input=given, capture_output=True, timeout=ENGINE_SECONDS, check=False)  # noqa: S603 - ours
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxUnavailable(f"{Path(command[0]).name} does not answer: {error}") from error
+
+
+def _last_line(answer: "subprocess.CompletedProcess[bytes]") -> str:
+    lines = (answer.stderr or answer.stdout).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {answer.returncode}"
