@@ -19,6 +19,7 @@ from coordinator.limits import BodyLimit
 from coordinator.lineage.remote import api as remote_api
 from coordinator.projects import api as projects_api
 from coordinator.settings import Settings
+from coordinator.upgrade import upgrade
 from coordinator.web import install_pages
 from shared.protocol import API_PREFIX
 
@@ -29,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database.migrate()
+        upgrade(database)
         async with run_feed(app), run_held_beats(app), run_epochs(app):
             yield
         database.close()

@@ -15,12 +15,13 @@ import uvicorn
 
 from coordinator.accounts import service as accounts
 from coordinator.app import create_app
-from coordinator.console import CommandError, clear_errors, open_database
+from coordinator.console import CommandError, clear_errors
 from coordinator.db import Database
 from coordinator.maintenance.cli import app as maintenance
 from coordinator.projects import service as projects
 from coordinator.server import CoordinatorServer
 from coordinator.settings import Settings
+from coordinator.upgrade import open_database, upgrade
 
 SHUTDOWN_SECONDS = 2
 BACKLOG = 2048
@@ -57,7 +58,7 @@ def serve(
         listener = _listen(settings.host, settings.port)
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         database = Database(settings.database_url)
-        database.migrate()
+        upgrade(database)
         database.close()
         config = uvicorn.Config(
             create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False

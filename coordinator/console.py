@@ -1,8 +1,8 @@
-"""What the commands of `swarm-coordinator` share: an open database, errors in one line, a progress bar."""
+"""What the commands of `swarm-coordinator` share: errors in one line, a progress bar."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import typer
 from pydantic import ValidationError
@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from sqlalchemy import exc
 
-from coordinator.db import Database, DatabaseError
+from coordinator.db import DatabaseError
 from coordinator.errors import SwarmError
-from coordinator.settings import Settings
 
 ShowProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -43,14 +42,6 @@ def clear_errors() -> Iterator[None]:
         return
     typer.echo(f"swarm-coordinator: {' '.join(problem.split())}", err=True)  # some databases explain at length
     raise typer.Exit(1)
-
-
-@contextmanager
-def open_database() -> Iterator[Database]:
-    """The database that the settings name, with its schema up to date. Raises DatabaseError."""
-    with closing(Database(Settings().database_url)) as database:
-        database.migrate()
-        yield database
 
 
 @contextmanager

@@ -14,6 +14,8 @@ class EventKind(StrEnum):
     RUN_STORED = "run_stored"
     BRANCH_MOVED = "branch_moved"
     QUARANTINE_CHANGED = "quarantine_changed"
+    ANCHOR_CHANGED = "anchor_changed"
+    RESULT_CONTRADICTED = "result_contradicted"
 
 
 class Event(Message):

@@ -1,7 +1,22 @@
 """How a verdict came about: the runs behind it, the offsets they were read through, and what would change it."""
 
+from enum import StrEnum
+
 from shared.experiments import JobKind, Posterior
 from shared.protocol import Message, Sha
+
+
+class Trust(StrEnum):
+    """What is known of a volunteer's measurements in a project, from commits that others measured too.
+
+    `anchor` is given by maintainers, to a worker. A doubted volunteer's results were contradicted more often than
+    confirmed since.
+    """
+
+    NEWCOMER = "newcomer"
+    ESTABLISHED = "established"
+    ANCHOR = "anchor"
+    DOUBTED = "doubted"
 
 
 class Estimate(Message):
@@ -14,13 +29,15 @@ class Estimate(Message):
 class EvidenceRun(Message):
     """A run of the commit. `read_as` is its metric less the worker's offset; None where it measured nothing.
 
-    `counts` is false for a run without a metric, and while a quarantine keeps it out.
+    `counts` is false for a run without a metric, and while a quarantine keeps it out. `trust` is its worker's when it
+    came.
     """
 
     run_id: int
     worker: str
     kind: JobKind
     is_authors: bool
+    trust: Trust
     counts: bool
     metric: float | None
     offset: Estimate

@@ -42,6 +42,15 @@ class Standing(StrEnum):
     HELD = "held"
 
 
+class Dispute(StrEnum):
+    """Whether runs of a commit contradict each other beyond 3 sd. `refuted`: those who checked it agree, against its
+    author."""
+
+    NONE = "none"
+    CONTESTED = "contested"
+    REFUTED = "refuted"
+
+
 class AxisDirection(StrEnum):
     UP = "up"
     DOWN = "down"
@@ -81,7 +90,7 @@ class Posterior(Message):
     """What all runs together say of a commit: metric and effect against the parent, each mean and sd.
 
     The milestone is the difference to the nearest ancestor that was verified, else to the root. `checkers` counts the
-    volunteers besides the author who measured the commit.
+    volunteers besides the author who measured the commit. While its runs are in dispute it is not verified.
     """
 
     metric_mean: float
@@ -94,6 +103,7 @@ class Posterior(Message):
     checkers: int = 0
     verdict: Verdict | None = None
     standing: Standing = Standing.PROVISIONAL
+    dispute: Dispute = Dispute.NONE
 
 
 class Trial(Message):

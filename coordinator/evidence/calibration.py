@@ -21,12 +21,16 @@ from shared.experiments import JobKind
 from shared.protocol import now
 from shared.runs import RunOutcome, RunReport
 
+RULES = 1
+"""Version of what posteriors are made of, and how. Raise it where a release derives others from the same runs: they are
+derived again when the database is opened."""
+
 
 def begin_run(session: Session, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
     """Lock the class's epoch, so that its runs are stored one after the other; the first run makes it."""
     epoch = queries.lock_epoch(session, project_id, hardware_class)
     if epoch is None:
-        queries.add_epoch(session, project_id, hardware_class, contract.evidence.noise_sd, now())
+        queries.add_epoch(session, project_id, hardware_class, contract.evidence.noise_sd, RULES, now())
         epoch = queries.lock_epoch(session, project_id, hardware_class)
     assert epoch is not None, "it was just made"
     return epoch

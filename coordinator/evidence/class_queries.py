@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from coordinator.evidence.agreement import Record
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import Normal
 from coordinator.models import (
@@ -15,16 +16,16 @@ from coordinator.models import (
     CommitPosterior,
     EvidenceEpoch,
     Run,
+    TrustRecord,
     Volunteer,
     Worker,
     table_of,
 )
 from coordinator.models.base import UtcDateTime
-from shared.experiments import Standing
 from shared.runs import RunOutcome
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
-_EPOCHS, _CALIBRATIONS = table_of(EvidenceEpoch), table_of(Calibration)
+_EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
 _IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
 
 
@@ -37,19 +38,36 @@ class EpochRow(NamedTuple):
     noise_sd: float
     through_run_id: int
     runs: int
+    rules: int
 
 
 class WorkerRow(NamedTuple):
-    """A worker as the evidence needs it: quarantine (its own or its volunteer's), and its calibration in a class."""
+    """A worker as the evidence needs it: quarantine (its own or its volunteer's), its calibration in a class, and what
+    is known of its volunteer in the project."""
 
     volunteer_id: int
     is_quarantined: bool
+    is_anchor: bool
     is_new: bool
-    is_calibrated: bool
+    offset_mean: float | None
+    offset_sd: float | None
     jobs_done: int
     seed_measured: int
     seed_failed: int
     failures_in_row: int
+    agreements: int
+    contradictions: int
+    claims: int
+    replications_due: int
+
+    @property
+    def offset(self) -> Normal | None:
+        """None until it is calibrated."""
+        return None if self.offset_mean is None or self.offset_sd is None else Normal(self.offset_mean, self.offset_sd)
+
+    @property
+    def record(self) -> Record:
+        return Record(self.agreements, self.contradictions, self.claims, self.replications_due)
 
 
 class MeasuredRow(NamedTuple):
@@ -69,16 +87,20 @@ _VOLUNTEERS = table_of(Volunteer)
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 _LOCK_EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update()
 _ADD_EPOCH = text(
-    "INSERT INTO evidence_epochs (project_id, hardware_class, number, noise_sd, through_run_id, runs, started_at) "
-    "VALUES (:project_id, :hardware_class, 0, :noise_sd, 0, 0, :moment) ON CONFLICT DO NOTHING"
+    "INSERT INTO evidence_epochs "
+    "(project_id, hardware_class, number, noise_sd, through_run_id, runs, rules, started_at) "
+    "VALUES (:project_id, :hardware_class, 0, :noise_sd, 0, 0, :rules, :moment) ON CONFLICT DO NOTHING"
 ).bindparams(bindparam("moment", type_=UtcDateTime()))
 _WORKER = (
     select(
         _WORKERS.c.volunteer_id,
         or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None)),
+        _WORKERS.c.is_anchor,
         _CALIBRATIONS.c.worker_id.is_(None),
-        _CALIBRATIONS.c.offset_mean.is_not(None),
-        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerRow._fields[4:]),
+        _CALIBRATIONS.c.offset_mean,
+        _CALIBRATIONS.c.offset_sd,
+        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerRow._fields[6:10]),
+        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerRow._fields[10:]),
     )
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .outerjoin(
@@ -88,6 +110,10 @@ _WORKER = (
             _CALIBRATIONS.c.project_id == bindparam("project_id"),
             _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
         ),
+    )
+    .outerjoin(
+        _RECORDS,
+        and_(_RECORDS.c.volunteer_id == _WORKERS.c.volunteer_id, _RECORDS.c.project_id == bindparam("project_id")),
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
@@ -105,10 +131,20 @@ def lock_epoch(session: Session, project_id: int, hardware_class: str) -> EpochR
     return EpochRow(*row) if row else None
 
 
-def add_epoch(session: Session, project_id: int, hardware_class: str, noise_sd: float, moment: datetime) -> None:
+def add_epoch(
+    session: Session, project_id: int, hardware_class: str, noise_sd: float, rules: int, moment: datetime
+) -> None:
     """Begin epoch 0, unless another transaction just did."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "noise_sd": noise_sd, "moment": moment}
-    session.execute(_ADD_EPOCH, given)
+    session.execute(_ADD_EPOCH, given | {"rules": rules})
+
+
+def change_rules(session: Session, epoch: EpochRow, rules: int) -> None:
+    """Note by which rules the posteriors of the epoch's class are derived from now on."""
+    query = update(_EPOCHS).where(
+        _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
+    )
+    session.execute(query.values(rules=rules))
 
 
 def change_epoch(
@@ -236,45 +272,3 @@ def list_newcomers(session: Session, epoch: EpochRow) -> list[tuple[int, int, st
         )
     )
     return [(worker_id, run_id, sha) for worker_id, run_id, sha in session.execute(query)]
-
-
-def find_volunteer(session: Session, name: str) -> Volunteer | None:
-    return session.scalar(select(Volunteer).where(Volunteer.name == name))
-
-
-def find_worker_by_name(session: Session, volunteer_id: int, name: str) -> Worker | None:
-    return session.scalar(select(Worker).where(Worker.volunteer_id == volunteer_id, Worker.name == name))
-
-
-def list_workers(session: Session, volunteer_id: int) -> list[int]:
-    return list(session.scalars(select(Worker.id).where(Worker.volunteer_id == volunteer_id)))
-
-
-def recount_runs(session: Session, worker_ids: Sequence[int]) -> dict[tuple[int, str], int]:
-    """Let runs of workers count or not, as quarantines say; returns how many changed, by project and class.
-
-    Runs of a commit that is verified in their class keep counting: others confirmed them.
-    """
-    changed: dict[tuple[int, str], int] = {}
-    for worker_id in worker_ids:
-        own, volunteers = session.execute(
-            select(_WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
-            .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
-            .where(_WORKERS.c.id == worker_id)
-        ).one()
-        is_free = own is None and volunteers is None
-        query = select(_RUNS.c.id, _RUNS.c.project_id, _RUNS.c.hardware_class).where(
-            _RUNS.c.worker_id == worker_id, _RUNS.c.counts.is_(not is_free)
-        )
-        if not is_free:
-            verified = select(_POSTERIORS.c.commit_sha).where(
-                _POSTERIORS.c.commit_sha == _RUNS.c.commit_sha,
-                _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class,
-                _POSTERIORS.c.standing == Standing.VERIFIED,
-            )
-            query = query.where(~verified.exists())
-        for run_id, project_id, hardware_class in session.execute(query).all():
-            session.execute(update(_RUNS).where(_RUNS.c.id == run_id).values(counts=is_free))
-            key = (project_id, hardware_class)
-            changed[key] = changed.get(key, 0) + 1
-    return changed

@@ -5,15 +5,15 @@ from math import inf, sqrt
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import class_queries, posteriors, queries, statistics
+from coordinator.evidence import agreement, class_queries, posteriors, queries, statistics
 from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
 from coordinator.evidence.statistics import Measurement, Model, Normal
 from coordinator.lineage import service as lineage
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from shared.contract import Contract
-from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence
-from shared.experiments import JobKind, Standing
+from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
+from shared.experiments import Dispute, JobKind, Standing
 
 NOBODY_YET = -1
 """Worker and volunteer of a run that might come."""
@@ -76,6 +76,7 @@ def _view_runs(session: Session, project_id: int, sha: str, hardware_class: str,
                 worker=worker,
                 kind=JobKind(run.kind),
                 is_authors=JobKind(run.kind).makes_experiment,
+                trust=Trust(run.trust),
                 counts=run.counts and run.metric is not None,
                 metric=run.metric,
                 offset=_view(offset),
@@ -107,6 +108,12 @@ def _say_what_would_change(
     missing = statistics.CHECKERS - derived.checkers
     if missing > 0:
         yield f"To be verified it must be measured by {missing} more volunteer(s) who did not make it."
+    elif not agreement.is_vouched(runs):
+        yield "To be verified it must be measured by an anchor, or by a volunteer whose measurements agreed before."
+    if derived.dispute is Dispute.REFUTED:
+        yield "Those who checked it agree with each other and not with its author: it is refuted."
+    elif derived.dispute is Dispute.CONTESTED:
+        yield "Its runs contradict each other by more than 3 sd: further ones must show which of them are right."
     if len(runs) >= statistics.MAX_RUNS and derived.standing is Standing.PROVISIONAL:
         yield f"It has {len(runs)} runs, and verification gives up after {statistics.MAX_RUNS}."
     if ancestor is not None and derived.metric.sd < inf:
@@ -121,7 +128,8 @@ def _count_repeats(
     imagined = list(runs)
     for more in range(1, statistics.MAX_RUNS + 1):
         stranger = NOBODY_YET - more
-        imagined.append(Measurement(level, stranger, stranger, False, Normal(0.0, model.noise_sd)))
+        offset = Normal(0.0, model.noise_sd)
+        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.ESTABLISHED))
         then = posteriors.conclude(contract, model, ancestor, imagined)
         if (then.verdict, then.standing) != (derived.verdict, derived.standing):
             return more, f"{then.verdict}, {then.standing}".replace("_", " ")

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import queries, statistics
+from coordinator.evidence import agreement, queries, statistics
 from coordinator.evidence.statistics import Belief, Measurement, Model, Normal
 from coordinator.lineage import service as lineage
 from coordinator.models import Commit, CommitPosterior
 from shared.contract import Contract
-from shared.experiments import Posterior, Standing, Verdict
+from shared.evidence import Trust
+from shared.experiments import Dispute, Posterior, Standing, Verdict
 from shared.protocol import now
 
 SAME_NUMBER = 1e-9
@@ -42,6 +43,7 @@ class DerivedPosterior:
     checkers: int
     verdict: Verdict | None
     standing: Standing
+    dispute: Dispute
     rank_score: float
 
     def columns(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class DerivedPosterior:
             "checkers": self.checkers,
             "verdict": self.verdict,
             "standing": self.standing,
+            "dispute": self.dispute,
             "rank_score": self.rank_score,
         }
 
@@ -67,8 +70,8 @@ class DerivedPosterior:
 
 
 class Ancestor(NamedTuple):
-    """The nearest measured ancestor, `steps` commits above. `is_doubtful` says that one on the way to it, or it
-    itself, lost the runs that it was built upon."""
+    """The nearest measured ancestor, `steps` commits above. `is_doubtful` says that one on the way to it lost the runs
+    that it was built upon, or that it was refuted, or is itself suspect."""
 
     sha: str
     belief: Belief
@@ -152,6 +155,7 @@ def conclude(
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
     measured = statistics.pool(runs, model.noise_sd)
+    dispute = agreement.find_dispute(runs, model.noise_sd)
     belief = statistics.begin(measured)
     effect, milestone, verdict = None, None, None
     if ancestor is not None:
@@ -168,7 +172,8 @@ def conclude(
         runs=len(runs),
         checkers=statistics.count_checkers(runs),
         verdict=verdict,
-        standing=_rank(contract, model, ancestor, runs, measured, milestone),
+        standing=_rank(contract, model, ancestor, runs, measured, milestone, dispute),
+        dispute=dispute,
         rank_score=objective.sign * belief.mean,
     )
 
@@ -180,6 +185,7 @@ def _rank(
     runs: Sequence[Measurement],
     measured: Normal,
     milestone: Normal | None,
+    dispute: Dispute,
 ) -> Standing:
     objective, checkers = contract.objective, statistics.count_checkers(runs)
     if _is_implausible(contract, runs):
@@ -191,10 +197,10 @@ def _rank(
         measured, ancestor.belief.metric, objective.sign, model.effect_sd * ancestor.steps**0.5
     ):
         return Standing.HELD
-    if ancestor.is_doubtful and checkers == 0:
+    if checkers == 0 and (ancestor.is_doubtful or any(run.trust is Trust.DOUBTED for run in runs)):
         return Standing.SUSPECT
-    if statistics.is_proven(milestone, objective.sign, objective.min_effect):
-        if is_tested:
+    if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
+        if is_tested and agreement.is_vouched(runs):
             return Standing.VERIFIED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER
@@ -216,7 +222,8 @@ def _find_measured_ancestor(
     while above is not None:
         row = known.get(above) if steps == 1 else queries.find_posterior(session, above, hardware_class)
         if row is not None:
-            return Ancestor(above, _believe(row), steps, is_doubtful or row.standing == Standing.SUSPECT)
+            is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
+            return Ancestor(above, _believe(row), steps, is_doubtful)
         is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)
         above = lineage.get_commit(session, above).parent_sha
         steps += 1

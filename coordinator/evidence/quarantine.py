@@ -1,4 +1,4 @@
-"""Maintainers keep a worker or a volunteer out of the evidence, and let it in again.
+"""Maintainers keep a worker or a volunteer out of the evidence, let it in again, and name anchors.
 
 Unverified runs stop counting at once; what several volunteers confirmed stands. Commits that lose all their runs lose
 their posterior, and what was built upon them is suspect until others test it. The classes concerned begin a new epoch,
@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError
-from coordinator.evidence import class_queries, recompute
+from coordinator.evidence import quarantine_queries as queries
+from coordinator.evidence import recompute
 from coordinator.models import Volunteer, Worker
 from shared.events import EventKind
 
@@ -19,11 +20,12 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
 
     Raises NotFoundError.
     """
-    target = _find(session, volunteer, worker)
+    person = _find_volunteer(session, volunteer)
+    target = person if worker is None else _find_worker(session, person, worker)
     target.quarantine = reason
     session.flush()
-    changed = class_queries.recount_runs(session, [target.id] if isinstance(target, Worker) else
-                                         class_queries.list_workers(session, target.id))  # fmt: skip
+    workers = [target.id] if isinstance(target, Worker) else queries.list_workers(session, target.id)
+    changed = queries.recount_runs(session, workers)
     for project_id, hardware_class in changed:
         recompute.start_epoch(session, project_id, hardware_class)
     activity.record(
@@ -33,13 +35,24 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     return sum(changed.values())
 
 
-def _find(session: Session, volunteer: str, worker: str | None) -> Worker | Volunteer:
-    person = class_queries.find_volunteer(session, volunteer)
-    if person is None:
-        raise NotFoundError(f"There is no volunteer {volunteer!r}.")
+def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool, who: str) -> None:
+    """Make a worker an anchor, or no longer one. What it measured before stays what it was. Raises NotFoundError."""
+    _find_worker(session, _find_volunteer(session, volunteer), worker).is_anchor = is_anchor
+    session.flush()
+    activity.record(
+        session, EventKind.ANCHOR_CHANGED, None, volunteer=volunteer, worker=worker, is_anchor=is_anchor, by=who
+    )
+
+
+def _find_volunteer(session: Session, name: str) -> Volunteer:
+    volunteer = queries.find_volunteer(session, name)
+    if volunteer is None:
+        raise NotFoundError(f"There is no volunteer {name!r}.")
+    return volunteer
+
+
+def _find_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
+    worker = queries.find_worker_by_name(session, volunteer.id, name)
     if worker is None:
-        return person
-    found = class_queries.find_worker_by_name(session, person.id, worker)
-    if found is None:
-        raise NotFoundError(f"{volunteer} has no worker {worker!r}.")
-    return found
+        raise NotFoundError(f"{volunteer.name} has no worker {name!r}.")
+    return worker

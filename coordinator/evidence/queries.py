@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, undefer_group
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
+from shared.evidence import Trust
 from shared.experiments import JobKind
 from shared.runs import RunOutcome
 
@@ -30,6 +31,7 @@ _MEASUREMENTS = (
         _RUNS.c.worker_id,
         _WORKERS.c.volunteer_id,
         _RUNS.c.kind,
+        _RUNS.c.trust,
         _CALIBRATIONS.c.offset_mean,
         _CALIBRATIONS.c.offset_sd,
     )
@@ -101,10 +103,11 @@ def map_measurements(
     found: dict[str, list[Measurement]] = {}
     for some in _batches(shas):
         for row in session.execute(_MEASUREMENTS, {"shas": some, "hardware_class": hardware_class}):
-            sha, metric, worker_id, volunteer_id, kind, mean, sd = row
+            sha, metric, worker_id, volunteer_id, kind, trust, mean, sd = row
             offset = unknown_offset if mean is None else Normal(mean, sd)
             makes = JobKind(kind).makes_experiment
-            found.setdefault(sha, []).append(Measurement(metric, worker_id, volunteer_id, makes, offset))
+            run = Measurement(metric, worker_id, volunteer_id, makes, offset, Trust(trust))
+            found.setdefault(sha, []).append(run)
     return found
 
 

@@ -19,14 +19,35 @@ NEW_SHARE = 0.5
 a few times only, however long the project lives."""
 
 
+def is_up_to_date(session: Session) -> bool:
+    """Whether all posteriors were derived by the present rules."""
+    epochs = (queries.find_epoch(session, *name) for name in queries.list_classes(session))
+    return all(epoch is not None and epoch.rules == calibration.RULES for epoch in epochs)
+
+
+def bring_up_to_date(session: Session) -> None:
+    """Derive again what another version of this program wrote. A class from before there were epochs begins its first.
+
+    It takes as long as the classes concerned are large, once after an upgrade.
+    """
+    for project_id, hardware_class in queries.list_classes(session):
+        contract = projects.contract_of(session.get_one(Project, project_id))
+        is_first = queries.find_epoch(session, project_id, hardware_class) is None
+        epoch = calibration.begin_run(session, contract, project_id, hardware_class)
+        if is_first:
+            calibration.start_epoch(session, contract, epoch)
+        if is_first or epoch.rules != calibration.RULES:
+            derive_again(session, contract, project_id, hardware_class)
+            queries.change_rules(session, epoch, calibration.RULES)
+
+
 def end_epochs(session: Session, *, always: bool = False) -> int:
     """Start a new epoch in each class where enough runs came since the last; returns in how many."""
     started = 0
     for project_id, hardware_class in queries.list_classes(session):
         contract = projects.contract_of(session.get_one(Project, project_id))
-        is_first = queries.find_epoch(session, project_id, hardware_class) is None
         epoch = calibration.begin_run(session, contract, project_id, hardware_class)
-        if always or is_first or _is_over(session, epoch):
+        if always or _is_over(session, epoch):
             calibration.start_epoch(session, contract, epoch)
             derive_again(session, contract, project_id, hardware_class)
             started += 1
@@ -42,12 +63,9 @@ def start_epoch(session: Session, project_id: int, hardware_class: str) -> None:
 
 
 def is_epoch_over(session: Session) -> bool:
-    """Whether `end_epochs` has something to do. A class from before there were epochs has none: it needs its first."""
-    for project_id, hardware_class in queries.list_classes(session):
-        epoch = queries.find_epoch(session, project_id, hardware_class)
-        if epoch is None or _is_over(session, epoch):
-            return True
-    return False
+    """Whether `end_epochs` has something to do."""
+    epochs = (queries.find_epoch(session, *name) for name in queries.list_classes(session))
+    return any(epoch is not None and _is_over(session, epoch) for epoch in epochs)
 
 
 def _is_over(session: Session, epoch: EpochRow) -> bool:

@@ -6,23 +6,28 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError
-from coordinator.evidence import calibration, class_queries, queries
+from coordinator.evidence import calibration, class_queries, queries, trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
 from coordinator.evidence.posteriors import refresh_posteriors
+from coordinator.evidence.quarantine import set_anchor as set_anchor
 from coordinator.evidence.quarantine import set_quarantine as set_quarantine
 from coordinator.evidence.queries import find_posterior as find_posterior
 from coordinator.evidence.queries import has_run as has_run
 from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
+from coordinator.evidence.recompute import bring_up_to_date as bring_up_to_date
 from coordinator.evidence.recompute import end_epochs as end_epochs
 from coordinator.evidence.recompute import find_differences as find_differences
+from coordinator.evidence.recompute import is_up_to_date as is_up_to_date
 from coordinator.evidence.recompute import recompute as recompute
+from coordinator.evidence.trust_queries import list_due as list_due
 from coordinator.models import CommitPosterior, Project, Run
 from coordinator.paging import cut_page
 from shared.contract import Contract
-from shared.experiments import Posterior, Standing
+from shared.evidence import Trust
+from shared.experiments import Dispute, Posterior, Standing
 from shared.hardware import Hardware
 from shared.protocol import Page, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
@@ -38,21 +43,25 @@ class StoredRun:
 
 
 def store_run(session: Session, contract: Contract, origin: RunOrigin, report: RunReport) -> StoredRun:
-    """Add a run, and bring up to date what it changes: its worker's calibration, its commit, the commits below."""
+    """Add a run, and bring up to date what it changes: its worker's calibration, its commit, the commits below, and
+    whom to trust."""
     hardware_class = report.hardware.hardware_class
     epoch = calibration.begin_run(session, contract, origin.project_id, hardware_class)
     worker = class_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
-    run_id = queries.add_run(session, _columns_of(origin, report, counts=not worker.is_quarantined))
+    trust = trusts.note_run(session, contract, epoch, origin, worker, report)
+    run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
     calibration.note_run(session, origin, worker, report)
     changed = [report.commit_sha]
-    if report.outcome is RunOutcome.OK and not worker.is_quarantined and not worker.is_calibrated:
+    if report.outcome is RunOutcome.OK and not worker.is_quarantined and worker.offset is None:
         others = calibration.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, report.commit_sha)
         changed += [sha for sha in others if sha != report.commit_sha]
     first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
+    if first is not None and origin.kind.makes_experiment:
+        trusts.note_claim(session, contract, origin, worker, report, first)
     return StoredRun(run_id, first)
 
 
-def _columns_of(origin: RunOrigin, report: RunReport, *, counts: bool) -> dict[str, Any]:
+def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: bool) -> dict[str, Any]:
     return {
         "uuid": report.id,
         "project_id": origin.project_id,
@@ -62,6 +71,7 @@ def _columns_of(origin: RunOrigin, report: RunReport, *, counts: bool) -> dict[s
         "lease_id": origin.lease_id,
         "kind": origin.kind,
         "counts": counts,
+        "trust": trust,
         "hardware_class": report.hardware.hardware_class,
         "hardware": report.hardware.model_dump(mode="json"),
         "seed": report.seed,
@@ -101,6 +111,7 @@ def view_posterior(row: CommitPosterior | None) -> Posterior | None:
         checkers=row.checkers,
         verdict=row.verdict,
         standing=Standing(row.standing),
+        dispute=Dispute(row.dispute),
     )
 
 

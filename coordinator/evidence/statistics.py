@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from math import erf, inf, sqrt
 from typing import NamedTuple
 
+from shared.evidence import Trust
 from shared.experiments import Verdict
 
 SURE = 0.95
@@ -69,13 +70,15 @@ class Model:
 
 
 class Measurement(NamedTuple):
-    """A run that counts. `is_authors` says that it came with the commit, from the worker that made it."""
+    """A run that counts. `is_authors` says that it came with the commit, from the worker that made it; `trust` is what
+    was known of that worker then."""
 
     value: float
     worker_id: int
     volunteer_id: int
     is_authors: bool
     offset: Normal
+    trust: Trust = Trust.NEWCOMER
 
 
 class Belief(NamedTuple):

@@ -19,6 +19,7 @@ from sqlalchemy import inspect, text
 
 from coordinator.console import CommandError, ShowProgress
 from coordinator.db import Database, refuse_newer
+from coordinator.upgrade import upgrade
 
 PAGES_AT_ONCE = 2_000
 SQLITE_MAGIC, DUMP_MAGIC = b"SQLite format 3\0", b"PGDMP"
@@ -64,7 +65,7 @@ def _check_is_ours(database: Database, tables: Iterable[str]) -> None:
 
 
 def restore(database: Database, file: Path, pg_bin: Path | None, show_progress: ShowProgress) -> None:
-    """Fill an empty database from a backup and bring its schema up to date. Raises BackupError, DatabaseError."""
+    """Fill an empty database from a backup and bring it up to date. Raises BackupError, DatabaseError."""
     kind = _recognise(file)
     if kind != database.backend:
         raise BackupError(f"{file} is a backup of {kind}, and SWARM_DATABASE_URL names {database.backend}.")
@@ -72,7 +73,7 @@ def restore(database: Database, file: Path, pg_bin: Path | None, show_progress: 
         _restore_sqlite(database, file, show_progress)
     else:
         _restore_postgres(database, file, pg_bin)
-    database.migrate()
+    upgrade(database)
 
 
 def _recognise(file: Path) -> str:

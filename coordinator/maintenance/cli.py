@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.console import clear_errors, open_database, progress_bars
+from coordinator.console import clear_errors, progress_bars
 from coordinator.db import Database
 from coordinator.evidence import service as evidence
 from coordinator.maintenance import backup as backups
@@ -17,6 +17,7 @@ from coordinator.maintenance import queries
 from coordinator.maintenance import repack as packing
 from coordinator.maintenance.integrity import find_problems
 from coordinator.settings import Settings
+from coordinator.upgrade import open_database
 
 app = typer.Typer()
 
@@ -156,6 +157,21 @@ def release(
     Example:  swarm-coordinator release mallory
     """
     _quarantine(volunteer, worker, None)
+
+
+@app.command()
+def anchor(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
+    remove: Annotated[bool, typer.Option("--remove", help="It is one no longer.")] = False,
+) -> None:
+    """Trust a worker to verify what others found: one of those who check a claim must be an anchor or well established.
+
+    Example:  swarm-coordinator anchor ada gpu-0
+    """
+    with clear_errors(), open_database() as database, database.write() as session:
+        evidence.set_anchor(session, volunteer, worker, is_anchor=not remove, who=getuser())
+        typer.echo(f"{volunteer}/{worker} is {'no longer an anchor' if remove else 'an anchor'}.")
 
 
 def _quarantine(volunteer: str, worker: str | None, reason: str | None) -> None:

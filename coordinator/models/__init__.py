@@ -3,7 +3,14 @@
 from coordinator.models.accounts import Token, Volunteer
 from coordinator.models.activity import Event
 from coordinator.models.base import Base, table_of
-from coordinator.models.evidence import Calibration, CommitPosterior, EvidenceEpoch, Run
+from coordinator.models.evidence import (
+    Calibration,
+    CommitPosterior,
+    DueReplication,
+    EvidenceEpoch,
+    Run,
+    TrustRecord,
+)
 from coordinator.models.experiments import Experiment, Finding
 from coordinator.models.fleet import Worker
 from coordinator.models.leases import Lease
@@ -17,6 +24,7 @@ __all__ = [
     "Calibration",
     "Commit",
     "CommitPosterior",
+    "DueReplication",
     "Event",
     "EvidenceEpoch",
     "Experiment",
@@ -26,6 +34,7 @@ __all__ = [
     "Run",
     "StoredObject",
     "Token",
+    "TrustRecord",
     "Volunteer",
     "Worker",
     "table_of",

@@ -16,7 +16,8 @@ REPORT = "report"
 class Run(Base):
     """One measurement of one commit by one worker with one seed. Seconds are wall time.
 
-    `kind` is that of its lease. `counts` is false while a maintainer's quarantine keeps it out of the evidence.
+    `kind` is that of its lease. `counts` is false while a maintainer's quarantine keeps it out of the evidence. `trust`
+    is what was known of its worker when it came, this run included (`shared.evidence.Trust`).
     """
 
     __tablename__ = "runs"
@@ -34,6 +35,7 @@ class Run(Base):
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
     kind: Mapped[str] = mapped_column(String(20))
     counts: Mapped[bool]
+    trust: Mapped[str] = mapped_column(String(20))
     hardware_class: Mapped[str] = mapped_column(String(200))
     hardware: Mapped[dict[str, Any]] = mapped_column(deferred=True, deferred_group=REPORT)
     seed: Mapped[int]
@@ -83,6 +85,7 @@ class CommitPosterior(Base):
     checkers: Mapped[int]
     verdict: Mapped[str | None] = mapped_column(String(20))
     standing: Mapped[str] = mapped_column(String(20))
+    dispute: Mapped[str] = mapped_column(String(20))
     rank_score: Mapped[float]
     updated_at: Mapped[datetime]
 
@@ -91,7 +94,7 @@ class EvidenceEpoch(Base):
     """What is frozen in a hardware class until offsets are estimated again, from the runs up to `through_run_id`.
 
     Number 0 has the contract's noise, and the offsets of its workers' first shared runs. Who changes evidence in the
-    class locks this row first.
+    class locks this row first. `rules` is the version of those by which the class's posteriors were derived.
     """
 
     __tablename__ = "evidence_epochs"
@@ -102,6 +105,7 @@ class EvidenceEpoch(Base):
     noise_sd: Mapped[float]
     through_run_id: Mapped[int]
     runs: Mapped[int]
+    rules: Mapped[int]
     started_at: Mapped[datetime]
 
 
@@ -126,3 +130,34 @@ class Calibration(Base):
     seed_failed: Mapped[int]
     failures_in_row: Mapped[int]
     updated_at: Mapped[datetime]
+
+
+class TrustRecord(Base):
+    """What replications said of a volunteer's measurements in a project.
+
+    `agreements` counts since the last contradiction, `contradictions` all. Of the volunteer's `claims` of a gain,
+    `replications_due` were put before others.
+    """
+
+    __tablename__ = "trust_records"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), primary_key=True)
+    agreements: Mapped[int]
+    contradictions: Mapped[int]
+    claims: Mapped[int]
+    replications_due: Mapped[int]
+    updated_at: Mapped[datetime]
+
+
+class DueReplication(Base):
+    """A result that somebody other than its volunteer is to replicate, because of the share that its trust demands."""
+
+    __tablename__ = "due_replications"
+    __table_args__ = (Index("ix_due_replications_class", "project_id", "hardware_class", "created_at"),)
+
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
+    created_at: Mapped[datetime]

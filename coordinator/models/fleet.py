@@ -10,7 +10,10 @@ from coordinator.models.base import Base
 
 
 class Worker(Base):
-    """A worker as it described itself at its last claim. In quarantine its runs do not count, and it gets no job."""
+    """A worker as it described itself at its last claim. In quarantine its runs do not count, and it gets no job.
+
+    Maintainers trust an anchor to verify what others found.
+    """
 
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("volunteer_id", "name"),)
@@ -22,5 +25,6 @@ class Worker(Base):
     hardware: Mapped[dict[str, Any]]
     hardware_class: Mapped[str] = mapped_column(String(200), index=True)
     quarantine: Mapped[str | None] = mapped_column(Text)
+    is_anchor: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]

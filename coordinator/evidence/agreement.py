@@ -1,0 +1,136 @@
+"""Whether volunteers who measured one commit agree, and what follows for their trust. Pure.
+
+Two measurements contradict each other if they differ by more than 3 sd of their difference, offsets and what is not
+known of them included. An author's result is compared with all who checked it; who checks is compared with the others
+who did. One against one says that somebody is wrong, not who: then only the author, whose result was not repeated,
+loses trust.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import NamedTuple
+
+from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, pool
+from shared.evidence import Trust
+from shared.experiments import Dispute
+
+MAX_DIFFERENCE = 3.0
+"""Measurements that differ by more sd than this contradict each other (ARCHITECTURE §6)."""
+
+ESTABLISHED_AFTER = 2
+"""Agreements since the last contradiction: the seed's, which calibrates a worker, and one that is not by itself so."""
+
+MIN_SHARE = 0.02
+"""At least so much of what anybody claims is replicated, however often it was right (ARCHITECTURE §6)."""
+
+SERIOUS_SHARE = 3
+"""A claim is contested while one in so many of those who checked it, or more, contradict the others."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What replications said of a volunteer in a project. `agreements` counts since the last contradiction."""
+
+    agreements: int = 0
+    contradictions: int = 0
+    claims: int = 0
+    replications_due: int = 0
+
+    def trust(self, *, is_anchor: bool = False) -> Trust:
+        """What its measurements are worth as a check of others."""
+        if is_anchor:
+            return Trust.ANCHOR
+        if self.contradictions > self.agreements:
+            return Trust.DOUBTED
+        return Trust.ESTABLISHED if self.agreements >= ESTABLISHED_AFTER else Trust.NEWCOMER
+
+    def after(self, agrees: bool | None) -> "Record":
+        """The record once a measurement was compared with others'; None: nothing can be said."""
+        if agrees is None:
+            return self
+        if agrees:
+            return Record(self.agreements + 1, self.contradictions, self.claims, self.replications_due)
+        return Record(0, self.contradictions + 1, self.claims, self.replications_due)
+
+    @property
+    def is_replication_due(self) -> bool:
+        """Whether the next claim must be replicated, so that of n agreements' volunteer a share of 1/n is."""
+        return self.replications_due < max(MIN_SHARE, 1 / max(1, self.agreements)) * (self.claims + 1)
+
+
+class Outcome(NamedTuple):
+    """What a new measurement of a commit says of the commit's author, and of who made it; None: nothing."""
+
+    author_agrees: bool | None
+    checker_agrees: bool | None
+
+
+def compare(measurements: Sequence[Measurement], noise_sd: float) -> Outcome:
+    """Judge the last of a commit's measurements, by somebody who is not its author, and the author by all others."""
+    checker = measurements[-1].volunteer_id
+    by_author, by_others = _split(measurements)
+    before = [run for run in by_others if run.volunteer_id != checker]
+    own = [run for run in by_others if run.volunteer_id == checker]
+    if not own:
+        return Outcome(None, None)  # authors do not check themselves
+    author_agrees = _agree(pool(by_author, noise_sd), pool(by_others, noise_sd)) if by_author else None
+    if not before:
+        return Outcome(author_agrees, author_agrees or None)
+    agrees = _agree(pool(own, noise_sd), pool(before, noise_sd))
+    is_clear = agrees or len({run.volunteer_id for run in before}) > 1
+    return Outcome(author_agrees, agrees if is_clear else None)
+
+
+def find_dispute(measurements: Sequence[Measurement], noise_sd: float) -> Dispute:
+    """Whether a commit's runs can be believed together. A seed has no author: only those who checked are compared."""
+    by_author, by_others = _split(measurements)
+    volunteers = {run.volunteer_id for run in by_others}
+    outliers = _find_outliers(by_others, noise_sd)
+    are_at_odds = bool(outliers) and SERIOUS_SHARE * len(outliers) >= len(volunteers)
+    is_repeated = not (by_author and by_others) or _agree(pool(by_author, noise_sd), pool(by_others, noise_sd))
+    if is_repeated and not are_at_odds:
+        return Dispute.NONE
+    return Dispute.CONTESTED if are_at_odds or len(volunteers) < CHECKERS else Dispute.REFUTED
+
+
+def is_vouched(measurements: Sequence[Measurement]) -> bool:
+    """Whether an anchor or an established volunteer is among those who checked a commit."""
+    return any(run.trust in (Trust.ANCHOR, Trust.ESTABLISHED) for run in _split(measurements)[1])
+
+
+def _split(measurements: Sequence[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
+    """What the author's volunteer measured, and what all others did."""
+    authors = {run.volunteer_id for run in measurements if run.is_authors}
+    by_author = [run for run in measurements if run.volunteer_id in authors]
+    return by_author, [run for run in measurements if run.volunteer_id not in authors]
+
+
+def _agree(one: Normal, other: Normal) -> bool:
+    return abs(one.mean - other.mean) <= MAX_DIFFERENCE * sqrt(one.sd**2 + other.sd**2)
+
+
+def _find_outliers(measurements: Sequence[Measurement], noise_sd: float) -> set[int]:
+    """Volunteers whose runs contradict those of all others.
+
+    Workers are independent, so the others' pool is what is left of all precision without the volunteer's own.
+    """
+    own = {volunteer: pool(runs, noise_sd) for volunteer, runs in _by_volunteer(measurements).items()}
+    if len(own) < CHECKERS:
+        return set()
+    precision = sum(1 / said.sd**2 for said in own.values())
+    weighted = sum(said.mean / said.sd**2 for said in own.values())
+    outliers = set()
+    for volunteer, said in own.items():
+        left = precision - 1 / said.sd**2
+        others = Normal((weighted - said.mean / said.sd**2) / left, sqrt(1 / left))
+        if not _agree(said, others):
+            outliers.add(volunteer)
+    return outliers
+
+
+def _by_volunteer(measurements: Iterable[Measurement]) -> Mapping[int, list[Measurement]]:
+    found: dict[int, list[Measurement]] = {}
+    for run in measurements:
+        found.setdefault(run.volunteer_id, []).append(run)
+    return found

@@ -1,0 +1,26 @@
+"""Opening a database that another version of this program wrote: its schema, and what was derived from its runs."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from coordinator.db import Database
+from coordinator.evidence import service as evidence
+from coordinator.settings import Settings
+
+
+def upgrade(database: Database) -> None:
+    """Bring schema and posteriors up to date. Raises DatabaseError."""
+    database.migrate()
+    with database.read() as session:
+        is_up_to_date = evidence.is_up_to_date(session)
+    if not is_up_to_date:
+        with database.write() as session:
+            evidence.bring_up_to_date(session)
+
+
+@contextmanager
+def open_database() -> Iterator[Database]:
+    """The database that the settings name, up to date. Raises DatabaseError."""
+    with closing(Database(Settings().database_url)) as database:
+        upgrade(database)
+        yield database

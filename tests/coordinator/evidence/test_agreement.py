@@ -1,0 +1,107 @@
+"""Who agrees with whom: disputes over a commit, and what they do to records."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.evidence.agreement import MIN_SHARE, Outcome, Record, compare, find_dispute, is_vouched
+from coordinator.evidence.statistics import Measurement, Normal
+from shared.evidence import Trust
+from shared.experiments import Dispute
+
+NOISE_SD = 0.0007
+LIE = -0.004
+AUTHOR = 0
+
+
+def author(value: float) -> Measurement:
+    return Measurement(value, AUTHOR, AUTHOR, True, Normal(0, NOISE_SD / 2))
+
+
+def checks(*values: float) -> list[Measurement]:
+    """One volunteer after the other."""
+    return [Measurement(value, who, who, False, Normal(0, NOISE_SD / 2)) for who, value in enumerate(values, 1)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "dispute"),
+    [
+        ([author(0)], Dispute.NONE),
+        ([author(0), *checks(0.001)], Dispute.NONE),
+        ([author(LIE), *checks(0)], Dispute.CONTESTED),
+        ([author(LIE), *checks(0, 0.0005)], Dispute.REFUTED),
+        ([author(LIE), *checks(LIE, 0)], Dispute.CONTESTED),
+        ([author(LIE), *checks(LIE, 0, 0)], Dispute.CONTESTED),
+        ([author(LIE), *checks(LIE, 0, 0, 0)], Dispute.REFUTED),
+        ([author(0), *checks(0, 0.0005, LIE)], Dispute.CONTESTED),
+        ([author(0), *checks(0, 0.0005, -0.0005, LIE)], Dispute.NONE),
+        (checks(0, LIE), Dispute.CONTESTED),
+    ],
+    ids=lambda value: value if isinstance(value, Dispute) else f"{len(value)} runs",
+)
+def test_disputes(runs: list[Measurement], dispute: Dispute) -> None:
+    assert find_dispute(runs, NOISE_SD) is dispute
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0005, LIE]), max_size=5), st.randoms(use_true_random=False))
+def test_the_order_of_runs_does_not_matter(values: list[float], random: Random) -> None:
+    runs = [author(0), *checks(*values)]
+    shuffled = random.sample(runs, len(runs))
+    assert find_dispute(shuffled, NOISE_SD) is find_dispute(runs, NOISE_SD)
+
+
+def test_honest_volunteers_are_seldom_in_dispute() -> None:
+    draw = Random(3)
+    sd = (NOISE_SD**2 + (NOISE_SD / 2) ** 2) ** 0.5
+    disputed = 0
+    for _ in range(2000):
+        runs = [author(draw.gauss(0, sd)), *checks(*(draw.gauss(0, sd) for _ in range(3)))]
+        disputed += find_dispute(runs, NOISE_SD) is not Dispute.NONE
+    assert 0 < disputed < 0.02 * 2000
+
+
+@pytest.mark.parametrize(
+    ("runs", "outcome"),
+    [
+        ([author(0), *checks(0.001)], Outcome(True, True)),
+        ([author(LIE), *checks(0)], Outcome(False, None)),
+        ([author(LIE), *checks(0, 0)], Outcome(False, True)),
+        ([author(0), *checks(0, LIE)], Outcome(True, None)),
+        ([author(0), *checks(0, 0, LIE)], Outcome(True, False)),
+        ([*checks(0)], Outcome(None, None)),
+        ([*checks(0, 0)], Outcome(None, True)),
+        ([*checks(0), author(0)], Outcome(None, None)),
+    ],
+)
+def test_whom_a_measurement_confirms(runs: list[Measurement], outcome: Outcome) -> None:
+    assert compare(runs, NOISE_SD) == outcome
+
+
+def test_trust_grows_with_agreements_and_a_contradiction_begins_anew() -> None:
+    record = Record()
+    assert record.trust() is Trust.NEWCOMER
+    for agrees in (True, True, None, True):
+        record = record.after(agrees)
+    assert record.agreements == 3 and record.trust() is Trust.ESTABLISHED
+    record = record.after(False)
+    assert (record.agreements, record.contradictions) == (0, 1) and record.trust() is Trust.DOUBTED
+    assert record.after(True).trust() is Trust.NEWCOMER
+    assert record.after(False).after(True).trust() is Trust.DOUBTED
+    assert record.trust(is_anchor=True) is Trust.ANCHOR
+
+
+@pytest.mark.parametrize("agreements", [0, 1, 2, 5, 20, 1000])
+def test_the_share_that_is_replicated_falls_with_agreements(agreements: int) -> None:
+    record = Record(agreements)
+    for _ in range(1000):
+        due = record.is_replication_due
+        record = Record(agreements, 0, record.claims + 1, record.replications_due + due)
+    assert record.replications_due / 1000 == pytest.approx(max(MIN_SHARE, 1 / max(1, agreements)), abs=0.001)
+
+
+def test_authors_do_not_vouch_for_themselves() -> None:
+    own = [author(0)._replace(trust=Trust.ESTABLISHED), author(0)._replace(is_authors=False, trust=Trust.ANCHOR)]
+    assert not is_vouched([*own, *checks(0, 0)])
+    assert is_vouched([*own, checks(0)[0]._replace(trust=Trust.ESTABLISHED)])
