@@ -1,6 +1,7 @@
 """`swarm-worker`: the command of a volunteer. Only what `--help` needs is imported here; the rest comes with `run`."""
 
 import importlib.metadata
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ Examples:
 
 \b
   swarm-worker --gpu 0                  the first GPU, until Ctrl-C
+  swarm-worker --gpu all --schedule 22:00-07:00   every GPU, at night
   swarm-worker --device cpu --cores 2   two CPU cores
   swarm-worker --gpu 0 --once           one job; exit status 75: there is none
   swarm-worker --gpu 0 --agent openai --model NAME \\
@@ -77,7 +79,9 @@ def _worker(
 
 @app.command(epilog=_SETTINGS, help="Work: claim a job, carry it out, report it, and so on.\n" + _EXAMPLES)
 def run(
-    gpu: Annotated[int | None, typer.Option(min=0, help="The GPU to use, as nvidia-smi numbers it.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="N|N,M|all", help="The GPU to use, as nvidia-smi numbers it, or several.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use at most.  [default: all]")] = None,
     coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
@@ -107,6 +111,11 @@ def run(
         typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined: no protection at all."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data, repositories and the outbox are kept.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="HOURS", help="When to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
+    ] = None,
+    when_idle: Annotated[bool, typer.Option("--when-idle", help="Pause while other programs use the GPU.")] = False,
+    nice: Annotated[int | None, typer.Option(min=0, max=19, help="Give way to others on the processor.")] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Carry out one job, or say that there is none, and end.")
     ] = False,
@@ -116,13 +125,17 @@ def run(
         bool, typer.Option("--show-config", help="Print every setting and where it came from, and end.")
     ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     if gpu is not None and device not in (None, f"cuda:{gpu}"):
         raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
+    if gpu is not None and not re.fullmatch(r"all|\d{1,3}(,\d{1,3})*", gpu):
+        raise typer.BadParameter("give a number, several (0,1), or all", param_hint="--gpu")
     if not plain and not show_config:
         typer.echo("swarm-worker is starting …", err=True)
     with _parts_are_installed():
-        from worker.start import Options, show_settings, start  # noqa: PLC0415 - so that --help and the line above come at once
+        from worker.options import Options  # noqa: PLC0415 - so that --help and the line above come at once
+        from worker.start import show_settings, start  # noqa: PLC0415 - likewise
 
     flags = {
         "device": device if gpu is None else f"cuda:{gpu}",
@@ -138,10 +151,13 @@ def run(
         "base_url": base_url,
         "sandbox": sandbox,
         "data_dir": data_dir,
+        "schedule": schedule,
+        "when_idle": when_idle or None,
+        "nice": nice,
     }
     if show_config:
         sys.exit(show_settings(flags, typer.echo, _complain))
-    options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color)
+    options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color, parent=parent)
     sys.exit(start(flags, options, _complain))
 
 
@@ -182,3 +198,7 @@ def _complain(line: str) -> None:
 def main() -> None:
     """The entry point."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ Files need no port and no rights but those of the folder's owner, and they outli
 started again is paused.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from threading import Event, Thread
 
 from shared.protocol import now
 from worker.lock import AlreadyRunning, hold
-from worker.stopping import Stop
+from worker.stopping import Reason, Stop
 
 LOOK_SECONDS = 0.5
 
@@ -92,14 +92,18 @@ class Control:
 
 
 @contextmanager
-def followed(control: Control, stop: Stop, tell: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, let the control files stop and pause; `tell` is called after a request to finish."""
+def followed(control: Control, stop: Stop, tell: Callable[[], None], reasons: Sequence[Reason] = ()) -> Iterator[None]:
+    """While the block runs, let the control files stop and pause; `tell` is called after a request to finish.
+
+    Each of `reasons` pauses too, as long as it gives one: hours of the day, say.
+    """
     ended = Event()
     control.take_finish()  # one that was meant for the process before this one
 
     def heed() -> None:
         pause = control.asked_to_pause()
-        stop.set_pause(None if pause is None else pause.describe())
+        given = (reason() for reason in reasons)
+        stop.set_pause(next((why for why in given if why), None) if pause is None else pause.describe())
 
     def look() -> None:
         while True:

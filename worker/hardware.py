@@ -94,6 +94,25 @@ def detect_machine(
     return Machine(_describe_gpu(found, cores or available, torch.version), found.gpu)
 
 
+def list_devices(device: str, driver: Driver | None = None) -> list[str]:
+    """One name for each device of a setting: `cuda:0,1` has two, `cuda:all` as many as there are GPUs.
+
+    Raises HardwareError if one of several is not there.
+    """
+    kind, _, numbers = device.partition(":")
+    if kind != "cuda" or (numbers.isdecimal()):
+        return [device]
+    try:
+        report = (driver or NvidiaDriver()).describe()
+    except DriverError as error:
+        raise HardwareError(str(error)) from error
+    if numbers != "all":
+        return [f"cuda:{find_gpu(report, int(index)).index}" for index in dict.fromkeys(numbers.split(","))]
+    if not report.gpus:
+        raise HardwareError("this machine has no NVIDIA GPU: use `--device cpu` to train on the processor")
+    return [f"cuda:{gpu.index}" for gpu in report.gpus]
+
+
 def find_gpu(report: DriverReport, index: int) -> GpuReport:
     """The GPU of that index. Raises HardwareError."""
     if index >= len(report.gpus):

@@ -33,6 +33,7 @@ from pydantic_settings import (
 
 from shared.protocol import Slug
 from worker.sandbox import SandboxName
+from worker.schedule import parse_schedule
 from worker.sources import Mirrors
 
 APPLICATION = "research-swarm"
@@ -40,7 +41,8 @@ APPLICATION = "research-swarm"
 SHORTEST_SECRET = 8
 
 AgentName = Literal["search", "scripted", "openai", "command"]
-Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:\d{1,3})$")]
+Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{1,3})*))$")]
+"""`cuda:0`, or several: `cuda:0,1`, `cuda:all`."""
 
 
 class SettingsError(ValueError):
@@ -60,6 +62,9 @@ def login_path() -> Path:
 class Settings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
+    `schedule` are the hours in which it may work (worker/schedule.py), `nice` lowers its priority on the processor, and
+    with `when_idle` it pauses while others use its GPU.
+
     From `base_url` on: what the agents `openai` and `command` use. Prices are per million tokens, and costs in their
     currency; `agent_paths` are what a command may see of the home, `agent_environment` which variables.
     """
@@ -76,6 +81,9 @@ class Settings(BaseSettings):
     )
     device: Device | None = None
     cores: Annotated[int, Field(ge=1)] | None = None
+    nice: Annotated[int, Field(ge=0, le=19)] | None = None
+    schedule: str | None = None
+    when_idle: bool = False
     sandbox: SandboxName = "auto"
     agent: AgentName = "search"
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path(APPLICATION))
@@ -119,6 +127,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, environment, `config.toml`; no `.env` of whatever folder one stands in, and no secrets folder."""
         return init_settings, env_settings, _ConfigFile(settings_cls, config_path())
+
+    @field_validator("schedule")
+    @classmethod
+    def _check_schedule(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_schedule(text)
+        return text
 
     @property
     def worker_name(self) -> str:

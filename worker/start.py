@@ -1,10 +1,10 @@
 """Puts a worker together from its settings, runs it, and turns what a person can mend into one line and a status."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,19 +17,24 @@ from worker.chronicle import Several, StatusMonitor, open_log
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.control import Control, followed
 from worker.crashes import record_crash
-from worker.hardware import HardwareError, detect_machine
+from worker.gpus import NvidiaDriver
+from worker.hardware import HardwareError, Machine, detect_machine, list_devices
 from worker.heartbeat import HeartbeatDied
+from worker.idleness import Neighbours
 from worker.job import Workplace, author_of
 from worker.laboratory import LocalLaboratory
 from worker.lock import AlreadyRunning, hold
 from worker.loop import Ending, Loop
-from worker.monitor import About, Monitor, PlainMonitor
+from worker.monitor import STOP_AFTER, STOP_NOW, About, Monitor, PlainMonitor
+from worker.options import Options
 from worker.outbox import Outbox
 from worker.probe import try_torch
 from worker.projects import Projects
 from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.schedule import hours, parse_schedule
 from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
-from worker.stopping import Stop
+from worker.stopping import Reason, Stop
+from worker.team import Member, Team, end_with_parent, worker_command
 from worker.terminal import TerminalMonitor
 from worker.training import RunImpossible
 
@@ -55,17 +60,6 @@ UNCONFINED_WARNING = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about one start, besides the settings."""
-
-    script: Path | None = None
-    once: bool = False
-    max_jobs: int | None = None
-    plain: bool = False
-    no_color: bool = False
-
-
 class StartError(Exception):
     """The worker cannot start; the message says why and what to do. `status` is the process's exit status."""
 
@@ -77,7 +71,11 @@ class StartError(Exception):
 def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) -> int:
     """Run a worker until it ends; return the exit status. `tell` gets the one line that says what went wrong."""
     try:
-        return _run(_settings(flags), options)
+        settings = _settings(flags)
+        devices = _list_devices(settings)
+        if len(devices) > 1:
+            return _run_team(settings, devices, flags, options, tell)
+        return _run(settings.model_copy(update={"device": devices[0]}), options)
     except StartError as error:
         status, line = error.status, str(error)
     except Unauthorized as error:
@@ -121,6 +119,29 @@ def _settings(flags: dict[str, Any]) -> Settings:
     return settings
 
 
+def _list_devices(settings: Settings) -> list[str]:
+    assert settings.device is not None
+    try:
+        return list_devices(settings.device)
+    except HardwareError as error:
+        raise StartError(str(error)) from error
+
+
+def _run_team(
+    settings: Settings, devices: list[str], flags: dict[str, Any], options: Options, tell: Callable[[str], None]
+) -> int:
+    """One process for each device; each checks its own. This one needs neither a folder nor the coordinator."""
+    cores = settings.cores or max(1, len(os.sched_getaffinity(0)) // len(devices))
+    members = [
+        Member(device.replace("cuda:", "gpu"), worker_command({**flags, "device": device, "cores": cores}, options))
+        for device in devices
+    ]
+    stop = Stop()
+    restarts = not options.once and options.max_jobs is None
+    with stop.on_signals(lambda: tell(STOP_NOW if stop.now.is_set() else STOP_AFTER)):
+        return Team(members, sys.stderr, sys.stdout, restarts=restarts).run(stop)
+
+
 def _run(settings: Settings, options: Options) -> int:
     script = _load_script(settings, options)
     try:
@@ -129,14 +150,19 @@ def _run(settings: Settings, options: Options) -> int:
         raise StartError(str(error), EXIT_AUTHENTICATION) from error
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
-        laboratory = _open_laboratory(settings, folder)
+        machine, laboratory = _open_laboratory(settings, folder)
         client = CoordinatorClient(settings.coordinator_url, token)
         stack.callback(client.close)
         stop = Stop()
+        if options.parent is not None:
+            end_with_parent(options.parent, stop.request)
         monitor = _make_monitor(options, settings.worker_folder, stack)
         agent = _make_agent(settings, script, monitor.note, stop.draining)
         stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
-        stack.enter_context(followed(Control(settings.worker_folder), stop, lambda: monitor.stop(False)))
+        reasons = _reasons_to_pause(settings, machine, laboratory.sandbox_name)
+        if settings.nice:
+            os.nice(settings.nice)
+        stack.enter_context(followed(Control(settings.worker_folder), stop, lambda: monitor.stop(False), reasons))
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
@@ -198,7 +224,19 @@ def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str],
         raise StartError(str(error), EXIT_USAGE) from error
 
 
-def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
+def _reasons_to_pause(settings: Settings, machine: Machine, sandbox: str) -> list[Reason]:
+    """Why this worker pauses by itself, as its settings have it."""
+    reasons = [hours(parse_schedule(settings.schedule))] if settings.schedule else []
+    if settings.when_idle:
+        if machine.gpu is None:
+            raise StartError("--when-idle looks at a GPU, and this worker has none: leave it out, or give --gpu 0.", 2)
+        if sandbox.startswith("container"):
+            raise StartError("--when-idle cannot tell a container's processes from others': use bubblewrap.", 2)
+        reasons.append(Neighbours(NvidiaDriver(), machine.gpu).describe)
+    return reasons
+
+
+def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLaboratory]:
     assert settings.device is not None
     try:
         machine = detect_machine(settings.device, settings.cores)
@@ -207,7 +245,7 @@ def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
             try_torch(sandbox, machine.device)
     except (HardwareError, SandboxUnavailable) as error:
         raise StartError(str(error)) from error
-    return LocalLaboratory(
+    laboratory = LocalLaboratory(
         device=machine.device,
         hardware=machine.hardware,
         sandbox=sandbox,
@@ -215,6 +253,7 @@ def _open_laboratory(settings: Settings, folder: Path) -> LocalLaboratory:
         runs=folder / "runs",
         mirrors=settings.mirrors,
     )
+    return machine, laboratory
 
 
 def _make_monitor(options: Options, worker_folder: Path, stack: ExitStack) -> Monitor:

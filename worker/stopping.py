@@ -13,6 +13,9 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+Reason = Callable[[], str | None]
+"""Why a worker is to pause now, as a sentence for people; None where nothing stands against its work."""
+
 
 class Stop:
     """`draining`: take no new job. `now`: also end what is running. The second implies the first.

@@ -1,6 +1,7 @@
 """worker/cli.py, worker/start.py: the program as a person starts it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -103,7 +105,11 @@ def at(coordinator: LiveCoordinator) -> dict[str, str]:
         (("--token-file", "/nowhere/token"), {}, 4, "cannot read the token's file /nowhere/token"),
         ((), {"SWARM_DEVICE": "cpu", "SWARM_CORES": "4096"}, 1, "4096 CPU cores"),
         (("--gpu", "7"), {}, 1, "torch|GPU"),
+        (("--gpu", "0,999"), {}, 1, "no NVIDIA driver answers|there is no GPU"),
+        (("--gpu", "first"), {}, 2, "several (0,1), or all"),
         (("--gpu", "0", "--device", "cpu"), {}, 2, "either --gpu or --device"),
+        (("--schedule", "22-7"), {}, 2, "'22-7' is no span of hours: 22:00-07:00"),
+        (("--when-idle",), {}, 2, "--when-idle looks at a GPU, and this worker has none"),
         (("--device", "tpu"), {}, 2, "setting 'device' is wrong"),
         (("--data-dir", "/dev/null/x"), {}, 1, "cannot write to /dev/null/x: Not a directory. Choose another"),
         (("--sandbox", "bubblewrap"), {"PATH": "/nowhere"}, 1, "bubblewrap is not installed"),
@@ -173,6 +179,37 @@ def test_two_processes_never_share_an_outbox_and_sigterm_ends_an_idle_one(
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 0
         assert time.monotonic() - began < 20
+
+
+def test_real_workers_work_side_by_side_and_finish_when_their_parent_is_killed(
+    environment: dict[str, str], empty: LiveCoordinator
+) -> None:
+    """The parent is a program of two lines, because a machine without GPUs has no two devices."""
+    program = """
+        import os, sys
+        from worker.options import Options
+        from worker.stopping import Stop
+        from worker.team import Member, Team, worker_command
+        members = [
+            Member(name, worker_command({"name": name, "cores": 1}, Options()))
+            for name in ("left", "right")
+        ]
+        Team(members, sys.stderr, sys.stdout, restarts=True).run(Stop())
+    """
+    command = [sys.executable, "-c", re.sub(r"(?m)^ {8}", "", program)]
+    with subprocess.Popen(command, env=environment | at(empty), stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stderr is not None
+        waiting: set[str] = set()
+        while waiting != {"left", "right"}:
+            line = parent.stderr.readline()
+            assert line, "the parent ended"
+            if "event=waiting" in line:
+                waiting.add(line.removeprefix("worker=").split()[0])
+        children = psutil.Process(parent.pid).children()
+        assert len(children) == 2
+        os.kill(parent.pid, signal.SIGKILL)
+        gone, _ = psutil.wait_procs(children, timeout=60)
+        assert len(gone) == 2
 
 
 def test_the_sandbox_command_tells_which_one(run_here: RunHere, environment: dict[str, str]) -> None:

@@ -49,6 +49,18 @@ def test_a_pause_ends_by_itself_and_outlives_a_restart(tmp_path: Path) -> None:
     assert control.asked_to_pause() is None
 
 
+def test_a_worker_pauses_for_reasons_of_its_own_too(tmp_path: Path) -> None:
+    reasons: list[str | None] = [None, "Paused outside the hours."]
+    control, stop = Control(tmp_path), Stop()
+    with followed(control, stop, lambda: None, [lambda: reasons[0], lambda: reasons[1]]):
+        assert stop.pause == "Paused outside the hours." and stop.interrupt.is_set()
+        control.pause(None)
+        wait_until(lambda: "swarm-worker resume" in str(stop.pause))  # a person's words come first
+        control.resume()
+        reasons[1] = None
+        wait_until(lambda: stop.pause is None)
+
+
 def test_stopping_now_is_stronger_than_going_on() -> None:
     stop = Stop()
     stop.set_pause("Paused.")

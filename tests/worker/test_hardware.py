@@ -8,7 +8,7 @@ import pytest
 from shared.hardware import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.gpus import DriverError
-from worker.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine
+from worker.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine, list_devices
 
 CUDA_12 = TorchBuild("2.13.0+cu128")
 
@@ -78,6 +78,27 @@ def test_a_driver_too_old_for_torch_is_refused_and_an_older_minor_version_is_not
         "torch 2.13.0+cu130 is built for CUDA 13, and the NVIDIA driver 580.65.06 supports CUDA 12.4: "
         "update the driver, or install torch for CUDA 12"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices"),
+    [
+        ("cpu", ["cpu"]),
+        ("cuda:7", ["cuda:7"]),
+        ("cuda:0,1", ["cuda:0", "cuda:1"]),
+        ("cuda:1,1", ["cuda:1"]),
+        ("cuda:all", ["cuda:0", "cuda:1"]),
+    ],
+)
+def test_several_gpus_are_several_devices(asked: str, devices: list[str]) -> None:
+    assert list_devices(asked, FakeDriver((OLD, H100))) == devices
+
+
+def test_one_of_several_gpus_that_is_not_there_is_an_error_for_all() -> None:
+    with pytest.raises(HardwareError, match="there is no GPU 2"):
+        list_devices("cuda:0,2", FakeDriver((OLD, H100)))
+    with pytest.raises(HardwareError, match="this machine has no NVIDIA GPU"):
+        list_devices("cuda:all", FakeDriver(()))
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_those_that_are() -> None:
