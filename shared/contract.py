@@ -140,11 +140,38 @@ class Evidence(Message):
 
 
 class JobMix(Message):
-    """Shares of the kinds of job; they need not sum to one."""
+    """Shares of the kinds of job; they need not sum to one.
 
-    improve: float = Field(default=7.0, ge=0)
+    Those of experiments are where a project starts from: they follow what each kind gains. Zero turns a kind off.
+    """
+
+    improve: float = Field(default=4.0, ge=0)
+    draft: float = Field(default=0.5, ge=0)
+    adopt: float = Field(default=1.5, ge=0)
+    ablate: float = Field(default=0.5, ge=0)
+    tune: float = Field(default=0.5, ge=0)
     replicate: float = Field(default=1.0, ge=0)
     control: float = Field(default=1.0, ge=0)
+
+    @property
+    def experiments(self) -> float:
+        """The share of all kinds that make experiments, together."""
+        return self.improve + self.draft + self.adopt + self.ablate + self.tune
+
+
+class Diversity(Message):
+    """How a fleet is spread over research directions. Shares are of the experiments under way.
+
+    Each living branch keeps `min_branch`, and none takes more than `max_branch`. No volunteer holds more than
+    `max_volunteer` of all jobs once several are at work. After `stall_after` experiments without a gain a branch is
+    stalled; `max_branches` may live at a time.
+    """
+
+    min_branch: float = Field(default=0.05, ge=0, le=0.5)
+    max_branch: float = Field(default=0.8, gt=0, le=1)
+    max_volunteer: float = Field(default=0.5, gt=0, le=1)
+    max_branches: int = Field(default=8, ge=1, le=100)
+    stall_after: int = Field(default=24, ge=2)
 
 
 class Contract(Message):
@@ -159,6 +186,7 @@ class Contract(Message):
     data: Data = Data()
     evidence: Evidence
     jobs: JobMix = JobMix()
+    diversity: Diversity = Diversity()
 
 
 def parse_contract(text: str) -> Contract:

@@ -5,23 +5,39 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.findings import Finding
-from shared.protocol import LongText, Message, Sha, ShortText, Timestamp
+from shared.protocol import LongText, Message, Sha, ShortText, Slug, Timestamp
 from shared.runs import Run
+
+MAX_STEPS = 16
+"""So many steps can be adopted at once."""
 
 Setting = bool | int | float | str
 """The value of a module-level constant of an editable file."""
 
 
 class JobKind(StrEnum):
-    """Why a worker is asked to do something. `replicate` and `control` measure existing commits."""
+    """Why a worker is asked to do something. `replicate` and `control` measure existing commits.
+
+    `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes one
+    of the steps that led to it out; `tune` looks for a constant's best value. These three need no language model.
+    """
 
     IMPROVE = "improve"
+    DRAFT = "draft"
+    ADOPT = "adopt"
+    ABLATE = "ablate"
+    TUNE = "tune"
     REPLICATE = "replicate"
     CONTROL = "control"
 
     @property
     def makes_experiment(self) -> bool:
-        return self is JobKind.IMPROVE
+        return self not in (JobKind.REPLICATE, JobKind.CONTROL)
+
+    @property
+    def is_assembled(self) -> bool:
+        """Whether its code is put together from steps that exist, and nobody has to write any."""
+        return self in (JobKind.ADOPT, JobKind.ABLATE)
 
 
 class Verdict(StrEnum):
@@ -57,8 +73,48 @@ class AxisDirection(StrEnum):
     CHANGE = "change"
 
 
+class Step(Message):
+    """One experiment's change: what leads from its parent's files to its own."""
+
+    experiment_id: int
+    title: str
+    sha: Sha
+    parent_sha: Sha
+
+
+class Assignment(Message):
+    """What a job asks for besides its kind and its base.
+
+    `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`); `axis` is the constant whose best
+    value is looked for (`tune`); `avoid_axes` were tried in vain of late: another one is asked for.
+    """
+
+    steps: list[Step] = Field(default=[], max_length=MAX_STEPS)
+    axis: ShortText | None = None
+    avoid_axes: list[ShortText] = Field(default=[], max_length=64)
+
+
+class StepFate(StrEnum):
+    """What became of a step: done as asked, left out because it conflicts, or without effect on these files."""
+
+    DONE = "done"
+    CONFLICT = "conflict"
+    IDLE = "idle"
+
+
+class StepReport(Message):
+    """A step of the assignment, and what became of it."""
+
+    experiment_id: int
+    fate: StepFate
+
+
 class Proposal(Message):
-    """What is to be tried, stated before it is run. `predicted_effect` is in the metric's unit, child minus parent."""
+    """What is to be tried, stated before it is run. `predicted_effect` is in the metric's unit, child minus parent.
+
+    `insists` says why it is worth a run although something much like it was tried. `new_branch` names a research
+    direction that begins with it. `steps` tells of what it was put together from, if it was.
+    """
 
     title: ShortText
     hypothesis: LongText
@@ -68,6 +124,9 @@ class Proposal(Message):
     predicted_effect: float | None = None
     refuted_by: LongText = ""
     settings: dict[str, Setting] = Field(default={}, max_length=200)
+    insists: LongText = ""
+    new_branch: Slug | None = None
+    steps: list[StepReport] = Field(default=[], max_length=MAX_STEPS)
 
 
 class ProposalSubmission(Message):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.experiments import JobKind, Posterior, Trial
+from shared.experiments import Assignment, JobKind, Posterior, Trial
 from shared.hardware import Hardware
 from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
 
@@ -37,7 +37,8 @@ class ClaimRequest(Message):
     """A worker asks for a job, of one project if it names one.
 
     `holding` names the leases it still works on; any other live lease of this worker is given up. `wants_trials` is for
-    agents that learn from a list of numbers; others read the context.
+    agents that learn from a list of numbers; others read the context. `kinds` are the kinds of experiment that it can
+    do just now (measure it always can); `branch` is the research direction that its volunteer chose.
     """
 
     protocol: int
@@ -47,6 +48,8 @@ class ClaimRequest(Message):
     project: Slug | None = None
     holding: list[UUID] = Field(default=[], max_length=16)
     wants_trials: bool = False
+    kinds: list[JobKind] = Field(default=[JobKind.IMPROVE], max_length=16)
+    branch: Slug | None = None
 
 
 class BaseCommit(Message):
@@ -66,6 +69,7 @@ class Lease(Message):
     root_sha: Sha
     kind: JobKind
     base: BaseCommit
+    assignment: Assignment = Assignment()
     branch: str
     seed: int
     why: str

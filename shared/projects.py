@@ -1,6 +1,8 @@
 """Projects as they cross the wire."""
 
-from shared.protocol import Message, Sha, Slug, Timestamp
+from enum import StrEnum
+
+from shared.protocol import LongText, Message, Sha, Slug, Timestamp
 
 
 class Project(Message):
@@ -23,13 +25,48 @@ class CommitFiles(Message):
     files: dict[str, str]
 
 
+class BranchState(StrEnum):
+    """A resting branch has stalled: it gets no jobs until somebody chooses it, or a late result takes it further."""
+
+    LIVING = "living"
+    RESTING = "resting"
+
+
+class BranchMoveKind(StrEnum):
+    BORN = "born"
+    MOVED = "moved"
+    RESTED = "rested"
+    WOKEN = "woken"
+
+
 class Branch(Message):
-    """A named research direction: its theme and its head."""
+    """A named research direction: its theme and its head. `fruitless` counts its experiments since the last gain."""
 
     id: int
     project: Slug
     name: str
     theme: str
     head_sha: Sha
+    state: BranchState
+    fruitless: int
     experiments: int
     created_at: Timestamp
+
+
+class BranchRequest(Message):
+    """A person names a research direction. It begins at `from_sha`, or at the project's root."""
+
+    name: Slug
+    theme: LongText
+    from_sha: Sha | None = None
+
+
+class BranchMove(Message):
+    """An entry of a branch's log: who did what to it, and why. `from_sha` is None where it was born."""
+
+    kind: BranchMoveKind
+    from_sha: Sha | None
+    to_sha: Sha
+    by: str
+    why: str
+    at: Timestamp

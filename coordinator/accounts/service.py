@@ -56,3 +56,8 @@ def authenticate(session: Session, token: str | None) -> int:
     if volunteer_id is None:
         raise UnauthorizedError("This token is unknown or was revoked. Ask the coordinator's maintainer for a new one.")
     return volunteer_id
+
+
+def get_name(session: Session, volunteer_id: int) -> str:
+    """The name of a volunteer who was just authenticated."""
+    return session.get_one(Volunteer, volunteer_id).name

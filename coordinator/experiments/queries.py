@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.models import Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
+from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
 
 _ParentExperiment = aliased(Experiment)
 
@@ -161,12 +161,24 @@ def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit:
 
 _BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
 _BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
+_MOVE = update(_EXPERIMENTS).where(_EXPERIMENTS.c.id == bindparam("experiment_id"))
 _ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
 
 
 def add_experiment(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(session.execute(_ADD, columns).scalar_one())
+
+
+def move_to_branch(session: Session, experiment_id: int, branch_id: int) -> None:
+    session.execute(_MOVE, {"experiment_id": experiment_id, "branch_id": branch_id})
+
+
+def add_steps(session: Session, experiment_id: int, fates: Mapping[int, str]) -> None:
+    """Note what became of other experiments' steps in this one."""
+    if fates:
+        rows = [{"experiment_id": experiment_id, "step_id": step, "fate": fate} for step, fate in fates.items()]
+        session.execute(insert(table_of(AssembledStep)), rows)
 
 
 class ProgressRow(NamedTuple):

@@ -11,6 +11,7 @@ from coordinator.experiments.queries import ExperimentRow as ExperimentRow
 from coordinator.experiments.queries import ToldExperiment as ToldExperiment
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
 from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
+from coordinator.experiments.queries import move_to_branch as move_to_branch
 from coordinator.experiments.queries import tell_commits as tell_commits
 from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.findings import service as findings
@@ -23,12 +24,15 @@ from shared.experiments import AxisDirection, ExperimentDetail, ExperimentSummar
 from shared.protocol import Page, now
 from shared.runs import RunOutcome
 
+NO_COLUMNS = {"new_branch", "steps"}
+"""What a proposal says besides the columns of its experiment."""
+
 
 def store_experiment(
     session: Session, project_id: int, sha: str, parent_sha: str, lease_id: UUID, worker_id: int, branch_id: int,
     kind: JobKind, why: str, proposal: Proposal,
 ) -> int:  # fmt: skip
-    """Add an experiment's row; returns its id."""
+    """Add an experiment's row, and those of the steps that it was put together from; returns its id."""
     given = {
         "project_id": project_id,
         "commit_sha": sha,
@@ -40,7 +44,9 @@ def store_experiment(
         "why": why,
         "created_at": now(),
     }
-    return queries.add_experiment(session, given | proposal.model_dump(mode="json"))
+    experiment_id = queries.add_experiment(session, given | proposal.model_dump(mode="json", exclude=NO_COLUMNS))
+    queries.add_steps(session, experiment_id, {step.experiment_id: step.fate for step in proposal.steps})
+    return experiment_id
 
 
 def view_summary(row: ExperimentRow, project_name: str) -> ExperimentSummary:

@@ -47,6 +47,14 @@ class WrongCommitError(SwarmError):
     title = "The result is about another commit than the lease"
 
 
+class StepsNotToldError(SwarmError):
+    """A job to adopt or to take out steps says of each of them, and of no others, what became of it."""
+
+    status = 422
+    code = "steps-not-told"
+    title = "The proposal tells of other steps than the lease asks for"
+
+
 class ResultConflictError(SwarmError):
     status = 409
     code = "result-conflict"

@@ -34,6 +34,7 @@ class LeaseRow(NamedTuple):
     kind: str
     base_sha: str
     why: str
+    assignment: dict[str, Any] | None
     token_sha256: str
 
     state: str

@@ -22,10 +22,12 @@ from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
 from coordinator.projects import service as projects
+from coordinator.selection import service as selection
+from coordinator.selection.service import NewExperiment
 from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
-from shared.experiments import JobKind, Verdict
+from shared.experiments import JobKind, StepFate
 from shared.results import CommitUpload, ResultReply, ResultUpload
 
 
@@ -67,6 +69,8 @@ def _build(session: Session, lease: LeaseRow, contract: Contract, upload: Result
         raise WrongCommitError("This lease asks for an experiment: send commit, proposal and finding with the run.")
     if upload.commit.parent_sha != lease.base_sha:
         raise WrongCommitError(f"The commit's parent must be {lease.base_sha}, which the lease names.")
+    assert upload.proposal is not None
+    service.check_steps(lease, upload.proposal)
     lineage.check_files(upload.commit.files, contract.files)
     built = lineage.build_child(
         session, lineage.get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)
@@ -102,8 +106,8 @@ def _store(
     origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, JobKind(lease.kind), experiment_id)
     stored = evidence.store_run(session, contract, origin, run)
     run_id, posterior = stored.id, stored.posterior
-    if built is not None and posterior is not None and posterior.verdict == Verdict.IMPROVED:
-        _lead_branch(session, lease, upload, posterior, experiment_id)
+    if built is not None and experiment_id is not None:
+        _follow(session, contract, lease, upload, experiment_id, posterior)
     activity.record(
         session,
         EventKind.RUN_STORED,
@@ -143,13 +147,20 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, b
     return experiment_id
 
 
-def _lead_branch(
-    session: Session, lease: LeaseRow, upload: ResultUpload, posterior: DerivedPosterior, experiment_id: int | None
-) -> None:
-    """Move the branch's head to an improvement that is ahead of it; it stays provisional."""
+def _follow(
+    session: Session, contract: Contract, lease: LeaseRow, upload: ResultUpload, experiment_id: int,
+    posterior: DerivedPosterior | None,
+) -> None:  # fmt: skip
+    """Let branches, and people, know of a new experiment."""
     assert upload.proposal is not None
-    branch = lineage.get_branch(session, lease.branch_id)
-    head = evidence.find_posterior(session, branch.head_sha, upload.run.hardware.hardware_class)
-    if head is None or posterior.rank_score < head.rank_score:
-        why = f"#{experiment_id} {upload.proposal.title} leads provisionally, on {posterior.runs} run(s)."
-        lineage.move_head(session, branch, upload.run.commit_sha, lease.worker, why)
+    new = NewExperiment(
+        experiment_id, lease.project_id, lease.branch_id, upload.run.commit_sha, JobKind(lease.kind),
+        upload.run.hardware.hardware_class, upload.proposal, lease.worker,
+    )  # fmt: skip
+    selection.follow(session, contract, new, posterior)
+    done = [step.experiment_id for step in upload.proposal.steps if step.fate is StepFate.DONE]
+    if new.kind is JobKind.ADOPT and done:
+        activity.record(
+            session, EventKind.STEPS_ADOPTED, lease.project_id, experiment=experiment_id, steps=done, by=lease.worker,
+            why=lease.why,
+        )  # fmt: skip

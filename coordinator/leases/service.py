@@ -22,19 +22,21 @@ from coordinator.leases.errors import (
     LeaseTransitionError,
     LeaseUnknownError,
     ProtocolUnsupportedError,
+    StepsNotToldError,
 )
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.lineage import service as lineage
-from coordinator.models import Project, Worker
+from coordinator.models import Branch, Project, Worker
 from coordinator.novelty import service as novelty
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
 from coordinator.selection.context import compose_context
 from coordinator.selection.policy import Decision, NoJob
+from coordinator.selection.service import ChosenJob
 from shared.contract import Budget
 from shared.events import EventKind
-from shared.experiments import ProposalReply, ProposalSubmission
+from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, ProposalSubmission
 from shared.leases import (
     BaseCommit,
     ClaimReply,
@@ -46,6 +48,7 @@ from shared.leases import (
     ReleaseRequest,
 )
 from shared.leases import Lease as LeaseGrant
+from shared.projects import BranchState
 from shared.protocol import PROTOCOL_VERSION, now
 from shared.runs import MAX_SEED
 
@@ -67,22 +70,28 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     contract = projects.contract_of(project)
     hardware_class = request.hardware.hardware_class
     known = fleet.find_worker(read, volunteer_id, request.worker)
-    decision = selection.choose_job(read, project, known, hardware_class, len(request.holding))
-    if isinstance(decision, NoJob):
-        return _nothing(decision.reason, decision.retry_after_seconds)
+    chosen = selection.choose_job(read, project, volunteer_id, known, request)
+    if isinstance(chosen, NoJob):
+        return _nothing(chosen.reason, chosen.retry_after_seconds)
+    decision = chosen.decision
     running = selection.list_running_jobs(read, project.id)
     context = compose_context(read, decision.base_sha, hardware_class, running)
-    branch = lineage.get_branch_of_commit(read, project.id, decision.base_sha)
+    branch = _find_branch(read, project, decision)
     base = _read_base(read, project, decision.base_sha, hardware_class)
     trials = []
-    if request.wants_trials and decision.kind.makes_experiment:
+    if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
         trials = selection.list_trials(read, project.id, hardware_class, running)
     # From here on there is a write transaction: no more looking around.
     worker = fleet.register_worker(write, volunteer_id, request.worker, request.agent, request.hardware)
     held = _give_up_forgotten(write, worker, set(request.holding))
     if held >= MAX_LEASES_PER_WORKER:
         return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
-    columns = _make_lease(project, worker, decision, branch.id)
+    columns = _make_lease(project, worker, chosen, branch.id)
+    if chosen.is_new_parent:
+        selection.note_parent(write, project.id, hardware_class, worker.id, decision.base_sha)
+    if request.branch == branch.name and branch.state == BranchState.RESTING:
+        why = f"{worker.name}'s volunteer chose it."
+        lineage.wake(write, lineage.get_branch(write, branch.id), worker.name, why)
     token = secrets.token_urlsafe(24)
     queries.add_lease(write, columns | {"context": context, "token_sha256": hash_token(token)})
     activity.record(write, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
@@ -94,6 +103,7 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
             root_sha=project.root_sha,
             kind=decision.kind,
             base=base,
+            assignment=chosen.assignment,
             branch=branch.name,
             seed=columns["seed"],
             why=decision.why,
@@ -143,9 +153,16 @@ def _give_up_forgotten(session: Session, worker: Worker, holding: set[UUID]) -> 
     return held
 
 
-def _make_lease(project: Project, worker: Worker, decision: Decision, branch_id: int) -> dict[str, Any]:
+def _find_branch(session: Session, project: Project, decision: Decision) -> Branch:
+    if decision.branch_id is not None:
+        return lineage.get_branch(session, decision.branch_id)
+    return lineage.get_branch_of_commit(session, project.id, decision.base_sha)
+
+
+def _make_lease(project: Project, worker: Worker, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
     """The columns of a new lease, less its context and token."""
-    budget = projects.contract_of(project).budget
+    budget, decision = projects.contract_of(project).budget, chosen.decision
+    asked_for = chosen.assignment.model_dump(mode="json", exclude_defaults=True)
     moment = now()
     return {
         "id": uuid4(),
@@ -157,6 +174,7 @@ def _make_lease(project: Project, worker: Worker, decision: Decision, branch_id:
         "base_sha": decision.base_sha,
         "seed": secrets.randbelow(MAX_SEED),
         "why": decision.why,
+        "assignment": asked_for or None,
         "issued_at": moment,
         **_columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),
     }
@@ -211,6 +229,7 @@ def submit_proposal(
     seen = find_own(read, volunteer_id, lease_id)
     _check_token(seen, submission.token)
     contract = projects.parse_stored(seen.contract)
+    check_steps(seen, submission.proposal)
     lineage.check_files(submission.files, contract.files)
     tree_sha = lineage.compute_child_tree(read, seen.base_sha, submission.files)
     parent_files = lineage.read_files(read, seen.project_id, seen.base_sha, contract.files.editable)
@@ -242,6 +261,14 @@ def submit_proposal(
     queries.change_lease(write, lease_id, columns | reserved)
     activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=Phase.READY)
     return ProposalReply(accepted=True)
+
+
+def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
+    """Raise StepsNotToldError unless a proposal says of each step that its lease asks for what became of it."""
+    asked = {step.experiment_id for step in Assignment.model_validate(lease.assignment or {}).steps}
+    told = [step.experiment_id for step in proposal.steps]
+    if len(told) != len(asked) or set(told) != asked:
+        raise StepsNotToldError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
 
 
 def release(

@@ -1,14 +1,31 @@
 """Questions about commits and branches."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Integer, Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, Commit, Experiment, table_of
+from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
 
-_COMMITS = table_of(Commit)
+
+class BranchRow(NamedTuple):
+    """A branch without its theme."""
+
+    id: int
+    name: str
+    head_sha: str
+    state: str
+    fruitless: int
+    gained_experiment_id: int | None
+
+
+_COMMITS, _BRANCHES = table_of(Commit), table_of(Branch)
+_BRANCH_ROWS = (
+    select(*(_BRANCHES.c[name] for name in BranchRow._fields))
+    .where(_BRANCHES.c.project_id == bindparam("project_id"))
+    .order_by(_BRANCHES.c.id)
+)
 _COMMIT = select(Commit).where(Commit.sha == bindparam("sha"))
 _CHILDREN = select(Commit).where(Commit.parent_sha.in_(bindparam("shas", expanding=True))).order_by(Commit.sha)
 _COMMIT_BY_TREE = (
@@ -72,6 +89,20 @@ def get_branch(session: Session, branch_id: int) -> Branch:
 
 def list_branches(session: Session, project_id: int) -> Sequence[Branch]:
     return session.scalars(select(Branch).where(Branch.project_id == project_id).order_by(Branch.id)).all()
+
+
+def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
+    """A project's branches, oldest first."""
+    return [BranchRow(*row) for row in session.execute(_BRANCH_ROWS, {"project_id": project_id})]
+
+
+def find_branch(session: Session, project_id: int, name: str) -> Branch | None:
+    return session.scalar(select(Branch).where(Branch.project_id == project_id, Branch.name == name))
+
+
+def list_moves(session: Session, branch_id: int) -> Sequence[BranchMove]:
+    """A branch's log, oldest first."""
+    return session.scalars(select(BranchMove).where(BranchMove.branch_id == branch_id).order_by(BranchMove.id)).all()
 
 
 def get_branch_of_commit(session: Session, project_id: int, sha: str) -> Branch:

@@ -1,4 +1,4 @@
-"""Building commits from files, and moving branches.
+"""Building commits from files, and storing them. Branches are in `branches.py`.
 
 Building is slow and needs only reads, so it is apart from storing: `build_child` prepares everything before the
 write transaction begins, deltas included, and `store_commit` then adds rows.
@@ -9,22 +9,38 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
+from coordinator.lineage.branch_state import is_stalled as is_stalled
+from coordinator.lineage.branch_state import may_rest as may_rest
+from coordinator.lineage.branches import BranchExistsError as BranchExistsError
+from coordinator.lineage.branches import TooManyBranchesError as TooManyBranchesError
+from coordinator.lineage.branches import create_branch as create_branch
+from coordinator.lineage.branches import get_branch_by_name as get_branch_by_name
+from coordinator.lineage.branches import has_room as has_room
+from coordinator.lineage.branches import life_of as life_of
+from coordinator.lineage.branches import move_head as move_head
+from coordinator.lineage.branches import name_direction as name_direction
+from coordinator.lineage.branches import note_experiment as note_experiment
+from coordinator.lineage.branches import rest as rest
+from coordinator.lineage.branches import view_branch as view_branch
+from coordinator.lineage.branches import view_branches as view_branches
+from coordinator.lineage.branches import view_log as view_log
+from coordinator.lineage.branches import wake as wake
 from coordinator.lineage.objects import EncodedObject
+from coordinator.lineage.queries import BranchRow as BranchRow
+from coordinator.lineage.queries import find_branch as find_branch
 from coordinator.lineage.queries import find_commit as find_commit
 from coordinator.lineage.queries import find_commit_by_tree as find_commit_by_tree
 from coordinator.lineage.queries import get_branch as get_branch
 from coordinator.lineage.queries import get_branch_of_commit as get_branch_of_commit
 from coordinator.lineage.queries import get_commit as get_commit
+from coordinator.lineage.queries import list_branch_rows as list_branch_rows
 from coordinator.lineage.queries import list_children as list_children
 from coordinator.lineage.queries import list_nearest as list_nearest
-from coordinator.models import Branch, BranchMove, Commit, Project
+from coordinator.models import Commit
 from shared.commits import CommitError, CommitWords, GitObject, build_blob, build_commit, build_trees, check_path
 from shared.contract import Files
-from shared.events import EventKind
-from shared.projects import Branch as BranchView
 from shared.projects import CommitFiles
 from shared.protocol import now
 
@@ -160,52 +176,3 @@ def _get_commit_of(session: Session, project_id: int, sha: str) -> Commit:
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")
     return commit
-
-
-def view_branches(session: Session, project: Project) -> list[BranchView]:
-    """The project's branches, oldest first."""
-    return [
-        BranchView(
-            id=branch.id,
-            project=project.name,
-            name=branch.name,
-            theme=branch.theme,
-            head_sha=branch.head_sha,
-            experiments=queries.count_branch_experiments(session, branch.id),
-            created_at=branch.created_at,
-        )
-        for branch in queries.list_branches(session, project.id)
-    ]
-
-
-def create_branch(session: Session, project_id: int, name: str, theme: str, head_sha: str, who: str) -> Branch:
-    """Name a research direction that begins at a commit."""
-    branch = Branch(project_id=project_id, name=name, theme=theme, head_sha=head_sha, created_at=now())
-    session.add(branch)
-    session.flush()
-    _log_move(session, branch, None, who, "The branch begins here.")
-    return branch
-
-
-def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str) -> None:
-    """Move a branch's head and say why."""
-    from_sha, branch.head_sha = branch.head_sha, to_sha
-    _log_move(session, branch, from_sha, who, why)
-    activity.record(
-        session,
-        EventKind.BRANCH_MOVED,
-        branch.project_id,
-        branch=branch.name,
-        from_sha=from_sha,
-        to_sha=to_sha,
-        why=why,
-    )
-
-
-def _log_move(session: Session, branch: Branch, from_sha: str | None, who: str, why: str) -> None:
-    session.add(
-        BranchMove(
-            branch_id=branch.id, from_sha=from_sha, to_sha=branch.head_sha, moved_by=who, why=why, moved_at=now()
-        )
-    )
-    session.flush()

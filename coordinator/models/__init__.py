@@ -11,13 +11,14 @@ from coordinator.models.evidence import (
     Run,
     TrustRecord,
 )
-from coordinator.models.experiments import Experiment, Finding
+from coordinator.models.experiments import AssembledStep, Experiment, Finding
 from coordinator.models.fleet import Worker
 from coordinator.models.leases import Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
-from coordinator.models.projects import Project
+from coordinator.models.projects import KindShare, Project
 
 __all__ = [
+    "AssembledStep",
     "Base",
     "Branch",
     "BranchMove",
@@ -29,6 +30,7 @@ __all__ = [
     "EvidenceEpoch",
     "Experiment",
     "Finding",
+    "KindShare",
     "Lease",
     "Project",
     "Run",

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base
+from coordinator.models.base import Base, Sha
 
 REPORT = "report"
 """The group of a run's large columns, which only its own page needs: `undefer_group(REPORT)` loads them."""
@@ -113,7 +113,8 @@ class Calibration(Base):
     """What is known of a worker in a project and a hardware class: its offset in this epoch, and how its jobs went.
 
     Without an offset it counts as one drawn from the contract's prior. `through_run_id` is the newest run that the
-    offset was estimated from; one above the epoch's own is a newcomer's, estimated when that run came.
+    offset was estimated from; one above the epoch's own is a newcomer's, estimated when that run came. `parent_sha` is
+    the commit that its last experiment started from, with which it tends to stay.
     """
 
     __tablename__ = "calibrations"
@@ -129,6 +130,7 @@ class Calibration(Base):
     seed_measured: Mapped[int]
     seed_failed: Mapped[int]
     failures_in_row: Mapped[int]
+    parent_sha: Mapped[str | None] = mapped_column(Sha)
     updated_at: Mapped[datetime]
 
 

@@ -11,7 +11,10 @@ from coordinator.models.base import Base
 
 
 class Experiment(Base):
-    """One commit and the proposal behind it. `predicted_effect` is in the metric's unit, child minus parent."""
+    """One commit and the proposal behind it. `predicted_effect` is in the metric's unit, child minus parent.
+
+    `insists` is the agent's reason to run it although it was told of something much like it.
+    """
 
     __tablename__ = "experiments"
     __table_args__ = (Index("ix_experiments_project_id_id", "project_id", "id"),)
@@ -32,8 +35,22 @@ class Experiment(Base):
     predicted_effect: Mapped[float | None]
     refuted_by: Mapped[str] = mapped_column(Text)
     settings: Mapped[dict[str, Any]]
+    insists: Mapped[str] = mapped_column(Text, default="")
     why: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+
+
+class AssembledStep(Base):
+    """A step that an experiment was asked to adopt, or to take out, and what became of it (a `StepFate`).
+
+    Who did it and why stand with the experiment.
+    """
+
+    __tablename__ = "assembled_steps"
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True)
+    step_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True, index=True)
+    fate: Mapped[str] = mapped_column(String(20))
 
 
 class Finding(Base):

@@ -17,8 +17,9 @@ class Lease(Base):
     """A time-limited assignment of one job to one worker.
 
     It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
-    expire. `proposed_tree_sha` and `proposed_fingerprint` reserve the code that the worker is about to
-    run. `result_*` is the stored answer to the one result that was accepted.
+    expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `proposed_tree_sha`
+    and `proposed_fingerprint` reserve the code that the worker is about to run. `result_*` is the stored answer to the
+    one result that was accepted.
     """
 
     __tablename__ = "leases"
@@ -38,6 +39,7 @@ class Lease(Base):
     base_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
     seed: Mapped[int]
     why: Mapped[str] = mapped_column(Text)
+    assignment: Mapped[dict[str, Any] | None]
     context: Mapped[str] = mapped_column(Text, deferred=True)
     token_sha256: Mapped[str] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]

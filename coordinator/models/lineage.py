@@ -38,7 +38,11 @@ class Commit(Base):
 
 
 class Branch(Base):
-    """A named research direction. It is never merged; its head moves, and each move is logged."""
+    """A named research direction. It is never merged; its head moves, and each move is logged.
+
+    `state` is a `BranchState`; `fruitless` counts the experiments on it since its last gain, which was that of
+    `gained_experiment_id` (None: it has none yet).
+    """
 
     __tablename__ = "branches"
     __table_args__ = (UniqueConstraint("project_id", "name"),)
@@ -48,16 +52,20 @@ class Branch(Base):
     name: Mapped[str] = mapped_column(String(63))
     theme: Mapped[str] = mapped_column(Text)
     head_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
+    state: Mapped[str] = mapped_column(String(20))
+    fruitless: Mapped[int]
+    gained_experiment_id: Mapped[int | None]
     created_at: Mapped[datetime]
 
 
 class BranchMove(Base):
-    """One move of a branch's head, with who moved it and why."""
+    """An entry of a branch's log: it was born, its head moved, it came to rest or was woken; who did that, and why."""
 
     __tablename__ = "branch_moves"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(20))
     from_sha: Mapped[str | None] = mapped_column(Sha)
     to_sha: Mapped[str] = mapped_column(Sha)
     moved_by: Mapped[str] = mapped_column(String(200))

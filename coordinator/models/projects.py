@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, Text
+from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha
@@ -21,3 +21,23 @@ class Project(Base):
     contract_version: Mapped[int]
     root_sha: Mapped[str] = mapped_column(Sha)
     created_at: Mapped[datetime]
+
+
+class KindShare(Base):
+    """A kind's share of a project's experiments, and what it follows from.
+
+    `gain` is what experiments of the kind added to commits that were verified, in the metric's unit and positive where
+    it is better; `gpu_seconds` is the time that all experiments of the kind took; both are of the runs up to
+    `through_run_id`.
+    """
+
+    __tablename__ = "kind_shares"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    share: Mapped[float]
+    gain: Mapped[float]
+    gpu_seconds: Mapped[float]
+    experiments: Mapped[int]
+    through_run_id: Mapped[int]
+    updated_at: Mapped[datetime]

@@ -1,11 +1,13 @@
 """Projects, their branches and their commits over HTTP."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, status
 
-from coordinator.db import ReadSession
+from coordinator.accounts.security import BearerToken
+from coordinator.accounts.service import authenticate
+from coordinator.db import CurrentDatabase, ReadSession
 from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
-from shared.projects import Branch, CommitFiles, Project
+from shared.projects import Branch, BranchMove, BranchRequest, CommitFiles, Project
 from shared.protocol import Page, Sha, Slug
 
 router = APIRouter(tags=["projects"])
@@ -27,6 +29,19 @@ def read_project(name: Slug, session: ReadSession) -> Project:
 def list_branches(name: Slug, session: ReadSession) -> Page[Branch]:
     """The project's named research directions."""
     return Page(items=lineage.view_branches(session, service.get_project(session, name)))
+
+
+@router.post("/projects/{name}/branches", status_code=status.HTTP_201_CREATED, tags=["lineage"])
+def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database: CurrentDatabase) -> Branch:
+    """Name a research direction: volunteers may choose it, and while it lives it keeps a minimum of the jobs."""
+    with database.read() as read, database.write() as write:
+        return service.name_direction(write, authenticate(read, token), name, request)
+
+
+@router.get("/projects/{name}/branches/{branch}/log", tags=["lineage"])
+def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMove]:
+    """What happened to a branch: it was born, moved, came to rest or was woken; by whom, and why."""
+    return Page(items=lineage.view_log(session, service.get_project(session, name), branch))
 
 
 @router.get("/projects/{name}/commits/{sha}/files", tags=["lineage"])

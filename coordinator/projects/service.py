@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from coordinator.accounts import service as accounts
 from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import service as lineage
@@ -15,6 +16,7 @@ from coordinator.projects.seeds import read_seed
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
 from shared.events import EventKind
+from shared.projects import Branch, BranchRequest
 from shared.projects import Project as ProjectView
 from shared.protocol import now
 
@@ -79,9 +81,19 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
     session.add(project)
     session.flush()
     lineage.store_commit(session, project.id, root)
-    lineage.create_branch(session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm")
     activity.record(session, EventKind.PROJECT_CREATED, project.id, project=project.name)
+    lineage.create_branch(
+        session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm", "The project begins."
+    )
     return project, True
+
+
+def name_direction(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> Branch:
+    """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
+    project = get_project(session, project_name)
+    who = accounts.get_name(session, volunteer_id)
+    branch = lineage.name_direction(session, project, contract_of(project).diversity, request, who)
+    return lineage.view_branch(session, project, branch)
 
 
 def view_project(project: Project) -> ProjectView:

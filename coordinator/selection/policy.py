@@ -2,52 +2,40 @@
 
 Most jobs search. Of a worker's jobs one in eight verifies the leading commit, and one in eight is a control, where the
 evidence has use for them: sequential verification looks at a leader again after each run, and gives up after six. A
-commit is measured again by other volunteers than those who did so before, whoever asks first; nobody chooses.
+commit is measured again by other volunteers than those who did so before, whoever asks first; nobody chooses. A
+newcomer's first job measures the seed, which calibrates it; that is its first control.
 
-Parents are drawn by Thompson sampling (Thompson 1933; Russo et al. 2018, A Tutorial on Thompson Sampling): draw once
-from each candidate's posterior, and the lowest draw wins. A winner with children in flight is turned down with
-probability 1 − 1/(1 + children), and all draw again, so that a fleet spreads out: each candidate is chosen in
-proportion to its probability of winning, damped by 1/(1 + children).
+Kinds of experiment have shares per project (`shares.py`), and a worker gets one of those that it can do. The parent is
+drawn by `parents.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from random import Random
-from typing import NamedTuple
 
-from shared.contract import JobMix
+from coordinator.selection.parents import Candidate as Candidate
+from coordinator.selection.parents import Direction as Direction
+from coordinator.selection.parents import choose_parent, count_noun, exceeds
+from shared.contract import Diversity, JobMix
 from shared.experiments import JobKind
-
-MAX_DRAWS = 100
-"""After so many winners were turned down the next one is taken: the whole frontier is busy."""
 
 MAX_ROOT_FAILURES = 3
 MAX_FAILURES_IN_ROW = 5
 THROTTLE_SECONDS = 900.0
+SHARE_SECONDS = 120.0
+"""When a volunteer whose share is taken up may ask again."""
+
+MIN_FLEET = 16
+MIN_VOLUNTEERS = 4
+"""From so many jobs under way, and so many volunteers on them, no volunteer holds more than a share."""
+
 MAX_RUNS_OF_ONE_COMMIT = 6
 LEADERS = 4
 """So many of the best commits are looked at for one to verify."""
 
 MAX_MEASURED_AT_ONCE = 2
 """Sequential verification needs its next run only when the last one left the question open."""
-
-
-class Candidate(NamedTuple):
-    """A measured commit. `mean` and `sd` are of the posterior, with the sign turned so that lower is better.
-
-    `is_settled` says that it needs no more runs: it is verified. `measured_in_flight` counts live leases that measure
-    it.
-    """
-
-    sha: str
-    mean: float
-    sd: float
-    runs: int
-    children_in_flight: int
-    is_settled: bool = False
-    is_suspect: bool = False
-    measured_in_flight: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +45,9 @@ class Snapshot:
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
     class. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker: it asks for the next one while they run.
+    `kinds` are those that the worker can do, `shares` the project's shares of them; `chosen` is the branch that the
+    volunteer wants. `held` counts the volunteer's jobs under way, `fleet` all jobs, `volunteers` those who hold them;
+    they are needed from MIN_FLEET jobs on.
     """
 
     root_sha: str
@@ -72,15 +63,28 @@ class Snapshot:
     is_alone: bool = True
     elsewhere: str | None = None
     jobs_held: int = 0
+    rules: Diversity = field(default_factory=Diversity)
+    branches: Sequence[Direction] = ()
+    chosen: Direction | None = None
+    last_parent: str | None = None
+    kinds: frozenset[JobKind] = frozenset({JobKind.IMPROVE})
+    shares: Mapping[JobKind, float] = field(default_factory=dict)
+    held: int = 0
+    fleet: int = 0
+    volunteers: int = 1
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A job: its kind, the commit it starts from, and why, in a sentence for people."""
+    """A job: its kind, the commit it starts from, why, in a sentence for people, and its branch.
+
+    Without a `branch_id` the job belongs to the branch of its commit.
+    """
 
     kind: JobKind
     base_sha: str
     why: str
+    branch_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,37 +97,70 @@ class NoJob:
 
 def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     """Choose the next job for a worker."""
-    if snapshot.quarantine is not None:
-        return NoJob(
-            f"A maintainer keeps this worker apart: {snapshot.quarantine}", retry_after_seconds=THROTTLE_SECONDS
-        )
+    refusal = _refuse(snapshot)
+    if refusal is not None:
+        return refusal
     if snapshot.root_measured == 0:
         return _calibrate(snapshot)
-    if snapshot.failures_in_row >= MAX_FAILURES_IN_ROW and snapshot.seconds_since_run < THROTTLE_SECONDS:
-        reason = f"This worker's last {snapshot.failures_in_row} runs failed. It gets a job again after a pause."
-        return NoJob(reason, retry_after_seconds=THROTTLE_SECONDS - snapshot.seconds_since_run)
     if not snapshot.candidates:
         return NoJob("Every measured commit of this project waits for a maintainer.", retry_after_seconds=300)
-    measurement = _choose_measurement(snapshot)
-    if measurement is not None:
-        return measurement
-    parents = [candidate for candidate in snapshot.candidates if not candidate.is_suspect] or snapshot.candidates
-    parent = _draw_parent(parents, rng)
-    why = (
-        f"Thompson sampling over {len(parents)} measured commits drew this parent, which has "
-        f"{_count(parent.runs, 'run')} and {_count(parent.children_in_flight, 'experiment')} on it under way."
-    )
-    return Decision(JobKind.IMPROVE, parent.sha, why)
+    return _choose_measurement(snapshot) or _choose_experiment(snapshot, rng)
 
 
 def turn_to_measure(jobs_done: int, mix: JobMix) -> JobKind | None:
     """What a worker should measure now, if this is its turn to measure something and not to search."""
     if mix.replicate == 0:
         return None
-    period = max(2, round((mix.improve + mix.replicate) / mix.replicate))
+    period = max(2, round((mix.experiments + mix.replicate) / mix.replicate))
     if jobs_done % period == period - 1:
         return JobKind.REPLICATE
-    return JobKind.CONTROL if mix.control and jobs_done % period == period // 2 - 1 else None
+    is_control = mix.control and jobs_done > period and jobs_done % period == period // 2 - 1
+    return JobKind.CONTROL if is_control else None
+
+
+def is_near_share(held: int, fleet: int, rules: Diversity) -> bool:
+    """Whether it matters how many volunteers are at work: one holds its share, if they are several."""
+    return fleet >= MIN_FLEET and exceeds(rules.max_volunteer, held, fleet)
+
+
+def _refuse(snapshot: Snapshot) -> NoJob | None:
+    if snapshot.quarantine is not None:
+        reason = f"A maintainer keeps this worker apart: {snapshot.quarantine}"
+        return NoJob(reason, retry_after_seconds=THROTTLE_SECONDS)
+    is_broken = snapshot.root_measured > 0 and snapshot.failures_in_row >= MAX_FAILURES_IN_ROW
+    if is_broken and snapshot.seconds_since_run < THROTTLE_SECONDS:
+        reason = f"This worker's last {snapshot.failures_in_row} runs failed. It gets a job again after a pause."
+        return NoJob(reason, retry_after_seconds=THROTTLE_SECONDS - snapshot.seconds_since_run)
+    if is_near_share(snapshot.held, snapshot.fleet, snapshot.rules) and snapshot.volunteers >= MIN_VOLUNTEERS:
+        reason = (
+            f"Your workers hold {snapshot.held} of the project's {snapshot.fleet} jobs, and its contract gives no "
+            f"volunteer more than {snapshot.rules.max_volunteer:.0%} of them."
+        )
+        return NoJob(reason, retry_after_seconds=SHARE_SECONDS)
+    return None
+
+
+def _choose_experiment(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
+    kind = _draw_kind(snapshot, rng)
+    if kind is None:
+        return NoJob("There is nothing to measure just now, and this worker takes no experiments.", 60.0)
+    parent = choose_parent(
+        snapshot.candidates, snapshot.branches, snapshot.rules, snapshot.last_parent, snapshot.chosen, rng
+    )
+    if parent is None:
+        assert snapshot.chosen is not None
+        why = f"{snapshot.chosen.name}, the direction that its volunteer chose, has not been measured on this hardware."
+        return Decision(JobKind.REPLICATE, snapshot.chosen.head_sha, why, snapshot.chosen.id)
+    return Decision(kind, parent.candidate.sha, parent.why, parent.branch.id if parent.branch else None)
+
+
+def _draw_kind(snapshot: Snapshot, rng: Random) -> JobKind | None:
+    """A kind of experiment that the worker can do; None if it can do none."""
+    kinds = [kind for kind in JobKind if kind.makes_experiment and kind in snapshot.kinds]
+    if len(kinds) < 2:
+        return kinds[0] if kinds else None
+    weights = [snapshot.shares.get(kind, 0.0) for kind in kinds]
+    return rng.choices(kinds, weights)[0] if sum(weights) else rng.choice(kinds)
 
 
 def _choose_measurement(snapshot: Snapshot) -> Decision | None:
@@ -147,20 +184,21 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         is_open = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
         is_others = snapshot.is_alone or leader.sha not in snapshot.own
         if is_open and is_others and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
-            why = f"The leading commit rests on {_count(leader.runs, 'run')}; another one tells luck from gain."
+            why = f"The leading commit rests on {count_noun(leader.runs, 'run')}; another one tells luck from gain."
             return Decision(JobKind.REPLICATE, leader.sha, why)
     return None
 
 
 def _control(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
-    """A run of a leading commit that others measured, so that this worker's offset is known better."""
-    for leader in leaders:
-        if leader.sha not in snapshot.own and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
+    """A run of this worker's last parent, or of a leading commit, that others measured: its offset is known better."""
+    last = [candidate for candidate in snapshot.candidates if candidate.sha == snapshot.last_parent]
+    for commit in (*last, *leaders):
+        if commit.sha not in snapshot.own and commit.measured_in_flight < MAX_MEASURED_AT_ONCE:
             why = (
-                "A control: this worker's offset is known from commits that others measured too, and jobs start "
-                "from this one."
+                "A control: this worker's offset is known from commits that others measured too, and "
+                f"{'its own' if last else 'other'} jobs start from this one."
             )
-            return Decision(JobKind.CONTROL, leader.sha, why)
+            return Decision(JobKind.CONTROL, commit.sha, why)
     return None
 
 
@@ -178,15 +216,3 @@ def _calibrate(snapshot: Snapshot) -> Decision | NoJob:
         snapshot.root_sha,
         "This worker's first job here: measure the unchanged seed, as its baseline.",
     )
-
-
-def _draw_parent(candidates: Sequence[Candidate], rng: Random) -> Candidate:
-    for _ in range(MAX_DRAWS):
-        winner = min(candidates, key=lambda candidate: rng.gauss(candidate.mean, candidate.sd))
-        if rng.random() * (1 + winner.children_in_flight) < 1:
-            break
-    return winner
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

@@ -4,10 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, select
+from sqlalchemy import and_, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Lease, Run, Volunteer, Worker, table_of
+from coordinator.models import (
+    Calibration,
+    CommitPosterior,
+    EvidenceEpoch,
+    Experiment,
+    KindShare,
+    Lease,
+    Run,
+    Volunteer,
+    Worker,
+    table_of,
+)
 from coordinator.models.leases import LIVE_STATES
 from shared.experiments import JobKind, Standing
 from shared.protocol import now
@@ -17,13 +28,26 @@ MAX_RUNNING = 100
 
 
 class FrontierRow(NamedTuple):
-    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better."""
+    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better.
+
+    `branch_id` is None for the root, which no experiment made.
+    """
 
     sha: str
     rank_score: float
     metric_sd: float
     runs: int
     standing: str
+    branch_id: int | None
+
+
+class JobsUnderWay(NamedTuple):
+    """Live leases that start from one commit, are of one kind, and belong to one branch."""
+
+    base_sha: str
+    kind: str
+    branch_id: int
+    jobs: int
 
 
 class RunningJob(NamedTuple):
@@ -35,23 +59,30 @@ class RunningJob(NamedTuple):
 
 
 class WorkerHistory(NamedTuple):
-    """A worker's jobs in a project and class; `quarantine` is a maintainer's reason for giving it none."""
+    """A worker's jobs in a project and class; `quarantine` is a maintainer's reason for giving it none.
+
+    `parent_sha` is the commit that its last experiment started from.
+    """
 
     jobs_done: int
     seed_measured: int
     seed_failed: int
     failures_in_row: int
+    parent_sha: str | None
     last_run_at: datetime | None
     quarantine: str | None
 
 
 _LEASES, _POSTERIORS, _RUNS = table_of(Lease), table_of(CommitPosterior), table_of(Run)
+_EXPERIMENTS, _SHARES = table_of(Experiment), table_of(KindShare)
 _WORKERS, _VOLUNTEERS = table_of(Worker), table_of(Volunteer)
 _CALIBRATIONS, _EPOCHS = table_of(Calibration), table_of(EvidenceEpoch)
 
 
 _FRONTIER = (
     select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
+    .add_columns(_EXPERIMENTS.c.branch_id)
+    .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
     .where(
         _POSTERIORS.c.project_id == bindparam("project_id"),
         _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
@@ -62,12 +93,13 @@ _FRONTIER = (
 )
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _IN_FLIGHT = (
-    select(_LEASES.c.base_sha, _LEASES.c.kind, func.count())
+    select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
     .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
-    .group_by(_LEASES.c.base_sha, _LEASES.c.kind)
+    .group_by(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id)
 )
+_COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "parent_sha")
 _HISTORY = (
-    select(*(_CALIBRATIONS.c[name] for name in ("jobs_done", "seed_measured", "seed_failed", "failures_in_row")))
+    select(*(_CALIBRATIONS.c[name] for name in _COUNTED))
     .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
     .outerjoin(
@@ -79,6 +111,18 @@ _HISTORY = (
         ),
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
+)
+_HELD = (
+    select(func.count())
+    .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
+    .where(
+        _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == bindparam("project_id"), _IS_LIVE
+    )
+)
+_VOLUNTEERS_AT_WORK = (
+    select(func.count(_WORKERS.c.volunteer_id.distinct()))
+    .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
+    .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
 )
 _OTHER_VOLUNTEER = (
     select(_CALIBRATIONS.c.worker_id)
@@ -96,6 +140,12 @@ _MEASURED_BY = (
         _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
         _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
     )
+)
+_KIND_SHARES = select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == bindparam("project_id"))
+_NOTE_PARENT = update(_CALIBRATIONS).where(
+    _CALIBRATIONS.c.project_id == bindparam("of_project"),
+    _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
+    _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
 )
 _CLASSES = select(_EPOCHS.c.hardware_class).where(
     _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class != bindparam("hardware_class")
@@ -124,10 +174,32 @@ def list_frontier(session: Session, project_id: int, hardware_class: str) -> lis
     return sorted(rows, key=lambda row: (row.rank_score, row.sha))[:FRONTIER_ROWS]
 
 
-def count_in_flight(session: Session, project_id: int) -> dict[tuple[str, JobKind], int]:
-    """Live leases by the commit they start from, and kind."""
+def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:
+    """Live leases by the commit they start from, kind and branch."""
     rows = session.execute(_IN_FLIGHT, {"project_id": project_id, "moment": now()})
-    return {(sha, JobKind(kind)): count for sha, kind, count in rows}
+    return [JobsUnderWay(*row) for row in rows]
+
+
+def count_held(session: Session, project_id: int, volunteer_id: int) -> int:
+    """The live leases of a volunteer's workers."""
+    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}
+    return session.scalar(_HELD, given) or 0
+
+
+def count_volunteers_at_work(session: Session, project_id: int) -> int:
+    """Volunteers whose workers hold a live lease."""
+    return session.scalar(_VOLUNTEERS_AT_WORK, {"project_id": project_id, "moment": now()}) or 0
+
+
+def map_shares(session: Session, project_id: int) -> dict[JobKind, float]:
+    """The shares of the kinds of experiment; empty while those of the contract hold."""
+    return {JobKind(kind): share for kind, share in session.execute(_KIND_SHARES, {"project_id": project_id})}
+
+
+def note_parent(session: Session, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
+    """Remember the commit that a worker's experiment starts from."""
+    given = {"of_project": project_id, "of_class": hardware_class, "of_worker": worker_id, "parent_sha": sha}
+    session.execute(_NOTE_PARENT, given)
 
 
 def find_history(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:
@@ -135,7 +207,7 @@ def find_history(session: Session, project_id: int, hardware_class: str, worker_
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = session.execute(_HISTORY, given).one()
     done, measured, failed, in_row = (count or 0 for count in row[:4])
-    return WorkerHistory(done, measured, failed, in_row, last_run_at=row[4], quarantine=row[5] or row[6])
+    return WorkerHistory(done, measured, failed, in_row, row[4], last_run_at=row[5], quarantine=row[6] or row[7])
 
 
 def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:

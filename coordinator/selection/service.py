@@ -1,76 +1,169 @@
 """From the database to the policy's snapshot, and to the trials that an agent learns from."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf
 from random import Random
 
 from sqlalchemy.orm import Session
 
 from coordinator.experiments import service as experiments
+from coordinator.lineage import service as lineage
+from coordinator.lineage.service import BranchRow
 from coordinator.models import Project, Worker
 from coordinator.projects import service as projects
-from coordinator.selection import queries
-from coordinator.selection.policy import LEADERS, Candidate, Decision, NoJob, Snapshot, decide, turn_to_measure
-from coordinator.selection.queries import FrontierRow, RunningJob, WorkerHistory
+from coordinator.selection import policy, queries, shares
+from coordinator.selection.assignments import assign
+from coordinator.selection.directions import NewExperiment as NewExperiment
+from coordinator.selection.directions import follow as follow
+from coordinator.selection.policy import LEADERS, Candidate, Decision, Direction, NoJob, Snapshot, decide
+from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
-from shared.experiments import JobKind, Proposal, Standing, Trial
+from coordinator.selection.queries import note_parent as note_parent
+from shared.contract import Contract, JobMix
+from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
+from shared.leases import ClaimRequest
+from shared.projects import BranchState
 from shared.protocol import now
 
 MAX_TRIALS = 128
-NOBODY = WorkerHistory(0, 0, 0, 0, None, None)
+NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None)
+
+
+@dataclass(frozen=True)
+class ChosenJob:
+    """A decision, what it asks for, and whether the worker's experiments start from another parent than before."""
+
+    decision: Decision
+    assignment: Assignment
+    is_new_parent: bool
 
 
 def choose_job(
-    session: Session, project: Project, worker: Worker | None, hardware_class: str, jobs_held: int = 0
-) -> Decision | NoJob:
-    """The next job for a worker that holds so many already; None stands for one that was never here."""
-    return decide(_take_snapshot(session, project, worker, hardware_class, jobs_held), Random())
+    session: Session, project: Project, volunteer_id: int, worker: Worker | None, request: ClaimRequest
+) -> ChosenJob | NoJob:
+    """The next job for a volunteer's worker; None stands for one that was never here. Raises NotFoundError."""
+    rng = Random()
+    hardware_class = request.hardware.hardware_class
+    branches = lineage.list_branch_rows(session, project.id)
+    snapshot = _take_snapshot(session, project, volunteer_id, worker, request, branches)
+    decision = decide(snapshot, rng)
+    if isinstance(decision, NoJob):
+        return decision
+    is_stalled = {known.id for known in snapshot.branches if known.is_stalled}
+    stalled = next((row for row in branches if row.id == decision.branch_id and row.id in is_stalled), None)
+    decision, assignment = assign(session, project, hardware_class, decision, stalled, rng)
+    is_new_parent = decision.kind.makes_experiment and decision.base_sha != snapshot.last_parent
+    return ChosenJob(decision, assignment, is_new_parent)
 
 
 def _take_snapshot(
-    session: Session, project: Project, worker: Worker | None, hardware_class: str, jobs_held: int
-) -> Snapshot:
+    session: Session, project: Project, volunteer_id: int, worker: Worker | None, request: ClaimRequest,
+    branches: Sequence[BranchRow],
+) -> Snapshot:  # fmt: skip
+    hardware_class, contract = request.hardware.hardware_class, projects.contract_of(project)
     in_flight = queries.count_in_flight(session, project.id)
     history = NOBODY if worker is None else queries.find_history(session, project.id, hardware_class, worker.id)
     frontier = queries.list_frontier(session, project.id, hardware_class)
+    directions = _view_branches(branches, in_flight, contract)
     snapshot = Snapshot(
         root_sha=project.root_sha,
         root_measured=history.seed_measured,
         root_failed=history.seed_failed,
         jobs_done=history.jobs_done,
-        candidates=[_view_candidate(row, in_flight) for row in frontier],
-        mix=projects.contract_of(project).jobs,
+        candidates=_view_candidates(frontier, in_flight, branches[0].id),
+        mix=contract.jobs,
         failures_in_row=history.failures_in_row,
         seconds_since_run=(now() - history.last_run_at).total_seconds() if history.last_run_at else inf,
         quarantine=history.quarantine,
-        jobs_held=jobs_held,
+        jobs_held=len(request.holding),
+        rules=contract.diversity,
+        branches=directions,
+        chosen=_find_chosen(session, project, request.branch, directions),
+        last_parent=history.parent_sha,
+        kinds=frozenset(request.kinds),
+        shares=_find_shares(session, project, contract.jobs) if len(request.kinds) > 1 else {},
     )
-    if worker is None or turn_to_measure(snapshot.jobs_done + jobs_held, snapshot.mix) is None:
+    snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
+    if worker is None or policy.turn_to_measure(snapshot.jobs_done + snapshot.jobs_held, snapshot.mix) is None:
         return snapshot
-    leaders = [row.sha for row in frontier[:LEADERS]]
+    looked_at = [row.sha for row in frontier[:LEADERS]] + ([history.parent_sha] if history.parent_sha else [])
     return replace(
         snapshot,
-        own=queries.find_measured_by(session, worker.volunteer_id, leaders),
-        is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, worker.volunteer_id),
+        own=queries.find_measured_by(session, volunteer_id, looked_at),
+        is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier, in_flight),
     )
 
 
-def _view_candidate(row: FrontierRow, in_flight: Mapping[tuple[str, JobKind], int]) -> Candidate:
-    counts = {kind: in_flight.get((row.sha, kind), 0) for kind in JobKind}
-    return Candidate(
-        row.sha, row.rank_score, row.metric_sd, row.runs,
-        children_in_flight=sum(count for kind, count in counts.items() if kind.makes_experiment),
-        is_settled=row.standing in (Standing.VERIFIED, Standing.SINGLE_OWNER),
-        is_suspect=row.standing == Standing.SUSPECT,
-        measured_in_flight=sum(count for kind, count in counts.items() if not kind.makes_experiment),
-    )  # fmt: skip
+def _view_candidates(
+    frontier: Sequence[FrontierRow], in_flight: Sequence[JobsUnderWay], first_branch: int
+) -> list[Candidate]:
+    children, measured = Counter[str](), Counter[str]()
+    for jobs in in_flight:
+        (children if JobKind(jobs.kind).makes_experiment else measured)[jobs.base_sha] += jobs.jobs
+    return [
+        Candidate(
+            row.sha, row.rank_score, row.metric_sd, row.runs, children[row.sha],
+            row.standing in (Standing.VERIFIED, Standing.SINGLE_OWNER), row.standing == Standing.SUSPECT,
+            measured[row.sha], row.branch_id or first_branch,
+        )
+        for row in frontier
+    ]  # fmt: skip
+
+
+def _view_branches(
+    branches: Sequence[BranchRow], in_flight: Sequence[JobsUnderWay], contract: Contract
+) -> list[Direction]:
+    experiments_on = Counter[int]()
+    for jobs in in_flight:
+        if JobKind(jobs.kind).makes_experiment:
+            experiments_on[jobs.branch_id] += jobs.jobs
+    return [
+        Direction(
+            row.id, row.name, row.head_sha, row.state == BranchState.LIVING,
+            lineage.is_stalled(row.fruitless, experiments_on[row.id], contract.diversity), experiments_on[row.id],
+        )
+        for row in branches
+    ]  # fmt: skip
+
+
+def _find_chosen(
+    session: Session, project: Project, name: str | None, directions: Sequence[Direction]
+) -> Direction | None:
+    if name is None:
+        return None
+    branch_id = lineage.get_branch_by_name(session, project, name).id
+    return next(known for known in directions if known.id == branch_id)
+
+
+def _find_shares(session: Session, project: Project, mix: JobMix) -> dict[JobKind, float]:
+    return queries.map_shares(session, project.id) or _start_shares(mix)
+
+
+@lru_cache(maxsize=256)
+def _start_shares(mix: JobMix) -> dict[JobKind, float]:
+    return shares.raise_to_floor(shares.start_shares(mix))
+
+
+def _count_fleet(
+    session: Session, project: Project, volunteer_id: int, snapshot: Snapshot, in_flight: Sequence[JobsUnderWay]
+) -> Snapshot:
+    """How much of the fleet a volunteer holds, looked up where it can matter."""
+    fleet = sum(jobs.jobs for jobs in in_flight)
+    if fleet < policy.MIN_FLEET:
+        return snapshot
+    held = queries.count_held(session, project.id, volunteer_id)
+    near = policy.is_near_share(held, fleet, snapshot.rules)
+    volunteers = queries.count_volunteers_at_work(session, project.id) if near else 1
+    return replace(snapshot, held=held, fleet=fleet, volunteers=volunteers)
 
 
 def _find_elsewhere(
     session: Session, project: Project, hardware_class: str, frontier: Sequence[FrontierRow],
-    in_flight: Mapping[tuple[str, JobKind], int],
+    in_flight: Sequence[JobsUnderWay],
 ) -> str | None:  # fmt: skip
     """The commit that gained most over the seed on other hardware, if none gained as much here, and it is new here."""
     here = queries.find_score(session, project.root_sha, hardware_class)
@@ -84,7 +177,8 @@ def _find_elsewhere(
                 best_gain, best_sha = row.rank_score - root, row.sha
     if best_sha is None or queries.find_score(session, best_sha, hardware_class) is not None:
         return None
-    return None if in_flight.get((best_sha, JobKind.REPLICATE)) else best_sha
+    is_under_way = any(jobs.base_sha == best_sha and jobs.kind == JobKind.REPLICATE for jobs in in_flight)
+    return None if is_under_way else best_sha
 
 
 def list_trials(session: Session, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:

@@ -101,14 +101,14 @@ def test_a_verified_leader_needs_no_more_runs() -> None:
 
 
 def test_controls_measure_what_others_measured() -> None:
-    decision = decide_in_swarm(3, LEADER, OTHER, own=frozenset({"lead"}))
+    decision = decide_in_swarm(11, LEADER, OTHER, own=frozenset({"lead"}))
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, "other")
-    alone = decide_in_swarm(3, LEADER, OTHER, is_alone=True)
+    alone = decide_in_swarm(11, LEADER, OTHER, is_alone=True)
     assert isinstance(alone, Decision) and alone.kind is JobKind.IMPROVE
 
 
 def test_what_leads_elsewhere_is_measured_here() -> None:
-    decision = decide_in_swarm(3, LEADER, OTHER, elsewhere="far")
+    decision = decide_in_swarm(11, LEADER, OTHER, elsewhere="far")
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "far")
 
 

@@ -1,0 +1,142 @@
+"""From which commit: Thompson sampling over the frontier, spread over branches, with a worker's last parent first.
+
+Draw once from each candidate's posterior, and the lowest draw wins (Thompson 1933; Russo et al. 2018, A Tutorial on
+Thompson Sampling). A winner with children in flight is turned down with probability 1 − 1/(1 + children), and all draw
+again, so that a fleet spreads out: each candidate is chosen in proportion to its probability of winning, damped by
+1/(1 + children).
+
+A worker tends to stay with its last parent, because experiments on one parent, measured by one worker, are compared
+best: that parent's draws count as better by its own posterior's sd. The better it is known, the less that is.
+
+Each living branch keeps a minimum: with that probability each, a job is a branch's own, and it does not compete with
+others. A branch that already holds its maximum of the experiments under way gets none of the other jobs.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from random import Random
+from typing import NamedTuple
+
+from shared.contract import Diversity
+
+MAX_DRAWS = 100
+"""After so many winners were turned down the next one is taken: the whole frontier is busy."""
+
+MAX_RESERVED = 0.5
+"""The branches' minimums take no more than this part of all jobs together."""
+
+
+class Candidate(NamedTuple):
+    """A measured commit. `mean` and `sd` are of the posterior, with the sign turned so that lower is better.
+
+    `is_settled` says that it needs no more runs: it is verified. `measured_in_flight` counts live leases that measure
+    it.
+    """
+
+    sha: str
+    mean: float
+    sd: float
+    runs: int
+    children_in_flight: int
+    is_settled: bool = False
+    is_suspect: bool = False
+    measured_in_flight: int = 0
+    branch_id: int = 0
+
+
+class Direction(NamedTuple):
+    """A branch. `in_flight` counts the experiments under way on it; `is_stalled` asks for another axis."""
+
+    id: int
+    name: str
+    head_sha: str
+    is_living: bool = True
+    is_stalled: bool = False
+    in_flight: int = 0
+
+    def holds(self, candidate: Candidate) -> bool:
+        """Whether experiments on this branch may start from a commit: from its own, and from where it begins."""
+        return candidate.branch_id == self.id or candidate.sha == self.head_sha
+
+
+class Parent(NamedTuple):
+    """A drawn parent, the branch that the experiment belongs to (None: that of the parent), and why, in a sentence."""
+
+    candidate: Candidate
+    branch: Direction | None
+    why: str
+
+
+def choose_parent(
+    candidates: Sequence[Candidate],
+    branches: Sequence[Direction],
+    rules: Diversity,
+    last_parent: str | None,
+    chosen: Direction | None,
+    rng: Random,
+) -> Parent | None:
+    """Where an experiment starts from; None if the branch that the volunteer has chosen has no candidate here."""
+    pool = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
+    branch, reason = chosen, f"{chosen.name} is the direction that its volunteer chose. " if chosen else ""
+    if chosen is None:
+        branch, reason = _reserve(pool, branches, rules, rng)
+    pool = [c for c in pool if branch.holds(c)] if branch else _leave_out(pool, branches, rules)
+    if not pool:
+        return None
+    drawn = _draw(pool, last_parent, rng)
+    branch = branch or next((known for known in branches if known.id == drawn.branch_id), None)
+    return Parent(drawn, branch, reason + _explain(drawn, len(pool), branch, is_last=drawn.sha == last_parent))
+
+
+def exceeds(share: float, held: int, total: int) -> bool:
+    """Whether one more, of `total` that are under way, would be more than a share of them all. Part of one is one."""
+    return held + 1 > ceil(share * (total + 1))
+
+
+def _reserve(
+    pool: Sequence[Candidate], branches: Sequence[Direction], rules: Diversity, rng: Random
+) -> tuple[Direction | None, str]:
+    """The branch whose minimum this job is part of, if it is part of one's."""
+    total = sum(known.in_flight for known in branches)
+    living = [b for b in branches if b.is_living and not exceeds(rules.max_branch, b.in_flight, total)]
+    living = [known for known in living if any(map(known.holds, pool))] if living[1:] else living
+    if len(living) < 2 or rng.random() >= min(MAX_RESERVED, rules.min_branch * len(living)):
+        return None, ""
+    branch = rng.choice(living)
+    return branch, f"Each living branch keeps a minimum of the jobs, and this one is {branch.name}'s. "
+
+
+def _leave_out(pool: Sequence[Candidate], branches: Sequence[Direction], rules: Diversity) -> Sequence[Candidate]:
+    """The candidates without those that only branches hold which rest, or have their maximum already."""
+    total = sum(known.in_flight for known in branches)
+    living = [known for known in branches if known.is_living]
+    free = [known for known in living if not exceeds(rules.max_branch, known.in_flight, total)]
+    for allowed in (free, living):
+        if len(allowed) == len(branches):
+            return pool
+        if left := [candidate for candidate in pool if any(known.holds(candidate) for known in allowed)]:
+            return left
+    return pool
+
+
+def _draw(pool: Sequence[Candidate], last_parent: str | None, rng: Random) -> Candidate:
+    for _ in range(MAX_DRAWS):
+        winner = min(pool, key=lambda c: rng.gauss(c.mean, c.sd) - (c.sd if c.sha == last_parent else 0.0))
+        if rng.random() * (1 + winner.children_in_flight) < 1:
+            break
+    return winner
+
+
+def _explain(drawn: Candidate, pool: int, branch: Direction | None, *, is_last: bool) -> str:
+    place = f" of {branch.name}" if branch else ""
+    stays = ", like this worker's last one" if is_last else ""
+    busy = count_noun(drawn.children_in_flight, "experiment")
+    return (
+        f"Thompson sampling over {pool} measured commits drew this parent{place}{stays}. It has "
+        f"{count_noun(drawn.runs, 'run')}, and {busy} on it under way."
+    )
+
+
+def count_noun(number: int, noun: str) -> str:
+    """`3 runs`, `1 run`, `no runs`."""
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
