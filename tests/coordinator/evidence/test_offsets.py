@@ -70,3 +70,12 @@ def test_a_newcomer_is_placed_by_what_others_measured() -> None:
     offset = estimate_newcomer([1.02], Normal(1.0, 0.0003), NOISE_SD, OFFSET_SD)
     assert offset.mean == pytest.approx(0.02, rel=0.01)
     assert offset.sd == pytest.approx(sqrt(NOISE_SD**2 + 0.0003**2), rel=0.01)
+
+
+def test_many_workers_on_a_long_chain_of_commits_are_placed_exactly() -> None:
+    """Each commit joins two neighbours only, the hardest layout for an iteration: differences are known exactly."""
+    offsets = [0.001 * (number % 7) for number in range(200)]
+    runs = [SharedRun(str(n), worker, 1 + offsets[worker]) for n in range(199) for worker in (n, n + 1)]
+    found = estimate(runs, 1e-6, OFFSET_SD).offsets
+    middle = sum(offsets) / len(offsets)
+    assert [found[n].mean for n in range(200)] == pytest.approx([offset - middle for offset in offsets], abs=1e-6)
