@@ -8,6 +8,7 @@ from pydantic import Field
 from shared.experiments import Assignment, JobKind, Posterior, Trial
 from shared.hardware import Hardware
 from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
+from shared.runs import CurvePoint
 
 
 class LeaseState(StrEnum):
@@ -53,15 +54,23 @@ class ClaimRequest(Message):
 
 
 class BaseCommit(Message):
-    """The commit a job starts from: the parent of a new experiment, or the commit to be measured."""
+    """The commit a job starts from: the parent of a new experiment, or the commit to be measured.
+
+    `curve` is a thinned training curve of it in the worker's hardware class; empty where there is none.
+    """
 
     sha: Sha
     files: dict[str, str]
     posterior: Posterior | None
+    curve: list[CurvePoint] = Field(default=[])
 
 
 class Lease(Message):
-    """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`."""
+    """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`.
+
+    `run_to_end`: the run is not to be stopped early, hopeless or not. It belongs to the sample that shows how often
+    stopping is wrong.
+    """
 
     id: UUID
     token: str
@@ -72,6 +81,7 @@ class Lease(Message):
     assignment: Assignment = Assignment()
     branch: str
     seed: int
+    run_to_end: bool = False
     why: str
     context: str
     trials: list[Trial]

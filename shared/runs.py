@@ -39,11 +39,44 @@ class RunSeconds(Message):
     total: float = Field(ge=0)
 
 
+class ModelUsage(Message):
+    """What a language model was asked: answers, and tokens read and written for them.
+
+    `cost` is in a currency of the volunteer's own, None where they stated no prices.
+    """
+
+    requests: int = Field(default=0, ge=0)
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    cost: float | None = Field(default=None, ge=0)
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def plus(self, other: "ModelUsage") -> "ModelUsage":
+        """Both together. A cost that is not known counts as none, unless neither is."""
+        costs = [usage.cost for usage in (self, other) if usage.cost is not None]
+        return ModelUsage(
+            requests=self.requests + other.requests,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost=sum(costs) if costs else None,
+        )
+
+    def describe(self) -> str:
+        """`3 requests, 5120 + 800 tokens`."""
+        return f"{self.requests} requests, {self.input_tokens} + {self.output_tokens} tokens"
+
+
 class RunReport(Message):
     """A run as its worker reports it. `id` is the worker's own, so that a late report is stored once.
 
     `metric` is in the contract's unit and given only with outcome `ok`; `reason` says in a sentence why an
     outcome is not `ok`; `frame` is the deepest frame of the edited file; `log_tail` its last lines of output.
+    `hopeless_at` is the share of the budget, 0 to 1, at which it was clear that the run would not come out as well as
+    its parent: there it ended, if its outcome is `stopped_early`. `usage` is what its experiment's agent asked of a
+    language model, from the draft to the finding.
     """
 
     id: UUID
@@ -63,6 +96,8 @@ class RunReport(Message):
     peak_memory_mib: int = Field(default=0, ge=0)
     curve: list[CurvePoint] = Field(default=[], max_length=MAX_CURVE_POINTS)
     log_tail: str = Field(default="", max_length=20_000)
+    hopeless_at: float | None = Field(default=None, ge=0, le=1)
+    usage: ModelUsage | None = None
     hardware: Hardware
     sandbox: str = Field(max_length=40)
 
@@ -70,6 +105,8 @@ class RunReport(Message):
     def _metric_means_ok(self) -> Self:
         if (self.outcome is RunOutcome.OK) != (self.metric is not None):
             raise ValueError("a run has a metric exactly if its outcome is `ok`")
+        if self.outcome is RunOutcome.STOPPED_EARLY and self.hopeless_at is None:
+            raise ValueError("a run that was stopped early says where: `hopeless_at`")
         return self
 
 
@@ -97,6 +134,29 @@ class Run(Message):
     peak_memory_mib: int
     curve: list[CurvePoint]
     log_tail: str
+    hopeless_at: float | None
+    usage: ModelUsage | None
     started_at: Timestamp
     finished_at: Timestamp
     created_at: Timestamp
+
+
+class EarlyStops(Message):
+    """What stopping hopeless runs saves, and how often it is wrong, from a project's newest runs.
+
+    `spent_seconds` is the device's time in all these runs, `saved_seconds` what those that were stopped would have
+    taken besides. A sample of the hopeless runs goes on to the end all the same: `sampled` of them came to a metric,
+    and `wrong` of these have a better posterior than their parent.
+    """
+
+    runs: int
+    stopped: int
+    spent_seconds: float
+    saved_seconds: float
+    sampled: int
+    wrong: int
+
+    @property
+    def saved_share(self) -> float:
+        """Of the time that all these runs would have taken, 0 to 1."""
+        return self.saved_seconds / (self.spent_seconds + self.saved_seconds) if self.saved_seconds else 0.0

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.commits import CommitWords
 from shared.experiments import ProposalSubmission
 from shared.findings import FindingDraft
 from shared.leases import Lease, Phase
-from shared.protocol import now
 from shared.results import CommitUpload, ResultUpload
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
+from worker.authorship import commit_draft
 from worker.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
 from worker.heartbeat import Pulse
 from worker.laboratory import Laboratory, Sample
@@ -111,7 +110,7 @@ def begin(lease: Lease, pulse: Pulse, place: Workplace) -> Job:
     if lease.kind.makes_experiment:
         task = _describe_task(job)
         draft = _draft(job, task, place)
-        job.plan = Plan(task, draft, _commit(job, draft, place.author))
+        job.plan = Plan(task, draft, _commit(job, draft, place))
     show(job, Progress(Phase.READY, 0, None, 0.0), place)
     return job
 
@@ -125,12 +124,8 @@ def measure(job: Job, place: Workplace) -> None:
         raise Draining(place.stop.pause or "the worker is stopping")
     if job.pulse.lost is not None and job.report is None:
         raise LeaseLost(job.pulse.lost)
-    lease, files, sha = job.lease, job.files, job.lease.base.sha
-    if job.plan is not None:
-        files, sha = {**files, **job.plan.draft.files}, job.plan.commit.sha
-    sample = Sample(job.project.contract, sha, files, lease.seed)
     report = place.laboratory.measure(
-        sample, lambda progress: show(job, progress, place), place.monitor.note, place.stop.interrupt
+        _sample(job), lambda progress: show(job, progress, place), place.monitor.note, place.stop.interrupt
     )
     if job.pulse.lost is not None:
         place.monitor.warn(f"{job.pulse.lost}; the run was finished all the same, and a first late result is accepted")
@@ -151,7 +146,7 @@ def mend(job: Job, place: Workplace) -> bool:
         job.repairs_left = 0
         store(job, place)
         return False
-    job.plan = Plan(job.plan.task, repaired, _commit(job, repaired, place.author))
+    job.plan = Plan(job.plan.task, repaired, _commit(job, repaired, place))
     return True
 
 
@@ -178,13 +173,24 @@ def show(job: Job, progress: Progress, place: Workplace) -> None:
     place.monitor.progress(job.lease, progress)
 
 
+def _sample(job: Job) -> Sample:
+    lease, contract, plan = job.lease, job.project.contract, job.plan
+    if plan is None:
+        return Sample(contract, lease.base.sha, job.files, lease.seed)
+    files = {**job.files, **plan.draft.files}
+    is_code, curve = plan.draft.is_code, lease.base.curve
+    return Sample(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end)
+
+
 def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:
     assert job.report is not None
-    upload = ResultUpload(run=job.report)
-    if job.plan is not None:
-        plan = job.plan
-        finding = words or plain_finding(plan.task, plan.draft, job.report, place.agent.name)
-        upload = ResultUpload(run=job.report, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
+    run, plan = job.report, job.plan
+    upload = ResultUpload(run=run)
+    if plan is not None:
+        usage = plan.task.bill.usage
+        run = run.model_copy(update={"usage": usage if usage.requests else None})
+        finding = words or plain_finding(plan.task, plan.draft, run, place.agent.name)
+        upload = ResultUpload(run=run, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
     return Entry(project=job.lease.project, lease_id=job.lease.id, upload=upload)
 
 
@@ -244,31 +250,8 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
     return f"{reply.reason or 'the coordinator knows this already'}{known}"
 
 
-def _commit(job: Job, draft: Draft, author: str) -> CommitUpload:
-    words = CommitWords(author, int(now().timestamp()), _commit_message(draft))
-    base_sha = job.lease.base.sha
-    return CommitUpload(
-        sha=job.project.repository.commit(base_sha, draft.files, words),
-        parent_sha=base_sha,
-        files=dict(draft.files),
-        author=words.author,
-        authored_at=words.authored_at,
-        message=words.message,
-    )
-
-
-def _commit_message(draft: Draft) -> str:
-    proposal = draft.proposal
-    lines = [
-        proposal.title,
-        "",
-        proposal.hypothesis,
-        "",
-        f"Axis: {proposal.axis}",
-        f"Direction: {proposal.direction.value}",
-        *([f"Agent: {' '.join(draft.made_by.split())}"] if draft.made_by else []),
-    ]
-    return "\n".join(lines) + "\n"
+def _commit(job: Job, draft: Draft, place: Workplace) -> CommitUpload:
+    return commit_draft(job.project.repository, job.lease.base.sha, draft, place.author)
 
 
 def _repair(plan: Plan, report: RunReport, place: Workplace) -> Draft | None:
@@ -289,10 +272,3 @@ def _find_words(agent: Agent, plan: Plan, report: RunReport) -> FindingDraft | N
         return agent.write_finding(plan.task, plan.draft, report)
     except (AgentError, ValidationError):  # no words, or too many
         return None
-
-
-def author_of(worker_name: str) -> str:
-    """The author of a worker's commits. The address is one that cannot exist (RFC 2606)."""
-    name = "".join(c for c in worker_name if c.isprintable() and c not in "<>").strip() or "worker"
-    address = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).lower()
-    return f"{name} <{address}@worker.invalid>"

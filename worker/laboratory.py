@@ -1,7 +1,7 @@
 """What measures commits on this machine: a device, a sandbox, and the projects' data, prepared on first need."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -10,10 +10,14 @@ from typing import Protocol
 from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.leases import Phase
-from shared.runs import RunReport
+from shared.runs import CurvePoint, RunReport
 from worker.data import PUBLIC_PLACES, DataProgress, Mirrors, PreparedData, prepare_data
 from worker.sandbox import Sandbox
-from worker.training import Progress, RunStopped, TrainingJob, measure
+from worker.training import Progress, RunStopped, TrainingJob, measure, try_out
+
+SMOKE_SECONDS = 10.0
+WORTH_A_SMOKE_RUN = 10
+"""So many times longer than a smoke run must the budget be; a shorter run is its own."""
 
 KEPT_RUNS = 20
 """Folders of the last runs that stay on disk, with log and result, for people to look at."""
@@ -21,12 +25,18 @@ KEPT_RUNS = 20
 
 @dataclass(frozen=True)
 class Sample:
-    """A commit to be measured: its whole work tree, and the seed that the harness uses."""
+    """A commit to be measured: its whole work tree, and the seed that the harness uses.
+
+    `try_first` asks for a smoke run before the run; the last two are for its early stop, see `TrainingJob`.
+    """
 
     contract: Contract
     sha: str
     files: Mapping[str, str]
     seed: int
+    try_first: bool = False
+    parent_curve: Sequence[CurvePoint] = ()
+    run_to_end: bool = False
 
 
 class Laboratory(Protocol):
@@ -58,6 +68,7 @@ class LocalLaboratory:
     cache: Path
     runs: Path
     mirrors: Mirrors = PUBLIC_PLACES
+    smoke_seconds: float = SMOKE_SECONDS
     _prepared: dict[str, PreparedData] = field(default_factory=dict)
 
     @property
@@ -67,7 +78,7 @@ class LocalLaboratory:
     def measure(
         self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
-        """Prepare the project's data if this process has not yet, then train and score."""
+        """Prepare the project's data if this process has not yet, try new code out, then train and score."""
         data = self.prepare(sample, tell, stop)
         self._forget_old_runs()
         job = TrainingJob(
@@ -81,8 +92,15 @@ class LocalLaboratory:
             sandbox=self.sandbox,
             hardware=self.hardware,
             folder=self.runs / f"{self._next_run():06d}-{sample.sha[:10]}",
+            parent_curve=sample.parent_curve,
+            run_to_end=sample.run_to_end,
         )
         on_progress(Progress(Phase.STARTING, 0, None, 0.0))
+        if sample.try_first and sample.contract.budget.training_seconds >= WORTH_A_SMOKE_RUN * self.smoke_seconds:
+            tell(f"new code is tried for {self.smoke_seconds:g} s first")
+            failed = try_out(job, self.smoke_seconds, stop)
+            if failed is not None:
+                return failed
         return measure(job, on_progress, stop)
 
     def prepare(self, sample: Sample, tell: Callable[[str], None], stop: Event) -> PreparedData:

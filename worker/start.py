@@ -13,6 +13,7 @@ from rich.console import Console
 
 from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
+from worker.authorship import author_of
 from worker.chronicle import Several, StatusMonitor, open_log
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.control import Control, followed
@@ -21,7 +22,7 @@ from worker.gpus import NvidiaDriver
 from worker.hardware import HardwareError, Machine, detect_machine, list_devices
 from worker.heartbeat import HeartbeatDied
 from worker.idleness import Neighbours
-from worker.job import Workplace, author_of
+from worker.job import Workplace
 from worker.laboratory import LocalLaboratory
 from worker.lock import AlreadyRunning, hold
 from worker.loop import Ending, Loop

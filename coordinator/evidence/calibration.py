@@ -50,12 +50,13 @@ class RunOrigin:
 def note_run(session: Session, origin: RunOrigin, known: WorkerRow, report: RunReport) -> None:
     """Count a worker's run."""
     is_ok = report.outcome is RunOutcome.OK
+    was_stopped = report.outcome is RunOutcome.STOPPED_EARLY  # which says nothing against the worker
     is_seed = origin.experiment_id is None  # no experiment made the seed
     counted = {
         "jobs_done": known.jobs_done + 1,
         "seed_measured": known.seed_measured + int(is_seed and is_ok),
         "seed_failed": known.seed_failed + int(is_seed and not is_ok),
-        "failures_in_row": 0 if is_ok else known.failures_in_row + 1,
+        "failures_in_row": 0 if is_ok or was_stopped else known.failures_in_row + 1,
         "updated_at": now(),
     }
     key = {

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from coordinator.errors import NotFoundError
 from coordinator.evidence import calibration, class_queries, queries, trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
+from coordinator.evidence.early_stops import find_curve as find_curve
+from coordinator.evidence.early_stops import view_early_stops as view_early_stops
 from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
@@ -30,7 +32,7 @@ from shared.evidence import Trust
 from shared.experiments import Dispute, Posterior, Standing
 from shared.hardware import Hardware
 from shared.protocol import Page, now
-from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
+from shared.runs import CurvePoint, ModelUsage, RunOutcome, RunReport, RunSeconds
 from shared.runs import Run as RunView
 
 
@@ -90,6 +92,8 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: b
         "peak_memory_mib": report.peak_memory_mib,
         "curve": [[point.step, point.seconds, point.loss] for point in report.curve],
         "log_tail": report.log_tail,
+        "hopeless_at": report.hopeless_at,
+        "usage": report.usage.model_dump() if report.usage else None,
         "sandbox": report.sandbox,
         "started_at": report.started_at,
         "finished_at": report.finished_at,
@@ -158,6 +162,8 @@ def view_run(run: Run, worker_name: str, project_name: str) -> RunView:
         peak_memory_mib=run.peak_memory_mib,
         curve=[CurvePoint(step=step, seconds=seconds, loss=loss) for step, seconds, loss in run.curve],
         log_tail=run.log_tail,
+        hopeless_at=run.hopeless_at,
+        usage=ModelUsage.model_validate(run.usage) if run.usage else None,
         started_at=run.started_at,
         finished_at=run.finished_at,
         created_at=run.created_at,

@@ -14,7 +14,7 @@ from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary
 from shared.progress import Progress
 from shared.protocol import Page, Slug
-from shared.runs import Run
+from shared.runs import EarlyStops, Run
 
 router = APIRouter(tags=["experiments"])
 
@@ -65,3 +65,9 @@ def read_progress(
 ) -> Progress:
     """What the progress plot shows: every run in one hardware class, and the leading posterior."""
     return view_progress(session, projects.get_project(session, name), hardware_class)
+
+
+@router.get("/projects/{name}/early-stops", tags=["projects"])
+def read_early_stops(name: Slug, session: ReadSession) -> EarlyStops:
+    """What stopping hopeless runs saves, and how often it is wrong."""
+    return evidence.view_early_stops(session, projects.get_project(session, name))

@@ -56,6 +56,8 @@ MAX_LEASES_PER_WORKER = 2
 """One that trains, and one that is drafted meanwhile."""
 
 ASK_AGAIN_SECONDS = 30.0
+SAMPLED_ONE_IN = 5
+"""Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
 
 HELD_WITHIN = timedelta(seconds=30)
 """A heartbeat is written at once where the lease, as it is stored, has no more than this left."""
@@ -77,7 +79,7 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     running = selection.list_running_jobs(read, project.id)
     context = compose_context(read, decision.base_sha, hardware_class, running)
     branch = _find_branch(read, project, decision)
-    base = _read_base(read, project, decision.base_sha, hardware_class)
+    base = _read_base(read, project, decision, hardware_class)
     trials = []
     if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
         trials = selection.list_trials(read, project.id, hardware_class, running)
@@ -106,6 +108,7 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
             assignment=chosen.assignment,
             branch=branch.name,
             seed=columns["seed"],
+            run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
             why=decision.why,
             context=context,
             trials=trials,
@@ -180,12 +183,13 @@ def _make_lease(project: Project, worker: Worker, chosen: ChosenJob, branch_id: 
     }
 
 
-def _read_base(session: Session, project: Project, sha: str, hardware_class: str) -> BaseCommit:
-    editable = projects.contract_of(project).files.editable
+def _read_base(session: Session, project: Project, decision: Decision, hardware_class: str) -> BaseCommit:
+    editable, sha = projects.contract_of(project).files.editable, decision.base_sha
     return BaseCommit(
         sha=sha,
         files=lineage.read_files(session, project.id, sha, editable),
         posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
+        curve=evidence.find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
     )
 
 

@@ -54,6 +54,8 @@ class Run(Base):
     peak_memory_mib: Mapped[int]
     curve: Mapped[list[Any]] = mapped_column(deferred=True, deferred_group=REPORT)
     log_tail: Mapped[str] = mapped_column(Text, deferred=True, deferred_group=REPORT)
+    hopeless_at: Mapped[float | None]
+    usage: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_group=REPORT)
     sandbox: Mapped[str] = mapped_column(String(40))
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]

@@ -23,7 +23,7 @@ from shared.leases import LeaseView
 from shared.progress import HardwareClassCount
 from shared.projects import Project as ProjectView
 from shared.protocol import Message, Page
-from shared.runs import Run, RunOutcome
+from shared.runs import EarlyStops, Run, RunOutcome
 
 PAGE_ROWS = 50
 
@@ -60,6 +60,7 @@ class Live:
     leader: Leader | None
     baseline: Posterior | None
     jobs: list[Job]
+    early_stops: EarlyStops
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
         leader=_view_leader(session, project, hardware_class, baseline),
         baseline=baseline,
         jobs=[Job(lease, ids.get(lease.base_sha)) for lease in leases],
+        early_stops=evidence.view_early_stops(session, project),
     )
 
 

@@ -30,8 +30,9 @@ from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, tiny_co
 from tests.worker.crew import Hire, Witness, Worker
 from worker.agents.base import Agent
 from worker.agents.search_agent import SearchAgent
+from worker.authorship import author_of
 from worker.client import CoordinatorClient
-from worker.job import Workplace, author_of
+from worker.job import Workplace
 from worker.laboratory import Sample
 from worker.loop import Loop
 from worker.outbox import Outbox

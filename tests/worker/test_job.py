@@ -16,8 +16,8 @@ from tests.worker.crew import Hire, Wire, make_script, refuse
 from worker.agents.base import AgentError, Draft, Task
 from worker.agents.constants import read_constants
 from worker.agents.search_agent import SearchAgent
+from worker.authorship import author_of
 from worker.heartbeat import HeartbeatDied
-from worker.job import author_of
 from worker.loop import Ending
 from worker.repository import Repository
 

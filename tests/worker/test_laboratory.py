@@ -8,6 +8,7 @@ import pytest
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import RunOutcome
+from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import seed_files
 from worker.hardware import detect_hardware
 from worker.laboratory import KEPT_RUNS, LocalLaboratory, Sample
@@ -42,6 +43,40 @@ def test_prepares_data_once_measures_and_keeps_the_last_runs(
     assert len(folders) == KEPT_RUNS
     assert folders[-2:] == [f"000031-{'b' * 10}", f"000032-{'b' * 10}"]
     assert (local.runs / folders[-1] / "result.json").exists()
+
+
+ADDS_A_PARAMETER = """
+def train(ctx, model):
+    model.surprise = nn.Parameter(torch.zeros(1))
+    ctx.start()
+    ctx.log(1, 5.0)
+"""
+
+
+def test_new_code_is_tried_first_and_what_its_host_cannot_load_costs_seconds(
+    local: LocalLaboratory, contract: Contract, preloaded: PreloadedSandbox
+) -> None:
+    told: list[str] = []
+    files = seed_files()
+    broken = files | {"train.py": files["train.py"] + ADDS_A_PARAMETER}
+    local.sandbox, local.smoke_seconds = preloaded, 0.1
+    report = local.measure(Sample(contract, "b" * 40, broken, 7, try_first=True), lambda _: None, told.append, Event())
+    assert report.outcome is RunOutcome.CRASHED and report.metric is None
+    assert report.reason.startswith("in a smoke run of 0.1 s: ") and "loading state_dict" in report.reason
+    assert report.seconds.training < 1.2, "the whole budget was not spent"
+    report = local.measure(Sample(contract, "c" * 40, files, 7, try_first=True), lambda _: None, told.append, Event())
+    assert report.outcome is RunOutcome.OK and report.seconds.training > 0.3
+    assert told[-2:] == ["new code is tried for 0.1 s first"] * 2
+
+
+def test_a_short_run_is_its_own_smoke_run(
+    local: LocalLaboratory, contract: Contract, preloaded: PreloadedSandbox
+) -> None:
+    told: list[str] = []
+    local.sandbox = preloaded
+    sample = Sample(contract, "b" * 40, seed_files(), 7, try_first=True)
+    assert local.measure(sample, lambda _: None, told.append, Event()).outcome is RunOutcome.OK
+    assert not any("tried" in line for line in told)
 
 
 def test_stopping_while_data_is_prepared(

@@ -8,7 +8,7 @@ from shared.contract import Contract
 from shared.experiments import Proposal, Trial
 from shared.findings import FindingDraft
 from shared.leases import BaseCommit
-from shared.runs import RunOutcome, RunReport
+from shared.runs import ModelUsage, RunOutcome, RunReport
 
 MAX_CLAIM = 200
 MAX_REASON_WORDS = 120
@@ -31,11 +31,23 @@ class Draft:
     """A proposal and the whole text of each file that it changes.
 
     `made_by` says for the commit's message who wrote it and what that cost; empty where there is nothing to say.
+    `is_code` is whether more than values may have changed: such a draft is tried for a few seconds before its run.
     """
 
     proposal: Proposal
     files: Mapping[str, str]
     made_by: str = ""
+    is_code: bool = False
+
+
+class Bill:
+    """What a language model was asked for one experiment so far: for its draft, repairs and finding."""
+
+    def __init__(self) -> None:
+        self.usage = ModelUsage()
+
+    def add(self, usage: ModelUsage) -> None:
+        self.usage = self.usage.plus(usage)
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Task:
     `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
     `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
     random choices; `refused` are this task's own drafts that the coordinator knew already; `tree` holds all files
-    of the base, protected ones too.
+    of the base, protected ones too. `bill` is where an agent notes what it used.
     """
 
     contract: Contract
@@ -56,6 +68,7 @@ class Task:
     seed: int
     refused: tuple[Draft, ...] = ()
     tree: Mapping[str, str] = field(default_factory=dict)
+    bill: Bill = field(default_factory=Bill)
 
 
 class Agent(Protocol):

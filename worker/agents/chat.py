@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import SecretStr, ValidationError
 
 from shared.protocol import Message
-from worker.agents.spending import Usage
+from shared.runs import ModelUsage
 
 CHARACTERS_PER_TOKEN = 3
 """For estimates before a request. English and code have about four; a low number errs on the safe side."""
@@ -81,7 +81,7 @@ class Chat:
             base_url=base_url, api_key=key.get_secret_value(), timeout=timeout_seconds, max_retries=0
         )
         self._takes_schema = True
-        self.spent = Usage()
+        self.spent = ModelUsage()
 
     def close(self) -> None:
         """Close the connections."""
@@ -96,7 +96,7 @@ class Chat:
 
     def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float) -> Answer[Reply]:
         """Ask for an answer of that form, for so long at most. Raises ChatError."""
-        self.spent = Usage()
+        self.spent = ModelUsage()
         try:
             completion = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds))
         except openai.OpenAIError as error:
@@ -153,19 +153,19 @@ class Chat:
         return text
 
 
-def estimate_tokens(turns: Sequence[Turn]) -> Usage:
+def estimate_tokens(turns: Sequence[Turn]) -> ModelUsage:
     """The most that a request may cost."""
     characters = sum(len(turn.text) for turn in turns)
-    return Usage(requests=1, input_tokens=characters // CHARACTERS_PER_TOKEN + 1, output_tokens=MAX_OUTPUT_TOKENS)
+    return ModelUsage(requests=1, input_tokens=characters // CHARACTERS_PER_TOKEN + 1, output_tokens=MAX_OUTPUT_TOKENS)
 
 
-def _count(completion: ChatCompletion, turns: Sequence[Turn], text: str) -> Usage:
+def _count(completion: ChatCompletion, turns: Sequence[Turn], text: str) -> ModelUsage:
     """What the server says it used; where it says nothing, an estimate."""
     usage = completion.usage
     if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         return estimate_tokens(turns).model_copy(update={"output_tokens": len(text) // CHARACTERS_PER_TOKEN + 1})
     read, written = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
-    return Usage(requests=1, input_tokens=read, output_tokens=written)
+    return ModelUsage(requests=1, input_tokens=read, output_tokens=written)
 
 
 def _unwrap(text: str) -> str:

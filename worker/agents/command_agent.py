@@ -74,7 +74,7 @@ class CommandAgent:
         mended = self._run(task, files, self._brief(task, MEND, fence("what the program printed", crash)))
         changed = {**draft.files, **mended.files}
         proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
-        return Draft(proposal, changed, mended.made_by)
+        return Draft(proposal, changed, mended.made_by, is_code=True)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """What was changed and what one single run says of it."""
@@ -130,7 +130,7 @@ class CommandAgent:
         answer = "\n".join([*changed.values(), statement.model_dump_json()])
         if holds_secret(answer, "\n".join(files.values()), secrets):
             raise AgentError(f"{self.name} copied something of its login into its answer, which was thrown away")
-        return Draft(statement.to_proposal(read_settings(changed)), changed, self.name)
+        return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
 
     def _brief(self, task: Task, mission: str, more: str) -> str:
         objective = task.contract.objective

@@ -32,7 +32,7 @@ class FallbackAgent:
         except AgentUnavailable as error:
             self._tell(f"{error}; the {self._second.name} agent proposes instead")
             draft = self._second.propose(task)
-            return _Substituted(draft.proposal, draft.files, draft.made_by or self._second.name)
+            return _Substituted(draft.proposal, draft.files, draft.made_by or self._second.name, draft.is_code)
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
         """By whoever drafted it."""

@@ -65,8 +65,6 @@ class OpenAIAgent:
 
     def propose(self, task: Task) -> Draft:
         """Draft an experiment. Raises AgentUnavailable while the endpoint is away or the budget spent."""
-        if not task.refused:  # else it is still the same experiment
-            self._ledger.begin_experiment()
         with self._conversation(DRAFT_SECONDS):
             try:
                 return self._draft(task, self._brief(task))
@@ -87,7 +85,7 @@ class OpenAIAgent:
         with self._conversation(DRAFT_SECONDS):
             turns = [self._system(task, replies.Repair), Turn("user", prompt)]
             for _ in range(MAX_CORRECTIONS + 1):
-                answer, turns = self._ask(turns, replies.Repair)
+                answer, turns = self._ask(task, turns, replies.Repair)
                 if not answer.reply.edits and not answer.reply.files:
                     return None
                 try:
@@ -97,7 +95,7 @@ class OpenAIAgent:
                     continue
                 changed = dict(draft.files) | mended
                 proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
-                return Draft(proposal, changed, self._made_by())
+                return Draft(proposal, changed, self._made_by(task), is_code=True)
         raise AgentError(f"{self.name} gave no repair that can be applied")
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
@@ -113,26 +111,26 @@ class OpenAIAgent:
         )
         with self._conversation(PAPER_SECONDS):
             turns = [self._system(task, replies.Paper), Turn("user", prompt)]
-            answer, _ = self._ask(turns, replies.Paper)
+            answer, _ = self._ask(task, turns, replies.Paper)
         return answer.reply.to_finding(self.name)
 
     def _draft(self, task: Task, prompt: str) -> Draft:
         turns = [self._system(task, replies.Experiment), Turn("user", prompt)]
         for _ in range(MAX_CORRECTIONS + 1):
-            answer, turns = self._ask(turns, replies.Experiment)
+            answer, turns = self._ask(task, turns, replies.Experiment)
             try:
                 files = _apply(answer.reply, task.base.files, task)
             except EditError as error:
                 turns = _send_back(turns, answer.text, str(error))
                 continue
-            return Draft(answer.reply.to_proposal(read_settings(files)), files, self._made_by())
+            return Draft(answer.reply.to_proposal(read_settings(files)), files, self._made_by(task), is_code=True)
         raise AgentError(f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts")
 
-    def _ask(self, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
+    def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
         """An answer of that form, and the conversation up to it. Waits for a busy endpoint, if there is time."""
         corrections, pause, patient_until = 0, FIRST_PAUSE_SECONDS, time.monotonic() + BUSY_SECONDS
         while True:
-            self._ledger.check(estimate_tokens(turns))
+            self._ledger.check(estimate_tokens(turns), task.bill.usage)
             try:
                 answer = self._chat.ask(turns, form, max(1.0, self._conversing_until - time.monotonic()))
             except Busy as error:
@@ -146,7 +144,7 @@ class OpenAIAgent:
                 turns = _send_back(turns, "(an answer that could not be used)", str(error))
                 continue
             finally:
-                self._ledger.record(self._chat.spent)
+                task.bill.add(self._ledger.record(self._chat.spent))
             self._backoff.reset()
             return answer, turns
 
@@ -204,8 +202,8 @@ class OpenAIAgent:
             refused=describe_refused(task),
         )
 
-    def _made_by(self) -> str:
-        return f"{self.name} ({self._ledger.experiment.describe()})"
+    def _made_by(self, task: Task) -> str:
+        return f"{self.name} ({task.bill.usage.describe()})"
 
 
 def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:

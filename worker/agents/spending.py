@@ -10,9 +10,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from shared.protocol import Message, Timestamp, now
+from shared.runs import ModelUsage
 
 PER_MILLION = 1_000_000
 
@@ -21,37 +22,12 @@ class BudgetSpent(Exception):
     """Another request could go beyond what the volunteer allows; the message says which budget, and when it renews."""
 
 
-class Usage(Message):
-    """Answers of a model: how many, and the tokens read and written for them."""
-
-    requests: int = Field(default=0, ge=0)
-    input_tokens: int = Field(default=0, ge=0)
-    output_tokens: int = Field(default=0, ge=0)
-
-    @property
-    def tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
-
-    def plus(self, other: "Usage") -> "Usage":
-        """Both together."""
-        return Usage(
-            requests=self.requests + other.requests,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-        )
-
-    def describe(self) -> str:
-        """`3 requests, 5120 + 800 tokens`."""
-        return f"{self.requests} requests, {self.input_tokens} + {self.output_tokens} tokens"
-
-
 class _Line(Message):
     """A line of the file: one answer."""
 
     at: Timestamp
     model: str
-    usage: Usage
-    cost: float | None
+    usage: ModelUsage
 
 
 @dataclass(frozen=True)
@@ -65,11 +41,12 @@ class Allowance:
     input_price: float | None = None
     output_price: float | None = None
 
-    def cost(self, usage: Usage) -> float | None:
-        """What the usage costs; None where prices are not known."""
+    def price(self, usage: ModelUsage) -> ModelUsage:
+        """The usage with what it costs, where prices are known."""
         if self.input_price is None or self.output_price is None:
-            return None
-        return (usage.input_tokens * self.input_price + usage.output_tokens * self.output_price) / PER_MILLION
+            return usage
+        cost = (usage.input_tokens * self.input_price + usage.output_tokens * self.output_price) / PER_MILLION
+        return usage.model_copy(update={"cost": cost})
 
 
 class Ledger:
@@ -78,42 +55,41 @@ class Ledger:
     def __init__(self, folder: Path, model: str, allowance: Allowance) -> None:
         self._folder, self._model, self._allowance = folder, model, allowance
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.experiment = Usage()
 
-    def begin_experiment(self) -> None:
-        """From here on usage counts as a new experiment's."""
-        self.experiment = Usage()
+    def check(self, request: ModelUsage, experiment: ModelUsage) -> None:
+        """Raises BudgetSpent if a request of that size, at most, does not fit the day, or what an experiment may use.
 
-    def check(self, request: Usage) -> None:
-        """Raises BudgetSpent if a request of that size, at most, does not fit."""
+        `experiment` is what this one has used so far.
+        """
         allowance, day = self._allowance, self.today()
         for spent, tokens, cost, span in (
-            (self.experiment, allowance.tokens_per_experiment, allowance.cost_per_experiment, "this experiment's"),
+            (experiment, allowance.tokens_per_experiment, allowance.cost_per_experiment, "this experiment's"),
             (day, allowance.tokens_per_day, allowance.cost_per_day, "today's (UTC)"),
         ):
             after = spent.plus(request)
             if tokens is not None and after.tokens > tokens:
                 raise BudgetSpent(f"{span} {tokens} tokens do not suffice: {spent.tokens} are used")
-            price = allowance.cost(after)
+            price = allowance.price(after).cost
             if cost is not None and price is not None and price > cost:
-                paid = allowance.cost(spent) or 0.0
+                paid = allowance.price(spent).cost or 0.0
                 raise BudgetSpent(f"{span} budget of {cost:g} does not suffice: {paid:.4f} is spent")
 
-    def record(self, usage: Usage) -> None:
-        """Count an answer, on disk before anything is made of it."""
+    def record(self, usage: ModelUsage) -> ModelUsage:
+        """Count an answer, on disk before anything is made of it; returns it with its cost."""
+        usage = self._allowance.price(usage)
         if not usage.requests:  # nobody answered
-            return
-        self.experiment = self.experiment.plus(usage)
-        line = _Line(at=now(), model=self._model, usage=usage, cost=self._allowance.cost(usage))
+            return usage
+        line = _Line(at=now(), model=self._model, usage=usage)
         descriptor = os.open(self._path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, line.model_dump_json().encode() + b"\n")
         finally:
             os.close(descriptor)
+        return usage
 
-    def today(self) -> Usage:
+    def today(self) -> ModelUsage:
         """All usage of this day, whichever worker's."""
-        total, path = Usage(), self._path()
+        total, path = ModelUsage(), self._path()
         for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 total = total.plus(_Line.model_validate_json(text).usage)

@@ -20,6 +20,7 @@ from worker.harness import HarnessFault, HarnessLate, HarnessUnready
 from worker.messages import Answered, Ask, Rejected, Renew, Renewed, Scored, Start, Started, Trained, TrainingProgress
 from worker.training.cast import Cast
 from worker.training.curve import LossCurve
+from worker.training.early_stop import Outlook
 from worker.training.inspection import find_excess
 from worker.training.job import Progress, RunImpossible, TrainingJob
 
@@ -52,20 +53,32 @@ class Run:
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
         self._curve = LossCurve()
+        self._outlook = Outlook(job.parent_curve, self._budget.training_seconds)
         self._tokens = 0
         self._parameters = 0
+        self._scoring_ends = 0.0
+        self._scored_late = f"scoring took more than {self._budget.scoring_seconds:g} s"
         self._device_memory_mib = 0
 
     def measure(self) -> RunReport:
         """Run it to its end. Raises Stopped, HarnessUnready and RunImpossible."""
+        report = self._carry_out(self._score)
+        assert report is not None
+        return report
+
+    def try_out(self) -> RunReport | None:
+        """Run it until the first host has loaded what was trained; None if that went well. Raises as `measure` does."""
+        return self._carry_out(self._load)
+
+    def _carry_out(self, finish: Callable[[int], Scored | None]) -> RunReport | None:
+        """Start, train, then `finish` with the size of what was handed over; None where that gave nothing."""
         outcome, failure, scored = RunOutcome.OK, None, None
         with ExitStack() as stack:
             self._cast = Cast(self._job, self._stop, stack)
             try:
                 self._inspect()
                 self._start()
-                size = self._train()
-                scored = self._score(size)
+                scored = finish(self._train())
             except RunFailed as error:
                 outcome, failure = error.outcome, error
             ended_at = time.monotonic()
@@ -73,6 +86,8 @@ class Run:
             if host is not None and failure is not None:
                 blamed = host.process
             log_tail = blamed.end().log_tail
+        if scored is None and failure is None:
+            return None
         return RunReport(
             id=uuid4(),
             commit_sha=self._job.commit_sha,
@@ -91,6 +106,7 @@ class Run:
             peak_memory_mib=self._peak_memory_mib(),
             curve=self._curve.thinned(),
             log_tail=log_tail,
+            hopeless_at=self._outlook.hopeless_at,
             hardware=self._job.hardware,
             sandbox=self._job.sandbox.name,
         )
@@ -151,19 +167,23 @@ class Run:
             self._cast.start_other_hosts()
         return trainer.expect(TrainingProgress, Trained, deadline=deadline)
 
-    def _score(self, size: int) -> Scored:
-        """Let the scorer question the hosts; `size` bytes were handed over."""
+    def _load(self, size: int) -> None:
+        """Let the first host take over what was handed over, `size` bytes."""
         self._say(Phase.SCORING)
         cast = self._cast
         cast.trainer.end()
         cast.start_judges()
         cast.handover.freeze()
         cast.await_judges()
+        self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
+        with _blamed_on_commit(self._scored_late):
+            self._parameters = cast.bring_host(size, self._scoring_ends)
+
+    def _score(self, size: int) -> Scored:
+        """Let the scorer question the hosts; `size` bytes were handed over."""
+        self._load(size)
+        cast, deadline, late = self._cast, self._scoring_ends, self._scored_late
         cast.start_other_hosts()
-        deadline = time.monotonic() + self._budget.scoring_seconds
-        late = f"scoring took more than {self._budget.scoring_seconds:g} s"
-        with _blamed_on_commit(late):
-            self._parameters = cast.bring_host(size, deadline)
         cast.begin_scorer(size)
         while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
             with _blamed_on_commit(late):
@@ -194,7 +214,11 @@ class Run:
 
     def _note(self, message: TrainingProgress, seconds: float) -> None:
         self._count(message)
-        self._curve.add(CurvePoint(step=message.step, seconds=seconds, loss=message.loss))
+        point = CurvePoint(step=message.step, seconds=seconds, loss=message.loss)
+        self._curve.add(point)
+        self._outlook.add(point)
+        if self._outlook.hopeless_at is not None and not self._job.run_to_end:
+            raise RunFailed(RunOutcome.STOPPED_EARLY, self._outlook.reason)
         if time.monotonic() >= self._told_at + TELL_SECONDS:
             self._say(Phase.TRAINING)
 
@@ -223,6 +247,7 @@ class Run:
                 tokens=self._tokens,
                 tokens_per_second=tokens_per_second,
                 peak_memory_mib=self._peak_memory_mib(),
+                parent_loss=self._outlook.parent_loss(share),
             )
         )
 

@@ -186,7 +186,8 @@ def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database,
         history = History(session, row)
         worker = history.add_worker()
         for outcome in failures:
-            history.add_experiment(worker, row.root_sha, None, make_proposal(), outcome=outcome, reason="because")
+            how = {"outcome": outcome, "reason": "because", "hopeless_at": 0.5}
+            history.add_experiment(worker, row.root_sha, None, make_proposal(), **how)
     page = get_page(http, "/")
     for outcome in failures:
         assert f'<span class="mark failed">{outcome.replace("_", " ")}</span>' in page

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def data(contract: Contract, sandbox: Sandbox, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: PreparedData, tmp_path: Path) -> Measure:
-    """Measure a work tree; `budget` replaces parts of the contract's, `limits` likewise."""
+    """Measure a work tree; `budget` replaces parts of the contract's, `limits` likewise, the rest the job's."""
 
     def run(
         files: Files,
@@ -34,6 +35,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
         budget: Mapping[str, float] | None = None,
         limits: Mapping[str, int] | None = None,
         sandbox: Sandbox = preloaded,
+        **more: Any,
     ) -> RunReport:
         changed = contract.model_copy(
             update={
@@ -42,7 +44,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
             }
         )
         hardware = detect_hardware("cpu", 1)
-        job = TrainingJob(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, hardware, tmp_path / "run")
+        job = TrainingJob(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, hardware, tmp_path / "run", **more)
         return measure(job, on_progress, stop or Event())
 
     return run
