@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
+from coordinator.accounts import api as accounts_api
 from coordinator.activity import api as activity_api
 from coordinator.activity.feed import run_feed
 from coordinator.db import Database
@@ -13,6 +14,7 @@ from coordinator.errors import install_error_handlers
 from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
+from coordinator.fleet import api as fleet_api
 from coordinator.leases import api as leases_api
 from coordinator.leases.beats import run_held_beats
 from coordinator.limits import BodyLimit
@@ -48,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for module in (leases_api, projects_api, experiments_api, findings_api, activity_api):  # the busiest first
+    modules = (leases_api, projects_api, experiments_api, findings_api, activity_api, fleet_api, accounts_api)
+    for module in modules:  # the busiest first
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(remote_api.router)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -10,7 +11,9 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds.
 
-    `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's.
+    `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. Anybody may make an
+    account, `sign_ups_per_hour` all together; with 0, maintainers make them. Workers of a version before
+    `oldest_worker` get no jobs.
     """
 
     model_config = SettingsConfigDict(env_prefix="SWARM_")
@@ -20,6 +23,8 @@ class Settings(BaseSettings):
     port: int = 8000
     public_url: str = ""
     pg_bin: Path | None = None
+    sign_ups_per_hour: int = Field(default=60, ge=0)
+    oldest_worker: str = Field(default="0", pattern=r"^\d+(\.\d+)*$")
     max_body_bytes: int = 4 * MIB
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0

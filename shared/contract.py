@@ -57,9 +57,10 @@ class Budget(Message):
 
 
 class Limits(Message):
-    """What each sandboxed process may use."""
+    """What each sandboxed process may use. A project with `device_memory_mib` needs a GPU of at least that memory."""
 
     memory_mib: int = Field(default=8192, ge=64)
+    device_memory_mib: int | None = Field(default=None, ge=1)
     processes: int = Field(default=256, ge=8)
     disk_mib: int = Field(default=1024, ge=1)
     weights_mib: int = Field(default=1024, ge=1)

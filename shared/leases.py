@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from shared.experiments import Assignment, JobKind, Posterior, Trial
+from shared.fleet import WorkerState
 from shared.hardware import Hardware
 from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
 from shared.runs import CurvePoint
@@ -122,6 +123,7 @@ class LeaseView(Message):
     id: UUID
     project: Slug
     worker: str
+    worker_state: WorkerState
     agent: str
     kind: JobKind
     state: LeaseState

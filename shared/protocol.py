@@ -1,11 +1,19 @@
 """The ground the wire models stand on: their base class, shared field types, and the protocol's version."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL = 1
+"""The oldest version of the protocol that this side still understands."""
+
+PROTOCOL_HEADER, VERSION_HEADER = "Swarm-Protocol", "Swarm-Version"
+"""What a worker sends with each request: the protocol it speaks, and its program's version. Headers, because they can
+be read where the body is of a form that is not known any more, or not yet."""
+
 API_PREFIX = "/api/v1"
 
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -35,6 +43,21 @@ class Page(Message, Generic[Row]):
 
     items: list[Row]
     next_cursor: str | None = None
+
+
+class Versions(Message):
+    """What a coordinator speaks, and the oldest worker that it gives jobs to."""
+
+    version: str
+    protocol: int
+    oldest_protocol: int
+    oldest_worker: str
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """What to compare versions by: the numbers that they begin with, `0.10.1` after `0.9`."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
 def now() -> datetime:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from shared.leases import ClaimRequest, Lease
 from shared.protocol import PROTOCOL_VERSION
-from worker.client import ClientError, Unauthorized, Unreachable
+from worker.client import ClientError, Outdated, Unauthorized, Unreachable
 from worker.delivery import deliver
 from worker.job import Workplace
 from worker.retries import Backoff
@@ -29,6 +29,7 @@ class Claims:
         self._for_want_of_jobs = False
         self.reason = ""
         self.found_nothing = False
+        self.outdated: Outdated | None = None
 
     @property
     def left(self) -> float:
@@ -37,8 +38,8 @@ class Claims:
 
     @property
     def is_over(self) -> bool:
-        """Whether the only attempt has been made."""
-        return self._once and self._asked
+        """Whether no job will be asked for any more: the only attempt has been made, or this worker is too old."""
+        return (self._once and self._asked) or self.outdated is not None
 
     def ask(self, held: list[UUID]) -> Lease | None:
         """Deliver what waits, and ask for a job; None where there is none, and from then on it rests.
@@ -52,6 +53,9 @@ class Claims:
             reply = self._place.client.claim(self._request(held))
         except Unauthorized:
             raise
+        except Outdated as error:  # what is under way is finished and reported
+            self.outdated = error
+            return None
         except (ClientError, OSError) as error:
             if not self._connected or self._once:
                 raise

@@ -13,14 +13,18 @@ from uuid import UUID, uuid4
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from shared.accounts import Account, SignUp
 from shared.errors import PROBLEM_MEDIA_TYPE, Problem
 from shared.experiments import ProposalReply, ProposalSubmission
+from shared.fleet import WorkerNotice, WorkerView
 from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, ReleaseRequest
 from shared.projects import CommitFiles, Project
-from shared.protocol import API_PREFIX
+from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Versions
 from shared.results import ResultReply, ResultUpload
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+UPGRADE_REQUIRED = 426
+UPDATE_COMMAND = "pip install --upgrade 'research-swarm[worker]'"
 SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not hold up a worker: heartbeat and release
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
@@ -52,6 +56,10 @@ class Rejected(ClientError):
         self.code = code
 
 
+class Outdated(ClientError):
+    """This worker's version and the coordinator's do not fit: no more jobs, while results are still taken."""
+
+
 class UnexpectedReply(ClientError):
     """The answer is not of the protocol: another program, a proxy's page, or another version."""
 
@@ -63,7 +71,12 @@ class CoordinatorClient:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url + API_PREFIX,
-            headers={"Authorization": f"Bearer {token.get_secret_value()}", "User-Agent": user_agent()},
+            headers={
+                "Authorization": f"Bearer {token.get_secret_value()}",
+                "User-Agent": user_agent(),
+                PROTOCOL_HEADER: str(PROTOCOL_VERSION),
+                VERSION_HEADER: program_version(),
+            },
             timeout=TIMEOUT,
             transport=transport,
         )
@@ -84,7 +97,7 @@ class CoordinatorClient:
                 raise
 
     def claim(self, request: ClaimRequest) -> ClaimReply:
-        """Ask for a job."""
+        """Ask for a job. Raises Outdated."""
         return self._post("/leases", request, ClaimReply)
 
     def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:
@@ -106,6 +119,18 @@ class CoordinatorClient:
         if reply.run_uuid != upload.run.id:
             raise UnexpectedReply(f"the coordinator confirms run {reply.run_uuid}, not {upload.run.id}")
         return reply
+
+    def tell(self, notice: WorkerNotice) -> None:
+        """Say what this worker is about to do, for people to see."""
+        self._post("/workers/notices", notice, WorkerView, timeout=SHORT_TIMEOUT)
+
+    def read_versions(self) -> Versions:
+        """What the coordinator speaks, and which workers it gives jobs to."""
+        return self._get("/versions", Versions)
+
+    def sign_up(self, asked: SignUp) -> Account:
+        """Make an account; this needs no token. Raises Rejected where the name is taken."""
+        return self._post("/accounts", asked, Account)
 
     def fetch_project(self, name: str) -> Project:
         """A project with its contract."""
@@ -152,9 +177,14 @@ class CoordinatorClient:
             ) from error
 
 
+def program_version() -> str:
+    """This program's own version."""
+    return importlib.metadata.version("research-swarm")
+
+
 def user_agent() -> str:
     """Who is calling: the distribution and its version, and Python's."""
-    return f"research-swarm-worker/{importlib.metadata.version('research-swarm')} Python/{platform.python_version()}"
+    return f"research-swarm-worker/{program_version()} Python/{platform.python_version()}"
 
 
 def _raise_for_problem(response: httpx.Response, url: str) -> None:
@@ -163,6 +193,8 @@ def _raise_for_problem(response: httpx.Response, url: str) -> None:
         return
     problem = _problem(response)
     said = f"{problem.title}: {problem.detail}".rstrip(": ") if problem else f"HTTP {status}"
+    if status == UPGRADE_REQUIRED and problem is not None:
+        raise Outdated(_explain_versions(problem, url))
     if status in (401, 403) and problem is not None and not problem.code.startswith("lease-"):
         raise Unauthorized(said)
     if status in (408, 425, 429) or status >= 500:
@@ -170,6 +202,19 @@ def _raise_for_problem(response: httpx.Response, url: str) -> None:
     if status >= 400 and problem is not None:
         raise Rejected(status, problem.code, said)
     raise UnexpectedReply(f"{url} answered with HTTP {status} and no reason; is it a coordinator?")
+
+
+def _explain_versions(problem: Problem, url: str) -> str:
+    """Who has to update what, in a line."""
+    ours = f"this worker is of version {program_version()} and speaks protocol {PROTOCOL_VERSION}"
+    try:
+        theirs = Versions.model_validate((problem.model_extra or {})["versions"])
+    except (KeyError, ValidationError):
+        return f"{ours}, and does not fit {url}: {problem.detail}"
+    if theirs.protocol < PROTOCOL_VERSION:
+        return f"{ours}, {url} only {theirs.protocol}: ask its maintainers to update it, or install an older worker"
+    wanted = f"protocol {theirs.oldest_protocol} and version {theirs.oldest_worker}, or newer"
+    return f"{ours}; {url} gives jobs to {wanted}. Update it: {UPDATE_COMMAND}"
 
 
 def _problem(response: httpx.Response) -> Problem | None:

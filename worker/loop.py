@@ -31,7 +31,8 @@ class Loop:
         """Work until `max_jobs` are reported, a person asks to stop, or, with `once`, after one attempt.
 
         Runs begin in the calling thread, which must live as long as they do. Raises Unauthorized and HeartbeatDied.
-        Raises any ClientError or OSError of the very first contact, and RunImpossible of the first job.
+        Raises any ClientError or OSError of the very first contact, RunImpossible of the first job, and Outdated once
+        what was under way is reported.
         """
         claims = Claims(self._place, self._worker_name, self._project, once=once)
         with Desk(self._place, claims, self._crash_log, max_jobs) as desk:
@@ -41,6 +42,8 @@ class Loop:
                 except Exception as error:  # noqa: BLE001 - one job's mistake must not end the worker; the desk judges
                     job.error = error
                 desk.hand_back(job)
+        if claims.outdated is not None:
+            raise claims.outdated
         if desk.finished is not None:
             self._place.monitor.note(desk.finished)
             return Ending.DONE

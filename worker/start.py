@@ -21,6 +21,7 @@ from worker.crashes import record_crash
 from worker.gpus import NvidiaDriver
 from worker.hardware import HardwareError, Machine, detect_machine, list_devices
 from worker.heartbeat import HeartbeatDied
+from worker.herald import Herald
 from worker.idleness import Neighbours
 from worker.job import Workplace
 from worker.laboratory import LocalLaboratory
@@ -157,7 +158,8 @@ def _run(settings: Settings, options: Options) -> int:
         stop = Stop()
         if options.parent is not None:
             end_with_parent(options.parent, stop.request)
-        monitor = _make_monitor(options, settings.worker_folder, stack)
+        herald = Herald(client, settings.worker_name, stop)
+        monitor = _make_monitor(options, settings.worker_folder, herald, stack)
         agent = _make_agent(settings, script, monitor.note, stop.draining)
         stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
         reasons = _reasons_to_pause(settings, machine, laboratory.sandbox_name)
@@ -257,14 +259,14 @@ def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLa
     return machine, laboratory
 
 
-def _make_monitor(options: Options, worker_folder: Path, stack: ExitStack) -> Monitor:
-    """The view for people, the log for `logs`, the status for `status`."""
+def _make_monitor(options: Options, worker_folder: Path, herald: Herald, stack: ExitStack) -> Monitor:
+    """The view for people, the log for `logs`, the status for `status`, and the herald for the coordinator's pages."""
     log = stack.enter_context(open_log(worker_folder))
     console = Console(no_color=True if options.no_color else None, highlight=False)
     view: Monitor = TerminalMonitor(console)
     if options.plain or not console.is_terminal or console.is_dumb_terminal or not sys.stderr.isatty():
         view = PlainMonitor(sys.stderr, sys.stdout)
-    return Several([view, PlainMonitor(log, log), StatusMonitor(worker_folder)])
+    return Several([view, PlainMonitor(log, log), StatusMonitor(worker_folder), herald])
 
 
 def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent) -> About:

@@ -1,9 +1,15 @@
 """Questions about accounts."""
 
-from sqlalchemy import bindparam, select
+from datetime import datetime
+
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Token, Volunteer
+
+
+def count_volunteers_since(session: Session, moment: datetime) -> int:
+    return session.scalar(select(func.count()).select_from(Volunteer).where(Volunteer.created_at >= moment)) or 0
 
 
 def find_volunteer(session: Session, name: str) -> Volunteer | None:

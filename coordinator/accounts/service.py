@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from datetime import timedelta
 from hashlib import sha256
 
 from sqlalchemy.orm import Session
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts import queries
 from coordinator.errors import SwarmError
 from coordinator.models import Token, Volunteer
+from shared.accounts import Account, SignUp
 from shared.protocol import now
 
 TOKEN_PREFIX = "swt_"  # noqa: S105  a prefix that secret scanners can look for, not a secret
@@ -26,6 +28,39 @@ class NameInvalidError(SwarmError):
     status = 422
     code = "name-invalid"
     title = "That name cannot be used"
+
+
+class NameTakenError(SwarmError):
+    status = 409
+    code = "name-taken"
+    title = "There is a volunteer of that name"
+
+
+class SignUpClosedError(SwarmError):
+    status = 403
+    code = "sign-up-closed"
+    title = "This coordinator's maintainers make accounts themselves"
+
+
+class SignUpBusyError(SwarmError):
+    status = 429
+    code = "sign-up-busy"
+    title = "Too many accounts were made lately"
+    headers = {"Retry-After": "600"}  # noqa: RUF012  a class variable of the base, never changed
+
+
+def sign_up(session: Session, asked: SignUp, per_hour: int) -> Account:
+    """Make a volunteer with a token, at most so many an hour, 0 for none.
+
+    Raises NameTakenError, SignUpClosedError, SignUpBusyError.
+    """
+    if per_hour == 0:
+        raise SignUpClosedError("Ask a maintainer for a token: `swarm-coordinator create-token NAME` prints one.")
+    if queries.count_volunteers_since(session, now() - timedelta(hours=1)) >= per_hour:
+        raise SignUpBusyError("Try again later, or ask a maintainer for a token.")
+    if queries.find_volunteer(session, asked.name) is not None:
+        raise NameTakenError("Choose another. If it is your own, make a token with the account that you have.")
+    return Account(volunteer=asked.name, token=create_token(session, asked.name, asked.label))
 
 
 def hash_token(token: str) -> str:

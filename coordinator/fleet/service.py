@@ -4,15 +4,21 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from coordinator.errors import NotFoundError
 from coordinator.fleet import queries
 from coordinator.fleet.queries import find_worker as find_worker
 from coordinator.fleet.queries import get_worker as get_worker
 from coordinator.models import Worker
+from coordinator.paging import cut_page
+from shared.fleet import WorkerNotice, WorkerState, WorkerView
 from shared.hardware import Hardware
-from shared.protocol import now
+from shared.protocol import Page, now
 
 SEEN_AGAIN = timedelta(seconds=60)
 """`last_seen_at` is written at most so often."""
+
+RESTING_FOR = timedelta(days=1)
+"""A worker that has said nothing for longer is no news."""
 
 
 def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> Worker:
@@ -21,8 +27,10 @@ def register_worker(session: Session, volunteer_id: int, name: str, agent: str, 
     moment = now()
     described = hardware.model_dump(mode="json")
     if worker is None:
-        worker = Worker(volunteer_id=volunteer_id, name=name, created_at=moment, last_seen_at=moment)
+        worker = Worker(volunteer_id=volunteer_id, name=name, created_at=moment, last_seen_at=moment, state_at=moment)
         session.add(worker)
+    elif worker.state != WorkerState.WORKING:
+        worker.state, worker.state_reason, worker.state_at = WorkerState.WORKING, "", moment
     elif (worker.agent, worker.hardware) == (agent, described) and abs(moment - worker.last_seen_at) < SEEN_AGAIN:
         return worker
     worker.agent = agent
@@ -31,3 +39,44 @@ def register_worker(session: Session, volunteer_id: int, name: str, agent: str, 
     worker.last_seen_at = moment
     session.flush()
     return worker
+
+
+def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
+    """Note what a worker is about to do. Raises NotFoundError for one that never had a job."""
+    worker = queries.lock_worker(session, volunteer_id, notice.worker)
+    if worker is None:
+        raise NotFoundError("A worker is known from its first job.")
+    moment = now()
+    if worker.state != notice.state:
+        worker.state_at = moment
+    worker.state, worker.state_reason, worker.last_seen_at = notice.state, notice.reason, moment
+    session.flush()
+    return _view(worker, queries.get_volunteer_name(session, volunteer_id))
+
+
+def view_page(
+    session: Session, before_id: int | None, limit: int, states: list[WorkerState] | None
+) -> Page[WorkerView]:
+    """Workers, newest first; of some states only, if any are given."""
+    rows = queries.list_workers(session, before_id, limit + 1, states)
+    return cut_page([_view(worker, volunteer) for worker, volunteer in rows], limit, lambda view: view.id)
+
+
+def view_resting(session: Session, limit: int) -> list[WorkerView]:
+    """Workers that lately said why they do nothing, the latest first."""
+    since = now() - RESTING_FOR
+    return [_view(worker, volunteer) for worker, volunteer in queries.list_resting(session, since, limit)]
+
+
+def _view(worker: Worker, volunteer: str) -> WorkerView:
+    return WorkerView(
+        id=worker.id,
+        name=worker.name,
+        volunteer=volunteer,
+        agent=worker.agent,
+        hardware_class=worker.hardware_class,
+        state=WorkerState(worker.state),
+        reason=worker.state_reason,
+        state_at=worker.state_at,
+        last_seen_at=worker.last_seen_at,
+    )

@@ -3,18 +3,28 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Response, status
+from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.leases import results, service, views
+from coordinator.leases import gating, results, service, views
 from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
 from coordinator.projects import service as projects
+from coordinator.settings import Settings
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, ReleaseRequest
-from shared.protocol import Message, Page, Slug
+from shared.protocol import (
+    OLDEST_PROTOCOL,
+    PROTOCOL_HEADER,
+    PROTOCOL_VERSION,
+    VERSION_HEADER,
+    Message,
+    Page,
+    Slug,
+    Versions,
+)
 from shared.results import ResultReply, ResultUpload
 
 router = APIRouter(tags=["leases"])
@@ -30,11 +40,42 @@ def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     return Page(items=views.view_live_leases(session, projects.get_project(session, project)))
 
 
+async def _versions(request: Request) -> Versions:
+    settings: Settings = request.app.state.settings
+    return Versions(
+        version=request.app.version,
+        protocol=PROTOCOL_VERSION,
+        oldest_protocol=OLDEST_PROTOCOL,
+        oldest_worker=settings.oldest_worker,
+    )
+
+
+async def _fitting_versions(
+    versions: Annotated[Versions, Depends(_versions)],
+    protocol: Annotated[int, Header(alias=PROTOCOL_HEADER)] = PROTOCOL_VERSION,
+    version: Annotated[str | None, Header(alias=VERSION_HEADER, max_length=40)] = None,
+) -> Versions:
+    """Looks at a worker's headers before anybody looks at its request, whose form may be another by now."""
+    gating.check_versions(protocol, version, versions)
+    return versions
+
+
+@router.get("/versions")
+async def show_versions(versions: Annotated[Versions, Depends(_versions)]) -> Versions:
+    """What this coordinator speaks, and which workers it gives jobs to."""
+    return versions
+
+
 @router.post("/leases", response_model=ClaimReply)
-def claim(request: ClaimRequest, token: BearerToken, database: CurrentDatabase) -> Response:
+def claim(
+    request: ClaimRequest,
+    token: BearerToken,
+    database: CurrentDatabase,
+    versions: Annotated[Versions, Depends(_fitting_versions)],
+) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
     with database.read() as read, database.write() as write:
-        reply = service.claim(read, write, authenticate(read, token), request)
+        reply = service.claim(read, write, authenticate(read, token), request, versions)
     return _render(reply)
 
 

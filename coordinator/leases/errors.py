@@ -1,6 +1,8 @@
 """What can be wrong with a request about a lease."""
 
 from coordinator.errors import SwarmError
+from shared.errors import Problem
+from shared.protocol import Versions
 
 
 class LeaseUnknownError(SwarmError):
@@ -36,9 +38,18 @@ class LeaseTransitionError(SwarmError):
 
 
 class ProtocolUnsupportedError(SwarmError):
+    """What a worker has measured is taken all the same; it gets no new job. The document says which versions would."""
+
     status = 426
     code = "protocol-unsupported"
-    title = "Worker and coordinator speak different versions of the protocol"
+    title = "Worker and coordinator are of versions that do not fit"
+
+    def __init__(self, detail: str, versions: Versions) -> None:
+        super().__init__(detail)
+        self.versions = versions
+
+    def to_problem(self) -> Problem:
+        return Problem.model_validate(super().to_problem().model_dump() | {"versions": self.versions.model_dump()})
 
 
 class WrongCommitError(SwarmError):

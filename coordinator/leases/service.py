@@ -13,7 +13,7 @@ from coordinator.accounts.service import hash_token
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.fleet import service as fleet
-from coordinator.leases import queries, state
+from coordinator.leases import gating, queries, state
 from coordinator.leases.beats import HeldBeat, HeldBeats
 from coordinator.leases.errors import (
     LeaseEndedError,
@@ -21,7 +21,6 @@ from coordinator.leases.errors import (
     LeaseTokenError,
     LeaseTransitionError,
     LeaseUnknownError,
-    ProtocolUnsupportedError,
     StepsNotToldError,
 )
 from coordinator.leases.queries import LeaseRow
@@ -49,7 +48,7 @@ from shared.leases import (
 )
 from shared.leases import Lease as LeaseGrant
 from shared.projects import BranchState
-from shared.protocol import PROTOCOL_VERSION, now
+from shared.protocol import Versions, now
 from shared.runs import MAX_SEED
 
 MAX_LEASES_PER_WORKER = 2
@@ -63,12 +62,12 @@ HELD_WITHIN = timedelta(seconds=30)
 """A heartbeat is written at once where the lease, as it is stored, has no more than this left."""
 
 
-def claim(read: Session, write: Session, volunteer_id: int, request: ClaimRequest) -> ClaimReply:
+def claim(read: Session, write: Session, volunteer_id: int, request: ClaimRequest, versions: Versions) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
-    _check_protocol(request.protocol)
-    project = _choose_project(read, request.project)
-    if project is None:
-        return _nothing("This coordinator has no project yet.", ASK_AGAIN_SECONDS)
+    gating.check_versions(request.protocol, None, versions)
+    project = _choose_project(read, request)
+    if isinstance(project, str):
+        return _nothing(project, ASK_AGAIN_SECONDS)
     contract = projects.contract_of(project)
     hardware_class = request.hardware.hardware_class
     known = fleet.find_worker(read, volunteer_id, request.worker)
@@ -120,21 +119,17 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
     )
 
 
-def _check_protocol(version: int) -> None:
-    if version != PROTOCOL_VERSION:
-        older = "worker" if version < PROTOCOL_VERSION else "coordinator"
-        raise ProtocolUnsupportedError(
-            f"The worker speaks version {version}, this coordinator {PROTOCOL_VERSION}: update the {older}."
-        )
-
-
-def _choose_project(session: Session, name: str | None) -> Project | None:
-    """The project asked for, or the one that fewest workers are on."""
-    if name is not None:
-        return projects.get_project(session, name)
-    every = projects.list_projects(session)
-    live = queries.count_live_leases_by_project(session) if len(every) > 1 else {}
-    return min(every, key=lambda project: live.get(project.id, 0), default=None)
+def _choose_project(session: Session, request: ClaimRequest) -> Project | str:
+    """The project asked for, or of those that fit the one that fewest workers are on; else why there is none."""
+    if request.project is not None:
+        every = [projects.get_project(session, request.project)]
+    else:
+        every = list(projects.list_projects(session))
+    reasons = {project.name: gating.why_unfit(projects.contract_of(project), request.hardware) for project in every}
+    fitting = [project for project in every if not reasons[project.name]]
+    live = queries.count_live_leases_by_project(session) if len(fitting) > 1 else {}
+    chosen = min(fitting, key=lambda project: live.get(project.id, 0), default=None)
+    return chosen or next(iter(reasons.values()), "This coordinator has no project yet.")
 
 
 def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from coordinator.leases import queries, state
 from coordinator.models import Project
 from shared.experiments import JobKind
+from shared.fleet import WorkerState
 from shared.leases import LeaseState, LeaseView, Phase
 from shared.protocol import now
 
@@ -19,6 +20,7 @@ def view_live_leases(session: Session, project: Project) -> list[LeaseView]:
             id=lease.id,
             project=project.name,
             worker=worker.name,
+            worker_state=WorkerState(worker.state),
             agent=worker.agent,
             kind=JobKind(lease.kind),
             state=state.effective_state(LeaseState(lease.state), lease.expires_at, moment),

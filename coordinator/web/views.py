@@ -10,6 +10,7 @@ from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
+from coordinator.fleet import service as fleet
 from coordinator.leases.views import view_live_leases
 from coordinator.models import Project
 from coordinator.paging import cut_page
@@ -19,6 +20,7 @@ from coordinator.web import queries
 from shared.contract import Objective
 from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary, Posterior
+from shared.fleet import WorkerView
 from shared.leases import LeaseView
 from shared.progress import HardwareClassCount
 from shared.projects import Project as ProjectView
@@ -26,6 +28,7 @@ from shared.protocol import Message, Page
 from shared.runs import EarlyStops, Run, RunOutcome
 
 PAGE_ROWS = 50
+RESTING_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Live:
-    """What changes by the second: where the project stands, and who works on what."""
+    """What changes by the second: where the project stands, who works on what, and which workers rest and why."""
 
     experiments: int
     runs: int
@@ -61,6 +64,7 @@ class Live:
     baseline: Posterior | None
     jobs: list[Job]
     early_stops: EarlyStops
+    resting: list[WorkerView]
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
         baseline=baseline,
         jobs=[Job(lease, ids.get(lease.base_sha)) for lease in leases],
         early_stops=evidence.view_early_stops(session, project),
+        resting=fleet.view_resting(session, RESTING_ROWS),
     )
 
 

@@ -93,6 +93,11 @@ class Wire(httpx.BaseTransport):
         self.faults = dict(faults)
         self.seen: list[str] = []
         self._inner = httpx.HTTPTransport()
+        self._elsewhere: httpx.URL | None = None
+
+    def lead_to(self, url: str) -> None:
+        """From now on requests go to another server."""
+        self._elsewhere = httpx.URL(url)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         line = f"{request.method} {request.url.path}"
@@ -100,6 +105,8 @@ class Wire(httpx.BaseTransport):
         for pattern, fault in self.faults.items():
             if re.search(pattern, line):
                 return fault()
+        if self._elsewhere is not None:
+            request.url = request.url.copy_with(host=self._elsewhere.host, port=self._elsewhere.port)
         return self._inner.handle_request(request)
 
     def close(self) -> None:

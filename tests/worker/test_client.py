@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -11,10 +12,20 @@ from pydantic import SecretStr
 
 from shared.errors import PROBLEM_MEDIA_TYPE
 from shared.leases import Heartbeat, Phase, ReleaseRequest
+from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER
 from shared.results import ResultReply, ResultUpload
 from tests.support.messages import claim_request, make_run
 from tests.worker.agents.tasks import sha_of
-from worker.client import ClientError, CoordinatorClient, Rejected, Unauthorized, UnexpectedReply, Unreachable
+from worker.client import (
+    ClientError,
+    CoordinatorClient,
+    Outdated,
+    Rejected,
+    Unauthorized,
+    UnexpectedReply,
+    Unreachable,
+    program_version,
+)
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -42,7 +53,28 @@ def test_a_claim_carries_token_and_version() -> None:
     assert str(seen[0].url) == "http://swarm.test/api/v1/leases"
     assert seen[0].headers["Authorization"] == "Bearer t0ken"
     assert seen[0].headers["User-Agent"].startswith("research-swarm-worker/")
+    assert (seen[0].headers[PROTOCOL_HEADER], seen[0].headers[VERSION_HEADER]) == ("1", program_version())
     assert json.loads(seen[0].content)["worker"] == "w1"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        ({"protocol": 4, "oldest_protocol": 3, "oldest_worker": "0.4"}, "gives jobs to protocol 3 and version 0.4, or"),
+        ({"protocol": 0, "oldest_protocol": 0, "oldest_worker": "0"}, "only 0: ask its maintainers to update it"),
+        (None, "does not fit http://swarm.test: Because."),
+    ],
+)
+def test_versions_that_do_not_fit_are_told_with_what_to_do(theirs: dict[str, Any] | None, words: str) -> None:
+    body = {"type": "/problems/protocol-unsupported", "title": "No", "status": 426, "detail": "Because."}
+    if theirs is not None:
+        body["versions"] = {"version": "0.5", **theirs}
+    answer = httpx.Response(426, json=body, headers={"Content-Type": PROBLEM_MEDIA_TYPE})
+    with pytest.raises(Outdated) as refusal:
+        client_of(lambda _: answer).claim(claim_request())
+    assert f"this worker is of version {program_version()} and speaks protocol 1" in str(refusal.value)
+    assert words in str(refusal.value)
+    assert ("pip install --upgrade" in str(refusal.value)) == ("gives jobs" in words)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +84,7 @@ def test_a_claim_carries_token_and_version() -> None:
         (problem(403, "account-closed"), Unauthorized, "Because"),
         (problem(403, "lease-foreign"), Rejected, "lease-foreign"),
         (problem(409, "result-conflict"), Rejected, "result-conflict"),
-        (problem(426, "protocol-unsupported"), Rejected, "Because"),
+        (problem(426, "protocol-unsupported"), Outdated, "Because"),
         (problem(500, "internal"), Unreachable, "Because"),
         (httpx.Response(502, text="<html>Bad gateway"), Unreachable, "502"),
         (problem(429, "too-many"), Unreachable, "Because"),

@@ -10,7 +10,7 @@ from tests.support.messages import make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.conftest import FormulaLaboratory, LiveCoordinator, serve
 from tests.worker.crew import Hire, Wire, cut, make_script, refuse
-from worker.client import Rejected, Unauthorized, Unreachable
+from worker.client import Outdated, Rejected, Unauthorized, Unreachable
 from worker.data import DataError
 from worker.laboratory import Sample
 from worker.loop import Ending, Loop
@@ -26,6 +26,24 @@ def test_without_a_coordinator_the_first_contact_says_so(hire: Hire) -> None:
 def test_a_wrong_token_says_so(live: LiveCoordinator, hire: Hire) -> None:
     with pytest.raises(Unauthorized):
         hire(live.url, token=SecretStr("wrong")).loop.run()
+
+
+def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
+    coordinator_settings: CoordinatorSettings, token: SecretStr, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    """While its experiment is measured the coordinator is updated, and wants newer workers from then on."""
+    with serve(coordinator_settings) as url:
+        assert hire(url).loop.run(max_jobs=1) is Ending.DONE
+        older = serve(coordinator_settings.model_copy(update={"oldest_worker": "99.1"}))
+        with older as newer_url:
+            switch = Wire({})
+            worker = hire(url, make_script(5, 6, 7), transport=switch)
+            laboratory.hook = lambda: switch.lead_to(newer_url)
+            with pytest.raises(Outdated, match=r"version 99\.1, or newer\. Update it: pip install --upgrade"):
+                worker.loop.run()
+        assert [e["title"] for e in LiveCoordinator(url, token).list("experiments")][-1] == "DEPTH 5"
+    assert len(worker.outbox) == 0
+    assert all(receipt.place.startswith("http") for receipt in worker.witness.receipts)
 
 
 def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(

@@ -22,22 +22,27 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @app.command()
 def login(
     coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    new: Annotated[str | None, typer.Option(metavar="NAME", help="Make an account of that name.")] = None,
 ) -> None:
-    """Take a token, from a pipe or by asking, try it, and keep it where only you can read it.
+    """Make an account, or take a token (from a pipe or by asking), and keep it where only you can read it.
 
     \b
     Examples:
+      swarm-worker login --new ada --coordinator https://swarm.example.org
       swarm-worker login --coordinator https://swarm.example.org
       swarm-worker login < token.txt
     """
-    from worker.commands.login import keep_login  # noqa: PLC0415 - so that --help comes at once
+    from worker.client import ClientError  # noqa: PLC0415 - so that --help comes at once
+    from worker.commands.login import keep_login, sign_up  # noqa: PLC0415 - likewise
     from worker.settings import SettingsError  # noqa: PLC0415 - likewise
 
-    text = typer.prompt("Token", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
     try:
+        text = _ask_for_token() if new is None else sign_up(new, coordinator)
         place = keep_login(text, coordinator, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
         _fail(str(error), EXIT_AUTHENTICATION)
+    except ClientError as error:
+        _fail(f"no account could be made: {error}", EXIT_ERROR)
     except OSError as error:
         _fail(f"cannot keep the token: {error.strerror or error}", EXIT_ERROR)
     typer.echo(f"The token is kept in {place}.")
@@ -144,6 +149,13 @@ def logs(
         typer.echo("\n".join(tail))
     if not found:
         _fail("no worker has run with this data folder", EXIT_ERROR)
+
+
+def _ask_for_token() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.read()
+    typer.echo("The token that a maintainer gave you; for an account of your own, `login --new NAME`.", err=True)
+    return str(typer.prompt("Token", hide_input=True, err=True))
 
 
 def _data_dir(given: Path | None) -> Path:

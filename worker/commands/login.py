@@ -1,11 +1,30 @@
-"""`login`: a token is tried, then kept beside `config.toml`, where only its owner can read it."""
+"""`login`: a token is tried, or comes with a new account, and is kept where only its owner can read it."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import SecretStr, ValidationError
+
+from shared.accounts import SignUp
 from worker.client import ClientError, CoordinatorClient, Unauthorized
 from worker.settings import SettingsError, check_token, config_path, load_settings, login_path
+
+
+def sign_up(name: str, coordinator: str | None) -> str:
+    """Make an account of that name; return its token. Raises SettingsError, and ClientError where it cannot be made."""
+    try:
+        asked = SignUp(name=name, label=socket.gethostname()[:200] or "worker")
+    except ValidationError as error:
+        raise SettingsError(
+            f"{name!r} is no name for an account: 1 to 63 lower-case letters, digits and hyphens, no hyphen first"
+        ) from error
+    client = CoordinatorClient(load_settings({"coordinator_url": coordinator}).coordinator_url, SecretStr("none"))
+    try:
+        return client.sign_up(asked).token
+    finally:
+        client.close()
 
 
 def keep_login(text: str, coordinator: str | None, tell: Callable[[str], None]) -> Path:

@@ -82,6 +82,21 @@ def test_login_keeps_a_token_that_works_for_its_owner_alone(
     assert (folder / "token").read_text().strip() == empty.token.get_secret_value()
 
 
+def test_login_makes_an_account_and_keeps_its_token(
+    tell: Callable[..., Done], environment: dict[str, str], empty: LiveCoordinator
+) -> None:
+    done = tell("login", "--new", "grace", "--coordinator", empty.url, SWARM_TOKEN="")
+    assert done.returncode == 0, done.stderr
+    token = Path(environment["XDG_CONFIG_HOME"], "research-swarm", "token")
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert token.read_text().strip() not in done.stdout + done.stderr
+    assert tell("--once", SWARM_TOKEN="").returncode == 75
+    taken = tell("login", "--new", "grace", SWARM_TOKEN="")
+    assert taken.returncode == 1 and "There is a volunteer of that name" in taken.stderr
+    odd = tell("login", "--new", "Grace H", SWARM_TOKEN="")
+    assert odd.returncode == 4 and "lower-case letters" in odd.stderr
+
+
 def test_the_doctor_says_what_is_there_and_what_to_do(tell: Callable[..., Done]) -> None:
     done = tell("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(done.stdout)}

@@ -1,0 +1,33 @@
+"""Workers over HTTP: who there is, and what each last said of itself."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from coordinator.accounts.security import BearerToken
+from coordinator.accounts.service import authenticate
+from coordinator.db import CurrentDatabase, ReadSession
+from coordinator.fleet import service
+from coordinator.paging import Cursor, Limit
+from shared.fleet import WorkerNotice, WorkerState, WorkerView
+from shared.protocol import Page
+
+router = APIRouter(tags=["workers"])
+
+
+@router.get("/workers")
+def list_workers(
+    session: ReadSession,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    state: Annotated[list[WorkerState] | None, Query(description="only these")] = None,
+) -> Page[WorkerView]:
+    """All workers, the newest first."""
+    return service.view_page(session, cursor, limit, state)
+
+
+@router.post("/workers/notices")
+def take_notice(notice: WorkerNotice, token: BearerToken, database: CurrentDatabase) -> WorkerView:
+    """A worker says that it pauses, waits, goes on or ends, so that people see why nothing happens."""
+    with database.read() as read, database.write() as write:
+        return service.take_notice(write, authenticate(read, token), notice)

@@ -1,0 +1,39 @@
+"""Workers as people see them, and what workers say of themselves between two jobs."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from shared.protocol import Message, ShortText, Timestamp
+
+
+class WorkerState(StrEnum):
+    """What a worker last said. A job that it takes means `working` again."""
+
+    WORKING = "working"
+    WAITING = "waiting"  # there is nothing that it may do
+    PAUSED = "paused"  # its volunteer wants the machine, or its hours are over
+    FINISHING = "finishing"  # it ends after the run that is under way
+    STOPPED = "stopped"
+
+
+class WorkerNotice(Message):
+    """A worker says what it is about to do, and why in words, which may be empty."""
+
+    worker: ShortText
+    state: WorkerState
+    reason: str = Field(default="", max_length=300)
+
+
+class WorkerView(Message):
+    """A worker. `state_at` is when it said so; `last_seen_at` is renewed about once a minute while it works."""
+
+    id: int
+    name: str
+    volunteer: str
+    agent: str
+    hardware_class: str
+    state: WorkerState
+    reason: str
+    state_at: Timestamp
+    last_seen_at: Timestamp

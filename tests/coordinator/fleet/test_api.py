@@ -1,0 +1,56 @@
+"""What workers say of themselves, and who sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from tests.support.volunteers import MiniWorker
+
+
+def notice(state: str, reason: str = "", worker: str = "w1") -> dict[str, Any]:
+    return {"worker": worker, "state": state, "reason": reason}
+
+
+def test_a_worker_is_seen_pausing_and_at_work_again(worker: MiniWorker, http: TestClient) -> None:
+    worker.measure_root()
+    told = worker.post("/workers/notices", notice("paused", "Paused until <b>resume</b>."))
+    assert (told.status_code, told.json()["state"]) == (200, "paused")
+    (row,) = worker.get_json("/workers?state=paused&state=waiting")["items"]
+    assert (row["name"], row["volunteer"], row["reason"]) == ("w1", "ada", "Paused until <b>resume</b>.")
+    page = http.get("/projects/tiny/live").text
+    assert "w1" in page and "paused: <bdi>Paused until &lt;b&gt;resume&lt;/b&gt;.</bdi>" in page
+    lease = worker.claim_job()
+    assert worker.get_json("/workers?state=paused")["items"] == []
+    assert worker.get_json("/workers")["items"][0]["state"] == "working"
+    assert "paused:" not in http.get("/projects/tiny/live").text
+    assert "ends after this run" not in http.get("/projects/tiny/live").text
+    worker.post("/workers/notices", notice("finishing"))
+    assert "ends after this run" in http.get("/projects/tiny/live").text
+    assert worker.get_json("/leases?project=tiny")["items"][0]["worker_state"] == "finishing"
+    assert worker.release(lease).status_code == 200
+
+
+def test_the_moment_is_that_of_the_change(worker: MiniWorker) -> None:
+    worker.measure_root()
+    first = worker.post("/workers/notices", notice("waiting", "Nothing to do.")).json()
+    second = worker.post("/workers/notices", notice("waiting", "Still nothing.")).json()
+    assert first["state_at"] == second["state_at"] and second["reason"] == "Still nothing."
+
+
+def test_a_worker_speaks_for_itself_only(make_worker: Callable[..., MiniWorker], project: str) -> None:
+    worker, stranger = make_worker(), make_worker("w2", volunteer="bob")
+    worker.measure_root()
+    assert stranger.post("/workers/notices", notice("paused")).status_code == 404
+    assert MiniWorker(worker.http, "swt_wrong").post("/workers/notices", notice("paused")).status_code == 401
+    assert worker.post("/workers/notices", notice("paused", "x" * 301)).status_code == 422
+    assert worker.get_json("/workers")["items"][0]["state"] == "working"
+
+
+def test_workers_are_listed_page_by_page(make_worker: Callable[..., MiniWorker], project: str) -> None:
+    for name in ("a", "b", "c"):
+        make_worker(name).measure_root() if name == "a" else make_worker(name).claim_job()
+    first = make_worker().get_json("/workers?limit=2")
+    assert [row["name"] for row in first["items"]] == ["c", "b"]
+    second = make_worker().get_json(f"/workers?limit=2&cursor={first['next_cursor']}")
+    assert [row["name"] for row in second["items"]] == ["a"] and second["next_cursor"] is None
