@@ -66,7 +66,8 @@ class ModelUsage(Message):
 
     def describe(self) -> str:
         """`3 requests, 5120 + 800 tokens`."""
-        return f"{self.requests} requests, {self.input_tokens} + {self.output_tokens} tokens"
+        many = "" if self.requests == 1 else "s"
+        return f"{self.requests} request{many}, {self.input_tokens} + {self.output_tokens} tokens"
 
 
 class RunReport(Message):

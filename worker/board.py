@@ -10,9 +10,9 @@ from worker.training import Progress
 
 _ON_THE_DEVICE = (Phase.STARTING, Phase.TRAINING, Phase.SCORING)
 _WORDS = {
-    Phase.DRAFTING: "drafting",
-    Phase.READY: "waits for the device",
-    Phase.REPORTING: "is being reported",
+    Phase.DRAFTING: "being drafted",
+    Phase.READY: "ready, waits for the device",
+    Phase.REPORTING: "being reported",
 }
 
 
@@ -46,10 +46,19 @@ class Shown:
         return f"measure {self.lease.base.sha[:10]}" + (" once more" if self.lease.kind is JobKind.REPLICATE else "")
 
     @property
+    def predicted(self) -> float | None:
+        """The effect that its proposal predicts."""
+        return self.proposal.predicted_effect if self.proposal is not None else None
+
+    @property
     def aside(self) -> str:
-        """A job that is not on the device, in a line."""
-        trying = self.trying or self.lease.kind.value
-        return f"{_WORDS.get(self.phase, self.phase.value)}: {trying}"
+        """A job that is not on the device, in a line: `DEPTH 4 -> 6 · ready, waits for the device`."""
+        return f"{self.trying or self.name} · {_WORDS.get(self.phase, self.phase.value)}"
+
+    @property
+    def is_next(self) -> bool:
+        """Whether it still has its run before it."""
+        return self.phase in (Phase.DRAFTING, Phase.READY)
 
 
 class Board:

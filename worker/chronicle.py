@@ -13,7 +13,8 @@ from shared.experiments import Proposal
 from shared.leases import Lease
 from shared.protocol import Message, Timestamp, now
 from worker.board import Board
-from worker.monitor import About, Monitor, Receipt
+from worker.monitor import About, Monitor
+from worker.receipts import Receipt, Totals
 from worker.training import Progress
 
 STATUS_FILE, LOG_FILE = "status.json", "worker.log"
@@ -22,7 +23,11 @@ PROGRESS_SECONDS = 2.0
 
 
 class Status(Message):
-    """What a worker does now. `state` is a phase, or why it waits, in words; `next` is what is drafted meanwhile."""
+    """What a worker does now.
+
+    `state` is a phase, or why it waits, in words; `next` is what is drafted meanwhile; `runs` are of this process,
+    `totals` of all.
+    """
 
     pid: int
     worker: str
@@ -41,6 +46,7 @@ class Status(Message):
     loss: float | None = None
     share: float = 0.0
     runs: int = Field(default=0, ge=0)
+    totals: Totals = Totals()
     outbox: int = Field(default=0, ge=0)
     last: str | None = None
 
@@ -79,6 +85,7 @@ class StatusMonitor:
             sandbox=about.sandbox,
             agent=about.agent,
             coordinator=about.coordinator,
+            totals=about.totals,
             since=now(),
         )
         self._update(state="asking for a job")
@@ -113,8 +120,9 @@ class StatusMonitor:
         with self._lock:
             assert self._status is not None
             self._board.end(receipt.lease)
-            last = f"{receipt.metric} · {receipt.title} · {receipt.place}"
-            self._update_jobs(runs=self._status.runs + 1, last=last)
+            parts = (receipt.metric, receipt.effect, receipt.title, receipt.place)
+            last = " · ".join(part for part in parts if part)
+            self._update_jobs(runs=self._status.runs + 1, totals=self._status.totals.after(receipt), last=last)
 
     def wait(self, reason: str, seconds: float) -> None:  # noqa: ARG002 - the Protocol's
         self._update(state=reason)
@@ -149,7 +157,7 @@ class StatusMonitor:
             "step": progress.step if progress else 0,
             "loss": progress.loss if progress else None,
             "share": progress.share if progress else 0.0,
-            "next": others[-1].aside if others else None,
+            "next": next((other.aside for other in others if other.is_next), None),
         }
 
     def _update(self, **changes: object) -> None:

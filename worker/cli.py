@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -131,8 +132,8 @@ def run(
         raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
     if gpu is not None and not re.fullmatch(r"all|\d{1,3}(,\d{1,3})*", gpu):
         raise typer.BadParameter("give a number, several (0,1), or all", param_hint="--gpu")
-    if not plain and not show_config:
-        typer.echo("swarm-worker is starting …", err=True)
+    if not show_config:
+        typer.echo(_first_line(plain or not sys.stderr.isatty()), err=True)
     with _parts_are_installed():
         from worker.options import Options  # noqa: PLC0415 - so that --help and the line above come at once
         from worker.start import show_settings, start  # noqa: PLC0415 - likewise
@@ -189,6 +190,13 @@ def _parts_are_installed() -> Iterator[None]:
     except ModuleNotFoundError as error:
         _complain(f"{error.name} is not installed: pip install 'research-swarm[worker]'")
         raise typer.Exit(1) from error
+
+
+def _first_line(structured: bool) -> str:
+    """What is said before the imports, which take a second or two; structured as worker/monitor.py does it."""
+    if not structured:
+        return "swarm-worker is starting …"
+    return f"timestamp={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} level=info event=starting"
 
 
 def _complain(line: str) -> None:

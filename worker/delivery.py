@@ -7,8 +7,8 @@ from uuid import UUID
 from shared.experiments import Posterior
 from worker.client import ClientError, Unauthorized
 from worker.job import Job, Workplace
-from worker.monitor import Receipt
 from worker.outbox import Acknowledged, Damaged, Refused
+from worker.receipts import Receipt
 
 IN_THE_OUTBOX = "in the outbox"
 
@@ -61,5 +61,5 @@ def report(job: Job, place: Workplace) -> None:
 def show_receipt(job: Job, place: Workplace, found: Whereabouts) -> None:
     """Show what came of a job."""
     assert job.report is not None
-    objective = job.project.contract.objective
-    place.monitor.receipt(Receipt(job.lease, job.title, objective, job.report, found.place, found.posterior))
+    contract = job.project.contract
+    place.monitor.receipt(Receipt(job.lease, job.title, contract, job.report, found.place, found.posterior))

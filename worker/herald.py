@@ -6,7 +6,8 @@ from shared.experiments import Proposal
 from shared.fleet import WorkerNotice, WorkerState
 from shared.leases import Lease
 from worker.client import ClientError, CoordinatorClient
-from worker.monitor import About, Receipt
+from worker.monitor import About
+from worker.receipts import Receipt
 from worker.stopping import Stop
 from worker.training import Progress
 

@@ -154,6 +154,7 @@ def store(job: Job, place: Workplace) -> None:
     """Put the result on the disk, with a finding in plain words: the agent's own may take a minute."""
     assert job.report is not None
     show(job, Progress(Phase.REPORTING, job.report.steps, None, 1.0), place)
+    _note_usage(job)
     job.stored = place.outbox.put(_entry(job, place, words=None), held=True)
 
 
@@ -161,10 +162,19 @@ def write_up(job: Job, place: Workplace) -> None:
     """Let the agent say what the run showed, in the place of the plain words, and let the result be delivered."""
     assert job.report is not None and job.stored is not None
     words = _find_words(place.agent, job.plan, job.report) if job.plan is not None else None
+    _note_usage(job)
     try:
         place.outbox.release(job.stored, _entry(job, place, words) if words is not None else None)
     except OSError as error:
         place.monitor.warn(f"the agent's finding cannot be kept, plain words stand in its place: {error}")
+
+
+def _note_usage(job: Job) -> None:
+    """Write what the experiment's agent has asked of a language model so far into its report."""
+    assert job.report is not None
+    usage = job.plan.task.bill.usage if job.plan is not None else None
+    if usage is not None and usage.requests:
+        job.report = job.report.model_copy(update={"usage": usage})
 
 
 def show(job: Job, progress: Progress, place: Workplace) -> None:
@@ -187,8 +197,6 @@ def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:
     run, plan = job.report, job.plan
     upload = ResultUpload(run=run)
     if plan is not None:
-        usage = plan.task.bill.usage
-        run = run.model_copy(update={"usage": usage if usage.requests else None})
         finding = words or plain_finding(plan.task, plan.draft, run, place.agent.name)
         upload = ResultUpload(run=run, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
     return Entry(project=job.lease.project, lease_id=job.lease.id, upload=upload)

@@ -5,16 +5,15 @@ other view). Nothing here decides anything.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 from uuid import UUID
 
 import structlog
 
-from shared.contract import Objective
-from shared.experiments import Posterior, Proposal
+from shared.experiments import Proposal
 from shared.leases import Lease, Phase
-from shared.runs import RunOutcome, RunReport
+from worker.receipts import Receipt, Totals
 from worker.training import Progress
 
 STOP_AFTER = "finishing this run and reporting it; once more (Ctrl-C or SIGTERM) stops now"
@@ -23,43 +22,14 @@ STOP_NOW = "stopping now; the job is given back"
 
 @dataclass(frozen=True)
 class About:
-    """A worker, for people."""
+    """A worker, for people; `totals` are of what it did before."""
 
     worker: str
     device: str
     sandbox: str
     agent: str
     coordinator: str
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """A finished run. `title` says what was tried; `place` where it is to be seen, or where it waits to be sent.
-
-    `posterior` is what all runs together now say of its commit, where the coordinator has said so.
-    """
-
-    lease: Lease
-    title: str
-    objective: Objective
-    report: RunReport
-    place: str
-    posterior: Posterior | None = None
-
-    @property
-    def metric(self) -> str:
-        """`val_bpb 2.1034`, or what became of the run instead."""
-        if self.report.outcome is RunOutcome.OK and self.report.metric is not None:
-            return f"{self.objective.metric} {self.report.metric:.4f}"
-        return self.report.outcome.value
-
-    @property
-    def parent(self) -> str:
-        """What is known of the commit it started from, with its uncertainty."""
-        posterior = self.lease.base.posterior
-        if posterior is None:
-            return "not measured yet"
-        return f"{posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f}, n = {posterior.runs}"
+    totals: Totals = field(default_factory=Totals)
 
 
 class Monitor(Protocol):
@@ -161,7 +131,8 @@ class PlainMonitor:
             title=receipt.title,
             sha=report.commit_sha[:10],
             outcome=report.outcome.value,
-            **({} if report.metric is None else {receipt.objective.metric: f"{report.metric:.4f}"}),
+            **({} if report.metric is None else {receipt.contract.objective.metric: f"{report.metric:.4f}"}),
+            **({"effect": receipt.effect} if receipt.effect else {}),
             parent=receipt.parent,
             seconds=f"{report.seconds.total:.1f}",
             place=receipt.place,

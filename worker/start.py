@@ -14,7 +14,7 @@ from rich.console import Console
 from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
 from worker.authorship import author_of
-from worker.chronicle import Several, StatusMonitor, open_log
+from worker.chronicle import Several, StatusMonitor, open_log, read_status
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.control import Control, followed
 from worker.crashes import record_crash
@@ -32,6 +32,7 @@ from worker.options import Options
 from worker.outbox import Outbox
 from worker.probe import try_torch
 from worker.projects import Projects
+from worker.receipts import Totals
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.schedule import hours, parse_schedule
 from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
@@ -158,6 +159,7 @@ def _run(settings: Settings, options: Options) -> int:
         stop = Stop()
         if options.parent is not None:
             end_with_parent(options.parent, stop.request)
+        before = read_status(settings.worker_folder)
         herald = Herald(client, settings.worker_name, stop)
         monitor = _make_monitor(options, settings.worker_folder, herald, stack)
         agent = _make_agent(settings, script, monitor.note, stop.draining)
@@ -170,7 +172,7 @@ def _run(settings: Settings, options: Options) -> int:
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
         place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author_of(settings.worker_name))
-        monitor.start(_describe(settings, laboratory, agent))
+        monitor.start(_describe(settings, laboratory, agent, before.totals if before else Totals()))
         stack.callback(monitor.finish)
         if settings.sandbox == "unconfined":
             monitor.warn(UNCONFINED_WARNING)
@@ -269,13 +271,14 @@ def _make_monitor(options: Options, worker_folder: Path, herald: Herald, stack: 
     return Several([view, PlainMonitor(log, log), StatusMonitor(worker_folder), herald])
 
 
-def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent) -> About:
+def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent, totals: Totals) -> About:
     return About(
         worker=settings.worker_name,
         device=laboratory.hardware.hardware_class,
         sandbox=laboratory.sandbox_name,
         agent=agent.name,
         coordinator=settings.coordinator_url,
+        totals=totals,
     )
 
 

@@ -15,9 +15,11 @@ from rich.text import Text
 
 from shared.experiments import Proposal
 from shared.leases import Lease, Phase
+from shared.numbers import MINUS
 from shared.runs import RunOutcome
 from worker.board import Board, Shown
-from worker.monitor import STOP_AFTER, STOP_NOW, About, Receipt, clean
+from worker.monitor import STOP_AFTER, STOP_NOW, About, clean
+from worker.receipts import Receipt, Totals, describe_posterior
 from worker.sparkline import sparkline
 from worker.training import Progress
 
@@ -28,7 +30,7 @@ _STYLES = {RunOutcome.OK: "green", RunOutcome.INVALID: "yellow", RunOutcome.STOP
 
 
 class TerminalMonitor:
-    """Readable at 80 columns. Drawing takes a lock: the thread that follows signals also writes here."""
+    """Readable at 80 columns. Drawing takes a lock: several threads tell what they do."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -38,20 +40,21 @@ class TerminalMonitor:
         self._board = Board()
         self._waits = ""
         self._hint = HINT
-        self._waiting = 0
-        self._runs = 0
-        self._failed = 0
+        self._outbox = 0
+        self._before = Totals()
+        self._totals = Totals()
 
     def start(self, about: About) -> None:
-        self._about = about
-        self._live.start()
-        self._draw()
+        with self._lock:
+            self._about, self._before = about, about.totals
+            self._live.start()
+            self._draw()
 
     def finish(self) -> None:
         with self._lock:
             self._live.update("", refresh=True)
             self._live.stop()
-        self._print(_line(self._totals(), "dim"))
+            self._print(_line(self._so_far(), "dim"))
 
     def take(self, lease: Lease) -> None:
         with self._lock:
@@ -75,29 +78,30 @@ class TerminalMonitor:
             self._draw()
 
     def receipt(self, receipt: Receipt) -> None:
-        ok = receipt.report.outcome is RunOutcome.OK
-        self._runs += 1
-        self._failed += not ok
         with self._lock:
             self._board.end(receipt.lease)
-        style = _STYLES.get(receipt.report.outcome, "red")
-        self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
-        for detail in (f"parent {receipt.parent}", receipt.place, receipt.report.reason):
-            if detail:
+            self._totals = self._totals.after(receipt)
+            style = _STYLES.get(receipt.report.outcome, "red")
+            self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
+            for detail in _details(receipt):
                 self._print(Padding(_line(detail, "dim"), (0, 0, 0, INDENT + 1)))
-        self._draw()
+            self._draw()
 
     def wait(self, reason: str, seconds: float) -> None:
-        self._waits = f"{reason} Asking again in {seconds:.0f} s."
-        self._draw()
+        with self._lock:
+            again = f"Asking again in {seconds:.0f} s." if seconds >= 1 else ""
+            self._waits = f"{reason} {again}".strip()
+            self._draw()
 
     def outbox(self, waiting: int) -> None:
-        self._waiting = waiting
-        self._draw()
+        with self._lock:
+            self._outbox = waiting
+            self._draw()
 
     def stop(self, now: bool) -> None:
-        self._hint = STOP_NOW if now else STOP_AFTER
-        self._draw()
+        with self._lock:
+            self._hint = STOP_NOW if now else STOP_AFTER
+            self._draw()
 
     def note(self, text: str) -> None:
         self._print(_line(text, "dim"))
@@ -110,9 +114,8 @@ class TerminalMonitor:
             self._console.print(text)
 
     def _draw(self) -> None:
-        with self._lock:
-            if self._live.is_started:
-                self._live.update(self._view(), refresh=True)
+        if self._live.is_started:
+            self._live.update(self._view(), refresh=True)
 
     def _view(self) -> RenderableType:
         assert self._about is not None
@@ -120,45 +123,74 @@ class TerminalMonitor:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
-        grid.add_row("worker", _line(f"{about.worker} · {about.device} · {about.sandbox} · {about.agent}"))
-        grid.add_row("swarm", _line(about.coordinator + (f" · {job.lease.project}" if job else "")))
+        grid.add_row("worker", _line(f"{about.worker} · {about.device}"))
+        grid.add_row("", _line(f"{about.sandbox} · {about.agent} · {about.coordinator}"))
         if job is not None:
-            grid.add_row("job", _line(job.name, "bold"))
+            grid.add_row("job", _line(f"{job.name} · {job.lease.project}", "bold"))
             grid.add_row("why", _line(job.lease.why))
             grid.add_row("trying", _line(job.trying or "…"))
+            grid.add_row("parent", _line(_parent(job)))
         grid.add_row("now", self._now(job))
         if job is not None and job.losses:
             grid.add_row("loss", _line(_curve(job)))
         for other in self._board.others:
-            grid.add_row("besides", _line(other.aside))
-        grid.add_row("so far", _line(self._totals()))
+            grid.add_row("next" if other.is_next else "before", _line(other.aside))
+        grid.add_row("so far", _line(self._so_far()))
         return Group("", grid, Text(self._hint, style="dim"))
 
     def _now(self, job: Shown | None) -> RenderableType:
         progress = job.progress if job else None
         if job is None or progress is None or progress.phase is not Phase.TRAINING:
             return _line(self._waits or (job.phase.value if job else "asking for a job"))
-        loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
         row = Table.grid(padding=(0, 2))
-        row.add_row(
-            "training",
-            ProgressBar(total=1.0, completed=progress.share, width=20),
-            f"{progress.share:4.0%}",
-            f"step {progress.step}",
-            loss,
-        )
+        bar = ProgressBar(total=1.0, completed=progress.share, width=20)
+        row.add_row("training", bar, f"{progress.share:4.0%}", f"step {progress.step}")
         return row
 
-    def _totals(self) -> str:
-        outbox = f"{self._waiting} in the outbox" if self._waiting else "outbox empty"
-        return f"{self._runs} run{'' if self._runs == 1 else 's'}, {self._failed} failed · {outbox}"
+    def _so_far(self) -> str:
+        parts = [self._totals.describe()]
+        if self._before.runs:
+            parts.append(f"{self._before.runs} runs before")
+        parts.append(f"{self._outbox} in the outbox" if self._outbox else "outbox empty")
+        return " · ".join(parts)
+
+
+def _parent(job: Shown) -> str:
+    """What is known of the parent, and what is expected of the change."""
+    known = describe_posterior(job.lease.base.posterior)
+    return known if job.predicted is None else f"{known} · predicted effect {_signed(job.predicted)}"
 
 
 def _curve(job: Shown) -> str:
-    """The losses as a line, then what they cost."""
-    speed = job.progress.tokens_per_second if job.progress else 0.0
-    parts = [sparkline(job.losses, SPARKLINE_WIDTH), f"{job.losses[-1]:.3f}"]
-    return " · ".join([*parts, f"{speed:,.0f} tokens/s"] if speed else parts)
+    """The losses as a line, the last one beside the parent's at the same share, and what they cost."""
+    progress, last = job.progress, job.losses[-1]
+    parts = [f"{sparkline(job.losses, SPARKLINE_WIDTH)} {last:.3f}"]
+    if progress is not None and progress.parent_loss is not None:
+        parts.append(f"{_signed(last - progress.parent_loss, 3)} against the parent")
+    if progress is not None and progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    return " · ".join(parts)
+
+
+def _details(receipt: Receipt) -> list[str]:
+    """What stands below a receipt's first line."""
+    report, posterior = receipt.report, receipt.posterior
+    lines = []
+    if receipt.effect:
+        lines.append(f"effect {receipt.effect}")
+    if receipt.lease.kind.makes_experiment:
+        lines.append(f"parent {receipt.parent}")
+    elif posterior is not None:
+        lines.append(f"now {describe_posterior(posterior)} · before: {receipt.parent}")
+    if report.usage is not None:
+        lines.append(f"the model answered {report.usage.describe()}")
+    if report.reason:
+        lines.append(report.reason)
+    return [*lines, receipt.place]
+
+
+def _signed(value: float, places: int = 4) -> str:
+    return f"{value:+.{places}f}".replace("-", MINUS)
 
 
 def _line(text: str, style: str = "") -> Text:

@@ -1,28 +1,7 @@
-"""Numbers as people read them: never a mean without its uncertainty."""
+"""Numbers as people read them on the pages."""
 
-from math import floor, log10
-
-MAX_DECIMALS = 8
-MINUS = "\N{MINUS SIGN}"
-
-
-def decimals_for(sd: float) -> int:
-    """Digits after the point so that `sd` shows two significant ones."""
-    if not sd > 0:
-        return 4
-    return min(MAX_DECIMALS, max(0, 1 - floor(log10(sd))))
-
-
-def format_measure(mean: float, sd: float) -> str:
-    """`3.2712 ± 0.0040`: both to the same decimals."""
-    places = decimals_for(sd)
-    return f"{mean:.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
-
-
-def format_effect(mean: float, sd: float) -> str:
-    """`−0.0312 ± 0.0061`: as `format_measure`, always with a sign."""
-    places = decimals_for(sd)
-    return f"{mean:+.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
+from shared.numbers import format_effect as format_effect
+from shared.numbers import format_measure as format_measure
 
 
 def format_seconds(seconds: float) -> str:

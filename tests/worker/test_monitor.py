@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from shared.experiments import JobKind, Posterior
+from shared.experiments import JobKind, Posterior, Verdict
 from shared.leases import BaseCommit, Lease, Phase
-from shared.runs import RunReport
+from shared.runs import ModelUsage, RunReport
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import CONTRACT, sha_of
 from tests.worker.test_heartbeat import make_lease
-from worker.monitor import About, Monitor, PlainMonitor, Receipt
+from worker.monitor import About, Monitor, PlainMonitor
+from worker.receipts import Receipt, Totals
 from worker.terminal import TerminalMonitor
 from worker.training import Progress
 
@@ -28,8 +29,13 @@ def lease_of(kind: JobKind = JobKind.IMPROVE) -> Lease:
     return make_lease(kind).model_copy(update={"base": base, "why": "The best of five draws [from posteriors]."})
 
 
+AFTER = Posterior(
+    metric_mean=3.2512, metric_sd=0.005, effect_mean=-0.0488, effect_sd=0.0072, runs=1, verdict=Verdict.IMPROVED
+)
+
+
 def receipt_of(report: RunReport, place: str = "https://swarm.test/experiments/1") -> Receipt:
-    return Receipt(lease_of(), "DEPTH 4 -> [6]", CONTRACT.objective, report, place)
+    return Receipt(lease_of(), "DEPTH 4 -> [6]", CONTRACT, report, place)
 
 
 def play(monitor: Monitor) -> None:
@@ -40,10 +46,13 @@ def play(monitor: Monitor) -> None:
     monitor.propose(first, make_proposal("DEPTH 4 -> [6]"))
     monitor.progress(first, Progress(Phase.STARTING, 0, None, 0.0))
     for share in (0.1, 0.5, 0.9):
-        progress = Progress(Phase.TRAINING, round(1000 * share), 4.5 - share, share, tokens_per_second=12_345.6)
-        monitor.progress(first, progress)
-    monitor.take(second)
-    monitor.receipt(replace(receipt_of(make_run(sha_of("a"), 3.2512)), lease=first))
+        step, loss = round(1000 * share), 4.5 - share
+        speed = {"tokens_per_second": 12_345.6, "parent_loss": 4.25}
+        monitor.progress(first, Progress(Phase.TRAINING, step, loss, share, **speed))
+        if share == 0.1:
+            monitor.take(second)
+    usage = ModelUsage(requests=2, input_tokens=900, output_tokens=80)
+    monitor.receipt(replace(receipt_of(make_run(sha_of("a"), 3.2512, usage=usage)), lease=first, posterior=AFTER))
     crashed = make_run(sha_of("b"), None, reason="heads must divide width")
     monitor.receipt(replace(receipt_of(crashed, "in the outbox"), lease=second))
     monitor.outbox(1)
@@ -59,6 +68,7 @@ def test_plain_is_one_line_per_event_with_results_on_stdout() -> None:
     runs = results.getvalue().splitlines()
     assert len(runs) == 2
     assert "val_bpb=3.2512" in runs[0] and 'parent="3.3000 ± 0.0052, n = 2"' in runs[0]
+    assert 'effect="−0.0488 ± 0.0072 (improved, provisional)"' in runs[0]
     assert "outcome=crashed" in runs[1] and 'place="in the outbox"' in runs[1] and "heads must divide" in runs[1]
     lines = messages.getvalue().splitlines()
     assert [re.search(r'event="?(\w+)', line).group(1) for line in lines] == [  # type: ignore[union-attr]
@@ -91,10 +101,13 @@ def test_the_terminal_shows_what_is_done_within_80_columns(screen: io.StringIO) 
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
     for expected in (
         "box-gpu0 · NVIDIA H100", "https://swarm.test", "improve", "The best of five draws [from posteriors].",
-        "DEPTH 4 -> [6]", "step 500", "loss 4.000", "50%", "▁ · 3.600 · 12,346 tokens/s",
-        "val_bpb 3.2512", "parent 3.3000 ± 0.0052, n = 2",
+        "DEPTH 4 -> [6]", "step 500", "50%", "▁ 3.600 · −0.650 against the parent · 12,346 tokens/s",
+        "3.3000 ± 0.0052, n = 2 · predicted effect −0.0100", "once more · ready, waits for the device",
+        "val_bpb 3.2512", "effect −0.0488 ± 0.0072 (improved, provisional)", "parent 3.3000 ± 0.0052, n = 2",
+        "the model answered 2 requests, 900 + 80 tokens", "https://swarm.test/experiments/1",
         "crashed", "heads must divide width", "in the outbox", "There is nothing to do. Asking again in 30 s.",
-        "Ctrl-C: finish this run", "once more (Ctrl-C or SIGTERM) stops now", "2 runs, 1 failed · 1 in the outbox",
+        "Ctrl-C: finish this run", "once more (Ctrl-C or SIGTERM) stops now",
+        "2 runs: 1 improved, 1 failed · 1 min · 1 in the outbox",
     ):  # fmt: skip
         assert expected in text, expected
     assert max(len(line) for line in text.replace("\r", "\n").splitlines()) <= 80
@@ -124,3 +137,14 @@ def test_a_text_from_outside_cannot_steer_the_terminal(screen: io.StringIO) -> N
     assert "\x1b[2J" not in screen.getvalue()
     assert "\x07" not in screen.getvalue()
     assert "\x1b]0;" not in screen.getvalue()
+
+
+def test_totals_go_on_from_what_was_done_before(screen: io.StringIO) -> None:
+    stopped = make_run(sha_of("a"), None, outcome="stopped_early", hopeless_at=0.4)
+    totals = Totals(runs=11, failed=2, improved=3, device_seconds=3600).after(receipt_of(stopped))
+    assert totals.describe() == "12 runs: 3 improved, 2 failed, 1 stopped early · 1.0 h, 0% saved"
+    assert totals.saved_seconds == pytest.approx(0.6 * 20)
+    monitor = terminal(screen)
+    monitor.start(replace(ABOUT, totals=totals))
+    monitor.finish()
+    assert "0 runs · 0 min · 12 runs before · outbox empty" in screen.getvalue()

@@ -60,8 +60,8 @@ def _describe(state: State) -> str:
         ended = f" (since {status.since:%Y-%m-%d %H:%M} UTC)" if status else ""
         return f"{state.name}: not running{ended}"
     lines = [f"{state.name}: {status.state}" + (f", {status.share:.0%}" if status.share else "")]
-    for label, text in (("job", status.job), ("trying", status.trying), ("why", status.why), ("last", status.last)):
-        if text:
-            lines.append(f"  {label:7} {text}")
+    told = {name: getattr(status, name) for name in ("job", "trying", "why", "next", "last")}
+    lines += [f"  {label:7} {text}" for label, text in told.items() if text]
+    lines.append(f"  in all  {status.totals.describe()}")
     lines.append(f"  so far  {status.runs} runs · {status.outbox} in the outbox · {status.agent} · {status.device}")
     return "\n".join(lines)

@@ -76,7 +76,7 @@ def test_drafts_an_experiment_from_edits_and_counts_what_it_cost(task: Task, hir
     draft = hired.agent.propose(task)
     assert draft.files == {"train.py": SOURCE.replace("4", "6")}
     assert draft.proposal.settings == {"LEARNING_RATE": 0.003, "DEPTH": 6}
-    assert draft.made_by == "openai test (1 requests, 90 + 10 tokens)"
+    assert draft.made_by == "openai test (1 request, 90 + 10 tokens)"
     assert hired.ledger.today().tokens == 100
     request = hired.server.requests[0]
     assert request["response_format"]["json_schema"]["strict"] is True
