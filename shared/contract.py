@@ -151,8 +151,8 @@ class JobMix(Message):
     adopt: float = Field(default=1.5, ge=0)
     ablate: float = Field(default=0.5, ge=0)
     tune: float = Field(default=0.5, ge=0)
-    replicate: float = Field(default=1.0, ge=0)
-    control: float = Field(default=1.0, ge=0)
+    replicate: float = Field(default=0.5, ge=0)
+    control: float = Field(default=0.5, ge=0)
 
     @property
     def experiments(self) -> float:

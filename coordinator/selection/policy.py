@@ -1,9 +1,10 @@
 """The policy: which kind of job, from which commit. Pure: a snapshot and a source of randomness in, a decision out.
 
-Most jobs search. Of a worker's jobs one in eight verifies the leading commit, and one in eight is a control, where the
-evidence has use for them: sequential verification looks at a leader again after each run, and gives up after six. A
-commit is measured again by other volunteers than those who did so before, whoever asks first; nobody chooses. A
-newcomer's first job measures the seed, which calibrates it; that is its first control.
+Most jobs search. Of a worker's jobs one in eight measures what exists, where the evidence has use for it: in turn the
+leading commit, to verify it, and a control. Sequential verification looks at a leader again after each run, and gives
+up after six. Before a control comes a result that is due for a replication because of its author's trust. A commit is
+measured again by other volunteers than those who did so before, whoever asks first; nobody chooses. An anchor verifies
+whenever there is something to verify. A newcomer's first job measures the seed, which calibrates it.
 
 Kinds of experiment have shares per project (`shares.py`), and a worker gets one of those that it can do. The parent is
 drawn by `parents.py`.
@@ -11,7 +12,7 @@ drawn by `parents.py`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import floor, inf
 from random import Random
 
 from coordinator.selection.parents import Candidate as Candidate
@@ -42,6 +43,8 @@ MAX_MEASURED_AT_ONCE = 2
 class Snapshot:
     """What the policy knows. Counts are of this worker, in this project and its hardware class.
 
+    `turn` counts its jobs, from a start of its own, so that a fleet does not measure all at once. `due` are results of
+    others that are to be replicated, the longest waiting first.
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
     class. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker: it asks for the next one while they run.
@@ -53,7 +56,7 @@ class Snapshot:
     root_sha: str
     root_measured: int
     root_failed: int
-    jobs_done: int
+    turn: int
     candidates: Sequence[Candidate]
     mix: JobMix
     failures_in_row: int = 0
@@ -62,6 +65,8 @@ class Snapshot:
     own: frozenset[str] = frozenset()
     is_alone: bool = True
     elsewhere: str | None = None
+    due: Sequence[str] = ()
+    is_anchor: bool = False
     jobs_held: int = 0
     rules: Diversity = field(default_factory=Diversity)
     branches: Sequence[Direction] = ()
@@ -107,15 +112,17 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     return _choose_measurement(snapshot) or _choose_experiment(snapshot, rng)
 
 
-def turn_to_measure(jobs_done: int, mix: JobMix) -> JobKind | None:
+def turn_to_measure(turn: int, mix: JobMix) -> JobKind | None:
     """What a worker should measure now, if this is its turn to measure something and not to search."""
-    if mix.replicate == 0:
+    measured = mix.replicate + mix.control
+    if measured == 0:
         return None
-    period = max(2, round((mix.experiments + mix.replicate) / mix.replicate))
-    if jobs_done % period == period - 1:
-        return JobKind.REPLICATE
-    is_control = mix.control and jobs_done > period and jobs_done % period == period // 2 - 1
-    return JobKind.CONTROL if is_control else None
+    period = max(2, round((mix.experiments + measured) / measured))
+    before, place = divmod(turn, period)
+    if place != period - 1:
+        return None
+    controls = mix.control / measured
+    return JobKind.CONTROL if floor((before + 1) * controls) > floor(before * controls) else JobKind.REPLICATE
 
 
 def is_near_share(held: int, fleet: int, rules: Diversity) -> bool:
@@ -164,7 +171,7 @@ def _draw_kind(snapshot: Snapshot, rng: Random) -> JobKind | None:
 
 
 def _choose_measurement(snapshot: Snapshot) -> Decision | None:
-    turn = turn_to_measure(snapshot.jobs_done + snapshot.jobs_held, snapshot.mix)
+    turn = JobKind.REPLICATE if snapshot.is_anchor else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:
         return None
     if snapshot.elsewhere is not None:
@@ -172,8 +179,26 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
         return Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
     leaders = sorted(snapshot.candidates, key=lambda candidate: candidate.mean)[:LEADERS]
     if turn is JobKind.REPLICATE:
-        return _verify(snapshot, leaders)
-    return None if snapshot.is_alone else _control(snapshot, leaders)
+        return _verify(snapshot, leaders) or _replicate_due(snapshot)
+    if snapshot.is_alone:
+        return _measure_seed_again(snapshot, leaders)
+    return _replicate_due(snapshot) or _control(snapshot, leaders)
+
+
+def _replicate_due(snapshot: Snapshot) -> Decision | None:
+    """A result that its author's trust makes due."""
+    if not snapshot.due:
+        return None
+    why = "Its author claims a gain, and of what that volunteer claims a share is measured by others."
+    return Decision(JobKind.REPLICATE, snapshot.due[0], why)
+
+
+def _measure_seed_again(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
+    """Who works alone has measured the seed once, and every gain is counted from it: it is to be known as well."""
+    if not leaders or snapshot.root_measured >= min(leaders[0].runs, MAX_RUNS_OF_ONE_COMMIT):
+        return None
+    why = "A control: gains are counted from the seed, and it is known worse than the commit that leads."
+    return Decision(JobKind.CONTROL, snapshot.root_sha, why)
 
 
 def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:

@@ -71,6 +71,7 @@ class WorkerHistory(NamedTuple):
     parent_sha: str | None
     last_run_at: datetime | None
     quarantine: str | None
+    is_anchor: bool
 
 
 _LEASES, _POSTERIORS, _RUNS = table_of(Lease), table_of(CommitPosterior), table_of(Run)
@@ -100,7 +101,7 @@ _IN_FLIGHT = (
 _COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "parent_sha")
 _HISTORY = (
     select(*(_CALIBRATIONS.c[name] for name in _COUNTED))
-    .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
+    .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine, _WORKERS.c.is_anchor)
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
     .outerjoin(
         _CALIBRATIONS,
@@ -207,7 +208,9 @@ def find_history(session: Session, project_id: int, hardware_class: str, worker_
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = session.execute(_HISTORY, given).one()
     done, measured, failed, in_row = (count or 0 for count in row[:4])
-    return WorkerHistory(done, measured, failed, in_row, row[4], last_run_at=row[5], quarantine=row[6] or row[7])
+    return WorkerHistory(
+        done, measured, failed, in_row, row[4], last_run_at=row[5], quarantine=row[6] or row[7], is_anchor=row[8]
+    )
 
 
 def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:

@@ -9,6 +9,7 @@ from random import Random
 
 from sqlalchemy.orm import Session
 
+from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchRow
@@ -29,7 +30,10 @@ from shared.projects import BranchState
 from shared.protocol import now
 
 MAX_TRIALS = 128
-NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None)
+STAGGER = 3
+"""Workers count their turns from so many further on, each after the other. Fleets often begin together."""
+
+NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None, is_anchor=False)
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,13 @@ def _take_snapshot(
         root_sha=project.root_sha,
         root_measured=history.seed_measured,
         root_failed=history.seed_failed,
-        jobs_done=history.jobs_done,
+        turn=history.jobs_done + len(request.holding) + (STAGGER * (worker.id - 1) if worker else 0),
         candidates=_view_candidates(frontier, in_flight, branches[0].id),
         mix=contract.jobs,
         failures_in_row=history.failures_in_row,
         seconds_since_run=(now() - history.last_run_at).total_seconds() if history.last_run_at else inf,
         quarantine=history.quarantine,
+        is_anchor=history.is_anchor,
         jobs_held=len(request.holding),
         rules=contract.diversity,
         branches=directions,
@@ -87,7 +92,8 @@ def _take_snapshot(
         shares=_find_shares(session, project, contract.jobs) if len(request.kinds) > 1 else {},
     )
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
-    if worker is None or policy.turn_to_measure(snapshot.jobs_done + snapshot.jobs_held, snapshot.mix) is None:
+    is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
+    if worker is None or not is_turn:
         return snapshot
     looked_at = [row.sha for row in frontier[:LEADERS]] + ([history.parent_sha] if history.parent_sha else [])
     return replace(
@@ -95,7 +101,17 @@ def _take_snapshot(
         own=queries.find_measured_by(session, volunteer_id, looked_at),
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier, in_flight),
+        due=_list_due(session, project.id, hardware_class, volunteer_id, in_flight),
     )
+
+
+def _list_due(
+    session: Session, project_id: int, hardware_class: str, volunteer_id: int, in_flight: Sequence[JobsUnderWay]
+) -> list[str]:
+    """Results that are due for a replication by somebody like this volunteer, and nobody is at it."""
+    measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
+    due = evidence.list_due(session, project_id, hardware_class, volunteer_id)
+    return [sha for sha in due if sha not in measured]
 
 
 def _view_candidates(

@@ -58,16 +58,16 @@ def test_a_busy_frontier_still_gives_a_parent() -> None:
     assert draw(snapshot(Candidate("only", 3.2, 0.01, 1, 10_000)), times=3)["only"] == 3
 
 
-def test_one_job_in_eight_replicates_the_leader() -> None:
+def test_one_job_in_eight_measures_the_leader_and_a_control_in_turn() -> None:
     leader, other = Candidate("lead", 3.1, 0.005, 1, 0), Candidate("other", 3.3, 0.005, 1, 0)
     kinds = []
-    for done in range(16):
-        decision = decide(snapshot(leader, other, done=done), Random(done))
+    for done in range(32):
+        decision = decide_in_swarm(done, leader, other)
         assert isinstance(decision, Decision)
         kinds.append(decision.kind)
         if decision.kind is JobKind.REPLICATE:
             assert decision.base_sha == "lead" and "1 run;" in decision.why
-    assert kinds.count(JobKind.REPLICATE) == 2
+    assert [kind for kind in kinds if kind is not JobKind.IMPROVE] == [JobKind.REPLICATE, JobKind.CONTROL] * 2
     settled = Candidate("lead", 3.1, 0.002, 6, 0)
     decision = decide(snapshot(settled, other, done=7), Random(1))
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
@@ -101,14 +101,38 @@ def test_a_verified_leader_needs_no_more_runs() -> None:
 
 
 def test_controls_measure_what_others_measured() -> None:
-    decision = decide_in_swarm(11, LEADER, OTHER, own=frozenset({"lead"}))
+    decision = decide_in_swarm(15, LEADER, OTHER, own=frozenset({"lead"}))
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, "other")
-    alone = decide_in_swarm(11, LEADER, OTHER, is_alone=True)
-    assert isinstance(alone, Decision) and alone.kind is JobKind.IMPROVE
+
+
+def test_who_works_alone_measures_the_seed_until_it_is_known_like_the_leader() -> None:
+    known = LEADER._replace(runs=3)
+    decision = decide_in_swarm(15, known, OTHER, is_alone=True, root_measured=2)
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, ROOT)
+    decision = decide_in_swarm(15, known, OTHER, is_alone=True, root_measured=3)
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
+
+
+def test_what_an_authors_trust_makes_due_goes_before_a_control() -> None:
+    decision = decide_in_swarm(15, LEADER, OTHER, due=["claim", "later"])
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "claim")
+    decision = decide_in_swarm(7, LEADER, OTHER, due=["claim"])
+    assert isinstance(decision, Decision) and decision.base_sha == "lead", "verification goes before both"
+    decision = decide_in_swarm(7, LEADER._replace(is_settled=True), OTHER, due=["claim"])
+    assert isinstance(decision, Decision) and decision.base_sha == "claim"
+    decision = decide_in_swarm(6, LEADER, OTHER, due=["claim"])
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE, "it is not this worker's turn"
+
+
+def test_an_anchor_verifies_whenever_there_is_something_to_verify() -> None:
+    decision = decide_in_swarm(3, LEADER, OTHER, is_anchor=True)
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
+    decision = decide_in_swarm(3, LEADER._replace(is_settled=True), OTHER, is_anchor=True)
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
 
 def test_what_leads_elsewhere_is_measured_here() -> None:
-    decision = decide_in_swarm(11, LEADER, OTHER, elsewhere="far")
+    decision = decide_in_swarm(15, LEADER, OTHER, elsewhere="far")
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "far")
 
 
