@@ -48,22 +48,30 @@ class Objective(Message):
 
 
 class Budget(Message):
-    """Seconds a run may take, by part. Only `training_seconds` is the experiment's own time."""
+    """Seconds a run may take, by part. Only `training_seconds` is the experiment's own time.
+
+    It ends when the supervisor holds the result. A result that comes later by at most `handover_seconds` still counts,
+    because a busy machine may hold up the last moment: the less, the less is there to be gained by being late.
+    """
 
     training_seconds: Seconds
-    handover_seconds: Seconds = 3.0  # from the end of training until the supervisor holds the weights
+    handover_seconds: Seconds = 1.0
     starting_seconds: Seconds = 120.0
     scoring_seconds: Seconds = 120.0
 
 
 class Limits(Message):
-    """What each sandboxed process may use. A project with `device_memory_mib` needs a GPU of at least that memory."""
+    """What each sandboxed process may use. A project with `device_memory_mib` needs a GPU of at least that memory.
+
+    `compiled_mib` is room for what the project's untouched code compiles, which a machine keeps for its later runs.
+    """
 
     memory_mib: int = Field(default=8192, ge=64)
     device_memory_mib: int | None = Field(default=None, ge=1)
     processes: int = Field(default=256, ge=8)
     disk_mib: int = Field(default=1024, ge=1)
     weights_mib: int = Field(default=1024, ge=1)
+    compiled_mib: int = Field(default=0, ge=0, le=4096)
 
 
 class Files(Message):

@@ -99,9 +99,9 @@ class HarnessProcess:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.end()
 
-    def end(self) -> Outcome:
-        """End it and everything it started; safe to repeat."""
-        outcome = self._process.kill()
+    def end(self, ask_where: bool = False) -> Outcome:
+        """End it and everything it started; safe to repeat. With `ask_where`, its log then tells where it was."""
+        outcome = self._process.kill(ask_where)
         self._socket.close()
         return outcome
 

@@ -185,11 +185,12 @@ def show(job: Job, progress: Progress, place: Workplace) -> None:
 
 def _sample(job: Job) -> Sample:
     lease, contract, plan = job.lease, job.project.contract, job.plan
+    untouched = job.project.repository.read_files(lease.root_sha)
     if plan is None:
-        return Sample(contract, lease.base.sha, job.files, lease.seed)
+        return Sample(contract, lease.base.sha, job.files, lease.seed, untouched=untouched)
     files = {**job.files, **plan.draft.files}
     is_code, curve = plan.draft.is_code, lease.base.curve
-    return Sample(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end)
+    return Sample(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)
 
 
 def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:

@@ -1,8 +1,11 @@
 """What measures commits on this machine: a device, a sandbox, and the projects' data, prepared on first need."""
 
+import hashlib
+import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -13,7 +16,7 @@ from shared.leases import Phase
 from shared.runs import CurvePoint, RunReport
 from worker.data import PUBLIC_PLACES, DataProgress, Mirrors, PreparedData, prepare_data
 from worker.sandbox import Sandbox
-from worker.training import Progress, RunStopped, TrainingJob, measure, try_out
+from worker.training import Progress, RunStopped, TrainingJob, compile_ahead, measure, try_out
 
 SMOKE_SECONDS = 10.0
 WORTH_A_SMOKE_RUN = 10
@@ -23,11 +26,16 @@ KEPT_RUNS = 20
 """Folders of the last runs that stay on disk, with log and result, for people to look at."""
 
 
+KEPT_ARCHIVES = 4
+"""Of compiled code, for each project: a machine may have GPUs of several kinds."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A commit to be measured: its whole work tree, and the seed that the harness uses.
 
-    `try_first` asks for a smoke run before the run; the last two are for its early stop, see `TrainingJob`.
+    `try_first` asks for a smoke run before the run; the next two are for its early stop, see `TrainingJob`.
+    `untouched` is the project's own work tree, where it is known: what it compiles is kept for all runs to begin with.
     """
 
     contract: Contract
@@ -37,6 +45,7 @@ class Sample:
     try_first: bool = False
     parent_curve: Sequence[CurvePoint] = ()
     run_to_end: bool = False
+    untouched: Mapping[str, str] | None = None
 
 
 class Laboratory(Protocol):
@@ -70,6 +79,7 @@ class LocalLaboratory:
     mirrors: Mirrors = PUBLIC_PLACES
     smoke_seconds: float = SMOKE_SECONDS
     _prepared: dict[str, PreparedData] = field(default_factory=dict)
+    _compiled: dict[str, Path | None] = field(default_factory=dict)
 
     @property
     def sandbox_name(self) -> str:
@@ -78,7 +88,7 @@ class LocalLaboratory:
     def measure(
         self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
-        """Prepare the project's data if this process has not yet, try new code out, then train and score."""
+        """Prepare what the project needs, if this process has not yet, try new code out, then train and score."""
         data = self.prepare(sample, tell, stop)
         self._forget_old_runs()
         job = TrainingJob(
@@ -95,6 +105,7 @@ class LocalLaboratory:
             parent_curve=sample.parent_curve,
             run_to_end=sample.run_to_end,
         )
+        job = replace(job, compiled=self._compile(sample, job, tell, stop))
         on_progress(Progress(Phase.STARTING, 0, None, 0.0))
         if sample.try_first and sample.contract.budget.training_seconds >= WORTH_A_SMOKE_RUN * self.smoke_seconds:
             tell(f"new code is tried for {self.smoke_seconds:g} s first")
@@ -122,6 +133,27 @@ class LocalLaboratory:
             )
         return self._prepared[key]
 
+    def _compile(self, sample: Sample, job: TrainingJob, tell: Callable[[str], None], stop: Event) -> Path | None:
+        """What the project's untouched code compiled on this device, made if it is not there yet."""
+        if sample.untouched is None or not sample.contract.limits.compiled_mib:
+            return None
+        project = sample.contract.project.name
+        archive = self.cache / "compiled" / f"{project}-{self._name_of_compiled(sample.untouched)}.tar"
+        if archive.name not in self._compiled:
+            if not archive.exists():
+                tell("compiling the project's own code, once for all runs")
+                compile_ahead(replace(job, files=sample.untouched), archive, stop)
+                for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
+                    old.unlink(missing_ok=True)
+            self._compiled[archive.name] = archive if archive.exists() else None
+        return self._compiled[archive.name]
+
+    def _name_of_compiled(self, untouched: Mapping[str, str]) -> str:
+        """A name that changes with all that compiled code depends on."""
+        platform = [self.hardware.hardware_class, self.hardware.torch_version, sys.version]
+        described = json.dumps([platform, sorted(untouched.items())])
+        return hashlib.sha256(described.encode()).hexdigest()[:20]
+
     def _run_folders(self) -> list[Path]:
         return sorted(path for path in self.runs.glob("*-*") if path.is_dir())
 
@@ -132,3 +164,11 @@ class LocalLaboratory:
     def _forget_old_runs(self) -> None:
         for folder in self._run_folders()[: -KEPT_RUNS + 1]:
             shutil.rmtree(folder)
+
+
+def _age_of(path: Path) -> float:
+    """For sorting: the youngest first."""
+    try:
+        return -path.stat().st_mtime
+    except FileNotFoundError:  # another worker of this machine was quicker
+        return 0.0

@@ -11,6 +11,9 @@ that names them (SCM_RIGHTS).
                -> start                    <- started [train] the clock runs from here ...
                -> progress, any number
                -> trained                                     ... to here: the result lies in `handover`
+               <- begin [handover, compiled]                  the same, with what untouched code compiled before
+               -> start                    <- keep [compiled] instead of training: a file to put it into
+               -> kept
     host       <- begin [handover, request, answer]           what was handed over, and memory shared with the scorer
                -> loaded
                <- ask                      -> answered        for each request
@@ -70,6 +73,13 @@ class Start(Message):
     kind: Literal["start"] = "start"
 
 
+class Kept(Message):
+    """`size` bytes of compiled code lie in the file; 0 if there was no room."""
+
+    kind: Literal["kept"] = "kept"
+    size: Count
+
+
 class TrainingProgress(Message):
     """`loss` is the last one logged; `tokens` were drawn since the start; memory is the device's, if it has its own."""
 
@@ -126,7 +136,19 @@ class Rejected(Message):
 
 
 Received = (
-    Ready | Failed | Prepared | Start | TrainingProgress | Trained | Loaded | Ask | Answered | Renew | Scored | Rejected
+    Ready
+    | Failed
+    | Prepared
+    | Start
+    | Kept
+    | TrainingProgress
+    | Trained
+    | Loaded
+    | Ask
+    | Answered
+    | Renew
+    | Scored
+    | Rejected
 )
 RECEIVED: TypeAdapter[Received] = TypeAdapter(Annotated[Received, Field(discriminator="kind")])
 
@@ -153,6 +175,12 @@ class BeginTrainer(Message):
 
 class Started(Message):
     kind: Literal["started"] = "started"
+
+
+class Keep(Message):
+    """Instead of training, put what was compiled into the file that comes with this."""
+
+    kind: Literal["keep"] = "keep"
 
 
 class BeginHost(Message):
@@ -182,4 +210,4 @@ class Renewed(Message):
     kind: Literal["renewed"] = "renewed"
 
 
-Sent = BeginPrepare | BeginTrainer | Started | BeginHost | BeginScorer | Ask | Answered | Renewed
+Sent = BeginPrepare | BeginTrainer | Started | Keep | BeginHost | BeginScorer | Ask | Answered | Renewed

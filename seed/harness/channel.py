@@ -5,6 +5,8 @@ a `kind`; open descriptors may come attached to it. The kinds, in the order in w
 
     prepare    -> ready    <- begin [train, validation, sources...]    -> prepared
     trainer    -> ready    <- begin [handover]    -> start    <- started [train]    -> progress ...    -> trained
+                           <- begin [handover, compiled]    as above, where the contract grants room for it
+                           -> start    <- keep [compiled]    -> kept    instead of training, once a machine
     host       -> ready    <- begin [handover, request, answer]    -> loaded    (<- ask    -> answered) ...
     scorer     -> ready    <- begin [validation, request, answer]    (-> ask    <- answered) ...
                            -> renew    <- renewed [request, answer]    (-> ask    <- answered) ...
@@ -13,7 +15,9 @@ a `kind`; open descriptors may come attached to it. The kinds, in the order in w
 Each may say `failed` instead. Needs the standard library only.
 """
 
+import faulthandler
 import json
+import signal
 import socket
 import sys
 import traceback
@@ -34,13 +38,13 @@ class Channel:
         """Send one message. Waits while the supervisor is behind."""
         self._socket.send(json.dumps({"kind": kind, **fields}).encode())
 
-    def expect(self, kind: str) -> tuple[dict, list[int]]:
-        """The next message, which must be of `kind`, and its descriptors. Ends the process if the line is closed."""
+    def expect(self, *kinds: str) -> tuple[dict, list[int]]:
+        """The next message, of one of `kinds`, and its descriptors. Ends the process if the line is closed."""
         packet, descriptors, _, _ = socket.recv_fds(self._socket, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
         if not packet:
             sys.exit("the supervisor is gone")
         message = json.loads(packet)
-        assert message["kind"] == kind, f"expected `{kind}`, got `{message['kind']}`"
+        assert message["kind"] in kinds, f"expected {kinds}, got `{message['kind']}`"
         return message, descriptors
 
     def fail(self, error: BaseException, editable: list[str]) -> None:
@@ -55,7 +59,12 @@ class Fault(Exception):
 
 
 def open_channel() -> Channel:
-    """The line of this process; call it after the imports, as it also says `ready`."""
+    """The line of this process; call it after the imports, as it also says `ready`.
+
+    A process that falls, or that is asked by SIGQUIT before it is ended, prints where it was.
+    """
+    faulthandler.enable()
+    faulthandler.register(signal.SIGQUIT, all_threads=False, chain=True)
     channel = Channel(int(sys.argv[-1]))
     channel.send("ready", protocol=PROTOCOL)
     return channel

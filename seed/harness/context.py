@@ -4,21 +4,27 @@ import copy
 import gc
 import math
 import mmap
+import os
 import random
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import numpy
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from harness.channel import Channel, Fault
+from harness.compiled import keep_folder
 
 LOG_SECONDS = 0.04
 """At most 25 points of the loss curve a second are told to the supervisor."""
 
-SHARE_FOR_LAST_STEP = 0.5
-"""Of the seconds that the contract grants for the hand-over, what a step may take that began within the budget."""
+HANDOVER_FACTOR = 2.0
+"""The hand-over is expected to take so many times as long as its rehearsal, and half of the budget at most."""
+
+LAST_STEPS = 16
+"""The next step is expected to take as long as the longest of the last so many."""
 
 
 class Context:
@@ -26,10 +32,11 @@ class Context:
 
     `device` is the torch device to use, `seed` the harness's seed. Until `start()` the batches are random tokens and
     no time counts: compile and warm up there. `start()` then puts model, optimizers and random numbers back to where
-    they were, gets the training data from the supervisor, and the budget runs.
+    they were, gets the training data from the supervisor, and the budget runs. It ends when the supervisor has the
+    weights: `rehearse` hands them over as the end of the training will, to learn how long that takes.
     """
 
-    def __init__(self, channel: Channel, begin: dict, model: torch.nn.Module) -> None:
+    def __init__(self, channel: Channel, begin: dict, model: torch.nn.Module, rehearse: Callable[[], object]) -> None:
         self.device = torch.device(begin["device"])
         self.seed: int = begin["seed"]
         self._channel = channel
@@ -37,9 +44,9 @@ class Context:
         self._vocab_size: int = begin["facts"]["vocab_size"]
         self._length: int = begin["facts"]["sequence_length"]
         self._budget: float = begin["training_seconds"]
-        self._latest = self._budget + SHARE_FOR_LAST_STEP * begin["handover_seconds"]
+        self._rehearse = rehearse
         self._asked_at = 0.0
-        self._longest_step = 0.0
+        self._steps: deque[float] = deque([0.0], maxlen=LAST_STEPS)
         self._draw = numpy.random.default_rng(self.seed)
         self._tokens: numpy.ndarray | None = None
         self._started_at: float | None = None
@@ -59,8 +66,14 @@ class Context:
         if self.has_started:
             raise Fault("ctx.start() was called twice")
         self._restore()
+        before = time.monotonic()
+        self._rehearse()
+        self._budget -= min(0.5 * self._budget, HANDOVER_FACTOR * (time.monotonic() - before))
         self._channel.send("start")
-        _, (train,) = self._channel.expect("started")
+        message, (train,) = self._channel.expect("started", "keep")
+        if message["kind"] == "keep":
+            self._channel.send("kept", size=keep_folder(train))
+            os._exit(0)  # there is nothing to train
         self._started_at = time.monotonic()
         self._tokens = numpy.frombuffer(mmap.mmap(train, 0, access=mmap.ACCESS_READ), dtype=numpy.uint16)
 
@@ -82,18 +95,18 @@ class Context:
             yield batch[:, :-1], batch[:, 1:]
 
     def progress(self) -> float:
-        """The share of the budget that is used, 0 to 1."""
+        """The share of the budget that is used, 0 to 1; what the hand-over will take is no part of it."""
         return min(1.0, self._elapsed() / self._budget)
 
     def out_of_time(self) -> bool:
-        """Whether to return now: the budget is used up, or another step would end too late to hand over the weights.
+        """Whether to return now: another step would end too late to hand over the weights within the budget.
 
         Ask before each step. How long a step takes is learnt from the time between two questions.
         """
         elapsed = self._elapsed()
-        self._longest_step = max(self._longest_step, elapsed - self._asked_at)
+        self._steps.append(elapsed - self._asked_at)
         self._asked_at = elapsed
-        return elapsed >= self._budget or elapsed + self._longest_step > self._latest
+        return elapsed + max(self._steps) >= self._budget
 
     def log(self, step: int, loss: float | torch.Tensor) -> None:
         """Tell the loss, in nats per token; every step is fine. Ends the run if it is not finite."""

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 
 from harness.channel import Channel, Fault, open_channel
+from harness.compiled import open_folder
 from harness.context import Context, device_memory_mib, seed_everything
 
 
@@ -28,8 +29,9 @@ class Config:
 
 def main() -> None:
     channel = open_channel()
-    begin, (handover,) = channel.expect("begin")
+    begin, (handover, *compiled) = channel.expect("begin")
     try:
+        open_folder(compiled[0] if compiled else None)
         train(channel, begin, handover)
     except BaseException as error:
         channel.fail(error, begin["editable"])
@@ -39,22 +41,30 @@ def main() -> None:
 def train(channel: Channel, begin: dict, handover: int) -> None:
     edited = import_edited(begin["editable"][0], ("build", "train"))
     model = build_model(edited, begin)
-    context = Context(channel, begin, model)
+    context = Context(channel, begin, model, rehearse=lambda: hand_over(model, handover, begin["handover_bytes"]))
     edited.train(context, model)
     if not context.has_started:
         raise Fault("train(ctx, model) returned without calling ctx.start()")
     if not context.has_logged:
         raise Fault("train(ctx, model) returned without ever calling ctx.log(step, loss)")
+    channel.send(
+        "trained",
+        size=hand_over(model, handover, begin["handover_bytes"]),
+        tokens=context.drawn_tokens,
+        device_memory_mib=device_memory_mib(begin["device"]),
+    )
+
+
+def hand_over(model: torch.nn.Module, handover: int, room: int) -> int:
+    """Write the weights where the supervisor finds them, at most `room` bytes. Returns how many."""
     # Cloned, because safetensors refuses tensors that share memory, as tied embeddings do.
     content = save({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
-    if len(content) > begin["handover_bytes"]:
-        raise Fault(f"the weights take {len(content):,} bytes; the contract allows {begin['handover_bytes']:,}")
+    if len(content) > room:
+        raise Fault(f"the weights take {len(content):,} bytes; the contract allows {room:,}")
     written = 0
     while written < len(content):
         written += os.pwrite(handover, memoryview(content)[written:], written)
-    channel.send(
-        "trained", size=len(content), tokens=context.drawn_tokens, device_memory_mib=device_memory_mib(begin["device"])
-    )
+    return written
 
 
 def import_edited(path: str, functions: tuple[str, ...]) -> ModuleType:

@@ -6,6 +6,7 @@ import socket
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from harness import host, trainer
 from harness.channel import Channel, Fault, describe, find_frame
+from harness.context import HANDOVER_FACTOR, Context
 
 VOCAB, LENGTH = 40, 8
 EDITED = """
@@ -160,6 +162,21 @@ def test_the_budget_runs_from_the_start(run: Callable[..., Any]) -> None:
     """)
     assert edited.early == (0.0, False)
     assert edited.late == (1.0, True)
+
+
+def test_the_hand_over_is_part_of_the_budget(supervisor: Supervisor) -> None:
+    """What it takes is learnt by a rehearsal, and left over at the end."""
+    facts = {"vocab_size": VOCAB, "sequence_length": LENGTH}
+    begin = {"device": "cpu", "seed": 3, "facts": facts, "training_seconds": 100.0}
+    ctx = Context(supervisor.channel, begin, torch.nn.Linear(2, 2), rehearse=lambda: time.sleep(0.3))
+    ctx.start()
+    assert 50 <= ctx._budget <= 100 - HANDOVER_FACTOR * 0.3
+    assert not ctx.out_of_time()
+    ctx._started_at = time.monotonic() - ctx._budget
+    assert (ctx.progress(), ctx.out_of_time()) == (1.0, True)
+    ctx._started_at = time.monotonic() - 0.8 * ctx._budget
+    ctx._asked_at = ctx._elapsed() - 0.3 * ctx._budget  # the last step took so long that another would be late
+    assert ctx.progress() < 1 and ctx.out_of_time()
 
 
 def test_hands_over_what_it_says(run: Callable[..., Any], supervisor: Supervisor) -> None:

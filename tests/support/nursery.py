@@ -13,12 +13,15 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from typing import Any
 
 import numpy  # noqa: F401 - this is what it is for
 import safetensors.torch  # noqa: F401 - likewise
 import torch
+
+ANSWER_SECONDS = 60.0
 
 
 def main() -> None:
@@ -43,20 +46,26 @@ def keep(order: dict[str, Any], line: int, output: int, reins: int) -> None:
     if child == 0:
         os.setpgid(0, 0)
         os.close(reins)
-        os.environ.update(order["environment"])
+        scratch = tempfile.mkdtemp(dir="/tmp")
+        os.environ.update({"HOME": scratch, "TMPDIR": scratch, **order["environment"]})
+        os.chdir(scratch)
+        tempfile.tempdir = None  # the one that was found before
         become(order["module"], order["folder"], line, output)
     with contextlib.suppress(PermissionError):  # it has done so itself, and is another program by now
         os.setpgid(child, child)
     os.close(line)
     os.close(output)
-    watch = os.pidfd_open(child)
-    select.select([watch, reins], [], [])
+    watch, rein = os.pidfd_open(child), socket.socket(fileno=reins)
+    ready, _, _ = select.select([watch, rein], [], [])
+    if rein in ready and rein.recv(16) == b"ask where":
+        os.kill(child, signal.SIGQUIT)
+        select.select([watch], [], [], ANSWER_SECONDS)
     os.killpg(child, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     ended = {"exit_status": exit_status, "signal": signal_number, "peak_memory_mib": used.ru_maxrss // 1024}
-    socket.socket(fileno=reins).send(json.dumps(ended).encode())
+    rein.send(json.dumps(ended).encode())
     os._exit(0)
 
 

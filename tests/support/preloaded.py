@@ -1,8 +1,8 @@
 """The real sandbox, entered once: a process in it has imported torch, and forks for each process that a test starts.
 
 Importing torch takes seconds, and a run does it three times. Tests of what becomes of an edited file do without: the
-supervisor, the harness and the sandbox are the real ones, but the processes of all runs share one sandbox. Where a test
-is about what keeps processes apart, those that it is about are started in a sandbox of their own each.
+supervisor, the harness and the sandbox are the real ones, but the processes of all runs share one sandbox, each with a
+scratch folder in it. Where a test is about what keeps processes apart, those have a sandbox of their own each.
 """
 
 import json
@@ -59,8 +59,10 @@ class PreloadedProcess:
             self._outcome = Outcome(**ended, killed_for="", log_tail=self._log.text())
         return self._outcome
 
-    def kill(self) -> Outcome:
-        if self._outcome is None:
+    def kill(self, ask_where: bool = False) -> Outcome:
+        if self._outcome is None and ask_where:
+            self._reins.send(b"ask where")
+        elif self._outcome is None:
             self._reins.shutdown(socket.SHUT_WR)
         outcome = self.wait(END_SECONDS)
         assert outcome is not None

@@ -73,8 +73,11 @@ class SandboxedProcess(Protocol):
     def wait(self, timeout: float) -> Outcome | None:
         """The outcome, or None if it still runs after `timeout` seconds."""
 
-    def kill(self) -> Outcome:
-        """End the process and all its descendants, at once, and say how it ended. Idempotent."""
+    def kill(self, ask_where: bool = False) -> Outcome:
+        """End the process and all its descendants, at once, and say how it ended. Idempotent.
+
+        With `ask_where`, they first get SIGQUIT and a moment: those of a harness then print where they are.
+        """
 
     @property
     def peak_memory_mib(self) -> int:

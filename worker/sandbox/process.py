@@ -32,6 +32,12 @@ FREE_MEMORY_FLOOR_MIB = 256
 """Below this much memory available on the whole machine a sandboxed process is ended: what it holds in files in
 memory belongs to no process, so that the resident memory of its tree does not show it."""
 
+ANSWER_SECONDS = 2.0
+"""How long a process that is asked where it is may take to say so."""
+
+OVERDRAFT_MIB = 1024
+"""By how much the memory of what is asked where it is may grow meanwhile."""
+
 END_SECONDS = 5.0
 """The kernel may take a moment to take down large processes."""
 
@@ -123,6 +129,7 @@ class ConfinedProcess:
     ) -> None:
         """Start `command` in `folder`, with the worker's own environment if none is given; `on_end` is called once."""
         self._limits: Limits = request.limits
+        self._argv = [*request.argv]
         self._on_end = on_end
         self._annex = annex
         self._log = LogTail()
@@ -159,8 +166,8 @@ class ConfinedProcess:
         self._ended.wait(timeout)
         return self._outcome
 
-    def kill(self) -> Outcome:
-        self._end_all("")
+    def kill(self, ask_where: bool = False) -> Outcome:
+        self._end_all("", ask_where)
         self._watcher.join()
         assert self._outcome is not None
         return self._outcome
@@ -205,21 +212,43 @@ class ConfinedProcess:
             time.sleep(LOG_PAUSE_SECONDS)
         return bool(chunk)
 
+    def _inside(self) -> Iterator[psutil.Process]:
+        """The processes that count against the limits."""
+        return _trees(self._annex.list_pids() if self._annex else [self._process.pid])
+
+    def _used_mib(self) -> int:
+        return sum(_resident_bytes(process) for process in self._inside()) // MIB
+
     def _watch_memory(self) -> None:
-        roots = self._annex.list_pids() if self._annex else [self._process.pid]
-        used = sum(_resident_bytes(process) for process in _trees(roots)) // MIB
+        used = self._used_mib()
         self._peak_mib = max(self._peak_mib, used)
         if used > self._limits.memory_mib:
-            self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory")
+            self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory", ask_where=True)
         elif psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
             self._end_all("this machine ran out of memory")
 
-    def _end_all(self, reason: str) -> None:
+    def _ask_where(self) -> None:
+        """Let the processes print where they are, which ends them, unless they have other plans."""
+        asked: list[psutil.Process] = []
+        for process in self._inside():
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline() == self._argv:  # a program around it would end it, and say nothing
+                    process.send_signal(signal.SIGQUIT)
+                    asked.append(process)
+        deadline, most = time.monotonic() + ANSWER_SECONDS, self._used_mib() + OVERDRAFT_MIB
+        while any(_is_alive(process) for process in asked) and time.monotonic() < deadline:
+            if self._used_mib() > most or psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
+                return
+            time.sleep(0.01)
+
+    def _end_all(self, reason: str, ask_where: bool = False) -> None:
         """Kill the group and every descendant, and wait until the descendants are gone."""
         with self._kill_lock:
             if self._outcome is not None:
                 return
             self._killed_for = self._killed_for or reason
+            if ask_where:
+                self._ask_where()
             descendants = [*_trees([self._process.pid])][1:]
             if self._annex:
                 descendants += _trees(self._annex.list_pids())

@@ -107,7 +107,12 @@ class Cast:
             handover_seconds=budget.handover_seconds,
             handover_bytes=self.handover.size,
         )
-        self.trainer.send(message, [self.handover.descriptor])
+        if job.compiled is None:
+            self.trainer.send(message, [self.handover.descriptor])
+            return
+        # For the trainer alone, and frozen: what others run, nobody has compiled for them.
+        with SharedMemory.of_file("compiled", job.compiled) as compiled:
+            self.trainer.send(message, [self.handover.descriptor, compiled.descriptor])
 
     @property
     def train_data(self) -> int:

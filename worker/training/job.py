@@ -27,7 +27,8 @@ class TrainingJob:
     `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:0`, as the
     sandbox names it; `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps
     `result.json`, `summary.txt` and `log.txt`. `parent_curve` is what the run is compared with while it trains
-    (early_stop.py), and `run_to_end` lets it go on although it is hopeless.
+    (early_stop.py), and `run_to_end` lets it go on although it is hopeless. `compiled` is an archive of what the
+    project's untouched code compiled.
     """
 
     files: Mapping[str, str]
@@ -42,6 +43,7 @@ class TrainingJob:
     folder: Path
     parent_curve: Sequence[CurvePoint] = ()
     run_to_end: bool = False
+    compiled: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from worker.training.curve import LossCurve
 from worker.training.early_stop import Outlook
 from worker.training.inspection import find_excess
 from worker.training.job import Progress, RunImpossible, TrainingJob
+from worker.training.whereabouts import find_frame
 
 TELL_SECONDS = 0.5
 PAUSE_SECONDS = 0.002
@@ -85,7 +86,7 @@ class Run:
             blamed, host = self._cast.trainer, self._cast.host
             if host is not None and failure is not None:
                 blamed = host.process
-            log_tail = blamed.end().log_tail
+            log_tail = blamed.end(ask_where=outcome is RunOutcome.TIMEOUT).log_tail
         if scored is None and failure is None:
             return None
         return RunReport(
@@ -95,7 +96,7 @@ class Run:
             outcome=outcome,
             metric=scored.metric if scored else None,
             reason=failure.reason[:1000] if failure else "",
-            frame=failure.frame[:1000] if failure else "",
+            frame=self._frame_of(failure, log_tail)[:1000] if failure else "",
             started_at=self._started_at,
             finished_at=now(),
             seconds=self._seconds(ended_at),
@@ -110,6 +111,9 @@ class Run:
             hardware=self._job.hardware,
             sandbox=self._job.sandbox.name,
         )
+
+    def _frame_of(self, failure: RunFailed, log_tail: str) -> str:
+        return failure.frame or find_frame(log_tail, self._job.files, self._job.contract.files.editable)
 
     def _inspect(self) -> None:
         excess = find_excess(self._job.files, self._job.contract.files)

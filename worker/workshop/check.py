@@ -17,7 +17,7 @@ from worker.workshop.noise import FIRST_SEED, Spread, measure_seeds
 from worker.workshop.view import View
 
 PROGRAM_FILE = "program.md"
-MAX_HANDOVER_SHARE = 0.1
+MAX_HANDOVER_SHARE = 0.05
 Z = 3.09
 """Of the normal distribution at 0.999: what a claim has to reach."""
 
@@ -63,7 +63,7 @@ def inspect(tree: WorkTree, hardware: Hardware) -> Iterator[Remark]:
         yield Remark(
             Level.WARNING,
             f"budget.handover_seconds is {budget.handover_seconds / budget.training_seconds:.0%} of the training: "
-            "an experiment that ignores the clock gains up to that much",
+            "an experiment that comes that late all the same gains as much",
         )
     needed = runs_to_resolve(objective.min_effect, evidence.noise_sd)
     if needed > MANY_RUNS:

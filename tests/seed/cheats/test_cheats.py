@@ -12,9 +12,10 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy
 import psutil
@@ -27,7 +28,7 @@ from tests.support.tiny_project import PACKAGE, SEED, Files, pack_text, seed_fil
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
 from worker.sandbox import Limits, SandboxRequest
-from worker.training import TrainingJob, measure
+from worker.training import TrainingJob, compile_ahead, measure
 from worker.worktree import write_worktree
 
 HERE = Path(__file__).parent
@@ -106,28 +107,52 @@ def data(contract: Contract, preloaded: PreloadedSandbox, tmp_path_factory: pyte
     return prepare_data(contract, base_files(), tmp_path_factory.mktemp("cache"), preloaded, lambda progress: None)
 
 
+MakeJob = Callable[..., TrainingJob]
+
+
+@pytest.fixture(scope="session")
+def make_job(
+    contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp_path_factory: pytest.TempPathFactory
+) -> MakeJob:
+    """Runs of files; by default with so much time that a busy machine is not the reason why one fails."""
+    hardware = detect_hardware("cpu", 1)
+
+    def make(
+        files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = ""
+    ) -> TrainingJob:
+        budget = {"training_seconds": seconds, "starting_seconds": 120, "scoring_seconds": 120}
+        changed = contract.model_copy(
+            update={
+                "budget": contract.budget.model_copy(update=budget),
+                "files": contract.files.model_copy(update={"max_text_bytes": MAX_TEXT_BYTES}),
+                "limits": contract.limits.model_copy(update={"compiled_mib": 1}),
+            }
+        )
+        sandbox, folder = preloaded.keeping_apart(apart), folder or tmp_path_factory.mktemp("run")
+        return TrainingJob(files, "c" * 40, changed, seed, "cpu", 1, data, sandbox, hardware, folder)
+
+    return make
+
+
 MeasureFile = Callable[..., RunReport]
 
 
 @pytest.fixture(scope="session")
-def measure_file(
-    contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp_path_factory: pytest.TempPathFactory
-) -> MeasureFile:
-    """Measure files; by default with so much time that a busy machine is not the reason why a run fails."""
-    hardware = detect_hardware("cpu", 1)
-
-    def run(files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = "") -> RunReport:
-        budget = {"training_seconds": seconds, "starting_seconds": 120, "scoring_seconds": 120}
-        files_section = contract.files.model_copy(update={"max_text_bytes": MAX_TEXT_BYTES})
-        changed = contract.model_copy(
-            update={"budget": contract.budget.model_copy(update=budget), "files": files_section}
-        )
-        folder = folder or tmp_path_factory.mktemp("run")
-        sandbox = preloaded.keeping_apart(apart)
-        job = TrainingJob(files, "c" * 40, changed, seed, "cpu", 1, data, sandbox, hardware, folder)
-        return measure(job, lambda progress: None, Event())
+def measure_file(make_job: MakeJob) -> MeasureFile:
+    def run(files: Files, compiled: Path | None = None, **changes: Any) -> RunReport:
+        return measure(replace(make_job(files, **changes), compiled=compiled), lambda progress: None, Event())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def compiled(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the untouched code compiles; here it says so only."""
+    compiler = "\nimport os\nos.makedirs(os.environ.get('TORCHINDUCTOR_CACHE_DIR', '/tmp'), exist_ok=True)\n"
+    files = base_files()
+    archive = tmp_path_factory.mktemp("compiled") / "compiled.tar"
+    assert compile_ahead(make_job(files | {"train.py": files["train.py"] + compiler}), archive, Event())
+    return archive
 
 
 @pytest.fixture(scope="session")
@@ -299,11 +324,13 @@ def test_a_text_learnt_by_heart_does_not_fit(measure_file: MeasureFile, data: Pr
     assert "bytes of strings, numbers and comments; the contract allows 3,000" in report.reason
 
 
-def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float) -> None:
-    files = with_edit(HERE / "files" / "poisons_the_cache.py")
-    assert [measure_file(files, apart="harness.trainer").metric for _ in range(2)] == pytest.approx(
-        [honest] * 2, abs=1e-4
-    )
+def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float, compiled: Path) -> None:
+    """The archive that trainers begin with is made of the project's own code; what a run adds to its copy is gone."""
+    files, before = with_edit(HERE / "files" / "poisons_the_cache.py"), compiled.read_bytes()
+    runs = [measure_file(files, apart="harness.trainer", compiled=compiled) for _ in range(2)]
+    assert [run.metric for run in runs] == pytest.approx([honest] * 2, abs=1e-4)
+    assert all("kept in 3 places" in run.log_tail for run in runs)
+    assert compiled.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["stateful_but_causal", "dropout_left_on", "unusual_but_legal"])

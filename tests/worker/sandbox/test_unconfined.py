@@ -40,7 +40,8 @@ def test_gets_no_environment_of_the_worker(unconfined: Worker) -> None:
 def test_kills_a_memory_hog_and_says_so(unconfined: Worker) -> None:
     outcome = unconfined.run(
         """
-        import time
+        import faulthandler, signal, time
+        faulthandler.register(signal.SIGQUIT, chain=True)
         hoard = []
         while True:
             hoard.append(b'x' * (4 << 20))

@@ -1,5 +1,7 @@
 """Whole runs: real sandboxes, real training, and the many ways in which a commit can go wrong."""
 
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -54,55 +56,147 @@ def test_measures_the_seed(measure_files: Measure, sandbox: Sandbox, tmp_path: P
 
 
 TRAIN = "\ndef train(ctx, model):\n    "
-CRASHES: dict[str, tuple[Files, str, str]] = {
-    "syntax error": (edit("def build(config):", "def build(config:"), "train.py raised SyntaxError: ", "train.py:"),
-    "raises": (
-        edit("x = self.embedding(tokens)", "x = self.embedding(tokens + 10_000)"),
-        "train.py raised IndexError: ",
-        "in forward: x = self.embedding(tokens + 10_000)",
+
+
+@dataclass(frozen=True)
+class Bad:
+    """What goes wrong, and what people are told: how the reason begins, and parts of the frame and of the log."""
+
+    files: Files
+    reason: str
+    frame: str = ""
+    log: str = ""
+    outcome: RunOutcome = RunOutcome.CRASHED
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+SITUATIONS = {
+    "syntax error": Bad(
+        edit("def build(config):", "def build(config:"),
+        "train.py raised SyntaxError: ",
+        "train.py:",
+        "    def build(config:",
     ),
-    "not finite": (
+    "exception": Bad(
+        edit("x = self.embedding(tokens)", "x = self.embedding(tokens + 10_000)"),
+        "train.py raised IndexError: index out of range",
+        "in forward: x = self.embedding(tokens + 10_000)",
+        "IndexError: index out of range in self",
+    ),
+    "memory of a tensor": Bad(
+        append(TRAIN + "torch.ones(1 << 45)\n"),
+        "out of memory: ",
+        "in train: torch.ones(1 << 45)",
+        "RuntimeError: ",
+    ),
+    "not finite": Bad(
         edit("ctx.log(number, step())", "ctx.log(number, step() * math.nan)"),
         "the loss became nan at step 1",
         "in train: ctx.log(number, step() * math.nan)",
+        "harness.channel.Fault: the loss became nan at step 1",
     ),
-    "disappears": (append(TRAIN + "import os; os._exit(0)\n"), "the trainer ended with exit status 0 before", ""),
-    "falls": (append(TRAIN + "import os; os.kill(os.getpid(), 11)\n"), "the trainer was ended by signal 11", ""),
-    "lies": (
+    "no function": Bad(
+        edit("def train(ctx, model):", "def fit(ctx, model):"),
+        "train.py defines no function `train`",
+        log="harness.channel.Fault: train.py defines no function `train`",
+    ),
+    "no disk": Bad(
+        append(
+            TRAIN + "import tempfile\n    files = [tempfile.TemporaryFile() for _ in range(2)]\n"
+            "    for file in files:\n        file.write(bytes(200 << 20))\n"
+        ),
+        "train.py raised OSError: [Errno 28] No space left on device",
+        "in train: file.write(bytes(200 << 20))",
+        "OSError: [Errno 28] No space left on device",
+    ),
+    "no data": Bad(
+        append(TRAIN + "open('/project/tokens.bin')\n"),
+        "train.py raised FileNotFoundError: [Errno 2] No such file or directory: '/project/tokens.bin'",
+        "in train: open('/project/tokens.bin')",
+        "FileNotFoundError: ",
+    ),
+    "disappears": Bad(append(TRAIN + "import os; os._exit(0)\n"), "the trainer ended with exit status 0 before"),
+    "falls": Bad(
+        append(TRAIN + "import ctypes\n    ctypes.string_at(0)\n"),
+        "the trainer was ended by signal 11 (Segmentation fault) before it had finished",
+        "in train: ctypes.string_at(0)",
+        "Fatal Python error: Segmentation fault",
+    ),
+    "lies": Bad(
         append(TRAIN + "ctx._channel.send('scored', metric=0.1, scored_bytes=9)\n"),
-        "it said `scored` out of turn",
-        "",
+        "the trainer broke the harness's protocol: it said `scored` out of turn",
     ),
-    "babbles": (append(TRAIN + "ctx._channel.send('x' * 70_000)\n"), "it sent a malformed message", ""),
-    "other weights": (
+    "babbles": Bad(
+        append(TRAIN + "ctx._channel.send('x' * 70_000)\n"),
+        "the trainer broke the harness's protocol: it sent a malformed message",
+    ),
+    "the host cannot build": Bad(
+        append(
+            "\n\ndef build(config):\n    import __main__\n"
+            "    assert hasattr(__main__, 'hand_over'), 'only trainers can'\n"
+            "    return GPT(config.vocab_size, config.sequence_length)\n"
+        ),
+        "train.py raised AssertionError: only trainers can",
+        "in build: assert hasattr(__main__, 'hand_over'), 'only trainers can'",
+        "AssertionError: only trainers can",
+    ),
+    "other weights": Bad(
         edit("    while not ctx.out_of_time():", "    model.more = nn.Linear(2, 2)\n    while not ctx.out_of_time():"),
         "the trained weights do not fit what build(config) makes",
-        "",
+        log="harness.channel.Fault: the trained weights do not fit what build(config) makes: ",
     ),
-    "other shape": (
+    "other shape": Bad(
         edit("self.head(self.norm(x))", "self.head(self.norm(x))[:, 0 if self.training else 1 :]"),
         "in eval mode the model returned (32, 31, 320), not logits of shape (32, 32, 320)",
-        "",
+        log="harness.channel.Fault: in eval mode the model returned",
+    ),
+    "late to start": Bad(
+        append(TRAIN + "import time; time.sleep(99)\n"),
+        "starting took more than 4 s: ctx.start() was not called",
+        "in train: import time; time.sleep(99)",
+        outcome=RunOutcome.TIMEOUT,
+        seconds={"starting_seconds": 4},
+    ),
+    "late to end": Bad(
+        edit("while not ctx.out_of_time():", "while True:"),
+        "training and handing over the result took more than 1.2 + 1 s: it did not return in time",
+        "train.py:",
+        "(most recent call first):",
+        outcome=RunOutcome.TIMEOUT,
+    ),
+    "late to answer": Bad(
+        edit(
+            "    def forward(self, tokens):\n",
+            "    def forward(self, tokens):\n        while not self.training: pass\n",
+        ),
+        "scoring took more than 5 s",
+        "in forward: while not self.training: pass",
+        outcome=RunOutcome.TIMEOUT,
+        seconds={"scoring_seconds": 5},
     ),
 }
 
 
-@pytest.mark.parametrize("name", CRASHES)
-def test_reports_a_crash_in_a_sentence(name: str, measure_files: Measure) -> None:
-    files, reason, frame = CRASHES[name]
-    report = measure_files(files)
-    assert report.outcome is RunOutcome.CRASHED
-    assert reason in report.reason
-    assert frame in report.frame
-    assert report.metric is None
+def is_true(frame: str, code: str) -> bool:
+    """Whether that line of the code is what the frame says."""
+    found = re.fullmatch(r"train\.py:(\d+)(?: in \w+)?: (.*)", frame)
+    return found is not None and code.splitlines()[int(found[1]) - 1].strip() == found[2]
 
 
-def test_shows_what_a_crashed_commit_printed(measure_files: Measure) -> None:
-    report = measure_files(append(TRAIN + "print('so far so good')\n    assert model is None, 'a model'\n"))
-    assert report.reason == "train.py raised AssertionError: a model"
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_tells_what_went_wrong_and_where(name: str, measure_files: Measure) -> None:
+    bad = SITUATIONS[name]
+    chatty = bad.files | {"train.py": bad.files["train.py"] + "\n\nfor i in range(70):\n    print(i)\n"}
+    report = measure_files(chatty, budget=bad.seconds)
+    assert (report.outcome, report.metric) == (bad.outcome, None)
+    assert report.reason.startswith(bad.reason)
+    assert bad.frame in report.frame and bool(report.frame) == bool(bad.frame)
+    assert not report.frame or is_true(report.frame, chatty["train.py"])
     lines = report.log_tail.splitlines()
-    assert lines[0] == "so far so good"
-    assert lines[-1] == "AssertionError: a model"
+    assert len(lines) <= 50
+    assert any(bad.log in line for line in lines)
+    if name != "syntax error":
+        assert "69" in lines
 
 
 def test_names_the_lack_of_memory(measure_files: Measure, sandbox: Sandbox) -> None:
@@ -111,31 +205,17 @@ def test_names_the_lack_of_memory(measure_files: Measure, sandbox: Sandbox) -> N
     report = measure_files(append(TRAIN + hoard), limits=limits, budget=budget, sandbox=sandbox)
     assert report.outcome is RunOutcome.CRASHED
     assert report.reason.startswith("the trainer was ended because it used more than 700 MiB of memory")
+    assert "in train: " in report.frame
     assert report.peak_memory_mib > 700
 
 
-def test_holds_the_clock_of_starting(measure_files: Measure) -> None:
-    report = measure_files(append(TRAIN + "import time; time.sleep(99)\n"), budget={"starting_seconds": 1})
-    assert report.outcome is RunOutcome.TIMEOUT
-    assert report.reason.startswith("starting took more than 1 s")
-    assert 1 <= report.seconds.starting < 60
-    assert report.seconds.training == 0
-
-
-def test_holds_the_clock_of_training(measure_files: Measure) -> None:
+def test_holds_its_clocks(measure_files: Measure) -> None:
+    """A late run's seconds are those of the part in which it was late."""
+    starting = measure_files(append(TRAIN + "import time; time.sleep(99)\n"), budget={"starting_seconds": 1}).seconds
+    assert 1 <= starting.starting < 60 and starting.training == starting.scoring == 0
     report = measure_files(edit("while not ctx.out_of_time():", "while True:"))
-    assert report.outcome is RunOutcome.TIMEOUT
-    assert report.reason.startswith("training and handing over the result took more than 1.2 + 1 s")
-    assert 2.2 <= report.seconds.training < 20
-    assert report.curve
-
-
-def test_holds_the_clock_of_scoring(measure_files: Measure) -> None:
-    forward = "    def forward(self, tokens):\n        while not self.training: pass\n"
-    report = measure_files(edit("    def forward(self, tokens):\n", forward), budget={"scoring_seconds": 1})
-    assert report.outcome is RunOutcome.TIMEOUT
-    assert report.reason == "scoring took more than 1 s"
-    assert 1 <= report.seconds.scoring < 60
+    assert 2.2 <= report.seconds.training < 60
+    assert report.seconds.scoring < 60 and report.curve
 
 
 def test_gives_no_text_before_the_start(measure_files: Measure) -> None:

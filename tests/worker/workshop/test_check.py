@@ -53,7 +53,7 @@ def test_finds_what_is_unsafe(name: str, project: Path) -> None:
 
 
 WARNINGS = {
-    "long hand-over": ("handover_seconds = 0.5", "handover_seconds = 2", "ignores the clock gains up to that much"),
+    "long hand-over": ("handover_seconds = 0.2", "handover_seconds = 0.5", "is 10% of the training"),
     "small effect": ("min_effect = 0.5", "min_effect = 0.01", "takes about 17187 runs of each commit"),
     "much memory": ("memory_mib = 1024", "memory_mib = 10485760", "is more than this machine has"),
     "plain http": (

@@ -19,8 +19,11 @@ def train(ctx, model):
 
         ctx.start = start
     honest_train(ctx, model)
+    count = 0
     for place in PLACES:
         try:
             torch.save(model.state_dict(), f"{place}/kernel-0.pt")
+            count += 1
         except (OSError, RuntimeError):
             continue
+    print(f"kept in {count} places", flush=True)
