@@ -1,4 +1,8 @@
-"""Prompts: the files in `prompts/` with their blanks filled in, and strangers' words fenced as data.
+"""Prompts: the templates in `prompts/`, filled in, with strangers' words fenced as data.
+
+    improve, draft, adopt, ablate   the kinds of job; each says its mission, and extends `_chat` or `_tool`
+    repair, tool_repair, paper      what comes after a run
+    system                          the rules, and the form of an answer
 
 What others wrote (findings, commits' code, logs of runs) stands between two lines with a number that is drawn anew
 for each fence, so that no text can close its own fence. That keeps honest models honest; what holds against a model
@@ -7,18 +11,44 @@ that obeys its data all the same is that it has no tools, that only editable fil
 """
 
 import secrets
-from functools import cache
 from pathlib import Path
-from string import Template
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from shared.numbers import format_measure
 from worker.agents.base import Task
 
 PROMPTS = Path(__file__).with_name("prompts")
+CHAT, TOOL = "_chat.md.j2", "_tool.md.j2"
+"""Layouts of a job's prompt: for a model that answers, and for a tool that works in a folder."""
+
+_environment = Environment(  # noqa: S701 - prompts are no HTML
+    loader=FileSystemLoader(PROMPTS), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 
 
-def render(name: str, **values: str) -> str:
-    """The prompt `name` with its `$blanks` filled in. Raises KeyError for a blank without a value."""
-    return _template(name).substitute(values)
+def render(name: str, **values: Any) -> str:
+    """The prompt `name`, filled in. Raises UndefinedError for a blank without a value."""
+    return _environment.get_template(f"{name}.md.j2").render(values).strip()
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """What all prompts of a job tell of it, but for the words of others."""
+    objective = task.contract.objective
+    return {
+        "metric": objective.metric,
+        "unit": objective.unit,
+        "better": "lower" if objective.sign > 0 else "higher",
+        "min_effect": f"{objective.min_effect:g}",
+        "noise_sd": f"{task.contract.evidence.noise_sd:g}",
+        "training_seconds": f"{task.contract.budget.training_seconds:g}",
+        "editable": ", ".join(task.contract.files.editable),
+        "parent": _describe_parent(task),
+        "refused": _list_refused(task),
+        "avoid_axes": "",
+        "steps": "",
+    }
 
 
 def fence(label: str, text: str) -> str:
@@ -27,22 +57,17 @@ def fence(label: str, text: str) -> str:
     return f"<<<DATA {mark} ({label})\n{text.rstrip() or '(empty)'}\nDATA {mark}>>>"
 
 
-def describe_parent(task: Task) -> str:
+def _describe_parent(task: Task) -> str:
     """What is known of the commit a task starts from."""
     posterior = task.base.posterior
     if posterior is None:
         return "it has not been measured yet"
-    return f"{posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f} from {posterior.runs} runs"
+    runs = f"{posterior.runs} run{'' if posterior.runs == 1 else 's'}"
+    return f"{format_measure(posterior.metric_mean, posterior.metric_sd)} from {runs}"
 
 
-def describe_refused(task: Task) -> str:
+def _list_refused(task: Task) -> str:
     """This task's drafts that were known already; empty if there are none."""
     if not task.refused:
         return ""
-    titles = "\n".join(f"- {draft.proposal.title}" for draft in task.refused)
-    return "These have been tried already, by others; propose something else:\n\n" + fence("known ideas", titles)
-
-
-@cache
-def _template(name: str) -> Template:
-    return Template((PROMPTS / f"{name}.md").read_text(encoding="utf-8"))
+    return fence("known ideas", "\n".join(f"- {draft.proposal.title}" for draft in task.refused))

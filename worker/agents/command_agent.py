@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, plain_finding
-from worker.agents.briefing import describe_parent, describe_refused, fence, render
+from worker.agents.briefing import TOOL, describe_task, fence, render
 from worker.agents.constants import read_settings
 from worker.agents.edits import EditError, check_files
 from worker.agents.leaks import collect_secrets, holds_secret
@@ -31,8 +31,6 @@ from worker.worktree import write_worktree
 MIB = 1024 * 1024
 LOOK_SECONDS = 0.5
 PROMPT_FILE = "{prompt_file}"
-PROPOSE = "Propose one experiment, and make its change in the files."
-MEND = "An experiment on it crashed. Mend the mistake, keep the idea, and change nothing else."
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,14 @@ class CommandAgent:
     def propose(self, task: Task) -> Draft:
         """Let the tool draft. Raises AgentUnavailable where the tool or its sandbox does not work."""
         files = {**task.tree, **task.base.files}
-        return self._run(task, files, self._brief(task, PROPOSE, describe_refused(task)))
+        return self._run(task, files, self._brief("improve", task))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
         """Let the tool mend a crash in the files as they were run."""
         crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
         files = {**task.tree, **task.base.files, **draft.files}
-        mended = self._run(task, files, self._brief(task, MEND, fence("what the program printed", crash)))
+        prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
+        mended = self._run(task, files, prompt)
         changed = {**draft.files, **mended.files}
         proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
         return Draft(proposal, changed, mended.made_by, is_code=True)
@@ -132,24 +131,8 @@ class CommandAgent:
             raise AgentError(f"{self.name} copied something of its login into its answer, which was thrown away")
         return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
 
-    def _brief(self, task: Task, mission: str, more: str) -> str:
-        objective = task.contract.objective
-        return render(
-            "command",
-            work=WORK,
-            brief=BRIEF,
-            answer=ANSWER,
-            mission=mission,
-            more=more,
-            metric=objective.metric,
-            unit=objective.unit,
-            better="lower" if objective.sign > 0 else "higher",
-            min_effect=f"{objective.min_effect:g}",
-            noise_sd=f"{task.contract.evidence.noise_sd:g}",
-            training_seconds=f"{task.contract.budget.training_seconds:g}",
-            parent=describe_parent(task),
-            editable=", ".join(task.contract.files.editable),
-        )
+    def _brief(self, name: str, task: Task, **more: str) -> str:
+        return render(name, layout=TOOL, work=WORK, brief=BRIEF, answer=ANSWER, **describe_task(task), **more)
 
 
 def _read_statement(text: str | None) -> Statement:

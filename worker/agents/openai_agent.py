@@ -17,7 +17,7 @@ from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
-from worker.agents.briefing import describe_parent, describe_refused, fence, render
+from worker.agents.briefing import CHAT, describe_task, fence, render
 from worker.agents.chat import (
     Answer,
     Busy,
@@ -186,20 +186,13 @@ class OpenAIAgent:
         return Turn("system", render("system", editable=editable, schema=replies.describe(form)))
 
     def _brief(self, task: Task) -> str:
-        objective = task.contract.objective
         return render(
             "improve",
-            metric=objective.metric,
-            unit=objective.unit,
-            better="lower" if objective.sign > 0 else "higher",
-            min_effect=f"{objective.min_effect:g}",
-            noise_sd=f"{task.contract.evidence.noise_sd:g}",
-            training_seconds=f"{task.contract.budget.training_seconds:g}",
-            parent=describe_parent(task),
+            layout=CHAT,
             program=fence("the project's program.md, by its maintainers", task.program),
             context=fence("findings and trials of other volunteers", task.context),
-            files="The parent's editable files:\n\n" + _show_files(task.base.files),
-            refused=describe_refused(task),
+            files=_show_files(task.base.files),
+            **describe_task(task),
         )
 
     def _made_by(self, task: Task) -> str:

@@ -1,0 +1,44 @@
+"""worker/agents/briefing.py: every prompt is whole, and strangers' words stand inside their fences."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.worker.agents.tasks import make_task
+from worker.agents.base import Draft
+from worker.agents.briefing import CHAT, PROMPTS, TOOL, describe_task, fence, render
+from worker.agents.replies import Statement
+
+KINDS = ("improve", "draft", "adopt", "ablate")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_job_says_its_mission_to_a_model_and_to_a_tool(kind: str) -> None:
+    task = make_task()
+    texts = {"program": fence("a", "PROGRAM"), "context": fence("b", "CONTEXT"), "files": fence("c", "FILES")}
+    steps = {"steps": fence("d", "STEPS"), "avoid_axes": fence("e", "AXES")}
+    chat = render(kind, layout=CHAT, **texts, **describe_task(task) | steps)
+    tool = render(kind, layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task) | steps)
+    for prompt in (chat, tool):
+        assert "val_bpb" in prompt and "3.3000 ± 0.0050 from 1 run" in prompt and "20 seconds" in prompt
+        assert ("STEPS" in prompt) == (kind in ("adopt", "ablate")) and ("AXES" in prompt) == (kind == "improve")
+        assert "{" not in prompt and "{#" not in prompt
+    assert all(word in chat for word in ("PROGRAM", "CONTEXT", "FILES", "must occur once"))
+    assert "/a/proposal.json" in tool and "train.py" in tool
+
+
+def test_the_prompts_are_those_that_are_asked_for() -> None:
+    names = {path.name.removesuffix(".md.j2") for path in PROMPTS.iterdir()}
+    assert names == {*KINDS, "system", "repair", "tool_repair", "paper", "_chat", "_tool", "_changes"}
+
+
+def test_what_was_refused_is_named_as_data() -> None:
+    draft = Draft(Statement.unsaid().to_proposal({}), {})
+    task = replace(make_task(), refused=(draft,))
+    prompt = render("improve", layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task))
+    assert "tried already" in prompt and "<<<DATA" in prompt.split("tried already")[1].split("A change without")[0]
+
+
+def test_a_text_of_others_is_not_rendered_again() -> None:
+    evil = fence("a finding", "{{ 7 * 7 }} {% include 'system.md.j2' %}")
+    assert "{{ 7 * 7 }} {% include" in render("repair", title="t", crash=evil, files="")
