@@ -5,32 +5,35 @@ for their partner, some machines are broken (`landscape.py` says how many). Time
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import httpx
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.db import Database
 from coordinator.evidence import service as evidence
-from coordinator.models import Commit, CommitPosterior
+from coordinator.models import Commit, CommitPosterior, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
-from shared.experiments import Standing
+from shared.experiments import JobKind, Standing
 from shared.leases import Lease
 from shared.results import ResultUpload
 from tests.bench import landscape as world
-from tests.bench.landscape import Landscape, Levels, propose
-from tests.support.messages import HARDWARE, make_result, make_run
-from tests.support.volunteers import MiniWorker
+from tests.bench.landscape import Landscape, Levels
+from tests.bench.search_agents import KINDS, Draft, draft, read_code, write_code
+from tests.bench.search_members import Member, make_fleet
+from tests.support.in_process import open_client
+from tests.support.messages import make_result, make_run
 
 MIN_EFFECT = 0.0002
 CONTRACT = f"""\
@@ -57,47 +60,36 @@ noise_sd = {world.NOISE_SD}
 effect_sd = 0.002
 offset_sd = {world.OFFSET_SD}
 """
-MAX_TRIES = 3
+MAX_TRIES = 12
+EPOCH_CHECK = 0.2
+"""The coordinator looks once a minute whether an epoch is over, and a run takes five."""
+
+RUN_SECONDS = 330.0
+"""What one unit of simulated time stands for: the budget, with start and scoring."""
+
 CLAIMABLE = (Standing.VERIFIED, Standing.SINGLE_OWNER)
-
-
-def write_code(levels: Levels, comment: str = "") -> str:
-    lines = [f"KNOB_{number:02} = {level}" for number, level in enumerate(levels)]
-    return "\n".join(([f"# {comment}"] if comment else []) + lines) + "\n"
-
-
-def read_code(text: str) -> Levels:
-    return tuple(int(line.split("=")[1]) for line in text.splitlines() if line.startswith("KNOB_"))
-
-
-@dataclass
-class Member:
-    """One volunteer with one worker."""
-
-    client: MiniWorker
-    hardware_class: str
-    offset: float
-    is_broken: bool
-    partner: str | None
-    jobs: int = 0
-
-    @property
-    def fabricates(self) -> bool:
-        return self.partner is not None and self.jobs >= world.HONEST_JOBS
+_POSTERIORS = table_of(CommitPosterior)
 
 
 @dataclass
 class Tally:
-    """What a swarm did. `seen` holds each configuration that was run as an experiment."""
+    """What a swarm did, by kind of job. `tried` holds each configuration that was run as an experiment."""
 
-    experiments: int = 0
-    measurements: int = 0
+    kinds: Counter[JobKind] = field(default_factory=Counter)
     wasted: int = 0
-    seen: set[Levels] = field(default_factory=set)
+    tried: dict[Levels, None] = field(default_factory=dict)
 
     @property
     def runs(self) -> int:
-        return self.experiments + self.measurements
+        return self.kinds.total()
+
+    @property
+    def measurements(self) -> int:
+        return sum(runs for kind, runs in self.kinds.items() if not kind.makes_experiment)
+
+    @property
+    def experiments(self) -> int:
+        return self.runs - self.measurements
 
 
 class Claim(NamedTuple):
@@ -109,134 +101,123 @@ class Claim(NamedTuple):
     is_fabricated: bool
 
 
+class Running(NamedTuple):
+    """A member's run, delivered at `time`; without a lease the member only asks again."""
+
+    time: float
+    order: int
+    member: Member
+    lease: Lease | None
+    draft: Draft | None
+
+
 class Swarm:
     """A fleet on one landscape."""
 
     def __init__(
-        self, app: FastAPI, http: TestClient, landscape: Landscape, workers: int, seed: int, *, clean: bool
+        self, app: FastAPI, http: httpx.Client, landscape: Landscape, workers: int, seed: int, *, clean: bool
     ) -> None:
         self.database: Database = app.state.database
         self.landscape = landscape
         self.draw = Random(f"swarm {seed} {workers}")
         self.tally = Tally()
         self.levels: dict[str, Levels] = {}
-        self._root_files: dict[str, str] = {}
         self.fabricated: dict[str, str] = {}
-        self._events: list[tuple[float, int, Member, Lease, str]] = []
-        self._members = [self._make_member(http, number, workers, clean) for number in range(workers)]
-
-    def _make_member(self, http: TestClient, number: int, workers: int, clean: bool) -> Member:
-        with self.database.write() as session:
-            token = create_token(session, f"volunteer-{number}", "bench")
-        pairs = 0 if clean else round(workers * world.FABRICATOR_SHARE / 2)
-        partner = f"pair-{number // 2}" if number // 2 < pairs else None
-        is_broken = not clean and workers - number <= round(workers * world.BROKEN_SHARE)
-        classes = [next(iter(world.CLASSES))] if clean else list(world.CLASSES)
-        name = self.draw.choices(classes, list(world.CLASSES.values())[: len(classes)])[0]
-        offset = 0.0 if workers == 1 else self.draw.gauss(0, world.OFFSET_SD)
-        return Member(MiniWorker(http, token, f"worker-{number}"), name, offset, is_broken, partner)
+        self._order = count()
+        self._events: list[Running] = []
+        self._members = make_fleet(self.database, http, workers, self.draw, clean=clean)
+        self._root_files: dict[str, str] = {}
 
     def run(self, until: float) -> Iterator[float]:
-        """Work until a moment; after each event yields the time."""
+        """Work until a moment; after each run yields the time."""
         client = self._members[0].client
         root = client.get_json("/projects/landscape")["root_sha"]
         self._root_files = client.get_json(f"/projects/landscape/commits/{root}/files")["files"]
+        self.levels[root] = read_code(self._root_files["train.py"])
+        checked_at = 0.0
         for number, member in enumerate(self._members):
             self._begin(number * 1e-3, member)
-        while self._events and self._events[0][0] <= until:
-            time, _, member, lease, code = heapq.heappop(self._events)
-            self._deliver(member, lease, code)
-            self._begin(time, member)
-            yield time
+        while self._events and self._events[0].time <= until:
+            event = heapq.heappop(self._events)
+            if event.time - checked_at >= EPOCH_CHECK:
+                checked_at = event.time
+                with self.database.write() as session:
+                    evidence.end_epochs(session)
+            if event.lease is not None:
+                self._deliver(event.member, event.lease, event.draft)
+                yield event.time
+            self._begin(event.time, event.member)
 
     def _begin(self, time: float, member: Member) -> None:
-        hardware = HARDWARE.model_copy(update={"isa": member.hardware_class}).model_dump(mode="json")
-        reply = member.client.claim(hardware=hardware)
-        lease = reply.lease
-        if lease is None:
+        """Claim a job, and draft it if it needs a draft."""
+        reply = member.client.claim(hardware=member.hardware.model_dump(mode="json"), kinds=KINDS)
+        if reply.lease is None:
+            self._plan(time + (reply.retry_after_seconds or 30.0) / RUN_SECONDS, member)
             return
-        base = read_code(lease.base.files["train.py"])
-        self.levels[lease.base.sha] = base
-        code = self._propose(member, lease, base) if lease.kind.makes_experiment else write_code(base)
-        if code is None:
-            member.client.release(lease)
-            self._begin(time, member)
+        drafted = self._draft(member, reply.lease) if reply.lease.kind.makes_experiment else None
+        if drafted is None and reply.lease.kind.makes_experiment:
+            member.client.release(reply.lease)
+            self._plan(time + 30.0 / RUN_SECONDS, member)
             return
-        heapq.heappush(
-            self._events, (time + self.draw.uniform(0.9, 1.1), self.draw.getrandbits(60), member, lease, code)
-        )
+        self._plan(time + self.draw.uniform(0.9, 1.1), member, reply.lease, drafted)
 
-    def _propose(self, member: Member, lease: Lease, base: Levels) -> str | None:
-        for _ in range(MAX_TRIES * 4):
-            levels, comment = propose(base, self.draw), ""
-            if self.tally.seen and self.draw.random() < world.DUPLICATE_SHARE:
-                levels, comment = self.draw.choice(sorted(self.tally.seen)), f"try {self.draw.getrandbits(30)}"
-            code = write_code(levels, comment)
-            if member.client.propose(lease, {"train.py": code}).accepted:
-                return code
+    def _plan(self, time: float, member: Member, lease: Lease | None = None, drafted: Draft | None = None) -> None:
+        heapq.heappush(self._events, Running(time, next(self._order), member, lease, drafted))
+
+    def _draft(self, member: Member, lease: Lease) -> Draft | None:
+        """A draft that the coordinator accepts, None if there is nothing to do or the agent gives up."""
+        tried = list(self.tally.tried)
+        for _ in range(1 if lease.kind.is_assembled else MAX_TRIES):
+            drafted = draft(lease, self.levels[lease.base.sha], self.levels, tried, self.draw)
+            if drafted is None:
+                return None
+            if member.client.propose(lease, {"train.py": drafted.code}, proposal=drafted.proposal).accepted:
+                return drafted
         return None
 
-    def _measure(self, member: Member, lease: Lease, levels: Levels) -> float | None:
-        shift = world.CLASS_SHIFT[member.hardware_class] + member.offset
-        truth = self.landscape.value(levels) + shift
-        if member.fabricates and (lease.kind.makes_experiment or self.fabricated.get(lease.base.sha) == member.partner):
-            parent = self.landscape.value(self.levels[lease.base.sha]) + shift
-            is_own = lease.kind.makes_experiment
-            return (parent - world.FABRICATED_GAIN if is_own else truth - world.FABRICATED_GAIN) + self.draw.gauss(
-                0, world.NOISE_SD
-            )
-        if self.draw.random() < world.CRASH_SHARE:
-            return None
-        if member.is_broken:
-            return truth + world.BROKEN_BIAS * self.draw.random() * 2 + self.draw.gauss(0, world.BROKEN_NOISE_SD)
-        return truth + self.draw.gauss(0, world.NOISE_SD)
-
-    def _deliver(self, member: Member, lease: Lease, code: str) -> None:
-        levels = read_code(code)
-        metric = self._measure(member, lease, levels)
-        changes = {"hardware": HARDWARE.model_copy(update={"isa": member.hardware_class})}
-        if lease.kind.makes_experiment:
-            upload = make_result(lease, self._root_files | lease.base.files, {"train.py": code}, metric, **changes)
-            self.tally.experiments += 1
-            self.tally.wasted += levels in self.tally.seen
-            self.tally.seen.add(levels)
-            if member.fabricates and member.partner:
-                self.fabricated[upload.run.commit_sha] = member.partner
-        else:
+    def _deliver(self, member: Member, lease: Lease, drafted: Draft | None) -> None:
+        base = self.levels[lease.base.sha]
+        levels = drafted.levels if drafted else base
+        metric = member.measure(self.landscape, lease, levels, base, self.fabricated, self.draw)
+        changes: dict[str, Any] = {"hardware": member.hardware}
+        self.tally.kinds[lease.kind] += 1
+        if drafted is None:
             upload = ResultUpload(run=make_run(lease.base.sha, metric, **changes))
-            self.tally.measurements += 1
-        self.levels[upload.run.commit_sha] = levels
+        else:
+            files = self._root_files | lease.base.files
+            upload = make_result(lease, files, {"train.py": drafted.code}, metric, **changes)
+            upload = upload.model_copy(update={"proposal": drafted.proposal})
+            self.tally.wasted += levels in self.tally.tried
+            self.tally.tried[levels] = None
+            self.levels[upload.run.commit_sha] = levels
+            if member.fabricates and member.pair:
+                self.fabricated[upload.run.commit_sha] = member.pair
         reply = member.client.deliver(lease, upload)
         assert reply.status_code == 201, reply.text
         member.jobs += 1
 
-    def end_epochs(self) -> None:
-        """What the coordinator does by itself once a minute."""
-        with self.database.write() as session:
-            evidence.end_epochs(session)
-
     def find_leader(self) -> float:
-        """The true value of the commit that leads, in the class where it gained most."""
-        return min(
-            (self.landscape.value(self.levels[row.commit_sha]) for row in self._list_leaders()), default=world.START
-        )
-
-    def _list_leaders(self) -> list[CommitPosterior]:
-        leaders = []
+        """The true value of the commit that leads: in the class where the reported gain over the seed is largest."""
+        root = next(iter(self.levels))
+        best_gain, leader = 0.0, root
         with self.database.read() as session:
-            for name in world.CLASSES:
-                query = select(CommitPosterior).where(CommitPosterior.hardware_class.contains(name))
-                query = query.where(CommitPosterior.standing.in_([*CLAIMABLE, Standing.PROVISIONAL]))
-                if row := session.scalars(query.order_by(CommitPosterior.rank_score).limit(1)).first():
-                    leaders.append(row)
-            session.expunge_all()
-        return leaders
+            columns = _POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score
+            roots = dict(session.execute(select(*columns).where(_POSTERIORS.c.commit_sha == root)).all())
+            for name, score in roots.items():
+                query = select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score)
+                query = query.where(_POSTERIORS.c.project_id == 1, _POSTERIORS.c.hardware_class == name)
+                for standing in (*CLAIMABLE, Standing.PROVISIONAL):
+                    best = query.where(_POSTERIORS.c.standing == standing).order_by(_POSTERIORS.c.rank_score).limit(1)
+                    for sha, rank in session.execute(best):
+                        if score - rank > best_gain:
+                            best_gain, leader = score - rank, sha
+        return self.landscape.value(self.levels[leader])
 
     def list_claims(self) -> list[Claim]:
         """All that the coordinator calls verified, by class; the claim is a gain over the last verified ancestor."""
         with self.database.read() as session:
             rows = list(session.scalars(select(CommitPosterior)))
-            parents = {row.sha: row.parent_sha for row in session.execute(select(Commit.sha, Commit.parent_sha))}
+            parents = dict(session.execute(select(Commit.sha, Commit.parent_sha)).all())
             session.expunge_all()
         roots = {row.hardware_class: row for row in rows if parents[row.commit_sha] is None}
         verified = {(row.commit_sha, row.hardware_class): row for row in rows if row.standing in CLAIMABLE}
@@ -270,7 +251,7 @@ def open_swarm(landscape: Landscape, workers: int, seed: int, *, clean: bool = F
         (folder / "seed" / "train.py").write_text(write_code(landscape.start))
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
         app = create_app(Settings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
-        with TestClient(app) as http:
+        with open_client(app) as http:
             with app.state.database.write() as session:
                 create_project(session, folder / "seed")
             yield Swarm(app, http, landscape, workers, seed, clean=clean)

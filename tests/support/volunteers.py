@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from shared.experiments import ProposalReply, ProposalSubmission
+from shared.experiments import Proposal, ProposalReply, ProposalSubmission
 from shared.leases import ClaimReply, Heartbeat, Lease, Phase, ReleaseRequest
 from shared.protocol import API_PREFIX
 from shared.results import ResultReply, ResultUpload
@@ -39,8 +39,10 @@ class MiniWorker:
         assert reply.lease is not None, reply.reason
         return reply.lease
 
-    def propose(self, lease: Lease, files: dict[str, str], title: str = "a change") -> ProposalReply:
-        submission = ProposalSubmission(token=lease.token, proposal=make_proposal(title), files=files)
+    def propose(
+        self, lease: Lease, files: dict[str, str], title: str = "a change", proposal: Proposal | None = None
+    ) -> ProposalReply:
+        submission = ProposalSubmission(token=lease.token, proposal=proposal or make_proposal(title), files=files)
         return _read(ProposalReply, self.post(f"/leases/{lease.id}/proposal", submission))
 
     def beat(self, lease: Lease, phase: Phase, **progress: Any) -> httpx.Response:

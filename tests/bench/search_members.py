@@ -1,0 +1,73 @@
+"""Simulated volunteers with a worker each: honest ones, pairs that fabricate and vouch for each other, broken ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+import httpx
+
+from coordinator.accounts.service import create_token
+from coordinator.db import Database
+from shared.hardware import Hardware
+from shared.leases import Lease
+from tests.bench import landscape as world
+from tests.bench.landscape import Landscape, Levels
+from tests.support.messages import HARDWARE
+from tests.support.volunteers import MiniWorker
+
+
+@dataclass
+class Member:
+    """One volunteer with one worker. `pair` names the two fabricators that it is one of, if it is."""
+
+    client: MiniWorker
+    hardware: Hardware
+    class_shift: float
+    offset: float
+    is_broken: bool
+    pair: str | None
+    jobs: int = 0
+
+    @property
+    def fabricates(self) -> bool:
+        return self.pair is not None and self.jobs >= world.HONEST_JOBS
+
+    def measure(
+        self, landscape: Landscape, lease: Lease, levels: Levels, base: Levels, vouched: Mapping[str, str], draw: Random
+    ) -> float | None:
+        """What this worker reports of a configuration; None if the run crashed. `vouched` are fabricated commits."""
+        shift = self.class_shift + self.offset
+        noise = draw.gauss(0, world.NOISE_SD)
+        if self.fabricates and lease.kind.makes_experiment:
+            return landscape.value(base) + shift - world.FABRICATED_GAIN + noise
+        truth = landscape.value(levels) + shift
+        if self.fabricates and vouched.get(lease.base.sha) == self.pair:
+            return truth - world.FABRICATED_GAIN + noise
+        if draw.random() < world.CRASH_SHARE:
+            return None
+        if self.is_broken:
+            return truth + 2 * world.BROKEN_BIAS * draw.random() + draw.gauss(0, world.BROKEN_NOISE_SD)
+        return truth + noise
+
+
+def make_fleet(database: Database, http: httpx.Client, workers: int, draw: Random, *, clean: bool) -> list[Member]:
+    """So many volunteers. A clean fleet is what rivals have: one class of hardware, nobody lies, nothing is broken."""
+    pairs = 0 if clean else round(workers * world.FABRICATOR_SHARE / 2)
+    broken = 0 if clean else round(workers * world.BROKEN_SHARE)
+    names = list(world.CLASSES)[:1] if clean else list(world.CLASSES)
+    members = []
+    for number in range(workers):
+        with database.write() as session:
+            token = create_token(session, f"volunteer-{number}", "bench")
+        name = draw.choices(names, [world.CLASSES[name] for name in names])[0]
+        members.append(
+            Member(
+                client=MiniWorker(http, token, f"worker-{number}"),
+                hardware=HARDWARE.model_copy(update={"isa": name}),
+                class_shift=world.CLASS_SHIFT[name],
+                offset=draw.gauss(0, world.OFFSET_SD),
+                is_broken=workers - number <= broken,
+                pair=f"pair-{number // 2}" if number // 2 < pairs else None,
+            )
+        )
+    return members
