@@ -17,13 +17,14 @@ from coordinator.findings import api as findings_api
 from coordinator.fleet import api as fleet_api
 from coordinator.leases import api as leases_api
 from coordinator.leases.beats import run_held_beats
+from coordinator.leases.routing import limit_threads
 from coordinator.limits import BodyLimit
 from coordinator.lineage.remote import api as remote_api
 from coordinator.projects import api as projects_api
 from coordinator.settings import Settings
 from coordinator.upgrade import upgrade
 from coordinator.web import install_pages
-from shared.protocol import API_PREFIX
+from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -47,11 +48,18 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
+    app.state.versions = Versions(
+        version=app.version,
+        protocol=PROTOCOL_VERSION,
+        oldest_protocol=OLDEST_PROTOCOL,
+        oldest_worker=settings.oldest_worker,
+    )
+    app.state.job_threads = limit_threads(database.backend)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
+    app.router.routes.extend(leases_api.jobs.routes)
     api = APIRouter(prefix=API_PREFIX)
-    modules = (leases_api, projects_api, experiments_api, findings_api, activity_api, fleet_api, accounts_api)
-    for module in modules:  # the busiest first
+    for module in (leases_api, projects_api, experiments_api, findings_api, activity_api, fleet_api, accounts_api):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(remote_api.router)

@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.engines import READ_ONLY, make_engine
 from coordinator.models import Base
+from coordinator.sessions import LazySession
 
 BACKENDS = ("sqlite", "postgresql")
 MIGRATION_LOCK = 7_305_802_113
@@ -61,19 +62,18 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for looking; whatever it changed is rolled back."""
-        with Session(self._read_engine) as session:
+        with LazySession(self._read_engine) as session:
             yield session
-            if (
-                self.backend == "postgresql"
-            ):  # nothing can have changed; at a rollback psycopg forgets prepared statements
-                session.expunge_all()
-                session.commit()
+            if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
+                session.end()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for changing: commits at the end, rolls everything back on an exception."""
-        with Session(self.engine) as session, session.begin():
+        with LazySession(self.engine) as session:
             yield session
+            session.flush()
+            session.end()
 
     def migrate(self) -> None:
         """Bring the schema up to date. Raises DatabaseError if it cannot be opened or is newer than this program."""

@@ -10,6 +10,14 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 SQLITE_BUSY_SECONDS = 30
 """How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`."""
 
+SQLITE_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "mmap_size = 1073741824",  # bytes of the file that are read in place; each commit of others empties the page cache
+    "wal_autocheckpoint = 4000",  # pages of 4 KiB that may wait in the write-ahead log
+)
+
 QUEUE_SECONDS = 20.0
 POOL_SIZE, POOL_OVERFLOW = 20, 40
 POSTGRESQL_OPTIONS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
@@ -73,13 +81,15 @@ def _make_sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
         connection.isolation_level = None  # the begin event below says how a transaction starts
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in SQLITE_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
         if connection.get_execution_options().get(READ_ONLY):
-            connection.exec_driver_sql("BEGIN")
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("BEGIN")  # takes no lock, so it cannot fail
             return
         writers.enter()
         connection.info[_IS_WRITING] = True

@@ -7,16 +7,17 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Event, Project, table_of
+from coordinator.statements import Prepared
 
 EventRow = tuple[Event, str | None]
 """An event and the name of its project."""
 
 
-_ADD = insert(table_of(Event))
+_ADD = Prepared(insert(table_of(Event)))
 
 
 def add_event(session: Session, project_id: int | None, kind: str, data: dict[str, Any], moment: datetime) -> None:
-    session.execute(_ADD, {"project_id": project_id, "kind": kind, "data": data, "created_at": moment})
+    _ADD.run(session, {"project_id": project_id, "kind": kind, "data": data, "created_at": moment})
 
 
 def list_events_after(session: Session, after_id: int, limit: int) -> list[EventRow]:

@@ -1,6 +1,6 @@
 """Questions about a hardware class as a whole: its epoch, its workers' calibrations, all its runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from coordinator.evidence.agreement import Record
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import Normal
+from coordinator.lineage import service as lineage
+from coordinator.lineage.service import CommitRow
 from coordinator.models import (
     Calibration,
     Commit,
@@ -22,10 +24,12 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.base import UtcDateTime
+from coordinator.statements import Prepared
 from shared.runs import RunOutcome
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
+_COMMITS = table_of(Commit)
 _IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
 
 
@@ -85,13 +89,13 @@ class MeasuredRow(NamedTuple):
 
 _VOLUNTEERS = table_of(Volunteer)
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
-_LOCK_EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update()
+_LOCK_EPOCH = Prepared(select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update())
 _ADD_EPOCH = text(
     "INSERT INTO evidence_epochs "
     "(project_id, hardware_class, number, noise_sd, through_run_id, runs, rules, started_at) "
     "VALUES (:project_id, :hardware_class, 0, :noise_sd, 0, 0, :rules, :moment) ON CONFLICT DO NOTHING"
 ).bindparams(bindparam("moment", type_=UtcDateTime()))
-_WORKER = (
+_WORKER = Prepared(
     select(
         _WORKERS.c.volunteer_id,
         or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None)),
@@ -117,18 +121,20 @@ _WORKER = (
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
-_ADD_CALIBRATION = insert(_CALIBRATIONS)
-_CHANGE_CALIBRATION = update(_CALIBRATIONS).where(
-    _CALIBRATIONS.c.project_id == bindparam("of_project_id"),
-    _CALIBRATIONS.c.hardware_class == bindparam("of_hardware_class"),
-    _CALIBRATIONS.c.worker_id == bindparam("of_worker_id"),
+_ADD_CALIBRATION = Prepared(insert(_CALIBRATIONS))
+_CHANGE_CALIBRATION = Prepared(
+    update(_CALIBRATIONS).where(
+        _CALIBRATIONS.c.project_id == bindparam("of_project_id"),
+        _CALIBRATIONS.c.hardware_class == bindparam("of_hardware_class"),
+        _CALIBRATIONS.c.worker_id == bindparam("of_worker_id"),
+    )
 )
 
 
 def lock_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
     """The class's epoch, locked until the transaction ends; SQLite has one writer anyway."""
-    row = session.execute(_LOCK_EPOCH, {"project_id": project_id, "hardware_class": hardware_class}).one_or_none()
-    return EpochRow(*row) if row else None
+    row = _LOCK_EPOCH.first(session, {"project_id": project_id, "hardware_class": hardware_class})
+    return EpochRow._make(row) if row else None
 
 
 def add_epoch(
@@ -160,15 +166,17 @@ def change_epoch(
 def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerRow:
     """A worker that is registered; `is_new` if the class has not seen it."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
-    return WorkerRow(*session.execute(_WORKER, given).one())
+    row = _WORKER.first(session, given)
+    assert row is not None, "the worker is known"
+    return WorkerRow._make(row)
 
 
 def add_calibration(session: Session, columns: Mapping[str, Any]) -> None:
-    session.execute(_ADD_CALIBRATION, columns)
+    _ADD_CALIBRATION.run(session, columns)
 
 
 def change_calibration(session: Session, key: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    session.execute(_CHANGE_CALIBRATION, {f"of_{name}": value for name, value in key.items()} | dict(columns))
+    _CHANGE_CALIBRATION.run(session, {f"of_{name}": value for name, value in key.items()} | dict(columns))
 
 
 def forget_offsets(session: Session, project_id: int, hardware_class: str) -> None:
@@ -230,14 +238,15 @@ def count_runs_since(session: Session, epoch: EpochRow) -> int:
     return session.scalar(query) or 0
 
 
-def list_measured_commits(session: Session, project_id: int, hardware_class: str, depth: int) -> Sequence[Commit]:
+def list_measured_commits(session: Session, project_id: int, hardware_class: str, depth: int) -> list[CommitRow]:
     """Commits of a depth that have a run or a posterior in the class."""
     ran = select(_RUNS.c.commit_sha).where(_RUNS.c.hardware_class == hardware_class, _RUNS.c.project_id == project_id)
     judged = select(_POSTERIORS.c.commit_sha).where(
         _POSTERIORS.c.hardware_class == hardware_class, _POSTERIORS.c.project_id == project_id
     )
-    query = select(Commit).where(Commit.project_id == project_id, Commit.depth == depth)
-    return session.scalars(query.where(or_(Commit.sha.in_(ran), Commit.sha.in_(judged)))).all()
+    query = lineage.COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, _COMMITS.c.depth == depth)
+    rows = session.execute(query.where(or_(_COMMITS.c.sha.in_(ran), _COMMITS.c.sha.in_(judged))))
+    return [CommitRow._make(row) for row in rows]
 
 
 def list_depths(session: Session, project_id: int) -> list[int]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from math import isclose
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import agreement, queries, statistics
+from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.statistics import Belief, Measurement, Model, Normal
 from coordinator.lineage import service as lineage
-from coordinator.models import Commit, CommitPosterior
+from coordinator.lineage.service import CommitRow
+from coordinator.models import CommitPosterior
 from shared.contract import Contract
 from shared.evidence import Trust
 from shared.experiments import Dispute, Posterior, Standing, Verdict
@@ -82,7 +83,7 @@ class Ancestor(NamedTuple):
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
     """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
     first: DerivedPosterior | None = None
-    generation: Sequence[Commit] = [lineage.get_commit(session, sha)]
+    generation: Sequence[CommitRow] = [lineage.get_commit(session, sha)]
     model = find_model(session, contract, generation[0].project_id, hardware_class)
     while generation:
         derived = _derive(session, contract, model, generation, hardware_class)
@@ -94,7 +95,7 @@ def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_
 
 
 def derive_and_store(
-    session: Session, contract: Contract, model: Model, commits: Sequence[Commit], hardware_class: str
+    session: Session, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> int:
     """Write the posteriors of commits whose ancestors' stand as they should; returns how many changed."""
     derived = _derive(session, contract, model, commits, hardware_class)
@@ -108,7 +109,7 @@ def find_model(session: Session, contract: Contract, project_id: int, hardware_c
 
 
 def _store(
-    session: Session, commits: Sequence[Commit], derived: Mapping[str, DerivedPosterior], hardware_class: str
+    session: Session, commits: Sequence[CommitRow], derived: Mapping[str, DerivedPosterior], hardware_class: str
 ) -> set[str]:
     """Write what is new or has changed; returns the commits whose numbers stayed the same."""
     stored = queries.map_posteriors(session, [commit.sha for commit in commits], hardware_class)
@@ -134,7 +135,7 @@ def _store(
 
 
 def _derive(
-    session: Session, contract: Contract, model: Model, commits: Sequence[Commit], hardware_class: str
+    session: Session, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> dict[str, DerivedPosterior]:
     """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored."""
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
@@ -207,7 +208,7 @@ def _rank(
     return Standing.PROVISIONAL
 
 
-def find_ancestor(session: Session, commit: Commit, hardware_class: str) -> Ancestor | None:
+def find_ancestor(session: Session, commit: CommitRow, hardware_class: str) -> Ancestor | None:
     """What is believed of the commit's nearest measured ancestor."""
     parents = [commit.parent_sha] if commit.parent_sha is not None else []
     known = queries.map_posteriors(session, parents, hardware_class)
@@ -215,7 +216,7 @@ def find_ancestor(session: Session, commit: Commit, hardware_class: str) -> Ance
 
 
 def _find_measured_ancestor(
-    session: Session, commit: Commit, known: Mapping[str, Row[Any]], hardware_class: str
+    session: Session, commit: CommitRow, known: Mapping[str, PosteriorRow], hardware_class: str
 ) -> Ancestor | None:
     """The nearest ancestor with a posterior in the class (those of parents are `known`), and how far above it is."""
     above, steps, is_doubtful = commit.parent_sha, 1, False
@@ -230,7 +231,7 @@ def _find_measured_ancestor(
     return None
 
 
-def _believe(row: Row[Any] | CommitPosterior) -> Belief:
+def _believe(row: PosteriorRow) -> Belief:
     """A stored posterior as the prior of those below it."""
     metric = Normal(row.metric_mean, row.metric_sd)
     if row.milestone_mean is None or row.milestone_sd is None or row.anchor_sd is None or row.standing in ANCHORS:

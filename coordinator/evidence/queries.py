@@ -1,15 +1,16 @@
 """Questions about runs and posteriors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
+from coordinator.statements import Prepared
 from shared.evidence import Trust
 from shared.experiments import JobKind
 from shared.runs import RunOutcome
@@ -18,13 +19,32 @@ RunRow = tuple[Run, str]
 """A run and its worker's name."""
 
 
+class PosteriorRow(NamedTuple):
+    """A posterior, as `CommitPosterior` stores it."""
+
+    commit_sha: str
+    metric_mean: float
+    metric_sd: float
+    effect_mean: float | None
+    effect_sd: float | None
+    milestone_mean: float | None
+    milestone_sd: float | None
+    anchor_sd: float | None
+    runs: int
+    checkers: int
+    verdict: str | None
+    standing: str
+    dispute: str
+    rank_score: float
+
+
 NAMES_AT_ONCE = 500
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
-_ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
+_ADD_RUN = Prepared(insert(_RUNS).returning(_RUNS.c.id))
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
 _IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
-_MEASUREMENTS = (
+_MEASUREMENTS = Prepared(
     select(
         _RUNS.c.commit_sha,
         _RUNS.c.metric,
@@ -51,7 +71,7 @@ _MEASUREMENTS = (
     )
     .order_by(_RUNS.c.id)
 )
-_DISCOUNTED = (
+_DISCOUNTED = Prepared(
     select(_RUNS.c.id)
     .where(
         _RUNS.c.commit_sha == bindparam("sha"),
@@ -60,10 +80,12 @@ _DISCOUNTED = (
     )
     .limit(1)
 )
-_NOISE_SD = select(_EPOCHS.c.noise_sd).where(
-    _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
+_NOISE_SD = Prepared(
+    select(_EPOCHS.c.noise_sd).where(
+        _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
+    )
 )
-_ADD_POSTERIOR = insert(_POSTERIORS)
+_ADD_POSTERIOR = Prepared(insert(_POSTERIORS))
 _CHANGE_POSTERIOR = update(_POSTERIORS).where(
     _POSTERIORS.c.commit_sha == bindparam("of_commit_sha"),
     _POSTERIORS.c.hardware_class == bindparam("of_hardware_class"),
@@ -72,18 +94,13 @@ _REMOVE_POSTERIORS = delete(_POSTERIORS).where(
     _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
     _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
 )
-_POSTERIORS_OF = select(*_POSTERIORS.c).where(
-    _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
-    _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
-)
-_POSTERIOR = (
-    select(CommitPosterior)
-    .where(
-        CommitPosterior.commit_sha == bindparam("sha"), CommitPosterior.hardware_class == bindparam("hardware_class")
+_POSTERIORS_OF = Prepared(
+    select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(
+        _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
+        _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
     )
-    .execution_options(populate_existing=True)  # rows are changed without the session's knowledge
 )
-_RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
+_RUN_ID_BY_UUID = Prepared(select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")))
 
 
 def _rows() -> Select[*tuple[Any, ...]]:
@@ -93,7 +110,7 @@ def _rows() -> Select[*tuple[Any, ...]]:
 
 def add_run(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
-    return int(session.execute(_ADD_RUN, columns).scalar_one())
+    return int(_ADD_RUN.scalar(session, columns))
 
 
 def map_measurements(
@@ -102,7 +119,7 @@ def map_measurements(
     """All runs that count as measurements, by commit, in the order of the runs."""
     found: dict[str, list[Measurement]] = {}
     for some in _batches(shas):
-        for row in session.execute(_MEASUREMENTS, {"shas": some, "hardware_class": hardware_class}):
+        for row in _MEASUREMENTS.all(session, {"shas": some, "hardware_class": hardware_class}):
             sha, metric, worker_id, volunteer_id, kind, trust, mean, sd = row
             offset = unknown_offset if mean is None else Normal(mean, sd)
             makes = JobKind(kind).makes_experiment
@@ -113,29 +130,30 @@ def map_measurements(
 
 def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:
     """Whether a quarantine keeps a run of the commit from counting."""
-    return session.scalar(_DISCOUNTED, {"sha": sha, "hardware_class": hardware_class}) is not None
+    return _DISCOUNTED.scalar(session, {"sha": sha, "hardware_class": hardware_class}) is not None
 
 
 def find_noise_sd(session: Session, project_id: int, hardware_class: str) -> float | None:
-    return session.scalar(_NOISE_SD, {"project_id": project_id, "hardware_class": hardware_class})
+    noise_sd: float | None = _NOISE_SD.scalar(session, {"project_id": project_id, "hardware_class": hardware_class})
+    return noise_sd
 
 
-def find_posterior(session: Session, sha: str, hardware_class: str) -> CommitPosterior | None:
-    return session.scalar(_POSTERIOR, {"sha": sha, "hardware_class": hardware_class})
+def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
+    return map_posteriors(session, [sha], hardware_class).get(sha)
 
 
-def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, Row[Any]]:
-    """The columns of `CommitPosterior`, by commit."""
+def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:
+    """What is stored of commits, by commit."""
     return {
-        row.commit_sha: row
+        row[0]: PosteriorRow._make(row)
         for some in _batches(shas)
-        for row in session.execute(_POSTERIORS_OF, {"shas": some, "hardware_class": hardware_class})
+        for row in _POSTERIORS_OF.all(session, {"shas": some, "hardware_class": hardware_class})
     }
 
 
 def add_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        session.execute(_ADD_POSTERIOR, rows)
+    for row in rows:
+        _ADD_POSTERIOR.run(session, row)
 
 
 def change_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -156,7 +174,7 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
 
 
 def has_run(session: Session, uuid: UUID) -> bool:
-    return session.scalar(_RUN_ID_BY_UUID, {"uuid": uuid}) is not None
+    return _RUN_ID_BY_UUID.scalar(session, {"uuid": uuid}) is not None
 
 
 def list_runs_of_commit(session: Session, sha: str) -> list[RunRow]:

@@ -16,6 +16,7 @@ from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_num
 from coordinator.evidence.posteriors import refresh_posteriors
 from coordinator.evidence.quarantine import set_anchor as set_anchor
 from coordinator.evidence.quarantine import set_quarantine as set_quarantine
+from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.queries import find_posterior as find_posterior
 from coordinator.evidence.queries import has_run as has_run
 from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
@@ -101,7 +102,7 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: b
     }
 
 
-def view_posterior(row: CommitPosterior | None) -> Posterior | None:
+def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | None:
     if row is None:
         return None
     return Posterior(

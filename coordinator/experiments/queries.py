@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, sel
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
+from coordinator.statements import Prepared
 
 _ParentExperiment = aliased(Experiment)
 
@@ -77,7 +78,7 @@ _MEASURED = _EXPERIMENTS.join(_RUNS, _RUNS.c.id == _FIRST_RUN).outerjoin(
     _POSTERIORS,
     and_(_POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class),
 )
-_TRIALS = (
+_TRIALS = Prepared(
     select(
         _EXPERIMENTS.c.commit_sha,
         _EXPERIMENTS.c.parent_sha,
@@ -111,7 +112,7 @@ class TrialRow(NamedTuple):
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[TrialRow]:
     """The newest experiments, newest first."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
-    return [TrialRow(*row) for row in session.execute(_TRIALS, given)]
+    return [TrialRow._make(row) for row in _TRIALS.all(session, given)]
 
 
 class ToldExperiment(NamedTuple):
@@ -138,9 +139,10 @@ _TOLD = select(
     *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),
     _FINDINGS.c.claim,
 ).select_from(_MEASURED.outerjoin(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
-_TOLD_BY_COMMIT = _TOLD.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True)))
-_TOLD_BY_COMMIT = _TOLD_BY_COMMIT.order_by(_EXPERIMENTS.c.id)
-_TOLD_BY_PARENT = (
+_TOLD_BY_COMMIT = Prepared(
+    _TOLD.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(_EXPERIMENTS.c.id)
+)
+_TOLD_BY_PARENT = Prepared(
     _TOLD.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
     .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
     .order_by(_EXPERIMENTS.c.id.desc())
@@ -150,24 +152,24 @@ _TOLD_BY_PARENT = (
 
 def tell_commits(session: Session, shas: Sequence[str]) -> list[ToldExperiment]:
     """The experiments that made these commits, oldest first."""
-    return [ToldExperiment(*row) for row in session.execute(_TOLD_BY_COMMIT, {"shas": list(shas)})]
+    return [ToldExperiment._make(row) for row in _TOLD_BY_COMMIT.all(session, {"shas": list(shas)})]
 
 
 def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ToldExperiment]:
     """Experiments that were made from the same parent, newest first."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [ToldExperiment(*row) for row in session.execute(_TOLD_BY_PARENT, given)]
+    return [ToldExperiment._make(row) for row in _TOLD_BY_PARENT.all(session, given)]
 
 
 _BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
 _BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
 _MOVE = update(_EXPERIMENTS).where(_EXPERIMENTS.c.id == bindparam("experiment_id"))
-_ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
+_ADD = Prepared(insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id))
 
 
 def add_experiment(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
-    return int(session.execute(_ADD, columns).scalar_one())
+    return int(_ADD.scalar(session, columns))
 
 
 def move_to_branch(session: Session, experiment_id: int, branch_id: int) -> None:

@@ -7,12 +7,13 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Experiment, Finding, table_of
+from coordinator.statements import Prepared
 
-_ADD = insert(table_of(Finding))
+_ADD = Prepared(insert(table_of(Finding)))
 
 
 def add_finding(session: Session, columns: Mapping[str, Any]) -> None:
-    session.execute(_ADD, columns)
+    _ADD.run(session, columns)
 
 
 def find_finding_of_experiment(session: Session, experiment_id: int) -> Finding | None:

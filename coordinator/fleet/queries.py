@@ -1,27 +1,51 @@
 """Questions about workers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Volunteer, Worker
+from coordinator.models import Volunteer, Worker, table_of
+from coordinator.statements import Prepared
 from shared.fleet import WorkerState
 
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
 
-_FIND = select(Worker).where(Worker.volunteer_id == bindparam("volunteer_id"), Worker.name == bindparam("name"))
-_LOCK = _FIND.with_for_update()
+
+class WorkerRow(NamedTuple):
+    """A worker, as `Worker` stores it."""
+
+    id: int
+    volunteer_id: int
+    name: str
+    agent: str
+    hardware: dict[str, Any]
+    hardware_class: str
+    state: str
+    last_seen_at: datetime
 
 
-def find_worker(session: Session, volunteer_id: int, name: str) -> Worker | None:
-    return session.scalar(_FIND, {"volunteer_id": volunteer_id, "name": name})
+_WORKERS = table_of(Worker)
+_ROWS = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
+    _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name")
+)
+_FIND = Prepared(_ROWS)
+_LOCK = Prepared(_ROWS.with_for_update())
+_ADD = Prepared(insert(_WORKERS).returning(_WORKERS.c.id))
+_CHANGE = Prepared(update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id")))
 
 
-def lock_worker(session: Session, volunteer_id: int, name: str) -> Worker | None:
+def find_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
+    row = _FIND.first(session, {"volunteer_id": volunteer_id, "name": name})
+    return WorkerRow._make(row) if row else None
+
+
+def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
     """The worker, with its row locked until the transaction ends: its claims come one after the other."""
-    return session.scalar(_LOCK, {"volunteer_id": volunteer_id, "name": name})
+    row = _LOCK.first(session, {"volunteer_id": volunteer_id, "name": name})
+    return WorkerRow._make(row) if row else None
 
 
 def get_worker(session: Session, worker_id: int) -> Worker:
@@ -51,3 +75,12 @@ def list_resting(session: Session, since: datetime, limit: int) -> list[tuple[Wo
     query = select(Worker, Volunteer.name).join(Volunteer, Worker.volunteer_id == Volunteer.id)
     query = query.where(Worker.state.in_(RESTING), Worker.last_seen_at >= since)
     return [(worker, name) for worker, name in session.execute(query.order_by(Worker.state_at.desc()).limit(limit))]
+
+
+def add_worker(session: Session, columns: Mapping[str, Any]) -> int:
+    """Add a row; returns its id."""
+    return int(_ADD.scalar(session, columns))
+
+
+def change_worker(session: Session, worker_id: int, columns: Mapping[str, Any]) -> None:
+    _CHANGE.run(session, {"worker_id": worker_id, **columns})

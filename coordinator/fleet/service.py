@@ -1,13 +1,14 @@
 """Registering workers: a worker is known from its first claim."""
 
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError
 from coordinator.fleet import queries
+from coordinator.fleet.queries import WorkerRow as WorkerRow
 from coordinator.fleet.queries import find_worker as find_worker
-from coordinator.fleet.queries import get_worker as get_worker
 from coordinator.models import Worker
 from coordinator.paging import cut_page
 from shared.fleet import WorkerNotice, WorkerState, WorkerView
@@ -21,32 +22,35 @@ RESTING_FOR = timedelta(days=1)
 """A worker that has said nothing for longer is no news."""
 
 
-def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> Worker:
+def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> WorkerRow:
     """The volunteer's worker of that name, made or brought up to date, and locked."""
-    worker = queries.lock_worker(session, volunteer_id, name)
+    known = queries.lock_worker(session, volunteer_id, name)
     moment = now()
-    described = hardware.model_dump(mode="json")
-    if worker is None:
-        worker = Worker(volunteer_id=volunteer_id, name=name, created_at=moment, last_seen_at=moment, state_at=moment)
-        session.add(worker)
-    elif worker.state != WorkerState.WORKING:
-        worker.state, worker.state_reason, worker.state_at = WorkerState.WORKING, "", moment
-    elif (worker.agent, worker.hardware) == (agent, described) and abs(moment - worker.last_seen_at) < SEEN_AGAIN:
-        return worker
-    worker.agent = agent
-    worker.hardware = described
-    worker.hardware_class = hardware.hardware_class
-    worker.last_seen_at = moment
-    session.flush()
-    return worker
+    described: dict[str, Any] = {
+        "agent": agent,
+        "hardware": hardware.model_dump(mode="json"),
+        "hardware_class": hardware.hardware_class,
+        "state": WorkerState.WORKING,
+        "last_seen_at": moment,
+    }
+    began = {"state_reason": "", "state_at": moment}
+    if known is None:
+        key: dict[str, Any] = {"volunteer_id": volunteer_id, "name": name}
+        worker_id = queries.add_worker(session, key | described | began | {"is_anchor": False, "created_at": moment})
+        return WorkerRow(id=worker_id, **key, **described)
+    is_same = (known.agent, known.hardware, known.state) == (agent, described["hardware"], WorkerState.WORKING)
+    if not is_same or abs(moment - known.last_seen_at) >= SEEN_AGAIN:
+        is_back = known.state != WorkerState.WORKING
+        queries.change_worker(session, known.id, described | (began if is_back else {}))
+    return known._replace(**described)
 
 
 def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
     """Note what a worker is about to do. Raises NotFoundError for one that never had a job."""
-    worker = queries.lock_worker(session, volunteer_id, notice.worker)
-    if worker is None:
+    known = queries.lock_worker(session, volunteer_id, notice.worker)
+    if known is None:
         raise NotFoundError("A worker is known from its first job.")
-    moment = now()
+    worker, moment = queries.get_worker(session, known.id), now()
     if worker.state != notice.state:
         worker.state_at = moment
     worker.state, worker.state_reason, worker.last_seen_at = notice.state, notice.reason, moment

@@ -3,31 +3,24 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response, status
+from fastapi import APIRouter, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.leases import gating, results, service, views
+from coordinator.leases import results, service, views
 from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
+from coordinator.leases.routing import FittingVersions, JobRoute
 from coordinator.projects import service as projects
-from coordinator.settings import Settings
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, ReleaseRequest
-from shared.protocol import (
-    OLDEST_PROTOCOL,
-    PROTOCOL_HEADER,
-    PROTOCOL_VERSION,
-    VERSION_HEADER,
-    Message,
-    Page,
-    Slug,
-    Versions,
-)
+from shared.protocol import API_PREFIX, Message, Page, Slug, Versions
 from shared.results import ResultReply, ResultUpload
 
 router = APIRouter(tags=["leases"])
+jobs = APIRouter(prefix=API_PREFIX, tags=["leases"], route_class=JobRoute)
+"""What workers send all day; these routes stand in the application as they are."""
 
 
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
@@ -40,46 +33,23 @@ def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     return Page(items=views.view_live_leases(session, projects.get_project(session, project)))
 
 
-async def _versions(request: Request) -> Versions:
-    settings: Settings = request.app.state.settings
-    return Versions(
-        version=request.app.version,
-        protocol=PROTOCOL_VERSION,
-        oldest_protocol=OLDEST_PROTOCOL,
-        oldest_worker=settings.oldest_worker,
-    )
-
-
-async def _fitting_versions(
-    versions: Annotated[Versions, Depends(_versions)],
-    protocol: Annotated[int, Header(alias=PROTOCOL_HEADER)] = PROTOCOL_VERSION,
-    version: Annotated[str | None, Header(alias=VERSION_HEADER, max_length=40)] = None,
-) -> Versions:
-    """Looks at a worker's headers before anybody looks at its request, whose form may be another by now."""
-    gating.check_versions(protocol, version, versions)
-    return versions
-
-
 @router.get("/versions")
-async def show_versions(versions: Annotated[Versions, Depends(_versions)]) -> Versions:
+async def show_versions(request: Request) -> Versions:
     """What this coordinator speaks, and which workers it gives jobs to."""
+    versions = request.app.state.versions
+    assert isinstance(versions, Versions)
     return versions
 
 
-@router.post("/leases", response_model=ClaimReply)
-def claim(
-    request: ClaimRequest,
-    token: BearerToken,
-    database: CurrentDatabase,
-    versions: Annotated[Versions, Depends(_fitting_versions)],
-) -> Response:
+@jobs.post("/leases", response_model=ClaimReply)
+def claim(versions: FittingVersions, request: ClaimRequest, token: BearerToken, database: CurrentDatabase) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
     with database.read() as read, database.write() as write:
         reply = service.claim(read, write, authenticate(read, token), request, versions)
     return _render(reply)
 
 
-@router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
+@jobs.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
 def heartbeat(
     lease_id: UUID, beat: Heartbeat, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
 ) -> Response:
@@ -89,7 +59,7 @@ def heartbeat(
     return _render(reply)
 
 
-@router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
+@jobs.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
 def submit_proposal(
     lease_id: UUID, submission: ProposalSubmission, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
 ) -> Response:
@@ -99,16 +69,17 @@ def submit_proposal(
     return _render(reply)
 
 
-@router.post("/leases/{lease_id}/release")
+@jobs.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
 def release(
     lease_id: UUID, request: ReleaseRequest, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
-) -> HeartbeatReply:
+) -> Response:
     """Give a job back."""
     with database.read() as read, database.write() as write:
-        return service.release(read, write, beats, authenticate(read, token), lease_id, request)
+        reply = service.release(read, write, beats, authenticate(read, token), lease_id, request)
+    return _render(reply)
 
 
-@router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
+@jobs.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
 def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,

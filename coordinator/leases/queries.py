@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import Branch, Lease, Project, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
+from coordinator.statements import Prepared
 from shared.protocol import now
 
 LiveLease = tuple[Lease, Worker, str]
@@ -63,34 +64,37 @@ _FIND = (
     .join(_PROJECTS, _PROJECTS.c.id == _LEASES.c.project_id)
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
-_LOCK = _FIND.with_for_update(of=_LEASES)
-_OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
-    _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
+_LOCK = Prepared(_FIND.with_for_update(of=_LEASES))
+_SEE = Prepared(_FIND)
+_OPEN_OF_WORKER = Prepared(
+    select(_LEASES.c.id, _LEASES.c.expires_at).where(
+        _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
+    )
 )
-_OPEN_OF_CODE = select(_LEASES.c.id).where(
-    _LEASES.c.project_id == bindparam("project_id"),
-    _LEASES.c.state.in_(LIVE_STATES),
-    or_(
-        _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
-        _LEASES.c.proposed_fingerprint == bindparam("fingerprint"),
-    ),
+_OPEN_OF_CODE = Prepared(
+    select(_LEASES.c.id).where(
+        _LEASES.c.project_id == bindparam("project_id"),
+        _LEASES.c.state.in_(LIVE_STATES),
+        or_(
+            _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
+            _LEASES.c.proposed_fingerprint == bindparam("fingerprint"),
+        ),
+    )
 )
 _LIVE_BY_PROJECT = (
     select(_LEASES.c.project_id, func.count())
     .where(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment"))
     .group_by(_LEASES.c.project_id)
 )
-_ADD = insert(_LEASES)
-_CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
-_BEAT = (
+_ADD = Prepared(insert(_LEASES))
+_CHANGE = Prepared(update(_LEASES).where(_LEASES.c.id == bindparam("lease_id")))
+_BEAT = Prepared(
     update(_LEASES)
     .where(
-        and_(
-            _LEASES.c.id == bindparam("lease_id"),
-            or_(*(_LEASES.c.state == live for live in LIVE_STATES)),  # many rows at once allow no `in`
-            _LEASES.c.phase == bindparam("beat_phase"),
-            _LEASES.c.heartbeat_at < bindparam("beat_at"),
-        )
+        _LEASES.c.id == bindparam("lease_id"),
+        _LEASES.c.state.in_(LIVE_STATES),
+        _LEASES.c.phase == bindparam("beat_phase"),
+        _LEASES.c.heartbeat_at < bindparam("beat_at"),
     )
     .values(
         {name: bindparam(f"beat_{name}") for name in ("step", "share", "loss", "progressed_at", "expires_at")}
@@ -100,38 +104,40 @@ _BEAT = (
 
 
 def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
-    row = session.execute(_FIND, {"lease_id": lease_id}).one_or_none()
-    return LeaseRow(*row) if row else None
+    row = _SEE.first(session, {"lease_id": lease_id})
+    return LeaseRow._make(row) if row else None
 
 
 def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
     """A lease that exists, its row locked until the transaction ends (SQLite locks the whole database instead)."""
-    return LeaseRow(*session.execute(_LOCK, {"lease_id": lease_id}).one())
+    row = _LOCK.first(session, {"lease_id": lease_id})
+    assert row is not None, "leases are never removed"
+    return LeaseRow._make(row)
 
 
 def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
-    session.execute(_ADD, columns)
+    _ADD.run(session, columns)
 
 
 def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:
-    session.execute(_CHANGE, {"lease_id": lease_id, **columns})
+    _CHANGE.run(session, {"lease_id": lease_id, **columns})
 
 
 def store_beats(session: Session, beats: Iterable[Mapping[str, Any]]) -> None:
     """Write heartbeats (keys: `_BEAT`'s parameters) to leases still in that phase that have heard nothing newer."""
-    if rows := list(beats):
-        session.execute(_BEAT, rows)
+    for beat in beats:
+        _BEAT.run(session, beat)
 
 
 def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:
     """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
-    return [(row.id, row.expires_at) for row in session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id})]
+    return [(lease_id, expires_at) for lease_id, expires_at in _OPEN_OF_WORKER.all(session, {"worker_id": worker_id})]
 
 
 def list_open_of_code(session: Session, project_id: int, tree_sha: str, fingerprint: str) -> list[UUID]:
     """Leases that are to run these files, or code that does the same; live or expired as above."""
     given = {"project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint}
-    return list(session.scalars(_OPEN_OF_CODE, given))
+    return [lease_id for (lease_id,) in _OPEN_OF_CODE.all(session, given)]
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:

@@ -13,6 +13,7 @@ from coordinator.accounts.service import hash_token
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.fleet import service as fleet
+from coordinator.fleet.service import WorkerRow
 from coordinator.leases import gating, queries, state
 from coordinator.leases.beats import HeldBeat, HeldBeats
 from coordinator.leases.errors import (
@@ -26,7 +27,8 @@ from coordinator.leases.errors import (
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.lineage import service as lineage
-from coordinator.models import Branch, Project, Worker
+from coordinator.lineage.service import BranchName
+from coordinator.models import Project
 from coordinator.novelty import service as novelty
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
@@ -136,7 +138,7 @@ def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:
     return ClaimReply(lease=None, reason=reason, retry_after_seconds=retry_after_seconds)
 
 
-def _give_up_forgotten(session: Session, worker: Worker, holding: set[UUID]) -> int:
+def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) -> int:
     """End the worker's leases that have expired or that it no longer works on; returns how many it holds."""
     held, moment = 0, now()
     for lease_id, expires_at in queries.list_open_of_worker(session, worker.id):
@@ -151,13 +153,13 @@ def _give_up_forgotten(session: Session, worker: Worker, holding: set[UUID]) -> 
     return held
 
 
-def _find_branch(session: Session, project: Project, decision: Decision) -> Branch:
+def _find_branch(session: Session, project: Project, decision: Decision) -> BranchName:
     if decision.branch_id is not None:
-        return lineage.get_branch(session, decision.branch_id)
+        return lineage.get_branch_name(session, decision.branch_id)
     return lineage.get_branch_of_commit(session, project.id, decision.base_sha)
 
 
-def _make_lease(project: Project, worker: Worker, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
+def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
     """The columns of a new lease, less its context and token."""
     budget, decision = projects.contract_of(project).budget, chosen.decision
     asked_for = chosen.assignment.model_dump(mode="json", exclude_defaults=True)
@@ -172,6 +174,7 @@ def _make_lease(project: Project, worker: Worker, chosen: ChosenJob, branch_id: 
         "base_sha": decision.base_sha,
         "seed": secrets.randbelow(MAX_SEED),
         "why": decision.why,
+        "end_reason": "",
         "assignment": asked_for or None,
         "issued_at": moment,
         **_columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),

@@ -8,17 +8,19 @@ costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha1
 from itertools import pairwise
+from typing import NamedTuple
 
-from sqlalchemy import Row, Select, bindparam, func, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.lineage.recent import RecentObjects, Version
 from coordinator.models import StoredObject, table_of
+from coordinator.statements import Prepared
 from shared.commits import GitObject, parse_tree
 
 MAX_CHAIN = 16
@@ -28,8 +30,14 @@ DELTA_SHARE = 6
 """A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
 
 
-StoredRow = Row[str, str, int, bytes, str | None]
-"""Name, kind, size, stored data and base of an object."""
+class StoredRow(NamedTuple):
+    """An object as it is stored: `size` is its content's, `data` is compressed, and a delta if it has a base."""
+
+    sha: str
+    kind: str
+    size: int
+    data: bytes
+    base_sha: str | None
 
 
 def _select_chains() -> Select[str, str, int, bytes, str | None]:
@@ -47,11 +55,13 @@ def _select_chains() -> Select[str, str, int, bytes, str | None]:
 
 
 CHAINS = _select_chains()
-PRESENT = select(StoredObject.sha).where(StoredObject.sha.in_(bindparam("shas", expanding=True)))
+_READ_CHAINS = Prepared(CHAINS)
+_OBJECTS = table_of(StoredObject)
+PRESENT = Prepared(select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True))))
 
 ADD_OBJECTS = {
-    "sqlite": sqlite.insert(table_of(StoredObject)).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(table_of(StoredObject)).on_conflict_do_nothing(),
+    "sqlite": Prepared(sqlite.insert(table_of(StoredObject)).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql.insert(table_of(StoredObject)).on_conflict_do_nothing()),
 }
 
 REPLACING_LOCK = 7_305_802_114
@@ -108,7 +118,7 @@ def read_versions(session: Session, shas: Collection[str]) -> dict[str, Version]
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
         return {}
-    rows = {row.sha: row for row in session.execute(CHAINS, {"shas": list(shas)})}
+    rows = {row[0]: StoredRow._make(row) for row in _READ_CHAINS.all(session, {"shas": list(shas)})}
     return {sha: _decode(rows, sha) for sha in shas}
 
 
@@ -218,7 +228,7 @@ def keep_new(session: Session, objects: Iterable[GitObject]) -> list[GitObject]:
 def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
     """Names that are not in the store."""
     wanted = set(shas)
-    return wanted - set(session.scalars(PRESENT, {"shas": list(wanted)}))
+    return wanted - {sha for (sha,) in PRESENT.all(session, {"shas": list(wanted)})}
 
 
 def list_names(session: Session, after: str, limit: int) -> Sequence[str]:
@@ -245,10 +255,8 @@ def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
 
     They are sorted, so that two transactions that bring the same objects wait for each other in one order.
     """
-    rows = [asdict(obj) for obj in sorted(encoded, key=lambda obj: obj.sha)]
-    if not rows:
-        return
-    session.execute(ADD_OBJECTS[session.get_bind().dialect.name], rows)
+    for obj in sorted(encoded, key=lambda obj: obj.sha):
+        ADD_OBJECTS[session.get_bind().dialect.name].run(session, vars(obj))
 
 
 def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int:

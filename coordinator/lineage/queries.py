@@ -7,6 +7,25 @@ from sqlalchemy import Integer, Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
+from coordinator.statements import Prepared
+
+
+class CommitRow(NamedTuple):
+    """A commit, as `Commit` stores it."""
+
+    sha: str
+    project_id: int
+    parent_sha: str | None
+    tree_sha: str
+    depth: int
+
+
+class BranchName(NamedTuple):
+    """What a lease needs of a branch."""
+
+    id: int
+    name: str
+    state: str
 
 
 class BranchRow(NamedTuple):
@@ -20,24 +39,31 @@ class BranchRow(NamedTuple):
     gained_experiment_id: int | None
 
 
-_COMMITS, _BRANCHES = table_of(Commit), table_of(Branch)
-_BRANCH_ROWS = (
+_COMMITS, _BRANCHES, _EXPERIMENTS = table_of(Commit), table_of(Branch), table_of(Experiment)
+_BRANCH_ROWS = Prepared(
     select(*(_BRANCHES.c[name] for name in BranchRow._fields))
     .where(_BRANCHES.c.project_id == bindparam("project_id"))
     .order_by(_BRANCHES.c.id)
 )
-_COMMIT = select(Commit).where(Commit.sha == bindparam("sha"))
-_CHILDREN = select(Commit).where(Commit.parent_sha.in_(bindparam("shas", expanding=True))).order_by(Commit.sha)
-_COMMIT_BY_TREE = (
-    select(Commit)
-    .where(Commit.project_id == bindparam("project_id"), Commit.tree_sha == bindparam("tree_sha"))
-    .order_by(Commit.created_at, Commit.sha)
+COMMIT_ROWS = select(*(_COMMITS.c[name] for name in CommitRow._fields))
+_COMMIT = Prepared(COMMIT_ROWS.where(_COMMITS.c.sha == bindparam("sha")))
+_CHILDREN = Prepared(
+    COMMIT_ROWS.where(_COMMITS.c.parent_sha.in_(bindparam("shas", expanding=True))).order_by(_COMMITS.c.sha)
+)
+_COMMIT_BY_TREE = Prepared(
+    COMMIT_ROWS.where(_COMMITS.c.project_id == bindparam("project_id"), _COMMITS.c.tree_sha == bindparam("tree_sha"))
+    .order_by(_COMMITS.c.created_at, _COMMITS.c.sha)
     .limit(1)
 )
-_ADD_COMMIT = insert(_COMMITS)
+_ADD_COMMIT = Prepared(insert(_COMMITS))
 _BRANCH = select(Branch).where(Branch.id == bindparam("branch_id"))
-_BRANCH_OF_COMMIT = (
-    select(Branch).join(Experiment, Experiment.branch_id == Branch.id).where(Experiment.commit_sha == bindparam("sha"))
+_BRANCH_NAME = Prepared(
+    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state).where(_BRANCHES.c.id == bindparam("branch_id"))
+)
+_BRANCH_OF_COMMIT = Prepared(
+    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state)
+    .join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id)
+    .where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
 )
 
 
@@ -49,36 +75,38 @@ def _select_nearest() -> Select[str]:
     return select(chain.c.sha)
 
 
-_NEAREST = _select_nearest()
+_NEAREST = Prepared(_select_nearest())
 
 
-def find_commit(session: Session, project_id: int, sha: str) -> Commit | None:
-    commit = session.scalar(_COMMIT, {"sha": sha})
+def find_commit(session: Session, project_id: int, sha: str) -> CommitRow | None:
+    row = _COMMIT.first(session, {"sha": sha})
+    commit = CommitRow._make(row) if row else None
     return commit if commit is not None and commit.project_id == project_id else None
 
 
-def get_commit(session: Session, sha: str) -> Commit:
-    commit = session.scalar(_COMMIT, {"sha": sha})
-    assert commit is not None, "a foreign key promised this commit"
-    return commit
+def get_commit(session: Session, sha: str) -> CommitRow:
+    row = _COMMIT.first(session, {"sha": sha})
+    assert row is not None, "a foreign key promised this commit"
+    return CommitRow._make(row)
 
 
 def add_commit(session: Session, columns: Mapping[str, Any]) -> None:
-    session.execute(_ADD_COMMIT, columns)
+    _ADD_COMMIT.run(session, columns)
 
 
 def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
     """The names of the commit itself and its nearest ancestors, `limit` in all."""
-    return list(session.scalars(_NEAREST, {"sha": sha, "limit": limit}))
+    return [name for (name,) in _NEAREST.all(session, {"sha": sha, "limit": limit})]
 
 
-def list_children(session: Session, shas: Sequence[str]) -> Sequence[Commit]:
-    return session.scalars(_CHILDREN, {"shas": list(shas)}).all()
+def list_children(session: Session, shas: Sequence[str]) -> list[CommitRow]:
+    return [CommitRow._make(row) for row in _CHILDREN.all(session, {"shas": list(shas)})]
 
 
-def find_commit_by_tree(session: Session, project_id: int, tree_sha: str) -> Commit | None:
+def find_commit_by_tree(session: Session, project_id: int, tree_sha: str) -> CommitRow | None:
     """The first commit that holds exactly these files."""
-    return session.scalar(_COMMIT_BY_TREE, {"project_id": project_id, "tree_sha": tree_sha})
+    row = _COMMIT_BY_TREE.first(session, {"project_id": project_id, "tree_sha": tree_sha})
+    return CommitRow._make(row) if row else None
 
 
 def get_branch(session: Session, branch_id: int) -> Branch:
@@ -93,7 +121,7 @@ def list_branches(session: Session, project_id: int) -> Sequence[Branch]:
 
 def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
     """A project's branches, oldest first."""
-    return [BranchRow(*row) for row in session.execute(_BRANCH_ROWS, {"project_id": project_id})]
+    return [BranchRow._make(row) for row in _BRANCH_ROWS.all(session, {"project_id": project_id})]
 
 
 def find_branch(session: Session, project_id: int, name: str) -> Branch | None:
@@ -105,9 +133,19 @@ def list_moves(session: Session, branch_id: int) -> Sequence[BranchMove]:
     return session.scalars(select(BranchMove).where(BranchMove.branch_id == branch_id).order_by(BranchMove.id)).all()
 
 
-def get_branch_of_commit(session: Session, project_id: int, sha: str) -> Branch:
+def get_branch_name(session: Session, branch_id: int) -> BranchName:
+    row = _BRANCH_NAME.first(session, {"branch_id": branch_id})
+    assert row is not None, "a foreign key promised this branch"
+    return BranchName._make(row)
+
+
+def get_branch_of_commit(session: Session, project_id: int, sha: str) -> BranchName:
     """The branch on which a commit was made; the root belongs to the project's first."""
-    return session.scalar(_BRANCH_OF_COMMIT, {"sha": sha}) or list_branches(session, project_id)[0]
+    row = _BRANCH_OF_COMMIT.first(session, {"sha": sha})
+    if row is not None:
+        return BranchName._make(row)
+    first = list_branches(session, project_id)[0]
+    return BranchName(first.id, first.name, first.state)
 
 
 def count_branch_experiments(session: Session, branch_id: int) -> int:

@@ -28,17 +28,20 @@ from coordinator.lineage.branches import view_branches as view_branches
 from coordinator.lineage.branches import view_log as view_log
 from coordinator.lineage.branches import wake as wake
 from coordinator.lineage.objects import EncodedObject
+from coordinator.lineage.queries import COMMIT_ROWS as COMMIT_ROWS
+from coordinator.lineage.queries import BranchName as BranchName
 from coordinator.lineage.queries import BranchRow as BranchRow
+from coordinator.lineage.queries import CommitRow as CommitRow
 from coordinator.lineage.queries import find_branch as find_branch
 from coordinator.lineage.queries import find_commit as find_commit
 from coordinator.lineage.queries import find_commit_by_tree as find_commit_by_tree
 from coordinator.lineage.queries import get_branch as get_branch
+from coordinator.lineage.queries import get_branch_name as get_branch_name
 from coordinator.lineage.queries import get_branch_of_commit as get_branch_of_commit
 from coordinator.lineage.queries import get_commit as get_commit
 from coordinator.lineage.queries import list_branch_rows as list_branch_rows
 from coordinator.lineage.queries import list_children as list_children
 from coordinator.lineage.queries import list_nearest as list_nearest
-from coordinator.models import Commit
 from shared.commits import CommitError, CommitWords, GitObject, build_blob, build_commit, build_trees, check_path
 from shared.contract import Files
 from shared.projects import CommitFiles
@@ -107,7 +110,7 @@ def build_root(files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     return BuiltCommit(commit.sha, None, tree_sha, 0, [objects.encode_one(obj) for obj in (*below, commit)])
 
 
-def build_child(session: Session, parent: Commit, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
+def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], words: CommitWords) -> BuiltCommit:
     """A commit on `parent` in which `files` are replaced. Raises CommitInvalidError."""
     before = objects.read_snapshot(session, parent.tree_sha)
     tree_sha, below = build_snapshot(before.files, files)
@@ -171,7 +174,7 @@ def view_commit(session: Session, project_id: int, sha: str) -> CommitFiles:
     return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=read_files(session, project_id, sha))
 
 
-def _get_commit_of(session: Session, project_id: int, sha: str) -> Commit:
+def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:
     commit = queries.find_commit(session, project_id, sha)
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")

@@ -7,16 +7,17 @@ from sqlalchemy.orm import Session
 
 from coordinator.models import Lease, table_of
 from coordinator.models.leases import LIVE_STATES
+from coordinator.statements import Prepared
 from shared.leases import LeaseState
 from shared.protocol import now
 
 _LEASES = table_of(Lease)
 _IS_OTHER = _LEASES.c.project_id == bindparam("project_id"), _LEASES.c.id != bindparam("own_lease_id")
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
-_RESERVATION = (
+_RESERVATION = Prepared(
     select(_LEASES.c.id).where(*_IS_OTHER, _LEASES.c.proposed_tree_sha == bindparam("tree_sha"), _IS_LIVE).limit(1)
 )
-_SAME_CODE = (
+_SAME_CODE = Prepared(
     select(_LEASES.c.id, _LEASES.c.state)
     .where(
         *_IS_OTHER,
@@ -43,11 +44,11 @@ def find_same_code(
     given = {
         "project_id": project_id, "fingerprint": fingerprint, "own_lease_id": own_lease_id, "moment": now(),
     }  # fmt: skip
-    row = session.execute(_SAME_CODE, given).one_or_none()
+    row = _SAME_CODE.first(session, given)
     return (row[0], LeaseState(row[1])) if row else None
 
 
 def is_reserved(session: Session, project_id: int, tree_sha: str, own_lease_id: UUID) -> bool:
     """Whether another live lease is about to run these files. A reservation ends with its lease."""
     given = {"project_id": project_id, "tree_sha": tree_sha, "own_lease_id": own_lease_id, "moment": now()}
-    return session.scalar(_RESERVATION, given) is not None
+    return _RESERVATION.scalar(session, given) is not None

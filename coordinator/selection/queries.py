@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import Select, and_, bindparam, func, select, union_all, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -20,10 +20,13 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.leases import LIVE_STATES
+from coordinator.statements import Prepared
 from shared.experiments import JobKind, Standing
 from shared.protocol import now
 
-FRONTIER_ROWS = 512
+FRONTIER_ROWS = 256
+"""Reading and drawing from each costs microseconds, for each claim; what lies further back is hardly ever drawn."""
+
 MAX_RUNNING = 100
 
 
@@ -80,26 +83,37 @@ _WORKERS, _VOLUNTEERS = table_of(Worker), table_of(Volunteer)
 _CALIBRATIONS, _EPOCHS = table_of(Calibration), table_of(EvidenceEpoch)
 
 
-_FRONTIER = (
-    select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
-    .add_columns(_EXPERIMENTS.c.branch_id)
-    .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
-    .where(
-        _POSTERIORS.c.project_id == bindparam("project_id"),
-        _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
-        _POSTERIORS.c.standing == bindparam("standing"),
+def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
+    return (
+        select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
+        .add_columns(_EXPERIMENTS.c.branch_id)
+        .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
+        .where(
+            _POSTERIORS.c.project_id == bindparam("project_id"),
+            _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
+            _POSTERIORS.c.standing == standing,
+        )
+        .order_by(_POSTERIORS.c.rank_score)
+        .limit(FRONTIER_ROWS)
     )
-    .order_by(_POSTERIORS.c.rank_score)
-    .limit(FRONTIER_ROWS)
-)
+
+
+def _select_frontier() -> Select[*tuple[Any, ...]]:
+    """Each standing is asked for by itself, because then an index gives the order; else every row would be sorted."""
+    parts = [_best_of(standing).subquery() for standing in Standing if standing is not Standing.HELD]
+    every = union_all(*(select(*part.c) for part in parts)).subquery()
+    return select(*every.c).order_by(every.c.rank_score, every.c.commit_sha).limit(FRONTIER_ROWS)
+
+
+_FRONTIER = Prepared(_select_frontier())
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
-_IN_FLIGHT = (
+_IN_FLIGHT = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
     .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
     .group_by(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id)
 )
 _COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "parent_sha")
-_HISTORY = (
+_HISTORY = Prepared(
     select(*(_CALIBRATIONS.c[name] for name in _COUNTED))
     .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine, _WORKERS.c.is_anchor)
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
@@ -113,19 +127,19 @@ _HISTORY = (
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
-_HELD = (
+_HELD = Prepared(
     select(func.count())
     .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
     .where(
         _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == bindparam("project_id"), _IS_LIVE
     )
 )
-_VOLUNTEERS_AT_WORK = (
+_VOLUNTEERS_AT_WORK = Prepared(
     select(func.count(_WORKERS.c.volunteer_id.distinct()))
     .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
     .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
 )
-_OTHER_VOLUNTEER = (
+_OTHER_VOLUNTEER = Prepared(
     select(_CALIBRATIONS.c.worker_id)
     .where(
         _CALIBRATIONS.c.project_id == bindparam("project_id"),
@@ -134,7 +148,7 @@ _OTHER_VOLUNTEER = (
     )
     .limit(1)
 )
-_MEASURED_BY = (
+_MEASURED_BY = Prepared(
     select(_RUNS.c.commit_sha)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(
@@ -142,11 +156,13 @@ _MEASURED_BY = (
         _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
     )
 )
-_KIND_SHARES = select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == bindparam("project_id"))
-_NOTE_PARENT = update(_CALIBRATIONS).where(
-    _CALIBRATIONS.c.project_id == bindparam("of_project"),
-    _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
-    _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
+_KIND_SHARES = Prepared(select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == bindparam("project_id")))
+_NOTE_PARENT = Prepared(
+    update(_CALIBRATIONS).where(
+        _CALIBRATIONS.c.project_id == bindparam("of_project"),
+        _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
+        _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
+    )
 )
 _CLASSES = select(_EPOCHS.c.hardware_class).where(
     _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class != bindparam("hardware_class")
@@ -154,7 +170,7 @@ _CLASSES = select(_EPOCHS.c.hardware_class).where(
 _SCORE = select(_POSTERIORS.c.rank_score).where(
     _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
 )
-_RUNNING = (
+_RUNNING = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
     .where(_LEASES.c.project_id == bindparam("project_id"), _LEASES.c.proposed_tree_sha.is_not(None), _IS_LIVE)
     .order_by(_LEASES.c.issued_at)
@@ -163,50 +179,44 @@ _RUNNING = (
 
 
 def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[FrontierRow]:
-    """The best measured commits, at most 512.
-
-    Each standing is asked for by itself, because then an index gives the order; one query for all would sort every row.
-    """
-    rows = []
-    for standing in Standing:
-        if standing is not Standing.HELD:
-            given = {"project_id": project_id, "hardware_class": hardware_class, "standing": standing}
-            rows += [FrontierRow(*row) for row in session.execute(_FRONTIER, given).all()]
-    return sorted(rows, key=lambda row: (row.rank_score, row.sha))[:FRONTIER_ROWS]
+    """The best measured commits, at most `FRONTIER_ROWS`."""
+    given = {"project_id": project_id, "hardware_class": hardware_class}
+    return [FrontierRow._make(row) for row in _FRONTIER.all(session, given)]
 
 
 def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:
     """Live leases by the commit they start from, kind and branch."""
-    rows = session.execute(_IN_FLIGHT, {"project_id": project_id, "moment": now()})
-    return [JobsUnderWay(*row) for row in rows]
+    rows = _IN_FLIGHT.all(session, {"project_id": project_id, "moment": now()})
+    return [JobsUnderWay._make(row) for row in rows]
 
 
 def count_held(session: Session, project_id: int, volunteer_id: int) -> int:
     """The live leases of a volunteer's workers."""
     given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}
-    return session.scalar(_HELD, given) or 0
+    return int(_HELD.scalar(session, given))
 
 
 def count_volunteers_at_work(session: Session, project_id: int) -> int:
     """Volunteers whose workers hold a live lease."""
-    return session.scalar(_VOLUNTEERS_AT_WORK, {"project_id": project_id, "moment": now()}) or 0
+    return int(_VOLUNTEERS_AT_WORK.scalar(session, {"project_id": project_id, "moment": now()}))
 
 
 def map_shares(session: Session, project_id: int) -> dict[JobKind, float]:
     """The shares of the kinds of experiment; empty while those of the contract hold."""
-    return {JobKind(kind): share for kind, share in session.execute(_KIND_SHARES, {"project_id": project_id})}
+    return {JobKind(kind): share for kind, share in _KIND_SHARES.all(session, {"project_id": project_id})}
 
 
 def note_parent(session: Session, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
     """Remember the commit that a worker's experiment starts from."""
     given = {"of_project": project_id, "of_class": hardware_class, "of_worker": worker_id, "parent_sha": sha}
-    session.execute(_NOTE_PARENT, given)
+    _NOTE_PARENT.run(session, given)
 
 
 def find_history(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:
     """How the worker's jobs in the class went."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
-    row = session.execute(_HISTORY, given).one()
+    row = _HISTORY.first(session, given)
+    assert row is not None, "the worker is known"
     done, measured, failed, in_row = (count or 0 for count in row[:4])
     return WorkerHistory(
         done, measured, failed, in_row, row[4], last_run_at=row[5], quarantine=row[6] or row[7], is_anchor=row[8]
@@ -216,12 +226,12 @@ def find_history(session: Session, project_id: int, hardware_class: str, worker_
 def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:
     """Whether anybody else works in the class."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
-    return session.scalar(_OTHER_VOLUNTEER, given) is not None
+    return _OTHER_VOLUNTEER.scalar(session, given) is not None
 
 
 def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
     """Those of the commits that a volunteer made or measured, on whatever hardware."""
-    return frozenset(session.scalars(_MEASURED_BY, {"volunteer_id": volunteer_id, "shas": list(shas)}))
+    return frozenset(sha for (sha,) in _MEASURED_BY.all(session, {"volunteer_id": volunteer_id, "shas": list(shas)}))
 
 
 def list_other_classes(session: Session, project_id: int, hardware_class: str) -> list[str]:
@@ -235,5 +245,5 @@ def find_score(session: Session, sha: str, hardware_class: str) -> float | None:
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
     """What others run now, the oldest job first, at most 100."""
-    rows = session.execute(_RUNNING, {"project_id": project_id, "moment": now()})
-    return [RunningJob(*row) for row in rows]
+    rows = _RUNNING.all(session, {"project_id": project_id, "moment": now()})
+    return [RunningJob._make(row) for row in rows]

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
+from coordinator.fleet.service import WorkerRow
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchRow
-from coordinator.models import Project, Worker
+from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import policy, queries, shares
 from coordinator.selection.assignments import assign
@@ -34,6 +35,7 @@ STAGGER = 3
 """Workers count their turns from so many further on, each after the other. Fleets often begin together."""
 
 NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None, is_anchor=False)
+SETTLED = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class ChosenJob:
 
 
 def choose_job(
-    session: Session, project: Project, volunteer_id: int, worker: Worker | None, request: ClaimRequest
+    session: Session, project: Project, volunteer_id: int, worker: WorkerRow | None, request: ClaimRequest
 ) -> ChosenJob | NoJob:
     """The next job for a volunteer's worker; None stands for one that was never here. Raises NotFoundError."""
     rng = Random()
@@ -64,7 +66,7 @@ def choose_job(
 
 
 def _take_snapshot(
-    session: Session, project: Project, volunteer_id: int, worker: Worker | None, request: ClaimRequest,
+    session: Session, project: Project, volunteer_id: int, worker: WorkerRow | None, request: ClaimRequest,
     branches: Sequence[BranchRow],
 ) -> Snapshot:  # fmt: skip
     hardware_class, contract = request.hardware.hardware_class, projects.contract_of(project)
@@ -122,11 +124,10 @@ def _view_candidates(
         (children if JobKind(jobs.kind).makes_experiment else measured)[jobs.base_sha] += jobs.jobs
     return [
         Candidate(
-            row.sha, row.rank_score, row.metric_sd, row.runs, children[row.sha],
-            row.standing in (Standing.VERIFIED, Standing.SINGLE_OWNER), row.standing == Standing.SUSPECT,
-            measured[row.sha], row.branch_id or first_branch,
+            sha, rank_score, metric_sd, runs, children.get(sha, 0), standing in SETTLED, standing == Standing.SUSPECT,
+            measured.get(sha, 0), branch_id or first_branch,
         )
-        for row in frontier
+        for sha, rank_score, metric_sd, runs, standing, branch_id in frontier
     ]  # fmt: skip
 
 

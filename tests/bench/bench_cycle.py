@@ -135,7 +135,7 @@ class Bench:
         return self.postgres.cpu_seconds() if self.postgres else 0.0
 
     def count_bytes(self) -> int:
-        return sum(self.store._measure_tables().values())
+        return sum(self.store.measure_tables().values())
 
     def measure(self, stored: int, threads: int, seconds: float) -> list[str]:
         """One row of the table."""

@@ -19,11 +19,10 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db import Database
-from coordinator.evidence import service as evidence
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.recent import Version
-from coordinator.models import Base, Finding, Lease, Project, Run, StoredObject
+from coordinator.models import Base, Commit, CommitPosterior, Finding, Lease, Project, Run, StoredObject
 from coordinator.projects import service as projects
 from coordinator.selection.context import compose_context
 from shared.commits import CommitWords
@@ -63,23 +62,24 @@ class Store:
         with database.write() as session:
             self.project_id = projects.create_project(session, seed)[0].id
             self.root, self.template = _do_one_experiment(session, self.project_id)
-        self.empty = self._measure_tables()
+        self.empty = self.measure_tables()
 
     def insert(self, some: list[dict[str, list[Row]]]) -> None:
         with self.database.write() as session:
             for table in some[0]:
                 rows = [row for experiment in some for row in experiment[table]]
-                add = insert(Base.metadata.tables[table])
                 if table == "git_objects":  # among many edits some are the same
-                    add = objects.ADD_OBJECTS[self.database.backend]
-                session.execute(add, rows)
+                    for row in rows:
+                        objects.ADD_OBJECTS[self.database.backend].run(session, row)
+                else:
+                    session.execute(insert(Base.metadata.tables[table]), rows)
 
     def measure(self, growth: Growth) -> Measurement:
         """Sizes, then reads, then writes; what those add is not counted."""
         with self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("analyze"))
         random = Random(2)
-        bytes_by_table = {table: size - self.empty[table] for table, size in self._measure_tables().items()}
+        bytes_by_table = {table: size - self.empty[table] for table, size in self.measure_tables().items()}
         chosen = [random.choice(growth.shas) for _ in range(READS)]
         reads = sorted(_time(lambda sha=sha: self._read(sha)) for sha in chosen)
         writes = sum(_time(lambda sha=sha: self._write(sha, random)) for sha in chosen[:WRITES])
@@ -116,7 +116,7 @@ class Store:
         blob = objects.list_tree(session, lineage.get_commit(session, sha).tree_sha)["train.py"]
         return objects.read_versions(session, [blob])[blob]
 
-    def _measure_tables(self) -> dict[str, int]:
+    def measure_tables(self) -> dict[str, int]:
         """Bytes on disk by table, with its indexes."""
         if self.database.backend == "sqlite":
             size = (
@@ -138,12 +138,12 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     lease = session.get_one(Lease, experiment.lease_id)
     lease.context = compose_context(session, project.root_sha, lease.hardware_class, [])
     originals = {
-        "commits": lineage.get_commit(session, experiment.commit_sha),
+        "commits": session.get_one(Commit, experiment.commit_sha),
         "leases": lease,
         "experiments": experiment,
         "findings": session.scalars(select(Finding).where(Finding.experiment_id == experiment.id)).one(),
         "runs": session.scalars(select(Run).where(Run.experiment_id == experiment.id)).one(),
-        "commit_posteriors": evidence.find_posterior(session, experiment.commit_sha, lease.hardware_class),
+        "commit_posteriors": session.get_one(CommitPosterior, (experiment.commit_sha, lease.hardware_class)),
     }
     rows = {table: {column.name: getattr(row, column.name) for column in Base.metadata.tables[table].columns}
             for table, row in originals.items()}  # fmt: skip

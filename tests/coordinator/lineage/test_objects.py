@@ -5,20 +5,23 @@ import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from coordinator.db import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, ObjectDamagedError, ObjectMissingError
-from coordinator.models import Commit, StoredObject
+from coordinator.lineage.service import CommitRow
+from coordinator.models import StoredObject
 from coordinator.projects import service as projects
+from coordinator.statements import Prepared
 from shared.commits import CommitWords, build_blob, build_trees
 from tests.support.messages import AUTHOR
 
@@ -34,11 +37,9 @@ def store(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def root(database: Database, project: str) -> Commit:
+def root(database: Database, project: str) -> CommitRow:
     with database.read() as session:
-        commit = lineage.get_commit(session, projects.get_project(session, project).root_sha)
-        session.expunge(commit)
-        return commit
+        return lineage.get_commit(session, projects.get_project(session, project).root_sha)
 
 
 def make_program(lines: int = 400, seed: int = 3) -> str:
@@ -59,15 +60,13 @@ def store_versions(database: Database, texts: list[str]) -> list[str]:
     return [blob.sha for blob in blobs]
 
 
-def add_child(database: Database, parent: Commit, text: str) -> Commit:
+def add_child(database: Database, parent: CommitRow, text: str) -> CommitRow:
     with database.read() as session:
         built = lineage.build_child(session, parent, {"train.py": text}, CommitWords(AUTHOR, 1_790_000_000, "Try"))
     with database.write() as session:
         lineage.store_commit(session, parent.project_id, built)
     with database.read() as session:
-        child = lineage.get_commit(session, built.sha)
-        session.expunge(child)
-        return child
+        return lineage.get_commit(session, built.sha)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -100,7 +99,7 @@ def test_what_has_little_in_common_is_stored_whole(store: Database) -> None:
         assert [objects.read_versions(session, [name])[name].deltas for name in names] == [0, 0, 0]
 
 
-def test_an_experiment_stores_a_delta_of_its_file(database: Database, root: Commit) -> None:
+def test_an_experiment_stores_a_delta_of_its_file(database: Database, root: CommitRow) -> None:
     first = add_child(database, root, make_program())
     second = add_child(database, first, make_program().replace("weight_7 =", "weight_7 = 2 *"))
     with database.read() as session:
@@ -132,16 +131,17 @@ def test_large_folders_are_deltas_too(store: Database) -> None:
         }
 
 
-def test_reading_takes_one_query_for_each_level_of_folders(store: Database) -> None:
+def test_reading_takes_one_query_for_each_level_of_folders(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = build_blob(f"x = {uuid4().hex!r}\n")  # new, because what was read lately is not asked for again
     root_sha, trees = build_trees({f"a{number}/b{number}/c.py": blob.sha for number in range(9)})
     with store.write() as session:
         objects.add_objects(session, [objects.encode_one(obj) for obj in (blob, *trees)])
-    statements: list[str] = []
-    with store.read() as session:
-        event.listen(session.connection(), "before_cursor_execute", lambda *args: statements.append(args[2]))
+    questions: list[Any] = []
+    ask = Prepared.all
+    with store.read() as session, monkeypatch.context() as patch:
+        patch.setattr(Prepared, "all", lambda *given: questions.append(given) or ask(*given))
         assert len(objects.list_tree(session, root_sha)) == 9
-    assert len(statements) == 3
+    assert len(questions) == 3
 
 
 def test_a_base_must_exist(store: Database) -> None:

@@ -53,7 +53,7 @@ class Upstream:
                 if name in branches:
                     lineage.move_head(session, branches[name], sha, "ada", "It is better.")
                 else:
-                    lineage.create_branch(session, self.project_id, name, "A direction.", sha, "ada")
+                    lineage.create_branch(session, self.project_id, name, "A direction.", sha, "ada", "To be fetched.")
 
 
 @pytest.fixture
