@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-cycle bench-git bench-search bench-storage bench-worker clean
+.PHONY: help demo test check bench-early-stop bench-cycle bench-git bench-search bench-storage bench-worker clean
 
 help:  ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU cores, no key needed (EXPERIMENTS=6 PORT=8000)
 	@.ci/system-packages --if-allowed bwrap:bubblewrap
@@ -41,6 +41,10 @@ bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Si
 
 bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file takes to read, up to 100,000 experiments
 	@$(BIN)/python -m tests.bench.bench_storage $(BENCH)
+
+bench-early-stop: $(VENV)/dev.stamp  ## What would stopping hopeless runs save, and how often would it be wrong? (BENCH="--runs 20")
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.bench.bench_early_stop $(BENCH)
 
 bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times
 	@.ci/system-packages bwrap:bubblewrap

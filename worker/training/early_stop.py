@@ -1,14 +1,14 @@
 """The early stop: whether a run may still come out as well as its parent, judged by both training curves.
 
-A run is **hopeless** once its loss has been above what its parent's was at *half* the share of the budget, for a tenth
-of the budget on end, and not before 40 % of it. So a run that is stopped at 50 % of the budget is behind where its
-parent was at 25 %. The run's losses are means over 3 % of the budget, so that a spike is over soon; the parent's are
-over 10 %. Where the first losses differ by more than a quarter, the two files log different things (a sum, bits
+A run is **hopeless** once its loss has been above what its parent's was at *two thirds* of the share of the budget, for
+a tenth of the budget on end, and not before half of it. So a run that is stopped at 60 % of the budget is behind where
+its parent was at 40 %. The run's losses are means over 3 % of the budget, so that a spike is over soon; the parent's
+are over 10 %. Where the first losses differ by more than a quarter, the two files log different things (a sum, bits
 instead of nats), and no run is hopeless.
 
 To stop a trial by others' curves at the same point is the median stopping rule's idea (Golovin et al., "Google Vizier:
 A Service for Black-Box Optimization", KDD 2017). That rule compares at the same share; ours waits until the run is
-twice as slow, because here a good idea may start slowly: another schedule, a larger model, a longer warm-up. The
+half as slow again, because here a good idea may start slowly: another schedule, a larger model, a longer warm-up. The
 coordinator has a sample of hopeless runs go on to the end, and shows how many came out better than their parent.
 
 The loss is what the edited file says of itself. One that lies escapes the stop, and gains nothing by it.
@@ -21,10 +21,10 @@ from statistics import fmean
 
 from shared.runs import CurvePoint
 
-DELAY = 2.0
-"""How much slower than its parent a hopeless run is."""
+DELAY = 1.5
+"""How much slower than its parent a hopeless run is. docs/benchmarks.md shows what others would stop."""
 
-FIRST_SHARE = 0.4
+FIRST_SHARE = 0.5
 LASTING_SHARE = 0.1
 OWN_WINDOW, PARENTS_WINDOW = 0.03, 0.1
 LOOK_SHARE = 0.005

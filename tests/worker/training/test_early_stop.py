@@ -43,7 +43,7 @@ def follow(child: list[CurvePoint], parent: list[CurvePoint] = PARENT) -> Outloo
     [
         learning,
         lambda s: learning(s) + 0.2,  # worse, by far more than any threshold on effects
-        lambda s: learning(s / 1.6),  # slow, but not by half
+        lambda s: learning(s / 1.3),  # slow, but not by half
         lambda s: learning(max(0.0, s - 0.2)),  # a late start
         lambda s: learning(s) + (0.5 if s < 0.42 else 0.0),  # a long warm-up that ends in time
         lambda s: 6.5 if 0.5 < s < 0.56 else learning(s),  # a spike from which it recovers
@@ -55,8 +55,8 @@ def test_a_run_with_hope_goes_on(child: Callable[[float], float]) -> None:
 
 def test_a_run_that_learns_nothing_is_stopped_at_the_first_occasion() -> None:
     outlook = follow(curve(lambda s: 6.4))
-    assert outlook.hopeless_at == pytest.approx(0.4, abs=0.01)
-    assert outlook.reason.startswith("hopeless: at 40% of the budget its loss, 6.4")
+    assert outlook.hopeless_at == pytest.approx(0.5, abs=0.01)
+    assert outlook.reason.startswith("hopeless: at 50% of the budget its loss, 6.4")
 
 
 def test_a_run_that_breaks_is_stopped_a_tenth_of_the_budget_later() -> None:
@@ -87,7 +87,7 @@ def test_a_hopeless_run_ends_early_unless_it_is_in_the_sample(measure_files: Mea
     budget = {"training_seconds": 2.0}
     report = measure_files(seed_files(), budget=budget, parent_curve=parent)
     assert (report.outcome, report.metric) == (RunOutcome.STOPPED_EARLY, None)
-    assert report.hopeless_at is not None and 0.4 <= report.hopeless_at < 1
+    assert report.hopeless_at is not None and 0.5 <= report.hopeless_at < 1
     assert report.reason.startswith("hopeless: at ") and report.scored_bytes == 0
     assert report.seconds.training < 2
     sampled = measure_files(seed_files(), budget=budget, parent_curve=parent, run_to_end=True)
