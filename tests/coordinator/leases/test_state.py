@@ -58,7 +58,9 @@ def test_a_crashed_run_is_mended_and_waits_for_the_gpu_again() -> None:
 
 def test_nothing_outlives_the_deadline() -> None:
     clock = state.begin(False, BUDGET, START)
-    assert clock.deadline_at == after(3600 + 2 * (60 + 300 + BUDGET.handover_seconds + 30)), "an hour, the run before it, and its own"
+    assert clock.deadline_at == after(3600 + 2 * (60 + 300 + BUDGET.handover_seconds + 30)), (
+        "an hour, the run before it, and its own"
+    )
     for seconds in range(60, 5000, 60):
         clock = state.beat(clock, Phase.TRAINING, seconds, 0.5, after(seconds))
     assert state.expires_at(clock, BUDGET) == clock.deadline_at
