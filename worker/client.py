@@ -65,14 +65,17 @@ class UnexpectedReply(ClientError):
 
 
 class CoordinatorClient:
-    """A connection to one coordinator, safe to use from several threads. Every method raises ClientError."""
+    """A connection to one coordinator, safe to use from several threads. Every method raises ClientError.
 
-    def __init__(self, url: str, token: SecretStr, transport: httpx.BaseTransport | None = None) -> None:
+    What everybody may read is read without a token, too.
+    """
+
+    def __init__(self, url: str, token: SecretStr | None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url + API_PREFIX,
             headers={
-                "Authorization": f"Bearer {token.get_secret_value()}",
+                **({"Authorization": f"Bearer {token.get_secret_value()}"} if token is not None else {}),
                 "User-Agent": user_agent(),
                 PROTOCOL_HEADER: str(PROTOCOL_VERSION),
                 VERSION_HEADER: program_version(),

@@ -64,7 +64,7 @@ def prepare_data(
                     fetch(source, contract.data, cache / "sources", mirrors, on_progress)
                     for source in contract.data.sources
                 ]
-                on_progress(DataProgress("preparing the data", None))
+                on_progress(DataProgress("preparing the data"))
                 _prepare(contract, protected, sources, folder, sandbox)
         needs = Prepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
     except OSError as error:

@@ -12,7 +12,7 @@ MAX_SOURCE_BYTES = 64 * 1024**3
 FREE_BYTES_KEPT = 512 * 1024**2
 """Left free on the cache's disk: a volunteer's disk is never filled."""
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 30.0
 ATTEMPTS = 4
 """So many failures in a row, none of which brought a single byte, and it is given up."""
 
@@ -26,10 +26,11 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class DataProgress:
-    """What is being done, for people; `share` of it is done, 0 to 1, or None where that is not known."""
+    """What is being done, for people: `done` of `size` bytes, where that is known."""
 
     what: str
-    share: float | None
+    done: int = 0
+    size: int | None = None
 
 
 class _Broken(Exception):
@@ -91,7 +92,7 @@ def _receive(
         if done > MAX_SOURCE_BYTES:
             raise DataError(f"{name} is larger than {MAX_SOURCE_BYTES // 1024**3} GiB: the download was stopped")
         write(chunk)
-        on_progress(DataProgress(f"downloading {name}", min(1.0, done / size) if size else None))
+        on_progress(DataProgress(f"downloading {name}", done, size or None))
 
 
 def _tag_of(response: httpx.Response) -> str:

@@ -89,7 +89,7 @@ class LocalLaboratory:
         self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
         """Prepare what the project needs, if this process has not yet, try new code out, then train and score."""
-        data = self.prepare(sample, tell, stop)
+        data = self.prepare(sample, each_once(tell), stop)
         self._forget_old_runs()
         job = TrainingJob(
             files=sample.files,
@@ -114,22 +114,18 @@ class LocalLaboratory:
                 return failed
         return measure(job, on_progress, stop)
 
-    def prepare(self, sample: Sample, tell: Callable[[str], None], stop: Event) -> PreparedData:
+    def prepare(self, sample: Sample, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
         """The project's data, made ready if this process has not yet. Raises DataError, RunStopped."""
         key = f"{sample.contract.project.name}/{sample.contract.project.version}"
         if key not in self._prepared:
-            said = ""
 
-            def follow(progress: DataProgress) -> None:
-                nonlocal said
+            def follow_until_stopped(progress: DataProgress) -> None:
                 if stop.is_set():
                     raise RunStopped("the worker was stopped while it prepared the project's data")
-                if progress.what != said:
-                    said = progress.what
-                    tell(said)
+                follow(progress)
 
             self._prepared[key] = prepare_data(
-                sample.contract, sample.files, self.cache, self.sandbox, follow, self.mirrors
+                sample.contract, sample.files, self.cache, self.sandbox, follow_until_stopped, self.mirrors
             )
         return self._prepared[key]
 
@@ -164,6 +160,19 @@ class LocalLaboratory:
     def _forget_old_runs(self) -> None:
         for folder in self._run_folders()[: -KEPT_RUNS + 1]:
             shutil.rmtree(folder)
+
+
+def each_once(tell: Callable[[str], None]) -> Callable[[DataProgress], None]:
+    """Follows the preparation of data by a line for each thing that is done."""
+    said = ""
+
+    def follow(progress: DataProgress) -> None:
+        nonlocal said
+        if progress.what != said:
+            said = progress.what
+            tell(said)
+
+    return follow
 
 
 def _age_of(path: Path) -> float:

@@ -94,7 +94,7 @@ def find_in_index(source: DataSource, package_index: str | None) -> str:
 
 def hash_of(path: Path, name: str, on_progress: Callable[[DataProgress], None]) -> str:
     """The SHA-256 of a file."""
-    on_progress(DataProgress(f"checking {name}", None))
+    on_progress(DataProgress(f"checking {name}"))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

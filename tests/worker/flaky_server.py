@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+SLOW_BYTES = 16_384
+
 
 @dataclass
 class FlakyServer:
-    """`faults` are taken one a request: `cut` after half of what is left, `stall` there, `busy` (503), `corrupt`."""
+    """`faults` are taken one a request, and `""` is none.
+
+    `cut` after half of what is left, `stall` there, `slow` all the way, `busy` (503), `vanish` without a word,
+    `corrupt` one bit, `truncate` to a shorter file.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -33,9 +39,14 @@ def serve_flaky() -> Iterator[FlakyServer]:
             content = flaky.files.get(self.path.lstrip("/"))
             fault = flaky.faults.pop(0) if flaky.faults else ""
             flaky.requests.append(self.headers.get("Range", "whole"))
+            if fault == "vanish":
+                self.close_connection = True
+                return
             if content is None or fault == "busy":
                 self.send_error(404 if content is None else 503)
                 return
+            if fault == "truncate":
+                content = content[: len(content) // 2]
             tag = f'"{sha256(content).hexdigest()[:16]}"'
             begin = 0
             if self.headers.get("If-Range") == tag:
@@ -55,7 +66,12 @@ def serve_flaky() -> Iterator[FlakyServer]:
                 body = bytes([body[0] ^ 1]) + body[1:]
             if fault in ("cut", "stall"):
                 body = body[: len(body) // 2]
-            self.wfile.write(body)
+            if fault == "slow":
+                for first in range(0, len(body), SLOW_BYTES):
+                    self.wfile.write(body[first : first + SLOW_BYTES])
+                    flaky.released.wait(0.005)
+            else:
+                self.wfile.write(body)
             if fault == "stall":
                 flaky.released.wait(60)
 

@@ -45,7 +45,7 @@ def test_makes_tokens_of_a_download(contract: Contract, tmp_path: Path) -> None:
     scored = validation["byte_lengths"][validation["windows"][:, 1:]].sum()
     assert scored == pytest.approx(8192, rel=0.15)
     assert {p.what for p in heard} == {f"downloading {PACKAGE}", f"checking {PACKAGE}", "preparing the data"}
-    assert heard[0].share is not None
+    assert (heard[0].what, heard[0].size) == (f"downloading {PACKAGE}", len(pack_text()))
 
 
 def test_does_it_once(contract: Contract, web: Path, tmp_path: Path) -> None:
@@ -93,7 +93,8 @@ def test_says_that_a_file_is_gone(contract: Contract, web: Path, tmp_path: Path)
         prepare(contract, tmp_path / "cache")
 
 
-def test_says_that_nobody_answers(tmp_path: Path) -> None:
+def test_says_that_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.download.FIRST_PAUSE_SECONDS", 0.01)
     with serve_folder(tmp_path) as address:
         contract = tiny_contract(address, pack_text())
     with pytest.raises(DataError, match="is this machine online"):

@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from shared.contract import Data, DataSource
+from tests.support.shards import make_shard
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.download import ATTEMPTS, DataError, DataProgress
 from worker.sources import Mirrors, fetch
 
-CONTENT = bytes(range(256)) * 4000  # about a megabyte
+CONTENT = make_shard(1, documents=12_000)  # about a megabyte
 PINNED = DataSource(file="shard.parquet", sha256=hashlib.sha256(CONTENT).hexdigest())
 UNPINNED = DataSource(file="shard.parquet")
 
@@ -34,7 +36,9 @@ def test_downloads_with_its_progress(server: FlakyServer, tmp_path: Path) -> Non
     heard: list[DataProgress] = []
     path = get(PINNED, server, tmp_path, heard)
     assert (path.name, path.read_bytes()) == ("shard.parquet", CONTENT)
-    assert heard[-2].share == 1.0 and heard[-2].what == "downloading shard.parquet"
+    assert heard[-2] == DataProgress("downloading shard.parquet", len(CONTENT), len(CONTENT))
+    assert heard[-1] == DataProgress("checking shard.parquet")
+    assert [p.done for p in heard] == [*sorted(p.done for p in heard[:-1]), 0]
     assert get(PINNED, server, tmp_path) == path
     assert server.requests == ["whole"]
 
@@ -46,6 +50,28 @@ def test_goes_on_where_it_broke_off(server: FlakyServer, tmp_path: Path) -> None
     assert server.requests == ["whole", f"bytes={half}-", f"bytes={half}-", f"bytes={three_quarters}-"]
 
 
+def test_waits_for_a_server_that_is_slow(server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole takes longer than what is waited for between two pieces."""
+    monkeypatch.setattr("worker.download.TIMEOUT_SECONDS", 1.0)
+    server.faults = ["slow"]
+    path = get(PINNED, server, tmp_path)
+    assert server.requests == ["whole"]
+    assert pyarrow.parquet.read_table(path).num_rows == 12_000
+
+
+def test_asks_again_where_a_server_vanishes_for_a_while(server: FlakyServer, tmp_path: Path) -> None:
+    server.faults = ["vanish", "cut", "vanish", "vanish"]
+    path = get(PINNED, server, tmp_path)
+    assert server.requests == ["whole", "whole"] + 3 * [f"bytes={len(CONTENT) // 2}-"]
+    assert pyarrow.parquet.read_table(path).num_rows == 12_000
+
+
+def test_fetches_once_more_what_was_too_short(server: FlakyServer, tmp_path: Path) -> None:
+    server.faults = ["truncate"]
+    assert get(PINNED, server, tmp_path).read_bytes() == CONTENT
+    assert server.requests == ["whole", "whole"]
+
+
 def test_goes_on_in_another_process(server: FlakyServer, tmp_path: Path) -> None:
     """What a worker that was stopped had fetched is not fetched again."""
 
@@ -53,7 +79,7 @@ def test_goes_on_in_another_process(server: FlakyServer, tmp_path: Path) -> None
         pass
 
     def stop(progress: DataProgress) -> None:
-        if progress.share:
+        if progress.done:
             raise Stopped
 
     with pytest.raises(Stopped):

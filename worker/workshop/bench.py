@@ -1,22 +1,24 @@
 """A place to measure work trees by hand: exactly as a job would, but for no coordinator and no lease."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shared.commits import CommitError, build_blob, build_trees
-from shared.contract import Contract
+from shared.contract import Contract, ContractError, parse_contract
 from shared.runs import RunReport
 from shared.seeds import SeedInvalid, read_seed
+from worker.client import ClientError, CoordinatorClient, Rejected
 from worker.data import DataError
 from worker.hardware import HardwareError, detect_machine
 from worker.laboratory import LocalLaboratory, Sample
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.settings import SettingsError, load_settings
+from worker.settings import Settings, SettingsError, load_settings
 from worker.stopping import Stop
-from worker.training import Progress, RunImpossible, RunStopped
+from worker.training import RunImpossible, RunStopped
+from worker.workshop.view import View
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -50,39 +52,66 @@ def read_tree(folder: Path) -> WorkTree:
     return WorkTree(contract, files, sha)
 
 
+def fetch_tree(name: str, settings: Settings) -> WorkTree:
+    """The first commit of a project that the coordinator has. Raises WorkshopError."""
+    client = CoordinatorClient(settings.coordinator_url, token=None)
+    try:
+        project = client.fetch_project(name)
+        files = client.fetch_files(name, project.root_sha).files
+        return WorkTree(parse_contract(project.contract), files, project.root_sha)
+    except Rejected as error:
+        raise WorkshopError(f"{name} is no folder, and no project of {settings.coordinator_url}") from error
+    except (ClientError, ContractError) as error:
+        raise WorkshopError(f"{name} is no folder, and as a project it cannot be had: {error}") from error
+    finally:
+        client.close()
+
+
 class Bench:
     """One device of this machine, on which work trees are measured until somebody presses Ctrl-C."""
 
-    def __init__(self, laboratory: LocalLaboratory, stop: Stop, tell: Callable[[str], None]) -> None:
+    def __init__(self, laboratory: LocalLaboratory, stop: Stop, view: View) -> None:
         self.laboratory = laboratory
         self._stop = stop
-        self._tell = tell
+        self._view = view
 
-    def measure(self, tree: WorkTree, seed: int, on_progress: Callable[[Progress], None]) -> RunReport:
-        """Run a tree once, its data prepared on first need. Raises WorkshopError where there is no run."""
-        sample = Sample(tree.contract, tree.sha, tree.files, seed)
+    def measure(self, tree: WorkTree, seed: int, compiles_ahead: bool = False) -> RunReport:
+        """Run a tree once, its data prepared on first need. Raises WorkshopError where there is no run.
+
+        With `compiles_ahead`, what the tree compiles is kept for its next run, as is that of a project's first commit.
+        """
+        self.prepare(tree)
+        sample = Sample(tree.contract, tree.sha, tree.files, seed, untouched=tree.files if compiles_ahead else None)
         with _explained():
-            return self.laboratory.measure(sample, on_progress, self._tell, self._stop.now)
+            report = self.laboratory.measure(sample, self._view.follow, self._view.tell, self._stop.now)
+        self._view.end()
+        return report
 
     def prepare(self, tree: WorkTree) -> Path:
         """Download and prepare a tree's data; the folder where it lies. Raises WorkshopError."""
-        with _explained():
-            data = self.laboratory.prepare(Sample(tree.contract, tree.sha, tree.files, 0), self._tell, self._stop.now)
-        return data.train.parent
+        sample = Sample(tree.contract, tree.sha, tree.files, seed=0)
+        with _explained(), self._view.follow_data() as follow:
+            return self.laboratory.prepare(sample, follow, self._stop.now).train.parent
+
+
+def read_settings(flags: dict[str, Any]) -> Settings:
+    """The worker's settings. Raises WorkshopError."""
+    try:
+        return load_settings(flags)
+    except SettingsError as error:
+        raise WorkshopError(str(error), EXIT_USAGE) from error
 
 
 @contextmanager
-def open_bench(flags: dict[str, Any], tell: Callable[[str], None]) -> Iterator[Bench]:
+def open_bench(flags: dict[str, Any], view: View) -> Iterator[Bench]:
     """A bench by the worker's own settings; without a device it is the CPU's. Main thread only. Raises WorkshopError.
 
-    `tell` hears about the preparation of data. The first Ctrl-C already ends a run: there is nobody to report it to.
+    The first Ctrl-C already ends a run: there is nobody to report it to.
     """
+    settings = read_settings(flags)
     try:
-        settings = load_settings(flags)
         machine = detect_machine(settings.device or "cpu", settings.cores)
         sandbox = choose_sandbox(settings.sandbox, machine.gpu)
-    except SettingsError as error:
-        raise WorkshopError(str(error), EXIT_USAGE) from error
     except (HardwareError, SandboxUnavailable) as error:
         raise WorkshopError(str(error)) from error
     laboratory = LocalLaboratory(
@@ -95,7 +124,7 @@ def open_bench(flags: dict[str, Any], tell: Callable[[str], None]) -> Iterator[B
     )
     stop = Stop()
     with stop.on_signals(stop.request):
-        yield Bench(laboratory, stop, tell)
+        yield Bench(laboratory, stop, view)
 
 
 @contextmanager

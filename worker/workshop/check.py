@@ -44,8 +44,7 @@ def check_seed(bench: Bench, tree: WorkTree, runs: int, view: View) -> Iterator[
     yield from found
     if any(remark.level is Level.ERROR for remark in found):
         return
-    report = bench.measure(tree, FIRST_SEED, view.follow)
-    view.end()
+    report = bench.measure(tree, FIRST_SEED)
     yield from judge_run(report, tree.contract)
     if runs > 1 and report.metric is not None:
         others = measure_seeds(bench, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)

@@ -1,5 +1,6 @@
 """Commands for people who write seeds. Only what `--help` needs is imported here."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer()
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""What can be a project's name; anything else is a folder."""
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A seed's folder, or a clone of a project: it holds swarm.toml.")
@@ -47,9 +51,8 @@ def run_local(
         from worker.workshop.view import View  # noqa: PLC0415 - likewise
 
         view, tree = View(as_json), read_tree(folder)
-        with open_bench(_flags(device, cores, sandbox, data_dir), view.tell) as bench:
-            report = bench.measure(tree, seed, view.follow)
-        view.end()
+        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
+            report = bench.measure(tree, seed)
         if as_json:
             view.emit("result", **report.model_dump(mode="json"))
         else:
@@ -86,7 +89,7 @@ def noise(
         from worker.workshop.view import View  # noqa: PLC0415 - likewise
 
         view, tree = View(as_json), read_tree(folder)
-        with open_bench(_flags(device, cores, sandbox, data_dir), view.tell) as bench:
+        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
             found = measure_noise(bench, tree, runs, view)
         view.emit("noise", **describe_noise(found))
         if not as_json:
@@ -118,7 +121,7 @@ def check(
         from worker.workshop.view import View  # noqa: PLC0415 - likewise
 
         view, tree, failed = View(as_json), read_tree(folder), False
-        with open_bench(_flags(device, cores, sandbox, data_dir), view.tell) as bench:
+        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
             for remark in check_seed(bench, tree, runs, view):
                 failed = failed or remark.level is Level.ERROR
                 view.emit("remark", level=remark.level.value, text=remark.text)
@@ -130,22 +133,26 @@ def check(
 
 @app.command()
 def prepare(
-    folder: Folder,
+    project: Annotated[str, typer.Argument(help="A seed's folder, or the name of a project of the coordinator.")],
+    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
     sandbox: Sandbox = None,
     data_dir: DataDir = None,
 ) -> None:
     """Download and prepare a project's data ahead of time, and print where it lies. A worker does it on first need.
 
     \b
-    Example:
+    Examples:
       swarm-worker prepare seed/gpt
+      swarm-worker prepare gpt --coordinator https://swarm.example.org
     """
     with _complaints():
-        from worker.workshop.bench import open_bench, read_tree  # noqa: PLC0415 - so that --help comes at once
+        from worker.workshop.bench import fetch_tree, open_bench, read_settings, read_tree  # noqa: PLC0415 - so that --help comes at once
         from worker.workshop.view import View  # noqa: PLC0415 - likewise
 
-        view, tree = View(as_json=False), read_tree(folder)
-        with open_bench(_flags("cpu", None, sandbox, data_dir), view.tell) as bench:
+        flags = {**_flags("cpu", None, sandbox, data_dir), "coordinator_url": coordinator}
+        is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
+        tree = fetch_tree(project, read_settings(flags)) if is_name else read_tree(Path(project))
+        with open_bench(flags, View(as_json=False)) as bench:
             typer.echo(bench.prepare(tree))
 
 

@@ -58,8 +58,7 @@ def measure_seeds(bench: Bench, tree: WorkTree, seeds: Sequence[int], view: View
     metrics: list[float] = []
     for number, seed in enumerate(seeds, start=1):
         view.tell(f"run {number} of {len(seeds)}, seed {seed}")
-        report = bench.measure(tree, seed, view.follow)
-        view.end()
+        report = bench.measure(tree, seed, compiles_ahead=True)
         view.emit("run", **report.model_dump(mode="json", include={"seed", "outcome", "metric", "reason"}))
         if report.outcome is not RunOutcome.OK or report.metric is None:
             raise WorkshopError(f"a run ended as {report.outcome.value}: {report.reason}")

@@ -2,8 +2,18 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
 
 from shared.leases import Phase
+from worker.data import DataProgress
+from worker.laboratory import each_once
 from worker.monitor import clean
 from worker.training import Progress
 
@@ -38,6 +48,15 @@ class View:
             self._next_share = progress.share + SHARE_BETWEEN_LINES
             self._write(describe(progress), stays=not self._is_terminal)
 
+    @contextmanager
+    def follow_data(self) -> Iterator[Callable[[DataProgress], None]]:
+        """Follow the preparation of data: by a bar at a terminal, elsewhere by a line for each thing that is done."""
+        if not self._is_terminal:
+            yield each_once(self.tell)
+            return
+        with DataBar(make_bars(Console(stderr=True))) as bar:
+            yield bar.follow
+
     def end(self) -> None:
         """The run is over: leave the line that was written over."""
         self._phase = None
@@ -68,6 +87,39 @@ class View:
         else:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def make_bars(console: Console, refreshes: bool = True) -> Bars:
+    """Bars for downloads."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Bars(*columns, TimeRemainingColumn(), console=console, auto_refresh=refreshes)
+
+
+class DataBar:
+    """A bar for what is being done; the files that came before it stay above."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._what = ""
+        self._size: int | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bars.stop()
+
+    def follow(self, progress: DataProgress) -> None:
+        """It has got so far. Where the size is not known, the bar goes to and fro."""
+        if self._task is None or progress.what != self._what:
+            if self._task is not None and self._size is None:
+                self._bars.update(self._task, visible=False)
+            self._what = progress.what
+            self._task = self._bars.add_task(clean(progress.what), total=None)
+        self._size = progress.size
+        self._bars.update(self._task, completed=progress.done, total=progress.size)
 
 
 def describe(progress: Progress) -> str:

@@ -1,45 +1,23 @@
 """seed/gpt, from parquet shards on a server to a scored run, small, on a CPU."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from threading import Event
 
 import numpy
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from shared.contract import Contract, Data
 from shared.runs import RunOutcome
 from shared.seeds import read_seed
 from tests.support.preloaded import PreloadedSandbox
+from tests.support.shards import SHARDS, make_shard
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data import DataError, Mirrors, PreparedData, prepare_data
 from worker.hardware import detect_hardware
 from worker.sandbox import Sandbox
 from worker.training import TrainingJob, measure
-
-SHARDS = ("shard_00000.parquet", "shard_00001.parquet", "shard_06542.parquet")
-
-
-def make_shard(seed: int) -> bytes:
-    """A few hundred documents with some order in them."""
-    draw = Random(seed)
-    nouns, verbs = ("king", "river", "lamp", "café", "city", "stone"), ("saw", "gave", "took", "made", "kept")
-    sentence = "The {} {} the {} of {}. "
-    texts = [
-        "".join(
-            sentence.format(draw.choice(nouns), draw.choice(verbs), draw.choice(nouns), draw.randrange(100))
-            for _ in range(draw.randint(2, 20))
-        )
-        for _ in range(400)
-    ]
-    content = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), content, row_group_size=100)
-    return content.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
 """The commands as a person starts them, in this process, on the project that `new-project` writes."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from coordinator.db import Database
+from coordinator.projects.service import create_project
+from coordinator.settings import Settings as CoordinatorSettings
+from tests.worker.conftest import LiveCoordinator, serve
 from worker.cli import main
 from worker.workshop.new_project import write_project
 
@@ -27,6 +32,18 @@ Command = Callable[..., Done]
 def project(tmp_path: Path) -> Path:
     write_project(tmp_path / "fast-words")
     return tmp_path / "fast-words"
+
+
+@pytest.fixture
+def live(coordinator_settings: CoordinatorSettings, project: Path) -> Iterator[LiveCoordinator]:
+    """A coordinator that has the same project."""
+    database = Database(coordinator_settings.database_url)
+    database.migrate()
+    with database.write() as session:
+        create_project(session, project)
+    database.close()
+    with serve(coordinator_settings) as url:
+        yield LiveCoordinator(url, SecretStr("nobody's"))
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared.runs import RunReport
+from tests.worker.conftest import LiveCoordinator
 from tests.worker.workshop.conftest import Command, edit
+from worker.workshop.bench import read_tree
 
 PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
 
@@ -38,15 +40,11 @@ def test_writes_json_lines_for_programs(command: Command, project: Path) -> None
     assert RunReport.model_validate(result).seed == 7
 
 
-def test_the_name_of_a_tree_follows_its_content(command: Command, project: Path) -> None:
-    def sha() -> str:
-        result: str = json.loads(command("run-local", project, "--json").stdout.splitlines()[-1])["commit_sha"]
-        return result
-
-    first = sha()
-    assert sha() == first
+def test_the_name_of_a_tree_follows_its_content(project: Path) -> None:
+    first = read_tree(project).sha
+    assert read_tree(project).sha == first
     edit(project, "solution.py", "CHUNK = 4096", "CHUNK = 1024")
-    assert sha() != first
+    assert read_tree(project).sha != first
 
 
 def test_a_run_without_a_metric_is_an_error_with_its_last_lines(command: Command, project: Path) -> None:
@@ -73,6 +71,8 @@ def test_a_wrong_answer_is_invalid(command: Command, project: Path) -> None:
         (("noise", "/usr"), 1, "/usr has no swarm.toml"),
         (("check", "/usr"), 1, "/usr has no swarm.toml"),
         (("prepare", "/usr"), 1, "/usr has no swarm.toml"),
+        (("prepare", "/nowhere"), 2, "/nowhere is not a folder"),
+        (("prepare", "gpt", "--coordinator", "http://127.0.0.1:1"), 1, "no answer from http://127.0.0.1:1"),
         (("new-project", "/usr"), 2, "/usr is not empty: choose a new folder"),
         (("new-project", "/proc/nothing"), 1, "cannot write to /proc/nothing"),
         (("run-local",), 2, "DIR"),
@@ -106,11 +106,22 @@ def test_prepares_ahead_of_time(command: Command, project: Path) -> None:
     assert "preparing" not in command("run-local", project).stderr
 
 
+def test_prepares_a_project_by_its_name(command: Command, live: LiveCoordinator, tmp_path: Path) -> None:
+    """Whatever this folder holds: what the coordinator says is prepared, and a worker then finds it done."""
+    done = command("prepare", "fast-words", "--coordinator", live.url)
+    assert done.status == 0, done.stderr
+    assert (Path(done.stdout.strip()) / "train.bin").exists()
+    assert "preparing" not in command("run-local", tmp_path / "fast-words").stderr
+    done = command("prepare", "slow-words", "--coordinator", live.url)
+    assert (done.status, done.stdout) == (1, "")
+    assert f"slow-words is no folder, and no project of {live.url}" in done.stderr
+
+
 def test_measures_noise(command: Command, project: Path) -> None:
-    done = command("noise", project, "--runs", "3")
+    done = command("noise", project, "--runs", "2")
     assert done.status == 0
     rows = {line[:14].strip(): line[14:].split() for line in done.stdout.splitlines()}
-    assert rows["varied seeds"][0] == rows["same seed"][0] == "3"
+    assert rows["varied seeds"][0] == rows["same seed"][0] == "2"
     mean, sd, low, high = map(float, rows["same seed"][1:])
     assert low <= mean <= high and 0 <= sd <= high - low
     assert "1 cores" in done.stdout and "evidence" not in done.stdout
