@@ -7,16 +7,20 @@ The harness calls two functions of this file:
     train(ctx, model)  -> None; trains the model in place until ctx.out_of_time()
 
 and scores what came out: val_bpb, bits per byte of text that was never trained on. Lower is better. Clock, data, seed
-and scoring are the harness's own. On a smaller GPU fewer rows go through the model at once; on a CPU the model is a
-small one, for a smoke test. To run it, see program.md; `# range:` and `# choices:` beside a constant tell the search
-agent where it may go.
+and scoring are the harness's own. On a smaller GPU fewer rows go through the model at once, on an older one in float32;
+on a CPU the model is a small one, for a smoke test. To run it, see program.md; `# range:` and `# choices:` beside a
+constant tell the search agent where it may go.
+
+From top to bottom: constants, the model, its attention, the optimizers, the training.
 """
 
+import functools
 import math
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 # The model
 DEPTH = 8  # choices: 4, 6, 8, 10, 12
@@ -41,27 +45,40 @@ BETA2 = 0.95  # range: 0.9 to 0.999
 WARM_DOWN_SHARE = 0.5  # range: 0.1 to 1
 FINAL_LR_SHARE = 0.0  # range: 0 to 0.2
 
-ROWS_AT_ONCE = 32  # with 80 GB; in proportion with less
-TINY = {"DEPTH": 2, "WIDTH": 128, "HEAD_WIDTH": 64, "TOKENS_PER_STEP": 4096}  # in place of the above on a CPU
+# The machine
+ROWS_AT_ONCE = 64  # fixed; sequences, with 80 GB of memory (about a third of it), and in proportion with less
+ON_GPU = torch.cuda.is_available()
+HAS_BFLOAT16 = ON_GPU and torch.cuda.get_device_capability() >= (8, 0)
+DTYPE = torch.bfloat16 if HAS_BFLOAT16 else torch.float32  # of what runs through the network; parameters are float32
 
-if not torch.cuda.is_available():
-    globals().update(TINY)
+if not ON_GPU:
+    DEPTH, WIDTH, HEAD_WIDTH, TOKENS_PER_STEP = 2, 128, 64, 4096
 
-assert WIDTH % HEAD_WIDTH == 0, "heads share the width evenly"
+GATE_CHANNELS = 32  # fixed
 HEADS = WIDTH // HEAD_WIDTH
+assert WIDTH % HEAD_WIDTH == 0, "heads share the width evenly"
+assert HEAD_WIDTH % 2 == 0, "the rotary embedding turns pairs of channels"
+
+
+# The model
 
 
 def norm(x):
-    return F.rms_norm(x, (x.size(-1),))
+    return F.rms_norm(x, (x.size(-1),), eps=1e-6)
+
+
+def multiply(x, weight):
+    """x by a float32 parameter, in the type of x."""
+    return F.linear(x, weight.to(x.dtype))
 
 
 class Rotary(nn.Module):
-    """Turns pairs of channels by an angle that grows with the position."""
+    """Turns pairs of channels by an angle that grows with the position, so that products tell distances."""
 
     def __init__(self, sequence_length: int):
         super().__init__()
         frequencies = ROTARY_BASE ** (-torch.arange(0, HEAD_WIDTH, 2) / HEAD_WIDTH)
-        angles = torch.outer(torch.arange(sequence_length), frequencies)
+        angles = torch.outer(torch.arange(sequence_length), frequencies)  # (length, half a head)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -73,38 +90,44 @@ class Rotary(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal, with normalised queries and keys, and values to which a gated embedding of the token is added."""
+    """Causal, over a window, with normalised queries and keys, and values to which an embedding of the token is added.
+
+    A gate for each head says how much of it. It reads a few channels, and starts at one half of two, which is one.
+    """
 
     def __init__(self, has_value_embedding: bool):
         super().__init__()
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
-        self.out = nn.Linear(WIDTH, WIDTH, bias=False)
-        # The gate reads a few channels and starts at one half of two: the embedding counts as much as the value.
-        self.gate = nn.Linear(32, HEADS, bias=False) if has_value_embedding else None
+        self.qkv = nn.Parameter(torch.empty(3, WIDTH, WIDTH))  # three matrices to the optimizer, one product here
+        self.out = nn.Parameter(torch.empty(WIDTH, WIDTH))
+        self.gate = nn.Parameter(torch.empty(HEADS, GATE_CHANNELS)) if has_value_embedding else None
 
-    def forward(self, x, value_embedding, rotary, attend):
+    def forward(self, x, value_embedding, rotary, mask):
         rows, length, _ = x.shape
-        q, k, v = self.qkv(x).view(rows, length, 3, HEADS, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
+        by_head = (rows, length, -1, HEADS, HEAD_WIDTH)
+        q, k, v = multiply(x, self.qkv.flatten(0, 1)).view(by_head).permute(2, 0, 3, 1, 4)
         if self.gate is not None:
-            gate = 2 * torch.sigmoid(self.gate(x[..., :32])).transpose(1, 2)[..., None]  # (rows, heads, length, 1)
-            v = v + gate * value_embedding.view(rows, length, HEADS, HEAD_WIDTH).transpose(1, 2).to(v.dtype)
-        q, k = norm(rotary(q)), norm(rotary(k))
-        return self.out(attend(q, k, v).transpose(1, 2).reshape(rows, length, WIDTH))
+            gate = 2 * torch.sigmoid(multiply(x[..., :GATE_CHANNELS], self.gate))  # (rows, length, heads)
+            embedded = value_embedding.view(by_head)[:, :, 0] * gate[..., None]
+            v = v + embedded.transpose(1, 2)
+        x = attend(norm(rotary(q)), norm(rotary(k)), v, mask)
+        return multiply(x.transpose(1, 2).reshape(rows, length, WIDTH), self.out)
 
 
 class Block(nn.Module):
     def __init__(self, has_value_embedding: bool):
         super().__init__()
         self.attention = Attention(has_value_embedding)
-        self.up = nn.Linear(WIDTH, MLP_RATIO * WIDTH, bias=False)
-        self.down = nn.Linear(MLP_RATIO * WIDTH, WIDTH, bias=False)
+        self.up = nn.Parameter(torch.empty(MLP_RATIO * WIDTH, WIDTH))
+        self.down = nn.Parameter(torch.empty(WIDTH, MLP_RATIO * WIDTH))
 
-    def forward(self, x, value_embedding, rotary, attend):
-        x = x + self.attention(norm(x), value_embedding, rotary, attend)
-        return x + self.down(F.relu(self.up(norm(x))).square())
+    def forward(self, x, value_embedding, rotary, mask):
+        x = x + self.attention(norm(x), value_embedding, rotary, mask)
+        return x + multiply(F.relu(multiply(norm(x), self.up)).square(), self.down)
 
 
 class GPT(nn.Module):
+    """Before each block, the stream is scaled and a share of the embedding is added again; both are learnt."""
+
     def __init__(self, vocab_size: int, sequence_length: int):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, WIDTH)
@@ -112,72 +135,77 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(has_value_embedding=i % 2 == 1) for i in range(DEPTH))
         self.residual_scales = nn.Parameter(torch.ones(DEPTH))
         self.embedding_scales = nn.Parameter(torch.full((DEPTH,), 0.1))
-        self.head = nn.Linear(WIDTH, vocab_size, bias=False)
+        self.head = nn.Parameter(torch.empty(vocab_size, WIDTH))
         self.rotary = Rotary(sequence_length)
         self.windows = [
             sequence_length if i % FULL_WINDOW_EVERY == FULL_WINDOW_EVERY - 1 or i == DEPTH - 1 else SHORT_WINDOW
             for i in range(DEPTH)
         ]
-        self.attends = None
+        self.block_masks = None  # by window, where attention is compiled
         self.initialize()
 
     @torch.no_grad()
     def initialize(self):
-        """Matrices that feed a nonlinearity start uniform, those that add to the residual stream at zero."""
+        """What adds to the residual stream starts at zero, other matrices uniform with a variance of 1 / width."""
         bound = math.sqrt(3 / WIDTH)
         nn.init.normal_(self.embedding.weight)
+        nn.init.normal_(self.head, std=0.001)
         for table in self.value_embeddings:
             nn.init.uniform_(table.weight, -bound, bound)
-        nn.init.normal_(self.head.weight, std=0.001)
         for block in self.blocks:
-            nn.init.uniform_(block.attention.qkv.weight, -bound, bound)
-            nn.init.uniform_(block.up.weight, -bound, bound)
-            nn.init.zeros_(block.attention.out.weight)
-            nn.init.zeros_(block.down.weight)
+            nn.init.uniform_(block.attention.qkv, -bound, bound)
+            nn.init.uniform_(block.up, -bound, bound)
+            nn.init.zeros_(block.attention.out)
+            nn.init.zeros_(block.down)
             if block.attention.gate is not None:
-                nn.init.zeros_(block.attention.gate.weight)
-
-    def make_attends(self, make, length: int, device):
-        """The attention of each layer, made before anything is compiled: `flex` or `masked`."""
-        made = {window: make(window, length, device) for window in set(self.windows)}
-        self.attends = [made[window] for window in self.windows]
+                nn.init.zeros_(block.attention.gate)
 
     def forward(self, tokens):
-        if self.attends is None:
-            self.make_attends(masked, tokens.size(1), tokens.device)
-        # On a GPU all matrices multiply in bfloat16, and so is what runs through the network; parameters are float32.
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.is_cuda):
-            x = norm(self.embedding(tokens))
-            x = embedded = x.bfloat16() if tokens.is_cuda else x
-            for i, block in enumerate(self.blocks):
-                value_embedding = self.value_embeddings[i // 2](tokens) if i % 2 else None
-                x = self.residual_scales[i] * x + self.embedding_scales[i] * embedded
-                x = block(x, value_embedding, self.rotary, self.attends[i])
-            logits = self.head(norm(x)).float()
+        x = embedded = norm(self.embedding(tokens)).to(DTYPE)
+        for i, block in enumerate(self.blocks):
+            value_embedding = self.value_embeddings[i // 2](tokens).to(DTYPE) if i % 2 else None
+            x = self.residual_scales[i].to(DTYPE) * x + self.embedding_scales[i].to(DTYPE) * embedded
+            x = block(x, value_embedding, self.rotary, self.mask(self.windows[i], tokens))
+        logits = multiply(norm(x), self.head).float()
         return LOGIT_CAP * torch.tanh(logits / LOGIT_CAP)
 
-
-def flex(window: int, length: int, device):
-    """FlexAttention over the last `window` places: fast, where it is compiled."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # noqa: PLC0415 - for CUDA only
-
-    def allowed(_row, _head, query, key):
-        return (query >= key) & (query - key < window)
-
-    mask = create_block_mask(allowed, None, None, length, length, device=device)
-    return lambda q, k, v: flex_attention(q, k, v, block_mask=mask)
-
-
-def masked(window: int, length: int, device):
-    """The same by a mask, which works everywhere."""
-    place = torch.arange(length, device=device)
-    distance = place[:, None] - place
-    mask = (distance >= 0) & (distance < window)
-    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    def mask(self, window, tokens):
+        if self.block_masks is not None and self.training:
+            return self.block_masks[window]
+        return dense_mask(window, tokens.size(1), tokens.device)
 
 
 def build(config):
     return GPT(config.vocab_size, config.sequence_length)
+
+
+# Its attention: each place sees the last `window` places, itself among them
+
+
+def attend(q, k, v, mask):
+    if isinstance(mask, torch.Tensor):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return flex_attention(q, k, v, block_mask=mask)
+
+
+@functools.lru_cache(maxsize=8)
+def dense_mask(window: int, length: int, device):
+    """Works everywhere."""
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
+    return (distance >= 0) & (distance < window)
+
+
+def block_mask(window: int, length: int, device):
+    """Leaves out what is not seen: fast, where it is compiled."""
+
+    def sees(_row, _head, query, key):
+        return (query >= key) & (query - key < window)
+
+    return create_block_mask(sees, None, None, length, length, device=device)
+
+
+# The optimizers: Muon for the matrices inside the blocks, AdamW for everything else
 
 
 @torch.no_grad()
@@ -188,11 +216,11 @@ def orthogonalize(matrices, steps: int = 5):
     steep at zero, takes five steps to between 0.7 and 1.2, which is enough.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = matrices.to(DTYPE)
     is_tall = x.size(-2) > x.size(-1)
     if is_tall:
         x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # now no singular value exceeds one
     for _ in range(steps):
         product = x @ x.mT
         x = a * x + (b * product + c * product @ product) @ x
@@ -200,37 +228,40 @@ def orthogonalize(matrices, steps: int = 5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose direction is orthogonalised, for matrices inside the network; equal shapes go together."""
+    """Momentum whose direction is orthogonalised, for matrices and stacks of them; equal shapes go together."""
 
-    def __init__(self, matrices, lr: float, momentum: float, weight_decay: float):
-        shapes = sorted({tuple(p.shape) for p in matrices})
-        groups = [{"params": [p for p in matrices if tuple(p.shape) == shape]} for shape in shapes]
+    def __init__(self, parameters, lr: float, momentum: float, weight_decay: float):
+        shapes = sorted({tuple(p.shape[-2:]) for p in parameters})
+        groups = [{"params": [p for p in parameters if tuple(p.shape[-2:]) == shape]} for shape in shapes]
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            updates = []
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                buffer = state.setdefault("momentum", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                updates.append(parameter.grad.lerp(buffer, group["momentum"]))  # Nesterov's look ahead
-            directions = orthogonalize(torch.stack(updates))
-            rows, columns = group["params"][0].shape
+            rows, columns = group["params"][0].shape[-2:]
+            updates = [self.smooth(p, group["momentum"]).view(-1, rows, columns) for p in group["params"]]
+            directions = orthogonalize(torch.cat(updates)).split([len(update) for update in updates])
             rate = group["lr"] * max(1, rows / columns) ** 0.5
             for parameter, direction in zip(group["params"], directions, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(direction, alpha=-rate)
+                parameter.add_(direction.view_as(parameter), alpha=-rate)
+
+    def smooth(self, parameter, momentum: float):
+        """Nesterov's momentum: the gradient, and ahead of it the mean of the earlier ones."""
+        state = self.state[parameter]
+        if "mean" not in state:
+            state["mean"] = torch.zeros_like(parameter)
+        state["mean"].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(state["mean"], momentum)
 
 
 def make_optimizers(model):
-    matrices = [p for block in model.blocks for p in block.parameters() if min(p.shape) > HEADS]
-    gates = [block.attention.gate.weight for block in model.blocks if block.attention.gate is not None]
+    matrices = [p for block in model.blocks for p in (block.attention.qkv, block.attention.out, block.up, block.down)]
+    gates = [block.attention.gate for block in model.blocks if block.attention.gate is not None]
     tables = [model.embedding.weight, *(table.weight for table in model.value_embeddings)]
     groups = [
         {"params": tables, "lr": EMBEDDING_LR},
-        {"params": [model.head.weight], "lr": HEAD_LR},
+        {"params": [model.head], "lr": HEAD_LR},
         {"params": [model.residual_scales, model.embedding_scales, *gates], "lr": SCALAR_LR},
     ]
     adam = torch.optim.AdamW(groups, betas=(BETA1, BETA2), eps=1e-10, weight_decay=0.0, fused=True)
@@ -249,11 +280,14 @@ def learning_rate(progress: float) -> float:
     return FINAL_LR_SHARE + (1 - FINAL_LR_SHARE) * left
 
 
+# The training
+
+
 def rows_at_once(device, rows_per_step: int) -> int:
     """How many sequences go through the model together: a power of two that fits the memory."""
     if device.type != "cuda":
         return min(2, rows_per_step)
-    share = torch.cuda.get_device_properties(device).total_memory / 80e9
+    share = torch.cuda.get_device_properties(device).total_memory / 80e9 * (1 if HAS_BFLOAT16 else 0.5)
     rows = max(1, int(ROWS_AT_ONCE * share * 1.1))
     return min(rows_per_step, 1 << (rows.bit_length() - 1))
 
@@ -270,8 +304,8 @@ def train(ctx, model):
     def loss_of(inputs, targets):
         return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
-    if ctx.device.type == "cuda":
-        model.make_attends(flex, length, ctx.device)
+    if HAS_BFLOAT16:  # older GPUs do without a compiler
+        model.block_masks = {window: block_mask(window, length, ctx.device) for window in set(model.windows)}
         loss_of = torch.compile(loss_of, dynamic=False)
 
     def step():

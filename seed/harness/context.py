@@ -91,7 +91,10 @@ class Context:
                 first = self._draw.integers(len(self._tokens) - self._length, size=(batch_size, 1))
                 tokens = self._tokens[first + window].astype(numpy.int64)
                 self.drawn_tokens += batch_size * self._length
-            batch = torch.from_numpy(tokens).to(self.device)
+            batch = torch.from_numpy(tokens)
+            if self.device.type == "cuda":
+                batch = batch.pin_memory()  # else the copy would wait for all that the GPU was given before
+            batch = batch.to(self.device, non_blocking=True)
             yield batch[:, :-1], batch[:, 1:]
 
     def progress(self) -> float:
