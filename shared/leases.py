@@ -9,7 +9,7 @@ from shared.experiments import Assignment, JobKind, Posterior, Trial
 from shared.fleet import WorkerState
 from shared.hardware import Hardware
 from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
-from shared.runs import CurvePoint
+from shared.runs import MAX_SEED, CurvePoint
 
 
 class LeaseState(StrEnum):
@@ -90,6 +90,22 @@ class Lease(Message):
     expires_at: Timestamp
     deadline_at: Timestamp
     heartbeat_seconds: float
+
+
+class OwnLease(Message):
+    """A job that a worker gave itself while its coordinator was away, under an id and a token of its own making.
+
+    It is always an experiment, on a commit that the coordinator knows by the time it hears of it: parents come first.
+    """
+
+    token: str = Field(min_length=16, max_length=100)
+    worker: ShortText
+    agent: str = Field(max_length=80)
+    hardware: Hardware
+    project: Slug
+    base_sha: Sha
+    seed: int = Field(ge=0, le=MAX_SEED)
+    issued_at: Timestamp
 
 
 class ClaimReply(Message):

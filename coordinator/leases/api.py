@@ -8,13 +8,13 @@ from fastapi import APIRouter, Header, Request, Response, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.leases import results, service, views
+from coordinator.leases import absences, results, service, views
 from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
 from coordinator.leases.routing import FittingVersions, JobRoute
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
-from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, ReleaseRequest
+from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, OwnLease, ReleaseRequest
 from shared.protocol import API_PREFIX, Message, Page, Slug, Versions
 from shared.results import ResultReply, ResultUpload
 
@@ -47,6 +47,13 @@ def claim(versions: FittingVersions, request: ClaimRequest, token: BearerToken, 
     with database.read() as read, database.write() as write:
         reply = service.claim(read, write, authenticate(read, token), request, versions)
     return _render(reply)
+
+
+@router.put("/leases/{lease_id}")
+def register_own_lease(lease_id: UUID, own: OwnLease, token: BearerToken, database: CurrentDatabase) -> HeartbeatReply:
+    """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
+    with database.read() as read, database.write() as write:
+        return absences.register_own(read, write, authenticate(read, token), lease_id, own)
 
 
 @jobs.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)

@@ -177,7 +177,7 @@ def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_i
         "end_reason": "",
         "assignment": asked_for or None,
         "issued_at": moment,
-        **_columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),
+        **columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),
     }
 
 
@@ -196,7 +196,7 @@ def heartbeat(
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
     lease = find_own(read, volunteer_id, lease_id)
-    _check_token(lease, beat.token)
+    check_token(lease, beat.token)
     budget = projects.parse_stored(lease.contract).budget
     clock = _clock_of(lease)
     held = beats.find(lease_id, clock) or HeldBeat(clock, None, lease.expires_at)
@@ -208,7 +208,7 @@ def heartbeat(
     beats.write_of(write, lease_id)
     lease = queries.lock_lease(write, lease_id)
     after = _beat(_clock_of(lease), lease.expires_at, beat)
-    columns = _columns_of(after, budget)
+    columns = columns_of(after, budget)
     queries.change_lease(write, lease_id, columns | {"loss": beat.loss})
     if after.phase != lease.phase:
         activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase)
@@ -229,7 +229,7 @@ def submit_proposal(
 ) -> ProposalReply:
     """Judge a proposal before a GPU is used, and reserve its code. Raises SwarmError for files that are not allowed."""
     seen = find_own(read, volunteer_id, lease_id)
-    _check_token(seen, submission.token)
+    check_token(seen, submission.token)
     contract = projects.parse_stored(seen.contract)
     check_steps(seen, submission.proposal)
     lineage.check_files(submission.files, contract.files)
@@ -248,7 +248,7 @@ def submit_proposal(
         clock = (state.accept_proposal if duplicate is None else state.try_draft_again)(clock, now())
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-    columns = _columns_of(clock, contract.budget)
+    columns = columns_of(clock, contract.budget)
     if duplicate is not None:
         queries.change_lease(write, lease_id, columns)
         return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
@@ -277,7 +277,7 @@ def release(
     read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, request: ReleaseRequest
 ) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
-    _check_token(find_own(read, volunteer_id, lease_id), request.token)
+    check_token(find_own(read, volunteer_id, lease_id), request.token)
     beats.write_of(write, lease_id)
     lease = queries.lock_lease(write, lease_id)
     if lease.state not in state.LIVE:
@@ -292,7 +292,7 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
         clock = state.finish(_clock_of(lease), moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-    columns = _columns_of(clock, projects.parse_stored(lease.contract).budget) | {"ended_at": moment, **result}
+    columns = columns_of(clock, projects.parse_stored(lease.contract).budget) | {"ended_at": moment, **result}
     queries.change_lease(session, lease.id, columns)
     activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
 
@@ -323,7 +323,8 @@ def find_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
     return lease
 
 
-def _check_token(lease: LeaseRow, token: str) -> None:
+def check_token(lease: LeaseRow, token: str) -> None:
+    """Raises LeaseTokenError for another token than the lease's."""
     if not hmac.compare_digest(lease.token_sha256, hash_token(token)):
         raise LeaseTokenError("Send the token that came with the lease.")
 
@@ -347,5 +348,6 @@ def _clock_of(lease: LeaseRow) -> LeaseClock:
     )
 
 
-def _columns_of(clock: LeaseClock, budget: Budget) -> dict[str, Any]:
+def columns_of(clock: LeaseClock, budget: Budget) -> dict[str, Any]:
+    """The columns of a lease that its clock decides."""
     return vars(clock) | {"expires_at": state.expires_at(clock, budget)}

@@ -64,6 +64,12 @@ def begin(needs_draft: bool, budget: Budget, now: datetime) -> LeaseClock:
     return LeaseClock(STATE_OF_PHASE[phase], phase, 0, 0.0, now, now, now, deadline)
 
 
+def begin_expired(issued_at: datetime, now: datetime) -> LeaseClock:
+    """The lease of a job that a worker gave itself while nobody could be asked: nothing but its late result is due."""
+    began = min(issued_at, now)
+    return LeaseClock(LeaseState.EXPIRED, Phase.REPORTING, 0, 0.0, began, began, began, now)
+
+
 def expires_at(clock: LeaseClock, budget: Budget) -> datetime:
     """When the lease ends unless something is heard: the earliest of heartbeat, progress and deadline."""
     ends = [clock.heartbeat_at + TTL, clock.deadline_at]

@@ -1,19 +1,23 @@
 """coordinator/leases/gating.py: which workers get jobs, and that all may deliver."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from coordinator.db import Database
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.leases.gating import check_versions, why_unfit
+from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from shared.contract import Contract
 from shared.hardware import DeviceKind, Hardware
 from shared.leases import Phase
 from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER, Versions, version_key
 from tests.support.messages import HARDWARE, claim_request, make_result
+from tests.support.seeds import write_seed
 from tests.support.tiny_project import tiny_contract
 from tests.support.volunteers import MiniWorker
 
@@ -61,6 +65,27 @@ def test_a_device_that_is_too_small_is_told_what_is_needed() -> None:
         "The project gpt-cpu needs a GPU with 24,000 MiB of memory; this one has 8,192 MiB."
     )
     assert "24,000 MiB of memory, and this worker has none" in why_unfit(with_memory(24_000), HARDWARE)
+
+
+def test_a_worker_gets_no_job_of_a_project_that_it_is_too_small_for(
+    make_worker: Callable[..., MiniWorker], database: Database, tmp_path: Path
+) -> None:
+    seed = write_seed(tmp_path / "large", "large")
+    with (seed / "swarm.toml").open("a") as contract:
+        contract.write("\n[limits]\ndevice_memory_mib = 40000\n")
+    with database.write() as session:
+        create_project(session, seed)
+    worker = make_worker()
+    for hardware, words in ((HARDWARE, "this worker has none"), (gpu(24_576), "this one has 24,576 MiB")):
+        for project in (None, "large"):
+            reply = worker.claim(hardware=hardware, project=project)
+            assert reply.lease is None and reply.retry_after_seconds
+            assert "large needs a GPU with 40,000 MiB" in reply.reason and words in reply.reason
+    assert worker.get_json("/workers")["items"] == []  # it had no job, so nobody knows it
+    assert worker.claim_job(hardware=gpu(40_960)).project == "large"
+    with database.write() as session:
+        create_project(session, write_seed(tmp_path / "small", "small"))
+    assert make_worker("w2").claim_job(hardware=HARDWARE).project == "small"
 
 
 class TestOldWorker:
