@@ -1,8 +1,10 @@
 """What a running worker leaves for other commands to read: `status.json` and `worker.log` in its folder."""
 
+import io
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import TextIO
@@ -25,8 +27,8 @@ PROGRESS_SECONDS = 2.0
 class Status(Message):
     """What a worker does now.
 
-    `state` is a phase, or why it waits, in words; `next` is what is drafted meanwhile; `runs` are of this process,
-    `totals` of all.
+    `state` is a phase, or why it waits, in words; `ending` is how it ends, if it was told to; `next` is what is drafted
+    meanwhile; `runs` are of this process, `totals` of all.
     """
 
     pid: int
@@ -36,6 +38,7 @@ class Status(Message):
     agent: str
     coordinator: str
     state: str = "starting"
+    ending: str | None = None
     since: Timestamp
     project: str | None = None
     job: str | None = None
@@ -64,7 +67,24 @@ def open_log(worker_folder: Path) -> TextIO:
     path = worker_folder / LOG_FILE
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
-    return path.open("a", encoding="utf-8", buffering=1)
+    return _Log(path)
+
+
+class _Log(io.TextIOBase, TextIO):
+    """A text file to append lines to. What a full disk does not take is lost, and nobody who writes hears of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            os.write(self._descriptor, text.encode())
+        return len(text)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 class StatusMonitor:
@@ -131,7 +151,7 @@ class StatusMonitor:
         self._update(outbox=waiting)
 
     def stop(self, now: bool) -> None:
-        self._update(state="stopping now" if now else "finishing this run")
+        self._update(ending="stops now" if now else "ends after this run")
 
     def note(self, text: str) -> None:
         """Not kept here: the log has it."""

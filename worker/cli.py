@@ -34,7 +34,8 @@ A result that cannot be delivered waits on disk and is sent later.
 
 _SETTINGS = """
 Settings come from flags, then the environment (SWARM_COORDINATOR_URL, SWARM_TOKEN_FILE or SWARM_TOKEN, SWARM_NAME,
-SWARM_DEVICE, SWARM_CORES, SWARM_SANDBOX, SWARM_AGENT, SWARM_DATA_DIR, SWARM_PROJECT, SWARM_MODEL, SWARM_BASE_URL,
+SWARM_DEVICE, SWARM_CORES, SWARM_SCHEDULE, SWARM_WHEN_IDLE, SWARM_NICE, SWARM_SANDBOX, SWARM_AGENT, SWARM_DATA_DIR,
+SWARM_PROJECT, SWARM_MODEL, SWARM_BASE_URL,
 SWARM_API_KEY_FILE or SWARM_API_KEY or OPENAI_API_KEY, SWARM_TOKENS_PER_DAY), then config.toml in the platform's
 configuration folder (~/.config/research-swarm on Linux). Token and key are never flags: other users of this machine
 could read them.

@@ -3,10 +3,7 @@
 Nothing is retried here: each error says whether trying again can help, and the caller knows how long it may wait.
 """
 
-import importlib.metadata
-import platform
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -14,68 +11,50 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared.accounts import Account, SignUp
-from shared.errors import PROBLEM_MEDIA_TYPE, Problem
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.fleet import WorkerNotice, WorkerView
-from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, ReleaseRequest
+from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, OwnLease, ReleaseRequest
 from shared.projects import CommitFiles, Project
-from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Versions
+from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Page, Versions, now
 from shared.results import ResultReply, ResultUpload
+from worker.answers import ClientError as ClientError
+from worker.answers import Outdated as Outdated
+from worker.answers import Rejected as Rejected
+from worker.answers import Unauthorized as Unauthorized
+from worker.answers import UnexpectedReply as UnexpectedReply
+from worker.answers import Unreachable as Unreachable
+from worker.answers import answered_at, explain, raise_for_problem, user_agent
+from worker.answers import program_version as program_version
+from worker.settings import SettingsError
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-UPGRADE_REQUIRED = 426
-UPDATE_COMMAND = "pip install --upgrade 'research-swarm[worker]'"
+UNAUTHORIZED = 401
 SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not hold up a worker: heartbeat and release
-MAX_RETRY_AFTER_SECONDS = 3600.0
 
 Reply = TypeVar("Reply", bound=BaseModel)
-
-
-class ClientError(Exception):
-    """A request to the coordinator did not succeed; the message says why, for a person."""
-
-
-class Unreachable(ClientError):
-    """No answer, or one that says "not now": trying again later can help, not before `retry_after_seconds`."""
-
-    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
-class Unauthorized(ClientError):
-    """The coordinator does not know the token, or the account may not do this. A foreign lease is Rejected instead."""
-
-
-class Rejected(ClientError):
-    """The coordinator refuses this request and would refuse it again. `code` is the problem's short name."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(f"{detail} ({code})")
-        self.status = status
-        self.code = code
-
-
-class Outdated(ClientError):
-    """This worker's version and the coordinator's do not fit: no more jobs, while results are still taken."""
-
-
-class UnexpectedReply(ClientError):
-    """The answer is not of the protocol: another program, a proxy's page, or another version."""
 
 
 class CoordinatorClient:
     """A connection to one coordinator, safe to use from several threads. Every method raises ClientError.
 
     What everybody may read is read without a token, too.
+    `clock_error_seconds` is how far this machine's clock is ahead of the coordinator's, as the last answer had it.
     """
 
-    def __init__(self, url: str, token: SecretStr | None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: SecretStr | None,
+        transport: httpx.BaseTransport | None = None,
+        read_token: Callable[[], SecretStr] | None = None,
+    ) -> None:
+        """`read_token` reads the token again where it is not accepted any more: it may have been changed meanwhile."""
         self.url = url.rstrip("/")
+        self.clock_error_seconds = 0.0
+        self._token, self._read_token = token, read_token
         self._http = httpx.Client(
             base_url=self.url + API_PREFIX,
             headers={
-                **({"Authorization": f"Bearer {token.get_secret_value()}"} if token is not None else {}),
                 "User-Agent": user_agent(),
                 PROTOCOL_HEADER: str(PROTOCOL_VERSION),
                 VERSION_HEADER: program_version(),
@@ -115,6 +94,10 @@ class CoordinatorClient:
         """Give a job back."""
         return self._post(f"/leases/{lease_id}/release", request, HeartbeatReply, timeout=SHORT_TIMEOUT)
 
+    def register_own(self, lease_id: UUID, own: OwnLease) -> HeartbeatReply:
+        """Tell of a job that this worker gave itself; it may be told again."""
+        return self._send(self._build("PUT", f"/leases/{lease_id}", own), HeartbeatReply)
+
     def upload_result(self, lease_id: UUID, upload: ResultUpload) -> ResultReply:
         """Deliver a result; the same result may be delivered again, and is stored once."""
         key = {"Idempotency-Key": str(upload.run.id)}
@@ -135,9 +118,9 @@ class CoordinatorClient:
         """Make an account; this needs no token. Raises Rejected where the name is taken."""
         return self._post("/accounts", asked, Account)
 
-    def fetch_project(self, name: str) -> Project:
-        """A project with its contract."""
-        return self._get(f"/projects/{name}", Project)
+    def list_projects(self) -> list[Project]:
+        """All projects of the coordinator."""
+        return self._get("/projects", Page[Project]).items
 
     def fetch_files(self, project: str, sha: str) -> CommitFiles:
         """All files of a commit."""
@@ -154,23 +137,30 @@ class CoordinatorClient:
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = TIMEOUT,
     ) -> Reply:
+        return self._send(self._build("POST", path, message, headers, timeout), reply)
+
+    def _build(
+        self,
+        method: str,
+        path: str,
+        message: BaseModel,
+        headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = TIMEOUT,
+    ) -> httpx.Request:
         content = {"Content-Type": "application/json", **(headers or {})}
-        request = self._http.build_request(
-            "POST", path, content=message.model_dump_json(), headers=content, timeout=timeout
+        return self._http.build_request(
+            method, path, content=message.model_dump_json(), headers=content, timeout=timeout
         )
-        return self._send(request, reply)
 
     def _get(self, path: str, reply: type[Reply]) -> Reply:
         return self._send(self._http.build_request("GET", path), reply)
 
     def _send(self, request: httpx.Request, reply: type[Reply]) -> Reply:
-        try:
-            response = self._http.send(request)
-        except httpx.TransportError as error:
-            raise Unreachable(f"no answer from {self.url}: {_explain(error)}") from error
-        except httpx.HTTPError as error:  # a body that cannot be decoded, for one
-            raise UnexpectedReply(f"{self.url} gave a broken answer: {_explain(error)}") from error
-        _raise_for_problem(response, self.url)
+        token = self._token
+        response = self._send_with(token, request)
+        if response.status_code == UNAUTHORIZED and self._changed_token(token):
+            response = self._send_with(self._token, request)
+        raise_for_problem(self.url, response.status_code, response.headers, response.content)
         try:
             return reply.model_validate_json(response.content)
         except ValidationError as error:
@@ -179,62 +169,25 @@ class CoordinatorClient:
                 "is it a coordinator, and of a version that fits?"
             ) from error
 
+    def _send_with(self, token: SecretStr | None, request: httpx.Request) -> httpx.Response:
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token.get_secret_value()}"
+        try:
+            response = self._http.send(request)
+        except httpx.TransportError as error:
+            raise Unreachable(f"no answer from {self.url}: {explain(error)}") from error
+        except httpx.HTTPError as error:  # a body that cannot be decoded, for one
+            raise UnexpectedReply(f"{self.url} gave a broken answer: {explain(error)}") from error
+        if (date := answered_at(response.headers)) is not None:
+            self.clock_error_seconds = (now() - date).total_seconds()
+        return response
 
-def program_version() -> str:
-    """This program's own version."""
-    return importlib.metadata.version("research-swarm")
-
-
-def user_agent() -> str:
-    """Who is calling: the distribution and its version, and Python's."""
-    return f"research-swarm-worker/{program_version()} Python/{platform.python_version()}"
-
-
-def _raise_for_problem(response: httpx.Response, url: str) -> None:
-    status = response.status_code
-    if response.is_success:
-        return
-    problem = _problem(response)
-    said = f"{problem.title}: {problem.detail}".rstrip(": ") if problem else f"HTTP {status}"
-    if status == UPGRADE_REQUIRED and problem is not None:
-        raise Outdated(_explain_versions(problem, url))
-    if status in (401, 403) and problem is not None and not problem.code.startswith("lease-"):
-        raise Unauthorized(said)
-    if status in (408, 425, 429) or status >= 500:
-        raise Unreachable(f"{url} cannot answer now: {said}", _retry_after(response))
-    if status >= 400 and problem is not None:
-        raise Rejected(status, problem.code, said)
-    raise UnexpectedReply(f"{url} answered with HTTP {status} and no reason; is it a coordinator?")
-
-
-def _explain_versions(problem: Problem, url: str) -> str:
-    """Who has to update what, in a line."""
-    ours = f"this worker is of version {program_version()} and speaks protocol {PROTOCOL_VERSION}"
-    try:
-        theirs = Versions.model_validate((problem.model_extra or {})["versions"])
-    except (KeyError, ValidationError):
-        return f"{ours}, and does not fit {url}: {problem.detail}"
-    if theirs.protocol < PROTOCOL_VERSION:
-        return f"{ours}, {url} only {theirs.protocol}: ask its maintainers to update it, or install an older worker"
-    wanted = f"protocol {theirs.oldest_protocol} and version {theirs.oldest_worker}, or newer"
-    return f"{ours}; {url} gives jobs to {wanted}. Update it: {UPDATE_COMMAND}"
-
-
-def _problem(response: httpx.Response) -> Problem | None:
-    if response.headers.get("Content-Type", "").partition(";")[0].strip() != PROBLEM_MEDIA_TYPE:
-        return None
-    try:
-        return Problem.model_validate_json(response.content)
-    except ValidationError:
-        return None
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """The seconds of `Retry-After`; its other form, a date, is not used by our coordinator."""
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else None
-
-
-def _explain(error: Exception) -> str:
-    """The error's own words, without the number that some systems put before them."""
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    def _changed_token(self, refused: SecretStr | None) -> bool:
+        """Whether there is another token by now than the one that was refused."""
+        if self._read_token is None:
+            return False
+        try:
+            self._token = self._read_token()
+        except SettingsError:
+            return False
+        return self._token != refused

@@ -7,7 +7,7 @@ from uuid import UUID
 from shared.experiments import Posterior
 from worker.client import ClientError, Unauthorized
 from worker.job import Job, Workplace
-from worker.outbox import Acknowledged, Damaged, Refused
+from worker.outbox import Acknowledged, Damaged, Foreign, Refused
 from worker.receipts import Receipt
 
 IN_THE_OUTBOX = "in the outbox"
@@ -37,6 +37,10 @@ def deliver(place: Workplace, expected: UUID | None = None) -> Whereabouts:
                     monitor.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
                     if entry.upload.run.id == expected:
                         found = Whereabouts(f"refused, kept as {path}")
+                case Foreign(_, path):
+                    monitor.warn(
+                        f"a result belongs to another account, and waits for its token: {path} (swarm-worker login)"
+                    )
                 case Damaged(_, path):
                     monitor.warn(f"a result in the outbox cannot be read; it was set aside as {path}")
     finally:
@@ -48,6 +52,12 @@ def report(job: Job, place: Workplace) -> None:
     """Deliver the outbox, of which this job's result is the newest, and show its receipt. Raises Unauthorized."""
     assert job.report is not None
     found = Whereabouts(IN_THE_OUTBOX)
+    if place.alone is not None:
+        place.alone.note_run(job.lease, job.project.contract, job.report, job.editable_files)
+        if place.alone.is_away:  # it is asked again when its time has come, and not after each run
+            place.monitor.outbox(len(place.outbox))
+            show_receipt(job, place, found)
+            return
     try:
         found = deliver(place, job.report.id)
     except Unauthorized:

@@ -170,7 +170,7 @@ class Desk:
             return
         self._drafting = lease
         self._place.monitor.take(lease)
-        pulse = Pulse(self._place.client, lease)
+        pulse = Pulse(self._place.find_keeper(lease), lease)
         pulse.start()
         try:
             job = begin(lease, pulse, self._place)
@@ -247,7 +247,7 @@ class Desk:
         """Release the lease, if that can be done at once; else it runs out by itself."""
         request = ReleaseRequest(token=lease.token, reason=" ".join(reason.split())[:200] or "no reason")
         try:
-            self._place.client.release(lease.id, request)
+            self._place.find_keeper(lease).release(lease.id, request)
         except ClientError as error:
             self._place.monitor.note(f"the job could not be given back, its lease will run out: {error}")
         self._place.monitor.drop(lease)

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
-from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase
+from shared.experiments import ProposalReply, ProposalSubmission
+from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase, ReleaseRequest
 from worker.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
 from worker.training import Progress
 
@@ -19,10 +20,17 @@ class HeartbeatDied(Exception):
     """The thread that renews leases has ended by a mistake of ours: the worker has to stop."""
 
 
-class LeaseKeeper(Protocol):
+class Listener(Protocol):
     """What the heartbeat needs of the coordinator's client."""
 
     def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply: ...
+
+
+class LeaseKeeper(Listener, Protocol):
+    """Who may be asked about a job while it is worked on: the coordinator's client, as a rule."""
+
+    def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply: ...
+    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply: ...
 
 
 class Pulse:
@@ -33,7 +41,7 @@ class Pulse:
     finishing.
     """
 
-    def __init__(self, keeper: LeaseKeeper, lease: Lease) -> None:
+    def __init__(self, keeper: Listener, lease: Lease) -> None:
         self._keeper = keeper
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY

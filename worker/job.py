@@ -13,9 +13,10 @@ from shared.leases import Lease, Phase
 from shared.results import CommitUpload, ResultUpload
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
+from worker.alone import Alone
 from worker.authorship import commit_draft
 from worker.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
-from worker.heartbeat import Pulse
+from worker.heartbeat import LeaseKeeper, Pulse
 from worker.laboratory import Laboratory, Sample
 from worker.monitor import Monitor
 from worker.outbox import Entry, Outbox
@@ -42,7 +43,7 @@ class Workplace:
     """All that a job needs.
 
     `author` is `Name <address>`, under which commits are made; `patience_seconds` is how long a coordinator that does
-    not answer is asked again in the middle of a job.
+    not answer is asked again in the middle of a job. Without `alone` a worker waits while the coordinator is away.
     """
 
     client: CoordinatorClient
@@ -54,6 +55,13 @@ class Workplace:
     stop: Stop
     author: str
     patience_seconds: float = PATIENCE_SECONDS
+    alone: Alone | None = None
+
+    def find_keeper(self, lease: Lease) -> LeaseKeeper:
+        """Whom to ask about a job: the coordinator, or nobody but this worker if it gave the job itself."""
+        if self.alone is not None and self.alone.own(lease.id) is not None:
+            return self.alone
+        return self.client
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,12 @@ class Job:
             if self.plan is None
             else self.plan.draft.proposal.title
         )
+
+    @property
+    def editable_files(self) -> dict[str, str]:
+        """The editable files of the commit that is measured."""
+        files = self.files if self.plan is None else {**self.files, **self.plan.draft.files}
+        return {path: files[path] for path in self.project.contract.files.editable if path in files}
 
     @property
     def needs_repair(self) -> bool:
@@ -156,6 +170,8 @@ def store(job: Job, place: Workplace) -> None:
     show(job, Progress(Phase.REPORTING, job.report.steps, None, 1.0), place)
     _note_usage(job)
     job.stored = place.outbox.put(_entry(job, place, words=None), held=True)
+    if place.outbox.unsaved:
+        place.monitor.warn(f"the disk is full: the result is in memory only. Make room in {place.outbox.folder}")
 
 
 def write_up(job: Job, place: Workplace) -> None:
@@ -163,10 +179,7 @@ def write_up(job: Job, place: Workplace) -> None:
     assert job.report is not None and job.stored is not None
     words = _find_words(place.agent, job.plan, job.report) if job.plan is not None else None
     _note_usage(job)
-    try:
-        place.outbox.release(job.stored, _entry(job, place, words) if words is not None else None)
-    except OSError as error:
-        place.monitor.warn(f"the agent's finding cannot be kept, plain words stand in its place: {error}")
+    place.outbox.release(job.stored, _entry(job, place, words) if words is not None else None)
 
 
 def _note_usage(job: Job) -> None:
@@ -200,7 +213,8 @@ def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:
     if plan is not None:
         finding = words or plain_finding(plan.task, plan.draft, run, place.agent.name)
         upload = ResultUpload(run=run, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
-    return Entry(project=job.lease.project, lease_id=job.lease.id, upload=upload)
+    own = place.alone.own(job.lease.id) if place.alone is not None else None
+    return Entry(project=job.lease.project, lease_id=job.lease.id, own=own, upload=upload)
 
 
 def _describe_task(job: Job) -> Task:
@@ -243,7 +257,8 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
     """Why the coordinator does not want this draft; empty if it is accepted, or if nobody could be asked."""
     submission = ProposalSubmission(token=lease.token, proposal=draft.proposal, files=dict(draft.files))
     try:
-        reply = insist(lambda: place.client.propose(lease.id, submission), place.stop.draining, place.patience_seconds)
+        keeper = place.find_keeper(lease)
+        reply = insist(lambda: keeper.propose(lease.id, submission), place.stop.draining, place.patience_seconds)
     except (Unreachable, UnexpectedReply) as error:
         if place.stop.draining.is_set():
             raise Draining("the worker is stopping") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from worker.claims import Claims
 from worker.desk import Desk
 from worker.job import Workplace, measure
+from worker.retries import Backoff
 
 
 class Ending(Enum):
@@ -21,11 +22,19 @@ class Ending(Enum):
 class Loop:
     """One worker's life. `crash_log` keeps the traceback of a mistake of ours; people see a line."""
 
-    def __init__(self, place: Workplace, worker_name: str, project: str | None, crash_log: Path) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        worker_name: str,
+        project: str | None,
+        crash_log: Path,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._place = place
         self._worker_name = worker_name
         self._project = project
         self._crash_log = crash_log
+        self._backoff = backoff or Backoff()
 
     def run(self, max_jobs: int | None = None, once: bool = False) -> Ending:
         """Work until `max_jobs` are reported, a person asks to stop, or, with `once`, after one attempt.
@@ -34,7 +43,7 @@ class Loop:
         Raises any ClientError or OSError of the very first contact, RunImpossible of the first job, and Outdated once
         what was under way is reported.
         """
-        claims = Claims(self._place, self._worker_name, self._project, once=once)
+        claims = Claims(self._place, self._worker_name, self._project, self._backoff, once=once)
         with Desk(self._place, claims, self._crash_log, max_jobs) as desk:
             while (job := desk.take()) is not None:
                 try:

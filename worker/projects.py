@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from shared.contract import Contract, parse_contract
+from shared.contract import CONTRACT_FILE, Contract, parse_contract
 from shared.leases import Lease
 from shared.projects import CommitFiles
 from worker.client import CoordinatorClient
@@ -39,8 +39,9 @@ class Projects:
         if key not in self._known:
             repository = Repository(self._folder / f"{lease.project}.git")
             files = self._read_root(lease, repository)
-            project = insist(lambda: self._client.fetch_project(lease.project), self._stop, PATIENCE_SECONDS)
-            self._known[key] = LocalProject(parse_contract(project.contract), files.get(PROGRAM_FILE, ""), repository)
+            # The contract is part of the root commit, so that nobody need be asked for it.
+            contract = parse_contract(files.get(CONTRACT_FILE, ""))
+            self._known[key] = LocalProject(contract, files.get(PROGRAM_FILE, ""), repository)
         return self._known[key]
 
     def read_base(self, lease: Lease) -> dict[str, str]:

@@ -22,8 +22,14 @@ Result = TypeVar("Result")
 class Backoff:
     """Waits between attempts that go on for ever."""
 
-    def __init__(self, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        rng: random.Random | None = None,
+        shortest_seconds: float = SHORTEST_WAIT_SECONDS,
+        longest_seconds: float = LONGEST_WAIT_SECONDS,
+    ) -> None:
         self._rng = rng or random.Random()
+        self._shortest, self._longest = shortest_seconds, max(shortest_seconds, longest_seconds)
         self._attempts = 0
 
     def reset(self) -> None:
@@ -31,10 +37,14 @@ class Backoff:
         self._attempts = 0
 
     def next_wait(self, at_least_seconds: float | None = None) -> float:
-        """Seconds until the next attempt: 5 to a limit that doubles from 10 to 300, or what was asked for, if more."""
+        """Seconds until the next attempt: from the shortest to a limit that doubles up to the longest.
+
+        A server that asks for a longer wait gets it, and up to as much again as was drawn: it told others the same.
+        """
         self._attempts += 1
-        limit = min(LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS * 2.0 ** min(self._attempts, 16))
-        return max(self._rng.uniform(SHORTEST_WAIT_SECONDS, limit), at_least_seconds or 0.0)
+        limit = min(self._longest, self._shortest * 2.0 ** min(self._attempts, 16))
+        wait = self._rng.uniform(self._shortest, limit)
+        return wait if at_least_seconds is None or at_least_seconds <= wait else at_least_seconds + wait
 
 
 def insist(call: Callable[[], Result], stop: Event, seconds: float) -> Result:

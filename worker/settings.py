@@ -62,6 +62,9 @@ def login_path() -> Path:
 class Settings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
+    A coordinator that does not answer is asked again after `shortest_wait_seconds` to `longest_wait_seconds`, and once
+    it has been away for `alone_after_seconds` the worker goes on by itself.
+
     `schedule` are the hours in which it may work (worker/schedule.py), `nice` lowers its priority on the processor, and
     with `when_idle` it pauses while others use its GPU.
 
@@ -84,6 +87,9 @@ class Settings(BaseSettings):
     nice: Annotated[int, Field(ge=0, le=19)] | None = None
     schedule: str | None = None
     when_idle: bool = False
+    alone_after_seconds: Annotated[float, Field(ge=0)] = 60.0
+    shortest_wait_seconds: Annotated[float, Field(gt=0)] = 5.0
+    longest_wait_seconds: Annotated[float, Field(gt=0)] = 300.0
     sandbox: SandboxName = "auto"
     agent: AgentName = "search"
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path(APPLICATION))

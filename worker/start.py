@@ -9,10 +9,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from rich.console import Console
-
 from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
+from worker.alone import Alone
 from worker.authorship import author_of
 from worker.chronicle import Several, StatusMonitor, open_log, read_status
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
@@ -27,18 +26,19 @@ from worker.job import Workplace
 from worker.laboratory import LocalLaboratory
 from worker.lock import AlreadyRunning, hold
 from worker.loop import Ending, Loop
-from worker.monitor import STOP_AFTER, STOP_NOW, About, Monitor, PlainMonitor
+from worker.monitor import About, Monitor, PlainMonitor
 from worker.options import Options
 from worker.outbox import Outbox
 from worker.probe import try_torch
 from worker.projects import Projects
 from worker.receipts import Totals
+from worker.retries import Backoff
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.schedule import hours, parse_schedule
 from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
 from worker.stopping import Reason, Stop
-from worker.team import Member, Team, end_with_parent, worker_command
-from worker.terminal import TerminalMonitor
+from worker.team import end_with_parent, run_team
+from worker.terminal import TerminalMonitor, find_terminal
 from worker.training import RunImpossible
 
 EXIT_OK = 0
@@ -77,7 +77,7 @@ def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) 
         settings = _settings(flags)
         devices = _list_devices(settings)
         if len(devices) > 1:
-            return _run_team(settings, devices, flags, options, tell)
+            return run_team(settings, devices, flags, options, tell)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
     except StartError as error:
         status, line = error.status, str(error)
@@ -130,21 +130,6 @@ def _list_devices(settings: Settings) -> list[str]:
         raise StartError(str(error)) from error
 
 
-def _run_team(
-    settings: Settings, devices: list[str], flags: dict[str, Any], options: Options, tell: Callable[[str], None]
-) -> int:
-    """One process for each device; each checks its own. This one needs neither a folder nor the coordinator."""
-    cores = settings.cores or max(1, len(os.sched_getaffinity(0)) // len(devices))
-    members = [
-        Member(device.replace("cuda:", "gpu"), worker_command({**flags, "device": device, "cores": cores}, options))
-        for device in devices
-    ]
-    stop = Stop()
-    restarts = not options.once and options.max_jobs is None
-    with stop.on_signals(lambda: tell(STOP_NOW if stop.now.is_set() else STOP_AFTER)):
-        return Team(members, sys.stderr, sys.stdout, restarts=restarts).run(stop)
-
-
 def _run(settings: Settings, options: Options) -> int:
     script = _load_script(settings, options)
     try:
@@ -154,7 +139,7 @@ def _run(settings: Settings, options: Options) -> int:
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
         machine, laboratory = _open_laboratory(settings, folder)
-        client = CoordinatorClient(settings.coordinator_url, token)
+        client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token)
         stack.callback(client.close)
         stop = Stop()
         if options.parent is not None:
@@ -171,12 +156,15 @@ def _run(settings: Settings, options: Options) -> int:
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
-        place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author_of(settings.worker_name))
+        name, author = settings.worker_name, author_of(settings.worker_name)
+        alone = Alone(folder, name, agent.name, laboratory.hardware, settings.alone_after_seconds)
+        place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author, alone=alone)
+        backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
         monitor.start(_describe(settings, laboratory, agent, before.totals if before else Totals()))
         stack.callback(monitor.finish)
         if settings.sandbox == "unconfined":
             monitor.warn(UNCONFINED_WARNING)
-        return _work(Loop(place, settings.worker_name, settings.project, folder / CRASH_LOG), options, folder)
+        return _work(Loop(place, name, settings.project, folder / CRASH_LOG, backoff), options, folder)
 
 
 def _work(loop: Loop, options: Options, folder: Path) -> int:
@@ -264,10 +252,8 @@ def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLa
 def _make_monitor(options: Options, worker_folder: Path, herald: Herald, stack: ExitStack) -> Monitor:
     """The view for people, the log for `logs`, the status for `status`, and the herald for the coordinator's pages."""
     log = stack.enter_context(open_log(worker_folder))
-    console = Console(no_color=True if options.no_color else None, highlight=False)
-    view: Monitor = TerminalMonitor(console)
-    if options.plain or not console.is_terminal or console.is_dumb_terminal or not sys.stderr.isatty():
-        view = PlainMonitor(sys.stderr, sys.stdout)
+    console = None if options.plain else find_terminal(no_color=options.no_color)
+    view: Monitor = PlainMonitor(sys.stderr, sys.stdout) if console is None else TerminalMonitor(console)
     return Several([view, PlainMonitor(log, log), StatusMonitor(worker_folder), herald])
 
 

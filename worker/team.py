@@ -12,12 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
+from worker.monitor import STOP_AFTER, STOP_NOW
 from worker.options import Options
 from worker.retries import Backoff
+from worker.settings import Settings
 from worker.stopping import Stop
+from worker.team_view import PlainTeamView, TeamView, TerminalTeamView
+from worker.terminal import find_terminal
 
 LOOK_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
@@ -48,12 +53,8 @@ class Member:
 class Team:
     """Use `run` from the main thread: the processes end with the thread that started them."""
 
-    def __init__(self, members: Sequence[Member], messages: TextIO, results: TextIO, *, restarts: bool) -> None:
-        self._members = list(members)
-        self._messages, self._results = messages, results
-        self._restarts = restarts
-        self._lock = threading.Lock()
-        self._signals = 0
+    def __init__(self, members: Sequence[Member], view: TeamView, *, restarts: bool) -> None:
+        self._members, self._view, self._restarts = list(members), view, restarts
 
     def run(self, stop: Stop) -> int:
         """Work until all have ended; the exit status for all of them."""
@@ -65,6 +66,7 @@ class Team:
                 self._signal()
             for member in self._members:
                 self._look_after(member, draining=bool(asked))
+            self._view.tick()
             time.sleep(LOOK_SECONDS)
         return total_status([member.status or 0 for member in self._members])
 
@@ -89,7 +91,8 @@ class Team:
             return
         wait = member.backoff.next_wait()
         member.starts_at = time.monotonic() + wait
-        self._say(member, f"swarm-worker: it ended with status {status}, and is started again in {wait:.0f} s")
+        again = f"swarm-worker: it ended with status {status}, and is started again in {wait:.0f} s"
+        self._view.line(member.name, again, is_result=False)
 
     def _start(self, member: Member) -> None:
         member.process = subprocess.Popen(  # noqa: S603 - this very program
@@ -101,33 +104,52 @@ class Team:
             start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on once
         )
         assert member.process.stdout is not None and member.process.stderr is not None
-        pipes = ((member.process.stdout, self._results), (member.process.stderr, self._messages))
+        pipes = ((member.process.stdout, True), (member.process.stderr, False))
         member.readers = [
-            threading.Thread(target=self._read, args=(member, source, to), daemon=True) for source, to in pipes
+            threading.Thread(target=self._read, args=(member, source, is_result), daemon=True)
+            for source, is_result in pipes
         ]
         for reader in member.readers:
             reader.start()
 
-    def _read(self, member: Member, source: TextIO, to: TextIO) -> None:
-        """Pass on its lines, each marked with its name. A line on stdout is a run's."""
+    def _read(self, member: Member, source: TextIO, is_result: bool) -> None:
+        """Pass on its lines. What stands on stdout is a run's."""
         with source:
             for line in source:
-                if to is self._results:
+                if is_result:
                     member.has_measured = True
                     member.backoff.reset()
-                with self._lock:
-                    to.write(f"worker={member.name} {line}")
-                    to.flush()
-
-    def _say(self, member: Member, line: str) -> None:
-        with self._lock:
-            self._messages.write(f"worker={member.name} {line}\n")
-            self._messages.flush()
+                self._view.line(member.name, line.rstrip("\n"), is_result=is_result)
 
     def _signal(self) -> None:
         for member in self._members:
             if member.process is not None and member.process.poll() is None:
                 member.process.send_signal(signal.SIGTERM)
+
+
+def run_team(
+    settings: Settings, devices: Sequence[str], flags: Mapping[str, Any], options: Options, tell: Callable[[str], None]
+) -> int:
+    """One worker for each device, until all have ended; the exit status. Each checks its own device and settings."""
+    cores = settings.cores or max(1, len(os.sched_getaffinity(0)) // len(devices))
+    folders = {name_of(device): settings.model_copy(update={"device": device}).worker_folder for device in devices}
+    members = [
+        Member(name_of(device), worker_command({**flags, "device": device, "cores": cores}, options))
+        for device in devices
+    ]
+    stop, restarts = Stop(), not options.once and options.max_jobs is None
+    with ExitStack() as stack:
+        console = None if options.plain else find_terminal(no_color=options.no_color)
+        view: TeamView = PlainTeamView(sys.stderr, sys.stdout)
+        if console is not None:
+            view = stack.enter_context(TerminalTeamView(console, folders))
+        stack.enter_context(stop.on_signals(lambda: tell(STOP_NOW if stop.now.is_set() else STOP_AFTER)))
+        return Team(members, view, restarts=restarts).run(stop)
+
+
+def name_of(device: str) -> str:
+    """`gpu0` for `cuda:0`."""
+    return device.replace("cuda:", "gpu")
 
 
 def total_status(statuses: Sequence[int]) -> int:

@@ -71,7 +71,8 @@ replace = "SLOWNESS = 0"
 class Laboratory:
     """A folder in which one worker's process after the other works."""
 
-    def __init__(self, folder: Path, url: str, token: str) -> None:
+    def __init__(self, folder: Path, url: str, token: str, script: str = SCRIPT, **settings: str) -> None:
+        """Without a script the search agent proposes; `settings` are further variables of the environment."""
         self._folder = folder
         self._url = url
         self._environment = {
@@ -79,8 +80,10 @@ class Laboratory:
             "SWARM_TOKEN": token,
             "XDG_CONFIG_HOME": str(folder / "config"),
             "NO_COLOR": "1",
+            **settings,
         }
-        (folder / "script.toml").write_text(SCRIPT)
+        (folder / "script.toml").write_text(script)
+        self._agent = ["--script", str(folder / "script.toml")] if script else []
         self._log = folder / "worker.log"
 
     def start(self, *arguments: str) -> None:
@@ -88,8 +91,8 @@ class Laboratory:
             self.popen = subprocess.Popen(
                 [
                     Path(sys.executable).with_name("swarm-worker"), "--device", "cpu", "--cores", "1", "--plain",
-                    "--script", str(self._folder / "script.toml"), "--coordinator", self._url, "--name", "w1",
-                    "--data-dir", str(self._folder / "workers"), *arguments,
+                    "--coordinator", self._url, "--name", "w1", "--data-dir", str(self._folder / "workers"),
+                    *self._agent, *arguments,
                 ],
                 env=self._environment, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip

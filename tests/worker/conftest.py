@@ -30,6 +30,7 @@ from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, tiny_co
 from tests.worker.crew import Hire, Witness, Worker
 from worker.agents.base import Agent
 from worker.agents.search_agent import SearchAgent
+from worker.alone import Alone
 from worker.authorship import author_of
 from worker.client import CoordinatorClient
 from worker.job import Workplace
@@ -151,9 +152,12 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
         folder.mkdir(exist_ok=True)
         stop, client, witness = Stop(), CoordinatorClient(url, changes.pop("token", token), transport), Witness()
         witness.on_wait = stop.request
+        agent, alone = agent or SearchAgent(), None
+        if (patience := changes.pop("alone_after", None)) is not None:
+            alone = Alone(folder, name, agent.name, HARDWARE, patience)
         place = Workplace(
             client=client,
-            agent=agent or SearchAgent(),
+            agent=agent,
             laboratory=changes.pop("laboratory", laboratory),
             projects=Projects(client, folder / "projects", stop.draining),
             outbox=Outbox(folder / "outbox"),
@@ -161,6 +165,7 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
             stop=stop,
             author=author_of(name),
             patience_seconds=0.2,
+            alone=alone,
         )
         places.append(place)
         return Worker(place, Loop(place, name, None, folder / "crash.log"), witness, folder)

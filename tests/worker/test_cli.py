@@ -190,11 +190,12 @@ def test_real_workers_work_side_by_side_and_finish_when_their_parent_is_killed(
         from worker.options import Options
         from worker.stopping import Stop
         from worker.team import Member, Team, worker_command
+        from worker.team_view import PlainTeamView
         members = [
             Member(name, worker_command({"name": name, "cores": 1}, Options()))
             for name in ("left", "right")
         ]
-        Team(members, sys.stderr, sys.stdout, restarts=True).run(Stop())
+        Team(members, PlainTeamView(sys.stderr, sys.stdout), restarts=True).run(Stop())
     """
     command = [sys.executable, "-c", re.sub(r"(?m)^ {8}", "", program)]
     with subprocess.Popen(command, env=environment | at(empty), stderr=subprocess.PIPE, text=True) as parent:

@@ -3,6 +3,8 @@
 import json
 import socket
 from collections.abc import Callable
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +14,7 @@ from pydantic import SecretStr
 
 from shared.errors import PROBLEM_MEDIA_TYPE
 from shared.leases import Heartbeat, Phase, ReleaseRequest
-from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER
+from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER, now
 from shared.results import ResultReply, ResultUpload
 from tests.support.messages import claim_request, make_run
 from tests.worker.agents.tasks import sha_of
@@ -108,17 +110,6 @@ def test_each_answer_has_its_error(response: httpx.Response, error: type[ClientE
     assert "t0ken" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("7", 7.0), ("999999", 3600.0), ("Mon, 23 Nov 2026 07:00:00 GMT", None), ("-1", None), ("soon", None)],
-)
-def test_heeds_retry_after(header: str, seconds: float | None) -> None:
-    response = problem(503, "busy", **{"Retry-After": header})
-    with pytest.raises(Unreachable) as caught:
-        client_of(lambda _: response).claim(claim_request())
-    assert caught.value.retry_after_seconds == seconds
-
-
 def test_nobody_listens() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -161,3 +152,71 @@ def test_heartbeat_and_release_do_not_wait_long() -> None:
     client.heartbeat(uuid4(), Heartbeat(token="x", phase=Phase.TRAINING))
     client.release(uuid4(), ReleaseRequest(token="x", reason="tired"))
     assert timeouts == [5.0, 5.0]
+
+
+def dated(**headers: str) -> httpx.Response:
+    return httpx.Response(503, headers={"Date": "Mon, 01 Jun 2026 12:00:00 GMT", **headers})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("120", 120.0),
+        ("999999", 3600.0),
+        ("Mon, 01 Jun 2026 12:02:00 GMT", 120.0),  # by the server's clock, whatever ours says
+        ("Mon, 01 Jun 2026 11:00:00 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_a_busy_coordinator_says_when_to_come_again(text: str, seconds: float | None) -> None:
+    with pytest.raises(Unreachable) as refusal:
+        client_of(lambda _: dated(**{"Retry-After": text})).claim(claim_request())
+    assert refusal.value.retry_after_seconds == seconds
+
+
+def test_a_clock_that_is_wrong_is_known_by_any_answer() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        date = format_datetime(now() + timedelta(hours=3), usegmt=True)
+        return httpx.Response(200, json={"lease": None}, headers={"Date": date})
+
+    client = client_of(answer)
+    client.claim(claim_request())
+    assert client.clock_error_seconds == pytest.approx(-3 * 3600, abs=60)
+
+
+def test_a_certificate_out_of_its_time_hints_at_the_clock() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("certificate verify failed: certificate is not yet valid (_ssl.c:1000)")
+
+    with pytest.raises(Unreachable, match="is this machine's clock right"):
+        client_of(refuse).claim(claim_request())
+
+
+def test_a_token_that_was_changed_meanwhile_is_read_again() -> None:
+    tokens, seen = iter(["second", "second"]), list[str]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"].removeprefix("Bearer "))
+        return problem(401, "unauthorized") if seen[-1] == "first" else httpx.Response(200, json={"lease": None})
+
+    transport = httpx.MockTransport(answer)
+    client = CoordinatorClient("http://swarm.test", SecretStr("first"), transport, lambda: SecretStr(next(tokens)))
+    client.claim(claim_request())
+    client.claim(claim_request())
+    assert seen == ["first", "second", "second"]
+
+
+def test_a_token_that_is_refused_still_is_no_loop() -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return problem(401, "unauthorized")
+
+    transport = httpx.MockTransport(answer)
+    for token in ("same", "other"):
+        client = CoordinatorClient("http://swarm.test", SecretStr("same"), transport, lambda t=token: SecretStr(t))  # type: ignore[misc]
+        with pytest.raises(Unauthorized):
+            client.claim(claim_request())
+    assert len(seen) == 1 + 2

@@ -18,7 +18,28 @@ def test_waits_grow_are_jittered_and_stay_within_five_seconds_and_five_minutes()
         column = [row[attempt] for row in waits]
         assert 5.0 <= min(column) < 5.0 + limit / 10
         assert limit * 0.9 < max(column) <= limit
-    assert Backoff(random.Random(0)).next_wait(at_least_seconds=1000.0) == 1000.0
+
+
+def test_a_wait_that_was_asked_for_is_kept_and_spread() -> None:
+    """A server tells all the same; who obeyed to the second would come back together."""
+    waits = [Backoff(random.Random(seed)).next_wait(at_least_seconds=1000.0) for seed in range(200)]
+    assert min(waits) >= 1005.0 and max(waits) <= 1010.0
+    assert Backoff(random.Random(0)).next_wait(at_least_seconds=1.0) >= 5.0
+
+
+def test_after_an_outage_workers_come_back_over_minutes() -> None:
+    """A thousand workers find the coordinator gone within a minute; it returns after an hour."""
+    rng, returns = random.Random(0), 3600.0
+    arrivals = []
+    for seed in range(1000):
+        backoff, moment = Backoff(random.Random(seed)), rng.uniform(0.0, 60.0)
+        while moment < returns:
+            moment += backoff.next_wait()
+        arrivals.append(moment - returns)
+    by_minute = [sum(60 * m <= arrival < 60 * (m + 1) for arrival in arrivals) for m in range(6)]
+    assert sum(by_minute) == 1000 and max(by_minute) < 400
+    busiest = max(sum(start <= arrival < start + 1 for arrival in arrivals) for start in range(300))
+    assert busiest < 25
 
 
 def test_starts_anew_after_a_success() -> None:

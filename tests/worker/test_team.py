@@ -10,11 +10,15 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from rich.console import Console
 
+from worker.chronicle import StatusMonitor
+from worker.monitor import About
 from worker.options import Options
 from worker.retries import Backoff
 from worker.stopping import Stop
 from worker.team import Member, Team, total_status, worker_command
+from worker.team_view import PlainTeamView, TerminalTeamView
 
 PATIENCE_SECONDS = 60.0
 
@@ -30,7 +34,7 @@ def member(name: str, code: str) -> Member:
 
 def run_team(*members: Member, stop: Stop | None = None, restarts: bool = True) -> tuple[int, str, str]:
     messages, results = io.StringIO(), io.StringIO()
-    status = Team(members, messages, results, restarts=restarts).run(stop or Stop())
+    status = Team(members, PlainTeamView(messages, results), restarts=restarts).run(stop or Stop())
     return status, messages.getvalue(), results.getvalue()
 
 
@@ -96,7 +100,7 @@ def test_a_signal_is_passed_on_once_for_each_time_that_it_was_given(tmp_path: Pa
     code = re.sub(r"(?m)^ {8}", "", code)
     members = [Member(name, [sys.executable, "-c", code, name]) for name in ("gpu0", "gpu1")]
     stop, ended = Stop(), list[int]()
-    team = Team(members, io.StringIO(), io.StringIO(), restarts=True)
+    team = Team(members, PlainTeamView(io.StringIO(), io.StringIO()), restarts=True)
     thread = Thread(target=lambda: ended.append(team.run(stop)))
     thread.start()
     files = [tmp_path / "gpu0", tmp_path / "gpu1"]
@@ -120,3 +124,25 @@ def test_flags_reach_the_children_as_they_were_given() -> None:
     ):  # fmt: skip
         assert expected in text
     assert "None" not in text and "--name" not in text and text.count("--plain") == 1
+
+
+def test_a_terminal_has_a_row_for_each_worker_and_their_results_above(tmp_path: Path) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80, no_color=True)
+    folders = {name: tmp_path / name for name in ("gpu0", "gpu1")}
+    for folder in folders.values():
+        folder.mkdir()
+    herald = StatusMonitor(folders["gpu0"])
+    herald.start(About("box-gpu0", "H100", "bubblewrap", "search", "http://h"))
+    herald.stop(now=False)
+    with TerminalTeamView(console, folders) as view:
+        view.tick()
+        view.line("gpu1", "level=info event=phase", is_result=False)
+        view.line("gpu1", 'level=warning event="the job failed\\x1b[2J"', is_result=False)
+        view.line("gpu0", "event=run outcome=ok", is_result=True)
+    shown = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()).splitlines()]
+    assert any(re.match(r"gpu0 +asking for a job, ends after this run +0 runs", line) for line in shown), shown
+    assert any(re.match(r"gpu1 +starting", line) for line in shown)
+    assert "gpu0  event=run outcome=ok" in shown
+    assert any("the job failed" in line for line in shown) and not any("event=phase" in line for line in shown)
+    assert max(map(len, shown)) <= 80

@@ -60,6 +60,7 @@ def _describe(state: State) -> str:
         ended = f" (since {status.since:%Y-%m-%d %H:%M} UTC)" if status else ""
         return f"{state.name}: not running{ended}"
     lines = [f"{state.name}: {status.state}" + (f", {status.share:.0%}" if status.share else "")]
+    lines[0] += f", {status.ending}" if status.ending else ""
     told = {name: getattr(status, name) for name in ("job", "trying", "why", "next", "last")}
     lines += [f"  {label:7} {text}" for label, text in told.items() if text]
     lines.append(f"  in all  {status.totals.describe()}")

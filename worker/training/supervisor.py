@@ -1,7 +1,7 @@
 """Measures one commit, and writes down what came of it; or tries it out first, for a few seconds."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Event
 
@@ -21,7 +21,8 @@ def measure(job: TrainingJob, on_progress: Callable[[Progress], None], stop: Eve
     """
     with _named():
         report = Run(job, on_progress, stop).measure()
-    write_report(report, job.contract, job.folder)
+    with suppress(OSError):  # a full disk: people miss a file to read, and the measurement is kept
+        write_report(report, job.contract, job.folder)
     return report
 
 
