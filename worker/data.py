@@ -55,8 +55,8 @@ def prepare_data(
 
     Raises DataError.
     """
-    protected = {path: text for path, text in files.items() if path not in contract.files.editable}
-    folder = cache / "tokens" / _key(contract, protected)
+    protected = _protected(contract, files)
+    folder = _folder(contract, protected, cache)
     try:
         with _locked(folder.with_suffix(".lock")):
             if not folder.exists():
@@ -72,6 +72,19 @@ def prepare_data(
     except ValidationError as error:
         raise DataError(f"the prepared data in {folder} is damaged: remove that folder") from error
     return PreparedData(folder / "train.bin", folder / "validation.bin", needs)
+
+
+def is_prepared(contract: Contract, files: Mapping[str, str], cache: Path) -> bool:
+    """Whether the data of a project whose work tree is `files` lies ready in `cache`."""
+    return _folder(contract, _protected(contract, files), cache).exists()
+
+
+def _protected(contract: Contract, files: Mapping[str, str]) -> dict[str, str]:
+    return {path: text for path, text in files.items() if path not in contract.files.editable}
+
+
+def _folder(contract: Contract, protected: Mapping[str, str], cache: Path) -> Path:
+    return cache / "tokens" / _key(contract, protected)
 
 
 def _key(contract: Contract, protected: Mapping[str, str]) -> str:

@@ -50,9 +50,12 @@ def login(
 
 @app.command()
 def doctor(
-    gpu: Annotated[int | None, typer.Option(min=0, help="The GPU that a run is to use.")] = None,
+    checks: Annotated[list[str] | None, typer.Argument(help="Only these, such as `coordinator agent`.")] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU, or several, of a run.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda:N.")] = None,
-    agent: Annotated[str | None, typer.Option(help="The agent that a run is to use.")] = None,
+    sandbox: Annotated[str | None, typer.Option(metavar="NAME", help="The sandbox of a run.")] = None,
+    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    agent: Annotated[str | None, typer.Option(help="The agent of a run.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -61,18 +64,25 @@ def doctor(
     \b
     Examples:
       swarm-worker doctor --gpu 0
+      swarm-worker doctor coordinator agent --agent openai
       swarm-worker doctor --device cpu --json | jq '.[] | select(.ok | not)'
     """
     from worker.commands.doctor import examine, render_json, render_text  # noqa: PLC0415 - so that --help comes at once
     from worker.settings import SettingsError  # noqa: PLC0415 - likewise
 
-    flags = {"device": device if gpu is None else f"cuda:{gpu}", "agent": agent, "data_dir": data_dir}
+    flags = {
+        "device": device if gpu is None else f"cuda:{gpu}",
+        "sandbox": sandbox,
+        "coordinator_url": coordinator,
+        "agent": agent,
+        "data_dir": data_dir,
+    }
     try:
-        checks = examine(flags)
+        found = examine(flags, checks or ())
     except SettingsError as error:
         _fail(str(error), EXIT_USAGE)
-    typer.echo(render_json(checks) if as_json else render_text(checks))
-    raise typer.Exit(0 if all(check.ok for check in checks) else EXIT_ERROR)
+    typer.echo(render_json(found) if as_json else render_text(found))
+    raise typer.Exit(0 if all(check.ok for check in found) else EXIT_ERROR)
 
 
 @app.command()

@@ -3,15 +3,22 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import SecretStr
 
-from worker.client import ClientError, CoordinatorClient, Unauthorized
-from worker.hardware import HardwareError, detect_hardware
+from shared.contract import ContractError, parse_contract
+from shared.protocol import PROTOCOL_VERSION, version_key
+from worker.client import ClientError, CoordinatorClient, Unauthorized, program_version
+from worker.data import is_prepared
+from worker.gpus import Driver, DriverError, NvidiaDriver
+from worker.hardware import HardwareError, detect_machine, list_devices
+from worker.probe import try_torch
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, load_settings
 
@@ -19,6 +26,7 @@ MIB = 1024 * 1024
 LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
 MODEL_SECONDS = 20.0
+WRONG_CLOCK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,27 @@ class Check:
     advice: str = ""
 
 
-def examine(flags: Mapping[str, Any]) -> list[Check]:
-    """All checks, of the settings that these flags, the environment and the file give. Raises SettingsError."""
-    settings = load_settings(flags)
-    parts: list[Callable[[Settings], Check]] = [
-        _check_device, _check_memory, _check_disk, _check_sandbox, _check_coordinator, _check_data, _check_agent,
-    ]  # fmt: skip
-    return [part(settings) for part in parts]
+def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver | None = None) -> list[Check]:
+    """All checks, or only some, of the settings that these flags, the environment and the file give.
+
+    Raises SettingsError, also for a check that there is not.
+    """
+    settings, driver = load_settings(flags), driver or NvidiaDriver()
+    checks: dict[str, Callable[[], Check]] = {
+        "driver": lambda: _check_driver(settings, driver),
+        "device": lambda: _check_device(settings, driver),
+        "torch": lambda: _check_torch(settings, driver),
+        "memory": _check_memory,
+        "disk": lambda: _check_disk(settings),
+        "sandbox": lambda: _check_sandbox(settings),
+        "coordinator": lambda: _check_coordinator(settings),
+        "clock": lambda: _check_clock(settings),
+        "data": lambda: _check_data(settings),
+        "agent": lambda: _check_agent(settings),
+    }
+    if unknown := set(only) - checks.keys():
+        raise SettingsError(f"there is no check {unknown.pop()!r}: there are {', '.join(checks)}")
+    return [check() for name, check in checks.items() if not only or name in only]
 
 
 def render_json(checks: list[Check]) -> str:
@@ -56,27 +78,53 @@ def _lines(check: Check) -> Iterator[str]:
         yield f"    {'':12} {check.advice}"
 
 
-def _check_device(settings: Settings) -> Check:
+def _check_driver(settings: Settings, driver: Driver) -> Check:
+    wants_gpu = (settings.device or "").startswith("cuda")
+    try:
+        report = driver.describe()
+    except DriverError as error:
+        if not wants_gpu:
+            return Check("driver", True, "none, and none is needed without a GPU")
+        return Check("driver", False, "no GPU can be used", str(error))
+    gpus = ", ".join(f"{gpu.index}: {gpu.model}, {gpu.memory_mib} MiB" for gpu in report.gpus) or "no GPU"
+    return Check("driver", True, f"{report.version} for CUDA {'.'.join(map(str, report.cuda))} · {gpus}")
+
+
+def _check_device(settings: Settings, driver: Driver) -> Check:
     if settings.device is None:
         return Check("device", False, "none is asked for", "give --gpu 0 for the first GPU, or --device cpu")
     try:
-        hardware = detect_hardware(settings.device, settings.cores)
+        machines = [detect_machine(device, settings.cores, driver) for device in list_devices(settings.device, driver)]
     except HardwareError as error:
         return Check("device", False, f"{settings.device} cannot be used", str(error))
-    return Check("device", True, f"{hardware.hardware_class} · torch {hardware.torch_version}")
+    return Check("device", True, " + ".join(machine.hardware.hardware_class for machine in machines))
 
 
-def _check_memory(settings: Settings) -> Check:  # noqa: ARG001 - one form for all checks
+def _check_torch(settings: Settings, driver: Driver) -> Check:
+    """torch on each device, in the sandbox: what a run does first."""
+    try:
+        for device in list_devices(settings.device or "cpu", driver):
+            machine = detect_machine(device, None, driver)
+            try_torch(choose_sandbox(settings.sandbox, machine.gpu), machine.device)
+    except HardwareError as error:
+        return Check("torch", False, "it adds no numbers where a run would", str(error))
+    except SandboxUnavailable:
+        return Check("torch", False, "it was not tried", "mend the sandbox first")
+    return Check("torch", True, f"{machine.hardware.torch_version} adds numbers in the sandbox on {device}")
+
+
+def _check_memory() -> Check:
     available = psutil.virtual_memory().available // MIB
     advice = f"a run needs about {LEAST_MEMORY_MIB} MiB: end other programs"
     return Check("memory", available >= LEAST_MEMORY_MIB, f"{available} MiB available", advice)
 
 
 def _check_disk(settings: Settings) -> Check:
-    folder = next(path for path in (settings.data_dir, *settings.data_dir.absolute().parents) if path.exists())
-    free = shutil.disk_usage(folder).free // MIB
+    data = next(path for path in (settings.data_dir, *settings.data_dir.absolute().parents) if path.exists())
+    found = {folder: shutil.disk_usage(folder).free // MIB for folder in (data, Path(tempfile.gettempdir()))}
     advice = f"data and logs need about {LEAST_DISK_MIB} MiB: make room, or choose another folder with --data-dir"
-    return Check("disk", free >= LEAST_DISK_MIB, f"{free} MiB free in {folder}", advice)
+    told = ", ".join(f"{free} MiB free in {folder}" for folder, free in found.items())
+    return Check("disk", found[data] >= LEAST_DISK_MIB, told, advice)
 
 
 def _check_sandbox(settings: Settings) -> Check:
@@ -95,19 +143,59 @@ def _check_coordinator(settings: Settings) -> Check:
         return Check("coordinator", False, "no token", str(error))
     try:
         client.check_token()
+        versions = client.read_versions()
     except Unauthorized as error:
         return Check("coordinator", False, f"{url} does not accept the token: {error}", "swarm-worker login")
     except ClientError as error:
         return Check("coordinator", False, str(error), "is it running, and is the address right? --coordinator")
     finally:
         client.close()
-    return Check("coordinator", True, f"{url} accepts the token")
+    told = f"{url} accepts the token; it is of version {versions.version}, this worker of {program_version()}"
+    fits = versions.oldest_protocol <= PROTOCOL_VERSION <= versions.protocol
+    fits = fits and version_key(program_version()) >= version_key(versions.oldest_worker)
+    return Check("coordinator", fits, told, "it gives no jobs to this version: pip install -U 'research-swarm[worker]'")
+
+
+def _check_clock(settings: Settings) -> Check:
+    client = _anybodys_client(settings)
+    try:
+        client.read_versions()
+    except ClientError:
+        return Check("clock", True, "not compared: the coordinator does not answer")
+    finally:
+        client.close()
+    error = client.clock_error_seconds
+    told = f"{abs(error):.0f} s {'ahead of' if error > 0 else 'behind'} the coordinator's"
+    return Check("clock", abs(error) < WRONG_CLOCK_SECONDS, told, "set it: timedatectl set-ntp true")
 
 
 def _check_data(settings: Settings) -> Check:
-    folder = settings.data_dir / "data" / "tokens"
-    prepared = sorted(path.name.rpartition("-")[0] for path in folder.glob("*") if path.is_dir())
-    return Check("data", True, f"prepared: {', '.join(prepared)}" if prepared else "none yet: a first run prepares it")
+    """Data that is not there yet is no fault: a first run prepares it, and takes that much longer."""
+    client = _anybodys_client(settings)
+    try:
+        states = {
+            project.name: is_prepared(
+                parse_contract(project.contract),
+                client.fetch_files(project.name, project.root_sha).files,
+                settings.data_dir / "data",
+            )
+            for project in client.list_projects()
+            if settings.project in (None, project.name)
+        }
+    except (ClientError, ContractError):
+        return Check("data", True, "not looked for: the coordinator does not answer")
+    finally:
+        client.close()
+    ready = [name for name, is_ready in states.items() if is_ready]
+    missing = [name for name, is_ready in states.items() if not is_ready]
+    told = [f"ready: {', '.join(ready)}"] if ready else []
+    told += [f"not yet: {', '.join(missing)} (`swarm-worker prepare`, or a first run does it)"] if missing else []
+    return Check("data", True, " · ".join(told) or "the coordinator has no project")
+
+
+def _anybodys_client(settings: Settings) -> CoordinatorClient:
+    """For what the coordinator tells everybody, whatever is wrong with the token."""
+    return CoordinatorClient(settings.coordinator_url, SecretStr("none"))
 
 
 def _check_agent(settings: Settings) -> Check:

@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from coordinator.settings import Settings as CoordinatorSettings
 from tests.support.chat_server import serve_chat
-from tests.worker.conftest import LiveCoordinator
+from tests.support.gpus import H100, OLD, FakeDriver
+from tests.worker.conftest import LiveCoordinator, serve
 from tests.worker.test_cli import PROGRAM, Done, RunHere, at
+from worker.commands.doctor import examine
+from worker.gpus import DriverError
 
 PATIENCE_SECONDS = 60.0
 
@@ -100,24 +105,54 @@ def test_login_makes_an_account_and_keeps_its_token(
 def test_the_doctor_says_what_is_there_and_what_to_do(tell: Callable[..., Done]) -> None:
     done = tell("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(done.stdout)}
-    assert list(checks) == ["device", "memory", "disk", "sandbox", "coordinator", "data", "agent"]
-    assert all(checks[name]["ok"] for name in ("device", "sandbox", "coordinator", "data", "agent")), done.stdout
+    names = ["driver", "device", "torch", "memory", "disk", "sandbox", "coordinator", "clock", "data", "agent"]
+    assert list(checks) == names
+    assert all(checks[name]["ok"] for name in names if name not in ("memory", "disk")), done.stdout
     assert done.returncode == (0 if all(check["ok"] for check in checks.values()) else 1)
+    assert "the coordinator has no project" in checks["data"]["found"]
     ill = tell("doctor", "--gpu", "7", SWARM_TOKEN="wrong", PATH="/nowhere", SWARM_SANDBOX="bubblewrap")
     assert ill.returncode == 1
-    for words in ("BAD device", "BAD sandbox", "apt-get install bubblewrap", "swarm-worker login"):
+    for words in ("BAD device", "BAD torch", "BAD sandbox", "apt-get install bubblewrap", "swarm-worker login"):
         assert words in ill.stdout
+    assert tell("doctor", "feelings").returncode == 2
+
+
+def test_the_doctor_sees_a_gpu_that_runs_will_use() -> None:
+    """There is none here, so that a driver answers from data; torch is then what cannot use it."""
+    checks = {
+        check.name: check
+        for check in examine({"device": "cuda:0,1"}, ("driver", "device", "torch"), FakeDriver((OLD, H100)))
+    }
+    assert checks["driver"].ok and "1: NVIDIA H100 80GB HBM3, 81559 MiB" in checks["driver"].found
+    assert not checks["torch"].ok and "GPU" in checks["torch"].advice
+    away = examine({"device": "cuda:0"}, ("driver",), FakeDriver((), error=DriverError("restart this machine")))
+    assert not away[0].ok and away[0].advice == "restart this machine"
+    needless = examine({"device": "cpu"}, ("driver",), FakeDriver((), error=DriverError("restart this machine")))
+    assert needless[0].ok
+
+
+def test_the_doctor_compares_versions_and_clocks(
+    tell: Callable[..., Done], coordinator_settings: CoordinatorSettings, token: SecretStr
+) -> None:
+    with serve(coordinator_settings.model_copy(update={"oldest_worker": "99"})) as url:
+        settings = {"SWARM_COORDINATOR_URL": url, "SWARM_TOKEN": token.get_secret_value()}
+        done = tell("doctor", "coordinator", "clock", "data", **settings)
+    assert "BAD coordinator" in done.stdout and "pip install -U" in done.stdout
+    assert "ok  clock" in done.stdout
+    assert "not yet: tiny (`swarm-worker prepare`" in done.stdout
 
 
 def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:
+    def ask(**settings: str) -> Done:
+        return tell("doctor", "agent", "--agent", "openai", **settings)
+
     with serve_chat() as server:
         model = {"SWARM_MODEL": "test", "SWARM_BASE_URL": server.url}
-        assert "ok  agent        openai test" in tell("doctor", "--agent", "openai", **model).stdout
-        wrong = tell("doctor", "--agent", "openai", **(model | {"SWARM_MODEL": "other"}))
-        assert "the endpoint has: test" in wrong.stdout
-    away = tell("doctor", "--agent", "openai", SWARM_MODEL="test", SWARM_BASE_URL="http://127.0.0.1:1/v1")
+        assert "ok  agent        openai test" in ask(**model).stdout
+        assert "the endpoint has: test" in ask(**(model | {"SWARM_MODEL": "other"})).stdout
+    away = ask(SWARM_MODEL="test", SWARM_BASE_URL="http://127.0.0.1:1/v1")
     assert "nobody answers at the model endpoint" in away.stdout
-    assert tell("doctor", "--agent", "openai").returncode == 1
+    assert ask().returncode == 1
 
 
 def test_settings_are_shown_with_their_source_and_without_secrets(tell: Callable[..., Done]) -> None:
