@@ -1,134 +1,114 @@
-"""Real worker processes with agents that reason, against a real coordinator, on a project that really trains."""
+"""Real worker processes with each agent, against a real coordinator, on projects that really run."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from shared.experiments import ExperimentDetail
-from swarm import Client
+from shared.runs import ModelUsage
+from tests.acceptance.conftest import Volunteer
 from tests.support.chat_server import PAPER, Body, Response, refuse, say, serve_chat
-from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_tiny_seed
-
-BIN = Path(sys.executable).parent
-PATIENCE_SECONDS = 240
+from tests.support.tiny_project import codec_files, seed_files
 
 pytestmark = pytest.mark.acceptance
 
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SWARM_", "OPENAI_"))}
-    return kept | {
-        "SWARM_DATABASE_URL": f"sqlite:///{tmp_path}/coordinator.db",
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        "NO_COLOR": "1",
-    }
-
-
-def command(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run([BIN / arguments[0], *arguments[1:]], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def url(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
-    """A coordinator's process with a project that trains for a second."""
-    package = pack_text()
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served" / PACKAGE).write_bytes(package)
-    log = tmp_path / "coordinator.log"
-    with serve_folder(tmp_path / "served") as address, log.open("w") as output:
-        seed = write_tiny_seed(tmp_path / "seed", address, package)
-        command(environment, "swarm-coordinator", "create-project", str(seed))
-        server = subprocess.Popen(
-            [BIN / "swarm-coordinator", "serve", "--port", "0"], env=environment, stdout=output, stderr=output
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while not (found := re.search(r"Coordinator at (\S+)", log.read_text())):
-                assert time.monotonic() < deadline and server.poll() is None, log.read_text()
-                time.sleep(0.1)
-            yield found.group(1)
-        finally:
-            server.kill()
-            server.wait()
-
-
-Work = Callable[..., tuple[subprocess.CompletedProcess[str], list[ExperimentDetail]]]
-
-
-@pytest.fixture
-def work(url: str, environment: dict[str, str], tmp_path: Path) -> Work:
-    """Let a worker measure the seed and make one experiment; how it ended, and the experiments."""
-
-    def run(*arguments: str, **more: str) -> tuple[subprocess.CompletedProcess[str], list[ExperimentDetail]]:
-        token = command(environment, "swarm-coordinator", "create-token", "ada")
-        done = subprocess.run(
-            [
-                BIN / "swarm-worker", "--device", "cpu", "--cores", "1", "--plain", "--max-jobs", "2",
-                "--coordinator", url, "--data-dir", str(tmp_path / "workers"), *arguments,
-            ],
-            env={**environment, "SWARM_TOKEN": token, **more}, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-        assert token not in done.stdout + done.stderr
-        with Client(url) as client:
-            (project,) = client.list_projects()
-            return done, [client.get_experiment(row.id) for row in client.list_experiments(project.name)]
-
-    return run
+KEY = "sk-canary-31415"
 
 
 class Clumsy:
-    """A model that is busy at first, whose experiment crashes, and that mends it when it sees the crash."""
+    """A model whose experiment crashes, and that mends it when it sees the crash."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str, line: str, broken: str, mended: str) -> None:
+        self._edit = {"file": file, "search": f"\n{line}", "replace": f"\n{broken}"}
+        self._cure = {"file": file, "search": broken, "replace": mended}
         self.crash = ""
 
     def __call__(self, body: Body) -> Response:
         form = body["response_format"]["json_schema"]["name"]
-        prompt = body["messages"][1]["content"]
         if form == "Paper":
             return say(PAPER)
         if form == "Repair":
-            self.crash = prompt
-            edit = {"file": "train.py", "search": "WIDTH = 32 // 0", "replace": "WIDTH = 32"}
-            return say({"explanation": "A division by zero.", "edits": [edit], "files": []})
-        edit = {"file": "train.py", "search": "\nWIDTH = 64", "replace": "\nWIDTH = 32 // 0"}
-        words = {"title": "Half the width", "hypothesis": "Cheaper steps.", "axis": "WIDTH", "direction": "down"}
-        rest = {"value": "32", "predicted_effect": -0.1, "refuted_by": "No change.", "edits": [edit], "files": []}
-        return say(words | rest)
+            self.crash = body["messages"][1]["content"]
+            return say({"explanation": "A division by zero.", "edits": [self._cure], "files": []})
+        words = {"title": "Another value", "hypothesis": "Cheaper.", "axis": "it", "direction": "down", "value": ""}
+        return say(words | {"predicted_effect": -0.1, "refuted_by": "No change.", "edits": [self._edit], "files": []})
 
 
-def test_a_language_model_proposes_mends_and_writes_the_paper(work: Work) -> None:
-    model = Clumsy()
+TOOL = """
+brief=$1
+if grep -q 'crashed before it gave a result' "$brief"; then
+    grep -q ZeroDivisionError "$brief" || exit 8
+    sed -i 's/ORDER = .*/ORDER = 1/' {file}
+else
+    grep -q '{file}' "$brief" || exit 9
+    echo 'ORDER = {value}' >> {file}
+    echo 'a stray' > notes.txt
+    echo '{{"title": "By a tool", "hypothesis": "It may.", "axis": "ORDER", "direction": "change", "value": "1",
+           "predicted_effect": null, "refuted_by": "Nothing."}}' > /swarm/answer/proposal.json
+fi
+"""
+
+
+def command_of(folder: Path, file: str, value: str) -> list[str]:
+    """A coding tool that adds a constant of that value; if that is a mistake, it mends it."""
+    tool = folder / "tool.sh"
+    tool.write_text(TOOL.format(file=file, value=value))
+    return ["--agent-command", f"/bin/bash {tool} {{prompt_file}}", "--agent-path", str(tool)]
+
+
+def script_of(folder: Path, file: str, text: str) -> list[str]:
+    """A script of one step, which fits whatever parent it gets."""
+    step = {"title": "By a script", "hypothesis": "It may.", "axis": "x", "files": {file: text}}
+    path = folder / "script.json"
+    path.write_text(json.dumps({"steps": [step]}))
+    return ["--script", str(path)]
+
+
+def test_a_model_a_tool_and_a_script_on_a_small_gpt(gpt: Volunteer, tmp_path: Path) -> None:
+    model = Clumsy("train.py", "WIDTH = 64", "WIDTH = 32 // 0", "WIDTH = 32")
     with serve_chat(model) as server:
-        server.script = [refuse(429, Retry_After="1")]
-        done, (experiment,) = work(
-            "--agent", "openai", "--model", "clumsy", "--base-url", server.url, OPENAI_API_KEY="sk-canary-31415"
-        )
-    assert experiment.title == "Half the width"
-    assert experiment.outcome == "ok"
+        done = gpt.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, OPENAI_API_KEY=KEY)
+    gpt.work(*command_of(tmp_path, "train.py", "1"), jobs=1)
+    gpt.work(*script_of(tmp_path, "train.py", seed_files()["train.py"] + "\nSCRIPTED = 1\n"), jobs=1)
+    experiment, *others = gpt.list_experiments()
+    assert [(e.title, e.outcome) for e in others] == [("By a tool", "ok"), ("By a script", "ok")]
+    assert (experiment.title, experiment.outcome) == ("Another value", "ok")
     assert "+WIDTH = 32" in experiment.diff and "// 0" not in experiment.diff
     assert experiment.finding is not None and experiment.finding.claim == PAPER["claim"]
-    assert "ZeroDivisionError" in model.crash
-    assert "trying again in 1 s" in done.stderr and "trying a repair" in done.stderr
-    assert set(server.keys) == {"Bearer sk-canary-31415"}
-    assert "sk-canary" not in done.stdout + done.stderr + server.prompts() + json.dumps(
-        experiment.model_dump(mode="json")
-    )
+    assert "ZeroDivisionError" in model.crash and "train.py" in model.crash
+    assert "trying a repair" in done.stderr
+    (run,) = experiment.runs
+    assert run.usage == ModelUsage(requests=3, input_tokens=270, output_tokens=30), "draft, repair and finding"
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    assert KEY not in done.stdout + done.stderr + server.prompts() + json.dumps(experiment.model_dump(mode="json"))
 
 
-def test_without_its_model_a_worker_searches(work: Work) -> None:
-    done, (experiment,) = work("--agent", "openai", "--model", "m", "--base-url", "http://127.0.0.1:1/v1")
-    assert "the search agent proposes instead" in done.stderr
-    assert "->" in experiment.title and experiment.finding is not None and experiment.finding.agent == "search"
+def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
+    """Each experiment meets another row of faults, and comes to its end; then nobody answers any more."""
+    model = Clumsy("codec.py", "NICE_LENGTH = 64", "NICE_LENGTH = 128", "NICE_LENGTH = 128")
+    with serve_chat(model) as server:
+        server.script = [
+            refuse(429, "rate_limit_exceeded", Retry_After="1"), refuse(503), say("no JSON"), say("", finish="length"),
+            refuse(400, "context_length_exceeded"),
+        ]  # fmt: skip
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2)
+        assert done.stderr.count("trying again in") == 2
+        assert "trying without the context pack" in done.stderr
+        assert "cannot be used" in server.prompts()
+    done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
+    assert done.stderr.count("the search agent proposes instead") >= 1
+    by_model, by_search = codec.list_experiments()
+    assert (by_model.title, by_model.outcome, by_search.outcome) == ("Another value", "ok", "ok")
+    assert by_model.runs[0].usage is not None and by_search.runs[0].usage is None
+    assert "->" in by_search.title and by_search.finding is not None and by_search.finding.agent == "search"
+
+
+def test_a_tool_a_search_and_a_script_on_a_compressor(codec: Volunteer, tmp_path: Path) -> None:
+    done = codec.work(*command_of(tmp_path, "codec.py", "1 // 0"), jobs=2)
+    assert "notes.txt is new" in done.stderr and "trying a repair" in done.stderr
+    codec.work(jobs=1)
+    codec.work(*script_of(tmp_path, "codec.py", codec_files()["codec.py"] + "\nSCRIPTED = 1\n"), jobs=1)
+    tool, search, script = codec.list_experiments()
+    assert [tool.title, script.title] == ["By a tool", "By a script"] and "->" in search.title
+    assert {e.outcome for e in (tool, search, script)} == {"ok"}
+    assert tool.diff.count("+ORDER = 1\n") == 1 and tool.finding is not None and tool.finding.agent == "command bash"

@@ -108,8 +108,6 @@ def open_bench(folder: Path, run_seconds: float) -> Iterator[tuple[Bench, str]]:
     (folder / "web" / PACKAGE).write_bytes(pack_text())
     with serve_folder(folder / "web") as address:
         seed = write_codec_seed(folder / "seed", address, pack_text(), SLOWLY.format(seconds=run_seconds))
-        contract = seed / "swarm.toml"
-        contract.write_text(contract.read_text().replace("replicate = 1", "replicate = 0"))  # experiments alone
         database = Database(f"sqlite:///{folder}/coordinator.db")
         database.migrate()
         with database.write() as session:

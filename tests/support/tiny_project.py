@@ -114,6 +114,10 @@ def _set(toml: str, name: str, value: str) -> str:
     return changed
 
 
+ONLY_IMPROVE = "draft = 0\nadopt = 0\nablate = 0\ntune = 0\ncontrol = 0\n"
+"""For the end of a contract, which is its section `jobs`: after the seed, each job is of the same kind."""
+
+
 def write_tiny_seed(folder: Path, address: str, package: bytes) -> Path:
     """The same project as a seed's folder beside its harness, for `create-project`; returns the seed's folder."""
     for path, text in seed_files().items():
@@ -127,7 +131,7 @@ def write_tiny_seed(folder: Path, address: str, package: bytes) -> Path:
         _set(_set(before, "training_seconds", "1.2"), "plausible_floor", "0.01")  # so plain a text is learnt in no time
         + f'[data.settings]\nmember = "{MEMBER}"\nvocab_size = 320\nsequence_length = 32\nvalidation_percent = 10\n'
         f'scored_bytes = 8192\n\n[[data.sources]]\nurl = "{address}/{PACKAGE}"\nfile = "{PACKAGE}"\n'
-        f'sha256 = "{hashlib.sha256(package).hexdigest()}"\n\n[evidence]{after}'
+        f'sha256 = "{hashlib.sha256(package).hexdigest()}"\n\n[evidence]{_set(after, "replicate", "0")}{ONLY_IMPROVE}'
     )
     return folder / "tiny"
 
@@ -150,5 +154,5 @@ def write_codec_seed(folder: Path, address: str, package: bytes, more_code: str 
     }
     for name, value in changes.items():
         text = _set(text, name, value)
-    contract.write_text(text)
+    contract.write_text(_set(text, "replicate", "0") + ONLY_IMPROVE)
     return folder

@@ -1,6 +1,6 @@
 """The one door to a language model: a chat-completions endpoint, through the openai SDK.
 
-Whatever goes wrong has one of five names, and only `Busy` is worth trying again as it is. Errors that are shown or sent
+Whatever goes wrong has one of six names, and only `Busy` is worth trying again as it is. Errors that are shown or sent
 anywhere hold the endpoint's status and short code, never its words: some endpoints quote the key in them.
 """
 
@@ -35,6 +35,10 @@ class Busy(ChatError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Absent(Busy):
+    """Nobody is there. That is seldom over in a moment."""
 
 
 class Unusable(ChatError):
@@ -180,7 +184,7 @@ def _explain(error: openai.OpenAIError) -> ChatError:
     if isinstance(error, openai.APITimeoutError):
         return Busy("the model endpoint did not answer in time")
     if isinstance(error, openai.APIConnectionError):
-        return Busy("nobody answers at the model endpoint")
+        return Absent("nobody answers at the model endpoint")
     if not isinstance(error, openai.APIStatusError):
         return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
     code = _short_code(error)

@@ -19,6 +19,7 @@ from worker.agents import replies
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
 from worker.agents.briefing import CHAT, describe_task, fence, render
 from worker.agents.chat import (
+    Absent,
     Answer,
     Busy,
     Chat,
@@ -44,8 +45,8 @@ MAX_CORRECTIONS = 3
 """How often an answer that cannot be used is sent back."""
 
 FIRST_PAUSE_SECONDS = 1.0
-BUSY_SECONDS = 45.0
-"""How long one answer is waited for while the endpoint is busy or away: the GPU is idle meanwhile."""
+BUSY_SECONDS, ABSENT_SECONDS = 45.0, 10.0
+"""How long one answer is waited for while the endpoint is busy, or nobody is there: the GPU may be idle meanwhile."""
 
 
 class OpenAIAgent:
@@ -128,13 +129,13 @@ class OpenAIAgent:
 
     def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
         """An answer of that form, and the conversation up to it. Waits for a busy endpoint, if there is time."""
-        corrections, pause, patient_until = 0, FIRST_PAUSE_SECONDS, time.monotonic() + BUSY_SECONDS
+        corrections, pause, began = 0, FIRST_PAUSE_SECONDS, time.monotonic()
         while True:
             self._ledger.check(estimate_tokens(turns), task.bill.usage)
             try:
                 answer = self._chat.ask(turns, form, max(1.0, self._conversing_until - time.monotonic()))
             except Busy as error:
-                self._wait(error, pause, patient_until)
+                self._wait(error, pause, began + (ABSENT_SECONDS if isinstance(error, Absent) else BUSY_SECONDS))
                 pause *= 2
                 continue
             except Malformed as error:

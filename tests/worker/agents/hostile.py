@@ -33,7 +33,7 @@ ESCAPES = [
 LOOTING = """\
 import os, pathlib, socket
 LOOT = []
-for path in ({canary!r}, "/etc/shadow", "/root/.ssh/id_rsa"):
+for path in (*{canaries!r}, "/etc/shadow", "/root/.ssh/id_rsa"):
     try:
         LOOT.append(pathlib.Path(path).read_text())
     except OSError as error:
@@ -50,7 +50,7 @@ try:
 except OSError as error:
     LOOT.append(type(error).__name__)
 try:
-    pathlib.Path({canary!r}).write_text("changed")
+    pathlib.Path({canaries!r}[0]).write_text("changed")
     LOOT.append("wrote")
 except OSError:
     pass

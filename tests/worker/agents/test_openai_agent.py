@@ -213,6 +213,7 @@ def test_a_server_that_knows_no_schema_gets_it_in_the_prompt(task: Task, hired: 
 def test_a_silent_endpoint_is_a_time_out_and_nobody_is_nobody(
     task: Task, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(openai_agent, "ABSENT_SECONDS", 0.5)
     monkeypatch.setattr(openai_agent, "BUSY_SECONDS", 0.5)
     server.model = lambda body: Response(hangs=True)
     with hire(server.url, tmp_path, timeout=0.3) as hired, pytest.raises(AgentUnavailable, match="in time"):
@@ -224,7 +225,7 @@ def test_a_silent_endpoint_is_a_time_out_and_nobody_is_nobody(
 def test_while_the_endpoint_is_away_the_search_agent_proposes_and_says_so(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_agent, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(openai_agent, "ABSENT_SECONDS", 0.5)
     with hire("http://127.0.0.1:1/v1", tmp_path, timeout=1.0) as hired:
         agent = FallbackAgent(hired.agent, SearchAgent(), hired.said.append)
         draft = agent.propose(task)

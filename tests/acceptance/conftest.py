@@ -1,0 +1,98 @@
+"""A coordinator's process with a project, and volunteers' worker processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from coordinator.accounts.service import create_token
+from coordinator.db import Database
+from coordinator.projects.service import create_project
+from shared.experiments import ExperimentDetail
+from swarm import Client
+from tests.support.coordinator_process import Coordinator
+from tests.support.databases import SqliteFolder
+from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed, write_tiny_seed
+
+BIN = Path(sys.executable).parent
+PATIENCE_SECONDS = 240
+
+
+@dataclass
+class Volunteer:
+    """Somebody with a token, and a machine with one core. `url` is the coordinator's, or what stands before it."""
+
+    url: str
+    token: str
+    folder: Path
+    environment: dict[str, str]
+    last: list[str] = field(default_factory=list)
+
+    def work(self, *arguments: str, jobs: int, **more: str) -> subprocess.CompletedProcess[str]:
+        """Let a worker carry out so many jobs."""
+        done = subprocess.run(
+            [
+                BIN / "swarm-worker", "--device", "cpu", "--cores", "1", "--plain", "--max-jobs", str(jobs),
+                "--coordinator", self.url, "--data-dir", str(self.folder / "workers"), *arguments,
+            ],
+            env={**self.environment, "SWARM_TOKEN": self.token, **more},
+            capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert self.token not in done.stdout + done.stderr
+        return done
+
+    def list_experiments(self) -> list[ExperimentDetail]:
+        """What came of it, oldest first."""
+        with Client(self.url) as client:
+            (project,) = client.list_projects()
+            return [client.get_experiment(row.id) for row in client.list_experiments(project.name)][::-1]
+
+
+@contextmanager
+def open_swarm(seed: Path, database_url: str, folder: Path) -> Iterator[Volunteer]:
+    """A coordinator's process with the seed's project, and a volunteer who is new to it."""
+    database = Database(database_url)
+    with database.write() as session:
+        create_project(session, seed)
+        token = create_token(session, "ada", "test")
+    database.close()
+    coordinator = Coordinator(database_url, folder)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SWARM_", "OPENAI_"))}
+    environment = {**kept, "XDG_CONFIG_HOME": str(folder / "config"), "NO_COLOR": "1"}
+    host, port = coordinator.address
+    try:
+        yield Volunteer(f"http://{host}:{port}", token, folder, environment)
+    finally:
+        coordinator.kill()
+
+
+@pytest.fixture
+def text_server(tmp_path: Path) -> Iterator[str]:
+    """Where the projects' text comes from."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / PACKAGE).write_bytes(pack_text())
+    with serve_folder(tmp_path / "web") as address:
+        yield address
+
+
+@pytest.fixture
+def gpt(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
+    """On seed/gpt-cpu with a small text and a second of training."""
+    seed = write_tiny_seed(tmp_path / "seed", text_server, pack_text())
+    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
+        yield volunteer
+
+
+@pytest.fixture
+def codec(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
+    """On seed/codec with a small text."""
+    seed = write_codec_seed(tmp_path / "seed", text_server, pack_text())
+    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
+        yield volunteer
