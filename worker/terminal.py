@@ -4,6 +4,7 @@ It is drawn only when something has happened, at most about twice a second: a cl
 very cores that are being measured.
 """
 
+import sys
 from threading import RLock
 
 from rich.console import Console, Group, RenderableType
@@ -27,6 +28,12 @@ INDENT = 16
 SPARKLINE_WIDTH = 32
 HINT = "Ctrl-C: finish this run, report it, stop"
 _STYLES = {RunOutcome.OK: "green", RunOutcome.INVALID: "yellow", RunOutcome.STOPPED_EARLY: "yellow"}
+
+
+def find_terminal(*, no_color: bool) -> Console | None:
+    """The terminal to draw on; None where output is a file, a pipe, or a terminal on which nothing can move."""
+    console = Console(no_color=True if no_color else None, highlight=False)
+    return console if console.is_terminal and not console.is_dumb_terminal and sys.stderr.isatty() else None
 
 
 class TerminalMonitor:
@@ -144,7 +151,8 @@ class TerminalMonitor:
             return _line(self._waits or (job.phase.value if job else "asking for a job"))
         row = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=1.0, completed=progress.share, width=20)
-        row.add_row("training", bar, f"{progress.share:4.0%}", f"step {progress.step}")
+        speed = f"{progress.tokens_per_second:,.0f} tokens/s" if progress.tokens_per_second else ""
+        row.add_row("training", bar, f"{progress.share:4.0%}", f"step {progress.step}", speed)
         return row
 
     def _so_far(self) -> str:
@@ -162,13 +170,11 @@ def _parent(job: Shown) -> str:
 
 
 def _curve(job: Shown) -> str:
-    """The losses as a line, the last one beside the parent's at the same share, and what they cost."""
+    """The losses as a line, and the last one beside the parent's at the same share."""
     progress, last = job.progress, job.losses[-1]
     parts = [f"{sparkline(job.losses, SPARKLINE_WIDTH)} {last:.3f}"]
     if progress is not None and progress.parent_loss is not None:
         parts.append(f"{_signed(last - progress.parent_loss, 3)} against the parent")
-    if progress is not None and progress.tokens_per_second:
-        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     return " · ".join(parts)
 
 
