@@ -1,12 +1,14 @@
 """A volunteer wants the machine back: pause frees it at once, resume goes on, finish ends after the run.
 
-A real worker's process on seed/codec, whose file is slow on purpose, and the commands as a person gives them.
+A real worker's process on seed/codec, whose file is slow on purpose and deaf to SIGTERM, and the commands as a person
+gives them.
 """
 
 import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,12 +18,26 @@ import pytest
 from coordinator.accounts.service import create_token
 from coordinator.db import Database
 from coordinator.projects.service import create_project
-from tests.acceptance.test_killed_workers import PATIENCE_SECONDS, SLOW_CODE, Laboratory
+from tests.acceptance.test_killed_workers import PATIENCE_SECONDS, Laboratory
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
 from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed
 
 pytestmark = pytest.mark.acceptance
+
+SLOW_CODE = """
+import signal
+import time
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+_compress = compress
+
+
+def compress(text):
+    for _ in range(50):  # many short sleeps: a process that is held sleeps no less afterwards
+        time.sleep(0.1)
+    return _compress(text)
+"""
 
 
 class Desk:
@@ -94,11 +110,17 @@ def pause_and_go_on(desk: Desk) -> None:
     runs = laboratory.said().count("phase=training")
     desk.tell("resume")
     laboratory.wait_for(lambda: laboratory.said().count("phase=training") > runs)
+    held = desk.sandboxed()
+    for process in held:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()  # so that the run lasts until all was looked at
     assert desk.seen()[0] == "working"
-
     assert "ends after this run" in desk.tell("finish")
     laboratory.wait_for(lambda: desk.status().get("ending") == "ends after this run")
     laboratory.wait_for(lambda: "ends after this run" in desk.page())
+    for process in held:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
     assert laboratory.popen.wait(PATIENCE_SECONDS) == 0, laboratory.said()
     assert laboratory.said().count("event=run") == 1
     assert desk.seen()[0] == "stopped"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic import SecretStr
 
 from shared.contract import ContractError, parse_contract
 from shared.protocol import PROTOCOL_VERSION, version_key
@@ -189,13 +188,13 @@ def _check_data(settings: Settings) -> Check:
     ready = [name for name, is_ready in states.items() if is_ready]
     missing = [name for name, is_ready in states.items() if not is_ready]
     told = [f"ready: {', '.join(ready)}"] if ready else []
-    told += [f"not yet: {', '.join(missing)} (`swarm-worker prepare`, or a first run does it)"] if missing else []
+    told += [f"not yet: {', '.join(missing)} (`swarm-worker prepare NAME`, or a first run does it)"] if missing else []
     return Check("data", True, " · ".join(told) or "the coordinator has no project")
 
 
 def _anybodys_client(settings: Settings) -> CoordinatorClient:
     """For what the coordinator tells everybody, whatever is wrong with the token."""
-    return CoordinatorClient(settings.coordinator_url, SecretStr("none"))
+    return CoordinatorClient(settings.coordinator_url, None)
 
 
 def _check_agent(settings: Settings) -> Check:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from shared.accounts import SignUp
 from worker.client import ClientError, CoordinatorClient, Unauthorized
@@ -20,7 +20,7 @@ def sign_up(name: str, coordinator: str | None) -> str:
         raise SettingsError(
             f"{name!r} is no name for an account: 1 to 63 lower-case letters, digits and hyphens, no hyphen first"
         ) from error
-    client = CoordinatorClient(load_settings({"coordinator_url": coordinator}).coordinator_url, SecretStr("none"))
+    client = CoordinatorClient(load_settings({"coordinator_url": coordinator}).coordinator_url, None)
     try:
         return client.sign_up(asked).token
     finally:
