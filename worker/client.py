@@ -122,6 +122,10 @@ class CoordinatorClient:
         """All projects of the coordinator."""
         return self._get("/projects", Page[Project]).items
 
+    def fetch_project(self, project: str) -> Project:
+        """A project, with its contract."""
+        return self._get(f"/projects/{project}", Project)
+
     def fetch_files(self, project: str, sha: str) -> CommitFiles:
         """All files of a commit."""
         commit = self._get(f"/projects/{project}/commits/{sha}/files", CommitFiles)

@@ -13,6 +13,7 @@ import psutil
 
 from shared.contract import ContractError, parse_contract
 from shared.protocol import PROTOCOL_VERSION, version_key
+from worker.answers import UPDATE_COMMAND
 from worker.client import ClientError, CoordinatorClient, Unauthorized, program_version
 from worker.data import is_prepared
 from worker.gpus import Driver, DriverError, NvidiaDriver
@@ -152,7 +153,7 @@ def _check_coordinator(settings: Settings) -> Check:
     told = f"{url} accepts the token; it is of version {versions.version}, this worker of {program_version()}"
     fits = versions.oldest_protocol <= PROTOCOL_VERSION <= versions.protocol
     fits = fits and version_key(program_version()) >= version_key(versions.oldest_worker)
-    return Check("coordinator", fits, told, "it gives no jobs to this version: pip install -U 'research-swarm[worker]'")
+    return Check("coordinator", fits, told, f"it gives no jobs to this version: {UPDATE_COMMAND}")
 
 
 def _check_clock(settings: Settings) -> Check:

@@ -137,9 +137,9 @@ def test_the_doctor_compares_versions_and_clocks(
     with serve(coordinator_settings.model_copy(update={"oldest_worker": "99"})) as url:
         settings = {"SWARM_COORDINATOR_URL": url, "SWARM_TOKEN": token.get_secret_value()}
         done = tell("doctor", "coordinator", "clock", "data", **settings)
-    assert "BAD coordinator" in done.stdout and "pip install -U" in done.stdout
+    assert "BAD coordinator" in done.stdout and "pip install --upgrade" in done.stdout
     assert "ok  clock" in done.stdout
-    assert "not yet: tiny (`swarm-worker prepare`" in done.stdout
+    assert "not yet: tiny (`swarm-worker prepare NAME`" in done.stdout
 
 
 def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:
