@@ -79,7 +79,8 @@ def test_ends_by_itself_and_goes_on_next_time(training_seed: Path, folder: Path)
     assert first.returncode == 0, first.stdout + first.stderr
     rows = read_rows(first.stdout)
     assert [row[0] for row in rows] == ["1", "2"]
-    assert all("±" in row for row in rows) or "timeout" in first.stdout
+    without_metric = {"timeout", "stopped_early"}  # as may happen on a machine with much else to do
+    assert all("±" in row or without_metric & {*row} for row in rows), first.stdout
     assert "val_bpb" in first.stdout and "effect" in first.stdout
     assert max(map(len, first.stdout.splitlines())) <= 80
     again = run_to_end(training_seed, folder, "--experiments", "1", "--port", "0")
