@@ -9,57 +9,17 @@ from pathlib import Path
 from threading import RLock
 from typing import TextIO
 
-from pydantic import Field, ValidationError
-
 from shared.experiments import Proposal
 from shared.leases import Lease
-from shared.protocol import Message, Timestamp, now
+from shared.protocol import now
 from worker.board import Board
 from worker.monitor import About, Monitor
-from worker.receipts import Receipt, Totals
+from worker.receipts import Receipt
+from worker.status import LOG_FILE, STATUS_FILE, Status
 from worker.training import Progress
 
-STATUS_FILE, LOG_FILE = "status.json", "worker.log"
 MAX_LOG_BYTES = 4 << 20
 PROGRESS_SECONDS = 2.0
-
-
-class Status(Message):
-    """What a worker does now.
-
-    `state` is a phase, or why it waits, in words; `ending` is how it ends, if it was told to; `next` is what is drafted
-    meanwhile; `runs` are of this process, `totals` of all.
-    """
-
-    pid: int
-    worker: str
-    device: str
-    sandbox: str
-    agent: str
-    coordinator: str
-    state: str = "starting"
-    ending: str | None = None
-    since: Timestamp
-    project: str | None = None
-    job: str | None = None
-    trying: str | None = None
-    why: str | None = None
-    next: str | None = None
-    step: int = 0
-    loss: float | None = None
-    share: float = 0.0
-    runs: int = Field(default=0, ge=0)
-    totals: Totals = Totals()
-    outbox: int = Field(default=0, ge=0)
-    last: str | None = None
-
-
-def read_status(worker_folder: Path) -> Status | None:
-    """The last status of a worker, running or not; None where there is none that can be read."""
-    try:
-        return Status.model_validate_json((worker_folder / STATUS_FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
 
 
 def open_log(worker_folder: Path) -> TextIO:
@@ -142,7 +102,7 @@ class StatusMonitor:
             self._board.end(receipt.lease)
             parts = (receipt.metric, receipt.effect, receipt.title, receipt.place)
             last = " · ".join(part for part in parts if part)
-            self._update_jobs(runs=self._status.runs + 1, totals=self._status.totals.after(receipt), last=last)
+            self._update_jobs(runs=self._status.runs + 1, totals=receipt.add_to(self._status.totals), last=last)
 
     def wait(self, reason: str, seconds: float) -> None:  # noqa: ARG002 - the Protocol's
         self._update(state=reason)

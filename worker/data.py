@@ -21,13 +21,13 @@ from shared.contract import Contract
 from worker.download import DataError, DataProgress
 from worker.harness import HarnessFault, HarnessProcess, Place
 from worker.messages import BeginPrepare, Prepared
+from worker.mirrors import PUBLIC_PLACES, Mirrors
 from worker.sandbox import Limits, Sandbox
-from worker.sources import Mirrors, fetch
+from worker.sources import fetch
 from worker.worktree import write_worktree
 
-__all__ = ["DataError", "DataProgress", "Mirrors", "PreparedData", "prepare_data"]
+__all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
 
-PUBLIC_PLACES = Mirrors()
 NEEDS_FILE = "needs.json"
 
 

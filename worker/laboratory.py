@@ -14,7 +14,8 @@ from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.runs import CurvePoint, RunReport
-from worker.data import PUBLIC_PLACES, DataProgress, Mirrors, PreparedData, prepare_data
+from worker.data import DataProgress, PreparedData, prepare_data
+from worker.mirrors import PUBLIC_PLACES, Mirrors
 from worker.sandbox import Sandbox
 from worker.training import Progress, RunStopped, TrainingJob, compile_ahead, measure, try_out
 

@@ -13,7 +13,8 @@ import structlog
 
 from shared.experiments import Proposal
 from shared.leases import Lease, Phase
-from worker.receipts import Receipt, Totals
+from worker.receipts import Receipt
+from worker.status import Totals
 from worker.training import Progress
 
 STOP_AFTER = "finishing this run and reporting it; once more (Ctrl-C or SIGTERM) stops now"

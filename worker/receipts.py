@@ -1,15 +1,13 @@
-"""What came of a run, for the volunteer whose machine made it, and what came of all of them."""
+"""What came of a run, for the volunteer whose machine made it."""
 
 from dataclasses import dataclass
-
-from pydantic import Field
 
 from shared.contract import Contract
 from shared.experiments import Posterior, Verdict
 from shared.leases import Lease
 from shared.numbers import format_effect, format_measure
-from shared.protocol import Message
 from shared.runs import RunOutcome, RunReport
+from worker.status import Totals
 
 
 @dataclass(frozen=True)
@@ -61,38 +59,17 @@ class Receipt:
             return 0.0
         return (1 - self.report.hopeless_at) * self.contract.budget.training_seconds
 
-
-class Totals(Message):
-    """What a worker has done in all, on whatever project. Seconds are the device's."""
-
-    runs: int = Field(default=0, ge=0)
-    improved: int = Field(default=0, ge=0)
-    failed: int = Field(default=0, ge=0)
-    stopped: int = Field(default=0, ge=0)
-    device_seconds: float = Field(default=0.0, ge=0)
-    saved_seconds: float = Field(default=0.0, ge=0)
-
-    def after(self, receipt: Receipt) -> "Totals":
-        """With one more run."""
-        outcome = receipt.report.outcome
+    def add_to(self, totals: Totals) -> Totals:
+        """With this run, too."""
+        outcome = self.report.outcome
         return Totals(
-            runs=self.runs + 1,
-            improved=self.improved + receipt.is_gain,
-            failed=self.failed + (outcome not in (RunOutcome.OK, RunOutcome.STOPPED_EARLY)),
-            stopped=self.stopped + (outcome is RunOutcome.STOPPED_EARLY),
-            device_seconds=self.device_seconds + receipt.report.seconds.total,
-            saved_seconds=self.saved_seconds + receipt.saved_seconds,
+            runs=totals.runs + 1,
+            improved=totals.improved + self.is_gain,
+            failed=totals.failed + (outcome not in (RunOutcome.OK, RunOutcome.STOPPED_EARLY)),
+            stopped=totals.stopped + (outcome is RunOutcome.STOPPED_EARLY),
+            device_seconds=totals.device_seconds + self.report.seconds.total,
+            saved_seconds=totals.saved_seconds + self.saved_seconds,
         )
-
-    def describe(self) -> str:
-        """`12 runs: 3 improved, 2 failed, 1 stopped early · 1.4 h, 6 % saved`."""
-        kinds = ((self.improved, "improved"), (self.failed, "failed"), (self.stopped, "stopped early"))
-        parts = ", ".join(f"{count} {word}" for count, word in kinds if count)
-        runs = f"{self.runs} run{'' if self.runs == 1 else 's'}" + (f": {parts}" if parts else "")
-        hours = self.device_seconds / 3600
-        time = f"{hours:.1f} h" if hours >= 1 else f"{self.device_seconds / 60:.0f} min"
-        saved = self.saved_seconds / (self.device_seconds + self.saved_seconds) if self.saved_seconds else 0.0
-        return f"{runs} · {time}" + (f", {saved:.0%} saved" if saved else "")
 
 
 def describe_posterior(posterior: Posterior | None) -> str:

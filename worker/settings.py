@@ -32,9 +32,9 @@ from pydantic_settings import (
 )
 
 from shared.protocol import Slug
+from worker.mirrors import Mirrors
 from worker.sandbox import SandboxName
 from worker.schedule import parse_schedule
-from worker.sources import Mirrors
 
 APPLICATION = "research-swarm"
 

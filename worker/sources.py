@@ -3,22 +3,14 @@
 import errno
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from shared.contract import Data, DataSource
 from worker.download import TIMEOUT_SECONDS, DataError, DataProgress, download
+from worker.mirrors import Mirrors
 
 DOWNLOADS_OF_A_WRONG_FILE = 2
 """A file that arrived damaged is fetched once more, from its start."""
-
-
-@dataclass(frozen=True)
-class Mirrors:
-    """Where to look instead of the public places (None): a simple package index, and a folder for `base_url`."""
-
-    package_index: str | None = None
-    data: str | None = None
 
 
 def fetch(

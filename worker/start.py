@@ -13,7 +13,7 @@ from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
 from worker.alone import Alone
 from worker.authorship import author_of
-from worker.chronicle import Several, StatusMonitor, open_log, read_status
+from worker.chronicle import Several, StatusMonitor, open_log
 from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.control import Control, followed
 from worker.crashes import record_crash
@@ -31,11 +31,11 @@ from worker.options import Options
 from worker.outbox import Outbox
 from worker.probe import try_torch
 from worker.projects import Projects
-from worker.receipts import Totals
 from worker.retries import Backoff
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.schedule import hours, parse_schedule
 from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
+from worker.status import Totals, read_status
 from worker.stopping import Reason, Stop
 from worker.team import end_with_parent, run_team
 from worker.terminal import TerminalMonitor, find_terminal

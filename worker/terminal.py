@@ -20,8 +20,9 @@ from shared.numbers import MINUS
 from shared.runs import RunOutcome
 from worker.board import Board, Shown
 from worker.monitor import STOP_AFTER, STOP_NOW, About, clean
-from worker.receipts import Receipt, Totals, describe_posterior
+from worker.receipts import Receipt, describe_posterior
 from worker.sparkline import sparkline
+from worker.status import Totals
 from worker.training import Progress
 
 INDENT = 16
@@ -87,7 +88,7 @@ class TerminalMonitor:
     def receipt(self, receipt: Receipt) -> None:
         with self._lock:
             self._board.end(receipt.lease)
-            self._totals = self._totals.after(receipt)
+            self._totals = receipt.add_to(self._totals)
             style = _STYLES.get(receipt.report.outcome, "red")
             self._print(Text.assemble((f"{receipt.metric:<{INDENT}}", style), " ", clean(receipt.title)))
             for detail in _details(receipt):

@@ -8,8 +8,8 @@ from shared.leases import Phase
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.test_monitor import ABOUT, AFTER, lease_of, receipt_of
-from worker.chronicle import Status, StatusMonitor, read_status
-from worker.receipts import Totals
+from worker.chronicle import StatusMonitor
+from worker.status import Status, Totals, read_status
 from worker.training import Progress
 
 

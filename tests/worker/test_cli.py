@@ -245,6 +245,9 @@ def test_version(run_here: RunHere, environment: dict[str, str]) -> None:
     ("module", "heavy"),
     [
         ("worker.cli", {"torch", "optuna", "httpx", "pydantic_settings", "dulwich", "rich.live"}),
+        ("worker.commands.status", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
+        ("worker.control", {"pydantic_settings", "psutil"}),
+        ("worker.settings", {"httpx", "rich"}),
         ("worker.start", {"torch", "optuna"}),
         ("worker.agents.search_agent", {"torch"}),
     ],

@@ -10,7 +10,8 @@ import pytest
 
 from shared.contract import Contract
 from tests.support.tiny_project import PACKAGE, pack_text, seed_files, serve_folder, tiny_contract
-from worker.data import DataError, DataProgress, Mirrors, PreparedData, prepare_data
+from worker.data import DataError, DataProgress, PreparedData, prepare_data
+from worker.mirrors import Mirrors
 from worker.sandbox import choose_sandbox
 
 

@@ -14,7 +14,8 @@ from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import CONTRACT, sha_of
 from tests.worker.test_heartbeat import make_lease
 from worker.monitor import About, Monitor, PlainMonitor
-from worker.receipts import Receipt, Totals
+from worker.receipts import Receipt
+from worker.status import Totals
 from worker.terminal import TerminalMonitor
 from worker.training import Progress
 
@@ -141,7 +142,7 @@ def test_a_text_from_outside_cannot_steer_the_terminal(screen: io.StringIO) -> N
 
 def test_totals_go_on_from_what_was_done_before(screen: io.StringIO) -> None:
     stopped = make_run(sha_of("a"), None, outcome="stopped_early", hopeless_at=0.4)
-    totals = Totals(runs=11, failed=2, improved=3, device_seconds=3600).after(receipt_of(stopped))
+    totals = receipt_of(stopped).add_to(Totals(runs=11, failed=2, improved=3, device_seconds=3600))
     assert totals.describe() == "12 runs: 3 improved, 2 failed, 1 stopped early · 1.0 h, 0% saved"
     assert totals.saved_seconds == pytest.approx(0.6 * 20)
     monitor = terminal(screen)

@@ -11,7 +11,8 @@ from shared.contract import Data, DataSource
 from tests.support.shards import make_shard
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.download import ATTEMPTS, DataError, DataProgress
-from worker.sources import Mirrors, fetch
+from worker.mirrors import Mirrors
+from worker.sources import fetch
 
 CONTENT = make_shard(1, documents=12_000)  # about a megabyte
 PINNED = DataSource(file="shard.parquet", sha256=hashlib.sha256(CONTENT).hexdigest())

@@ -67,9 +67,12 @@ def doctor(
       swarm-worker doctor coordinator agent --agent openai
       swarm-worker doctor --device cpu --json | jq '.[] | select(.ok | not)'
     """
+    if not as_json:
+        typer.echo("looking at this machine ...", err=True)  # before what takes a while to import
     from worker.commands.doctor import examine, render_json, render_text  # noqa: PLC0415 - so that --help comes at once
     from worker.settings import SettingsError  # noqa: PLC0415 - likewise
 
+    found = []
     flags = {
         "device": device if gpu is None else f"cuda:{gpu}",
         "sandbox": sandbox,
@@ -78,10 +81,14 @@ def doctor(
         "data_dir": data_dir,
     }
     try:
-        found = examine(flags, checks or ())
+        for check in examine(flags, checks or ()):
+            found.append(check)
+            if not as_json:
+                typer.echo(render_text(check))
     except SettingsError as error:
         _fail(str(error), EXIT_USAGE)
-    typer.echo(render_json(found) if as_json else render_text(found))
+    if as_json:
+        typer.echo(render_json(found))
     raise typer.Exit(0 if all(check.ok for check in found) else EXIT_ERROR)
 
 

@@ -39,10 +39,10 @@ class Check:
     advice: str = ""
 
 
-def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver | None = None) -> list[Check]:
-    """All checks, or only some, of the settings that these flags, the environment and the file give.
+def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver | None = None) -> Iterator[Check]:
+    """All checks, or only some, of the settings that these flags, the environment and the file give, as they are made.
 
-    Raises SettingsError, also for a check that there is not.
+    Raises SettingsError at once, also for a check that there is not.
     """
     settings, driver = load_settings(flags), driver or NvidiaDriver()
     checks: dict[str, Callable[[], Check]] = {
@@ -59,7 +59,7 @@ def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver
     }
     if unknown := set(only) - checks.keys():
         raise SettingsError(f"there is no check {unknown.pop()!r}: there are {', '.join(checks)}")
-    return [check() for name, check in checks.items() if not only or name in only]
+    return (check() for name, check in checks.items() if not only or name in only)
 
 
 def render_json(checks: list[Check]) -> str:
@@ -67,15 +67,10 @@ def render_json(checks: list[Check]) -> str:
     return json.dumps([asdict(check) for check in checks], indent=1)
 
 
-def render_text(checks: list[Check]) -> str:
-    """A line for each check, and one for what to do."""
-    return "\n".join(line for check in checks for line in _lines(check))
-
-
-def _lines(check: Check) -> Iterator[str]:
-    yield f"{'ok ' if check.ok else 'BAD'} {check.name:12} {check.found}"
-    if not check.ok and check.advice:
-        yield f"    {'':12} {check.advice}"
+def render_text(check: Check) -> str:
+    """A line for what was found, and one for what to do."""
+    line = f"{'ok ' if check.ok else 'BAD'} {check.name:12} {check.found}"
+    return line if check.ok or not check.advice else f"{line}\n    {'':12} {check.advice}"
 
 
 def _check_driver(settings: Settings, driver: Driver) -> Check:

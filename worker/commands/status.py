@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.chronicle import LOG_FILE, Status, read_status
 from worker.control import Control
+from worker.status import LOG_FILE, Status, read_status
 
 TAIL_BYTES = 1 << 20
 

@@ -125,10 +125,10 @@ def test_the_doctor_sees_a_gpu_that_runs_will_use() -> None:
     }
     assert checks["driver"].ok and "1: NVIDIA H100 80GB HBM3, 81559 MiB" in checks["driver"].found
     assert not checks["torch"].ok and "GPU" in checks["torch"].advice
-    away = examine({"device": "cuda:0"}, ("driver",), FakeDriver((), error=DriverError("restart this machine")))
-    assert not away[0].ok and away[0].advice == "restart this machine"
-    needless = examine({"device": "cpu"}, ("driver",), FakeDriver((), error=DriverError("restart this machine")))
-    assert needless[0].ok
+    (away,) = examine({"device": "cuda:0"}, ("driver",), FakeDriver((), error=DriverError("restart this machine")))
+    assert not away.ok and away.advice == "restart this machine"
+    (needless,) = examine({"device": "cpu"}, ("driver",), FakeDriver((), error=DriverError("restart this machine")))
+    assert needless.ok
 
 
 def test_the_doctor_compares_versions_and_clocks(

@@ -14,8 +14,9 @@ from tests.support.preloaded import PreloadedSandbox
 from tests.support.shards import SHARDS, make_shard
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
-from worker.data import DataError, Mirrors, PreparedData, prepare_data
+from worker.data import DataError, PreparedData, prepare_data
 from worker.hardware import detect_hardware
+from worker.mirrors import Mirrors
 from worker.sandbox import Sandbox
 from worker.training import TrainingJob, measure
 
