@@ -26,9 +26,17 @@ class SharedMemory:
     def of_file(cls, name: str, path: Path) -> Self:
         """A frozen copy of a file."""
         with path.open("rb") as file:
-            memory = cls(name, os.fstat(file.fileno()).st_size)
-            while os.sendfile(memory.descriptor, file.fileno(), None, COPY_BYTES):
-                pass
+            return cls._copy(name, file.fileno(), os.fstat(file.fileno()).st_size)
+
+    def take_copy(self, name: str, size: int) -> "SharedMemory":
+        """A frozen copy of the first `size` bytes: whoever gets it sees nothing of what lies behind them."""
+        return self._copy(name, self.descriptor, size)
+
+    @classmethod
+    def _copy(cls, name: str, source: int, size: int) -> Self:
+        memory, done = cls(name, size), 0
+        while done < size and (copied := os.sendfile(memory.descriptor, source, done, min(COPY_BYTES, size - done))):
+            done += copied
         os.lseek(memory.descriptor, 0, os.SEEK_SET)  # receivers share this position
         memory.freeze()
         return memory

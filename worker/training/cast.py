@@ -51,6 +51,7 @@ class Cast:
         # The scorer never sees an edited file.
         self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
+        self._result: SharedMemory | None = None
         self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
         self._train_data = stack.enter_context(SharedMemory.of_file("train", job.data.train))
@@ -119,11 +120,19 @@ class Cast:
         """The descriptor of the training data."""
         return self._train_data.descriptor
 
-    def bring_host(self, size: int, deadline: float) -> int:
-        """End the host that was asked so far, and let the next take over what was handed over, `size` bytes.
+    def take_result(self, size: int) -> None:
+        """Keep the first `size` bytes of what the trainer, which has ended, handed over: hosts get these and no more.
+
+        A trainer could have written further bytes behind them, which no scorer would count.
+        """
+        self._result = self._stack.enter_context(self.handover.take_copy("result", size))
+
+    def bring_host(self, deadline: float) -> int:
+        """End the host that was asked so far, and let the next take over the result.
 
         Returns the number of its parameters. Raises RunImpossible where there is no further host, and HarnessFault.
         """
+        assert self._result is not None, "take_result was not called"
         if self.host is not None:
             self.host.process.end()
         if not self._waiting:
@@ -136,20 +145,20 @@ class Cast:
             seed=job.seed,
             facts=job.data.needs.facts,
             settings=job.contract.data.settings,
-            size=size,
+            size=self._result.size,
         )
-        self.host.process.send(begin, [self.handover.descriptor, *self.host.shared])
+        self.host.process.send(begin, [self._result.descriptor, *self.host.shared])
         return self.host.process.expect(Loaded, deadline=deadline).parameters
 
-    def begin_scorer(self, size: int) -> None:
+    def begin_scorer(self) -> None:
         """Let the scorer ask the host that was brought. Raises HarnessFault."""
-        assert self.host is not None
+        assert self.host is not None and self._result is not None
         job = self._job
         begin = BeginScorer(
             device=job.device,
             facts=job.data.needs.facts,
             settings=job.contract.data.settings,
-            size=size,
+            size=self._result.size,
             editable_bytes=self._editable_bytes,
         )
         self.scorer.send(begin, [self._validation_data.descriptor, *self.host.shared])

@@ -177,30 +177,30 @@ class Run:
         cast = self._cast
         cast.trainer.end()
         cast.start_judges()
-        cast.handover.freeze()
+        cast.take_result(size)
         cast.await_judges()
         self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
         with _blamed_on_commit(self._scored_late):
-            self._parameters = cast.bring_host(size, self._scoring_ends)
+            self._parameters = cast.bring_host(self._scoring_ends)
 
     def _score(self, size: int) -> Scored:
         """Let the scorer question the hosts; `size` bytes were handed over."""
         self._load(size)
         cast, deadline, late = self._cast, self._scoring_ends, self._scored_late
         cast.start_other_hosts()
-        cast.begin_scorer(size)
+        cast.begin_scorer()
         while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
             with _blamed_on_commit(late):
-                answer, shared = self._answer(message, size, deadline)
+                answer, shared = self._answer(message, deadline)
             cast.scorer.send(answer, shared)
         if isinstance(message, Rejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         return message
 
-    def _answer(self, message: Ask | Renew, size: int, deadline: float) -> tuple[Answered | Renewed, list[int]]:
+    def _answer(self, message: Ask | Renew, deadline: float) -> tuple[Answered | Renewed, list[int]]:
         """What the scorer gets to hear, and descriptors with it."""
         if isinstance(message, Renew):
-            self._cast.bring_host(size, deadline)
+            self._cast.bring_host(deadline)
             assert self._cast.host is not None
             return Renewed(), self._cast.host.shared
         assert self._cast.host is not None

@@ -122,6 +122,16 @@ FAILURES = {
         RunOutcome.CRASHED,
         "nothing here",
     ),
+    "hides the text behind the result": (
+        "import os\n\ndef room():\n"
+        "    for name in os.listdir('/proc/self/fd'):\n"
+        "        if os.path.exists(f'/proc/self/fd/{name}') and os.fstat(int(name)).st_size == 4 << 20:\n"
+        "            return int(name)\n    raise LookupError('no room')\n\n"
+        "def compress(text):\n    os.pwrite(room(), text, 1 << 20)\n    return b'see there'\n\n"
+        "def decompress(packed):\n    return os.pread(room(), 100_000, 1 << 20)\n",
+        RunOutcome.CRASHED,
+        "codec.py raised LookupError: no room",
+    ),
     "no bytes": ("def compress(text):\n    return text.decode()\n", RunOutcome.CRASHED, "returned a str, not bytes"),
     "no function": ("del decompress\n", RunOutcome.CRASHED, "codec.py defines no function `decompress`"),
     "raises": (
