@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-early-stop bench-cycle bench-git bench-search bench-storage bench-worker clean
+.PHONY: help demo test check bench-early-stop bench-cycle bench-git bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file ta
 bench-early-stop: $(VENV)/dev.stamp  ## What would stopping hopeless runs save, and how often would it be wrong? (BENCH="--runs 20")
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_early_stop $(BENCH)
+
+bench-train: $(VENV)/dev.stamp  ## How fast do the seeds train, and what goes by outside their budgets? On a GPU, or else a CPU (BENCH="--device cuda:0")
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.bench.bench_train $(BENCH)
 
 bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times
 	@.ci/system-packages bwrap:bubblewrap

@@ -1,0 +1,184 @@
+"""How fast do the seeds train, and how much time goes by outside their budgets?
+
+python -m tests.bench.bench_train                      prints a table: of gpt on a GPU, else of gpt-cpu and a small gpt
+python -m tests.bench.bench_train --device cuda:0 --append docs/benchmarks.md
+
+Each seed runs twice, as a job would: first with nothing compiled (`start cold`), then with what the worker keeps
+compiled for all runs (`start warm`). All other columns are the second run's. The hand-over is from the last step that
+was logged until the supervisor has the weights, and belongs to the budget; `outside` is the rest of the run's time.
+gpt learns random words here, which need no network; --seconds shortens the budgets.
+
+MFU is the share of the device's peak that the model's own products take: six operations a token for each weight of a
+matrix, and twelve for each channel and place of a window (Chowdhery et al., "PaLM", 2022, appendix B, does the same;
+places that the causal mask hides count, too). A GPU's peak is that of its data sheet, dense and in bfloat16; a CPU's is
+what one large float32 product reaches on as many cores.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from string import ascii_lowercase
+from threading import Event
+from types import ModuleType
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from shared.contract import Contract
+from shared.hardware import DeviceKind, Hardware
+from shared.runs import RunReport
+from tests.bench.report import append_table, format_table
+from tests.support.shards import SHARDS
+from tests.support.tiny_project import serve_folder
+from worker.hardware import HardwareError, detect_machine
+from worker.laboratory import Sample
+from worker.workshop.bench import Bench, WorkshopError, WorkTree, open_bench, read_tree
+from worker.workshop.view import View
+
+SEEDS = Path(__file__).parents[2] / "seed"
+PEAK_TFLOPS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100": 311.9, "RTX 4090": 165.2}
+"""By a part of the model's name."""
+
+CPU_BUDGET = {"training_seconds": 20, "handover_seconds": 2, "starting_seconds": 120, "scoring_seconds": 120}
+CPU_SETTINGS = {"vocab_size": 1024, "sequence_length": 256, "tokenizer_bytes": 1_000_000, "scored_bytes": 65_536}
+GPU_SHARD_BYTES, CPU_SHARD_BYTES = 24_000_000, 1_000_000
+MULTIPLY = """
+import time, numpy
+matrix, best = numpy.ones((2048, 2048), dtype=numpy.float32), float("inf")
+for _ in range(8):
+    begun = time.perf_counter()
+    matrix @ matrix
+    best = min(best, time.perf_counter() - begun)
+print(2 * 2048**3 / best)
+"""
+HEADINGS = (
+    "seed", "device", "torch", "tokens/s", "MFU, %", "budget used, s", "start cold, s", "start warm, s", "hand-over, s",
+    "scoring, s", "outside (warm), s", "peak memory, MiB",
+)  # fmt: skip
+
+
+def make_shard(seed: int, size: int) -> bytes:
+    """About `size` bytes of documents that are made of 30,000 words, some of them frequent."""
+    draw = Random(seed)
+    words = ["".join(Random(n).choices(ascii_lowercase, k=2 + n % 8)) for n in range(30_000)]
+    weights = [1 / (10 + n) for n in range(len(words))]
+    texts = [" ".join(draw.choices(words, weights, k=400)) for _ in range(size // 2600)]
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), content)
+    return content.getvalue()
+
+
+def write_shards(folder: Path, on_gpu: bool) -> None:
+    """The shards that gpt is to learn."""
+    for number, name in enumerate(SHARDS):
+        (folder / name).write_bytes(make_shard(number, GPU_SHARD_BYTES if on_gpu else CPU_SHARD_BYTES))
+
+
+def choose_trees(on_gpu: bool, seconds: float | None) -> dict[str, WorkTree]:
+    """What is measured, by name: on a GPU gpt with its own amounts, but for the number of shards."""
+    gpt = read_tree(SEEDS / "gpt")
+    data = gpt.contract.data.model_dump() | {"sources": [{"file": name} for name in SHARDS]}
+    if on_gpu:
+        trees = {"gpt": _with(gpt, data=data)}
+    else:
+        data["settings"] |= CPU_SETTINGS
+        trees = {"gpt-cpu": read_tree(SEEDS / "gpt-cpu"), "gpt, small": _with(gpt, data=data, budget=CPU_BUDGET)}
+    if seconds is None:
+        return trees
+    shorter = {"training_seconds": seconds}
+    return {name: _with(tree, budget=tree.contract.budget.model_dump() | shorter) for name, tree in trees.items()}
+
+
+def _with(tree: WorkTree, **changes: Any) -> WorkTree:
+    return replace(tree, contract=Contract.model_validate(tree.contract.model_dump() | changes))
+
+
+def count_operations(tree: WorkTree, bench: Bench) -> float:
+    """Floating point operations of a model's products for a token that it learns from, both ways."""
+    import torch  # noqa: PLC0415 - after the runs: it takes memory and seconds
+
+    facts = bench.laboratory.prepare(
+        Sample(tree.contract, tree.sha, tree.files, 0), lambda _: None, Event()
+    ).needs.facts
+    module = ModuleType("train")
+    exec(compile(tree.files["train.py"], "train.py", "exec"), module.__dict__)
+    model = module.GPT(facts["vocab_size"], facts["sequence_length"])
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    weights = sum(p.numel() for p in model.parameters() if p.dim() > 1 and id(p) not in tables)
+    windows = getattr(model, "windows", [facts["sequence_length"]] * module.DEPTH)
+    return float(6 * weights + 12 * module.WIDTH * sum(windows))
+
+
+def find_peak(hardware: Hardware) -> float | None:
+    """Operations a second; None for a GPU that is not listed."""
+    if hardware.kind is DeviceKind.CUDA:
+        return next((1e12 * peak for part, peak in PEAK_TFLOPS.items() if part in hardware.model), None)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(hardware.cores))
+    done = subprocess.run(
+        [sys.executable, "-c", MULTIPLY], env={**os.environ, **threads}, check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def measure(name: str, tree: WorkTree, bench: Bench) -> tuple[str, ...]:
+    """A row of the table."""
+    cold, warm = (_run(tree, bench, compiles_ahead) for compiles_ahead in (False, True))
+    hardware, seconds = warm.hardware, warm.seconds
+    speed = warm.tokens / seconds.training
+    peak = find_peak(hardware)
+    return (
+        name, hardware.hardware_class, hardware.torch_version, f"{speed:,.0f}",
+        f"{100 * speed * count_operations(tree, bench) / peak:.1f}" if peak else "–",
+        f"{seconds.training:.2f} of {tree.contract.budget.training_seconds:g}",
+        f"{cold.seconds.starting:.1f}", f"{seconds.starting:.1f}",
+        f"{seconds.training - warm.curve[-1].seconds:.2f}", f"{seconds.scoring:.1f}",
+        f"{seconds.total - seconds.training:.1f}", f"{warm.peak_memory_mib:,}",
+    )  # fmt: skip
+
+
+def _run(tree: WorkTree, bench: Bench, compiles_ahead: bool) -> RunReport:
+    report = bench.measure(tree, seed=1, compiles_ahead=compiles_ahead)
+    if report.metric is None:
+        raise WorkshopError(f"a run ended as {report.outcome.value}: {report.reason}\n{report.log_tail}")
+    return report
+
+
+def find_device() -> str:
+    """A GPU, where there is one that works with this torch."""
+    try:
+        return detect_machine("cuda:0") and "cuda:0"
+    except HardwareError:
+        return "cpu"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device")
+    parser.add_argument("--cores", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--append", type=Path)
+    given = parser.parse_args()
+    device = given.device or find_device()
+    on_gpu = device != "cpu"
+    with tempfile.TemporaryDirectory() as name, serve_folder(Path(name)) as address:
+        write_shards(Path(name), on_gpu)
+        flags = {"device": device, "cores": given.cores, "data_dir": Path(name, "worker"), "data_mirror": address}
+        try:
+            with open_bench(flags, View(as_json=False)) as bench:
+                rows = [measure(*item, bench) for item in choose_trees(on_gpu, given.seconds).items()]
+        except WorkshopError as error:
+            sys.exit(str(error))
+    print(format_table(HEADINGS, rows))
+    if given.append:
+        append_table(given.append, "tests.bench.bench_train", HEADINGS, rows)
+
+
+if __name__ == "__main__":
+    main()
