@@ -49,6 +49,8 @@ class ExperimentEvidence(Message):
 
     `before` is the posterior of its nearest measured ancestor widened by the prior of effects: what was expected before
     the commit's own runs. `runs_say` is what these alone say. Offsets and `noise_sd` are frozen for the epoch.
+    Probabilities are those of a gain of at least `min_effect`, against the parent and since the last verified ancestor.
+    `is_claim_confirmed` says that others checked it and the first of them is high enough for a finding's claim.
     """
 
     experiment_id: int
@@ -62,5 +64,8 @@ class ExperimentEvidence(Message):
     before: Estimate | None
     runs_say: Estimate | None
     after: Posterior | None
+    effect_probability: float | None
     milestone_probability: float | None
+    is_claim_confirmed: bool
+    story: list[str]
     would_change: list[str]

@@ -1,22 +1,18 @@
-"""Why a verdict is what it is, and what would change it."""
+"""Why a verdict is what it is: gathered from the database, told by `words.py`."""
 
-from collections.abc import Iterator, Sequence
-from math import inf, sqrt
+from math import sqrt
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import agreement, class_queries, posteriors, queries, statistics
-from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
-from coordinator.evidence.statistics import Measurement, Model, Normal
+from coordinator.evidence import class_queries, posteriors, queries, statistics
+from coordinator.evidence.posteriors import Ancestor
+from coordinator.evidence.statistics import Model, Normal
+from coordinator.evidence.words import Case, say_what_would_change, tell_story
 from coordinator.lineage import service as lineage
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from shared.contract import Contract
 from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
-from shared.experiments import Dispute, JobKind, Standing
-
-NOBODY_YET = -1
-"""Worker and volunteer of a run that might come."""
+from shared.experiments import JobKind
 
 
 def explain(
@@ -31,10 +27,7 @@ def explain(
     runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
     before = _expect(ancestor, model)
     derived = posteriors.conclude(contract, model, ancestor, runs) if runs else None
-    objective = contract.objective
-    chance = None
-    if derived and derived.milestone:
-        chance = statistics.probability_of_gain(derived.milestone, objective.sign, objective.min_effect)
+    case = Case(contract, model, ancestor, before, runs, derived)
     return ExperimentEvidence(
         experiment_id=experiment_id,
         sha=sha,
@@ -47,8 +40,11 @@ def explain(
         before=_view(before) if before else None,
         runs_say=_view(statistics.pool(runs, model.noise_sd)) if runs else None,
         after=derived.view() if derived else None,
-        milestone_probability=chance,
-        would_change=list(_say_what_would_change(contract, model, ancestor, runs, derived)),
+        effect_probability=case.chance_of_effect,
+        milestone_probability=case.chance_of_milestone,
+        is_claim_confirmed=case.is_claim_confirmed,
+        story=list(tell_story(case)),
+        would_change=list(say_what_would_change(case)),
     )
 
 
@@ -84,53 +80,3 @@ def _view_runs(session: Session, project_id: int, sha: str, hardware_class: str,
             )
         )
     return views
-
-
-def _say_what_would_change(
-    contract: Contract,
-    model: Model,
-    ancestor: Ancestor | None,
-    runs: Sequence[Measurement],
-    derived: DerivedPosterior | None,
-) -> Iterator[str]:
-    if derived is None:
-        yield "No run of it counts: any measurement would be the first."
-        return
-    if derived.standing is Standing.HELD:
-        yield "It waits for a maintainer: the number is too good to be believed without one."
-    if derived.verdict is None:
-        yield "It has no measured ancestor here, so there is nothing to compare it with."
-        return
-    needed = _count_repeats(contract, model, ancestor, runs, derived)
-    if needed is not None:
-        more, then = needed
-        yield f"With {more} more run(s) by others that agree with those so far it would be {then}."
-    missing = statistics.CHECKERS - derived.checkers
-    if missing > 0:
-        yield f"To be verified it must be measured by {missing} more volunteer(s) who did not make it."
-    elif not agreement.is_vouched(runs):
-        yield "To be verified it must be measured by an anchor, or by a volunteer whose measurements agreed before."
-    if derived.dispute is Dispute.REFUTED:
-        yield "Those who checked it agree with each other and not with its author: it is refuted."
-    elif derived.dispute is Dispute.CONTESTED:
-        yield "Its runs contradict each other by more than 3 sd: further ones must show which of them are right."
-    if len(runs) >= statistics.MAX_RUNS and derived.standing is Standing.PROVISIONAL:
-        yield f"It has {len(runs)} runs, and verification gives up after {statistics.MAX_RUNS}."
-    if ancestor is not None and derived.metric.sd < inf:
-        yield "Runs of its ancestors and a new epoch's offsets change what it is compared with."
-
-
-def _count_repeats(
-    contract: Contract, model: Model, ancestor: Ancestor | None, runs: Sequence[Measurement], derived: DerivedPosterior
-) -> tuple[int, str] | None:
-    """How many more runs at the mean so far, each by somebody new, would change verdict or standing, and to what."""
-    level = statistics.pool(runs, model.noise_sd).mean
-    imagined = list(runs)
-    for more in range(1, statistics.MAX_RUNS + 1):
-        stranger = NOBODY_YET - more
-        offset = Normal(0.0, model.noise_sd)
-        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.ESTABLISHED))
-        then = posteriors.conclude(contract, model, ancestor, imagined)
-        if (then.verdict, then.standing) != (derived.verdict, derived.standing):
-            return more, f"{then.verdict}, {then.standing}".replace("_", " ")
-    return None

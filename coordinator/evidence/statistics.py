@@ -33,6 +33,9 @@ SURE = 0.95
 SURE_OF_MILESTONES = 0.999
 """Probability from which a milestone is verified (ARCHITECTURE §6)."""
 
+SURE_OF_CLAIMS = 0.99
+"""Probability from which a finding may say that an experiment helped, once others checked it (ARCHITECTURE §6)."""
+
 CHECKERS = 2
 """So many volunteers besides the author must have measured a commit that is verified."""
 

@@ -17,6 +17,7 @@ from coordinator.paging import cut_page
 from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
 from coordinator.web import queries
+from coordinator.web.evidence_picture import Picture, draw_evidence
 from shared.contract import Objective
 from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary, Posterior
@@ -106,6 +107,7 @@ class ExperimentPage:
     objective: Objective
     experiment: ExperimentDetail
     evidence: ExperimentEvidence
+    picture: Picture | None
     curves: Curves
     since: int
 
@@ -199,11 +201,13 @@ def view_experiment(session: Session, experiment_id: int) -> ExperimentPage:
     since = activity_queries.get_last_event_id(session)
     detail = experiments.view_detail(session, experiment_id)
     project = projects.get_project(session, detail.project)
+    explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
     return ExperimentPage(
         project=projects.view_project(project),
         objective=projects.contract_of(project).objective,
         experiment=detail,
-        evidence=experiments.view_evidence(session, experiment_id, detail.hardware_class),
+        evidence=explained,
+        picture=draw_evidence(explained),
         curves=Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs)),
         since=since,
     )

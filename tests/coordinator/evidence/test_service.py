@@ -1,6 +1,6 @@
 """Evidence in a real coordinator: offsets, epochs, quarantine, explanations; and all of it again from the runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from sqlalchemy import select, update
@@ -9,7 +9,8 @@ from coordinator.db import Database
 from coordinator.evidence import service as evidence
 from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Project, Run
 from shared.events import EventKind
-from tests.support.messages import make_proposal
+from shared.results import ResultUpload
+from tests.support.messages import make_proposal, make_result, make_run
 from tests.support.swarm_data import History, write_history
 from tests.support.volunteers import MiniWorker
 
@@ -151,10 +152,47 @@ def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., Mi
     assert told["runs_say"] == {"mean": 3.25, "sd": 0.005}
     (run,) = told["runs"]
     assert run["is_authors"] and run["counts"] and run["read_as"] == 3.25 and run["offset"] == {"mean": 0, "sd": 0}
-    assert told["milestone_probability"] > 0.999
+    assert told["milestone_probability"] > 0.999 and told["effect_probability"] > 0.999
+    assert not told["is_claim_confirmed"], "nobody else has measured it"
+    story = " ".join(told["story"])
+    assert "Its 1 run by 1 volunteer, read without their workers' offsets, say 3.2500 ± 0.0050." in story
+    assert "against its parent: improved, since it is a gain with probability over 99.99 %." in story
     words = " ".join(told["would_change"])
     assert "With 2 more run(s) by others that agree with those so far it would be improved, verified." in words
     assert "measured by 2 more volunteer(s)" in words
     assert worker.http.get("/api/v1/experiments/99/evidence").status_code == 404
     page = worker.http.get(f"/experiments/{reply.experiment_id}").text
     assert "What would change it" in page and "its author" in page
+    assert "improved, since it is a gain" in page and page.count('<td class="bar">') == 3
+
+
+def test_a_confirmed_claim_is_told(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> None:
+    others = [make_worker(volunteer=name) for name in ("bo", "cy")]
+    worker.measure_root(metric=3.3)
+    _, reply = worker.experiment("DEPTH = 5\n", metric=3.2)
+    for other in others:
+        other.measure_root(metric=3.3)
+    _deliver_until_measured(others, reply.experiment_id)
+    told = worker.get_json(f"/experiments/{reply.experiment_id}/evidence")
+    assert told["is_claim_confirmed"] and told["after"]["standing"] == "verified"
+    assert {run["trust"] for run in told["runs"]} == {"newcomer", "established"}
+    assert "2 volunteers besides its author measured it. Its finding may say that it helps" in " ".join(told["story"])
+
+
+def _deliver_until_measured(workers: Sequence[MiniWorker], experiment_id: int | None) -> None:
+    """Workers do their jobs, with the parent's metric for whatever is new, until each has measured an experiment."""
+    waiting = {worker.name + str(number): worker for number, worker in enumerate(workers)}
+    for attempt in range(40):
+        for key, worker in list(waiting.items()):
+            lease = worker.claim_job()
+            if lease.kind.makes_experiment:
+                text = f"DEPTH = {attempt + 10}{key[-1]}\n"
+                assert worker.propose(lease, {"train.py": text}).accepted
+                upload = make_result(lease, worker.files_of(lease), {"train.py": text}, 3.35)
+            else:
+                upload = ResultUpload(run=make_run(lease.base.sha, 3.2))
+                del waiting[key]
+            assert worker.deliver(lease, upload).status_code == 201
+        if not waiting:
+            return
+    pytest.fail(f"nobody was asked to measure #{experiment_id}")
