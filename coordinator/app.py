@@ -20,7 +20,10 @@ from coordinator.leases.beats import run_held_beats
 from coordinator.leases.routing import limit_threads
 from coordinator.limits import BodyLimit
 from coordinator.lineage.remote import api as remote_api
+from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
+from coordinator.selection import api as selection_api
+from coordinator.selection.service import run_adaptation
 from coordinator.settings import Settings
 from coordinator.upgrade import upgrade
 from coordinator.web import install_pages
@@ -34,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        async with run_feed(app), run_held_beats(app), run_epochs(app):
+        async with run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app):
             yield
         database.close()
 
@@ -54,12 +57,15 @@ def create_app(settings: Settings) -> FastAPI:
         oldest_protocol=OLDEST_PROTOCOL,
         oldest_worker=settings.oldest_worker,
     )
+    app.state.similarity = Similarity(database, settings)
     app.state.job_threads = limit_threads(database.backend)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     install_error_handlers(app)
     app.router.routes.extend(leases_api.jobs.routes)
     api = APIRouter(prefix=API_PREFIX)
-    for module in (leases_api, projects_api, experiments_api, findings_api, activity_api, fleet_api, accounts_api):
+    for module in (
+        leases_api, projects_api, experiments_api, findings_api, activity_api, fleet_api, accounts_api, selection_api,
+    ):  # fmt: skip
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(remote_api.router)

@@ -13,7 +13,9 @@ class Settings(BaseSettings):
 
     `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. Anybody may make an
     account, `sign_ups_per_hour` all together; with 0, maintainers make them. Workers of a version before
-    `oldest_worker` get no jobs.
+    `oldest_worker` get no jobs. `embeddings_*` name an endpoint that speaks OpenAI's embeddings protocol; without one
+    texts are compared by a model that comes with the program. From the similarity `embeddings_near` on, proposals
+    are shown to each other's agents.
     """
 
     model_config = SettingsConfigDict(env_prefix="SWARM_")
@@ -25,6 +27,10 @@ class Settings(BaseSettings):
     pg_bin: Path | None = None
     sign_ups_per_hour: int = Field(default=60, ge=0)
     oldest_worker: str = Field(default="0", pattern=r"^\d+(\.\d+)*$")
+    embeddings_url: str = ""
+    embeddings_model: str = ""
+    embeddings_key_file: Path | None = None
+    embeddings_near: float = Field(default=0.8, gt=0, le=1)
     max_body_bytes: int = 4 * MIB
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0

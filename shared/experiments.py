@@ -85,21 +85,25 @@ class Step(Message):
 class Assignment(Message):
     """What a job asks for besides its kind and its base.
 
-    `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`); `axis` is the constant whose best
-    value is looked for (`tune`); `avoid_axes` were tried in vain of late: another one is asked for.
+    `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`); `predicted_effect` is what that
+    should bring, child minus parent. `axis` is the constant whose best value is looked for (`tune`). `avoid_axes` were
+    tried in vain of late: another one is asked for.
     """
 
     steps: list[Step] = Field(default=[], max_length=MAX_STEPS)
+    predicted_effect: float | None = None
     axis: ShortText | None = None
     avoid_axes: list[ShortText] = Field(default=[], max_length=64)
 
 
 class StepFate(StrEnum):
-    """What became of a step: done as asked, left out because it conflicts, or without effect on these files."""
+    """What became of a step: done as asked; left out because it conflicts; without effect on these files; or left out
+    because the combination with it exists already."""
 
     DONE = "done"
     CONFLICT = "conflict"
     IDLE = "idle"
+    SKIPPED = "skipped"
 
 
 class StepReport(Message):
@@ -130,19 +134,45 @@ class Proposal(Message):
 
 
 class ProposalSubmission(Message):
-    """A proposal with the files it would change, so that novelty can be judged before a GPU is used."""
+    """A proposal with the files it would change, so that novelty can be judged before a GPU is used.
+
+    `may_measure` says that the worker is ready to measure the commit that holds this code already, if one does.
+    """
 
     token: str
     proposal: Proposal
     files: dict[str, str]
+    may_measure: bool = False
+
+
+class SimilarWork(Message):
+    """An experiment much like a proposal; `experiment_id` is None while it is under way.
+
+    Effects are in the metric's unit, child minus parent. `similarity` is that of the words, at most 1; None where it is
+    the same step of the same constant.
+    """
+
+    experiment_id: int | None
+    title: str
+    axis: str
+    value: str
+    outcome: str
+    effect_mean: float | None
+    effect_sd: float | None
+    similarity: float | None
 
 
 class ProposalReply(Message):
-    """`accepted`, or the experiment that already holds this code."""
+    """`accepted`; or the experiment that already holds this code; or `similar` ones, against which one may insist.
+
+    With `measure` the lease now asks for a run of that commit, which holds this code, and of nothing else.
+    """
 
     accepted: bool
     duplicate_of: int | None = None
     reason: str = ""
+    similar: list[SimilarWork] = Field(default=[], max_length=16)
+    measure: Sha | None = None
 
 
 class Posterior(Message):
@@ -208,6 +238,8 @@ class ExperimentDetail(ExperimentSummary):
     hypothesis: str
     predicted_effect: float | None
     refuted_by: str
+    insists: str
+    steps: list[StepReport]
     why: str
     diff: str
     runs: list[Run]

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from shared.experiments import JobKind
 from shared.protocol import LongText, Message, Sha, Slug, Timestamp
 
 
@@ -23,6 +24,20 @@ class CommitFiles(Message):
     sha: Sha
     parent_sha: Sha | None
     files: dict[str, str]
+
+
+class KindShare(Message):
+    """A kind's share of a project's experiments, and what it follows from.
+
+    `gain` is what its experiments added to commits that were verified, in the metric's unit and positive where it is
+    better; `gpu_seconds` is what all of them took.
+    """
+
+    kind: JobKind
+    share: float
+    gain: float
+    gpu_seconds: float
+    experiments: int
 
 
 class BranchState(StrEnum):

@@ -22,9 +22,17 @@ class Claims:
     """
 
     def __init__(
-        self, place: Workplace, worker_name: str, project: str | None, backoff: Backoff, *, once: bool
+        self,
+        place: Workplace,
+        worker_name: str,
+        project: str | None,
+        branch: str | None,
+        backoff: Backoff,
+        *,
+        once: bool,
     ) -> None:
-        self._place, self._worker_name, self._project, self._once = place, worker_name, project, once
+        self._place, self._worker_name, self._once = place, worker_name, once
+        self._project, self._branch = project, branch
         self._backoff = backoff
         self._connected = False
         self._told_of_clock = False
@@ -149,4 +157,6 @@ class Claims:
             project=self._project,
             holding=list(dict.fromkeys([*held, *place.outbox.leases()]))[:MAX_HOLDING],
             wants_trials=place.agent.wants_trials,
+            kinds=sorted(place.agent.kinds),
+            branch=self._branch,
         )

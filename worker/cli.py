@@ -89,6 +89,7 @@ def run(
     coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")] = None,
     project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
+    branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
     name: Annotated[
         str | None, typer.Option(help="This machine's name in the swarm.  [default: its host name]")
     ] = None,
@@ -145,6 +146,7 @@ def run(
         "coordinator_url": coordinator,
         "token_file": token_file,
         "project": project,
+        "branch": branch,
         "name": name,
         "agent": agent or ("scripted" if script else "command" if agent_command else None),
         "agent_command": agent_command,

@@ -3,7 +3,7 @@
 Nothing is retried here: each error says whether trying again can help, and the caller knows how long it may wait.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -133,6 +133,14 @@ class CoordinatorClient:
             raise UnexpectedReply(f"the coordinator sends the files of {commit.sha}, not of {sha}")
         return commit
 
+    def fetch_editable(self, project: str, shas: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The editable files of several commits, by sha."""
+        page = self._get(f"/projects/{project}/commits/editable", Page[CommitFiles], {"sha": list(shas)})
+        found = {commit.sha: commit.files for commit in page.items}
+        if missing := set(shas) - found.keys():
+            raise UnexpectedReply(f"the coordinator does not send the files of {', '.join(sorted(missing))}")
+        return found
+
     def _post(
         self,
         path: str,
@@ -156,8 +164,8 @@ class CoordinatorClient:
             method, path, content=message.model_dump_json(), headers=content, timeout=timeout
         )
 
-    def _get(self, path: str, reply: type[Reply]) -> Reply:
-        return self._send(self._http.build_request("GET", path), reply)
+    def _get(self, path: str, reply: type[Reply], query: Mapping[str, list[str]] | None = None) -> Reply:
+        return self._send(self._http.build_request("GET", path, params=query), reply)
 
     def _send(self, request: httpx.Request, reply: type[Reply]) -> Reply:
         token = self._token

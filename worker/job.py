@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.experiments import ProposalSubmission
+from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
-from shared.leases import Lease, Phase
+from shared.leases import BaseCommit, Lease, Phase
+from shared.protocol import Sha
 from shared.results import CommitUpload, ResultUpload
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
@@ -122,9 +123,12 @@ def begin(lease: Lease, pulse: Pulse, place: Workplace) -> Job:
     project = place.projects.find(lease)
     job = Job(lease, pulse, project, place.projects.read_base(lease))
     if lease.kind.makes_experiment:
-        task = _describe_task(job)
+        task = _describe_task(job, place)
         draft = _draft(job, task, place)
-        job.plan = Plan(task, draft, _commit(job, draft, place))
+        if isinstance(draft, Draft):
+            job.plan = Plan(task, draft, _commit(job, draft, place))
+        else:
+            job = _turn(job, draft, place)
     show(job, Progress(Phase.READY, 0, None, 0.0), place)
     return job
 
@@ -217,7 +221,7 @@ def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:
     return Entry(project=job.lease.project, lease_id=job.lease.id, own=own, upload=upload)
 
 
-def _describe_task(job: Job) -> Task:
+def _describe_task(job: Job, place: Workplace) -> Task:
     lease = job.lease
     # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
     digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
@@ -229,11 +233,14 @@ def _describe_task(job: Job) -> Task:
         trials=tuple(lease.trials),
         seed=int.from_bytes(digest[:4]),
         tree=job.files,
+        kind=lease.kind,
+        assignment=lease.assignment,
+        steps=place.projects.read_steps(lease),
     )
 
 
-def _draft(job: Job, task: Task, place: Workplace) -> Draft:
-    """A draft that the coordinator accepts as new, after at most three attempts."""
+def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
+    """A draft that the coordinator accepts as new, after at most three attempts; or the commit to measure instead."""
     reason = ""
     for _ in range(MAX_DRAFTS):
         try:
@@ -245,33 +252,52 @@ def _draft(job: Job, task: Task, place: Workplace) -> Draft:
         place.monitor.propose(job.lease, draft.proposal)
         if job.pulse.lost is not None:
             raise LeaseLost(job.pulse.lost)
-        reason = _ask(job.lease, draft, place)
-        if not reason:
+        reply = _ask(job.lease, draft, place)
+        if reply.accepted:
             return draft
+        reason = _explain(reply)
         place.monitor.note(f"{draft.proposal.title}: {reason}")
-        task = replace(task, refused=(*task.refused, draft))
+        if reply.measure is not None:
+            return reply.measure
+        task = replace(task, refused=(*task.refused, draft), replies=(*task.replies, reply))
     raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
 
 
-def _ask(lease: Lease, draft: Draft, place: Workplace) -> str:
-    """Why the coordinator does not want this draft; empty if it is accepted, or if nobody could be asked."""
-    submission = ProposalSubmission(token=lease.token, proposal=draft.proposal, files=dict(draft.files))
+def _ask(lease: Lease, draft: Draft, place: Workplace) -> ProposalReply:
+    """What the coordinator says of a draft; where nobody can be asked it counts as accepted."""
+    submission = ProposalSubmission(
+        token=lease.token, proposal=draft.proposal, files=dict(draft.files), may_measure=True
+    )
     try:
         keeper = place.find_keeper(lease)
-        reply = insist(lambda: keeper.propose(lease.id, submission), place.stop.draining, place.patience_seconds)
+        return insist(lambda: keeper.propose(lease.id, submission), place.stop.draining, place.patience_seconds)
     except (Unreachable, UnexpectedReply) as error:
         if place.stop.draining.is_set():
             raise Draining("the worker is stopping") from error
         place.monitor.warn(f"{error}; going on without asking whether this was tried before")
-        return ""
+        return ProposalReply(accepted=True)
     except Rejected as error:
         if error.status in _LEASE_GONE:
             raise LeaseLost(str(error)) from error
         raise
-    if reply.accepted:
-        return ""
-    known = f" (experiment {reply.duplicate_of})" if reply.duplicate_of is not None else ""
-    return f"{reply.reason or 'the coordinator knows this already'}{known}"
+
+
+def _explain(reply: ProposalReply) -> str:
+    """Why a draft was refused."""
+    known = [str(one.experiment_id) for one in reply.similar if one.experiment_id is not None]
+    if reply.duplicate_of is not None:
+        known = [str(reply.duplicate_of)]
+    which = f" (experiment {', '.join(known)})" if known else ""
+    return f"{reply.reason or 'the coordinator knows this already'}{which}"
+
+
+def _turn(job: Job, sha: Sha, place: Workplace) -> Job:
+    """The job once it asks for a run of an existing commit, which holds the code that was drafted."""
+    files = place.client.fetch_editable(job.lease.project, [sha])[sha]
+    base = BaseCommit(sha=sha, files=files, posterior=None)
+    lease = job.lease.model_copy(update={"kind": JobKind.REPLICATE, "base": base, "assignment": Assignment()})
+    place.monitor.note(f"measuring {sha[:10]} instead: it holds this very code, and its evidence needs another run")
+    return replace(job, lease=lease, files=place.projects.read_base(lease))
 
 
 def _commit(job: Job, draft: Draft, place: Workplace) -> CommitUpload:

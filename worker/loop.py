@@ -20,7 +20,10 @@ class Ending(Enum):
 
 
 class Loop:
-    """One worker's life. `crash_log` keeps the traceback of a mistake of ours; people see a line."""
+    """One worker's life. `crash_log` keeps the traceback of a mistake of ours; people see a line.
+
+    `project` and `branch` are the volunteer's choice, None: whatever the coordinator thinks best.
+    """
 
     def __init__(
         self,
@@ -28,11 +31,12 @@ class Loop:
         worker_name: str,
         project: str | None,
         crash_log: Path,
+        branch: str | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self._place = place
         self._worker_name = worker_name
-        self._project = project
+        self._project, self._branch = project, branch
         self._crash_log = crash_log
         self._backoff = backoff or Backoff()
 
@@ -43,7 +47,7 @@ class Loop:
         Raises any ClientError or OSError of the very first contact, RunImpossible of the first job, and Outdated once
         what was under way is reported.
         """
-        claims = Claims(self._place, self._worker_name, self._project, self._backoff, once=once)
+        claims = Claims(self._place, self._worker_name, self._project, self._branch, self._backoff, once=once)
         with Desk(self._place, claims, self._crash_log, max_jobs) as desk:
             while (job := desk.take()) is not None:
                 try:

@@ -7,6 +7,7 @@ from threading import Event
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
 from shared.leases import Lease
 from shared.projects import CommitFiles
+from worker.agents.base import StepFiles
 from worker.client import CoordinatorClient
 from worker.repository import CommitUnknown, Repository
 from worker.retries import insist
@@ -53,6 +54,16 @@ class Projects:
             files = repository.read_files(lease.root_sha) | lease.base.files
             repository.remember(CommitFiles(sha=lease.base.sha, parent_sha=None, files=files))
             return files
+
+    def read_steps(self, lease: Lease) -> tuple[StepFiles, ...]:
+        """The steps that the lease asks for, with their editable files. Raises ClientError."""
+        steps = lease.assignment.steps
+        if not steps:
+            return ()
+        shas = list(dict.fromkeys(sha for step in steps for sha in (step.parent_sha, step.sha)))
+        fetch = self._client.fetch_editable
+        commits = insist(lambda: fetch(lease.project, shas), self._stop, PATIENCE_SECONDS)
+        return tuple(StepFiles(step, commits[step.parent_sha], commits[step.sha]) for step in steps)
 
     def close(self) -> None:
         """Close the repositories."""

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     agent: AgentName = "search"
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path(APPLICATION))
     project: Slug | None = None
+    branch: Slug | None = None
     package_index: str | None = Field(
         default=None, validation_alias=AliasChoices("package_index", "SWARM_PACKAGE_INDEX", "PIP_INDEX_URL")
     )

@@ -164,7 +164,8 @@ def _run(settings: Settings, options: Options) -> int:
         stack.callback(monitor.finish)
         if settings.sandbox == "unconfined":
             monitor.warn(UNCONFINED_WARNING)
-        return _work(Loop(place, name, settings.project, folder / CRASH_LOG, backoff), options, folder)
+        loop = Loop(place, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
+        return _work(loop, options, folder)
 
 
 def _work(loop: Loop, options: Options, folder: Path) -> int:

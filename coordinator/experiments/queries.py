@@ -142,6 +142,11 @@ _TOLD = select(
 _TOLD_BY_COMMIT = Prepared(
     _TOLD.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(_EXPERIMENTS.c.id)
 )
+_TOLD_BY_LEASE = Prepared(
+    _TOLD.add_columns(_EXPERIMENTS.c.lease_id).where(
+        _EXPERIMENTS.c.lease_id.in_(bindparam("lease_ids", expanding=True))
+    )
+)
 _TOLD_BY_PARENT = Prepared(
     _TOLD.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
     .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
@@ -153,6 +158,14 @@ _TOLD_BY_PARENT = Prepared(
 def tell_commits(session: Session, shas: Sequence[str]) -> list[ToldExperiment]:
     """The experiments that made these commits, oldest first."""
     return [ToldExperiment._make(row) for row in _TOLD_BY_COMMIT.all(session, {"shas": list(shas)})]
+
+
+def tell_leases(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, ToldExperiment]:
+    """The experiments that these leases made, by the lease."""
+    if not lease_ids:
+        return {}
+    rows = _TOLD_BY_LEASE.all(session, {"lease_ids": list(lease_ids)})
+    return {lease_id: ToldExperiment._make(row) for *row, lease_id in rows}
 
 
 def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ToldExperiment]:
@@ -181,6 +194,12 @@ def add_steps(session: Session, experiment_id: int, fates: Mapping[int, str]) ->
     if fates:
         rows = [{"experiment_id": experiment_id, "step_id": step, "fate": fate} for step, fate in fates.items()]
         session.execute(insert(table_of(AssembledStep)), rows)
+
+
+def list_steps(session: Session, experiment_id: int) -> list[tuple[int, str]]:
+    """The experiments whose steps an experiment was put together from, with what became of each."""
+    query = select(AssembledStep.step_id, AssembledStep.fate).where(AssembledStep.experiment_id == experiment_id)
+    return [(step, fate) for step, fate in session.execute(query.order_by(AssembledStep.step_id))]
 
 
 class ProgressRow(NamedTuple):

@@ -13,6 +13,7 @@ from coordinator.experiments.queries import find_experiment_by_commit as find_ex
 from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
 from coordinator.experiments.queries import move_to_branch as move_to_branch
 from coordinator.experiments.queries import tell_commits as tell_commits
+from coordinator.experiments.queries import tell_leases as tell_leases
 from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.findings import service as findings
 from coordinator.lineage import service as lineage
@@ -20,7 +21,16 @@ from coordinator.lineage.diffs import diff_files
 from coordinator.models import Project
 from coordinator.paging import cut_page
 from shared.evidence import ExperimentEvidence
-from shared.experiments import AxisDirection, ExperimentDetail, ExperimentSummary, JobKind, Proposal, Trial
+from shared.experiments import (
+    AxisDirection,
+    ExperimentDetail,
+    ExperimentSummary,
+    JobKind,
+    Proposal,
+    StepFate,
+    StepReport,
+    Trial,
+)
 from shared.protocol import Page, now
 from shared.runs import RunOutcome
 
@@ -93,6 +103,11 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         hypothesis=experiment.hypothesis,
         predicted_effect=experiment.predicted_effect,
         refuted_by=experiment.refuted_by,
+        insists=experiment.insists,
+        steps=[
+            StepReport(experiment_id=step, fate=StepFate(fate))
+            for step, fate in queries.list_steps(session, experiment.id)
+        ],
         why=experiment.why,
         diff=diff_files(before, after),
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],

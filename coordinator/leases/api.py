@@ -8,10 +8,11 @@ from fastapi import APIRouter, Header, Request, Response, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.leases import absences, results, service, views
+from coordinator.leases import absences, proposals, results, service, views
 from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
 from coordinator.leases.routing import FittingVersions, JobRoute
+from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, OwnLease, ReleaseRequest
@@ -68,11 +69,17 @@ def heartbeat(
 
 @jobs.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
 def submit_proposal(
-    lease_id: UUID, submission: ProposalSubmission, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
+    lease_id: UUID,
+    submission: ProposalSubmission,
+    token: BearerToken,
+    database: CurrentDatabase,
+    beats: CurrentBeats,
+    similarity: CurrentSimilarity,
 ) -> Response:
     """State what is to be tried, before it is run."""
     with database.read() as read, database.write() as write:
-        reply = service.submit_proposal(read, write, beats, authenticate(read, token), lease_id, submission)
+        volunteer_id = authenticate(read, token)
+        reply = proposals.submit_proposal(read, write, beats, similarity, volunteer_id, lease_id, submission)
     return _render(reply)
 
 

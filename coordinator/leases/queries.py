@@ -23,7 +23,10 @@ _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Proje
 
 
 class LeaseRow(NamedTuple):
-    """A lease with its owner and its contract. The first block never changes, so it may be read at any time."""
+    """A lease with its owner and its contract.
+
+    The first block changes only where a proposal turns the job into a measurement, so it may be read at any time.
+    """
 
     id: UUID
     project_id: int
@@ -32,6 +35,7 @@ class LeaseRow(NamedTuple):
     worker: str
     volunteer_id: int
     branch_id: int
+    hardware_class: str
     kind: str
     base_sha: str
     why: str

@@ -18,6 +18,7 @@ from coordinator.findings import service as findings
 from coordinator.leases import queries, service
 from coordinator.leases.beats import HeldBeats
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
+from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
@@ -70,7 +71,7 @@ def _build(session: Session, lease: LeaseRow, contract: Contract, upload: Result
     if upload.commit.parent_sha != lease.base_sha:
         raise WrongCommitError(f"The commit's parent must be {lease.base_sha}, which the lease names.")
     assert upload.proposal is not None
-    service.check_steps(lease, upload.proposal)
+    check_steps(lease, upload.proposal)
     lineage.check_files(upload.commit.files, contract.files)
     built = lineage.build_child(
         session, lineage.get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)

@@ -160,4 +160,5 @@ _READERS: dict[str, Reader] = {
     "token": lambda request: request.token,
     "database": lambda request: request.state.database,
     "beats": lambda request: request.state.held_beats,
+    "similarity": lambda request: request.state.similarity,
 }

@@ -22,14 +22,12 @@ from coordinator.leases.errors import (
     LeaseTokenError,
     LeaseTransitionError,
     LeaseUnknownError,
-    StepsNotToldError,
 )
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchName
 from coordinator.models import Project
-from coordinator.novelty import service as novelty
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
 from coordinator.selection.context import compose_context
@@ -37,7 +35,7 @@ from coordinator.selection.policy import Decision, NoJob
 from coordinator.selection.service import ChosenJob
 from shared.contract import Budget
 from shared.events import EventKind
-from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, ProposalSubmission
+from shared.experiments import JobKind
 from shared.leases import (
     BaseCommit,
     ClaimReply,
@@ -143,7 +141,7 @@ def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) 
     held, moment = 0, now()
     for lease_id, expires_at in queries.list_open_of_worker(session, worker.id):
         if expires_at <= moment:
-            _expire(session, lease_id, "Its time ran out, and its worker asked for another job.")
+            expire(session, lease_id, "Its time ran out, and its worker asked for another job.")
         elif lease_id in holding:
             held += 1
         else:
@@ -198,7 +196,7 @@ def heartbeat(
     lease = find_own(read, volunteer_id, lease_id)
     check_token(lease, beat.token)
     budget = projects.parse_stored(lease.contract).budget
-    clock = _clock_of(lease)
+    clock = clock_of(lease)
     held = beats.find(lease_id, clock) or HeldBeat(clock, None, lease.expires_at)
     after = _beat(held.clock, held.expires_at, beat)
     ends_at = state.expires_at(after, budget)
@@ -207,7 +205,7 @@ def heartbeat(
         return HeartbeatReply(state=after.state, expires_at=ends_at)
     beats.write_of(write, lease_id)
     lease = queries.lock_lease(write, lease_id)
-    after = _beat(_clock_of(lease), lease.expires_at, beat)
+    after = _beat(clock_of(lease), lease.expires_at, beat)
     columns = columns_of(after, budget)
     queries.change_lease(write, lease_id, columns | {"loss": beat.loss})
     if after.phase != lease.phase:
@@ -217,60 +215,11 @@ def heartbeat(
 
 def _beat(clock: LeaseClock, expires_at: datetime, beat: Heartbeat) -> LeaseClock:
     moment = now()
-    _refuse_ended(clock.state, expires_at, moment)
+    refuse_ended(clock.state, expires_at, moment)
     try:
         return state.beat(clock, beat.phase, beat.step, beat.share, moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-
-
-def submit_proposal(
-    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, submission: ProposalSubmission
-) -> ProposalReply:
-    """Judge a proposal before a GPU is used, and reserve its code. Raises SwarmError for files that are not allowed."""
-    seen = find_own(read, volunteer_id, lease_id)
-    check_token(seen, submission.token)
-    contract = projects.parse_stored(seen.contract)
-    check_steps(seen, submission.proposal)
-    lineage.check_files(submission.files, contract.files)
-    tree_sha = lineage.compute_child_tree(read, seen.base_sha, submission.files)
-    parent_files = lineage.read_files(read, seen.project_id, seen.base_sha, contract.files.editable)
-    code = novelty.describe_code(tree_sha, parent_files, submission.files)
-    # From here on there is a write transaction.
-    beats.write_of(write, lease_id)
-    lease = queries.lock_lease(write, lease_id)
-    clock = _clock_of(lease)
-    _refuse_ended(clock.state, lease.expires_at, now())
-    if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == tree_sha:
-        return ProposalReply(accepted=True)  # sent again because the answer was lost
-    duplicate = novelty.find_duplicate(write, lease.project_id, code, lease_id)
-    try:
-        clock = (state.accept_proposal if duplicate is None else state.try_draft_again)(clock, now())
-    except state.TransitionError as error:
-        raise LeaseTransitionError(f"{error}.") from error
-    columns = columns_of(clock, contract.budget)
-    if duplicate is not None:
-        queries.change_lease(write, lease_id, columns)
-        return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
-    # None of these holds any more, or it would have been a duplicate.
-    for other_id in queries.list_open_of_code(write, lease.project_id, tree_sha, code.fingerprint):
-        _expire(write, other_id, "Its time ran out, and another worker proposed the same code.")
-    reserved = {
-        "proposal": submission.proposal.model_dump(mode="json"),
-        "proposed_tree_sha": tree_sha,
-        "proposed_fingerprint": code.fingerprint,
-    }
-    queries.change_lease(write, lease_id, columns | reserved)
-    activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=Phase.READY)
-    return ProposalReply(accepted=True)
-
-
-def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
-    """Raise StepsNotToldError unless a proposal says of each step that its lease asks for what became of it."""
-    asked = {step.experiment_id for step in Assignment.model_validate(lease.assignment or {}).steps}
-    told = [step.experiment_id for step in proposal.steps]
-    if len(told) != len(asked) or set(told) != asked:
-        raise StepsNotToldError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
 
 
 def release(
@@ -289,7 +238,7 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
     """Note that a lease's result was stored, in the columns of `result`. Raises LeaseTransitionError if it had one."""
     moment = now()
     try:
-        clock = state.finish(_clock_of(lease), moment)
+        clock = state.finish(clock_of(lease), moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
     columns = columns_of(clock, projects.parse_stored(lease.contract).budget) | {"ended_at": moment, **result}
@@ -298,13 +247,13 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
 
 
 def _release(session: Session, lease: LeaseRow, reason: str) -> LeaseState:
-    return _end(session, lease, state.release(_clock_of(lease), now()).state, reason)
+    return _end(session, lease, state.release(clock_of(lease), now()).state, reason)
 
 
-def _expire(session: Session, lease_id: UUID, reason: str) -> None:
+def expire(session: Session, lease_id: UUID, reason: str) -> None:
     """Write down that a lease has expired, because something of it is given away now."""
     lease = queries.lock_lease(session, lease_id)
-    _end(session, lease, state.expire(_clock_of(lease)).state, reason)
+    _end(session, lease, state.expire(clock_of(lease)).state, reason)
 
 
 def _end(session: Session, lease: LeaseRow, ended: LeaseState, reason: str) -> LeaseState:
@@ -329,13 +278,15 @@ def check_token(lease: LeaseRow, token: str) -> None:
         raise LeaseTokenError("Send the token that came with the lease.")
 
 
-def _refuse_ended(stored: LeaseState, expires_at: datetime, moment: datetime) -> None:
+def refuse_ended(stored: LeaseState, expires_at: datetime, moment: datetime) -> None:
+    """Raise LeaseEndedError for a lease that is not live any more."""
     effective = state.effective_state(stored, expires_at, moment)
     if effective not in state.LIVE:
         raise LeaseEndedError(f"It is {effective}. A finished run may still be delivered; for more work, claim again.")
 
 
-def _clock_of(lease: LeaseRow) -> LeaseClock:
+def clock_of(lease: LeaseRow) -> LeaseClock:
+    """A lease as its transitions see it."""
     return LeaseClock(
         state=LeaseState(lease.state),
         phase=Phase(lease.phase),

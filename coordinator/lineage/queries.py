@@ -72,7 +72,7 @@ def _select_nearest() -> Select[str]:
     chain = first.where(_COMMITS.c.sha == bindparam("sha")).cte("chain", recursive=True)
     above = select(_COMMITS.c.sha, _COMMITS.c.parent_sha, chain.c.left - 1)
     chain = chain.union_all(above.join(chain, _COMMITS.c.sha == chain.c.parent_sha).where(chain.c.left > 1))
-    return select(chain.c.sha)
+    return select(chain.c.sha).order_by(chain.c.left.desc())
 
 
 _NEAREST = Prepared(_select_nearest())
@@ -95,7 +95,7 @@ def add_commit(session: Session, columns: Mapping[str, Any]) -> None:
 
 
 def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
-    """The names of the commit itself and its nearest ancestors, `limit` in all."""
+    """The names of the commit itself and its nearest ancestors, in this order, `limit` in all."""
     return [name for (name,) in _NEAREST.all(session, {"sha": sha, "limit": limit})]
 
 

@@ -168,10 +168,10 @@ def read_files(session: Session, project_id: int, sha: str, paths: Collection[st
     return objects.read_texts(session, wanted)
 
 
-def view_commit(session: Session, project_id: int, sha: str) -> CommitFiles:
-    """A commit with all of its files. Raises NotFoundError."""
+def view_commit(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> CommitFiles:
+    """A commit with all of its files, or those of `paths` that it has. Raises NotFoundError."""
     commit = _get_commit_of(session, project_id, sha)
-    return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=read_files(session, project_id, sha))
+    return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=read_files(session, project_id, sha, paths))
 
 
 def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:

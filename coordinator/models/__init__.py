@@ -15,6 +15,7 @@ from coordinator.models.experiments import AssembledStep, Experiment, Finding
 from coordinator.models.fleet import Worker
 from coordinator.models.leases import Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
+from coordinator.models.novelty import Embedding
 from coordinator.models.projects import KindShare, Project
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Commit",
     "CommitPosterior",
     "DueReplication",
+    "Embedding",
     "Event",
     "EvidenceEpoch",
     "Experiment",

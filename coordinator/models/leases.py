@@ -18,8 +18,8 @@ class Lease(Base):
 
     It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
     expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `proposed_tree_sha`
-    and `proposed_fingerprint` reserve the code that the worker is about to run. `result_*` is the stored answer to the
-    one result that was accepted.
+    and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move`
+    are the names of what it tries. `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
@@ -27,6 +27,8 @@ class Lease(Base):
         Index("ix_leases_live", "project_id", "state", "expires_at"),
         Index("ix_leases_worker_state", "worker_id", "state"),
         Index("ix_leases_fingerprint", "project_id", "proposed_fingerprint"),
+        Index("ix_leases_idea", "project_id", "proposed_idea"),
+        Index("ix_leases_move", "project_id", "proposed_move"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -45,6 +47,8 @@ class Lease(Base):
     proposal: Mapped[dict[str, Any] | None]
     proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)
     proposed_fingerprint: Mapped[str | None] = mapped_column(Sha256)
+    proposed_idea: Mapped[str | None] = mapped_column(Sha256)
+    proposed_move: Mapped[str | None] = mapped_column(Sha256)
     phase: Mapped[str] = mapped_column(String(20))
     step: Mapped[int] = mapped_column(default=0)
     loss: Mapped[float | None]

@@ -1,8 +1,13 @@
-"""Novelty of a proposal's code, among finished work and what others hold reserved: the same files, or code that does
-the same whatever it looks like."""
+"""Novelty of a proposal, among finished work and what others hold reserved.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+The same code is known by its files, and by what it does whatever it looks like. What is only alike is known by its idea
+(the same step of a constant), or, where words alone tell what is tried, by their embedding beside that of the diff.
+What was never measured stands in nobody's way, and a reservation ends with its lease.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -11,51 +16,151 @@ from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
 from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
+from coordinator.novelty.ideas import Idea, name_idea
+from coordinator.novelty.similarity import Similarity
+from shared.experiments import Proposal, SimilarWork
 from shared.leases import LeaseState
+from shared.runs import RunOutcome
+
+if TYPE_CHECKING:
+    from coordinator.novelty.neighbours import Vector
+
+SUBJECT = "proposal"
+"""The kind of text that embeddings of proposals are; their keys are leases."""
+
+TRIED = frozenset({RunOutcome.OK, RunOutcome.STOPPED_EARLY})
+"""A run that crashed shows nothing of its idea."""
+
+MAX_SHOWN = 5
+NEIGHBOURS = 12
+"""So many of the nearest are looked at: some of them may belong to leases that ended without a result."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Why a proposal is not new; `experiment_id` is None where nothing finished holds the code."""
+    """Why a proposal is not new; the experiment and its commit are None where nothing finished holds the code."""
 
     experiment_id: int | None
+    sha: str | None
     reason: str
 
 
 @dataclass(frozen=True)
 class ProposedCode:
-    """The tree that a proposal makes, and the fingerprints of its editable files and of its parent's."""
+    """The tree that a proposal makes, fingerprints of its editable files and of its parent's, and its idea.
+
+    `vector` is that of its words and its diff, None where it is not needed or cannot be had.
+    """
 
     tree_sha: str
     fingerprint: str
     parent_fingerprint: str
+    idea: Idea
+    vector: "Vector | None" = None
 
 
-def describe_code(tree_sha: str, parent_files: Mapping[str, str], files: Mapping[str, str]) -> ProposedCode:
+def describe_code(
+    tree_sha: str, parent_sha: str, proposal: Proposal, parent_files: Mapping[str, str], files: Mapping[str, str]
+) -> ProposedCode:
     """What is compared of a proposal. `parent_files` are all editable files of the parent, `files` the changed ones."""
-    return ProposedCode(tree_sha, fingerprint({**parent_files, **files}), fingerprint(parent_files))
+    after = {**parent_files, **files}
+    idea = name_idea(proposal, parent_sha, parent_files, after)
+    return ProposedCode(tree_sha, fingerprint(after), fingerprint(parent_files), idea)
+
+
+def embed(
+    code: ProposedCode, similarity: Similarity, proposal: Proposal, before: Mapping[str, str], files: Mapping[str, str]
+) -> ProposedCode:
+    """With the vector of its words and its diff."""
+    words = f"{proposal.title}. {proposal.hypothesis} {proposal.axis} {proposal.direction.value} {proposal.value}"
+    changes = (_list_changes(before.get(path, ""), text) for path, text in sorted(files.items()))
+    return replace(code, vector=similarity.embed([words, "\n".join(line for lines in changes for line in lines)]))
+
+
+def _list_changes(before: str, after: str) -> Iterable[str]:
+    """The lines that go and come, without those around them."""
+    old, new = before.splitlines(), after.splitlines()
+    gone, come = set(old) - set(new), set(new) - set(old)
+    lines = [("-", line) for line in old if line in gone] + [("+", line) for line in new if line in come]
+    return [f"{sign} {line.strip()}" for sign, line in lines]
 
 
 def find_duplicate(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> Duplicate | None:
     """What already holds this code, or None: then nobody else finds it free meanwhile."""
-    queries.lock_code(session, code.fingerprint)
+    queries.lock_names(session, [code.fingerprint, code.idea.on_parent])
     commit = lineage.find_commit_by_tree(session, project_id, code.tree_sha)
     if commit is not None:
         experiment = experiments.find_experiment_by_commit(session, commit.sha)
         if experiment is None:
-            return Duplicate(None, "These are exactly the files of the project's seed: the proposal changes nothing.")
-        return Duplicate(experiment.id, f"Experiment {experiment.id} ({experiment.title}) has exactly these files.")
+            reason = "These are exactly the files of the project's seed: the proposal changes nothing."
+            return Duplicate(None, None, reason)
+        reason = f"Experiment {experiment.id} ({experiment.title}) has exactly these files."
+        return Duplicate(experiment.id, commit.sha, reason)
     if queries.is_reserved(session, project_id, code.tree_sha, lease_id):
-        return Duplicate(None, "Another worker is running exactly these files now.")
+        return Duplicate(None, None, "Another worker is running exactly these files now.")
     if code.fingerprint == code.parent_fingerprint:
-        return Duplicate(None, "Only looks differ from the parent (comments, layout, names): it would do the same.")
+        reason = "Only looks differ from the parent (comments, layout, names): it would do the same."
+        return Duplicate(None, None, reason)
     same = queries.find_same_code(session, project_id, code.fingerprint, lease_id)
     if same is None:
         return None
     if same[1] is not LeaseState.DONE:
-        return Duplicate(None, "Another worker is running code now that does the same, though it looks different.")
+        reason = "Another worker is running code now that does the same, though it looks different."
+        return Duplicate(None, None, reason)
     experiment = experiments.find_experiment_by_lease(session, same[0])
     if experiment is None:
         return None
     reason = f"Experiment {experiment.id} ({experiment.title}) has code that does the same, though it looks different."
-    return Duplicate(experiment.id, reason)
+    return Duplicate(experiment.id, experiment.commit_sha, reason)
+
+
+def find_same_idea(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[SimilarWork]:
+    """Others that try the same step of the same constant, on this parent or on another one, or did so."""
+    found = queries.list_same_idea(session, project_id, code.idea, lease_id, MAX_SHOWN)
+    return _tell(session, project_id, dict.fromkeys(found))
+
+
+def find_neighbours(
+    session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID
+) -> list[SimilarWork]:
+    """Others whose words and diff say much the same, the nearest first."""
+    if code.vector is None:
+        return []
+    near = similarity.find(session, project_id, SUBJECT, code.vector, NEIGHBOURS)
+    keys = {UUID(one.key): one.similarity for one in near if one.similarity >= similarity.near}
+    return _tell(session, project_id, {key: value for key, value in keys.items() if key != lease_id})
+
+
+def remember(session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID) -> None:
+    """Keep an accepted proposal's vector, so that others find it."""
+    if code.vector is not None:
+        similarity.store(session, project_id, SUBJECT, str(lease_id), code.vector)
+
+
+def _tell(session: Session, project_id: int, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
+    """Those of the leases that were measured or are under way, with what came of them."""
+    leases = queries.list_leases(session, project_id, list(similarities)) if similarities else []
+    told = experiments.tell_leases(session, [lease.id for lease in leases if lease.is_done])
+    similar = []
+    for lease in leases:
+        known = told.get(lease.id)
+        if (known is None and lease.is_done) or (known is not None and known.outcome not in TRIED):
+            continue
+        proposal = Proposal.model_validate(lease.proposal)
+        similar.append(
+            SimilarWork(
+                experiment_id=known.id if known else None,
+                title=proposal.title,
+                axis=proposal.axis,
+                value=proposal.value,
+                outcome=known.outcome if known else "running",
+                effect_mean=known.effect_mean if known else None,
+                effect_sd=known.effect_sd if known else None,
+                similarity=similarities[lease.id],
+            )
+        )
+    return _nearest_first(similar)
+
+
+def _nearest_first(similar: Sequence[SimilarWork]) -> list[SimilarWork]:
+    return sorted(similar, key=lambda one: -(one.similarity or 1.0))

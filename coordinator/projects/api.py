@@ -1,16 +1,22 @@
 """Projects, their branches and their commits over HTTP."""
 
-from fastapi import APIRouter, status
+from typing import Annotated
+
+from fastapi import APIRouter, Query, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
 from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
+from shared.experiments import MAX_STEPS
 from shared.projects import Branch, BranchMove, BranchRequest, CommitFiles, Project
 from shared.protocol import Page, Sha, Slug
 
 router = APIRouter(tags=["projects"])
+
+MAX_COMMITS = 2 * MAX_STEPS
+"""Each step has two."""
 
 
 @router.get("/projects")
@@ -42,6 +48,14 @@ def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database
 def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMove]:
     """What happened to a branch: it was born, moved, came to rest or was woken; by whom, and why."""
     return Page(items=lineage.view_log(session, service.get_project(session, name), branch))
+
+
+@router.get("/projects/{name}/commits/editable", tags=["lineage"])
+def read_editable_files(
+    name: Slug, sha: Annotated[list[Sha], Query(min_length=1, max_length=MAX_COMMITS)], session: ReadSession
+) -> Page[CommitFiles]:
+    """The editable files of several commits: what is needed to re-apply what one changed against the other."""
+    return Page(items=service.view_editable(session, service.get_project(session, name), sha))
 
 
 @router.get("/projects/{name}/commits/{sha}/files", tags=["lineage"])

@@ -1,5 +1,6 @@
 """Making and finding projects."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from coordinator.projects.seeds import read_seed
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
 from shared.events import EventKind
-from shared.projects import Branch, BranchRequest
+from shared.projects import Branch, BranchRequest, CommitFiles
 from shared.projects import Project as ProjectView
 from shared.protocol import now
 
@@ -86,6 +87,12 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
         session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm", "The project begins."
     )
     return project, True
+
+
+def view_editable(session: Session, project: Project, shas: Sequence[str]) -> list[CommitFiles]:
+    """Commits with their editable files only. Raises NotFoundError."""
+    editable = contract_of(project).files.editable
+    return [lineage.view_commit(session, project.id, sha, editable) for sha in dict.fromkeys(shas)]
 
 
 def name_direction(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> Branch:

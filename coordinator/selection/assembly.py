@@ -3,14 +3,17 @@
 What is known of a step is the effect it had on its own parent, as a posterior with the sign turned so that lower is
 better. Effects are drawn from it (Thompson sampling, as for parents): a step is adopted if its draw is a gain that
 matters, so a doubtful step is taken along now and then, and a proven one always. The step that is taken out is the one
-whose draw is worst.
+whose draw is worst. Why gains of all lines are combined: docs/decisions/0010.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
 from shared.experiments import MAX_STEPS, Step
+
+AND = " and "
+"""What stands between several axes of one experiment."""
 
 MIN_TRIES = 3
 """An axis that was tried so often without a gain is one to leave."""
@@ -19,20 +22,49 @@ MAX_AVOIDED = 8
 
 
 class KnownStep(NamedTuple):
-    """A measured step. `axis` is what it changed, and `is_constant` whether that is a constant of the code."""
+    """A measured step. `axes` are what it changed; `constant` is the one constant of the code that it changed."""
 
     step: Step
     effect_mean: float
     effect_sd: float
-    axis: str = ""
-    is_constant: bool = False
+    axes: frozenset[str] = frozenset()
+    constant: str | None = None
 
 
-def choose_steps(known: Sequence[KnownStep], included: Collection[int], min_effect: float, rng: Random) -> list[Step]:
-    """Steps to adopt, the largest gain first, at most MAX_STEPS. `included` are those that the parent has already."""
-    drawn = [(_draw(one, rng), one.step) for one in known if one.step.experiment_id not in included]
-    gains = sorted((effect, step.experiment_id, step) for effect, step in drawn if effect < -min_effect)
-    return [step for *_, step in gains[:MAX_STEPS]]
+def split_axes(text: str) -> frozenset[str]:
+    """The axes that an experiment names."""
+    return frozenset(text.split(AND))
+
+
+def list_fitting(known: Sequence[KnownStep], changed: Mapping[str, frozenset[str]]) -> list[KnownStep]:
+    """Steps that fit a commit: nothing has changed their axes since the commits that they were made from.
+
+    `changed` has the axes that differ between a step's parent and the commit, by the parent; a step whose parent is not
+    in it is left out. A step that the commit holds, or has adopted, changed them itself.
+    """
+    return [one for one in known if one.step.parent_sha in changed and not one.axes & changed[one.step.parent_sha]]
+
+
+def combine(known: Sequence[KnownStep], min_effect: float, rng: Random) -> list[KnownStep]:
+    """Steps to adopt: those drawn as gains that matter, the largest first, one for each axis, at most MAX_STEPS."""
+    drawn = sorted((_draw(one, rng), one.step.experiment_id, one) for one in known)
+    taken: list[KnownStep] = []
+    axes: set[str] = set()
+    for effect, _, one in drawn:
+        if effect >= -min_effect or len(taken) == MAX_STEPS:
+            break
+        if not one.axes & axes:
+            taken.append(one)
+            axes |= one.axes
+    return taken
+
+
+def is_due(base_mean: float, expected: float, rivals: Collection[float], effect_sd: float) -> bool:
+    """Whether a combination on a base promises more, by a typical effect, than the best commit and others under way.
+
+    `expected` is the sum of its steps' mean effects; `rivals` are the metrics of those, lower is better.
+    """
+    return base_mean + expected < min(rivals, default=base_mean) - effect_sd
 
 
 def choose_ablation(known: Sequence[KnownStep], done: Collection[int], rng: Random) -> Step | None:
@@ -41,9 +73,9 @@ def choose_ablation(known: Sequence[KnownStep], done: Collection[int], rng: Rand
     return max(drawn)[-1] if drawn else None
 
 
-def choose_axis(known: Sequence[KnownStep], rng: Random) -> str | None:
+def choose_constant(known: Sequence[KnownStep], rng: Random) -> str | None:
     """The constant to tune: one whose change mattered most, for better or worse."""
-    drawn = [(abs(_draw(one, rng)), one.axis) for one in known if one.is_constant]
+    drawn = [(abs(_draw(one, rng)), one.constant) for one in known if one.constant is not None]
     return max(drawn)[-1] if drawn else None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, func, select, union_all, update
+from sqlalchemy import Select, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -21,8 +21,9 @@ from coordinator.models import (
 )
 from coordinator.models.leases import LIVE_STATES
 from coordinator.statements import Prepared
-from shared.experiments import JobKind, Standing
+from shared.experiments import Assignment, JobKind, Standing
 from shared.protocol import now
+from shared.runs import RunOutcome
 
 FRONTIER_ROWS = 256
 """Reading and drawing from each costs microseconds, for each claim; what lies further back is hardly ever drawn."""
@@ -164,11 +165,27 @@ _NOTE_PARENT = Prepared(
         _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
     )
 )
+_CRASHED = Prepared(
+    select(_RUNS.c.id)
+    .where(
+        _RUNS.c.commit_sha == bindparam("sha"),
+        or_(_RUNS.c.frame != "", _RUNS.c.outcome.in_((RunOutcome.TIMEOUT, RunOutcome.INVALID))),
+    )
+    .limit(1)
+)
 _CLASSES = select(_EPOCHS.c.hardware_class).where(
     _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class != bindparam("hardware_class")
 )
 _SCORE = select(_POSTERIORS.c.rank_score).where(
     _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
+)
+_PROMISES = Prepared(
+    select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
+        _LEASES.c.project_id == bindparam("project_id"),
+        _LEASES.c.hardware_class == bindparam("hardware_class"),
+        _LEASES.c.kind == JobKind.ADOPT,
+        _IS_LIVE,
+    )
 )
 _RUNNING = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
@@ -234,6 +251,11 @@ def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -
     return frozenset(sha for (sha,) in _MEASURED_BY.all(session, {"volunteer_id": volunteer_id, "shas": list(shas)}))
 
 
+def has_crashed_by_itself(session: Session, sha: str) -> bool:
+    """Whether a run of a commit failed in the commit's own code: then another one would too."""
+    return _CRASHED.scalar(session, {"sha": sha}) is not None
+
+
 def list_other_classes(session: Session, project_id: int, hardware_class: str) -> list[str]:
     return list(session.scalars(_CLASSES, {"project_id": project_id, "hardware_class": hardware_class}))
 
@@ -241,6 +263,13 @@ def list_other_classes(session: Session, project_id: int, hardware_class: str) -
 def find_score(session: Session, sha: str, hardware_class: str) -> float | None:
     """A commit's `rank_score` in a class, where it was measured."""
     return session.scalar(_SCORE, {"sha": sha, "hardware_class": hardware_class})
+
+
+def list_promises(session: Session, project_id: int, hardware_class: str) -> list[tuple[str, float | None]]:
+    """The jobs to adopt that are under way in a class: the commit each starts from, and the effect that is expected."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "moment": now()}
+    rows = _PROMISES.all(session, given)
+    return [(sha, Assignment.model_validate(asked or {}).predicted_effect) for sha, asked in rows]
 
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:

@@ -17,7 +17,10 @@ from coordinator.lineage.service import BranchRow
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import policy, queries, shares
-from coordinator.selection.assignments import assign
+from coordinator.selection.adaptation import adapt as adapt
+from coordinator.selection.adaptation import run_adaptation as run_adaptation
+from coordinator.selection.adaptation import view_shares as view_shares
+from coordinator.selection.assignments import Assigner
 from coordinator.selection.directions import NewExperiment as NewExperiment
 from coordinator.selection.directions import follow as follow
 from coordinator.selection.policy import LEADERS, Candidate, Decision, Direction, NoJob, Snapshot, decide
@@ -58,9 +61,7 @@ def choose_job(
     decision = decide(snapshot, rng)
     if isinstance(decision, NoJob):
         return decision
-    is_stalled = {known.id for known in snapshot.branches if known.is_stalled}
-    stalled = next((row for row in branches if row.id == decision.branch_id and row.id in is_stalled), None)
-    decision, assignment = assign(session, project, hardware_class, decision, stalled, rng)
+    decision, assignment = Assigner(session, project, hardware_class, rng).assign(decision, snapshot, branches)
     is_new_parent = decision.kind.makes_experiment and decision.base_sha != snapshot.last_parent
     return ChosenJob(decision, assignment, is_new_parent)
 
@@ -91,7 +92,7 @@ def _take_snapshot(
         chosen=_find_chosen(session, project, request.branch, directions),
         last_parent=history.parent_sha,
         kinds=frozenset(request.kinds),
-        shares=_find_shares(session, project, contract.jobs) if len(request.kinds) > 1 else {},
+        shares=_find_shares(session, project, contract.jobs) if request.kinds != [JobKind.IMPROVE] else {},
     )
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
     is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
@@ -105,6 +106,20 @@ def _take_snapshot(
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier, in_flight),
         due=_list_due(session, project.id, hardware_class, volunteer_id, in_flight),
     )
+
+
+def needs_run(session: Session, contract: Contract, hardware_class: str, sha: str, volunteer_id: int) -> bool:
+    """Whether a commit, whose code a volunteer proposes anew, should be measured once more, by that volunteer.
+
+    Where it was never measured: unless a run crashed in its own code. Elsewhere: while it looks like a gain, and others
+    than this volunteer measured it.
+    """
+    posterior = evidence.find_posterior(session, sha, hardware_class)
+    if posterior is None or posterior.effect_mean is None:
+        return not queries.has_crashed_by_itself(session, sha)
+    is_open = posterior.standing == Standing.PROVISIONAL and posterior.runs < policy.MAX_RUNS_OF_ONE_COMMIT
+    is_gain = contract.objective.sign * posterior.effect_mean < 0
+    return is_open and is_gain and not queries.find_measured_by(session, volunteer_id, [sha])
 
 
 def _list_due(

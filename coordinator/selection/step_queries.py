@@ -1,54 +1,90 @@
-"""What is known of steps: their effects, which of them a commit holds, and which axes were tried."""
+"""What is known of steps: their effects, what they changed, and which of them a commit holds."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import BindParameter, Float, Select, bindparam, func, select
+from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
-from coordinator.selection.assembly import KnownStep
+from coordinator.selection.assembly import KnownStep, split_axes
+from coordinator.statements import Prepared
 from shared.experiments import JobKind, Standing, Step, StepFate
 
-BEST_STEPS = 192
+LOOKED_AT = 256
 """So many of a class's best commits, of each standing, are looked at for steps to adopt."""
 
 BEST_TUNED = 64
+PROMISING_SD = 2.0
+"""A step whose effect may be a gain that matters, within so many sd, is worth a draw."""
+
 TRIES_LOOKED_AT = 2_000
 NAMES_AT_ONCE = 500
 RELIED_UPON = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 
 _EXPERIMENTS, _POSTERIORS, _STEPS = table_of(Experiment), table_of(CommitPosterior), table_of(AssembledStep)
-_EFFECTS = (
-    *(_EXPERIMENTS.c[name] for name in ("id", "title", "commit_sha", "parent_sha")),
-    *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd")),
+_STEP = tuple(_EXPERIMENTS.c[name] for name in ("id", "title", "commit_sha", "parent_sha"))
+
+
+def _select_best(limit: int) -> Select[*tuple[Any, ...]]:
+    """The effects of a class's best commits of one standing, in the index's order."""
+    return (
+        select(*(_POSTERIORS.c[name] for name in ("commit_sha", "effect_mean", "effect_sd")))
+        .where(
+            _POSTERIORS.c.project_id == bindparam("project_id"),
+            _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
+            _POSTERIORS.c.standing == bindparam("standing"),
+        )
+        .order_by(_POSTERIORS.c.rank_score)
+        .limit(limit)
+    )
+
+
+_BEST, _TUNED = _select_best(LOOKED_AT).subquery(), _select_best(BEST_TUNED).subquery()
+_SIGN, _SDS = bindparam("sign", type_=Float), bindparam("sds", type_=Float)
+_MIN_EFFECT = bindparam("min_effect", type_=Float)
+_PROMISING = Prepared(
+    select(*_STEP, _BEST.c.effect_mean, _BEST.c.effect_sd)
+    .join_from(_BEST, _EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _BEST.c.commit_sha)
+    .where(_SIGN * _BEST.c.effect_mean - _SDS * _BEST.c.effect_sd < -_MIN_EFFECT)
 )
-_CONSTANTS = (*_EFFECTS, *(_EXPERIMENTS.c[name] for name in ("axis", "settings")))
-
-
-def _select_known(*columns: Any) -> Select[*tuple[Any, ...]]:
-    known = select(*columns).join_from(_POSTERIORS, _EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
-    return known.where(
-        _POSTERIORS.c.effect_mean.is_not(None), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
-    )
-
-
-def _select_best(*columns: Any) -> Select[*tuple[Any, ...]]:
-    best = _select_known(*columns).where(
-        _POSTERIORS.c.project_id == bindparam("project_id"), _POSTERIORS.c.standing == bindparam("standing")
-    )
-    return best.order_by(_POSTERIORS.c.rank_score).limit(bindparam("limit"))
-
-
-_BEST_STEPS, _BEST_CONSTANTS = _select_best(*_EFFECTS), _select_best(*_CONSTANTS)
-_OF_COMMITS = _select_known(*_EFFECTS).where(_POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)))
-_OF_EXPERIMENTS = _select_known(*_EFFECTS).where(_EXPERIMENTS.c.id.in_(bindparam("ids", expanding=True)))
+_CONSTANTS = Prepared(
+    select(*_STEP, _TUNED.c.effect_mean, _TUNED.c.effect_sd, _EXPERIMENTS.c.axis, _EXPERIMENTS.c.settings)
+    .join_from(_TUNED, _EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _TUNED.c.commit_sha)
+    .where(_TUNED.c.effect_mean.is_not(None))
+)
+_KNOWN = (
+    select(*_STEP, _POSTERIORS.c.effect_mean, _POSTERIORS.c.effect_sd)
+    .join_from(_POSTERIORS, _EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
+    .where(_POSTERIORS.c.effect_mean.is_not(None), _POSTERIORS.c.hardware_class == bindparam("hardware_class"))
+)
+_SHAS: BindParameter[str] = bindparam("shas", expanding=True)
+_IDS: BindParameter[int] = bindparam("ids", expanding=True)
+_OF_COMMITS = Prepared(_KNOWN.where(_POSTERIORS.c.commit_sha.in_(_SHAS)))
+_OF_EXPERIMENTS = Prepared(_KNOWN.where(_EXPERIMENTS.c.id.in_(_IDS)))
 _ASSEMBLED = select(_STEPS.c.step_id).join_from(_STEPS, _EXPERIMENTS, _EXPERIMENTS.c.id == _STEPS.c.experiment_id)
-_ADOPTED = _ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ADOPT, _STEPS.c.fate != StepFate.CONFLICT)
-_ADOPTED_BY_COMMITS = _ADOPTED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True)))
-_ADOPTED_BY_STEPS = _ADOPTED.where(_STEPS.c.experiment_id.in_(bindparam("ids", expanding=True)))
-_ABLATED = _ASSEMBLED.where(
-    _EXPERIMENTS.c.kind == JobKind.ABLATE, _EXPERIMENTS.c.parent_sha.in_(bindparam("shas", expanding=True))
+_ADOPTED = Prepared(
+    _ASSEMBLED.where(
+        _EXPERIMENTS.c.kind == JobKind.ADOPT, _STEPS.c.fate == StepFate.DONE, _EXPERIMENTS.c.commit_sha.in_(_SHAS)
+    )
+)
+_ADOPTED_BY = Prepared(
+    _ASSEMBLED.where(
+        _EXPERIMENTS.c.kind == JobKind.ADOPT, _STEPS.c.fate == StepFate.DONE, _STEPS.c.experiment_id.in_(_IDS)
+    )
+)
+_EFFECTS = Prepared(
+    select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.kind, _POSTERIORS.c.effect_mean, _POSTERIORS.c.effect_sd)
+    .join_from(_EXPERIMENTS, _POSTERIORS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
+    .where(_POSTERIORS.c.effect_mean.is_not(None), _EXPERIMENTS.c.id.in_(_IDS))
+)
+_ABLATED = Prepared(_ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ABLATE, _EXPERIMENTS.c.parent_sha.in_(_SHAS)))
+_OTHERS = aliased(_EXPERIMENTS)
+_DONE = (_STEPS.c.experiment_id == _EXPERIMENTS.c.id) & (_STEPS.c.fate == StepFate.DONE)
+_AXES = Prepared(
+    select(_EXPERIMENTS.c.commit_sha, _EXPERIMENTS.c.axis, _OTHERS.c.axis)
+    .select_from(_EXPERIMENTS.outerjoin(_STEPS, _DONE).outerjoin(_OTHERS, _OTHERS.c.id == _STEPS.c.step_id))
+    .where(_EXPERIMENTS.c.commit_sha.in_(_SHAS))
 )
 _TRIED = (
     select(_EXPERIMENTS.c.axis, _EXPERIMENTS.c.branch_id)
@@ -57,66 +93,92 @@ _TRIED = (
     .limit(TRIES_LOOKED_AT)
     .subquery()
 )
-_AXES = select(_TRIED.c.axis, func.count()).where(_TRIED.c.branch_id == bindparam("branch_id")).group_by(_TRIED.c.axis)
+_TRIES = Prepared(
+    select(_TRIED.c.axis, func.count()).where(_TRIED.c.branch_id == bindparam("branch_id")).group_by(_TRIED.c.axis)
+)
 
 
-def list_best_steps(session: Session, project_id: int, hardware_class: str, sign: float) -> list[KnownStep]:
-    """Steps that led to the best commits of a class; `sign` turns effects so that lower is better."""
-    given = {"project_id": project_id, "hardware_class": hardware_class, "limit": BEST_STEPS}
+def list_promising(
+    session: Session, project_id: int, hardware_class: str, sign: float, min_effect: float
+) -> list[KnownStep]:
+    """Steps that led to the best commits of a class and may be gains; `sign` turns effects so that lower is better."""
+    given = {
+        "project_id": project_id, "hardware_class": hardware_class, "sign": sign, "min_effect": min_effect,
+        "sds": PROMISING_SD,
+    }  # fmt: skip
     return [
         _view_step(row, sign)
         for standing in RELIED_UPON
-        for row in session.execute(_BEST_STEPS, given | {"standing": standing})
+        for row in _PROMISING.all(session, given | {"standing": standing})
     ]
 
 
-def list_best_constants(session: Session, project_id: int, hardware_class: str, sign: float) -> list[KnownStep]:
-    """Steps that led to the best commits of a class, with what they changed."""
-    given = {"project_id": project_id, "hardware_class": hardware_class, "limit": BEST_TUNED}
-    return [
-        _view_step(row, sign)._replace(axis=row.axis, is_constant=row.axis in row.settings)
-        for standing in RELIED_UPON
-        for row in session.execute(_BEST_CONSTANTS, given | {"standing": standing})
-    ]
+def list_constants(session: Session, project_id: int, hardware_class: str, sign: float) -> list[KnownStep]:
+    """Steps that led to the best commits of a class, each with the constant that it changed."""
+    given = {"project_id": project_id, "hardware_class": hardware_class}
+    known = []
+    for standing in RELIED_UPON:
+        for *step, axis, settings in _CONSTANTS.all(session, given | {"standing": standing}):
+            known.append(_view_step(step, sign)._replace(constant=axis if axis in settings else None))
+    return known
 
 
 def list_steps_of_commits(session: Session, shas: Sequence[str], hardware_class: str, sign: float) -> list[KnownStep]:
     """The steps that made these commits, as far as they were measured in the class."""
-    rows = (session.execute(_OF_COMMITS, {"shas": some, "hardware_class": hardware_class}) for some in _batches(shas))
+    rows = (_OF_COMMITS.all(session, {"shas": some, "hardware_class": hardware_class}) for some in _batches(shas))
     return [_view_step(row, sign) for found in rows for row in found]
 
 
 def list_steps(session: Session, ids: Sequence[int], hardware_class: str, sign: float) -> list[KnownStep]:
     """The steps of these experiments, as far as they were measured in the class."""
-    rows = (session.execute(_OF_EXPERIMENTS, {"ids": some, "hardware_class": hardware_class}) for some in _batches(ids))
+    rows = (_OF_EXPERIMENTS.all(session, {"ids": some, "hardware_class": hardware_class}) for some in _batches(ids))
     return [_view_step(row, sign) for found in rows for row in found]
 
 
 def find_adopted(session: Session, shas: Sequence[str]) -> set[int]:
-    """Experiments whose steps these commits adopted, and what those had adopted themselves."""
-    adopted = {step for some in _batches(shas) for step in session.scalars(_ADOPTED_BY_COMMITS, {"shas": some})}
-    new = adopted
-    while new:
-        below = {step for some in _batches(sorted(new)) for step in session.scalars(_ADOPTED_BY_STEPS, {"ids": some})}
-        new = below - adopted
-        adopted |= new
-    return adopted
+    """Experiments whose steps these commits adopted."""
+    return {step for some in _batches(shas) for (step,) in _ADOPTED.all(session, {"shas": some})}
+
+
+def find_adopted_by(session: Session, ids: Sequence[int]) -> set[int]:
+    """Experiments whose steps these experiments adopted."""
+    return {step for some in _batches(ids) for (step,) in _ADOPTED_BY.all(session, {"ids": some})}
+
+
+def list_surest_effects(session: Session, ids: Sequence[int]) -> list[tuple[JobKind, float]]:
+    """The experiments' kinds, and their effects in the class where each is known best."""
+    surest: dict[int, tuple[float, JobKind, float]] = {}
+    for some in _batches(ids):
+        for number, kind, mean, sd in _EFFECTS.all(session, {"ids": some}):
+            if number not in surest or sd < surest[number][0]:
+                surest[number] = (sd, JobKind(kind), mean)
+    return [(kind, mean) for _, kind, mean in surest.values()]
 
 
 def find_ablated(session: Session, shas: Sequence[str]) -> set[int]:
     """Experiments whose steps were taken out of one of these commits, to see what becomes of it."""
-    return {step for some in _batches(shas) for step in session.scalars(_ABLATED, {"shas": some})}
+    return {step for some in _batches(shas) for (step,) in _ABLATED.all(session, {"shas": some})}
+
+
+def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]:
+    """What each of these commits changed: its own axes, or those of the steps that it was put together from."""
+    found: dict[str, frozenset[str]] = {}
+    for some in _batches(shas):
+        for sha, own, of_step in _AXES.all(session, {"shas": some}):
+            found[sha] = found.get(sha, frozenset()) | split_axes(own if of_step is None else of_step)
+    return found
 
 
 def count_tries(session: Session, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
     """The axes of a branch's experiments after one of them, with how often each was tried."""
     given = {"project_id": project_id, "branch_id": branch_id, "after_id": after_id}
-    return [(axis, count) for axis, count in session.execute(_AXES, given)]
+    return [(axis, count) for axis, count in _TRIES.all(session, given)]
 
 
-def _view_step(row: Row[Any], sign: float) -> KnownStep:
-    step = Step(experiment_id=row.id, title=row.title, sha=row.commit_sha, parent_sha=row.parent_sha)
-    return KnownStep(step, sign * row.effect_mean, row.effect_sd)
+def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
+    """A row that begins with the columns of a step, and its effect."""
+    number, title, sha, parent_sha, mean, sd = row[:6]
+    return KnownStep(Step(experiment_id=number, title=title, sha=sha, parent_sha=parent_sha), sign * mean, sd)
 
 
 def _batches(names: Sequence[Any]) -> Iterator[list[Any]]:

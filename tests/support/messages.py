@@ -1,5 +1,6 @@
 """Wire messages with sensible defaults."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from shared.leases import ClaimRequest, Lease
 from shared.protocol import PROTOCOL_VERSION, now
 from shared.results import CommitUpload, ResultUpload
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
+from worker.agents.constants import read_settings
 
 HARDWARE = Hardware(kind=DeviceKind.CPU, model="Test CPU", memory_mib=8192, cores=2, isa="x86_64-avx2")
 AUTHOR = "ada's worker <ada@swarm>"
@@ -33,6 +35,15 @@ def make_proposal(title: str = "LEARNING_RATE 0.003 → 0.004") -> Proposal:
         refuted_by="No change beyond the noise.",
         settings={"LEARNING_RATE": 0.004, "DEPTH": 4},
     )
+
+
+def describe_change(before: Mapping[str, str], after: Mapping[str, str], title: str = "") -> Proposal:
+    """The proposal of a change: its axis and value are the constants that differ, as an agent would say."""
+    old, new = read_settings(before), read_settings({**before, **after})
+    moved = {name: value for name, value in new.items() if old.get(name) != value}
+    axis, value = " and ".join(moved) or "code", ", ".join(map(str, moved.values()))
+    words = {"title": title or f"{axis} → {value}", "axis": axis, "value": value, "settings": new}
+    return make_proposal().model_copy(update=words)
 
 
 def make_run(commit_sha: str, metric: float | None = 3.2, **changes: Any) -> RunReport:

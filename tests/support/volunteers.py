@@ -9,7 +9,7 @@ from shared.experiments import Proposal, ProposalReply, ProposalSubmission
 from shared.leases import ClaimReply, Heartbeat, Lease, Phase, ReleaseRequest
 from shared.protocol import API_PREFIX
 from shared.results import ResultReply, ResultUpload
-from tests.support.messages import claim_request, make_proposal, make_result, make_run
+from tests.support.messages import claim_request, describe_change, make_result, make_run
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -42,7 +42,8 @@ class MiniWorker:
     def propose(
         self, lease: Lease, files: dict[str, str], title: str = "a change", proposal: Proposal | None = None
     ) -> ProposalReply:
-        submission = ProposalSubmission(token=lease.token, proposal=proposal or make_proposal(title), files=files)
+        proposal = proposal or describe_change(lease.base.files, files, title)
+        submission = ProposalSubmission(token=lease.token, proposal=proposal, files=files)
         return _read(ProposalReply, self.post(f"/leases/{lease.id}/proposal", submission))
 
     def beat(self, lease: Lease, phase: Phase, **progress: Any) -> httpx.Response:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.contract import Contract
-from shared.experiments import Proposal, Trial
+from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, Step, Trial
 from shared.findings import FindingDraft
 from shared.leases import BaseCommit
 from shared.runs import ModelUsage, RunOutcome, RunReport
@@ -51,13 +51,23 @@ class Bill:
 
 
 @dataclass(frozen=True)
+class StepFiles:
+    """A step with the editable files of the commit that it was made from, and of the one that it made."""
+
+    step: Step
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Task:
     """All that an agent gets to know.
 
     `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
     `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
     random choices; `refused` are this task's own drafts that the coordinator knew already; `tree` holds all files
-    of the base, protected ones too. `bill` is where an agent notes what it used.
+    of the base, protected ones too. `bill` is where an agent notes what it used. `steps` are those of the `assignment`,
+    with their files. `replies` are the coordinator's to the `refused`.
     """
 
     contract: Contract
@@ -69,16 +79,26 @@ class Task:
     refused: tuple[Draft, ...] = ()
     tree: Mapping[str, str] = field(default_factory=dict)
     bill: Bill = field(default_factory=Bill)
+    kind: JobKind = JobKind.IMPROVE
+    assignment: Assignment = field(default_factory=Assignment)
+    steps: tuple[StepFiles, ...] = ()
+    replies: tuple[ProposalReply, ...] = ()
 
 
 class Agent(Protocol):
-    """Drafts experiments. `name` is shown beside what it writes; `wants_trials` is whether it reads those."""
+    """Drafts experiments. `name` is shown beside what it writes; `wants_trials` is whether it reads those.
+
+    `kinds` are the kinds of experiment that it can do just now.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
     def wants_trials(self) -> bool: ...
+
+    @property
+    def kinds(self) -> frozenset[JobKind]: ...
 
     def propose(self, task: Task) -> Draft:
         """Draft a proposal. Raises AgentError, or AgentFinished where there will be no more."""
@@ -113,13 +133,13 @@ def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> Fi
     said = describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
         return FindingDraft(
-            claim=f"{_shorten(title, MAX_CLAIM - 30)}: {report.outcome.value}",
-            mechanism=_shorten(_first_words(f"With this change {said}."), 1200),
+            claim=f"{shorten(title, MAX_CLAIM - 30)}: {report.outcome.value}",
+            mechanism=shorten(_first_words(f"With this change {said}."), 1200),
             caveats="One attempt on one machine; the cause was not looked into.",
             agent=agent,
         )
     return FindingDraft(
-        claim=_shorten(f"{title}: {said}", 200),
+        claim=shorten(f"{title}: {said}", 200),
         mechanism="Not known: the change was proposed from numbers alone.",
         caveats="One run with one seed on one worker. Until it is repeated, the difference may be noise.",
         agent=agent,
@@ -136,5 +156,6 @@ def _first_words(text: str) -> str:
     return text if len(words) <= MAX_REASON_WORDS else " ".join([*words[:MAX_REASON_WORDS], "…"])
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
+    """At most so many characters of a text."""
     return text if len(text) <= length else text[: length - 1] + "…"

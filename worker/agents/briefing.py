@@ -16,7 +16,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from shared.numbers import format_measure
+from shared.experiments import JobKind, SimilarWork
+from shared.numbers import format_effect, format_measure
 from worker.agents.base import Task
 
 PROMPTS = Path(__file__).with_name("prompts")
@@ -46,9 +47,15 @@ def describe_task(task: Task) -> dict[str, Any]:
         "editable": ", ".join(task.contract.files.editable),
         "parent": _describe_parent(task),
         "refused": _list_refused(task),
-        "avoid_axes": "",
+        "may_insist": any(reply.similar for reply in task.replies),
+        "avoid_axes": fence("axes", ", ".join(task.assignment.avoid_axes)) if task.assignment.avoid_axes else "",
         "steps": "",
     }
+
+
+def template_of(task: Task) -> str:
+    """The prompt for a task's kind."""
+    return "draft" if task.kind is JobKind.DRAFT else "improve"
 
 
 def fence(label: str, text: str) -> str:
@@ -70,4 +77,13 @@ def _list_refused(task: Task) -> str:
     """This task's drafts that were known already; empty if there are none."""
     if not task.refused:
         return ""
-    return fence("known ideas", "\n".join(f"- {draft.proposal.title}" for draft in task.refused))
+    lines = [f"- {draft.proposal.title}" for draft in task.refused]
+    lines += [f"  much like it: {_tell(one)}" for reply in task.replies for one in reply.similar]
+    return fence("known ideas", "\n".join(lines))
+
+
+def _tell(one: SimilarWork) -> str:
+    """Somebody else's experiment, and what came of it."""
+    which = "under way" if one.experiment_id is None else f"#{one.experiment_id}"
+    effect = "" if one.effect_mean is None else f", effect {format_effect(one.effect_mean, one.effect_sd or 0.0)}"
+    return f"{which}: {one.title} ({one.axis} {one.value}){effect}"

@@ -119,7 +119,11 @@ class Chat:
         messages: Any = [{"role": turn.role, "content": turn.text} for turn in turns]
         schema: Any = {
             "type": "json_schema",
-            "json_schema": {"name": form.__name__, "schema": form.model_json_schema(), "strict": True},
+            "json_schema": {
+                "name": form.__name__,
+                "schema": form.model_json_schema(mode="serialization"),
+                "strict": True,
+            },
         }
         create = self._client.chat.completions.create
         if self._takes_schema:

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
+from shared.experiments import JobKind
+from worker.agents.assembly import AssemblyAgent
 from worker.agents.base import Agent
 from worker.agents.command_agent import CommandAgent, Tool
 from worker.agents.fallback import FallbackAgent
 from worker.agents.search_agent import SearchAgent
 from worker.agents.spending import Allowance, Ledger
+from worker.agents.versatile import VersatileAgent
 from worker.sandbox.toolroom import Grant
 from worker.settings import Settings, SettingsError
 
@@ -17,12 +20,18 @@ REQUEST_SECONDS = 120.0
 
 
 def make_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
-    """The agent of these settings but `scripted`. Raises SettingsError, OSError, and ImportError of a missing part."""
+    """The agent of these settings but `scripted`, for every kind of job.
+
+    Raises SettingsError, OSError, and ImportError of a missing part.
+    """
+    search = SearchAgent()
+    first: Agent = search
     if settings.agent == "openai":
-        return FallbackAgent(_make_openai_agent(settings, tell, stop), SearchAgent(), tell)
+        first = FallbackAgent(_make_openai_agent(settings, tell, stop), search, tell)
     if settings.agent == "command":
-        return FallbackAgent(_make_command_agent(settings, tell, stop), SearchAgent(), tell)
-    return SearchAgent()
+        first = FallbackAgent(_make_command_agent(settings, tell, stop), search, tell)
+    assembly = AssemblyAgent()
+    return VersatileAgent(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
 
 
 def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:

@@ -15,10 +15,11 @@ from threading import Event
 
 from pydantic import ValidationError
 
+from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, plain_finding
-from worker.agents.briefing import TOOL, describe_task, fence, render
+from worker.agents.briefing import TOOL, describe_task, fence, render, template_of
 from worker.agents.constants import read_settings
 from worker.agents.edits import EditError, check_files
 from worker.agents.leaks import collect_secrets, holds_secret
@@ -52,6 +53,7 @@ class CommandAgent:
     """Implements `Agent`. `tell` gets a line for people; `stop` ends the tool."""
 
     wants_trials = False
+    kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
     def __init__(self, tool: Tool, tell: Callable[[str], None], stop: Event) -> None:
         self._tool, self._tell, self._stop = tool, tell, stop
@@ -63,7 +65,7 @@ class CommandAgent:
     def propose(self, task: Task) -> Draft:
         """Let the tool draft. Raises AgentUnavailable where the tool or its sandbox does not work."""
         files = {**task.tree, **task.base.files}
-        return self._run(task, files, self._brief("improve", task))
+        return self._run(task, files, self._brief(template_of(task), task))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
         """Let the tool mend a crash in the files as they were run."""

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event
 
+from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
-from worker.agents.briefing import CHAT, describe_task, fence, render
+from worker.agents.briefing import CHAT, describe_task, fence, render, template_of
 from worker.agents.chat import (
     Absent,
     Answer,
@@ -53,6 +54,7 @@ class OpenAIAgent:
     """Implements `Agent`. `tell` gets a line for people; `stop` ends all waiting. Not for several threads."""
 
     wants_trials = False
+    kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
     def __init__(self, chat: Chat, ledger: Ledger, tell: Callable[[str], None], stop: Event) -> None:
         self._chat, self._ledger, self._tell, self._stop = chat, ledger, tell, stop
@@ -188,7 +190,7 @@ class OpenAIAgent:
 
     def _brief(self, task: Task) -> str:
         return render(
-            "improve",
+            template_of(task),
             layout=CHAT,
             program=fence("the project's program.md, by its maintainers", task.program),
             context=fence("findings and trials of other volunteers", task.context),

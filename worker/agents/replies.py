@@ -1,6 +1,6 @@
 """The forms in which a model answers, as the schema that it is given, and what the worker makes of them.
 
-Every field is required and no text is bounded, which is what endpoints that enforce a schema understand; lengths are
+The schema requires every field and bounds no text, which is what endpoints that enforce one understand; lengths are
 brought into bounds here.
 """
 
@@ -40,6 +40,7 @@ class Statement(Message):
     value: str
     predicted_effect: float | None
     refuted_by: str
+    insists: str = ""
 
     def to_proposal(self, settings: dict[str, Setting]) -> Proposal:
         """As the coordinator takes it."""
@@ -53,6 +54,7 @@ class Statement(Message):
             predicted_effect=effect if effect is not None and math.isfinite(effect) else None,
             refuted_by=self.refuted_by[:MAX_LONG],
             settings=settings,
+            insists=self.insists[:MAX_LONG],
         )
 
     @classmethod
@@ -94,7 +96,7 @@ class Paper(Message):
 
 def describe(form: type[Message]) -> str:
     """A form's JSON schema, for the prompt: not every endpoint enforces one."""
-    return json.dumps(form.model_json_schema())
+    return json.dumps(form.model_json_schema(mode="serialization"))
 
 
 def _line(text: str) -> str:

@@ -25,7 +25,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from shared.experiments import AxisDirection, Proposal
+from shared.experiments import AxisDirection, JobKind, Proposal
 from shared.findings import FindingDraft
 from shared.protocol import FilePath, LongText, Message, ShortText
 from shared.runs import RunReport
@@ -85,6 +85,7 @@ class ScriptedAgent:
 
     name = "scripted"
     wants_trials = False
+    kinds = frozenset({JobKind.IMPROVE})
 
     def __init__(self, script: Script, stop: Event | None = None) -> None:
         self._steps = list(script.steps)

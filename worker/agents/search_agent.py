@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from shared.experiments import AxisDirection, Proposal, Setting, Trial
+from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Trial
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import AgentError, Draft, Task, plain_finding
@@ -28,6 +28,10 @@ FIRST_STEP_SD = 0.2
 SECOND_CONSTANT_SHARE = 0.2
 """How often a second constant moves along: interactions are found, but most effects stay attributable."""
 
+PATIENT_DRAFTS = 2
+"""After so many drafts that were much like others' it insists, rather than to give the job back."""
+
+INSISTS = "The trials lead the search here again and again, and this parent may be another case."
 ATTEMPTS = 200
 """Candidates that are looked at before the agent gives up: most are too close to a trial only late in a search."""
 
@@ -37,6 +41,7 @@ class SearchAgent:
 
     name = "search"
     wants_trials = True
+    kinds = frozenset({JobKind.IMPROVE, JobKind.TUNE})
 
     def propose(self, task: Task) -> Draft:
         """Draft a change of one constant or two that no trial has. Raises AgentError where there is none left."""
@@ -48,6 +53,7 @@ class SearchAgent:
             raise AgentError(f"{path}: {error}") from error
         if not spaces:
             raise AgentError(f"{path} has no constant to search: no UPPER_CASE number or bool at module level")
+        spaces = _narrow(spaces, task)
         search = _Search(task, current, spaces)
         changes = search.draw()
         settings = current | changes
@@ -62,6 +68,7 @@ class SearchAgent:
             predicted_effect=search.predict_effect(changes),
             refuted_by=_refutation(task),
             settings=dict(list(settings.items())[:200]),
+            insists=INSISTS if len(task.refused) >= PATIENT_DRAFTS else "",
         )
         return Draft(proposal, {path: rewrite_constants(source, changes)})
 
@@ -206,6 +213,13 @@ def _editable_python(task: Task) -> tuple[str, str]:
         if path.endswith(".py") and path in task.base.files:
             return path, task.base.files[path]
     raise AgentError("the project has no editable Python file to search; use another agent")
+
+
+def _narrow(spaces: dict[str, SearchSpace], task: Task) -> dict[str, SearchSpace]:
+    """The constants that the job asks for, as far as the file has them; all where it asks for none of them."""
+    asked = task.assignment
+    left = {n: s for n, s in spaces.items() if (n == asked.axis if asked.axis else n not in asked.avoid_axes)}
+    return left or spaces
 
 
 def _distribution(space: SearchSpace) -> BaseDistribution:

@@ -28,7 +28,7 @@ from shared.results import ResultUpload
 from tests.coordinator.leases.model import Job, Model
 from tests.support.clock import Clock
 from tests.support.databases import count_rows
-from tests.support.messages import make_proposal, make_result, make_run
+from tests.support.messages import describe_change, make_result, make_run
 from tests.support.seeds import TRAIN, write_seed
 from tests.support.volunteers import MiniWorker
 
@@ -191,7 +191,9 @@ class Interleavings(RuleBasedStateMachine):
             assert reply.lease is None
 
     def send_proposal(self, job: Job, text: str) -> None:
-        submission = ProposalSubmission(token=job.lease.token, proposal=make_proposal(), files={"train.py": text})
+        files = {"train.py": text}
+        proposal = describe_change(job.lease.base.files, files)
+        submission = ProposalSubmission(token=job.lease.token, proposal=proposal, files=files)
         send = partial(job.worker.post, f"/leases/{job.lease.id}/proposal", submission)
         is_drafting = job.clock.state is LeaseState.DRAFTING
         if not self.model.is_live(job):

@@ -8,9 +8,10 @@ from sqlalchemy import text
 from coordinator.db import Database
 from coordinator.models import Lease, Project
 from coordinator.novelty.service import Duplicate, describe_code, find_duplicate
+from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 
-CODE = describe_code("a1" * 20, {"train.py": "DEPTH = 4\n"}, {"train.py": "DEPTH = 5\n"})
+CODE = describe_code("a1" * 20, "b2" * 20, make_proposal(), {"train.py": "DEPTH = 4\n"}, {"train.py": "DEPTH = 5\n"})
 
 
 def is_waiting(database: Database, asking: Future[Duplicate | None]) -> bool:

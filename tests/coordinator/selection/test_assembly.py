@@ -5,7 +5,16 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.selection.assembly import KnownStep, choose_ablation, choose_avoided, choose_axis, choose_steps
+from coordinator.selection.assembly import (
+    KnownStep,
+    choose_ablation,
+    choose_avoided,
+    choose_constant,
+    combine,
+    is_due,
+    list_fitting,
+    split_axes,
+)
 from shared.experiments import MAX_STEPS, Step
 
 MIN_EFFECT = 0.002
@@ -16,30 +25,46 @@ def known(number: int, mean: float, sd: float = 0.001, **changes: object) -> Kno
     return KnownStep(step, mean, sd)._replace(**changes)
 
 
-STEPS = st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(1e-6, 0.02)), max_size=60).map(
-    lambda effects: [known(number, mean, sd) for number, (mean, sd) in enumerate(effects, start=1)]
+AXES = st.frozensets(st.sampled_from("abcdefgh"), min_size=1, max_size=2)
+STEPS = st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(1e-6, 0.02), AXES), max_size=60).map(
+    lambda effects: [known(number, mean, sd, axes=axes) for number, (mean, sd, axes) in enumerate(effects, start=1)]
 )
 
 
-@given(STEPS, st.sets(st.integers(1, 60)), st.integers(0, 2**32))
-def test_steps_to_adopt(steps: list[KnownStep], included: set[int], seed: int) -> None:
-    """None twice, none that is there already, all that are surely gains while there is room, and no sure loss."""
-    chosen = [step.experiment_id for step in choose_steps(steps, included, MIN_EFFECT, Random(seed))]
-    assert len(set(chosen)) == len(chosen) <= MAX_STEPS and not included.intersection(chosen)
-    sure = {s.step.experiment_id for s in steps if s.effect_mean + 8 * s.effect_sd < -MIN_EFFECT} - included
-    losses = {s.step.experiment_id for s in steps if s.effect_mean - 8 * s.effect_sd > -MIN_EFFECT}
-    assert not losses.intersection(chosen)
-    assert sure <= set(chosen) or len(chosen) == MAX_STEPS
+@given(STEPS, st.integers(0, 2**32))
+def test_a_combination(steps: list[KnownStep], seed: int) -> None:
+    """Each step once, one for each axis, no sure loss, and no sure gain left out for which there is room."""
+    taken = combine(steps, MIN_EFFECT, Random(seed))
+    axes = [axis for one in taken for axis in one.axes]
+    assert len(axes) == len(set(axes)) and len(taken) <= MAX_STEPS and all(one in steps for one in taken)
+    assert not any(one.effect_mean - 8 * one.effect_sd > -MIN_EFFECT for one in taken)
+    sure = [one for one in steps if one.effect_mean + 8 * one.effect_sd < -MIN_EFFECT]
+    assert len(taken) == MAX_STEPS or all(one.axes.intersection(axes) for one in sure)
 
 
 def test_the_largest_gain_comes_first() -> None:
-    steps = [known(1, -0.01), known(2, -0.03), known(3, -0.02), known(4, 0.03)]
-    assert [s.experiment_id for s in choose_steps(steps, set(), MIN_EFFECT, Random(1))] == [2, 3, 1]
+    steps = [known(n, mean, axes=frozenset({str(n)})) for n, mean in ((1, -0.01), (2, -0.03), (3, -0.02), (4, 0.03))]
+    assert [one.step.experiment_id for one in combine(steps, MIN_EFFECT, Random(1))] == [2, 3, 1]
+    assert len(combine([known(n, -0.01, axes=frozenset({str(n)})) for n in range(40)], MIN_EFFECT, Random(1))) == 16
 
 
 def test_a_doubtful_step_is_adopted_now_and_then() -> None:
-    drawn = [bool(choose_steps([known(1, 0.0, 0.004)], set(), MIN_EFFECT, Random(seed))) for seed in range(400)]
+    drawn = [bool(combine([known(1, 0.0, 0.004)], MIN_EFFECT, Random(seed))) for seed in range(400)]
     assert 0.2 < sum(drawn) / 400 < 0.42  # P(N(0, 0.004) < −0.002) = 0.31
+
+
+def test_a_step_fits_where_nothing_changed_its_axes_since() -> None:
+    step = known(1, -0.01, axes=split_axes("DEPTH and WIDTH"))
+    parent = step.step.parent_sha
+    assert list_fitting([step], {parent: frozenset({"HEADS"})}) == [step]
+    assert list_fitting([step], {parent: frozenset({"HEADS", "WIDTH"})}) == []
+    assert list_fitting([step], {}) == []
+
+
+def test_a_combination_is_due_when_it_promises_more_than_all_others() -> None:
+    assert is_due(3.2, -0.1, [3.18, 3.15], effect_sd=0.02)
+    assert not is_due(3.2, -0.06, [3.18, 3.15], effect_sd=0.02)
+    assert not is_due(3.2, -0.1, [3.18, 3.11], effect_sd=0.02), "one that promises as much is under way"
 
 
 def test_the_step_that_gained_least_is_taken_out_once() -> None:
@@ -53,12 +78,12 @@ def test_the_step_that_gained_least_is_taken_out_once() -> None:
 
 def test_the_constant_that_mattered_most_is_tuned() -> None:
     constants = [
-        known(1, -0.001, axis="DEPTH", is_constant=True),
-        known(2, 0.03, axis="WIDTH", is_constant=True),
-        known(3, -0.09, axis="the shape of the loss"),
+        known(1, -0.001, constant="DEPTH"),
+        known(2, 0.03, constant="WIDTH"),
+        known(3, -0.09),
     ]
-    assert choose_axis(constants, Random(1)) == "WIDTH"
-    assert choose_axis(constants[2:], Random(1)) is None
+    assert choose_constant(constants, Random(1)) == "WIDTH"
+    assert choose_constant(constants[2:], Random(1)) is None
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(1, 20)))

@@ -1,0 +1,143 @@
+"""A proposal is judged before a GPU is used: has its code been run, or much like it, or is somebody at it now?
+
+Exactly the same code is never run twice as an experiment; its commit may be measured again instead. What is only alike
+is shown to the agent, which may insist, with a reason. All that is slow comes before the write transaction.
+"""
+
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from coordinator.activity import service as activity
+from coordinator.leases import queries, service, state
+from coordinator.leases.beats import HeldBeats
+from coordinator.leases.errors import LeaseTransitionError, StepsNotToldError
+from coordinator.leases.queries import LeaseRow
+from coordinator.leases.state import LeaseClock
+from coordinator.lineage import service as lineage
+from coordinator.novelty import service as novelty
+from coordinator.novelty.service import Duplicate, ProposedCode
+from coordinator.novelty.similarity import Similarity
+from coordinator.projects import service as projects
+from coordinator.selection import service as selection
+from shared.contract import Contract
+from shared.events import EventKind
+from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, ProposalSubmission
+from shared.leases import LeaseState, Phase
+from shared.protocol import now
+
+ALIKE = "Much like this was tried, or is tried now. Propose something else, or say why it is worth a run all the same."
+
+
+def submit_proposal(
+    read: Session, write: Session, beats: HeldBeats, similarity: Similarity, volunteer_id: int, lease_id: UUID,
+    submission: ProposalSubmission,
+) -> ProposalReply:  # fmt: skip
+    """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""
+    seen = service.find_own(read, volunteer_id, lease_id)
+    service.check_token(seen, submission.token)
+    contract = projects.parse_stored(seen.contract)
+    check_steps(seen, submission.proposal)
+    lineage.check_files(submission.files, contract.files)
+    code = _describe(read, seen, contract, submission, similarity)
+    alike = novelty.find_neighbours(read, similarity, seen.project_id, code, lease_id)
+    # From here on there is a write transaction.
+    beats.write_of(write, lease_id)
+    lease = queries.lock_lease(write, lease_id)
+    clock = service.clock_of(lease)
+    service.refuse_ended(clock.state, lease.expires_at, now())
+    if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == code.tree_sha:
+        return _answer_again(lease)
+    duplicate = novelty.find_duplicate(write, lease.project_id, code, lease_id)
+    if duplicate is not None:
+        return _refuse_duplicate(write, volunteer_id, lease, contract, submission, code, duplicate)
+    if not submission.proposal.insists and not JobKind(lease.kind).is_assembled:
+        alike = [*novelty.find_same_idea(write, lease.project_id, code, lease_id), *alike]
+        if alike:
+            queries.change_lease(write, lease_id, service.columns_of(_draft_again(clock), contract.budget))
+            return ProposalReply(accepted=False, reason=ALIKE, similar=alike[: novelty.MAX_SHOWN])
+    _reserve(write, lease, contract, submission, code)
+    novelty.remember(write, similarity, lease.project_id, code, lease_id)
+    return ProposalReply(accepted=True)
+
+
+def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
+    """Raise StepsNotToldError unless a proposal says of each step that its lease asks for what became of it."""
+    asked = {step.experiment_id for step in Assignment.model_validate(lease.assignment or {}).steps}
+    told = [step.experiment_id for step in proposal.steps]
+    if len(told) != len(asked) or set(told) != asked:
+        raise StepsNotToldError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
+
+
+def _describe(
+    read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, similarity: Similarity
+) -> ProposedCode:
+    tree_sha = lineage.compute_child_tree(read, lease.base_sha, submission.files)
+    before = lineage.read_files(read, lease.project_id, lease.base_sha, contract.files.editable)
+    code = novelty.describe_code(tree_sha, lease.base_sha, submission.proposal, before, submission.files)
+    is_worded = code.idea.is_worded and not JobKind(lease.kind).is_assembled
+    return novelty.embed(code, similarity, submission.proposal, before, submission.files) if is_worded else code
+
+
+def _answer_again(lease: LeaseRow) -> ProposalReply:
+    """What was answered, if the answer was lost."""
+    if JobKind(lease.kind).makes_experiment:
+        return ProposalReply(accepted=True)
+    return ProposalReply(accepted=False, measure=lease.base_sha)
+
+
+def _refuse_duplicate(
+    write: Session, volunteer_id: int, lease: LeaseRow, contract: Contract, submission: ProposalSubmission,
+    code: ProposedCode, duplicate: Duplicate,
+) -> ProposalReply:  # fmt: skip
+    """Tell whose code it is, or have its commit measured if the evidence needs that and the worker is ready for it."""
+    sha = duplicate.sha
+    needs_run = sha is not None and selection.needs_run(write, contract, lease.hardware_class, sha, volunteer_id)
+    if sha is None or not (needs_run and submission.may_measure):
+        queries.change_lease(
+            write, lease.id, service.columns_of(_draft_again(service.clock_of(lease)), contract.budget)
+        )
+        return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
+    columns = service.columns_of(_accept(service.clock_of(lease)), contract.budget)
+    turned = {
+        "kind": JobKind.REPLICATE,
+        "base_sha": sha,
+        "why": f"{lease.why} {duplicate.reason} Its evidence needs another run.",
+        "assignment": None,
+        "proposed_tree_sha": code.tree_sha,
+    }
+    queries.change_lease(write, lease.id, columns | turned)
+    activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
+    return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason, measure=sha)
+
+
+def _reserve(
+    write: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode
+) -> None:
+    columns = service.columns_of(_accept(service.clock_of(lease)), contract.budget)
+    # None of these holds any more, or it would have been a duplicate.
+    for other_id in queries.list_open_of_code(write, lease.project_id, code.tree_sha, code.fingerprint):
+        service.expire(write, other_id, "Its time ran out, and another worker proposed the same code.")
+    reserved = {
+        "proposal": submission.proposal.model_dump(mode="json"),
+        "proposed_tree_sha": code.tree_sha,
+        "proposed_fingerprint": code.fingerprint,
+        "proposed_idea": code.idea.on_parent,
+        "proposed_move": code.idea.move,
+    }
+    queries.change_lease(write, lease.id, columns | reserved)
+    activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
+
+
+def _accept(clock: LeaseClock) -> LeaseClock:
+    try:
+        return state.accept_proposal(clock, now())
+    except state.TransitionError as error:
+        raise LeaseTransitionError(f"{error}.") from error
+
+
+def _draft_again(clock: LeaseClock) -> LeaseClock:
+    try:
+        return state.try_draft_again(clock, now())
+    except state.TransitionError as error:
+        raise LeaseTransitionError(f"{error}.") from error

@@ -1,0 +1,129 @@
+"""Embeddings of short texts: vectors whose scalar product says how much two texts are about the same.
+
+The default needs no network and no key: `wordllama` brings its weights along in its package. It takes a second to load,
+so that happens when the first text comes, and not when the coordinator starts. An endpoint that speaks OpenAI's
+embeddings protocol may be set instead (`SWARM_EMBEDDINGS_URL`, `SWARM_EMBEDDINGS_MODEL`, `SWARM_EMBEDDINGS_KEY_FILE`).
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+
+from coordinator.settings import Settings
+
+Vectors = NDArray[np.float32]
+"""One row for each text, of length one."""
+
+ENDPOINT_SECONDS = 10.0
+MAX_CHARACTERS = 8_000
+"""Of each text; what comes after is not looked at."""
+
+
+class EmbeddingError(Exception):
+    """The texts cannot be embedded now; the message says why."""
+
+
+class Embedder(Protocol):
+    """`name` says which model it is: vectors of different names are never compared.
+
+    From the similarity `near` on, two proposals are taken for the same idea.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def near(self) -> float: ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """A vector for each text. Raises EmbeddingError. Safe to use from several threads."""
+        ...
+
+
+class WordLlamaEmbedder:
+    """Static embeddings of words, averaged (256 numbers a text)."""
+
+    name = "wordllama-l2-supercat-256"
+    near = 0.65  # tests/coordinator/novelty/test_embeddings.py shows what it tells apart
+
+    def __init__(self) -> None:
+        self._loading = Lock()
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """A vector for each text."""
+        with self._loading:
+            model = self._model
+        return _normalise(model.embed([text[:MAX_CHARACTERS] or " " for text in texts]))
+
+    @cached_property
+    def _model(self) -> Any:
+        import wordllama  # noqa: PLC0415 - takes most of a second
+
+        return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+
+
+class EndpointEmbedder:
+    """Any endpoint that speaks OpenAI's embeddings protocol."""
+
+    def __init__(self, url: str, model: str, key: SecretStr | None, near: float) -> None:
+        self.name = f"endpoint {model}"
+        self.near = near
+        self._model = model
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=ENDPOINT_SECONDS)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """A vector for each text. Raises EmbeddingError."""
+        body = {"model": self._model, "input": [text[:MAX_CHARACTERS] or " " for text in texts]}
+        try:
+            response = self._http.post("embeddings", json=body).raise_for_status()
+            answer = _Answer.model_validate_json(response.content)
+        except (httpx.HTTPError, ValidationError) as error:
+            raise EmbeddingError(f"the embeddings endpoint gives no answer that can be used: {error}") from error
+        rows = sorted(answer.data, key=lambda row: row.index)
+        if [row.index for row in rows] != list(range(len(texts))):
+            raise EmbeddingError("the embeddings endpoint answers for other texts than it was asked for")
+        return _normalise(np.array([row.embedding for row in rows], dtype=np.float32))
+
+
+class _Row(BaseModel):
+    index: int
+    embedding: list[float] = Field(min_length=1)
+
+
+class _Answer(BaseModel):
+    data: list[_Row]
+
+
+def _normalise(vectors: NDArray[Any]) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    normalised: Vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return normalised
+
+
+def average(vectors: Vectors) -> NDArray[np.float32]:
+    """One vector for several parts of a text, each with the same weight."""
+    whole: NDArray[np.float32] = _normalise(vectors.mean(axis=0, keepdims=True))[0]
+    return whole
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name. Raises EmbeddingError where they cannot be used."""
+    if not settings.embeddings_url:
+        return WordLlamaEmbedder()
+    if not settings.embeddings_model:
+        raise EmbeddingError("SWARM_EMBEDDINGS_URL is set; name the model as well: SWARM_EMBEDDINGS_MODEL")
+    key = None
+    if settings.embeddings_key_file is not None:
+        try:
+            key = SecretStr(settings.embeddings_key_file.read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise EmbeddingError(f"cannot read {settings.embeddings_key_file}: {error.strerror}") from error
+    return EndpointEmbedder(settings.embeddings_url, settings.embeddings_model, key, settings.embeddings_near)

@@ -1,0 +1,179 @@
+"""Which stored texts are nearest to a new one: an index over the table of embeddings, which can be built again.
+
+Two kinds: arrays in this process, which is enough on SQLite and anywhere; and pgvector's HNSW on PostgreSQL, in a
+schema of its own that may be dropped (it is made and filled again) and that backups leave out. Where PostgreSQL has no
+pgvector, or we may not use it, arrays serve there too.
+"""
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from coordinator.db import Database
+from coordinator.novelty import embedding_queries as queries
+from coordinator.novelty.embedding_queries import EmbeddingRow
+
+log = structlog.get_logger()
+
+Vector = NDArray[np.float32]
+"""Of length one."""
+
+MAX_ROWS = 100_000
+"""Of one kind and project; beyond that the older half is forgotten by the arrays."""
+
+MAX_HNSW_DIMENSIONS = 2_000
+"""pgvector indexes no longer vectors; then it compares with each."""
+
+
+class Neighbour(NamedTuple):
+    """A stored text's key, and its similarity: the scalar product, 1 for the same direction."""
+
+    key: str
+    similarity: float
+
+
+class Index(Protocol):
+    """An index of one model's vectors. Safe to use from several threads."""
+
+    def add(self, session: Session, row: EmbeddingRow) -> None:
+        """Take in a row that was just stored in this transaction."""
+        ...
+
+    def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
+        """The nearest texts of a kind in a project, the nearest first."""
+        ...
+
+
+def pack(vector: Vector) -> bytes:
+    """A vector as it is stored: 32-bit numbers, little-endian."""
+    return vector.astype("<f4").tobytes()
+
+
+def unpack(data: bytes) -> Vector:
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+class _Group:
+    """The vectors of one project and kind, in an array that doubles."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.keys: list[str] = []
+        self._vectors = np.empty((64, dimensions), dtype=np.float32)
+
+    def add(self, key: str, vector: Vector) -> None:
+        count = len(self.keys)
+        if count == MAX_ROWS:
+            older = count // 2
+            self._vectors[: count - older] = self._vectors[older:count].copy()
+            del self.keys[:older]
+            count = len(self.keys)
+        if count == len(self._vectors):
+            self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])[:MAX_ROWS]
+        self._vectors[count] = vector
+        self.keys.append(key)
+
+    def find(self, vector: Vector, limit: int) -> list[Neighbour]:
+        similarities = self._vectors[: len(self.keys)] @ vector
+        best = np.argsort(-similarities)[:limit]
+        return [Neighbour(self.keys[at], float(similarities[at])) for at in best]
+
+
+class ArrayIndex:
+    """Arrays in this process. What was stored since it looked last is read before each search.
+
+    On PostgreSQL a row may become visible after one with a higher number, and is then passed over until a restart.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._lock = Lock()
+        self._last_id = 0
+        self._groups: dict[tuple[int, str], _Group] = {}
+
+    def add(self, session: Session, row: EmbeddingRow) -> None:
+        """Nothing: rows are read when they are looked for."""
+
+    def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
+        with self._lock:
+            for row in queries.list_after(session, self._model, self._last_id):
+                stored = unpack(row.vector)
+                group = self._groups.setdefault((row.project_id, row.subject), _Group(len(stored)))
+                group.add(row.key, stored)
+                self._last_id = row.id
+            known = self._groups.get((project_id, subject))
+            return known.find(vector, limit) if known else []
+
+
+class PgvectorIndex:
+    """pgvector's HNSW (Malkov, Yashunin 2018), by scalar product."""
+
+    def __init__(self, model: str, dimensions: int) -> None:
+        self._model = model
+        self._sql = _statements(dimensions)
+
+    @classmethod
+    def build(cls, database: Database, model: str, dimensions: int) -> "PgvectorIndex":
+        """Make the index if it is not there, and fill in what it lacks. Raises DBAPIError where that cannot be."""
+        index = cls(model, dimensions)
+        with database.write() as session:
+            session.execute(text("select pg_advisory_xact_lock(7305802114)"))  # replicas make it one after the other
+            for name in ("extension", "schema", "table", *(("index",) if dimensions <= MAX_HNSW_DIMENSIONS else ())):
+                session.execute(index._sql[name])
+            missing = set(session.scalars(index._sql["missing"], {"model": model}))
+            for row in queries.list_after(session, model, min(missing, default=1) - 1) if missing else ():
+                if row.id in missing:
+                    index.add(session, row)
+        return index
+
+    def add(self, session: Session, row: EmbeddingRow) -> None:
+        given = {"id": row.id, "project_id": row.project_id, "subject": row.subject, "key": row.key}
+        session.execute(self._sql["add"], given | {"model": self._model, "vector": _write(unpack(row.vector))})
+
+    def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
+        given = {"project_id": project_id, "subject": subject, "model": self._model, "limit": limit}
+        session.execute(self._sql["iterate"])
+        rows = session.execute(self._sql["find"], given | {"vector": _write(vector)})
+        return [Neighbour(key, similarity) for key, similarity in rows]
+
+
+def open_index(database: Database, model: str, dimensions: int) -> Index:
+    """The index that this database allows."""
+    if database.backend == "postgresql":
+        try:
+            return PgvectorIndex.build(database, model, dimensions)
+        except DBAPIError as error:
+            log.warning("no pgvector: what is alike is looked for in this process", error=str(error.orig))
+    return ArrayIndex(model)
+
+
+def _statements(dimensions: int) -> Mapping[str, TextClause]:
+    table = f"similarity.vectors_{dimensions:d}"
+    lines = {
+        "extension": "create extension if not exists vector",
+        "schema": "create schema if not exists similarity",
+        "table": f"create table if not exists {table} (embedding_id bigint primary key, project_id int not null, "
+        f"subject text not null, key text not null, model text not null, vector vector({dimensions:d}) not null)",
+        "index": f"create index if not exists vectors_{dimensions:d}_hnsw on {table} using hnsw (vector vector_ip_ops)",
+        "missing": f"select id from embeddings left join {table} on embedding_id = id "  # noqa: S608 - a number
+        "where embeddings.model = :model and embedding_id is null",
+        "add": f"insert into {table} values "  # noqa: S608 - likewise
+        "(:id, :project_id, :subject, :key, :model, cast(:vector as vector)) on conflict do nothing",
+        # So that a filter does not leave fewer than were asked for.
+        "iterate": "set local hnsw.iterative_scan = strict_order",
+        "find": "select key, -(vector <#> cast(:vector as vector)) "  # noqa: S608 - likewise
+        f"from {table} where project_id = :project_id and subject = :subject and model = :model "
+        "order by vector <#> cast(:vector as vector) limit :limit",
+    }
+    return {name: text(line) for name, line in lines.items()}
+
+
+def _write(vector: Vector) -> str:
+    """A vector as pgvector reads it."""
+    return "[" + ",".join(map(repr, vector.tolist())) + "]"

@@ -1,0 +1,84 @@
+"""What is alike: texts are embedded before a transaction, stored in it, and compared with what was stored before."""
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from coordinator.db import Database
+from coordinator.novelty import embedding_queries as queries
+from coordinator.settings import Settings
+
+if TYPE_CHECKING:  # numpy and the model are loaded with the first text, and not when the coordinator starts
+    from coordinator.novelty.embeddings import Embedder
+    from coordinator.novelty.neighbours import Index, Neighbour, Vector
+
+log = structlog.get_logger()
+
+
+class Similarity:
+    """Embeds, stores and finds. One for an application; safe to use from several threads.
+
+    A `subject` is a kind of text, within which a `key` names one; only texts of one kind and project are compared.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database, self._settings = database, settings
+        self._opening = Lock()
+        self._embedder: Embedder | None = None
+        self._index: Index | None = None
+
+    def embed(self, parts: Sequence[str]) -> "Vector | None":
+        """One vector for a text in parts that weigh the same; None where the embedder cannot be asked just now."""
+        from coordinator.novelty.embeddings import EmbeddingError, average  # noqa: PLC0415 - see above
+
+        try:
+            return average(self._open_embedder().embed(parts))
+        except EmbeddingError as error:
+            log.warning("what is alike is not looked for", error=str(error))
+            return None
+
+    @property
+    def near(self) -> float:
+        """From this similarity on, two proposals are taken for the same idea."""
+        return self._open_embedder().near
+
+    def find(self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int) -> list["Neighbour"]:
+        """The nearest stored texts, the nearest first."""
+        return self._open_index(vector).find(session, project_id, subject, vector, limit)
+
+    def store(self, session: Session, project_id: int, subject: str, key: str, vector: "Vector") -> None:
+        """Keep a vector, in the session's transaction."""
+        from coordinator.novelty.neighbours import pack  # noqa: PLC0415 - see above
+
+        index, model = self._open_index(vector), self._open_embedder().name
+        index.add(session, queries.add_embedding(session, project_id, subject, key, model, pack(vector)))
+
+    def _open_embedder(self) -> "Embedder":
+        from coordinator.novelty.embeddings import make_embedder  # noqa: PLC0415 - see above
+
+        with self._opening:
+            if self._embedder is None:
+                self._embedder = make_embedder(self._settings)
+            return self._embedder
+
+    def _open_index(self, vector: "Vector") -> "Index":
+        from coordinator.novelty.neighbours import open_index  # noqa: PLC0415 - see above
+
+        name = self._open_embedder().name
+        with self._opening:
+            if self._index is None:
+                self._index = open_index(self._database, name, len(vector))
+            return self._index
+
+
+async def _get_similarity(request: Request) -> Similarity:
+    similarity = request.app.state.similarity
+    assert isinstance(similarity, Similarity)
+    return similarity
+
+
+CurrentSimilarity = Annotated[Similarity, Depends(_get_similarity)]
