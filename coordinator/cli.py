@@ -15,6 +15,8 @@ import uvicorn
 
 from coordinator.accounts import service as accounts
 from coordinator.app import create_app
+from coordinator.autoresearch import service as autoresearch
+from coordinator.autoresearch.reading import ImportOptions
 from coordinator.console import CommandError, clear_errors
 from coordinator.db import Database
 from coordinator.maintenance.cli import app as maintenance
@@ -22,6 +24,7 @@ from coordinator.projects import service as projects
 from coordinator.server import CoordinatorServer
 from coordinator.settings import Settings
 from coordinator.upgrade import open_database, upgrade
+from shared.contract import Direction
 
 SHUTDOWN_SECONDS = 2
 BACKLOG = 2048
@@ -108,6 +111,45 @@ def create_project(
     with clear_errors(), open_database() as database, database.write() as session:
         project, is_new = projects.create_project(session, folder)
         typer.echo(f"{'Created' if is_new else 'Already there:'} project {project.name} at {project.root_sha[:10]}.")
+
+
+@app.command()
+def import_autoresearch(
+    repository: Annotated[Path, typer.Argument(metavar="REPO", help="The session's git repository, on this machine.")],
+    branch: Annotated[str, typer.Option(help="The session's branch, for example autoresearch/mar5.")],
+    hardware: Annotated[str, typer.Option(help='What it ran on, for example "NVIDIA H100 80GB HBM3".')],
+    results: Annotated[Path | None, typer.Option(help="Its results.tsv.  [default: the one in REPO]")] = None,
+    name: Annotated[str | None, typer.Option(help="The project's name.  [default: from REPO and branch]")] = None,
+    direction: Annotated[
+        Direction | None, typer.Option(help="Whether less or more is better.  [default: as what was kept shows]")
+    ] = None,
+    script: Annotated[str | None, typer.Option(help="The file to run.  [default: train.py]")] = None,
+    budget_seconds: Annotated[float, typer.Option(min=1, max=86_400, help="What a whole run may take.")] = 600.0,
+    memory_gib: Annotated[
+        int | None, typer.Option(min=1, help="The device's memory.  [default: as it is named]")
+    ] = None,
+    power_cap_watts: Annotated[int | None, typer.Option(min=1, help="The device's power cap.")] = None,
+    torch_version: Annotated[str, typer.Option(help="torch's version, for example 2.9.")] = "",
+    precision: Annotated[str, typer.Option(help="The matrices' arithmetic, for example bfloat16.")] = "unknown",
+) -> None:
+    """Make a project of an autoresearch session: its branch and its results.tsv.
+
+    One transaction; again, it adds what is new. The project scores itself, and is marked so. The last four options
+    complete the name of the hardware class, within which alone results are compared.
+
+    \b
+    Example:
+      swarm-coordinator import-autoresearch ~/autoresearch --branch autoresearch/mar5 \\
+          --results ~/results.tsv --hardware "NVIDIA H100 80GB HBM3"
+    """
+    options = ImportOptions(
+        repository, branch, results, hardware, name, direction, script, budget_seconds, memory_gib, power_cap_watts,
+        torch_version, precision,
+    )  # fmt: skip
+    with clear_errors(), open_database() as database, database.read() as read, database.write() as write:
+        report = autoresearch.import_session(read, write, options)
+    for line in autoresearch.describe(report):
+        typer.echo(line)
 
 
 @app.command()

@@ -23,6 +23,13 @@ class Direction(StrEnum):
     MAXIMIZE = "maximize"
 
 
+class ResultSource(StrEnum):
+    """Who computes the metric: the project's scorer, or the edited files themselves, which print a summary."""
+
+    SCORER = "scorer"
+    SUMMARY = "summary"
+
+
 class ProjectSection(Message):
     """Who the project is."""
 
@@ -33,13 +40,21 @@ class ProjectSection(Message):
 
 
 class Objective(Message):
-    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held."""
+    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held.
+
+    With `result = "summary"` the project scores itself: what is measured could say anything, and it is marked so.
+    """
 
     metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     unit: ShortText
     direction: Direction = Direction.MINIMIZE
     min_effect: float = Field(gt=0)
     plausible_floor: float
+    result: ResultSource = ResultSource.SCORER
+
+    @property
+    def is_self_scored(self) -> bool:
+        return self.result is ResultSource.SUMMARY
 
     @property
     def sign(self) -> float:

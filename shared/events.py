@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     QUARANTINE_CHANGED = "quarantine_changed"
     ANCHOR_CHANGED = "anchor_changed"
     RESULT_CONTRADICTED = "result_contradicted"
+    SESSION_IMPORTED = "session_imported"
 
 
 class Event(Message):

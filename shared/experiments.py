@@ -49,13 +49,17 @@ class Verdict(StrEnum):
 
 
 class Standing(StrEnum):
-    """How far a posterior may be relied upon. `single_owner` is as sure as `verified`, but nobody else measured it."""
+    """How far a posterior may be relied upon. `single_owner` is as sure as `verified`, but nobody else measured it.
+
+    `reported` is what an imported session tells of a commit whose code it does not hold: nobody can repeat it.
+    """
 
     PROVISIONAL = "provisional"
     VERIFIED = "verified"
     SINGLE_OWNER = "single_owner"
     SUSPECT = "suspect"
     HELD = "held"
+    REPORTED = "reported"
 
 
 class Dispute(StrEnum):

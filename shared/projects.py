@@ -7,7 +7,10 @@ from shared.protocol import LongText, Message, Sha, Slug, Timestamp
 
 
 class Project(Message):
-    """One research question. `contract` is the text of its `swarm.toml`."""
+    """One research question. `contract` is the text of its `swarm.toml`.
+
+    In a project that is `self_scored` the edited files state the metric themselves, and nothing checks it.
+    """
 
     name: Slug
     title: str
@@ -15,6 +18,7 @@ class Project(Message):
     contract: str
     contract_version: int
     root_sha: Sha
+    self_scored: bool = False
     created_at: Timestamp
 
 

@@ -72,15 +72,21 @@ def create_token(session: Session, volunteer_name: str, label: str) -> str:
     """Make a token for a volunteer, who is created if need be, and return it. Raises NameInvalidError."""
     if not _NAME.fullmatch(volunteer_name):
         raise NameInvalidError("A name has 1 to 63 lower-case letters, digits and hyphens, and begins with no hyphen.")
-    volunteer = queries.find_volunteer(session, volunteer_name)
-    if volunteer is None:
-        volunteer = Volunteer(name=volunteer_name, role="volunteer", created_at=now())
-        session.add(volunteer)
-        session.flush()
+    volunteer = find_or_add_volunteer(session, volunteer_name)
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     session.add(Token(volunteer_id=volunteer.id, sha256=hash_token(token), label=label, created_at=now()))
     session.flush()
     return token
+
+
+def find_or_add_volunteer(session: Session, name: str) -> Volunteer:
+    """The volunteer of that name, who is made if need be, without a token."""
+    volunteer = queries.find_volunteer(session, name)
+    if volunteer is None:
+        volunteer = Volunteer(name=name, role="volunteer", created_at=now())
+        session.add(volunteer)
+        session.flush()
+    return volunteer
 
 
 def authenticate(session: Session, token: str | None) -> int:

@@ -38,13 +38,17 @@ def begin_run(session: Session, contract: Contract, project_id: int, hardware_cl
 
 @dataclass(frozen=True)
 class RunOrigin:
-    """Where a run comes from: the lease it answers, and the experiment that made its commit, if one did."""
+    """Where a run comes from: the lease it answers, and the experiment that made its commit, if one did.
+
+    A claim of a gain `asks_for_replication` as far as its volunteer's trust demands; imported ones do not.
+    """
 
     project_id: int
     worker_id: int
     lease_id: UUID
     kind: JobKind
     experiment_id: int | None
+    asks_for_replication: bool = True
 
 
 def note_run(session: Session, origin: RunOrigin, known: WorkerRow, report: RunReport) -> None:

@@ -22,11 +22,12 @@ def explain(
     contract = projects.contract_of(project)
     model = posteriors.find_model(session, contract, project.id, hardware_class)
     epoch = class_queries.find_epoch(session, project.id, hardware_class)
-    ancestor = posteriors.find_ancestor(session, lineage.get_commit(session, sha), hardware_class)
+    commit = lineage.get_commit(session, sha)
+    ancestor = posteriors.find_ancestor(session, commit, hardware_class)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
     runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
     before = _expect(ancestor, model)
-    derived = posteriors.conclude(contract, model, ancestor, runs) if runs else None
+    derived = posteriors.conclude_on(commit, contract, model, ancestor, runs) if runs else None
     case = Case(contract, model, ancestor, before, runs, derived)
     return ExperimentEvidence(
         experiment_id=experiment_id,

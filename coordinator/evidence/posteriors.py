@@ -6,7 +6,7 @@ generation, so a new run of the seed does not touch the whole tree.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from typing import Any, NamedTuple
 
@@ -146,8 +146,16 @@ def _derive(
     derived = {}
     for commit in measured:
         ancestor = _find_measured_ancestor(session, commit, above, hardware_class)
-        derived[commit.sha] = conclude(contract, model, ancestor, runs[commit.sha])
+        derived[commit.sha] = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
     return derived
+
+
+def conclude_on(
+    commit: CommitRow, contract: Contract, model: Model, ancestor: Ancestor | None, runs: Sequence[Measurement]
+) -> DerivedPosterior:
+    """As `conclude`; what is told of a commit whose code is lost stands as reported, whatever the numbers."""
+    derived = conclude(contract, model, ancestor, runs)
+    return derived if commit.has_code else replace(derived, standing=Standing.REPORTED)
 
 
 def conclude(

@@ -118,6 +118,9 @@ def say_what_would_change(case: Case) -> Iterator[str]:
     if derived is None:
         yield "No run of it counts: any measurement would be the first."
         return
+    if derived.standing is Standing.REPORTED:
+        yield "Its code is lost, so nobody can measure it again: it stands as the imported session reports it."
+        return
     if derived.standing is Standing.HELD:
         yield "It waits for a maintainer: the number is too good to be believed without one."
     if derived.verdict is None:

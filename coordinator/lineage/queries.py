@@ -18,6 +18,7 @@ class CommitRow(NamedTuple):
     parent_sha: str | None
     tree_sha: str
     depth: int
+    has_code: bool
 
 
 class BranchName(NamedTuple):

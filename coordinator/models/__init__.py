@@ -2,6 +2,7 @@
 
 from coordinator.models.accounts import Token, Volunteer
 from coordinator.models.activity import Event
+from coordinator.models.autoresearch import ImportedLine, ImportedSession
 from coordinator.models.base import Base, table_of
 from coordinator.models.evidence import (
     Calibration,
@@ -32,6 +33,8 @@ __all__ = [
     "EvidenceEpoch",
     "Experiment",
     "Finding",
+    "ImportedLine",
+    "ImportedSession",
     "KindShare",
     "Lease",
     "Project",

@@ -24,7 +24,10 @@ class StoredObject(Base):
 
 
 class Commit(Base):
-    """A commit. `depth` is its distance from the root, which has none."""
+    """A commit. `depth` is its distance from the root, which has none.
+
+    Without `has_code` it stands for an imported experiment whose code is lost, and holds its parent's files.
+    """
 
     __tablename__ = "commits"
     __table_args__ = (Index("ix_commits_project_tree", "project_id", "tree_sha"),)
@@ -34,6 +37,7 @@ class Commit(Base):
     parent_sha: Mapped[str | None] = mapped_column(ForeignKey("commits.sha"), index=True)
     tree_sha: Mapped[str] = mapped_column(Sha)
     depth: Mapped[int]
+    has_code: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
 
 

@@ -1,6 +1,7 @@
 """Making and finding projects."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from coordinator.accounts import service as accounts
 from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import service as lineage
+from coordinator.lineage.service import BuiltCommit
 from coordinator.models import Project
 from coordinator.projects import queries
+from coordinator.projects.queries import find_project as find_project
 from coordinator.projects.queries import list_projects as list_projects
 from coordinator.projects.seeds import read_seed
 from shared.commits import CommitWords
@@ -70,11 +73,16 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
                 f"Give the changed seed another name in {CONTRACT_FILE}; results are never compared across contracts."
             )
         return existing, False
+    return add_project(session, contract, files[CONTRACT_FILE], root, created_at), True
+
+
+def add_project(session: Session, contract: Contract, text: str, root: BuiltCommit, created_at: datetime) -> Project:
+    """Add a project with its root commit and its first branch; `text` is that of the contract."""
     project = Project(
         name=contract.project.name,
         title=contract.project.title,
         question=contract.project.question,
-        contract=files[CONTRACT_FILE],
+        contract=text,
         contract_version=contract.project.version,
         root_sha=root.sha,
         created_at=created_at,
@@ -86,7 +94,7 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
     lineage.create_branch(
         session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm", "The project begins."
     )
-    return project, True
+    return project
 
 
 def view_editable(session: Session, project: Project, shas: Sequence[str]) -> list[CommitFiles]:
@@ -111,5 +119,6 @@ def view_project(project: Project) -> ProjectView:
         contract=project.contract,
         contract_version=project.contract_version,
         root_sha=project.root_sha,
+        self_scored=contract_of(project).objective.is_self_scored,
         created_at=project.created_at,
     )

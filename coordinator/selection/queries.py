@@ -30,6 +30,9 @@ FRONTIER_ROWS = 256
 
 MAX_RUNNING = 100
 
+UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
+"""Commits from which nothing may start: a maintainer looks first, or their code is lost."""
+
 
 class FrontierRow(NamedTuple):
     """A measured commit; `rank_score` is its metric's mean, turned so that lower is better.
@@ -101,7 +104,7 @@ def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
 
 def _select_frontier() -> Select[*tuple[Any, ...]]:
     """Each standing is asked for by itself, because then an index gives the order; else every row would be sorted."""
-    parts = [_best_of(standing).subquery() for standing in Standing if standing is not Standing.HELD]
+    parts = [_best_of(standing).subquery() for standing in Standing if standing not in UNUSABLE]
     every = union_all(*(select(*part.c) for part in parts)).subquery()
     return select(*every.c).order_by(every.c.rank_score, every.c.commit_sha).limit(FRONTIER_ROWS)
 

@@ -14,6 +14,7 @@ import pytest
 
 from coordinator.db import Database
 from tests.support.seeds import write_seed
+from tests.support.sessions import BRANCH, HARDWARE, write_small_session
 
 COMMAND = str(Path(sys.executable).with_name("swarm-coordinator"))
 
@@ -113,3 +114,15 @@ def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert "Traceback" not in log.read_text()
+
+
+def test_imports_a_session(database_url: str, tmp_path: Path) -> None:
+    session = write_small_session(tmp_path / "autoresearch")
+    session.note("", "many", "discard", "not a number")
+    arguments = ["import-autoresearch", str(session.folder), "--branch", BRANCH, "--hardware", HARDWARE]
+    assert_one_clear_line(run(*arguments, SWARM_DATABASE_URL=database_url), "--results")
+    done = run(*arguments, "--results", str(session.results), SWARM_DATABASE_URL=database_url)
+    assert done.returncode == 0 and "Created project autoresearch-autoresearch-mar5: 6 of 6 rows" in done.stdout
+    assert "Line 8 was not read: its val_bpb is not a number: 'many'." in done.stdout
+    again = run(*arguments, "--results", str(session.results), SWARM_DATABASE_URL=database_url)
+    assert "Added to project autoresearch-autoresearch-mar5: 0 of 6 rows" in again.stdout

@@ -1,0 +1,121 @@
+"""Which commits a session's rows stand for, and from which others they come. Pure: git is behind a Protocol.
+
+The first row measures the root. A row whose hash git still has is that commit; its parent is the nearest ancestor that
+has a row. A row without such a hash is matched with a commit of the branch by its description, if it was kept. What
+is left (discarded commits, as a rule) is an experiment without code, a child of the commit that was best at the time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from coordinator.autoresearch.results_file import ResultRow
+from shared.contract import Direction
+
+MIN_SUBJECT = 8
+"""A description that is part of a commit's subject, or the reverse, has at least so many characters."""
+
+
+class BranchHistory(Protocol):
+    """What is asked of a repository; `coordinator.lineage.foreign.ForeignRepository` answers it."""
+
+    def list_branch(self) -> list[str]: ...
+    def list_ancestors(self, sha: str) -> Iterator[str]: ...
+    def resolve(self, prefix: str) -> str | None: ...
+    def read_subject(self, sha: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row and the commit that it measured, by `key`. `source` is its hash in the repository, None without code.
+
+    `parent` is the key of the parent where the row is that commit's first, else None: a further measurement, or the
+    root's.
+    """
+
+    row: ResultRow
+    key: str
+    source: str | None
+    parent: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`root` is the repository's commit that the project begins with; its key is the same. `head` is the best commit
+    that was kept and has code."""
+
+    root: str
+    steps: list[Step]
+    head: str
+
+
+def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> Plan:
+    """Order a session's rows into commits and measurements. There is at least one row."""
+    sources = _find_sources(rows, history)
+    root = _find_root(rows, sources, history)
+    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+    best, head = _Best(root), _Best(root)
+    known = {root}
+    steps: list[Step] = []
+    for row in rows:
+        source = sources.get(row.line)
+        key = root if not steps else source or f"line {row.line}"
+        parent = None
+        if key not in known:
+            ancestors = islice(history.list_ancestors(source), 1, None) if source else iter(())
+            parent = next((sha for sha in ancestors if sha in known), best.key)
+            known.add(key)
+        steps.append(Step(row, key, root if key == root else source, parent))
+        if row.is_kept and row.metric is not None:
+            best.offer(key, sign * row.metric)
+            if key == root or source:
+                head.offer(key, sign * row.metric)
+    return Plan(root, steps, head.key)
+
+
+class _Best:
+    """The commit with the lowest score so far."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._score: float | None = None
+
+    def offer(self, key: str, score: float) -> None:
+        if self._score is None or score < self._score:
+            self.key, self._score = key, score
+
+
+def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int, str]:
+    """The commits of rows by their lines: by hash, or of those that were kept by their description, in order."""
+    found = {row.line: sha for row in rows if (sha := history.resolve(row.commit)) is not None}
+    branch = history.list_branch()
+    place = {sha: number for number, sha in enumerate(branch)}
+    taken = set(found.values())
+    after = -1
+    for row in rows:
+        if row.line in found:
+            after = max(after, place.get(found[row.line], -1))
+        elif row.is_kept:
+            matches = (n for n in range(after + 1, len(branch)) if branch[n] not in taken)
+            number = next((n for n in matches if _is_told_of(row.description, history.read_subject(branch[n]))), None)
+            if number is not None:
+                found[row.line], after = branch[number], number
+                taken.add(branch[number])
+    return found
+
+
+def _is_told_of(description: str, subject: str) -> bool:
+    one, other = (" ".join(text.lower().split()) for text in (description, subject))
+    shorter, longer = sorted((one, other), key=len)
+    return one == other or (len(shorter) >= MIN_SUBJECT and shorter in longer)
+
+
+def _find_root(rows: Sequence[ResultRow], sources: dict[int, str], history: BranchHistory) -> str:
+    """The first row's commit; without it the parent of the oldest that is known; without any, the branch's oldest."""
+    first = sources.get(rows[0].line)
+    if first is not None:
+        return first
+    branch = history.list_branch()
+    oldest = next((number for number, sha in enumerate(branch) if sha in sources.values()), 0)
+    return branch[max(0, oldest - 1)]

@@ -1,0 +1,33 @@
+"""Questions about imported sessions."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from coordinator.models import ImportedLine, ImportedSession, Run
+
+LINES_AT_ONCE = 500
+
+
+def find_session(session: Session, project_id: int) -> ImportedSession | None:
+    return session.get(ImportedSession, project_id)
+
+
+def list_lines(session: Session, project_id: int) -> Iterator[bytes]:
+    """The session's lines as they were, in their order."""
+    query = select(ImportedLine.content).where(ImportedLine.project_id == project_id).order_by(ImportedLine.line)
+    yield from session.scalars(query.execution_options(yield_per=LINES_AT_ONCE))
+
+
+def map_commits(session: Session, project_id: int) -> dict[int, str]:
+    """The commit that each line measured; lines that could not be read, and empty ones, have none."""
+    query = select(ImportedLine.line, Run.commit_sha).join(Run, Run.id == ImportedLine.run_id)
+    rows = session.execute(query.where(ImportedLine.project_id == project_id))
+    return {row.line: row.commit_sha for row in rows}
+
+
+def find_last_run(session: Session, project_id: int) -> int:
+    """The newest run that came of a line; 0 without one."""
+    query = select(ImportedLine.run_id).where(ImportedLine.project_id == project_id, ImportedLine.run_id.is_not(None))
+    return session.scalar(query.order_by(ImportedLine.run_id.desc()).limit(1)) or 0

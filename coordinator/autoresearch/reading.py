@@ -1,0 +1,206 @@
+"""What is to be imported, read from disk: the session's results, and the commits that its repository still has."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from math import ceil
+from pathlib import Path
+
+from coordinator.autoresearch.contract import MAX_EDITABLE, estimate_priors, write_contract
+from coordinator.autoresearch.plan import Plan, make_plan
+from coordinator.autoresearch.results_file import (
+    ResultRow,
+    ResultsFile,
+    ResultsInvalidError,
+    find_direction,
+    parse_results,
+    read_zeros_as_crashes,
+)
+from coordinator.lineage.foreign import ForeignRepository, RepositoryInvalidError, open_repository
+from shared.commits import CommitWords
+from shared.contract import CONTRACT_FILE, Contract, Direction, parse_contract
+from shared.hardware import DeviceKind, Hardware
+
+RESULTS_FILE = "results.tsv"
+HARNESS = "swarm_harness"
+SCRIPT = "train.py"
+MAX_METRIC, MAX_NAME, MAX_HARDWARE = 40, 63, 120
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What to import, and what its author knows besides. `budget_seconds` is what a run may take in all.
+
+    What is None is found out: the name from repository and branch, direction and script from the session.
+    """
+
+    repository: Path
+    branch: str
+    results: Path | None
+    hardware: str
+    name: str | None = None
+    direction: Direction | None = None
+    script: str | None = None
+    budget_seconds: float = 600.0
+    memory_gib: int | None = None
+    power_cap_watts: int | None = None
+    torch_version: str = ""
+    precision: str = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Code:
+    """A commit of the repository: the editable files, and its own words."""
+
+    files: dict[str, str]
+    words: CommitWords
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that is written to the database. `codes` are the commits with code, by key; `root_files` are all files
+    of the first; `left_out` are files of it that cannot be part of a project, with the reasons."""
+
+    contract: Contract
+    contract_text: str
+    results: ResultsFile
+    plan: Plan
+    codes: dict[str, Code]
+    root_files: dict[str, str]
+    left_out: dict[str, str]
+    hardware: Hardware
+    source: str
+    branch: str
+
+
+def choose_name(options: ImportOptions) -> str:
+    """The project's name: the one given, or one made of repository and branch."""
+    if options.name is not None:
+        return options.name
+    repository = options.repository.resolve().name.removesuffix(".git")
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{repository}-{options.branch}".lower()).strip("-")
+    return slug[:MAX_NAME].rstrip("-") or "imported"
+
+
+def read_material(options: ImportOptions, known: Contract | None, known_text: str) -> Material:
+    """Read a session. `known` is the contract of the project, if a part of the session was imported before.
+
+    Raises RepositoryInvalidError, ResultsInvalidError, ContractError.
+    """
+    with open_repository(options.repository, options.branch) as repository:
+        results = parse_results(_read_results(options, repository))
+        if not results.rows:
+            raise ResultsInvalidError("It has no row that can be read.")
+        direction = (known.objective.direction if known else options.direction) or find_direction(
+            results.metric, results.rows
+        )
+        rows = read_zeros_as_crashes(results.rows, direction)
+        results = ResultsFile(results.metric, results.lines, rows, results.unreadable)
+        plan = make_plan(rows, repository, direction)
+        texts, left_out = _read_texts(repository, plan)
+        editable = known.files.editable if known else _find_editable(plan, texts, options.script)
+        text = known_text or _describe(options, results.metric, rows, direction, editable, texts)
+        words = {key: repository.read_words(key) for key in texts}
+    codes = {key: Code({path: files.get(path, "") for path in editable}, words[key]) for key, files in texts.items()}
+    root_files = texts[plan.root] | codes[plan.root].files | {CONTRACT_FILE: text} | read_harness()
+    return Material(
+        parse_contract(text), text, results, plan, codes, root_files, left_out, describe_hardware(options, rows),
+        options.repository.resolve().name, options.branch,
+    )  # fmt: skip
+
+
+def _read_results(options: ImportOptions, repository: ForeignRepository) -> bytes:
+    """The file given, else the work tree's (it is not committed, as a rule), else the branch's."""
+    path = options.results or options.repository / RESULTS_FILE
+    if options.results is None and not path.is_file():
+        committed = repository.read_file(RESULTS_FILE)
+        if committed is None:
+            raise ResultsInvalidError(f"{options.repository} has no {RESULTS_FILE}; name the file with --results.")
+        return committed
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ResultsInvalidError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_texts(repository: ForeignRepository, plan: Plan) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """All text files of each commit with code, by key; and what was left out of the first."""
+    texts: dict[str, dict[str, str]] = {}
+    left_out: dict[str, str] = {}
+    for step in plan.steps:
+        if step.source is not None and step.key not in texts:
+            texts[step.key] = _keep_own(repository.read_files(step.source).texts)
+    root = repository.read_files(plan.root)
+    texts[plan.root] = _keep_own(root.texts)
+    left_out |= root.left_out
+    return texts, left_out
+
+
+def _keep_own(texts: Mapping[str, str]) -> dict[str, str]:
+    """Files that are the project's code: not the results, and nothing that stands in the place of ours."""
+    return {
+        path: text
+        for path, text in texts.items()
+        if path not in (RESULTS_FILE, CONTRACT_FILE) and not path.startswith(f"{HARNESS}/")
+    }
+
+
+def _find_editable(plan: Plan, texts: Mapping[str, Mapping[str, str]], script: str | None) -> list[str]:
+    """The files that the session's commits changed, the most often changed first; without any, the script."""
+    changes: Counter[str] = Counter()
+    for step in plan.steps:
+        if step.parent is not None and step.parent in texts and step.key in texts:
+            changes.update(_list_changed(texts[step.parent], texts[step.key]))
+    main = _find_script(script, [path for path, _ in changes.most_common()], texts[plan.root])
+    return [main, *(path for path, _ in changes.most_common() if path != main)][:MAX_EDITABLE]
+
+
+def _list_changed(before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[str]:
+    return (path for path in sorted({*before, *after}) if before.get(path) != after.get(path))
+
+
+def _find_script(script: str | None, changed: Sequence[str], root: Mapping[str, str]) -> str:
+    """The file that is run: the one named, `train.py`, or the first program. Raises RepositoryInvalidError."""
+    programs = [path for path in [*changed, *root] if path.endswith(".py")]
+    found = script or (SCRIPT if SCRIPT in programs else next(iter(programs), None))
+    if found is None or found not in {*changed, *root}:
+        raise RepositoryInvalidError(f"It has no {script or 'Python program'} to run; name one with --script.")
+    return found
+
+
+def _describe(
+    options: ImportOptions, metric: str, rows: Sequence[ResultRow], direction: Direction, editable: Sequence[str],
+    texts: Mapping[str, Mapping[str, str]],
+) -> str:  # fmt: skip
+    """The contract's text."""
+    sizes = (len(files.get(path, "").encode()) for files in texts.values() for path in editable)
+    return write_contract(
+        choose_name(options), f"{options.repository.resolve().name}, branch {options.branch}", clean_metric(metric),
+        direction, estimate_priors(rows, direction), editable, editable[0], max(sizes), options.budget_seconds,
+    )  # fmt: skip
+
+
+def clean_metric(name: str) -> str:
+    """A metric's name as contracts spell it."""
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return (slug if slug[:1].isalpha() else f"metric_{slug}")[:MAX_METRIC].rstrip("_")
+
+
+def describe_hardware(options: ImportOptions, rows: Sequence[ResultRow]) -> Hardware:
+    """The device as far as it is known. Its memory: as given, as its name says, or at least what a run took."""
+    named = re.search(r"(\d+)\s*Gi?B", options.hardware, re.IGNORECASE)
+    taken = ceil(max(row.peak_memory_mib for row in rows) / 1024)
+    memory_gib = options.memory_gib or (int(named[1]) if named else taken) or 1
+    return Hardware(
+        kind=DeviceKind.CUDA, model=options.hardware[:MAX_HARDWARE], memory_mib=1024 * memory_gib, cores=1,
+        power_cap_watts=options.power_cap_watts, torch_version=options.torch_version, precision=options.precision,
+    )  # fmt: skip
+
+
+def read_harness() -> dict[str, str]:
+    """The protected files of a project that scores itself, path -> text."""
+    folder = resources.files("coordinator.autoresearch") / HARNESS
+    return {f"{HARNESS}/{file.name}": file.read_text() for file in folder.iterdir() if file.name.endswith(".py")}

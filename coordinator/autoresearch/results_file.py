@@ -1,0 +1,196 @@
+"""Reading a `results.tsv`: tab-separated, `commit <metric> [other columns] status description`.
+
+Sessions differ: hashes are short or missing, a crash has the metric 0.000000, loops that measure something else have a
+metric of another name and direction, and some lines are broken. Every line is kept as its bytes, so that the file can
+be written again as it was. Pure: no database, no git.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from coordinator.errors import SwarmError
+from shared.contract import Direction
+from shared.runs import RunOutcome
+
+COMMIT, STATUS, DESCRIPTION, MEMORY = "commit", "status", "description", "memory_gb"
+BASELINE = "baseline"
+KEPT = frozenset({"keep", "kept", BASELINE})
+FAILURES = {
+    "crash": RunOutcome.CRASHED,
+    "crashed": RunOutcome.CRASHED,
+    "error": RunOutcome.CRASHED,
+    "fail": RunOutcome.CRASHED,
+    "failed": RunOutcome.CRASHED,
+    "oom": RunOutcome.CRASHED,
+    "nan": RunOutcome.CRASHED,
+    "timeout": RunOutcome.TIMEOUT,
+    "invalid": RunOutcome.INVALID,
+}
+"""Statuses of runs that measured nothing, whatever stands in the metric's column."""
+
+LOWER_IS_BETTER = ("bpb", "loss", "ppl", "perplexity", "error", "bits", "seconds", "latency", "time", "mse", "mae")
+HIGHER_IS_BETTER = ("acc", "score", "reward", "f1", "auc", "map", "mfu", "throughput", "per_second")
+MIB_PER_GB = 1024
+"""The original loop's `memory_gb` is its peak in MiB divided by 1024."""
+
+
+class ResultsInvalidError(SwarmError):
+    """A file that is no `results.tsv`; the message says what is missing."""
+
+    status = 422
+    code = "results-invalid"
+    title = "The file is not of the form of a results.tsv"
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One experiment of a session. `line` counts from 1, the header's; `metric` is None where nothing was measured.
+
+    `commit` is what stands in the file, in lower case: a hash that may be short, `baseline`, or nothing.
+    """
+
+    line: int
+    commit: str
+    metric: float | None
+    status: str
+    outcome: RunOutcome
+    description: str
+    peak_memory_mib: int
+
+    @property
+    def is_kept(self) -> bool:
+        return self.status in KEPT and self.metric is not None
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A line that is no experiment, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResultsFile:
+    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's column."""
+
+    metric: str
+    lines: list[bytes]
+    rows: list[ResultRow]
+    unreadable: list[UnreadableRow]
+
+
+class _RowProblem(Exception):
+    """Why a line cannot be read, as a clause."""
+
+
+def parse_results(content: bytes) -> ResultsFile:
+    """Read a file. Raises ResultsInvalidError where the header is not one."""
+    lines = content.split(b"\n")
+    lines = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+    columns = _read_header(lines)
+    rows: list[ResultRow] = []
+    unreadable: list[UnreadableRow] = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            row = _read_row(number, line, columns)
+        except _RowProblem as problem:
+            unreadable.append(UnreadableRow(number, str(problem)))
+            continue
+        if row is not None:
+            rows.append(row)
+    return ResultsFile(columns[1], lines, rows, unreadable)
+
+
+def _read_header(lines: Sequence[bytes]) -> list[str]:
+    try:
+        text = lines[0].decode("utf-8-sig") if lines else ""
+    except UnicodeDecodeError as error:
+        raise ResultsInvalidError("Its first line is not UTF-8 text.") from error
+    columns = [column.strip().lower() for column in text.rstrip("\r\n").split("\t")]
+    if len(columns) < 4 or columns[0] != COMMIT or columns[-2:] != [STATUS, DESCRIPTION]:
+        raise ResultsInvalidError(
+            "Its first line must name the columns, separated by tabs: commit, the metric, any others, status, "
+            f"description. It reads: {text.strip()[:200]!r}."
+        )
+    return columns
+
+
+def _read_row(number: int, line: bytes, columns: Sequence[str]) -> ResultRow | None:
+    """A row, or None for an empty line. Raises _RowProblem."""
+    try:
+        text = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise _RowProblem("it is not UTF-8 text") from error
+    if not text.strip():
+        return None
+    cells = [cell.strip() for cell in text.split("\t", maxsplit=len(columns) - 1)]
+    if len(cells) < len(columns):
+        raise _RowProblem(f"it has {len(cells)} column{'' if len(cells) == 1 else 's'} instead of {len(columns)}")
+    if [cell.lower() for cell in cells] == list(columns):
+        raise _RowProblem("it is the header once more")
+    named = dict(zip(columns, cells, strict=True))
+    status = named[STATUS].lower()
+    if not status:
+        raise _RowProblem("it has no status")
+    outcome = FAILURES.get(status, RunOutcome.OK)
+    metric = None if outcome is not RunOutcome.OK else _read_metric(columns[1], cells[1])
+    description = named[DESCRIPTION] or named[COMMIT] or status
+    return ResultRow(
+        number, named[COMMIT].lower(), metric, status, outcome, description, _read_memory(named.get(MEMORY, ""))
+    )
+
+
+def _read_metric(name: str, text: str) -> float:
+    try:
+        metric = float(text)
+    except ValueError as error:
+        raise _RowProblem(f"its {name} is not a number: {text[:40]!r}") from error
+    if not isfinite(metric):
+        raise _RowProblem(f"its {name} is {text}")
+    return metric
+
+
+def _read_memory(text: str) -> int:
+    """Peak memory in MiB; 0 where it is not known."""
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        return 0
+    return round(gigabytes * MIB_PER_GB) if isfinite(gigabytes) and gigabytes > 0 else 0
+
+
+def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
+    """Rows in which a metric of 0 that was not kept is no measurement but a failed run, whatever its status says.
+
+    Where more is better, a result of 0 may be one.
+    """
+    if direction is Direction.MAXIMIZE or any(row.is_kept and row.metric == 0 for row in rows):
+        return list(rows)
+    return [replace(row, metric=None, outcome=RunOutcome.CRASHED) if row.metric == 0 else row for row in rows]
+
+
+def find_direction(metric: str, rows: Sequence[ResultRow]) -> Direction:
+    """Whether less is better: what was kept says so, against what was kept before, and what was discarded, against it.
+
+    Where that says nothing, the metric's name does; then less.
+    """
+    votes = sum(_vote(rows))
+    if votes:
+        return Direction.MINIMIZE if votes > 0 else Direction.MAXIMIZE
+    is_higher = any(part in metric for part in HIGHER_IS_BETTER) and not any(part in metric for part in LOWER_IS_BETTER)
+    return Direction.MAXIMIZE if is_higher else Direction.MINIMIZE
+
+
+def _vote(rows: Sequence[ResultRow]) -> Iterator[int]:
+    """+1 for each row that speaks for less, -1 for each that speaks for more."""
+    best: float | None = None
+    for row in rows:
+        if row.metric is None:
+            continue
+        if best is not None and row.metric != best:
+            is_lower = row.metric < best
+            yield 1 if is_lower == row.is_kept else -1
+        if row.is_kept:
+            best = row.metric

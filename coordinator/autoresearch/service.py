@@ -1,0 +1,269 @@
+"""Making a project of a session: one transaction, and the same again changes nothing.
+
+A session that went on is imported again: lines that are new are added, and those from before must be as they were.
+What stands for a row (its commit, run and finding) is of the same tables as what workers deliver, so the project can be
+browsed, searched and worked on as any other. Its runs belong to a worker of its own, of a volunteer without a token.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID, uuid5
+
+from sqlalchemy.orm import Session
+
+from coordinator.accounts import service as accounts
+from coordinator.activity import service as activity
+from coordinator.autoresearch import queries
+from coordinator.autoresearch.descriptions import read_change
+from coordinator.autoresearch.plan import Step
+from coordinator.autoresearch.queries import find_last_run as find_last_run
+from coordinator.autoresearch.queries import find_session as find_session
+from coordinator.autoresearch.queries import list_lines as list_lines
+from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
+from coordinator.autoresearch.results_file import UnreadableRow
+from coordinator.errors import SwarmError
+from coordinator.evidence import service as evidence
+from coordinator.evidence.service import RunOrigin
+from coordinator.experiments import service as experiments
+from coordinator.findings import service as findings
+from coordinator.fleet import service as fleet
+from coordinator.leases.past import add_past_lease
+from coordinator.lineage import service as lineage
+from coordinator.models import Branch, ImportedLine, ImportedSession, Project
+from coordinator.novelty.fingerprint import fingerprint
+from coordinator.projects import service as projects
+from coordinator.projects.service import ProjectExistsError
+from shared.commits import CommitWords
+from shared.events import EventKind
+from shared.experiments import JobKind, Proposal
+from shared.findings import MAX_FINDING_WORDS, FindingDraft
+from shared.protocol import now
+from shared.runs import RunOutcome, RunReport, RunSeconds
+
+VOLUNTEER = "imported-sessions"
+AGENT = "autoresearch"
+SANDBOX = "imported"
+NAMESPACE = UUID("6f0c2c0e-5d5c-5c0b-9a5e-2b1c3f7d8a90")
+"""Of the ids that are made from a project's name and a line's number; any constant would do."""
+
+NO_CODE = "The session's history does not hold the code of this experiment."
+MAX_TITLE = 200
+
+
+class SessionChangedError(SwarmError):
+    status = 409
+    code = "session-changed"
+    title = "The session is not the one that was imported before"
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did. `rows` are those of the file that could be read, `added` those that are new."""
+
+    project: str
+    is_new: bool
+    rows: int
+    added: int
+    without_code: int
+    unreadable: list[UnreadableRow]
+    left_out: dict[str, str]
+    hardware_class: str
+
+
+def import_session(read: Session, write: Session, options: ImportOptions) -> ImportReport:
+    """Import a session, or what is new of one. `write` is not touched before everything was read.
+
+    Raises RepositoryInvalidError, ResultsInvalidError, ProjectExistsError, SessionChangedError.
+    """
+    known = projects.find_project(read, choose_name(options))
+    if known is not None and queries.find_session(read, known.id) is None:
+        raise ProjectExistsError(f"The project {known.name} was not imported. Choose another name with --name.")
+    contract = projects.contract_of(known) if known else None
+    material = read_material(options, contract, known.contract if known else "")
+    return _Import(write, material).store()
+
+
+def describe(report: ImportReport) -> Iterator[str]:
+    """What was done, a line each; what could not be read comes last."""
+    verb = "Created" if report.is_new else "Added to"
+    yield f"{verb} project {report.project}: {report.added} of {report.rows} rows are new."
+    yield f"Hardware class: {report.hardware_class}."
+    if report.without_code:
+        yield f"{report.without_code} of them have no code: the history does not hold their commits."
+    if report.left_out:
+        yield f"Left out of the code: {', '.join(f'{path} ({why})' for path, why in sorted(report.left_out.items()))}."
+    for row in report.unreadable:
+        yield f"Line {row.line} was not read: {row.reason}."
+
+
+class _Import:
+    """One import. Commits are known by the plan's keys, and stored under the shas that these become here."""
+
+    def __init__(self, session: Session, material: Material) -> None:
+        self._session = session
+        self._material = material
+        self._plan = material.plan
+        self._contract = material.contract
+        self._hardware_class = material.hardware.hardware_class
+        self._shas: dict[str, str] = {}
+        self._without_code = 0
+
+    def store(self) -> ImportReport:
+        project, is_new = self._open_project()
+        stored = list(queries.list_lines(self._session, project.id))
+        self._check_unchanged(stored)
+        commits = queries.map_commits(self._session, project.id)
+        self._shas |= {step.key: commits[step.row.line] for step in self._plan.steps if step.row.line in commits}
+        branch = lineage.get_branch_by_name(self._session, project, projects.FIRST_BRANCH)
+        new = [step for step in self._plan.steps if step.row.line > len(stored)]
+        runs = {step.row.line: self._store_step(project, branch, step) for step in new}
+        self._store_lines(project.id, len(stored), runs)
+        self._move_head(branch, is_new)
+        if new:
+            activity.record(self._session, EventKind.SESSION_IMPORTED, project.id, rows=len(new))
+        return ImportReport(
+            project.name, is_new, len(self._plan.steps), len(new), self._without_code,
+            self._material.results.unreadable, self._material.left_out, self._hardware_class,
+        )  # fmt: skip
+
+    def _open_project(self) -> tuple[Project, bool]:
+        material, words = self._material, self._material.codes[self._plan.root].words
+        root = lineage.build_root(material.root_files, _told(words, self._plan.root))
+        self._shas[self._plan.root] = root.sha
+        project = projects.find_project(self._session, self._contract.project.name)
+        if project is not None and project.root_sha != root.sha:
+            raise SessionChangedError("It begins with another commit, or other files of it. Import it as --name OTHER.")
+        volunteer = accounts.find_or_add_volunteer(self._session, VOLUNTEER)
+        name = self._contract.project.name
+        worker = fleet.register_worker(self._session, volunteer.id, name, AGENT, material.hardware)
+        self._worker_id = worker.id
+        if project is not None:
+            return project, False
+        project = projects.add_project(self._session, self._contract, material.contract_text, root, now())
+        imported = ImportedSession(
+            project_id=project.id, source=material.source, branch=material.branch, source_sha=self._plan.root,
+            worker_id=worker.id, imported_at=now(),
+        )  # fmt: skip
+        self._session.add(imported)
+        self._session.flush()
+        return project, True
+
+    def _check_unchanged(self, stored: list[bytes]) -> None:
+        """Raises SessionChangedError where a line is not as it was; the last may have got its end since."""
+        lines = self._material.results.lines
+        for number, content in enumerate(stored, start=1):
+            found = lines[number - 1] if number <= len(lines) else b""
+            if found.rstrip(b"\r\n") != content.rstrip(b"\r\n"):
+                raise SessionChangedError(f"Line {number} is not as it was. Import the file as --name OTHER.")
+
+    def _store_step(self, project: Project, branch: Branch, step: Step) -> int:
+        """Store a row: its commit and experiment where it is their first, and its run, whose id is returned."""
+        lease_id = uuid5(NAMESPACE, f"{project.name} lease {step.row.line}")
+        is_first = step.parent is not None
+        if is_first:
+            experiment_id: int | None = self._store_experiment(project, branch, step, lease_id)
+        else:
+            sha = self._shas[step.key]
+            self._add_lease(project, branch, lease_id, JobKind.REPLICATE, sha, None, self._time_of(step))
+            made = experiments.find_experiment_by_commit(self._session, sha)
+            experiment_id = made.id if made else None
+        kind = JobKind.IMPROVE if is_first else JobKind.REPLICATE
+        origin = RunOrigin(project.id, self._worker_id, lease_id, kind, experiment_id, asks_for_replication=False)
+        report = self._report(project.name, step)
+        return evidence.store_run(self._session, self._contract, origin, report).id
+
+    def _store_experiment(self, project: Project, branch: Branch, step: Step, lease_id: UUID) -> int:
+        assert step.parent is not None
+        parent = lineage.get_commit(self._session, self._shas[step.parent])
+        code, moment = self._material.codes.get(step.key), self._time_of(step)
+        words = _told(code.words, step.key) if code else _lost(step, moment)
+        built = lineage.build_child(self._session, parent, code.files if code else {}, words)
+        lineage.store_commit(self._session, project.id, built, has_code=code is not None)
+        self._shas[step.key] = built.sha
+        self._without_code += code is None
+        known_as = (built.tree_sha, fingerprint(code.files)) if code else None
+        self._add_lease(project, branch, lease_id, JobKind.IMPROVE, parent.sha, known_as, moment)
+        why = "Imported." if code else f"Imported. {NO_CODE}"
+        experiment_id = experiments.store_experiment(
+            self._session, project.id, built.sha, parent.sha, lease_id, self._worker_id, branch.id, JobKind.IMPROVE,
+            why, _propose(step),
+        )  # fmt: skip
+        findings.store_finding(self._session, experiment_id, _draft(step))
+        return experiment_id
+
+    def _add_lease(
+        self, project: Project, branch: Branch, lease_id: UUID, kind: JobKind, base_sha: str,
+        code: tuple[str, str] | None, moment: datetime,
+    ) -> None:  # fmt: skip
+        add_past_lease(
+            self._session, lease_id, project.id, self._worker_id, branch.id, self._hardware_class, kind, base_sha,
+            code, moment,
+        )  # fmt: skip
+
+    def _time_of(self, step: Step) -> datetime:
+        """When the commit was written; of one without code only its session's beginning is known."""
+        code: Code = self._material.codes.get(step.key) or self._material.codes[self._plan.root]
+        return datetime.fromtimestamp(code.words.authored_at, UTC)
+
+    def _report(self, project: str, step: Step) -> RunReport:
+        row, moment = step.row, self._time_of(step)
+        return RunReport(
+            id=uuid5(NAMESPACE, f"{project} run {row.line}"),
+            commit_sha=self._shas[step.key],
+            seed=0,
+            outcome=row.outcome,
+            metric=row.metric,
+            reason="" if row.outcome is RunOutcome.OK else f"{row.status}: {row.description}"[:1000],
+            started_at=moment,
+            finished_at=moment,
+            seconds=RunSeconds(starting=0, training=0, scoring=0, total=0),
+            peak_memory_mib=row.peak_memory_mib,
+            hardware=self._material.hardware,
+            sandbox=SANDBOX,
+        )
+
+    def _store_lines(self, project_id: int, stored: int, runs: dict[int, int]) -> None:
+        problems = {row.line: row.reason for row in self._material.results.unreadable}
+        lines = self._material.results.lines
+        for number in range(stored + 1, len(lines) + 1):
+            self._session.add(
+                ImportedLine(
+                    project_id=project_id, line=number, content=lines[number - 1], run_id=runs.get(number),
+                    problem=problems.get(number),
+                )
+            )  # fmt: skip
+        if stored and stored <= len(lines):  # the last line may have got its end since
+            self._session.get_one(ImportedLine, (project_id, stored)).content = lines[stored - 1]
+        self._session.flush()
+
+    def _move_head(self, branch: Branch, is_new: bool) -> None:
+        """Let the branch begin at the best commit that was kept; where the swarm has moved it, it stays there."""
+        head = self._shas[self._plan.head]
+        is_imported = branch.head_sha in self._shas.values()
+        if head != branch.head_sha and (is_new or is_imported):
+            lineage.move_head(self._session, branch, head, VOLUNTEER, "The best commit that the session kept.")
+
+
+def _told(words: CommitWords, source: str) -> CommitWords:
+    """A commit's own words, and which commit of the repository it was."""
+    return CommitWords(words.author, words.authored_at, f"{words.message.rstrip()}\n\nImported-From: {source}\n")
+
+
+def _lost(step: Step, moment: datetime) -> CommitWords:
+    message = f"{step.row.description}\n\n{NO_CODE}\n\nImported-From: line {step.row.line} of results.tsv\n"
+    return CommitWords(f"{AGENT} <{AGENT}@localhost>", int(moment.timestamp()), message)
+
+
+def _propose(step: Step) -> Proposal:
+    change = read_change(step.row.description)
+    return Proposal(
+        title=step.row.description[:MAX_TITLE], hypothesis="", axis=change.axis, direction=change.direction,
+        value=change.value,
+    )  # fmt: skip
+
+
+def _draft(step: Step) -> FindingDraft:
+    """The row's description is all that its agent said."""
+    words = " ".join(step.row.description.split()[:MAX_FINDING_WORDS])
+    return FindingDraft(claim=words[:MAX_TITLE], agent=AGENT)

@@ -1,0 +1,96 @@
+"""The line to the worker's supervisor, which started this process and holds clock, data and limits.
+
+A SOCK_SEQPACKET socket, whose number is the last argument of the command line. Each packet is one JSON document with
+a `kind`; open descriptors may come attached to it. The kinds, in the order in which each process uses them:
+
+    prepare    -> ready    <- begin [train, validation, sources...]    -> prepared
+    trainer    -> ready    <- begin [handover]    -> start    <- started [train]    -> progress ...    -> trained
+                           <- begin [handover, compiled]    as above, where the contract grants room for it
+                           -> start    <- keep [compiled]    -> kept    instead of training, once a machine
+    host       -> ready    <- begin [handover, request, answer]    -> loaded    (<- ask    -> answered) ...
+    scorer     -> ready    <- begin [validation, request, answer]    (-> ask    <- answered) ...
+                           -> renew    <- renewed [request, answer]    (-> ask    <- answered) ...
+                           -> scored | rejected
+
+Each may say `failed` instead. Needs the standard library only.
+"""
+
+import faulthandler
+import json
+import signal
+import socket
+import sys
+import traceback
+
+PROTOCOL = 2
+MAX_PACKET_BYTES = 65_536
+MAX_DESCRIPTORS = 250
+MAX_REASON, MAX_FRAME = 600, 900  # characters
+
+
+class Channel:
+    """This process's end of the line."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+
+    def send(self, kind: str, **fields) -> None:
+        """Send one message. Waits while the supervisor is behind."""
+        self._socket.send(json.dumps({"kind": kind, **fields}).encode())
+
+    def expect(self, *kinds: str) -> tuple[dict, list[int]]:
+        """The next message, of one of `kinds`, and its descriptors. Ends the process if the line is closed."""
+        packet, descriptors, _, _ = socket.recv_fds(self._socket, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
+        if not packet:
+            sys.exit("the supervisor is gone")
+        message = json.loads(packet)
+        assert message["kind"] in kinds, f"expected {kinds}, got `{message['kind']}`"
+        return message, descriptors
+
+    def fail(self, error: BaseException, editable: list[str]) -> None:
+        """Say how this process failed: a sentence, and the deepest frame of the edited files."""
+        self.send(
+            "failed", reason=describe(error, editable)[:MAX_REASON], frame=find_frame(error, editable)[:MAX_FRAME]
+        )
+
+
+class Fault(Exception):
+    """The edited file breaks the contract between it and the harness; the message says how, as a sentence."""
+
+
+def open_channel() -> Channel:
+    """The line of this process; call it after the imports, as it also says `ready`.
+
+    A process that falls, or that is asked by SIGQUIT before it is ended, prints where it was.
+    """
+    faulthandler.enable()
+    faulthandler.register(signal.SIGQUIT, all_threads=False, chain=True)
+    channel = Channel(int(sys.argv[-1]))
+    channel.send("ready", protocol=PROTOCOL)
+    return channel
+
+
+def describe(error: BaseException, editable: list[str]) -> str:
+    """What happened, in a sentence."""
+    if isinstance(error, Fault):
+        return str(error)
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or "OutOfMemory" in name or "can't allocate memory" in str(error):
+        return f"out of memory: {first_line or name}"
+    if isinstance(error, SystemExit):
+        return f"{editable[0]} called sys.exit({error.code!r})"
+    where = editable[0] if find_frame(error, editable) else "the harness"
+    return f"{where} raised {name}: {first_line}"
+
+
+def find_frame(error: BaseException, editable: list[str]) -> str:
+    """The deepest frame of an edited file: `train.py:12 in forward: x = self.w @ x`. Empty if there is none."""
+    if isinstance(error, SyntaxError) and any((error.filename or "").endswith(f"/{name}") for name in editable):
+        return f"{error.filename.rpartition('/')[2]}:{error.lineno}: {(error.text or '').strip()}"
+    found = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        for name in editable:
+            if frame.filename.endswith(f"/{name}"):
+                found = f"{name}:{frame.lineno} in {frame.name}: {frame.line}"
+    return found

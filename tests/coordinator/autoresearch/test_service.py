@@ -1,0 +1,179 @@
+"""A session becomes a project: curve, commits and file as they were, once, and open to the swarm's work."""
+
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from coordinator.autoresearch.reading import ImportOptions
+from coordinator.autoresearch.results_file import ResultsInvalidError
+from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session, list_lines
+from coordinator.db import Database
+from coordinator.evidence import service as evidence
+from coordinator.experiments.progress import view_progress
+from coordinator.lineage.foreign import RepositoryInvalidError
+from coordinator.projects import service as projects
+from coordinator.projects.service import ProjectExistsError
+from shared.experiments import JobKind
+from shared.hardware import DeviceKind, Hardware
+from shared.progress import Progress
+from tests.support.databases import count_rows
+from tests.support.git import run_git
+from tests.support.seeds import write_seed
+from tests.support.sessions import BRANCH, DATA, HARDWARE, Session, replay, write_small_session
+from tests.support.volunteers import MiniWorker
+
+H100 = Hardware(kind=DeviceKind.CUDA, model=HARDWARE, memory_mib=81_920, cores=1, precision="unknown")
+
+
+def load(database: Database, session: Session, **changes: Any) -> ImportReport:
+    options = ImportOptions(session.folder, BRANCH, session.results, HARDWARE, name="imported")
+    with database.read() as read, database.write() as write:
+        return import_session(read, write, ImportOptions(**(vars(options) | changes)))
+
+
+def view(database: Database, name: str = "imported") -> Progress:
+    with database.read() as session:
+        return view_progress(session, projects.get_project(session, name), None)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Session:
+    return write_small_session(tmp_path / "autoresearch")
+
+
+def test_rows_become_commits_runs_and_findings(database: Database, small: Session, http: Any) -> None:
+    report = load(database, small)
+    assert (report.rows, report.added, report.without_code, report.is_new) == (6, 6, 3, True)
+    assert report.hardware_class == H100.hardware_class and "progress.png" in report.left_out
+    newest = http.get("/api/v1/experiments?project=imported").json()["items"]
+    titles = [row["title"] for row in newest]
+    assert titles[::-1][:2] == ["matrix_lr 0.04->0.03", "increase DEPTH to 12"] and len(titles) == 5
+    by_title = {row["title"]: row for row in newest}
+    kept, lost = by_title["reduce WARMDOWN_RATIO to 0.4"], by_title["swap relu for gelu"]
+    assert kept["parent_sha"] == by_title["matrix_lr 0.04->0.03"]["sha"], "as in git"
+    assert lost["parent_sha"] == kept["sha"], "a child of the best at that time"
+    assert lost["posterior"]["standing"] == "reported" and kept["posterior"]["standing"] == "provisional"
+    detail = http.get(f"/api/v1/experiments/{kept['id']}").json()
+    assert "-print('val_bpb:          2.050000')" in detail["diff"] and "2.010000" in detail["diff"]
+    assert http.get(f"/api/v1/experiments/{lost['id']}").json()["diff"] == ""
+    crash = http.get(f"/api/v1/experiments/{by_title['double MLP width (OOM)']['id']}").json()
+    assert crash["outcome"] == "crashed" and crash["runs"][0]["reason"].startswith("crash: double MLP")
+    assert crash["finding"]["claim"] == "double MLP width (OOM)"
+    assert http.get("/api/v1/projects/imported").json()["self_scored"] is True
+    branch = http.get("/api/v1/projects/imported/branches").json()["items"][0]
+    assert branch["head_sha"] == kept["sha"]
+    with database.read() as session:
+        assert list(evidence.find_differences(session)) == []
+
+
+@pytest.mark.parametrize("name", ["session-a.tsv", "session-b.tsv"])
+def test_the_curve_and_the_file_are_those_of_the_session(database: Database, tmp_path: Path, name: str) -> None:
+    session = replay(tmp_path / "autoresearch", DATA / name)
+    report = load(database, session)
+    assert not report.unreadable
+    progress = view(database)
+    told = [float(line.split("\t")[1]) for line in session.results.read_text().splitlines()[1:]]
+    assert [point.metric for point in progress.points] == told
+    best = list(accumulate(told, min))
+    for point, lowest in zip(progress.points, best, strict=True):
+        assert point.posterior is not None and point.leading == pytest.approx(lowest, abs=2 * point.posterior.metric_sd)
+    leading = [point.leading for point in progress.points]
+    steps = [now != before for before, now in pairwise(leading)]
+    assert steps == [now != before for before, now in pairwise(best)]
+    with database.read() as read:
+        project = projects.get_project(read, "imported")
+        assert b"".join(list_lines(read, project.id)) == session.results.read_bytes()
+
+
+def test_an_import_is_repeatable_and_goes_on_with_the_session(database: Database, small: Session) -> None:
+    load(database, small)
+    before = count_rows(database)
+    again = load(database, small)
+    assert (again.added, again.is_new) == (0, False) and count_rows(database) == before
+    kept = small.keep("1.990000", "weight_decay 0.1->0.2")
+    further = load(database, small)
+    assert (further.added, further.without_code) == (1, 0)
+    points = view(database).points
+    assert len(points) == 7 and points[-1].metric == 1.99
+    with database.read() as session:
+        message = session.execute(
+            text("select count(*) from branch_moves where to_sha = :sha"), {"sha": points[-1].sha}
+        )
+        assert message.scalar_one() == 1, f"the branch follows {kept}"
+    small.results.write_text(small.results.read_text().replace("2.050000", "2.040000"))
+    with pytest.raises(SessionChangedError, match="Line 3"):
+        load(database, small)
+
+
+def test_nothing_is_stored_of_an_import_that_fails(database: Database, small: Session, tmp_path: Path) -> None:
+    before = count_rows(database)
+    with pytest.raises(RepositoryInvalidError, match="no branch 'nope'"):
+        load(database, small, branch="nope")
+    with pytest.raises(RepositoryInvalidError, match="no git repository"):
+        load(database, small, repository=tmp_path)
+    with pytest.raises(RepositoryInvalidError, match="--script"):
+        load(database, small, script="missing.py")
+    with pytest.raises(ResultsInvalidError, match="--results"):
+        load(database, small, results=None)
+    assert count_rows(database) == before
+    with database.write() as session:
+        projects.create_project(session, write_seed(tmp_path / "seed"))
+    with pytest.raises(ProjectExistsError, match="--name"):
+        load(database, small, name="tiny")
+
+
+def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session) -> None:
+    small.note("a1b2c3d", "about 2", "discard", "no number")
+    small.keep("2.000000", "embed_lr 0.6->0.7")
+    report = load(database, small)
+    assert [(row.line, row.reason) for row in report.unreadable] == [(8, "its val_bpb is not a number: 'about 2'")]
+    assert report.added == 7
+    with database.read() as read:
+        project = projects.get_project(read, "imported")
+        assert b"".join(list_lines(read, project.id)) == small.results.read_bytes()
+
+
+def test_higher_may_be_better(database: Database, tmp_path: Path) -> None:
+    session = Session(tmp_path / "accuracy", metric="Test-Accuracy")
+    session.note(session.head[:7], "0.500000", "keep", "baseline")
+    session.discard("0.400000", "lower LR to 0.1")
+    session.keep("0.700000", "increase LR to 0.3")
+    load(database, session)
+    progress = view(database)
+    assert (progress.metric, progress.direction) == ("test_accuracy", "maximize")
+    assert progress.points[-1].leading == pytest.approx(0.7, abs=0.01)
+    assert progress.leader_sha == progress.points[-1].sha
+
+
+def test_the_swarm_works_on_from_the_best_commit_with_code(
+    database: Database, small: Session, make_worker: Callable[..., MiniWorker]
+) -> None:
+    small.note("", "1.900000", "keep", "a gain whose code is lost")
+    load(database, small)
+    worker = make_worker()
+    root = worker.claim_job(hardware=H100, project="imported")
+    assert root.kind is JobKind.REPLICATE
+    bases = set()
+    for number in range(6):
+        other = make_worker(f"w{number + 2}", f"volunteer-{number}")
+        bases.add(other.claim_job(hardware=H100, project="imported").base.sha)
+    with database.read() as session:
+        lost = set(session.scalars(text("select sha from commits where not has_code")))
+    assert len(lost) == 4 and not lost & (bases | {root.base.sha})
+
+
+def test_dangling_commits_still_have_their_code(database: Database, tmp_path: Path, http: Any) -> None:
+    session = Session(tmp_path / "autoresearch")
+    base = session.head
+    session.note(base[:7], "2.1", "keep", "baseline")
+    tried = session.commit("try a wider net", "2.2")
+    session.note(tried, "2.2", "discard", "try a wider net")
+    run_git("-C", str(session.folder), "reset", "--quiet", "--hard", base)
+    report = load(database, session)
+    assert report.without_code == 0
+    (experiment,) = http.get("/api/v1/experiments?project=imported").json()["items"]
+    assert "2.2" in http.get(f"/api/v1/experiments/{experiment['id']}").json()["diff"]
