@@ -136,6 +136,29 @@ def write_tiny_seed(folder: Path, address: str, package: bytes) -> Path:
     return folder / "tiny"
 
 
+def write_gpt_seed(folder: Path) -> Path:
+    """seed/gpt's folder beside its harness, for a CPU: three seconds, and little of the shards; returns the seed's."""
+    shutil.copytree(SEED / "harness", folder / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SEED / "gpt", folder / "gpt", ignore=shutil.ignore_patterns("__pycache__"))
+    contract = folder / "gpt" / "swarm.toml"
+    text = re.sub(r'(?m)^    { file = "shard_(?!00000|00001|06542).*\n', "", contract.read_text())
+    changes = {
+        "plausible_floor": "0.01",  # so plain a text is learnt in no time
+        "training_seconds": "3",
+        "handover_seconds": "3",
+        "vocab_size": "300",
+        "tokenizer_bytes": "100000",
+        "sequence_length": "64",
+        "scored_bytes": "6000",
+        "memory_mib": "4096",
+        "weights_mib": "64",
+    }
+    for name, value in changes.items():
+        text = _set(text, name, value)
+    contract.write_text(text)
+    return folder / "gpt"
+
+
 def write_codec_seed(folder: Path, address: str, package: bytes, more_code: str = "") -> Path:
     """seed/codec's folder with that text, a patient budget and more code at its file's end; returns it."""
     shutil.copytree(SEED / "codec", folder, ignore=shutil.ignore_patterns("__pycache__"))
