@@ -134,12 +134,6 @@ def run(
         raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
     if gpu is not None and not re.fullmatch(r"all|\d{1,3}(,\d{1,3})*", gpu):
         raise typer.BadParameter("give a number, several (0,1), or all", param_hint="--gpu")
-    if not show_config:
-        typer.echo(_first_line(plain or not sys.stderr.isatty()), err=True)
-    with _parts_are_installed():
-        from worker.options import Options  # noqa: PLC0415 - so that --help and the line above come at once
-        from worker.start import show_settings, start  # noqa: PLC0415 - likewise
-
     flags = {
         "device": device if gpu is None else f"cuda:{gpu}",
         "cores": cores,
@@ -160,7 +154,15 @@ def run(
         "nice": nice,
     }
     if show_config:
+        with _parts_are_installed():
+            from worker.commands.configuration import show_settings  # noqa: PLC0415 - so that --help comes at once
+
         sys.exit(show_settings(flags, typer.echo, _complain))
+    typer.echo(_first_line(plain or not sys.stderr.isatty()), err=True)
+    with _parts_are_installed():
+        from worker.options import Options  # noqa: PLC0415 - so that --help and the line above come at once
+        from worker.start import start  # noqa: PLC0415 - likewise
+
     options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color, parent=parent)
     sys.exit(start(flags, options, _complain))
 
@@ -173,7 +175,7 @@ def show_sandbox(
 ) -> None:
     """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
     with _parts_are_installed():
-        from worker.start import probe_sandbox  # noqa: PLC0415 - so that --help comes at once
+        from worker.commands.configuration import probe_sandbox  # noqa: PLC0415 - so that --help comes at once
 
     name = probe_sandbox({"sandbox": sandbox}, _complain)
     if name is None:

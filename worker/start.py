@@ -34,7 +34,7 @@ from worker.projects import Projects
 from worker.retries import Backoff
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.schedule import hours, parse_schedule
-from worker.settings import Settings, SettingsError, explain_settings, folder_name, load_settings
+from worker.settings import Settings, SettingsError, folder_name, load_settings
 from worker.status import Totals, read_status
 from worker.stopping import Reason, Stop
 from worker.team import end_with_parent, run_team
@@ -90,26 +90,6 @@ def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) 
         status, line = EXIT_ERROR, str(error)
     tell(line)
     return status
-
-
-def probe_sandbox(flags: dict[str, Any], tell: Callable[[str], None]) -> str | None:
-    """The name of the sandbox that a run with these flags would use; None, after a line to `tell`, if it has none."""
-    try:
-        return choose_sandbox(load_settings(flags).sandbox).name
-    except (SettingsError, SandboxUnavailable) as error:
-        tell(str(error))
-        return None
-
-
-def show_settings(flags: dict[str, Any], echo: Callable[[str], None], tell: Callable[[str], None]) -> int:
-    """Print the settings, secrets masked, and where each came from; return the exit status."""
-    try:
-        for origin in explain_settings(flags):
-            echo(f"{origin.name:22} {origin.value or '-':44} {origin.source}")
-    except SettingsError as error:
-        tell(str(error))
-        return EXIT_USAGE
-    return EXIT_OK
 
 
 def _settings(flags: dict[str, Any]) -> Settings:
