@@ -138,8 +138,8 @@ def measure(job: Job, place: Workplace) -> None:
 
     Raises LeaseLost, Draining, RunStopped, HeartbeatDied, DataError, and OSError of the disk.
     """
-    if place.stop.draining.is_set() or place.stop.pause is not None:
-        raise Draining(place.stop.pause or "the worker is stopping")
+    if place.stop.quiet.is_set():
+        raise _draining(place)
     if job.pulse.lost is not None and job.report is None:
         raise LeaseLost(job.pulse.lost)
     report = place.laboratory.measure(
@@ -158,7 +158,7 @@ def mend(job: Job, place: Workplace) -> bool:
     job.repairs_left -= 1
     show(job, Progress(Phase.READY, 0, None, 0.0), place)
     repaired = None
-    if not place.stop.draining.is_set():
+    if not place.stop.quiet.is_set():
         repaired = _repair(job.plan, job.report, place)
     if repaired is None:
         job.repairs_left = 0
@@ -246,8 +246,8 @@ def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
         try:
             draft = place.agent.propose(task)
         except AgentError as error:
-            if place.stop.draining.is_set():  # it was waiting for something, and was told not to
-                raise Draining("the worker is stopping") from error
+            if place.stop.quiet.is_set():  # it was told to leave off
+                raise _draining(place) from error
             raise
         place.monitor.propose(job.lease, draft.proposal)
         if job.pulse.lost is not None:
@@ -270,16 +270,20 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> ProposalReply:
     )
     try:
         keeper = place.find_keeper(lease)
-        return insist(lambda: keeper.propose(lease.id, submission), place.stop.draining, place.patience_seconds)
+        return insist(lambda: keeper.propose(lease.id, submission), place.stop.quiet, place.patience_seconds)
     except (Unreachable, UnexpectedReply) as error:
-        if place.stop.draining.is_set():
-            raise Draining("the worker is stopping") from error
+        if place.stop.quiet.is_set():
+            raise _draining(place) from error
         place.monitor.warn(f"{error}; going on without asking whether this was tried before")
         return ProposalReply(accepted=True)
     except Rejected as error:
         if error.status in _LEASE_GONE:
             raise LeaseLost(str(error)) from error
         raise
+
+
+def _draining(place: Workplace) -> Draining:
+    return Draining(place.stop.pause or "the worker is stopping")
 
 
 def _explain(reply: ProposalReply) -> str:

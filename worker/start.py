@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from worker.agents.base import Agent
@@ -127,7 +126,7 @@ def _run(settings: Settings, options: Options) -> int:
         before = read_status(settings.worker_folder)
         herald = Herald(client, settings.worker_name, stop)
         monitor = _make_monitor(options, settings.worker_folder, herald, stack)
-        agent = _make_agent(settings, script, monitor.note, stop.draining)
+        agent = _make_agent(settings, script, monitor.note, stop)
         stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
         reasons = _reasons_to_pause(settings, machine, laboratory.sandbox_name)
         if settings.nice:
@@ -185,9 +184,9 @@ def _load_script(settings: Settings, options: Options) -> Script | None:
         raise StartError(str(error), EXIT_USAGE) from error
 
 
-def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str], None], stop: Event) -> Agent:
+def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str], None], stop: Stop) -> Agent:
     if script is not None:
-        return ScriptedAgent(script, stop)
+        return ScriptedAgent(script, stop.quiet)
     try:
         from worker.agents.choice import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
 

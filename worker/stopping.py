@@ -21,13 +21,14 @@ class Stop:
     """`draining`: take no new job. `now`: also end what is running. The second implies the first.
 
     A pause also ends what is running, and lasts until it is taken back: `interrupt` is set by either, and `pause` says
-    for people why and how long, None while there is none.
+    for people why and how long, None while there is none. `quiet` is set while no idea is wanted: by draining or pause.
     """
 
     def __init__(self) -> None:
         self.draining = Event()
         self.now = Event()
         self.interrupt = Event()
+        self.quiet = Event()
         self.pause: str | None = None
 
     def request(self) -> None:
@@ -36,16 +37,16 @@ class Stop:
             self.now.set()
             self.interrupt.set()
         self.draining.set()
+        self.quiet.set()
 
     def set_pause(self, pause: str | None) -> None:
         """Pause, with the words for people, or go on (None)."""
         self.pause = pause
-        if pause is not None or self.now.is_set():
-            self.interrupt.set()
-        else:
-            self.interrupt.clear()
-            if self.now.is_set():  # it was set between the two lines above
-                self.interrupt.set()
+        for event, asked in ((self.interrupt, self.now), (self.quiet, self.draining)):
+            if pause is None:
+                event.clear()
+            if pause is not None or asked.is_set():  # looked at last, for it may be set meanwhile
+                event.set()
 
     @contextmanager
     def on_signals(self, tell: Callable[[], None]) -> Iterator[None]:

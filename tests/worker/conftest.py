@@ -150,7 +150,8 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
     ) -> Worker:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        stop, client, witness = Stop(), CoordinatorClient(url, changes.pop("token", token), transport), Witness()
+        stop, witness = changes.pop("stop", None) or Stop(), Witness()
+        client = CoordinatorClient(url, changes.pop("token", token), transport)
         witness.on_wait = stop.request
         agent, alone = agent or SearchAgent(), None
         if (patience := changes.pop("alone_after", None)) is not None:

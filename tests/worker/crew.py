@@ -55,17 +55,18 @@ class Witness:
     warn = note
 
 
-def make_script(*depths: int) -> ScriptedAgent:
+def make_script(*depths: int, thinking_seconds: float = 0.0, stop: Stop | None = None) -> ScriptedAgent:
     steps = [
         {
             "title": f"DEPTH {d}",
             "hypothesis": "Deeper.",
             "axis": "DEPTH",
+            "thinking_seconds": thinking_seconds,
             "files": {"train.py": TRAIN.replace("4", str(d))},
         }
         for d in depths
     ]
-    return ScriptedAgent(Script.model_validate({"steps": steps}))
+    return ScriptedAgent(Script.model_validate({"steps": steps}), stop.quiet if stop is not None else None)
 
 
 @dataclass

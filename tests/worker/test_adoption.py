@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from threading import Event
 
 import httpx
 import pytest
@@ -27,6 +26,7 @@ from worker.agents.constants import read_settings
 from worker.laboratory import Sample
 from worker.loop import Ending
 from worker.settings import load_settings
+from worker.stopping import Stop
 
 DEEPER = TRAIN.replace("DEPTH = 4", "DEPTH = 6")
 FASTER = TRAIN.replace("0.003", "0.004")
@@ -42,7 +42,7 @@ def measure(sample: Sample) -> float:
 @pytest.fixture
 def agent() -> Agent:
     """What `swarm-worker` has without any setting."""
-    return make_agent(load_settings({"device": "cpu"}), lambda line: None, Event())
+    return make_agent(load_settings({"device": "cpu"}), lambda line: None, Stop())
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.worker.crew import Hire, Wire, Worker, make_script, refuse
 from worker.agents.base import Draft, Task
 from worker.agents.scripted import Script, ScriptedAgent
 from worker.loop import Ending
+from worker.stopping import Stop
 
 PATIENCE_SECONDS = 60
 
@@ -93,6 +94,23 @@ def test_a_pause_gives_both_back_and_goes_on_afterwards(
     assert worker.loop.run() is Ending.DONE
     assert worker.witness.waits == ["Paused."]
     assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 7"]
+
+
+def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator, hire: Hire) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    stop = Stop()
+    worker = hire(live.url, make_script(5, thinking_seconds=600, stop=stop), stop=stop)
+
+    def pause() -> None:
+        wait_for(lambda: phases(live) == ["drafting"])
+        stop.set_pause("Paused.")
+
+    thread = Thread(target=pause)
+    thread.start()
+    assert worker.loop.run() is Ending.DRAINED
+    thread.join()
+    assert worker.witness.waits == ["Paused."]
+    assert live.list("leases") == []
 
 
 def test_a_ready_job_whose_lease_is_lost_is_not_run(

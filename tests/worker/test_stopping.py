@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from worker.stopping import Stop
+
 _PROGRAM = """
 import sys, time
 from worker.stopping import Stop
@@ -51,3 +53,18 @@ def test_a_third_ctrl_c_ends_a_worker_that_hangs(third: signal.Signals, dies: bo
             assert process.stdout.readline() == "True True\n"
             assert process.poll() is None
             process.kill()
+
+
+def test_a_pause_that_is_taken_back_does_not_take_back_a_stop() -> None:
+    stop = Stop()
+    stop.set_pause("Paused.")
+    assert stop.interrupt.is_set() and stop.quiet.is_set() and not stop.draining.is_set()
+    stop.set_pause(None)
+    assert not stop.interrupt.is_set() and not stop.quiet.is_set()
+    stop.request()
+    stop.set_pause("Paused.")
+    stop.set_pause(None)
+    assert stop.quiet.is_set() and not stop.interrupt.is_set()
+    stop.request()
+    stop.set_pause(None)
+    assert stop.quiet.is_set() and stop.interrupt.is_set()

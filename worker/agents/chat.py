@@ -1,13 +1,15 @@
 """The one door to a language model: a chat-completions endpoint, through the openai SDK.
 
-Whatever goes wrong has one of six names, and only `Busy` is worth trying again as it is. Errors that are shown or sent
-anywhere hold the endpoint's status and short code, never its words: some endpoints quote the key in them.
+Whatever goes wrong has a name, and only `Busy` is worth trying again as it is. Errors that are shown or sent anywhere
+hold the endpoint's status and short code, never its words: some endpoints quote the key in them.
 """
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from threading import Event
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -22,7 +24,10 @@ CHARACTERS_PER_TOKEN = 3
 MAX_OUTPUT_TOKENS = 16_000
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
+LOOK_SECONDS = 0.1
+
 Reply = TypeVar("Reply", bound=Message)
+Result = TypeVar("Result")
 
 
 class ChatError(Exception):
@@ -57,6 +62,10 @@ class Malformed(ChatError):
     """The answer is not of the form that was asked for. The message is fit to be sent back."""
 
 
+class Abandoned(ChatError):
+    """We did not wait for the answer. The connection was closed, which ends a local server's work on it."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """One message of a conversation."""
@@ -81,28 +90,25 @@ class Chat:
         self.base_url = base_url
         self._key = key
         self._timeout_seconds = timeout_seconds
-        self._client = openai.OpenAI(
-            base_url=base_url, api_key=key.get_secret_value(), timeout=timeout_seconds, max_retries=0
-        )
         self._takes_schema = True
         self.spent = ModelUsage()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def list_models(self) -> list[str]:
         """The names of the endpoint's models. Raises ChatError."""
         try:
-            return sorted(item.id for item in self._client.models.list())
+            return asyncio.run(self._list_models())
         except openai.OpenAIError as error:
             raise _explain(error) from None
 
-    def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float) -> Answer[Reply]:
-        """Ask for an answer of that form, for so long at most. Raises ChatError."""
+    def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float, stop: Event) -> Answer[Reply]:
+        """Ask for an answer of that form, for so long at most, or until `stop`. Raises ChatError."""
         self.spent = ModelUsage()
         try:
-            completion = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds))
+            request = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds))
+            completion = asyncio.run(_unless(stop, request))
+        except Abandoned:
+            self.spent = estimate_tokens(turns).model_copy(update={"output_tokens": 0})
+            raise
         except openai.OpenAIError as error:
             raise _explain(error) from None  # its context holds our request, key and all
         except ValueError as error:  # a body that is not JSON
@@ -115,7 +121,20 @@ class Chat:
             where = ".".join(str(part) for part in first["loc"]) or "the answer"
             raise Malformed(f"it does not fit the schema: {where}: {first['msg']}") from error
 
-    def _complete(self, turns: Sequence[Turn], form: type[Message], timeout_seconds: float) -> ChatCompletion:
+    def _connect(self) -> openai.AsyncOpenAI:
+        """A connection for one request: one that is cancelled is closed at once."""
+        return openai.AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=self._key.get_secret_value(),
+            timeout=self._timeout_seconds,
+            max_retries=0,
+        )
+
+    async def _list_models(self) -> list[str]:
+        async with self._connect() as client:
+            return sorted([item.id async for item in client.models.list()])
+
+    async def _complete(self, turns: Sequence[Turn], form: type[Message], timeout_seconds: float) -> ChatCompletion:
         messages: Any = [{"role": turn.role, "content": turn.text} for turn in turns]
         schema: Any = {
             "type": "json_schema",
@@ -125,23 +144,22 @@ class Chat:
                 "strict": True,
             },
         }
-        create = self._client.chat.completions.create
-        if self._takes_schema:
-            try:
-                return create(
-                    model=self.model,
-                    messages=messages,
-                    max_completion_tokens=MAX_OUTPUT_TOKENS,
-                    response_format=schema,
-                    timeout=timeout_seconds,
-                )
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if "response_format" not in f"{error.message}{error.param}" and "schema" not in error.message:
-                    raise
-                self._takes_schema = False  # some local servers; the schema is in the prompt too
-        return create(
-            model=self.model, messages=messages, max_completion_tokens=MAX_OUTPUT_TOKENS, timeout=timeout_seconds
-        )
+        asked: Any = {
+            "model": self.model,
+            "messages": messages,
+            "max_completion_tokens": MAX_OUTPUT_TOKENS,
+            "timeout": timeout_seconds,
+        }
+        async with self._connect() as client:
+            create = client.chat.completions.create
+            if self._takes_schema:
+                try:
+                    return cast(ChatCompletion, await create(**asked, response_format=schema))
+                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                    if "response_format" not in f"{error.message}{error.param}" and "schema" not in error.message:
+                        raise
+                    self._takes_schema = False  # some local servers; the schema is in the prompt too
+            return cast(ChatCompletion, await create(**asked))
 
     def _read(self, turns: Sequence[Turn], completion: ChatCompletion) -> str:
         """The answer's text. Counts what it cost first."""
@@ -159,6 +177,17 @@ class Chat:
         if not text.strip():
             raise Malformed("it is empty")
         return text
+
+
+async def _unless(stop: Event, request: Coroutine[Any, Any, Result]) -> Result:
+    """What the request gives; it is cancelled once `stop` is set. Raises Abandoned then."""
+    task = asyncio.ensure_future(request)
+    while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+        if stop.is_set():
+            task.cancel()
+            await asyncio.wait({task})
+            raise Abandoned("the answer was not waited for")
+    return task.result()
 
 
 def estimate_tokens(turns: Sequence[Turn]) -> ModelUsage:

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 
 from shared.experiments import JobKind
 from worker.agents.assembly import AssemblyAgent
@@ -15,11 +14,12 @@ from worker.agents.spending import Allowance, Ledger
 from worker.agents.versatile import VersatileAgent
 from worker.sandbox.toolroom import Grant
 from worker.settings import Settings, SettingsError
+from worker.stopping import Stop
 
 REQUEST_SECONDS = 120.0
 
 
-def make_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
+def make_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
     """The agent of these settings but `scripted`, for every kind of job.
 
     Raises SettingsError, OSError, and ImportError of a missing part.
@@ -34,7 +34,7 @@ def make_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> 
     return VersatileAgent(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
 
 
-def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
+def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
     try:
         words = shlex.split(settings.agent_command or "")
     except ValueError as error:
@@ -55,10 +55,10 @@ def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: E
         seconds=settings.agent_seconds,
         secrets=frozenset(settings.read_agent_secrets()),
     )
-    return CommandAgent(tool, tell, stop)
+    return CommandAgent(tool, tell, stop.quiet)
 
 
-def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: Event) -> Agent:
+def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
     if settings.model is None:
         raise SettingsError("which model? Give --model NAME (and --base-url URL for a server of your own)")
     limits = ("cost_per_experiment", "cost_per_day")

@@ -110,7 +110,7 @@ class CommandAgent:
         try:
             while (outcome := process.wait(LOOK_SECONDS)) is None:
                 if self._stop.is_set():
-                    raise AgentError("the worker is stopping")
+                    raise AgentError("the worker is stopping, or pauses")
                 if time.monotonic() > deadline:
                     raise AgentError(f"{self.name} took more than {self._tool.seconds:g} s and was ended")
                 if size_of(folder) > LIMITS.disk_mib * MIB:

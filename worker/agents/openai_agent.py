@@ -37,6 +37,7 @@ from worker.agents.constants import read_settings
 from worker.agents.edits import EditError, apply_edits, check_files
 from worker.agents.spending import BudgetSpent, Ledger
 from worker.retries import Backoff
+from worker.stopping import Stop
 
 DRAFT_SECONDS = 240.0
 """For a draft with all its attempts: below the 300 s after which a lease without progress runs out."""
@@ -51,16 +52,20 @@ BUSY_SECONDS, ABSENT_SECONDS = 45.0, 10.0
 
 
 class OpenAIAgent:
-    """Implements `Agent`. `tell` gets a line for people; `stop` ends all waiting. Not for several threads."""
+    """Implements `Agent`. `tell` gets a line for people; `stop` ends what it is at. Not for several threads.
+
+    One who drains waits for the finding of the run that was finished, but for no idea.
+    """
 
     wants_trials = False
     kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
-    def __init__(self, chat: Chat, ledger: Ledger, tell: Callable[[str], None], stop: Event) -> None:
+    def __init__(self, chat: Chat, ledger: Ledger, tell: Callable[[str], None], stop: Stop) -> None:
         self._chat, self._ledger, self._tell, self._stop = chat, ledger, tell, stop
         self._backoff = Backoff()
         self._resting_until = -math.inf
         self._conversing_until = 0.0
+        self._leave_off = stop.quiet
 
     @property
     def name(self) -> str:
@@ -68,7 +73,7 @@ class OpenAIAgent:
 
     def propose(self, task: Task) -> Draft:
         """Draft an experiment. Raises AgentUnavailable while the endpoint is away or the budget spent."""
-        with self._conversation(DRAFT_SECONDS):
+        with self._conversation(DRAFT_SECONDS, self._stop.quiet):
             try:
                 return self._draft(task, self._brief(task))
             except TooLong:
@@ -85,7 +90,7 @@ class OpenAIAgent:
             crash=fence("what the program printed", crash),
             files=_show_files(files),
         )
-        with self._conversation(DRAFT_SECONDS):
+        with self._conversation(DRAFT_SECONDS, self._stop.quiet):
             turns = [self._system(task, replies.Repair), Turn("user", prompt)]
             for _ in range(MAX_CORRECTIONS + 1):
                 answer, turns = self._ask(task, turns, replies.Repair)
@@ -112,7 +117,7 @@ class OpenAIAgent:
             measured=fence("the measurement", describe_measurement(task, report)),
             change=_show_files(draft.files),
         )
-        with self._conversation(PAPER_SECONDS):
+        with self._conversation(PAPER_SECONDS, self._stop.interrupt):
             turns = [self._system(task, replies.Paper), Turn("user", prompt)]
             answer, _ = self._ask(task, turns, replies.Paper)
         return answer.reply.to_finding(self.name)
@@ -135,7 +140,8 @@ class OpenAIAgent:
         while True:
             self._ledger.check(estimate_tokens(turns), task.bill.usage)
             try:
-                answer = self._chat.ask(turns, form, max(1.0, self._conversing_until - time.monotonic()))
+                seconds = max(1.0, self._conversing_until - time.monotonic())
+                answer = self._chat.ask(turns, form, seconds, self._leave_off)
             except Busy as error:
                 self._wait(error, pause, began + (ABSENT_SECONDS if isinstance(error, Absent) else BUSY_SECONDS))
                 pause *= 2
@@ -157,12 +163,12 @@ class OpenAIAgent:
         if time.monotonic() + seconds >= min(until, self._conversing_until):
             raise error
         self._tell(f"{error}; trying again in {seconds:.0f} s")
-        if self._stop.wait(seconds):
-            raise AgentError("the worker is stopping")
+        if self._leave_off.wait(seconds):
+            raise AgentError("the worker is stopping, or pauses")
 
     @contextmanager
-    def _conversation(self, seconds: float) -> Iterator[None]:
-        """A conversation of so many seconds at most, in which the model's errors become an agent's.
+    def _conversation(self, seconds: float, leave_off: Event) -> Iterator[None]:
+        """A conversation of so many seconds at most, or until `leave_off`; the model's errors become an agent's.
 
         After one that found nobody, the endpoint is left in peace for a while: asking it again for each experiment
         would let the GPU wait for nothing.
@@ -170,7 +176,7 @@ class OpenAIAgent:
         now = time.monotonic()
         if now < self._resting_until:
             raise AgentUnavailable(f"the model endpoint is left in peace for {self._resting_until - now:.0f} s more")
-        self._conversing_until = now + seconds
+        self._conversing_until, self._leave_off = now + seconds, leave_off
         try:
             yield
         except (Busy, Unusable) as error:

@@ -219,7 +219,5 @@ def _check_model(settings: Settings) -> Check:
         models = chat.list_models()
     except ChatError as error:
         return Check("agent", False, str(error), f"is {settings.base_url} right, and SWARM_API_KEY_FILE?")
-    finally:
-        chat.close()
     known = settings.model in models or not models
     return Check("agent", known, f"openai {settings.model}", f"the endpoint has: {', '.join(models[:10])}")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 
 import pytest
 from pydantic import SecretStr
@@ -18,6 +17,7 @@ from worker.agents.chat import Chat
 from worker.agents.command_agent import CommandAgent
 from worker.agents.openai_agent import OpenAIAgent
 from worker.agents.spending import Allowance, Ledger
+from worker.stopping import Stop
 
 
 def task_with(hostile: Hostile) -> Task:
@@ -37,14 +37,13 @@ def chat() -> Iterator[tuple[Chat, list[str]]]:
     with serve_chat(obey) as server:
         chat = Chat(server.url, "obedient", SecretStr("sk-x"), 20)
         yield chat, prompts
-        chat.close()
 
 
 @pytest.mark.parametrize("hostile", ESCAPES, ids=lambda hostile: hostile.name)
 def test_an_obedient_model_changes_no_other_file(
     chat: tuple[Chat, list[str]], hostile: Hostile, tmp_path: Path
 ) -> None:
-    agent = OpenAIAgent(chat[0], Ledger(tmp_path / "agent", "m", Allowance()), lambda line: None, Event())
+    agent = OpenAIAgent(chat[0], Ledger(tmp_path / "agent", "m", Allowance()), lambda line: None, Stop())
     with pytest.raises(AgentError, match="no change that can be applied"):
         agent.propose(task_with(hostile))
     assert [path.name for path in tmp_path.iterdir()] == ["agent"], "nothing was written"
@@ -73,7 +72,7 @@ def test_no_text_closes_its_own_fence() -> None:
 
 @pytest.mark.parametrize("hostile", ESCAPES, ids=lambda hostile: hostile.name)
 def test_a_finding_stands_inside_its_fence(chat: tuple[Chat, list[str]], hostile: Hostile, tmp_path: Path) -> None:
-    agent = OpenAIAgent(chat[0], Ledger(tmp_path / "agent", "m", Allowance()), lambda line: None, Event())
+    agent = OpenAIAgent(chat[0], Ledger(tmp_path / "agent", "m", Allowance()), lambda line: None, Stop())
     with pytest.raises(AgentError):
         agent.propose(task_with(hostile))
     before, _, after = chat[1][0].partition(hostile.finding)

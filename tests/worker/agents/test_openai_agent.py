@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from worker.agents.fallback import FallbackAgent
 from worker.agents.openai_agent import OpenAIAgent
 from worker.agents.search_agent import SearchAgent
 from worker.agents.spending import Allowance, Ledger
+from worker.stopping import Stop
 
 KEY = "sk-canary-0123456789"
 SOURCE = "LEARNING_RATE = 0.003\nDEPTH = 4\n"
@@ -33,6 +33,7 @@ class Hired:
     agent: OpenAIAgent
     server: ChatServer
     ledger: Ledger
+    stop: Stop
     said: list[str] = field(default_factory=list)
 
 
@@ -43,11 +44,11 @@ def server() -> Iterator[ChatServer]:
 
 
 @pytest.fixture
-def hired(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hired]:
+def hired(server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hired:
     monkeypatch.setattr(openai_agent, "FIRST_PAUSE_SECONDS", 0.01)
-    with hire(server.url, tmp_path) as hired:
-        hired.server = server
-        yield hired
+    hired = hire(server.url, tmp_path)
+    hired.server = server
+    return hired
 
 
 @pytest.fixture
@@ -55,21 +56,12 @@ def task() -> Task:
     return make_task(source=SOURCE)
 
 
-class hire:  # noqa: N801 - reads as a function
-    """An agent for an endpoint, closed at the end of the block."""
-
-    def __init__(self, url: str, folder: Path, timeout: float = 20.0, **allowance: Any) -> None:
-        self.chat = Chat(url, "test", SecretStr(KEY), timeout)
-        said: list[str] = []
-        ledger = Ledger(folder / "agent", "test", Allowance(**allowance))
-        agent = OpenAIAgent(self.chat, ledger, said.append, Event())
-        self.hired = Hired(agent, ChatServer(lambda body: say("")), ledger, said)
-
-    def __enter__(self) -> Hired:
-        return self.hired
-
-    def __exit__(self, *error: object) -> None:
-        self.chat.close()
+def hire(url: str, folder: Path, timeout: float = 20.0, **allowance: Any) -> Hired:
+    """An agent for an endpoint."""
+    said: list[str] = []
+    ledger, stop = Ledger(folder / "agent", "test", Allowance(**allowance)), Stop()
+    agent = OpenAIAgent(Chat(url, "test", SecretStr(KEY), timeout), ledger, said.append, stop)
+    return Hired(agent, ChatServer(lambda body: say("")), ledger, stop, said)
 
 
 def test_drafts_an_experiment_from_edits_and_counts_what_it_cost(task: Task, hired: Hired) -> None:
@@ -216,24 +208,47 @@ def test_a_silent_endpoint_is_a_time_out_and_nobody_is_nobody(
     monkeypatch.setattr(openai_agent, "ABSENT_SECONDS", 0.5)
     monkeypatch.setattr(openai_agent, "BUSY_SECONDS", 0.5)
     server.model = lambda body: Response(hangs=True)
-    with hire(server.url, tmp_path, timeout=0.3) as hired, pytest.raises(AgentUnavailable, match="in time"):
+    with pytest.raises(AgentUnavailable, match="in time"):
+        hire(server.url, tmp_path, timeout=0.3).agent.propose(task)
+    with pytest.raises(AgentUnavailable, match="nobody answers"):
+        hire("http://127.0.0.1:1/v1", tmp_path).agent.propose(task)
+
+
+def test_a_pause_ends_a_request_under_way(task: Task, hired: Hired) -> None:
+    def pause(body: Body) -> Response:
+        hired.stop.set_pause("Paused.")
+        return Response(hangs=True)
+
+    hired.server.model = pause
+    with pytest.raises(AgentError, match="not waited for"):
         hired.agent.propose(task)
-    with hire("http://127.0.0.1:1/v1", tmp_path) as hired, pytest.raises(AgentUnavailable, match="nobody answers"):
+    assert hired.ledger.today().tokens > 0, "the model has read the prompt"
+
+
+def test_one_who_drains_still_waits_for_the_finding_and_for_no_draft(task: Task, hired: Hired) -> None:
+    draft = hired.agent.propose(task)
+    hired.stop.request()
+    assert hired.agent.write_finding(task, draft, make_run(sha_of("x"), 3.2)).claim == PAPER["claim"]
+    hired.server.model = lambda body: Response(hangs=True)
+    with pytest.raises(AgentError, match="not waited for"):
         hired.agent.propose(task)
+    hired.stop.request()
+    with pytest.raises(AgentError, match="not waited for"):
+        hired.agent.write_finding(task, draft, make_run(sha_of("x"), 3.2))
 
 
 def test_while_the_endpoint_is_away_the_search_agent_proposes_and_says_so(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_agent, "ABSENT_SECONDS", 0.5)
-    with hire("http://127.0.0.1:1/v1", tmp_path, timeout=1.0) as hired:
-        agent = FallbackAgent(hired.agent, SearchAgent(), hired.said.append)
-        draft = agent.propose(task)
-        assert draft.made_by == "search"
-        assert "the search agent proposes instead" in hired.said[-1]
-        assert agent.write_finding(task, draft, make_run(sha_of("x"))).agent == "search"
-        assert agent.repair(task, draft, make_run(sha_of("x"), None)) is None
-        assert agent.wants_trials
+    hired = hire("http://127.0.0.1:1/v1", tmp_path, timeout=1.0)
+    agent = FallbackAgent(hired.agent, SearchAgent(), hired.said.append)
+    draft = agent.propose(task)
+    assert draft.made_by == "search"
+    assert "the search agent proposes instead" in hired.said[-1]
+    assert agent.write_finding(task, draft, make_run(sha_of("x"))).agent == "search"
+    assert agent.repair(task, draft, make_run(sha_of("x"), None)) is None
+    assert agent.wants_trials
 
 
 @pytest.mark.parametrize(
@@ -247,20 +262,20 @@ def test_while_the_endpoint_is_away_the_search_agent_proposes_and_says_so(
 def test_a_budget_is_kept_before_a_request_is_made(
     task: Task, server: ChatServer, tmp_path: Path, allowance: dict[str, Any], words: str
 ) -> None:
-    with hire(server.url, tmp_path, **allowance) as hired:
-        with pytest.raises(AgentUnavailable) as caught:
-            hired.agent.propose(task)
-        assert words in str(caught.value)
-        assert server.requests == []
+    hired = hire(server.url, tmp_path, **allowance)
+    with pytest.raises(AgentUnavailable) as caught:
+        hired.agent.propose(task)
+    assert words in str(caught.value)
+    assert server.requests == []
 
 
 def test_an_experiment_pays_for_its_own_finding_while_the_next_is_drafted(server: ChatServer, tmp_path: Path) -> None:
     server.model = lambda body: say(PAPER if "Measured:" in body["messages"][1]["content"] else change_depth())
     one, other = make_task(source=SOURCE), make_task(source=SOURCE)
-    with hire(server.url, tmp_path, input_price=1.0, output_price=10.0) as hired:
-        draft = hired.agent.propose(one)
-        hired.agent.propose(other)
-        hired.agent.write_finding(one, draft, make_run(sha_of("x"), 3.2))
+    hired = hire(server.url, tmp_path, input_price=1.0, output_price=10.0)
+    draft = hired.agent.propose(one)
+    hired.agent.propose(other)
+    hired.agent.write_finding(one, draft, make_run(sha_of("x"), 3.2))
     assert (one.bill.usage.requests, one.bill.usage.tokens) == (2, 200)
     assert one.bill.usage.cost == pytest.approx(2 * (90 * 1.0 + 10 * 10.0) / 1e6)
     assert other.bill.usage.requests == 1
@@ -269,10 +284,10 @@ def test_an_experiment_pays_for_its_own_finding_while_the_next_is_drafted(server
 def test_a_days_budget_holds_for_all_workers_and_over_a_restart(task: Task, server: ChatServer, tmp_path: Path) -> None:
     server.model = lambda body: say(change_depth(), usage=(20_000, 1_000))
     for _ in range(2):
-        with hire(server.url, tmp_path, tokens_per_day=50_000) as hired:
-            hired.agent.propose(task)
-    with hire(server.url, tmp_path, tokens_per_day=50_000) as hired, pytest.raises(AgentUnavailable, match="42000"):
+        hired = hire(server.url, tmp_path, tokens_per_day=50_000)
         hired.agent.propose(task)
+    with pytest.raises(AgentUnavailable, match="42000"):
+        hire(server.url, tmp_path, tokens_per_day=50_000).agent.propose(task)
     (file,) = (tmp_path / "agent").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert KEY not in file.read_text()
