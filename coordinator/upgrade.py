@@ -1,10 +1,11 @@
-"""Opening a database that another version of this program wrote: its schema, and what was derived from its runs."""
+"""Opening a database that another version of this program wrote: its schema, and what follows from its rows."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from coordinator.db import Database
 from coordinator.evidence import service as evidence
+from coordinator.findings import service as findings
 from coordinator.settings import Settings
 
 
@@ -16,6 +17,11 @@ def upgrade(database: Database) -> None:
     if not is_up_to_date:
         with database.write() as session:
             evidence.bring_up_to_date(session)
+    with database.read() as session:
+        is_indexed = findings.is_indexed(session)
+    if not is_indexed:
+        with database.write() as session:
+            findings.index_missing(session)
 
 
 @contextmanager

@@ -49,6 +49,11 @@ def find_experiment(session: Session, experiment_id: int) -> ExperimentRow | Non
     return ExperimentRow(*row) if row else None
 
 
+def find_finding(session: Session, experiment_id: int) -> Finding | None:
+    """What an experiment's agent wrote about it."""
+    return session.scalar(select(Finding).where(Finding.experiment_id == experiment_id))
+
+
 def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
     return session.scalar(_BY_COMMIT, {"sha": sha})
 

@@ -1,5 +1,6 @@
 """Storing experiments, and showing them."""
 
+import re
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -15,10 +16,9 @@ from coordinator.experiments.queries import move_to_branch as move_to_branch
 from coordinator.experiments.queries import tell_commits as tell_commits
 from coordinator.experiments.queries import tell_leases as tell_leases
 from coordinator.experiments.queries import tell_siblings as tell_siblings
-from coordinator.findings import service as findings
 from coordinator.lineage import service as lineage
 from coordinator.lineage.diffs import diff_files
-from coordinator.models import Project
+from coordinator.models import Finding, Project
 from coordinator.paging import cut_page
 from shared.evidence import ExperimentEvidence
 from shared.experiments import (
@@ -31,9 +31,11 @@ from shared.experiments import (
     StepReport,
     Trial,
 )
+from shared.findings import Finding as FindingView
 from shared.protocol import Page, now
 from shared.runs import RunOutcome
 
+MAX_TOPIC = 80
 NO_COLUMNS = {"new_branch", "steps"}
 """What a proposal says besides the columns of its experiment."""
 
@@ -52,11 +54,34 @@ def store_experiment(
         "worker_id": worker_id,
         "kind": kind,
         "why": why,
+        "topic": name_topic(proposal.axis),
         "created_at": now(),
     }
     experiment_id = queries.add_experiment(session, given | proposal.model_dump(mode="json", exclude=NO_COLUMNS))
     queries.add_steps(session, experiment_id, {step.experiment_id: step.fate for step in proposal.steps})
     return experiment_id
+
+
+def name_topic(axis: str) -> str:
+    """An axis as it stands in addresses: `weight-decay` for WEIGHT_DECAY and for "Weight decay"."""
+    return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC].strip("-") or "other"
+
+
+def view_finding(finding: Finding) -> FindingView:
+    """A finding's words in their newest version."""
+    return FindingView(
+        id=finding.id,
+        experiment_id=finding.experiment_id,
+        claim=finding.claim,
+        mechanism=finding.mechanism,
+        caveats=finding.caveats,
+        refuted_by=finding.refuted_by,
+        follow_ups=finding.follow_ups,
+        tags=finding.tags,
+        agent=finding.agent,
+        version=finding.version,
+        created_at=finding.created_at,
+    )
 
 
 def view_summary(row: ExperimentRow, project_name: str) -> ExperimentSummary:
@@ -96,7 +121,7 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     project = session.get_one(Project, experiment.project_id)
     before = lineage.read_files(session, project.id, experiment.parent_sha)
     after = lineage.read_files(session, project.id, experiment.commit_sha)
-    finding = findings.find_finding_of_experiment(session, experiment.id)
+    finding = queries.find_finding(session, experiment.id)
     runs = evidence.list_runs_of_commit(session, experiment.commit_sha)
     return ExperimentDetail(
         **dict(view_summary(row, project.name)),
@@ -111,7 +136,7 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         why=experiment.why,
         diff=diff_files(before, after),
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
-        finding=findings.view_finding(finding) if finding else None,
+        finding=view_finding(finding) if finding else None,
     )
 
 

@@ -1,24 +1,93 @@
-"""Findings over HTTP."""
+"""Findings over HTTP: lists, papers, search, and "has this been tried?"."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
 
 from coordinator.db import ReadSession
-from coordinator.findings import service
+from coordinator.findings import papers, search, service, tried
+from coordinator.findings.queries import FindingFilters
 from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
-from shared.findings import Finding
-from shared.protocol import Page, Slug
+from shared.experiments import Standing, Verdict
+from shared.findings import FailureClass, Finding
+from shared.papers import FindingSummary, Paper, Question, SearchHit, Tried
+from shared.protocol import Page, Slug, Timestamp
 
 router = APIRouter(tags=["findings"])
 
+Name = Annotated[str | None, Query(max_length=200)]
+VersionNumber = Annotated[int, Path(ge=1, le=10_000)]
+
+
+def read_filters(
+    session: ReadSession,
+    project: Slug | None = None,
+    hardware_class: Name = None,
+    verdict: Verdict | None = None,
+    standing: Standing | None = None,
+    axis: Annotated[str | None, Query(max_length=200, description="as written, or as it stands in addresses")] = None,
+    volunteer: Name = None,
+    branch: Name = None,
+    tag: Name = None,
+    failure: FailureClass | None = None,
+    since: Annotated[Timestamp | None, Query(description="written at or after this moment")] = None,
+    until: Annotated[Timestamp | None, Query(description="written before this moment")] = None,
+    effect_above: Annotated[float | None, Query(description="metric(child) − metric(parent), posterior mean")] = None,
+    effect_below: Annotated[float | None, Query(description="likewise, at most")] = None,
+    with_retracted: Annotated[bool, Query(description="retracted findings, too")] = False,
+) -> FindingFilters:
+    """What lists and searches may be narrowed to."""
+    return FindingFilters(
+        project_id=projects.get_project(session, project).id if project else None,
+        hardware_class=hardware_class,
+        verdict=verdict,
+        standing=standing,
+        topic=service.name_topic(axis) if axis else None,
+        volunteer=volunteer,
+        branch=branch,
+        tag=tag,
+        failure=failure,
+        since=since,
+        until=until,
+        effect_above=effect_above,
+        effect_below=effect_below,
+        with_retracted=with_retracted,
+    )
+
+
+Filters = Annotated[FindingFilters, Depends(read_filters)]
+Words = Annotated[str, Query(min_length=1, max_length=1_000, description="a few words, or a sentence")]
+HitLimit = Annotated[int, Query(ge=1, le=100, description="findings at most")]
+
 
 @router.get("/findings")
-def list_findings(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[Finding]:
-    """A project's findings, newest first."""
-    return service.view_page(session, projects.get_project(session, project).id, cursor, limit)
+def list_findings(
+    session: ReadSession, filters: Filters, cursor: Cursor = None, limit: Limit = 50
+) -> Page[FindingSummary]:
+    """Findings, newest first."""
+    return service.view_page(session, filters, cursor, limit)
+
+
+@router.get("/findings/search")
+def search_findings(session: ReadSession, filters: Filters, q: Words, limit: HitLimit = 20) -> Page[SearchHit]:
+    """The findings that answer a few words best, by their words and by their meaning."""
+    return Page(items=search.search(session, q, filters, limit))
+
+
+@router.post("/findings/tried")
+def ask_whether_tried(session: ReadSession, question: Question) -> Tried:
+    """Has this been tried? Asked with a sentence, or with a diff."""
+    return tried.answer(session, projects.get_project(session, question.project), question)
 
 
 @router.get("/findings/{finding_id}")
-def read_finding(finding_id: RowId, session: ReadSession) -> Finding:
-    """One finding."""
-    return service.view_one(session, finding_id)
+def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
+    """One finding with its evidence as of now."""
+    return papers.view_paper(session, finding_id)
+
+
+@router.get("/findings/{finding_id}/versions/{number}")
+def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession) -> Finding:
+    """A finding's words in one of their versions."""
+    return papers.view_words(session, finding_id, number)

@@ -1,36 +1,192 @@
-"""Questions about findings."""
+"""Questions about findings: storing them, and what lists of them show."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, literal, select, union_all
 from sqlalchemy.orm import Session
 
-from coordinator.models import Experiment, Finding, table_of
+from coordinator.models import (
+    Branch,
+    Citation,
+    CommitPosterior,
+    Experiment,
+    Finding,
+    FindingTag,
+    Lease,
+    Project,
+    Run,
+    Volunteer,
+    Worker,
+    table_of,
+)
 from coordinator.statements import Prepared
+from shared.findings import FindingState
+from shared.protocol import now
 
-_ADD = Prepared(insert(table_of(Finding)))
+MAX_COUNTED_CITATIONS = 1_000
+"""In a list; counting all of a popular finding's takes longer than the rest of the page."""
+
+MAX_RUNNING = 200
+
+_FINDINGS = table_of(Finding)
+_ADD = Prepared(insert(_FINDINGS).returning(_FINDINGS.c.id))
 
 
-def add_finding(session: Session, columns: Mapping[str, Any]) -> None:
-    _ADD.run(session, columns)
+class FindingFilters(NamedTuple):
+    """What a list or search is narrowed to; None, or false, where it is not."""
+
+    project_id: int | None = None
+    hardware_class: str | None = None
+    verdict: str | None = None
+    standing: str | None = None
+    topic: str | None = None
+    volunteer: str | None = None
+    branch: str | None = None
+    tag: str | None = None
+    failure: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    effect_above: float | None = None
+    effect_below: float | None = None
+    with_retracted: bool = False
 
 
-def find_finding_of_experiment(session: Session, experiment_id: int) -> Finding | None:
-    return session.scalar(select(Finding).where(Finding.experiment_id == experiment_id))
+class FindingRow(NamedTuple):
+    """A finding with its experiment, and the posterior in the hardware class asked for, else in its own."""
+
+    finding: Finding
+    experiment: Experiment
+    posterior: CommitPosterior | None
+    project: str
+    branch: str
+    volunteer: str
+    outcome: str
 
 
-def list_findings(session: Session, project_id: int, before_id: int | None, limit: int) -> Sequence[Finding]:
-    """Findings of a project, newest first, older than `before_id`."""
-    query = (
-        select(Finding)
-        .join(Experiment, Experiment.id == Finding.experiment_id)
-        .where(Experiment.project_id == project_id)
-    )
-    if before_id is not None:
-        query = query.where(Finding.id < before_id)
-    return session.scalars(query.order_by(Finding.id.desc()).limit(limit)).all()
+def add_finding(session: Session, columns: Mapping[str, Any]) -> int:
+    """Add a row; returns its id."""
+    return int(_ADD.scalar(session, columns))
+
+
+def add_tags(session: Session, finding_id: int, tags: Iterable[str]) -> None:
+    rows = [{"finding_id": finding_id, "tag": tag} for tag in tags]
+    if rows:
+        session.execute(insert(table_of(FindingTag)), rows)
+
+
+def remove_tags(session: Session, finding_id: int) -> None:
+    session.execute(delete(FindingTag).where(FindingTag.finding_id == finding_id))
 
 
 def find_finding(session: Session, finding_id: int) -> Finding | None:
     return session.get(Finding, finding_id)
+
+
+def lock_finding(session: Session, finding_id: int) -> Finding | None:
+    """A finding, its row locked until the transaction ends."""
+    return session.scalar(select(Finding).where(Finding.id == finding_id).with_for_update())
+
+
+def _outcome() -> ColumnElement[str]:
+    first = select(func.min(Run.id)).where(Run.experiment_id == Finding.experiment_id).correlate(Finding)
+    return select(Run.outcome).where(Run.id == first.scalar_subquery()).correlate(Finding).scalar_subquery()
+
+
+def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:
+    wanted = Finding.hardware_class if hardware_class is None else hardware_class
+    return (
+        select(Finding, Experiment, CommitPosterior, Project.name, Branch.name, Volunteer.name, _outcome())
+        .join(Experiment, Experiment.id == Finding.experiment_id)
+        .join(Project, Project.id == Finding.project_id)
+        .join(Branch, Branch.id == Experiment.branch_id)
+        .join(Worker, Worker.id == Experiment.worker_id)
+        .join(Volunteer, Volunteer.id == Worker.volunteer_id)
+        .outerjoin(
+            CommitPosterior,
+            and_(CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == wanted),
+        )
+    )
+
+
+_CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
+    "project_id": lambda value: Finding.project_id == value,
+    "hardware_class": lambda value: CommitPosterior.commit_sha.is_not(None) | (Finding.hardware_class == value),
+    "verdict": lambda value: CommitPosterior.verdict == value,
+    "standing": lambda value: CommitPosterior.standing == value,
+    "topic": lambda value: Experiment.topic == value,
+    "volunteer": lambda value: Volunteer.name == value,
+    "branch": lambda value: Branch.name == value,
+    "tag": lambda value: Finding.id.in_(select(FindingTag.finding_id).where(FindingTag.tag == value)),
+    "failure": lambda value: Finding.failure == value,
+    "since": lambda value: Finding.created_at >= value,
+    "until": lambda value: Finding.created_at < value,
+    "effect_above": lambda value: CommitPosterior.effect_mean >= value,
+    "effect_below": lambda value: CommitPosterior.effect_mean <= value,
+}
+"""What each filter asks of a row of `_rows`."""
+
+
+def _narrow(query: Select[*tuple[Any, ...]], filters: FindingFilters) -> Select[*tuple[Any, ...]]:
+    """Add the filters' conditions to a query of `_rows`."""
+    given = {name: value for name, value in filters._asdict().items() if value is not None and name in _CONDITIONS}
+    conditions = [_CONDITIONS[name](value) for name, value in given.items()]
+    if not filters.with_retracted:
+        conditions.append(Finding.state == FindingState.PUBLISHED)
+    return query.where(*conditions)
+
+
+def list_findings(session: Session, filters: FindingFilters, before_id: int | None, limit: int) -> list[FindingRow]:
+    """Findings, newest first, older than `before_id`."""
+    query = _narrow(_rows(filters.hardware_class), filters)
+    if before_id is not None:
+        query = query.where(Finding.id < before_id)
+    return [FindingRow(*row) for row in session.execute(query.order_by(Finding.id.desc()).limit(limit))]
+
+
+def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None = None) -> list[FindingRow]:
+    """Findings in the order of their numbers in `ids`."""
+    rows = session.execute(_rows(hardware_class).where(Finding.id.in_(ids)))
+    found = {row[0].id: FindingRow(*row) for row in rows}
+    return [found[finding_id] for finding_id in ids if finding_id in found]
+
+
+def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) -> set[int]:
+    """Those of the findings that the filters let through."""
+    query = _narrow(_rows(filters.hardware_class), filters).where(Finding.id.in_(ids)).with_only_columns(Finding.id)
+    return set(session.scalars(query))
+
+
+def count_citations(session: Session, ids: Sequence[int]) -> dict[int, int]:
+    """How many experiments' agents had each finding to read, as far as MAX_COUNTED_CITATIONS."""
+    counts = []
+    for finding_id in ids:
+        some = select(Citation.experiment_id).where(Citation.finding_id == finding_id).limit(MAX_COUNTED_CITATIONS)
+        counts.append(select(literal(finding_id), func.count()).select_from(some.subquery()))
+    return {row[0]: row[1] for row in session.execute(union_all(*counts))} if counts else {}
+
+
+def list_texts(session: Session, ids: Sequence[int]) -> list[tuple[Finding, Experiment]]:
+    """Findings with their experiments, for the index of words."""
+    query = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)
+    return [(finding, experiment) for finding, experiment in session.execute(query.where(Finding.id.in_(ids)))]
+
+
+def list_of_topic(session: Session, project_id: int, topic: str, limit: int) -> list[tuple[int, str]]:
+    """The newest findings of experiments on a topic, each with the value that was tried."""
+    query = (
+        select(Finding.id, Experiment.value)
+        .join(Experiment, Experiment.id == Finding.experiment_id)
+        .where(Experiment.project_id == project_id, Experiment.topic == topic)
+        .where(Finding.state == FindingState.PUBLISHED)
+    )
+    return [(row.id, row.value) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+
+
+def list_running_proposals(session: Session, project_id: int) -> list[dict[str, Any]]:
+    """Proposals that workers are at just now."""
+    query = select(Lease.proposal).where(
+        Lease.project_id == project_id, Lease.is_live_at(now()), Lease.proposal.is_not(None)
+    )
+    return [proposal for proposal in session.scalars(query.limit(MAX_RUNNING)) if proposal is not None]

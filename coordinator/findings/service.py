@@ -1,44 +1,155 @@
-"""Storing and showing findings."""
+"""Storing findings, and showing them in lists."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError
+from coordinator.evidence import service as evidence
+from coordinator.evidence.service import DerivedPosterior
+from coordinator.experiments.service import name_topic as name_topic
 from coordinator.findings import queries
-from coordinator.findings.queries import find_finding_of_experiment as find_finding_of_experiment
-from coordinator.models import Finding
+from coordinator.findings.queries import FindingFilters as FindingFilters
+from coordinator.findings.queries import FindingRow
+from coordinator.findings.text_index import IndexedText, text_index_of
+from coordinator.findings.words import list_words
+from coordinator.models import Experiment, Finding
 from coordinator.paging import cut_page
-from shared.findings import Finding as FindingView
-from shared.findings import FindingDraft
+from shared.experiments import AxisDirection, Proposal, Verdict
+from shared.findings import FailureClass, FindingDraft, FindingState
+from shared.papers import FindingSummary
 from shared.protocol import Page, now
+from shared.runs import RunOutcome, RunReport
+
+ROWS_AT_ONCE = 1_000
+
+_FAILURES = {
+    RunOutcome.TIMEOUT: FailureClass.TIMEOUT,
+    RunOutcome.STOPPED_EARLY: FailureClass.HOPELESS,
+    RunOutcome.INVALID: FailureClass.INVALID,
+    RunOutcome.CRASHED: FailureClass.CRASHED,
+}
 
 
-def store_finding(session: Session, experiment_id: int, draft: FindingDraft) -> None:
-    """Add an experiment's finding."""
-    queries.add_finding(session, {"experiment_id": experiment_id, "created_at": now(), **draft.model_dump()})
+@dataclass(frozen=True)
+class FindingOrigin:
+    """Whose words a finding's are: its experiment, and what its first run said."""
+
+    project_id: int
+    experiment_id: int
+    proposal: Proposal
+    run: RunReport
+    posterior: DerivedPosterior | None
 
 
-def view_finding(finding: Finding) -> FindingView:
-    return FindingView(
+def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) -> int:
+    """Add an experiment's finding, after its first run; returns its id."""
+    effect = origin.posterior.effect if origin.posterior else None
+    finding_id = queries.add_finding(
+        session,
+        draft.model_dump()
+        | {
+            "experiment_id": origin.experiment_id,
+            "project_id": origin.project_id,
+            "hardware_class": origin.run.hardware.hardware_class,
+            "version": 1,
+            "state": FindingState.PUBLISHED,
+            "failure": classify_failure(origin.run),
+            "written_effect_mean": effect.mean if effect else None,
+            "written_effect_sd": effect.sd if effect else None,
+            "written_verdict": origin.posterior.verdict if origin.posterior else None,
+            "created_at": now(),
+        },
+    )
+    queries.add_tags(session, finding_id, dict.fromkeys(draft.tags))
+    head = (draft.claim, origin.proposal.title, origin.proposal.axis, origin.proposal.value, *draft.tags)
+    body = (origin.proposal.hypothesis, draft.mechanism, draft.caveats, draft.refuted_by, draft.follow_ups)
+    text_index_of(session).put(session, _index(finding_id, origin.project_id, head, body), is_new=True)
+    return finding_id
+
+
+def classify_failure(run: RunReport) -> FailureClass | None:
+    """In which way a run failed, as far as it shows that itself; None for one with a metric."""
+    words = f"{run.reason}\n{run.frame}\n{run.log_tail[-2000:]}".casefold()
+    if run.outcome is RunOutcome.CRASHED and ("out of memory" in words or "memoryerror" in words):
+        return FailureClass.OUT_OF_MEMORY
+    if run.outcome in (RunOutcome.CRASHED, RunOutcome.INVALID) and _says_diverged(words):
+        return FailureClass.DIVERGED
+    return _FAILURES.get(run.outcome)
+
+
+def _says_diverged(words: str) -> bool:
+    return any(sign in words for sign in ("not finite", "non-finite", "diverged", " nan", "=nan", "loss is inf"))
+
+
+def describe_failure(stored: str | None, verdict: str | None) -> FailureClass | None:
+    """In which way an experiment did not work, its verdict as of now included."""
+    if stored is not None:
+        return FailureClass(stored)
+    without_gain: dict[str | None, FailureClass] = {
+        Verdict.NO_CHANGE: FailureClass.NO_EFFECT,
+        Verdict.WORSE: FailureClass.WORSE,
+    }
+    return without_gain.get(verdict)
+
+
+def is_indexed(session: Session) -> bool:
+    """Whether the index of words holds every finding."""
+    return not text_index_of(session).list_missing(session, 1)
+
+
+def index_missing(session: Session) -> int:
+    """Put findings into the index of words that came in past it (an import, an older schema); returns how many."""
+    index, done = text_index_of(session), 0
+    while ids := index.list_missing(session, ROWS_AT_ONCE):
+        for finding, experiment in queries.list_texts(session, ids):
+            index.put(session, index_of(finding, experiment), is_new=True)
+        done += len(ids)
+    return done
+
+
+def index_of(finding: Finding, experiment: Experiment) -> IndexedText:
+    """The words of a stored finding."""
+    head = (finding.claim, experiment.title, experiment.axis, experiment.value, *finding.tags)
+    body = (experiment.hypothesis, finding.mechanism, finding.caveats, finding.refuted_by, finding.follow_ups)
+    return _index(finding.id, finding.project_id, head, body)
+
+
+def _index(finding_id: int, project_id: int, head: Iterable[str], body: Iterable[str]) -> IndexedText:
+    return IndexedText(finding_id, project_id, list_words("\n".join(head)), list_words("\n".join(body)))
+
+
+def view_page(session: Session, filters: FindingFilters, before_id: int | None, limit: int) -> Page[FindingSummary]:
+    """A page of findings, newest first."""
+    rows = queries.list_findings(session, filters, before_id, limit + 1)
+    return cut_page(view_summaries(session, rows), limit, lambda row: row.id)
+
+
+def view_summaries(session: Session, rows: Sequence[FindingRow]) -> list[FindingSummary]:
+    citations = queries.count_citations(session, [row.finding.id for row in rows])
+    return [_view_summary(row, citations[row.finding.id]) for row in rows]
+
+
+def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
+    finding, experiment = row.finding, row.experiment
+    return FindingSummary(
         id=finding.id,
         experiment_id=finding.experiment_id,
+        project=row.project,
         claim=finding.claim,
-        mechanism=finding.mechanism,
-        caveats=finding.caveats,
-        follow_ups=finding.follow_ups,
-        agent=finding.agent,
+        title=experiment.title,
+        axis=experiment.axis,
+        topic=experiment.topic,
+        direction=AxisDirection(experiment.direction),
+        value=experiment.value,
+        branch=row.branch,
+        volunteer=row.volunteer,
+        hardware_class=finding.hardware_class,
+        outcome=row.outcome,
+        failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None),
+        posterior=evidence.view_posterior(row.posterior),
+        tags=finding.tags,
+        state=FindingState(finding.state),
+        citations=citations,
         created_at=finding.created_at,
     )
-
-
-def view_one(session: Session, finding_id: int) -> FindingView:
-    """One finding. Raises NotFoundError."""
-    finding = queries.find_finding(session, finding_id)
-    if finding is None:
-        raise NotFoundError(f"There is no finding {finding_id}.")
-    return view_finding(finding)
-
-
-def view_page(session: Session, project_id: int, before_id: int | None, limit: int) -> Page[FindingView]:
-    """A page of a project's findings, newest first."""
-    rows = queries.list_findings(session, project_id, before_id, limit + 1)
-    return cut_page([view_finding(row) for row in rows], limit, lambda row: row.id)

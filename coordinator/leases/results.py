@@ -15,6 +15,7 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior, RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
+from coordinator.findings.service import FindingOrigin
 from coordinator.leases import queries, service
 from coordinator.leases.beats import HeldBeats
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
@@ -108,6 +109,9 @@ def _store(
     stored = evidence.store_run(session, contract, origin, run)
     run_id, posterior = stored.id, stored.posterior
     if built is not None and experiment_id is not None:
+        assert upload.proposal is not None and upload.finding is not None
+        finding = FindingOrigin(lease.project_id, experiment_id, upload.proposal, run, posterior)
+        findings.store_finding(session, finding, upload.finding)
         _follow(session, contract, lease, upload, experiment_id, posterior)
     activity.record(
         session,
@@ -128,7 +132,7 @@ def _store(
 
 
 def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> int:
-    assert upload.proposal is not None and upload.finding is not None and built.parent_sha is not None
+    assert upload.proposal is not None and built.parent_sha is not None
     if lineage.find_commit(session, lease.project_id, built.sha) is not None:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
     lineage.store_commit(session, lease.project_id, built)
@@ -144,7 +148,6 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, b
         why=lease.why,
         proposal=upload.proposal,
     )
-    findings.store_finding(session, experiment_id, upload.finding)
     return experiment_id
 
 

@@ -4,6 +4,7 @@ from coordinator.models.accounts import Token, Volunteer
 from coordinator.models.activity import Event
 from coordinator.models.autoresearch import ImportedLine, ImportedSession
 from coordinator.models.base import Base, table_of
+from coordinator.models.base import Base, include_name, table_of
 from coordinator.models.evidence import (
     Calibration,
     CommitPosterior,
@@ -12,7 +13,8 @@ from coordinator.models.evidence import (
     Run,
     TrustRecord,
 )
-from coordinator.models.experiments import AssembledStep, Experiment, Finding
+from coordinator.models.experiments import AssembledStep, Experiment
+from coordinator.models.findings import Citation, Finding, FindingNote, FindingTag, FindingVersion
 from coordinator.models.fleet import Worker
 from coordinator.models.leases import Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
@@ -25,6 +27,7 @@ __all__ = [
     "Branch",
     "BranchMove",
     "Calibration",
+    "Citation",
     "Commit",
     "CommitPosterior",
     "DueReplication",
@@ -35,6 +38,9 @@ __all__ = [
     "Finding",
     "ImportedLine",
     "ImportedSession",
+    "FindingNote",
+    "FindingTag",
+    "FindingVersion",
     "KindShare",
     "Lease",
     "Project",
@@ -44,5 +50,6 @@ __all__ = [
     "TrustRecord",
     "Volunteer",
     "Worker",
+    "include_name",
     "table_of",
 ]

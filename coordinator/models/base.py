@@ -50,6 +50,15 @@ def table_of(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
+DERIVED_PREFIX = "search_"
+"""Tables of SQLite's index of words begin so. They follow from others, and are no models."""
+
+
+def include_name(name: str | None, kind: str, _parents: Any) -> bool:
+    """Whether Alembic compares a table with the models."""
+    return kind != "table" or name is None or not name.startswith(DERIVED_PREFIX)
+
+
 Sha = String(40)
 """A git object's name, or a SHA-1 in hexadecimal."""
 

@@ -1,4 +1,4 @@
-"""Experiments and their findings."""
+"""Experiments."""
 
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,15 @@ from coordinator.models.base import Base
 class Experiment(Base):
     """One commit and the proposal behind it. `predicted_effect` is in the metric's unit, child minus parent.
 
-    `insists` is the agent's reason to run it although it was told of something much like it.
+    `insists` is the agent's reason to run it although it was told of something much like it. `topic` is the axis as it
+    stands in addresses: experiments of one topic change the same thing.
     """
 
     __tablename__ = "experiments"
-    __table_args__ = (Index("ix_experiments_project_id_id", "project_id", "id"),)
+    __table_args__ = (
+        Index("ix_experiments_project_id_id", "project_id", "id"),
+        Index("ix_experiments_topic", "project_id", "topic"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
@@ -30,6 +34,7 @@ class Experiment(Base):
     title: Mapped[str] = mapped_column(String(200))
     hypothesis: Mapped[str] = mapped_column(Text)
     axis: Mapped[str] = mapped_column(String(200))
+    topic: Mapped[str] = mapped_column(String(80))
     direction: Mapped[str] = mapped_column(String(20))
     value: Mapped[str] = mapped_column(String(200))
     predicted_effect: Mapped[float | None]
@@ -51,18 +56,3 @@ class AssembledStep(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True)
     step_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True, index=True)
     fate: Mapped[str] = mapped_column(String(20))
-
-
-class Finding(Base):
-    """The agent's own words on one experiment. Its numbers are never stored here."""
-
-    __tablename__ = "findings"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), unique=True)
-    claim: Mapped[str] = mapped_column(String(200))
-    mechanism: Mapped[str] = mapped_column(Text)
-    caveats: Mapped[str] = mapped_column(Text)
-    follow_ups: Mapped[str] = mapped_column(Text)
-    agent: Mapped[str] = mapped_column(String(80))
-    created_at: Mapped[datetime]

@@ -17,9 +17,10 @@ class Lease(Base):
     """A time-limited assignment of one job to one worker.
 
     It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
-    expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `proposed_tree_sha`
-    and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move`
-    are the names of what it tries. `result_*` is the stored answer to the one result that was accepted.
+    expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `context` is what its
+    agent got to read, and `findings_read` are the numbers of the findings in it. `proposed_tree_sha` and
+    `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move` are the
+    names of what it tries. `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
@@ -43,6 +44,7 @@ class Lease(Base):
     why: Mapped[str] = mapped_column(Text)
     assignment: Mapped[dict[str, Any] | None]
     context: Mapped[str] = mapped_column(Text, deferred=True)
+    findings_read: Mapped[list[Any] | None] = mapped_column(deferred=True)
     token_sha256: Mapped[str] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]
     proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)

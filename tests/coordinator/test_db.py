@@ -7,14 +7,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from coordinator.db import Database, DatabaseError
-from coordinator.models import Base
+from coordinator.models import Base, include_name
 
 
 def test_migrations_build_what_the_models_say(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/a.db")
     database.migrate()
     with database.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        context = MigrationContext.configure(connection, opts={"include_name": include_name})
+        assert compare_metadata(context, Base.metadata) == []
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     database.migrate()

@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import authenticate, create_token
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
-from coordinator.evidence.service import RunOrigin
+from coordinator.evidence.service import RunOrigin, StoredRun
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
+from coordinator.findings.service import FindingOrigin
 from coordinator.fleet import service as fleet
 from coordinator.leases import state
 from coordinator.lineage import queries as lineage_queries
@@ -25,7 +26,7 @@ from shared.experiments import JobKind, Proposal
 from shared.findings import FindingDraft
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
-from shared.runs import CurvePoint, RunOutcome
+from shared.runs import CurvePoint, RunOutcome, RunReport
 from tests.support.messages import AUTHOR, HARDWARE, make_proposal, make_run
 
 HOSTILE_TITLE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> <b>bold</b> & 100 %{x}"
@@ -99,7 +100,11 @@ class History:
         """A run of an existing commit, or of the root."""
         lease = self.add_lease(worker, sha, JobKind.REPLICATE, state=LeaseState.DONE)
         experiment = experiments_queries.find_experiment_by_commit(self.session, sha)
-        return self._add_run(lease, worker, sha, metric, experiment.id if experiment else None, **changes)
+        _, stored = self._add_run(lease, worker, sha, metric, experiment.id if experiment else None, **changes)
+        return self.session.get_one(Run, stored.id)
+
+    def find_sha(self, experiment_id: int) -> str:
+        return self.session.get_one(Experiment, experiment_id).commit_sha
 
     def add_experiment(
         self,
@@ -122,23 +127,24 @@ class History:
             JobKind.IMPROVE, lease.why, proposal,
         )  # fmt: skip
         draft = finding or FindingDraft(claim="One run; see the numbers.", agent="search")
-        findings.store_finding(self.session, experiment_id, draft)
-        self._add_run(lease, worker, built.sha, metric, experiment_id, **changes)
+        report, stored = self._add_run(lease, worker, built.sha, metric, experiment_id, **changes)
+        origin = FindingOrigin(self.project.id, experiment_id, proposal, report, stored.posterior)
+        findings.store_finding(self.session, origin, draft)
         return self.session.get_one(Experiment, experiment_id)
 
     def _add_run(
         self, lease: Lease, worker: Worker, sha: str, metric: float | None, experiment_id: int | None, **changes: Any
-    ) -> Run:
+    ) -> tuple[RunReport, StoredRun]:
         report = make_run(sha, metric, **({"curve": self._curve(metric)} | changes))
         self.session.flush()
         origin = RunOrigin(self.project.id, worker.id, lease.id, JobKind(lease.kind), experiment_id)
-        run = self.session.get_one(Run, evidence.store_run(self.session, self.contract, origin, report).id)
-        lease.result_key = run.uuid
+        stored = evidence.store_run(self.session, self.contract, origin, report)
+        lease.result_key = report.id
         activity.record(
-            self.session, EventKind.RUN_STORED, self.project.id, run=run.id, experiment=experiment_id,
-            outcome=run.outcome, metric=metric,
+            self.session, EventKind.RUN_STORED, self.project.id, run=stored.id, experiment=experiment_id,
+            outcome=report.outcome, metric=metric,
         )  # fmt: skip
-        return run
+        return report, stored
 
     def _curve(self, metric: float | None) -> list[CurvePoint]:
         end = (metric or 4.0) * 0.69

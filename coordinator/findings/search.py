@@ -1,0 +1,93 @@
+"""Search: by words and by meaning, fused by reciprocal rank (Cormack, Clarke and Büttcher 2009)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from coordinator.findings import queries, service
+from coordinator.findings.queries import FindingFilters, FindingRow
+from coordinator.findings.text_index import text_index_of
+from coordinator.findings.words import find_best_part, list_terms
+from shared.papers import FindingSummary, SearchHit, Snippet
+
+FUSION = 60
+"""The constant of reciprocal-rank fusion: how much the first ranks count beyond those after them."""
+
+KEPT = 200
+"""Of each part's findings, so many are fused."""
+
+LOOKED_AT = 1_000
+"""With filters, so many of each part are looked at: most of them may not fit."""
+
+
+class Ranked(NamedTuple):
+    """A finding with its ranks in both parts, from 1; None where that part did not find it."""
+
+    finding_id: int
+    score: float
+    text_rank: int | None
+    meaning_rank: int | None
+
+
+def search(session: Session, words: str, filters: FindingFilters, limit: int) -> list[SearchHit]:
+    """The findings that answer a few words best."""
+    by_words = find_by_words(session, words, filters)
+    ranked = fuse(by_words, [])[:limit]
+    return view_hits(session, words, ranked, filters.hardware_class)
+
+
+def find_by_words(session: Session, words: str, filters: FindingFilters) -> list[int]:
+    """Findings that hold these words, the best first."""
+    found = text_index_of(session).find(session, filters.project_id, list_terms(words), LOOKED_AT)
+    return keep_fitting(session, found, filters)
+
+
+def keep_fitting(session: Session, found: Sequence[int], filters: FindingFilters) -> list[int]:
+    """The first of the findings that the filters let through, in their order."""
+    fitting = queries.keep_fitting(session, found, filters) if found else set()
+    return [finding_id for finding_id in found if finding_id in fitting][:KEPT]
+
+
+def fuse(by_words: Sequence[int], by_meaning: Sequence[int]) -> list[Ranked]:
+    """One list of two, each the best first."""
+    text_ranks = {finding_id: rank for rank, finding_id in enumerate(by_words, start=1)}
+    meaning_ranks = {finding_id: rank for rank, finding_id in enumerate(by_meaning, start=1)}
+    ranked = []
+    for finding_id in text_ranks.keys() | meaning_ranks.keys():
+        ranks = text_ranks.get(finding_id), meaning_ranks.get(finding_id)
+        score = sum(1 / (FUSION + rank) for rank in ranks if rank is not None)
+        ranked.append(Ranked(finding_id, score, *ranks))
+    return sorted(ranked, key=lambda one: (-one.score, -one.finding_id))
+
+
+def view_hits(session: Session, words: str, ranked: Sequence[Ranked], hardware_class: str | None) -> list[SearchHit]:
+    """What was found, with the part of each finding that answers best."""
+    rows = queries.list_by_ids(session, [one.finding_id for one in ranked], hardware_class)
+    ranks = {one.finding_id: one for one in ranked}
+    terms = list_terms(words)
+    return [
+        _view_hit(row, summary, ranks[summary.id], terms)
+        for row, summary in zip(rows, service.view_summaries(session, rows), strict=True)
+    ]
+
+
+def _view_hit(row: FindingRow, summary: FindingSummary, ranked: Ranked, terms: Sequence[str]) -> SearchHit:
+    finding, experiment = row.finding, row.experiment
+    fields = (
+        ("claim", finding.claim),
+        ("title", experiment.title),
+        ("mechanism", finding.mechanism),
+        ("hypothesis", experiment.hypothesis),
+        ("caveats", finding.caveats),
+        ("follow_ups", finding.follow_ups),
+        ("refuted_by", finding.refuted_by),
+    )
+    name, text, marks = find_best_part(fields, terms)
+    return SearchHit(
+        finding=summary,
+        snippet=Snippet(field=name, text=text, marks=marks),
+        score=ranked.score,
+        text_rank=ranked.text_rank,
+        meaning_rank=ranked.meaning_rank,
+    )

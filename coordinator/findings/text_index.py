@@ -1,0 +1,229 @@
+"""The index of findings' words: which findings hold a question's words, the best first.
+
+Two kinds: FTS5 on SQLite, and a tsvector with a GIN index on PostgreSQL. Words are taken apart by our own code, so both
+hold the same ones; ranking is BM25 (Robertson and others 1994; PostgreSQL has no such thing, there each word counts
+once). Neither engine ranks a hundred thousand rows in time, so the rarest words choose at most `CANDIDATES` findings,
+and of those that are left all words of the question decide.
+
+The index is derived: `list_missing` names what is not in it, and its tables are not among the models.
+"""
+
+from collections.abc import Sequence
+from math import log
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Text,
+    bindparam,
+    cast,
+    column,
+    delete,
+    insert,
+    literal_column,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import Session
+
+from coordinator.findings.words import MAX_TERMS
+from coordinator.statements import Prepared
+
+CANDIDATES = 8_000
+"""Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""
+
+HEAD_WEIGHT, BODY_WEIGHT = 3.0, 1.0
+"""A word in the claim, the title or the axis says more of what a finding is about than one in the text."""
+
+
+class IndexedText(NamedTuple):
+    """A finding's words: `head` those of title, claim, axis, value and tags; `body` all others."""
+
+    finding_id: int
+    project_id: int
+    head: Sequence[str]
+    body: Sequence[str]
+
+
+class TextIndex(Protocol):
+    """The index of one engine. Project None stands for all of them."""
+
+    def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
+        """Store a finding's words; if it is not new, in the place of those before."""
+        ...
+
+    def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
+        """Findings that hold some of the terms, the best first."""
+        ...
+
+    def list_missing(self, session: Session, limit: int) -> list[int]:
+        """Findings whose words are not in the index."""
+        ...
+
+
+def text_index_of(session: Session) -> TextIndex:
+    """The index on this session's database."""
+    return _INDEXES[session.get_bind().dialect.name]
+
+
+class _Choice(NamedTuple):
+    """How candidates are chosen: findings with any of `rare`, or, where there are none, with all of `common`."""
+
+    rare: list[str]
+    common: list[str]
+    counts: dict[str, int]
+
+
+def _choose(counts: dict[str, int]) -> _Choice:
+    """Take rare terms while all findings that hold one of them are not too many. Terms that nobody holds are left."""
+    by_rarity = sorted((count, term) for term, count in counts.items() if count)[:MAX_TERMS]
+    rare: list[str] = []
+    total = 0
+    for count, term in by_rarity:
+        total += count
+        if total > CANDIDATES:
+            break
+        rare.append(term)
+    return _Choice(rare, [term for _, term in by_rarity[len(rare) :]], counts)
+
+
+_FTS = table("search_texts", column("rowid", Integer), *(column(name, Text) for name in ("scope", "head", "body")))
+
+
+class SqliteTextIndex:
+    """FTS5. Its `scope` column holds the project, as a word."""
+
+    _put = Prepared(insert(_FTS))
+    _remove = Prepared(delete(_FTS).where(_FTS.c.rowid == bindparam("of_rowid")))
+    _count = text("select count(*) from (select rowid from search_texts where search_texts match :words limit :most)")
+    _find = text(
+        "select rowid from (select rowid, bm25(search_texts, 0.0, :head, :body) as cost from search_texts "
+        "where search_texts match :words order by rowid desc limit :most) order by cost, rowid desc limit :limit"
+    )
+    _missing = text("select id from findings where id not in (select rowid from search_texts) order by id limit :limit")
+
+    def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
+        """Store a finding's words; if it is not new, in the place of those before."""
+        if not is_new:
+            self._remove.run(session, {"of_rowid": indexed.finding_id})
+        row = {"rowid": indexed.finding_id, "scope": f"p{indexed.project_id}"}
+        self._put.run(session, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
+
+    def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
+        """Findings that hold some of the terms, the best first."""
+        choice = _choose({term: self._count_holders(session, term) for term in terms})
+        if not choice.rare and not choice.common:
+            return []
+        given = {"words": _scope(project_id, _match(choice)), "head": HEAD_WEIGHT, "body": BODY_WEIGHT}
+        return list(session.scalars(self._find, given | {"most": CANDIDATES, "limit": limit}))
+
+    def list_missing(self, session: Session, limit: int) -> list[int]:
+        """Findings whose words are not in the index."""
+        return list(session.scalars(self._missing, {"limit": limit}))
+
+    def _count_holders(self, session: Session, term: str) -> int:
+        """Of all projects; further ones than `CANDIDATES` are not counted."""
+        return session.scalar(self._count, {"words": f'"{term}"', "most": CANDIDATES + 1}) or 0
+
+
+def _match(choice: _Choice) -> str:
+    """FTS5's expression. BM25 looks at all words that stand in it, whether or not they were needed for the match."""
+    common = [f'"{term}"' for term in choice.common]
+    if not choice.rare:
+        return " AND ".join(common)
+    rare = " OR ".join(f'"{term}"' for term in choice.rare)
+    return f"(({rare}) AND ({' OR '.join(common)})) OR {rare}" if common else rare
+
+
+def _scope(project_id: int | None, words: str) -> str:
+    return (
+        f"{{head body}} : ({words})" if project_id is None else f"scope : p{project_id} AND {{head body}} : ({words})"
+    )
+
+
+_TEXTS = table(
+    "texts", column("finding_id", Integer), column("project_id", Integer), column("document", TSVECTOR), schema="search"
+)
+
+
+class PostgresTextIndex:
+    """A tsvector in a schema of its own; weight A marks the head's words."""
+
+    _put = Prepared(insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR)))
+    _remove = Prepared(delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of_finding_id")))
+    _missing = text(
+        "select id from findings where not exists (select from search.texts where finding_id = id) order by id "
+        "limit :limit"
+    )
+
+    def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
+        """Store a finding's words; if it is not new, in the place of those before."""
+        if not is_new:
+            self._remove.run(session, {"of_finding_id": indexed.finding_id})
+        weights = dict.fromkeys(indexed.body, "") | dict.fromkeys(indexed.head, "A")
+        words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
+        self._put.run(session, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
+
+    def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
+        """Findings that hold some of the terms, the best first."""
+        choice = _choose(self._count_holders(session, terms))
+        if not choice.rare and not choice.common:
+            return []
+        asked = " | ".join(_quote(choice.rare)) if choice.rare else " & ".join(_quote(choice.common))
+        within = (
+            select(_TEXTS.c.finding_id, _TEXTS.c.document)
+            .where(_TEXTS.c.document.op("@@")(text("cast(:asked as tsquery)").bindparams(asked=asked)))
+            .order_by(_TEXTS.c.finding_id.desc())
+            .limit(CANDIDATES)
+        )
+        if project_id is not None:
+            within = within.where(_TEXTS.c.project_id == project_id)
+        chosen = within.subquery("chosen")
+        newest = session.scalar(select(_TEXTS.c.finding_id).order_by(_TEXTS.c.finding_id.desc()).limit(1)) or 1
+        score: ColumnElement[float] = literal_column(_score(choice, newest))
+        rows = select(chosen.c.finding_id).order_by(score.desc(), chosen.c.finding_id.desc()).limit(limit)
+        return list(session.scalars(rows))
+
+    def list_missing(self, session: Session, limit: int) -> list[int]:
+        """Findings whose words are not in the index."""
+        return list(session.scalars(self._missing, {"limit": limit}))
+
+    def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+        """How many findings hold each term, of all projects; further ones than `CANDIDATES` are not counted."""
+        if not terms:
+            return {}
+        counts = ", ".join(
+            f"(select count(*) from (select from search.texts where document @@ cast(:t{at} as tsquery) limit :most) c)"  # noqa: S608 - numbers
+            for at in range(len(terms))
+        )
+        given: dict[str, Any] = {f"t{at}": word for at, word in enumerate(_quote(terms))}
+        row = session.execute(text(f"select {counts}"), given | {"most": CANDIDATES + 1}).one()
+        return dict(zip(terms, row, strict=True))
+
+
+def _quote(terms: Sequence[str]) -> list[str]:
+    """Terms as a tsquery's text has them. They hold letters and digits only."""
+    return [f"'{term}'" for term in terms]
+
+
+def _score(choice: _Choice, findings: int) -> str:
+    """BM25 in which a word counts once, and in the head `HEAD_WEIGHT` times; longer documents count less."""
+    parts = []
+    for term in (*choice.rare, *choice.common):
+        count = choice.counts[term]
+        idf = log(1 + (max(findings, count) - count + 0.5) / (count + 0.5))
+        in_head = HEAD_WEIGHT - BODY_WEIGHT
+        parts.append(
+            f"{idf:.6f} * ((document @@ cast('''{term}''' as tsquery))::int * {BODY_WEIGHT} + "
+            f"(document @@ cast('''{term}'':A' as tsquery))::int * {in_head})"
+        )
+    return f"({' + '.join(parts)}) / (1 + {LENGTH_PULL} * length(document))"
+
+
+LENGTH_PULL = 0.005
+"""A finding of a hundred different words counts as two thirds of one that says the same in few."""
+
+_INDEXES: dict[str, TextIndex] = {"sqlite": SqliteTextIndex(), "postgresql": PostgresTextIndex()}

@@ -1,0 +1,91 @@
+"""Findings, what was written beside them, and who read them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.models.base import Base
+
+
+class Finding(Base):
+    """The agent's own words on one experiment, in their newest version.
+
+    Its numbers are never stored here, but for what its author knew when writing: `written_*` is the effect in
+    `hardware_class`, that of the experiment's first run, after that run. `failure` is a `FailureClass`, as far as the
+    run itself shows it. `version` counts from 1.
+    """
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        Index("ix_findings_project_id_id", "project_id", "id"),
+        Index("ix_findings_class", "project_id", "hardware_class", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), unique=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    hardware_class: Mapped[str] = mapped_column(String(200))
+    claim: Mapped[str] = mapped_column(String(200))
+    mechanism: Mapped[str] = mapped_column(Text)
+    caveats: Mapped[str] = mapped_column(Text)
+    refuted_by: Mapped[str] = mapped_column(Text)
+    follow_ups: Mapped[str] = mapped_column(Text)
+    tags: Mapped[list[Any]]
+    agent: Mapped[str] = mapped_column(String(80))
+    version: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20))
+    failure: Mapped[str | None] = mapped_column(String(20))
+    written_effect_mean: Mapped[float | None]
+    written_effect_sd: Mapped[float | None]
+    written_verdict: Mapped[str | None] = mapped_column(String(20))
+    created_at: Mapped[datetime]
+
+
+class FindingVersion(Base):
+    """Words that a finding had before its author wrote others. `words` is a `shared.findings.Finding`.
+
+    `key` is the request's that replaced them, so that it is carried out once.
+    """
+
+    __tablename__ = "finding_versions"
+
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    words: Mapped[dict[str, Any]]
+    key: Mapped[UUID] = mapped_column(unique=True)
+    replaced_at: Mapped[datetime]
+
+
+class FindingTag(Base):
+    """A tag of a finding's newest version."""
+
+    __tablename__ = "finding_tags"
+
+    tag: Mapped[str] = mapped_column(String(63), primary_key=True)
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True, index=True)
+
+
+class FindingNote(Base):
+    """A note beside a finding, a retraction or its taking back (a `NoteKind`). Never changed, never removed."""
+
+    __tablename__ = "finding_notes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), index=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    text: Mapped[str] = mapped_column(Text)
+    key: Mapped[UUID] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+
+
+class Citation(Base):
+    """A finding that was in the context pack of an experiment."""
+
+    __tablename__ = "citations"
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True)
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True, index=True)
