@@ -1,6 +1,16 @@
 """Accounts: a volunteer makes one, and gets its token."""
 
+from enum import StrEnum
+
 from shared.protocol import Message, ShortText, Slug
+
+
+class Role(StrEnum):
+    """What an account may do. Roles other than `volunteer` are given by maintainers."""
+
+    VOLUNTEER = "volunteer"
+    MAINTAINER = "maintainer"
+    RESEARCHER = "researcher"
 
 
 class SignUp(Message):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts import queries
 from coordinator.errors import SwarmError
 from coordinator.models import Token, Volunteer
-from shared.accounts import Account, SignUp
+from shared.accounts import Account, Role, SignUp
 from shared.protocol import now
 
 TOKEN_PREFIX = "swt_"  # noqa: S105  a prefix that secret scanners can look for, not a secret
@@ -83,7 +83,7 @@ def find_or_add_volunteer(session: Session, name: str) -> Volunteer:
     """The volunteer of that name, who is made if need be, without a token."""
     volunteer = queries.find_volunteer(session, name)
     if volunteer is None:
-        volunteer = Volunteer(name=name, role="volunteer", created_at=now())
+        volunteer = Volunteer(name=name, role=Role.VOLUNTEER, created_at=now())
         session.add(volunteer)
         session.flush()
     return volunteer
@@ -102,3 +102,8 @@ def authenticate(session: Session, token: str | None) -> int:
 def get_name(session: Session, volunteer_id: int) -> str:
     """The name of a volunteer who was just authenticated."""
     return session.get_one(Volunteer, volunteer_id).name
+
+
+def get_role(session: Session, volunteer_id: int) -> Role:
+    """What a volunteer who was just authenticated may do."""
+    return Role(session.get_one(Volunteer, volunteer_id).role)

@@ -1,22 +1,28 @@
 """Findings over HTTP: lists, papers, search, and "has this been tried?"."""
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Header, Path, Query, status
 
-from coordinator.db import ReadSession
-from coordinator.findings import papers, search, service, tried
+from coordinator.accounts.security import BearerToken
+from coordinator.accounts.service import authenticate
+from coordinator.db import CurrentDatabase, ReadSession
+from coordinator.findings import papers, revisions, search, service, tried
 from coordinator.findings.queries import FindingFilters
 from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.experiments import Standing, Verdict
-from shared.findings import FailureClass, Finding
+from shared.findings import FailureClass, Finding, FindingDraft, Note, NoteDraft, NoteKind
 from shared.papers import FindingSummary, Paper, Question, SearchHit, Tried
 from shared.protocol import Page, Slug, Timestamp
 
 router = APIRouter(tags=["findings"])
 
 Name = Annotated[str | None, Query(max_length=200)]
+Key = Annotated[
+    UUID, Header(alias="Idempotency-Key", description="drawn anew for each change, kept when it is sent again")
+]
 VersionNumber = Annotated[int, Path(ge=1, le=10_000)]
 
 
@@ -91,3 +97,37 @@ def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
 def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession) -> Finding:
     """A finding's words in one of their versions."""
     return papers.view_words(session, finding_id, number)
+
+
+@router.post("/findings/{finding_id}/versions", status_code=status.HTTP_201_CREATED)
+def revise_finding(
+    finding_id: RowId, draft: FindingDraft, key: Key, token: BearerToken, database: CurrentDatabase
+) -> Finding:
+    """Put other words in the place of a finding's, by its author. Those before stay readable."""
+    with database.write() as session:
+        return revisions.revise(session, authenticate(session, token), finding_id, key, draft)
+
+
+@router.post("/findings/{finding_id}/notes", status_code=status.HTTP_201_CREATED)
+def add_note(finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase) -> Note:
+    """Write a note beside a finding, as a maintainer."""
+    with database.write() as session:
+        return revisions.annotate(session, authenticate(session, token), finding_id, key, NoteKind.NOTE, draft)
+
+
+@router.post("/findings/{finding_id}/retraction", status_code=status.HTTP_201_CREATED)
+def retract_finding(
+    finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase
+) -> Note:
+    """Retract a finding, with a reason. It stays readable; searches and context packs leave it out."""
+    with database.write() as session:
+        return revisions.annotate(session, authenticate(session, token), finding_id, key, NoteKind.RETRACTION, draft)
+
+
+@router.post("/findings/{finding_id}/restoration", status_code=status.HTTP_201_CREATED)
+def restore_finding(
+    finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase
+) -> Note:
+    """Take a retraction back, with a reason."""
+    with database.write() as session:
+        return revisions.annotate(session, authenticate(session, token), finding_id, key, NoteKind.RESTORATION, draft)

@@ -3,7 +3,6 @@
 from coordinator.models.accounts import Token, Volunteer
 from coordinator.models.activity import Event
 from coordinator.models.autoresearch import ImportedLine, ImportedSession
-from coordinator.models.base import Base, table_of
 from coordinator.models.base import Base, include_name, table_of
 from coordinator.models.evidence import (
     Calibration,

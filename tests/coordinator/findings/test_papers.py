@@ -1,0 +1,140 @@
+"""Papers: the words stay, the evidence around them follows the runs. Over HTTP, on both engines."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from coordinator.accounts.service import create_token
+from coordinator.db import Database
+from coordinator.models import Project, Volunteer
+from shared.accounts import Role
+from shared.experiments import Verdict
+from shared.findings import FindingState
+from shared.papers import Paper, Trend
+from shared.protocol import API_PREFIX
+from tests.coordinator.findings.conftest import Author
+from tests.support.messages import make_proposal
+from tests.support.swarm_data import History
+
+
+def read(http: TestClient, finding_id: int) -> Paper:
+    response = http.get(f"{API_PREFIX}/findings/{finding_id}")
+    assert response.status_code == 200, response.text
+    return Paper.model_validate_json(response.content)
+
+
+def post(
+    http: TestClient, database: Database, path: str, body: dict[str, Any], by: str = "ada", key: str = "",
+    role: Role = Role.VOLUNTEER,
+) -> httpx.Response:  # fmt: skip
+    with database.write() as session:
+        token = create_token(session, by, "test")
+        session.query(Volunteer).filter_by(name=by).one().role = role
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key or str(uuid4())}
+    return http.post(f"{API_PREFIX}/findings/{path}", json=body, headers=headers)
+
+
+def test_a_paper_binds_words_to_what_was_measured(http: TestClient, author: Author) -> None:
+    number = author.write("Wider is better", metric=3.2, mechanism="More of it.", refuted_by="A run at 256.")
+    paper = read(http, number)
+    assert paper.words.mechanism == "More of it." and paper.words.refuted_by == "A run at 256."
+    assert (paper.summary.axis, paper.summary.topic, paper.summary.value) == ("WIDTH", "width", "128")
+    assert paper.written_verdict is Verdict.IMPROVED and paper.written_effect_mean is not None
+    assert paper.written_effect_mean == pytest.approx(paper.summary.posterior.effect_mean)  # type: ignore[union-attr]
+    assert (paper.runs, paper.volunteers, paper.trend, paper.changes) == (1, 1, Trend.AS_WRITTEN, [])
+    assert [known.hardware_class for known in paper.evidence] == [paper.summary.hardware_class]
+
+
+def test_what_others_measure_later_weakens_or_strengthens_it(http: TestClient, author: Author) -> None:
+    number = author.write("Wider is better", metric=3.2)
+    before = read(http, number)
+    run = author.measure(number, 3.215)
+    paper = read(http, number)
+    assert paper.words == before.words, "words stay as they were written"
+    assert paper.written_effect_mean == before.written_effect_mean
+    assert [(change.trend, change.run_id) for change in paper.changes] == [(Trend.WEAKENED, run)]
+    assert f"Weakened by run {run} of grace-1" in paper.changes[0].words
+    assert paper.trend is Trend.WEAKENED and (paper.runs, paper.volunteers) == (2, 2)
+    other = author.write("Deeper is better", axis="DEPTH", metric=3.2)
+    author.measure(other, 3.2)
+    paper = read(http, other)
+    assert paper.trend is Trend.STRENGTHENED and paper.changes[0].trend is Trend.STRENGTHENED
+
+
+def test_a_claim_that_did_not_hold_is_overturned(http: TestClient, author: Author) -> None:
+    number = author.write("Wider is better", metric=3.28)
+    assert read(http, number).written_verdict is Verdict.IMPROVED
+    for metric in (3.33, 3.331, 3.329, 3.33):
+        author.measure(number, metric)
+    paper = read(http, number)
+    assert paper.summary.posterior is not None and paper.summary.posterior.verdict is Verdict.WORSE
+    assert paper.trend is Trend.OVERTURNED
+
+
+def test_taking_the_step_out_again_speaks_for_or_against_it(
+    http: TestClient, database: Database, author: Author
+) -> None:
+    number = author.write("Wider is better", metric=3.2)
+    same = author.write("The same once more", metric=3.31)
+    paper = read(http, number)
+    assert [change.experiment_id for change in paper.changes] == [read(http, same).summary.experiment_id]
+    assert "did the same from another parent: worse" in paper.changes[0].words
+    assert paper.changes[0].trend is Trend.WEAKENED
+
+
+def test_versions_are_permanent(http: TestClient, database: Database, author: Author) -> None:
+    number = author.write("Wider is beter", tags=["width"], caveats="Saturation.")  # type: ignore[arg-type]
+    body = {"claim": "Wider is better", "agent": "ada herself", "tags": ["capacity"]}
+    key = str(uuid4())
+    for _ in range(2):  # the answer was lost, and it is sent again
+        assert post(http, database, f"{number}/versions", body, key=key).status_code == 201
+    assert read(http, number).words.version == 2
+    old, new = (http.get(f"{API_PREFIX}/findings/{number}/versions/{n}").json() for n in (1, 2))
+    assert (old["claim"], old["tags"], new["claim"], new["tags"]) == (
+        "Wider is beter", ["width"], "Wider is better", ["capacity"],
+    )  # fmt: skip
+    assert http.get(f"{API_PREFIX}/findings/{number}/versions/3").status_code == 404
+    found = http.get(f"{API_PREFIX}/findings/search", params={"q": "better", "tag": "capacity"}).json()["items"]
+    assert [hit["finding"]["id"] for hit in found] == [number]
+    assert http.get(f"{API_PREFIX}/findings/search", params={"q": "saturation"}).json()["items"] == []
+    assert post(http, database, f"{number}/versions", body, by="grace").status_code == 403
+
+
+def test_retraction_and_notes_leave_a_trace(http: TestClient, database: Database, author: Author) -> None:
+    number = author.write("Wider is better")
+    assert post(http, database, f"{number}/notes", {"text": "Look at the seed."}, by="grace").status_code == 403
+    assert post(http, database, f"{number}/retraction", {"text": "Not mine."}, by="grace").status_code == 403
+    key = str(uuid4())
+    for _ in range(2):
+        assert post(http, database, f"{number}/retraction", {"text": "A mistake."}, key=key).status_code == 201
+    assert post(http, database, f"{number}/retraction", {"text": "Again."}).status_code == 409
+    assert http.get(f"{API_PREFIX}/findings/search", params={"q": "wider"}).json()["items"] == []
+    shown = http.get(f"{API_PREFIX}/findings", params={"with_retracted": True}).json()["items"]
+    assert [item["state"] for item in shown] == [FindingState.RETRACTED]
+    for path, text in (("notes", "Measured on a loaded machine."), ("restoration", "It was right.")):
+        done = post(http, database, f"{number}/{path}", {"text": text}, by="eve", role=Role.MAINTAINER)
+        assert done.status_code == 201, done.text
+    paper = read(http, number)
+    assert paper.summary.state is FindingState.PUBLISHED
+    assert [(note.kind, note.by) for note in paper.notes] == [
+        ("retraction", "ada"), ("note", "eve"), ("restoration", "eve"),
+    ]  # fmt: skip
+    assert post(http, database, "999/notes", {"text": "?"}).status_code == 404
+
+
+def test_how_an_experiment_failed_has_a_class(http: TestClient, database: Database, author: Author) -> None:
+    assert read(http, author.write("crashed", metric=None)).summary.failure == "crashed"
+    assert read(http, author.write("worse", metric=3.4)).summary.failure == "worse"
+    assert read(http, author.write("better", metric=3.2)).summary.failure is None
+    with database.write() as session:
+        project = session.query(Project).one()
+        history = History(session, project)
+        worker = history.add_worker("ada-1")
+        told = {"out_of_memory": "CUDA out of memory: tried to allocate", "diverged": "the loss is not finite"}
+        for reason in told.values():
+            history.add_experiment(worker, project.root_sha, None, make_proposal(reason), reason=reason)
+    listed = http.get(f"{API_PREFIX}/findings", params={"limit": 2}).json()["items"]
+    assert [item["failure"] for item in listed] == list(told)[::-1]
