@@ -55,28 +55,15 @@ def test_what_others_measure_later_weakens_or_strengthens_it(http: TestClient, a
     paper = read(http, number)
     assert paper.words == before.words, "words stay as they were written"
     assert paper.written_effect_mean == before.written_effect_mean
-    assert [(change.trend, change.run_id) for change in paper.changes] == [(Trend.WEAKENED, run)]
+    assert (paper.changes[0].trend, paper.changes[0].run_id) == (Trend.WEAKENED, run)
     assert f"Weakened by run {run} of grace-1" in paper.changes[0].words
     assert paper.trend is Trend.WEAKENED and (paper.runs, paper.volunteers) == (2, 2)
     other = author.write("Deeper is better", axis="DEPTH", metric=3.2)
     author.measure(other, 3.2)
-    paper = read(http, other)
-    assert paper.trend is Trend.STRENGTHENED and paper.changes[0].trend is Trend.STRENGTHENED
+    assert read(http, other).changes[0].trend is Trend.STRENGTHENED
 
 
-def test_a_claim_that_did_not_hold_is_overturned(http: TestClient, author: Author) -> None:
-    number = author.write("Wider is better", metric=3.28)
-    assert read(http, number).written_verdict is Verdict.IMPROVED
-    for metric in (3.33, 3.331, 3.329, 3.33):
-        author.measure(number, metric)
-    paper = read(http, number)
-    assert paper.summary.posterior is not None and paper.summary.posterior.verdict is Verdict.WORSE
-    assert paper.trend is Trend.OVERTURNED
-
-
-def test_taking_the_step_out_again_speaks_for_or_against_it(
-    http: TestClient, database: Database, author: Author
-) -> None:
+def test_the_same_step_elsewhere_speaks_for_or_against_it(http: TestClient, author: Author) -> None:
     number = author.write("Wider is better", metric=3.2)
     same = author.write("The same once more", metric=3.31)
     paper = read(http, number)
