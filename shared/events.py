@@ -21,12 +21,9 @@ class EventKind(StrEnum):
     QUARANTINE_CHANGED = "quarantine_changed"
     ANCHOR_CHANGED = "anchor_changed"
     RESULT_CONTRADICTED = "result_contradicted"
-<<<<<<< HEAD
     SESSION_IMPORTED = "session_imported"
-=======
     FINDING_REVISED = "finding_revised"
     FINDING_NOTED = "finding_noted"
->>>>>>> ae30a88 (A finding's words have versions; retractions and notes leave a trace; what came since weakens or strengthens it)
 
 
 class Event(Message):

@@ -27,6 +27,7 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.service import RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
+from coordinator.findings.service import FindingOrigin
 from coordinator.fleet import service as fleet
 from coordinator.leases.past import add_past_lease
 from coordinator.lineage import service as lineage
@@ -171,7 +172,11 @@ class _Import:
         kind = JobKind.IMPROVE if is_first else JobKind.REPLICATE
         origin = RunOrigin(project.id, self._worker_id, lease_id, kind, experiment_id, asks_for_replication=False)
         report = self._report(project.name, step)
-        return evidence.store_run(self._session, self._contract, origin, report).id
+        stored = evidence.store_run(self._session, self._contract, origin, report)
+        if is_first and experiment_id is not None:
+            finding = FindingOrigin(project.id, experiment_id, _propose(step), report, stored.posterior)
+            findings.store_finding(self._session, finding, _draft(step))
+        return stored.id
 
     def _store_experiment(self, project: Project, branch: Branch, step: Step, lease_id: UUID) -> int:
         assert step.parent is not None
@@ -189,7 +194,6 @@ class _Import:
             self._session, project.id, built.sha, parent.sha, lease_id, self._worker_id, branch.id, JobKind.IMPROVE,
             why, _propose(step),
         )  # fmt: skip
-        findings.store_finding(self._session, experiment_id, _draft(step))
         return experiment_id
 
     def _add_lease(
