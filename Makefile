@@ -70,5 +70,5 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing everything that development needs (the first time this takes a few minutes) ..."
-	@$(PIP) --editable ".[coordinator,worker,dev]"
+	@$(PIP) --editable ".[coordinator,worker,mcp,dev]"
 	@touch $@ $(VENV)/demo.stamp

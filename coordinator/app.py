@@ -13,6 +13,7 @@ from coordinator.db import Database
 from coordinator.errors import install_error_handlers
 from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
+from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
 from coordinator.fleet import api as fleet_api
 from coordinator.leases import api as leases_api
@@ -64,7 +65,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes.extend(leases_api.jobs.routes)
     api = APIRouter(prefix=API_PREFIX)
     for module in (
-        leases_api, projects_api, experiments_api, findings_api, activity_api, fleet_api, accounts_api, selection_api,
+        leases_api, projects_api, experiments_api, findings_api, export_api, activity_api, fleet_api, accounts_api,
+        selection_api,
     ):  # fmt: skip
         api.include_router(module.router)
     app.include_router(api)

@@ -1,23 +1,21 @@
 """Questions about imported sessions."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.models import ImportedLine, ImportedSession, Run
 
-LINES_AT_ONCE = 500
-
 
 def find_session(session: Session, project_id: int) -> ImportedSession | None:
     return session.get(ImportedSession, project_id)
 
 
-def list_lines(session: Session, project_id: int) -> Iterator[bytes]:
-    """The session's lines as they were, in their order."""
+def list_lines(session: Session, project_id: int) -> Sequence[bytes]:
+    """The session's lines as they were, in their order; one agent's work, so they are few."""
     query = select(ImportedLine.content).where(ImportedLine.project_id == project_id).order_by(ImportedLine.line)
-    yield from session.scalars(query.execution_options(yield_per=LINES_AT_ONCE))
+    return session.scalars(query).all()
 
 
 def map_commits(session: Session, project_id: int) -> dict[int, str]:

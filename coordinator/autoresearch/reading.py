@@ -192,7 +192,7 @@ def clean_metric(name: str) -> str:
 def describe_hardware(options: ImportOptions, rows: Sequence[ResultRow]) -> Hardware:
     """The device as far as it is known. Its memory: as given, as its name says, or at least what a run took."""
     named = re.search(r"(\d+)\s*Gi?B", options.hardware, re.IGNORECASE)
-    taken = ceil(max(row.peak_memory_mib for row in rows) / 1024)
+    taken = ceil(max((row.peak_memory_mib for row in rows), default=0) / 1024)
     memory_gib = options.memory_gib or (int(named[1]) if named else taken) or 1
     return Hardware(
         kind=DeviceKind.CUDA, model=options.hardware[:MAX_HARDWARE], memory_mib=1024 * memory_gib, cores=1,

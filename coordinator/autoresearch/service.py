@@ -5,7 +5,7 @@ What stands for a row (its commit, run and finding) is of the same tables as wha
 browsed, searched and worked on as any other. Its runs belong to a worker of its own, of a volunteer without a token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
@@ -112,7 +112,7 @@ class _Import:
 
     def store(self) -> ImportReport:
         project, is_new = self._open_project()
-        stored = list(queries.list_lines(self._session, project.id))
+        stored = queries.list_lines(self._session, project.id)
         self._check_unchanged(stored)
         commits = queries.map_commits(self._session, project.id)
         self._shas |= {step.key: commits[step.row.line] for step in self._plan.steps if step.row.line in commits}
@@ -150,7 +150,7 @@ class _Import:
         self._session.flush()
         return project, True
 
-    def _check_unchanged(self, stored: list[bytes]) -> None:
+    def _check_unchanged(self, stored: Sequence[bytes]) -> None:
         """Raises SessionChangedError where a line is not as it was; the last may have got its end since."""
         lines = self._material.results.lines
         for number, content in enumerate(stored, start=1):

@@ -1,0 +1,53 @@
+"""Exports over HTTP: streams, of whatever length."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from coordinator.db import CurrentDatabase, ReadSession
+from coordinator.export import citing, results, service
+from coordinator.export.formats import MEDIA_TYPES
+from coordinator.paging import RowId
+from shared.export import ExportFormat, ExportTable
+from shared.protocol import Slug
+
+router = APIRouter(tags=["export"])
+
+
+@router.get("/projects/{name}/export/results.tsv", response_class=StreamingResponse)
+def export_results(
+    name: Slug,
+    session: ReadSession,
+    database: CurrentDatabase,
+    hardware_class: Annotated[
+        str | None, Query(max_length=200, description="default: the one with the most runs")
+    ] = None,
+) -> Response:
+    """A `results.tsv` of the original autoresearch form; an imported session's rows are as they were, byte for byte."""
+    project = service.find_project(session, name)
+    chosen = service.find_class(session, project, hardware_class)
+    lines = results.export_results(database, session, project, chosen)
+    return _download(lines, "text/tab-separated-values; charset=utf-8", f"{name}-results.tsv")
+
+
+@router.get("/projects/{name}/export/{table}.{format}", response_class=StreamingResponse)
+def export_table(
+    name: Slug, table: ExportTable, format: ExportFormat, session: ReadSession, database: CurrentDatabase
+) -> Response:
+    """All of a project's experiments, runs, findings or citations, as JSON lines, CSV or Parquet."""
+    rows = service.export_table(database, session, service.find_project(session, name), table, format)
+    return _download(rows, MEDIA_TYPES[format], f"{name}-{table}.{format}")
+
+
+@router.get("/findings/{finding_id}/bibtex", tags=["findings"], response_class=Response)
+def cite_finding(finding_id: RowId, request: Request, session: ReadSession) -> Response:
+    """A finding as a BibTeX entry, with the address at which it stays."""
+    entry = citing.cite(session, finding_id, request.app.state.settings.base_url)
+    return Response(entry, media_type="application/x-bibtex; charset=utf-8")
+
+
+def _download(chunks: Iterator[bytes], media_type: str, file: str) -> StreamingResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{file}"', "Cache-Control": "no-cache"}
+    return StreamingResponse(chunks, media_type=media_type, headers=headers)

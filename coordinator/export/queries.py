@@ -1,0 +1,187 @@
+"""Rows to export, in batches by id: no transaction is open while a client reads, and memory stays flat."""
+
+from collections import ChainMap
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from coordinator.models import (
+    Branch,
+    Citation,
+    CommitPosterior,
+    Experiment,
+    Finding,
+    Project,
+    Run,
+    Volunteer,
+    Worker,
+    table_of,
+)
+from shared.export import ExportedCitation, ExportedExperiment, ExportedFinding, ExportedRun, ExportTable
+from shared.protocol import Message
+
+_EXPERIMENTS, _RUNS, _FINDINGS = table_of(Experiment), table_of(Run), table_of(Finding)
+_POSTERIORS, _BRANCHES, _PROJECTS = table_of(CommitPosterior), table_of(Branch), table_of(Project)
+_WORKERS, _VOLUNTEERS, _CITATIONS = table_of(Worker), table_of(Volunteer), table_of(Citation)
+_FIRST_RUN = (
+    select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
+).scalar_subquery()
+_NAMED = {
+    "project": _PROJECTS.c.name,
+    "branch": _BRANCHES.c.name,
+    "worker": _WORKERS.c.name,
+    "volunteer": _VOLUNTEERS.c.name,
+    "sha": _EXPERIMENTS.c.commit_sha,
+    "runs": _POSTERIORS.c.runs,
+}
+
+
+def _columns(model: type[Message], *tables: Table) -> list[Any]:
+    """A model's fields as columns: as `_NAMED`, else that of the first table that has one of the name."""
+    known = [{column.name: column for column in table.columns} for table in tables]
+    places = ChainMap(dict(_NAMED), *known)
+    return [places[name].label(name) for name in model.model_fields]
+
+
+_IS_POSTERIOR = and_(
+    _POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class
+)
+_OWNED = _WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
+_MEASURED = _EXPERIMENTS.join(_RUNS, _RUNS.c.id == _FIRST_RUN).outerjoin(_POSTERIORS, _IS_POSTERIOR)
+
+
+class Source(NamedTuple):
+    """Where a table's rows come from; `keys` are the columns that order them, the first of which grows with time."""
+
+    keys: tuple[Column[int], ...]
+    query: Select[*tuple[Any, ...]]
+
+
+_SOURCES = {
+    ExportTable.EXPERIMENTS: Source(
+        (_EXPERIMENTS.c.id,),
+        select(*_columns(ExportedExperiment, _EXPERIMENTS, _RUNS, _POSTERIORS)).select_from(
+            _MEASURED.join(_PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id)
+            .join(_BRANCHES, _BRANCHES.c.id == _EXPERIMENTS.c.branch_id)
+            .join(_OWNED, _WORKERS.c.id == _EXPERIMENTS.c.worker_id)
+        ),
+    ),
+    ExportTable.RUNS: Source(
+        (_RUNS.c.id,),
+        select(*_columns(ExportedRun, _RUNS)).select_from(
+            _RUNS.join(_PROJECTS, _PROJECTS.c.id == _RUNS.c.project_id).join(_OWNED, _WORKERS.c.id == _RUNS.c.worker_id)
+        ),
+    ),
+    ExportTable.FINDINGS: Source(
+        (_FINDINGS.c.id,),
+        select(*_columns(ExportedFinding, _FINDINGS)).select_from(
+            _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).join(
+                _PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id
+            )
+        ),
+    ),
+    ExportTable.CITATIONS: Source(
+        (_CITATIONS.c.experiment_id, _CITATIONS.c.finding_id),
+        select(*_columns(ExportedCitation, _CITATIONS)).select_from(
+            _CITATIONS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _CITATIONS.c.experiment_id).join(
+                _PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id
+            )
+        ),
+    ),
+}
+
+
+def find_last_key(session: Session, table: ExportTable) -> int:
+    """The newest row's first key, of whatever project; 0 without one."""
+    return session.scalar(select(func.max(_SOURCES[table].keys[0]))) or 0
+
+
+def list_rows(
+    session: Session, table: ExportTable, project_id: int, after: Mapping[str, Any] | None, through: int, limit: int
+) -> list[Mapping[str, Any]]:
+    """The next rows of a project in the order of their keys, as the table's model names them."""
+    keys, query = _SOURCES[table]
+    query = query.where(_PROJECTS.c.id == project_id, keys[0] <= through)
+    if after is not None:
+        query = query.where(tuple_(*keys) > tuple_(*(after[key.name] for key in keys)))
+    return [dict(row) for row in session.execute(query.order_by(*keys).limit(limit)).mappings()]
+
+
+class ResultRow(NamedTuple):
+    """A line of a results.tsv: an experiment by its first run, or the root by its own (`description` is None)."""
+
+    run_id: int
+    sha: str
+    metric: float | None
+    outcome: str
+    peak_memory_mib: int
+    verdict: str | None
+    description: str | None
+
+
+def list_results(
+    session: Session, project_id: int, hardware_class: str, after_run_id: int, limit: int
+) -> list[ResultRow]:
+    """The root's first run and those of experiments in a class, by run, after one of them."""
+    first_of_root = select(func.min(_RUNS.c.id)).where(
+        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _RUNS.c.experiment_id.is_(None)
+    )
+    is_first = or_(_RUNS.c.id == _FIRST_RUN, _RUNS.c.id == first_of_root.scalar_subquery())
+    query = (
+        select(
+            _RUNS.c.id, _RUNS.c.commit_sha, _RUNS.c.metric, _RUNS.c.outcome, _RUNS.c.peak_memory_mib,
+            _POSTERIORS.c.verdict, _EXPERIMENTS.c.title,
+        )
+        .select_from(
+            _RUNS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.id == _RUNS.c.experiment_id).outerjoin(
+                _POSTERIORS, _IS_POSTERIOR
+            )
+        )
+        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, is_first)
+        .where(_RUNS.c.id > after_run_id)
+        .order_by(_RUNS.c.id)
+        .limit(limit)
+    )  # fmt: skip
+    return [ResultRow(*row) for row in session.execute(query)]
+
+
+def list_classes(session: Session, project_id: int) -> list[str]:
+    """Hardware classes a project was measured in, most runs first."""
+    query = select(_RUNS.c.hardware_class).where(_RUNS.c.project_id == project_id).group_by(_RUNS.c.hardware_class)
+    return list(session.scalars(query.order_by(func.count().desc(), _RUNS.c.hardware_class)))
+
+
+def get_worker_class(session: Session, worker_id: int) -> str:
+    return str(session.scalars(select(_WORKERS.c.hardware_class).where(_WORKERS.c.id == worker_id)).one())
+
+
+class CitedFinding(NamedTuple):
+    """What a citation of a finding names."""
+
+    project: str
+    claim: str
+    agent: str
+    volunteer: str
+    sha: str
+    experiment_id: int
+    created_at: datetime
+
+
+def find_cited(session: Session, finding_id: int) -> CitedFinding | None:
+    query = (
+        select(
+            _PROJECTS.c.name, _FINDINGS.c.claim, _FINDINGS.c.agent, _VOLUNTEERS.c.name, _EXPERIMENTS.c.commit_sha,
+            _EXPERIMENTS.c.id, _FINDINGS.c.created_at,
+        )
+        .select_from(
+            _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
+            .join(_PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id)
+            .join(_OWNED, _WORKERS.c.id == _EXPERIMENTS.c.worker_id)
+        )
+        .where(_FINDINGS.c.id == finding_id)
+    )  # fmt: skip
+    row = session.execute(query).one_or_none()
+    return CitedFinding(*row) if row else None
