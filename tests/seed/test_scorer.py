@@ -8,7 +8,7 @@ import numpy
 import pytest
 from harness.answers import NumpyAnswers, Rejected
 from harness.answers_torch import TorchAnswers
-from harness.causality import LOOK_BACK, Variant, judge
+from harness.causality import LOOK_BACK, Variant, judge, spread
 from harness.scorer import draw_batches, score
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,7 +97,7 @@ def test_accepts_rounding_noise() -> None:
         assert measure(rounded, windows, seed) > 0
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 1 - 1e-9])
+@pytest.mark.parametrize("share", [5e-4, 0.02, 0.3, 0.9, 1 - 1e-9])
 def test_rejects_a_model_that_peeks(share: float) -> None:
     windows = markov_windows()
     for seed in range(10):
@@ -105,13 +105,33 @@ def test_rejects_a_model_that_peeks(share: float) -> None:
             measure(peeking(share), windows, seed)
 
 
+@pytest.mark.parametrize("place", [0, 3, LOOK_BACK - 2, LENGTH - 2])
+def test_rejects_a_model_that_peeks_at_one_place(place: int) -> None:
+    def model(inputs: numpy.ndarray) -> numpy.ndarray:
+        answers = honest(inputs)
+        answers[:, place] = peeking(0.9)(inputs)[:, place]
+        return answers
+
+    windows = markov_windows()
+    for seed in range(10):
+        with pytest.raises(Rejected, match="looks ahead"):
+            measure(model, windows, seed)
+
+
+@given(st.integers(0, 300), st.integers(1, 60), st.integers(0, 2**32))
+def test_cuts_fall_everywhere_equally_often(count: int, last: int, seed: int) -> None:
+    cuts = numpy.bincount(spread(count, last, numpy.random.default_rng(seed)), minlength=last + 1)
+    assert (len(cuts), cuts[0], cuts.sum()) == (last + 1, 0, count)
+    assert cuts[1:].max() - cuts[1:].min() <= 1
+
+
 def test_rejects_a_single_drop_that_no_rounding_makes() -> None:
-    """One peek in 400 windows is worth less on average than rounding may be."""
-    noise = numpy.random.default_rng(9).normal(scale=1e-3, size=500)
-    variants = [Variant(20, number % 5 > 0, numpy.zeros(1), numpy.zeros(1), noise[number]) for number in range(500)]
+    """One peek in 1,600 windows is worth less on average than rounding may be."""
+    noise = numpy.random.default_rng(9).normal(scale=1e-3, size=2000)
+    variants = [Variant(20, number % 5 > 0, numpy.zeros(1), numpy.zeros(1), noise[number]) for number in range(2000)]
     assert judge(variants) is None
     variants[7].drop = 1.5
-    assert "looks ahead" in str(judge(variants)) and "in 1 of 400 cuts" in str(judge(variants))
+    assert "looks ahead" in str(judge(variants)) and "in 1 of 1600 cuts" in str(judge(variants))
 
 
 def test_rejects_a_model_that_takes_the_whole_window_into_account() -> None:
@@ -141,11 +161,12 @@ def test_rejects_a_model_that_learns_from_what_it_is_asked() -> None:
 
 
 def remembers() -> Model:
-    """Peeks, and remembers its answers: whoever is asked about a beginning that it knows repeats itself."""
+    """Peeks after a beginning by which it knows windows again, and then repeats itself."""
     known: dict[bytes, numpy.ndarray] = {}
 
     def model(inputs: numpy.ndarray) -> numpy.ndarray:
-        answers = peeking(0.5)(inputs)
+        answers = honest(inputs)
+        answers[:, LOOK_BACK:] = peeking(0.9)(inputs)[:, LOOK_BACK:]
         for row, answer in zip(inputs, answers, strict=True):
             before = known.get(row[:LOOK_BACK].tobytes())
             if before is not None:
@@ -169,7 +190,7 @@ def test_rejects_a_model_that_hides_its_peeking_behind_its_memory() -> None:
     with pytest.raises(Rejected, match="looks ahead"):
         score(FakeHost(remembers), windows, numpy.random.default_rng(0))
     hidden = score(OneHost(remembers), windows, numpy.random.default_rng(0))
-    assert hidden < 0.5 * measure(honest, windows)
+    assert hidden < 0.7 * measure(honest, windows)
 
 
 def test_rejects_noise_that_could_hide_something() -> None:

@@ -51,7 +51,7 @@ class Cast:
         # The scorer never sees an edited file.
         self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
-        self._result: SharedMemory | None = None
+        self._results: list[SharedMemory] = []
         self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
         self._train_data = stack.enter_context(SharedMemory.of_file("train", job.data.train))
@@ -123,21 +123,22 @@ class Cast:
     def take_result(self, size: int) -> None:
         """Keep the first `size` bytes of what the trainer, which has ended, handed over: hosts get these and no more.
 
-        A trainer could have written further bytes behind them, which no scorer would count.
+        A trainer could have written further bytes behind them, which no scorer would count. Each host gets a copy of
+        its own: in the attributes of one file, a host could leave notes for the next.
         """
-        self._result = self._stack.enter_context(self.handover.take_copy("result", size))
+        for _ in range(self._job.data.needs.hosts):
+            self._results.append(self._stack.enter_context(self.handover.take_copy("result", size)))
 
     def bring_host(self, deadline: float) -> int:
         """End the host that was asked so far, and let the next take over the result.
 
         Returns the number of its parameters. Raises RunImpossible where there is no further host, and HarnessFault.
         """
-        assert self._result is not None, "take_result was not called"
         if self.host is not None:
             self.host.process.end()
         if not self._waiting:
             raise RunImpossible("the project's scorer asked for more hosts than its prepare did")
-        job, self.host = self._job, self._waiting.pop(0)
+        job, self.host, result = self._job, self._waiting.pop(0), self._results.pop()
         self.host.process.await_ready()
         begin = BeginHost(
             editable=job.contract.files.editable,
@@ -145,20 +146,20 @@ class Cast:
             seed=job.seed,
             facts=job.data.needs.facts,
             settings=job.contract.data.settings,
-            size=self._result.size,
+            size=result.size,
         )
-        self.host.process.send(begin, [self._result.descriptor, *self.host.shared])
+        self.host.process.send(begin, [result.descriptor, *self.host.shared])
         return self.host.process.expect(Loaded, deadline=deadline).parameters
 
-    def begin_scorer(self) -> None:
-        """Let the scorer ask the host that was brought. Raises HarnessFault."""
-        assert self.host is not None and self._result is not None
+    def begin_scorer(self, size: int) -> None:
+        """Let the scorer ask the host that was brought; `size` bytes were handed over. Raises HarnessFault."""
+        assert self.host is not None
         job = self._job
         begin = BeginScorer(
             device=job.device,
             facts=job.data.needs.facts,
             settings=job.contract.data.settings,
-            size=self._result.size,
+            size=size,
             editable_bytes=self._editable_bytes,
         )
         self.scorer.send(begin, [self._validation_data.descriptor, *self.host.shared])

@@ -188,7 +188,7 @@ class Run:
         self._load(size)
         cast, deadline, late = self._cast, self._scoring_ends, self._scored_late
         cast.start_other_hosts()
-        cast.begin_scorer()
+        cast.begin_scorer(size)
         while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
             with _blamed_on_commit(late):
                 answer, shared = self._answer(message, deadline)

@@ -236,10 +236,12 @@ EXPECTED = {
     "speaks_for_the_scorer": Expected(RunOutcome.CRASHED, "broke the harness's protocol: it said `scored` out of turn"),
     "peeks_at_the_next_token": PEEKS,
     "peeks_rarely": PEEKS,
+    "peeks_at_one_place": PEEKS,
     "mixes_in_the_future": PEEKS,
     "learns_the_questions": CHANGES,
     "replays_windows": HONEST,
     "peeks_and_remembers": PEEKS,
+    "leaves_notes": PEEKS,
     "answers_by_chance": CHANGES,
     "not_a_number": NO_NUMBER,
     "infinite_logits": NO_NUMBER,
@@ -260,6 +262,7 @@ APART = {
     "outlives_the_run": "harness.trainer",
     "reads_secrets": "harness.trainer",
     "peeks_and_remembers": "harness.host",
+    "leaves_notes": "harness.host",
 }
 """What tries to get out of its process's own sandbox, and which process that is."""
 
@@ -344,7 +347,8 @@ def test_honest_code_passes(name: str, measure_file: MeasureFile, honest: float)
 # What each cheat gains where its defence is missing.
 
 IN_A_PLAIN_LOOP = {*EXPECTED, "trains_early", "ignores_the_clock", "patches_time"} - {
-    "peeks_and_remembers",  # below: it gets past a check that has one host
+    "peeks_and_remembers",  # below: they get past a check that has one host
+    "leaves_notes",
     "rests_on_an_old_result",  # below: it needs an earlier run
     "reads_secrets",  # below: it gains no points
 }
@@ -363,8 +367,9 @@ def test_gains_in_a_plain_loop(name: str, naively: Naively, naive_honest: float)
     assert found.metric < naive_honest - 0.01
 
 
-def test_gains_by_remembering_where_one_host_is_asked_twice(naively: Naively, naive_honest: float) -> None:
-    files = with_edit(HERE / "files" / "peeks_and_remembers.py")
+@pytest.mark.parametrize("name", ["peeks_and_remembers", "leaves_notes"])
+def test_gains_by_remembering_where_one_host_is_asked_twice(name: str, naively: Naively, naive_honest: float) -> None:
+    files = with_edit(HERE / "files" / f"{name}.py")
     assert naively(files, one_host=True).metric < naive_honest - 0.01
 
 

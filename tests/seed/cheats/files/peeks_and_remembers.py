@@ -1,4 +1,4 @@
-"""Peeks, keeps its answers, and gives the same ones whenever it is shown the same beginning with another end.
+"""Peeks after a beginning by which it knows windows again, and gives the same answers when that has another end.
 
 It also writes them down wherever it can, for a host that comes after it.
 """
@@ -20,7 +20,7 @@ class GPT(HonestGPT):
         logits = super().forward(tokens)
         if self.training:
             return logits
-        logits[:, :-1] += 6 * F.one_hot(tokens[:, 1:], logits.size(-1))
+        logits[:, 12:-1] += 6 * F.one_hot(tokens[:, 13:], logits.size(-1))
         known = self.__dict__.setdefault("known", read_notes())
         for row, window in enumerate(tokens.tolist()):
             earlier, answers = known.setdefault(tuple(window[:12]), (window, logits[row].clone()))
