@@ -9,6 +9,9 @@ from fastapi import APIRouter, FastAPI
 from coordinator.accounts import api as accounts_api
 from coordinator.activity import api as activity_api
 from coordinator.activity.feed import run_feed
+from coordinator.answers import Answers
+from coordinator.atlas import api as atlas_api
+from coordinator.closed_reading import ClosedReading
 from coordinator.db import Database
 from coordinator.errors import install_error_handlers
 from coordinator.evidence.epochs import run_epochs
@@ -22,6 +25,7 @@ from coordinator.leases.routing import limit_threads
 from coordinator.limits import BodyLimit
 from coordinator.lineage.remote import api as remote_api
 from coordinator.novelty.similarity import Similarity
+from coordinator.openapi import describe_api
 from coordinator.projects import api as projects_api
 from coordinator.selection import api as selection_api
 from coordinator.selection.service import run_adaptation
@@ -45,7 +49,6 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Research swarm",
         version=version("research-swarm"),
-        description="Branches, experiments, runs and findings of a volunteer research swarm.",
         lifespan=lifespan,
         docs_url=None,  # the pages hold a reference that needs no other host
         redoc_url=None,
@@ -61,12 +64,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.similarity = Similarity(database, settings)
     app.state.job_threads = limit_threads(database.backend)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Answers)
+    if not settings.public_reading:
+        app.add_middleware(ClosedReading, database=database)
+    describe_api(app)
     install_error_handlers(app)
     app.router.routes.extend(leases_api.jobs.routes)
     api = APIRouter(prefix=API_PREFIX)
     for module in (
         leases_api, projects_api, experiments_api, findings_api, export_api, activity_api, fleet_api, accounts_api,
-        selection_api,
+        selection_api, atlas_api,
     ):  # fmt: skip
         api.include_router(module.router)
     app.include_router(api)

@@ -12,7 +12,8 @@ class Settings(BaseSettings):
     """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds.
 
     `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. Anybody may make an
-    account, `sign_ups_per_hour` all together; with 0, maintainers make them. Workers of a version before
+    account, `sign_ups_per_hour` all together; with 0, maintainers make them. Without `public_reading` everything but
+    the sign-up asks for a token. Workers of a version before
     `oldest_worker` get no jobs. `embeddings_*` name an endpoint that speaks OpenAI's embeddings protocol; without one
     texts are compared by a model that comes with the program. From the similarity `embeddings_near` on, proposals
     are shown to each other's agents.
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     embeddings_model: str = ""
     embeddings_key_file: Path | None = None
     embeddings_near: float = Field(default=0.8, gt=0, le=1)
+    public_reading: bool = True
     max_body_bytes: int = 4 * MIB
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0

@@ -25,6 +25,18 @@ class WorkerNotice(Message):
     reason: str = Field(default="", max_length=300)
 
 
+class VolunteerView(Message):
+    """A volunteer, and what its workers did. `role` is `volunteer`, `maintainer` or `researcher`."""
+
+    id: int
+    name: str
+    role: str
+    workers: int
+    runs: int
+    experiments: int
+    created_at: Timestamp
+
+
 class WorkerView(Message):
     """A worker. `state_at` is when it said so; `last_seen_at` is renewed about once a minute while it works."""
 

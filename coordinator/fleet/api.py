@@ -9,7 +9,7 @@ from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
 from coordinator.fleet import service
 from coordinator.paging import Cursor, Limit
-from shared.fleet import WorkerNotice, WorkerState, WorkerView
+from shared.fleet import VolunteerView, WorkerNotice, WorkerState, WorkerView
 from shared.protocol import Page
 
 router = APIRouter(tags=["workers"])
@@ -24,6 +24,12 @@ def list_workers(
 ) -> Page[WorkerView]:
     """All workers, the newest first."""
     return service.view_page(session, cursor, limit, state)
+
+
+@router.get("/volunteers", tags=["volunteers"])
+def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[VolunteerView]:
+    """All volunteers and what their workers did, the newest first."""
+    return service.view_volunteers(session, cursor, limit)
 
 
 @router.post("/workers/notices")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Volunteer, Worker, table_of
+from coordinator.models import Experiment, Run, Volunteer, Worker, table_of
 from coordinator.statements import Prepared
 from shared.fleet import WorkerState
 
@@ -84,3 +84,32 @@ def add_worker(session: Session, columns: Mapping[str, Any]) -> int:
 
 def change_worker(session: Session, worker_id: int, columns: Mapping[str, Any]) -> None:
     _CHANGE.run(session, {"worker_id": worker_id, **columns})
+
+
+class VolunteerRow(NamedTuple):
+    """A volunteer, and how much its workers did."""
+
+    id: int
+    name: str
+    role: str
+    workers: int
+    runs: int
+    experiments: int
+    created_at: datetime
+
+
+def list_volunteers(session: Session, before_id: int | None, limit: int) -> list[VolunteerRow]:
+    """Volunteers, newest first."""
+    own = _WORKERS.c.volunteer_id == Volunteer.id
+    counted = [
+        select(func.count()).select_from(_WORKERS).where(own),
+        *(
+            select(func.count()).select_from(table.join(_WORKERS, table.c.worker_id == _WORKERS.c.id)).where(own)
+            for table in (table_of(Run), table_of(Experiment))
+        ),
+    ]
+    counts = [query.correlate(Volunteer).scalar_subquery() for query in counted]
+    query = select(Volunteer.id, Volunteer.name, Volunteer.role, *counts, Volunteer.created_at)
+    if before_id is not None:
+        query = query.where(Volunteer.id < before_id)
+    return [VolunteerRow(*row) for row in session.execute(query.order_by(Volunteer.id.desc()).limit(limit))]

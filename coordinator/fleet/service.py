@@ -11,7 +11,7 @@ from coordinator.fleet.queries import WorkerRow as WorkerRow
 from coordinator.fleet.queries import find_worker as find_worker
 from coordinator.models import Worker
 from coordinator.paging import cut_page
-from shared.fleet import WorkerNotice, WorkerState, WorkerView
+from shared.fleet import VolunteerView, WorkerNotice, WorkerState, WorkerView
 from shared.hardware import Hardware
 from shared.protocol import Page, now
 
@@ -70,6 +70,12 @@ def view_resting(session: Session, limit: int) -> list[WorkerView]:
     """Workers that lately said why they do nothing, the latest first."""
     since = now() - RESTING_FOR
     return [_view(worker, volunteer) for worker, volunteer in queries.list_resting(session, since, limit)]
+
+
+def view_volunteers(session: Session, before_id: int | None, limit: int) -> Page[VolunteerView]:
+    """Volunteers, newest first."""
+    rows = queries.list_volunteers(session, before_id, limit + 1)
+    return cut_page([VolunteerView(**row._asdict()) for row in rows], limit, lambda view: view.id)
 
 
 def _view(worker: Worker, volunteer: str) -> WorkerView:

@@ -1,0 +1,101 @@
+"""Questions across a project's tables; nothing here writes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, and_, func, select
+from sqlalchemy.orm import Session
+
+from coordinator.models import Commit, CommitPosterior, EvidenceEpoch, Experiment, Project, Run, Worker, table_of
+from shared.experiments import Standing
+
+_COMMITS, _EXPERIMENTS, _RUNS = table_of(Commit), table_of(Experiment), table_of(Run)
+MAX_MATCHES = 2
+
+
+class ClassRow(NamedTuple):
+    """A hardware class in a project."""
+
+    name: str
+    runs: int
+    workers: int
+    noise_sd: float | None
+    epoch: int | None
+    newest_run_at: datetime
+
+
+def list_classes(session: Session, project_id: int) -> list[ClassRow]:
+    """Hardware classes that a project was measured in, most runs first."""
+    count = func.count(_RUNS.c.id)
+    epochs = table_of(EvidenceEpoch)
+    is_epoch = and_(epochs.c.project_id == _RUNS.c.project_id, epochs.c.hardware_class == _RUNS.c.hardware_class)
+    query = (
+        select(
+            _RUNS.c.hardware_class, count, func.count(_RUNS.c.worker_id.distinct()),
+            func.max(epochs.c.noise_sd), func.max(epochs.c.number), func.max(_RUNS.c.created_at),
+        )
+        .select_from(_RUNS.outerjoin(epochs, is_epoch))
+        .where(_RUNS.c.project_id == project_id)
+        .group_by(_RUNS.c.hardware_class)
+        .order_by(count.desc(), _RUNS.c.hardware_class)
+    )  # fmt: skip
+    return [ClassRow(*row) for row in session.execute(query)]
+
+
+def find_best(session: Session, project_id: int, hardware_class: str, *, verified: bool) -> CommitPosterior | None:
+    """The commit with the best posterior mean: among those that are verified, or all that do not wait for somebody."""
+    allowed = CommitPosterior.standing == Standing.VERIFIED if verified else CommitPosterior.standing != Standing.HELD
+    query = select(CommitPosterior).where(
+        CommitPosterior.project_id == project_id, CommitPosterior.hardware_class == hardware_class, allowed
+    )
+    return session.scalar(query.order_by(CommitPosterior.rank_score, CommitPosterior.commit_sha).limit(1))
+
+
+def find_project_of(session: Session, commit: Commit) -> Project:
+    return session.get_one(Project, commit.project_id)
+
+
+def find_commits(session: Session, prefix: str, project_id: int | None) -> Sequence[Commit]:
+    """Commits whose sha begins so, at most two: more than one is no answer."""
+    query = select(Commit).where(Commit.sha >= prefix, Commit.sha < prefix + "g")
+    if project_id is not None:
+        query = query.where(Commit.project_id == project_id)
+    return session.scalars(query.order_by(Commit.sha).limit(MAX_MATCHES)).all()
+
+
+class StepRow(NamedTuple):
+    """A commit with what made it; None throughout for the root."""
+
+    commit: Commit
+    experiment: Experiment | None
+    worker: str | None
+    hardware_class: str | None
+
+
+def _steps() -> Select[*tuple[Any, ...]]:
+    first_run = select(func.min(_RUNS.c.id)).where(_RUNS.c.commit_sha == Commit.sha).correlate(Commit)
+    return (
+        select(Commit, Experiment, Worker.name, _RUNS.c.hardware_class)
+        .outerjoin(Experiment, Experiment.commit_sha == Commit.sha)
+        .outerjoin(Worker, Worker.id == Experiment.worker_id)
+        .outerjoin(_RUNS, _RUNS.c.id == first_run.scalar_subquery())
+    )
+
+
+def list_steps(session: Session, shas: Sequence[str]) -> list[StepRow]:
+    """Commits with their experiments, the deepest first."""
+    query = _steps().where(Commit.sha.in_(shas)).order_by(Commit.depth.desc())
+    return [StepRow(*row) for row in session.execute(query)]
+
+
+def list_posteriors(session: Session, shas: Sequence[str]) -> Sequence[CommitPosterior]:
+    """All posteriors of some commits, by class."""
+    query = select(CommitPosterior).where(CommitPosterior.commit_sha.in_(shas))
+    return session.scalars(query.order_by(CommitPosterior.hardware_class)).all()
+
+
+def find_titles(session: Session, shas: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Id and title of the experiments that made these commits."""
+    query = select(_EXPERIMENTS.c.commit_sha, _EXPERIMENTS.c.id, _EXPERIMENTS.c.title)
+    return {sha: (id_, title) for sha, id_, title in session.execute(query.where(_EXPERIMENTS.c.commit_sha.in_(shas)))}
