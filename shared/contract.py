@@ -92,7 +92,7 @@ class Limits(Message):
 class Files(Message):
     """The editable files with their size cap. `harness` is the folder copied in when the project is created.
 
-    `max_text_bytes` bounds the strings, numbers and comments of each Python file: where a text learnt by heart stands.
+    `max_text_bytes` bounds what they pack into together: a text that was learnt by heart would have to be in there.
     """
 
     editable: list[FilePath] = Field(min_length=1, max_length=16)
