@@ -50,10 +50,11 @@ def prepare_data(
     sandbox: Sandbox,
     on_progress: Callable[[DataProgress], None],
     mirrors: Mirrors = PUBLIC_PLACES,
+    stop: Event | None = None,
 ) -> PreparedData:
     """The data of a project whose work tree is `files`, from `cache` or made anew.
 
-    Raises DataError.
+    Raises DataError, and Stopped once `stop` is set while the project's `prepare` runs.
     """
     protected = _protected(contract, files)
     folder = _folder(contract, protected, cache)
@@ -65,7 +66,7 @@ def prepare_data(
                     for source in contract.data.sources
                 ]
                 on_progress(DataProgress("preparing the data"))
-                _prepare(contract, protected, sources, folder, sandbox)
+                _prepare(contract, protected, sources, folder, sandbox, stop or Event())
         needs = Prepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
     except OSError as error:
         raise DataError(f"the data folder {cache} cannot be used: {error.strerror or error}") from error
@@ -95,7 +96,12 @@ def _key(contract: Contract, protected: Mapping[str, str]) -> str:
 
 
 def _prepare(
-    contract: Contract, protected: Mapping[str, str], sources: list[Path], folder: Path, sandbox: Sandbox
+    contract: Contract,
+    protected: Mapping[str, str],
+    sources: list[Path],
+    folder: Path,
+    sandbox: Sandbox,
+    stop: Event,
 ) -> None:
     """Run the project's `prepare` in the sandbox and move what it wrote to `folder`."""
     limits = Limits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)
@@ -105,7 +111,7 @@ def _prepare(
         tree = write_worktree(Path(name, "tree"), protected)
         modes = [(new / "train.bin", "xb"), (new / "validation.bin", "xb"), *((path, "rb") for path in sources)]
         opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
-        place = Place(sandbox, tree, limits, stop=Event())
+        place = Place(sandbox, tree, limits, stop=stop)
         try:
             with HarnessProcess("the project's prepare", contract.commands.prepare, place) as process:
                 process.await_ready()

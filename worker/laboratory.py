@@ -15,6 +15,7 @@ from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.runs import CurvePoint, RunReport
 from worker.data import DataProgress, PreparedData, prepare_data
+from worker.harness import Stopped
 from worker.mirrors import PUBLIC_PLACES, Mirrors
 from worker.sandbox import Sandbox
 from worker.training import Progress, RunStopped, TrainingJob, compile_ahead, measure, try_out
@@ -122,12 +123,15 @@ class LocalLaboratory:
 
             def follow_until_stopped(progress: DataProgress) -> None:
                 if stop.is_set():
-                    raise RunStopped("the worker was stopped while it prepared the project's data")
+                    raise Stopped
                 follow(progress)
 
-            self._prepared[key] = prepare_data(
-                sample.contract, sample.files, self.cache, self.sandbox, follow_until_stopped, self.mirrors
-            )
+            try:
+                self._prepared[key] = prepare_data(
+                    sample.contract, sample.files, self.cache, self.sandbox, follow_until_stopped, self.mirrors, stop
+                )
+            except Stopped:
+                raise RunStopped("the worker was stopped while it prepared the project's data") from None
         return self._prepared[key]
 
     def _compile(self, sample: Sample, job: TrainingJob, tell: Callable[[str], None], stop: Event) -> Path | None:

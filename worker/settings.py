@@ -115,6 +115,7 @@ class Settings(BaseSettings):
     agent_command: str | None = None
     agent_paths: list[str] = []
     agent_environment: list[str] = []
+    request_seconds: Annotated[float, Field(gt=0, le=240)] = 120.0
     agent_seconds: Annotated[float, Field(gt=0, le=280)] = 240.0
 
     @field_validator("coordinator_url", "base_url")
@@ -233,8 +234,9 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
+        why = first["msg"].removeprefix("Value error, ")
         raise SettingsError(
-            f"the setting {name!r} is wrong: {first['msg']} (a flag, SWARM_{name.upper()}, or {config_path()})"
+            f"the setting {name!r} is wrong: {why} (a flag, SWARM_{name.upper()}, or {config_path()})"
         ) from error
     except (OSError, ValueError) as error:  # TOML's error is a kind of ValueError
         raise SettingsError(f"cannot read {config_path()}: {_reason(error)}") from error

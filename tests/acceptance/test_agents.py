@@ -84,21 +84,25 @@ def test_a_model_a_tool_and_a_script_on_a_small_gpt(gpt: Volunteer, tmp_path: Pa
 
 
 def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
-    """Each experiment meets another row of faults, and comes to its end; then nobody answers any more."""
+    """A refusal costs a job; the next meets all other faults, and comes to its end; then nobody answers any more."""
     model = Clumsy("codec.py", "NICE_LENGTH = 64", "NICE_LENGTH = 128", "NICE_LENGTH = 128")
     with serve_chat(model) as server:
         server.script = [
-            refuse(429, "rate_limit_exceeded", Retry_After="1"), refuse(503), say("no JSON"), say("", finish="length"),
-            refuse(400, "context_length_exceeded"),
+            say("", refusal="I will not."), refuse(429, "rate_limit_exceeded", Retry_After="1"), Response(hangs=True),
+            refuse(503), say("no JSON"), say("", finish="length"), refuse(400, "context_length_exceeded"),
         ]  # fmt: skip
-        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2)
-        assert done.stderr.count("trying again in") == 2
+        waits = {"SWARM_REQUEST_SECONDS": "3", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, **waits)
+        assert "the job failed: openai m: the model refuses" in done.stderr
+        assert "did not answer in time; trying again in" in done.stderr
+        assert done.stderr.count("trying again in") >= 3
         assert "trying without the context pack" in done.stderr
         assert "cannot be used" in server.prompts()
     done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
     assert done.stderr.count("the search agent proposes instead") >= 1
     by_model, by_search = codec.list_experiments()
-    assert (by_model.title, by_model.outcome, by_search.outcome) == ("Another value", "ok", "ok")
+    assert (by_model.title, by_model.outcome) == ("Another value", "ok")
+    assert by_search.runs, "measured, though what it drew at random need not run"
     assert by_model.runs[0].usage is not None and by_search.runs[0].usage is None
     assert "->" in by_search.title and by_search.finding is not None and by_search.finding.agent == "search"
 
@@ -110,5 +114,5 @@ def test_a_tool_a_search_and_a_script_on_a_compressor(codec: Volunteer, tmp_path
     codec.work(*script_of(tmp_path, "codec.py", codec_files()["codec.py"] + "\nSCRIPTED = 1\n"), jobs=1)
     tool, search, script = codec.list_experiments()
     assert [tool.title, script.title] == ["By a tool", "By a script"] and "->" in search.title
-    assert {e.outcome for e in (tool, search, script)} == {"ok"}
+    assert {tool.outcome, script.outcome} == {"ok"} and search.runs, "what is drawn at random need not run"
     assert tool.diff.count("+ORDER = 1\n") == 1 and tool.finding is not None and tool.finding.agent == "command bash"

@@ -76,14 +76,17 @@ def test_a_short_run_is_its_own_smoke_run(local: LocalLaboratory, contract: Cont
     assert not any("tried" in line for line in told)
 
 
-def test_stopping_while_data_is_prepared(
-    local: LocalLaboratory,
-    contract: Contract,
-) -> None:
+@pytest.mark.parametrize("moment", ["downloading", "preparing the data"])
+def test_stopping_while_data_is_prepared(local: LocalLaboratory, contract: Contract, moment: str) -> None:
     stop = Event()
-    stop.set()
+
+    def tell(line: str) -> None:
+        if line.startswith(moment):
+            stop.set()
+
     with pytest.raises(RunStopped, match="prepared the project's data"):
-        local.measure(Sample(contract, "b" * 40, seed_files(), 7), lambda _: None, lambda _: None, stop)
+        local.measure(Sample(contract, "b" * 40, seed_files(), 7), lambda _: None, tell, stop)
+    assert stop.is_set()
     assert not local.runs.exists() or not list(local.runs.iterdir())
 
 

@@ -16,8 +16,6 @@ from worker.sandbox.toolroom import Grant
 from worker.settings import Settings, SettingsError
 from worker.stopping import Stop
 
-REQUEST_SECONDS = 120.0
-
 
 def make_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
     """The agent of these settings but `scripted`, for every kind of job.
@@ -67,7 +65,7 @@ def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: St
     from worker.agents.chat import Chat  # noqa: PLC0415 - the SDK takes a second to import, and others do not need it
     from worker.agents.openai_agent import OpenAIAgent  # noqa: PLC0415 - likewise
 
-    chat = Chat(settings.base_url, settings.model, settings.read_api_key(), REQUEST_SECONDS)
+    chat = Chat(settings.base_url, settings.model, settings.read_api_key(), settings.request_seconds)
     allowance = Allowance(
         tokens_per_experiment=settings.tokens_per_experiment,
         tokens_per_day=settings.tokens_per_day,

@@ -167,15 +167,19 @@ def descendants() -> set[psutil.Process]:
     return {p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE}
 
 
-def test_stops_when_asked(measure_codec: MeasureCodec) -> None:
+@pytest.mark.parametrize(("phase", "slow"), [(Phase.TRAINING, "compress"), (Phase.SCORING, "decompress")])
+def test_stops_when_asked(measure_codec: MeasureCodec, phase: Phase, slow: str) -> None:
     stop, asked_at, others = Event(), [0.0], descendants()
 
     def ask(progress: Progress) -> None:
-        if progress.phase is Phase.TRAINING:
+        if progress.phase is phase:
             asked_at[0] = time.monotonic()
             stop.set()
 
-    sleep = "import time\n\ndef compress(text):\n    time.sleep(99)\n"
+    sleep = (
+        "import signal, time\n\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n\n"
+        f"def {slow}(data):\n    time.sleep(99)\n"
+    )
     with pytest.raises(RunStopped, match="asked to stop"):
         measure_codec(with_code(sleep), 90, on_progress=ask, stop=stop)
     assert 0 < time.monotonic() - asked_at[0] < 30
