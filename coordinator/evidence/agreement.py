@@ -4,6 +4,9 @@ Two measurements contradict each other if they differ by more than 3 sd of their
 known of them included. An author's result is compared with all who checked it; who checks is compared with the others
 who did. One against one says that somebody is wrong, not who: then only the author, whose result was not repeated,
 loses trust.
+
+Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
+number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import NamedTuple
 
-from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, pool
+from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, pool
 from shared.evidence import Trust
 from shared.experiments import Dispute
 
@@ -66,15 +69,18 @@ class Outcome(NamedTuple):
     checker_agrees: bool | None
 
 
-def compare(measurements: Sequence[Measurement], noise_sd: float) -> Outcome:
-    """Judge the last of a commit's measurements, by somebody who is not its author, and the author by all others."""
+def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Outcome:
+    """Judge the last of a commit's measurements, by somebody who is not its author, and the author by all others.
+
+    `expected` is what was to be expected of the commit before all of its runs, None without a measured ancestor.
+    """
     checker = measurements[-1].volunteer_id
     by_author, by_others = _split(measurements)
     before = [run for run in by_others if run.volunteer_id != checker]
     own = [run for run in by_others if run.volunteer_id == checker]
     if not own:
         return Outcome(None, None)  # authors do not check themselves
-    author_agrees = _agree(pool(by_author, noise_sd), pool(by_others, noise_sd)) if by_author else None
+    author_agrees = _is_repeated(by_author, by_others, noise_sd, expected) if by_author else None
     if not before:
         return Outcome(author_agrees, author_agrees or None)
     agrees = _agree(pool(own, noise_sd), pool(before, noise_sd))
@@ -82,14 +88,13 @@ def compare(measurements: Sequence[Measurement], noise_sd: float) -> Outcome:
     return Outcome(author_agrees, agrees if is_clear else None)
 
 
-def find_dispute(measurements: Sequence[Measurement], noise_sd: float) -> Dispute:
-    """Whether a commit's runs can be believed together. A seed has no author: only those who checked are compared."""
+def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:
+    """Whether a commit's runs can be believed together; `expected` as in `compare`."""
     by_author, by_others = _split(measurements)
     volunteers = {run.volunteer_id for run in by_others}
     outliers = _find_outliers(by_others, noise_sd)
     are_at_odds = bool(outliers) and SERIOUS_SHARE * len(outliers) >= len(volunteers)
-    is_repeated = not (by_author and by_others) or _agree(pool(by_author, noise_sd), pool(by_others, noise_sd))
-    if is_repeated and not are_at_odds:
+    if not are_at_odds and (not by_author or _is_repeated(by_author, by_others, noise_sd, expected)):
         return Dispute.NONE
     return Dispute.CONTESTED if are_at_odds or len(volunteers) < CHECKERS else Dispute.REFUTED
 
@@ -104,6 +109,14 @@ def _split(measurements: Sequence[Measurement]) -> tuple[list[Measurement], list
     authors = {run.volunteer_id for run in measurements if run.is_authors}
     by_author = [run for run in measurements if run.volunteer_id in authors]
     return by_author, [run for run in measurements if run.volunteer_id not in authors]
+
+
+def _is_repeated(
+    by_author: Sequence[Measurement], by_others: Sequence[Measurement], noise_sd: float, expected: Normal | None
+) -> bool:
+    """Whether others find what was to be expected from the author's runs; true while there are none."""
+    said = pool(by_author, noise_sd)
+    return not by_others or _agree(combine(said, expected) if expected else said, pool(by_others, noise_sd))
 
 
 def _agree(one: Normal, other: Normal) -> bool:

@@ -1,12 +1,9 @@
 """Why a verdict is what it is: gathered from the database, told by `words.py`."""
 
-from math import sqrt
-
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import class_queries, posteriors, queries, statistics
-from coordinator.evidence.posteriors import Ancestor
-from coordinator.evidence.statistics import Model, Normal
+from coordinator.evidence.statistics import Normal
 from coordinator.evidence.words import Case, say_what_would_change, tell_story
 from coordinator.lineage import service as lineage
 from coordinator.models import Project
@@ -26,7 +23,7 @@ def explain(
     ancestor = posteriors.find_ancestor(session, commit, hardware_class)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
     runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
-    before = _expect(ancestor, model)
+    before = ancestor.expect(model.effect_sd) if ancestor else None
     derived = posteriors.conclude_on(commit, contract, model, ancestor, runs) if runs else None
     case = Case(contract, model, ancestor, before, runs, derived)
     return ExperimentEvidence(
@@ -51,13 +48,6 @@ def explain(
 
 def _view(value: Normal) -> Estimate:
     return Estimate(mean=value.mean, sd=value.sd)
-
-
-def _expect(ancestor: Ancestor | None, model: Model) -> Normal | None:
-    if ancestor is None:
-        return None
-    variance = ancestor.belief.variance + ancestor.steps * model.effect_sd**2
-    return Normal(ancestor.belief.mean, sqrt(variance))
 
 
 def _view_runs(session: Session, project_id: int, sha: str, hardware_class: str, unknown: Normal) -> list[EvidenceRun]:

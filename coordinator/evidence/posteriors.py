@@ -34,7 +34,10 @@ ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
 @dataclass(frozen=True)
 class DerivedPosterior:
-    """What the runs say of a commit in a hardware class, by the stored posterior of its nearest measured ancestor."""
+    """What the runs say of a commit in a hardware class, by the stored posterior of its nearest measured ancestor.
+
+    `is_implausible`, which is not stored, says that a run is better than the contract's floor: so the commit is held.
+    """
 
     metric: Normal
     effect: Normal | None
@@ -46,6 +49,7 @@ class DerivedPosterior:
     standing: Standing
     dispute: Dispute
     rank_score: float
+    is_implausible: bool
 
     def columns(self) -> dict[str, Any]:
         """As `CommitPosterior` stores it."""
@@ -71,13 +75,21 @@ class DerivedPosterior:
 
 
 class Ancestor(NamedTuple):
-    """The nearest measured ancestor, `steps` commits above. `is_doubtful` says that one on the way to it lost the runs
-    that it was built upon, or that it was refuted, or is itself suspect."""
+    """The nearest measured ancestor, `steps` steps above: one for a commit, more for one that adopts several at once.
+
+    `is_parent` says that no commit is between. `is_doubtful` says that one on the way to it lost the runs that it was
+    built upon, or that it was refuted, or is itself suspect.
+    """
 
     sha: str
     belief: Belief
     steps: int
+    is_parent: bool
     is_doubtful: bool
+
+    def expect(self, effect_sd: float) -> Normal:
+        """What is to be expected of the commit before its own runs."""
+        return Normal(self.belief.mean, (self.belief.variance + self.steps * effect_sd**2) ** 0.5)
 
 
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
@@ -164,7 +176,8 @@ def conclude(
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
     measured = statistics.pool(runs, model.noise_sd)
-    dispute = agreement.find_dispute(runs, model.noise_sd)
+    expected = ancestor.expect(model.effect_sd) if ancestor else None
+    dispute = agreement.find_dispute(runs, model.noise_sd, expected)
     belief = statistics.begin(measured)
     effect, milestone, verdict = None, None, None
     if ancestor is not None:
@@ -184,6 +197,7 @@ def conclude(
         standing=_rank(contract, model, ancestor, runs, measured, milestone, dispute),
         dispute=dispute,
         rank_score=objective.sign * belief.mean,
+        is_implausible=_is_implausible(contract, runs),
     )
 
 
@@ -227,15 +241,16 @@ def _find_measured_ancestor(
     session: Session, commit: CommitRow, known: Mapping[str, PosteriorRow], hardware_class: str
 ) -> Ancestor | None:
     """The nearest ancestor with a posterior in the class (those of parents are `known`), and how far above it is."""
-    above, steps, is_doubtful = commit.parent_sha, 1, False
-    while above is not None:
-        row = known.get(above) if steps == 1 else queries.find_posterior(session, above, hardware_class)
+    at, steps, is_doubtful = commit, commit.steps, False
+    while at.parent_sha is not None:
+        above, is_parent = at.parent_sha, at is commit
+        row = known.get(above) if is_parent else queries.find_posterior(session, above, hardware_class)
         if row is not None:
             is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
-            return Ancestor(above, _believe(row), steps, is_doubtful)
+            return Ancestor(above, _believe(row), steps, is_parent, is_doubtful)
         is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)
-        above = lineage.get_commit(session, above).parent_sha
-        steps += 1
+        at = lineage.get_commit(session, above)
+        steps += at.steps
     return None
 
 

@@ -59,7 +59,9 @@ def store_run(session: Session, contract: Contract, origin: RunOrigin, report: R
         others = calibration.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, report.commit_sha)
         changed += [sha for sha in others if sha != report.commit_sha]
     first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
-    if first is not None and origin.kind.makes_experiment and origin.asks_for_replication:
+    if not origin.kind.makes_experiment:
+        trusts.settle_due(session, report, first)
+    elif first is not None and origin.asks_for_replication:
         trusts.note_claim(session, contract, origin, worker, report, first)
     return StoredRun(run_id, first)
 

@@ -2,7 +2,7 @@
 
 The model, in one hardware class of one project, given the epoch's offsets (metric in the contract's unit):
 
-    mu_child = mu_parent + d            d   ~ Normal(0, effect_sd^2)     what an experiment does
+    mu_child = mu_parent + d            d   ~ Normal(0, k effect_sd^2)   what an experiment does that takes k steps
     y        = mu + o_w + b + e         e   ~ Normal(0, noise_sd^2)      what one run by worker w measures
                                         o_w                              the worker's offset, frozen for an epoch
                                         b   ~ Normal(0, offset.sd^2)     what is not known of it
@@ -126,6 +126,13 @@ def pool(measurements: Iterable[Measurement], noise_sd: float) -> Normal:
     return Normal(weighted / total, sqrt(1 / total)) if by_worker else Normal(0.0, inf)
 
 
+def combine(one: Normal, other: Normal) -> Normal:
+    """What two independent statements on one number say together; either sd may be infinite, not both."""
+    weights = [0.0 if said.sd == inf else said.sd**-2 for said in (one, other)]
+    mean = (weights[0] * one.mean + weights[1] * other.mean) / sum(weights)
+    return Normal(mean, sqrt(1 / sum(weights)))
+
+
 def begin(measured: Normal) -> Belief:
     """The belief about a commit without measured ancestors, from its own runs: its own anchor."""
     variance = measured.sd**2
@@ -133,7 +140,7 @@ def begin(measured: Normal) -> Belief:
 
 
 def extend(above: Belief, steps: int, measured: Normal, effect_sd: float) -> Belief:
-    """One step of the filter: from the nearest measured ancestor, `steps` commits above, to a commit and its runs."""
+    """One step of the filter: from the nearest measured ancestor, `steps` steps above, to a commit and its runs."""
     predicted = above.variance + steps * effect_sd**2
     innovation_variance = predicted + measured.sd**2
     innovation = measured.mean - above.mean

@@ -11,11 +11,13 @@ from coordinator.evidence import agreement, queries
 from coordinator.evidence import trust_queries as records
 from coordinator.evidence.calibration import RunOrigin
 from coordinator.evidence.class_queries import EpochRow, WorkerRow
-from coordinator.evidence.posteriors import DerivedPosterior
-from coordinator.evidence.statistics import Measurement, Normal
+from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
+from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal
+from coordinator.lineage import service as lineage
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.evidence import Trust
+from shared.experiments import Standing
 from shared.protocol import now
 from shared.runs import RunReport
 
@@ -27,8 +29,6 @@ def note_run(
     record = worker.record
     if origin.kind.makes_experiment or worker.is_quarantined:
         return record.trust(is_anchor=worker.is_anchor)
-    # Whatever came of it: who cannot run a commit is not asked for it for ever.
-    records.remove_due(session, report.commit_sha, epoch.hardware_class)
     if report.metric is None:
         return record.trust(is_anchor=worker.is_anchor)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
@@ -37,7 +37,9 @@ def note_run(
         report.metric, origin.worker_id, worker.volunteer_id, False, unknown if worker.offset is None else worker.offset
     )
     known = runs.get(report.commit_sha, [])
-    outcome = agreement.compare([*known, measured], epoch.noise_sd)
+    ancestor = find_ancestor(session, lineage.get_commit(session, report.commit_sha), epoch.hardware_class)
+    expected = ancestor.expect(contract.evidence.effect_sd) if ancestor else None
+    outcome = agreement.compare([*known, measured], epoch.noise_sd, expected)
     judged = {run.volunteer_id: outcome.author_agrees for run in known if run.is_authors}
     judged[worker.volunteer_id] = outcome.checker_agrees
     for volunteer_id, agrees in sorted(judged.items()):  # in one order, so that transactions do not lock each other out
@@ -60,12 +62,27 @@ def note_claim(
     session: Session, contract: Contract, origin: RunOrigin, worker: WorkerRow, report: RunReport,
     derived: DerivedPosterior,
 ) -> None:  # fmt: skip
-    """Ask for a replication of a new result, if it claims a gain and its volunteer's trust demands one."""
+    """Ask for a replication of a new result, if it claims a gain and its volunteer's trust demands one.
+
+    What is too good to be believed is due in any case: others may find the same. What is beyond the plausible floor is
+    not: only a maintainer can release it.
+    """
     objective = contract.objective
     if derived.effect is None or objective.sign * derived.effect.mean > -objective.min_effect:
         return
-    is_due = worker.record.is_replication_due
+    is_due = not derived.is_implausible and (worker.record.is_replication_due or _waits_for_others(derived))
     records.note_claim(session, origin.project_id, worker.volunteer_id, now(), is_due=is_due)
     if is_due:
         hardware_class = report.hardware.hardware_class
         records.add_due(session, origin.project_id, report.commit_sha, hardware_class, worker.volunteer_id, now())
+
+
+def settle_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
+    """After a replication. Whatever came of it: who cannot run a commit is not asked for it for ever."""
+    if report.metric is None or derived is None or not _waits_for_others(derived):
+        records.remove_due(session, report.commit_sha, report.hardware.hardware_class)
+
+
+def _waits_for_others(derived: DerivedPosterior) -> bool:
+    """Whether others can release a result that is held: beyond the plausible floor only a maintainer can."""
+    return derived.standing is Standing.HELD and not derived.is_implausible and derived.runs < MAX_RUNS

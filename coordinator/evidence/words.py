@@ -60,7 +60,7 @@ def tell_story(case: Case) -> Iterator[str]:
     if case.before is None:
         yield "No ancestor of it was measured on this hardware, so there is nothing to compare it with."
     else:
-        place = "its parent" if case.ancestor and case.ancestor.steps == 1 else "its nearest measured ancestor"
+        place = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
         expected = format_measure(case.before.mean, case.before.sd)
         yield f"Before its own runs {expected} was expected: {place}, give or take what experiments typically change."
     if case.derived is None:

@@ -29,7 +29,7 @@ from coordinator.selection.service import NewExperiment
 from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
-from shared.experiments import JobKind, StepFate
+from shared.experiments import JobKind, Proposal, StepFate
 from shared.results import CommitUpload, ResultReply, ResultUpload
 
 
@@ -135,7 +135,7 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, b
     assert upload.proposal is not None and built.parent_sha is not None
     if lineage.find_commit(session, lease.project_id, built.sha) is not None:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
-    lineage.store_commit(session, lease.project_id, built)
+    lineage.store_commit(session, lease.project_id, built, steps=_count_steps(lease, upload.proposal))
     experiment_id = experiments.store_experiment(
         session,
         project_id=lease.project_id,
@@ -149,6 +149,13 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, b
         proposal=upload.proposal,
     )
     return experiment_id
+
+
+def _count_steps(lease: LeaseRow, proposal: Proposal) -> int:
+    """How many steps an experiment takes at once."""
+    if JobKind(lease.kind) is not JobKind.ADOPT:
+        return 1
+    return max(1, sum(step.fate is StepFate.DONE for step in proposal.steps))
 
 
 def _follow(

@@ -19,6 +19,7 @@ class CommitRow(NamedTuple):
     tree_sha: str
     depth: int
     has_code: bool
+    steps: int
 
 
 class BranchName(NamedTuple):

@@ -147,8 +147,13 @@ def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> 
         raise CommitInvalidError(str(error)) from error
 
 
-def store_commit(session: Session, project_id: int, built: BuiltCommit, *, has_code: bool = True) -> None:
-    """Add a built commit's rows; without `has_code` it holds its parent's files, because its own are lost."""
+def store_commit(
+    session: Session, project_id: int, built: BuiltCommit, *, steps: int = 1, has_code: bool = True
+) -> None:
+    """Add a built commit's rows; `steps` is how many it takes at once.
+
+    Without `has_code` it holds its parent's files, because its own are lost.
+    """
     objects.add_objects(session, built.objects)
     columns = {
         "sha": built.sha,
@@ -157,6 +162,7 @@ def store_commit(session: Session, project_id: int, built: BuiltCommit, *, has_c
         "tree_sha": built.tree_sha,
         "depth": built.depth,
         "has_code": has_code,
+        "steps": steps,
         "created_at": now(),
     }
     queries.add_commit(session, columns)

@@ -24,8 +24,9 @@ class StoredObject(Base):
 
 
 class Commit(Base):
-    """A commit. `depth` is its distance from the root, which has none.
+    """A commit. `depth` is its distance from the root, which has none; `steps` is how many it takes at once.
 
+    It is one but for a commit that adopts several steps of others, which may differ the more from its parent.
     Without `has_code` it stands for an imported experiment whose code is lost, and holds its parent's files.
     """
 
@@ -38,6 +39,7 @@ class Commit(Base):
     tree_sha: Mapped[str] = mapped_column(Sha)
     depth: Mapped[int]
     has_code: Mapped[bool] = mapped_column(default=True)
+    steps: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime]
 
 

@@ -5,6 +5,7 @@ so that happens when the first text comes, and not when the coordinator starts. 
 embeddings protocol may be set instead (`SWARM_EMBEDDINGS_URL`, `SWARM_EMBEDDINGS_MODEL`, `SWARM_EMBEDDINGS_KEY_FILE`).
 """
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -64,8 +65,13 @@ class WordLlamaEmbedder:
 
     @cached_property
     def _model(self) -> Any:
+        logger = logging.getLogger()
+        handlers, level = logger.handlers[:], logger.level
         import wordllama  # noqa: PLC0415 - takes most of a second
 
+        # The import makes everybody's loggers print to the terminal.
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
         return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 

@@ -81,7 +81,8 @@ class _Group:
 
     def find(self, vector: Vector, limit: int) -> list[Neighbour]:
         similarities = self._vectors[: len(self.keys)] @ vector
-        best = np.argsort(-similarities)[:limit]
+        best = np.argpartition(-similarities, limit)[:limit] if limit < len(similarities) else np.arange(len(self.keys))
+        best = best[np.argsort(-similarities[best])]
         return [Neighbour(self.keys[at], float(similarities[at])) for at in best]
 
 

@@ -29,14 +29,14 @@ import psutil
 from coordinator.accounts.service import create_token
 from coordinator.db import Database
 from coordinator.lineage import service as lineage
-from shared.leases import Phase
+from shared.leases import Lease, Phase
 from shared.results import ResultUpload
 from shared.runs import CurvePoint
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.report import append_table, format_table
-from tests.bench.synthetic import Growth, edit, write_program
+from tests.bench.synthetic import Growth, change_numbers, list_sentences, write_program
 from tests.support.databases import PostgresServer, run_postgres
-from tests.support.messages import make_result, make_run
+from tests.support.messages import describe_change, make_result, make_run
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
 
@@ -78,6 +78,7 @@ class Client:
         self.worker = MiniWorker(httpx.Client(base_url=url, timeout=60), token, name)
         self._root_files = root_files
         self._random = Random(name)
+        self._sentences = list_sentences()
 
     def calibrate(self) -> None:
         """The first job of every worker, which is not measured."""
@@ -97,9 +98,9 @@ class Client:
             with tally.time("result"):
                 assert self.worker.deliver(lease, ResultUpload(run=make_run(lease.base.sha, 3.3))).status_code == 201
             return
-        files = {"train.py": edit(lease.base.files["train.py"], self._random)}
+        files = {"train.py": change_numbers(lease.base.files["train.py"], self._random)}
         with tally.time("proposal"):
-            self.worker.propose(lease, files)
+            self._propose(lease, files)
         for step in (1, 2, 3):
             with tally.time("heartbeat"):
                 assert self.worker.beat(lease, Phase.TRAINING, step=step, share=step / 4).status_code == 200
@@ -109,6 +110,18 @@ class Client:
         with tally.time("result"):
             assert self.worker.deliver(lease, upload).status_code == 201
         tally.cycles += 1
+
+    def _propose(self, lease: Lease, files: dict[str, str]) -> None:
+        """State which constants move, or else an idea in words; and insist where much like it was tried."""
+        said = describe_change(lease.base.files, files)
+        if not said.value:
+            title, hypothesis = self._random.sample(self._sentences, 2)
+            said = said.model_copy(update={"title": title[:120], "axis": title[:60], "hypothesis": hypothesis})
+        reply = self.worker.propose(lease, files, proposal=said)
+        if reply.similar:
+            insisting = said.model_copy(update={"insists": "On this parent it may do something else."})
+            reply = self.worker.propose(lease, files, proposal=insisting)
+        assert reply.accepted, reply.reason
 
 
 @dataclass

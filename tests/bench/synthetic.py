@@ -4,6 +4,7 @@ Each experiment changes one to five lines of a file of 25 kB. Parents are drawn 
 experiments takes a place, so lines of descent grow to hundreds of commits, as in a search that keeps what helps.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.messages import AUTHOR
 FILE_BYTES = 25_000
 FRONTIER = 50
 EDITED_LINES = (1, 1, 2, 5)
+_GIVEN_NUMBER = re.compile(r"= [0-9.]+\b")
 Row = dict[str, Any]
 
 
@@ -53,6 +55,21 @@ def edit(text: str, random: Random) -> str:
         elif len(lines) > 1:
             del lines[number]
     return "".join(lines)
+
+
+def change_numbers(text: str, random: Random) -> str:
+    """A small change as agents propose it: other numbers in code that still compiles."""
+    lines = text.splitlines(keepends=True)
+    places = [number for number, line in enumerate(lines) if _GIVEN_NUMBER.search(line)]
+    for number in random.sample(places, random.choice(EDITED_LINES)):
+        lines[number] = _GIVEN_NUMBER.sub(f"= {random.uniform(1e-4, 1):.6g}", lines[number], count=1)
+    return "".join(lines)
+
+
+def list_sentences() -> list[str]:
+    """Sentences about many things: the words of proposals that are not alike."""
+    text = " ".join(path.read_text() for path in sorted(Path("docs").rglob("*.md")))
+    return [sentence for sentence in re.split(r"(?<=[.:])\s+", text) if sentence.count(" ") > 5]
 
 
 class Growth:

@@ -42,14 +42,14 @@ def checks(*values: float) -> list[Measurement]:
     ids=lambda value: value if isinstance(value, Dispute) else f"{len(value)} runs",
 )
 def test_disputes(runs: list[Measurement], dispute: Dispute) -> None:
-    assert find_dispute(runs, NOISE_SD) is dispute
+    assert find_dispute(runs, NOISE_SD, None) is dispute
 
 
 @given(st.lists(st.sampled_from([0.0, 0.0005, LIE]), max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_runs_does_not_matter(values: list[float], random: Random) -> None:
     runs = [author(0), *checks(*values)]
     shuffled = random.sample(runs, len(runs))
-    assert find_dispute(shuffled, NOISE_SD) is find_dispute(runs, NOISE_SD)
+    assert find_dispute(shuffled, NOISE_SD, None) is find_dispute(runs, NOISE_SD, None)
 
 
 def test_honest_volunteers_are_seldom_in_dispute() -> None:
@@ -58,7 +58,7 @@ def test_honest_volunteers_are_seldom_in_dispute() -> None:
     disputed = 0
     for _ in range(2000):
         runs = [author(draw.gauss(0, sd)), *checks(*(draw.gauss(0, sd) for _ in range(3)))]
-        disputed += find_dispute(runs, NOISE_SD) is not Dispute.NONE
+        disputed += find_dispute(runs, NOISE_SD, None) is not Dispute.NONE
     assert 0 < disputed < 0.02 * 2000
 
 
@@ -76,7 +76,7 @@ def test_honest_volunteers_are_seldom_in_dispute() -> None:
     ],
 )
 def test_whom_a_measurement_confirms(runs: list[Measurement], outcome: Outcome) -> None:
-    assert compare(runs, NOISE_SD) == outcome
+    assert compare(runs, NOISE_SD, None) == outcome
 
 
 def test_trust_grows_with_agreements_and_a_contradiction_begins_anew() -> None:
@@ -105,3 +105,13 @@ def test_authors_do_not_vouch_for_themselves() -> None:
     own = [author(0)._replace(trust=Trust.ESTABLISHED), author(0)._replace(is_authors=False, trust=Trust.ANCHOR)]
     assert not is_vouched([*own, *checks(0, 0)])
     assert is_vouched([*own, checks(0)[0]._replace(trust=Trust.ESTABLISHED)])
+
+
+def test_who_was_lucky_is_not_taken_for_a_liar() -> None:
+    """The best of many honest results of nothing: what can be expected of it is far less than its number."""
+    expected = Normal(0, NOISE_SD)
+    lucky = [author(-2.7 * NOISE_SD), *checks(0.6 * NOISE_SD)]
+    assert find_dispute(lucky, NOISE_SD / 2, None) is Dispute.CONTESTED
+    assert find_dispute(lucky, NOISE_SD / 2, expected) is Dispute.NONE
+    assert compare(lucky, NOISE_SD / 2, expected) == Outcome(True, True)
+    assert find_dispute([author(10 * LIE), *checks(0, 0)], NOISE_SD, expected) is Dispute.REFUTED

@@ -144,3 +144,14 @@ def test_an_anchor_vouches_from_its_first_day(village: Village) -> None:
     with village.database.read() as session:
         assert session.scalars(select(Run.trust).order_by(Run.id.desc()).limit(1)).one() == "anchor"
     village.check_numbers()
+
+
+def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -> None:
+    wonder, impossible = village.invent("ada", 2.4), village.invent("ada", 0.9)
+    assert village.posterior(wonder).standing == village.posterior(impossible).standing == "held"
+    assert village.list_due("bo") == [wonder], "beyond the plausible floor only a maintainer can say"
+    village.measure("bo", wonder, 2.4)
+    assert village.posterior(wonder).standing == "held" and village.list_due("cy") == [wonder]
+    village.measure("cy", wonder, 2.4)
+    assert village.posterior(wonder).standing == "verified" and village.list_due("dan") == []
+    village.check_numbers()

@@ -1,6 +1,7 @@
 """Embedders: the one that comes along, and an endpoint."""
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -53,6 +54,15 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     code = "import sys, coordinator.app; print([m for m in ('numpy', 'wordllama', 'tokenizers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_loggers_of_others_stay_as_they_are() -> None:
+    code = (
+        "import logging; from coordinator.novelty.embeddings import WordLlamaEmbedder; "
+        "WordLlamaEmbedder().embed(['x']); print(logging.getLogger().handlers, logging.getLogger().level)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"[] {logging.WARNING}"
 
 
 class Answers(BaseHTTPRequestHandler):
