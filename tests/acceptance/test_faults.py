@@ -202,7 +202,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordin
         stored = count_rows(database)
         wait_for_refusals(5)
         assert count_rows(database) == stored, "what is refused leaves nothing"
-        with httpx.Client(base_url=f"http://127.0.0.1:{coordinator.address[1]}") as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{coordinator.address[1]}", timeout=60) as http:
             answers.append(http.get("/api/v1/projects").status_code)
         resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE, unlimited)
 

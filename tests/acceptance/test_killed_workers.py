@@ -194,12 +194,12 @@ def test_a_worker_that_is_killed_in_each_phase_loses_nothing(
 
 
 def check_history(url: str, database: Database) -> None:
-    experiments = httpx.get(f"{url}/api/v1/experiments?project=codec").json()["items"]
+    experiments = httpx.get(f"{url}/api/v1/experiments?project=codec", timeout=60).json()["items"]
     assert [(row["title"][:15], row["outcome"]) for row in experiments] == [
         ("NICE_LENGTH 273", "ok"),
         ("NICE_LENGTH 128", "ok"),
     ]
-    assert httpx.get(f"{url}/api/v1/leases?project=codec").json()["items"] == []
+    assert httpx.get(f"{url}/api/v1/leases?project=codec", timeout=60).json()["items"] == []
 
     def show_nothing(what: str, done: int, total: int) -> None: ...
 

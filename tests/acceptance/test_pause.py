@@ -61,11 +61,11 @@ class Desk:
 
     def seen(self) -> tuple[str, str]:
         """What the coordinator says of the worker: its state, and the reason."""
-        (row,) = httpx.get(f"{self._url}/api/v1/workers").json()["items"]
+        (row,) = httpx.get(f"{self._url}/api/v1/workers", timeout=60).json()["items"]
         return row["state"], row["reason"]
 
     def page(self) -> str:
-        return httpx.get(f"{self._url}/projects/codec/live").text
+        return httpx.get(f"{self._url}/projects/codec/live", timeout=60).text
 
     def sandboxed(self) -> list[psutil.Process]:
         """What trains or scores now."""

@@ -120,7 +120,7 @@ def wait_until_each_has_experiments(client: Client, workers: list[Process], coun
 
 def test_two_unequal_workers_do_research(coordinator: tuple[str, Process], workers: list[Process]) -> None:
     url, server = coordinator
-    with Client(url) as client, httpx.Client(base_url=url) as http:
+    with Client(url) as client, httpx.Client(base_url=url, timeout=60) as http:
         wait_until_each_has_experiments(client, workers, 1)
         for worker in workers:
             assert worker.end(signal.SIGTERM, signal.SIGTERM) in (0, 130, -signal.SIGTERM), worker.said()

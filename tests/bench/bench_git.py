@@ -65,7 +65,7 @@ class Server:
         self.address = f"{base_url}/git/{project}"
         for _ in range(200):  # it says its address before it listens
             try:
-                httpx.get(f"{self.address}.git/info/refs")
+                httpx.get(f"{self.address}.git/info/refs", timeout=60)
                 return
             except httpx.ConnectError:
                 time.sleep(0.05)

@@ -103,7 +103,7 @@ def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
             assert time.monotonic() < deadline and process.poll() is None, log.read_text()
             time.sleep(0.05)
         url = found.group(1)
-        with httpx.Client(base_url=url) as http:
+        with httpx.Client(base_url=url, timeout=60) as http:
             assert http.get("/api/v1/projects").json() == {"items": [], "next_cursor": None}
             assert "/api/v1/leases" in http.get("/openapi.json").json()["paths"]
             with http.stream("GET", "/api/v1/events") as stream:

@@ -52,13 +52,13 @@ class LiveCoordinator:
 
     def list(self, what: str) -> list[dict[str, Any]]:
         """What the API lists of the project, newest first."""
-        answer = httpx.get(f"{self.url}{API_PREFIX}/{what}", params={"project": "tiny"})
+        answer = httpx.get(f"{self.url}{API_PREFIX}/{what}", params={"project": "tiny"}, timeout=60)
         assert answer.status_code == 200, answer.text
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
 
     def get(self, what: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}{API_PREFIX}/{what}")
+        answer = httpx.get(f"{self.url}{API_PREFIX}/{what}", timeout=60)
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
         return document

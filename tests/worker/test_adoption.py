@@ -54,7 +54,7 @@ def database(coordinator_settings: CoordinatorSettings) -> Iterator[Database]:
 @pytest.fixture
 def two_lines(live: LiveCoordinator) -> Iterator[MiniWorker]:
     """Two workers that began at the same time, each of which found one of the changes."""
-    with httpx.Client(base_url=live.url) as http:
+    with httpx.Client(base_url=live.url, timeout=60) as http:
         crew = [MiniWorker(http, live.token.get_secret_value(), name) for name in ("m1", "m2")]
         for worker in crew:
             worker.measure_root()

@@ -81,7 +81,7 @@ def test_a_browser_that_reconnects_goes_on_where_it_was(server: RunningServer, d
 
 
 def test_a_cursor_that_is_none_is_refused(server: RunningServer) -> None:
-    response = httpx.get(f"{server.url}/api/v1/events?since=-1")
+    response = httpx.get(f"{server.url}/api/v1/events?since=-1", timeout=60)
     assert response.status_code == 422
     assert response.json()["type"] == "/problems/request-invalid"
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def post(upstream: Upstream, body: bytes, **headers: str) -> httpx.Response:
-    return httpx.post(f"{upstream.url}/git-upload-pack", content=body, headers=headers)
+    return httpx.post(f"{upstream.url}/git-upload-pack", content=body, headers=headers, timeout=60)
 
 
 def ask(upstream: Upstream, *lines: str) -> bytes:
@@ -26,7 +26,9 @@ def ask(upstream: Upstream, *lines: str) -> bytes:
 
 
 def test_refs_are_advertised_in_one_way(upstream: Upstream) -> None:
-    response = httpx.get(f"{upstream.url}/info/refs?service=git-upload-pack", headers={"Git-Protocol": "version=2"})
+    response = httpx.get(
+        f"{upstream.url}/info/refs?service=git-upload-pack", headers={"Git-Protocol": "version=2"}, timeout=60
+    )
     assert response.headers["content-type"] == "application/x-git-upload-pack-advertisement"
     assert response.headers["cache-control"] == "no-cache"
     assert b"version 2" not in response.content
@@ -116,10 +118,10 @@ def test_a_gzip_bomb_is_refused(upstream: Upstream) -> None:
 
 
 def test_other_services_are_not_here(upstream: Upstream) -> None:
-    assert b"reading only" in httpx.get(f"{upstream.url}/info/refs?service=git-receive-pack").content
-    assert httpx.post(f"{upstream.url}/git-receive-pack", content=b"0000").status_code in (404, 405)
-    assert httpx.get(f"{upstream.url}/objects/info/packs").status_code == 404
-    assert httpx.get(f"{upstream.address}/../../etc/passwd").status_code == 404
+    assert b"reading only" in httpx.get(f"{upstream.url}/info/refs?service=git-receive-pack", timeout=60).content
+    assert httpx.post(f"{upstream.url}/git-receive-pack", content=b"0000", timeout=60).status_code in (404, 405)
+    assert httpx.get(f"{upstream.url}/objects/info/packs", timeout=60).status_code == 404
+    assert httpx.get(f"{upstream.address}/../../etc/passwd", timeout=60).status_code == 404
 
 
 def test_a_client_that_goes_away(upstream: Upstream) -> None:
@@ -127,12 +129,12 @@ def test_a_client_that_goes_away(upstream: Upstream) -> None:
     random = Random(1)
     for _ in range(8):
         upstream.commit(upstream.root_sha, text=random.randbytes(400_000).hex())
-    with httpx.stream("GET", f"{upstream.address}.bundle") as response:
+    with httpx.stream("GET", f"{upstream.address}.bundle", timeout=60) as response:
         chunks = response.iter_raw()
         assert next(chunks).startswith(b"# v2 git bundle")
         assert sum(len(next(chunks)) for _ in range(3)) < 3_000_000
         assert upstream.database.engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
-    assert httpx.get(f"{upstream.url}/info/refs").status_code == 200
+    assert httpx.get(f"{upstream.url}/info/refs", timeout=60).status_code == 200
     deadline = time.monotonic() + 5
     while upstream.database.engine.pool.checkedout():  # type: ignore[attr-defined]
         assert time.monotonic() < deadline

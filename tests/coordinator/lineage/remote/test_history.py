@@ -65,7 +65,7 @@ def test_a_clone_of_the_bundle_follows_the_remote(
 
 def test_the_pack_holds_everything(upstream: Upstream, experiments: dict[str, str], tmp_path: Path) -> None:
     git = Git.init(tmp_path / "empty")
-    git("index-pack", "--stdin", "--strict", stdin=httpx.get(f"{upstream.address}.pack").content)
+    git("index-pack", "--stdin", "--strict", stdin=httpx.get(f"{upstream.address}.pack", timeout=60).content)
     kinds = [line.split()[:2] for line in git("cat-file", "--batch-check", "--batch-all-objects").splitlines()]
     assert {sha for sha, kind in kinds if kind == "commit"} == {upstream.root_sha, *experiments.values()}
     assert len(kinds) == len({sha for sha, _ in kinds}) == 5 + 3 * 12
