@@ -2,7 +2,8 @@
 
 A process sees read-only: the system's programs and libraries, the interpreter with its packages, and its project's
 folder. It can write to two file systems in memory (/tmp, /dev/shm), each as large as its disk limit. It has no
-network, no home, no capability, none of the worker's environment, and sees none of the machine's other processes.
+network, no home, no capability, none of the worker's environment or keyrings, and sees none of the machine's other
+processes.
 It ends with the worker, and everything that it started ends with it.
 
 What it does NOT cover:

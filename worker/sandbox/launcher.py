@@ -23,6 +23,8 @@ ALIAS_FOLDER = "/tmp"  # noqa: S108 - hidden under a tmpfs of our own, in a moun
 CLONE_NEWNS = 0x00020000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG = 1
+KEYCTL = {"x86_64": 250, "aarch64": 219}  # <asm/unistd.h>; libc has no function for it
+KEYCTL_JOIN_SESSION_KEYRING = 1
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -35,6 +37,7 @@ def main() -> None:
         os.sched_setaffinity(0, plan["cores"])
     # Where memory runs out all the same, the kernel ends this process and not one of the volunteer's.
     Path("/proc/self/oom_score_adj").write_text("1000")
+    leave_session_keys()
     if plan["aliases"]:
         bind_aliases(plan["aliases"])
     if plan["uid"] is not None:
@@ -46,6 +49,15 @@ def main() -> None:
     if os.getppid() != plan["parent"]:
         sys.exit("the worker ended before its sandbox started")
     os.execv(plan["argv"][0], plan["argv"])  # noqa: S606 - no shell is the point
+
+
+def leave_session_keys() -> None:
+    """Take an empty ring of keys for this process and its children: they would inherit that of the user's login.
+
+    There they could read secrets, and leave notes for each other. Where the kernel refuses, they are refused as well.
+    """
+    if (keyctl := KEYCTL.get(os.uname().machine)) is not None:
+        LIBC.syscall(keyctl, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def bind_aliases(aliases: dict[str, str]) -> None:

@@ -42,7 +42,7 @@ class Worker:
         command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
-    def run(self, code: str, timeout: float = 20.0, cores: list[int] | None = None, **limits: int) -> Outcome:
+    def run(self, code: str, timeout: float = 60.0, cores: list[int] | None = None, **limits: int) -> Outcome:
         """Run `code` to its end, or kill it after `timeout` seconds."""
         with self.start(code, timeout, cores, **limits) as driver:
             answer, _ = driver.communicate(timeout=timeout + 20)

@@ -1,5 +1,6 @@
 """What code in the sandbox can see, reach and use up: tried from inside the real thing."""
 
+import ctypes
 import os
 import socket
 import tempfile
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from tests.worker.sandbox.conftest import Worker
+from worker.sandbox.launcher import KEYCTL, KEYCTL_JOIN_SESSION_KEYRING
 
 MIB = 1024 * 1024
 
@@ -169,6 +171,20 @@ def test_has_no_rights_left(confined: Worker) -> None:
     assert "CapEff:\t0000000000000000" in outcome.log_tail
     assert "CapBnd:\t0000000000000000" in outcome.log_tail
     assert "NoNewPrivs:\t1" in outcome.log_tail
+
+
+def test_leaves_no_key_in_the_session(confined: Worker) -> None:
+    """Keys of a login session are inherited as open files are, and would outlive the program."""
+    if (keyctl := KEYCTL.get(os.uname().machine)) is not None:
+        ctypes.CDLL(None).syscall(keyctl, KEYCTL_JOIN_SESSION_KEYRING, None)  # as a login does
+    code = """
+        import ctypes, os
+        add_key, keyctl = {"x86_64": (248, 250), "aarch64": (217, 219)}[os.uname().machine]
+        syscall, SESSION_KEYRING, SEARCH = ctypes.CDLL(None).syscall, -3, 10
+        print("found" if syscall(keyctl, SEARCH, SESSION_KEYRING, b"user", b"note", 0) > 0 else "nothing")
+        syscall(add_key, b"user", b"note", b"peeked", 6, SESSION_KEYRING)
+    """
+    assert [confined.run(code).log_tail for _ in range(2)] == ["nothing"] * 2
 
 
 def test_contains_a_fork_bomb(confined: Worker, count_marked: Callable[[str], int]) -> None:
