@@ -267,8 +267,16 @@ def explain_settings(flags: Mapping[str, Any]) -> list[Origin]:
             source = f"environment ({named})"
         elif name in in_file and value is not None:
             source = str(config_path())
-        origins.append(Origin(name, "" if value is None else str(value), source))
+        origins.append(Origin(name, "" if value is None else _masked(str(value)), source))
+    if settings.token is None and settings.token_file is None and login_path().exists():
+        kept = Origin("token", str(SecretStr("kept")), f"swarm-worker login ({login_path()})")
+        origins = [kept if origin.name == "token" else origin for origin in origins]
     return origins
+
+
+def _masked(text: str) -> str:
+    """Without the name and password that an address may hold."""
+    return re.sub(r"://[^/@\s]+@", "://**********@", text)
 
 
 def _variables(name: str) -> list[str]:

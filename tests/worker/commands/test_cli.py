@@ -155,12 +155,21 @@ def test_the_doctor_asks_the_model(tell: Callable[..., Done]) -> None:
     assert ask().returncode == 1
 
 
-def test_settings_are_shown_with_their_source_and_without_secrets(tell: Callable[..., Done]) -> None:
-    done = tell("--show-config", "--cores", "1", OPENAI_API_KEY="sk-canary")
+def test_settings_are_shown_with_their_source_and_without_secrets(
+    tell: Callable[..., Done], environment: dict[str, str]
+) -> None:
+    kept = Path(environment["XDG_CONFIG_HOME"], "research-swarm", "token")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("swt_canary")
+    index = "https://me:pw-canary@packages.test/simple"
+    keys = {"OPENAI_API_KEY": "sk-canary", "PIP_INDEX_URL": index, "SWARM_TOKEN": ""}
+    done = tell("--show-config", "--cores", "1", **keys)
     assert done.returncode == 0
     rows = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert rows["cores"].split()[1:] == ["1", "flag"]
     assert rows["device"].split()[1:] == ["cpu", "environment", "(SWARM_DEVICE)"]
     assert rows["agent"].split()[1:] == ["search", "default"]
     assert "environment (OPENAI_API_KEY)" in rows["api_key"] and "**********" in rows["api_key"]
-    assert "sk-canary" not in done.stdout
+    assert "**********" in rows["token"] and str(kept) in rows["token"]
+    assert "packages.test" in rows["package_index"]
+    assert "canary" not in done.stdout
