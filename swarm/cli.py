@@ -1,25 +1,117 @@
-"""`swarm`: the researcher's command line."""
+"""`swarm`: the researcher's command line. Commands that look things up are in `commands.py`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from swarm.client import DEFAULT_URL, Client, CoordinatorError
+from shared.export import ExportFormat
+from swarm.checkout import write_files
+from swarm.client import DEFAULT_URL, CoordinatorError
+from swarm.commands import app
+from swarm.connection import AnyProject, Commit, Project, Url, connected
 from swarm.demo import DemoOptions, run_demo
 from swarm.demo_processes import DemoError
-from swarm.tables import build_experiments_table
+from swarm.dump import write_dump
+from swarm.lookups import choose_project, find_experiment_sha
+from swarm.reproduce import reproduce
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Look into a research swarm, or start a small one on this machine.",
-)
 
-Url = Annotated[str, typer.Option(envvar="SWARM_COORDINATOR_URL", help="The coordinator's address.")]
+@app.command()
+def checkout(
+    commit: Commit,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    coordinator: Url = DEFAULT_URL,
+) -> None:
+    """Write a commit's files, harness included, to a folder.
+
+    \b
+    Example:
+      swarm checkout 17 try-17 && swarm-worker run-local try-17
+    """
+    with connected(coordinator) as client:
+        step = next(client.iterate_lineage(find_experiment_sha(client, commit)))
+        files = client.get_files(step.project, step.sha)
+        write_files(files, folder)
+        typer.echo(f"{len(files.files)} files of {step.sha} are in {folder}.")
+
+
+@app.command("reproduce")
+def reproduce_experiment(
+    experiment: Annotated[int, typer.Argument(metavar="ID", min=1, help="An experiment's number.")],
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The harness's seed.")] = 1,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="Measure its parent, too, and compare effects")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting]")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use.  [default: all]")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="As for a worker.")] = None,
+    coordinator: Url = DEFAULT_URL,
+) -> None:
+    """Run an experiment again on this machine, and compare with what is published of it.
+
+    Needs the worker: pip install "research-swarm\\[worker]". Exit status 1 if both differ by more than 3 sd.
+
+    \b
+    Examples:
+      swarm reproduce 17
+      swarm reproduce 17 --with-parent --device cuda:0
+    """
+    given = {"--device": device, "--cores": cores, "--sandbox": sandbox}
+    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    with connected(coordinator) as client:
+        done = reproduce(client, client.get_experiment(experiment), seed, options, with_parent=with_parent)
+        for line in done.lines:
+            typer.echo(line)
+        verdict = "it agrees" if done.agrees else "it does not agree"
+        typer.echo(f"apart by   {abs(done.deviation_sd):.1f} sd: {verdict}")
+    raise typer.Exit(0 if done.agrees else 1)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    project: Project = None,
+    formats: Annotated[
+        list[ExportFormat] | None, typer.Option("--format", help="May be given several times.  [default: all three]")
+    ] = None,
+    coordinator: Url = DEFAULT_URL,
+) -> None:
+    """Write everything public of a project to a folder that outlives the server.
+
+    Experiments, runs, findings and citations as JSON lines, CSV and Parquet; results.tsv; all code as a git bundle.
+
+    \b
+    Example:
+      swarm export gpt-cpu-2026 --project gpt-cpu --format jsonl
+    """
+    with connected(coordinator) as client:
+        name = choose_project(client, project)
+        chosen = next((known for known in client.list_projects() if known.name == name), None)
+        if chosen is None:
+            raise CoordinatorError(f"There is no project {name!r}.")
+        write_dump(client, chosen, folder, formats or list(ExportFormat), lambda line: typer.echo(line, err=True))
+        typer.echo(folder)
+
+
+@app.command()
+def mcp(project: AnyProject = None, coordinator: Url = DEFAULT_URL) -> None:
+    """Offer the swarm's findings to any agent, over the Model Context Protocol on stdin and stdout.
+
+    Needs: pip install "research-swarm\\[mcp]".
+
+    \b
+    Example, for an agent's configuration:
+      {"command": "swarm", "args": ["mcp", "--coordinator", "https://swarm.example.org"]}
+    """
+    try:
+        from swarm.mcp_server import make_server  # noqa: PLC0415  an extra: only who offers tools installs it
+    except ModuleNotFoundError as error:
+        typer.echo(f"swarm: {error.name} is not installed: pip install 'research-swarm[mcp]'", err=True)
+        raise typer.Exit(1) from error
+    with connected(coordinator) as client:
+        make_server(client, project).run()
 
 
 @app.command()
@@ -43,31 +135,6 @@ def demo(
         typer.echo(f"swarm demo: {error}", err=True)
         raise typer.Exit(1) from error
     raise typer.Exit(status)
-
-
-@app.command("experiments")
-def list_experiments(
-    project: Annotated[str, typer.Argument(help="The project's name, for example gpt-cpu.")],
-    coordinator: Url = DEFAULT_URL,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document a line, for pipes.")] = False,
-) -> None:
-    """List a project's newest experiments.
-
-    Example:  swarm experiments gpt-cpu --json | jq .title
-    """
-    try:
-        with Client(coordinator) as client:
-            experiments = client.list_experiments(project, limit)
-            metric = client.get_progress(project).metric
-    except CoordinatorError as error:
-        typer.echo(f"swarm: {error}", err=True)
-        raise typer.Exit(1) from error
-    if json:
-        for experiment in experiments:
-            sys.stdout.write(experiment.model_dump_json() + "\n")
-    else:
-        Console().print(build_experiments_table(experiments, metric))
 
 
 def main() -> None:

@@ -1,20 +1,31 @@
-"""A typed client of the coordinator's public API. Reading needs no account."""
+"""A typed client of the coordinator's public API. Reading needs no account, unless a swarm's maintainers closed it.
 
+Fields that a newer coordinator sends besides are ignored, as the API's promise asks of clients (docs/api.md).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
+from shared.atlas import Comparison, HardwareClass, LineageStep, Record
 from shared.errors import Problem
+from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary
+from shared.export import ExportFormat, ExportTable
+from shared.fleet import VolunteerView
 from shared.leases import LeaseView
+from shared.papers import FindingSummary, Paper, Question, SearchHit, Tried
 from shared.progress import Progress
-from shared.projects import Project
+from shared.projects import Branch, CommitFiles, Project
 from shared.protocol import API_PREFIX, Page
 from shared.runs import Run
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
+MAX_LIMIT = 200
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,11 +35,16 @@ class CoordinatorError(Exception):
 
 
 class Client:
-    """One coordinator, by its address. Use it as a context manager."""
+    """One coordinator, by its address; `token` is a volunteer's, where reading is closed. Use it as a context manager.
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    Methods that return a list ask for one page, at most 200 rows; `iterate_*` go on to the end. All raise
+    CoordinatorError.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, token: SecretStr | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url + API_PREFIX, timeout=TIMEOUT_SECONDS)
+        headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS, headers=headers)
 
     def __enter__(self) -> "Client":
         return self
@@ -39,6 +55,9 @@ class Client:
     def list_projects(self) -> list[Project]:
         return self._get("/projects", Page[Project]).items
 
+    def list_branches(self, project: str) -> list[Branch]:
+        return self._get(f"/projects/{project}/branches", Page[Branch]).items
+
     def get_progress(self, project: str) -> Progress:
         return self._get(f"/projects/{project}/progress", Progress)
 
@@ -46,28 +65,136 @@ class Client:
         """The newest experiments, newest first."""
         return self._get("/experiments", Page[ExperimentSummary], project=project, limit=limit).items
 
+    def iterate_experiments(self, project: str) -> Iterator[ExperimentSummary]:
+        """All experiments, newest first."""
+        return self._iterate("/experiments", Page[ExperimentSummary], project=project)
+
     def get_experiment(self, experiment_id: int) -> ExperimentDetail:
         return self._get(f"/experiments/{experiment_id}", ExperimentDetail)
+
+    def get_evidence(self, experiment_id: int) -> ExperimentEvidence:
+        """Why an experiment's verdict is what it is, in the hardware class of its first run."""
+        return self._get(f"/experiments/{experiment_id}/evidence", ExperimentEvidence)
 
     def list_runs(self, project: str, limit: int = 50) -> list[Run]:
         """The newest runs, newest first."""
         return self._get("/runs", Page[Run], project=project, limit=limit).items
 
+    def iterate_runs(self, project: str) -> Iterator[Run]:
+        """All runs, newest first."""
+        return self._iterate("/runs", Page[Run], project=project)
+
     def list_live_leases(self, project: str) -> list[LeaseView]:
         """Who works on what right now."""
         return self._get("/leases", Page[LeaseView], project=project).items
 
+    def list_findings(self, project: str | None = None, limit: int = 50, **filters: Any) -> list[FindingSummary]:
+        """The newest findings; `filters` are those of the API: `verdict`, `standing`, `axis`, `volunteer`, ..."""
+        return self._get("/findings", Page[FindingSummary], project=project, limit=limit, **filters).items
+
+    def search_findings(
+        self, words: str, project: str | None = None, limit: int = 20, **filters: Any
+    ) -> list[SearchHit]:
+        """The findings that answer a few words best; `filters` as for `list_findings`."""
+        return self._get("/findings/search", Page[SearchHit], q=words, project=project, limit=limit, **filters).items
+
+    def get_paper(self, finding_id: int) -> Paper:
+        """A finding with its evidence as of now."""
+        return self._get(f"/findings/{finding_id}", Paper)
+
+    def ask_whether_tried(self, project: str, text: str) -> Tried:
+        """Has this been tried? `text` is a sentence or a diff."""
+        question = Question(project=project, text=text)
+        return self._read(Tried, self._send("POST", API_PREFIX + "/findings/tried", json=question.model_dump()))
+
+    def list_records(self, project: str | None = None) -> list[Record]:
+        """The best commits in each hardware class, of a project or of all."""
+        return self._get("/records", Page[Record], project=project).items
+
+    def list_hardware_classes(self, project: str | None = None) -> list[HardwareClass]:
+        return self._get("/hardware-classes", Page[HardwareClass], project=project).items
+
+    def list_volunteers(self, limit: int = 50) -> list[VolunteerView]:
+        """The newest volunteers."""
+        return self._get("/volunteers", Page[VolunteerView], limit=limit).items
+
+    def iterate_lineage(self, sha: str) -> Iterator[LineageStep]:
+        """A commit and its ancestors, the nearest first; four digits of a sha are enough."""
+        return self._iterate(f"/lineage/{sha}", Page[LineageStep])
+
+    def compare(self, project: str, a: str, b: str) -> Comparison:
+        """Two commits: their diff, and how much better or worse `b` is."""
+        return self._get("/compare", Comparison, project=project, a=a, b=b)
+
+    def get_files(self, project: str, sha: str) -> CommitFiles:
+        """All files of a commit; the whole sha is asked for."""
+        return self._get(f"/projects/{project}/commits/{sha}/files", CommitFiles)
+
+    def cite(self, finding_id: int) -> str:
+        """A finding as a BibTeX entry."""
+        response = self._send("GET", f"{API_PREFIX}/findings/{finding_id}/bibtex")
+        self._check(response)
+        return response.text
+
+    def export(self, project: str, table: ExportTable, format_: ExportFormat) -> Iterator[bytes]:
+        """A whole table of a project, in chunks."""
+        return self._stream(f"{API_PREFIX}/projects/{project}/export/{table}.{format_}")
+
+    def export_results(self, project: str) -> Iterator[bytes]:
+        """A project as a `results.tsv` of the original form, in chunks."""
+        return self._stream(f"{API_PREFIX}/projects/{project}/export/results.tsv")
+
+    def download_history(self, project: str) -> Iterator[bytes]:
+        """All commits of a project as a git bundle, in chunks."""
+        return self._stream(f"/git/{project}.bundle")
+
     def _get(self, path: str, model: type[Model], **parameters: Any) -> Model:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._read(model, self._send("GET", API_PREFIX + path, params=given))
+
+    def _iterate(self, path: str, model: type[Page[Any]], **parameters: Any) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            page = self._get(path, model, **parameters, limit=MAX_LIMIT, cursor=cursor)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        with self._reached():
+            return self._http.request(method, path, **request)
+
+    def _stream(self, path: str) -> Iterator[bytes]:
+        with self._reached(), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                self._check(response)
+            yield from response.iter_bytes()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
         try:
-            response = self._http.get(path, params=parameters)
+            yield
         except httpx.HTTPError as error:
             raise CoordinatorError(f"{self.url} cannot be reached: {error}. Is the coordinator running?") from error
+
+    def _read(self, model: type[Model], response: httpx.Response) -> Model:
+        self._check(response)
         try:
-            if response.is_success:
-                return model.model_validate_json(response.content)
+            return model.model_validate_json(response.content, extra="ignore")
+        except ValidationError as error:
+            raise self._foreign(response) from error
+
+    def _check(self, response: httpx.Response) -> None:
+        """Raise CoordinatorError, in the coordinator's own words, unless it answered what was asked for."""
+        if response.is_success:
+            return
+        try:
             problem = Problem.model_validate_json(response.content)
         except ValidationError as error:
-            raise CoordinatorError(
-                f"{self.url} does not answer like a coordinator (HTTP {response.status_code})."
-            ) from error
+            raise self._foreign(response) from error
         raise CoordinatorError(f"{problem.title}: {problem.detail}")
+
+    def _foreign(self, response: httpx.Response) -> CoordinatorError:
+        return CoordinatorError(f"{self.url} does not answer like a coordinator (HTTP {response.status_code}).")

@@ -4,7 +4,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.experiments import ExperimentSummary, Posterior, Verdict
+from shared.numbers import format_effect, format_measure
 
+NOTHING = "–"
 _STYLE = {Verdict.IMPROVED: "green", Verdict.WORSE: "red"}
 
 
@@ -30,16 +32,26 @@ def build_experiments_table(experiments: list[ExperimentSummary], metric: str) -
 def _describe(experiment: ExperimentSummary) -> tuple[str, Text, str]:
     posterior = experiment.posterior
     if posterior is None:
-        return str(experiment.outcome), Text("–"), "0"
-    return format_metric(posterior), format_effect(posterior), str(posterior.runs)
+        return str(experiment.outcome), Text(NOTHING), "0"
+    return format_metric(posterior), format_gain(posterior), str(posterior.runs)
 
 
-def format_metric(posterior: Posterior) -> str:
-    return f"{posterior.metric_mean:.4f} ± {posterior.metric_sd:.4f}"
+def format_metric(posterior: Posterior | None) -> str:
+    """`0.9712 ± 0.0004`; a dash where nothing was measured."""
+    return format_measure(posterior.metric_mean, posterior.metric_sd) if posterior else NOTHING
 
 
-def format_effect(posterior: Posterior) -> Text:
-    if posterior.effect_mean is None or posterior.effect_sd is None:
-        return Text("–")
+def format_gain(posterior: Posterior | None) -> Text:
+    """The effect against the parent with its uncertainty, in the verdict's colour."""
+    if posterior is None or posterior.effect_mean is None or posterior.effect_sd is None:
+        return Text(NOTHING)
     style = _STYLE.get(posterior.verdict, "") if posterior.verdict else ""
-    return Text(f"{posterior.effect_mean:+.4f} ± {posterior.effect_sd:.4f}", style=style)
+    return Text(format_effect(posterior.effect_mean, posterior.effect_sd), style=style)
+
+
+def say_verdict(posterior: Posterior | None) -> str:
+    """`improved, provisional`."""
+    if posterior is None:
+        return NOTHING
+    words = [str(posterior.verdict), str(posterior.standing)] if posterior.verdict else [str(posterior.standing)]
+    return ", ".join(words).replace("_", " ")

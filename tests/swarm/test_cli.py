@@ -1,60 +1,117 @@
-"""The researcher's command line and client, against a real coordinator."""
+"""The researcher's command line, against a real coordinator."""
 
+import csv
+import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
-from coordinator.app import create_app
-from coordinator.projects.service import create_project
-from coordinator.settings import Settings
-from swarm import Client, CoordinatorError
 from swarm.cli import app
-from tests.support.databases import SqliteFolder
-from tests.support.seeds import write_seed
-from tests.support.servers import serve
-from tests.support.swarm_data import write_history
-from tests.support.tiny_project import serve_folder
+from tests.support.git import Git, run_git
+from tests.swarm.conftest import EXPERIMENTS, Swarm
 
-EXPERIMENTS = 6
-
-
-@pytest.fixture
-def url(tmp_path: Path, sqlite_folder: SqliteFolder) -> Iterator[str]:
-    """A coordinator whose project has a past."""
-    application = create_app(Settings(database_url=sqlite_folder.create_migrated(tmp_path)))
-    with serve(application) as server:
-        with application.state.database.write() as session:
-            project, _ = create_project(session, write_seed(tmp_path / "seed"))
-            write_history(session, project, EXPERIMENTS)
-        yield server.url
+COMMANDS = [
+    ["records"], ["findings", "learning rate"], ["tried", "LEARNING_RATE 0.003 -> 0.004"], ["show", "3"],
+    ["lineage", "3"], ["diff", "1", "3"], ["experiments", "tiny"],
+]  # fmt: skip
 
 
-def test_lists_experiments_for_people_and_for_pipes(url: str) -> None:
-    shown = CliRunner().invoke(app, ["experiments", "tiny", "--coordinator", url], env={"COLUMNS": "120"})
-    assert shown.exit_code == 0 and "val_bpb" in shown.output and "±" in shown.output
-    piped = CliRunner().invoke(app, ["experiments", "tiny", "--coordinator", url, "--json", "--limit", "3"])
-    documents = [json.loads(line) for line in piped.output.splitlines()]
-    assert [document["id"] for document in documents] == sorted((d["id"] for d in documents), reverse=True)
-    assert len(documents) == 3
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_people_get_lines_that_fit(swarm: Swarm, command: list[str]) -> None:
+    done = swarm(*command)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert len(lines) >= 2 and (command[0] == "diff" or max(map(len, lines)) <= 80)
 
 
-def test_the_client_returns_typed_models(url: str) -> None:
-    with Client(url) as client:
-        newest = client.list_experiments("tiny")[0]
-        detail = client.get_experiment(newest.id)
-        assert detail.title == newest.title and detail.runs
-        assert client.list_projects()[0].name == "tiny"
-        assert client.list_runs("tiny", limit=2)[0].id > client.list_runs("tiny", limit=2)[1].id
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_pipes_get_json_lines_of_the_chosen_fields(swarm: Swarm, command: list[str]) -> None:
+    documents = [json.loads(line) for line in swarm(*command, "--json", "all").stdout.splitlines()]
+    assert documents
+    name = next(iter(documents[0]))
+    chosen = swarm(*command, "--json", name)
+    assert [json.loads(line) for line in chosen.stdout.splitlines()] == [{name: row[name]} for row in documents]
+    unknown = swarm(*command, "--json", "nope")
+    assert unknown.exit_code == 1 and "There are: " in unknown.stderr and not unknown.stdout
 
 
-def test_mistakes_are_one_clear_line(url: str, tmp_path: Path) -> None:
-    unknown = CliRunner().invoke(app, ["experiments", "nope", "--coordinator", url])
-    assert unknown.exit_code == 1 and "There is no project 'nope'" in unknown.output
-    gone = CliRunner().invoke(app, ["experiments", "tiny", "--coordinator", "http://127.0.0.1:9"])
-    assert gone.exit_code == 1 and "cannot be reached" in gone.output and gone.output.count("\n") == 1
-    wrong = pytest.raises(CoordinatorError, match="does not answer like a coordinator")
-    with serve_folder(tmp_path) as address, Client(address) as client, wrong:
-        client.list_projects()
+def test_findings_are_narrowed(swarm: Swarm) -> None:
+    rows = swarm("findings", "LEARNING_RATE", "--verdict", "worse", "--json", "finding.posterior.verdict").stdout
+    assert {json.loads(line)["finding.posterior.verdict"] for line in rows.splitlines()} <= {"worse"}
+    nothing = swarm("findings", "zebra", "--axis", "none-such")
+    assert nothing.exit_code == 0 and nothing.stdout == "" and "Nothing was found" in nothing.stderr
+
+
+def test_a_question_may_be_a_file_or_come_through_a_pipe(swarm: Swarm, tmp_path: Path) -> None:
+    patch = swarm("diff", 1, 3).stdout
+    (tmp_path / "idea.patch").write_text(patch)
+    from_file = swarm("tried", tmp_path / "idea.patch", "--json", "kind").stdout
+    piped = swarm("tried", "-", "--json", "kind", input=patch).stdout
+    assert from_file == piped == '{"kind": "diff"}\n'
+    assert swarm("tried", "larger steps", "--json", "kind").stdout == '{"kind": "sentence"}\n'
+
+
+def test_a_diff_can_be_applied(swarm: Swarm, tmp_path: Path) -> None:
+    assert swarm("checkout", 1, tmp_path / "one").exit_code == 0
+    assert swarm("checkout", 3, tmp_path / "three").exit_code == 0
+    git = Git.init(tmp_path / "one")
+    git("apply", "-", stdin=swarm("diff", 1, 3).stdout.encode())
+    for file in (tmp_path / "three").iterdir():
+        assert (tmp_path / "one" / file.name).read_text() == file.read_text()
+    again = swarm("checkout", 1, tmp_path / "three")
+    assert again.exit_code == 1 and "not an empty folder" in again.stderr
+
+
+def test_a_finding_is_cited(swarm: Swarm) -> None:
+    assert swarm("show", 3, "--bibtex").stdout.startswith("@misc{swarm-tiny-3,")
+
+
+def test_an_export_is_whole_and_needs_no_server(swarm: Swarm, tmp_path: Path) -> None:
+    folder = tmp_path / "dump"
+    done = swarm("export", folder)
+    assert done.exit_code == 0 and done.stdout.strip() == str(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest) | {"manifest.json"} == {file.name for file in folder.iterdir()}
+    assert all((folder / name).stat().st_size == row["bytes"] for name, row in manifest.items())
+    rows = list(csv.DictReader(io.StringIO((folder / "experiments.csv").read_text(), newline="")))
+    assert len(rows) == len((folder / "experiments.jsonl").read_text().splitlines()) == EXPERIMENTS
+    assert parquet.read_metadata(folder / "experiments.parquet").num_rows == EXPERIMENTS
+    assert (folder / "results.tsv").read_text().startswith("commit\tval_bpb")
+    run_git("clone", "--quiet", str(folder / "history.bundle"), str(tmp_path / "clone"))
+    assert (
+        run_git("-C", str(tmp_path / "clone"), "show", f"{rows[2]['sha']}:swarm.toml")
+        == (folder / "swarm.toml").read_text()
+    )
+    again = swarm("export", folder)
+    assert again.exit_code == 1 and "there already" in again.stderr
+    few = swarm("export", tmp_path / "few", "--format", "jsonl")
+    assert few.exit_code == 0 and not list((tmp_path / "few").glob("*.csv"))
+
+
+def test_mistakes_are_one_clear_line(swarm: Swarm) -> None:
+    for arguments, words in (
+        (["experiments", "nope"], "There is no project 'nope'"),
+        (["show", "999"], "There is no experiment 999"),
+        (["lineage", "ffffffff"], "no commit ffffffff"),
+        (["export", "/proc/nowhere"], "cannot write"),
+        (["records", "--coordinator", "http://127.0.0.1:9"], "cannot be reached"),
+    ):
+        done = swarm(*arguments)
+        assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1, done.output
+
+
+def test_help_teaches_each_command() -> None:
+    whole = CliRunner().invoke(app, ["--help"]).output
+    for name in ("records", "findings", "tried", "show", "lineage", "diff", "checkout", "reproduce", "export", "mcp"):
+        assert f" {name} " in whole
+        text = CliRunner().invoke(app, [name, "--help"]).output
+        assert f"swarm {name}" in text.partition("Example")[2] or name == "mcp", name
+
+
+def test_a_token_is_read_from_its_file(url: str, tmp_path: Path) -> None:
+    missing = {"SWARM_TOKEN_FILE": str(tmp_path / "none"), "SWARM_COORDINATOR_URL": url}
+    done = CliRunner().invoke(app, ["records"], env=missing)
+    assert done.exit_code == 1 and "SWARM_TOKEN_FILE" in done.stderr

@@ -1,0 +1,88 @@
+"""`swarm export`: everything public of a project in a folder, in formats that outlive the server.
+
+The folder is written beside its place and renamed at the end: it is whole, or it is not there.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from shared.contract import CONTRACT_FILE
+from shared.export import ExportFormat, ExportTable
+from shared.projects import Project
+from shared.protocol import now
+from swarm.client import Client
+
+BUNDLE, RESULTS, MANIFEST, README = "history.bundle", "results.tsv", "manifest.json", "README.md"
+
+_ABOUT = """\
+# {title}
+
+An export of the project `{name}` from {url}, {moment:%Y-%m-%d %H:%M} UTC.
+
+- `{contract}`: what is measured, and within which limits.
+- `experiments.*`, `runs.*`, `findings.*`, `citations.*`: one row each; their meaning is described in `docs/api.md` of
+  the research swarm. Effects are metric(child) - metric(parent), with the offsets of workers removed.
+- `{results}`: the same as a table of the original autoresearch form (missing where nothing was measured).
+- `{bundle}`: every commit, failures included: `git clone {bundle}`. Each experiment has a tag `experiments/N`.
+- `{manifest}`: size and SHA-256 of each file.
+"""
+
+
+class DumpError(Exception):
+    """The dump cannot be written; the message says why."""
+
+
+def write_dump(
+    client: Client, project: Project, folder: Path, formats: list[ExportFormat], tell: Callable[[str], None]
+) -> None:
+    """Write a project's dump to a folder that must not be there. Raises DumpError, CoordinatorError."""
+    if folder.exists():
+        raise DumpError(f"{folder} is there already; name another folder.")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        _write_all(client, project, unfinished, formats, tell)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise DumpError(f"cannot write to {folder}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_all(
+    client: Client, project: Project, folder: Path, formats: list[ExportFormat], tell: Callable[[str], None]
+) -> None:
+    (folder / CONTRACT_FILE).write_text(project.contract, encoding="utf-8")
+    files = [CONTRACT_FILE]
+    streams: dict[str, Iterator[bytes]] = {
+        f"{table}.{format_}": client.export(project.name, table, format_)
+        for table in ExportTable
+        for format_ in formats
+    }
+    if client.list_hardware_classes(project.name):
+        streams[RESULTS] = client.export_results(project.name)
+    streams[BUNDLE] = client.download_history(project.name)
+    for name, chunks in streams.items():
+        with (folder / name).open("wb") as file:
+            file.writelines(chunks)
+        files.append(name)
+        tell(f"{(folder / name).stat().st_size:>12,} bytes  {name}")
+    about = _ABOUT.format(
+        title=project.title, name=project.name, url=client.url, moment=now(), contract=CONTRACT_FILE, results=RESULTS,
+        bundle=BUNDLE, manifest=MANIFEST,
+    )  # fmt: skip
+    (folder / README).write_text(about, encoding="utf-8")
+    manifest = {name: _describe(folder / name) for name in [*files, README]}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _describe(file: Path) -> dict[str, int | str]:
+    digest = sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}

@@ -1,0 +1,111 @@
+"""`swarm reproduce`: an experiment run again here, as a worker would, and compared with what is published of it.
+
+The run is `swarm-worker run-local` on the commit's own files, so it uses the same sandboxes, clock, data and scoring.
+A single run has noise, and this machine an offset that nobody knows, unless the parent is measured beside it.
+"""
+
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from math import hypot
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shared.evidence import ExperimentEvidence
+from shared.experiments import ExperimentDetail
+from shared.numbers import format_effect, format_measure
+from shared.runs import RunReport
+from swarm.checkout import write_files
+from swarm.client import Client
+from swarm.demo_processes import find_command
+
+CONTRADICTED_SD = 3.0
+"""As between volunteers: beyond so many sd two measurements contradict each other (ARCHITECTURE, evidence)."""
+
+
+class ReproductionError(Exception):
+    """There is no run to compare; the message says why."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run here beside the posterior. `deviation_sd` is how far apart they are in sd of their difference."""
+
+    report: RunReport
+    parent: RunReport | None
+    lines: list[str]
+    deviation_sd: float
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.deviation_sd) <= CONTRADICTED_SD
+
+
+def reproduce(
+    client: Client, experiment: ExperimentDetail, seed: int, worker_options: list[str], *, with_parent: bool
+) -> Reproduction:
+    """Run an experiment's commit here, and its parent if asked to. Raises ReproductionError, CoordinatorError."""
+    posterior, evidence = experiment.posterior, client.get_evidence(experiment.id)
+    if posterior is None:
+        raise ReproductionError(f"#{experiment.id} has no metric: its run {experiment.outcome}.")
+    report = _run(client, experiment.project, experiment.sha, seed, worker_options)
+    parent = _run(client, experiment.project, experiment.parent_sha, seed, worker_options) if with_parent else None
+    assert report.metric is not None
+    found = [f"here       {report.metric:.6g}, one run with seed {seed}"]
+    if parent is not None and parent.metric is not None and posterior.effect_mean is not None:
+        return _compare_effects(experiment, evidence, report, parent)
+    sd = hypot(posterior.metric_sd, evidence.noise_sd)
+    found.append(f"published  {format_measure(posterior.metric_mean, posterior.metric_sd)}, n = {posterior.runs}")
+    found += _note_hardware(experiment, report)
+    return Reproduction(report, None, found, (report.metric - posterior.metric_mean) / sd)
+
+
+def _compare_effects(
+    experiment: ExperimentDetail, evidence: ExperimentEvidence, report: RunReport, parent: RunReport
+) -> Reproduction:
+    posterior = experiment.posterior
+    assert posterior is not None and posterior.effect_mean is not None and posterior.effect_sd is not None
+    assert report.metric is not None and parent.metric is not None
+    effect, noise_sd = report.metric - parent.metric, hypot(evidence.noise_sd, evidence.noise_sd)
+    lines = [
+        f"here       {format_effect(effect, noise_sd)}, one run each of it and its parent with seed {report.seed}",
+        f"published  {format_effect(posterior.effect_mean, posterior.effect_sd)}, n = {posterior.runs}",
+    ]
+    deviation = (effect - posterior.effect_mean) / hypot(noise_sd, posterior.effect_sd)
+    return Reproduction(report, parent, lines + _note_hardware(experiment, report), deviation)
+
+
+def _note_hardware(experiment: ExperimentDetail, report: RunReport) -> list[str]:
+    here = report.hardware.hardware_class
+    if here == experiment.hardware_class:
+        return []
+    return [
+        f"Measured on other hardware: {here} here, {experiment.hardware_class} there.",
+        "Only effects may be compared across hardware, and with care: --with-parent measures one.",
+    ]
+
+
+def _run(client: Client, project: str, sha: str, seed: int, worker_options: list[str]) -> RunReport:
+    """A commit's run on this machine. What the worker says of its progress goes to stderr."""
+    with tempfile.TemporaryDirectory(prefix="swarm-reproduce-") as name:
+        folder = Path(name, project)
+        write_files(client.get_files(project, sha), folder)
+        command = [find_command("swarm-worker"), "run-local", str(folder), "--seed", str(seed), "--json"]
+        done = subprocess.run([*command, *worker_options], stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  our own program
+    return _read_report(done.stdout)
+
+
+def _read_report(output: str) -> RunReport:
+    """The last line of the worker's events. Raises ReproductionError where there was no metric."""
+    last = output.strip().rpartition("\n")[2]
+    try:
+        event = json.loads(last) if last else {}
+        event.pop("event", None)
+        report = RunReport.model_validate(event)
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise ReproductionError("swarm-worker gave no result; what it said stands above.") from error
+    if report.metric is None:
+        raise ReproductionError(f"the run here {report.outcome}: {report.reason}.")
+    return report
