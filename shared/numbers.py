@@ -23,3 +23,8 @@ def format_effect(mean: float, sd: float) -> str:
     """`−0.0312 ± 0.0061`: as `format_measure`, always with a sign."""
     places = decimals_for(sd)
     return f"{mean:+.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
+
+
+def count_noun(number: int, noun: str) -> str:
+    """`3 runs`, `1 run`, `no runs`."""
+    return f"{format(number, ',') if number else 'no'} {noun}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from coordinator.evidence.statistics import Measurement, Model, Normal
 from shared.contract import Contract
 from shared.evidence import Trust
 from shared.experiments import Dispute, Standing, Verdict
-from shared.numbers import format_effect, format_measure
+from shared.numbers import count_noun, format_effect, format_measure
 
 NOBODY_YET = -1
 """Worker and volunteer of a run that might come."""
@@ -129,10 +129,10 @@ def say_what_would_change(case: Case) -> Iterator[str]:
     needed = _count_repeats(case, derived)
     if needed is not None:
         more, then = needed
-        yield f"With {more} more run(s) by others that agree with those so far it would be {then}."
+        yield f"With {count_noun(more, 'more run')} by others that agree with those so far it would be {then}."
     missing = statistics.CHECKERS - derived.checkers
     if missing > 0:
-        yield f"To be verified it must be measured by {missing} more volunteer(s) who did not make it."
+        yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
     elif not agreement.is_vouched(case.runs):
         yield "To be verified it must be measured by an anchor, or by a volunteer whose measurements agreed before."
     if derived.dispute is Dispute.REFUTED:

@@ -16,6 +16,7 @@ from coordinator.projects import service as projects
 from shared.experiments import JobKind, Verdict
 from shared.findings import Finding as FindingView
 from shared.findings import Note, NoteKind
+from shared.numbers import count_noun
 from shared.papers import ClassEvidence, EvidenceChange, Paper
 from shared.protocol import now
 
@@ -67,7 +68,9 @@ def view_words(session: Session, finding_id: int, number: int) -> FindingView:
         return experiments.view_finding(finding)
     version = paper_queries.find_version(session, finding_id, number)
     if version is None:
-        raise NotFoundError(f"Finding {finding_id} has {finding.version} version(s), and no version {number}.")
+        raise NotFoundError(
+            f"Finding {finding_id} has {count_noun(finding.version, 'version')}, and no version {number}."
+        )
     return FindingView.model_validate(version.words)
 
 

@@ -18,6 +18,7 @@ from coordinator.maintenance import repack as packing
 from coordinator.maintenance.integrity import find_problems
 from coordinator.settings import Settings
 from coordinator.upgrade import open_database
+from shared.numbers import count_noun
 
 app = typer.Typer()
 
@@ -74,7 +75,7 @@ def _verify(database: Database, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems}))
     elif problems:
-        typer.echo(f"{len(problems)} problem(s) in {commits:,} commits and {runs:,} runs.")
+        typer.echo(f"{count_noun(len(problems), 'problem')} in {commits:,} commits and {runs:,} runs.")
     else:
         typer.echo(f"Verified {commits:,} commits and {runs:,} runs: nothing is missing, all numbers agree.")
     if problems:
@@ -119,7 +120,11 @@ def recompute(
             differences = list(evidence.find_differences(session))
         for line in differences:
             typer.echo(line)
-        typer.echo(f"{len(differences)} number(s) differ." if differences else "All numbers follow from the runs.")
+        typer.echo(
+            f"{count_noun(len(differences), 'number')} did not follow from the runs."
+            if differences
+            else "All numbers follow from the runs."
+        )
         if differences:
             raise typer.Exit(1)
 
@@ -177,4 +182,4 @@ def anchor(
 def _quarantine(volunteer: str, worker: str | None, reason: str | None) -> None:
     with clear_errors(), open_database() as database, database.write() as session:
         changed = evidence.set_quarantine(session, volunteer, worker, reason, who=getuser())
-        typer.echo(f"{changed:,} run(s) {'count again' if reason is None else 'no longer count'}.")
+        typer.echo(f"{count_noun(changed, 'run')} now {'counted again' if reason is None else 'left out'}.")

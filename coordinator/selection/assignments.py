@@ -13,9 +13,9 @@ from coordinator.projects import service as projects
 from coordinator.selection import step_queries
 from coordinator.selection.adoption import Combination, draw_combination, is_combination_due
 from coordinator.selection.assembly import choose_ablation, choose_avoided, choose_constant
-from coordinator.selection.parents import count_noun
 from coordinator.selection.policy import Decision, Snapshot
 from shared.experiments import Assignment, JobKind
+from shared.numbers import count_noun
 
 STACK_LOOKED_AT = 64
 """So many of a parent's nearest ancestors are looked at for a step to take out."""

@@ -12,6 +12,7 @@ from coordinator.models import Branch
 from coordinator.selection import queries
 from shared.contract import Contract
 from shared.experiments import JobKind, Proposal, Verdict
+from shared.numbers import count_noun
 from shared.projects import BranchState
 
 MAX_NAME = 63
@@ -37,7 +38,9 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
     branch = lineage.get_branch(session, experiment.branch_id)
     is_gain = posterior is not None and _is_ahead(session, branch, experiment.hardware_class, posterior)
     if is_gain and posterior is not None:
-        why = f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {posterior.runs} run(s)."
+        why = (
+            f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
+        )
         lineage.move_head(session, branch, experiment.sha, experiment.who, why)
     life = lineage.note_experiment(session, branch, experiment.id, is_gain=is_gain)
     if lineage.may_rest(life, 0, contract.diversity):

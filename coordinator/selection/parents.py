@@ -18,6 +18,7 @@ from random import Random
 from typing import NamedTuple
 
 from shared.contract import Diversity
+from shared.numbers import count_noun
 
 MAX_DRAWS = 100
 """After so many winners were turned down the next one is taken: the whole frontier is busy."""
@@ -135,8 +136,3 @@ def _explain(drawn: Candidate, pool: int, branch: Direction | None, *, is_last: 
         f"Thompson sampling over {pool} measured commits drew this parent{place}{stays}. It has "
         f"{count_noun(drawn.runs, 'run')}, and {busy} on it under way."
     )
-
-
-def count_noun(number: int, noun: str) -> str:
-    """`3 runs`, `1 run`, `no runs`."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

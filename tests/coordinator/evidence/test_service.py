@@ -158,8 +158,8 @@ def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., Mi
     assert "Its 1 run by 1 volunteer, read without their workers' offsets, say 3.2500 ± 0.0050." in story
     assert "against its parent: improved, since it is a gain with probability over 99.99 %." in story
     words = " ".join(told["would_change"])
-    assert "With 2 more run(s) by others that agree with those so far it would be improved, verified." in words
-    assert "measured by 2 more volunteer(s)" in words
+    assert "With 2 more runs by others that agree with those so far it would be improved, verified." in words
+    assert "measured by 2 more volunteers" in words
     assert worker.http.get("/api/v1/experiments/99/evidence").status_code == 404
     page = worker.http.get(f"/experiments/{reply.experiment_id}").text
     assert "What would change it" in page and "its author" in page
