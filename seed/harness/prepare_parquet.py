@@ -13,10 +13,11 @@ import os
 from collections.abc import Iterator
 
 import numpy
+import pyarrow
 import pyarrow.parquet
 import rustbpe
 
-from harness.channel import open_channel
+from harness.channel import Fault, open_channel
 from harness.prepare import say_prepared
 
 DOCUMENTS_AT_ONCE = 1024
@@ -29,13 +30,13 @@ def main() -> None:
     try:
         shards = dict(zip(begin["sources"], sources, strict=True))
         held_out = shards.pop(settings["validation_shard"])
-        tokenizer = learn(first_texts(list(shards.values()), settings["tokenizer_bytes"]), settings["vocab_size"])
+        tokenizer = learn(first_texts(shards, settings["tokenizer_bytes"]), settings["vocab_size"])
         with os.fdopen(train, "wb") as file:
-            for shard in shards.values():
-                for tokens in encode(tokenizer, read_texts(shard)):
+            for name, shard in shards.items():
+                for tokens in encode(tokenizer, read_texts(name, shard)):
                     file.write(tokens.tobytes())
         byte_lengths = numpy.array([len(token) for token, _ in tokenizer.get_mergeable_ranks()] + [0])
-        tokens = encode(tokenizer, read_texts(held_out))
+        tokens = encode(tokenizer, read_texts(settings["validation_shard"], held_out))
         windows = cut_windows(tokens, byte_lengths, settings["sequence_length"], settings["scored_bytes"])
         with os.fdopen(validation, "wb") as file:
             numpy.savez(file, windows=windows, byte_lengths=byte_lengths)
@@ -45,19 +46,22 @@ def main() -> None:
     say_prepared(channel, len(byte_lengths), settings["sequence_length"])
 
 
-def read_texts(shard: int) -> Iterator[list[str]]:
-    """The documents of a shard, some at once."""
+def read_texts(name: str, shard: int) -> Iterator[list[str]]:
+    """The documents of a shard, some at once; rows without a text are left out. Raises Fault if it is no such shard."""
     with os.fdopen(os.dup(shard), "rb") as file:
         file.seek(0)
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(DOCUMENTS_AT_ONCE, columns=["text"]):
-            yield batch.column("text").to_pylist()
+        try:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(DOCUMENTS_AT_ONCE, columns=["text"]):
+                yield batch.column("text").cast(pyarrow.string()).drop_null().to_pylist()
+        except (pyarrow.ArrowException, KeyError) as error:
+            raise Fault(f"{name} is no parquet file with a column `text`: {error}") from error
 
 
-def first_texts(shards: list[int], limit: int) -> Iterator[str]:
+def first_texts(shards: dict[str, int], limit: int) -> Iterator[str]:
     """Documents from the first shard on, about `limit` bytes of them."""
     done = 0
-    for shard in shards:
-        for texts in read_texts(shard):
+    for name, shard in shards.items():
+        for texts in read_texts(name, shard):
             for text in texts:
                 if done >= limit:
                     return
@@ -95,7 +99,8 @@ def cut_windows(
             tokens = tokens[length + 1 :]
         if scored >= scored_bytes:
             break
-    assert len(windows) >= 2, "the validation shard is too small for two windows"
+    if len(windows) < 2:
+        raise Fault("the validation shard is too small for two windows")
     return numpy.stack(windows)
 
 

@@ -3,25 +3,37 @@
 import io
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
 import rustbpe
+from harness.channel import Fault
 from harness.prepare_parquet import cut_windows, encode, first_texts, learn, read_texts
 
 TEXTS = ["Ein König saß im Café, über dem 12345 Möwen kreisten. 👑\n", "the cat sat on the mat\n"] * 60
 
 
-@pytest.fixture
-def shard() -> Iterator[int]:
+def pack(table: pyarrow.Table) -> bytes:
     content = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS}), content)
+    pyarrow.parquet.write_table(table, content)
+    return content.getvalue()
+
+
+@contextmanager
+def opened(content: bytes) -> Iterator[int]:
     descriptor = os.memfd_create("shard")
-    os.write(descriptor, content.getvalue())
+    os.write(descriptor, content)
     yield descriptor
     os.close(descriptor)
+
+
+@pytest.fixture
+def shard() -> Iterator[int]:
+    with opened(pack(pyarrow.table({"text": TEXTS}))) as descriptor:
+        yield descriptor
 
 
 def byte_lengths(tokenizer: rustbpe.Tokenizer) -> numpy.ndarray:
@@ -30,13 +42,34 @@ def byte_lengths(tokenizer: rustbpe.Tokenizer) -> numpy.ndarray:
 
 def test_reads_a_shard_more_than_once(shard: int) -> None:
     for _ in range(2):
-        assert [text for texts in read_texts(shard) for text in texts] == TEXTS
+        assert [text for texts in read_texts("a", shard) for text in texts] == TEXTS
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>Please log in</html>", pack(pyarrow.table({"body": TEXTS}))], ids=["empty", "html", "body"]
+)
+def test_names_a_file_that_is_no_shard(content: bytes) -> None:
+    with (
+        opened(content) as descriptor,
+        pytest.raises(Fault, match=r"a\.parquet is no parquet file with a column `text`"),
+    ):
+        list(read_texts("a.parquet", descriptor))
+
+
+def test_leaves_out_rows_without_a_text() -> None:
+    with opened(pack(pyarrow.table({"text": ["one", None, "two"]}))) as descriptor:
+        assert list(read_texts("a", descriptor)) == [["one", "two"]]
+
+
+def test_says_that_there_is_too_little_to_validate() -> None:
+    with pytest.raises(Fault, match="the validation shard is too small"):
+        cut_windows(iter([numpy.zeros(20, dtype=numpy.uint16)]), numpy.ones(1, dtype=int), 16, scored_bytes=100)
 
 
 def test_takes_as_much_text_as_the_tokenizer_wants(shard: int) -> None:
-    first = list(first_texts([shard, shard], limit=100))
+    first = list(first_texts({"a": shard, "b": shard}, limit=100))
     assert first == TEXTS[:3]
-    assert len(list(first_texts([shard, shard], limit=10**9))) == 2 * len(TEXTS)
+    assert len(list(first_texts({"a": shard, "b": shard}, limit=10**9))) == 2 * len(TEXTS)
 
 
 @pytest.mark.parametrize("vocab_size", [257, 300])
