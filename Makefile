@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-early-stop bench-cycle bench-git bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test check bench-early-stop bench-cycle bench-findings bench-git bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on
 
 bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
 	@$(BIN)/python -m tests.bench.bench_git $(BENCH)
+
+bench-findings: $(VENV)/dev.stamp  ## How long findings take to be searched among 100,000, on both databases (BENCH="--findings 10000")
+	@$(BIN)/python -m tests.bench.bench_findings $(BENCH)
 
 bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Simulated volunteers on the real coordinator (BENCH="--workers 1 16 --seeds 3")
 	@$(BIN)/python -m tests.bench.bench_search $(BENCH)

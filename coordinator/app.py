@@ -18,6 +18,8 @@ from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
+from coordinator.findings.meaning import run_meaning
+from coordinator.findings.shelf import Shelf
 from coordinator.fleet import api as fleet_api
 from coordinator.leases import api as leases_api
 from coordinator.leases.beats import run_held_beats
@@ -42,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        async with run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app):
+        async with run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app):
             yield
         database.close()
 
@@ -62,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         oldest_worker=settings.oldest_worker,
     )
     app.state.similarity = Similarity(database, settings)
+    app.state.shelf = Shelf()
     app.state.job_threads = limit_threads(database.backend)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Answers)

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = 4 * MIB
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0
+    meaning_check_seconds: float = 5.0
 
     @property
     def base_url(self) -> str:

@@ -156,6 +156,20 @@ class LeaseView(Message):
     expires_at: Timestamp
 
 
+class LeaseContext(Message):
+    """What the agent of a lease got to read before it proposed; empty where the job was to measure.
+
+    `findings` are the numbers of the findings in it: what the experiment that came of it cites.
+    """
+
+    lease_id: UUID
+    project: Slug
+    kind: JobKind
+    experiment_id: int | None
+    text: str
+    findings: list[int]
+
+
 class ReleaseRequest(Message):
     """A worker gives a job back; `reason` is shown to people."""
 

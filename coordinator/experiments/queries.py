@@ -125,6 +125,7 @@ class ToldExperiment(NamedTuple):
 
     id: int
     title: str
+    topic: str
     outcome: str
     reason: str
     metric_mean: float | None
@@ -139,6 +140,7 @@ class ToldExperiment(NamedTuple):
 _TOLD = select(
     _EXPERIMENTS.c.id,
     _EXPERIMENTS.c.title,
+    _EXPERIMENTS.c.topic,
     _RUNS.c.outcome,
     _RUNS.c.reason,
     *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),

@@ -10,6 +10,7 @@ from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
 from coordinator.findings import papers, revisions, search, service, tried
 from coordinator.findings.queries import FindingFilters
+from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.experiments import Standing, Verdict
@@ -76,15 +77,17 @@ def list_findings(
 
 
 @router.get("/findings/search")
-def search_findings(session: ReadSession, filters: Filters, q: Words, limit: HitLimit = 20) -> Page[SearchHit]:
+def search_findings(
+    session: ReadSession, similarity: CurrentSimilarity, filters: Filters, q: Words, limit: HitLimit = 20
+) -> Page[SearchHit]:
     """The findings that answer a few words best, by their words and by their meaning."""
-    return Page(items=search.search(session, q, filters, limit))
+    return Page(items=search.search(session, similarity, q, filters, limit))
 
 
 @router.post("/findings/tried")
-def ask_whether_tried(session: ReadSession, question: Question) -> Tried:
+def ask_whether_tried(session: ReadSession, similarity: CurrentSimilarity, question: Question) -> Tried:
     """Has this been tried? Asked with a sentence, or with a diff."""
-    return tried.answer(session, projects.get_project(session, question.project), question)
+    return tried.answer(session, similarity, projects.get_project(session, question.project), question)
 
 
 @router.get("/findings/{finding_id}")

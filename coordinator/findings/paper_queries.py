@@ -1,10 +1,9 @@
 """Questions about one finding: its evidence in every hardware class, what bears on it, and who read it."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, distinct, func, insert, select
+from sqlalchemy import and_, distinct, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -18,7 +17,6 @@ from coordinator.models import (
     Run,
     Volunteer,
     Worker,
-    table_of,
 )
 from shared.experiments import Dispute, JobKind, Verdict
 from shared.runs import RunOutcome
@@ -162,10 +160,3 @@ def find_author(session: Session, finding: Finding) -> int:
     """The volunteer whose worker left a finding."""
     query = select(Worker.volunteer_id).join(Experiment, Experiment.worker_id == Worker.id)
     return session.scalars(query.where(Experiment.id == finding.experiment_id)).one()
-
-
-def add_citations(session: Session, experiment_id: int, finding_ids: list[int]) -> None:
-    """Note which findings an experiment's agent had to read."""
-    rows: list[Mapping[str, Any]] = [{"experiment_id": experiment_id, "finding_id": one} for one in finding_ids]
-    if rows:
-        session.execute(insert(table_of(Citation)), rows)

@@ -4,13 +4,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
     Branch,
     Citation,
     CommitPosterior,
+    Embedding,
     Experiment,
     Finding,
     FindingTag,
@@ -30,7 +43,7 @@ MAX_COUNTED_CITATIONS = 1_000
 
 MAX_RUNNING = 200
 
-_FINDINGS = table_of(Finding)
+_FINDINGS, _CITATIONS = table_of(Finding), table_of(Citation)
 _ADD = Prepared(insert(_FINDINGS).returning(_FINDINGS.c.id))
 
 
@@ -52,6 +65,11 @@ class FindingFilters(NamedTuple):
     effect_below: float | None = None
     with_retracted: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it narrows to a project at most."""
+        return self == FindingFilters(project_id=self.project_id, with_retracted=self.with_retracted)
+
 
 class FindingRow(NamedTuple):
     """A finding with its experiment, and the posterior in the hardware class asked for, else in its own."""
@@ -68,6 +86,12 @@ class FindingRow(NamedTuple):
 def add_finding(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(_ADD.scalar(session, columns))
+
+
+def add_citations(session: Session, experiment_id: int, finding_ids: Iterable[int]) -> None:
+    rows = [{"experiment_id": experiment_id, "finding_id": finding_id} for finding_id in finding_ids]
+    if rows:
+        session.execute(insert(_CITATIONS), rows)
 
 
 def add_tags(session: Session, finding_id: int, tags: Iterable[str]) -> None:
@@ -94,8 +118,12 @@ def _outcome() -> ColumnElement[str]:
     return select(Run.outcome).where(Run.id == first.scalar_subquery()).correlate(Finding).scalar_subquery()
 
 
-def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:
+def _is_posterior(hardware_class: str | None) -> ColumnElement[bool]:
     wanted = Finding.hardware_class if hardware_class is None else hardware_class
+    return and_(CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == wanted)
+
+
+def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:
     return (
         select(Finding, Experiment, CommitPosterior, Project.name, Branch.name, Volunteer.name, _outcome())
         .join(Experiment, Experiment.id == Finding.experiment_id)
@@ -103,10 +131,7 @@ def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:
         .join(Branch, Branch.id == Experiment.branch_id)
         .join(Worker, Worker.id == Experiment.worker_id)
         .join(Volunteer, Volunteer.id == Worker.volunteer_id)
-        .outerjoin(
-            CommitPosterior,
-            and_(CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == wanted),
-        )
+        .outerjoin(CommitPosterior, _is_posterior(hardware_class))
     )
 
 
@@ -152,19 +177,37 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
     return [found[finding_id] for finding_id in ids if finding_id in found]
 
 
+_NEEDS_EXPERIMENT = {"verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
+
+
 def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) -> set[int]:
     """Those of the findings that the filters let through."""
-    query = _narrow(_rows(filters.hardware_class), filters).where(Finding.id.in_(ids)).with_only_columns(Finding.id)
-    return set(session.scalars(query))
+    given = {name for name, value in filters._asdict().items() if value is not None}
+    query = select(Finding.id).where(Finding.id.in_(ids))
+    if given & {*_NEEDS_EXPERIMENT, "hardware_class"}:
+        query = query.join(Experiment, Experiment.id == Finding.experiment_id)
+        query = query.outerjoin(CommitPosterior, _is_posterior(filters.hardware_class))
+    if "branch" in given:
+        query = query.join(Branch, Branch.id == Experiment.branch_id)
+    if "volunteer" in given:
+        query = query.join(Worker, Worker.id == Experiment.worker_id)
+        query = query.join(Volunteer, Volunteer.id == Worker.volunteer_id)
+    return set(session.scalars(_narrow(query, filters)))
+
+
+_COUNT_CITATIONS = Prepared(
+    select(func.count()).select_from(
+        select(_CITATIONS.c.experiment_id)
+        .where(_CITATIONS.c.finding_id == bindparam("finding_id"))
+        .limit(MAX_COUNTED_CITATIONS)
+        .subquery()
+    )
+)
 
 
 def count_citations(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """How many experiments' agents had each finding to read, as far as MAX_COUNTED_CITATIONS."""
-    counts = []
-    for finding_id in ids:
-        some = select(Citation.experiment_id).where(Citation.finding_id == finding_id).limit(MAX_COUNTED_CITATIONS)
-        counts.append(select(literal(finding_id), func.count()).select_from(some.subquery()))
-    return {row[0]: row[1] for row in session.execute(union_all(*counts))} if counts else {}
+    return {one: int(_COUNT_CITATIONS.scalar(session, {"finding_id": one})) for one in ids}
 
 
 def list_texts(session: Session, ids: Sequence[int]) -> list[tuple[Finding, Experiment]]:
@@ -190,3 +233,26 @@ def list_running_proposals(session: Session, project_id: int) -> list[dict[str, 
         Lease.project_id == project_id, Lease.is_live_at(now()), Lease.proposal.is_not(None)
     )
     return [proposal for proposal in session.scalars(query.limit(MAX_RUNNING)) if proposal is not None]
+
+
+def list_without_vector(
+    session: Session, model: str, subject: str, after_id: int, limit: int
+) -> list[tuple[Finding, Experiment]]:
+    """Findings above `after_id` that have no vector of a model, in the order of their numbers."""
+    has_one = exists().where(
+        Embedding.subject == subject, Embedding.key == cast(Finding.id, String), Embedding.model == model
+    )
+    query = (
+        select(Finding, Experiment)
+        .join(Experiment, Experiment.id == Finding.experiment_id)
+        .where(Finding.id > after_id, ~has_one)
+    )
+    return [(finding, experiment) for finding, experiment in session.execute(query.order_by(Finding.id).limit(limit))]
+
+
+def find_newest_id(session: Session) -> int:
+    return session.scalar(select(func.max(Finding.id))) or 0
+
+
+def list_project_ids(session: Session) -> list[int]:
+    return list(session.scalars(select(Project.id).order_by(Project.id)))

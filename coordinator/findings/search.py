@@ -1,14 +1,16 @@
 """Search: by words and by meaning, fused by reciprocal rank (Cormack, Clarke and Büttcher 2009)."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from coordinator.findings import queries, service
+from coordinator.findings.meaning import find_by_meaning
 from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.text_index import text_index_of
 from coordinator.findings.words import find_best_part, list_terms
+from coordinator.novelty.similarity import Similarity
 from shared.papers import FindingSummary, SearchHit, Snippet
 
 FUSION = 60
@@ -30,22 +32,25 @@ class Ranked(NamedTuple):
     meaning_rank: int | None
 
 
-def search(session: Session, words: str, filters: FindingFilters, limit: int) -> list[SearchHit]:
+def search(
+    session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int
+) -> list[SearchHit]:
     """The findings that answer a few words best."""
-    by_words = find_by_words(session, words, filters)
-    ranked = fuse(by_words, [])[:limit]
+    ranked = rank(session, similarity, words, filters)[:limit]
     return view_hits(session, words, ranked, filters.hardware_class)
 
 
-def find_by_words(session: Session, words: str, filters: FindingFilters) -> list[int]:
-    """Findings that hold these words, the best first."""
-    found = text_index_of(session).find(session, filters.project_id, list_terms(words), LOOKED_AT)
-    return keep_fitting(session, found, filters)
+def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters) -> list[Ranked]:
+    """What both parts found and the filters let through, the best first."""
+    depth = KEPT if filters.is_plain else LOOKED_AT
+    projects = [filters.project_id] if filters.project_id is not None else queries.list_project_ids(session)
+    by_words = text_index_of(session).find(session, filters.project_id, list_terms(words), depth)
+    by_meaning = find_by_meaning(session, similarity, words, projects, depth)
+    fitting = queries.keep_fitting(session, sorted({*by_words, *by_meaning}), filters)
+    return fuse(_keep(by_words, fitting), _keep(by_meaning, fitting))
 
 
-def keep_fitting(session: Session, found: Sequence[int], filters: FindingFilters) -> list[int]:
-    """The first of the findings that the filters let through, in their order."""
-    fitting = queries.keep_fitting(session, found, filters) if found else set()
+def _keep(found: Sequence[int], fitting: Set[int]) -> list[int]:
     return [finding_id for finding_id in found if finding_id in fitting][:KEPT]
 
 

@@ -68,6 +68,11 @@ def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) 
     return finding_id
 
 
+def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> None:
+    """Note which findings an experiment's agent had to read."""
+    queries.add_citations(session, experiment_id, finding_ids)
+
+
 def classify_failure(run: RunReport) -> FailureClass | None:
     """In which way a run failed, as far as it shows that itself; None for one with a metric."""
     words = f"{run.reason}\n{run.frame}\n{run.log_tail[-2000:]}".casefold()

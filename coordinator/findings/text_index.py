@@ -32,7 +32,7 @@ from sqlalchemy.orm import Session
 from coordinator.findings.words import MAX_TERMS
 from coordinator.statements import Prepared
 
-CANDIDATES = 8_000
+CANDIDATES = 4_000
 """Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""
 
 HEAD_WEIGHT, BODY_WEIGHT = 3.0, 1.0

@@ -11,6 +11,7 @@ from coordinator.findings.questions import AskedStep, ParsedQuestion, parse_ques
 from coordinator.findings.search import Ranked
 from coordinator.findings.words import list_terms, list_words
 from coordinator.models import Project
+from coordinator.novelty.similarity import Similarity
 from shared.experiments import Proposal
 from shared.numbers import format_effect
 from shared.papers import Likeness, Question, SearchHit, Tried, TriedBefore, TriedNow
@@ -23,12 +24,12 @@ ALIKE_SHARE = 0.5
 """A running proposal that holds this part of a question's words is shown."""
 
 
-def answer(session: Session, project: Project, question: Question) -> Tried:
+def answer(session: Session, similarity: Similarity, project: Project, question: Question) -> Tried:
     """What the swarm knows of an idea: experiments that did it or something like it, and jobs that are at it now."""
     parsed = parse_question(question.text[:MAX_CHARACTERS])
     filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
     likeness = dict(_find_steps(session, project.id, parsed.steps))
-    found = search.fuse(search.find_by_words(session, parsed.words, filters), [])
+    found = search.rank(session, similarity, parsed.words, filters)
     for one in found:
         likeness.setdefault(one.finding_id, Likeness.ALIKE)
     ranks = {one.finding_id: one for one in found}

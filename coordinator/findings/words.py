@@ -50,6 +50,13 @@ def list_terms(text: str) -> list[str]:
     return list(dict.fromkeys(word for word in list_words(text) if word not in STOP_WORDS))
 
 
+def spell_out(text: str) -> str:
+    """A text as an embedder reads it best: identifiers as words, and what abbreviations stand for beside them."""
+    pieces = (part for piece in _PIECE.findall(text) for part in _HUMP.split(piece))
+    spelled = " ".join(f"{piece} {ABBREVIATIONS.get(piece.casefold(), '')}".strip() for piece in pieces)
+    return spelled.casefold()
+
+
 @lru_cache(maxsize=50_000)
 def _take_apart(piece: str) -> tuple[str, ...]:
     if piece[0].isdigit() or piece[0] == ".":

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Request, Response, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
+from coordinator.findings.shelf import CurrentShelf
 from coordinator.leases import absences, proposals, results, service, views
 from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
@@ -15,7 +16,16 @@ from coordinator.leases.routing import FittingVersions, JobRoute
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
-from shared.leases import ClaimReply, ClaimRequest, Heartbeat, HeartbeatReply, LeaseView, OwnLease, ReleaseRequest
+from shared.leases import (
+    ClaimReply,
+    ClaimRequest,
+    Heartbeat,
+    HeartbeatReply,
+    LeaseContext,
+    LeaseView,
+    OwnLease,
+    ReleaseRequest,
+)
 from shared.protocol import API_PREFIX, Message, Page, Slug, Versions
 from shared.results import ResultReply, ResultUpload
 
@@ -34,6 +44,12 @@ def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     return Page(items=views.view_live_leases(session, projects.get_project(session, project)))
 
 
+@router.get("/leases/{lease_id}/context")
+def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
+    """What the agent of a lease got to read before it proposed."""
+    return views.view_context(session, lease_id)
+
+
 @router.get("/versions")
 async def show_versions(request: Request) -> Versions:
     """What this coordinator speaks, and which workers it gives jobs to."""
@@ -43,10 +59,12 @@ async def show_versions(request: Request) -> Versions:
 
 
 @jobs.post("/leases", response_model=ClaimReply)
-def claim(versions: FittingVersions, request: ClaimRequest, token: BearerToken, database: CurrentDatabase) -> Response:
+def claim(
+    versions: FittingVersions, request: ClaimRequest, token: BearerToken, database: CurrentDatabase, shelf: CurrentShelf
+) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
     with database.read() as read, database.write() as write:
-        reply = service.claim(read, write, authenticate(read, token), request, versions)
+        reply = service.claim(read, write, shelf, authenticate(read, token), request, versions)
     return _render(reply)
 
 

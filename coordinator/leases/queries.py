@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, insert, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from coordinator.models import Branch, Lease, Project, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
@@ -40,6 +40,7 @@ class LeaseRow(NamedTuple):
     base_sha: str
     why: str
     assignment: dict[str, Any] | None
+    findings_read: list[int] | None
     token_sha256: str
 
     state: str
@@ -142,6 +143,13 @@ def list_open_of_code(session: Session, project_id: int, tree_sha: str, fingerpr
     """Leases that are to run these files, or code that does the same; live or expired as above."""
     given = {"project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint}
     return [lease_id for (lease_id,) in _OPEN_OF_CODE.all(session, given)]
+
+
+def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str] | None:
+    """A lease with what its agent got to read, and its project's name."""
+    query = select(Lease, Project.name).join(Project, Project.id == Lease.project_id).where(Lease.id == lease_id)
+    row = session.execute(query.options(undefer(Lease.context), undefer(Lease.findings_read))).one_or_none()
+    return (row[0], row[1]) if row else None
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:

@@ -112,6 +112,7 @@ def _store(
         assert upload.proposal is not None and upload.finding is not None
         finding = FindingOrigin(lease.project_id, experiment_id, upload.proposal, run, posterior)
         findings.store_finding(session, finding, upload.finding)
+        findings.cite(session, experiment_id, lease.findings_read or [])
         _follow(session, contract, lease, upload, experiment_id, posterior)
     activity.record(
         session,

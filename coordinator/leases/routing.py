@@ -161,4 +161,5 @@ _READERS: dict[str, Reader] = {
     "database": lambda request: request.state.database,
     "beats": lambda request: request.state.held_beats,
     "similarity": lambda request: request.state.similarity,
+    "shelf": lambda request: request.state.shelf,
 }

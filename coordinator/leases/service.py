@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import hash_token
 from coordinator.activity import service as activity
 from coordinator.evidence import service as evidence
+from coordinator.findings.shelf import Shelf
 from coordinator.fleet import service as fleet
 from coordinator.fleet.service import WorkerRow
 from coordinator.leases import gating, queries, state
@@ -30,7 +31,7 @@ from coordinator.lineage.service import BranchName
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
-from coordinator.selection.context import compose_context
+from coordinator.selection.context import Pack, PackRequest, compose_pack
 from coordinator.selection.policy import Decision, NoJob
 from coordinator.selection.service import ChosenJob
 from shared.contract import Budget
@@ -58,11 +59,16 @@ ASK_AGAIN_SECONDS = 30.0
 SAMPLED_ONE_IN = 5
 """Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
 
+NO_PACK = Pack("", [])
+"""Who measures needs nothing to read."""
+
 HELD_WITHIN = timedelta(seconds=30)
 """A heartbeat is written at once where the lease, as it is stored, has no more than this left."""
 
 
-def claim(read: Session, write: Session, volunteer_id: int, request: ClaimRequest, versions: Versions) -> ClaimReply:
+def claim(
+    read: Session, write: Session, shelf: Shelf, volunteer_id: int, request: ClaimRequest, versions: Versions
+) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
     gating.check_versions(request.protocol, None, versions)
     project = _choose_project(read, request)
@@ -76,8 +82,13 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
         return _nothing(chosen.reason, chosen.retry_after_seconds)
     decision = chosen.decision
     running = selection.list_running_jobs(read, project.id)
-    context = compose_context(read, decision.base_sha, hardware_class, running)
     branch = _find_branch(read, project, decision)
+    pack = NO_PACK
+    if decision.kind.makes_experiment:
+        about = f"{chosen.assignment.axis or ''} {branch.name} {branch.theme}"
+        sign = contract.objective.sign
+        asked = PackRequest(project.id, decision.base_sha, hardware_class, sign, about, running)
+        pack = compose_pack(read, shelf, asked)
     base = _read_base(read, project, decision, hardware_class)
     trials = []
     if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
@@ -94,7 +105,9 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
         why = f"{worker.name}'s volunteer chose it."
         lineage.wake(write, lineage.get_branch(write, branch.id), worker.name, why)
     token = secrets.token_urlsafe(24)
-    queries.add_lease(write, columns | {"context": context, "token_sha256": hash_token(token)})
+    queries.add_lease(
+        write, columns | {"context": pack.text, "findings_read": pack.findings, "token_sha256": hash_token(token)}
+    )
     activity.record(write, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     return ClaimReply(
         lease=LeaseGrant(
@@ -109,7 +122,7 @@ def claim(read: Session, write: Session, volunteer_id: int, request: ClaimReques
             seed=columns["seed"],
             run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
             why=decision.why,
-            context=context,
+            context=pack.text,
             trials=trials,
             issued_at=columns["issued_at"],
             expires_at=columns["expires_at"],

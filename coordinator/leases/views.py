@@ -1,15 +1,36 @@
 """Leases as people see them: who works on what right now."""
 
+from uuid import UUID
+
 from sqlalchemy.orm import Session
 
+from coordinator.experiments import service as experiments
 from coordinator.leases import queries, state
+from coordinator.leases.errors import LeaseUnknownError
 from coordinator.models import Project
 from shared.experiments import JobKind
 from shared.fleet import WorkerState
-from shared.leases import LeaseState, LeaseView, Phase
+from shared.leases import LeaseContext, LeaseState, LeaseView, Phase
 from shared.protocol import now
 
 MAX_LEASES = 200
+
+
+def view_context(session: Session, lease_id: UUID) -> LeaseContext:
+    """What a lease's agent got to read. Raises LeaseUnknownError."""
+    found = queries.find_context(session, lease_id)
+    if found is None:
+        raise LeaseUnknownError("This coordinator never gave out that lease.")
+    lease, project = found
+    experiment = experiments.find_experiment_by_lease(session, lease_id)
+    return LeaseContext(
+        lease_id=lease_id,
+        project=project,
+        kind=JobKind(lease.kind),
+        experiment_id=experiment.id if experiment else None,
+        text=lease.context,
+        findings=lease.findings_read or [],
+    )
 
 
 def view_live_leases(session: Session, project: Project) -> list[LeaseView]:

@@ -28,6 +28,7 @@ class BranchName(NamedTuple):
     id: int
     name: str
     state: str
+    theme: str
 
 
 class BranchRow(NamedTuple):
@@ -60,10 +61,12 @@ _COMMIT_BY_TREE = Prepared(
 _ADD_COMMIT = Prepared(insert(_COMMITS))
 _BRANCH = select(Branch).where(Branch.id == bindparam("branch_id"))
 _BRANCH_NAME = Prepared(
-    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state).where(_BRANCHES.c.id == bindparam("branch_id"))
+    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state, _BRANCHES.c.theme).where(
+        _BRANCHES.c.id == bindparam("branch_id")
+    )
 )
 _BRANCH_OF_COMMIT = Prepared(
-    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state)
+    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state, _BRANCHES.c.theme)
     .join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id)
     .where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
 )
@@ -147,7 +150,7 @@ def get_branch_of_commit(session: Session, project_id: int, sha: str) -> BranchN
     if row is not None:
         return BranchName._make(row)
     first = list_branches(session, project_id)[0]
-    return BranchName(first.id, first.name, first.state)
+    return BranchName(first.id, first.name, first.state, first.theme)
 
 
 def count_branch_experiments(session: Session, branch_id: int) -> int:

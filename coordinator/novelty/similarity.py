@@ -42,6 +42,11 @@ class Similarity:
             return None
 
     @property
+    def model(self) -> str:
+        """The name of the model that the vectors are of."""
+        return self._open_embedder().name
+
+    @property
     def near(self) -> float:
         """From this similarity on, two proposals are taken for the same idea."""
         return self._open_embedder().near

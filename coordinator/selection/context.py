@@ -1,35 +1,106 @@
 """Context packs: what an agent gets to read before it proposes. All of it is quoted data, never instructions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from coordinator.experiments import service as experiments
 from coordinator.experiments.service import ToldExperiment
+from coordinator.findings.shelf import Shelf, ShelvedFinding
+from coordinator.findings.words import list_words
 from coordinator.lineage import service as lineage
 from coordinator.selection.queries import RunningJob
+from coordinator.selection.weighing import Subject, choose
+from shared.numbers import format_effect, format_measure
+from shared.protocol import now
 
 MAX_STEPS = 12
 MAX_SIBLINGS = 20
-MAX_CHARACTERS = 24_000
-"""About 6,000 tokens, at four characters a token."""
+MAX_TOKENS = 6_000
+MAX_LINE = 500
+"""Characters of one line."""
 
 
-def compose_context(session: Session, base_sha: str, hardware_class: str, running: Sequence[RunningJob]) -> str:
-    """The pack for a job that starts from `base_sha`, as Markdown; `running` is what others run in the project."""
-    steps = experiments.tell_commits(session, lineage.list_nearest(session, base_sha, MAX_STEPS))
-    siblings = experiments.tell_siblings(session, base_sha, hardware_class, MAX_SIBLINGS)
+class PackRequest(NamedTuple):
+    """What a pack is for: the parent and the worker's class, what the job is about besides, and what others run.
+
+    `sign` is 1 where a lower metric is better, else -1.
+    """
+
+    project_id: int
+    base_sha: str
+    hardware_class: str
+    sign: float
+    about: str
+    running: Sequence[RunningJob]
+
+
+class Pack(NamedTuple):
+    """The text, and the numbers of the findings that it quotes."""
+
+    text: str
+    findings: list[int]
+
+
+class Part(NamedTuple):
+    """A part of a pack. It may use `tokens` and what those before it left; `from_end`: its last lines are kept."""
+
+    heading: str
+    tokens: int
+    lines: Sequence[str]
+    from_end: bool = False
+
+
+def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
+    """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
+    steps = experiments.tell_commits(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
+    siblings = experiments.tell_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
+    known = shelf.read(session, request.project_id, request.hardware_class)
+    chosen = choose(known, _find_subject(request, steps, siblings), now())
+    against = [chosen.contrarian] if chosen.contrarian else []
     parts = [
-        _section("The steps that led to this parent", [_describe(step) for step in steps]),
-        _section("What was tried from this parent, and what came of it", [_tell(sibling) for sibling in siblings]),
-        _section("What others run now", [str(job.proposal["title"]) for job in running]),
+        Part("The steps that led to this parent", 1_200, [_describe(step) for step in steps], from_end=True),
+        Part("What was tried from this parent, and what came of it", 1_500, [_tell(one) for one in siblings]),
+        Part("What others run now", 500, [str(job.proposal["title"]) for job in request.running]),
+        Part("What others found", 1_700, [_quote(one) for one in chosen.best]),
+        Part("What did not help", 800, [_quote(one) for one in chosen.negative]),
+        Part("What speaks against this line", 300, [_quote(one) for one in against]),
     ]
-    return "\n".join(parts)[:MAX_CHARACTERS]
+    return Pack(join_parts(parts), chosen.ids)
 
 
-def _section(heading: str, lines: list[str]) -> str:
-    quoted = "\n".join(f"> - {' '.join(line.split())}" for line in lines) or "> (nothing yet)"
-    return f"## {heading}\n\n{quoted}\n"
+def _find_subject(request: PackRequest, steps: Sequence[ToldExperiment], siblings: Sequence[ToldExperiment]) -> Subject:
+    words = list_words(" ".join([request.about, *(step.title for step in steps)]))
+    line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
+    quoted = frozenset(one.id for one in (*steps, *siblings))
+    return Subject(frozenset(words), line, quoted, request.hardware_class, request.sign)
+
+
+def join_parts(parts: Iterable[Part]) -> str:
+    """Parts as text. Lines that do not fit are left out, whole."""
+    left, texts = 0, []
+    for part in parts:
+        left += part.tokens
+        heading = f"## {part.heading}\n\n"
+        left -= estimate_tokens(heading)
+        kept: list[str] = []
+        for line in reversed(part.lines) if part.from_end else part.lines:
+            quoted = f"> - {' '.join(line.split())[:MAX_LINE]}\n"
+            if estimate_tokens(quoted) > left:
+                break
+            left -= estimate_tokens(quoted)
+            kept.append(quoted)
+        if part.from_end:
+            kept.reverse()
+        texts.append(heading + ("".join(kept) or "> (nothing)\n"))
+    return "\n".join(texts)
+
+
+def estimate_tokens(text: str) -> int:
+    """Rather too many than too few: three characters of ASCII a token (numbers fall into many), others one each."""
+    ascii_characters = len(text) if text.isascii() else sum(character.isascii() for character in text)
+    return ascii_characters // 3 + 1 + len(text) - ascii_characters
 
 
 def _describe(told: ToldExperiment) -> str:
@@ -38,9 +109,17 @@ def _describe(told: ToldExperiment) -> str:
         return f"{head}: {told.outcome} ({told.reason or 'no reason given'})"
     effect = ""
     if told.effect_mean is not None and told.effect_sd is not None:
-        effect = f", effect {told.effect_mean:+.4f} ± {told.effect_sd:.4f} ({told.verdict})"
-    return f"{head}: {told.metric_mean:.4f} ± {told.metric_sd:.4f}, n = {told.runs}{effect}"
+        effect = f", effect {format_effect(told.effect_mean, told.effect_sd)} ({told.verdict})"
+    return f"{head}: {format_measure(told.metric_mean, told.metric_sd)}, n = {told.runs}{effect}"
 
 
 def _tell(told: ToldExperiment) -> str:
     return _describe(told) + (f". Its author says: {told.claim}" if told.claim else "")
+
+
+def _quote(one: ShelvedFinding) -> str:
+    came = (one.failure or "not measured").replace("_", " ")
+    if one.effect_mean is not None and one.effect_sd is not None:
+        verdict = str(one.verdict).replace("_", " ")
+        came = f"effect {format_effect(one.effect_mean, one.effect_sd)} ({verdict}), n = {one.runs}"
+    return f"#{one.experiment_id} {one.title} on {one.hardware_class}: {came}. Its author says: {one.claim}"

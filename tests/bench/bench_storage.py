@@ -19,12 +19,13 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db import Database
+from coordinator.findings.shelf import Shelf
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.recent import Version
 from coordinator.models import Base, Commit, CommitPosterior, Finding, Lease, Project, Run, StoredObject
 from coordinator.projects import service as projects
-from coordinator.selection.context import compose_context
+from coordinator.selection.context import PackRequest, compose_pack
 from shared.commits import CommitWords
 from tests.bench.report import append_table, format_table
 from tests.bench.synthetic import Growth, Leaf, Row, edit, write_program
@@ -136,7 +137,8 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     history.measure(worker, project.root_sha, 3.3)
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     lease = session.get_one(Lease, experiment.lease_id)
-    lease.context = compose_context(session, project.root_sha, lease.hardware_class, [])
+    asked = PackRequest(project.id, project.root_sha, lease.hardware_class, 1.0, "", [])
+    lease.context = compose_pack(session, Shelf(), asked).text
     originals = {
         "commits": session.get_one(Commit, experiment.commit_sha),
         "leases": lease,

@@ -1,0 +1,101 @@
+"""Findings by their meaning: each has a vector, and so has a question (coordinator/novelty/similarity.py).
+
+Vectors are made outside the requests that bring findings in, by a task that looks every few seconds for findings
+without one: so neither a slow endpoint nor an import holds anybody up, and another model's vectors come by themselves.
+Until then a finding is found by its words. A revision keeps the vector of the first words.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from coordinator.db import Database
+from coordinator.engines import WritersBusyError
+from coordinator.findings import queries
+from coordinator.findings.words import spell_out
+from coordinator.models import Experiment, Finding
+from coordinator.novelty.similarity import Similarity
+
+log = structlog.get_logger()
+
+SUBJECT = "finding"
+"""The kind of text that these embeddings are of; their keys are findings' numbers."""
+
+AT_ONCE = 200
+
+
+def find_by_meaning(
+    session: Session, similarity: Similarity, words: str, project_ids: Sequence[int], limit: int
+) -> list[int]:
+    """Findings that say something like this, the nearest first; none where the embedder cannot be asked now."""
+    vector = similarity.embed([spell_out(words)])
+    if vector is None:
+        return []
+    found = [one for number in project_ids for one in similarity.find(session, number, SUBJECT, vector, limit)]
+    return [int(one.key) for one in sorted(found, key=lambda one: -one.similarity)[:limit]]
+
+
+def embed_missing(database: Database, similarity: Similarity, after_id: int = 0) -> int:
+    """Give vectors to findings above `after_id` that have none; returns the number up to which all have one.
+
+    Stops where the embedder cannot be asked.
+    """
+    while True:
+        with database.read() as session:
+            rows = queries.list_without_vector(session, similarity.model, SUBJECT, after_id, AT_ONCE)
+            newest = queries.find_newest_id(session)
+        if not rows:
+            return newest
+        made = [(finding, similarity.embed(describe(finding, experiment))) for finding, experiment in rows]
+        with database.write() as session:
+            for finding, vector in made:
+                if vector is not None:
+                    similarity.store(session, finding.project_id, SUBJECT, str(finding.id), vector)
+        if any(vector is None for _, vector in made):
+            return after_id
+        after_id = rows[-1][0].id
+
+
+def describe(finding: Finding, experiment: Experiment) -> list[str]:
+    """What a finding is about, and what it says of that; both weigh the same."""
+    about = f"{experiment.title}. {finding.claim} {experiment.axis} {experiment.value}"
+    says = " ".join((experiment.hypothesis, finding.mechanism, finding.caveats, finding.follow_ups)).strip()
+    return [spell_out(part) for part in (about, says) if part]
+
+
+@asynccontextmanager
+async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
+    """Look for findings without a vector while the application lives. Replicas may all do so."""
+    database: Database = app.state.database
+    seconds: float = app.state.settings.meaning_check_seconds
+
+    async def look_again_and_again() -> None:
+        done = 0
+        while True:
+            await asyncio.sleep(seconds)
+            done = await asyncio.to_thread(_try_to_embed, database, app.state.similarity, done)
+
+    task = asyncio.create_task(look_again_and_again(), name="meaning")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _try_to_embed(database: Database, similarity: Similarity, done: int) -> int:
+    try:
+        with database.read() as session:
+            if queries.find_newest_id(session) <= done:
+                return done
+        return embed_missing(database, similarity, done)
+    except IntegrityError:  # another replica was faster
+        return done
+    except (OperationalError, WritersBusyError) as error:
+        log.warning("findings get no vectors, trying again", error=str(error))
+        return done

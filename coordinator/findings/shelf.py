@@ -1,0 +1,136 @@
+"""The findings that context packs choose from: a bounded part of all, read now and then and kept in this process.
+
+A claim must not read thousands of rows, and what a pack quotes may be some seconds old: so each replica keeps, for each
+project and hardware class, the newest findings and those of the best commits.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from threading import Lock
+from typing import Annotated, NamedTuple
+
+from fastapi import Depends, Request
+from sqlalchemy import Select, and_, bindparam, select
+from sqlalchemy.orm import Session
+
+from coordinator.findings.words import list_words
+from coordinator.models import CommitPosterior, Experiment, Finding, table_of
+from coordinator.statements import Prepared
+from shared.experiments import Standing
+from shared.findings import FindingState
+from shared.protocol import now
+
+NEWEST, BEST = 256, 64
+KEPT_FOR = timedelta(seconds=10)
+
+
+class ShelvedFinding(NamedTuple):
+    """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
+
+    The effect is in the asked hardware class where it was measured there, else in the finding's own.
+    """
+
+    id: int
+    experiment_id: int
+    title: str
+    claim: str
+    topic: str
+    hardware_class: str
+    failure: str | None
+    effect_mean: float | None
+    effect_sd: float | None
+    runs: int | None
+    checkers: int | None
+    verdict: str | None
+    created_at: datetime
+    words: frozenset[str]
+
+
+_FINDINGS, _EXPERIMENTS, _POSTERIORS = table_of(Finding), table_of(Experiment), table_of(CommitPosterior)
+_IS_OWN_CLASS = and_(
+    _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha, _POSTERIORS.c.hardware_class == _FINDINGS.c.hardware_class
+)
+
+
+def _columns() -> Select[*tuple[object, ...]]:
+    return select(
+        _FINDINGS.c.id,
+        _FINDINGS.c.experiment_id,
+        _EXPERIMENTS.c.title,
+        _FINDINGS.c.claim,
+        _EXPERIMENTS.c.topic,
+        _FINDINGS.c.hardware_class,
+        _FINDINGS.c.failure,
+        *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
+        _FINDINGS.c.created_at,
+    )
+
+
+_NEWEST = Prepared(
+    _columns()
+    .select_from(
+        _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).outerjoin(
+            _POSTERIORS, _IS_OWN_CLASS
+        )
+    )
+    .where(_FINDINGS.c.project_id == bindparam("project_id"), _FINDINGS.c.state == FindingState.PUBLISHED)
+    .order_by(_FINDINGS.c.id.desc())
+    .limit(NEWEST)
+)
+_BEST = Prepared(
+    _columns()
+    .select_from(
+        _POSTERIORS.join(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha).join(
+            _FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id
+        )
+    )
+    .where(
+        _POSTERIORS.c.project_id == bindparam("project_id"),
+        _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
+        _POSTERIORS.c.standing.in_((Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)),
+        _FINDINGS.c.state == FindingState.PUBLISHED,
+    )
+    .order_by(_POSTERIORS.c.rank_score)
+    .limit(BEST)
+)
+
+
+class Shelf:
+    """What packs choose from. One for an application; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: dict[tuple[int, str], tuple[datetime, Sequence[ShelvedFinding]]] = {}
+
+    def read(self, session: Session, project_id: int, hardware_class: str) -> Sequence[ShelvedFinding]:
+        """The newest findings of a project, and those of the best commits in a hardware class."""
+        key, moment = (project_id, hardware_class), now()
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is not None and moment - kept[0] < KEPT_FOR:
+            return kept[1]
+        found = list_shelved(session, project_id, hardware_class)
+        with self._lock:
+            self._kept[key] = (moment, found)
+        return found
+
+
+def list_shelved(session: Session, project_id: int, hardware_class: str) -> Sequence[ShelvedFinding]:
+    """Read them now."""
+    given = {"project_id": project_id, "hardware_class": hardware_class}
+    rows = [*_NEWEST.all(session, {"project_id": project_id}), *_BEST.all(session, given)]
+    return [_shelve(row) for row in {row[0]: row for row in rows}.values()]
+
+
+def _shelve(row: tuple[object, ...]) -> ShelvedFinding:
+    _, _, title, claim, topic, *_ = row
+    return ShelvedFinding._make((*row, frozenset(list_words(f"{title} {claim} {topic}"))))
+
+
+async def _get_shelf(request: Request) -> Shelf:
+    shelf = request.app.state.shelf
+    assert isinstance(shelf, Shelf)
+    return shelf
+
+
+CurrentShelf = Annotated[Shelf, Depends(_get_shelf)]

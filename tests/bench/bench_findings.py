@@ -1,0 +1,137 @@
+"""How long the search of findings takes among many of them, on both databases, through the whole application.
+
+    python -m tests.bench.bench_findings --findings 100000 --engines sqlite postgresql
+
+Questions are the real ones of tests/data/relevance, alone and together with words of what is stored, with and without
+filters; and sentences and diffs that ask whether something was tried.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+from sqlalchemy import text
+
+from coordinator.app import create_app
+from coordinator.db import Database
+from coordinator.settings import Settings
+from shared.protocol import API_PREFIX
+from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentences
+from tests.bench.report import append_table, format_table
+from tests.coordinator.findings.relevance import read_queries
+from tests.support.databases import run_postgres
+from tests.support.in_process import open_client
+
+HEADINGS = ("engine", "findings", "what is asked", "questions", "p50, ms", "p95, ms", "p99, ms")
+QUESTIONS = 200
+FILTERS: tuple[dict[str, Any], ...] = (
+    {"verdict": "improved"}, {"verdict": "worse", "effect_above": 0.01}, {"axis": "WEIGHT_DECAY"},
+    {"volunteer": "ada", "effect_below": -0.005}, {"standing": "provisional", "branch": "main"},
+)  # fmt: skip
+
+
+class Asker:
+    """Asks over HTTP, and keeps the time."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._random = Random(9)
+        self._sentences = read_sentences()
+        self._real = [query.words for query in read_queries()]
+
+    def search(self) -> httpx.Response:
+        return self._search({})
+
+    def search_with_filters(self) -> httpx.Response:
+        return self._search(self._random.choice(FILTERS))
+
+    def ask_a_sentence(self) -> httpx.Response:
+        return self._ask(self._random.choice(self._sentences))
+
+    def ask_a_diff(self) -> httpx.Response:
+        name = self._random.choice(KNOBS) + self._random.choice(PARTS)
+        values = [f"{self._random.lognormvariate(-2, 2):.2g}" for _ in range(2)]
+        return self._ask(f"--- a/train.py\n+++ b/train.py\n@@ -7 +7 @@\n-{name} = {values[0]}\n+{name} = {values[1]}\n")
+
+    def _search(self, filters: dict[str, Any]) -> httpx.Response:
+        words = self._random.choice(self._real)
+        if self._random.random() < 0.5:
+            words += " " + " ".join(self._random.choice(self._sentences).split()[:6])
+        return self._http.get(f"{API_PREFIX}/findings/search", params={"project": "tiny", "q": words} | filters)
+
+    def _ask(self, question: str) -> httpx.Response:
+        return self._http.post(f"{API_PREFIX}/findings/tried", json={"project": "tiny", "text": question})
+
+
+def time_questions(ask: Callable[[], httpx.Response]) -> list[float]:
+    """Milliseconds that each question took, sorted; a few are asked before, so that everything is loaded."""
+    took = []
+    for number in range(-10, QUESTIONS):
+        began = time.perf_counter()
+        response = ask()
+        if number >= 0:
+            took.append((time.perf_counter() - began) * 1000)
+        assert response.status_code == 200, response.text
+    return sorted(took)
+
+
+@contextmanager
+def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Client]:
+    """A client of an application on a new database with so many findings."""
+    with ExitStack() as stack:
+        url = f"sqlite:///{folder}/bench.db"
+        if engine == "postgresql":
+            url = stack.enter_context(run_postgres(folder / "postgres")).create()
+        database = Database(url)
+        database.migrate()
+        began = time.monotonic()
+        FindingsStore(database, folder).fill(findings)
+        sys.stderr.write(f"{engine}: {findings:,} findings made in {time.monotonic() - began:.0f} s\n")
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("analyze"))
+        database.close()
+        settings = Settings(database_url=url, meaning_check_seconds=1e6, epoch_check_seconds=1e6)
+        yield stack.enter_context(open_client(create_app(settings)))
+
+
+def run_search(engine: str, findings: int) -> Iterator[tuple[str, ...]]:
+    """The table's rows for one engine."""
+    with tempfile.TemporaryDirectory() as folder, open_filled(Path(folder), engine, findings) as http:
+        asker = Asker(http)
+        asks = {
+            "search": asker.search, "search with filters": asker.search_with_filters,
+            "tried? a sentence": asker.ask_a_sentence, "tried? a diff": asker.ask_a_diff,
+        }  # fmt: skip
+        for name, ask in asks.items():
+            took = time_questions(ask)
+            figures = (took[len(took) * share // 100] for share in (50, 95, 99))
+            yield engine, f"{findings:,}", name, str(len(took)), *(f"{figure:.1f}" for figure in figures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--findings", type=int, default=100_000)
+    parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
+    parser.add_argument("--append", type=Path, help="add the table to this file")
+    options = parser.parse_args()
+    logging.disable(logging.INFO)  # a library sets the level of every logger when it is imported
+    rows = []
+    for engine in options.engines:
+        for row in run_search(engine, options.findings):
+            sys.stderr.write(" | ".join(row) + "\n")
+            rows.append(row)
+    sys.stdout.write(format_table(HEADINGS, rows) + "\n")
+    if options.append:
+        append_table(options.append, "tests.bench.bench_findings", HEADINGS, rows)
+
+
+if __name__ == "__main__":
+    main()

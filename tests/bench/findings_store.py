@@ -1,0 +1,140 @@
+"""A swarm that left many findings, made quickly: rows in bulk, words from real descriptions and from our own texts."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from hashlib import sha1
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from coordinator.db import Database
+from coordinator.experiments.service import name_topic
+from coordinator.findings import service as findings
+from coordinator.findings.meaning import SUBJECT, describe
+from coordinator.models import Base, CommitPosterior, Embedding, Experiment, Finding, Project, Run
+from coordinator.novelty.embeddings import WordLlamaEmbedder, average
+from coordinator.novelty.neighbours import pack
+from coordinator.projects.service import create_project
+from shared.experiments import AxisDirection, Verdict
+from tests.coordinator.findings.relevance import read_descriptions
+from tests.support.messages import make_proposal
+from tests.support.seeds import write_seed
+from tests.support.swarm_data import History
+
+ROWS_AT_ONCE = 2_000
+FIRST_ID = 1_000
+KNOBS = (
+    "WEIGHT_DECAY", "MATRIX_LR", "EMBEDDING_LR", "SCALAR_LR", "WARMDOWN_RATIO", "WARMUP_STEPS", "BATCH_SIZE", "DEPTH",
+    "WIDTH", "HEADS", "MLP_RATIO", "ROPE_BASE", "LOGIT_CAP", "ADAM_BETA2", "ADAM_EPS", "WINDOW", "DROPOUT", "GRAD_CLIP",
+)  # fmt: skip
+PARTS = ("", "_EMBEDDING", "_HEAD", "_ATTENTION", "_MLP", "_NORM", "_FIRST_LAYER", "_LAST_LAYER", "_VALUE", "_QUERY")
+Row = dict[str, Any]
+
+
+def read_sentences() -> list[str]:
+    """Sentences of our own documents: what words of findings are drawn from, besides real descriptions."""
+    texts = [path.read_text() for path in sorted(Path("docs").glob("*.md"))]
+    lines = " ".join(texts).replace("\n", " ").split(". ")
+    return [line.strip() for line in lines if 40 < len(line) < 300]
+
+
+class FindingsStore:
+    """A database with a project in it, to be filled with findings."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self._random = Random(5)
+        with database.write() as session:
+            project = create_project(session, write_seed(folder / "seed"))[0]
+            self.project_id, self.root_sha = project.id, project.root_sha
+            self._template = _write_template(session, project)
+        self._sentences = read_sentences()
+        self._descriptions = list(read_descriptions().values())
+
+    def fill(self, count: int) -> None:
+        """Add `count` findings with experiments, runs and posteriors; then index their words and meanings."""
+        made = self._make(count)
+        while some := list(islice(made, ROWS_AT_ONCE)):
+            with self.database.write() as session:
+                for table in some[0]:
+                    session.execute(insert(Base.metadata.tables[table]), [rows[table] for rows in some])
+        with self.database.write() as session:
+            findings.index_missing(session)
+        self._embed()
+
+    def _make(self, count: int) -> Iterator[dict[str, Row]]:
+        draw = self._random
+        for number in range(FIRST_ID, FIRST_ID + count):
+            axis = draw.choice(KNOBS) + draw.choice(PARTS)
+            value = f"{draw.lognormvariate(-2, 2):.2g}"
+            about = draw.choice(self._descriptions)
+            effect = draw.gauss(0.003, 0.01)
+            verdict = Verdict.NO_CHANGE if abs(effect) < 0.004 else Verdict.WORSE if effect > 0 else Verdict.IMPROVED
+            sha = sha1(str(number).encode(), usedforsecurity=False).hexdigest()
+            changes: dict[str, Row] = {
+                "commits": {"sha": sha, "tree_sha": sha},
+                "experiments": {
+                    "id": number, "commit_sha": sha, "title": f"{axis} to {value}: {about}"[:200], "axis": axis,
+                    "topic": name_topic(axis), "value": value, "hypothesis": self._text(1),
+                    "direction": draw.choice(list(AxisDirection)),
+                },
+                "runs": {"id": number, "uuid": UUID(int=number), "commit_sha": sha, "experiment_id": number},
+                "commit_posteriors": {"commit_sha": sha, "effect_mean": effect, "verdict": verdict},
+                "findings": {
+                    "id": number, "experiment_id": number, "claim": self._text(1)[:200], "mechanism": self._text(3),
+                    "caveats": self._text(1), "follow_ups": self._text(1),
+                    "created_at": self._template["findings"]["created_at"] + timedelta(seconds=number),
+                },
+            }  # fmt: skip
+            yield {table: self._template[table] | changed for table, changed in changes.items()}
+
+    def _text(self, sentences: int) -> str:
+        return ". ".join(self._random.choices(self._sentences, k=sentences))
+
+    def _embed(self) -> None:
+        """As coordinator/findings/meaning.py does it, in larger parts."""
+        embedder, last_id = WordLlamaEmbedder(), 0
+        query = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)
+        while True:
+            with self.database.read() as session:
+                some = query.where(Finding.id > last_id).order_by(Finding.id).limit(ROWS_AT_ONCE)
+                texts = [(row[0].id, describe(row[0], row[1])) for row in session.execute(some)]
+            if not texts:
+                return
+            parts = embedder.embed([part for _, both in texts for part in both])
+            rows, at = [], 0
+            for finding_id, both in texts:
+                vector = pack(average(parts[at : at + len(both)]))
+                at += len(both)
+                key = {"project_id": self.project_id, "subject": SUBJECT, "key": str(finding_id)}
+                rows.append(key | {"model": embedder.name, "vector": vector})
+            with self.database.write() as session:
+                session.execute(insert(Embedding), rows)
+            last_id = texts[-1][0]
+
+
+def _write_template(session: Session, project: Project) -> dict[str, Row]:
+    """One experiment, written through the services: its rows, to be copied."""
+    history = History(session, project)
+    worker = history.add_worker()
+    history.measure(worker, project.root_sha, 3.3)
+    experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
+    commits = Base.metadata.tables["commits"]
+    originals: dict[str, Any] = {
+        "experiments": experiment,
+        "runs": session.scalars(select(Run).where(Run.experiment_id == experiment.id)).one(),
+        "commit_posteriors": session.get_one(CommitPosterior, (experiment.commit_sha, worker.hardware_class)),
+        "findings": session.scalars(select(Finding).where(Finding.experiment_id == experiment.id)).one(),
+    }
+    rows = {
+        table: {column.name: getattr(row, column.name) for column in Base.metadata.tables[table].columns}
+        for table, row in originals.items()
+    }
+    rows["runs"] |= {"curve": [], "log_tail": ""}
+    stored = session.execute(select(commits).where(commits.c.sha == experiment.commit_sha)).mappings().one()
+    return {"commits": dict(stored)} | rows

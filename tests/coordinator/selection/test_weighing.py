@@ -1,0 +1,58 @@
+"""Which findings a context pack quotes. Pure."""
+
+from datetime import timedelta
+from typing import Any
+
+from coordinator.findings.shelf import ShelvedFinding
+from coordinator.selection.weighing import Subject, choose, is_negative, weigh
+from shared.experiments import Verdict
+from shared.protocol import now
+
+NOW = now()
+HERE, ELSEWHERE = "this GPU", "another GPU"
+ABOUT = Subject(frozenset({"weight", "decay"}), {"weight-decay": -1}, frozenset(), HERE, 1.0)
+
+
+def shelved(number: int, **changes: Any) -> ShelvedFinding:
+    known = ShelvedFinding(
+        id=number, experiment_id=100 + number, title="t", claim="c", topic=f"topic-{number}", hardware_class=HERE,
+        failure=None, effect_mean=-0.02, effect_sd=0.005, runs=1, checkers=0, verdict=Verdict.IMPROVED,
+        created_at=NOW, words=frozenset({"weight", "other"}),
+    )  # fmt: skip
+    return known._replace(**changes)
+
+
+def test_weight_is_relevance_times_evidence_times_hardware_times_freshness() -> None:
+    usual = weigh(shelved(1), ABOUT, NOW)
+    lighter = (
+        {"words": frozenset({"nothing", "alike"})},
+        {"effect_mean": -0.001},
+        {"hardware_class": ELSEWHERE},
+        {"created_at": NOW - timedelta(days=40)},
+    )
+    assert all(weigh(shelved(1, **changes), ABOUT, NOW) < usual for changes in lighter)
+    assert weigh(shelved(1, checkers=2), ABOUT, NOW) > usual
+
+
+def test_negative_findings_and_one_against_the_line_have_their_places() -> None:
+    good = [shelved(number) for number in range(1, 30)]
+    bad = [shelved(number, verdict=Verdict.WORSE, effect_mean=0.02) for number in range(40, 43)]
+    crashed = shelved(50, failure="crashed", effect_mean=None, effect_sd=None, verdict=None)
+    against = shelved(60, topic="weight-decay", verdict=Verdict.NO_CHANGE, effect_mean=0.0001)
+    chosen = choose([*good, *bad, crashed, against], ABOUT, NOW)
+    assert chosen.contrarian == against
+    assert len(chosen.negative) >= 3 and all(map(is_negative, chosen.negative))
+    assert crashed in chosen.negative and not any(map(is_negative, chosen.best))
+    assert len(chosen.ids) == len(set(chosen.ids)) == len(chosen.best) + len(chosen.negative) + 1
+
+
+def test_one_topic_does_not_fill_the_pack() -> None:
+    same = [shelved(number, topic="depth", checkers=1) for number in range(1, 20)]
+    others = [shelved(number) for number in range(30, 36)]
+    chosen = choose([*same, *others], ABOUT, NOW)
+    assert {one.topic for one in chosen.best} >= {one.topic for one in others}
+
+
+def test_what_the_pack_tells_elsewhere_is_not_told_again() -> None:
+    about = ABOUT._replace(quoted=frozenset({101}))
+    assert choose([shelved(1), shelved(2)], about, NOW).ids == [2]
