@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.findings import papers, revisions, search, service, tried
+from coordinator.findings import papers, revisions, search, service, topics, tried
 from coordinator.findings.queries import FindingFilters
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.paging import Cursor, Limit, RowId
@@ -17,6 +17,7 @@ from shared.experiments import Standing, Verdict
 from shared.findings import FailureClass, Finding, FindingDraft, Note, NoteDraft, NoteKind
 from shared.papers import FindingSummary, Paper, Question, SearchHit, Tried
 from shared.protocol import Page, Slug, Timestamp
+from shared.topics import Topic, TopicSummary
 
 router = APIRouter(tags=["findings"])
 
@@ -24,6 +25,7 @@ Name = Annotated[str | None, Query(max_length=200)]
 Key = Annotated[
     UUID, Header(alias="Idempotency-Key", description="drawn anew for each change, kept when it is sent again")
 ]
+TopicName = Annotated[str, Path(min_length=1, max_length=80, description="an axis as it stands in addresses")]
 VersionNumber = Annotated[int, Path(ge=1, le=10_000)]
 
 
@@ -82,6 +84,18 @@ def search_findings(
 ) -> Page[SearchHit]:
     """The findings that answer a few words best, by their words and by their meaning."""
     return Page(items=search.search(session, similarity, q, filters, limit))
+
+
+@router.get("/topics", tags=["topics"])
+def list_topics(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[TopicSummary]:
+    """The axes along which a project was explored, that of the newest experiment first."""
+    return topics.view_page(session, projects.get_project(session, project), cursor, limit)
+
+
+@router.get("/topics/{project}/{slug}", tags=["topics"])
+def read_topic(project: Slug, slug: TopicName, session: ReadSession) -> Topic:
+    """What is known along an axis: all effects, findings for and against, untested values, follow-ups nobody took."""
+    return topics.view_topic(session, projects.get_project(session, project), slug)
 
 
 @router.post("/findings/tried")

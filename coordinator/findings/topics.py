@@ -1,0 +1,117 @@
+"""Topics: what the swarm knows along each axis, computed from the evidence as of now."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy.orm import Session
+
+from coordinator.errors import NotFoundError
+from coordinator.findings import queries, service, topic_queries
+from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
+from coordinator.findings.topic_queries import EffectRow, TopicRow
+from coordinator.models import Project
+from coordinator.paging import cut_page
+from coordinator.projects import service as projects
+from shared.experiments import AxisDirection, Standing, Verdict
+from shared.papers import FindingSummary
+from shared.protocol import Page, now
+from shared.topics import OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
+
+MAX_EFFECTS = 200
+MAX_FINDINGS = 100
+MAX_FOLLOW_UPS = 20
+
+
+def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[TopicSummary]:
+    """A project's topics, that of the newest experiment first."""
+    rows = topic_queries.list_topics(session, project.id, before_id, limit + 1)
+    page = cut_page(rows, limit, lambda row: row.newest_id)
+    return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
+
+
+def view_topic(session: Session, project: Project, slug: str) -> Topic:
+    """All that is known along an axis. Raises NotFoundError."""
+    row = topic_queries.find_topic(session, project.id, slug)
+    if row is None:
+        raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
+    sign = projects.contract_of(project).objective.sign
+    effects = [_view_effect(one) for one in topic_queries.list_effects(session, project.id, slug, MAX_EFFECTS)]
+    ids = topic_queries.list_finding_ids(session, project.id, slug, MAX_FINDINGS)
+    summaries = service.view_summaries(session, queries.list_by_ids(session, ids))
+    follow_ups = topic_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
+    return Topic(
+        summary=_view_summary(row, project.name),
+        effects=effects,
+        pools=list(_pool_effects(effects)),
+        findings_for=[one for one in summaries if _side_of(one) is True],
+        findings_against=[one for one in summaries if _side_of(one) is False],
+        open_findings=[one for one in summaries if _side_of(one) is None],
+        untested=list(list_untested(effects, sign)),
+        follow_ups=[
+            OpenFollowUp(finding_id=one.id, experiment_id=one.experiment_id, text=one.follow_ups) for one in follow_ups
+        ],
+        as_of=now(),
+    )
+
+
+def _view_summary(row: TopicRow, project: str) -> TopicSummary:
+    return TopicSummary(
+        project=project,
+        slug=row.topic,
+        axis=row.axis,
+        experiments=row.experiments,
+        improved=row.improved,
+        no_change=row.no_change,
+        worse=row.worse,
+        unresolved=row.unresolved,
+        failed=row.failed,
+        newest_at=row.newest_at,
+    )
+
+
+def _view_effect(row: EffectRow) -> TopicEffect:
+    experiment, posterior = row.experiment, row.posterior
+    assert posterior.effect_mean is not None and posterior.effect_sd is not None
+    return TopicEffect(
+        experiment_id=experiment.id,
+        finding_id=row.finding.id,
+        title=experiment.title,
+        direction=AxisDirection(experiment.direction),
+        value=experiment.value,
+        hardware_class=posterior.hardware_class,
+        mean=posterior.effect_mean,
+        sd=posterior.effect_sd,
+        runs=posterior.runs,
+        verdict=Verdict(posterior.verdict) if posterior.verdict else None,
+        standing=Standing(posterior.standing),
+    )
+
+
+def _side_of(summary: FindingSummary) -> bool | None:
+    """Whether a finding speaks for going along this axis, against it, or (None) for neither yet."""
+    verdict = summary.posterior.verdict if summary.posterior else None
+    if verdict is Verdict.IMPROVED:
+        return True
+    return False if verdict in (Verdict.WORSE, Verdict.NO_CHANGE) or summary.failure is not None else None
+
+
+def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
+    """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
+    groups: defaultdict[tuple[str | None, AxisDirection], list[tuple[float, float]]] = defaultdict(list)
+    for effect in effects:
+        if effect.standing is not Standing.HELD and effect.sd > 0:
+            for name in (effect.hardware_class, None):
+                groups[name, effect.direction].append((effect.mean, effect.sd))
+    for (name, direction), members in sorted(groups.items(), key=_by_class):
+        if len(members) >= MIN_POOLED:
+            pooled = pool(members)
+            yield TopicPool(
+                direction=direction, hardware_class=name, experiments=len(members), mean=pooled.mean, sd=pooled.sd,
+                between_sd=pooled.between_sd,
+            )  # fmt: skip
+
+
+def _by_class(group: tuple[tuple[str | None, AxisDirection], object]) -> tuple[bool, str, str]:
+    """All classes together come last."""
+    (name, direction), _ = group
+    return name is None, name or "", direction
