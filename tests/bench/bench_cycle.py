@@ -77,7 +77,7 @@ class Client:
     def __init__(self, url: str, token: str, name: str, root_files: dict[str, str]) -> None:
         self.worker = MiniWorker(httpx.Client(base_url=url, timeout=60), token, name)
         self._root_files = root_files
-        self._random = Random(name)
+        self._random = Random()  # two phases of one benchmark must not propose the same
         self._sentences = list_sentences()
 
     def calibrate(self) -> None:
