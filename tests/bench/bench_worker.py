@@ -95,8 +95,9 @@ class Bench:
     def write_script(self, code: str, steps: int, thinking_seconds: float) -> Path:
         """That many experiments that differ in a constant."""
         path = self._folder / "script.json"
-        words = {"hypothesis": "The device does not wait.", "axis": "X", "thinking_seconds": thinking_seconds}
-        rows = [{"title": f"X {x}", "files": {"codec.py": f"{code}\nX = {x}\n"}} | words for x in range(steps)]
+        words = {"hypothesis": "The device does not wait.", "axis": "X", "insists": "Each of these runs is wanted."}
+        timing = {"thinking_seconds": thinking_seconds}
+        rows = [{"title": f"X {x}", "files": {"codec.py": f"{code}\nX = {x}\n"}} | words | timing for x in range(steps)]
         path.write_text(json.dumps({"steps": rows}))
         return path
 

@@ -39,7 +39,10 @@ class ScriptError(ValueError):
 
 
 class Step(Message):
-    """One proposal: `files` by their whole text, or `edits`, not both."""
+    """One proposal: `files` by their whole text, or `edits`, not both.
+
+    `insists` says why it is worth a run although something much like it was tried.
+    """
 
     title: ShortText
     hypothesis: LongText
@@ -48,6 +51,7 @@ class Step(Message):
     value: str = ""
     predicted_effect: float | None = None
     refuted_by: LongText = ""
+    insists: LongText = ""
     files: dict[FilePath, str] = Field(default={})
     edits: list[Edit] = Field(default=[])
     thinking_seconds: float = Field(default=0.0, ge=0, le=3600)

@@ -55,9 +55,10 @@ def test_replays_the_steps_and_then_is_finished(tmp_path: Path) -> None:
 
 
 def test_reads_json_too(tmp_path: Path) -> None:
-    step = {"title": "t", "hypothesis": "h", "axis": "a", "files": {"train.py": "def broken(:\n"}}
+    step = {"title": "t", "hypothesis": "h", "axis": "a", "insists": "i", "files": {"train.py": "def broken(:\n"}}
     agent = ScriptedAgent(load_script(write(tmp_path, json.dumps({"steps": [step]}), "script.json")))
     draft = agent.propose(make_task())
+    assert draft.proposal.insists == "i"
     assert draft.proposal.settings == {}  # no Python, but a trial all the same
     finding = agent.write_finding(make_task(), draft, make_run(sha_of("x"), None, reason="SyntaxError"))
     assert "SyntaxError" in finding.mechanism
