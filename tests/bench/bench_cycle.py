@@ -43,6 +43,7 @@ from tests.support.volunteers import MiniWorker
 SIZES = (100, 5_000, 20_000, 100_000)
 THREADS = (1, 4)
 SECONDS = 15.0
+MAX_DRAFTS = 3
 REQUESTS = ("claim", "proposal", "heartbeat", "result")
 HEADINGS = (
     "engine", "stored", "threads", "cycles/s", "server CPU-ms", "database CPU-ms",
@@ -98,9 +99,8 @@ class Client:
             with tally.time("result"):
                 assert self.worker.deliver(lease, ResultUpload(run=make_run(lease.base.sha, 3.3))).status_code == 201
             return
-        files = {"train.py": change_numbers(lease.base.files["train.py"], self._random)}
         with tally.time("proposal"):
-            self._propose(lease, files)
+            files = self._draft(lease)
         for step in (1, 2, 3):
             with tally.time("heartbeat"):
                 assert self.worker.beat(lease, Phase.TRAINING, step=step, share=step / 4).status_code == 200
@@ -111,17 +111,21 @@ class Client:
             assert self.worker.deliver(lease, upload).status_code == 201
         tally.cycles += 1
 
-    def _propose(self, lease: Lease, files: dict[str, str]) -> None:
-        """State which constants move, or else an idea in words; and insist where much like it was tried."""
-        said = describe_change(lease.base.files, files)
-        if not said.value:
-            title, hypothesis = self._random.sample(self._sentences, 2)
-            said = said.model_copy(update={"title": title[:120], "axis": title[:60], "hypothesis": hypothesis})
-        reply = self.worker.propose(lease, files, proposal=said)
-        if reply.similar:
-            insisting = said.model_copy(update={"insists": "On this parent it may do something else."})
-            reply = self.worker.propose(lease, files, proposal=insisting)
-        assert reply.accepted, reply.reason
+    def _draft(self, lease: Lease) -> dict[str, str]:
+        """A change that is accepted as new. An agent insists where much like it was tried, else it drafts again."""
+        for _ in range(MAX_DRAFTS):
+            files = {"train.py": change_numbers(lease.base.files["train.py"], self._random)}
+            said = describe_change(lease.base.files, files)
+            if not said.value:  # no constant moves: an idea in words
+                title, hypothesis = self._random.sample(self._sentences, 2)
+                said = said.model_copy(update={"title": title[:120], "axis": title[:60], "hypothesis": hypothesis})
+            reply = self.worker.propose(lease, files, proposal=said)
+            if reply.similar:
+                insisting = said.model_copy(update={"insists": "On this parent it may do something else."})
+                reply = self.worker.propose(lease, files, proposal=insisting)
+            if reply.accepted:
+                return files
+        raise AssertionError(reply.reason)
 
 
 @dataclass
