@@ -1,6 +1,7 @@
 """What only the pages ask."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -27,3 +28,8 @@ def list_experiment_ids(session: Session, shas: Sequence[str]) -> dict[str, int]
     """Experiments by the commit they made."""
     rows = session.execute(select(Experiment.commit_sha, Experiment.id).where(Experiment.commit_sha.in_(shas)))
     return {row.commit_sha: row.id for row in rows}
+
+
+def get_lease_id(session: Session, experiment_id: int) -> UUID:
+    """The lease that an experiment was made under."""
+    return session.scalars(select(Experiment.lease_id).where(Experiment.id == experiment_id)).one()

@@ -31,6 +31,7 @@ def _make_environment() -> Environment:
         "seconds": formatting.format_seconds,
         "markdown": untrusted.render_markdown,
         "diff": untrusted.render_diff,
+        "marked": untrusted.render_marked,
         "utc": _format_utc,
         "words": lambda value: str(value).replace("_", " "),
     }

@@ -10,6 +10,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from shared.papers import Snippet
+
 ALLOWED_TAGS = {"a", "blockquote", "br", "code", "em", "li", "ol", "p", "pre", "strong", "ul"}
 """No headings, tables or images: a finding is a few sentences, and an image would tell its host who reads it."""
 
@@ -33,6 +35,15 @@ def render_markdown(text: str) -> Markup:
         link_rel="nofollow noopener noreferrer",
     )
     return Markup(html)  # noqa: S704  sanitised on the line above
+
+
+def render_marked(snippet: Snippet) -> Markup:
+    """A part of a finding with the words that fit marked; the rest is escaped."""
+    pieces, at = [], 0
+    for start, end in snippet.marks:
+        pieces.append(f"{escape(snippet.text[at:start])}<mark>{escape(snippet.text[start:end])}</mark>")
+        at = end
+    return Markup("".join(pieces)) + snippet.text[at:]  # noqa: S704  every piece was escaped; adding escapes the rest
 
 
 def render_diff(text: str) -> Markup:

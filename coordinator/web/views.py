@@ -11,7 +11,7 @@ from coordinator.evidence import service as evidence
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
 from coordinator.fleet import service as fleet
-from coordinator.leases.views import view_live_leases
+from coordinator.leases.views import view_context, view_live_leases
 from coordinator.models import Project
 from coordinator.paging import cut_page
 from coordinator.projects import queries as projects_queries
@@ -22,7 +22,7 @@ from shared.contract import Objective
 from shared.evidence import ExperimentEvidence
 from shared.experiments import ExperimentDetail, ExperimentSummary, Posterior
 from shared.fleet import WorkerView
-from shared.leases import LeaseView
+from shared.leases import LeaseContext, LeaseView
 from shared.progress import HardwareClassCount
 from shared.projects import Project as ProjectView
 from shared.protocol import Message, Page
@@ -109,6 +109,7 @@ class ExperimentPage:
     evidence: ExperimentEvidence
     picture: Picture | None
     curves: Curves
+    context: LeaseContext
     since: int
 
 
@@ -209,6 +210,7 @@ def view_experiment(session: Session, experiment_id: int) -> ExperimentPage:
         evidence=explained,
         picture=draw_evidence(explained),
         curves=Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs)),
+        context=view_context(session, queries.get_lease_id(session, experiment_id)),
         since=since,
     )
 
