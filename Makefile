@@ -33,6 +33,9 @@ check: $(VENV)/dev.stamp  ## Lint, check types and import rules
 bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 5000 --seconds 5")
 	@$(BIN)/python -m tests.bench.bench_cycle $(BENCH)
 
+bench-findings: $(VENV)/dev.stamp  ## Exports of 100,000 experiments, and the server's memory meanwhile (BENCH="--experiments 2000 --engines sqlite")
+	@$(BIN)/python -m tests.bench.bench_export $(BENCH)
+
 bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
 	@$(BIN)/python -m tests.bench.bench_git $(BENCH)
 
