@@ -33,14 +33,12 @@ check: $(VENV)/dev.stamp  ## Lint, check types and import rules
 bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 5000 --seconds 5")
 	@$(BIN)/python -m tests.bench.bench_cycle $(BENCH)
 
-bench-findings: $(VENV)/dev.stamp  ## Exports of 100,000 experiments, and the server's memory meanwhile (BENCH="--experiments 2000 --engines sqlite")
-	@$(BIN)/python -m tests.bench.bench_export $(BENCH)
-
 bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
 	@$(BIN)/python -m tests.bench.bench_git $(BENCH)
 
-bench-findings: $(VENV)/dev.stamp  ## How long findings take to be searched among 100,000, on both databases (BENCH="--findings 10000")
+bench-findings: $(VENV)/dev.stamp  ## Searches among 100,000 findings, and exports with the server's memory (BENCH="--findings 10000 --engines sqlite")
 	@$(BIN)/python -m tests.bench.bench_findings $(BENCH)
+	@$(BIN)/python -m tests.bench.bench_export $(BENCH)
 
 bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Simulated volunteers on the real coordinator (BENCH="--workers 1 16 --seeds 3")
 	@$(BIN)/python -m tests.bench.bench_search $(BENCH)

@@ -1,8 +1,17 @@
 """Topics: what the swarm knows along one axis. Computed, not written."""
 
+import re
+
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.papers import FindingSummary
 from shared.protocol import Message, Timestamp
+
+MAX_TOPIC = 80
+
+
+def name_topic(axis: str) -> str:
+    """An axis as it stands in addresses: `weight-decay` for WEIGHT_DECAY and for "Weight decay"."""
+    return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC].strip("-") or "other"
 
 
 class TopicSummary(Message):

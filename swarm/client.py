@@ -22,6 +22,7 @@ from shared.progress import Progress
 from shared.projects import Branch, CommitFiles, Project
 from shared.protocol import API_PREFIX, Page
 from shared.runs import Run
+from shared.topics import Topic, name_topic
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30.0
@@ -101,6 +102,10 @@ class Client:
     def get_paper(self, finding_id: int) -> Paper:
         """A finding with its evidence as of now."""
         return self._get(f"/findings/{finding_id}", Paper)
+
+    def get_topic(self, project: str, axis: str) -> Topic:
+        """What is known along one axis."""
+        return self._get(f"/topics/{project}/{name_topic(axis)}", Topic)
 
     def ask_whether_tried(self, project: str, text: str) -> Tried:
         """Has this been tried? `text` is a sentence or a diff."""

@@ -30,7 +30,7 @@ def make_server(client: Client, project: str | None) -> FastMCP:
     """A server whose tools ask a coordinator; `project` is the one that is meant where a call names none."""
     server = FastMCP("research-swarm", instructions=INSTRUCTIONS, log_level="ERROR")
     tools = _Tools(client, project)
-    for tool in (tools.search, tools.tried, tools.paper, tools.lineage, tools.diff, tools.records):
+    for tool in (tools.search, tools.tried, tools.paper, tools.topic, tools.lineage, tools.diff, tools.records):
         server.add_tool(tool, name=tool.__name__)
     return server
 
@@ -60,6 +60,11 @@ class _Tools:
         """One finding whole: claim, mechanism, caveats, what would refute it, follow-ups, the evidence as of now."""
         with _told():
             return self._client.get_paper(finding_id).model_dump(mode="json")
+
+    def topic(self, axis: str, project: str | None = None) -> Json:
+        """What is known along one axis, say WEIGHT_DECAY: all effects, findings for and against, what nobody tried."""
+        with _told():
+            return self._client.get_topic(self._choose(project), axis).model_dump(mode="json")
 
     def lineage(self, commit: str, limit: int = 30) -> list[Json]:
         """How a commit came about: it and its ancestors, the nearest first, with the effect of each step. `commit` is a

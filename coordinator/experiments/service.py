@@ -1,6 +1,5 @@
 """Storing experiments, and showing them."""
 
-import re
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -34,8 +33,8 @@ from shared.experiments import (
 from shared.findings import Finding as FindingView
 from shared.protocol import Page, now
 from shared.runs import RunOutcome
+from shared.topics import name_topic as name_topic
 
-MAX_TOPIC = 80
 NO_COLUMNS = {"new_branch", "steps"}
 """What a proposal says besides the columns of its experiment."""
 
@@ -60,11 +59,6 @@ def store_experiment(
     experiment_id = queries.add_experiment(session, given | proposal.model_dump(mode="json", exclude=NO_COLUMNS))
     queries.add_steps(session, experiment_id, {step.experiment_id: step.fate for step in proposal.steps})
     return experiment_id
-
-
-def name_topic(axis: str) -> str:
-    """An axis as it stands in addresses: `weight-decay` for WEIGHT_DECAY and for "Weight decay"."""
-    return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC].strip("-") or "other"
 
 
 def view_finding(finding: Finding) -> FindingView:

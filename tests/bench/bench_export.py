@@ -1,6 +1,6 @@
 """What an export costs the server: seconds, bytes, and how far its memory grows; on both engines.
 
-python -m tests.bench.bench_export --experiments 100000 --engines sqlite postgresql
+python -m tests.bench.bench_export --findings 100000 --engines sqlite postgresql
 
 The server is a process of its own. Memory is its peak (VmHWM) while it answers, less what it had (VmRSS) before the
 first export: the whole growth that exports cause, libraries that they load included.
@@ -77,11 +77,11 @@ def run(engine: str, experiments: int) -> Iterator[Measurement]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", type=int, default=100_000)
+    parser.add_argument("--findings", type=int, default=100_000, help="as many experiments, each with one finding")
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--append", type=Path, help="a Markdown file to which the table is added")
     arguments = parser.parse_args()
-    measured = [line for engine in arguments.engines for line in run(engine, arguments.experiments)]
+    measured = [line for engine in arguments.engines for line in run(engine, arguments.findings)]
     rows = [
         (m.engine, f"{m.experiments:,}", m.what, f"{m.bytes:,}", f"{m.seconds:.1f}", f"{m.growth_mib:.0f}")
         for m in measured

@@ -12,11 +12,12 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 PROGRAM = str(Path(sys.executable).with_name("swarm"))
-TOOLS = {"search", "tried", "paper", "lineage", "diff", "records"}
+TOOLS = {"search", "tried", "paper", "topic", "lineage", "diff", "records"}
 CALLS: dict[str, dict[str, Any]] = {
     "search": {"words": "learning rate", "limit": 3},
     "tried": {"text": "LEARNING_RATE 0.003 -> 0.004"},
     "paper": {"finding_id": 3},
+    "topic": {"axis": "LEARNING_RATE"},
     "lineage": {"commit": "3"},
     "diff": {"a": "1", "b": "3"},
     "records": {},
@@ -40,6 +41,7 @@ async def _use_tools(url: str) -> None:
         hit = json.loads(answers["search"].content[0].text)
         assert hit["finding"]["project"] == "tiny" and "posterior" in hit["finding"]
         assert json.loads(answers["diff"].content[0].text)["diff"].startswith("--- a/train.py")
+        assert json.loads(answers["topic"].content[0].text)["summary"]["axis"] == "LEARNING_RATE"
         refused = await session.call_tool("paper", {"finding_id": 999})
         assert refused.isError and "There is no finding 999" in refused.content[0].text
         wrong = await session.call_tool("search", {})
