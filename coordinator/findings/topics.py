@@ -48,8 +48,9 @@ def view_topic(session: Session, project: Project, slug: str) -> Topic:
         open_findings=[one for one in summaries if _side_of(one) is None],
         untested=list(list_untested(effects, sign)),
         follow_ups=[
-            OpenFollowUp(finding_id=one.id, experiment_id=one.experiment_id, text=one.follow_ups) for one in follow_ups
-        ],
+            OpenFollowUp(finding_id=one.id, experiment_id=one.experiment_id, text=one.follow_ups)
+            for one in {" ".join(one.follow_ups.split()): one for one in reversed(follow_ups)}.values()
+        ][::-1],
         as_of=now(),
     )
 
