@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from shared.hardware import Hardware
+from shared.jobs import JobKind
 from shared.protocol import Message, Sha, Timestamp
 
 MAX_CURVE_POINTS = 500
@@ -112,13 +113,14 @@ class RunReport(Message):
 
 
 class Run(Message):
-    """A run as the coordinator shows it."""
+    """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed."""
 
     id: int
     uuid: UUID
     project: str
     commit_sha: Sha
     experiment_id: int | None
+    kind: JobKind
     worker: str
     seed: int
     outcome: RunOutcome

@@ -32,6 +32,7 @@ from shared.contract import Contract
 from shared.evidence import Trust
 from shared.experiments import Dispute, Posterior, Standing
 from shared.hardware import Hardware
+from shared.jobs import JobKind
 from shared.protocol import Page, now
 from shared.runs import CurvePoint, ModelUsage, RunOutcome, RunReport, RunSeconds
 from shared.runs import Run as RunView
@@ -144,6 +145,7 @@ def view_run(run: Run, worker_name: str, project_name: str) -> RunView:
         project=project_name,
         commit_sha=run.commit_sha,
         experiment_id=run.experiment_id,
+        kind=JobKind(run.kind),
         worker=worker_name,
         seed=run.seed,
         outcome=run.outcome,
