@@ -35,6 +35,9 @@ from coordinator.statements import Prepared
 CANDIDATES = 4_000
 """Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""
 
+COMMON_BESIDE_RARE, COMMON_ALONE = 2, 4
+"""So many common words rank, the longest, which tend to say most. Each costs a look at all findings that hold it."""
+
 HEAD_WEIGHT, BODY_WEIGHT = 3.0, 1.0
 """A word in the claim, the title or the axis says more of what a finding is about than one in the text."""
 
@@ -87,7 +90,8 @@ def _choose(counts: dict[str, int]) -> _Choice:
         if total > CANDIDATES:
             break
         rare.append(term)
-    return _Choice(rare, [term for _, term in by_rarity[len(rare) :]], counts)
+    common = sorted((term for _, term in by_rarity[len(rare) :]), key=len, reverse=True)
+    return _Choice(rare, common[: COMMON_BESIDE_RARE if rare else COMMON_ALONE], counts)
 
 
 _FTS = table("search_texts", column("rowid", Integer), *(column(name, Text) for name in ("scope", "head", "body")))
