@@ -24,7 +24,7 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
-from coordinator.engines import READ_ONLY, make_engine
+from coordinator.engines import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, make_engine
 from coordinator.models import Base
 from coordinator.sessions import LazySession
 
@@ -66,6 +66,20 @@ class Database:
             yield session
             if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
                 session.end()
+
+    @contextmanager
+    def scan(self) -> Iterator[Session]:
+        """As `read`, to go through whole tables. SQLite then does not map its file: all of it would come to count as
+        this process's memory."""
+        with self.read() as session:
+            if self.backend != "sqlite":
+                yield session
+                return
+            session.execute(text(f"PRAGMA {SQLITE_NOT_MAPPED}"))
+            try:
+                yield session
+            finally:
+                session.execute(text(f"PRAGMA {SQLITE_MAPPED}"))
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -10,11 +10,14 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 SQLITE_BUSY_SECONDS = 30
 """How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`."""
 
+SQLITE_MAPPED = "mmap_size = 1073741824"
+SQLITE_NOT_MAPPED = "mmap_size = 0"
+
 SQLITE_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
-    "mmap_size = 1073741824",  # bytes of the file that are read in place; each commit of others empties the page cache
+    SQLITE_MAPPED,  # bytes of the file that are read in place; each commit of others empties the page cache
     "wal_autocheckpoint = 4000",  # pages of 4 KiB that may wait in the write-ahead log
 )
 

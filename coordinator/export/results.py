@@ -39,7 +39,7 @@ def _write(
     header, end = lines[0], lines[-1]
     columns = header.decode("utf-8-sig").strip().lower().split("\t")
     while True:
-        with database.read() as session:
+        with database.scan() as session:
             rows = queries.list_results(session, project_id, hardware_class, last_run, BATCH_ROWS)
         if not rows:
             return

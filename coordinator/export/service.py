@@ -30,7 +30,7 @@ def _list_batches(database: Database, project_id: int, table: ExportTable, throu
     model = ROWS[table]
     last: Mapping[str, Any] | None = None
     while True:
-        with database.read() as session:
+        with database.scan() as session:
             rows = queries.list_rows(session, table, project_id, last, through, BATCH_ROWS)
         if not rows:
             return
