@@ -19,25 +19,24 @@ router = APIRouter(tags=["export"])
 @router.get("/projects/{name}/export/results.tsv", response_class=StreamingResponse)
 def export_results(
     name: Slug,
-    session: ReadSession,
     database: CurrentDatabase,
     hardware_class: Annotated[
         str | None, Query(max_length=200, description="default: the one with the most runs")
     ] = None,
 ) -> Response:
     """A `results.tsv` of the original autoresearch form; an imported session's rows are as they were, byte for byte."""
-    project = service.find_project(session, name)
-    chosen = service.find_class(session, project, hardware_class)
-    lines = results.export_results(database, session, project, chosen)
+    with database.scan() as session:
+        project = service.find_project(session, name)
+        chosen = service.find_class(session, project, hardware_class)
+        lines = results.export_results(database, session, project, chosen)
     return _download(lines, "text/tab-separated-values; charset=utf-8", f"{name}-results.tsv")
 
 
 @router.get("/projects/{name}/export/{table}.{format}", response_class=StreamingResponse)
-def export_table(
-    name: Slug, table: ExportTable, format: ExportFormat, session: ReadSession, database: CurrentDatabase
-) -> Response:
+def export_table(name: Slug, table: ExportTable, format: ExportFormat, database: CurrentDatabase) -> Response:
     """All of a project's experiments, runs, findings or citations, as JSON lines, CSV or Parquet."""
-    rows = service.export_table(database, session, service.find_project(session, name), table, format)
+    with database.scan() as session:
+        rows = service.export_table(database, session, service.find_project(session, name), table, format)
     return _download(rows, MEDIA_TYPES[format], f"{name}-{table}.{format}")
 
 
