@@ -6,14 +6,17 @@ brought into bounds here.
 
 import json
 import math
+import re
 from typing import Self
 
+from pydantic import Field
+
 from shared.experiments import AxisDirection, Proposal, Setting
-from shared.findings import MAX_FINDING_WORDS, FindingDraft
+from shared.findings import MAX_FINDING_WORDS, MAX_TAGS, FindingDraft
 from shared.protocol import Message
 from worker.agents.edits import Edit
 
-MAX_SHORT, MAX_LONG = 200, 4000
+MAX_SHORT, MAX_LONG, MAX_TAG = 200, 4000, 63
 
 
 class WholeFile(Message):
@@ -80,23 +83,40 @@ class Paper(Message):
     claim: str
     mechanism: str
     caveats: str
+    refuted_by: str = ""
     follow_ups: str
+    tags: list[str] = Field(default=[])
 
     def to_finding(self, agent: str) -> FindingDraft:
         """As the coordinator takes it: what is too long loses its end, the last part first."""
         left = MAX_FINDING_WORDS
         parts = []
-        for text in (_line(self.claim) or "No claim.", self.mechanism, self.caveats, self.follow_ups):
+        said = (_line(self.claim) or "No claim.", self.mechanism, self.caveats, self.refuted_by, self.follow_ups)
+        for text in said:
             words = text.split()
             parts.append(text[:MAX_LONG] if len(words) <= left else " ".join(words[:left])[:MAX_LONG])
             left = max(0, left - len(words))
-        claim, mechanism, caveats, follow_ups = parts
-        return FindingDraft(claim=claim, mechanism=mechanism, caveats=caveats, follow_ups=follow_ups, agent=agent)
+        claim, mechanism, caveats, refuted_by, follow_ups = parts
+        return FindingDraft(
+            claim=claim,
+            mechanism=mechanism,
+            caveats=caveats,
+            refuted_by=refuted_by,
+            follow_ups=follow_ups,
+            tags=_list_tags(self.tags),
+            agent=agent,
+        )
 
 
 def describe(form: type[Message]) -> str:
     """A form's JSON schema, for the prompt: not every endpoint enforces one."""
     return json.dumps(form.model_json_schema(mode="serialization"))
+
+
+def _list_tags(words: list[str]) -> list[str]:
+    """Tags in the one form that there is: `Weight decay` is `weight-decay`."""
+    tags = (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")[:MAX_TAG].rstrip("-") for word in words)
+    return list(dict.fromkeys(tag for tag in tags if tag))[:MAX_TAGS]
 
 
 def _line(text: str) -> str:
