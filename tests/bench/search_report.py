@@ -19,13 +19,13 @@ HEADINGS = (
 
 
 class Estimate(NamedTuple):
-    """A mean with half of its 95 % interval."""
+    """A mean with half of its 95 % interval, not a number where one trial alone is known."""
 
     mean: float
     half: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.half:.2f}"
+        return f"{self.mean:.2f}" + (f" ± {self.half:.2f}" if self.half == self.half else "")
 
 
 class Goal(NamedTuple):
