@@ -97,7 +97,8 @@ class _Answer:
 
 def _is_json(message: Message) -> bool:
     headers = dict(message["headers"])
-    return bool(message["status"] == 200 and headers.get(b"content-type", b"").startswith(JSON.encode()))
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().decode("latin-1")
+    return bool(message["status"] == 200 and media_type == JSON)
 
 
 def _known_tags(scope: Scope) -> set[str]:

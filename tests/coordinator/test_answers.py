@@ -25,6 +25,8 @@ def test_what_has_not_changed_is_not_sent_again(past: None, http: TestClient) ->
     other = http.get("/api/v1/experiments?project=tiny&limit=2")
     assert other.headers["ETag"] != first.headers["ETag"]
     assert "ETag" not in http.get("/api/v1/experiments?project=nope").headers
+    streamed = http.get("/api/v1/projects/tiny/export/runs.jsonl")
+    assert streamed.status_code == 200 and "ETag" not in streamed.headers, "a stream is not held back to be whole"
 
 
 def test_pages_are_linked_until_they_end(past: None, http: TestClient) -> None:
