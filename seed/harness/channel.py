@@ -64,6 +64,7 @@ def open_channel() -> Channel:
     A process that falls, or that is asked by SIGQUIT before it is ended, prints where it was.
     """
     faulthandler.enable()
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # it is ignored below a shell's background job
     faulthandler.register(signal.SIGQUIT, all_threads=False, chain=True)
     channel = Channel(int(sys.argv[-1]))
     channel.send("ready", protocol=PROTOCOL)
