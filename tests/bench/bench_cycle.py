@@ -33,6 +33,7 @@ from shared.leases import Lease, Phase
 from shared.results import ResultUpload
 from shared.runs import CurvePoint
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
+from tests.bench.findings_store import index_findings
 from tests.bench.report import append_table, format_table
 from tests.bench.synthetic import Growth, change_numbers, list_sentences, write_program
 from tests.support.databases import PostgresServer, run_postgres
@@ -217,6 +218,7 @@ def run(engine: str, stored: int, seconds: float) -> Iterator[list[str]]:
         made = Growth(bench.store.root, bench.store.template).grow(stored)
         while some := list(islice(made, ROWS_AT_ONCE)):
             bench.store.insert(some)
+        index_findings(bench.store.database, bench.store.project_id)
         for threads in THREADS:
             yield bench.measure(stored, threads, seconds)
 

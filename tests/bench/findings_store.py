@@ -65,9 +65,7 @@ class FindingsStore:
             with self.database.write() as session:
                 for table in some[0]:
                     session.execute(insert(Base.metadata.tables[table]), [rows[table] for rows in some])
-        with self.database.write() as session:
-            findings.index_missing(session)
-        self._embed()
+        index_findings(self.database, self.project_id)
 
     def _make(self, count: int) -> Iterator[dict[str, Row]]:
         draw = self._random
@@ -98,26 +96,29 @@ class FindingsStore:
     def _text(self, sentences: int) -> str:
         return ". ".join(self._random.choices(self._sentences, k=sentences))
 
-    def _embed(self) -> None:
-        """A vector for each finding: that of a real one, moved a little, since 100,000 real ones take minutes."""
-        embedder, noise = WordLlamaEmbedder(), np.random.default_rng(3)
-        query = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)
-        with self.database.read() as session:
-            some = session.execute(query.order_by(Finding.id).limit(REAL_VECTORS))
-            real = np.stack([average(embedder.embed(describe(row[0], row[1]))) for row in some])
-            ids = list(session.scalars(select(Finding.id).order_by(Finding.id)))
-        for start in range(0, len(ids), ROWS_AT_ONCE):
-            part = ids[start : start + ROWS_AT_ONCE]
-            vectors = real[noise.integers(len(real), size=len(part))]
-            vectors = vectors + noise.normal(0, NOISE, vectors.shape)
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            rows = [
-                {"project_id": self.project_id, "subject": SUBJECT, "key": str(finding_id), "model": embedder.name,
-                 "vector": pack(vector.astype(np.float32))}
-                for finding_id, vector in zip(part, vectors, strict=True)
-            ]  # fmt: skip
-            with self.database.write() as session:
-                session.execute(insert(Embedding), rows)
+
+def index_findings(database: Database, project_id: int) -> None:
+    """Index the words of all findings, and give each a vector: that of a real one, moved a little, to be quick."""
+    with database.write() as session:
+        findings.index_missing(session)
+    embedder, noise = WordLlamaEmbedder(), np.random.default_rng(3)
+    query = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)
+    with database.read() as session:
+        some = session.execute(query.order_by(Finding.id).limit(REAL_VECTORS))
+        real = np.stack([average(embedder.embed(describe(row[0], row[1]))) for row in some])
+        ids = list(session.scalars(select(Finding.id).order_by(Finding.id)))
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        part = ids[start : start + ROWS_AT_ONCE]
+        vectors = real[noise.integers(len(real), size=len(part))]
+        vectors = vectors + noise.normal(0, NOISE, vectors.shape)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        rows = [
+            {"project_id": project_id, "subject": SUBJECT, "key": str(finding_id), "model": embedder.name,
+             "vector": pack(vector.astype(np.float32))}
+            for finding_id, vector in zip(part, vectors, strict=True)
+        ]  # fmt: skip
+        with database.write() as session:
+            session.execute(insert(Embedding), rows)
 
 
 def _write_template(session: Session, project: Project) -> dict[str, Row]:
