@@ -3,8 +3,8 @@ PYTHON ?= python3
 EXPERIMENTS ?=
 PORT ?= 8000
 
-# More than there are cores on a small machine, because many tests wait for processes.
-TEST_WORKERS ?= 4
+# One more than there are cores, because many tests wait for processes.
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -14,7 +14,6 @@ import typer
 import uvicorn
 
 from coordinator.accounts import service as accounts
-from coordinator.app import create_app
 from coordinator.autoresearch import service as autoresearch
 from coordinator.autoresearch.reading import ImportOptions
 from coordinator.console import CommandError, clear_errors
@@ -55,6 +54,8 @@ def serve(
 
     Example:  swarm-coordinator serve --port 8080
     """
+    from coordinator.app import create_app  # noqa: PLC0415 - takes a second or two, which no other command needs
+
     with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = Settings().model_copy(update=given)

@@ -1,6 +1,5 @@
 """Epochs end by themselves: a task that looks now and then whether enough runs came."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +7,7 @@ import structlog
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
+from coordinator.chores import repeat
 from coordinator.db import Database
 from coordinator.engines import WritersBusyError
 from coordinator.evidence.recompute import end_epochs, is_epoch_over
@@ -19,19 +19,8 @@ log = structlog.get_logger()
 async def run_epochs(app: FastAPI) -> AsyncIterator[None]:
     """Look for epochs that are over while the application lives. Replicas may all do so: the first one finds work."""
     database: Database = app.state.database
-    seconds: float = app.state.settings.epoch_check_seconds
-
-    async def look_again_and_again() -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            await asyncio.to_thread(_try_to_end, database)
-
-    task = asyncio.create_task(look_again_and_again(), name="epochs")
-    try:
+    async with repeat("epochs", app.state.settings.epoch_check_seconds, lambda: _try_to_end(database)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def _try_to_end(database: Database) -> None:

@@ -5,7 +5,6 @@ without one: so neither a slow endpoint nor an import holds anybody up, and anot
 Until then a finding is found by its words. A revision keeps the vector of the first words.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from coordinator.chores import repeat
 from coordinator.db import Database
 from coordinator.engines import WritersBusyError
 from coordinator.findings import queries
@@ -72,20 +72,14 @@ def describe(finding: Finding, experiment: Experiment) -> list[str]:
 async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
     """Look for findings without a vector while the application lives. Replicas may all do so."""
     database: Database = app.state.database
-    seconds: float = app.state.settings.meaning_check_seconds
+    done = 0
 
-    async def look_again_and_again() -> None:
-        done = 0
-        while True:
-            await asyncio.sleep(seconds)
-            done = await asyncio.to_thread(_try_to_embed, database, app.state.similarity, done)
+    def go_on() -> None:
+        nonlocal done
+        done = _try_to_embed(database, app.state.similarity, done)
 
-    task = asyncio.create_task(look_again_and_again(), name="meaning")
-    try:
+    async with repeat("meaning", app.state.settings.meaning_check_seconds, go_on):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def _try_to_embed(database: Database, similarity: Similarity, done: int) -> int:

@@ -5,7 +5,6 @@ effects, each from the class where it is known best. Adopted steps count as well
 both were needed. A pass reads the lines of verified commits; passes become rarer as the project grows.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from coordinator.activity import service as activity
+from coordinator.chores import repeat
 from coordinator.db import Database
 from coordinator.engines import WritersBusyError
 from coordinator.models import Project
@@ -37,19 +37,9 @@ GROWTH = 1.25
 async def run_adaptation(app: FastAPI) -> AsyncIterator[None]:
     """Adapt shares while the application lives. Replicas may all do so: the first one finds work."""
     database: Database = app.state.database
-    seconds: float = app.state.settings.epoch_check_seconds
-
-    async def look_again_and_again() -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            await asyncio.to_thread(_try_to_adapt, database)
-
-    task = asyncio.create_task(look_again_and_again(), name="adaptation of shares")
-    try:
+    seconds = app.state.settings.epoch_check_seconds
+    async with repeat("adaptation of shares", seconds, lambda: _try_to_adapt(database)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def _try_to_adapt(database: Database) -> None:

@@ -108,8 +108,9 @@ class SqliteFolder:
 
 
 def count_rows(database: Database) -> dict[str, int]:
-    """Rows of every table."""
-    counts = [select(func.count()).select_from(table).scalar_subquery() for table in Base.metadata.sorted_tables]
+    """Rows of every table, but for that of embeddings, which the coordinator fills by itself."""
+    tables = [table for table in Base.metadata.sorted_tables if table.name != "embeddings"]
+    counts = [select(func.count()).select_from(table).scalar_subquery() for table in tables]
     with database.read() as session:
-        names = [table.name for table in Base.metadata.sorted_tables]
+        names = [table.name for table in tables]
         return dict(zip(names, session.execute(select(*counts)).one(), strict=True))

@@ -21,7 +21,7 @@ from tests.support.servers import serve
 from tests.support.swarm_data import History, write_history
 
 EXPERIMENTS = 60
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 
 @dataclass(frozen=True)
