@@ -19,6 +19,7 @@ from fastapi import Depends, FastAPI, Request
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from coordinator.chores import repeat
 from coordinator.db import Database
 from coordinator.engines import WritersBusyError
 from coordinator.leases import queries
@@ -96,17 +97,10 @@ async def run_held_beats(app: FastAPI) -> AsyncIterator[None]:
     beats = app.state.held_beats = HeldBeats()
     database: Database = app.state.database
 
-    async def write_again_and_again() -> None:
-        while True:
-            await asyncio.sleep(HOLD_SECONDS)
-            await asyncio.to_thread(_try_to_write, beats, database)
-
-    writer = asyncio.create_task(write_again_and_again(), name="held-beats")
     try:
-        yield
+        async with repeat("held-beats", HOLD_SECONDS, lambda: _try_to_write(beats, database)):
+            yield
     finally:
-        writer.cancel()
-        await asyncio.wait([writer])
         await asyncio.to_thread(_try_to_write, beats, database)
 
 
