@@ -100,7 +100,10 @@ class ExportedRun(Message):
 
 
 class ExportedFinding(Message):
-    """The newest words of one finding; its numbers are those of its experiment. `tags` is a JSON list."""
+    """The newest words of one finding; its numbers are those of its experiment. `tags` is a JSON list.
+
+    `failure` is what the first run showed itself, and `pace` its tokens a second over its parent's.
+    """
 
     id: int
     project: str
@@ -116,6 +119,7 @@ class ExportedFinding(Message):
     version: int
     state: FindingState
     failure: FailureClass | None
+    pace: float | None
     created_at: Timestamp
 
 

@@ -12,7 +12,11 @@ MAX_TAGS = 8
 
 
 class FailureClass(StrEnum):
-    """In which way an experiment did not work. `slower`: it saw fewer tokens a second than its parent, and lost."""
+    """In which way an experiment did not work.
+
+    `slower`, `no_effect` and `worse` are those of experiments that were measured and brought no gain; `slower`: in its
+    first run it saw clearly fewer tokens a second than its parent in the same hardware class.
+    """
 
     OUT_OF_MEMORY = "out_of_memory"
     DIVERGED = "diverged"

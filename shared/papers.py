@@ -91,7 +91,8 @@ class Paper(Message):
 
     `written_effect_*` and `written_verdict` are what its author knew; None for findings from before they were kept.
     `citations` counts the experiments whose agents had it to read, and `confirmed_citations` those of them that turned
-    out as improvements and were measured by others, too.
+    out as improvements and were measured by others, too. `pace` is the first run's tokens a second over its parent's,
+    None where that is not known.
     """
 
     summary: FindingSummary
@@ -105,6 +106,7 @@ class Paper(Message):
     evidence: list[ClassEvidence]
     runs: int
     volunteers: int
+    pace: float | None
     written_effect_mean: float | None
     written_effect_sd: float | None
     written_verdict: Verdict | None

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
+from coordinator.evidence.pace import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
@@ -39,6 +40,8 @@ class PosteriorRow(NamedTuple):
 
 
 NAMES_AT_ONCE = 500
+MAX_WORK = 32
+"""Runs that tell how fast a commit is, the newest."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _ADD_RUN = Prepared(insert(_RUNS).returning(_RUNS.c.id))
@@ -99,6 +102,16 @@ _POSTERIORS_OF = Prepared(
         _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
         _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
     )
+)
+_WORK = Prepared(
+    select(_RUNS.c.worker_id, _RUNS.c.tokens, _RUNS.c.steps, _RUNS.c.training_seconds)
+    .where(
+        _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        _IS_MEASUREMENT,
+    )
+    .order_by(_RUNS.c.id.desc())
+    .limit(MAX_WORK)
 )
 _RUN_ID_BY_UUID = Prepared(select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")))
 
@@ -171,6 +184,11 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
     """Names in parts that one statement takes."""
     for start in range(0, len(shas), NAMES_AT_ONCE):
         yield list(shas[start : start + NAMES_AT_ONCE])
+
+
+def list_work(session: Session, sha: str, hardware_class: str) -> list[Work]:
+    """What a commit's newest runs in a hardware class got through."""
+    return [Work._make(row) for row in _WORK.all(session, {"sha": sha, "hardware_class": hardware_class})]
 
 
 def has_run(session: Session, uuid: UUID) -> bool:

@@ -11,6 +11,7 @@ from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.early_stops import find_curve as find_curve
 from coordinator.evidence.early_stops import view_early_stops as view_early_stops
 from coordinator.evidence.explanation import explain as explain
+from coordinator.evidence.pace import Work, compare_pace
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
 from coordinator.evidence.posteriors import refresh_posteriors
@@ -65,6 +66,14 @@ def store_run(session: Session, contract: Contract, origin: RunOrigin, report: R
     elif first is not None and origin.asks_for_replication:
         trusts.note_claim(session, contract, origin, worker, report, first)
     return StoredRun(run_id, first)
+
+
+def measure_pace(session: Session, parent_sha: str, worker_id: int, report: RunReport) -> float | None:
+    """A run's tokens a second over those of its parent in the same hardware class, None where that is not known."""
+    if report.outcome is not RunOutcome.OK:
+        return None
+    own = Work(worker_id, report.tokens, report.steps, report.seconds.training)
+    return compare_pace(own, queries.list_work(session, parent_sha, report.hardware.hardware_class))
 
 
 def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: bool) -> dict[str, Any]:

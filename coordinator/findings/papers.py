@@ -41,6 +41,7 @@ def view_paper(session: Session, finding_id: int) -> Paper:
         evidence=[_view_class(known) for known in classes],
         runs=sum(known.runs for known in classes),
         volunteers=paper_queries.count_volunteers(session, experiment.commit_sha),
+        pace=finding.pace,
         written_effect_mean=finding.written_effect_mean,
         written_effect_sd=finding.written_effect_sd,
         written_verdict=Verdict(finding.written_verdict) if finding.written_verdict else None,

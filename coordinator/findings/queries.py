@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from coordinator.findings.failures import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.models import (
     Branch,
     Citation,
@@ -35,7 +36,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.statements import Prepared
-from shared.findings import FindingState
+from shared.findings import FailureClass, FindingState
 from shared.protocol import now
 
 MAX_COUNTED_CITATIONS = 1_000
@@ -135,6 +136,16 @@ def _rows(hardware_class: str | None) -> Select[*tuple[Any, ...]]:
     )
 
 
+def _failed_as(failure: str) -> ColumnElement[bool]:
+    """As `describe_failure` says of a finding."""
+    is_slow = func.coalesce(Finding.pace, 1.0) < SLOW_BELOW
+    verdicts = [verdict for verdict, described in WITHOUT_GAIN.items() if failure in (described, FailureClass.SLOWER)]
+    if not verdicts:
+        return Finding.failure == failure
+    fits = is_slow if failure == FailureClass.SLOWER else ~is_slow
+    return and_(Finding.failure.is_(None), CommitPosterior.verdict.in_(verdicts), fits)
+
+
 _CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "project_id": lambda value: Finding.project_id == value,
     "hardware_class": lambda value: CommitPosterior.commit_sha.is_not(None) | (Finding.hardware_class == value),
@@ -144,7 +155,7 @@ _CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "volunteer": lambda value: Volunteer.name == value,
     "branch": lambda value: Branch.name == value,
     "tag": lambda value: Finding.id.in_(select(FindingTag.finding_id).where(FindingTag.tag == value)),
-    "failure": lambda value: Finding.failure == value,
+    "failure": lambda value: _failed_as(value),
     "since": lambda value: Finding.created_at >= value,
     "until": lambda value: Finding.created_at < value,
     "effect_above": lambda value: CommitPosterior.effect_mean >= value,
@@ -177,7 +188,7 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
     return [found[finding_id] for finding_id in ids if finding_id in found]
 
 
-_NEEDS_EXPERIMENT = {"verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
+_NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
 
 
 def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) -> set[int]:

@@ -9,37 +9,35 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior
 from coordinator.experiments.service import name_topic as name_topic
 from coordinator.findings import queries
+from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters as FindingFilters
 from coordinator.findings.queries import FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.words import list_words
 from coordinator.models import Experiment, Finding
 from coordinator.paging import cut_page
-from shared.experiments import AxisDirection, Proposal, Verdict
-from shared.findings import FailureClass, FindingDraft, FindingState
+from shared.experiments import AxisDirection, Proposal
+from shared.findings import FindingDraft, FindingState
 from shared.papers import FindingSummary
 from shared.protocol import Page, now
-from shared.runs import RunOutcome, RunReport
+from shared.runs import RunReport
 
 ROWS_AT_ONCE = 1_000
-
-_FAILURES = {
-    RunOutcome.TIMEOUT: FailureClass.TIMEOUT,
-    RunOutcome.STOPPED_EARLY: FailureClass.HOPELESS,
-    RunOutcome.INVALID: FailureClass.INVALID,
-    RunOutcome.CRASHED: FailureClass.CRASHED,
-}
 
 
 @dataclass(frozen=True)
 class FindingOrigin:
-    """Whose words a finding's are: its experiment, and what its first run said."""
+    """Whose words a finding's are: its experiment, and what its first run said.
+
+    `pace` is its run's tokens a second over its parent's, None where that is not known.
+    """
 
     project_id: int
     experiment_id: int
     proposal: Proposal
     run: RunReport
     posterior: DerivedPosterior | None
+    pace: float | None = None
 
 
 def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) -> int:
@@ -55,6 +53,7 @@ def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) 
             "version": 1,
             "state": FindingState.PUBLISHED,
             "failure": classify_failure(origin.run),
+            "pace": origin.pace,
             "written_effect_mean": effect.mean if effect else None,
             "written_effect_sd": effect.sd if effect else None,
             "written_verdict": origin.posterior.verdict if origin.posterior else None,
@@ -71,31 +70,6 @@ def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) 
 def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> None:
     """Note which findings an experiment's agent had to read."""
     queries.add_citations(session, experiment_id, finding_ids)
-
-
-def classify_failure(run: RunReport) -> FailureClass | None:
-    """In which way a run failed, as far as it shows that itself; None for one with a metric."""
-    words = f"{run.reason}\n{run.frame}\n{run.log_tail[-2000:]}".casefold()
-    if run.outcome is RunOutcome.CRASHED and ("out of memory" in words or "memoryerror" in words):
-        return FailureClass.OUT_OF_MEMORY
-    if run.outcome in (RunOutcome.CRASHED, RunOutcome.INVALID) and _says_diverged(words):
-        return FailureClass.DIVERGED
-    return _FAILURES.get(run.outcome)
-
-
-def _says_diverged(words: str) -> bool:
-    return any(sign in words for sign in ("not finite", "non-finite", "diverged", " nan", "=nan", "loss is inf"))
-
-
-def describe_failure(stored: str | None, verdict: str | None) -> FailureClass | None:
-    """In which way an experiment did not work, its verdict as of now included."""
-    if stored is not None:
-        return FailureClass(stored)
-    without_gain: dict[str | None, FailureClass] = {
-        Verdict.NO_CHANGE: FailureClass.NO_EFFECT,
-        Verdict.WORSE: FailureClass.WORSE,
-    }
-    return without_gain.get(verdict)
 
 
 def is_indexed(session: Session) -> bool:
@@ -151,7 +125,7 @@ def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
         volunteer=row.volunteer,
         hardware_class=finding.hardware_class,
         outcome=row.outcome,
-        failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None),
+        failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None, finding.pace),
         posterior=evidence.view_posterior(row.posterior),
         tags=finding.tags,
         state=FindingState(finding.state),

@@ -40,6 +40,7 @@ class ShelvedFinding(NamedTuple):
     topic: str
     hardware_class: str
     failure: str | None
+    pace: float | None
     effect_mean: float | None
     effect_sd: float | None
     runs: int | None
@@ -64,6 +65,7 @@ def _columns() -> Select[*tuple[object, ...]]:
         _EXPERIMENTS.c.topic,
         _FINDINGS.c.hardware_class,
         _FINDINGS.c.failure,
+        _FINDINGS.c.pace,
         *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
         _FINDINGS.c.created_at,
     )

@@ -110,7 +110,8 @@ def _store(
     run_id, posterior = stored.id, stored.posterior
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
-        finding = FindingOrigin(lease.project_id, experiment_id, upload.proposal, run, posterior)
+        pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)
+        finding = FindingOrigin(lease.project_id, experiment_id, upload.proposal, run, posterior, pace)
         findings.store_finding(session, finding, upload.finding)
         findings.cite(session, experiment_id, lease.findings_read or [])
         _follow(session, contract, lease, upload, experiment_id, posterior)

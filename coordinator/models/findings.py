@@ -15,7 +15,8 @@ class Finding(Base):
 
     Its numbers are never stored here, but for what its author knew when writing: `written_*` is the effect in
     `hardware_class`, that of the experiment's first run, after that run. `failure` is a `FailureClass`, as far as the
-    run itself shows it. `version` counts from 1.
+    run itself shows it. `pace` is that run's tokens a second over its parent's, None where one of the two is not known,
+    or the finding is from before it was kept. `version` counts from 1.
     """
 
     __tablename__ = "findings"
@@ -38,6 +39,7 @@ class Finding(Base):
     version: Mapped[int]
     state: Mapped[str] = mapped_column(String(20))
     failure: Mapped[str | None] = mapped_column(String(20))
+    pace: Mapped[float | None]
     written_effect_mean: Mapped[float | None]
     written_effect_sd: Mapped[float | None]
     written_verdict: Mapped[str | None] = mapped_column(String(20))

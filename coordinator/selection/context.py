@@ -7,11 +7,13 @@ from sqlalchemy.orm import Session
 
 from coordinator.experiments import service as experiments
 from coordinator.experiments.service import ToldExperiment
+from coordinator.findings.failures import describe_failure
 from coordinator.findings.shelf import Shelf, ShelvedFinding
 from coordinator.findings.words import list_words
 from coordinator.lineage import service as lineage
 from coordinator.selection.queries import RunningJob
 from coordinator.selection.weighing import Subject, choose
+from shared.findings import FailureClass
 from shared.numbers import format_effect, format_measure
 from shared.protocol import now
 
@@ -122,4 +124,6 @@ def _quote(one: ShelvedFinding) -> str:
     if one.effect_mean is not None and one.effect_sd is not None:
         verdict = str(one.verdict).replace("_", " ")
         came = f"effect {format_effect(one.effect_mean, one.effect_sd)} ({verdict}), n = {one.runs}"
+    if describe_failure(one.failure, one.verdict, one.pace) is FailureClass.SLOWER and one.pace is not None:
+        came += f", at {100 * one.pace:.0f} % of its parent's speed"
     return f"#{one.experiment_id} {one.title} on {one.hardware_class}: {came}. Its author says: {one.claim}"

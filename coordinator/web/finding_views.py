@@ -11,6 +11,7 @@ from coordinator.findings.queries import FindingFilters
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
 from coordinator.web.topic_picture import TopicPicture, draw_topic
+from coordinator.web.views import Curves, view_curves
 from shared.contract import Objective
 from shared.experiments import Verdict
 from shared.findings import Finding
@@ -31,6 +32,7 @@ class PaperPage:
     objective: Objective
     paper: Paper
     words: Finding
+    curves: Curves
     diff: str
 
 
@@ -72,12 +74,14 @@ def view_paper(session: Session, finding_id: int, version: int | None) -> PaperP
     """A finding's page. Raises NotFoundError."""
     paper = papers.view_paper(session, finding_id)
     project = projects.get_project(session, paper.summary.project)
+    experiment = experiments.view_detail(session, paper.summary.experiment_id)
     return PaperPage(
         project=projects.view_project(project),
         objective=projects.contract_of(project).objective,
         paper=paper,
         words=paper.words if version is None else papers.view_words(session, finding_id, version),
-        diff=experiments.view_detail(session, paper.summary.experiment_id).diff,
+        curves=view_curves(session, experiment),
+        diff=experiment.diff,
     )
 
 

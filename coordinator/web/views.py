@@ -209,10 +209,15 @@ def view_experiment(session: Session, experiment_id: int) -> ExperimentPage:
         experiment=detail,
         evidence=explained,
         picture=draw_evidence(explained),
-        curves=Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs)),
+        curves=view_curves(session, detail),
         context=view_context(session, queries.get_lease_id(session, experiment_id)),
         since=since,
     )
+
+
+def view_curves(session: Session, detail: ExperimentDetail) -> Curves:
+    """An experiment's training curves, its parent's first."""
+    return Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs))
 
 
 def _own_curves(runs: list[Run]) -> list[Curve]:

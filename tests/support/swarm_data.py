@@ -128,7 +128,8 @@ class History:
         )  # fmt: skip
         draft = finding or FindingDraft(claim="One run; see the numbers.", agent="search")
         report, stored = self._add_run(lease, worker, built.sha, metric, experiment_id, **changes)
-        origin = FindingOrigin(self.project.id, experiment_id, proposal, report, stored.posterior)
+        pace = evidence.measure_pace(self.session, parent_sha, worker.id, report)
+        origin = FindingOrigin(self.project.id, experiment_id, proposal, report, stored.posterior, pace)
         findings.store_finding(self.session, origin, draft)
         return self.session.get_one(Experiment, experiment_id)
 

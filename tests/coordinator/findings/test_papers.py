@@ -125,3 +125,24 @@ def test_how_an_experiment_failed_has_a_class(http: TestClient, database: Databa
             history.add_experiment(worker, project.root_sha, None, make_proposal(reason), reason=reason)
     listed = http.get(f"{API_PREFIX}/findings", params={"limit": 2}).json()["items"]
     assert [item["failure"] for item in listed] == list(told)[::-1]
+
+
+def test_what_was_slow_and_lost_is_told_apart(http: TestClient, database: Database, author: Author) -> None:
+    with database.write() as session:
+        project = session.query(Project).one()
+        history = History(session, project)
+        worker = history.add_worker("ada-1")  # which saw 400,000 tokens when it measured the root
+        for metric, tokens in ((3.4, 280_000), (3.2, 280_000), (3.4, 390_000)):
+            history.add_experiment(worker, project.root_sha, metric, make_proposal(f"{tokens}"), tokens=tokens)
+    listed = [item["id"] for item in http.get(f"{API_PREFIX}/findings").json()["items"]][::-1]
+    papers = [read(http, number) for number in listed]
+    assert [paper.pace for paper in papers] == pytest.approx([0.7, 0.7, 0.975])
+    assert [paper.summary.failure for paper in papers] == ["slower", None, "worse"]
+    for failure in ("slower", "no_effect", "worse"):
+        for path in ("", "/search"):
+            found = http.get(f"{API_PREFIX}/findings{path}", params={"q": "tokens 280000 390000", "failure": failure})
+            told = {item.get("finding", item)["id"] for item in found.json()["items"]}
+            assert told == {paper.summary.id for paper in papers if paper.summary.failure == failure}
+    for _ in range(3):
+        author.measure(listed[0], 3.1)
+    assert read(http, listed[0]).summary.failure is None, "its verdict is another now"

@@ -16,8 +16,8 @@ ABOUT = Subject(frozenset({"weight", "decay"}), {"weight-decay": -1}, frozenset(
 def shelved(number: int, **changes: Any) -> ShelvedFinding:
     known = ShelvedFinding(
         id=number, experiment_id=100 + number, title="t", claim="c", topic=f"topic-{number}", hardware_class=HERE,
-        failure=None, effect_mean=-0.02, effect_sd=0.005, runs=1, checkers=0, verdict=Verdict.IMPROVED,
-        created_at=NOW, words=frozenset({"weight", "other"}),
+        failure=None, pace=None, effect_mean=-0.02, effect_sd=0.005, runs=1, checkers=0,
+        verdict=Verdict.IMPROVED, created_at=NOW, words=frozenset({"weight", "other"}),
     )  # fmt: skip
     return known._replace(**changes)
 
