@@ -48,8 +48,8 @@ class TopicEffect(Message):
 class TopicPool(Message):
     """Effects in one direction taken together, in a hardware class or (None) in all of them.
 
-    A random-effects mean (DerSimonian and Laird 1986): the steps differ, so their true effects may, too. `between_sd`
-    is how much they do.
+    A random-effects mean that few effects cannot move far: the steps differ, so their true effects may, too.
+    `between_sd` is how much they do; `outliers` of the experiments lie so far off that they count for nothing.
     """
 
     direction: AxisDirection
@@ -58,6 +58,7 @@ class TopicPool(Message):
     mean: float
     sd: float
     between_sd: float
+    outliers: int
 
 
 class UntestedValue(Message):

@@ -108,7 +108,7 @@ def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
             pooled = pool(members)
             yield TopicPool(
                 direction=direction, hardware_class=name, experiments=len(members), mean=pooled.mean, sd=pooled.sd,
-                between_sd=pooled.between_sd,
+                between_sd=pooled.between_sd, outliers=pooled.outliers,
             )  # fmt: skip
 
 

@@ -66,7 +66,8 @@ class _Scale(NamedTuple):
 
     def draw_pool(self, one: TopicPool) -> EffectBar:
         differ = f"; their true effects differ by about {one.between_sd:.2g}" if one.between_sd else ""
-        return self.draw(f"all {one.direction}", f"{one.experiments} together{differ}", "pool", one.mean, one.sd)
+        far = f"; {one.outliers} so far off that they count for nothing" if one.outliers else ""
+        return self.draw(f"all {one.direction}", f"{one.experiments} together{differ}{far}", "pool", one.mean, one.sd)
 
 
 _TO = {AxisDirection.UP: "up to", AxisDirection.DOWN: "down to", AxisDirection.CHANGE: "to"}

@@ -1,8 +1,11 @@
 """Effects taken together, and values that nobody tried. Pure."""
 
 from math import sqrt
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.findings.pooling import list_untested, pool, read_number
 from shared.experiments import AxisDirection, Standing, Verdict
@@ -25,17 +28,59 @@ def test_effects_that_agree_are_averaged_by_their_precision() -> None:
 
 def test_effects_that_differ_more_than_their_noise_leave_the_mean_uncertain() -> None:
     pooled = pool([(-0.02, 0.001), (0.02, 0.001)])
-    assert pooled.mean == pytest.approx(0.0) and pooled.between_sd == pytest.approx(sqrt(0.0008 - 0.000001), rel=1e-3)
-    assert pooled.sd > 0.015
+    # The deviations are 0.02 each, and of two values the median deviation is 1 / (1.4826 * 1.196) of the sd.
+    assert pooled.between_sd == pytest.approx(sqrt((0.02 * 1.4826 * 1.196) ** 2 - 0.001**2))
+    assert pooled.mean == pytest.approx(0.0) and pooled.sd > 0.015 and pooled.outliers == 0
 
 
-def test_a_worked_example_of_the_method() -> None:
-    # By hand: weights 100, 25, 25; fixed mean 0.5; Q = 100·0.01 + 25·0.16 + 25·0.0 = 5; C = 150 - 11250/150 = 75;
-    # tau² = (5 - 2) / 75 = 0.04.
-    pooled = pool([(0.4, 0.1), (0.9, 0.2), (0.5, 0.2)])
-    assert pooled.between_sd == pytest.approx(0.2)
-    weights = [1 / 0.05, 1 / 0.08, 1 / 0.08]
-    assert pooled.mean == pytest.approx((0.4 * weights[0] + 0.9 * weights[1] + 0.5 * weights[2]) / sum(weights))
+def test_one_diverged_run_says_nothing_about_the_others() -> None:
+    for count in (2, 3, 8):
+        sound = [(-0.01 + 0.001 * (number % 3), 0.003) for number in range(count)]
+        with_diverged = pool([*sound, (4.7, 0.003)])
+        assert with_diverged.outliers == 1
+        assert with_diverged.mean == pytest.approx(pool(sound).mean, abs=0.0005)
+        assert with_diverged.sd < 2 * pool(sound).sd and with_diverged.between_sd < 0.003
+
+
+def test_two_true_effects_are_not_made_one() -> None:
+    pooled = pool([(-0.02, 0.001)] * 3 + [(0.02, 0.001)] * 3)
+    assert pooled.between_sd > 0.015 and abs(pooled.mean) < 0.02 and pooled.outliers == 0
+
+
+effects_drawn = st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(0.0005, 0.02)), min_size=2, max_size=12)
+
+
+@given(effects_drawn, st.randoms(), st.floats(-1, 1), st.floats(0.01, 100))
+def test_neither_order_nor_unit_matters(
+    effects: list[tuple[float, float]], random: Random, shift: float, scale: float
+) -> None:
+    pooled = pool(effects)
+    low, high = min(mean for mean, _ in effects), max(mean for mean, _ in effects)
+    assert low - 1e-9 <= pooled.mean <= high + 1e-9 and pooled.sd > 0 and pooled.between_sd >= 0
+    moved = [(scale * (mean + shift), scale * sd) for mean, sd in effects]
+    random.shuffle(moved)
+    again = pool(moved)
+    assert again.mean == pytest.approx(scale * (pooled.mean + shift), abs=1e-5 * scale)
+    assert again.between_sd == pytest.approx(scale * pooled.between_sd, rel=1e-4, abs=1e-6 * scale)
+
+
+@given(effects_drawn.filter(lambda effects: len(effects) >= 3), st.floats(10, 1e6), st.booleans())
+def test_however_far_one_effect_is_the_mean_stays_among_the_others(
+    effects: list[tuple[float, float]], far: float, is_loss: bool
+) -> None:
+    others = [(mean, 0.005) for mean, _ in effects]
+    pooled = pool([*others, (far if is_loss else -far, 0.005)])
+    assert min(mean for mean, _ in others) - 1e-9 <= pooled.mean <= max(mean for mean, _ in others) + 1e-9
+    assert pooled.outliers >= 1
+
+
+def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
+    random, pools = Random(3), 400
+    for between in (0.0, 0.01):
+        drawn = ([random.uniform(0.002, 0.008) for _ in range(20)] for _ in range(pools))
+        made = [pool([(random.gauss(random.gauss(0, between), sd), sd) for sd in sds]) for sds in drawn]
+        assert sum(abs(one.mean) < 2 * one.sd for one in made) / pools > 0.9
+        assert (sum(one.between_sd**2 for one in made) / pools) ** 0.5 == pytest.approx(between, abs=0.003)
 
 
 @pytest.mark.parametrize(
