@@ -118,11 +118,16 @@ def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession)
 
 @router.post("/findings/{finding_id}/versions", status_code=status.HTTP_201_CREATED)
 def revise_finding(
-    finding_id: RowId, draft: FindingDraft, key: Key, token: BearerToken, database: CurrentDatabase
+    finding_id: RowId,
+    draft: FindingDraft,
+    key: Key,
+    token: BearerToken,
+    database: CurrentDatabase,
+    similarity: CurrentSimilarity,
 ) -> Finding:
     """Put other words in the place of a finding's, by its author. Those before stay readable."""
     with database.write() as session:
-        return revisions.revise(session, authenticate(session, token), finding_id, key, draft)
+        return revisions.revise(session, similarity, authenticate(session, token), finding_id, key, draft)
 
 
 @router.post("/findings/{finding_id}/notes", status_code=status.HTTP_201_CREATED)

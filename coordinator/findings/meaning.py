@@ -2,11 +2,12 @@
 
 Vectors are made outside the requests that bring findings in, by a task that looks every few seconds for findings
 without one: so neither a slow endpoint nor an import holds anybody up, and another model's vectors come by themselves.
-Until then a finding is found by its words. A revision keeps the vector of the first words.
+Until then a finding is found by its words. A revision leaves a finding without a vector, and so it gets one anew.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import structlog
 from fastapi import FastAPI
@@ -27,6 +28,13 @@ SUBJECT = "finding"
 """The kind of text that these embeddings are of; their keys are findings' numbers."""
 
 AT_ONCE = 200
+
+
+class Progress(NamedTuple):
+    """Findings up to a number have vectors, as of so many revisions."""
+
+    through_id: int = 0
+    revisions: int = 0
 
 
 def find_by_meaning(
@@ -72,24 +80,33 @@ def describe(finding: Finding, experiment: Experiment) -> list[str]:
 async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
     """Look for findings without a vector while the application lives. Replicas may all do so."""
     database: Database = app.state.database
-    done = 0
+    done = Progress()
 
     def go_on() -> None:
         nonlocal done
-        done = _try_to_embed(database, app.state.similarity, done)
+        done = keep_up(database, app.state.similarity, done)
 
     async with repeat("meaning", app.state.settings.meaning_check_seconds, go_on):
         yield
 
 
-def _try_to_embed(database: Database, similarity: Similarity, done: int) -> int:
+def keep_up(database: Database, similarity: Similarity, done: Progress) -> Progress:
+    """Give vectors to findings that came in or got other words since; returns how far that came."""
     try:
         with database.read() as session:
-            if queries.find_newest_id(session) <= done:
-                return done
-        return embed_missing(database, similarity, done)
+            newest, revisions = queries.find_newest_id(session), queries.count_revisions(session)
+        if revisions != done.revisions:  # whichever findings they were of: they have no vector
+            done = Progress(0, revisions)
+        if newest <= done.through_id:
+            return done
+        return Progress(embed_missing(database, similarity, done.through_id), revisions)
     except IntegrityError:  # another replica was faster
         return done
     except (OperationalError, WritersBusyError) as error:
         log.warning("findings get no vectors, trying again", error=str(error))
         return done
+
+
+def forget(session: Session, similarity: Similarity, finding_id: int) -> None:
+    """A finding's words are others now: `keep_up` will give it another vector."""
+    similarity.forget(session, SUBJECT, str(finding_id))

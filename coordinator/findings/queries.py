@@ -28,6 +28,7 @@ from coordinator.models import (
     Experiment,
     Finding,
     FindingTag,
+    FindingVersion,
     Lease,
     Project,
     Run,
@@ -263,6 +264,11 @@ def list_without_vector(
 
 def find_newest_id(session: Session) -> int:
     return session.scalar(select(func.max(Finding.id))) or 0
+
+
+def count_revisions(session: Session) -> int:
+    """How often a finding got other words, of all findings together."""
+    return session.scalar(select(func.count()).select_from(FindingVersion)) or 0
 
 
 def list_project_ids(session: Session) -> list[int]:

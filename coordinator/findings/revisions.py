@@ -11,9 +11,10 @@ from coordinator.accounts import service as accounts
 from coordinator.activity import service as activity
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.experiments import service as experiments
-from coordinator.findings import paper_queries, papers, queries, service, state
+from coordinator.findings import meaning, paper_queries, papers, queries, service, state
 from coordinator.findings.text_index import text_index_of
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion
+from coordinator.novelty.similarity import Similarity
 from shared.accounts import Role
 from shared.events import EventKind
 from shared.findings import Finding as FindingView
@@ -33,7 +34,9 @@ class FindingStateError(SwarmError):
     title = "The finding's state does not allow that"
 
 
-def revise(session: Session, volunteer_id: int, finding_id: int, key: UUID, draft: FindingDraft) -> FindingView:
+def revise(
+    session: Session, similarity: Similarity, volunteer_id: int, finding_id: int, key: UUID, draft: FindingDraft
+) -> FindingView:
     """Put new words in the place of a finding's, by its author. Raises NotFoundError, NotAllowedError."""
     if paper_queries.find_version_by_key(session, key) is not None:  # sent again because the answer was lost
         return experiments.view_finding(_get(session, finding_id))
@@ -50,6 +53,7 @@ def revise(session: Session, volunteer_id: int, finding_id: int, key: UUID, draf
     queries.add_tags(session, finding.id, dict.fromkeys(draft.tags))
     experiment = session.get_one(Experiment, finding.experiment_id)
     text_index_of(session).put(session, service.index_of(finding, experiment), is_new=False)
+    meaning.forget(session, similarity, finding.id)
     activity.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
     return experiments.view_finding(finding)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import Embedding, table_of
@@ -30,6 +30,9 @@ _AFTER = Prepared(
     .order_by(_EMBEDDINGS.c.id)
     .limit(ROWS_AT_ONCE)
 )
+_BEFORE = "-before"
+"""What is put behind the subject of vectors that were set aside."""
+
 _ADD = Prepared(insert(_EMBEDDINGS).returning(_EMBEDDINGS.c.id))
 
 
@@ -45,3 +48,17 @@ def add_embedding(session: Session, project_id: int, subject: str, key: str, mod
     """Store a vector."""
     given = {"project_id": project_id, "subject": subject, "key": key, "model": model, "vector": vector}
     return EmbeddingRow(int(_ADD.scalar(session, given)), project_id, subject, key, vector)
+
+
+def set_aside(session: Session, subject: str, key: str) -> list[EmbeddingRow]:
+    """Leave a text without a vector; returns the rows as they were.
+
+    They stay, under a subject that nobody looks for: so their numbers are not given again, by which indexes know what
+    is new.
+    """
+    of_it = _EMBEDDINGS.c.subject == subject, _EMBEDDINGS.c.key == key
+    rows = session.execute(select(*(_EMBEDDINGS.c[name] for name in EmbeddingRow._fields)).where(*of_it)).all()
+    for row in rows:
+        renamed = {"subject": subject + _BEFORE, "key": str(row.id)}
+        session.execute(update(_EMBEDDINGS).where(_EMBEDDINGS.c.id == row.id).values(renamed))
+    return [EmbeddingRow._make(row) for row in rows]

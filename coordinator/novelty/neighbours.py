@@ -25,8 +25,9 @@ log = structlog.get_logger()
 Vector = NDArray[np.float32]
 """Of length one."""
 
-MAX_ROWS = 100_000
-"""Of one kind and project; beyond that the older half is forgotten by the arrays."""
+MAX_ROWS = 131_072
+"""Of one kind and project; beyond that the older half is forgotten by the arrays. Of 256 numbers each, these are
+128 MiB."""
 
 MAX_HNSW_DIMENSIONS = 2_000
 """pgvector indexes no longer vectors; then it compares with each."""
@@ -46,6 +47,10 @@ class Index(Protocol):
         """Take in a row that was just stored in this transaction."""
         ...
 
+    def remove(self, session: Session, row: EmbeddingRow) -> None:
+        """Leave out a row that was just set aside in this transaction, if it was there."""
+        ...
+
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         """The nearest texts of a kind in a project, the nearest first."""
         ...
@@ -61,22 +66,29 @@ def unpack(data: bytes) -> Vector:
 
 
 class _Group:
-    """The vectors of one project and kind, in an array that doubles."""
+    """The vectors of one project and kind, in an array that doubles; the newest of each key."""
 
     def __init__(self, dimensions: int) -> None:
         self.keys: list[str] = []
+        self._places: dict[str, int] = {}
         self._vectors = np.empty((64, dimensions), dtype=np.float32)
 
     def add(self, key: str, vector: Vector) -> None:
         count = len(self.keys)
+        known = self._places.get(key)
+        if known is not None:
+            self._vectors[known] = vector
+            return
         if count == MAX_ROWS:
             older = count // 2
             self._vectors[: count - older] = self._vectors[older:count].copy()
             del self.keys[:older]
+            self._places = {kept: place for place, kept in enumerate(self.keys)}
             count = len(self.keys)
         if count == len(self._vectors):
             self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])[:MAX_ROWS]
         self._vectors[count] = vector
+        self._places[key] = count
         self.keys.append(key)
 
     def find(self, vector: Vector, limit: int) -> list[Neighbour]:
@@ -100,6 +112,9 @@ class ArrayIndex:
 
     def add(self, session: Session, row: EmbeddingRow) -> None:
         """Nothing: rows are read when they are looked for."""
+
+    def remove(self, session: Session, row: EmbeddingRow) -> None:
+        """Nothing: the text's next row takes its place. Until then what it said before is found."""
 
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         with self._lock:
@@ -127,6 +142,7 @@ class PgvectorIndex:
             session.execute(text("select pg_advisory_xact_lock(7305802114)"))  # replicas make it one after the other
             for name in ("extension", "schema", "table", *(("index",) if dimensions <= MAX_HNSW_DIMENSIONS else ())):
                 session.execute(index._sql[name])
+            session.execute(index._sql["outdated"])
             missing = set(session.scalars(index._sql["missing"], {"model": model}))
             for row in queries.list_after(session, model, min(missing, default=1) - 1) if missing else ():
                 if row.id in missing:
@@ -136,6 +152,9 @@ class PgvectorIndex:
     def add(self, session: Session, row: EmbeddingRow) -> None:
         given = {"id": row.id, "project_id": row.project_id, "subject": row.subject, "key": row.key}
         session.execute(self._sql["add"], given | {"model": self._model, "vector": _write(unpack(row.vector))})
+
+    def remove(self, session: Session, row: EmbeddingRow) -> None:
+        session.execute(self._sql["remove"], {"id": row.id})
 
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         given = {"project_id": project_id, "subject": subject, "model": self._model, "limit": limit}
@@ -164,6 +183,9 @@ def _statements(dimensions: int) -> Mapping[str, TextClause]:
         "index": f"create index if not exists vectors_{dimensions:d}_hnsw on {table} using hnsw (vector vector_ip_ops)",
         "missing": f"select id from embeddings left join {table} on embedding_id = id "  # noqa: S608 - a number
         "where embeddings.model = :model and embedding_id is null",
+        "outdated": f"delete from {table} using embeddings "  # noqa: S608 - likewise
+        f"where id = embedding_id and embeddings.subject <> {table}.subject",
+        "remove": f"delete from {table} where embedding_id = :id",  # noqa: S608 - likewise
         "add": f"insert into {table} values "  # noqa: S608 - likewise
         "(:id, :project_id, :subject, :key, :model, cast(:vector as vector)) on conflict do nothing",
         # So that a filter does not leave fewer than were asked for.

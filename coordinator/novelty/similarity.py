@@ -62,6 +62,13 @@ class Similarity:
         index, model = self._open_index(vector), self._open_embedder().name
         index.add(session, queries.add_embedding(session, project_id, subject, key, model, pack(vector)))
 
+    def forget(self, session: Session, subject: str, key: str) -> None:
+        """A text says something else now: its vector is found no more, as soon as it gets another."""
+        from coordinator.novelty.neighbours import unpack  # noqa: PLC0415 - see above
+
+        for row in queries.set_aside(session, subject, key):
+            self._open_index(unpack(row.vector)).remove(session, row)
+
     def _open_embedder(self) -> "Embedder":
         from coordinator.novelty.embeddings import make_embedder  # noqa: PLC0415 - see above
 

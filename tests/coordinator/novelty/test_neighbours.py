@@ -7,7 +7,7 @@ from sqlalchemy import text
 from coordinator.db import Database
 from coordinator.models import Project
 from coordinator.novelty import neighbours
-from coordinator.novelty.embedding_queries import add_embedding
+from coordinator.novelty.embedding_queries import add_embedding, set_aside
 from coordinator.novelty.neighbours import ArrayIndex, Index, PgvectorIndex, Vector, open_index, pack, unpack
 
 MODEL, DIMENSIONS = "test", 8
@@ -91,3 +91,21 @@ def test_arrays_forget_the_oldest_when_they_are_full(
 def test_vectors_are_stored_as_they_are() -> None:
     (vector,) = make_vectors(1)
     assert (unpack(pack(vector)) == vector).all() and len(pack(vector)) == 4 * DIMENSIONS
+
+
+def test_another_vector_of_a_text_takes_the_place_of_the_one_before(database: Database, project: str) -> None:
+    vectors = make_vectors(4)
+    index = open_index(database, MODEL, DIMENSIONS)
+    store(database, index, vectors[:3])
+    assert search(database, index, vectors[2])[0][0] == "proposal-2"
+    with database.write() as session:
+        for row in set_aside(session, "proposal", "proposal-2"):
+            index.remove(session, row)
+    store(database, index, [vectors[3]], first=2)
+    left = [vectors[0], vectors[1], vectors[3]]
+    again = open_index(database, MODEL, DIMENSIONS)
+    assert search(database, index, vectors[2]) == search(database, again, vectors[2]) == by_hand(left, vectors[2])
+    with database.write() as session:
+        set_aside(session, "proposal", "proposal-1")  # by a coordinator that had no such index
+    once_more = open_index(database, MODEL, DIMENSIONS)
+    assert {key for key, _ in search(database, once_more, vectors[1])} == {"proposal-0", "proposal-2"}
