@@ -29,8 +29,9 @@ class Estimate(Message):
 class EvidenceRun(Message):
     """A run of the commit. `read_as` is its metric less the worker's offset; None where it measured nothing.
 
-    `counts` is false for a run without a metric, and while a quarantine keeps it out. `trust` is its worker's when it
-    came.
+    `counts` is false for a run without a metric, and while a quarantine keeps it out. `is_in_posterior` says that the
+    commit's number rests on it: not so for an author's once enough others measured the commit. `trust` is its worker's
+    when it came.
     """
 
     run_id: int
@@ -39,6 +40,7 @@ class EvidenceRun(Message):
     is_authors: bool
     trust: Trust
     counts: bool
+    is_in_posterior: bool
     metric: float | None
     offset: Estimate
     read_as: float | None
@@ -48,8 +50,9 @@ class ExperimentEvidence(Message):
     """The evidence on one experiment in a hardware class.
 
     `before` is the posterior of its nearest measured ancestor widened by the prior of effects: what was expected before
-    the commit's own runs. `runs_say` is what these alone say. Offsets and `noise_sd` are frozen for the epoch.
-    Probabilities are those of a gain of at least `min_effect`, against the parent and since the last verified ancestor.
+    the commit's own runs. `runs_say` is what the runs in the posterior say alone. Offsets and `noise_sd` are frozen for
+    the epoch. Probabilities are those of a gain of at least `min_effect`, against the parent and since the last
+    verified ancestor.
     `is_claim_confirmed` says that others checked it and the first of them is high enough for a finding's claim.
     """
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import NamedTuple
 
-from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, pool
+from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, pool, split
 from shared.evidence import Trust
 from shared.experiments import Dispute
 
@@ -75,7 +75,7 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
     `expected` is what was to be expected of the commit before all of its runs, None without a measured ancestor.
     """
     checker = measurements[-1].volunteer_id
-    by_author, by_others = _split(measurements)
+    by_author, by_others = split(measurements)
     before = [run for run in by_others if run.volunteer_id != checker]
     own = [run for run in by_others if run.volunteer_id == checker]
     if not own:
@@ -90,7 +90,7 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
 
 def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:
     """Whether a commit's runs can be believed together; `expected` as in `compare`."""
-    by_author, by_others = _split(measurements)
+    by_author, by_others = split(measurements)
     volunteers = {run.volunteer_id for run in by_others}
     outliers = _find_outliers(by_others, noise_sd)
     are_at_odds = bool(outliers) and SERIOUS_SHARE * len(outliers) >= len(volunteers)
@@ -101,14 +101,7 @@ def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected:
 
 def is_vouched(measurements: Sequence[Measurement]) -> bool:
     """Whether an anchor or an established volunteer is among those who checked a commit."""
-    return any(run.trust in (Trust.ANCHOR, Trust.ESTABLISHED) for run in _split(measurements)[1])
-
-
-def _split(measurements: Sequence[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
-    """What the author's volunteer measured, and what all others did."""
-    authors = {run.volunteer_id for run in measurements if run.is_authors}
-    by_author = [run for run in measurements if run.volunteer_id in authors]
-    return by_author, [run for run in measurements if run.volunteer_id not in authors]
+    return any(run.trust in (Trust.ANCHOR, Trust.ESTABLISHED) for run in split(measurements)[1])
 
 
 def _is_repeated(

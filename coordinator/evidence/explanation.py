@@ -1,8 +1,10 @@
 """Why a verdict is what it is: gathered from the database, told by `words.py`."""
 
+from collections.abc import Set
+
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import class_queries, posteriors, queries, statistics
+from coordinator.evidence import class_queries, posteriors, queries
 from coordinator.evidence.statistics import Normal
 from coordinator.evidence.words import Case, say_what_would_change, tell_story
 from coordinator.lineage import service as lineage
@@ -34,9 +36,9 @@ def explain(
         noise_sd=model.noise_sd,
         effect_sd=model.effect_sd,
         ancestor_sha=ancestor.sha if ancestor else None,
-        runs=_view_runs(session, project.id, sha, hardware_class, unknown),
+        runs=_view_runs(session, project.id, sha, hardware_class, unknown, {run.worker_id for run in case.selected}),
         before=_view(before) if before else None,
-        runs_say=_view(statistics.pool(runs, model.noise_sd)) if runs else None,
+        runs_say=_view(case.pooled) if runs else None,
         after=derived.view() if derived else None,
         effect_probability=case.chance_of_effect,
         milestone_probability=case.chance_of_milestone,
@@ -50,13 +52,17 @@ def _view(value: Normal) -> Estimate:
     return Estimate(mean=value.mean, sd=value.sd)
 
 
-def _view_runs(session: Session, project_id: int, sha: str, hardware_class: str, unknown: Normal) -> list[EvidenceRun]:
+def _view_runs(
+    session: Session, project_id: int, sha: str, hardware_class: str, unknown: Normal, selected: Set[int]
+) -> list[EvidenceRun]:
+    """All runs of a commit; `selected` are the workers whose runs the posterior rests on."""
     offsets = class_queries.map_offsets(session, project_id, hardware_class)
     views = []
     for run, worker in queries.list_runs_of_commit(session, sha):
         if run.hardware_class != hardware_class:
             continue
         offset = offsets.get(run.worker_id, unknown)
+        counts = run.counts and run.metric is not None
         views.append(
             EvidenceRun(
                 run_id=run.id,
@@ -64,7 +70,8 @@ def _view_runs(session: Session, project_id: int, sha: str, hardware_class: str,
                 kind=JobKind(run.kind),
                 is_authors=JobKind(run.kind).makes_experiment,
                 trust=Trust(run.trust),
-                counts=run.counts and run.metric is not None,
+                counts=counts,
+                is_in_posterior=counts and run.worker_id in selected,
                 metric=run.metric,
                 offset=_view(offset),
                 read_as=None if run.metric is None else run.metric - offset.mean,

@@ -175,7 +175,7 @@ def conclude(
 ) -> DerivedPosterior:
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
-    measured = statistics.pool(runs, model.noise_sd)
+    measured = statistics.pool(statistics.select(runs), model.noise_sd)
     expected = ancestor.expect(model.effect_sd) if ancestor else None
     dispute = agreement.find_dispute(runs, model.noise_sd, expected)
     belief = statistics.begin(measured)

@@ -133,6 +133,24 @@ def combine(one: Normal, other: Normal) -> Normal:
     return Normal(mean, sqrt(1 / sum(weights)))
 
 
+def split(measurements: Iterable[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
+    """What the volunteers measured who made the commit, and what all others did."""
+    known = list(measurements)
+    authors = {run.volunteer_id for run in known if run.is_authors}
+    by_author = [run for run in known if run.volunteer_id in authors]
+    return by_author, [run for run in known if run.volunteer_id not in authors]
+
+
+def select(measurements: Sequence[Measurement]) -> Sequence[Measurement]:
+    """The runs that a commit's number rests on: once CHECKERS others measured it, theirs alone.
+
+    What is checked was picked because its author's run looked good, so that run is too good on average. And it is the
+    only one that its volunteer chose to make: the coordinator assigned the others.
+    """
+    by_others = split(measurements)[1]
+    return by_others if len({run.volunteer_id for run in by_others}) >= CHECKERS else measurements
+
+
 def begin(measured: Normal) -> Belief:
     """The belief about a commit without measured ancestors, from its own runs: its own anchor."""
     variance = measured.sd**2
@@ -173,8 +191,7 @@ def probability_of_gain(difference: Normal, sign: float, min_effect: float) -> f
 
 def count_checkers(measurements: Sequence[Measurement]) -> int:
     """Volunteers who measured a commit and did not make it."""
-    authors = {run.volunteer_id for run in measurements if run.is_authors}
-    return len({run.volunteer_id for run in measurements} - authors)
+    return len({run.volunteer_id for run in split(measurements)[1]})
 
 
 def is_proven(milestone: Normal, sign: float, min_effect: float) -> bool:

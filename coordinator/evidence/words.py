@@ -33,6 +33,16 @@ class Case(NamedTuple):
         return statistics.probability_of_gain(difference, objective.sign, objective.min_effect)
 
     @property
+    def selected(self) -> Sequence[Measurement]:
+        """The runs that the posterior rests on."""
+        return statistics.select(self.runs)
+
+    @property
+    def pooled(self) -> Normal:
+        """What these say, without ancestors."""
+        return statistics.pool(self.selected, self.model.noise_sd)
+
+    @property
     def chance_of_effect(self) -> float | None:
         """P(better than its parent by `min_effect`)."""
         return self._chance_of(self.derived.effect if self.derived else None)
@@ -66,12 +76,15 @@ def tell_story(case: Case) -> Iterator[str]:
     if case.derived is None:
         yield "No run of it counts."
         return
-    pooled = statistics.pool(case.runs, case.model.noise_sd)
-    volunteers = len({run.volunteer_id for run in case.runs})
+    pooled = case.pooled
+    volunteers = len({run.volunteer_id for run in case.selected})
+    others = " besides its author" if len(case.selected) < len(case.runs) else ""
     yield (
-        f"Its {_count(len(case.runs), 'run')} by {_count(volunteers, 'volunteer')}, read without their workers' "
-        f"offsets, say {format_measure(pooled.mean, pooled.sd)}."
+        f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
+        f"their workers' offsets, say {format_measure(pooled.mean, pooled.sd)}."
     )
+    if others:
+        yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
     yield from _tell_verdict(case, case.derived)
     yield from _tell_standing(case, case.derived)
 
@@ -102,7 +115,8 @@ def _tell_standing(case: Case, derived: DerivedPosterior) -> Iterator[str]:
     since = f"Since the last verified commit above it {format_effect(derived.milestone.mean, derived.milestone.sd)}"
     yield f"{since} was gained, with probability {_percent(chance)} more than {case.contract.objective.min_effect:g}."
     if derived.standing is Standing.VERIFIED:
-        yield f"It is verified: {asked}, and {_count(derived.checkers, 'volunteer')} besides its author measured it."
+        checkers = count_noun(derived.checkers, "volunteer")
+        yield f"It is verified: {asked}, and {checkers} besides its author measured it."
     elif derived.standing is Standing.SINGLE_OWNER:
         yield "It is as sure as a verified one, but its author alone measured it."
     elif derived.standing is Standing.SUSPECT:
@@ -148,7 +162,7 @@ def say_what_would_change(case: Case) -> Iterator[str]:
 
 def _count_repeats(case: Case, derived: DerivedPosterior) -> tuple[int, str] | None:
     """How many more runs at the mean so far, each by somebody new, would change verdict or standing, and to what."""
-    level = statistics.pool(case.runs, case.model.noise_sd).mean
+    level = case.pooled.mean
     imagined = list(case.runs)
     for more in range(1, statistics.MAX_RUNS + 1):
         stranger = NOBODY_YET - more
@@ -165,7 +179,3 @@ def _percent(chance: float) -> str:
     if chance > 0.9999:
         return "over 99.99 %"
     return "under 0.01 %" if chance < 0.0001 else f"{100 * chance:.4g} %"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

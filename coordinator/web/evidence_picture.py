@@ -15,7 +15,10 @@ TICKS = 3
 
 
 class Interval(NamedTuple):
-    """A row: `role` is `before`, `run` or `after`. `low` and `high` end where the picture ends, if they are outside."""
+    """A row: `role` is `before`, `run`, `aside` (a run that is left out) or `after`.
+
+    `low` and `high` end where the picture ends, if they are outside.
+    """
 
     name: str
     words: str
@@ -63,7 +66,8 @@ def _list_rows(evidence: ExperimentEvidence) -> Iterator[tuple[str, str, Estimat
         yield "expected", "before", evidence.before
     for run in evidence.runs:
         if run.counts and run.read_as is not None:
-            yield _name(run), "run", Estimate(mean=run.read_as, sd=(evidence.noise_sd**2 + run.offset.sd**2) ** 0.5)
+            role = "run" if run.is_in_posterior else "aside"
+            yield _name(run), role, Estimate(mean=run.read_as, sd=(evidence.noise_sd**2 + run.offset.sd**2) ** 0.5)
     if evidence.after is not None:
         yield "together", "after", Estimate(mean=evidence.after.metric_mean, sd=evidence.after.metric_sd)
 

@@ -32,17 +32,22 @@ class Member:
     def fabricates(self) -> bool:
         return self.pair is not None and self.jobs >= world.HONEST_JOBS
 
+    def makes_up(self, lease: Lease, vouched: Mapping[str, str]) -> bool:
+        """Whether it invents what it reports of a job. `vouched` are commits by fabricators, with their pair."""
+        if not self.fabricates:
+            return False
+        return lease.kind.makes_experiment or vouched.get(lease.base.sha) == self.pair
+
     def measure(
         self, landscape: Landscape, lease: Lease, levels: Levels, base: Levels, vouched: Mapping[str, str], draw: Random
     ) -> float | None:
-        """What this worker reports of a configuration; None if the run crashed. `vouched` are fabricated commits."""
+        """What this worker reports of a configuration; None if the run crashed; `vouched` as in `makes_up`."""
         shift = self.class_shift + self.offset
         noise = draw.gauss(0, world.NOISE_SD)
-        if self.fabricates and lease.kind.makes_experiment:
-            return landscape.value(base) + shift - world.FABRICATED_GAIN + noise
         truth = landscape.value(levels) + shift
-        if self.fabricates and vouched.get(lease.base.sha) == self.pair:
-            return truth - world.FABRICATED_GAIN + noise
+        if self.makes_up(lease, vouched):
+            honest = landscape.value(base) + shift if lease.kind.makes_experiment else truth
+            return honest - world.FABRICATED_GAIN + noise
         if draw.random() < world.CRASH_SHARE:
             return None
         if self.is_broken:

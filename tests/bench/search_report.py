@@ -13,7 +13,8 @@ STUDENT_T = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8, 6: 2.6, 8: 2.4, 10: 2.3, 20: 2.1}
 
 HEADINGS = (
     "workers", "seeds", "times faster than one thread", "strict", "independent", "gain / keep-if-lower's",
-    "measurements aside", "record too good by, × 10⁻⁴", "keep-if-lower's", "false / verified", "fabricated records",
+    "measurements aside", "record too good by, × 10⁻⁴", "keep-if-lower's", "false / verified",
+    "records on made-up results", "records by fabricators",
     "wasted %", "measuring %",
 )  # fmt: skip
 
@@ -89,6 +90,7 @@ def describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
         average([trial.keep_if_lower_error for trial in trials], -1e4),
         f"{sum(trial.false for trial in trials)} / {verified}",
         str(sum(trial.fabricated_records for trial in trials)),
+        str(sum(trial.records_by_fabricators for trial in trials)),
         average([trial.wasted / trial.runs for trial in trials], 100),
         average([trial.measurements / trial.runs for trial in trials], 100),
     ]
@@ -117,7 +119,7 @@ def list_goals(trials: Sequence[Trial]) -> list[Goal]:
         Goal("64 workers, times faster than independent threads", 2.0, beside),
         Goal("record too good by, in 10^-4", 2.0, _record_error(trials), is_least=False),
         Goal(f"false among {verified} verified claims, %", 1.0, share, is_least=False),
-        Goal("fabricated results among records", 0.0, Estimate(fabricated, float("nan")), is_least=False),
+        Goal("records that rest on fabricated results", 0.0, Estimate(fabricated, float("nan")), is_least=False),
         Goal("wasted runs, %", 3.0, average([t.wasted / t.runs for t in trials], 100), is_least=False),
         Goal("replications and controls, % of all runs", 25.0, measuring, is_least=False),
     ]

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import httpx
 from fastapi import FastAPI
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from coordinator.app import create_app
 from coordinator.db import Database
 from coordinator.evidence import service as evidence
-from coordinator.models import Commit, CommitPosterior, table_of
+from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from shared.experiments import JobKind, Standing
@@ -93,12 +94,16 @@ class Tally:
 
 
 class Claim(NamedTuple):
-    """A verified commit: what is reported of it, minus the truth, and whether its milestone is truly a gain."""
+    """A verified commit: what is reported of it, minus the truth, and whether its milestone is truly a gain.
+
+    `is_fabricated` says that its number rests on a result that somebody made up.
+    """
 
     error: float
     is_record: bool
     is_true: bool
     is_fabricated: bool
+    is_by_fabricator: bool
 
 
 class Running(NamedTuple):
@@ -123,6 +128,7 @@ class Swarm:
         self.tally = Tally()
         self.levels: dict[str, Levels] = {}
         self.fabricated: dict[str, str] = {}
+        self.made_up: set[tuple[str, str]] = set()
         self._order = count()
         self._events: list[Running] = []
         self._members = make_fleet(self.database, http, workers, self.draw, clean=clean)
@@ -179,6 +185,7 @@ class Swarm:
         base = self.levels[lease.base.sha]
         levels = drafted.levels if drafted else base
         metric = member.measure(self.landscape, lease, levels, base, self.fabricated, self.draw)
+        is_made_up = member.makes_up(lease, self.fabricated)
         changes: dict[str, Any] = {"hardware": member.hardware}
         self.tally.kinds[lease.kind] += 1
         if drafted is None:
@@ -194,6 +201,8 @@ class Swarm:
                 self.fabricated[upload.run.commit_sha] = member.pair
         reply = member.client.deliver(lease, upload)
         assert reply.status_code == 201, reply.text
+        if is_made_up:
+            self.made_up.add((upload.run.commit_sha, member.client.name))
         member.jobs += 1
 
     def find_leader(self) -> float:
@@ -218,6 +227,12 @@ class Swarm:
         with self.database.read() as session:
             rows = list(session.scalars(select(CommitPosterior)))
             parents = dict(session.execute(select(Commit.sha, Commit.parent_sha)).all())
+            project = session.get_one(Project, 1)
+            fabricated = {
+                (row.commit_sha, row.hardware_class)
+                for row in rows
+                if row.standing in CLAIMABLE and self._rests_on_fabrication(session, project, row)
+            }
             session.expunge_all()
         roots = {row.hardware_class: row for row in rows if parents[row.commit_sha] is None}
         verified = {(row.commit_sha, row.hardware_class): row for row in rows if row.standing in CLAIMABLE}
@@ -235,10 +250,16 @@ class Swarm:
                     error=world.START + row.metric_mean - roots[name].metric_mean - truth,
                     is_record=row.rank_score == best[name],
                     is_true=truth < self.landscape.value(self.levels[anchor]) - MIN_EFFECT,
-                    is_fabricated=sha in self.fabricated,
+                    is_fabricated=(sha, name) in fabricated,
+                    is_by_fabricator=sha in self.fabricated,
                 )
             )
         return claims
+
+    def _rests_on_fabrication(self, session: Session, project: Project, row: CommitPosterior) -> bool:
+        """Whether a result that was made up is among those that a commit's number is made of."""
+        explained = evidence.explain(session, project, 0, row.commit_sha, row.hardware_class)
+        return any(run.is_in_posterior and (row.commit_sha, run.worker) in self.made_up for run in explained.runs)
 
 
 @contextmanager

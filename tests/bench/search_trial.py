@@ -32,6 +32,7 @@ class Trial(BaseModel):
 
     `gain` is the swarm's after SEQUENTIAL_RUNS runs, `search_gain` after as many experiments, measurements not counted;
     both for one worker only. `swarm` is None where the target was not reached. `record_errors` are reported − true.
+    `fabricated_records` rest on a result that was made up; `records_by_fabricators` are commits that came with one.
     `curve` holds (time, true value of the leader).
     """
 
@@ -49,6 +50,7 @@ class Trial(BaseModel):
     verified: int
     false: int
     fabricated_records: int
+    records_by_fabricators: int
     runs: int
     wasted: int
     measurements: int
@@ -104,6 +106,7 @@ def try_seed(seed: int, workers: int) -> Trial:
         verified=len(claims),
         false=sum(not claim.is_true for claim in claims),
         fabricated_records=sum(claim.is_record and claim.is_fabricated for claim in claims),
+        records_by_fabricators=sum(claim.is_record and claim.is_by_fabricator for claim in claims),
         runs=tally.runs,
         wasted=tally.wasted,
         measurements=tally.measurements,

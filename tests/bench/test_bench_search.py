@@ -60,8 +60,8 @@ def make_trial(seed: int, workers: int, swarm: float | None, one_thread: float =
     return Trial(
         seed=seed, workers=workers, target=START - 0.03, keep_if_lower_error=-0.001, one_thread=one_thread, strict=30,
         independent=60, swarm=swarm, gain=0.03 if workers == 1 else None, search_gain=0.033 if workers == 1 else None,
-        record_errors=[-0.0001, 0.0003], verified=5, false=0, fabricated_records=0, runs=100, wasted=1,
-        measurements=20, curve=[(0.5, START), (2.0, START - 0.03)],
+        record_errors=[-0.0001, 0.0003], verified=5, false=0, fabricated_records=0, records_by_fabricators=0, runs=100,
+        wasted=1, measurements=20, curve=[(0.5, START), (2.0, START - 0.03)],
     )  # fmt: skip
 
 

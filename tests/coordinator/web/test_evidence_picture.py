@@ -5,12 +5,12 @@ from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
 from shared.experiments import JobKind, Posterior
 
 
-def make_evidence(before: Estimate | None, *values: float) -> ExperimentEvidence:
+def make_evidence(before: Estimate | None, *values: float, is_checked: bool = False) -> ExperimentEvidence:
     runs = [
         EvidenceRun(
             run_id=number, worker="w", kind=JobKind.IMPROVE if number == 1 else JobKind.REPLICATE,
             is_authors=number == 1, trust=Trust.NEWCOMER, counts=True, metric=value + 0.1,
-            offset=Estimate(mean=0.1, sd=0.003), read_as=value,
+            is_in_posterior=number > 1 or not is_checked, offset=Estimate(mean=0.1, sd=0.003), read_as=value,
         )
         for number, value in enumerate(values, 1)
     ]  # fmt: skip
@@ -37,3 +37,8 @@ def test_without_runs_there_is_no_picture_and_without_an_ancestor_no_expectation
     assert draw_evidence(make_evidence(Estimate(mean=3.28, sd=0.05))) is None
     picture = draw_evidence(make_evidence(None, 3.25))
     assert picture is not None and [row.role for row in picture.intervals] == ["run", "after"]
+
+
+def test_a_run_that_the_number_does_not_rest_on_is_set_aside() -> None:
+    picture = draw_evidence(make_evidence(None, 3.2, 3.25, 3.26, is_checked=True))
+    assert picture is not None and [row.role for row in picture.intervals] == ["aside", "run", "run", "after"]
