@@ -1,7 +1,6 @@
 """Runs that are hopeless against their parent: the curve that workers compare with, and what stopping saves."""
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
 from sqlalchemy import bindparam, case, func, select
@@ -62,8 +61,13 @@ def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:
     first, rest = points[:1], points[1:]
     size = max(1, -(-len(rest) // (CURVE_POINTS - 1)))
     parts = [first, *(rest[start : start + size] for start in range(0, len(rest), size))] if first else []
+    # They were validated when they came, and this is on the path of every job.
     return [
-        CurvePoint(step=part[-1][0], seconds=fmean(point[1] for point in part), loss=fmean(point[2] for point in part))
+        CurvePoint.model_construct(
+            step=part[-1][0],
+            seconds=sum([point[1] for point in part]) / len(part),
+            loss=sum([point[2] for point in part]) / len(part),
+        )
         for part in parts
     ]
 

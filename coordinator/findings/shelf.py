@@ -7,8 +7,9 @@ project and hardware class, the newest findings and those of the best commits.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from math import exp2
 from threading import Lock
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 from sqlalchemy import Select, and_, bindparam, select
@@ -25,12 +26,15 @@ NEWEST, BEST = 256, 32
 """The newest findings, and for each standing those of the best commits."""
 STANDINGS = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 KEPT_FOR = timedelta(seconds=10)
+HALF_LIFE, STALEST = timedelta(days=30), 0.25
+"""A finding's freshness halves in this time, and does not fall below a quarter."""
 
 
 class ShelvedFinding(NamedTuple):
     """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
 
-    The effect is in the asked hardware class where it was measured there, else in the finding's own.
+    The effect is in the asked hardware class where it was measured there, else in the finding's own. `weight` is what
+    it weighs whatever the job is about, from 0 to 1: its evidence times its freshness.
     """
 
     id: int
@@ -48,6 +52,7 @@ class ShelvedFinding(NamedTuple):
     verdict: str | None
     created_at: datetime
     words: frozenset[str]
+    weight: float
 
 
 _FINDINGS, _EXPERIMENTS, _POSTERIORS = table_of(Finding), table_of(Experiment), table_of(CommitPosterior)
@@ -126,12 +131,27 @@ def list_shelved(session: Session, project_id: int, hardware_class: str) -> Sequ
     for standing in STANDINGS:  # one by one, so that an index gives them in their order
         given = {"project_id": project_id, "hardware_class": hardware_class, "standing": standing}
         rows += _BEST.all(session, given)
-    return [_shelve(row) for row in {row[0]: row for row in rows}.values()]
+    moment = now()
+    return [_shelve(row, moment) for row in {row[0]: row for row in rows}.values()]
 
 
-def _shelve(row: tuple[object, ...]) -> ShelvedFinding:
-    _, _, title, claim, topic, *_ = row
-    return ShelvedFinding._make((*row, _words_of(f"{title} {claim} {topic}")))
+def _shelve(row: tuple[Any, ...], moment: datetime) -> ShelvedFinding:
+    _, _, title, claim, topic, _, _, effect_mean, effect_sd, _, checkers, _, created_at = row
+    weight = weigh_evidence(effect_mean, effect_sd, checkers or 0) * weigh_age(moment - created_at)
+    return ShelvedFinding(*row, words=_words_of(f"{title} {claim} {topic}"), weight=weight)
+
+
+def weigh_evidence(effect_mean: float | None, effect_sd: float | None, checkers: int) -> float:
+    """From 0 to 1: how far the effect is from what noise gives, and whether others measured it."""
+    if effect_mean is None or not effect_sd:
+        return 0.2
+    deviations = abs(effect_mean) / effect_sd
+    return (0.2 + deviations / (1 + deviations)) / 1.2 * (1 + checkers) / (2 + checkers)
+
+
+def weigh_age(age: timedelta) -> float:
+    """A finding's freshness, from 1 when it is new down to STALEST."""
+    return max(STALEST, exp2(-max(0.0, age / HALF_LIFE)))
 
 
 @lru_cache(maxsize=8_192)

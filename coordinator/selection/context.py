@@ -15,7 +15,6 @@ from coordinator.selection.queries import RunningJob
 from coordinator.selection.weighing import Subject, choose
 from shared.findings import FailureClass
 from shared.numbers import format_effect, format_measure
-from shared.protocol import now
 
 MAX_STEPS = 12
 MAX_SIBLINGS = 20
@@ -59,7 +58,7 @@ def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
     steps = experiments.tell_commits(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
     siblings = experiments.tell_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
     known = shelf.read(session, request.project_id, request.hardware_class)
-    chosen = choose(known, _find_subject(request, steps, siblings), now())
+    chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []
     parts = [
         Part("The steps that led to this parent", 1_200, [_describe(step) for step in steps], from_end=True),
@@ -89,9 +88,10 @@ def join_parts(parts: Iterable[Part]) -> str:
         kept: list[str] = []
         for line in reversed(part.lines) if part.from_end else part.lines:
             quoted = f"> - {' '.join(line.split())[:MAX_LINE]}\n"
-            if estimate_tokens(quoted) > left:
+            tokens = estimate_tokens(quoted)
+            if tokens > left:
                 break
-            left -= estimate_tokens(quoted)
+            left -= tokens
             kept.append(quoted)
         if part.from_end:
             kept.reverse()
@@ -101,7 +101,7 @@ def join_parts(parts: Iterable[Part]) -> str:
 
 def estimate_tokens(text: str) -> int:
     """Rather too many than too few: three characters of ASCII a token (numbers fall into many), others one each."""
-    ascii_characters = len(text) if text.isascii() else sum(character.isascii() for character in text)
+    ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     return ascii_characters // 3 + 1 + len(text) - ascii_characters
 
 

@@ -1,13 +1,15 @@
 """Which findings a context pack quotes. Pure.
 
-A finding weighs relevance × evidence × same hardware × freshness, and the more of one topic were chosen the less one
-more weighs. Besides the heaviest, a pack has findings of what did not work, and one that speaks against its line.
+A finding weighs relevance × same hardware × what it weighs by itself (evidence and freshness, `shelf.py`), and the more
+of one topic were chosen the less one more weighs. Besides the heaviest, a pack has findings of what did not work, and
+one that speaks against its line.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from math import exp2, sqrt
+from heapq import heappop, heapreplace
+from math import sqrt
+from operator import itemgetter
 from typing import NamedTuple
 
 from coordinator.findings.shelf import ShelvedFinding
@@ -15,8 +17,6 @@ from shared.experiments import Verdict
 
 BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5
-HALF_LIFE_DAYS, STALEST = 30.0, 0.25
-"""A finding's freshness halves in so many days, and does not fall below a quarter."""
 
 UNRELATED = 0.1
 """The relevance of a finding that shares no word with what the job is about."""
@@ -35,6 +35,10 @@ class Subject(NamedTuple):
     sign: float
 
 
+Weighed = tuple[float, int, ShelvedFinding]
+"""A finding's weight, negative so that a heap has the heaviest first, and its place among all, which decides ties."""
+
+
 class Choice(NamedTuple):
     """Findings to quote, the weightiest first; None where nothing speaks against the line."""
 
@@ -49,32 +53,24 @@ class Choice(NamedTuple):
         return [finding.id for finding in every]
 
 
-def choose(known: Sequence[ShelvedFinding], about: Subject, moment: datetime) -> Choice:
+def choose(known: Sequence[ShelvedFinding], about: Subject) -> Choice:
     """What to quote of the findings on the shelf."""
-    weights = {one.id: weigh(one, about, moment) for one in known if one.experiment_id not in about.quoted}
-    ordered = sorted((one for one in known if one.id in weights), key=lambda one: (-weights[one.id], -one.id))
-    contrarian = next((one for one in ordered if speaks_against(one, about)), None)
-    rest = [one for one in ordered if one is not contrarian]
-    negative = list(_diversify([one for one in rest if is_negative(one)], weights, NEGATIVE))
-    left = [one for one in rest if one not in negative and not is_negative(one)]
-    return Choice(list(_diversify(left, weights, BEST)), negative, contrarian)
+    weighed = [(-weigh(one, about), -one.id, one) for one in known if one.experiment_id not in about.quoted]
+    weighed.sort(key=itemgetter(0, 1))
+    contrarian = next((one for _, _, one in weighed if speaks_against(one, about)), None)
+    good: list[Weighed] = []
+    negative: list[Weighed] = []
+    for place, (weight, _, one) in enumerate(weighed):
+        if one is not contrarian:
+            (negative if is_negative(one) else good).append((weight, place, one))
+    return Choice(list(_diversify(good, BEST)), list(_diversify(negative, NEGATIVE)), contrarian)
 
 
-def weigh(one: ShelvedFinding, about: Subject, moment: datetime) -> float:
+def weigh(one: ShelvedFinding, about: Subject) -> float:
     """How much a finding has to say to a job."""
     shared = len(one.words & about.words)
-    relevance = max(UNRELATED, shared / sqrt(max(1, len(one.words))))
-    hardware = 1.0 if one.hardware_class == about.hardware_class else OTHER_HARDWARE
-    days = max(0.0, (moment - one.created_at).total_seconds() / 86_400)
-    return relevance * _evidence(one) * hardware * max(STALEST, exp2(-days / HALF_LIFE_DAYS))
-
-
-def _evidence(one: ShelvedFinding) -> float:
-    """From 0 to 1: how far the effect is from what noise gives, and whether others measured it."""
-    if one.effect_mean is None or not one.effect_sd:
-        return 0.2
-    deviations = abs(one.effect_mean) / one.effect_sd
-    return (0.2 + deviations / (1 + deviations)) / 1.2 * (1 + (one.checkers or 0)) / (2 + (one.checkers or 0))
+    relevance = max(UNRELATED, shared / sqrt(len(one.words))) if shared else UNRELATED
+    return relevance * one.weight * (1.0 if one.hardware_class == about.hardware_class else OTHER_HARDWARE)
 
 
 def is_negative(one: ShelvedFinding) -> bool:
@@ -90,11 +86,22 @@ def speaks_against(one: ShelvedFinding, about: Subject) -> bool:
     return one.verdict == Verdict.NO_CHANGE or (1 if about.sign * one.effect_mean > 0 else -1) != side
 
 
-def _diversify(ordered: Sequence[ShelvedFinding], weights: dict[int, float], limit: int) -> Iterator[ShelvedFinding]:
-    """The weightiest, where each one more of the same topic weighs half as much."""
-    left, chosen = list(ordered), Counter[str]()
-    for _ in range(min(limit, len(left))):
-        best = max(left, key=lambda one: weights[one.id] * 0.5 ** chosen[one.topic])
-        left.remove(best)
-        chosen[best.topic] += 1
-        yield best
+def _diversify(waiting: list[Weighed], limit: int) -> Iterator[ShelvedFinding]:
+    """The weightiest, where each one more of the same topic weighs half as much; `waiting` is a heap, and used up.
+
+    Weights only fall: if the one at the top is as heavy as it was thought to be, nothing is heavier.
+    """
+    own = {one.id: weight for weight, _, one in waiting}
+    chosen = Counter[str]()
+    for _ in range(limit):
+        while waiting:
+            weight, place, one = waiting[0]
+            present = own[one.id] * 0.5 ** chosen[one.topic]
+            if present == weight:
+                break
+            heapreplace(waiting, (present, place, one))
+        else:
+            return
+        heappop(waiting)
+        chosen[one.topic] += 1
+        yield one

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from coordinator.findings.shelf import ShelvedFinding
+from coordinator.findings.shelf import ShelvedFinding, weigh_age, weigh_evidence
 from coordinator.selection.weighing import Subject, choose, is_negative, weigh
 from shared.experiments import Verdict
 from shared.protocol import now
@@ -17,21 +17,22 @@ def shelved(number: int, **changes: Any) -> ShelvedFinding:
     known = ShelvedFinding(
         id=number, experiment_id=100 + number, title="t", claim="c", topic=f"topic-{number}", hardware_class=HERE,
         failure=None, pace=None, effect_mean=-0.02, effect_sd=0.005, runs=1, checkers=0,
-        verdict=Verdict.IMPROVED, created_at=NOW, words=frozenset({"weight", "other"}),
-    )  # fmt: skip
-    return known._replace(**changes)
+        verdict=Verdict.IMPROVED, created_at=NOW, words=frozenset({"weight", "other"}), weight=0.0,
+    )._replace(**changes)  # fmt: skip
+    weight = weigh_evidence(known.effect_mean, known.effect_sd, known.checkers or 0) * weigh_age(NOW - known.created_at)
+    return known._replace(weight=weight)
 
 
 def test_weight_is_relevance_times_evidence_times_hardware_times_freshness() -> None:
-    usual = weigh(shelved(1), ABOUT, NOW)
+    usual = weigh(shelved(1), ABOUT)
     lighter = (
         {"words": frozenset({"nothing", "alike"})},
         {"effect_mean": -0.001},
         {"hardware_class": ELSEWHERE},
         {"created_at": NOW - timedelta(days=40)},
     )
-    assert all(weigh(shelved(1, **changes), ABOUT, NOW) < usual for changes in lighter)
-    assert weigh(shelved(1, checkers=2), ABOUT, NOW) > usual
+    assert all(weigh(shelved(1, **changes), ABOUT) < usual for changes in lighter)
+    assert weigh(shelved(1, checkers=2), ABOUT) > usual
 
 
 def test_negative_findings_and_one_against_the_line_have_their_places() -> None:
@@ -39,7 +40,7 @@ def test_negative_findings_and_one_against_the_line_have_their_places() -> None:
     bad = [shelved(number, verdict=Verdict.WORSE, effect_mean=0.02) for number in range(40, 43)]
     crashed = shelved(50, failure="crashed", effect_mean=None, effect_sd=None, verdict=None)
     against = shelved(60, topic="weight-decay", verdict=Verdict.NO_CHANGE, effect_mean=0.0001)
-    chosen = choose([*good, *bad, crashed, against], ABOUT, NOW)
+    chosen = choose([*good, *bad, crashed, against], ABOUT)
     assert chosen.contrarian == against
     assert len(chosen.negative) >= 3 and all(map(is_negative, chosen.negative))
     assert crashed in chosen.negative and not any(map(is_negative, chosen.best))
@@ -49,10 +50,10 @@ def test_negative_findings_and_one_against_the_line_have_their_places() -> None:
 def test_one_topic_does_not_fill_the_pack() -> None:
     same = [shelved(number, topic="depth", checkers=1) for number in range(1, 20)]
     others = [shelved(number) for number in range(30, 36)]
-    chosen = choose([*same, *others], ABOUT, NOW)
+    chosen = choose([*same, *others], ABOUT)
     assert {one.topic for one in chosen.best} >= {one.topic for one in others}
 
 
 def test_what_the_pack_tells_elsewhere_is_not_told_again() -> None:
     about = ABOUT._replace(quoted=frozenset({101}))
-    assert choose([shelved(1), shelved(2)], about, NOW).ids == [2]
+    assert choose([shelved(1), shelved(2)], about).ids == [2]
