@@ -14,8 +14,8 @@ from tests.bench.search_swarm import Swarm, open_swarm
 TUNING_SEEDS = range(1000)
 """The policy was tuned on landscapes of these seeds, and constants of landscapes fitted on them."""
 
-REPORTED_SEEDS = range(1000, 1020)
-"""Nothing was ever tried on these before the policy was as it is."""
+REPORTED_SEEDS = range(2000, 2020)
+"""Nothing was ever tried on these before the policy was as it is. (1000 to 1019 were reported once, and then changed it.)"""
 
 SEQUENTIAL_RUNS = 125
 """The target: what keep-if-lower on one thread has reached after so many runs, on the mean of its repeats."""
