@@ -136,9 +136,10 @@ def list_shelved(session: Session, project_id: int, hardware_class: str) -> Sequ
 
 
 def _shelve(row: tuple[Any, ...], moment: datetime) -> ShelvedFinding:
-    _, _, title, claim, topic, _, _, effect_mean, effect_sd, _, checkers, _, created_at = row
-    weight = weigh_evidence(effect_mean, effect_sd, checkers or 0) * weigh_age(moment - created_at)
-    return ShelvedFinding(*row, words=_words_of(f"{title} {claim} {topic}"), weight=weight)
+    _, _, title, claim, topic, *_ = row
+    one = ShelvedFinding(*row, words=_words_of(f"{title} {claim} {topic}"), weight=0.0)
+    evidence = weigh_evidence(one.effect_mean, one.effect_sd, one.checkers or 0)
+    return one._replace(weight=evidence * weigh_age(moment - one.created_at))
 
 
 def weigh_evidence(effect_mean: float | None, effect_sd: float | None, checkers: int) -> float:
