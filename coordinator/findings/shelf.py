@@ -137,7 +137,7 @@ def list_shelved(session: Session, project_id: int, hardware_class: str) -> Sequ
 
 def _shelve(row: tuple[Any, ...], moment: datetime) -> ShelvedFinding:
     _, _, title, claim, topic, *_ = row
-    one = ShelvedFinding(*row, words=_words_of(f"{title} {claim} {topic}"), weight=0.0)
+    one = ShelvedFinding._make((*row, _words_of(f"{title} {claim} {topic}"), 0.0))
     evidence = weigh_evidence(one.effect_mean, one.effect_sd, one.checkers or 0)
     return one._replace(weight=evidence * weigh_age(moment - one.created_at))
 
