@@ -1,13 +1,15 @@
 """How a worker is told to stop: once, it finishes its run and reports (it drains); twice, it stops now.
 
-A signal handler may interrupt the main thread anywhere, also while it holds a lock, so it only puts a number into a
-reentrant queue; a thread of its own takes it from there and sets the events that the rest of the worker waits for.
+A signal handler runs in the main thread only: it may interrupt it anywhere, also while it holds a lock, and a signal
+that comes just before the main thread begins to wait is not handled until that wait is over. So the interpreter itself
+writes each signal's number to a socket at once; a thread of its own reads them there and sets the events that the rest
+of the worker waits for.
 """
 
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
 from threading import Event, Thread
 from types import FrameType
 
@@ -55,18 +57,23 @@ class Stop:
         After the second, one more Ctrl-C ends the process as if nobody listened, should the worker hang; more
         SIGTERMs change nothing, for whoever sends those may just be impatient.
         """
-        received: SimpleQueue[int | None] = SimpleQueue()
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        asked = 0
 
-        def receive(number: int, _frame: FrameType | None) -> None:
-            received.put(number)
-            if self.draining.is_set():
+        def receive(_number: int, _frame: FrameType | None) -> None:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         def follow() -> None:
-            while received.get() is not None:
-                self.request()
-                tell()
+            while number := reader.recv(1):
+                if number[0] in SIGNALS:
+                    self.request()
+                    tell()
 
+        wakeup = signal.set_wakeup_fd(writer.fileno())
         before = {number: signal.signal(number, receive) for number in SIGNALS}
         thread = Thread(target=follow, name="signals", daemon=True)
         thread.start()
@@ -75,5 +82,7 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            received.put(None)
+            signal.set_wakeup_fd(wakeup)
+            writer.close()
             thread.join()
+            reader.close()

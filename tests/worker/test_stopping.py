@@ -9,15 +9,18 @@ import pytest
 from worker.stopping import Stop
 
 _PROGRAM = """
-import sys, time
+import signal, sys, time
 from worker.stopping import Stop
 def say(line):  # in one piece, for two threads speak
     sys.stdout.write(line + "\\n")
     sys.stdout.flush()
 stop = Stop()
 with stop.on_signals(lambda: say(f"{stop.draining.is_set()} {stop.now.is_set()}")):
+    if "deaf" in sys.argv:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     say("ready")
-    stop.now.wait(30)
+    if not stop.now.wait(60):
+        sys.exit("nobody said to stop")
     if "hang" in sys.argv:
         say("hanging")
         time.sleep(30)
@@ -26,8 +29,9 @@ say("ended")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_drains_and_the_second_stops(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("how", [[], ["deaf"]], ids=["as it comes", "while the main thread waits and hears nothing"])
+def test_the_first_signal_drains_and_the_second_stops(number: signal.Signals, how: list[str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM, *how], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
