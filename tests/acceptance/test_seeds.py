@@ -8,7 +8,7 @@ from shared.runs import RunOutcome
 from swarm import Client
 from tests.acceptance.conftest import open_swarm
 from tests.support.databases import SqliteFolder
-from tests.support.shards import SHARDS, make_shard
+from tests.support.shards import SHARDS, make_shards
 from tests.support.tiny_project import serve_folder, write_gpt_seed
 
 pytestmark = pytest.mark.acceptance
@@ -18,8 +18,8 @@ def test_gpt_from_its_shards_to_a_result(sqlite_folder: SqliteFolder, tmp_path: 
     """A worker that has nothing yet fetches the shards and measures the seed; then everybody can read the result."""
     web = tmp_path / "web"
     web.mkdir()
-    for number, name in enumerate(SHARDS):
-        (web / name).write_bytes(make_shard(number))
+    for name, content in make_shards().items():
+        (web / name).write_bytes(content)
     seed, database = write_gpt_seed(tmp_path / "seed"), sqlite_folder.create_migrated(tmp_path)
     with serve_folder(web) as address, open_swarm(seed, database, tmp_path) as volunteer:
         done = volunteer.work(jobs=1, SWARM_DATA_MIRROR=address)

@@ -10,6 +10,11 @@ SHARDS = ("shard_00000.parquet", "shard_00001.parquet", "shard_06542.parquet")
 """Two to train on, and the one that validates."""
 
 
+def make_shards() -> dict[str, bytes]:
+    """All of them, by name."""
+    return {name: make_shard(number) for number, name in enumerate(SHARDS)}
+
+
 def make_shard(seed: int, documents: int = 400) -> bytes:
     """So many documents, with some order in them."""
     draw = Random(seed)

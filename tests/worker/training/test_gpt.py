@@ -1,17 +1,18 @@
 """seed/gpt, from parquet shards on a server to a scored run, small, on a CPU."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from threading import Event
 
 import numpy
 import pytest
 
-from shared.contract import Contract, Data
+from shared.contract import Contract, Data, DataSource
 from shared.runs import RunOutcome
 from shared.seeds import read_seed
 from tests.support.preloaded import PreloadedSandbox
-from tests.support.shards import SHARDS, make_shard
+from tests.support.shards import SHARDS, make_shards
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data import DataError, PreparedData, prepare_data
@@ -24,7 +25,7 @@ from worker.training import TrainingJob, measure
 @pytest.fixture(scope="module")
 def server() -> Iterator[FlakyServer]:
     with serve_flaky() as flaky:
-        flaky.files = {name: make_shard(number) for number, name in enumerate(SHARDS)}
+        flaky.files = make_shards()
         yield flaky
 
 
@@ -32,7 +33,7 @@ def server() -> Iterator[FlakyServer]:
 def project() -> tuple[Contract, Files]:
     """The seed with its own contract but for the amounts."""
     contract, files = read_seed(SEED / "gpt")
-    sources = [source for source in contract.data.sources if source.file in SHARDS]
+    sources = [DataSource(file=name, sha256=sha256(content).hexdigest()) for name, content in make_shards().items()]
     settings = {"validation_shard": SHARDS[-1], "vocab_size": 300, "tokenizer_bytes": 100_000}
     settings |= {"sequence_length": 64, "scored_bytes": 6000}
     small = {"training_seconds": 3, "handover_seconds": 3, "starting_seconds": 120, "scoring_seconds": 120}
@@ -68,12 +69,23 @@ def test_trains_and_is_scored_on_a_cpu(
     assert report.curve[-1].loss < report.curve[0].loss or len(report.curve) < 3
 
 
+@pytest.mark.parametrize(
+    ("is_pinned", "words"),
+    [
+        (True, r"shard_00001.parquet has the wrong checksum"),
+        (False, r"the project.s data could not be prepared: .*[Pp]arquet"),
+    ],
+)
 def test_says_that_a_shard_is_damaged(
-    server: FlakyServer, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path: Path
+    server: FlakyServer, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path: Path, is_pinned: bool, words: str
 ) -> None:
-    """Nobody states the shards' hashes yet, so that only reading one shows that it is none."""
+    """Where nobody states a shard's hash, only reading it shows that it is none."""
+    contract, files = project
+    if not is_pinned:
+        unpinned = contract.data.model_copy(update={"sources": [DataSource(file=name) for name in SHARDS]})
+        contract = contract.model_copy(update={"data": unpinned})
     whole = server.files[SHARDS[1]]
     server.files[SHARDS[1]] = whole[: len(whole) // 2]
-    with pytest.raises(DataError, match=r"the project.s data could not be prepared: .*[Pp]arquet"):
-        prepare_data(*project, tmp_path, sandbox, lambda progress: None, Mirrors(data=server.address))
+    with pytest.raises(DataError, match=words):
+        prepare_data(contract, files, tmp_path, sandbox, lambda progress: None, Mirrors(data=server.address))
     server.files[SHARDS[1]] = whole
