@@ -60,7 +60,8 @@ class _Text:
 class Prepared:
     """A statement. Parameters are its `bindparam`s, and for an insert or update also columns.
 
-    A parameter that stands for several values (`expanding=True`) is given as a list that is not empty.
+    A parameter that stands for several values (`expanding=True`) is given as a list that is not empty. It stands behind
+    IN, where it makes no difference that a value is there more than once.
     """
 
     def __init__(self, statement: Executable) -> None:
@@ -95,6 +96,8 @@ class Prepared:
     def _execute(self, session: Session, given: Given) -> tuple[_Text, Any]:
         connection = session.get_bind() if isinstance(session, LazySession) else session.connection()
         dialect = connection.dialect
+        if self._lists:
+            given = {**given, **{name: _fill_up(given[name]) for name in self._lists}}
         key = (dialect.name, *given, *(len(given[name]) for name in self._lists))
         text = self._texts.get(key)
         if text is None:
@@ -106,6 +109,12 @@ class Prepared:
         except dialect.loaded_dbapi.Error as error:
             base = dialect.loaded_dbapi.Error
             raise DBAPIError.instance(text.sql, values, error, base, dialect=dialect) from error
+
+
+def _fill_up(values: Sequence[Any]) -> list[Any]:
+    """The same set of values in a list whose length is a power of two, so that few lengths are prepared."""
+    missing = (1 << (len(values) - 1).bit_length()) - len(values)
+    return [*values, *(values[-1:] * missing)]
 
 
 def _prepare(statement: ClauseElement, dialect: Dialect, given: Given) -> _Text:

@@ -178,7 +178,9 @@ def count_tries(session: Session, project_id: int, branch_id: int, after_id: int
 def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
     """A row that begins with the columns of a step, and its effect."""
     number, title, sha, parent_sha, mean, sd = row[:6]
-    return KnownStep(Step(experiment_id=number, title=title, sha=sha, parent_sha=parent_sha), sign * mean, sd)
+    # What is stored was validated when it came, and most of these steps are only looked at.
+    step = Step.model_construct(experiment_id=number, title=title, sha=sha, parent_sha=parent_sha)
+    return KnownStep(step, sign * mean, sd)
 
 
 def _batches(names: Sequence[Any]) -> Iterator[list[Any]]:
