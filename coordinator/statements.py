@@ -114,7 +114,7 @@ class Prepared:
 def _fill_up(values: Sequence[Any]) -> list[Any]:
     """The same set of values in a list whose length is a power of two, so that few lengths are prepared."""
     missing = (1 << (len(values) - 1).bit_length()) - len(values)
-    return [*values, *(values[-1:] * missing)]
+    return [*values, *[values[-1]] * missing]
 
 
 def _prepare(statement: ClauseElement, dialect: Dialect, given: Given) -> _Text:
