@@ -8,9 +8,7 @@ The server is a process of its own, without the coordinator's tasks beside reque
 """
 
 import argparse
-import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +29,7 @@ from shared.protocol import API_PREFIX
 from tests.bench.bench_git import open_store
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.report import append_table, format_table
+from tests.bench.server_process import ServerProcess
 from tests.bench.synthetic import Row
 
 HEADINGS = ("engine", "experiments", "export", "bytes", "seconds", "server's growth, MiB")
@@ -49,37 +48,16 @@ class Measurement:
     growth_mib: float
 
 
-class ExportServer:
+class ExportServer(ServerProcess):
     """The application in a process, on a free port of loopback."""
 
     def __init__(self, database_url: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         command = [sys.executable, "-m", "uvicorn", "--factory", "tests.bench.bench_export:make_app", "--port", port]
-        options = ["--lifespan", "off", "--log-level", "warning"]
-        environment = os.environ | {"SWARM_DATABASE_URL": database_url}
-        self.process = subprocess.Popen([*command, *options], env=environment)
+        super().__init__([*command, "--lifespan", "off", "--log-level", "warning"], database_url)
         self.address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                httpx.get(f"{self.address}{API_PREFIX}/versions", timeout=60)
-                return
-            except httpx.ConnectError:
-                time.sleep(0.1)
-        raise AssertionError("the server does not answer")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=60)
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    def read_memory(self, name: str) -> float:
-        """In MiB: `VmRSS`, what it holds now, or `VmHWM`, the most since the last `forget_peak`."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        [kib] = [line.split()[1] for line in status.splitlines() if line.startswith(name)]
-        return int(kib) / 1024
+        self.wait_for(f"{self.address}{API_PREFIX}/versions")
 
 
 def make_app() -> FastAPI:

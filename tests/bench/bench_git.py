@@ -8,9 +8,7 @@ answer that holds the pack; memory is the server's peak (VmHWM) while it answers
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +28,7 @@ from coordinator.lineage.remote.protocol import frame
 from coordinator.models import Commit
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.report import append_table, format_table
+from tests.bench.server_process import ServerProcess
 from tests.bench.synthetic import Growth, write_program
 from tests.support.databases import run_postgres
 from tests.support.git import run_git
@@ -53,36 +52,16 @@ class Measurement:
     peak_mib: float
 
 
-class Server:
+class Server(ServerProcess):
     """A coordinator's process, and the address of the project's remote."""
 
     def __init__(self, database_url: str, project: str) -> None:
-        environment = os.environ | {"SWARM_DATABASE_URL": database_url}
-        command = [str(Path(sys.executable).with_name("swarm-coordinator")), "serve", "--port", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        super().__init__(
+            [str(Path(sys.executable).with_name("swarm-coordinator")), "serve", "--port", "0"], database_url
+        )
         assert self.process.stdout is not None
-        base_url = self.process.stdout.readline().split()[2]
-        self.address = f"{base_url}/git/{project}"
-        for _ in range(200):  # it says its address before it listens
-            try:
-                httpx.get(f"{self.address}.git/info/refs", timeout=60)
-                return
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        raise AssertionError("the server does not answer")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=60)
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    def read_peak(self) -> float:
-        """The most memory since the last `forget_peak`, in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-        return int(kib) / 1024
+        self.address = f"{self.process.stdout.readline().split()[2]}/git/{project}"
+        self.wait_for(f"{self.address}.git/info/refs")  # it says its address before it listens
 
     def count_answer(self, *lines: str) -> tuple[int, int]:
         """Objects and bytes that a fetch with these lines brings."""
@@ -141,7 +120,7 @@ class Round:
         began = time.perf_counter()
         action()
         seconds = time.perf_counter() - began
-        peak = self.server.read_peak()
+        peak = self.server.read_memory("VmHWM")
         return Measurement(self.store.database.backend, self.commits, what, objects, size, seconds, peak)
 
     def measure_bundle(self) -> Measurement:
@@ -153,7 +132,7 @@ class Round:
             for chunk in response.iter_raw():
                 out.write(chunk)
         seconds = time.perf_counter() - began
-        peak = self.server.read_peak()
+        peak = self.server.read_memory("VmHWM")
         run_git("clone", "--bare", str(file), str(clone))
         run_git("-C", str(clone), "fsck", "--full", "--strict")
         assert len(run_git("-C", str(clone), "rev-list", "--all").split()) == self.commits + 2, "root and template"
