@@ -38,9 +38,9 @@ def draw_combination(
     surest: dict[str, KnownStep] = {}
     for name in (hardware_class, *queries.list_other_classes(session, project.id, hardware_class)):
         for one in step_queries.list_promising(session, project.id, name, sign, min_effect):
-            known = surest.get(one.step.sha)
+            known = surest.get(one.sha)
             if known is None or one.effect_sd < known.effect_sd:
-                surest[one.step.sha] = one
+                surest[one.sha] = one
     if not surest:
         return None
     fitting = _list_fitting(session, base_sha, list(surest.values()))
@@ -65,7 +65,7 @@ def _list_fitting(session: Session, base_sha: str, known: Sequence[KnownStep]) -
     line = lineage.list_nearest(session, base_sha, LINE_LOOKED_AT)
     place = {sha: number for number, sha in enumerate(line)}
     sides = _trace_sides(session, place, known)
-    looked_at = {*line, *(sha for side in sides.values() for sha in side), *(one.step.sha for one in known)}
+    looked_at = {*line, *(sha for side in sides.values() for sha in side), *(one.sha for one in known)}
     axes = step_queries.map_axes(session, sorted(looked_at))
     # What has changed in the line since each of its commits.
     since: list[frozenset[str]] = [frozenset()]
@@ -75,13 +75,13 @@ def _list_fitting(session: Session, base_sha: str, known: Sequence[KnownStep]) -
     for parent, side in sides.items():
         own = frozenset[str]().union(*(axes.get(sha, frozenset()) for sha in side[:-1]))
         changed[parent] = since[place[side[-1]]] | own
-    return list_fitting([one._replace(axes=axes[one.step.sha]) for one in known], changed)
+    return list_fitting([one._replace(axes=axes[one.sha]) for one in known], changed)
 
 
 def _trace_sides(session: Session, place: Mapping[str, int], known: Sequence[KnownStep]) -> dict[str, list[str]]:
     """For parents of steps that are not in the line: the commits back to the first one that is, by the parent."""
     sides = {}
-    outside = dict.fromkeys(one.step.parent_sha for one in known if one.step.parent_sha not in place)
+    outside = dict.fromkeys(one.parent_sha for one in known if one.parent_sha not in place)
     for parent in list(outside)[:MAX_SIDES]:
         side = lineage.list_nearest(session, parent, SIDE_LOOKED_AT)
         meeting = next((number for number, sha in enumerate(side) if sha in place), None)

@@ -24,11 +24,19 @@ MAX_AVOIDED = 8
 class KnownStep(NamedTuple):
     """A measured step. `axes` are what it changed; `constant` is the one constant of the code that it changed."""
 
-    step: Step
+    experiment_id: int
+    title: str
+    sha: str
+    parent_sha: str
     effect_mean: float
     effect_sd: float
     axes: frozenset[str] = frozenset()
     constant: str | None = None
+
+    @property
+    def step(self) -> Step:
+        """As jobs tell of it."""
+        return Step(experiment_id=self.experiment_id, title=self.title, sha=self.sha, parent_sha=self.parent_sha)
 
 
 def split_axes(text: str) -> frozenset[str]:
@@ -42,12 +50,12 @@ def list_fitting(known: Sequence[KnownStep], changed: Mapping[str, frozenset[str
     `changed` has the axes that differ between a step's parent and the commit, by the parent; a step whose parent is not
     in it is left out. A step that the commit holds, or has adopted, changed them itself.
     """
-    return [one for one in known if one.step.parent_sha in changed and not one.axes & changed[one.step.parent_sha]]
+    return [one for one in known if one.parent_sha in changed and not one.axes & changed[one.parent_sha]]
 
 
 def combine(known: Sequence[KnownStep], min_effect: float, rng: Random) -> list[KnownStep]:
     """Steps to adopt: those drawn as gains that matter, the largest first, one for each axis, at most MAX_STEPS."""
-    drawn = sorted((_draw(one, rng), one.step.experiment_id, one) for one in known)
+    drawn = sorted((_draw(one, rng), one.experiment_id, one) for one in known)
     taken: list[KnownStep] = []
     axes: set[str] = set()
     for effect, _, one in drawn:
@@ -69,8 +77,8 @@ def is_due(base_mean: float, expected: float, rivals: Collection[float], effect_
 
 def choose_ablation(known: Sequence[KnownStep], done: Collection[int], rng: Random) -> Step | None:
     """The step to take out: the one that most likely gained nothing. `done` are those that were taken out before."""
-    drawn = [(_draw(one, rng), one.step.experiment_id, one.step) for one in known if one.step.experiment_id not in done]
-    return max(drawn)[-1] if drawn else None
+    drawn = [(_draw(one, rng), one.experiment_id, one) for one in known if one.experiment_id not in done]
+    return max(drawn)[-1].step if drawn else None
 
 
 def choose_constant(known: Sequence[KnownStep], rng: Random) -> str | None:

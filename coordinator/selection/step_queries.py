@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
 from coordinator.selection.assembly import KnownStep, split_axes
 from coordinator.statements import Prepared
-from shared.experiments import JobKind, Standing, Step, StepFate
+from shared.experiments import JobKind, Standing, StepFate
 
 LOOKED_AT = 256
 """So many of a class's best commits, of each standing, are looked at for steps to adopt."""
@@ -178,9 +178,7 @@ def count_tries(session: Session, project_id: int, branch_id: int, after_id: int
 def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
     """A row that begins with the columns of a step, and its effect."""
     number, title, sha, parent_sha, mean, sd = row[:6]
-    # What is stored was validated when it came, and most of these steps are only looked at.
-    step = Step.model_construct(experiment_id=number, title=title, sha=sha, parent_sha=parent_sha)
-    return KnownStep(step, sign * mean, sd)
+    return KnownStep(number, title, sha, parent_sha, sign * mean, sd)
 
 
 def _batches(names: Sequence[Any]) -> Iterator[list[Any]]:

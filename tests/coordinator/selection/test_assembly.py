@@ -15,14 +15,13 @@ from coordinator.selection.assembly import (
     list_fitting,
     split_axes,
 )
-from shared.experiments import MAX_STEPS, Step
+from shared.experiments import MAX_STEPS
 
 MIN_EFFECT = 0.002
 
 
 def known(number: int, mean: float, sd: float = 0.001, **changes: object) -> KnownStep:
-    step = Step(experiment_id=number, title=f"step {number}", sha=f"{number:040x}", parent_sha="0" * 40)
-    return KnownStep(step, mean, sd)._replace(**changes)
+    return KnownStep(number, f"step {number}", f"{number:040x}", "0" * 40, mean, sd)._replace(**changes)
 
 
 AXES = st.frozensets(st.sampled_from("abcdefgh"), min_size=1, max_size=2)
@@ -44,7 +43,7 @@ def test_a_combination(steps: list[KnownStep], seed: int) -> None:
 
 def test_the_largest_gain_comes_first() -> None:
     steps = [known(n, mean, axes=frozenset({str(n)})) for n, mean in ((1, -0.01), (2, -0.03), (3, -0.02), (4, 0.03))]
-    assert [one.step.experiment_id for one in combine(steps, MIN_EFFECT, Random(1))] == [2, 3, 1]
+    assert [one.experiment_id for one in combine(steps, MIN_EFFECT, Random(1))] == [2, 3, 1]
     assert len(combine([known(n, -0.01, axes=frozenset({str(n)})) for n in range(40)], MIN_EFFECT, Random(1))) == 16
 
 
@@ -55,7 +54,7 @@ def test_a_doubtful_step_is_adopted_now_and_then() -> None:
 
 def test_a_step_fits_where_nothing_changed_its_axes_since() -> None:
     step = known(1, -0.01, axes=split_axes("DEPTH and WIDTH"))
-    parent = step.step.parent_sha
+    parent = step.parent_sha
     assert list_fitting([step], {parent: frozenset({"HEADS"})}) == [step]
     assert list_fitting([step], {parent: frozenset({"HEADS", "WIDTH"})}) == []
     assert list_fitting([step], {}) == []
