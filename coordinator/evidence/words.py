@@ -111,7 +111,7 @@ def _tell_standing(case: Case, derived: DerivedPosterior) -> Iterator[str]:
     chance = case.chance_of_milestone
     if derived.milestone is None or chance is None:
         return
-    asked = f"{statistics.SURE_OF_MILESTONES:.1%} is asked for"
+    asked = f"{_percent(statistics.SURE_OF_MILESTONES)} is asked for"
     since = f"Since the last verified commit above it {format_effect(derived.milestone.mean, derived.milestone.sd)}"
     yield f"{since} was gained, with probability {_percent(chance)} more than {case.contract.objective.min_effect:g}."
     if derived.standing is Standing.VERIFIED:
