@@ -1,8 +1,9 @@
 """What the coordinator does by itself now and then, while it lives."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -22,13 +23,28 @@ async def repeat(name: str, seconds: float, work: Callable[[], None]) -> AsyncIt
         while not await _comes(ending, seconds):
             await asyncio.to_thread(work)
 
-    task = asyncio.create_task(go_on(), name=name)
-    task.add_done_callback(_tell_mistake)
+    task = _begin(name, go_on())
     try:
         yield
     finally:
         ending.set()
         await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def once(name: str, work: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `work` in a thread at the start, beside everything else. As `repeat`, it is waited for at the end."""
+    task = _begin(name, asyncio.to_thread(work))
+    try:
+        yield
+    finally:
+        await asyncio.wait([task])
+
+
+def _begin(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_mistake)
+    return task
 
 
 async def _comes(event: asyncio.Event, seconds: float) -> bool:

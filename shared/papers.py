@@ -49,7 +49,10 @@ class Snippet(Message):
 
 
 class SearchHit(Message):
-    """A finding that was found. The ranks (from 1) say which part of the search found it; None: that part did not."""
+    """A finding that was found.
+
+    The ranks, from 1 and before filters, say which part of the search found it; None: that part did not.
+    """
 
     finding: FindingSummary
     snippet: Snippet

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from coordinator.chores import repeat
+from coordinator.chores import once, repeat
 from coordinator.db import Database
 from coordinator.engines import WritersBusyError
 from coordinator.findings import queries
@@ -86,7 +86,10 @@ async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
         nonlocal done
         done = keep_up(database, app.state.similarity, done)
 
-    async with repeat("meaning", app.state.settings.meaning_check_seconds, go_on):
+    async with (
+        once("similarity", app.state.similarity.prepare),
+        repeat("meaning", app.state.settings.meaning_check_seconds, go_on),
+    ):
         yield
 
 

@@ -189,11 +189,20 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
     return [found[finding_id] for finding_id in ids if finding_id in found]
 
 
+_PUBLISHED = Prepared(
+    select(_FINDINGS.c.id).where(
+        _FINDINGS.c.id.in_(bindparam("ids", expanding=True)), _FINDINGS.c.state == FindingState.PUBLISHED
+    )
+)
 _NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
 
 
 def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) -> set[int]:
-    """Those of the findings that the filters let through."""
+    """Those of the findings, which are of the project, that the filters let through."""
+    if not ids or (filters.is_plain and filters.with_retracted):
+        return set(ids)
+    if filters.is_plain:
+        return {row[0] for row in _PUBLISHED.all(session, {"ids": ids})}
     given = {name for name, value in filters._asdict().items() if value is not None}
     query = select(Finding.id).where(Finding.id.in_(ids))
     if given & {*_NEEDS_EXPERIMENT, "hardware_class"}:

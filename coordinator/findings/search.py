@@ -1,6 +1,7 @@
 """Search: by words and by meaning, fused by reciprocal rank (Cormack, Clarke and Büttcher 2009)."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -16,15 +17,15 @@ from shared.papers import FindingSummary, SearchHit, Snippet
 FUSION = 60
 """The constant of reciprocal-rank fusion: how much the first ranks count beyond those after them."""
 
-KEPT = 200
-"""Of each part's findings, so many are fused."""
+DEPTH, DEPTH_WITH_FILTERS = 100, 1_000
+"""So many findings of each part are fused. With filters more: most of them may not fit."""
 
-LOOKED_AT = 1_000
-"""With filters, so many of each part are looked at: most of them may not fit."""
+CHECKED_FIRST = 200
+"""So many are held against the filters at once, the best first, and then twice as many each time."""
 
 
 class Ranked(NamedTuple):
-    """A finding with its ranks in both parts, from 1; None where that part did not find it."""
+    """A finding with its ranks in both parts, from 1 and before filters; None where that part did not find it."""
 
     finding_id: int
     score: float
@@ -36,22 +37,26 @@ def search(
     session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int
 ) -> list[SearchHit]:
     """The findings that answer a few words best."""
-    ranked = rank(session, similarity, words, filters)[:limit]
+    ranked = rank(session, similarity, words, filters, limit)
     return view_hits(session, words, ranked, filters.hardware_class)
 
 
-def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters) -> list[Ranked]:
-    """What both parts found and the filters let through, the best first."""
-    depth = KEPT if filters.is_plain else LOOKED_AT
+def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> list[Ranked]:
+    """What either part found and the filters let through, the best first."""
+    depth = DEPTH if filters.is_plain else DEPTH_WITH_FILTERS
     projects = [filters.project_id] if filters.project_id is not None else queries.list_project_ids(session)
     by_words = text_index_of(session).find(session, filters.project_id, list_terms(words), depth)
     by_meaning = find_by_meaning(session, similarity, words, projects, depth)
-    fitting = queries.keep_fitting(session, sorted({*by_words, *by_meaning}), filters)
-    return fuse(_keep(by_words, fitting), _keep(by_meaning, fitting))
+    return list(islice(_keep_fitting(session, fuse(by_words, by_meaning), filters), limit))
 
 
-def _keep(found: Sequence[int], fitting: Set[int]) -> list[int]:
-    return [finding_id for finding_id in found if finding_id in fitting][:KEPT]
+def _keep_fitting(session: Session, ranked: Sequence[Ranked], filters: FindingFilters) -> Iterator[Ranked]:
+    """Those that the filters let through. No more are asked about than are taken."""
+    start, size = 0, CHECKED_FIRST
+    while some := ranked[start : start + size]:
+        fitting = queries.keep_fitting(session, sorted(one.finding_id for one in some), filters)
+        yield from (one for one in some if one.finding_id in fitting)
+        start, size = start + size, 2 * size
 
 
 def fuse(by_words: Sequence[int], by_meaning: Sequence[int]) -> list[Ranked]:

@@ -32,7 +32,7 @@ from sqlalchemy.orm import Session
 from coordinator.findings.words import MAX_TERMS
 from coordinator.statements import Prepared
 
-CANDIDATES = 4_000
+CANDIDATES = 2_000
 """Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""
 
 COMMON_BESIDE_RARE, COMMON_ALONE = 2, 4
@@ -98,7 +98,7 @@ _FTS = table("search_texts", column("rowid", Integer), *(column(name, Text) for 
 
 
 class SqliteTextIndex:
-    """FTS5. Its `scope` column holds the project, as a word."""
+    """FTS5. Its `scope` column holds the project, as a word; nothing looks for it: BM25 would count all its holders."""
 
     _put = Prepared(insert(_FTS))
     _remove = Prepared(delete(_FTS).where(_FTS.c.rowid == bindparam("of_rowid")))
@@ -106,6 +106,11 @@ class SqliteTextIndex:
     _find = text(
         "select rowid from (select rowid, bm25(search_texts, 0.0, :head, :body) as cost from search_texts "
         "where search_texts match :words order by rowid desc limit :most) order by cost, rowid desc limit :limit"
+    )
+    _find_in_project = text(
+        "select rowid from (select rowid, bm25(search_texts, 0.0, :head, :body) as cost from search_texts "
+        "where search_texts match :words and exists (select 1 from findings where id = search_texts.rowid "
+        "and project_id = :project_id) order by rowid desc limit :most) order by cost, rowid desc limit :limit"
     )
     _missing = text("select id from findings where id not in (select rowid from search_texts) order by id limit :limit")
 
@@ -121,8 +126,10 @@ class SqliteTextIndex:
         choice = _choose({term: self._count_holders(session, term) for term in terms})
         if not choice.rare and not choice.common:
             return []
-        given = {"words": _scope(project_id, _match(choice)), "head": HEAD_WEIGHT, "body": BODY_WEIGHT}
-        return list(session.scalars(self._find, given | {"most": CANDIDATES, "limit": limit}))
+        given = {"words": _match(choice), "head": HEAD_WEIGHT, "body": BODY_WEIGHT, "most": CANDIDATES, "limit": limit}
+        if project_id is None:
+            return list(session.scalars(self._find, given))
+        return list(session.scalars(self._find_in_project, given | {"project_id": project_id}))
 
     def list_missing(self, session: Session, limit: int) -> list[int]:
         """Findings whose words are not in the index."""
@@ -136,16 +143,9 @@ class SqliteTextIndex:
 def _match(choice: _Choice) -> str:
     """FTS5's expression. BM25 looks at all words that stand in it, whether or not they were needed for the match."""
     common = [f'"{term}"' for term in choice.common]
-    if not choice.rare:
-        return " AND ".join(common)
     rare = " OR ".join(f'"{term}"' for term in choice.rare)
-    return f"(({rare}) AND ({' OR '.join(common)})) OR {rare}" if common else rare
-
-
-def _scope(project_id: int | None, words: str) -> str:
-    return (
-        f"{{head body}} : ({words})" if project_id is None else f"scope : p{project_id} AND {{head body}} : ({words})"
-    )
+    either = f"(({rare}) AND ({' OR '.join(common)})) OR {rare}" if common else rare
+    return f"{{head body}} : ({either if rare else ' AND '.join(common)})"
 
 
 _TEXTS = table(
@@ -158,6 +158,13 @@ class PostgresTextIndex:
 
     _put = Prepared(insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR)))
     _remove = Prepared(delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of_finding_id")))
+    _common = text(
+        "select known.word, known.share * texts.reltuples from pg_stats, pg_class as texts, "
+        "unnest(cast(cast(most_common_elems as text) as text[]), most_common_elem_freqs) as known (word, share) "
+        "where schemaname = 'search' and tablename = 'texts' and attname = 'document' "
+        "and texts.oid = cast('search.texts' as regclass) and known.word = any(:words) "
+        "and known.share * texts.reltuples > :most"
+    )
     _missing = text(
         "select id from findings where not exists (select from search.texts where finding_id = id) order by id "
         "limit :limit"
@@ -196,7 +203,16 @@ class PostgresTextIndex:
         return list(session.scalars(self._missing, {"limit": limit}))
 
     def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
-        """How many findings hold each term, of all projects; further ones than `CANDIDATES` are not counted."""
+        """How many findings hold each term, of all projects; further ones than `CANDIDATES` are not counted.
+
+        PostgreSQL reads all rows of a common word before it counts the first. But it keeps statistics of them."""
+        common = {
+            word: int(count)
+            for word, count in session.execute(self._common, {"words": list(terms), "most": CANDIDATES})
+        }
+        return common | self._count_rare(session, [term for term in terms if term not in common])
+
+    def _count_rare(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
         if not terms:
             return {}
         counts = ", ".join(

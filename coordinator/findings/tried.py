@@ -29,7 +29,7 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     parsed = parse_question(question.text[:MAX_CHARACTERS])
     filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
     likeness = dict(_find_steps(session, project.id, parsed.steps))
-    found = search.rank(session, similarity, parsed.words, filters)
+    found = search.rank(session, similarity, parsed.words, filters, MAX_SHOWN)
     for one in found:
         likeness.setdefault(one.finding_id, Likeness.ALIKE)
     ranks = {one.finding_id: one for one in found}

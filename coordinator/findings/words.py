@@ -91,11 +91,11 @@ def find_best_part(fields: Sequence[tuple[str, str]], terms: Sequence[str]) -> t
 
     `fields` are names and texts, the most important first.
     """
-    wanted = set(terms)
+    wanted = frozenset(terms)
     best = ("", "", list[tuple[int, int]]())
     best_count = -1
     for name, text in fields:
-        marks = [found.span() for found in _PIECE.finditer(text) if wanted.intersection(_take_apart(found[0]))]
+        marks = [found.span() for found in _PIECE.finditer(text) if not wanted.isdisjoint(_take_apart(found[0]))]
         start, count = _find_window(text, marks)
         if count > best_count and text:
             end = min(len(text), start + SNIPPET_CHARACTERS)

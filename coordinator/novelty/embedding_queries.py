@@ -44,6 +44,11 @@ def list_after(session: Session, model: str, last_id: int) -> Iterator[Embedding
         last_id = rows[-1][0]
 
 
+def has_any(session: Session) -> bool:
+    """Whether a vector is stored, of whatever model."""
+    return session.scalar(select(_EMBEDDINGS.c.id).limit(1)) is not None
+
+
 def add_embedding(session: Session, project_id: int, subject: str, key: str, model: str, vector: bytes) -> EmbeddingRow:
     """Store a vector."""
     given = {"project_id": project_id, "subject": subject, "key": key, "model": model, "vector": vector}

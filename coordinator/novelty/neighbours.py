@@ -5,9 +5,10 @@ schema of its own that may be dropped (it is made and filled again) and that bac
 pgvector, or we may not use it, arrays serve there too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import structlog
@@ -29,6 +30,10 @@ MAX_ROWS = 131_072
 """Of one kind and project; beyond that the older half is forgotten by the arrays. Of 256 numbers each, these are
 128 MiB."""
 
+ROWS_AT_ONCE = 1_000
+MIN_SCANNED, MAX_SCANNED = 40, 1_000
+"""Of how many near vectors pgvector keeps count in a search, at least and at most."""
+
 MAX_HNSW_DIMENSIONS = 2_000
 """pgvector indexes no longer vectors; then it compares with each."""
 
@@ -42,6 +47,10 @@ class Neighbour(NamedTuple):
 
 class Index(Protocol):
     """An index of one model's vectors. Safe to use from several threads."""
+
+    def catch_up(self, database: Database) -> None:
+        """Take in all rows that are stored."""
+        ...
 
     def add(self, session: Session, row: EmbeddingRow) -> None:
         """Take in a row that was just stored in this transaction."""
@@ -110,6 +119,10 @@ class ArrayIndex:
         self._last_id = 0
         self._groups: dict[tuple[int, str], _Group] = {}
 
+    def catch_up(self, database: Database) -> None:
+        with database.read() as session, self._lock:
+            self._read_new(session)
+
     def add(self, session: Session, row: EmbeddingRow) -> None:
         """Nothing: rows are read when they are looked for."""
 
@@ -118,13 +131,16 @@ class ArrayIndex:
 
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         with self._lock:
-            for row in queries.list_after(session, self._model, self._last_id):
-                stored = unpack(row.vector)
-                group = self._groups.setdefault((row.project_id, row.subject), _Group(len(stored)))
-                group.add(row.key, stored)
-                self._last_id = row.id
+            self._read_new(session)
             known = self._groups.get((project_id, subject))
             return known.find(vector, limit) if known else []
+
+    def _read_new(self, session: Session) -> None:
+        for row in queries.list_after(session, self._model, self._last_id):
+            stored = unpack(row.vector)
+            group = self._groups.setdefault((row.project_id, row.subject), _Group(len(stored)))
+            group.add(row.key, stored)
+            self._last_id = row.id
 
 
 class PgvectorIndex:
@@ -136,22 +152,43 @@ class PgvectorIndex:
 
     @classmethod
     def build(cls, database: Database, model: str, dimensions: int) -> "PgvectorIndex":
-        """Make the index if it is not there, and fill in what it lacks. Raises DBAPIError where that cannot be."""
+        """Make the index if it is not there, and fill in what it lacks. Raises DBAPIError where that cannot be.
+
+        Of a hundred thousand vectors that takes minutes.
+        """
         index = cls(model, dimensions)
-        with database.write() as session:
-            session.execute(text("select pg_advisory_xact_lock(7305802114)"))  # replicas make it one after the other
-            for name in ("extension", "schema", "table", *(("index",) if dimensions <= MAX_HNSW_DIMENSIONS else ())):
-                session.execute(index._sql[name])
-            session.execute(index._sql["outdated"])
-            missing = set(session.scalars(index._sql["missing"], {"model": model}))
-            for row in queries.list_after(session, model, min(missing, default=1) - 1) if missing else ():
-                if row.id in missing:
-                    index.add(session, row)
+        names = ("extension", "schema", "table", "outdated")
+        index._run(database, [*names, "fill", *(("index",) if dimensions <= MAX_HNSW_DIMENSIONS else ())])
         return index
 
+    def catch_up(self, database: Database) -> None:
+        self._run(database, ["fill"])
+
+    def _run(self, database: Database, names: Sequence[str]) -> None:
+        """Execute statements, and `fill`, while no other replica does."""
+        with database.write() as session:
+            session.execute(text("set local statement_timeout = 0"))
+            session.execute(text("set local lock_timeout = 0"))
+            session.execute(text("select pg_advisory_xact_lock(7305802114)"))  # replicas make it one after the other
+            for name in names:
+                if name == "fill":
+                    self._fill(session)
+                else:
+                    session.execute(self._sql[name])
+
+    def _fill(self, session: Session) -> None:
+        missing = set(session.scalars(self._sql["missing"], {"model": self._model}))
+        rows = queries.list_after(session, self._model, min(missing) - 1) if missing else iter(())
+        wanted = (row for row in rows if row.id in missing)
+        while some := list(islice(wanted, ROWS_AT_ONCE)):
+            session.execute(self._sql["add"], [self._columns_of(row) for row in some])
+
     def add(self, session: Session, row: EmbeddingRow) -> None:
+        session.execute(self._sql["add"], self._columns_of(row))
+
+    def _columns_of(self, row: EmbeddingRow) -> dict[str, Any]:
         given = {"id": row.id, "project_id": row.project_id, "subject": row.subject, "key": row.key}
-        session.execute(self._sql["add"], given | {"model": self._model, "vector": _write(unpack(row.vector))})
+        return given | {"model": self._model, "vector": _write(unpack(row.vector))}
 
     def remove(self, session: Session, row: EmbeddingRow) -> None:
         session.execute(self._sql["remove"], {"id": row.id})
@@ -159,6 +196,7 @@ class PgvectorIndex:
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         given = {"project_id": project_id, "subject": subject, "model": self._model, "limit": limit}
         session.execute(self._sql["iterate"])
+        session.execute(self._sql["look"], {"vectors": str(min(max(limit, MIN_SCANNED), MAX_SCANNED))})
         rows = session.execute(self._sql["find"], given | {"vector": _write(vector)})
         return [Neighbour(key, similarity) for key, similarity in rows]
 
@@ -188,6 +226,8 @@ def _statements(dimensions: int) -> Mapping[str, TextClause]:
         "remove": f"delete from {table} where embedding_id = :id",  # noqa: S608 - likewise
         "add": f"insert into {table} values "  # noqa: S608 - likewise
         "(:id, :project_id, :subject, :key, :model, cast(:vector as vector)) on conflict do nothing",
+        # Without it forty are found at a time, and each further forty begin anew.
+        "look": "select set_config('hnsw.ef_search', :vectors, true)",
         # So that a filter does not leave fewer than were asked for.
         "iterate": "set local hnsw.iterative_scan = strict_order",
         "find": "select key, -(vector <#> cast(:vector as vector)) "  # noqa: S608 - likewise

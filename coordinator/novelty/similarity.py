@@ -27,7 +27,7 @@ class Similarity:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
-        self._opening = Lock()
+        self._opening, self._indexing = Lock(), Lock()
         self._embedder: Embedder | None = None
         self._index: Index | None = None
 
@@ -52,22 +52,34 @@ class Similarity:
         return self._open_embedder().near
 
     def find(self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int) -> list["Neighbour"]:
-        """The nearest stored texts, the nearest first."""
-        return self._open_index(vector).find(session, project_id, subject, vector, limit)
+        """The nearest stored texts, the nearest first; none while the index is made."""
+        index = self._open_index(vector)
+        return index.find(session, project_id, subject, vector, limit) if index else []
+
+    def prepare(self) -> None:
+        """Make the index now, if there is anything to put into it: so no request has to wait for it."""
+        with self._database.read() as session:
+            is_empty = not queries.has_any(session)
+        if not is_empty and (vector := self.embed(["words"])) is not None:
+            self._open_index(vector)
 
     def store(self, session: Session, project_id: int, subject: str, key: str, vector: "Vector") -> None:
         """Keep a vector, in the session's transaction."""
         from coordinator.novelty.neighbours import pack  # noqa: PLC0415 - see above
 
         index, model = self._open_index(vector), self._open_embedder().name
-        index.add(session, queries.add_embedding(session, project_id, subject, key, model, pack(vector)))
+        row = queries.add_embedding(session, project_id, subject, key, model, pack(vector))
+        if index:
+            index.add(session, row)
 
     def forget(self, session: Session, subject: str, key: str) -> None:
         """A text says something else now: its vector is found no more, as soon as it gets another."""
         from coordinator.novelty.neighbours import unpack  # noqa: PLC0415 - see above
 
         for row in queries.set_aside(session, subject, key):
-            self._open_index(unpack(row.vector)).remove(session, row)
+            index = self._open_index(unpack(row.vector))
+            if index:
+                index.remove(session, row)
 
     def _open_embedder(self) -> "Embedder":
         from coordinator.novelty.embeddings import make_embedder  # noqa: PLC0415 - see above
@@ -77,14 +89,18 @@ class Similarity:
                 self._embedder = make_embedder(self._settings)
             return self._embedder
 
-    def _open_index(self, vector: "Vector") -> "Index":
+    def _open_index(self, vector: "Vector") -> "Index | None":
+        """The index; None while another thread makes it, which may take minutes."""
         from coordinator.novelty.neighbours import open_index  # noqa: PLC0415 - see above
 
-        name = self._open_embedder().name
-        with self._opening:
-            if self._index is None:
-                self._index = open_index(self._database, name, len(vector))
-            return self._index
+        if self._index is None and self._indexing.acquire(blocking=False):
+            try:
+                if self._index is None:
+                    self._index = open_index(self._database, self._open_embedder().name, len(vector))
+                    self._index.catch_up(self._database)  # with what came in meanwhile, and was left to us
+            finally:
+                self._indexing.release()
+        return self._index
 
 
 async def _get_similarity(request: Request) -> Similarity:

@@ -97,6 +97,17 @@ def time_questions(ask: Callable[[], httpx.Response]) -> tuple[list[float], floa
     return sorted(took), (time.process_time() - cpu_began) * 1000 / QUESTIONS
 
 
+def wait_for_meaning(http: httpx.Client) -> None:
+    """Until the application has made its index of meanings, which it does beside its requests."""
+    asked = {"project": "tiny", "q": "weight decay", "limit": "100"}
+    while True:
+        response = http.get(f"{API_PREFIX}/findings/search", params=asked)
+        assert response.status_code == 200, response.text
+        if any(hit["meaning_rank"] for hit in response.json()["items"]):
+            return
+        time.sleep(0.5)
+
+
 @contextmanager
 def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Client]:
     """A client of an application on a new database with so many findings."""
@@ -113,7 +124,10 @@ def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Clie
             connection.execute(text("analyze"))
         database.close()
         settings = Settings(database_url=url, meaning_check_seconds=1e6, epoch_check_seconds=1e6)
-        yield stack.enter_context(open_client(create_app(settings)))
+        http = stack.enter_context(open_client(create_app(settings)))
+        wait_for_meaning(http)
+        sys.stderr.write(f"{engine}: the index of meanings is there after {time.monotonic() - began:.0f} s\n")
+        yield http
 
 
 def run_search(engine: str, findings: int) -> Iterator[tuple[str, ...]]:

@@ -32,7 +32,7 @@ def test_both_parts_together_find_more_than_either(database: Database, app: Fast
             lambda asked: [labels[one] for one in find_by_meaning(session, similarity, asked, [project_id], 100)]
         )
         both = recall(
-            lambda asked: [labels[one.finding_id] for one in search.rank(session, similarity, asked, filters)]
+            lambda asked: [labels[one.finding_id] for one in search.rank(session, similarity, asked, filters, 10)]
         )
     print(f"recall@10: words {words:.3f}, meaning {meaning:.3f}, both {both:.3f}")  # noqa: T201 - for `pytest -s`
     assert both > max(words, meaning)

@@ -1,5 +1,7 @@
 """Indexes of vectors, on both databases, beside a search by hand."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sqlalchemy import text
@@ -9,6 +11,9 @@ from coordinator.models import Project
 from coordinator.novelty import neighbours
 from coordinator.novelty.embedding_queries import add_embedding, set_aside
 from coordinator.novelty.neighbours import ArrayIndex, Index, PgvectorIndex, Vector, open_index, pack, unpack
+from coordinator.novelty.similarity import Similarity
+from coordinator.settings import Settings
+from tests.support.databases import PostgresServer
 
 MODEL, DIMENSIONS = "test", 8
 
@@ -109,3 +114,23 @@ def test_another_vector_of_a_text_takes_the_place_of_the_one_before(database: Da
         set_aside(session, "proposal", "proposal-1")  # by a coordinator that had no such index
     once_more = open_index(database, MODEL, DIMENSIONS)
     assert {key for key, _ in search(database, once_more, vectors[1])} == {"proposal-0", "proposal-2"}
+
+
+def test_while_the_index_is_made_nobody_waits_for_it(postgres: PostgresServer) -> None:
+    address = postgres.create_migrated()
+    database = Database(address)
+    similarity = Similarity(database, Settings(database_url=address))
+    vector = similarity.embed(["a text"])
+    assert vector is not None
+    with ThreadPoolExecutor(1) as pool, database.read() as session:
+        with database.write() as other:
+            other.execute(text("select pg_advisory_xact_lock(7305802114)"))  # as another replica that makes it
+            making = pool.submit(similarity.find, session, 1, "proposal", vector, 5)
+            while not other.scalar(text("select count(*) from pg_locks where locktype = 'advisory' and not granted")):
+                assert not making.done()
+            with database.read() as second:
+                assert similarity.find(second, 1, "proposal", vector, 5) == []
+            assert not making.done()
+        assert making.result() == []
+    database.close()
+    postgres.drop(address)
