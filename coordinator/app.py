@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 from coordinator.accounts import api as accounts_api
 from coordinator.activity import api as activity_api
@@ -73,13 +75,22 @@ def create_app(settings: Settings) -> FastAPI:
     describe_api(app)
     install_error_handlers(app)
     app.router.routes.extend(leases_api.jobs.routes)
+    app.router.routes.extend(_gather_routes())
+    install_pages(app)
+    return app
+
+
+@cache
+def _gather_routes() -> list[BaseRoute]:
+    """What programs ask for. FastAPI prepares each route when it is first looked at, which takes longer than most
+    requests; the applications of one process share them."""
     api = APIRouter(prefix=API_PREFIX)
     for module in (
         leases_api, projects_api, experiments_api, findings_api, export_api, activity_api, fleet_api, accounts_api,
         selection_api, atlas_api,
     ):  # fmt: skip
         api.include_router(module.router)
-    app.include_router(api)
-    app.include_router(remote_api.router)
-    install_pages(app)
-    return app
+    root = APIRouter()
+    root.include_router(api)
+    root.include_router(remote_api.router)
+    return root.routes

@@ -1,6 +1,9 @@
 """Putting the pages into the application."""
 
-from fastapi import FastAPI
+from functools import cache
+
+from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 from coordinator.web import assets, finding_pages, pages
 from coordinator.web.error_pages import install_error_pages
@@ -9,9 +12,16 @@ from coordinator.web.headers import SecurityHeaders
 
 def install_pages(app: FastAPI) -> None:
     """Add static files, pages, error pages and security headers. Comes after `install_error_handlers`."""
-    app.include_router(assets.router, include_in_schema=False)
+    app.router.routes.extend(_gather_routes())  # one of them lies below the folder of static files, so they come first
     app.mount("/static", assets.CachedStaticFiles(directory=assets.STATIC_FOLDER), name="static")
-    app.include_router(pages.router, include_in_schema=False)
-    app.include_router(finding_pages.router, include_in_schema=False)
     install_error_pages(app)
     app.add_middleware(SecurityHeaders)
+
+
+@cache
+def _gather_routes() -> list[BaseRoute]:
+    """What people look at, shared by the applications of one process."""
+    root = APIRouter()
+    for router in (assets.router, pages.router, finding_pages.router):
+        root.include_router(router, include_in_schema=False)
+    return root.routes

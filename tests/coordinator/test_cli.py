@@ -1,4 +1,4 @@
-"""`swarm-coordinator` as a process: what it says when something is wrong, and that it stops."""
+"""`swarm-coordinator`: what it says when something is wrong, and as a process that it serves and stops."""
 
 import os
 import re
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from coordinator.cli import app
 from coordinator.db import Database
 from tests.support.seeds import write_seed
 from tests.support.sessions import BRANCH, HARDWARE, write_small_session
@@ -20,8 +22,15 @@ COMMAND = str(Path(sys.executable).with_name("swarm-coordinator"))
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command that does its work and ends: in this process, for a new one takes seconds to begin."""
+    done = CliRunner().invoke(app, arguments, env=environment, catch_exceptions=False)
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A server that cannot start."""
     return subprocess.run(
-        [COMMAND, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+        [COMMAND, "serve", *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
     )
 
 
@@ -66,7 +75,7 @@ def test_port_in_use(database_url: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = run("serve", "--port", port, SWARM_DATABASE_URL=database_url)
+        done = serve("--port", port, SWARM_DATABASE_URL=database_url)
     assert_one_clear_line(done, f"port {port} on 127.0.0.1 is in use")
     assert "--port" in done.stderr
 
@@ -77,17 +86,17 @@ def test_newer_database(database_url: str) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("update alembic_version set version_num = '9999'")
     database.close()
-    assert_one_clear_line(run("serve", "--port", "0", SWARM_DATABASE_URL=database_url), "newer version")
+    assert_one_clear_line(serve("--port", "0", SWARM_DATABASE_URL=database_url), "newer version")
 
 
 def test_no_write_permission(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = run("serve", "--port", "0", SWARM_DATABASE_URL=f"sqlite:///{tmp_path}/file/coordinator.db")
+    done = serve("--port", "0", SWARM_DATABASE_URL=f"sqlite:///{tmp_path}/file/coordinator.db")
     assert_one_clear_line(done, "cannot create the folder")
 
 
 def test_settings_that_make_no_sense() -> None:
-    assert_one_clear_line(run("serve", SWARM_PORT="many"), "SWARM_PORT")
+    assert_one_clear_line(serve(SWARM_PORT="many"), "SWARM_PORT")
 
 
 def test_serves_and_stops(database_url: str, tmp_path: Path) -> None:
