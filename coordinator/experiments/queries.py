@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
 from coordinator.statements import Prepared
+from shared.findings import FindingState
 
 _ParentExperiment = aliased(Experiment)
 
@@ -121,7 +122,10 @@ def list_trials(session: Session, project_id: int, hardware_class: str, limit: i
 
 
 class ToldExperiment(NamedTuple):
-    """An experiment as a context pack tells of it: what was tried, what came of it, and its author's claim."""
+    """An experiment as a context pack tells of it: what was tried, what came of it, and its author's claim.
+
+    A finding that was retracted claims nothing.
+    """
 
     id: int
     title: str
@@ -134,6 +138,7 @@ class ToldExperiment(NamedTuple):
     effect_mean: float | None
     effect_sd: float | None
     verdict: str | None
+    finding_id: int | None
     claim: str | None
 
 
@@ -144,8 +149,14 @@ _TOLD = select(
     _RUNS.c.outcome,
     _RUNS.c.reason,
     *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),
+    _FINDINGS.c.id,
     _FINDINGS.c.claim,
-).select_from(_MEASURED.outerjoin(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
+).select_from(
+    _MEASURED.outerjoin(
+        _FINDINGS,
+        and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED),
+    )
+)
 _TOLD_BY_COMMIT = Prepared(
     _TOLD.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(_EXPERIMENTS.c.id)
 )

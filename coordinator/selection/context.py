@@ -44,12 +44,19 @@ class Pack(NamedTuple):
     findings: list[int]
 
 
+class Line(NamedTuple):
+    """A line of a pack, and the finding whose words it quotes."""
+
+    text: str
+    finding_id: int | None = None
+
+
 class Part(NamedTuple):
     """A part of a pack. It may use `tokens` and what those before it left; `from_end`: its last lines are kept."""
 
     heading: str
     tokens: int
-    lines: Sequence[str]
+    lines: Sequence[Line]
     from_end: bool = False
 
 
@@ -61,14 +68,14 @@ def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
     chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []
     parts = [
-        Part("The steps that led to this parent", 1_200, [_describe(step) for step in steps], from_end=True),
+        Part("The steps that led to this parent", 1_200, [Line(_describe(step)) for step in steps], from_end=True),
         Part("What was tried from this parent, and what came of it", 1_500, [_tell(one) for one in siblings]),
-        Part("What others run now", 500, [str(job.proposal["title"]) for job in request.running]),
+        Part("What others run now", 500, [Line(str(job.proposal["title"])) for job in request.running]),
         Part("What others found", 1_700, [_quote(one) for one in chosen.best]),
         Part("What did not help", 800, [_quote(one) for one in chosen.negative]),
         Part("What speaks against this line", 300, [_quote(one) for one in against]),
     ]
-    return Pack(join_parts(parts), chosen.ids)
+    return join_parts(parts)
 
 
 def _find_subject(request: PackRequest, steps: Sequence[ToldExperiment], siblings: Sequence[ToldExperiment]) -> Subject:
@@ -78,25 +85,27 @@ def _find_subject(request: PackRequest, steps: Sequence[ToldExperiment], sibling
     return Subject(frozenset(words), line, quoted, request.hardware_class, request.sign)
 
 
-def join_parts(parts: Iterable[Part]) -> str:
+def join_parts(parts: Iterable[Part]) -> Pack:
     """Parts as text. Lines that do not fit are left out, whole."""
     left, texts = 0, []
+    findings: list[int] = []
     for part in parts:
         left += part.tokens
         heading = f"## {part.heading}\n\n"
         left -= estimate_tokens(heading)
         kept: list[str] = []
         for line in reversed(part.lines) if part.from_end else part.lines:
-            quoted = f"> - {' '.join(line.split())[:MAX_LINE]}\n"
-            tokens = estimate_tokens(quoted)
-            if tokens > left:
+            quoted = f"> - {' '.join(line.text.split())[:MAX_LINE]}\n"
+            if estimate_tokens(quoted) > left:
                 break
-            left -= tokens
+            left -= estimate_tokens(quoted)
             kept.append(quoted)
+            if line.finding_id is not None:
+                findings.append(line.finding_id)
         if part.from_end:
             kept.reverse()
         texts.append(heading + ("".join(kept) or "> (nothing)\n"))
-    return "\n".join(texts)
+    return Pack("\n".join(texts), findings)
 
 
 def estimate_tokens(text: str) -> int:
@@ -115,15 +124,19 @@ def _describe(told: ToldExperiment) -> str:
     return f"{head}: {format_measure(told.metric_mean, told.metric_sd)}, n = {told.runs}{effect}"
 
 
-def _tell(told: ToldExperiment) -> str:
-    return _describe(told) + (f". Its author says: {told.claim}" if told.claim else "")
+def _tell(told: ToldExperiment) -> Line:
+    if not told.claim:
+        return Line(_describe(told))
+    return Line(f"{_describe(told)}. Its author says: {told.claim}", told.finding_id)
 
 
-def _quote(one: ShelvedFinding) -> str:
+def _quote(one: ShelvedFinding) -> Line:
     came = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:
         verdict = str(one.verdict).replace("_", " ")
         came = f"effect {format_effect(one.effect_mean, one.effect_sd)} ({verdict}), n = {one.runs}"
     if describe_failure(one.failure, one.verdict, one.pace) is FailureClass.SLOWER and one.pace is not None:
         came += f", at {100 * one.pace:.0f} % of its parent's speed"
-    return f"#{one.experiment_id} {one.title} on {one.hardware_class}: {came}. Its author says: {one.claim}"
+    return Line(
+        f"#{one.experiment_id} {one.title} on {one.hardware_class}: {came}. Its author says: {one.claim}", one.id
+    )

@@ -46,12 +46,6 @@ class Choice(NamedTuple):
     negative: list[ShelvedFinding]
     contrarian: ShelvedFinding | None
 
-    @property
-    def ids(self) -> list[int]:
-        """All of them."""
-        every = [*self.best, *self.negative, *([self.contrarian] if self.contrarian else [])]
-        return [finding.id for finding in every]
-
 
 def choose(known: Sequence[ShelvedFinding], about: Subject) -> Choice:
     """What to quote of the findings on the shelf."""
