@@ -9,7 +9,7 @@ from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db import CurrentDatabase, ReadSession
 from coordinator.findings.shelf import CurrentShelf
-from coordinator.leases import absences, proposals, results, service, views
+from coordinator.leases import absences, claims, proposals, results, service, views
 from coordinator.leases.beats import CurrentBeats
 from coordinator.leases.errors import ResultConflictError
 from coordinator.leases.routing import FittingVersions, JobRoute
@@ -64,7 +64,7 @@ def claim(
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
     with database.read() as read, database.write() as write:
-        reply = service.claim(read, write, shelf, authenticate(read, token), request, versions)
+        reply = claims.claim(read, write, shelf, authenticate(read, token), request, versions)
     return _render(reply)
 
 

@@ -15,7 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.leases import state
-from coordinator.leases.service import HELD_WITHIN, MAX_LEASES_PER_WORKER
+from coordinator.leases.claims import MAX_LEASES_PER_WORKER
+from coordinator.leases.service import HELD_WITHIN
 from coordinator.leases.state import LIVE, LeaseClock
 from coordinator.models import Commit, Experiment, Finding, Run
 from coordinator.models import Lease as LeaseRow
