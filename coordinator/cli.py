@@ -1,4 +1,7 @@
-"""`swarm-coordinator`: serve, migrate, make projects and tokens. Commands on a whole database are in `maintenance`."""
+"""`swarm-coordinator`: serve, migrate, make projects and tokens. Commands on a whole database are in `maintenance`.
+
+What one command alone needs is imported in it, so that the others begin sooner.
+"""
 
 import errno
 import os
@@ -11,16 +14,12 @@ from typing import Annotated
 
 import structlog
 import typer
-import uvicorn
 
 from coordinator.accounts import service as accounts
-from coordinator.autoresearch import service as autoresearch
-from coordinator.autoresearch.reading import ImportOptions
 from coordinator.console import CommandError, clear_errors
 from coordinator.db import Database
 from coordinator.maintenance.cli import app as maintenance
 from coordinator.projects import service as projects
-from coordinator.server import CoordinatorServer
 from coordinator.settings import Settings
 from coordinator.upgrade import open_database, upgrade
 from shared.contract import Direction
@@ -54,8 +53,6 @@ def serve(
 
     Example:  swarm-coordinator serve --port 8080
     """
-    from coordinator.app import create_app  # noqa: PLC0415 - takes a second or two, which no other command needs
-
     with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = Settings().model_copy(update=given)
@@ -64,16 +61,26 @@ def serve(
         database = Database(settings.database_url)
         upgrade(database)
         database.close()
-        config = uvicorn.Config(
-            create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
-        )
-        typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
-        sys.stdout.flush()
-        server = CoordinatorServer(config)
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-        if server.was_interrupted:
-            raise typer.Exit(INTERRUPTED)
+        _serve(settings, listener)
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    """Answer requests until a signal comes."""
+    import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
+
+    from coordinator.app import create_app  # noqa: PLC0415 - likewise
+    from coordinator.server import CoordinatorServer  # noqa: PLC0415 - likewise
+
+    config = uvicorn.Config(
+        create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
+    )
+    typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
+    sys.stdout.flush()
+    server = CoordinatorServer(config)
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if server.was_interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -143,6 +150,9 @@ def import_autoresearch(
       swarm-coordinator import-autoresearch ~/autoresearch --branch autoresearch/mar5 \\
           --results ~/results.tsv --hardware "NVIDIA H100 80GB HBM3"
     """
+    from coordinator.autoresearch import service as autoresearch  # noqa: PLC0415 - so that the others begin sooner
+    from coordinator.autoresearch.reading import ImportOptions  # noqa: PLC0415 - likewise
+
     options = ImportOptions(
         repository, branch, results, hardware, name, direction, script, budget_seconds, memory_gib, power_cap_watts,
         torch_version, precision,
