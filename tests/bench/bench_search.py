@@ -46,11 +46,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many landscapes at each size; 20 are reported")
     parser.add_argument("--tuning", action="store_true", help="use the seeds that are for tuning")
     parser.add_argument("--results", type=Path, help="keep each trial in this file, and go on from it")
+    parser.add_argument("--finished", action="store_true", help="run nothing, report what the results' file holds")
     parser.add_argument("--append", type=Path, help="add the table to this Markdown file")
     parser.add_argument("--figure", type=Path, help="draw the figure to this SVG file")
     given = parser.parse_args()
     seeds = (TUNING_SEEDS if given.tuning else REPORTED_SEEDS)[: given.seeds]
-    trials = run_trials(given.workers, seeds, given.results)
+    if given.finished and given.results is None:
+        parser.error("--finished needs --results, the file whose trials are to be reported")
+    if given.finished:
+        trials = [trial for trial in read_trials(given.results) if trial.seed in seeds]
+    else:
+        trials = run_trials(given.workers, seeds, given.results)
     rows = [describe(size, [trial for trial in trials if trial.workers == size]) for size in given.workers]
     goals = [str(goal) for goal in list_goals(trials)]
     print(format_table(HEADINGS, rows), *goals, sep="\n")
