@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from shared.experiments import Verdict
+from shared.findings import FailureClass
 from swarm.client import DEFAULT_URL, CoordinatorError
 from swarm.connection import AnyProject, Commit, Json, Limit, Project, Url, connected
 from swarm.lookups import (
@@ -56,6 +57,7 @@ def findings(
     words: Annotated[str, typer.Argument(help="What to look for, in a few words.")],
     project: AnyProject = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Only these: `worse` finds what did not work.")] = None,
+    failure: Annotated[FailureClass | None, typer.Option(help="Only what failed so, for example `slower`.")] = None,
     axis: Annotated[str | None, typer.Option(help="Only along this axis, for example WEIGHT_DECAY.")] = None,
     hardware_class: Annotated[str | None, typer.Option(help="Only measured on this.")] = None,
     limit: Limit = 10,
@@ -72,7 +74,7 @@ def findings(
     """
     with connected(coordinator) as client:
         hits = client.search_findings(
-            words, project, limit, verdict=verdict, axis=axis, hardware_class=hardware_class
+            words, project, limit, verdict=verdict, failure=failure, axis=axis, hardware_class=hardware_class
         )  # fmt: skip
         if json is not None:
             write_json(hits, json)

@@ -14,7 +14,7 @@ from coordinator.web.topic_picture import TopicPicture, draw_topic
 from coordinator.web.views import Curves, view_curves
 from shared.contract import Objective
 from shared.experiments import Verdict
-from shared.findings import Finding
+from shared.findings import FailureClass, Finding
 from shared.papers import FindingSummary, Paper, SearchHit
 from shared.projects import Project
 from shared.protocol import Page
@@ -40,7 +40,8 @@ class PaperPage:
 class FindingsPage:
     """Findings of a project: those that answer a question, or the newest.
 
-    `query` repeats what was asked, `chosen` are its filters; `verdicts` are addresses of the same with each verdict.
+    `query` repeats what was asked, `chosen` are its filters; `verdicts` and `failures` are addresses of the same with
+    each verdict, and with each failure class.
     """
 
     project: Project
@@ -48,6 +49,7 @@ class FindingsPage:
     query: str
     chosen: dict[str, str]
     verdicts: list[tuple[str, str]]
+    failures: list[tuple[str, str]]
     hits: list[SearchHit]
     newest: Page[FindingSummary]
 
@@ -99,15 +101,16 @@ def view_findings(
         q=q,
         query=urlencode(asked),
         chosen=chosen,
-        verdicts=[(verdict, _with_verdict(asked, verdict)) for verdict in ("", *VERDICTS)],
+        verdicts=[(verdict, _with(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
+        failures=[(failure, _with(asked, "failure", failure)) for failure in ("", *FailureClass)],
         hits=hits,
         newest=none if q else service.view_page(session, filters, before_id, PAGE_ROWS),
     )
 
 
-def _with_verdict(asked: dict[str, str], verdict: str) -> str:
-    others = {name: value for name, value in asked.items() if name != "verdict"}
-    return f"/findings?{urlencode(others | ({'verdict': verdict} if verdict else {}))}"
+def _with(asked: dict[str, str], name: str, value: str) -> str:
+    others = {known: given for known, given in asked.items() if known != name}
+    return f"/findings?{urlencode(others | ({name: value} if value else {}))}"
 
 
 def view_topics(session: Session, name: str, before_id: int | None) -> TopicsPage:

@@ -41,6 +41,7 @@ def test_pipes_get_json_lines_of_the_chosen_fields(swarm: Swarm, command: list[s
 def test_findings_are_narrowed(swarm: Swarm) -> None:
     rows = swarm("findings", "LEARNING_RATE", "--verdict", "worse", "--json", "finding.posterior.verdict").stdout
     assert {json.loads(line)["finding.posterior.verdict"] for line in rows.splitlines()} <= {"worse"}
+    assert swarm("findings", "LEARNING_RATE", "--failure", "slower").stdout == ""
     nothing = swarm("findings", "zebra", "--axis", "none-such")
     assert nothing.exit_code == 0 and nothing.stdout == "" and "Nothing was found" in nothing.stderr
 

@@ -61,6 +61,9 @@ def test_findings_are_searched_from_a_page(http: TestClient, past: list[int]) ->
     assert "/findings?project=tiny&amp;q=wider+model&amp;verdict=improved" in found
     narrowed = get_page(http, "/findings?project=tiny&verdict=worse")
     assert f'href="/findings/{past[1]}"' in narrowed and f'href="/findings/{past[0]}"' not in narrowed
+    assert "/findings?project=tiny&amp;verdict=worse&amp;failure=slower" in narrowed
+    crashed = get_page(http, "/findings?project=tiny&failure=crashed")
+    assert f'href="/findings/{past[2]}"' in crashed and f'href="/findings/{past[1]}"' not in crashed
     get_page(http, "/findings?project=none", status=404)
 
 
