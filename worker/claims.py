@@ -137,9 +137,13 @@ class Claims:
         self._rest("After a job that failed, this worker rests.", self._backoff.next_wait())
 
     def note_success(self) -> None:
-        """A job was measured. If there was nothing to do before that, there may be now."""
+        """A job was measured."""
         if not self._rests_for_the_coordinator:
             self._backoff.reset()
+        self.note_return()
+
+    def note_return(self) -> None:
+        """A job is held no longer. If there was nothing to do beside it, there may be now."""
         if self._for_want_of_jobs:
             self._rests_until = 0.0
 

@@ -250,4 +250,5 @@ class Desk:
             self._place.find_keeper(lease).release(lease.id, request)
         except ClientError as error:
             self._place.monitor.note(f"the job could not be given back, its lease will run out: {error}")
+        self._claims.note_return()
         self._place.monitor.drop(lease)

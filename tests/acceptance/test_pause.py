@@ -110,6 +110,7 @@ def pause_and_go_on(desk: Desk) -> None:
     runs = laboratory.said().count("phase=training")
     desk.tell("resume")
     laboratory.wait_for(lambda: laboratory.said().count("phase=training") > runs)
+    assert "experiments follow" not in laboratory.said(), "no waiting for a job that was given back"
     held = desk.sandboxed()
     for process in held:
         with suppress(psutil.NoSuchProcess):
