@@ -77,7 +77,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         project = _set_up(options)
         with _running(_start_coordinator(options)) as coordinator:
             url = coordinator.wait_for_address(START_SECONDS)
-            console.print(f"The swarm is at [bold]{url}[/]  (Ctrl-C finishes the run under way and stops)")
+            console.print(f"The swarm is at [bold]{url}[/]  (Ctrl-C stops after this run)")
             with _running(_start_worker(options, url, console)) as worker, Client(url) as client:
                 return _Demo(options, console, client, project, coordinator, worker, interrupts).watch()
 
