@@ -113,8 +113,9 @@ class Prepared:
 
 def _fill_up(values: Sequence[Any]) -> list[Any]:
     """The same set of values in a list whose length is a power of two, so that few lengths are prepared."""
-    missing = (1 << (len(values) - 1).bit_length()) - len(values)
-    return [*values, *[values[-1]] * missing]
+    filled = list(values)
+    missing = (1 << (len(filled) - 1).bit_length()) - len(filled)
+    return filled + filled[-1:] * missing
 
 
 def _prepare(statement: ClauseElement, dialect: Dialect, given: Given) -> _Text:
