@@ -24,13 +24,14 @@ class Run(Base):
     __table_args__ = (
         Index("ix_runs_commit_sha_hardware_class", "commit_sha", "hardware_class"),
         Index("ix_runs_project_id_id", "project_id", "id"),
+        Index("ix_runs_experiment_id_id", "experiment_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     uuid: Mapped[UUID] = mapped_column(unique=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
-    experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"), index=True)
+    experiment_id: Mapped[int | None] = mapped_column(ForeignKey("experiments.id"))
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), index=True)
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
     kind: Mapped[str] = mapped_column(String(20))
