@@ -60,8 +60,8 @@ class _Text:
 class Prepared:
     """A statement. Parameters are its `bindparam`s, and for an insert or update also columns.
 
-    A parameter that stands for several values (`expanding=True`) is given as a list. It stands behind IN, where it makes
-    no difference that a value is there more than once.
+    A parameter that stands for several values (`expanding=True`) is given as a list. It stands behind IN, where it
+    makes no difference that a value is there more than once.
     """
 
     def __init__(self, statement: Executable) -> None:
