@@ -6,6 +6,9 @@ PORT ?= 8000
 # One more than there are cores, because many tests wait for processes.
 TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
+# Tests start hundreds of processes; compiled modules are kept even where the environment says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt

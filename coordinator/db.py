@@ -11,9 +11,10 @@ return after the commit: an answer that arrives is an answer that is committed. 
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -95,9 +96,11 @@ class Database:
             _make_folder(self.url.database)
         try:
             with self.engine.connect() as connection, _one_at_a_time(connection):
-                refuse_newer(MigrationContext.configure(connection).get_current_heads())
-                command.upgrade(migration_config(connection), "head")
-                connection.commit()
+                revisions = MigrationContext.configure(connection).get_current_heads()
+                refuse_newer(revisions)
+                if set(revisions) != _known_revisions().heads:
+                    command.upgrade(migration_config(connection), "head")
+                    connection.commit()
         except OperationalError as error:
             raise DatabaseError(f"the database {self.safe_url} cannot be opened: {error.orig}") from error
 
@@ -133,10 +136,24 @@ def _one_at_a_time(connection: Connection) -> Iterator[None]:
         connection.execute(text("select pg_advisory_unlock(:number)"), {"number": MIGRATION_LOCK})
 
 
+class _Revisions(NamedTuple):
+    heads: frozenset[str]
+    all: frozenset[str]
+
+
+@cache
+def _known_revisions() -> _Revisions:
+    """The schema's revisions. Alembic runs every script to know them, so they are read once."""
+    scripts = ScriptDirectory(str(resources.files("migrations")))
+    return _Revisions(
+        heads=frozenset(scripts.get_heads()),
+        all=frozenset(script.revision for script in scripts.walk_revisions()),
+    )
+
+
 def refuse_newer(revisions: Collection[str]) -> None:
     """Raise DatabaseError for a schema that this program does not know."""
-    scripts = ScriptDirectory(str(resources.files("migrations")))
-    unknown = set(revisions) - {revision.revision for revision in scripts.walk_revisions()}
+    unknown = set(revisions) - _known_revisions().all
     if unknown:
         raise DatabaseError(
             f"the database is of a newer version of research-swarm (schema {', '.join(sorted(unknown))}). "

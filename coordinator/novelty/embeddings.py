@@ -7,7 +7,7 @@ embeddings protocol may be set instead (`SWARM_EMBEDDINGS_URL`, `SWARM_EMBEDDING
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -54,25 +54,27 @@ class WordLlamaEmbedder:
     name = "wordllama-l2-supercat-256"
     near = 0.65  # tests/coordinator/novelty/test_embeddings.py shows what it tells apart
 
-    def __init__(self) -> None:
-        self._loading = Lock()
-
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text."""
-        with self._loading:
-            model = self._model
+        with _LOADING:
+            model = _load_wordllama()
         return _normalise(model.embed([text[:MAX_CHARACTERS] or " " for text in texts]))
 
-    @cached_property
-    def _model(self) -> Any:
-        logger = logging.getLogger()
-        handlers, level = logger.handlers[:], logger.level
-        import wordllama  # noqa: PLC0415 - takes most of a second
 
-        # The import makes everybody's loggers print to the terminal.
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+_LOADING = Lock()
+
+
+@cache
+def _load_wordllama() -> Any:
+    """The model, which a process needs once. Call it with `_LOADING` held."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    import wordllama  # noqa: PLC0415 - takes most of a second
+
+    # The import makes everybody's loggers print to the terminal.
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
 class EndpointEmbedder:

@@ -24,6 +24,7 @@ from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.protocol import API_PREFIX
 from shared.runs import RunReport
+from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
 from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, tiny_contract
@@ -81,15 +82,14 @@ def serve(settings: CoordinatorSettings, port: int = 0) -> Iterator[str]:
 
 
 @pytest.fixture
-def coordinator_settings(tmp_path: Path) -> CoordinatorSettings:
-    return CoordinatorSettings(database_url=f"sqlite:///{tmp_path}/coordinator.db")
+def coordinator_settings(sqlite_folder: SqliteFolder, tmp_path: Path) -> CoordinatorSettings:
+    return CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path))
 
 
 @pytest.fixture
 def token(coordinator_settings: CoordinatorSettings, tmp_path: Path) -> SecretStr:
     """A token of a migrated coordinator that has the project."""
     database = Database(coordinator_settings.database_url)
-    database.migrate()
     with database.write() as session:
         create_project(session, write_seed(tmp_path / "seed"))
         token = SecretStr(create_token(session, "ada", "test"))

@@ -24,15 +24,13 @@ PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[LiveCoordinator]:
+def empty(coordinator_settings: CoordinatorSettings) -> Iterator[LiveCoordinator]:
     """A coordinator without any project: there is nothing to do."""
-    settings = CoordinatorSettings(database_url=f"sqlite:///{tmp_path}/empty.db")
-    database = Database(settings.database_url)
-    database.migrate()
+    database = Database(coordinator_settings.database_url)
     with database.write() as session:
         token = SecretStr(create_token(session, "ada", "test"))
     database.close()
-    with serve(settings) as url:
+    with serve(coordinator_settings) as url:
         yield LiveCoordinator(url, token)
 
 

@@ -19,6 +19,7 @@ from coordinator.app import create_app
 from coordinator.db import Database
 from coordinator.settings import Settings
 from shared.events import Event, EventKind
+from tests.support.databases import SqliteFolder
 from tests.support.servers import RunningServer, serve
 
 PATIENCE_SECONDS = 20
@@ -101,9 +102,8 @@ def test_a_closed_feed_says_when_to_come_back(fast_app: FastAPI) -> None:
     assert response.headers["retry-after"] == "5"
 
 
-def test_ctrl_c_ends_open_streams_promptly(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/swarm.db")
-    database.migrate()
+def test_ctrl_c_ends_open_streams_promptly(sqlite_folder: SqliteFolder, tmp_path: Path) -> None:
+    database = Database(sqlite_folder.create_migrated(tmp_path))
     record(database)
     database.close()
     process = subprocess.Popen(

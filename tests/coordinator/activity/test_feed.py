@@ -17,15 +17,15 @@ from coordinator.db import Database
 from coordinator.models import Event as EventRow
 from shared.events import Event, EventKind
 from shared.protocol import now
+from tests.support.databases import SqliteFolder
 
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 20
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/feed.db")
-    database.migrate()
+def database(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Database]:
+    database = Database(sqlite_folder.create_migrated(tmp_path))
     yield database
     database.close()
 

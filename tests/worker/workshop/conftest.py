@@ -38,7 +38,6 @@ def project(tmp_path: Path) -> Path:
 def live(coordinator_settings: CoordinatorSettings, project: Path) -> Iterator[LiveCoordinator]:
     """A coordinator that has the same project."""
     database = Database(coordinator_settings.database_url)
-    database.migrate()
     with database.write() as session:
         create_project(session, project)
     database.close()
