@@ -6,11 +6,13 @@
 import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, measure, onThemeChange } from "./plotting.js";
 
 const KEPT_SHARE = 0.9;
+const LET_GO_MS = 100; // until plotly has told of a click, and its cover is gone
 const EDGE = 0.025; // of the plot's height
 
 export function createProgressPlot(element, onOpen) {
   let progress = null;
   let isWaiting = false;
+  let isPressed = false; // from the plot on: meanwhile plotly covers the page, and the plot is not hovered over
 
   async function draw() {
     const colour = colours();
@@ -28,19 +30,38 @@ export function createProgressPlot(element, onOpen) {
   async function update(next) {
     const isFirst = progress === null;
     progress = next;
-    if (!isFirst && element.matches(":hover")) {
+    if (!isFirst && isInUse()) {
       isWaiting = true; // drawn when the pointer leaves: what one is reading stays
       return;
     }
     await draw();
     if (!isFirst) return;
     element.on("plotly_click", (click) => onOpen(click.points[0].customdata));
-    element.addEventListener("pointerleave", () => {
-      if (!isWaiting) return;
-      isWaiting = false;
-      draw();
+    element.addEventListener("pointerdown", () => {
+      isPressed = true;
     });
+    for (const end of ["pointerup", "pointercancel"]) {
+      document.addEventListener(end, () => {
+        setTimeout(letGo, LET_GO_MS);
+      });
+    }
+    element.addEventListener("pointerleave", drawWhatWaits);
     onThemeChange(draw);
+  }
+
+  function letGo() {
+    isPressed = false;
+    drawWhatWaits(); // where one let go outside
+  }
+
+  function isInUse() {
+    return isPressed || element.matches(":hover");
+  }
+
+  function drawWhatWaits() {
+    if (!isWaiting || isInUse()) return;
+    isWaiting = false;
+    draw();
   }
 
   return update;

@@ -79,6 +79,34 @@ def test_a_click_on_a_mark_opens_its_experiment(page: Page, swarm: Swarm) -> Non
     expect(page.locator(".diff .added")).to_have_count(1)
 
 
+def test_a_click_counts_while_something_new_waits_to_be_drawn(page: Page, swarm: Swarm) -> None:
+    open_project(page, swarm)
+    runs = wait_for_plot(page)
+    point_at(page, 8)
+    swarm.add_experiment("BEFORE_A_CLICK")
+    expect(page.locator("#experiment-rows tr").first).to_contain_text("BEFORE_A_CLICK")
+    page.wait_for_timeout(500)  # the new points are fetched after the rows, and then nothing is to be seen
+    expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs))
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url("**/experiments/8")
+
+
+def test_a_plot_is_drawn_anew_after_a_zoom_that_ends_outside(page: Page, swarm: Swarm) -> None:
+    open_project(page, swarm)
+    runs = wait_for_plot(page)
+    point_at(page, 8)
+    page.mouse.down()
+    page.mouse.move(400, 400)
+    swarm.add_experiment("WHILE_ZOOMING")
+    expect(page.locator("#experiment-rows tr").first).to_contain_text("WHILE_ZOOMING")
+    page.wait_for_timeout(500)
+    expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs))
+    page.mouse.move(5, 5)
+    page.mouse.up()
+    expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs + 1))
+
+
 def test_a_new_experiment_appears_without_a_reload(page: Page, swarm: Swarm) -> None:
     open_project(page, swarm)
     runs = wait_for_plot(page)
