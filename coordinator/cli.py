@@ -4,6 +4,7 @@ What one command alone needs is imported in it, so that the others begin sooner.
 """
 
 import errno
+import gc
 import os
 import socket
 import sys
@@ -66,6 +67,7 @@ def serve(
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Answer requests until a signal comes."""
+    gc.disable()  # as in __main__
     import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
 
     from coordinator.app import create_app  # noqa: PLC0415 - likewise
@@ -74,6 +76,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
     )
+    gc.freeze()
+    gc.enable()
     typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
     sys.stdout.flush()
     server = CoordinatorServer(config)
@@ -180,6 +184,6 @@ def show_version() -> None:
 
 
 def main() -> None:
-    """Entry point of `swarm-coordinator`."""
+    """Run the command line; `coordinator.__main__` calls this."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     app()

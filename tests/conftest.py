@@ -1,5 +1,6 @@
 """Databases of both kinds, a sandbox with torch in it, and how property tests draw their examples."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from worker.sandbox import choose_sandbox
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=3000)
 settings.load_profile("gate")
+
+gc.disable()  # while modules load: what they make lives as long as the process
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now is left out of every later search for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ class PostgresServer:
         """A new database's address."""
         name = f"test_{uuid4().hex}"
         with self._engine.connect() as connection:
-            connection.execute(text(f"create database {name} template {template}"))
+            connection.execute(text(f"create database {name} template {template} strategy file_copy"))
         return self._engine.url.set(database=name).render_as_string(hide_password=False)
 
     def create_migrated(self) -> str:
