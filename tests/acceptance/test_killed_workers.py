@@ -4,6 +4,7 @@ The project is seed/codec, which needs no machine learning; its file is slow on 
 enough to be hit. A proxy between worker and coordinator holds requests, and keeps the ledger.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
 from tests.support.ledger import Ledger
 from tests.support.proxy import Gate, serve_proxy
-from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed
+from tests.support.tiny_project import PACKAGE, codec_files, pack_text, serve_folder, write_codec_seed
 
 pytestmark = pytest.mark.acceptance
 
@@ -47,32 +48,28 @@ def decompress(packed):
     time.sleep(SLOWNESS)
     return _decompress(packed)
 """
-SCRIPT = "".join(
-    f"""
-[[steps]]
-title = "NICE_LENGTH {length}, and no more waiting"
-hypothesis = "Longer matches."
-axis = "NICE_LENGTH"
 
-[[steps.edits]]
-file = "codec.py"
-search = "NICE_LENGTH = 64"
-replace = "NICE_LENGTH = {length}"
 
-[[steps.edits]]
-file = "codec.py"
-search = "SLOWNESS = 1.5"
-replace = "SLOWNESS = 0"
-"""
-    for length in (128, 273)
-)
+def write_script() -> str:
+    """Two steps, each a whole file without the waiting, which fits whichever parent the coordinator draws."""
+    code = codec_files()["codec.py"]
+    steps = [
+        {
+            "title": f"NICE_LENGTH {length}, and no more waiting",
+            "hypothesis": "Longer matches.",
+            "axis": "NICE_LENGTH",
+            "files": {"codec.py": code.replace("NICE_LENGTH = 64", f"NICE_LENGTH = {length}")},
+        }
+        for length in (128, 273)
+    ]
+    return json.dumps({"steps": steps})
 
 
 class Laboratory:
     """A folder in which one worker's process after the other works."""
 
-    def __init__(self, folder: Path, url: str, token: str, script: str = SCRIPT, **settings: str) -> None:
-        """Without a script the search agent proposes; `settings` are further variables of the environment."""
+    def __init__(self, folder: Path, url: str, token: str, script: str | None = None, **settings: str) -> None:
+        """With an empty script the search agent proposes; `settings` are further variables of the environment."""
         self._folder = folder
         self._url = url
         self._environment = {
@@ -82,8 +79,8 @@ class Laboratory:
             "NO_COLOR": "1",
             **settings,
         }
-        (folder / "script.toml").write_text(script)
-        self._agent = ["--script", str(folder / "script.toml")] if script else []
+        (folder / "script.json").write_text(write_script() if script is None else script)
+        self._agent = [] if script == "" else ["--script", str(folder / "script.json")]
         self._log = folder / "worker.log"
 
     def start(self, *arguments: str) -> None:
