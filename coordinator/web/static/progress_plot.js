@@ -8,10 +8,13 @@ import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, measure, onThe
 const KEPT_SHARE = 0.9;
 const LET_GO_MS = 100; // until plotly has told of a click, and its cover is gone
 const EDGE = 0.025; // of the plot's height
+const CLICK_PX = 8; // a press that moves further is a drag, as plotly has it
 
 export function createProgressPlot(element, onOpen) {
   let progress = null;
   let isWaiting = false;
+  let pointedAt = null; // the mark whose label is shown
+  let pressed = null; // that mark, and where the pointer went down on it
   let isPressed = false; // from the plot on: meanwhile plotly covers the page, and the plot is not hovered over
 
   async function draw() {
@@ -36,10 +39,15 @@ export function createProgressPlot(element, onOpen) {
     }
     await draw();
     if (!isFirst) return;
-    element.on("plotly_click", (click) => onOpen(click.points[0].customdata));
-    element.addEventListener("pointerdown", () => {
-      isPressed = true;
+    element.on("plotly_hover", (hover) => {
+      pointedAt = hover.points[0].customdata;
     });
+    element.on("plotly_unhover", () => {
+      pointedAt = null;
+    });
+    element.on("plotly_click", (click) => onOpen(click.points[0].customdata)); // a tap has nothing to point with
+    element.addEventListener("pointerdown", press, { capture: true });
+    document.addEventListener("pointerup", openPressed, { capture: true });
     for (const end of ["pointerup", "pointercancel"]) {
       document.addEventListener(end, () => {
         setTimeout(letGo, LET_GO_MS);
@@ -47,6 +55,19 @@ export function createProgressPlot(element, onOpen) {
     }
     element.addEventListener("pointerleave", drawWhatWaits);
     onThemeChange(draw);
+  }
+
+  function press(event) {
+    isPressed = true;
+    pressed = event.button === 0 && pointedAt !== null ? { mark: pointedAt, x: event.clientX, y: event.clientY } : null;
+  }
+
+  // Plotly tells of no click when a busy page has kept it from following the pointer; the mark that it names is clicked.
+  function openPressed(event) {
+    if (pressed === null) return;
+    const { mark, x, y } = pressed;
+    pressed = null;
+    if (Math.hypot(event.clientX - x, event.clientY - y) < CLICK_PX) onOpen(mark);
   }
 
   function letGo() {
