@@ -20,7 +20,6 @@ from tests.support.messages import AUTHOR
 FILE_BYTES = 25_000
 FRONTIER = 50
 EDITED_LINES = (1, 1, 2, 5)
-_GIVEN_NUMBER = re.compile(r"= [0-9.]+\b")
 Row = dict[str, Any]
 
 
@@ -54,15 +53,6 @@ def edit(text: str, random: Random) -> str:
             lines.insert(number, f"    scale_{random.randrange(100)} = {random.uniform(1e-4, 1):.3g} * width\n")
         elif len(lines) > 1:
             del lines[number]
-    return "".join(lines)
-
-
-def change_numbers(text: str, random: Random) -> str:
-    """A small change as agents propose it: other numbers in code that still compiles."""
-    lines = text.splitlines(keepends=True)
-    places = [number for number, line in enumerate(lines) if _GIVEN_NUMBER.search(line)]
-    for number in random.sample(places, random.choice(EDITED_LINES)):
-        lines[number] = _GIVEN_NUMBER.sub(f"= {random.uniform(1e-4, 1):.6g}", lines[number], count=1)
     return "".join(lines)
 
 
