@@ -1,7 +1,7 @@
 """The application: routers, error handlers, the live feed. Importing this module builds nothing."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from importlib.metadata import version
 
@@ -15,6 +15,7 @@ from coordinator.answers import Answers
 from coordinator.atlas import api as atlas_api
 from coordinator.closed_reading import ClosedReading
 from coordinator.db import Database
+from coordinator.entrance import JobEntrance
 from coordinator.errors import install_error_handlers
 from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
@@ -25,7 +26,7 @@ from coordinator.findings.shelf import Shelf
 from coordinator.fleet import api as fleet_api
 from coordinator.leases import api as leases_api
 from coordinator.leases.beats import run_held_beats
-from coordinator.leases.routing import limit_threads
+from coordinator.leases.handlers import run_handlers
 from coordinator.limits import BodyLimit
 from coordinator.lineage.remote import api as remote_api
 from coordinator.novelty.similarity import Similarity
@@ -46,7 +47,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        async with run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app):
+        chores = run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app)
+        async with AsyncExitStack() as stack:
+            for each in (*chores, run_handlers(app)):
+                await stack.enter_async_context(each)
             yield
         database.close()
 
@@ -67,11 +71,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.similarity = Similarity(database, settings)
     app.state.shelf = Shelf()
-    app.state.job_threads = limit_threads(database.backend)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Answers)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
+    app.add_middleware(JobEntrance)
     describe_api(app)
     install_error_handlers(app)
     app.router.routes.extend(leases_api.jobs.routes)

@@ -51,7 +51,7 @@ class Database:
             raise DatabaseError(
                 f"SWARM_DATABASE_URL names {self.backend}; it must be sqlite:///FILE or postgresql://..."
             )
-        self.engine = make_engine(self.url)
+        self.engine, self._begin_read, self._begin_write = make_engine(self.url)
         self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
 
     def _reading_options(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for looking; whatever it changed is rolled back."""
-        with LazySession(self._read_engine) as session:
+        with LazySession(self._read_engine, self._begin_read) as session:
             yield session
             if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
                 session.end()
@@ -85,7 +85,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for changing: commits at the end, rolls everything back on an exception."""
-        with LazySession(self.engine) as session:
+        with LazySession(self.engine, self._begin_write) as session:
             yield session
             session.flush()
             session.end()

@@ -3,9 +3,13 @@
 import sqlite3
 from collections import deque
 from threading import Event, Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
+
+from coordinator.sessions import BEGUN, Begin
 
 SQLITE_BUSY_SECONDS = 30
 """How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`."""
@@ -70,12 +74,20 @@ class WriterQueue:
                 self._held = False
 
 
-def make_engine(url: URL) -> Engine:
+class OpenedEngine(NamedTuple):
+    """An engine, and how sessions begin on the driver's connection: to look, and to write. None: by SQLAlchemy."""
+
+    engine: Engine
+    begin_read: Begin | None = None
+    begin_write: Begin | None = None
+
+
+def make_engine(url: URL) -> OpenedEngine:
     """An engine for SQLite or PostgreSQL. Nothing is connected yet."""
     return _make_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _make_postgresql_engine(url)
 
 
-def _make_sqlite_engine(url: URL) -> Engine:
+def _make_sqlite_engine(url: URL) -> OpenedEngine:
     engine = create_engine(
         url, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW
     )
@@ -87,30 +99,43 @@ def _make_sqlite_engine(url: URL) -> Engine:
         for pragma in SQLITE_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
+    def begin_read(pooled: PoolProxiedConnection) -> None:
+        _drive(pooled, "BEGIN")  # takes no lock, so it cannot fail
+
+    def begin_write(pooled: PoolProxiedConnection) -> None:
+        writers.enter()
+        pooled.info[_IS_WRITING] = True
+        _drive(pooled, "BEGIN IMMEDIATE")
+
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        if connection.get_execution_options().get(READ_ONLY):
-            driver = connection.connection.driver_connection
-            assert driver is not None
-            driver.execute("BEGIN")  # takes no lock, so it cannot fail
-            return
-        writers.enter()
-        connection.info[_IS_WRITING] = True
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not connection.info.pop(BEGUN, False):
+            is_read = connection.get_execution_options().get(READ_ONLY)
+            (begin_read if is_read else begin_write)(connection.connection)
 
     @event.listens_for(engine, "checkin")
     def _on_checkin(_connection: Any, record: Any) -> None:
         if record.info.pop(_IS_WRITING, False):
             writers.leave()
 
-    return engine
+    return OpenedEngine(engine, begin_read, begin_write)
 
 
-def _make_postgresql_engine(url: URL) -> Engine:
-    return create_engine(
+def _drive(pooled: PoolProxiedConnection, sql: str) -> None:
+    """Run a statement on SQLite's own connection. Raises OperationalError as SQLAlchemy would."""
+    driver: Any = pooled.driver_connection
+    try:
+        driver.execute(sql)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(sql, None, error, sqlite3.Error) from error
+
+
+def _make_postgresql_engine(url: URL) -> OpenedEngine:
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={"options": POSTGRESQL_OPTIONS, "connect_timeout": 10},
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_pre_ping=True,
     )
+    return OpenedEngine(engine)

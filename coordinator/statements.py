@@ -94,15 +94,17 @@ class Prepared:
         self._execute(session, given)[1].close()
 
     def _execute(self, session: Session, given: Given) -> tuple[_Text, Any]:
-        connection = session.get_bind() if isinstance(session, LazySession) else session.connection()
-        dialect = connection.dialect
+        if isinstance(session, LazySession):
+            driver, dialect = session.driver, session.dialect
+        else:
+            connection = session.connection()
+            driver, dialect = connection.connection.driver_connection, connection.dialect
         if self._lists:
             given = {**given, **{name: _fill_up(given[name]) for name in self._lists}}
         key = (dialect.name, *given, *(len(given[name]) for name in self._lists))
         text = self._texts.get(key)
         if text is None:
             text = self._texts[key] = _prepare(self._statement, dialect, given)
-        driver: Any = connection.connection.driver_connection
         values = text.bind(given)
         try:
             return text, driver.execute(text.sql, values)

@@ -14,7 +14,6 @@ from inspect import signature
 from typing import Annotated, Any
 from uuid import UUID
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -23,11 +22,8 @@ from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from coordinator.leases import gating
+from coordinator.limits import read_body
 from shared.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Versions
-
-THREADS = {"sqlite": 2, "postgresql": 20}
-"""Handlers at once. SQLite answers within microseconds in this very process, so more threads only take the interpreter
-from one another at each statement: measured, 2 do half as many requests again as 40. PostgreSQL is waited for."""
 
 BEARER = b"bearer "
 _UUID, _NUMBER = TypeAdapter(UUID), TypeAdapter(int)
@@ -83,32 +79,16 @@ class JobRoute(APIRoute):
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # says which methods there are
             return
-        body = await _read_body(receive)
+        state, headers = scope["app"].state, dict(scope["headers"])
+        body = await read_body(headers, receive, state.settings.max_body_bytes)
         if body is None:
             return
-        request = JobRequest(scope["app"].state, scope["path_params"], dict(scope["headers"]), body)
-        response = await to_thread.run_sync(self._answer, request, limiter=scope["app"].state.job_threads)
+        request = JobRequest(state, scope["path_params"], headers, body)
+        response = await state.handlers.run(partial(self._answer, request))
         await response(scope, receive, send)
 
     def _answer(self, request: JobRequest) -> Response:
         return self._handler(**{name: read(request) for name, read in self._readers.items()})
-
-
-def limit_threads(backend: str) -> CapacityLimiter:
-    """How many handlers of jobs may run at once; for `app.state.job_threads`."""
-    return CapacityLimiter(THREADS[backend])
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """All of a request's body; None if its sender is gone."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def _find_reader(name: str, annotation: Any) -> Reader:
