@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from coordinator.app import create_app
@@ -26,6 +26,7 @@ from coordinator.evidence import service as evidence
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
+from coordinator.statements import Prepared
 from shared.experiments import JobKind, Standing
 from shared.leases import Lease
 from shared.results import ResultUpload
@@ -70,6 +71,19 @@ RUN_SECONDS = 330.0
 
 CLAIMABLE = (Standing.VERIFIED, Standing.SINGLE_OWNER)
 _POSTERIORS = table_of(CommitPosterior)
+_SCORES = Prepared(
+    select(_POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score).where(_POSTERIORS.c.commit_sha == bindparam("sha"))
+)
+_BEST = Prepared(
+    select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score)
+    .where(
+        _POSTERIORS.c.project_id == 1,
+        _POSTERIORS.c.hardware_class == bindparam("name"),
+        _POSTERIORS.c.standing == bindparam("standing"),
+    )
+    .order_by(_POSTERIORS.c.rank_score)
+    .limit(1)
+)
 
 
 @dataclass
@@ -210,16 +224,11 @@ class Swarm:
         root = next(iter(self.levels))
         best_gain, leader = 0.0, root
         with self.database.read() as session:
-            columns = _POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score
-            roots = dict(session.execute(select(*columns).where(_POSTERIORS.c.commit_sha == root)).all())
-            for name, score in roots.items():
-                query = select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score)
-                query = query.where(_POSTERIORS.c.project_id == 1, _POSTERIORS.c.hardware_class == name)
+            for name, score in _SCORES.all(session, {"sha": root}):
                 for standing in (*CLAIMABLE, Standing.PROVISIONAL):
-                    best = query.where(_POSTERIORS.c.standing == standing).order_by(_POSTERIORS.c.rank_score).limit(1)
-                    for sha, rank in session.execute(best):
-                        if score - rank > best_gain:
-                            best_gain, leader = score - rank, sha
+                    best = _BEST.first(session, {"name": name, "standing": standing})
+                    if best is not None and score - best[1] > best_gain:
+                        best_gain, leader = score - best[1], best[0]
         return self.landscape.value(self.levels[leader])
 
     def list_claims(self) -> list[Claim]:
