@@ -154,7 +154,11 @@ def _cut_body(lines: str, first: ast.stmt) -> str | None:
 
 def _list_asked(whole: ast.AST) -> Iterator[str]:
     for node in ast.walk(whole):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+        ):
             yield node.func.value.id
 
 
