@@ -76,8 +76,7 @@ def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
 def _describe(
     read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, similarity: Similarity
 ) -> ProposedCode:
-    tree_sha = lineage.compute_child_tree(read, lease.base_sha, submission.files)
-    before = lineage.read_files(read, lease.project_id, lease.base_sha, contract.files.editable)
+    tree_sha, before = lineage.plan_child(read, lease.base_sha, submission.files, contract.files.editable)
     code = novelty.describe_code(tree_sha, lease.base_sha, submission.proposal, before, submission.files)
     is_worded = code.idea.is_worded and not JobKind(lease.kind).is_assembled
     return novelty.embed(code, similarity, submission.proposal, before, submission.files) if is_worded else code

@@ -7,6 +7,7 @@ What was never measured stands in nobody's way, and a reservation ends with its 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -31,6 +32,7 @@ SUBJECT = "proposal"
 TRIED = frozenset({RunOutcome.OK, RunOutcome.STOPPED_EARLY})
 """A run that crashed shows nothing of its idea."""
 
+PARENTS_REMEMBERED = 64
 MAX_SHOWN = 5
 NEIGHBOURS = 12
 """So many of the nearest are looked at: some of them may belong to leases that ended without a result."""
@@ -79,10 +81,19 @@ def embed(
 
 def _list_changes(before: str, after: str) -> Iterable[str]:
     """The lines that go and come, without those around them."""
-    old, new = before.splitlines(), after.splitlines()
-    gone, come = set(old) - set(new), set(new) - set(old)
+    old, old_lines = _split(before)
+    new = after.splitlines()
+    new_lines = set(new)
+    gone, come = old_lines - new_lines, new_lines - old_lines
     lines = [("-", line) for line in old if line in gone] + [("+", line) for line in new if line in come]
     return [f"{sign} {line.strip()}" for sign, line in lines]
+
+
+@lru_cache(maxsize=PARENTS_REMEMBERED)
+def _split(text: str) -> tuple[list[str], set[str]]:
+    """A parent's lines, in their order and as a set: it has many children."""
+    lines = text.splitlines()
+    return lines, set(lines)
 
 
 def list_holders(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
