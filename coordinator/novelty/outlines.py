@@ -16,10 +16,12 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache, reduce
+from keyword import iskeyword
 from operator import or_
 from threading import Lock
 from types import CodeType
 from typing import Generic, NamedTuple, TypeVar
+from unicodedata import normalize
 
 from coordinator.novelty.instructions import NOT_COMPILED, compile_source, describe
 
@@ -48,10 +50,14 @@ _PARTS = re.compile(
 lines between such. No backtracking: the time grows with the length, whatever a stranger sends."""
 
 
+_ASKED = re.compile(r"(?<![\w.])(\w++)(?:[\s)\\]|#[^\n]*)*+\.")
+"""A name with a dot behind it, wherever: walking the syntax tree would take longer than compiling it."""
+
+
 class Part(NamedTuple):
     """A definition: its lines, the name that it defines, and how it stands in the outline.
 
-    `asked` are the names whose methods it calls; its body in the outline calls one of each.
+    `asked` are the names whose methods it may call; its body in the outline calls one of each.
     """
 
     lines: str
@@ -131,7 +137,7 @@ def _take_apart(lines: str) -> Part | None:
     if len(statements) != 1 or not isinstance(whole, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return None
     head = _cut_body(lines, whole.body[0])
-    asked = frozenset(_list_asked(whole))
+    asked = frozenset(_list_asked(lines))
     body = ";".join(f"{name}.a()" for name in sorted(asked)) or "pass"
     if not head:
         return None
@@ -152,14 +158,12 @@ def _cut_body(lines: str, first: ast.stmt) -> str | None:
     return b"\n".join([*rows[:number], rows[number][:column]]).decode()
 
 
-def _list_asked(whole: ast.AST) -> Iterator[str]:
-    for node in ast.walk(whole):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-        ):
-            yield node.func.value.id
+def _list_asked(lines: str) -> Iterator[str]:
+    """The names whose methods are called, and others."""
+    for name in set(_ASKED.findall(lines)):
+        plain = name if name.isascii() else normalize("NFKC", name)  # as the compiler reads it
+        if plain.isidentifier() and not iskeyword(plain):
+            yield plain
 
 
 def _describe_part(part: Part, answer: bytes, flags: int, outline: str) -> bytes | None:

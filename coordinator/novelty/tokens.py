@@ -39,7 +39,7 @@ class WordTokens:
 
     def list_tokens(self, text: str) -> list[int]:
         """The numbers of a text's tokens."""
-        if not self._is_wordwise or any(special in text for special in self._specials):
+        if not text or not self._is_wordwise or any(special in text for special in self._specials):
             return self._encode(text)
         words = _WORDS.findall(f" {text}".replace(SPACE, " "))  # as the tokenizer sees it
         known = self._known
