@@ -48,7 +48,8 @@ def submit_proposal(
     service.refuse_ended(clock.state, lease.expires_at, now())
     if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == code.tree_sha:
         return _answer_again(lease)
-    duplicate = novelty.find_duplicate(write, lease.project_id, code, lease_id)
+    holders = novelty.list_holders(write, lease.project_id, code, lease_id)
+    duplicate = novelty.find_duplicate(write, lease.project_id, code, holders)
     if duplicate is not None:
         return _refuse_duplicate(write, volunteer_id, lease, contract, submission, code, duplicate)
     if not submission.proposal.insists and not JobKind(lease.kind).is_assembled:
@@ -56,6 +57,9 @@ def submit_proposal(
         if alike:
             queries.change_lease(write, lease_id, service.columns_of(_draft_again(clock), contract.budget))
             return ProposalReply(accepted=False, reason=ALIKE, similar=alike[: novelty.MAX_SHOWN])
+    # Of those that still hold it none is live any more, or it would have been a duplicate.
+    for holder in {holder.id for holder in holders if not holder.is_done}:
+        service.expire(write, holder, "Its time ran out, and another worker proposed the same code.")
     _reserve(write, lease, contract, submission, code)
     novelty.remember(write, similarity, lease.project_id, code, lease_id)
     return ProposalReply(accepted=True)
@@ -72,8 +76,7 @@ def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
 def _describe(
     read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, similarity: Similarity
 ) -> ProposedCode:
-    tree_sha = lineage.compute_child_tree(read, lease.base_sha, submission.files)
-    before = lineage.read_files(read, lease.project_id, lease.base_sha, contract.files.editable)
+    tree_sha, before = lineage.plan_child(read, lease.base_sha, submission.files, contract.files.editable)
     code = novelty.describe_code(tree_sha, lease.base_sha, submission.proposal, before, submission.files)
     is_worded = code.idea.is_worded and not JobKind(lease.kind).is_assembled
     return novelty.embed(code, similarity, submission.proposal, before, submission.files) if is_worded else code
@@ -115,9 +118,6 @@ def _reserve(
     write: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode
 ) -> None:
     columns = service.columns_of(_accept(service.clock_of(lease)), contract.budget)
-    # None of these holds any more, or it would have been a duplicate.
-    for other_id in queries.list_open_of_code(write, lease.project_id, code.tree_sha, code.fingerprint):
-        service.expire(write, other_id, "Its time ran out, and another worker proposed the same code.")
     reserved = {
         "proposal": submission.proposal.model_dump(mode="json"),
         "proposed_tree_sha": code.tree_sha,

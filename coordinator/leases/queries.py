@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, undefer
 
 from coordinator.models import Branch, Lease, Project, Worker, table_of
@@ -76,16 +76,6 @@ _OPEN_OF_WORKER = Prepared(
         _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
     )
 )
-_OPEN_OF_CODE = Prepared(
-    select(_LEASES.c.id).where(
-        _LEASES.c.project_id == bindparam("project_id"),
-        _LEASES.c.state.in_(LIVE_STATES),
-        or_(
-            _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
-            _LEASES.c.proposed_fingerprint == bindparam("fingerprint"),
-        ),
-    )
-)
 _LIVE_BY_PROJECT = (
     select(_LEASES.c.project_id, func.count())
     .where(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment"))
@@ -137,12 +127,6 @@ def store_beats(session: Session, beats: Iterable[Mapping[str, Any]]) -> None:
 def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:
     """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
     return [(lease_id, expires_at) for lease_id, expires_at in _OPEN_OF_WORKER.all(session, {"worker_id": worker_id})]
-
-
-def list_open_of_code(session: Session, project_id: int, tree_sha: str, fingerprint: str) -> list[UUID]:
-    """Leases that are to run these files, or code that does the same; live or expired as above."""
-    given = {"project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint}
-    return [lease_id for (lease_id,) in _OPEN_OF_CODE.all(session, given)]
 
 
 def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str] | None:

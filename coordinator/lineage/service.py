@@ -121,10 +121,16 @@ def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], w
     return BuiltCommit(commit.sha, parent.sha, tree_sha, parent.depth + 1, encoded)
 
 
-def compute_child_tree(session: Session, parent_sha: str, files: Mapping[str, str]) -> str:
-    """The tree that a commit on `parent_sha` with `files` replaced would have. Raises CommitInvalidError."""
-    parent = queries.get_commit(session, parent_sha)
-    return build_snapshot(objects.list_tree(session, parent.tree_sha), files)[0]
+def plan_child(
+    session: Session, parent_sha: str, files: Mapping[str, str], paths: Collection[str]
+) -> tuple[str, dict[str, str]]:
+    """The tree that a commit on `parent_sha` with `files` replaced would have, and the parent's files of `paths`.
+
+    Raises CommitInvalidError.
+    """
+    before = objects.list_tree(session, queries.get_commit(session, parent_sha).tree_sha)
+    tree_sha, _ = build_snapshot(before, files)
+    return tree_sha, objects.read_texts(session, {path: before[path] for path in paths if path in before})
 
 
 def build_snapshot(base: Mapping[str, str], files: Mapping[str, str]) -> tuple[str, list[GitObject]]:

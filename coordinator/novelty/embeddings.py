@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
+from coordinator.novelty.tokens import WordTokens
 from coordinator.settings import Settings
 
 Vectors = NDArray[np.float32]
@@ -57,16 +58,19 @@ class WordLlamaEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text."""
         with _LOADING:
-            model = _load_wordllama()
-        return _normalise(model.embed([text[:MAX_CHARACTERS] or " " for text in texts]))
+            table, tokens = _load_wordllama()
+        sums = np.empty((len(texts), table.shape[1]), dtype=np.float32)
+        for row, text in enumerate(texts):
+            table[tokens.list_tokens(text[:MAX_CHARACTERS] or " ")].sum(axis=0, out=sums[row])
+        return _normalise(sums)
 
 
 _LOADING = Lock()
 
 
 @cache
-def _load_wordllama() -> Any:
-    """The model, which a process needs once. Call it with `_LOADING` held."""
+def _load_wordllama() -> tuple[Vectors, WordTokens]:
+    """The words' vectors, and what finds them in texts; a process needs them once. Call it with `_LOADING` held."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     import wordllama  # noqa: PLC0415 - takes most of a second
@@ -74,7 +78,8 @@ def _load_wordllama() -> Any:
     # The import makes everybody's loggers print to the terminal.
     logger.handlers[:] = handlers
     logger.setLevel(level)
-    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+    model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+    return model.embedding, WordTokens(model.tokenizer, len(model.embedding))
 
 
 class EndpointEmbedder:

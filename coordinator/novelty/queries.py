@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, bindparam, func, or_, select
+from sqlalchemy import BigInteger, bindparam, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from coordinator.models import Lease, table_of
@@ -17,24 +17,32 @@ from shared.protocol import now
 _LEASES = table_of(Lease)
 _IS_OTHER = _LEASES.c.project_id == bindparam("project_id"), _LEASES.c.id != bindparam("own_lease_id")
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
-_RESERVATION = Prepared(
-    select(_LEASES.c.id).where(*_IS_OTHER, _LEASES.c.proposed_tree_sha == bindparam("tree_sha"), _IS_LIVE).limit(1)
+_IS_OF_CODE = _LEASES.c.proposed_fingerprint == bindparam("fingerprint")
+_IS_OF_FILES = _LEASES.c.proposed_tree_sha == bindparam("tree_sha")
+_HOLDER = (
+    _LEASES.c.id,
+    _LEASES.c.state,
+    _LEASES.c.issued_at,
+    (_LEASES.c.expires_at > bindparam("moment")).label("is_in_time"),
+    _LEASES.c.proposed_tree_sha,
+    _LEASES.c.proposed_fingerprint,
 )
-_SAME_CODE = Prepared(
-    select(_LEASES.c.id, _LEASES.c.state)
-    .where(
-        *_IS_OTHER,
-        _LEASES.c.proposed_fingerprint == bindparam("fingerprint"),
-        or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
+_HOLDERS = Prepared(  # together: an OR would make SQLite look at all of the project's leases
+    select(*_HOLDER)
+    .where(*_IS_OTHER, _IS_OF_CODE, _LEASES.c.state.in_([*LIVE_STATES, LeaseState.DONE]))
+    .union_all(select(*_HOLDER).where(*_IS_OTHER, _IS_OF_FILES, _LEASES.c.state.in_(LIVE_STATES)))
+)
+_OF_IDEA = union_all(
+    *(
+        select(_LEASES.c.id).where(_LEASES.c.project_id == bindparam("project_id"), named)
+        for named in (_LEASES.c.proposed_idea == bindparam("idea"), _LEASES.c.proposed_move == bindparam("move"))
     )
-    .order_by(_LEASES.c.issued_at)
-    .limit(1)
 )
 _SAME_IDEA = Prepared(
     select(_LEASES.c.id)
-    .where(
-        *_IS_OTHER,
-        or_(_LEASES.c.proposed_idea == bindparam("idea"), _LEASES.c.proposed_move == bindparam("move")),
+    .where(  # not of the project, which `_OF_IDEA` says: SQLite would look at all of its leases
+        _LEASES.c.id != bindparam("own_lease_id"),
+        _LEASES.c.id.in_(_OF_IDEA),
         or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
     )
     .order_by(_LEASES.c.issued_at.desc())
@@ -42,7 +50,6 @@ _SAME_IDEA = Prepared(
 )
 _BY_ID = Prepared(
     select(_LEASES.c.id, _LEASES.c.state == LeaseState.DONE, _LEASES.c.proposal).where(
-        _LEASES.c.project_id == bindparam("project_id"),
         _LEASES.c.id.in_(bindparam("ids", expanding=True)),
         _LEASES.c.proposal.is_not(None),
         or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
@@ -60,6 +67,24 @@ class ProposedLease(NamedTuple):
     proposal: dict[str, Any]
 
 
+class CodeHolder(NamedTuple):
+    """A lease that holds code, or exactly the files in question."""
+
+    id: UUID
+    state: LeaseState
+    is_in_time: bool
+    has_files: bool
+    has_code: bool
+
+    @property
+    def is_done(self) -> bool:
+        return self.state is LeaseState.DONE
+
+    @property
+    def is_live(self) -> bool:
+        return self.is_in_time and not self.is_done
+
+
 def lock_names(session: Session, names: Sequence[str]) -> None:
     """Have transactions that ask about one of these names (in hexadecimal) do so in turn. SQLite has one writer."""
     if session.get_bind().dialect.name == "postgresql":
@@ -73,25 +98,25 @@ def list_same_idea(session: Session, project_id: int, idea: Idea, own_lease_id: 
     return [lease_id for (lease_id,) in _SAME_IDEA.all(session, given | {"limit": limit, "moment": now()})]
 
 
-def list_leases(session: Session, project_id: int, ids: Sequence[UUID]) -> list[ProposedLease]:
+def list_leases(session: Session, ids: Sequence[UUID]) -> list[ProposedLease]:
     """Those of the leases that have their result, or are under way."""
-    given = {"project_id": project_id, "ids": list(ids), "moment": now()}
-    rows = _BY_ID.all(session, given)
+    rows = _BY_ID.all(session, {"ids": list(ids), "moment": now()})
     return [ProposedLease(lease_id, bool(is_done), proposal) for lease_id, is_done, proposal in rows]
 
 
-def find_same_code(
-    session: Session, project_id: int, fingerprint: str, own_lease_id: UUID
-) -> tuple[UUID, LeaseState] | None:
-    """The first other lease that ran this code, or is about to. One that ended without a result blocks nobody."""
+def list_holders(
+    session: Session, project_id: int, tree_sha: str, fingerprint: str, own_lease_id: UUID
+) -> list[CodeHolder]:
+    """Other leases that ran this code, or are to run it or exactly these files; the first issued first.
+
+    One that ended without a result is none of them; one whose time is up is, as long as nobody wrote that down.
+    """
     given = {
-        "project_id": project_id, "fingerprint": fingerprint, "own_lease_id": own_lease_id, "moment": now(),
+        "project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint, "own_lease_id": own_lease_id,
+        "moment": now(),
     }  # fmt: skip
-    row = _SAME_CODE.first(session, given)
-    return (row[0], LeaseState(row[1])) if row else None
-
-
-def is_reserved(session: Session, project_id: int, tree_sha: str, own_lease_id: UUID) -> bool:
-    """Whether another live lease is about to run these files. A reservation ends with its lease."""
-    given = {"project_id": project_id, "tree_sha": tree_sha, "own_lease_id": own_lease_id, "moment": now()}
-    return _RESERVATION.scalar(session, given) is not None
+    rows = sorted(_HOLDERS.all(session, given), key=lambda row: row[2])
+    return [
+        CodeHolder(lease_id, LeaseState(state), bool(is_in_time), tree == tree_sha, code == fingerprint)
+        for lease_id, state, _, is_in_time, tree, code in rows
+    ]

@@ -7,6 +7,7 @@ What was never measured stands in nobody's way, and a reservation ends with its 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,9 +18,9 @@ from coordinator.lineage import service as lineage
 from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.novelty.ideas import Idea, name_idea
+from coordinator.novelty.queries import CodeHolder
 from coordinator.novelty.similarity import Similarity
 from shared.experiments import Proposal, SimilarWork
-from shared.leases import LeaseState
 from shared.runs import RunOutcome
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SUBJECT = "proposal"
 TRIED = frozenset({RunOutcome.OK, RunOutcome.STOPPED_EARLY})
 """A run that crashed shows nothing of its idea."""
 
+PARENTS_REMEMBERED = 64
 MAX_SHOWN = 5
 NEIGHBOURS = 12
 """So many of the nearest are looked at: some of them may belong to leases that ended without a result."""
@@ -79,15 +81,31 @@ def embed(
 
 def _list_changes(before: str, after: str) -> Iterable[str]:
     """The lines that go and come, without those around them."""
-    old, new = before.splitlines(), after.splitlines()
-    gone, come = set(old) - set(new), set(new) - set(old)
+    old, old_lines = _split(before)
+    new = after.splitlines()
+    new_lines = set(new)
+    gone, come = old_lines - new_lines, new_lines - old_lines
     lines = [("-", line) for line in old if line in gone] + [("+", line) for line in new if line in come]
     return [f"{sign} {line.strip()}" for sign, line in lines]
 
 
-def find_duplicate(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> Duplicate | None:
-    """What already holds this code, or None: then nobody else finds it free meanwhile."""
+@lru_cache(maxsize=PARENTS_REMEMBERED)
+def _split(text: str) -> tuple[list[str], set[str]]:
+    """A parent's lines, in their order and as a set: it has many children."""
+    lines = text.splitlines()
+    return lines, set(lines)
+
+
+def list_holders(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
+    """The other leases that hold this code or its files; nobody else finds it free meanwhile."""
     queries.lock_names(session, [code.fingerprint, code.idea.on_parent])
+    return queries.list_holders(session, project_id, code.tree_sha, code.fingerprint, lease_id)
+
+
+def find_duplicate(
+    session: Session, project_id: int, code: ProposedCode, holders: Sequence[CodeHolder]
+) -> Duplicate | None:
+    """What already holds this code, or None; `holders` are from the same transaction."""
     commit = lineage.find_commit_by_tree(session, project_id, code.tree_sha)
     if commit is not None:
         experiment = experiments.find_experiment_by_commit(session, commit.sha)
@@ -96,18 +114,18 @@ def find_duplicate(session: Session, project_id: int, code: ProposedCode, lease_
             return Duplicate(None, None, reason)
         reason = f"Experiment {experiment.id} ({experiment.title}) has exactly these files."
         return Duplicate(experiment.id, commit.sha, reason)
-    if queries.is_reserved(session, project_id, code.tree_sha, lease_id):
+    if any(holder.has_files and holder.is_live for holder in holders):
         return Duplicate(None, None, "Another worker is running exactly these files now.")
     if code.fingerprint == code.parent_fingerprint:
         reason = "Only looks differ from the parent (comments, layout, names): it would do the same."
         return Duplicate(None, None, reason)
-    same = queries.find_same_code(session, project_id, code.fingerprint, lease_id)
+    same = next((holder for holder in holders if holder.has_code and (holder.is_done or holder.is_live)), None)
     if same is None:
         return None
-    if same[1] is not LeaseState.DONE:
+    if not same.is_done:
         reason = "Another worker is running code now that does the same, though it looks different."
         return Duplicate(None, None, reason)
-    experiment = experiments.find_experiment_by_lease(session, same[0])
+    experiment = experiments.find_experiment_by_lease(session, same.id)
     if experiment is None:
         return None
     reason = f"Experiment {experiment.id} ({experiment.title}) has code that does the same, though it looks different."
@@ -117,7 +135,7 @@ def find_duplicate(session: Session, project_id: int, code: ProposedCode, lease_
 def find_same_idea(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[SimilarWork]:
     """Others that try the same step of the same constant, on this parent or on another one, or did so."""
     found = queries.list_same_idea(session, project_id, code.idea, lease_id, MAX_SHOWN)
-    return _tell(session, project_id, dict.fromkeys(found))
+    return _tell(session, dict.fromkeys(found))
 
 
 def find_neighbours(
@@ -128,7 +146,7 @@ def find_neighbours(
         return []
     near = similarity.find(session, project_id, SUBJECT, code.vector, NEIGHBOURS)
     keys = {UUID(one.key): one.similarity for one in near if one.similarity >= similarity.near}
-    return _tell(session, project_id, {key: value for key, value in keys.items() if key != lease_id})
+    return _tell(session, {key: value for key, value in keys.items() if key != lease_id})
 
 
 def remember(session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID) -> None:
@@ -137,9 +155,9 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
         similarity.store(session, project_id, SUBJECT, str(lease_id), code.vector)
 
 
-def _tell(session: Session, project_id: int, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
+def _tell(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
     """Those of the leases that were measured or are under way, with what came of them."""
-    leases = queries.list_leases(session, project_id, list(similarities)) if similarities else []
+    leases = queries.list_leases(session, list(similarities)) if similarities else []
     told = experiments.tell_leases(session, [lease.id for lease in leases if lease.is_done])
     similar = []
     for lease in leases:

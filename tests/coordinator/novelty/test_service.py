@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from coordinator.db import Database
 from coordinator.models import Lease, Project
-from coordinator.novelty.service import Duplicate, describe_code, find_duplicate
+from coordinator.novelty.service import Duplicate, describe_code, find_duplicate, list_holders
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 
@@ -31,11 +31,11 @@ def test_two_workers_with_one_idea_at_the_same_moment(database: Database, projec
 
     def ask() -> Duplicate | None:
         with database.write() as session:
-            return find_duplicate(session, project_id, CODE, second)
+            return find_duplicate(session, project_id, CODE, list_holders(session, project_id, CODE, second))
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         with database.write() as session:
-            assert find_duplicate(session, project_id, CODE, first) is None
+            assert find_duplicate(session, project_id, CODE, list_holders(session, project_id, CODE, first)) is None
             asking = pool.submit(ask)
             deadline = time.monotonic() + 30
             while not is_waiting(database, asking):
