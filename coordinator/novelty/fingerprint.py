@@ -4,19 +4,37 @@ Python files are compiled, never run, and the compiler's output is hashed: its i
 by number only. Fingerprints of different Python versions differ, so a coordinator that moves to a new Python sees code
 from before as new; that code is still known by its files. What does not compile counts as text.
 
-Compiling a file of 25 kB takes milliseconds, and of most proposals all but one function was seen before. So
-`outlines.py` compiles what is new of a file, where it can: what comes out is the same.
+Compiling a file of 25 kB takes milliseconds, and of a proposal all but a few lines were seen before. So each statement
+at the left edge is compiled by itself, and what came of it is remembered by its lines.
 """
 
-from collections.abc import Mapping
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from types import CodeType
 
-from coordinator.novelty.instructions import NOT_COMPILED, compile_source, describe
-from coordinator.novelty.outlines import describe_by_parts
+NO_DOCSTRINGS = 2
+"""`optimize` of `compile`: docstrings and assertions go."""
 
 FILES_REMEMBERED = 128
 """Many proposals start from the same few parents, whose files are compared with each."""
+
+PIECES_REMEMBERED = 8_192
+LARGEST_REMEMBERED = 16_384
+"""Characters of a piece, at most."""
+
+MAX_JOINED = 64
+"""So many lines at the left edge may belong to one statement, such as a text between triple quotes."""
+
+_NOT_COMPILED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+_CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
+"""From Python 3.13 on the code of a class holds the number of its line."""
+
+_BEGINS = re.compile(r"^(?=[A-Za-z_@])(?!(?:else|elif|except|finally)\b)", re.MULTILINE)
+"""Where a statement at the left edge may begin."""
 
 
 def fingerprint(files: Mapping[str, str]) -> str:
@@ -34,12 +52,75 @@ def _digest_file(path: str, text: str) -> bytes:
 
 
 def _normalise(path: str, text: str) -> bytes:
-    if not path.endswith(".py"):
-        return text.encode() + b"\0"
-    described = describe_by_parts(text)
-    if described is not None:
-        return described
+    if path.endswith(".py"):
+        described = describe_by_pieces(text)
+        if described is None:
+            described = describe_statements(text)
+        if described is not None:
+            return b"statements\0" + described
+    return b"text\0" + text.encode()
+
+
+def describe_by_pieces(text: str) -> bytes | None:
+    """As `describe_statements`, by pieces that are remembered. None where the pieces are not plain to see.
+
+    If the beginning of a file is a whole program and the rest starts at the left edge, both can be read apart.
+    What is no whole program (a decorator, a `try`, an open quotation mark) takes the next piece along.
+    """
+    described, piece, joined = list[bytes](), "", 0
+    for part in _BEGINS.split(text):
+        piece += part
+        known = _describe_piece(piece) if len(piece) <= LARGEST_REMEMBERED else describe_statements(piece)
+        if known is not None:
+            described.append(known)
+            piece, joined = "", 0
+        elif (joined := joined + 1) > MAX_JOINED:
+            return None
+    return None if piece else b"".join(described)
+
+
+def describe_statements(text: str) -> bytes | None:
+    """32 bytes for each statement at the left edge that does anything; None if the text does not compile."""
     try:
-        return describe(compile_source(text))
-    except NOT_COMPILED:
-        return text.encode() + b"\0"
+        statements = ast.parse(text).body
+        return b"".join(_describe_statement(statement) for statement in statements)
+    except _NOT_COMPILED:
+        return None
+
+
+_describe_piece = lru_cache(maxsize=PIECES_REMEMBERED)(describe_statements)
+
+
+def _describe_statement(statement: ast.stmt) -> bytes:
+    code = _compile(statement)
+    if code.co_code == _NOTHING.co_code and code.co_consts == _NOTHING.co_consts:
+        return b""
+    return sha256(b"".join(_list_parts(code))).digest()
+
+
+def _compile(statement: ast.stmt) -> CodeType:
+    if _CODE_KNOWS_ITS_LINE:
+        for node in ast.walk(statement):
+            if hasattr(node, "lineno"):
+                node.lineno = node.end_lineno = 1  # type: ignore[attr-defined]  # as of those that have lines
+    module = ast.Module([statement], type_ignores=[])
+    code = compile(module, "a.py", "exec", dont_inherit=True, optimize=NO_DOCSTRINGS)
+    assert isinstance(code, CodeType)
+    return code
+
+
+_NOTHING = _compile(ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=4))
+
+
+def _list_parts(code: CodeType) -> Iterator[bytes]:
+    """Everything that tells two pieces of code apart, but not where they stand nor what their locals are called."""
+    arguments = code.co_argcount + code.co_kwonlyargcount
+    names = (code.co_name, code.co_names, code.co_varnames[:arguments], code.co_flags, arguments)
+    yield b"%b\0%b\0%b\0" % (code.co_code, code.co_exceptiontable, repr(names).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _list_parts(constant)
+        elif isinstance(constant, frozenset):  # its order changes from process to process
+            yield repr(sorted(map(repr, constant))).encode() + b"\0"
+        else:
+            yield repr(constant).encode() + b"\0"
