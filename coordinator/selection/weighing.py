@@ -6,13 +6,14 @@ one that speaks against its line.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from heapq import heappop, heapreplace
-from math import sqrt
-from operator import itemgetter
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
 
-from coordinator.findings.shelf import ShelvedFinding
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.findings.shelf import Shelved, ShelvedFinding
 from shared.experiments import Verdict
 
 BEST, NEGATIVE = 12, 5
@@ -35,10 +36,6 @@ class Subject(NamedTuple):
     sign: float
 
 
-Weighed = tuple[float, int, ShelvedFinding]
-"""A finding's weight, negative so that a heap has the heaviest first, and its place among all, which decides ties."""
-
-
 class Choice(NamedTuple):
     """Findings to quote, the weightiest first; None where nothing speaks against the line."""
 
@@ -47,24 +44,33 @@ class Choice(NamedTuple):
     contrarian: ShelvedFinding | None
 
 
-def choose(known: Sequence[ShelvedFinding], about: Subject) -> Choice:
+def choose(known: Shelved, about: Subject) -> Choice:
     """What to quote of the findings on the shelf."""
-    weighed = [(-weigh(one, about), -one.id, one) for one in known if one.experiment_id not in about.quoted]
-    weighed.sort(key=itemgetter(0, 1))
-    contrarian = next((one for _, _, one in weighed if speaks_against(one, about)), None)
-    good: list[Weighed] = []
-    negative: list[Weighed] = []
-    for place, (weight, _, one) in enumerate(weighed):
-        if one is not contrarian:
-            (negative if is_negative(one) else good).append((weight, place, one))
-    return Choice(list(_diversify(good, BEST)), list(_diversify(negative, NEGATIVE)), contrarian)
+    weights = weigh(known, about)
+    left_out = known.list_of(about.quoted)
+    weights[left_out] = -1.0
+    # The newest come first, and a stable sort leaves them so among those of one weight.
+    order = np.argsort(-weights, kind="stable")[: len(weights) - len(left_out)].tolist()
+    against = {at for at in known.list_on(about.line) if speaks_against(known.findings[at], about)}
+    contrarian = next((at for at in order if at in against), None) if against else None
+    good, negative = list[tuple[float, ShelvedFinding]](), list[tuple[float, ShelvedFinding]]()
+    for at, weight in zip(order, weights[order].tolist(), strict=True):
+        if at != contrarian:
+            one = known.findings[at]
+            (negative if is_negative(one) else good).append((weight, one))
+    return Choice(
+        list(_diversify(good, BEST)),
+        list(_diversify(negative, NEGATIVE)),
+        None if contrarian is None else known.findings[contrarian],
+    )
 
 
-def weigh(one: ShelvedFinding, about: Subject) -> float:
-    """How much a finding has to say to a job."""
-    shared = len(one.words & about.words)
-    relevance = max(UNRELATED, shared / sqrt(len(one.words))) if shared else UNRELATED
-    return relevance * one.weight * (1.0 if one.hardware_class == about.hardware_class else OTHER_HARDWARE)
+def weigh(known: Shelved, about: Subject) -> NDArray[Any]:
+    """How much each finding has to say to a job."""
+    relevance = np.maximum(UNRELATED, known.count_shared(about.words) / known.roots)
+    hardware = np.full(len(relevance), OTHER_HARDWARE)
+    hardware[known.list_of_class(about.hardware_class)] = 1.0
+    return relevance * known.weights * hardware
 
 
 def is_negative(one: ShelvedFinding) -> bool:
@@ -80,22 +86,21 @@ def speaks_against(one: ShelvedFinding, about: Subject) -> bool:
     return one.verdict == Verdict.NO_CHANGE or (1 if about.sign * one.effect_mean > 0 else -1) != side
 
 
-def _diversify(waiting: list[Weighed], limit: int) -> Iterator[ShelvedFinding]:
-    """The weightiest, where each one more of the same topic weighs half as much; `waiting` is a heap, and used up.
+def _diversify(weighed: Iterable[tuple[float, ShelvedFinding]], limit: int) -> Iterator[ShelvedFinding]:
+    """The weightiest, where each one more of the same topic weighs half as much; `weighed` begins with the heaviest.
 
-    Weights only fall: if the one at the top is as heavy as it was thought to be, nothing is heavier.
+    Of each topic only the heaviest that is left is compared with others.
     """
-    own = {one.id: weight for weight, _, one in waiting}
+    topics: dict[str, list[tuple[float, int, ShelvedFinding]]] = {}
+    for place, (weight, one) in enumerate(weighed):
+        topics.setdefault(one.topic, []).append((-weight, place, one))
+    waiting = [own[0] for own in topics.values()]  # which is a heap, for it begins with the heaviest
     chosen = Counter[str]()
-    for _ in range(limit):
-        while waiting:
-            weight, place, one = waiting[0]
-            present = own[one.id] * 0.5 ** chosen[one.topic]
-            if present == weight:
-                break
-            heapreplace(waiting, (present, place, one))
-        else:
-            return
-        heappop(waiting)
+    for _ in range(min(limit, sum(map(len, topics.values())))):
+        _, _, one = heappop(waiting)
         chosen[one.topic] += 1
+        own, count = topics[one.topic], chosen[one.topic]
+        if count < len(own):
+            weight, place, following = own[count]
+            heappush(waiting, (weight * 0.5**count, place, following))
         yield one

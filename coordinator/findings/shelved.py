@@ -1,0 +1,84 @@
+"""Findings as they stand on a shelf, so that all of them can be weighed at once. Pure."""
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ShelvedFinding(NamedTuple):
+    """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
+
+    The effect is in the asked hardware class where it was measured there, else in the finding's own. `weight` is what
+    it weighs whatever the job is about, from 0 to 1: its evidence times its freshness.
+    """
+
+    id: int
+    experiment_id: int
+    title: str
+    claim: str
+    topic: str
+    hardware_class: str
+    failure: str | None
+    pace: float | None
+    effect_mean: float | None
+    effect_sd: float | None
+    runs: int | None
+    checkers: int | None
+    verdict: str | None
+    created_at: datetime
+    words: frozenset[str]
+    weight: float
+
+
+class Shelved:
+    """Findings, the newest first, and where among them what they share is found. Arrays have a number for each.
+
+    `weights` are those that they have by themselves, and `roots` the square roots of their counts of words.
+    """
+
+    def __init__(self, findings: Collection[ShelvedFinding]) -> None:
+        self.findings: Sequence[ShelvedFinding] = sorted(findings, key=lambda one: -one.id)
+        self.weights = np.array([one.weight for one in self.findings])
+        self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
+        self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
+        self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))
+        self._by_topic = _find_places((one.topic, at) for at, one in enumerate(self.findings))
+        self._by_experiment = _find_places((one.experiment_id, at) for at, one in enumerate(self.findings))
+
+    def count_shared(self, words: Collection[str]) -> NDArray[Any]:
+        """How many of the words each finding has."""
+        known = [self._by_word[word] for word in words if word in self._by_word]
+        if not known:
+            return np.zeros(len(self.findings), dtype=np.int64)
+        return np.bincount(np.concatenate(known), minlength=len(self.findings))
+
+    def list_of_class(self, hardware_class: str) -> NDArray[Any]:
+        """The places of those that were measured in a class."""
+        return self._by_class.get(hardware_class, _NONE)
+
+    def list_on(self, topics: Collection[str]) -> list[int]:
+        """The places of those on one of the topics."""
+        return [int(at) for topic in topics for at in self._by_topic.get(topic, _NONE)]
+
+    def list_of(self, experiment_ids: Collection[int]) -> list[int]:
+        """The places of those of one of the experiments."""
+        return [int(at) for number in experiment_ids for at in self._by_experiment.get(number, _NONE)]
+
+
+_NONE: NDArray[Any] = np.empty(0, dtype=np.int16)
+
+
+def _find_places(pairs: Iterator[tuple[Hashable, int]]) -> Mapping[Hashable, NDArray[Any]]:
+    """The places of each key, together in one array, which the parts of the mapping share."""
+    lists: dict[Hashable, list[int]] = {}
+    for key, at in pairs:
+        lists.setdefault(key, []).append(at)
+    every = np.array([at for places in lists.values() for at in places], dtype=np.int16)
+    found, start = {}, 0
+    for key, places in lists.items():
+        found[key] = every[start : start + len(places)]
+        start += len(places)
+    return found
