@@ -45,7 +45,6 @@ class Shelved:
         self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
         self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
         self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))
-        self._by_topic = _find_places((one.topic, at) for at, one in enumerate(self.findings))
         self._by_experiment = _find_places((one.experiment_id, at) for at, one in enumerate(self.findings))
 
     def count_shared(self, words: Collection[str]) -> NDArray[Any]:
@@ -58,10 +57,6 @@ class Shelved:
     def list_of_class(self, hardware_class: str) -> NDArray[Any]:
         """The places of those that were measured in a class."""
         return self._by_class.get(hardware_class, _NONE)
-
-    def list_on(self, topics: Collection[str]) -> list[int]:
-        """The places of those on one of the topics."""
-        return [int(at) for topic in topics for at in self._by_topic.get(topic, _NONE)]
 
     def list_of(self, experiment_ids: Collection[int]) -> list[int]:
         """The places of those of one of the experiments."""

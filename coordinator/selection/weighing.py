@@ -19,6 +19,9 @@ from shared.experiments import Verdict
 BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5
 
+LEFT_OUT = -1.0
+"""In the place of the weight of a finding that is not to be quoted; weights are not negative."""
+
 UNRELATED = 0.1
 """The relevance of a finding that shares no word with what the job is about."""
 
@@ -47,21 +50,19 @@ class Choice(NamedTuple):
 def choose(known: Shelved, about: Subject) -> Choice:
     """What to quote of the findings on the shelf."""
     weights = weigh(known, about)
-    left_out = known.list_of(about.quoted)
-    weights[left_out] = -1.0
+    weights[known.list_of(about.quoted)] = LEFT_OUT
     # The newest come first, and a stable sort leaves them so among those of one weight.
-    order = np.argsort(-weights, kind="stable")[: len(weights) - len(left_out)].tolist()
-    against = {at for at in known.list_on(about.line) if speaks_against(known.findings[at], about)}
-    contrarian = next((at for at in order if at in against), None) if against else None
-    good, negative = list[tuple[float, ShelvedFinding]](), list[tuple[float, ShelvedFinding]]()
-    for at, weight in zip(order, weights[order].tolist(), strict=True):
-        if at != contrarian:
-            one = known.findings[at]
-            (negative if is_negative(one) else good).append((weight, one))
+    order = np.argsort(-weights, kind="stable")
+    order = order[weights[order] > LEFT_OUT]
+    ranked = [known.findings[at] for at in order]
+    contrarian = next((place for place, one in enumerate(ranked) if speaks_against(one, about)), None)
+    weighed = list(zip(weights[order].tolist(), ranked, strict=True))
+    if contrarian is not None:
+        del weighed[contrarian]
     return Choice(
-        list(_diversify(good, BEST)),
-        list(_diversify(negative, NEGATIVE)),
-        None if contrarian is None else known.findings[contrarian],
+        list(_diversify((pair for pair in weighed if not is_negative(pair[1])), BEST)),
+        list(_diversify((pair for pair in weighed if is_negative(pair[1])), NEGATIVE)),
+        None if contrarian is None else ranked[contrarian],
     )
 
 
@@ -89,14 +90,19 @@ def speaks_against(one: ShelvedFinding, about: Subject) -> bool:
 def _diversify(weighed: Iterable[tuple[float, ShelvedFinding]], limit: int) -> Iterator[ShelvedFinding]:
     """The weightiest, where each one more of the same topic weighs half as much; `weighed` begins with the heaviest.
 
-    Of each topic only the heaviest that is left is compared with others.
+    Of each topic only the heaviest that is left is compared with others. Nothing behind the first of the `limit`th
+    topic is looked at: until the end some topic before it has nothing chosen, and that one's first is heavier.
     """
     topics: dict[str, list[tuple[float, int, ShelvedFinding]]] = {}
     for place, (weight, one) in enumerate(weighed):
         topics.setdefault(one.topic, []).append((-weight, place, one))
+        if len(topics) == limit:
+            break
     waiting = [own[0] for own in topics.values()]  # which is a heap, for it begins with the heaviest
     chosen = Counter[str]()
-    for _ in range(min(limit, sum(map(len, topics.values())))):
+    for _ in range(limit):
+        if not waiting:
+            return
         _, _, one = heappop(waiting)
         chosen[one.topic] += 1
         own, count = topics[one.topic], chosen[one.topic]
