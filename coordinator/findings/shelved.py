@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.experiments import Verdict
+
 
 class ShelvedFinding(NamedTuple):
     """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
@@ -33,18 +35,26 @@ class ShelvedFinding(NamedTuple):
     weight: float
 
 
+def is_negative(one: ShelvedFinding) -> bool:
+    """Whether it tells of something that did not help."""
+    return one.failure is not None or one.verdict in (Verdict.NO_CHANGE, Verdict.WORSE)
+
+
 class Shelved:
     """Findings, the newest first, and where among them what they share is found. Arrays have a number for each.
 
-    `weights` are those that they have by themselves, and `roots` the square roots of their counts of words.
+    `weights` are those that they have by themselves, `roots` the square roots of their counts of words, and `negative`
+    says which of them tell of something that did not help.
     """
 
     def __init__(self, findings: Collection[ShelvedFinding]) -> None:
         self.findings: Sequence[ShelvedFinding] = sorted(findings, key=lambda one: -one.id)
         self.weights = np.array([one.weight for one in self.findings])
         self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
+        self.negative = np.array([is_negative(one) for one in self.findings], dtype=bool)
         self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
         self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))
+        self._by_topic = _find_places((one.topic, at) for at, one in enumerate(self.findings))
         self._by_experiment = _find_places((one.experiment_id, at) for at, one in enumerate(self.findings))
 
     def count_shared(self, words: Collection[str]) -> NDArray[Any]:
@@ -57,6 +67,13 @@ class Shelved:
     def list_of_class(self, hardware_class: str) -> NDArray[Any]:
         """The places of those that were measured in a class."""
         return self._by_class.get(hardware_class, _NONE)
+
+    def mark_topics(self, topics: Collection[str]) -> NDArray[Any]:
+        """Which of them are on one of the topics."""
+        marked = np.zeros(len(self.findings), dtype=bool)
+        for topic in topics:
+            marked[self._by_topic.get(topic, _NONE)] = True
+        return marked
 
     def list_of(self, experiment_ids: Collection[int]) -> list[int]:
         """The places of those of one of the experiments."""

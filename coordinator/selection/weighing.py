@@ -54,16 +54,17 @@ def choose(known: Shelved, about: Subject) -> Choice:
     # The newest come first, and a stable sort leaves them so among those of one weight.
     order = np.argsort(-weights, kind="stable")
     order = order[weights[order] > LEFT_OUT]
-    ranked = [known.findings[at] for at in order]
-    contrarian = next((place for place, one in enumerate(ranked) if speaks_against(one, about)), None)
-    weighed = list(zip(weights[order].tolist(), ranked, strict=True))
-    if contrarian is not None:
-        del weighed[contrarian]
-    return Choice(
-        list(_diversify((pair for pair in weighed if not is_negative(pair[1])), BEST)),
-        list(_diversify((pair for pair in weighed if is_negative(pair[1])), NEGATIVE)),
-        None if contrarian is None else ranked[contrarian],
-    )
+    on_line = order[known.mark_topics(about.line)[order]].tolist()
+    contrarian = next((at for at in on_line if speaks_against(known.findings[at], about)), None)
+    order = order[order != contrarian]
+    is_negative = known.negative[order]
+
+    def pick(places: NDArray[Any], limit: int) -> list[ShelvedFinding]:
+        one_by_one = zip(weights[places].tolist(), map(known.findings.__getitem__, places.tolist()), strict=True)
+        return list(_diversify(one_by_one, limit))
+
+    against = None if contrarian is None else known.findings[contrarian]
+    return Choice(pick(order[~is_negative], BEST), pick(order[is_negative], NEGATIVE), against)
 
 
 def weigh(known: Shelved, about: Subject) -> NDArray[Any]:
@@ -71,12 +72,8 @@ def weigh(known: Shelved, about: Subject) -> NDArray[Any]:
     relevance = np.maximum(UNRELATED, known.count_shared(about.words) / known.roots)
     hardware = np.full(len(relevance), OTHER_HARDWARE)
     hardware[known.list_of_class(about.hardware_class)] = 1.0
-    return relevance * known.weights * hardware
-
-
-def is_negative(one: ShelvedFinding) -> bool:
-    """Whether it tells of something that did not help."""
-    return one.failure is not None or one.verdict in (Verdict.NO_CHANGE, Verdict.WORSE)
+    weights: NDArray[Any] = relevance * known.weights * hardware
+    return weights
 
 
 def speaks_against(one: ShelvedFinding, about: Subject) -> bool:

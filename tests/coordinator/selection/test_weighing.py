@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 from coordinator.findings.shelf import Shelved, ShelvedFinding, weigh_age, weigh_evidence
+from coordinator.findings.shelved import is_negative
 from coordinator.selection import weighing
-from coordinator.selection.weighing import Choice, Subject, is_negative
+from coordinator.selection.weighing import Choice, Subject
 from shared.experiments import Verdict
 from shared.protocol import now
 
