@@ -8,6 +8,7 @@ from sqlalchemy import Select, and_, bindparam, func, or_, select, union_all, up
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
+    Branch,
     Calibration,
     CommitPosterior,
     EvidenceEpoch,
@@ -35,17 +36,14 @@ UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
 
 
 class FrontierRow(NamedTuple):
-    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better.
-
-    `branch_id` is None for the root, which no experiment made.
-    """
+    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better."""
 
     sha: str
     rank_score: float
     metric_sd: float
     runs: int
     standing: str
-    branch_id: int | None
+    branch_id: int
 
 
 class JobsUnderWay(NamedTuple):
@@ -82,21 +80,26 @@ class WorkerHistory(NamedTuple):
 
 
 _LEASES, _POSTERIORS, _RUNS = table_of(Lease), table_of(CommitPosterior), table_of(Run)
-_EXPERIMENTS, _SHARES = table_of(Experiment), table_of(KindShare)
+_EXPERIMENTS, _SHARES, _BRANCHES = table_of(Experiment), table_of(KindShare), table_of(Branch)
 _WORKERS, _VOLUNTEERS = table_of(Worker), table_of(Volunteer)
 _CALIBRATIONS, _EPOCHS = table_of(Calibration), table_of(EvidenceEpoch)
 
 
-def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
+def _measured_commits() -> Select[*tuple[Any, ...]]:
+    """Those of a class; the root, which no experiment made, belongs to the project's first branch."""
+    first = select(func.min(_BRANCHES.c.id)).where(_BRANCHES.c.project_id == bindparam("project_id"))
     return (
         select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
-        .add_columns(_EXPERIMENTS.c.branch_id)
+        .add_columns(func.coalesce(_EXPERIMENTS.c.branch_id, first.scalar_subquery()).label("branch_id"))
         .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
-        .where(
-            _POSTERIORS.c.project_id == bindparam("project_id"),
-            _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
-            _POSTERIORS.c.standing == standing,
-        )
+        .where(_POSTERIORS.c.hardware_class == bindparam("hardware_class"))
+    )
+
+
+def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
+    return (
+        _measured_commits()
+        .where(_POSTERIORS.c.project_id == bindparam("project_id"), _POSTERIORS.c.standing == standing)
         .order_by(_POSTERIORS.c.rank_score)
         .limit(FRONTIER_ROWS)
     )
@@ -110,6 +113,12 @@ def _select_frontier() -> Select[*tuple[Any, ...]]:
 
 
 _FRONTIER = Prepared(_select_frontier())
+_FRONTIER_ROWS = Prepared(
+    # Which project a commit is of is seen afterwards: asked for that, SQLite would go through all of the class.
+    _measured_commits()
+    .add_columns(_POSTERIORS.c.project_id)
+    .where(_POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)), _POSTERIORS.c.standing.not_in(UNUSABLE))
+)
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _IN_FLIGHT = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
@@ -202,6 +211,15 @@ def list_frontier(session: Session, project_id: int, hardware_class: str) -> lis
     """The best measured commits, at most `FRONTIER_ROWS`."""
     given = {"project_id": project_id, "hardware_class": hardware_class}
     return [FrontierRow._make(row) for row in _FRONTIER.all(session, given)]
+
+
+def list_frontier_rows(
+    session: Session, project_id: int, hardware_class: str, shas: Sequence[str]
+) -> list[FrontierRow]:
+    """Those of the commits that may stand on the frontier, in any order."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "shas": list(shas)}
+    rows = _FRONTIER_ROWS.all(session, given)
+    return [FrontierRow._make(row) for *row, of_project in rows if of_project == project_id]
 
 
 def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:

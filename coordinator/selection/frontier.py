@@ -1,0 +1,117 @@
+"""The frontier of a project and hardware class, kept in this process for a moment.
+
+To read 256 rows takes longer than to draw from them, and from one claim to the next hardly any of them changes. What
+this process changes is seen at once, and what other replicas change a second later.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from time import monotonic
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Pool
+from sqlalchemy.orm import Session
+
+from coordinator.evidence import service as evidence
+from coordinator.selection import queries
+from coordinator.selection.parents import Candidate
+from coordinator.selection.queries import FRONTIER_ROWS, FrontierRow, JobsUnderWay
+from shared.experiments import JobKind, Standing
+
+KEPT_FOR = 1.0
+LOOK_BACK = 0.25
+"""Seconds. A change is noted so long, at most, before its transaction is committed and others see it."""
+
+MAX_KEPT = 256
+"""Frontiers of one database; 100 kB each."""
+
+SETTLED = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
+
+
+class Frontier(NamedTuple):
+    """The best measured commits, the best first, and each as a candidate with no job under way.
+
+    It was read as a whole at `read_at`, and looked through for changes at `seen_at`.
+    """
+
+    rows: Sequence[FrontierRow]
+    candidates: Sequence[Candidate]
+    places: Mapping[str, int]
+    read_at: float
+    seen_at: float
+
+    def view_candidates(self, in_flight: Sequence[JobsUnderWay]) -> list[Candidate]:
+        """The candidates with what is under way on them."""
+        candidates = list(self.candidates)
+        for jobs in in_flight:
+            at = self.places.get(jobs.base_sha)
+            if at is not None:
+                one = candidates[at]
+                counted = (
+                    {"children_in_flight": one.children_in_flight + jobs.jobs}
+                    if JobKind(jobs.kind).makes_experiment
+                    else {"measured_in_flight": one.measured_in_flight + jobs.jobs}
+                )
+                candidates[at] = one._replace(**counted)
+        return candidates
+
+
+_Key = tuple[int, str]
+_kept: WeakKeyDictionary[Pool, OrderedDict[_Key, Frontier]] = WeakKeyDictionary()
+_lock = Lock()
+
+
+def read_frontier(session: Session, project_id: int, hardware_class: str) -> Frontier:
+    """The best measured commits, at most `FRONTIER_ROWS`."""
+    key, pool = (project_id, hardware_class), evidence.pool_of(session)
+    with _lock:
+        kept = _kept.setdefault(pool, OrderedDict()).get(key)
+    frontier = _bring_up_to_date(session, key, kept) if kept else _read(session, key)
+    if frontier is not kept:
+        with _lock:
+            frontiers = _kept[pool]
+            frontiers[key] = frontier
+            frontiers.move_to_end(key)
+            while len(frontiers) > MAX_KEPT:
+                frontiers.popitem(last=False)
+    return frontier
+
+
+def _read(session: Session, key: _Key) -> Frontier:
+    moment = monotonic()
+    return _arrange(queries.list_frontier(session, *key), moment, moment)
+
+
+def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
+    moment = monotonic()
+    if moment - kept.read_at > KEPT_FOR:
+        return _read(session, key)
+    changed = evidence.list_changed(session, kept.seen_at - LOOK_BACK)
+    if changed is None:
+        return _read(session, key)
+    if not changed:
+        return kept
+    rows = [row for row in kept.rows if row.sha not in changed]
+    rows += queries.list_frontier_rows(session, *key, sorted(changed))
+    return _arrange(rows, kept.read_at, moment)
+
+
+def _arrange(rows: Iterable[FrontierRow], read_at: float, seen_at: float) -> Frontier:
+    best = sorted(rows, key=lambda row: (row.rank_score, row.sha))[:FRONTIER_ROWS]
+    places = {row.sha: at for at, row in enumerate(best)}
+    return Frontier(best, [_view(row) for row in best], places, read_at, seen_at)
+
+
+def _view(row: FrontierRow) -> Candidate:
+    return Candidate(
+        sha=row.sha,
+        mean=row.rank_score,
+        sd=row.metric_sd,
+        runs=row.runs,
+        children_in_flight=0,
+        is_settled=row.standing in SETTLED,
+        is_suspect=row.standing == Standing.SUSPECT,
+        branch_id=row.branch_id,
+    )
