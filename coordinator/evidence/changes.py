@@ -31,7 +31,7 @@ def list_changed(session: Session, since: float) -> set[str] | None:
     """The commits that changed after a moment of `time.monotonic()`; None where they are too many to tell."""
     with _lock:
         noted = list(_changes.get(pool_of(session), ()))
-    found = set()
+    found = set[str]()
     for moment, sha in reversed(noted):
         if moment < since:
             return found

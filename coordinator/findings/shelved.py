@@ -43,8 +43,9 @@ def is_negative(one: ShelvedFinding) -> bool:
 class Shelved:
     """Findings, the newest first, and where among them what they share is found. Arrays have a number for each.
 
-    `weights` are those that they have by themselves, `roots` the square roots of their counts of words, and `negative`
-    says which of them tell of something that did not help.
+    `weights` are those that they have by themselves, `roots` the square roots of their counts of words, `negative` says
+    which of them tell of something that did not help, `effects` are 0 where none was resolved, and `unchanged` marks
+    those with the verdict that there was none. `topics` are numbers, each of one topic.
     """
 
     def __init__(self, findings: Collection[ShelvedFinding]) -> None:
@@ -52,10 +53,14 @@ class Shelved:
         self.weights = np.array([one.weight for one in self.findings])
         self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
         self.negative = np.array([is_negative(one) for one in self.findings], dtype=bool)
+        self.resolved = np.array([_is_resolved(one) for one in self.findings], dtype=bool)
+        self.effects = np.array([one.effect_mean or 0.0 for one in self.findings])
+        self.unchanged = np.array([one.verdict == Verdict.NO_CHANGE for one in self.findings], dtype=bool)
+        self._numbers = {topic: at for at, topic in enumerate({one.topic for one in self.findings})}
+        self.topics = np.array([self._numbers[one.topic] for one in self.findings], dtype=np.int16)
         self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
         self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))
-        self._by_topic = _find_places((one.topic, at) for at, one in enumerate(self.findings))
-        self._by_experiment = _find_places((one.experiment_id, at) for at, one in enumerate(self.findings))
+        self._by_experiment = {one.experiment_id: at for at, one in enumerate(self.findings)}
 
     def count_shared(self, words: Collection[str]) -> NDArray[Any]:
         """How many of the words each finding has."""
@@ -68,16 +73,21 @@ class Shelved:
         """The places of those that were measured in a class."""
         return self._by_class.get(hardware_class, _NONE)
 
-    def mark_topics(self, topics: Collection[str]) -> NDArray[Any]:
-        """Which of them are on one of the topics."""
-        marked = np.zeros(len(self.findings), dtype=bool)
-        for topic in topics:
-            marked[self._by_topic.get(topic, _NONE)] = True
-        return marked
+    def look_up_topics(self, values: Mapping[str, int]) -> NDArray[Any]:
+        """For each finding the value of its topic, 0 where there is none."""
+        found = np.zeros(len(self._numbers), dtype=np.int64)
+        for topic, value in values.items():
+            if topic in self._numbers:
+                found[self._numbers[topic]] = value
+        return found[self.topics]
 
     def list_of(self, experiment_ids: Collection[int]) -> list[int]:
-        """The places of those of one of the experiments."""
-        return [int(at) for number in experiment_ids for at in self._by_experiment.get(number, _NONE)]
+        """The places of those of one of the experiments, each of which has one finding."""
+        return [self._by_experiment[number] for number in experiment_ids if number in self._by_experiment]
+
+
+def _is_resolved(one: ShelvedFinding) -> bool:
+    return one.effect_mean is not None and one.verdict not in (None, Verdict.UNRESOLVED)
 
 
 _NONE: NDArray[Any] = np.empty(0, dtype=np.int16)

@@ -4,8 +4,9 @@ To read 256 rows takes longer than to draw from them, and from one claim to the 
 this process changes is seen at once, and what other replicas change a second later.
 """
 
+from bisect import bisect
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 from time import monotonic
 from typing import NamedTuple
@@ -49,12 +50,11 @@ class Frontier(NamedTuple):
             at = self.places.get(jobs.base_sha)
             if at is not None:
                 one = candidates[at]
-                counted = (
-                    {"children_in_flight": one.children_in_flight + jobs.jobs}
+                candidates[at] = (
+                    one._replace(children_in_flight=one.children_in_flight + jobs.jobs)
                     if JobKind(jobs.kind).makes_experiment
-                    else {"measured_in_flight": one.measured_in_flight + jobs.jobs}
+                    else one._replace(measured_in_flight=one.measured_in_flight + jobs.jobs)
                 )
-                candidates[at] = one._replace(**counted)
         return candidates
 
 
@@ -81,7 +81,9 @@ def read_frontier(session: Session, project_id: int, hardware_class: str) -> Fro
 
 def _read(session: Session, key: _Key) -> Frontier:
     moment = monotonic()
-    return _arrange(queries.list_frontier(session, *key), moment, moment)
+    rows = queries.list_frontier(session, *key)
+    places = {row.sha: at for at, row in enumerate(rows)}
+    return Frontier(rows, [_view(row) for row in rows], places, moment, moment)
 
 
 def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
@@ -93,15 +95,25 @@ def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
         return _read(session, key)
     if not changed:
         return kept
-    rows = [row for row in kept.rows if row.sha not in changed]
-    rows += queries.list_frontier_rows(session, *key, sorted(changed))
-    return _arrange(rows, kept.read_at, moment)
+    return _change(kept, changed, queries.list_frontier_rows(session, *key, sorted(changed)), moment)
 
 
-def _arrange(rows: Iterable[FrontierRow], read_at: float, seen_at: float) -> Frontier:
-    best = sorted(rows, key=lambda row: (row.rank_score, row.sha))[:FRONTIER_ROWS]
-    places = {row.sha: at for at, row in enumerate(best)}
-    return Frontier(best, [_view(row) for row in best], places, read_at, seen_at)
+def _change(kept: Frontier, changed: Collection[str], present: Sequence[FrontierRow], moment: float) -> Frontier:
+    """The frontier with those of the changed commits that are present now, and without those that are not."""
+    rows, candidates = list(kept.rows), list(kept.candidates)
+    for at in sorted((kept.places[sha] for sha in changed if sha in kept.places), reverse=True):
+        del rows[at], candidates[at]
+    for row in present:
+        at = bisect(rows, _order(row), key=_order)
+        rows.insert(at, row)
+        candidates.insert(at, _view(row))
+    del rows[FRONTIER_ROWS:], candidates[FRONTIER_ROWS:]
+    places = {row.sha: at for at, row in enumerate(rows)}
+    return Frontier(rows, candidates, places, kept.read_at, moment)
+
+
+def _order(row: FrontierRow) -> tuple[float, str]:
+    return row.rank_score, row.sha
 
 
 def _view(row: FrontierRow) -> Candidate:

@@ -6,7 +6,7 @@ one that speaks against its line.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.findings.shelf import Shelved, ShelvedFinding
-from shared.experiments import Verdict
 
 BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5
@@ -54,17 +53,14 @@ def choose(known: Shelved, about: Subject) -> Choice:
     # The newest come first, and a stable sort leaves them so among those of one weight.
     order = np.argsort(-weights, kind="stable")
     order = order[weights[order] > LEFT_OUT]
-    on_line = order[known.mark_topics(about.line)[order]].tolist()
-    contrarian = next((at for at in on_line if speaks_against(known.findings[at], about)), None)
-    order = order[order != contrarian]
+    against = order[speak_against(known, about)[order]][:1]
+    order = order[order != against] if len(against) else order
     is_negative = known.negative[order]
-
-    def pick(places: NDArray[Any], limit: int) -> list[ShelvedFinding]:
-        one_by_one = zip(weights[places].tolist(), map(known.findings.__getitem__, places.tolist()), strict=True)
-        return list(_diversify(one_by_one, limit))
-
-    against = None if contrarian is None else known.findings[contrarian]
-    return Choice(pick(order[~is_negative], BEST), pick(order[is_negative], NEGATIVE), against)
+    best, negative = (
+        [known.findings[at] for at in _diversify(places, weights[places], known.topics[places], limit)]
+        for places, limit in ((order[~is_negative], BEST), (order[is_negative], NEGATIVE))
+    )
+    return Choice(best, negative, known.findings[against[0]] if len(against) else None)
 
 
 def weigh(known: Shelved, about: Subject) -> NDArray[Any]:
@@ -76,34 +72,33 @@ def weigh(known: Shelved, about: Subject) -> NDArray[Any]:
     return weights
 
 
-def speaks_against(one: ShelvedFinding, about: Subject) -> bool:
-    """Whether it is on a topic of the line, and came out otherwise there."""
-    side = about.line.get(one.topic)
-    if side is None or one.effect_mean is None or one.verdict in (None, Verdict.UNRESOLVED):
-        return False
-    return one.verdict == Verdict.NO_CHANGE or (1 if about.sign * one.effect_mean > 0 else -1) != side
+def speak_against(known: Shelved, about: Subject) -> NDArray[Any]:
+    """Which of them are on a topic of the line, and came out otherwise there."""
+    sides = known.look_up_topics(about.line)
+    came_out = np.where(about.sign * known.effects > 0, 1, -1)
+    against: NDArray[Any] = (sides != 0) & known.resolved & (known.unchanged | (came_out != sides))
+    return against
 
 
-def _diversify(weighed: Iterable[tuple[float, ShelvedFinding]], limit: int) -> Iterator[ShelvedFinding]:
-    """The weightiest, where each one more of the same topic weighs half as much; `weighed` begins with the heaviest.
+def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any], limit: int) -> Iterator[int]:
+    """The weightiest, where each one more of the same topic weighs half as much; `weights` begin with the heaviest.
 
-    Of each topic only the heaviest that is left is compared with others. Nothing behind the first of the `limit`th
-    topic is looked at: until the end some topic before it has nothing chosen, and that one's first is heavier.
+    Of each topic only the heaviest that is left is compared with others. Only the first `limit` topics are looked at:
+    until the end one of them has nothing chosen, and its heaviest is heavier than all of further topics.
     """
-    topics: dict[str, list[tuple[float, int, ShelvedFinding]]] = {}
-    for place, (weight, one) in enumerate(weighed):
-        topics.setdefault(one.topic, []).append((-weight, place, one))
-        if len(topics) == limit:
-            break
-    waiting = [own[0] for own in topics.values()]  # which is a heap, for it begins with the heaviest
-    chosen = Counter[str]()
+    _, firsts = np.unique(topics, return_index=True)
+    firsts = np.sort(firsts)[:limit]
+    members = {int(topics[first]): np.flatnonzero(topics == topics[first])[:limit].tolist() for first in firsts}
+    waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]
+    # That is a heap, for it begins with the heaviest.
+    chosen = Counter[int]()
     for _ in range(limit):
         if not waiting:
             return
-        _, _, one = heappop(waiting)
-        chosen[one.topic] += 1
-        own, count = topics[one.topic], chosen[one.topic]
-        if count < len(own):
-            weight, place, following = own[count]
-            heappush(waiting, (weight * 0.5**count, place, following))
-        yield one
+        _, rank, topic = heappop(waiting)
+        chosen[topic] += 1
+        ranks, count = members[topic], chosen[topic]
+        if count < len(ranks):
+            following = ranks[count]
+            heappush(waiting, (-float(weights[following]) * 0.5**count, following, topic))
+        yield int(places[rank])
