@@ -1,8 +1,6 @@
 """Runs that are hopeless against their parent: the curve that workers compare with, and what stopping saves."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.models import CommitPosterior, Project, Run, table_of
 from coordinator.projects import service as projects
+from coordinator.recently import Recent
 from coordinator.statements import Prepared
 from shared.runs import CurvePoint, EarlyStops, RunOutcome
 
@@ -21,6 +20,9 @@ RECENT_CURVES = 512
 """So many of them are kept at hand: 10 MB."""
 
 NEWEST_RUNS = 1000
+
+_RECENT = Recent[UUID, list[CurvePoint]](RECENT_CURVES)
+"""By the run's own name. What a run told does not change."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _FIRST_WHOLE = Prepared(
@@ -67,32 +69,8 @@ def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoi
     run_id, name = run
     known = _RECENT.find(name)
     if known is None:
-        known = thin(_CURVE.scalar(session, {"run_id": run_id}) or [])
-        _RECENT.keep(name, known)
+        known = _RECENT.keep(name, thin(_CURVE.scalar(session, {"run_id": run_id}) or []))
     return known
-
-
-class _RecentCurves:
-    """Thinned curves that were read lately, by the run's own name. What a run told does not change."""
-
-    def __init__(self) -> None:
-        self._curves: OrderedDict[UUID, list[CurvePoint]] = OrderedDict()
-        self._lock = Lock()
-
-    def find(self, name: UUID) -> list[CurvePoint] | None:
-        with self._lock:
-            if name in self._curves:
-                self._curves.move_to_end(name)
-            return self._curves.get(name)
-
-    def keep(self, name: UUID, curve: list[CurvePoint]) -> None:
-        with self._lock:
-            self._curves[name] = curve
-            while len(self._curves) > RECENT_CURVES:
-                self._curves.popitem(last=False)
-
-
-_RECENT = _RecentCurves()
 
 
 def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:

@@ -5,7 +5,6 @@ this process changes is seen at once, and what other replicas change a second la
 """
 
 from bisect import bisect
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from threading import Lock
 from time import monotonic
@@ -16,6 +15,7 @@ from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
+from coordinator.recently import Recent
 from coordinator.selection import queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.queries import FRONTIER_ROWS, FrontierRow, JobsUnderWay
@@ -59,24 +59,18 @@ class Frontier(NamedTuple):
 
 
 _Key = tuple[int, str]
-_kept: WeakKeyDictionary[Pool, OrderedDict[_Key, Frontier]] = WeakKeyDictionary()
+_frontiers: WeakKeyDictionary[Pool, Recent[_Key, Frontier]] = WeakKeyDictionary()
 _lock = Lock()
 
 
 def read_frontier(session: Session, project_id: int, hardware_class: str) -> Frontier:
     """The best measured commits, at most `FRONTIER_ROWS`."""
-    key, pool = (project_id, hardware_class), evidence.pool_of(session)
+    key = (project_id, hardware_class)
     with _lock:
-        kept = _kept.setdefault(pool, OrderedDict()).get(key)
+        recent = _frontiers.setdefault(evidence.pool_of(session), Recent(MAX_KEPT))
+    kept = recent.find(key)
     frontier = _bring_up_to_date(session, key, kept) if kept else _read(session, key)
-    if frontier is not kept:
-        with _lock:
-            frontiers = _kept[pool]
-            frontiers[key] = frontier
-            frontiers.move_to_end(key)
-            while len(frontiers) > MAX_KEPT:
-                frontiers.popitem(last=False)
-    return frontier
+    return frontier if frontier is kept else recent.keep(key, frontier)
 
 
 def _read(session: Session, key: _Key) -> Frontier:
