@@ -10,7 +10,6 @@ from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
 from coordinator.recently import Recent
 from coordinator.statements import Prepared
 
-
 SHORT = 16
 """Lines of so many commits are kept at hand."""
 

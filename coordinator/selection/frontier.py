@@ -98,16 +98,12 @@ def _change(kept: Frontier, changed: Collection[str], present: Sequence[Frontier
     for at in sorted((kept.places[sha] for sha in changed if sha in kept.places), reverse=True):
         del rows[at], candidates[at]
     for row in present:
-        at = bisect(rows, _order(row), key=_order)
+        at = bisect(rows, row.order(), key=FrontierRow.order)
         rows.insert(at, row)
         candidates.insert(at, _view(row))
     del rows[FRONTIER_ROWS:], candidates[FRONTIER_ROWS:]
     places = {row.sha: at for at, row in enumerate(rows)}
     return Frontier(rows, candidates, places, kept.read_at, moment)
-
-
-def _order(row: FrontierRow) -> tuple[float, str]:
-    return row.rank_score, row.sha
 
 
 def _view(row: FrontierRow) -> Candidate:

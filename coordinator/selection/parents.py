@@ -124,16 +124,14 @@ def _leave_out(pool: Sequence[Candidate], branches: Sequence[Direction], rules: 
 
 
 def _draw(pool: Sequence[Candidate], last_parent: str | None, rng: Random) -> Candidate:
-    if len(pool) == 1:
-        return pool[0]
+    shas, means, sds = (list(column) for column in list(zip(*pool, strict=True))[:3])
+    if last_parent in shas:
+        at = shas.index(last_parent)
+        means[at] -= sds[at]
+    centres, widths = np.array(means), np.array(sds)
     normal = Generator(SFC64(rng.getrandbits(64))).normal
-    sds = np.array([candidate.sd for candidate in pool])
-    means = np.array([candidate.mean for candidate in pool])
-    for at, candidate in enumerate(pool):
-        if candidate.sha == last_parent:
-            means[at] -= candidate.sd
     for _ in range(MAX_DRAWS):
-        winner = pool[int(normal(means, sds).argmin())]
+        winner = pool[int(normal(centres, widths).argmin())]
         if rng.random() * (1 + winner.children_in_flight) < 1:
             break
     return winner

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select, union_all, update
+from sqlalchemy import CompoundSelect, Select, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -44,6 +44,10 @@ class FrontierRow(NamedTuple):
     runs: int
     standing: str
     branch_id: int
+
+    def order(self) -> tuple[float, str]:
+        """What the frontier is sorted by."""
+        return self.rank_score, self.sha
 
 
 class JobsUnderWay(NamedTuple):
@@ -105,11 +109,10 @@ def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _select_frontier() -> Select[*tuple[Any, ...]]:
+def _select_frontier() -> CompoundSelect[*tuple[Any, ...]]:
     """Each standing is asked for by itself, because then an index gives the order; else every row would be sorted."""
     parts = [_best_of(standing).subquery() for standing in Standing if standing not in UNUSABLE]
-    every = union_all(*(select(*part.c) for part in parts)).subquery()
-    return select(*every.c).order_by(every.c.rank_score, every.c.commit_sha).limit(FRONTIER_ROWS)
+    return union_all(*(select(*part.c) for part in parts))
 
 
 _FRONTIER = Prepared(_select_frontier())
@@ -208,9 +211,9 @@ _RUNNING = Prepared(
 
 
 def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[FrontierRow]:
-    """The best measured commits, at most `FRONTIER_ROWS`."""
-    given = {"project_id": project_id, "hardware_class": hardware_class}
-    return [FrontierRow._make(row) for row in _FRONTIER.all(session, given)]
+    """The best measured commits, the best first, at most `FRONTIER_ROWS`."""
+    rows = _FRONTIER.all(session, {"project_id": project_id, "hardware_class": hardware_class})
+    return sorted(map(FrontierRow._make, rows), key=FrontierRow.order)[:FRONTIER_ROWS]
 
 
 def list_frontier_rows(
