@@ -83,10 +83,15 @@ def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
 
 
 def _find_subject(request: PackRequest, steps: Sequence[ToldExperiment], siblings: Sequence[ToldExperiment]) -> Subject:
-    words = list_words(" ".join([request.about, *(step.title for step in steps)]))
+    words = frozenset[str]().union(*(_words_of(text) for text in (request.about, *(step.title for step in steps))))
     line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
     quoted = frozenset(one.id for one in (*steps, *siblings))
-    return Subject(frozenset(words), line, quoted, request.hardware_class, request.sign)
+    return Subject(words, line, quoted, request.hardware_class, request.sign)
+
+
+@lru_cache(maxsize=KEPT_LINES)
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(list_words(text))
 
 
 def join_parts(parts: Iterable[Part]) -> Pack:

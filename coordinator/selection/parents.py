@@ -124,14 +124,13 @@ def _leave_out(pool: Sequence[Candidate], branches: Sequence[Direction], rules: 
 
 
 def _draw(pool: Sequence[Candidate], last_parent: str | None, rng: Random) -> Candidate:
-    shas, means, sds = (list(column) for column in list(zip(*pool, strict=True))[:3])
-    if last_parent in shas:
-        at = shas.index(last_parent)
+    means, sds = np.array([candidate.mean for candidate in pool]), np.array([candidate.sd for candidate in pool])
+    at = next((at for at, candidate in enumerate(pool) if candidate.sha == last_parent), None)
+    if at is not None:
         means[at] -= sds[at]
-    centres, widths = np.array(means), np.array(sds)
-    normal = Generator(SFC64(rng.getrandbits(64))).normal
+    draw = Generator(SFC64(rng.getrandbits(64))).standard_normal
     for _ in range(MAX_DRAWS):
-        winner = pool[int(normal(centres, widths).argmin())]
+        winner = pool[int((means + sds * draw(len(pool))).argmin())]
         if rng.random() * (1 + winner.children_in_flight) < 1:
             break
     return winner
