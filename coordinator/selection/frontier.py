@@ -25,6 +25,9 @@ KEPT_FOR = 1.0
 LOOK_BACK = 0.25
 """Seconds. A change is noted so long, at most, before its transaction is committed and others see it."""
 
+FEW = 64
+"""To read so many rows by their names costs less than to read them all."""
+
 MAX_KEPT = 256
 """Frontiers of one database; 100 kB each."""
 
@@ -85,7 +88,7 @@ def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
     if moment - kept.read_at > KEPT_FOR:
         return _read(session, key)
     changed = evidence.list_changed(session, kept.seen_at - LOOK_BACK)
-    if changed is None:
+    if changed is None or len(changed) > FEW:
         return _read(session, key)
     if not changed:
         return kept
