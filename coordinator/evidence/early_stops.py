@@ -2,22 +2,31 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import CommitPosterior, Project, Run, table_of
 from coordinator.projects import service as projects
+from coordinator.recently import Recent
+from coordinator.statements import Prepared
 from shared.runs import CurvePoint, EarlyStops, RunOutcome
 
 CURVE_POINTS = 50
 """Of a parent's curve in a lease: one for each 2 % of the budget, 3 kB in all."""
 
+RECENT_CURVES = 512
+"""So many of them are kept at hand: 10 MB."""
+
 NEWEST_RUNS = 1000
 
+_RECENT = Recent[UUID, list[CurvePoint]](RECENT_CURVES)
+"""By the run's own name. What a run told does not change."""
+
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
-_CURVE = (
-    select(_RUNS.c.curve)
+_FIRST_WHOLE = Prepared(
+    select(_RUNS.c.id, _RUNS.c.uuid)
     .where(
         _RUNS.c.commit_sha == bindparam("sha"),
         _RUNS.c.hardware_class == bindparam("hardware_class"),
@@ -26,6 +35,7 @@ _CURVE = (
     .order_by(_RUNS.c.id)
     .limit(1)
 )
+_CURVE = Prepared(select(_RUNS.c.curve).where(_RUNS.c.id == bindparam("run_id")))
 _NEWEST = (
     select(*(_RUNS.c[name] for name in ("commit_sha", "hardware_class", "outcome", "total_seconds", "hopeless_at")))
     .where(_RUNS.c.project_id == bindparam("project_id"))
@@ -53,7 +63,14 @@ _EARLY_STOPS = select(
 
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
     """The thinned curve of a commit's first whole run in a class; empty where there is none, or it told none."""
-    return thin(session.scalar(_CURVE, {"sha": sha, "hardware_class": hardware_class}) or [])
+    run = _FIRST_WHOLE.first(session, {"sha": sha, "hardware_class": hardware_class})
+    if run is None:
+        return []
+    run_id, name = run
+    known = _RECENT.find(name)
+    if known is None:
+        known = _RECENT.keep(name, thin(_CURVE.scalar(session, {"run_id": run_id}) or []))
+    return known
 
 
 def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:

@@ -8,6 +8,9 @@ from sqlalchemy.orm import Session
 from coordinator.errors import NotFoundError
 from coordinator.evidence import calibration, class_queries, queries, trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
+from coordinator.evidence.changes import list_changed as list_changed
+from coordinator.evidence.changes import note_changed as note_changed
+from coordinator.evidence.changes import pool_of as pool_of
 from coordinator.evidence.early_stops import find_curve as find_curve
 from coordinator.evidence.early_stops import view_early_stops as view_early_stops
 from coordinator.evidence.explanation import explain as explain
@@ -31,7 +34,7 @@ from coordinator.models import CommitPosterior, Project, Run
 from coordinator.paging import cut_page
 from shared.contract import Contract
 from shared.evidence import Trust
-from shared.experiments import Dispute, Posterior, Standing
+from shared.experiments import Dispute, Posterior, Standing, Verdict
 from shared.hardware import Hardware
 from shared.jobs import JobKind
 from shared.protocol import Page, now
@@ -117,7 +120,8 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: b
 def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | None:
     if row is None:
         return None
-    return Posterior(
+    # What is stored was derived here.
+    return Posterior.model_construct(
         metric_mean=row.metric_mean,
         metric_sd=row.metric_sd,
         effect_mean=row.effect_mean,
@@ -126,7 +130,7 @@ def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | No
         milestone_sd=row.milestone_sd,
         runs=row.runs,
         checkers=row.checkers,
-        verdict=row.verdict,
+        verdict=Verdict(row.verdict) if row.verdict else None,
         standing=Standing(row.standing),
         dispute=Dispute(row.dispute),
     )

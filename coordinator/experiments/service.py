@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 from coordinator.errors import NotFoundError
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
+from coordinator.experiments.lines import tell_line as tell_line
 from coordinator.experiments.queries import ExperimentRow as ExperimentRow
 from coordinator.experiments.queries import ToldExperiment as ToldExperiment
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
 from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
 from coordinator.experiments.queries import move_to_branch as move_to_branch
-from coordinator.experiments.queries import tell_commits as tell_commits
 from coordinator.experiments.queries import tell_leases as tell_leases
 from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.lineage import service as lineage

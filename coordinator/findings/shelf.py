@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from math import exp2
 from threading import Lock
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from sqlalchemy import Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
+from coordinator.findings.shelved import Shelved as Shelved
+from coordinator.findings.shelved import ShelvedFinding as ShelvedFinding
 from coordinator.findings.words import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from coordinator.statements import Prepared
@@ -28,31 +30,6 @@ STANDINGS = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 KEPT_FOR = timedelta(seconds=10)
 HALF_LIFE, STALEST = timedelta(days=30), 0.25
 """A finding's freshness halves in this time, and does not fall below a quarter."""
-
-
-class ShelvedFinding(NamedTuple):
-    """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
-
-    The effect is in the asked hardware class where it was measured there, else in the finding's own. `weight` is what
-    it weighs whatever the job is about, from 0 to 1: its evidence times its freshness.
-    """
-
-    id: int
-    experiment_id: int
-    title: str
-    claim: str
-    topic: str
-    hardware_class: str
-    failure: str | None
-    pace: float | None
-    effect_mean: float | None
-    effect_sd: float | None
-    runs: int | None
-    checkers: int | None
-    verdict: str | None
-    created_at: datetime
-    words: frozenset[str]
-    weight: float
 
 
 _FINDINGS, _EXPERIMENTS, _POSTERIORS = table_of(Finding), table_of(Experiment), table_of(CommitPosterior)
@@ -110,16 +87,16 @@ class Shelf:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: dict[tuple[int, str], tuple[datetime, Sequence[ShelvedFinding]]] = {}
+        self._kept: dict[tuple[int, str], tuple[datetime, Shelved]] = {}
 
-    def read(self, session: Session, project_id: int, hardware_class: str) -> Sequence[ShelvedFinding]:
+    def read(self, session: Session, project_id: int, hardware_class: str) -> Shelved:
         """The newest findings of a project, and those of the best commits in a hardware class."""
         key, moment = (project_id, hardware_class), now()
         with self._lock:
             kept = self._kept.get(key)
         if kept is not None and moment - kept[0] < KEPT_FOR:
             return kept[1]
-        found = list_shelved(session, project_id, hardware_class)
+        found = Shelved(list_shelved(session, project_id, hardware_class))
         with self._lock:
             self._kept[key] = (moment, found)
         return found

@@ -17,6 +17,7 @@ from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchName
 from coordinator.models import Project
 from coordinator.projects import service as projects
+from coordinator.recently import Recent
 from coordinator.selection import service as selection
 from coordinator.selection.context import Pack, PackRequest, compose_pack
 from coordinator.selection.policy import Decision, NoJob
@@ -35,6 +36,9 @@ MAX_LEASES_PER_WORKER = 2
 ASK_AGAIN_SECONDS = 30.0
 SAMPLED_ONE_IN = 5
 """Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
+
+_FILES = Recent[tuple[str, tuple[str, ...]], dict[str, str]](128)
+"""Files of the commits that jobs started from lately. A commit's name stands for its files."""
 
 NO_PACK = Pack("", [])
 """Who measures needs nothing to read."""
@@ -72,7 +76,7 @@ def claim(
     if request.branch == offer.branch.name and offer.branch.state == BranchState.RESTING:
         why = f"{worker.name}'s volunteer chose it."
         lineage.wake(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
-    return ClaimReply(lease=_take(write, worker, offer))
+    return ClaimReply.model_construct(lease=_take(write, worker, offer))
 
 
 def _look_up(session: Session, shelf: Shelf, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
@@ -102,8 +106,9 @@ def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
     told = {"context": offer.pack.text, "findings_read": offer.pack.findings, "token_sha256": hash_token(token)}
     queries.add_lease(session, columns | told)
     activity.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
+    # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = projects.contract_of(project).budget.training_seconds
-    return LeaseGrant(
+    return LeaseGrant.model_construct(
         id=columns["id"],
         token=token,
         project=project.name,
@@ -185,9 +190,10 @@ def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_i
 
 def _read_base(session: Session, project: Project, decision: Decision, hardware_class: str) -> BaseCommit:
     editable, sha = projects.contract_of(project).files.editable, decision.base_sha
-    return BaseCommit(
+    key = (sha, tuple(editable))
+    return BaseCommit.model_construct(
         sha=sha,
-        files=lineage.read_files(session, project.id, sha, editable),
+        files=_FILES.find(key) or _FILES.keep(key, lineage.read_files(session, project.id, sha, editable)),
         posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
         curve=evidence.find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
     )

@@ -7,7 +7,11 @@ from sqlalchemy import Integer, Select, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
+from coordinator.recently import Recent
 from coordinator.statements import Prepared
+
+SHORT = 16
+"""Lines of so many commits are kept at hand."""
 
 
 class CommitRow(NamedTuple):
@@ -81,6 +85,8 @@ def _select_nearest() -> Select[str]:
 
 
 _NEAREST = Prepared(_select_nearest())
+_LINES = Recent[tuple[str, int], list[str]](2_048)
+"""Short lines that were read lately, 1.5 kB each. A commit's name stands for all that is above it."""
 
 
 def find_commit(session: Session, project_id: int, sha: str) -> CommitRow | None:
@@ -101,7 +107,12 @@ def add_commit(session: Session, columns: Mapping[str, Any]) -> None:
 
 def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
     """The names of the commit itself and its nearest ancestors, in this order, `limit` in all."""
-    return [name for (name,) in _NEAREST.all(session, {"sha": sha, "limit": limit})]
+    known = _LINES.find((sha, limit))
+    if known is None:
+        known = [name for (name,) in _NEAREST.all(session, {"sha": sha, "limit": limit})]
+        if known and limit <= SHORT:
+            _LINES.keep((sha, limit), known)
+    return list(known)
 
 
 def list_children(session: Session, shas: Sequence[str]) -> list[CommitRow]:

@@ -1,19 +1,29 @@
-"""Questions about projects."""
+"""Questions about projects. A project never changes, so its row is made an object once, which no session knows."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Project
+from coordinator.models import Project, table_of
+from coordinator.statements import Prepared
 
-_ALL = select(Project).order_by(Project.id)
-_BY_NAME = select(Project).where(Project.name == bindparam("name"))
+_PROJECTS = table_of(Project)
+_ALL = Prepared(select(_PROJECTS).order_by(_PROJECTS.c.id))
+_BY_NAME = Prepared(select(_PROJECTS).where(_PROJECTS.c.name == bindparam("name")))
 
 
 def find_project(session: Session, name: str) -> Project | None:
-    return session.scalar(_BY_NAME, {"name": name})
+    row = _BY_NAME.first(session, {"name": name})
+    return _view(row) if row else None
 
 
 def list_projects(session: Session) -> Sequence[Project]:
-    return session.scalars(_ALL).all()
+    return [_view(row) for row in _ALL.all(session, {})]
+
+
+@lru_cache(maxsize=256)
+def _view(row: tuple[Any, ...]) -> Project:
+    return Project(**dict(zip(_PROJECTS.c.keys(), row, strict=True)))

@@ -14,6 +14,7 @@ from coordinator.selection import step_queries
 from coordinator.selection.adoption import Combination, draw_combination, is_combination_due
 from coordinator.selection.assembly import choose_ablation, choose_avoided, choose_constant
 from coordinator.selection.policy import Decision, Snapshot
+from coordinator.selection.tries import count_tries
 from shared.experiments import Assignment, JobKind
 from shared.numbers import count_noun
 
@@ -98,7 +99,7 @@ class Assigner:
     def _leave_axes(self, decision: Decision, branch: BranchRow) -> tuple[Decision, Assignment]:
         """Another axis than those that were tried in vain of late."""
         after = branch.gained_experiment_id or 0
-        avoided = choose_avoided(step_queries.count_tries(self.session, self.project.id, branch.id, after))
+        avoided = choose_avoided(count_tries(self.session, self.project.id, branch.id, after))
         if not avoided:
             return decision, NOTHING
         gained = f"{branch.name} has gained nothing in {count_noun(branch.fruitless, 'experiment')}"

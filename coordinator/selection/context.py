@@ -1,6 +1,7 @@
 """Context packs: what an agent gets to read before it proposes. All of it is quoted data, never instructions."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -21,6 +22,9 @@ MAX_SIBLINGS = 20
 MAX_TOKENS = 6_000
 MAX_LINE = 500
 """Characters of one line."""
+
+KEPT_LINES = 4_096
+"""So many are kept as they were put into words, for packs of one time tell much the same; 5 MB in all."""
 
 
 class PackRequest(NamedTuple):
@@ -62,7 +66,7 @@ class Part(NamedTuple):
 
 def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
-    steps = experiments.tell_commits(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
+    steps = experiments.tell_line(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
     siblings = experiments.tell_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
     known = shelf.read(session, request.project_id, request.hardware_class)
     chosen = choose(known, _find_subject(request, steps, siblings))
@@ -79,10 +83,15 @@ def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
 
 
 def _find_subject(request: PackRequest, steps: Sequence[ToldExperiment], siblings: Sequence[ToldExperiment]) -> Subject:
-    words = list_words(" ".join([request.about, *(step.title for step in steps)]))
+    words = frozenset[str]().union(*(_words_of(text) for text in (request.about, *(step.title for step in steps))))
     line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
     quoted = frozenset(one.id for one in (*steps, *siblings))
-    return Subject(frozenset(words), line, quoted, request.hardware_class, request.sign)
+    return Subject(words, line, quoted, request.hardware_class, request.sign)
+
+
+@lru_cache(maxsize=KEPT_LINES)
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(list_words(text))
 
 
 def join_parts(parts: Iterable[Part]) -> Pack:
@@ -95,10 +104,10 @@ def join_parts(parts: Iterable[Part]) -> Pack:
         left -= estimate_tokens(heading)
         kept: list[str] = []
         for line in reversed(part.lines) if part.from_end else part.lines:
-            quoted = f"> - {' '.join(line.text.split())[:MAX_LINE]}\n"
-            if estimate_tokens(quoted) > left:
+            quoted, tokens = _quote_line(line.text)
+            if tokens > left:
                 break
-            left -= estimate_tokens(quoted)
+            left -= tokens
             kept.append(quoted)
             if line.finding_id is not None:
                 findings.append(line.finding_id)
@@ -108,12 +117,19 @@ def join_parts(parts: Iterable[Part]) -> Pack:
     return Pack("\n".join(texts), findings)
 
 
+@lru_cache(maxsize=KEPT_LINES)
+def _quote_line(text: str) -> tuple[str, int]:
+    quoted = f"> - {' '.join(text.split())[:MAX_LINE]}\n"
+    return quoted, estimate_tokens(quoted)
+
+
 def estimate_tokens(text: str) -> int:
     """Rather too many than too few: three characters of ASCII a token (numbers fall into many), others one each."""
     ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     return ascii_characters // 3 + 1 + len(text) - ascii_characters
 
 
+@lru_cache(maxsize=KEPT_LINES)
 def _describe(told: ToldExperiment) -> str:
     head = f"#{told.id} {told.title}"
     if told.metric_mean is None or told.metric_sd is None:
@@ -124,12 +140,14 @@ def _describe(told: ToldExperiment) -> str:
     return f"{head}: {format_measure(told.metric_mean, told.metric_sd)}, n = {told.runs}{effect}"
 
 
+@lru_cache(maxsize=KEPT_LINES)
 def _tell(told: ToldExperiment) -> Line:
     if not told.claim:
         return Line(_describe(told))
     return Line(f"{_describe(told)}. Its author says: {told.claim}", told.finding_id)
 
 
+@lru_cache(maxsize=KEPT_LINES)
 def _quote(one: ShelvedFinding) -> Line:
     came = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:

@@ -17,6 +17,9 @@ from math import ceil
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
+from numpy.random import SFC64, Generator
+
 from shared.contract import Diversity
 from shared.numbers import count_noun
 
@@ -121,8 +124,13 @@ def _leave_out(pool: Sequence[Candidate], branches: Sequence[Direction], rules: 
 
 
 def _draw(pool: Sequence[Candidate], last_parent: str | None, rng: Random) -> Candidate:
+    means, sds = np.array([candidate.mean for candidate in pool]), np.array([candidate.sd for candidate in pool])
+    at = next((at for at, candidate in enumerate(pool) if candidate.sha == last_parent), None)
+    if at is not None:
+        means[at] -= sds[at]
+    draw = Generator(SFC64(rng.getrandbits(64))).standard_normal
     for _ in range(MAX_DRAWS):
-        winner = min(pool, key=lambda c: rng.gauss(c.mean, c.sd) - (c.sd if c.sha == last_parent else 0.0))
+        winner = pool[int((means + sds * draw(len(pool))).argmin())]
         if rng.random() * (1 + winner.children_in_flight) < 1:
             break
     return winner

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select, union_all, update
+from sqlalchemy import CompoundSelect, Select, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
+    Branch,
     Calibration,
     CommitPosterior,
     EvidenceEpoch,
@@ -35,17 +36,18 @@ UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
 
 
 class FrontierRow(NamedTuple):
-    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better.
-
-    `branch_id` is None for the root, which no experiment made.
-    """
+    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better."""
 
     sha: str
     rank_score: float
     metric_sd: float
     runs: int
     standing: str
-    branch_id: int | None
+    branch_id: int
+
+    def order(self) -> tuple[float, str]:
+        """What the frontier is sorted by."""
+        return self.rank_score, self.sha
 
 
 class JobsUnderWay(NamedTuple):
@@ -82,34 +84,44 @@ class WorkerHistory(NamedTuple):
 
 
 _LEASES, _POSTERIORS, _RUNS = table_of(Lease), table_of(CommitPosterior), table_of(Run)
-_EXPERIMENTS, _SHARES = table_of(Experiment), table_of(KindShare)
+_EXPERIMENTS, _SHARES, _BRANCHES = table_of(Experiment), table_of(KindShare), table_of(Branch)
 _WORKERS, _VOLUNTEERS = table_of(Worker), table_of(Volunteer)
 _CALIBRATIONS, _EPOCHS = table_of(Calibration), table_of(EvidenceEpoch)
 
 
-def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
+def _measured_commits() -> Select[*tuple[Any, ...]]:
+    """Those of a class; the root, which no experiment made, belongs to the project's first branch."""
+    first = select(func.min(_BRANCHES.c.id)).where(_BRANCHES.c.project_id == bindparam("project_id"))
     return (
         select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
-        .add_columns(_EXPERIMENTS.c.branch_id)
+        .add_columns(func.coalesce(_EXPERIMENTS.c.branch_id, first.scalar_subquery()).label("branch_id"))
         .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
-        .where(
-            _POSTERIORS.c.project_id == bindparam("project_id"),
-            _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
-            _POSTERIORS.c.standing == standing,
-        )
+        .where(_POSTERIORS.c.hardware_class == bindparam("hardware_class"))
+    )
+
+
+def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
+    return (
+        _measured_commits()
+        .where(_POSTERIORS.c.project_id == bindparam("project_id"), _POSTERIORS.c.standing == standing)
         .order_by(_POSTERIORS.c.rank_score)
         .limit(FRONTIER_ROWS)
     )
 
 
-def _select_frontier() -> Select[*tuple[Any, ...]]:
+def _select_frontier() -> CompoundSelect[*tuple[Any, ...]]:
     """Each standing is asked for by itself, because then an index gives the order; else every row would be sorted."""
     parts = [_best_of(standing).subquery() for standing in Standing if standing not in UNUSABLE]
-    every = union_all(*(select(*part.c) for part in parts)).subquery()
-    return select(*every.c).order_by(every.c.rank_score, every.c.commit_sha).limit(FRONTIER_ROWS)
+    return union_all(*(select(*part.c) for part in parts))
 
 
 _FRONTIER = Prepared(_select_frontier())
+_FRONTIER_ROWS = Prepared(
+    # Which project a commit is of is seen afterwards: asked for that, SQLite would go through all of the class.
+    _measured_commits()
+    .add_columns(_POSTERIORS.c.project_id)
+    .where(_POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)), _POSTERIORS.c.standing.not_in(UNUSABLE))
+)
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _IN_FLIGHT = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
@@ -199,9 +211,18 @@ _RUNNING = Prepared(
 
 
 def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[FrontierRow]:
-    """The best measured commits, at most `FRONTIER_ROWS`."""
-    given = {"project_id": project_id, "hardware_class": hardware_class}
-    return [FrontierRow._make(row) for row in _FRONTIER.all(session, given)]
+    """The best measured commits, the best first, at most `FRONTIER_ROWS`."""
+    rows = _FRONTIER.all(session, {"project_id": project_id, "hardware_class": hardware_class})
+    return sorted(map(FrontierRow._make, rows), key=FrontierRow.order)[:FRONTIER_ROWS]
+
+
+def list_frontier_rows(
+    session: Session, project_id: int, hardware_class: str, shas: Sequence[str]
+) -> list[FrontierRow]:
+    """Those of the commits that may stand on the frontier, in any order."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "shas": list(shas)}
+    rows = _FRONTIER_ROWS.all(session, given)
+    return [FrontierRow._make(row) for *row, of_project in rows if of_project == project_id]
 
 
 def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:

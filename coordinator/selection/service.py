@@ -23,7 +23,8 @@ from coordinator.selection.adaptation import view_shares as view_shares
 from coordinator.selection.assignments import Assigner
 from coordinator.selection.directions import NewExperiment as NewExperiment
 from coordinator.selection.directions import follow as follow
-from coordinator.selection.policy import LEADERS, Candidate, Decision, Direction, NoJob, Snapshot, decide
+from coordinator.selection.frontier import read_frontier
+from coordinator.selection.policy import LEADERS, Decision, Direction, NoJob, Snapshot, decide
 from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
 from coordinator.selection.queries import note_parent as note_parent
@@ -38,7 +39,6 @@ STAGGER = 3
 """Workers count their turns from so many further on, each after the other. Fleets often begin together."""
 
 NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None, is_anchor=False)
-SETTLED = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def _take_snapshot(
     hardware_class, contract = request.hardware.hardware_class, projects.contract_of(project)
     in_flight = queries.count_in_flight(session, project.id)
     history = NOBODY if worker is None else queries.find_history(session, project.id, hardware_class, worker.id)
-    frontier = queries.list_frontier(session, project.id, hardware_class)
+    frontier = read_frontier(session, project.id, hardware_class)
     directions = _view_branches(branches, in_flight, contract)
     snapshot = Snapshot(
         root_sha=project.root_sha,
         root_measured=history.seed_measured,
         root_failed=history.seed_failed,
         turn=history.jobs_done + len(request.holding) + (STAGGER * (worker.id - 1) if worker else 0),
-        candidates=_view_candidates(frontier, in_flight, branches[0].id),
+        candidates=frontier.view_candidates(in_flight),
         mix=contract.jobs,
         failures_in_row=history.failures_in_row,
         seconds_since_run=(now() - history.last_run_at).total_seconds() if history.last_run_at else inf,
@@ -98,12 +98,12 @@ def _take_snapshot(
     is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None or not is_turn:
         return snapshot
-    looked_at = [row.sha for row in frontier[:LEADERS]] + ([history.parent_sha] if history.parent_sha else [])
+    looked_at = [row.sha for row in frontier.rows[:LEADERS]] + ([history.parent_sha] if history.parent_sha else [])
     return replace(
         snapshot,
         own=queries.find_measured_by(session, volunteer_id, looked_at),
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
-        elsewhere=_find_elsewhere(session, project, hardware_class, frontier, in_flight),
+        elsewhere=_find_elsewhere(session, project, hardware_class, frontier.rows, in_flight),
         due=_list_due(session, project.id, hardware_class, volunteer_id, in_flight),
     )
 
@@ -129,21 +129,6 @@ def _list_due(
     measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
     due = evidence.list_due(session, project_id, hardware_class, volunteer_id)
     return [sha for sha in due if sha not in measured]
-
-
-def _view_candidates(
-    frontier: Sequence[FrontierRow], in_flight: Sequence[JobsUnderWay], first_branch: int
-) -> list[Candidate]:
-    children, measured = Counter[str](), Counter[str]()
-    for jobs in in_flight:
-        (children if JobKind(jobs.kind).makes_experiment else measured)[jobs.base_sha] += jobs.jobs
-    return [
-        Candidate(
-            sha, rank_score, metric_sd, runs, children.get(sha, 0), standing in SETTLED, standing == Standing.SUSPECT,
-            measured.get(sha, 0), branch_id or first_branch,
-        )
-        for sha, rank_score, metric_sd, runs, standing, branch_id in frontier
-    ]  # fmt: skip
 
 
 def _view_branches(
@@ -204,7 +189,7 @@ def _find_elsewhere(
     best_gain, best_sha = frontier[0].rank_score - here, None
     for other in queries.list_other_classes(session, project.id, hardware_class):
         root = queries.find_score(session, project.root_sha, other)
-        for row in queries.list_frontier(session, project.id, other)[:1]:
+        for row in read_frontier(session, project.id, other).rows[:1]:
             if root is not None and row.rank_score - root < best_gain:
                 best_gain, best_sha = row.rank_score - root, row.sha
     if best_sha is None or queries.find_score(session, best_sha, hardware_class) is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Float, Select, bindparam, func, select
+from sqlalchemy import BindParameter, Float, Select, bindparam, select
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
@@ -86,15 +86,11 @@ _AXES = Prepared(
     .select_from(_EXPERIMENTS.outerjoin(_STEPS, _DONE).outerjoin(_OTHERS, _OTHERS.c.id == _STEPS.c.step_id))
     .where(_EXPERIMENTS.c.commit_sha.in_(_SHAS))
 )
-_TRIED = (
-    select(_EXPERIMENTS.c.axis, _EXPERIMENTS.c.branch_id)
+_TRIES = Prepared(
+    select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.axis, _EXPERIMENTS.c.branch_id)
     .where(_EXPERIMENTS.c.project_id == bindparam("project_id"), _EXPERIMENTS.c.id > bindparam("after_id"))
     .order_by(_EXPERIMENTS.c.id.desc())
     .limit(TRIES_LOOKED_AT)
-    .subquery()
-)
-_TRIES = Prepared(
-    select(_TRIED.c.axis, func.count()).where(_TRIED.c.branch_id == bindparam("branch_id")).group_by(_TRIED.c.axis)
 )
 
 
@@ -169,10 +165,10 @@ def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]
     return found
 
 
-def count_tries(session: Session, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
-    """The axes of a branch's experiments after one of them, with how often each was tried."""
-    given = {"project_id": project_id, "branch_id": branch_id, "after_id": after_id}
-    return [(axis, count) for axis, count in _TRIES.all(session, given)]
+def list_tries(session: Session, project_id: int, after_id: int) -> list[tuple[int, str, int]]:
+    """The experiments after one of them, newest first, each with its number, axis and branch."""
+    rows = _TRIES.all(session, {"project_id": project_id, "after_id": after_id})
+    return [(number, axis, branch_id) for number, axis, branch_id in rows]
 
 
 def _view_step(row: Sequence[Any], sign: float) -> KnownStep:

@@ -6,17 +6,20 @@ one that speaks against its line.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from heapq import heappop, heapreplace
-from math import sqrt
-from operator import itemgetter
-from typing import NamedTuple
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
 
-from coordinator.findings.shelf import ShelvedFinding
-from shared.experiments import Verdict
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.findings.shelf import Shelved, ShelvedFinding
 
 BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5
+
+LEFT_OUT = -1.0
+"""In the place of the weight of a finding that is not to be quoted; weights are not negative."""
 
 UNRELATED = 0.1
 """The relevance of a finding that shares no word with what the job is about."""
@@ -35,10 +38,6 @@ class Subject(NamedTuple):
     sign: float
 
 
-Weighed = tuple[float, int, ShelvedFinding]
-"""A finding's weight, negative so that a heap has the heaviest first, and its place among all, which decides ties."""
-
-
 class Choice(NamedTuple):
     """Findings to quote, the weightiest first; None where nothing speaks against the line."""
 
@@ -47,55 +46,59 @@ class Choice(NamedTuple):
     contrarian: ShelvedFinding | None
 
 
-def choose(known: Sequence[ShelvedFinding], about: Subject) -> Choice:
+def choose(known: Shelved, about: Subject) -> Choice:
     """What to quote of the findings on the shelf."""
-    weighed = [(-weigh(one, about), -one.id, one) for one in known if one.experiment_id not in about.quoted]
-    weighed.sort(key=itemgetter(0, 1))
-    contrarian = next((one for _, _, one in weighed if speaks_against(one, about)), None)
-    good: list[Weighed] = []
-    negative: list[Weighed] = []
-    for place, (weight, _, one) in enumerate(weighed):
-        if one is not contrarian:
-            (negative if is_negative(one) else good).append((weight, place, one))
-    return Choice(list(_diversify(good, BEST)), list(_diversify(negative, NEGATIVE)), contrarian)
+    weights = weigh(known, about)
+    weights[known.list_of(about.quoted)] = LEFT_OUT
+    # The newest come first, and a stable sort leaves them so among those of one weight.
+    order = np.argsort(-weights, kind="stable")
+    order = order[weights[order] > LEFT_OUT]
+    against = order[speak_against(known, about)[order]][:1]
+    order = order[order != against] if len(against) else order
+    is_negative = known.negative[order]
+    best, negative = (
+        [known.findings[at] for at in _diversify(places, weights[places], known.topics[places], limit)]
+        for places, limit in ((order[~is_negative], BEST), (order[is_negative], NEGATIVE))
+    )
+    return Choice(best, negative, known.findings[against[0]] if len(against) else None)
 
 
-def weigh(one: ShelvedFinding, about: Subject) -> float:
-    """How much a finding has to say to a job."""
-    shared = len(one.words & about.words)
-    relevance = max(UNRELATED, shared / sqrt(len(one.words))) if shared else UNRELATED
-    return relevance * one.weight * (1.0 if one.hardware_class == about.hardware_class else OTHER_HARDWARE)
+def weigh(known: Shelved, about: Subject) -> NDArray[Any]:
+    """How much each finding has to say to a job."""
+    relevance = np.maximum(UNRELATED, known.count_shared(about.words) / known.roots)
+    hardware = np.full(len(relevance), OTHER_HARDWARE)
+    hardware[known.list_of_class(about.hardware_class)] = 1.0
+    weights: NDArray[Any] = relevance * known.weights * hardware
+    return weights
 
 
-def is_negative(one: ShelvedFinding) -> bool:
-    """Whether it tells of something that did not help."""
-    return one.failure is not None or one.verdict in (Verdict.NO_CHANGE, Verdict.WORSE)
+def speak_against(known: Shelved, about: Subject) -> NDArray[Any]:
+    """Which of them are on a topic of the line, and came out otherwise there."""
+    sides = known.look_up_topics(about.line)
+    came_out = np.where(about.sign * known.effects > 0, 1, -1)
+    against: NDArray[Any] = (sides != 0) & known.resolved & (known.unchanged | (came_out != sides))
+    return against
 
 
-def speaks_against(one: ShelvedFinding, about: Subject) -> bool:
-    """Whether it is on a topic of the line, and came out otherwise there."""
-    side = about.line.get(one.topic)
-    if side is None or one.effect_mean is None or one.verdict in (None, Verdict.UNRESOLVED):
-        return False
-    return one.verdict == Verdict.NO_CHANGE or (1 if about.sign * one.effect_mean > 0 else -1) != side
+def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any], limit: int) -> Iterator[int]:
+    """The weightiest, where each one more of the same topic weighs half as much; `weights` begin with the heaviest.
 
-
-def _diversify(waiting: list[Weighed], limit: int) -> Iterator[ShelvedFinding]:
-    """The weightiest, where each one more of the same topic weighs half as much; `waiting` is a heap, and used up.
-
-    Weights only fall: if the one at the top is as heavy as it was thought to be, nothing is heavier.
+    Of each topic only the heaviest that is left is compared with others. Only the first `limit` topics are looked at:
+    until the end one of them has nothing chosen, and its heaviest is heavier than all of further topics.
     """
-    own = {one.id: weight for weight, _, one in waiting}
-    chosen = Counter[str]()
+    _, firsts = np.unique(topics, return_index=True)
+    firsts = np.sort(firsts)[:limit]
+    members = {int(topics[first]): np.flatnonzero(topics == topics[first])[:limit].tolist() for first in firsts}
+    waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]
+    # That is a heap, for it begins with the heaviest.
+    chosen = Counter[int]()
     for _ in range(limit):
-        while waiting:
-            weight, place, one = waiting[0]
-            present = own[one.id] * 0.5 ** chosen[one.topic]
-            if present == weight:
-                break
-            heapreplace(waiting, (present, place, one))
-        else:
+        if not waiting:
             return
-        heappop(waiting)
-        chosen[one.topic] += 1
-        yield one
+        _, rank, topic = heappop(waiting)
+        chosen[topic] += 1
+        ranks, count = members[topic], chosen[topic]
+        if count < len(ranks):
+            following = ranks[count]
+            heappush(waiting, (-float(weights[following]) * 0.5**count, following, topic))
+        yield int(places[rank])

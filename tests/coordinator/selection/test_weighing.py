@@ -3,8 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
-from coordinator.findings.shelf import ShelvedFinding, weigh_age, weigh_evidence
-from coordinator.selection.weighing import Subject, choose, is_negative, weigh
+from coordinator.findings.shelf import Shelved, ShelvedFinding, weigh_age, weigh_evidence
+from coordinator.findings.shelved import is_negative
+from coordinator.selection import weighing
+from coordinator.selection.weighing import Choice, Subject
 from shared.experiments import Verdict
 from shared.protocol import now
 
@@ -21,6 +23,14 @@ def shelved(number: int, **changes: Any) -> ShelvedFinding:
     )._replace(**changes)  # fmt: skip
     weight = weigh_evidence(known.effect_mean, known.effect_sd, known.checkers or 0) * weigh_age(NOW - known.created_at)
     return known._replace(weight=weight)
+
+
+def weigh(one: ShelvedFinding, about: Subject) -> float:
+    return float(weighing.weigh(Shelved([one]), about)[0])
+
+
+def choose(known: list[ShelvedFinding], about: Subject) -> Choice:
+    return weighing.choose(Shelved(known), about)
 
 
 def test_weight_is_relevance_times_evidence_times_hardware_times_freshness() -> None:
