@@ -2,8 +2,8 @@
 
 The format is git's own (gitformat-pack, "Deltified representation"), so what is stored can leave in a pack as it is.
 The matching is ours: it takes a time that grows with the number of lines and no faster, whatever a stranger sends
-(docs/decisions/0004). Beginning and end are cut off; between them runs of lines are matched, and then bytes at both ends
-of what is left, which turns a changed constant into a few bytes.
+(docs/decisions/0004). Beginning and end are cut off; between them runs of lines are matched, and then bytes at both
+ends of what is left, which turns a changed constant into a few bytes.
 """
 
 from bisect import bisect_left
