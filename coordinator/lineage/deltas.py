@@ -104,6 +104,8 @@ def _match_lines(base: bytes, lines: bytes, offset: int, near: int) -> Iterator[
 def _count_common_head(one: bytes, other: bytes) -> int:
     """How many bytes at the beginning are the same. Comparing halves is far faster here than comparing bytes."""
     low, high = 0, min(len(one), len(other))
+    if one[:1] != other[:1]:
+        return 0
     while low < high:
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
@@ -115,10 +117,13 @@ def _count_common_head(one: bytes, other: bytes) -> int:
 
 def _count_common_tail(one: bytes, other: bytes) -> int:
     """How many bytes at the end are the same."""
-    low, high = 0, min(len(one), len(other))
+    one_end, other_end = len(one), len(other)
+    low, high = 0, min(one_end, other_end)
+    if one[-1:] != other[-1:]:
+        return 0
     while low < high:
         middle = (low + high + 1) // 2
-        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
+        if one[one_end - middle : one_end - low] == other[other_end - middle : other_end - low]:
             low = middle
         else:
             high = middle - 1
@@ -139,12 +144,18 @@ def _encode_copy(start: int, end: int) -> bytes:
     encoded = bytearray()
     for offset in range(start, end, MAX_COPY):
         numbers = offset.to_bytes(4, "little") + min(MAX_COPY, end - offset).to_bytes(2, "little")
-        present = [(1 << index, byte) for index, byte in enumerate(numbers) if byte]
-        encoded += bytes([0x80 | sum(bit for bit, _ in present), *(byte for _, byte in present)])
+        head = 0x80
+        for index, byte in enumerate(numbers):
+            if byte:
+                head |= 1 << index
+        encoded.append(head)
+        encoded += numbers.replace(b"\0", b"")
     return bytes(encoded)
 
 
 def _encode_insert(data: bytes) -> bytes:
     """Insert instructions: a length, and the bytes."""
+    if len(data) <= MAX_INSERT:
+        return bytes([len(data)]) + data if data else b""
     pieces = (data[start : start + MAX_INSERT] for start in range(0, len(data), MAX_INSERT))
     return b"".join(bytes([len(piece)]) + piece for piece in pieces)

@@ -30,6 +30,11 @@ DELTA_SHARE = 6
 """A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
 
 
+WHOLE_UP_TO = 168
+"""Bytes of a content that is stored as a whole without trying. A tree's delta has at least the 20 bytes of a new name,
+which do not compress, and what zlib adds to them: 28, of which DELTA_SHARE times as many are these."""
+
+
 class StoredRow(NamedTuple):
     """An object as it is stored: `size` is its content's, `data` is compressed, and a delta if it has a base."""
 
@@ -211,7 +216,7 @@ def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version
 
 def encode_one(obj: GitObject, base: Version | None = None) -> EncodedObject:
     """An object as a row: a delta against `base` where that pays."""
-    if base is not None and obj.sha not in base.chain:
+    if base is not None and len(obj.data) > WHOLE_UP_TO and obj.sha not in base.chain:
         delta = zlib.compress(make_delta(base.object.data, obj.data), level=9)
         if len(delta) <= len(obj.data) // DELTA_SHARE:
             return EncodedObject(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
