@@ -70,8 +70,7 @@ class Store:
             for table in some[0]:
                 rows = [row for experiment in some for row in experiment[table]]
                 if table == "git_objects":  # among many edits some are the same
-                    for row in rows:
-                        objects.ADD_OBJECTS[self.database.backend].run(session, row)
+                    objects.add_objects(session, [objects.EncodedObject(**row) for row in rows])
                 else:
                     session.execute(insert(Base.metadata.tables[table]), rows)
 
