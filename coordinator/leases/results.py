@@ -107,14 +107,14 @@ def _store(
 ) -> ResultReply:
     run = upload.run
     if built is not None:
-        made: CommitRow | None = _store_commit(session, lease, upload, built)
-        experiment_id: int | None = _store_experiment(session, lease, upload, made)
+        commit = _store_commit(session, lease, upload, built)
+        experiment_id: int | None = _store_experiment(session, lease, upload, commit)
     else:  # a measurement belongs to the experiment that made the commit; the root was made by none
-        made = None
+        commit = None
         experiment = experiments.find_experiment_by_commit(session, lease.base_sha)
         experiment_id = experiment.id if experiment else None
     origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, JobKind(lease.kind), experiment_id)
-    stored = evidence.store_run(session, contract, origin, run, made)
+    stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None

@@ -64,7 +64,6 @@ _READ_CHAINS = Prepared(CHAINS)
 _OBJECTS = table_of(StoredObject)
 PRESENT = Prepared(select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True))))
 
-INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 OBJECTS_AT_ONCE = 8
 """Objects that one statement adds; it is prepared for each smaller number."""
 
@@ -272,7 +271,9 @@ def _prepare_adding(dialect: str, count: int) -> Prepared:
         {column.name: bindparam(f"{column.name}_{at}", type_=column.type) for column in _OBJECTS.c}
         for at in range(count)
     ]
-    return Prepared(INSERTS[dialect](_OBJECTS).values(rows).on_conflict_do_nothing())
+    if dialect == "sqlite":
+        return Prepared(sqlite.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
+    return Prepared(postgresql.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
 
 
 def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int:
