@@ -6,10 +6,11 @@ author, and its time zone is +0000. Nothing here touches a repository or a datab
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import NamedTuple
 
 from dulwich.errors import ObjectFormatException
-from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
+from dulwich.objects import Commit, ObjectID, ShaFile, Tree
 
 FILE_MODE = 0o100644
 FOLDER_MODE = 0o040000
@@ -56,7 +57,8 @@ def check_path(path: str) -> None:
 
 def build_blob(text: str) -> GitObject:
     """A file's object."""
-    return _pack(Blob.from_string(text.encode()))
+    data = text.encode()
+    return GitObject(name_object("blob", data), "blob", data)
 
 
 def build_trees(entries: Mapping[str, str]) -> tuple[str, list[GitObject]]:
@@ -129,4 +131,10 @@ def parse_tree(data: bytes) -> Iterator[tuple[str, bool, str]]:
 
 
 def _pack(obj: ShaFile) -> GitObject:
-    return GitObject(obj.id.decode(), obj.type_name.decode(), obj.as_raw_string())
+    kind, data = obj.type_name.decode(), obj.as_raw_string()
+    return GitObject(name_object(kind, data), kind, data)
+
+
+def name_object(kind: str, data: bytes) -> str:
+    """The name that git gives to a content: the SHA-1 of a header and the content."""
+    return sha1(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()

@@ -106,6 +106,16 @@ def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_
     return first
 
 
+def store_first(
+    session: Session, contract: Contract, noise_sd: float, commit: CommitRow, hardware_class: str, run: Measurement
+) -> DerivedPosterior:
+    """Store what the first run says of a commit that was just made: nothing is known of it, and nothing is below it."""
+    model = Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd)
+    derived = conclude_on(commit, contract, model, find_ancestor(session, commit, hardware_class), [run])
+    queries.add_posteriors(session, [_row_of(commit, hardware_class, derived)])
+    return derived
+
+
 def derive_and_store(
     session: Session, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> int:
@@ -135,7 +145,7 @@ def _store(
             continue
         columns = derived[commit.sha].columns()
         if row is None:
-            new.append(key | columns | {"project_id": commit.project_id, "updated_at": now()})
+            new.append(_row_of(commit, hardware_class, derived[commit.sha]))
         elif all(_is_same(getattr(row, name), value, UNCHANGED) for name, value in columns.items()):
             settled.add(commit.sha)
         else:
@@ -144,6 +154,11 @@ def _store(
     queries.change_posteriors(session, changed)
     queries.remove_posteriors(session, gone, hardware_class)
     return settled
+
+
+def _row_of(commit: CommitRow, hardware_class: str, derived: DerivedPosterior) -> dict[str, Any]:
+    key = {"commit_sha": commit.sha, "hardware_class": hardware_class, "project_id": commit.project_id}
+    return key | derived.columns() | {"updated_at": now()}
 
 
 def _derive(

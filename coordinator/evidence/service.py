@@ -17,7 +17,7 @@ from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.pace import Work, compare_pace
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
-from coordinator.evidence.posteriors import refresh_posteriors
+from coordinator.evidence.posteriors import refresh_posteriors, store_first
 from coordinator.evidence.quarantine import set_anchor as set_anchor
 from coordinator.evidence.quarantine import set_quarantine as set_quarantine
 from coordinator.evidence.queries import PosteriorRow
@@ -29,7 +29,9 @@ from coordinator.evidence.recompute import end_epochs as end_epochs
 from coordinator.evidence.recompute import find_differences as find_differences
 from coordinator.evidence.recompute import is_up_to_date as is_up_to_date
 from coordinator.evidence.recompute import recompute as recompute
+from coordinator.evidence.statistics import Measurement
 from coordinator.evidence.trust_queries import list_due as list_due
+from coordinator.lineage.service import CommitRow
 from coordinator.models import CommitPosterior, Project, Run
 from coordinator.paging import cut_page
 from shared.contract import Contract
@@ -50,20 +52,32 @@ class StoredRun:
     posterior: DerivedPosterior | None
 
 
-def store_run(session: Session, contract: Contract, origin: RunOrigin, report: RunReport) -> StoredRun:
+def store_run(
+    session: Session, contract: Contract, origin: RunOrigin, report: RunReport, made: CommitRow | None = None
+) -> StoredRun:
     """Add a run, and bring up to date what it changes: its worker's calibration, its commit, the commits below, and
-    whom to trust."""
+    whom to trust. `made` is its commit where this transaction stored it, so that the run is its first."""
     hardware_class = report.hardware.hardware_class
     epoch = calibration.begin_run(session, contract, origin.project_id, hardware_class)
     worker = class_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
     trust = trusts.note_run(session, contract, epoch, origin, worker, report)
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
     calibration.note_run(session, origin, worker, report)
-    changed = [report.commit_sha]
-    if report.outcome is RunOutcome.OK and not worker.is_quarantined and worker.offset is None:
-        others = calibration.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, report.commit_sha)
-        changed += [sha for sha in others if sha != report.commit_sha]
-    first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
+    is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
+    first: DerivedPosterior | None = None
+    if made is not None and not is_measured:
+        pass  # nothing was known of the commit, and nothing is
+    elif made is not None and report.metric is not None and worker.offset is not None:
+        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust)
+        first = store_first(session, contract, epoch.noise_sd, made, hardware_class, own)
+    else:
+        changed = [report.commit_sha]
+        if is_measured and worker.offset is None:
+            others = calibration.calibrate_newcomer(
+                session, contract, epoch, origin.worker_id, run_id, report.commit_sha
+            )
+            changed += [sha for sha in others if sha != report.commit_sha]
+        first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
     if not origin.kind.makes_experiment:
         trusts.settle_due(session, report, first)
     elif first is not None and origin.asks_for_replication:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     Select,
     String,
     and_,
@@ -47,6 +48,14 @@ MAX_RUNNING = 200
 
 _FINDINGS, _CITATIONS = table_of(Finding), table_of(Citation)
 _ADD = Prepared(insert(_FINDINGS).returning(_FINDINGS.c.id))
+_CITE = Prepared(
+    insert(_CITATIONS).from_select(
+        ["experiment_id", "finding_id"],
+        select(bindparam("of_experiment", type_=Integer), _FINDINGS.c.id).where(
+            _FINDINGS.c.id.in_(bindparam("ids", expanding=True))
+        ),
+    )
+)
 
 
 class FindingFilters(NamedTuple):
@@ -91,9 +100,9 @@ def add_finding(session: Session, columns: Mapping[str, Any]) -> int:
 
 
 def add_citations(session: Session, experiment_id: int, finding_ids: Iterable[int]) -> None:
-    rows = [{"experiment_id": experiment_id, "finding_id": finding_id} for finding_id in finding_ids]
-    if rows:
-        session.execute(insert(_CITATIONS), rows)
+    ids = list(finding_ids)
+    if ids:
+        _CITE.run(session, {"of_experiment": experiment_id, "ids": ids})
 
 
 def add_tags(session: Session, finding_id: int, tags: Iterable[str]) -> None:

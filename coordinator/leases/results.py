@@ -16,13 +16,13 @@ from coordinator.evidence.service import DerivedPosterior, RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
-from coordinator.leases import queries, service
+from coordinator.leases import queries, service, state
 from coordinator.leases.beats import HeldBeats
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
 from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import BuiltCommit, CommitMismatchError
+from coordinator.lineage.service import BuiltCommit, CommitMismatchError, CommitRow
 from coordinator.projects import service as projects
 from coordinator.selection import service as selection
 from coordinator.selection.service import NewExperiment
@@ -31,6 +31,9 @@ from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal, StepFate
 from shared.results import CommitUpload, ResultReply, ResultUpload
+
+HELD_COLUMNS = ("step", "share", "heartbeat_at", "progressed_at")
+"""What a heartbeat that is held has newer than its lease's row."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,16 @@ def deliver(
     built = _build(read, seen, contract, upload)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     # From here on there is a write transaction: objects are built, only rows are added.
-    beats.write_of(write, lease_id)
     lease = queries.lock_lease(write, lease_id)
     stored = _find_stored(write, lease, upload.run.id, body_sha256)
     if stored is not None:
         return Delivery(stored, is_new=False)
     reply = _store(write, lease, contract, upload, built)
     result = {"result_key": upload.run.id, "result_sha256": body_sha256, "result_reply": reply.model_dump(mode="json")}
+    held = beats.find(lease_id, service.clock_of(lease))
+    if held is not None and lease.state in state.LIVE:  # so the end of the lease writes it
+        lease = lease._replace(**{name: getattr(held.clock, name) for name in HELD_COLUMNS})
+        result["loss"] = held.loss
     service.finish(write, lease, result)
     return Delivery(reply, is_new=True)
 
@@ -101,12 +107,14 @@ def _store(
 ) -> ResultReply:
     run = upload.run
     if built is not None:
-        experiment_id: int | None = _store_experiment(session, lease, upload, built)
+        commit = _store_commit(session, lease, upload, built)
+        experiment_id: int | None = _store_experiment(session, lease, upload, commit)
     else:  # a measurement belongs to the experiment that made the commit; the root was made by none
+        commit = None
         experiment = experiments.find_experiment_by_commit(session, lease.base_sha)
         experiment_id = experiment.id if experiment else None
     origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, JobKind(lease.kind), experiment_id)
-    stored = evidence.store_run(session, contract, origin, run)
+    stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
@@ -133,16 +141,20 @@ def _store(
     )
 
 
-def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> int:
-    assert upload.proposal is not None and built.parent_sha is not None
+def _store_commit(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> CommitRow:
+    assert upload.proposal is not None
     if lineage.find_commit(session, lease.project_id, built.sha) is not None:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
-    lineage.store_commit(session, lease.project_id, built, steps=_count_steps(lease, upload.proposal))
-    experiment_id = experiments.store_experiment(
+    return lineage.store_commit(session, lease.project_id, built, steps=_count_steps(lease, upload.proposal))
+
+
+def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, made: CommitRow) -> int:
+    assert upload.proposal is not None and made.parent_sha is not None
+    return experiments.store_experiment(
         session,
         project_id=lease.project_id,
-        sha=built.sha,
-        parent_sha=built.parent_sha,
+        sha=made.sha,
+        parent_sha=made.parent_sha,
         lease_id=lease.id,
         worker_id=lease.worker_id,
         branch_id=lease.branch_id,
@@ -150,7 +162,6 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, b
         why=lease.why,
         proposal=upload.proposal,
     )
-    return experiment_id
 
 
 def _count_steps(lease: LeaseRow, proposal: Proposal) -> int:

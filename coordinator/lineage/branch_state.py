@@ -22,12 +22,7 @@ class BranchLife(NamedTuple):
 
 
 BORN = BranchLife(BranchState.LIVING, 0)
-"""Of a new branch, and of one that was woken: its count begins anew."""
-
-
-def note_experiment(life: BranchLife, *, is_gain: bool) -> BranchLife:
-    """After an experiment on the branch; a gain wakes it."""
-    return BORN if is_gain else life._replace(fruitless=life.fruitless + 1)
+"""Of a new branch, of one that was woken, and after a gain: its count begins anew."""
 
 
 def is_stalled(fruitless: int, in_flight: int, rules: Diversity) -> bool:

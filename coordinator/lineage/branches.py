@@ -73,18 +73,20 @@ def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str)
     activity.record(session, EventKind.BRANCH_MOVED, branch.project_id, **moved)
 
 
-def note_experiment(session: Session, branch: Branch, experiment_id: int, *, is_gain: bool) -> BranchLife:
-    """Count an experiment on a branch, and return the branch's life after it; a gain wakes a branch that rests."""
+def note_gain(session: Session, branch: Branch, experiment_id: int) -> None:
+    """Note that an experiment took a branch further, which wakes one that rests."""
     was_resting = branch.state == BranchState.RESTING
-    life = branch_state.note_experiment(life_of(branch), is_gain=is_gain)
-    _set_life(branch, life)
-    if is_gain:
-        branch.gained_experiment_id = experiment_id
+    _set_life(branch, branch_state.BORN)
+    branch.gained_experiment_id = experiment_id
     session.flush()
-    if was_resting and life.state is BranchState.LIVING:
+    if was_resting:
         why = f"#{experiment_id} gained on it after all."
         _record_turn(session, branch, BranchMoveKind.WOKEN, EventKind.BRANCH_WOKEN, "research-swarm", why)
-    return life
+
+
+def note_fruitless(session: Session, branch_id: int) -> BranchLife:
+    """Count an experiment that gained nothing on its branch; returns the branch's life after it."""
+    return queries.count_fruitless(session, branch_id)
 
 
 def rest(session: Session, branch: Branch, why: str) -> None:

@@ -2,10 +2,11 @@
 
 The format is git's own (gitformat-pack, "Deltified representation"), so what is stored can leave in a pack as it is.
 The matching is ours: it takes a time that grows with the number of lines and no faster, whatever a stranger sends
-(docs/decisions/0004). Runs of lines are matched first; bytes at both ends of what is left are matched next, which turns
-a changed constant into a few bytes, and finds what is common in contents that have no lines, such as trees.
+(docs/decisions/0004). Beginning and end are cut off; between them runs of lines are matched, and then bytes at both
+ends of what is left, which turns a changed constant into a few bytes.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
@@ -19,6 +20,9 @@ MAX_COPY, MAX_INSERT = 0xFFFF, 127
 MIN_COPY = 8
 """Bytes from which a copy is worth its instruction, which takes up to 7."""
 
+STRIDE = 16
+"""Lines that are compared at once while they are the same."""
+
 Match = tuple[int, int, int]
 """Offset in the base, offset in the target, and how many bytes are the same."""
 
@@ -31,7 +35,7 @@ def make_delta(base: bytes, target: bytes) -> bytes:
     """Instructions that make `target` from `base`."""
     delta = bytearray(_encode_size(len(base)) + _encode_size(len(target)))
     copy_from = copy_to = at = 0  # a copy that may still grow: its ends in the base, and its end in the target
-    for base_from, target_from, length in [*_match_lines(base, target), (len(base), len(target), 0)]:
+    for base_from, target_from, length in _match(base, target):
         gap = target[at:target_from]
         head = _count_common_head(base[copy_to : min(copy_to + len(gap), base_from)], gap)
         rest = gap[head:]
@@ -52,33 +56,56 @@ def apply_delta(base: bytes, delta: bytes) -> bytes:
         raise DeltaDamagedError(str(error)) from error
 
 
-def _match_lines(base: bytes, target: bytes) -> Iterator[Match]:
-    """Runs of whole lines that both have, in the target's order.
+def _match(base: bytes, target: bytes) -> Iterator[Match]:
+    """What both have, in the target's order: their beginning, runs of lines, and last their end, which may be empty.
 
-    A run begins at a line that the base has once, or where the run before it ended; blank lines and lone brackets,
-    which stand everywhere, are matched as parts of runs only.
+    Most experiments change little, so most is beginning and end, and few lines are left to be looked up.
     """
-    old, new = base.splitlines(keepends=True), target.splitlines(keepends=True)
-    old_offsets, new_offsets = (list(accumulate(map(len, lines), initial=0)) for lines in (old, new))
+    head = _count_common_head(base, target)
+    tail = _count_common_tail(base[head:], target[head:])
+    yield 0, 0, head
+    first = target.rfind(b"\n", 0, head) + 1
+    if first < head:
+        first = target.find(b"\n", head) + 1 or len(target)
+    last = target.rfind(b"\n", 0, len(target) - tail) + 1
+    if first < last:
+        yield from _match_lines(base, target[first:last], first, head)
+    yield len(base) - tail, len(target) - tail, tail
+
+
+def _match_lines(base: bytes, lines: bytes, offset: int, near: int) -> Iterator[Match]:
+    """Runs of whole lines that the base has as well, in their order; `lines` stand at `offset` in the target.
+
+    A run begins at a line that the base has once, or where the run before it ended, at first behind `near`; blank lines
+    and lone brackets, which stand everywhere, are matched as parts of runs only.
+    """
+    old, new = base.splitlines(keepends=True), lines.splitlines(keepends=True)
+    old_offsets = list(accumulate(map(len, old), initial=0))
     times = Counter(old)
     unique = {line: number for number, line in enumerate(old) if times[line] == 1}
-    expected = position = 0
-    while position < len(new):
+    ends, old_ends = len(new), len(old)
+    expected, position = bisect_left(old_offsets, near), 0
+    while position < ends:
         line = new[position]
-        start = expected if expected < len(old) and old[expected] == line else unique.get(line, len(old))
+        start = expected if expected < old_ends and old[expected] == line else unique.get(line, old_ends)
         end, first = start, position
-        while end < len(old) and position < len(new) and old[end] == new[position]:
+        while old[end : end + STRIDE] == new[position : position + STRIDE] and position + STRIDE <= ends:
+            end, position = end + STRIDE, position + STRIDE
+        while end < old_ends and position < ends and old[end] == new[position]:
             end, position = end + 1, position + 1
         length = old_offsets[end] - old_offsets[start]
         if length >= MIN_COPY:
             expected = end
-            yield old_offsets[start], new_offsets[first], length
+            yield old_offsets[start], offset, length
         position = max(position, first + 1)
+        offset += length or len(line)
 
 
 def _count_common_head(one: bytes, other: bytes) -> int:
     """How many bytes at the beginning are the same. Comparing halves is far faster here than comparing bytes."""
     low, high = 0, min(len(one), len(other))
+    if one[:1] != other[:1]:
+        return 0
     while low < high:
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
@@ -90,7 +117,17 @@ def _count_common_head(one: bytes, other: bytes) -> int:
 
 def _count_common_tail(one: bytes, other: bytes) -> int:
     """How many bytes at the end are the same."""
-    return _count_common_head(one[::-1], other[::-1])
+    one_end, other_end = len(one), len(other)
+    low, high = 0, min(one_end, other_end)
+    if one[-1:] != other[-1:]:
+        return 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[one_end - middle : one_end - low] == other[other_end - middle : other_end - low]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _encode_size(size: int) -> bytes:
@@ -107,12 +144,18 @@ def _encode_copy(start: int, end: int) -> bytes:
     encoded = bytearray()
     for offset in range(start, end, MAX_COPY):
         numbers = offset.to_bytes(4, "little") + min(MAX_COPY, end - offset).to_bytes(2, "little")
-        present = [(1 << index, byte) for index, byte in enumerate(numbers) if byte]
-        encoded += bytes([0x80 | sum(bit for bit, _ in present), *(byte for _, byte in present)])
+        head = 0x80
+        for index, byte in enumerate(numbers):
+            if byte:
+                head |= 1 << index
+        encoded.append(head)
+        encoded += numbers.replace(b"\0", b"")
     return bytes(encoded)
 
 
 def _encode_insert(data: bytes) -> bytes:
     """Insert instructions: a length, and the bytes."""
+    if len(data) <= MAX_INSERT:
+        return bytes([len(data)]) + data if data else b""
     pieces = (data[start : start + MAX_INSERT] for start in range(0, len(data), MAX_INSERT))
     return b"".join(bytes([len(piece)]) + piece for piece in pieces)

@@ -9,7 +9,7 @@ costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha1
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,13 +21,18 @@ from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delt
 from coordinator.lineage.recent import RecentObjects, Version
 from coordinator.models import StoredObject, table_of
 from coordinator.statements import Prepared
-from shared.commits import GitObject, parse_tree
+from shared.commits import GitObject, name_object, parse_tree
 
 MAX_CHAIN = 16
 """Deltas from an object to one that is stored as a whole, at most."""
 
 DELTA_SHARE = 6
 """A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
+
+
+WHOLE_UP_TO = 168
+"""Bytes of a content that is stored as a whole without trying. A tree's delta has at least the 20 bytes of a new name,
+which do not compress, and what zlib adds to them: 28, of which DELTA_SHARE times as many are these."""
 
 
 class StoredRow(NamedTuple):
@@ -59,10 +64,8 @@ _READ_CHAINS = Prepared(CHAINS)
 _OBJECTS = table_of(StoredObject)
 PRESENT = Prepared(select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True))))
 
-ADD_OBJECTS = {
-    "sqlite": Prepared(sqlite.insert(table_of(StoredObject)).on_conflict_do_nothing()),
-    "postgresql": Prepared(postgresql.insert(table_of(StoredObject)).on_conflict_do_nothing()),
-}
+OBJECTS_AT_ONCE = 8
+"""Objects that one statement adds; it is prepared for each smaller number."""
 
 REPLACING_LOCK = 7_305_802_114
 """Number of PostgreSQL's advisory lock for `replace_encodings`."""
@@ -139,15 +142,14 @@ def _decode(rows: Mapping[str, StoredRow], sha: str) -> Version:
     except (zlib.error, DeltaDamagedError) as error:
         raise ObjectDamagedError(f"the git object {sha} cannot be read: {error}") from error
     found = GitObject(sha, rows[sha].kind, content)
-    if _name_of(found) != sha or len(content) != rows[sha].size:
+    if name_object(found.kind, content) != sha or len(content) != rows[sha].size:
         raise ObjectDamagedError(f"the git object {sha} holds other content than its name says")
     return Version(found, chain)
 
 
-def _name_of(obj: GitObject) -> str:
-    """The name that git gives to a content: the SHA-1 of a header and the content."""
-    header = f"{obj.kind} {len(obj.data)}\0".encode()
-    return sha1(header + obj.data, usedforsecurity=False).hexdigest()
+@lru_cache(maxsize=1_024)
+def _parse_tree(data: bytes) -> tuple[tuple[str, bool, str], ...]:
+    return tuple(parse_tree(data))
 
 
 def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject] | None = None) -> Snapshot:
@@ -164,7 +166,7 @@ def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject
         snapshot.trees.update(trees)
         below: dict[str, str] = {}
         for folder, folder_sha in level.items():
-            for name, is_folder, sha in parse_tree(trees[folder_sha].data):
+            for name, is_folder, sha in _parse_tree(trees[folder_sha].data):
                 (below if is_folder else snapshot.files)[f"{folder}/{name}" if folder else name] = sha
         level = below
     return snapshot
@@ -211,7 +213,7 @@ def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version
 
 def encode_one(obj: GitObject, base: Version | None = None) -> EncodedObject:
     """An object as a row: a delta against `base` where that pays."""
-    if base is not None and obj.sha not in base.chain:
+    if base is not None and len(obj.data) > WHOLE_UP_TO and obj.sha not in base.chain:
         delta = zlib.compress(make_delta(base.object.data, obj.data), level=9)
         if len(delta) <= len(obj.data) // DELTA_SHARE:
             return EncodedObject(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
@@ -255,8 +257,23 @@ def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
 
     They are sorted, so that two transactions that bring the same objects wait for each other in one order.
     """
-    for obj in sorted(encoded, key=lambda obj: obj.sha):
-        ADD_OBJECTS[session.get_bind().dialect.name].run(session, vars(obj))
+    ordered = sorted(encoded, key=lambda obj: obj.sha)
+    for start in range(0, len(ordered), OBJECTS_AT_ONCE):
+        some = ordered[start : start + OBJECTS_AT_ONCE]
+        given = {f"{name}_{at}": value for at, obj in enumerate(some) for name, value in vars(obj).items()}
+        _prepare_adding(session.get_bind().dialect.name, len(some)).run(session, given)
+
+
+@cache
+def _prepare_adding(dialect: str, count: int) -> Prepared:
+    """An insert of so many objects, each parameter with its object's number behind its name."""
+    rows = [
+        {column.name: bindparam(f"{column.name}_{at}", type_=column.type) for column in _OBJECTS.c}
+        for at in range(count)
+    ]
+    if dialect == "sqlite":
+        return Prepared(sqlite.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
+    return Prepared(postgresql.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
 
 
 def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int:

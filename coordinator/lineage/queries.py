@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Select, bindparam, func, insert, select
+from sqlalchemy import Integer, Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.lineage.branch_state import BranchLife
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
 from coordinator.recently import Recent
 from coordinator.statements import Prepared
+from shared.projects import BranchState
 
 SHORT = 16
 """Lines of so many commits are kept at hand."""
@@ -63,7 +65,7 @@ _COMMIT_BY_TREE = Prepared(
     .limit(1)
 )
 _ADD_COMMIT = Prepared(insert(_COMMITS))
-_BRANCH = select(Branch).where(Branch.id == bindparam("branch_id"))
+_BRANCH = select(Branch).where(Branch.id == bindparam("branch_id")).execution_options(populate_existing=True)
 _BRANCH_NAME = Prepared(
     select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state, _BRANCHES.c.theme).where(
         _BRANCHES.c.id == bindparam("branch_id")
@@ -73,6 +75,13 @@ _BRANCH_OF_COMMIT = Prepared(
     select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state, _BRANCHES.c.theme)
     .join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id)
     .where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
+)
+
+_COUNT_FRUITLESS = Prepared(
+    update(_BRANCHES)
+    .where(_BRANCHES.c.id == bindparam("branch_id"))
+    .values(fruitless=_BRANCHES.c.fruitless + 1)
+    .returning(_BRANCHES.c.state, _BRANCHES.c.fruitless)
 )
 
 
@@ -129,6 +138,13 @@ def get_branch(session: Session, branch_id: int) -> Branch:
     branch = session.scalar(_BRANCH, {"branch_id": branch_id})
     assert branch is not None, "a foreign key promised this branch"
     return branch
+
+
+def count_fruitless(session: Session, branch_id: int) -> BranchLife:
+    """Count an experiment without a gain; returns the branch's life after it."""
+    row = _COUNT_FRUITLESS.first(session, {"branch_id": branch_id})
+    assert row is not None, "a foreign key promised this branch"
+    return BranchLife(BranchState(row[0]), row[1])
 
 
 def list_branches(session: Session, project_id: int) -> Sequence[Branch]:

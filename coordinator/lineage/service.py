@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
+from coordinator.lineage.branch_state import BranchLife as BranchLife
 from coordinator.lineage.branch_state import is_stalled as is_stalled
 from coordinator.lineage.branch_state import may_rest as may_rest
 from coordinator.lineage.branches import BranchExistsError as BranchExistsError
@@ -21,7 +22,8 @@ from coordinator.lineage.branches import has_room as has_room
 from coordinator.lineage.branches import life_of as life_of
 from coordinator.lineage.branches import move_head as move_head
 from coordinator.lineage.branches import name_direction as name_direction
-from coordinator.lineage.branches import note_experiment as note_experiment
+from coordinator.lineage.branches import note_fruitless as note_fruitless
+from coordinator.lineage.branches import note_gain as note_gain
 from coordinator.lineage.branches import rest as rest
 from coordinator.lineage.branches import view_branch as view_branch
 from coordinator.lineage.branches import view_branches as view_branches
@@ -155,23 +157,15 @@ def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> 
 
 def store_commit(
     session: Session, project_id: int, built: BuiltCommit, *, steps: int = 1, has_code: bool = True
-) -> None:
+) -> CommitRow:
     """Add a built commit's rows; `steps` is how many it takes at once.
 
     Without `has_code` it holds its parent's files, because its own are lost.
     """
     objects.add_objects(session, built.objects)
-    columns = {
-        "sha": built.sha,
-        "project_id": project_id,
-        "parent_sha": built.parent_sha,
-        "tree_sha": built.tree_sha,
-        "depth": built.depth,
-        "has_code": has_code,
-        "steps": steps,
-        "created_at": now(),
-    }
-    queries.add_commit(session, columns)
+    commit = CommitRow(built.sha, project_id, built.parent_sha, built.tree_sha, built.depth, has_code, steps)
+    queries.add_commit(session, commit._asdict() | {"created_at": now()})
+    return commit
 
 
 def read_files(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> dict[str, str]:

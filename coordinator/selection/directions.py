@@ -8,6 +8,7 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior
 from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
+from coordinator.lineage.service import BranchLife
 from coordinator.models import Branch
 from coordinator.selection import queries
 from shared.contract import Contract
@@ -35,16 +36,21 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
     """Bring branches up to date after an experiment's first run; without a `posterior` it measured nothing."""
     if posterior is not None and _begin_branch(session, contract, experiment, posterior):
         return
-    branch = lineage.get_branch(session, experiment.branch_id)
-    is_gain = posterior is not None and _is_ahead(session, branch, experiment.hardware_class, posterior)
-    if is_gain and posterior is not None:
-        why = (
-            f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
-        )
-        lineage.move_head(session, branch, experiment.sha, experiment.who, why)
-    life = lineage.note_experiment(session, branch, experiment.id, is_gain=is_gain)
+    if posterior is not None and posterior.verdict is Verdict.IMPROVED:
+        branch = lineage.get_branch(session, experiment.branch_id)
+        if _is_ahead(session, branch, experiment.hardware_class, posterior):
+            _take_further(session, branch, experiment, posterior)
+            return
+    life = lineage.note_fruitless(session, experiment.branch_id)
     if lineage.may_rest(life, 0, contract.diversity):
-        _let_rest(session, contract, branch, experiment.hardware_class)
+        _let_rest(session, contract, experiment, life)
+
+
+def _take_further(session: Session, branch: Branch, experiment: NewExperiment, posterior: DerivedPosterior) -> None:
+    """Have an experiment lead its branch, which wakes one that rests."""
+    why = f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
+    lineage.move_head(session, branch, experiment.sha, experiment.who, why)
+    lineage.note_gain(session, branch, experiment.id)
 
 
 def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
@@ -74,23 +80,23 @@ def _holds_ground(contract: Contract, posterior: DerivedPosterior) -> bool:
 
 
 def _is_ahead(session: Session, branch: Branch, hardware_class: str, posterior: DerivedPosterior) -> bool:
-    """Whether an experiment is an improvement, and ahead of its branch's head; the head stays provisional."""
-    if posterior.verdict is not Verdict.IMPROVED:
-        return False
+    """Whether an improvement is ahead of its branch's head; the head stays provisional."""
     head = evidence.find_posterior(session, branch.head_sha, hardware_class)
     return head is None or posterior.rank_score < head.rank_score
 
 
-def _let_rest(session: Session, contract: Contract, branch: Branch, hardware_class: str) -> None:
+def _let_rest(session: Session, contract: Contract, experiment: NewExperiment, life: BranchLife) -> None:
     """Let a branch rest that has stalled for long, if another one leads; what is under way on it is waited for."""
-    rows = lineage.list_branch_rows(session, branch.project_id)
-    others = [row for row in rows if row.id != branch.id and row.state == BranchState.LIVING]
+    project_id, branch_id, hardware_class = experiment.project_id, experiment.branch_id, experiment.hardware_class
+    rows = lineage.list_branch_rows(session, project_id)
+    others = [row for row in rows if row.id != branch_id and row.state == BranchState.LIVING]
     if not others:
         return
-    jobs = queries.count_in_flight(session, branch.project_id)
-    under_way = sum(job.jobs for job in jobs if job.branch_id == branch.id)
-    if not lineage.may_rest(lineage.life_of(branch), under_way, contract.diversity):
+    jobs = queries.count_in_flight(session, project_id)
+    under_way = sum(job.jobs for job in jobs if job.branch_id == branch_id)
+    if not lineage.may_rest(life, under_way, contract.diversity):
         return
+    branch = lineage.get_branch(session, branch_id)
     own = evidence.find_posterior(session, branch.head_sha, hardware_class)
     for other in others:
         head = evidence.find_posterior(session, other.head_sha, hardware_class)

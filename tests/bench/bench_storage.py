@@ -70,8 +70,8 @@ class Store:
             for table in some[0]:
                 rows = [row for experiment in some for row in experiment[table]]
                 if table == "git_objects":  # among many edits some are the same
-                    for row in rows:
-                        objects.ADD_OBJECTS[self.database.backend].run(session, row)
+                    for row in rows:  # in this order: bases come first
+                        objects.add_objects(session, [objects.EncodedObject(**row)])
                 else:
                     session.execute(insert(Base.metadata.tables[table]), rows)
 
