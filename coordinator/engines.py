@@ -5,6 +5,7 @@ from collections import deque
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -89,7 +90,11 @@ def make_engine(url: URL) -> OpenedEngine:
 
 def _make_sqlite_engine(url: URL) -> OpenedEngine:
     engine = create_engine(
-        url, connect_args={"timeout": SQLITE_BUSY_SECONDS}, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW
+        url,
+        connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        json_serializer=_write_json,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
     )
     writers = WriterQueue()
 
@@ -121,6 +126,11 @@ def _make_sqlite_engine(url: URL) -> OpenedEngine:
     return OpenedEngine(engine, begin_read, begin_write)
 
 
+def _write_json(value: Any) -> str:
+    """JSON in a fifth of the time that the standard library takes."""
+    return to_json(value).decode()
+
+
 def _drive(pooled: PoolProxiedConnection, sql: str) -> None:
     """Run a statement on SQLite's own connection. Raises OperationalError as SQLAlchemy would."""
     driver: Any = pooled.driver_connection
@@ -134,6 +144,7 @@ def _make_postgresql_engine(url: URL) -> OpenedEngine:
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={"options": POSTGRESQL_OPTIONS, "connect_timeout": 10},
+        json_serializer=_write_json,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_pre_ping=True,

@@ -33,8 +33,10 @@ _NOT_COMPILED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowE
 _CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
 """From Python 3.13 on the code of a class holds the number of its line."""
 
-_BEGINS = re.compile(r"^(?=[A-Za-z_@])(?!(?:else|elif|except|finally)\b)", re.MULTILINE)
-"""Where a statement at the left edge may begin."""
+_ENDS = re.compile(r"\n(?=[A-Za-z_@])")
+"""Where something at the left edge may end, and the next begin."""
+
+_CONTINUES = ("else", "elif", "except", "finally")
 
 
 def fingerprint(files: Mapping[str, str]) -> str:
@@ -68,8 +70,12 @@ def describe_by_pieces(text: str) -> bytes | None:
     What is no whole program (a decorator, a `try`, an open quotation mark) takes the next piece along.
     """
     described, piece, joined = list[bytes](), "", 0
-    for part in _BEGINS.split(text):
+    *parts, last = _ENDS.split(text)
+    parts = [*(f"{part}\n" for part in parts), last]
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
         piece += part
+        if following.startswith(_CONTINUES):
+            continue
         known = _describe_piece(piece) if len(piece) <= LARGEST_REMEMBERED else describe_statements(piece)
         if known is not None:
             described.append(known)

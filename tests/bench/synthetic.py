@@ -35,10 +35,13 @@ class Leaf:
 
 
 def write_program() -> str:
-    """A file of 25 kB that reads like a training script: the seed's own, and its harness."""
+    """A file of about 25 kB that compiles, and reads like a training script: the seed's own, and its harness."""
     seed = Path("seed")
     paths = [seed / "gpt-cpu" / "train.py", *sorted((seed / "harness").glob("*.py"))]
-    return "".join(path.read_text() for path in paths)[:FILE_BYTES]
+    text = "".join(path.read_text() for path in paths)
+    end = re.compile(r"\n(?=def |class )").search(text, FILE_BYTES)  # whole definitions, so that it compiles
+    assert end is not None
+    return text[: end.start() + 1]
 
 
 def edit(text: str, random: Random) -> str:
