@@ -35,7 +35,7 @@ class Case(NamedTuple):
     @property
     def selected(self) -> Sequence[Measurement]:
         """The runs that the posterior rests on."""
-        return statistics.select(self.runs)
+        return agreement.select(self.runs, self.model.noise_sd)
 
     @property
     def pooled(self) -> Normal:

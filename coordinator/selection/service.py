@@ -98,7 +98,8 @@ def _take_snapshot(
     is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None or not is_turn:
         return snapshot
-    looked_at = [row.sha for row in frontier[:LEADERS]] + ([history.parent_sha] if history.parent_sha else [])
+    record = next((row.sha for row in frontier if row.standing in SETTLED), None)
+    looked_at = [row.sha for row in frontier[:LEADERS]] + [sha for sha in (history.parent_sha, record) if sha]
     return replace(
         snapshot,
         own=queries.find_measured_by(session, volunteer_id, looked_at),
