@@ -91,12 +91,18 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
     own = [run for run in by_others if run.volunteer_id == checker]
     if not own:
         return Outcome(None, None)  # authors do not check themselves
-    author_agrees = _is_repeated(by_author, by_others, noise_sd, expected) if by_author else None
+    if not by_author:
+        agrees = _agree(pool(own, noise_sd), pool(before, noise_sd)) if before else None
+        return Outcome(None, agrees if agrees or len({run.volunteer_id for run in before}) > 1 else None)
+    settled = _find_settled(by_others, noise_sd)
+    author_agrees: bool | None = _is_repeated(by_author, settled or by_others, noise_sd, expected)
+    if not settled:
+        author_agrees = author_agrees or None
     if not before:
         return Outcome(author_agrees, author_agrees or None)
-    agrees = _agree(pool(own, noise_sd), pool(before, noise_sd))
-    is_clear = agrees or len({run.volunteer_id for run in before}) > 1
-    return Outcome(author_agrees, agrees if is_clear else None)
+    settled = _find_settled(before, noise_sd)
+    agrees = _agree(pool(own, noise_sd), pool(settled, noise_sd)) if settled else None
+    return Outcome(author_agrees, agrees if agrees or len({run.volunteer_id for run in settled}) > 1 else None)
 
 
 def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:
@@ -105,7 +111,8 @@ def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected:
     volunteers = {run.volunteer_id for run in by_others}
     outliers = _find_outliers(by_others, noise_sd)
     are_at_odds = bool(outliers) and SERIOUS_SHARE * len(outliers) >= len(volunteers)
-    if not are_at_odds and (not by_author or _is_repeated(by_author, by_others, noise_sd, expected)):
+    settled = (by_author and _find_settled(by_others, noise_sd)) or by_others  # hundreds may have measured the seed
+    if not are_at_odds and (not by_author or _is_repeated(by_author, settled, noise_sd, expected)):
         return Dispute.NONE
     return Dispute.CONTESTED if are_at_odds or len(volunteers) < CHECKERS else Dispute.REFUTED
 
@@ -127,10 +134,12 @@ def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Mea
 def is_agreed(measurements: Sequence[Measurement], noise_sd: float) -> bool:
     """Whether CHECKERS or more who are not doubted measured a commit, and agree as well as a claim demands."""
     agreed = _find_agreed(split(measurements)[1], noise_sd)
-    if len(agreed) < CHECKERS:
-        return False
-    allowed = CLOSE if len(agreed) == CHECKERS else STANDS_APART
-    return max(_measure_distances(agreed).values()) <= allowed
+    return _are_close(agreed, CLOSE if len(agreed) == CHECKERS else STANDS_APART)
+
+
+def _are_close(said: Mapping[int, Normal], allowed: float) -> bool:
+    """Whether there are CHECKERS, and none of them differs by more sd than that from the others."""
+    return len(said) >= CHECKERS and max(_measure_distances(said).values()) <= allowed
 
 
 def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int, Normal]:
@@ -143,6 +152,18 @@ def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int,
             break
         del said[worst]
     return said
+
+
+def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence[Measurement]:
+    """What several checkers say who agree, or the only one; nothing where they contradict each other.
+
+    Else a result that was made up would count against all who contradict it.
+    """
+    if len({run.volunteer_id for run in by_others}) < CHECKERS:
+        return by_others
+    agreed = _find_agreed(by_others, noise_sd)
+    is_settled = _are_close(agreed, STANDS_APART if len(agreed) > CHECKERS else MAX_DIFFERENCE)
+    return [run for run in by_others if run.volunteer_id in agreed] if is_settled else []
 
 
 def is_vouched(measurements: Sequence[Measurement]) -> bool:
