@@ -37,7 +37,7 @@ LEADERS = 4
 """So many of the best commits are looked at for one to verify."""
 
 RUNS_OF_A_RECORD = 6
-"""The best verified commit is measured until it has so many runs, though it is verified: its number is published."""
+"""The best verified commit is measured until it has so many runs, several at once: its number is published."""
 
 MAX_MEASURED_AT_ONCE = 2
 """Sequential verification needs its next run only when the last one left the question open."""
@@ -227,8 +227,7 @@ def _find_record(snapshot: Snapshot) -> Candidate | None:
     record = min(settled, key=lambda candidate: candidate.mean, default=None)
     if record is None or record.sha in snapshot.own:
         return None
-    is_open = record.runs + record.measured_in_flight < RUNS_OF_A_RECORD
-    return record if is_open and record.measured_in_flight < MAX_MEASURED_AT_ONCE else None
+    return record if record.runs + record.measured_in_flight < RUNS_OF_A_RECORD else None
 
 
 def _control(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:

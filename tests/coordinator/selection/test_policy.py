@@ -109,10 +109,12 @@ def test_the_record_goes_before_what_leads_until_it_rests_on_many_runs() -> None
     decision = decide_in_swarm(7, LEADER, record, worse)
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "record")
     assert "3 runs" in decision.why
+    decision = decide_in_swarm(7, LEADER, record._replace(measured_in_flight=2), worse)
+    assert isinstance(decision, Decision) and decision.base_sha == "record", "all of these runs are wanted"
     for changed in (
         record._replace(runs=RUNS_OF_A_RECORD),
         record._replace(runs=RUNS_OF_A_RECORD - 1, measured_in_flight=1),
-        record._replace(measured_in_flight=2),
+        record._replace(measured_in_flight=3),
     ):
         decision = decide_in_swarm(7, LEADER, changed, worse)
         assert isinstance(decision, Decision) and decision.base_sha == "lead", "and no other verified one is measured"
