@@ -5,6 +5,9 @@ known of them included. An author's result is compared with all who checked it; 
 who did. One against one says that somebody is wrong, not who: then only the author, whose result was not repeated,
 loses trust.
 
+A number that is claimed rests on those who checked it and agree (decision 0017). Two of them must agree closely, since
+nothing tells which of two is wrong; of three and more, those that stand apart from the others are left out.
+
 Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
 number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.
 """
@@ -20,6 +23,14 @@ from shared.experiments import Dispute
 
 MAX_DIFFERENCE = 3.0
 """Measurements that differ by more sd than this contradict each other (ARCHITECTURE §6)."""
+
+STANDS_APART = 2.0
+"""Who differs by more sd than this from all others that checked a commit is left out of its number: one honest result
+in twenty, and nearly all that are made up to matter."""
+
+CLOSE = 1.0
+"""Two checkers alone must agree within so many sd of their difference; otherwise, in one case of three, a third is
+asked. What two differ by says nothing of their mean, so no number is picked by it for being good."""
 
 ESTABLISHED_AFTER = 2
 """Agreements since the last contradiction: the seed's, which calibrates a worker, and one that is not by itself so."""
@@ -80,12 +91,18 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
     own = [run for run in by_others if run.volunteer_id == checker]
     if not own:
         return Outcome(None, None)  # authors do not check themselves
-    author_agrees = _is_repeated(by_author, by_others, noise_sd, expected) if by_author else None
+    if not by_author:
+        agrees = _agree(pool(own, noise_sd), pool(before, noise_sd)) if before else None
+        return Outcome(None, agrees if agrees or len({run.volunteer_id for run in before}) > 1 else None)
+    settled = _find_settled(by_others, noise_sd)
+    author_agrees: bool | None = _is_repeated(by_author, settled or by_others, noise_sd, expected)
+    if not settled:
+        author_agrees = author_agrees or None
     if not before:
         return Outcome(author_agrees, author_agrees or None)
-    agrees = _agree(pool(own, noise_sd), pool(before, noise_sd))
-    is_clear = agrees or len({run.volunteer_id for run in before}) > 1
-    return Outcome(author_agrees, agrees if is_clear else None)
+    settled = _find_settled(before, noise_sd)
+    agrees = _agree(pool(own, noise_sd), pool(settled, noise_sd)) if settled else None
+    return Outcome(author_agrees, agrees if agrees or len({run.volunteer_id for run in settled}) > 1 else None)
 
 
 def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:
@@ -94,9 +111,59 @@ def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected:
     volunteers = {run.volunteer_id for run in by_others}
     outliers = _find_outliers(by_others, noise_sd)
     are_at_odds = bool(outliers) and SERIOUS_SHARE * len(outliers) >= len(volunteers)
-    if not are_at_odds and (not by_author or _is_repeated(by_author, by_others, noise_sd, expected)):
+    settled = (by_author and _find_settled(by_others, noise_sd)) or by_others  # hundreds may have measured the seed
+    if not are_at_odds and (not by_author or _is_repeated(by_author, settled, noise_sd, expected)):
         return Dispute.NONE
     return Dispute.CONTESTED if are_at_odds or len(volunteers) < CHECKERS else Dispute.REFUTED
+
+
+def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Measurement]:
+    """The runs that a commit's number rests on: once CHECKERS others measured it, theirs alone, those who agree.
+
+    What is checked was picked because its author's run looked good, so that run is too good on average. And it is the
+    only one that its volunteer chose to make: the coordinator assigned the others. Who is doubted is left out, and of
+    three or more the one who stands apart most, until nobody does.
+    """
+    by_author, by_others = split(measurements)
+    if not by_author or len({run.volunteer_id for run in by_others}) < CHECKERS:
+        return measurements
+    agreed = _find_agreed(by_others, noise_sd)
+    return [run for run in by_others if run.volunteer_id in agreed] if len(agreed) >= CHECKERS else by_others
+
+
+def is_agreed(measurements: Sequence[Measurement], noise_sd: float) -> bool:
+    """Whether CHECKERS or more who are not doubted measured a commit, and agree as well as a claim demands."""
+    agreed = _find_agreed(split(measurements)[1], noise_sd)
+    return _are_close(agreed, CLOSE if len(agreed) == CHECKERS else STANDS_APART)
+
+
+def _are_close(said: Mapping[int, Normal], allowed: float) -> bool:
+    """Whether there are CHECKERS, and none of them differs by more sd than that from the others."""
+    return len(said) >= CHECKERS and max(_measure_distances(said).values()) <= allowed
+
+
+def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int, Normal]:
+    """What those say of a commit who checked it, are not doubted, and do not stand apart from each other."""
+    said = _pool_by_volunteer((run for run in by_others if run.trust is not Trust.DOUBTED), noise_sd)
+    while len(said) > CHECKERS:
+        apart = _measure_distances(said)
+        worst = max(apart, key=lambda volunteer: (apart[volunteer], volunteer))
+        if apart[worst] <= STANDS_APART:
+            break
+        del said[worst]
+    return said
+
+
+def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence[Measurement]:
+    """What several checkers say who agree, or the only one; nothing where they contradict each other.
+
+    Else a result that was made up would count against all who contradict it.
+    """
+    if len({run.volunteer_id for run in by_others}) < CHECKERS:
+        return by_others
+    agreed = _find_agreed(by_others, noise_sd)
+    is_settled = _are_close(agreed, STANDS_APART if len(agreed) > CHECKERS else MAX_DIFFERENCE)
+    return [run for run in by_others if run.volunteer_id in agreed] if is_settled else []
 
 
 def is_vouched(measurements: Sequence[Measurement]) -> bool:
@@ -117,22 +184,30 @@ def _agree(one: Normal, other: Normal) -> bool:
 
 
 def _find_outliers(measurements: Sequence[Measurement], noise_sd: float) -> set[int]:
-    """Volunteers whose runs contradict those of all others.
+    """Volunteers whose runs contradict those of all others."""
+    said = _pool_by_volunteer(measurements, noise_sd)
+    if len(said) < CHECKERS:
+        return set()
+    return {volunteer for volunteer, distance in _measure_distances(said).items() if distance > MAX_DIFFERENCE}
+
+
+def _measure_distances(said: Mapping[int, Normal]) -> dict[int, float]:
+    """How many sd of their difference each of at least two volunteers is from all others together.
 
     Workers are independent, so the others' pool is what is left of all precision without the volunteer's own.
     """
-    own = {volunteer: pool(runs, noise_sd) for volunteer, runs in _by_volunteer(measurements).items()}
-    if len(own) < CHECKERS:
-        return set()
-    precision = sum(1 / said.sd**2 for said in own.values())
-    weighted = sum(said.mean / said.sd**2 for said in own.values())
-    outliers = set()
-    for volunteer, said in own.items():
-        left = precision - 1 / said.sd**2
-        others = Normal((weighted - said.mean / said.sd**2) / left, sqrt(1 / left))
-        if not _agree(said, others):
-            outliers.add(volunteer)
-    return outliers
+    precision = sum(1 / own.sd**2 for own in said.values())
+    weighted = sum(own.mean / own.sd**2 for own in said.values())
+    distances = {}
+    for volunteer, own in said.items():
+        left = precision - 1 / own.sd**2
+        others = (weighted - own.mean / own.sd**2) / left
+        distances[volunteer] = abs(own.mean - others) / sqrt(own.sd**2 + 1 / left)
+    return distances
+
+
+def _pool_by_volunteer(measurements: Iterable[Measurement], noise_sd: float) -> dict[int, Normal]:
+    return {volunteer: pool(runs, noise_sd) for volunteer, runs in _by_volunteer(measurements).items()}
 
 
 def _by_volunteer(measurements: Iterable[Measurement]) -> Mapping[int, list[Measurement]]:

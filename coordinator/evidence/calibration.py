@@ -21,7 +21,7 @@ from shared.experiments import JobKind
 from shared.protocol import now
 from shared.runs import RunOutcome, RunReport
 
-RULES = 3
+RULES = 4
 """Version of what posteriors are made of, and how. Raise it where a release derives others from the same runs: they are
 derived again when the database is opened."""
 

@@ -25,6 +25,7 @@ from coordinator.models import (
 )
 from coordinator.models.base import UtcDateTime
 from coordinator.statements import Prepared
+from shared.experiments import JobKind
 from shared.runs import RunOutcome
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
@@ -81,10 +82,11 @@ class MeasuredRow(NamedTuple):
     commit_sha: str
     worker_id: int
     value: float
+    kind: str
 
     @property
     def shared(self) -> SharedRun:
-        return SharedRun(self.commit_sha, self.worker_id, self.value)
+        return SharedRun(self.commit_sha, self.worker_id, self.value, JobKind(self.kind).makes_experiment)
 
 
 _VOLUNTEERS = table_of(Volunteer)
@@ -204,7 +206,7 @@ def list_measured(
     session: Session, project_id: int, hardware_class: str, sha: str | None = None, through_run_id: int | None = None
 ) -> list[MeasuredRow]:
     """Runs of a class that count, of one commit if it is named, up to a run if it is named."""
-    query = select(_RUNS.c.id, _RUNS.c.commit_sha, _RUNS.c.worker_id, _RUNS.c.metric).where(
+    query = select(*(_RUNS.c[name] for name in ("id", "commit_sha", "worker_id", "metric", "kind"))).where(
         _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _IS_MEASUREMENT
     )
     if sha is not None:

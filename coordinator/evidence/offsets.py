@@ -5,9 +5,11 @@ prediction under a selection model; Searle, Casella and McCulloch, Variance Comp
 
     y = m_commit + o_worker + e         o ~ Normal(0, offset_sd^2)     e ~ Normal(0, noise_sd^2)
 
-A commit that one worker alone measured says nothing of offsets and is left out. Henderson's equations are solved by
-conjugate gradients (Hestenes and Stiefel 1952), since they are positive definite, sparse, and so nearly singular in the
-offsets' common level that simpler iterations take thousands of rounds.
+A commit that one worker alone measured says nothing of offsets and is left out. So is the run that came with a commit
+once two other workers measured it, as in the commit's own number (decision 0016): it is shared because it looked good,
+and whoever makes results up makes those up. Noise is pooled without such runs in any case. Henderson's equations are
+solved by conjugate gradients (Hestenes and Stiefel 1952), since they are positive definite, sparse, and so nearly
+singular in the offsets' common level that simpler iterations take thousands of rounds.
 """
 
 from collections import Counter
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
 
-from coordinator.evidence.statistics import Normal
+from coordinator.evidence.statistics import CHECKERS, Normal
 
 PRIOR_RUNS = 8.0
 """The contract's noise weighs as much as so many degrees of freedom."""
@@ -28,11 +30,12 @@ MORE_ROUNDS = 50
 
 
 class SharedRun(NamedTuple):
-    """A run, as offsets need it."""
+    """A run, as offsets need it. `is_authors` says that it came with the commit, from the worker that made it."""
 
     commit: str
     worker_id: int
     value: float
+    is_authors: bool = False
 
 
 class Estimate(NamedTuple):
@@ -49,19 +52,26 @@ def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> Es
     """
     shared = select_shared(runs)
     offsets = _solve(shared, noise_sd, offset_sd)
-    pooled = pool_noise(runs, offsets, noise_sd)
+    pooled = pool_noise([run for run in runs if not run.is_authors], offsets, noise_sd)
     means = _solve(shared, pooled, offset_sd)
     return Estimate(pooled, {worker: Normal(mean, sd) for worker, (mean, sd) in _spread(shared, means, pooled,
                                                                                        offset_sd).items()})  # fmt: skip
 
 
 def select_shared(runs: Iterable[SharedRun]) -> list[SharedRun]:
-    """Runs of commits that at least two workers measured."""
+    """Runs of commits that at least two workers measured, without the authors' where two others did."""
     workers: dict[str, set[int]] = {}
+    authors: dict[str, set[int]] = {}
     runs = list(runs)
     for run in runs:
         workers.setdefault(run.commit, set()).add(run.worker_id)
-    return [run for run in runs if len(workers[run.commit]) > 1]
+        if run.is_authors:
+            authors.setdefault(run.commit, set()).add(run.worker_id)
+    others = {commit: len(known - authors.get(commit, set())) for commit, known in workers.items()}
+    return [
+        run for run in runs
+        if len(workers[run.commit]) > 1 and (others[run.commit] < CHECKERS or not run.is_authors)
+    ]  # fmt: skip
 
 
 def _solve(shared: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> dict[int, float]:
@@ -159,7 +169,7 @@ def pool_noise(runs: Sequence[SharedRun], offsets: Mapping[int, float], noise_sd
     for run in runs:
         by_commit.setdefault(run.commit, []).append(run.value - offsets.get(run.worker_id, 0.0))
     squares = 0.0
-    freedom = -max(0, len(offsets) - 1)
+    freedom = -max(0, len(offsets.keys() & {run.worker_id for run in runs}) - 1)
     for values in by_commit.values():
         mean = sum(values) / len(values)
         squares += sum((value - mean) ** 2 for value in values)

@@ -190,7 +190,7 @@ def conclude(
 ) -> DerivedPosterior:
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
-    measured = statistics.pool(statistics.select(runs), model.noise_sd)
+    measured = statistics.pool(agreement.select(runs, model.noise_sd), model.noise_sd)
     expected = ancestor.expect(model.effect_sd) if ancestor else None
     dispute = agreement.find_dispute(runs, model.noise_sd, expected)
     belief = statistics.begin(measured)
@@ -238,7 +238,7 @@ def _rank(
     if checkers == 0 and (ancestor.is_doubtful or any(run.trust is Trust.DOUBTED for run in runs)):
         return Standing.SUSPECT
     if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
-        if is_tested and agreement.is_vouched(runs):
+        if agreement.is_agreed(runs, model.noise_sd) and agreement.is_vouched(runs):
             return Standing.VERIFIED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER

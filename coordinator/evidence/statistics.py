@@ -141,16 +141,6 @@ def split(measurements: Iterable[Measurement]) -> tuple[list[Measurement], list[
     return by_author, [run for run in known if run.volunteer_id not in authors]
 
 
-def select(measurements: Sequence[Measurement]) -> Sequence[Measurement]:
-    """The runs that a commit's number rests on: once CHECKERS others measured it, theirs alone.
-
-    What is checked was picked because its author's run looked good, so that run is too good on average. And it is the
-    only one that its volunteer chose to make: the coordinator assigned the others.
-    """
-    by_others = split(measurements)[1]
-    return by_others if len({run.volunteer_id for run in by_others}) >= CHECKERS else measurements
-
-
 def begin(measured: Normal) -> Belief:
     """The belief about a commit without measured ancestors, from its own runs: its own anchor."""
     variance = measured.sd**2

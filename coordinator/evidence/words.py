@@ -35,7 +35,7 @@ class Case(NamedTuple):
     @property
     def selected(self) -> Sequence[Measurement]:
         """The runs that the posterior rests on."""
-        return statistics.select(self.runs)
+        return agreement.select(self.runs, self.model.noise_sd)
 
     @property
     def pooled(self) -> Normal:
@@ -54,10 +54,15 @@ class Case(NamedTuple):
 
     @property
     def is_checked(self) -> bool:
-        """Whether enough others measured it, one of whom is known to measure well, and nobody contradicts."""
+        """Whether enough others measured it and agree, one of whom is known to measure well, and nobody contradicts."""
         if self.derived is None or self.derived.dispute is not Dispute.NONE:
             return False
-        return self.derived.checkers >= statistics.CHECKERS and agreement.is_vouched(self.runs)
+        return self.is_agreed and agreement.is_vouched(self.runs)
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether those who checked it agree as well as a claim demands."""
+        return agreement.is_agreed(self.runs, self.model.noise_sd)
 
     @property
     def is_claim_confirmed(self) -> bool:
@@ -78,6 +83,7 @@ def tell_story(case: Case) -> Iterator[str]:
         return
     pooled = case.pooled
     volunteers = len({run.volunteer_id for run in case.selected})
+    by_others = statistics.split(case.runs)[1]
     others = " besides its author" if len(case.selected) < len(case.runs) else ""
     yield (
         f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
@@ -85,6 +91,9 @@ def tell_story(case: Case) -> Iterator[str]:
     )
     if others:
         yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
+    if others and len(case.selected) < len(by_others):
+        left_out = count_noun(len(by_others) - len(case.selected), "run")
+        yield f"So is {left_out} by volunteers who stand apart from the others, or were contradicted of late."
     yield from _tell_verdict(case, case.derived)
     yield from _tell_standing(case, case.derived)
 
@@ -147,6 +156,8 @@ def say_what_would_change(case: Case) -> Iterator[str]:
     missing = statistics.CHECKERS - derived.checkers
     if missing > 0:
         yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
+    elif not case.is_agreed:
+        yield "To be verified it must be measured once more: those who checked it do not agree closely enough."
     elif not agreement.is_vouched(case.runs):
         yield "To be verified it must be measured by an anchor, or by a volunteer whose measurements agreed before."
     if derived.dispute is Dispute.REFUTED:

@@ -30,9 +30,9 @@ class Combination(NamedTuple):
 
 
 def draw_combination(
-    session: Session, project: Project, hardware_class: str, base_sha: str, rng: Random
+    session: Session, project: Project, hardware_class: str, base_sha: str, rng: Random | None
 ) -> Combination | None:
-    """Steps of all lines and classes that a commit could adopt; None where no gain was drawn."""
+    """Steps of all lines and classes that a commit could adopt; None where no gain was drawn, or is expected."""
     contract = projects.contract_of(project)
     sign, min_effect = contract.objective.sign, contract.objective.min_effect
     surest: dict[str, KnownStep] = {}

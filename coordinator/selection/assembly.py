@@ -53,9 +53,12 @@ def list_fitting(known: Sequence[KnownStep], changed: Mapping[str, frozenset[str
     return [one for one in known if one.parent_sha in changed and not one.axes & changed[one.parent_sha]]
 
 
-def combine(known: Sequence[KnownStep], min_effect: float, rng: Random) -> list[KnownStep]:
-    """Steps to adopt: those drawn as gains that matter, the largest first, one for each axis, at most MAX_STEPS."""
-    drawn = sorted((_draw(one, rng), one.experiment_id, one) for one in known)
+def combine(known: Sequence[KnownStep], min_effect: float, rng: Random | None) -> list[KnownStep]:
+    """Steps to adopt: those drawn as gains that matter, the largest first, one for each axis, at most MAX_STEPS.
+
+    Without a source of randomness, those that are expected to be.
+    """
+    drawn = sorted((_draw(one, rng) if rng else one.effect_mean, one.experiment_id, one) for one in known)
     taken: list[KnownStep] = []
     axes: set[str] = set()
     for effect, _, one in drawn:

@@ -59,11 +59,15 @@ class Assigner:
         return projects.contract_of(self.project).objective.sign
 
     def _find_combination(self, decision: Decision, snapshot: Snapshot) -> Combination | None:
-        """What the parent is to adopt; None where it should not."""
+        """What the parent is to adopt; None where it should not.
+
+        Jobs to adopt explore, so their steps are drawn; what is due promises something, so its steps are the best ones.
+        """
         if JobKind.ADOPT not in snapshot.kinds or not snapshot.shares.get(JobKind.ADOPT):
             return None
         place = self.session, self.project, self.hardware_class
-        combination = draw_combination(*place, decision.base_sha, self.rng)
+        rng = self.rng if decision.kind is JobKind.ADOPT else None
+        combination = draw_combination(*place, decision.base_sha, rng)
         if combination is None or decision.kind is JobKind.ADOPT:
             return combination
         base = next(candidate for candidate in snapshot.candidates if candidate.sha == decision.base_sha)

@@ -36,6 +36,9 @@ MAX_RUNS_OF_ONE_COMMIT = 6
 LEADERS = 4
 """So many of the best commits are looked at for one to verify."""
 
+RUNS_OF_A_RECORD = 6
+"""The best verified commit is measured until it has so many runs, several at once: its number is published."""
+
 MAX_MEASURED_AT_ONCE = 2
 """Sequential verification needs its next run only when the last one left the question open."""
 
@@ -203,7 +206,10 @@ def _measure_seed_again(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Dec
 
 
 def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
-    """A run of the best commit that is not settled; none once the best one is."""
+    """A run of the record while it rests on few, else of the best commit that is not settled; none once the best is."""
+    if not snapshot.is_alone and (record := _find_record(snapshot)):
+        why = f"The best verified commit rests on {count_noun(record.runs, 'run')}; another one makes its number surer."
+        return Decision(JobKind.REPLICATE, record.sha, why)
     for leader in leaders:
         if leader.is_settled or leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
             break
@@ -213,6 +219,15 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
             why = f"The leading commit rests on {count_noun(leader.runs, 'run')}; another one tells luck from gain."
             return Decision(JobKind.REPLICATE, leader.sha, why)
     return None
+
+
+def _find_record(snapshot: Snapshot) -> Candidate | None:
+    """The best verified commit, if its number is to be surer, and this volunteer can help with that."""
+    settled = [candidate for candidate in snapshot.candidates if candidate.is_settled]
+    record = min(settled, key=lambda candidate: candidate.mean, default=None)
+    if record is None or record.sha in snapshot.own:
+        return None
+    return record if record.runs + record.measured_in_flight < RUNS_OF_A_RECORD else None
 
 
 def _control(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:

@@ -23,7 +23,7 @@ from coordinator.selection.adaptation import view_shares as view_shares
 from coordinator.selection.assignments import Assigner
 from coordinator.selection.directions import NewExperiment as NewExperiment
 from coordinator.selection.directions import follow as follow
-from coordinator.selection.frontier import read_frontier
+from coordinator.selection.frontier import SETTLED, read_frontier
 from coordinator.selection.policy import LEADERS, Decision, Direction, NoJob, Snapshot, decide
 from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
@@ -98,7 +98,8 @@ def _take_snapshot(
     is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None or not is_turn:
         return snapshot
-    looked_at = [row.sha for row in frontier.rows[:LEADERS]] + ([history.parent_sha] if history.parent_sha else [])
+    record = next((row.sha for row in frontier.rows if row.standing in SETTLED), None)
+    looked_at = [row.sha for row in frontier.rows[:LEADERS]] + [sha for sha in (history.parent_sha, record) if sha]
     return replace(
         snapshot,
         own=queries.find_measured_by(session, volunteer_id, looked_at),

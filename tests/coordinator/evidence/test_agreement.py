@@ -1,13 +1,23 @@
 """Who agrees with whom: disputes over a commit, and what they do to records."""
 
 from random import Random
+from statistics import mean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.evidence.agreement import MIN_SHARE, Outcome, Record, compare, find_dispute, is_vouched
-from coordinator.evidence.statistics import Measurement, Normal
+from coordinator.evidence.agreement import (
+    MIN_SHARE,
+    Outcome,
+    Record,
+    compare,
+    find_dispute,
+    is_agreed,
+    is_vouched,
+    select,
+)
+from coordinator.evidence.statistics import EXACT, Measurement, Normal, pool
 from shared.evidence import Trust
 from shared.experiments import Dispute
 
@@ -70,6 +80,10 @@ def test_honest_volunteers_are_seldom_in_dispute() -> None:
         ([author(LIE), *checks(0, 0)], Outcome(False, True)),
         ([author(0), *checks(0, LIE)], Outcome(True, None)),
         ([author(0), *checks(0, 0, LIE)], Outcome(True, False)),
+        ([author(0), *checks(0, LIE, 0)], Outcome(True, None)),
+        ([author(0), *checks(0, LIE, 0, 0)], Outcome(True, True)),
+        ([author(0), *checks(0, LIE, 0, 0, LIE)], Outcome(True, False)),
+        ([author(10 * LIE), *checks(0, LIE)], Outcome(None, None)),
         ([*checks(0)], Outcome(None, None)),
         ([*checks(0, 0)], Outcome(None, True)),
         ([*checks(0), author(0)], Outcome(None, None)),
@@ -115,3 +129,71 @@ def test_who_was_lucky_is_not_taken_for_a_liar() -> None:
     assert find_dispute(lucky, NOISE_SD / 2, expected) is Dispute.NONE
     assert compare(lucky, NOISE_SD / 2, expected) == Outcome(True, True)
     assert find_dispute([author(10 * LIE), *checks(0, 0)], NOISE_SD, expected) is Dispute.REFUTED
+
+
+def test_what_brought_a_commit_to_notice_is_left_out_once_two_others_measured_it() -> None:
+    author = Measurement(0.9, 1, 1, True, EXACT)
+    same_again, other = Measurement(0.9, 2, 1, False, EXACT), Measurement(1.0, 3, 2, False, EXACT)
+    third = Measurement(1.1, 4, 3, False, EXACT)
+    assert select([author, same_again, other, other], NOISE_SD) == [author, same_again, other, other]
+    assert select([author, other, same_again, third], NOISE_SD) == [other, third]
+    assert select([other, third, same_again], NOISE_SD) == [other, third, same_again], "nobody made the seed"
+
+
+def test_a_number_that_was_checked_is_as_good_as_the_commit_on_average() -> None:
+    """What is picked for its author's run is too good by that run; what the others say is not."""
+    draw = Random(1)
+    picked, checked = [], []
+    for _ in range(10_000):
+        values = [draw.gauss(1.0, NOISE_SD) for _ in range(5)]
+        if values[0] < 1.0 - NOISE_SD:
+            runs = [Measurement(value, who, who, who == 0, EXACT) for who, value in enumerate(values)]
+            picked.append(pool(runs, NOISE_SD).mean)
+            checked.append(pool(select(runs, NOISE_SD), NOISE_SD).mean)
+    assert mean(picked) < 1.0 - 0.2 * NOISE_SD
+    assert abs(mean(checked) - 1.0) < 0.05 * NOISE_SD
+
+
+def test_a_number_rests_on_those_who_agree_and_on_nobody_who_is_doubted() -> None:
+    said = checks(0, 0.0005, LIE, -0.0005)
+    assert select([author(LIE), *said], NOISE_SD) == [said[0], said[1], said[3]]
+    assert select([author(LIE), *said[:3]], NOISE_SD) == said[:2]
+    assert select([author(LIE), *said[1:3]], NOISE_SD) == said[1:3], "of two nobody knows which one is wrong"
+    doubted = said[1]._replace(trust=Trust.DOUBTED)
+    assert select([author(0), said[0], doubted, said[3]], NOISE_SD) == [said[0], said[3]]
+    assert select([author(0), said[0], doubted], NOISE_SD) == [said[0], doubted], "there are no others"
+    assert not is_agreed([author(0), said[0], doubted], NOISE_SD)
+
+
+@pytest.mark.parametrize(
+    ("values", "agreed"),
+    [
+        ([0.0], False),
+        ([0.0, 0.0005], True),
+        ([0.0, 0.0015], False),
+        ([0.0, 0.0015, 0.0005], True),
+        ([0.0, LIE], False),
+        ([0.0, LIE, 0.0005], True),
+        ([0.0, LIE, 0.0014], False),
+        ([0.0, LIE, 0.0014, 0.0007], True),
+    ],
+)
+def test_two_must_agree_closely_before_anything_is_claimed(values: list[float], agreed: bool) -> None:
+    assert is_agreed([author(0), *checks(*values)], NOISE_SD) is agreed
+    assert is_agreed(checks(*values)[::-1], NOISE_SD) is agreed, "whoever came first"
+
+
+def test_a_partner_who_makes_up_results_seldom_gets_into_a_claim() -> None:
+    """Two pick the same commit up: one of them lies. Runs are added until they agree, or six were made."""
+    draw = Random(5)
+    sd = (NOISE_SD**2 + (NOISE_SD / 2) ** 2) ** 0.5
+    held, honest_waits = 0, 0
+    for _ in range(2000):
+        lie = draw.randrange(3)
+        said = checks(*(draw.gauss(LIE if who == lie else 0, sd) for who in range(5)))
+        claimed = next((n for n in range(2, 6) if is_agreed([author(LIE), *said[:n]], NOISE_SD)), None)
+        if claimed is not None:
+            held += any(run.volunteer_id == lie + 1 for run in select([author(LIE), *said[:claimed]], NOISE_SD))
+        honest_waits += not is_agreed([author(0), *checks(draw.gauss(0, sd), draw.gauss(0, sd))], NOISE_SD)
+    assert held < 0.02 * 2000
+    assert 0.25 * 2000 < honest_waits < 0.4 * 2000

@@ -79,3 +79,20 @@ def test_many_workers_on_a_long_chain_of_commits_are_placed_exactly() -> None:
     found = estimate(runs, 1e-6, OFFSET_SD).offsets
     middle = sum(offsets) / len(offsets)
     assert [found[n].mean for n in range(200)] == pytest.approx([offset - middle for offset in offsets], abs=1e-6)
+
+
+def test_runs_for_which_commits_were_picked_are_left_out_once_two_others_measured_them() -> None:
+    runs = [SharedRun(commit, worker, 1.0) for commit in ("a", "b", "seed") for worker in (1, 2, 3)]
+    made = [run._replace(is_authors=True) if (run.commit, run.worker_id) == ("a", 1) else run for run in runs]
+    assert select_shared(made) == [run for run in runs if (run.commit, run.worker_id) != ("a", 1)]
+    two = [SharedRun("a", 1, 1.0, is_authors=True), SharedRun("a", 2, 1.0)]
+    assert select_shared(two) == two, "else two volunteers who check each other would learn nothing from it"
+
+
+def test_results_that_are_made_up_do_not_make_noise() -> None:
+    draw = Random(2)
+    honest = [SharedRun(str(n), worker, draw.gauss(1, NOISE_SD)) for n in range(100) for worker in (1, 2)]
+    lies = [SharedRun(str(n), 3, 1 - 0.004, is_authors=True) for n in range(100)]
+    found = estimate([*honest, *lies], NOISE_SD, OFFSET_SD)
+    assert found.noise_sd == pytest.approx(NOISE_SD, rel=0.15)
+    assert abs(found.offsets[1].mean - found.offsets[2].mean) < 4 * NOISE_SD / 10

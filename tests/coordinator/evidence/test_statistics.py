@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from math import inf, sqrt
 from random import Random
-from statistics import mean
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from coordinator.evidence.statistics import (
     is_proven,
     judge,
     pool,
-    select,
 )
 from shared.experiments import Verdict
 
@@ -183,26 +181,3 @@ def test_authors_do_not_check_themselves() -> None:
     same_again, other = Measurement(1.0, 2, 1, False, EXACT), Measurement(1.0, 3, 2, False, EXACT)
     assert count_checkers([author, same_again]) == 0
     assert count_checkers([author, same_again, other, other]) == 1
-
-
-def test_what_brought_a_commit_to_notice_is_left_out_once_two_others_measured_it() -> None:
-    author = Measurement(0.9, 1, 1, True, EXACT)
-    same_again, other = Measurement(0.9, 2, 1, False, EXACT), Measurement(1.0, 3, 2, False, EXACT)
-    third = Measurement(1.1, 4, 3, False, EXACT)
-    assert select([author, same_again, other, other]) == [author, same_again, other, other]
-    assert select([author, other, same_again, third]) == [other, third]
-    assert select([other, third, same_again]) == [other, third, same_again], "nobody made the seed"
-
-
-def test_a_number_that_was_checked_is_as_good_as_the_commit_on_average() -> None:
-    """What is picked for its author's run is too good by that run; what the others say is not."""
-    draw = Random(1)
-    picked, checked = [], []
-    for _ in range(10_000):
-        values = [draw.gauss(1.0, NOISE_SD) for _ in range(3)]
-        if values[0] < 1.0 - NOISE_SD:
-            runs = [Measurement(value, who, who, who == 0, EXACT) for who, value in enumerate(values)]
-            picked.append(pool(runs, NOISE_SD).mean)
-            checked.append(pool(select(runs), NOISE_SD).mean)
-    assert mean(picked) < 1.0 - 0.3 * NOISE_SD
-    assert abs(mean(checked) - 1.0) < 0.1 * NOISE_SD

@@ -155,3 +155,19 @@ def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -
     village.measure("cy", wonder, 2.4)
     assert village.posterior(wonder).standing == "verified" and village.list_due("dan") == []
     village.check_numbers()
+
+
+def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Village) -> None:
+    sha = village.invent("ada", 3.2)
+    village.measure("dan", sha, 3.1)
+    village.measure("bo", sha, 3.2)
+    posterior = village.posterior(sha)
+    assert (posterior.standing, posterior.dispute) == ("provisional", "contested")
+    village.measure("cy", sha, 3.2)
+    assert village.posterior(sha).metric_mean == pytest.approx(3.2, abs=0.01), "dan's has no part in it"
+    with village.database.read() as session:
+        project = session.scalars(select(Project)).one()
+        told = evidence.explain(session, project, 0, sha, CLASS)
+    assert [run.is_in_posterior for run in told.runs] == [False, False, True, True]
+    assert any("1 run by volunteers who stand apart" in sentence for sentence in told.story)
+    village.check_numbers()

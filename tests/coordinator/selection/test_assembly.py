@@ -47,6 +47,11 @@ def test_the_largest_gain_comes_first() -> None:
     assert len(combine([known(n, -0.01, axes=frozenset({str(n)})) for n in range(40)], MIN_EFFECT, Random(1))) == 16
 
 
+def test_without_a_draw_steps_that_are_expected_to_gain_are_taken() -> None:
+    steps = [known(1, -0.0025, 0.004), known(2, 0.0, 0.004), known(3, -0.003, 0.004), known(4, -MIN_EFFECT / 2, 0.004)]
+    assert [one.experiment_id for one in combine(steps, MIN_EFFECT, None)] == [3, 1]
+
+
 def test_a_doubtful_step_is_adopted_now_and_then() -> None:
     drawn = [bool(combine([known(1, 0.0, 0.004)], MIN_EFFECT, Random(seed))) for seed in range(400)]
     assert 0.2 < sum(drawn) / 400 < 0.42  # P(N(0, 0.004) < −0.002) = 0.31

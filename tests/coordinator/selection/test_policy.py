@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from coordinator.selection.policy import Candidate, Decision, NoJob, Snapshot, decide
+from coordinator.selection.policy import RUNS_OF_A_RECORD, Candidate, Decision, NoJob, Snapshot, decide
 from shared.contract import JobMix
 from shared.experiments import JobKind
 
@@ -91,13 +91,39 @@ def test_nobody_verifies_what_is_their_own() -> None:
 
 def test_verification_waits_for_runs_under_way() -> None:
     busy = LEADER._replace(measured_in_flight=2)
-    decision = decide_in_swarm(7, busy, OTHER._replace(is_settled=True))
+    decision = decide_in_swarm(7, busy, RECORD._replace(sha="other", mean=3.3))
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
 
-def test_a_verified_leader_needs_no_more_runs() -> None:
-    decision = decide_in_swarm(7, LEADER._replace(is_settled=True), OTHER)
+RECORD = LEADER._replace(is_settled=True, runs=RUNS_OF_A_RECORD)
+
+
+def test_a_verified_leader_whose_number_is_sure_needs_no_more_runs() -> None:
+    decision = decide_in_swarm(7, RECORD, OTHER)
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
+
+
+def test_the_record_goes_before_what_leads_until_it_rests_on_many_runs() -> None:
+    record = RECORD._replace(sha="record", mean=3.2, runs=3)
+    worse = RECORD._replace(sha="worse", mean=3.25, runs=3)
+    decision = decide_in_swarm(7, LEADER, record, worse)
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "record")
+    assert "3 runs" in decision.why
+    decision = decide_in_swarm(7, LEADER, record._replace(measured_in_flight=2), worse)
+    assert isinstance(decision, Decision) and decision.base_sha == "record", "all of these runs are wanted"
+    for changed in (
+        record._replace(runs=RUNS_OF_A_RECORD),
+        record._replace(runs=RUNS_OF_A_RECORD - 1, measured_in_flight=1),
+        record._replace(measured_in_flight=3),
+    ):
+        decision = decide_in_swarm(7, LEADER, changed, worse)
+        assert isinstance(decision, Decision) and decision.base_sha == "lead", "and no other verified one is measured"
+    decision = decide_in_swarm(7, LEADER, record, own=frozenset({"record"}))
+    assert isinstance(decision, Decision) and decision.base_sha == "lead"
+    decision = decide_in_swarm(7, LEADER, record, is_alone=True)
+    assert isinstance(decision, Decision) and decision.base_sha == "lead", "one's own runs share one's offset's error"
+    decision = decide_in_swarm(6, LEADER, record)
+    assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE, "it is not this worker's turn"
 
 
 def test_controls_measure_what_others_measured() -> None:
@@ -118,7 +144,7 @@ def test_what_an_authors_trust_makes_due_goes_before_a_control() -> None:
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "claim")
     decision = decide_in_swarm(7, LEADER, OTHER, due=["claim"])
     assert isinstance(decision, Decision) and decision.base_sha == "lead", "verification goes before both"
-    decision = decide_in_swarm(7, LEADER._replace(is_settled=True), OTHER, due=["claim"])
+    decision = decide_in_swarm(7, RECORD, OTHER, due=["claim"])
     assert isinstance(decision, Decision) and decision.base_sha == "claim"
     decision = decide_in_swarm(6, LEADER, OTHER, due=["claim"])
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE, "it is not this worker's turn"
@@ -127,7 +153,7 @@ def test_what_an_authors_trust_makes_due_goes_before_a_control() -> None:
 def test_an_anchor_verifies_whenever_there_is_something_to_verify() -> None:
     decision = decide_in_swarm(3, LEADER, OTHER, is_anchor=True)
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
-    decision = decide_in_swarm(3, LEADER._replace(is_settled=True), OTHER, is_anchor=True)
+    decision = decide_in_swarm(3, RECORD, OTHER, is_anchor=True)
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
 
