@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
@@ -31,8 +30,8 @@ class LazySession(Session):
         self._opened: Connection | None = None
 
     @property
-    def dialect(self) -> Dialect:
-        return self._engine.dialect
+    def engine(self) -> Engine:
+        return self._engine
 
     @property
     def driver(self) -> Any:
@@ -65,11 +64,11 @@ class LazySession(Session):
         return self._pooled
 
     def _connect(self) -> PoolProxiedConnection:
-        base = self.dialect.loaded_dbapi.Error
+        base = self._engine.dialect.loaded_dbapi.Error
         try:
             return self._engine.raw_connection()
         except base as error:
-            raise DBAPIError.instance("CONNECT", None, error, base, dialect=self.dialect) from error
+            raise DBAPIError.instance("CONNECT", None, error, base, dialect=self._engine.dialect) from error
 
     def end(self) -> None:
         """Commit, if there was any statement. A connection that could not is thrown away, with its transaction."""
@@ -89,11 +88,11 @@ class LazySession(Session):
             self._opened.commit()
             return
         assert self._pooled is not None
-        base = self.dialect.loaded_dbapi.Error
+        base = self._engine.dialect.loaded_dbapi.Error
         try:
-            self.dialect.do_commit(self._pooled)
+            self._engine.dialect.do_commit(self._pooled)
         except base as error:
-            raise DBAPIError.instance("COMMIT", None, error, base, dialect=self.dialect) from error
+            raise DBAPIError.instance("COMMIT", None, error, base, dialect=self._engine.dialect) from error
 
     def close(self) -> None:
         """Let go of the connection. What was not committed is rolled back."""
@@ -103,3 +102,8 @@ class LazySession(Session):
         if used is not None:
             used.close()
             self._opened = self._pooled = None
+
+
+def engine_of(session: Session) -> Engine:
+    """A session's engine, without a connection."""
+    return session.engine if isinstance(session, LazySession) else session.get_bind().engine

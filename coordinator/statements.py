@@ -95,7 +95,7 @@ class Prepared:
 
     def _execute(self, session: Session, given: Given) -> tuple[_Text, Any]:
         if isinstance(session, LazySession):
-            driver, dialect = session.driver, session.dialect
+            driver, dialect = session.driver, session.engine.dialect
         else:
             connection = session.connection()
             driver, dialect = connection.connection.driver_connection, connection.dialect

@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
+from coordinator.sessions import engine_of
+
 NOTED = 1_024
 """So many changes are remembered for each database."""
 
@@ -41,4 +43,4 @@ def list_changed(session: Session, since: float) -> set[str] | None:
 
 def pool_of(session: Session) -> Pool:
     """What stands for a database within this process."""
-    return session.get_bind().engine.pool
+    return engine_of(session).pool

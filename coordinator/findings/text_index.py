@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Session
 
 from coordinator.findings.words import MAX_TERMS
+from coordinator.sessions import engine_of
 from coordinator.statements import Prepared
 
 CANDIDATES = 2_000
@@ -69,7 +70,7 @@ class TextIndex(Protocol):
 
 def text_index_of(session: Session) -> TextIndex:
     """The index on this session's database."""
-    return _INDEXES[session.get_bind().dialect.name]
+    return _INDEXES[engine_of(session).dialect.name]
 
 
 class _Choice(NamedTuple):

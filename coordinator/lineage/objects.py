@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.lineage.recent import RecentObjects, Version
 from coordinator.models import StoredObject, table_of
+from coordinator.sessions import engine_of
 from coordinator.statements import Prepared
 from shared.commits import GitObject, name_object, parse_tree
 
@@ -261,7 +262,7 @@ def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
     for start in range(0, len(ordered), OBJECTS_AT_ONCE):
         some = ordered[start : start + OBJECTS_AT_ONCE]
         given = {f"{name}_{at}": value for at, obj in enumerate(some) for name, value in vars(obj).items()}
-        _prepare_adding(session.get_bind().dialect.name, len(some)).run(session, given)
+        _prepare_adding(engine_of(session).dialect.name, len(some)).run(session, given)
 
 
 @cache
@@ -282,7 +283,7 @@ def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int
     One that its new base already depends on is left as it is. Only one transaction at a time does this, because two
     could make deltas against each other. Raises ObjectDamagedError, and nothing may then be committed.
     """
-    if session.get_bind().dialect.name == "postgresql":
+    if engine_of(session).dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(REPLACING_LOCK)))
     bases = read_versions(session, {obj.base_sha for obj in encoded if obj.base_sha is not None})
     base_of: dict[str, str | None] = {}

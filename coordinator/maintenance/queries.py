@@ -18,6 +18,7 @@ from coordinator.models import (
     Project,
     Run,
 )
+from coordinator.sessions import engine_of
 from shared.leases import LeaseState
 from shared.runs import RunOutcome
 
@@ -44,7 +45,7 @@ class Dangling(NamedTuple):
 
 def list_file_damage(session: Session) -> list[str]:
     """What SQLite finds wrong with its file; PostgreSQL has no such question."""
-    if session.get_bind().dialect.name != "sqlite":
+    if engine_of(session).dialect.name != "sqlite":
         return []
     return [line for line in session.scalars(text("pragma quick_check")) if line != "ok"]
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.models import Lease, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.novelty.ideas import Idea
+from coordinator.sessions import engine_of
 from coordinator.statements import Prepared
 from shared.leases import LeaseState
 from shared.protocol import now
@@ -87,7 +88,7 @@ class CodeHolder(NamedTuple):
 
 def lock_names(session: Session, names: Sequence[str]) -> None:
     """Have transactions that ask about one of these names (in hexadecimal) do so in turn. SQLite has one writer."""
-    if session.get_bind().dialect.name == "postgresql":
+    if engine_of(session).dialect.name == "postgresql":
         for number in sorted({int(name[:15], 16) for name in names}):  # in one order, so that nobody waits in a circle
             session.execute(_LOCK, {"number": number})
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice, product
@@ -37,6 +37,9 @@ from tests.support.seeds import write_seed
 SIZES = (100, 5_000, 20_000, 100_000)
 THREADS = (1, 4)
 SECONDS = 15.0
+WARM_UP_SECONDS = 3.0
+"""What a coordinator loads once (the model of embeddings, statements, what it keeps at hand) is not measured."""
+
 HEADINGS = (
     "engine", "stored", "threads", "cycles/s", "server CPU-ms", "database CPU-ms", "client CPU-ms",
     *(f"{name} p50 / p99 ms" for name in REQUESTS), "bytes an experiment", "failed",
@@ -78,17 +81,10 @@ class Bench:
             clients = [Client(address, token, f"w{n}", root_files) for n, token in enumerate(self.tokens[:threads])]
             for client in clients:
                 client.calibrate()
-            tallies = [Tally() for _ in clients]
+            _work(clients, WARM_UP_SECONDS)
             before, size_before = self._read_clocks(process), self.count_bytes()
             began = time.monotonic()
-            workers = [
-                threading.Thread(target=client.work, args=(began + seconds, tally))
-                for client, tally in zip(clients, tallies, strict=True)
-            ]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
+            tallies = _work(clients, seconds)
             took = time.monotonic() - began
             after = self._read_clocks(process)
         cycles = sum(tally.cycles for tally in tallies)
@@ -102,6 +98,20 @@ class Bench:
             *(f"{(end - start) * 1000 / cycles:.1f}" for start, end in zip(before, after, strict=True)),
             *percentiles, f"{grown / cycles:,.0f}", str(sum(tally.failed for tally in tallies)),
         ]  # fmt: skip
+
+
+def _work(clients: Sequence[Client], seconds: float) -> list[Tally]:
+    """Let clients go through cycles at the same time, and return what each did."""
+    tallies, until = [Tally() for _ in clients], time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=client.work, args=(until, tally))
+        for client, tally in zip(clients, tallies, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tallies
 
 
 def _cpu(process: psutil.Process) -> float:
