@@ -74,7 +74,7 @@ def describe_by_pieces(text: str) -> bytes | None:
     parts = [*(f"{part}\n" for part in parts), last]
     for part, following in zip(parts, [*parts[1:], ""], strict=True):
         piece += part
-        if following.startswith(_CONTINUES):
+        if following.startswith(_CONTINUES) or (following and _is_open(piece)):
             continue
         known = _describe_piece(piece) if len(piece) <= LARGEST_REMEMBERED else describe_statements(piece)
         if known is not None:
@@ -83,6 +83,11 @@ def describe_by_pieces(text: str) -> bytes | None:
         elif (joined := joined + 1) > MAX_JOINED:
             return None
     return None if piece else b"".join(described)
+
+
+def _is_open(piece: str) -> bool:
+    """Whether a text seems to end between triple quotes. Only spares an attempt: a longer piece tells the same."""
+    return piece.count('"""') % 2 == 1 or piece.count("'''") % 2 == 1
 
 
 def describe_statements(text: str) -> bytes | None:

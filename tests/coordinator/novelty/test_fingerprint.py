@@ -107,6 +107,8 @@ EDGES = {
     "a decorator alone": "@f\nx = 1\n",
     "not of a function": "def f():\n    pass\nelse:\n    pass\n",
     "return outside": "def f():\n    pass\nreturn 1\n",
+    "a quotation in a remark": 'x = 1  # """\ny = 2\nz = 3\n',
+    "quotations that stay open": 'x = 1\ny = """\nz = 3\n',
     "a continued line": "x = \\\n1\ndef f():\n    return x \\\n",
     "continued at the left edge": "x = 1 + \\\ny\nz = (\na)\n",
     "continued into nothing": "x = 1 \\\n",
@@ -123,7 +125,7 @@ def test_pieces_tell_what_the_whole_tells(text: str) -> None:
 
 
 def test_long_texts_at_the_left_edge_are_read_as_a_whole() -> None:
-    text = 'x = """\n' + "left\n" * 500 + '"""\ny = 2\n'
+    text = "x = (\n" + "left,\n" * 500 + ")\ny = 2\n"
     assert describe_by_pieces(text) is None
     assert fingerprint({"train.py": text}) == fingerprint({"train.py": text + "# the end\n"})
     assert fingerprint({"train.py": text}) != fingerprint({"train.py": text.replace("y = 2", "y = 3")})
