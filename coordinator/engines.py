@@ -5,7 +5,7 @@ from collections import deque
 from threading import Event, Lock
 from typing import Any, NamedTuple
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import PoolProxiedConnection
@@ -93,6 +93,7 @@ def _make_sqlite_engine(url: URL) -> OpenedEngine:
         url,
         connect_args={"timeout": SQLITE_BUSY_SECONDS},
         json_serializer=_write_json,
+        json_deserializer=from_json,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
     )
@@ -145,6 +146,7 @@ def _make_postgresql_engine(url: URL) -> OpenedEngine:
         url.set(drivername="postgresql+psycopg"),
         connect_args={"options": POSTGRESQL_OPTIONS, "connect_timeout": 10},
         json_serializer=_write_json,
+        json_deserializer=from_json,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_pre_ping=True,
