@@ -20,6 +20,9 @@ from tests.support.messages import AUTHOR
 FILE_BYTES = 25_000
 FRONTIER = 50
 EDITED_LINES = (1, 1, 2, 5)
+_NUMBER = re.compile(r" = [0-9][0-9.e-]*\n")
+_ADDED = re.compile(r"\nSCALE_[0-9]+ = [0-9.e-]+\n")
+_BEFORE_DEFINITION = re.compile(r"\n\n\n(?=def |class )")
 Row = dict[str, Any]
 
 
@@ -45,18 +48,18 @@ def write_program() -> str:
 
 
 def edit(text: str, random: Random) -> str:
-    """A small change: constants, a new line, a line less."""
-    lines = text.splitlines(keepends=True)
+    """A small change, after which the file still compiles: another number, a new constant, a constant less."""
     for _ in range(random.choice(EDITED_LINES)):
-        number = random.randrange(len(lines))
         what = random.random()
         if what < 0.6:
-            lines[number] = lines[number].rstrip("\n") + f"  # {random.uniform(1e-4, 1):.3g}\n"
-        elif what < 0.9:
-            lines.insert(number, f"    scale_{random.randrange(100)} = {random.uniform(1e-4, 1):.3g} * width\n")
-        elif len(lines) > 1:
-            del lines[number]
-    return "".join(lines)
+            place, new = random.choice(list(_NUMBER.finditer(text))), f" = {random.uniform(1e-4, 1):.3g}\n"
+        elif what < 0.9 or not (added := list(_ADDED.finditer(text))):
+            place = random.choice(list(_BEFORE_DEFINITION.finditer(text)))
+            new = f"\nSCALE_{random.randrange(100)} = {random.uniform(1e-4, 1):.3g}\n\n\n"
+        else:
+            place, new = random.choice(added), "\n"
+        text = text[: place.start()] + new + text[place.end() :]
+    return text
 
 
 def list_sentences() -> list[str]:
