@@ -4,13 +4,13 @@ One request is one transaction. Reads and writes have different sessions, becaus
 start: a transaction that begins as a read and then writes can fail where one that begins with `BEGIN IMMEDIATE`
 waits. A session begins at its first statement, so slow work that comes before it holds no lock.
 
-Handlers that write open their sessions themselves (`with database.read() as read, database.write() as write:`), and
+Handlers that write open their sessions themselves (`with database.look_and_write() as (read, write):`), and
 return after the commit: an answer that arrives is an answer that is committed. Handlers that only look may ask for a
 `ReadSession`; a dependency costs two more changes of thread.
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.engines import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, make_engine
 from coordinator.models import Base
-from coordinator.sessions import LazySession
+from coordinator.sessions import DriverConnection, LazySession
 
 BACKENDS = ("sqlite", "postgresql")
 MIGRATION_LOCK = 7_305_802_113
@@ -63,9 +63,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for looking; whatever it changed is rolled back."""
-        with LazySession(self._read_engine, self._begin_read) as session:
+        with self._connect() as driven, LazySession(self._read_engine, driven.look if driven else None) as session:
             yield session
-            if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
+            if driven is None:  # nothing can have changed; a rollback makes psycopg forget its statements
                 session.end()
 
     @contextmanager
@@ -85,10 +85,31 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for changing: commits at the end, rolls everything back on an exception."""
-        with LazySession(self.engine, self._begin_write) as session:
+        with self._connect() as driven, LazySession(self.engine, driven.change if driven else None) as session:
             yield session
-            session.flush()
-            session.end()
+            _commit(session, driven)
+
+    @contextmanager
+    def look_and_write(self) -> Iterator[tuple[Session, Session]]:
+        """Both of them, for who looks first and then writes. On SQLite they share a connection, one after the other."""
+        with (
+            self._connect() as driven,
+            LazySession(self._read_engine, driven.look if driven else None) as read,
+            LazySession(self.engine, driven.change if driven else None) as write,
+        ):
+            yield read, write
+            _commit(write, driven)
+            if driven is None:
+                read.end()
+
+    @contextmanager
+    def _connect(self) -> Iterator[DriverConnection | None]:
+        """The driver's connection that sessions share; None where SQLAlchemy begins and ends their transactions."""
+        if self._begin_read is None or self._begin_write is None:
+            yield None
+            return
+        with closing(DriverConnection(self.engine, self._begin_read, self._begin_write)) as driven:
+            yield driven
 
     def migrate(self) -> None:
         """Bring the schema up to date. Raises DatabaseError if it cannot be opened or is newer than this program."""
@@ -111,6 +132,14 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _commit(session: LazySession, driven: DriverConnection | None) -> None:
+    session.flush()
+    if driven is None:
+        session.end()
+    else:
+        driven.commit()
 
 
 def migration_config(connection: Connection) -> Config:

@@ -15,6 +15,9 @@ from coordinator.sessions import BEGUN, Begin
 SQLITE_BUSY_SECONDS = 30
 """How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`."""
 
+SQLITE_STATEMENTS = 1_000
+"""Compiled statements that a connection keeps; Python's own 128 are fewer than those of a whole job."""
+
 SQLITE_MAPPED = "mmap_size = 1073741824"
 SQLITE_NOT_MAPPED = "mmap_size = 0"
 
@@ -91,11 +94,12 @@ def make_engine(url: URL) -> OpenedEngine:
 def _make_sqlite_engine(url: URL) -> OpenedEngine:
     engine = create_engine(
         url,
-        connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        connect_args={"timeout": SQLITE_BUSY_SECONDS, "cached_statements": SQLITE_STATEMENTS},
         json_serializer=_write_json,
         json_deserializer=from_json,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
+        pool_use_lifo=True,  # who was used last has pages and statements at hand
     )
     writers = WriterQueue()
 

@@ -35,5 +35,5 @@ def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 
 @router.post("/workers/notices")
 def take_notice(notice: WorkerNotice, token: BearerToken, database: CurrentDatabase) -> WorkerView:
     """A worker says that it pauses, waits, goes on or ends, so that people see why nothing happens."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         return service.take_notice(write, authenticate(read, token), notice)

@@ -63,7 +63,7 @@ def claim(
     versions: FittingVersions, request: ClaimRequest, token: BearerToken, database: CurrentDatabase, shelf: CurrentShelf
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         reply = claims.claim(read, write, shelf, authenticate(read, token), request, versions)
     return _render(reply)
 
@@ -71,7 +71,7 @@ def claim(
 @router.put("/leases/{lease_id}")
 def register_own_lease(lease_id: UUID, own: OwnLease, token: BearerToken, database: CurrentDatabase) -> HeartbeatReply:
     """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         return absences.register_own(read, write, authenticate(read, token), lease_id, own)
 
 
@@ -80,7 +80,7 @@ def heartbeat(
     lease_id: UUID, beat: Heartbeat, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
 ) -> Response:
     """Renew a lease and say how far the job is."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         reply = service.heartbeat(read, write, beats, authenticate(read, token), lease_id, beat)
     return _render(reply)
 
@@ -95,7 +95,7 @@ def submit_proposal(
     similarity: CurrentSimilarity,
 ) -> Response:
     """State what is to be tried, before it is run."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         volunteer_id = authenticate(read, token)
         reply = proposals.submit_proposal(read, write, beats, similarity, volunteer_id, lease_id, submission)
     return _render(reply)
@@ -106,7 +106,7 @@ def release(
     lease_id: UUID, request: ReleaseRequest, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
 ) -> Response:
     """Give a job back."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         reply = service.release(read, write, beats, authenticate(read, token), lease_id, request)
     return _render(reply)
 
@@ -123,6 +123,6 @@ def deliver_result(
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         delivery = results.deliver(read, write, beats, authenticate(read, token), lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)

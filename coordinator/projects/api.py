@@ -40,7 +40,7 @@ def list_branches(name: Slug, session: ReadSession) -> Page[Branch]:
 @router.post("/projects/{name}/branches", status_code=status.HTTP_201_CREATED, tags=["lineage"])
 def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database: CurrentDatabase) -> Branch:
     """Name a research direction: volunteers may choose it, and while it lives it keeps a minimum of the jobs."""
-    with database.read() as read, database.write() as write:
+    with database.look_and_write() as (read, write):
         return service.name_direction(write, authenticate(read, token), name, request)
 
 
