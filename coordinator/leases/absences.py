@@ -45,7 +45,6 @@ def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUI
         "why": WHY,
         "end_reason": "",
         "assignment": None,
-        "context": "",
         "token_sha256": hash_token(own.token),
         "issued_at": clock.heartbeat_at,
         "ended_at": moment,

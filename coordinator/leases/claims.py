@@ -103,8 +103,9 @@ def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
     if offer.chosen.is_new_parent:
         selection.note_parent(session, project.id, worker.hardware_class, worker.id, decision.base_sha)
     token = secrets.token_urlsafe(24)
-    told = {"context": offer.pack.text, "findings_read": offer.pack.findings, "token_sha256": hash_token(token)}
-    queries.add_lease(session, columns | told)
+    queries.add_lease(session, columns | {"token_sha256": hash_token(token)})
+    if offer.pack.text:
+        queries.add_pack(session, columns["id"], offer.pack.text, offer.pack.findings)
     activity.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = projects.contract_of(project).budget.training_seconds
@@ -167,7 +168,7 @@ def _find_branch(session: Session, project: Project, decision: Decision) -> Bran
 
 
 def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
-    """The columns of a new lease, less its context and token."""
+    """The columns of a new lease, less its token."""
     budget, decision = projects.contract_of(project).budget, chosen.decision
     asked_for = chosen.assignment.model_dump(mode="json", exclude_defaults=True)
     moment = now()

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, insert, select, update
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, Lease, Project, Worker, table_of
+from coordinator.models import Branch, ContextPack, Lease, Project, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.statements import Prepared
 from shared.protocol import now
@@ -20,6 +20,7 @@ LiveLease = tuple[Lease, Worker, str]
 """A lease, its worker, and its branch's name."""
 
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
+_PACKS = table_of(ContextPack)
 
 
 class LeaseRow(NamedTuple):
@@ -40,7 +41,6 @@ class LeaseRow(NamedTuple):
     base_sha: str
     why: str
     assignment: dict[str, Any] | None
-    findings_read: list[int] | None
     token_sha256: str
 
     state: str
@@ -82,6 +82,8 @@ _LIVE_BY_PROJECT = (
     .group_by(_LEASES.c.project_id)
 )
 _ADD = Prepared(insert(_LEASES))
+_ADD_PACK = Prepared(insert(_PACKS))
+_FINDINGS_READ = Prepared(select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id")))
 _CHANGE = Prepared(update(_LEASES).where(_LEASES.c.id == bindparam("lease_id")))
 _BEAT = Prepared(
     update(_LEASES)
@@ -114,6 +116,16 @@ def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
     _ADD.run(session, columns)
 
 
+def add_pack(session: Session, lease_id: UUID, text: str, findings: list[int]) -> None:
+    _ADD_PACK.run(session, {"lease_id": lease_id, "text": text, "findings": findings})
+
+
+def list_findings_read(session: Session, lease_id: UUID) -> list[int]:
+    """The numbers of the findings that a lease's agent got to read."""
+    findings: list[int] | None = _FINDINGS_READ.scalar(session, {"lease_id": lease_id})
+    return findings or []
+
+
 def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:
     _CHANGE.run(session, {"lease_id": lease_id, **columns})
 
@@ -129,11 +141,16 @@ def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, da
     return [(lease_id, expires_at) for lease_id, expires_at in _OPEN_OF_WORKER.all(session, {"worker_id": worker_id})]
 
 
-def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str] | None:
-    """A lease with what its agent got to read, and its project's name."""
-    query = select(Lease, Project.name).join(Project, Project.id == Lease.project_id).where(Lease.id == lease_id)
-    row = session.execute(query.options(undefer(Lease.context), undefer(Lease.findings_read))).one_or_none()
-    return (row[0], row[1]) if row else None
+def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextPack | None] | None:
+    """A lease, its project's name, and what its agent got to read."""
+    query = (
+        select(Lease, Project.name, ContextPack)
+        .join(Project, Project.id == Lease.project_id)
+        .outerjoin(ContextPack, ContextPack.lease_id == Lease.id)
+        .where(Lease.id == lease_id)
+    )
+    row = session.execute(query).one_or_none()
+    return (row[0], row[1], row[2]) if row else None
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:

@@ -121,7 +121,7 @@ def _store(
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)
         finding = FindingOrigin(lease.project_id, experiment_id, upload.proposal, run, posterior, pace)
         findings.store_finding(session, finding, upload.finding)
-        findings.cite(session, experiment_id, lease.findings_read or [])
+        findings.cite(session, experiment_id, queries.list_findings_read(session, lease.id))
         _follow(session, contract, lease, upload, experiment_id, posterior)
     activity.record(
         session,

@@ -21,15 +21,15 @@ def view_context(session: Session, lease_id: UUID) -> LeaseContext:
     found = queries.find_context(session, lease_id)
     if found is None:
         raise LeaseUnknownError("This coordinator never gave out that lease.")
-    lease, project = found
+    lease, project, pack = found
     experiment = experiments.find_experiment_by_lease(session, lease_id)
     return LeaseContext(
         lease_id=lease_id,
         project=project,
         kind=JobKind(lease.kind),
         experiment_id=experiment.id if experiment else None,
-        text=lease.context,
-        findings=lease.findings_read or [],
+        text=pack.text if pack else "",
+        findings=pack.findings if pack else [],
     )
 
 

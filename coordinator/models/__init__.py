@@ -15,7 +15,7 @@ from coordinator.models.evidence import (
 from coordinator.models.experiments import AssembledStep, Experiment
 from coordinator.models.findings import Citation, Finding, FindingNote, FindingTag, FindingVersion
 from coordinator.models.fleet import Worker
-from coordinator.models.leases import Lease
+from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
 from coordinator.models.novelty import Embedding
 from coordinator.models.projects import KindShare, Project
@@ -29,6 +29,7 @@ __all__ = [
     "Citation",
     "Commit",
     "CommitPosterior",
+    "ContextPack",
     "DueReplication",
     "Embedding",
     "Event",

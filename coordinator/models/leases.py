@@ -17,10 +17,9 @@ class Lease(Base):
     """A time-limited assignment of one job to one worker.
 
     It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
-    expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `context` is what its
-    agent got to read, and `findings_read` are the numbers of the findings in it. `proposed_tree_sha` and
-    `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move` are the
-    names of what it tries. `result_*` is the stored answer to the one result that was accepted.
+    expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `proposed_tree_sha`
+    and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move` are
+    the names of what it tries. `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
@@ -43,8 +42,6 @@ class Lease(Base):
     seed: Mapped[int]
     why: Mapped[str] = mapped_column(Text)
     assignment: Mapped[dict[str, Any] | None]
-    context: Mapped[str] = mapped_column(Text, deferred=True)
-    findings_read: Mapped[list[Any] | None] = mapped_column(deferred=True)
     token_sha256: Mapped[str] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]
     proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)
@@ -71,3 +68,13 @@ class Lease(Base):
     def is_live_at(cls, moment: datetime) -> ColumnElement[bool]:
         """The condition that a lease still holds at a moment. Expiry is this predicate and nothing else."""
         return and_(cls.state.in_(LIVE_STATES), cls.expires_at > moment)
+
+
+class ContextPack(Base):
+    """What a lease's agent got to read, and the numbers of the findings in it. Who only measures reads nothing."""
+
+    __tablename__ = "context_packs"
+
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"), primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    findings: Mapped[list[Any]]

@@ -23,7 +23,17 @@ from coordinator.findings.shelf import Shelf
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.recent import Version
-from coordinator.models import Base, Commit, CommitPosterior, Finding, Lease, Project, Run, StoredObject
+from coordinator.models import (
+    Base,
+    Commit,
+    CommitPosterior,
+    ContextPack,
+    Finding,
+    Lease,
+    Project,
+    Run,
+    StoredObject,
+)
 from coordinator.projects import service as projects
 from coordinator.selection.context import PackRequest, compose_pack
 from shared.commits import CommitWords
@@ -138,10 +148,11 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     lease = session.get_one(Lease, experiment.lease_id)
     asked = PackRequest(project.id, project.root_sha, lease.hardware_class, 1.0, "", [])
-    lease.context = compose_pack(session, Shelf(), asked).text
+    pack = ContextPack(lease_id=lease.id, text=compose_pack(session, Shelf(), asked).text, findings=[])
     originals = {
         "commits": session.get_one(Commit, experiment.commit_sha),
         "leases": lease,
+        "context_packs": pack,
         "experiments": experiment,
         "findings": session.scalars(select(Finding).where(Finding.experiment_id == experiment.id)).one(),
         "runs": session.scalars(select(Run).where(Run.experiment_id == experiment.id)).one(),

@@ -113,6 +113,7 @@ class Growth:
         changes: dict[str, Row] = {
             "commits": {"sha": leaf.sha, "parent_sha": parent.sha, "tree_sha": tree_sha, "depth": leaf.depth},
             "leases": {"id": lease_id, "base_sha": parent.sha, "result_key": run_id},
+            "context_packs": {"lease_id": lease_id},
             "experiments": {
                 "id": number, "commit_sha": leaf.sha, "parent_sha": parent.sha, "lease_id": lease_id
             },

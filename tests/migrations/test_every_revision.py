@@ -18,6 +18,9 @@ from coordinator.models import Base, include_name
 from tests.support.databases import PostgresServer
 
 ROWS = 2
+MOVED = {"leases": frozenset({"context", "findings_read"})}
+"""Columns that a revision moves to another table; a test of that revision looks for them there."""
+
 Rows = dict[str, list[dict[str, Any]]]
 """Table -> rows."""
 
@@ -80,8 +83,9 @@ def read_rows(connection: Connection) -> Rows:
 def assert_kept(before: Rows, after: Rows) -> None:
     """Each row is there, with all that it said."""
     for table, rows in before.items():
-        kept = [{name: row[name] for name in rows[0]} for row in after[table]]
-        assert kept == rows, table
+        moved = MOVED[table] - after[table][0].keys() if table in MOVED else frozenset()
+        kept = [{name: row[name] for name in rows[0].keys() - moved} for row in after[table]]
+        assert kept == [{name: row[name] for name in row.keys() - moved} for row in rows], table
 
 
 def list_revisions() -> list[str]:

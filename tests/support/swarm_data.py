@@ -70,7 +70,6 @@ class History:
             base_sha=base_sha,
             seed=self.random.randrange(1000),
             why="Drawn by Thompson sampling among 12 commits of the frontier.",
-            context="",
             token_sha256="0" * 64,
             issued_at=moment,
             phase_started_at=moment,

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.db import Database
-from coordinator.models import Experiment, Finding, Lease, Project
+from coordinator.models import ContextPack, Experiment, Finding, Project
 from shared.findings import FindingDraft
 from tests.coordinator.web.test_pages import get_page
 from tests.support.messages import make_proposal
@@ -35,8 +35,8 @@ def past(database: Database, project: str) -> list[int]:
         second = history.add_experiment(grace, row.root_sha, 3.4, wider, hostile)
         crashed = history.add_experiment(ada, row.root_sha, None, make_proposal("crashes"))
         numbers = {one.experiment_id: one.id for one in session.query(Finding)}
-        lease = session.get_one(Lease, session.get_one(Experiment, second.id).lease_id)
-        lease.context, lease.findings_read = f"> - {HOSTILE_TITLE}", [numbers[good.id]]
+        lease_id = session.get_one(Experiment, second.id).lease_id
+        session.add(ContextPack(lease_id=lease_id, text=f"> - {HOSTILE_TITLE}", findings=[numbers[good.id]]))
         return [numbers[one.id] for one in (good, second, crashed)]
 
 
