@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.agreement import Record
@@ -240,21 +241,16 @@ def count_runs_since(session: Session, epoch: EpochRow) -> int:
     return session.scalar(query) or 0
 
 
-def list_measured_commits(session: Session, project_id: int, hardware_class: str, depth: int) -> list[CommitRow]:
-    """Commits of a depth that have a run or a posterior in the class."""
-    ran = select(_RUNS.c.commit_sha).where(_RUNS.c.hardware_class == hardware_class, _RUNS.c.project_id == project_id)
-    judged = select(_POSTERIORS.c.commit_sha).where(
-        _POSTERIORS.c.hardware_class == hardware_class, _POSTERIORS.c.project_id == project_id
-    )
-    query = lineage.COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, _COMMITS.c.depth == depth)
-    rows = session.execute(query.where(or_(_COMMITS.c.sha.in_(ran), _COMMITS.c.sha.in_(judged))))
-    return [CommitRow._make(row) for row in rows]
+def list_generations(session: Session, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
+    """Commits that have a run or a posterior in the class, by depth, from the root downwards.
 
-
-def list_depths(session: Session, project_id: int) -> list[int]:
-    return list(
-        session.scalars(select(Commit.depth).where(Commit.project_id == project_id).distinct().order_by("depth"))
-    )
+    One question for all of them: one for each depth would go through the whole class each time.
+    """
+    ran = exists().where(_RUNS.c.commit_sha == _COMMITS.c.sha, _RUNS.c.hardware_class == hardware_class)
+    judged = exists().where(_POSTERIORS.c.commit_sha == _COMMITS.c.sha, _POSTERIORS.c.hardware_class == hardware_class)
+    query = lineage.COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))
+    rows = map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha)))
+    return [list(generation) for _, generation in groupby(rows, key=lambda row: row.depth)]
 
 
 def find_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:

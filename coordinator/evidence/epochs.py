@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from coordinator.chores import repeat
 from coordinator.db import Database
 from coordinator.engines import WritersBusyError
-from coordinator.evidence.recompute import end_epochs, is_epoch_over
+from coordinator.evidence.recompute import end_epoch, list_over
 
 log = structlog.get_logger()
 
@@ -26,9 +26,9 @@ async def run_epochs(app: FastAPI) -> AsyncIterator[None]:
 def _try_to_end(database: Database) -> None:
     try:
         with database.read() as session:
-            is_over = is_epoch_over(session)
-        if is_over:
+            over = list_over(session)
+        for project_id, hardware_class in over:  # each in a transaction of its own: nobody waits for all of them
             with database.write() as session:
-                end_epochs(session)
+                end_epoch(session, project_id, hardware_class)
     except (OperationalError, WritersBusyError) as error:
         log.warning("epochs cannot be ended, trying again", error=str(error))

@@ -62,10 +62,19 @@ def start_epoch(session: Session, project_id: int, hardware_class: str) -> None:
     derive_again(session, contract, project_id, hardware_class)
 
 
-def is_epoch_over(session: Session) -> bool:
-    """Whether `end_epochs` has something to do."""
+def list_over(session: Session) -> list[tuple[int, str]]:
+    """The classes whose epochs are over: projects, by id, with hardware classes."""
     epochs = (queries.find_epoch(session, *name) for name in queries.list_classes(session))
-    return any(epoch is not None and _is_over(session, epoch) for epoch in epochs)
+    return [(one.project_id, one.hardware_class) for one in epochs if one is not None and _is_over(session, one)]
+
+
+def end_epoch(session: Session, project_id: int, hardware_class: str) -> None:
+    """Start a new epoch in a class where enough runs came since the last, unless somebody else did meanwhile."""
+    contract = projects.contract_of(session.get_one(Project, project_id))
+    epoch = calibration.begin_run(session, contract, project_id, hardware_class)
+    if _is_over(session, epoch):
+        calibration.start_epoch(session, contract, epoch)
+        derive_again(session, contract, project_id, hardware_class)
 
 
 def _is_over(session: Session, epoch: EpochRow) -> bool:
@@ -76,8 +85,7 @@ def derive_again(session: Session, contract: Contract, project_id: int, hardware
     """Write all posteriors of a class anew, from the root downwards; returns how many changed."""
     changed = 0
     model = posteriors.find_model(session, contract, project_id, hardware_class)
-    for depth in queries.list_depths(session, project_id):
-        generation = queries.list_measured_commits(session, project_id, hardware_class, depth)
+    for generation in queries.list_generations(session, project_id, hardware_class):
         changed += posteriors.derive_and_store(session, contract, model, generation, hardware_class)
     return changed
 
