@@ -22,7 +22,7 @@ SEQUENTIAL_RUNS = 125
 """The target: what keep-if-lower on one thread has reached after so many runs, on the mean of its repeats."""
 
 REPEATS = 40
-HORIZONS = {1: 2.0 * SEQUENTIAL_RUNS, 16: 24.0, 64: 16.0, 256: 12.0}
+HORIZONS = {1: 2.0 * SEQUENTIAL_RUNS, 16: 24.0, 64: 16.0, 256: 5.0}
 """For how long a swarm of so many workers is simulated, in runs of one worker. Fabricators begin after ten jobs."""
 
 CURVE_POINTS = 60
