@@ -21,7 +21,7 @@ def add_past_lease(
     proposal of the same code is recognised."""
     lease = Lease(
         id=lease_id, project_id=project_id, worker_id=worker_id, branch_id=branch_id, hardware_class=hardware_class,
-        kind=kind, state=LeaseState.DONE, base_sha=base_sha, seed=0, why="Done before it was imported.", context="",
+        kind=kind, state=LeaseState.DONE, base_sha=base_sha, seed=0, why="Done before it was imported.",
         token_sha256=NO_TOKEN, phase=Phase.REPORTING, share=1.0,
         proposed_tree_sha=code[0] if code else None, proposed_fingerprint=code[1] if code else None,
         issued_at=moment, phase_started_at=moment, heartbeat_at=moment, progressed_at=moment, expires_at=moment,
