@@ -1,7 +1,7 @@
 """The application: routers, error handlers, the live feed. Importing this module builds nothing."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import version
 
@@ -47,10 +47,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        chores = run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app)
-        async with AsyncExitStack() as stack:
-            for each in (*chores, run_handlers(app)):
-                await stack.enter_async_context(each)
+        async with (
+            run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
+            run_handlers(app),
+        ):  # fmt: skip
             yield
         database.close()
 
@@ -71,11 +71,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.similarity = Similarity(database, settings)
     app.state.shelf = Shelf()
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Answers)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(JobEntrance)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     describe_api(app)
     install_error_handlers(app)
     app.router.routes.extend(leases_api.jobs.routes)

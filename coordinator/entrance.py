@@ -1,7 +1,7 @@
 """The door that workers' requests come through: straight to their route, past what only others need.
 
-ASGI middleware. FastAPI's own way to a route (looking through all routes, a stack for exits, several middlewares that
-look at each message) takes longer than a heartbeat's whole work. What is not a job's request goes that way as before.
+ASGI middleware. FastAPI's own way to a route (looking through all routes, a stack for exits, middlewares that look at
+each message) takes longer than a heartbeat's whole work. What is not a job's request goes that way as before.
 """
 
 from collections.abc import Mapping

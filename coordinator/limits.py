@@ -1,7 +1,5 @@
 """A bound on request bodies, kept before anything reads them."""
 
-from collections.abc import Mapping
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.errors import SwarmError, problem_response
@@ -11,34 +9,6 @@ class BodyTooLargeError(SwarmError):
     status = 413
     code = "body-too-large"
     title = "The request is larger than this coordinator takes"
-
-
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int) -> bytes | None:
-    """All of a request's body; None if its sender is gone. Raises BodyTooLargeError."""
-    if not _may_fit(headers, max_bytes):
-        raise _too_large(max_bytes)
-    parts, received = list[bytes](), 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        part = message.get("body", b"")
-        received += len(part)
-        if received > max_bytes:
-            raise _too_large(max_bytes)
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def _may_fit(headers: Mapping[bytes, bytes], max_bytes: int) -> bool:
-    """Whether a body's announced length is within the bound; it need not be announced."""
-    announced = headers.get(b"content-length", b"0")
-    return announced.isdigit() and int(announced) <= max_bytes
-
-
-def _too_large(max_bytes: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"A body has at most {max_bytes} bytes.")
 
 
 class BodyLimit:
@@ -52,13 +22,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not _may_fit(dict(scope["headers"]), self.max_bytes):
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > self.max_bytes:
             await self.refuse(scope, receive, send)
             return
         await _Bounded(self, scope, receive, send).run()
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem_response(_too_large(self.max_bytes).to_problem())(scope, receive, send)
+        error = BodyTooLargeError(f"A body has at most {self.max_bytes} bytes.")
+        await problem_response(error.to_problem())(scope, receive, send)
 
 
 class _Bounded:

@@ -27,7 +27,7 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     workers = [target.id] if isinstance(target, Worker) else queries.list_workers(session, target.id)
     changed = queries.recount_runs(session, workers)
     for project_id, hardware_class in changed:
-        recompute.start_epoch(session, project_id, hardware_class)
+        recompute.end_epoch(session, project_id, hardware_class, always=True)
     activity.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
         runs=sum(changed.values()),

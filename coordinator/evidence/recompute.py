@@ -43,23 +43,7 @@ def bring_up_to_date(session: Session) -> None:
 
 def end_epochs(session: Session, *, always: bool = False) -> int:
     """Start a new epoch in each class where enough runs came since the last; returns in how many."""
-    started = 0
-    for project_id, hardware_class in queries.list_classes(session):
-        contract = projects.contract_of(session.get_one(Project, project_id))
-        epoch = calibration.begin_run(session, contract, project_id, hardware_class)
-        if always or _is_over(session, epoch):
-            calibration.start_epoch(session, contract, epoch)
-            derive_again(session, contract, project_id, hardware_class)
-            started += 1
-    return started
-
-
-def start_epoch(session: Session, project_id: int, hardware_class: str) -> None:
-    """Estimate a class's noise and offsets again from all its runs, and derive its posteriors by them."""
-    contract = projects.contract_of(session.get_one(Project, project_id))
-    epoch = calibration.begin_run(session, contract, project_id, hardware_class)
-    calibration.start_epoch(session, contract, epoch)
-    derive_again(session, contract, project_id, hardware_class)
+    return sum(end_epoch(session, *name, always=always) for name in queries.list_classes(session))
 
 
 def list_over(session: Session) -> list[tuple[int, str]]:
@@ -68,13 +52,16 @@ def list_over(session: Session) -> list[tuple[int, str]]:
     return [(one.project_id, one.hardware_class) for one in epochs if one is not None and _is_over(session, one)]
 
 
-def end_epoch(session: Session, project_id: int, hardware_class: str) -> None:
-    """Start a new epoch in a class where enough runs came since the last, unless somebody else did meanwhile."""
+def end_epoch(session: Session, project_id: int, hardware_class: str, *, always: bool = False) -> bool:
+    """Start a new epoch in a class, if enough runs came since the last: estimate its noise and offsets again from all
+    its runs, and derive its posteriors by them. Returns whether it did."""
     contract = projects.contract_of(session.get_one(Project, project_id))
     epoch = calibration.begin_run(session, contract, project_id, hardware_class)
-    if _is_over(session, epoch):
-        calibration.start_epoch(session, contract, epoch)
-        derive_again(session, contract, project_id, hardware_class)
+    if not always and not _is_over(session, epoch):
+        return False
+    calibration.start_epoch(session, contract, epoch)
+    derive_again(session, contract, project_id, hardware_class)
+    return True
 
 
 def _is_over(session: Session, epoch: EpochRow) -> bool:

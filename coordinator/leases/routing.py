@@ -22,7 +22,6 @@ from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from coordinator.leases import gating
-from coordinator.limits import read_body
 from shared.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Versions
 
 BEARER = b"bearer "
@@ -79,16 +78,28 @@ class JobRoute(APIRoute):
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # says which methods there are
             return
-        state, headers = scope["app"].state, dict(scope["headers"])
-        body = await read_body(headers, receive, state.settings.max_body_bytes)
+        body = await _read_body(receive)
         if body is None:
             return
-        request = JobRequest(state, scope["path_params"], headers, body)
+        state = scope["app"].state
+        request = JobRequest(state, scope["path_params"], dict(scope["headers"]), body)
         response = await state.handlers.run(partial(self._answer, request))
         await response(scope, receive, send)
 
     def _answer(self, request: JobRequest) -> Response:
         return self._handler(**{name: read(request) for name, read in self._readers.items()})
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """All of a request's body; None if its sender is gone."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def _find_reader(name: str, annotation: Any) -> Reader:

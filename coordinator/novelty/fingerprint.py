@@ -26,8 +26,8 @@ PIECES_REMEMBERED = 8_192
 LARGEST_REMEMBERED = 16_384
 """Characters of a piece, at most."""
 
-MAX_JOINED = 64
-"""So many lines at the left edge may belong to one statement, such as a text between triple quotes."""
+MAX_ATTEMPTS = 16
+"""So often a piece is tried with one more; what has more lines at the left edge is read as a whole."""
 
 _NOT_COMPILED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 _CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
@@ -37,6 +37,8 @@ _ENDS = re.compile(r"\n(?=[A-Za-z_@])")
 """Where something at the left edge may end, and the next begin."""
 
 _CONTINUES = ("else", "elif", "except", "finally")
+_MARKS = ('"""', "'''")
+"""A text between an odd number of these seems to go on."""
 
 
 def fingerprint(files: Mapping[str, str]) -> str:
@@ -69,25 +71,21 @@ def describe_by_pieces(text: str) -> bytes | None:
     If the beginning of a file is a whole program and the rest starts at the left edge, both can be read apart.
     What is no whole program (a decorator, a `try`, an open quotation mark) takes the next piece along.
     """
-    described, piece, joined = list[bytes](), "", 0
+    described, piece, open_marks, attempts = list[bytes](), list[str](), [0, 0], 0
     *parts, last = _ENDS.split(text)
     parts = [*(f"{part}\n" for part in parts), last]
     for part, following in zip(parts, [*parts[1:], ""], strict=True):
-        piece += part
-        if following.startswith(_CONTINUES) or (following and _is_open(piece)):
-            continue
-        known = _describe_piece(piece) if len(piece) <= LARGEST_REMEMBERED else describe_statements(piece)
+        piece.append(part)
+        open_marks = [(count + part.count(mark)) % 2 for count, mark in zip(open_marks, _MARKS, strict=True)]
+        if following and (any(open_marks) or following.startswith(_CONTINUES)):
+            continue  # it only spares an attempt: a longer piece tells the same
+        known = _describe_piece("".join(piece))
         if known is not None:
             described.append(known)
-            piece, joined = "", 0
-        elif (joined := joined + 1) > MAX_JOINED:
+            piece, open_marks, attempts = [], [0, 0], 0
+        elif (attempts := attempts + 1) > MAX_ATTEMPTS:
             return None
     return None if piece else b"".join(described)
-
-
-def _is_open(piece: str) -> bool:
-    """Whether a text seems to end between triple quotes. Only spares an attempt: a longer piece tells the same."""
-    return piece.count('"""') % 2 == 1 or piece.count("'''") % 2 == 1
 
 
 def describe_statements(text: str) -> bytes | None:
@@ -99,7 +97,11 @@ def describe_statements(text: str) -> bytes | None:
         return None
 
 
-_describe_piece = lru_cache(maxsize=PIECES_REMEMBERED)(describe_statements)
+def _describe_piece(piece: str) -> bytes | None:
+    return _remember_piece(piece) if len(piece) <= LARGEST_REMEMBERED else describe_statements(piece)
+
+
+_remember_piece = lru_cache(maxsize=PIECES_REMEMBERED)(describe_statements)
 
 
 def _describe_statement(statement: ast.stmt) -> bytes:
