@@ -4,6 +4,12 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from threading import Lock
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Pool
+from sqlalchemy.orm import Session
+
+from coordinator.sessions import pool_of
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -31,3 +37,17 @@ class Recent(Generic[K, V]):
             if len(self._values) > self._limit:
                 self._values.popitem(last=False)
         return value
+
+
+class RecentByDatabase(Generic[K, V]):
+    """The same for each database that this process has open."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: WeakKeyDictionary[Pool, Recent[K, V]] = WeakKeyDictionary()
+        self._lock = Lock()
+
+    def of(self, session: Session) -> Recent[K, V]:
+        """What is kept of a session's database."""
+        with self._lock:
+            return self._kept.setdefault(pool_of(session), Recent(self._limit))

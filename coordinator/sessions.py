@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
@@ -143,3 +143,8 @@ class LazySession(Session):
 def engine_of(session: Session) -> Engine:
     """A session's engine, without a connection."""
     return session.engine if isinstance(session, LazySession) else session.get_bind().engine
+
+
+def pool_of(session: Session) -> Pool:
+    """What stands for a session's database within this process: sessions to look and to write have it in common."""
+    return engine_of(session).pool

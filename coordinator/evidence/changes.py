@@ -13,7 +13,10 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
-from coordinator.sessions import engine_of
+from coordinator.sessions import pool_of
+
+LOOK_BACK = 0.25
+"""Seconds. A change is noted so long, at most, before its transaction is committed and others see it."""
 
 NOTED = 1_024
 """So many changes are remembered for each database."""
@@ -30,17 +33,13 @@ def note_changed(session: Session, shas: Iterable[str]) -> None:
 
 
 def list_changed(session: Session, since: float) -> set[str] | None:
-    """The commits that changed after a moment of `time.monotonic()`; None where they are too many to tell."""
+    """The commits whose changes others may not have seen at a moment of `time.monotonic()`; None where they are too
+    many to tell."""
     with _lock:
         noted = list(_changes.get(pool_of(session), ()))
     found = set[str]()
     for moment, sha in reversed(noted):
-        if moment < since:
+        if moment < since - LOOK_BACK:
             return found
         found.add(sha)
     return None if len(noted) == NOTED else found
-
-
-def pool_of(session: Session) -> Pool:
-    """What stands for a database within this process."""
-    return engine_of(session).pool

@@ -10,7 +10,6 @@ from coordinator.evidence import calibration, class_queries, queries, trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.changes import list_changed as list_changed
 from coordinator.evidence.changes import note_changed as note_changed
-from coordinator.evidence.changes import pool_of as pool_of
 from coordinator.evidence.early_stops import find_curve as find_curve
 from coordinator.evidence.early_stops import view_early_stops as view_early_stops
 from coordinator.evidence.explanation import explain as explain

@@ -1,21 +1,18 @@
 """What became of a line of commits, kept for a moment: many jobs start from the same few parents."""
 
 from collections.abc import Sequence
-from threading import Lock
 from time import monotonic
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
 from coordinator.experiments.queries import ToldExperiment
-from coordinator.recently import Recent
+from coordinator.recently import RecentByDatabase
 
-KEPT_FOR, LOOK_BACK = 1.0, 0.25
-"""Seconds, as of the frontier (`selection/frontier.py`)."""
+KEPT_FOR = 1.0
+"""Seconds."""
 
 MAX_KEPT = 256
 
@@ -25,18 +22,15 @@ class _Told(NamedTuple):
     read_at: float
 
 
-_told: WeakKeyDictionary[Pool, Recent[tuple[str, ...], _Told]] = WeakKeyDictionary()
-_lock = Lock()
+_told = RecentByDatabase[tuple[str, ...], _Told](MAX_KEPT)
 
 
 def tell_line(session: Session, shas: Sequence[str]) -> Sequence[ToldExperiment]:
     """As `tell_commits`; what other replicas changed within the last second may be missing."""
-    with _lock:
-        recent = _told.setdefault(evidence.pool_of(session), Recent(MAX_KEPT))
-    key, moment = tuple(shas), monotonic()
+    recent, key, moment = _told.of(session), tuple(shas), monotonic()
     known = recent.find(key)
     if known is not None and moment - known.read_at < KEPT_FOR:
-        changed = evidence.list_changed(session, known.read_at - LOOK_BACK)
+        changed = evidence.list_changed(session, known.read_at)
         if changed is not None and changed.isdisjoint(key):
             return known.line
     return recent.keep(key, _Told(queries.tell_commits(session, shas), moment)).line

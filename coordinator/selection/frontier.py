@@ -6,24 +6,20 @@ this process changes is seen at once, and what other replicas change a second la
 
 from bisect import bisect
 from collections.abc import Collection, Mapping, Sequence
-from threading import Lock
 from time import monotonic
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
-from coordinator.recently import Recent
+from coordinator.recently import RecentByDatabase
 from coordinator.selection import queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.queries import FRONTIER_ROWS, FrontierRow, JobsUnderWay
 from shared.experiments import JobKind, Standing
 
 KEPT_FOR = 1.0
-LOOK_BACK = 0.25
-"""Seconds. A change is noted so long, at most, before its transaction is committed and others see it."""
+"""Seconds."""
 
 FEW = 64
 """To read so many rows by their names costs less than to read them all."""
@@ -62,15 +58,12 @@ class Frontier(NamedTuple):
 
 
 _Key = tuple[int, str]
-_frontiers: WeakKeyDictionary[Pool, Recent[_Key, Frontier]] = WeakKeyDictionary()
-_lock = Lock()
+_frontiers = RecentByDatabase[_Key, Frontier](MAX_KEPT)
 
 
 def read_frontier(session: Session, project_id: int, hardware_class: str) -> Frontier:
     """The best measured commits, at most `FRONTIER_ROWS`."""
-    key = (project_id, hardware_class)
-    with _lock:
-        recent = _frontiers.setdefault(evidence.pool_of(session), Recent(MAX_KEPT))
+    recent, key = _frontiers.of(session), (project_id, hardware_class)
     kept = recent.find(key)
     frontier = _bring_up_to_date(session, key, kept) if kept else _read(session, key)
     return frontier if frontier is kept else recent.keep(key, frontier)
@@ -87,7 +80,7 @@ def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
     moment = monotonic()
     if moment - kept.read_at > KEPT_FOR:
         return _read(session, key)
-    changed = evidence.list_changed(session, kept.seen_at - LOOK_BACK)
+    changed = evidence.list_changed(session, kept.seen_at)
     if changed is None or len(changed) > FEW:
         return _read(session, key)
     if not changed:

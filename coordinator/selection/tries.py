@@ -1,16 +1,12 @@
 """Which axes were tried on a branch, and how often: counted once, and then only what came since is added."""
 
 from collections import Counter
-from threading import Lock
 from time import monotonic
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import service as evidence
-from coordinator.recently import Recent
+from coordinator.recently import RecentByDatabase
 from coordinator.selection import step_queries
 
 KEPT_FOR = 30.0
@@ -26,15 +22,12 @@ class _Tries(NamedTuple):
 
 
 _Key = tuple[int, int, int]
-_tries: WeakKeyDictionary[Pool, Recent[_Key, _Tries]] = WeakKeyDictionary()
-_lock = Lock()
+_tries = RecentByDatabase[_Key, _Tries](MAX_KEPT)
 
 
 def count_tries(session: Session, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
     """The axes of a branch's experiments after one of them, with how often each was tried."""
-    key = (project_id, branch_id, after_id)
-    with _lock:
-        recent = _tries.setdefault(evidence.pool_of(session), Recent(MAX_KEPT))
+    recent, key = _tries.of(session), (project_id, branch_id, after_id)
     moment, known = monotonic(), recent.find(key)
     if known is None or moment - known.read_at > KEPT_FOR:
         known = _Tries(Counter(), after_id, moment)
