@@ -63,20 +63,17 @@ def store_run(
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
     calibration.note_run(session, origin, worker, report)
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
-    first: DerivedPosterior | None = None
-    if made is not None and not is_measured:
-        pass  # nothing was known of the commit, and nothing is
-    elif made is not None and report.metric is not None and worker.offset is not None:
-        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust)
-        first = store_first(session, contract, epoch.noise_sd, made, hardware_class, own)
-    else:
+    first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
+    if made is None or (is_measured and worker.offset is None):
         changed = [report.commit_sha]
         if is_measured and worker.offset is None:
-            others = calibration.calibrate_newcomer(
-                session, contract, epoch, origin.worker_id, run_id, report.commit_sha
-            )
-            changed += [sha for sha in others if sha != report.commit_sha]
+            found = calibration.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, changed[0])
+            changed += [sha for sha in found if sha != changed[0]]
         first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
+    elif is_measured:
+        assert report.metric is not None and worker.offset is not None
+        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust)
+        first = store_first(session, contract, epoch.noise_sd, made, hardware_class, own)
     if not origin.kind.makes_experiment:
         trusts.settle_due(session, report, first)
     elif first is not None and origin.asks_for_replication:
