@@ -23,7 +23,8 @@ SEQUENTIAL_RUNS = 125
 
 REPEATS = 40
 HORIZONS = {1: 2.0 * SEQUENTIAL_RUNS, 16: 24.0, 64: 16.0, 256: 5.0}
-"""For how long a swarm of so many workers is simulated, in runs of one worker. Fabricators begin after ten jobs."""
+"""For how long a swarm of so many workers is simulated, in runs of one worker. Fabricators begin after ten jobs; with
+256 workers, whose trials take longest, only the search is looked at, which reaches its target after three."""
 
 CURVE_POINTS = 60
 
