@@ -59,17 +59,19 @@ class Stop:
         """
         reader, writer = socket.socketpair()
         writer.setblocking(False)
-        asked = 0
+        asked = heard = 0  # as the main thread and the other one count; two that come together are one to the former
 
         def receive(_number: int, _frame: FrameType | None) -> None:
             nonlocal asked
             asked += 1
-            if asked > 1:
+            if max(asked, heard) > 1:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         def follow() -> None:
+            nonlocal heard
             while number := reader.recv(1):
                 if number[0] in SIGNALS:
+                    heard += 1
                     self.request()
                     tell()
 
