@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -213,8 +214,8 @@ class ConfinedProcess:
         return bool(chunk)
 
     def _inside(self) -> Iterator[psutil.Process]:
-        """The processes that count against the limits."""
-        return _trees(self._annex.list_pids() if self._annex else [self._process.pid])
+        """The processes that count against the limits: those of the container, or all below the guard."""
+        return _trees(self._annex.list_pids()) if self._annex else _descendants(self._process.pid)
 
     def _used_mib(self) -> int:
         return sum(_resident_bytes(process) for process in self._inside()) // MIB
@@ -249,7 +250,10 @@ class ConfinedProcess:
             self._killed_for = self._killed_for or reason
             if ask_where:
                 self._ask_where()
-            descendants = [*_trees([self._process.pid])][1:]
+            deadline = time.monotonic() + END_SECONDS
+            if self._annex is None:
+                self._ask_guard(deadline)
+            descendants = [*_descendants(self._process.pid)]
             if self._annex:
                 descendants += _trees(self._annex.list_pids())
                 self._annex.end()
@@ -258,8 +262,15 @@ class ConfinedProcess:
             for process in descendants:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            deadline = time.monotonic() + END_SECONDS
             while any(_is_alive(process) for process in descendants) and time.monotonic() < deadline:
+                time.sleep(0.005)
+
+    def _ask_guard(self, deadline: float) -> None:
+        """Let the guard end all that descends from it, which it does without missing what has just been forked."""
+        with contextlib.suppress(psutil.Error):
+            guard = psutil.Process(self._process.pid)
+            guard.terminate()
+            while _is_alive(guard) and time.monotonic() < deadline:
                 time.sleep(0.005)
 
 
@@ -270,6 +281,10 @@ def _trees(roots: Iterable[int]) -> Iterator[psutil.Process]:
             root = psutil.Process(pid)
             yield root
             yield from root.children(recursive=True)
+
+
+def _descendants(pid: int) -> Iterator[psutil.Process]:
+    return itertools.islice(_trees([pid]), 1, None)
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -2,8 +2,8 @@
 
 The process can read and write whatever the user can, use the network, and see other processes. What remains is what
 keeps a run orderly: an allow-listed environment, a scratch folder that is removed, limits on address space, file
-size and processes (the last not for root), the watchdog on memory, and an end for every process that is still
-a descendant or in the group. A program that detaches itself outlives the run.
+size and processes (the last not for root), the watchdog on memory, and an end for every process that descends from the
+run's, detached or not. A program that kills the guard of the run (`worker.sandbox.launcher`) can outlive it.
 """
 
 import os

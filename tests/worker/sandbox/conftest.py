@@ -33,10 +33,12 @@ class Worker:
     def __init__(self, sandbox: str, uid: int | None, folder: Path) -> None:
         self._sandbox, self._uid, self._folder = sandbox, uid, folder
 
-    def start(self, code: str, timeout: float, cores: list[int] | None = None, **limits: int) -> subprocess.Popen[str]:
+    def start(
+        self, code: str, timeout: float, cores: list[int] | None = None, orphans: int = 0, **limits: int
+    ) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", textwrap.dedent(code)]
         request = DriverRequest(
-            self._sandbox, argv, LIMITS | limits, str(self._folder), timeout, uid=self._uid, cores=cores
+            self._sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans
         )
         environment = {"PATH": os.environ["PATH"], "SWARM_TOKEN": "canary-in-the-environment"}
         command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]

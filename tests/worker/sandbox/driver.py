@@ -3,23 +3,32 @@
 Run as `python driver.py REQUEST`, REQUEST being the JSON of a DriverRequest.
 """
 
+import contextlib
 import json
 import os
+import signal
 import stat
 import sys
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
+ORPHAN_STEP_SECONDS = 0.0003
 sys.path.insert(0, str(REPOSITORY))
 
-from worker.sandbox import Limits, SandboxRequest, choose_sandbox  # noqa: E402 - the path comes first
+from worker.sandbox import Limits, Sandbox, SandboxRequest, choose_sandbox  # noqa: E402 - the path comes first
 from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
 
 
 @dataclass(frozen=True)
 class DriverRequest:
-    """`uid`: the plain user to become, None: stay. After `timeout` seconds the process is killed."""
+    """`uid`: the plain user to become, None: stay. After `timeout` seconds the process is killed.
+
+    With `orphans`, so many are started instead, each by a process that is killed as soon as the program's arguments
+    are seen in a process or a moment later, which is while the sandbox is being made; nothing is printed.
+    """
 
     sandbox: str
     argv: list[str]
@@ -28,6 +37,7 @@ class DriverRequest:
     timeout: float
     uid: int | None = None
     cores: list[int] | None = None
+    orphans: int = 0
 
 
 def main() -> None:
@@ -37,8 +47,34 @@ def main() -> None:
     sandbox = choose_sandbox(asked.sandbox)  # type: ignore[arg-type]  # tests give one of the names
     cores = frozenset(asked.cores) if asked.cores else None
     request = SandboxRequest(tuple(asked.argv), Limits(**asked.limits), Path(asked.folder), cores=cores)
+    if asked.orphans:
+        for number in range(asked.orphans):
+            orphan(sandbox, replace(request, argv=(*asked.argv, str(number))), delay=number * ORPHAN_STEP_SECONDS)
+        return
     process = sandbox.start(request)
     print(json.dumps(asdict(process.wait(asked.timeout) or process.kill())))  # noqa: T201 - its answer
+
+
+def orphan(sandbox: Sandbox, request: SandboxRequest, delay: float) -> None:
+    worker = os.fork()
+    if worker == 0:
+        sandbox.start(request)
+        signal.pause()
+    while not is_seen(request.argv):
+        pass
+    time.sleep(delay)
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+
+
+def is_seen(argv: Sequence[str]) -> bool:
+    """Whether a process of this machine has these as its last arguments; quicker than psutil's way."""
+    end = "".join(f"{argument}\0" for argument in argv).encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if path.read_bytes().endswith(end):
+                return True
+    return False
 
 
 def become(uid: int, needed: list[Path]) -> None:

@@ -304,6 +304,15 @@ def test_ends_with_the_worker(confined: Worker, count_marked: Callable[[str], in
         assert wait_until(lambda: count_marked("98764.5") == 0)
 
 
+def test_a_sandbox_whose_worker_is_killed_while_it_is_made_ends_too(
+    bubblewrap: Worker, count_marked: Callable[[str], int]
+) -> None:
+    code = "import time; time.sleep(98766.5)"
+    with bubblewrap.start(code, timeout=60, orphans=20) as driver:
+        assert driver.wait(60) == 0
+    assert wait_until(lambda: count_marked(code) == 0)
+
+
 def test_uses_only_its_cores(confined: Worker) -> None:
     core = min(os.sched_getaffinity(0))
     outcome = confined.run("import os; print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'])", cores=[core])

@@ -102,8 +102,9 @@ def test_ends_what_ignores_signals_and_its_children(unconfined: Worker, count_ma
     assert time.monotonic() - begun < 10
 
 
-def test_ends_what_the_program_leaves_in_its_group(unconfined: Worker, count_marked: Callable[[str], int]) -> None:
-    outcome = unconfined.run("import subprocess; subprocess.Popen(['sleep', '98772.5'])")
+@pytest.mark.parametrize("detached", [False, True])
+def test_ends_what_the_program_leaves(unconfined: Worker, count_marked: Callable[[str], int], detached: bool) -> None:
+    outcome = unconfined.run(f"import subprocess; subprocess.Popen(['sleep', '98772.5'], start_new_session={detached})")
     assert outcome.exit_status == 0
     assert count_marked("98772.5") == 0
 
