@@ -2,18 +2,21 @@
 
 import sqlite3
 from collections import deque
-from threading import Event, Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Lock, local
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from coordinator.sessions import BEGUN, Begin
 
 SQLITE_BUSY_SECONDS = 30
-"""How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`."""
+"""How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`. A thread that may
+not wait is told at once."""
 
 SQLITE_STATEMENTS = 1_000
 """Compiled statements that a connection keeps; Python's own 128 are fewer than those of a whole job."""
@@ -36,7 +39,30 @@ POSTGRESQL_OPTIONS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_tr
 READ_ONLY = "swarm_read_only"
 """Execution option of an engine: its transactions only look."""
 
-_IS_WRITING = "swarm_is_writing"
+_IS_WRITING, _WAITS = "swarm_is_writing", "swarm_waits"
+
+
+class WouldWaitError(Exception):
+    """Somebody else writes, and this thread may not wait."""
+
+
+class _Patience(local):
+    """Whether the thread may wait for other writers. One that has an event loop to run may not."""
+
+    waits = True
+
+
+_patience = _Patience()
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Where this thread would have to wait for a writer of SQLite's, it raises WouldWaitError instead."""
+    _patience.waits = False
+    try:
+        yield
+    finally:
+        _patience.waits = True
 
 
 class WritersBusyError(Exception):
@@ -56,11 +82,13 @@ class WriterQueue:
         self._held = False
 
     def enter(self, timeout: float = QUEUE_SECONDS) -> None:
-        """Wait for one's turn. Raises WritersBusyError after `timeout` seconds."""
+        """Wait for one's turn. Raises WritersBusyError after `timeout` seconds, WouldWaitError `without_waiting`."""
         with self._lock:
             if not self._held:
                 self._held = True
                 return
+            if not _patience.waits:
+                raise WouldWaitError
             turn = Event()
             self._waiting.append(turn)
         if not turn.wait(timeout):
@@ -115,7 +143,15 @@ def _make_sqlite_engine(url: URL) -> OpenedEngine:
     def begin_write(pooled: PoolProxiedConnection) -> None:
         writers.enter()
         pooled.info[_IS_WRITING] = True
-        _drive(pooled, "BEGIN IMMEDIATE")
+        if pooled.info.get(_WAITS, True) is not _patience.waits:
+            pooled.info[_WAITS] = _patience.waits
+            _drive(pooled, f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000 if _patience.waits else 0}")
+        try:
+            _drive(pooled, "BEGIN IMMEDIATE")
+        except OperationalError as error:
+            if not _patience.waits and getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise WouldWaitError from error
+            raise
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:

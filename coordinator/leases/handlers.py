@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI
 
 from coordinator.db import Database
+from coordinator.engines import WouldWaitError, without_waiting
 
 THREADS = {"sqlite": 1, "postgresql": 20}
 """Handlers at once. SQLite answers within microseconds in this very process, so a second thread only takes the
@@ -23,7 +24,8 @@ _Work = tuple[Callable[[], Any], asyncio.Future[Any]]
 class HandlerThreads:
     """A pool of threads. A change of thread through it takes a quarter of what anyio's takes."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, tries_here: bool = False) -> None:
+        self._tries_here = tries_here
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._threads = [Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(count)]
         for thread in self._threads:
@@ -31,6 +33,12 @@ class HandlerThreads:
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """What `work` returns or raises, in one of the threads. Who waits may be cancelled; the work goes on."""
+        if self._tries_here:
+            try:
+                with without_waiting():
+                    return work()
+            except WouldWaitError:
+                pass
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.put((work, future))
         return await future
@@ -67,7 +75,7 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
 async def run_handlers(app: FastAPI) -> AsyncIterator[None]:
     """Have threads for the handlers of jobs while the application lives, in `app.state.handlers`."""
     database: Database = app.state.database
-    handlers = app.state.handlers = HandlerThreads(THREADS[database.backend])
+    handlers = app.state.handlers = HandlerThreads(THREADS[database.backend], tries_here=database.backend == "sqlite")
     try:
         yield
     finally:
