@@ -63,7 +63,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for looking; whatever it changed is rolled back."""
-        with self._connect() as driven, LazySession(self._read_engine, driven.look if driven else None) as session:
+        with self._connect() as driven, LazySession(self._read_engine, driven) as session:
             yield session
             if driven is None:  # nothing can have changed; a rollback makes psycopg forget its statements
                 session.end()
@@ -85,7 +85,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session for changing: commits at the end, rolls everything back on an exception."""
-        with self._connect() as driven, LazySession(self.engine, driven.change if driven else None) as session:
+        with self._connect() as driven, LazySession(self.engine, driven, to_write=True) as session:
             yield session
             _commit(session, driven)
 
@@ -94,8 +94,8 @@ class Database:
         """Both of them, for who looks first and then writes. On SQLite they share a connection, one after the other."""
         with (
             self._connect() as driven,
-            LazySession(self._read_engine, driven.look if driven else None) as read,
-            LazySession(self.engine, driven.change if driven else None) as write,
+            LazySession(self._read_engine, driven) as read,
+            LazySession(self.engine, driven, to_write=True) as write,
         ):
             yield read, write
             _commit(write, driven)

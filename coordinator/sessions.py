@@ -11,9 +11,6 @@ from sqlalchemy.pool import PoolProxiedConnection
 Begin = Callable[[PoolProxiedConnection], None]
 """Begins a transaction on the driver's connection."""
 
-Take = Callable[[], PoolProxiedConnection]
-"""Gives the driver's connection, within the transaction that is wanted."""
-
 BEGUN = "swarm_begun"
 """Mark on a connection whose transaction was begun on the driver's connection before SQLAlchemy heard of it."""
 
@@ -29,34 +26,42 @@ class DriverConnection:
         self._engine = engine
         self._begin_read, self._begin_write = begin_read, begin_write
         self._pooled: PoolProxiedConnection | None = None
+        self._driver: Any = None
         self._is_writing = False
 
-    def look(self) -> PoolProxiedConnection:
-        """The connection, within a transaction."""
-        if self._pooled is None:
-            self._pooled = self._connect()
-            self._begin_read(self._pooled)
+    def take(self, to_write: bool) -> Any:
+        """The driver's connection, within a transaction. One that looked ends where there is something to write, so
+        that nobody waits for it."""
+        if to_write:
+            if not self._is_writing:
+                self._change()
+        elif self._pooled is None:
+            self._begin_read(self._connect())
+        return self._driver
+
+    def take_pooled(self, to_write: bool) -> PoolProxiedConnection:
+        """The same, as SQLAlchemy wants it."""
+        self.take(to_write)
+        assert self._pooled is not None
         return self._pooled
 
-    def change(self) -> PoolProxiedConnection:
-        """The connection, within a transaction that may write. One that looked ends, so that nobody waits for it."""
-        if self._is_writing:
-            assert self._pooled is not None
-            return self._pooled
+    def _change(self) -> None:
         if self._pooled is None:
-            self._pooled = self._connect()
+            pooled = self._connect()
         else:
-            self._engine.dialect.do_rollback(self._pooled)
-        self._begin_write(self._pooled)
+            pooled = self._pooled
+            self._driver.rollback()
+        self._begin_write(pooled)
         self._is_writing = True
-        return self._pooled
 
     def _connect(self) -> PoolProxiedConnection:
         base = self._engine.dialect.loaded_dbapi.Error
         try:
-            return self._engine.raw_connection()
+            self._pooled = self._engine.raw_connection()
         except base as error:
             raise DBAPIError.instance("CONNECT", None, error, base, dialect=self._engine.dialect) from error
+        self._driver = self._pooled.driver_connection
+        return self._pooled
 
     def commit(self) -> None:
         """Commit what was written. A connection that could not is thrown away, with its transaction."""
@@ -78,43 +83,40 @@ class DriverConnection:
         """Give the connection back. What was not committed is rolled back."""
         if self._pooled is not None:
             self._pooled.close()
-            self._pooled, self._is_writing = None, False
+            self._pooled, self._driver, self._is_writing = None, None, False
 
 
 class LazySession(Session):
     """A session whose connection and transaction are begun at its first statement, by itself.
 
-    SQLAlchemy's own way to begin takes three times as long, and every request does it once or twice. With `take` not
+    SQLAlchemy's own way to begin takes three times as long, and every request does it once or twice. With `driven` not
     even SQLAlchemy's `Connection` is made before something asks for it: prepared statements need the driver's only. The
     transaction then ends with the `DriverConnection`, else with `end`.
     """
 
-    def __init__(self, engine: Engine, take: Take | None = None) -> None:
+    def __init__(self, engine: Engine, driven: DriverConnection | None = None, to_write: bool = False) -> None:
         super().__init__()
-        self._engine = engine
-        self._take = take
+        self.engine = engine
+        self._driven = driven
+        self._to_write = to_write
         self._opened: Connection | None = None
-
-    @property
-    def engine(self) -> Engine:
-        return self._engine
 
     @property
     def driver(self) -> Any:
         """The driver's connection, within the session's transaction."""
-        if self._take is None:
+        if self._driven is None:
             return self.get_bind().connection.driver_connection
-        return self._take().driver_connection
+        return self._driven.take(self._to_write)
 
     def get_bind(self, *_about: Any, **_more: Any) -> Connection:
         """The connection that statements run on, within a transaction. Called by SQLAlchemy."""
-        if self._take is not None:
-            pooled = self._take()  # asked each time, for it may begin to write
+        if self._driven is not None:
+            pooled = self._driven.take_pooled(self._to_write)  # asked each time, for it may begin to write
         if self._opened is None:
-            if self._take is None:
-                self._opened = self._engine.connect()
+            if self._driven is None:
+                self._opened = self.engine.connect()
             else:
-                self._opened = Connection(self._engine, connection=pooled)
+                self._opened = Connection(self.engine, connection=pooled)
                 pooled.info[BEGUN] = True
             self._opened.begin()
         return self._opened
@@ -135,7 +137,7 @@ class LazySession(Session):
         """Let go of the connection. What was not committed is rolled back."""
         if self.in_transaction():  # else it was never asked for anything
             super().close()
-        if self._opened is not None and self._take is None:
+        if self._opened is not None and self._driven is None:
             self._opened.close()
         self._opened = None
 

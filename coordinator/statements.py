@@ -30,25 +30,28 @@ class _Text:
     """A statement for one engine, one set of parameters and one length of each list.
 
     `names` are the driver's parameters in their order; `fixed` are those that the statement itself gives. `adapters`
-    turn parameters into what the driver takes, and `converters` turn columns into what their types promise.
+    turn parameters, by their place or name, into what the driver takes, and `converters` turn columns into what their
+    types promise.
     """
 
     sql: str
     names: Sequence[str]
     fixed: Given
     lists: Mapping[str, Sequence[str]]
-    adapters: Sequence[tuple[str, Convert]]
+    adapters: Sequence[tuple[Any, Convert]]
     converters: Sequence[tuple[int, Convert]]
     is_positional: bool
 
     def bind(self, given: Given) -> Any:
         """Parameters as the driver wants them."""
-        values = {**self.fixed, **given}
-        for name, parts in self.lists.items():
-            values.update(zip(parts, values.pop(name), strict=True))
-        for name, adapt in self.adapters:
-            values[name] = adapt(values[name])
-        return [values[name] for name in self.names] if self.is_positional else values
+        if self.fixed or self.lists:
+            given = {**self.fixed, **given}
+            for name, parts in self.lists.items():
+                given.update(zip(parts, given.pop(name), strict=True))
+        values: Any = [given[name] for name in self.names] if self.is_positional else dict(given)
+        for at, adapt in self.adapters:
+            values[at] = adapt(values[at])
+        return values
 
     def convert(self, row: Sequence[Any]) -> tuple[Any, ...]:
         values = list(row)
@@ -126,18 +129,26 @@ def _prepare(statement: ClauseElement, dialect: Dialect, given: Given) -> _Text:
     assert isinstance(compiled, SQLCompiler)
     assert not compiled.prefetch, f"{compiled.prefetch} need a value: defaults of the models are not looked up here"
     expanded = compiled.construct_expanded_state(dict(given))
-    parts = expanded.parameter_expansion
+    names, parts = expanded.positiontup or [], expanded.parameter_expansion
     lists = {name: names for name, names in parts.items() if name in given}
     taken = given.keys() | {name for names in lists.values() for name in names}
     return _Text(
         sql=expanded.statement,
-        names=expanded.positiontup or [],
+        names=names,
         fixed={name: value for name, value in expanded.parameters.items() if name not in taken},
         lists=lists,
-        adapters=list(_find_adapters(compiled, dialect, parts)),
+        adapters=[
+            (place, adapt)
+            for name, adapt in _find_adapters(compiled, dialect, parts)
+            for place in (_places(names, name) if compiled.positional else [name])
+        ],
         converters=list(_find_converters(statement, dialect)),
         is_positional=compiled.positional,
     )
+
+
+def _places(names: Sequence[str], name: str) -> list[int]:
+    return [at for at, given in enumerate(names) if given == name]
 
 
 def _find_adapters(
