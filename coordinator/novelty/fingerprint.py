@@ -36,6 +36,12 @@ _CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
 _ENDS = re.compile(r"\n(?=[A-Za-z_@])")
 """Where something at the left edge may end, and the next begin."""
 
+_ONE_STATEMENT = re.compile(
+    r"(?:[ \t]*(?:#[^\n\r]*)?\n)*[A-Za-z_][^\n\r\f;]*\n(?:(?:[ \t#)\]}][^\n\r\f;]*)?\n)*"
+)
+"""Plainly one statement: one line begins at the left edge, besides comments and closing brackets, and none has a `;`.
+A form feed within a line would be another left edge."""
+
 _CONTINUES = ("else", "elif", "except", "finally")
 _MARKS = ('"""', "'''")
 """A text between an odd number of these seems to go on."""
@@ -71,18 +77,19 @@ def describe_by_pieces(text: str) -> bytes | None:
     If the beginning of a file is a whole program and the rest starts at the left edge, both can be read apart.
     What is no whole program (a decorator, a `try`, an open quotation mark) takes the next piece along.
     """
-    described, piece, open_marks, attempts = list[bytes](), list[str](), [0, 0], 0
+    described, piece, is_open, attempts = list[bytes](), list[str](), [0, 0], 0
     *parts, last = _ENDS.split(text)
     parts = [*(f"{part}\n" for part in parts), last]
     for part, following in zip(parts, [*parts[1:], ""], strict=True):
         piece.append(part)
-        open_marks = [(count + part.count(mark)) % 2 for count, mark in zip(open_marks, _MARKS, strict=True)]
-        if following and (any(open_marks) or following.startswith(_CONTINUES)):
+        if _MARKS[0] in part or _MARKS[1] in part:
+            is_open = [was ^ part.count(mark) % 2 for was, mark in zip(is_open, _MARKS, strict=True)]
+        if following and (is_open[0] or is_open[1] or following.startswith(_CONTINUES)):
             continue  # it only spares an attempt: a longer piece tells the same
-        known = _describe_piece("".join(piece))
+        known = _describe_piece("".join(piece) if len(piece) > 1 else part)
         if known is not None:
             described.append(known)
-            piece, open_marks, attempts = [], [0, 0], 0
+            piece, is_open, attempts = [], [0, 0], 0
         elif (attempts := attempts + 1) > MAX_ATTEMPTS:
             return None
     return None if piece else b"".join(described)
@@ -91,8 +98,9 @@ def describe_by_pieces(text: str) -> bytes | None:
 def describe_statements(text: str) -> bytes | None:
     """32 bytes for each statement at the left edge that does anything; None if the text does not compile."""
     try:
-        statements = ast.parse(text).body
-        return b"".join(_describe_statement(statement) for statement in statements)
+        if not _CODE_KNOWS_ITS_LINE and _ONE_STATEMENT.fullmatch(text):
+            return _describe_code(_compile(text))  # spares to turn its tree into Python's objects and back
+        return b"".join(_describe_code(_compile(_alone(statement))) for statement in ast.parse(text).body)
     except _NOT_COMPILED:
         return None
 
@@ -104,25 +112,27 @@ def _describe_piece(piece: str) -> bytes | None:
 _remember_piece = lru_cache(maxsize=PIECES_REMEMBERED)(describe_statements)
 
 
-def _describe_statement(statement: ast.stmt) -> bytes:
-    code = _compile(statement)
+def _describe_code(code: CodeType) -> bytes:
     if code.co_code == _NOTHING.co_code and code.co_consts == _NOTHING.co_consts:
         return b""
     return sha256(b"".join(_list_parts(code))).digest()
 
 
-def _compile(statement: ast.stmt) -> CodeType:
+def _alone(statement: ast.stmt) -> ast.Module:
     if _CODE_KNOWS_ITS_LINE:
         for node in ast.walk(statement):
             if hasattr(node, "lineno"):
                 node.lineno = node.end_lineno = 1  # type: ignore[attr-defined]  # as of those that have lines
-    module = ast.Module([statement], type_ignores=[])
-    code = compile(module, "a.py", "exec", dont_inherit=True, optimize=NO_DOCSTRINGS)
+    return ast.Module([statement], type_ignores=[])
+
+
+def _compile(source: ast.Module | str) -> CodeType:
+    code = compile(source, "a.py", "exec", dont_inherit=True, optimize=NO_DOCSTRINGS)
     assert isinstance(code, CodeType)
     return code
 
 
-_NOTHING = _compile(ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=4))
+_NOTHING = _compile("pass")
 
 
 def _list_parts(code: CodeType) -> Iterator[bytes]:

@@ -114,6 +114,11 @@ EDGES = {
     "continued into nothing": "x = 1 \\\n",
     "a match": "match x:\n  case 1:\n    pass\ncase = 2\n",
     "an unfinished try": "try:\n    x = 1\ny = 2\n",
+    "a form feed after a space": "x = 1\n \x0cy = 2\n",
+    "several in a line": "x = 1; y = 2\n",
+    "a text with a prefix": 'r"""A model."""\nx = 1\n',
+    "remarks around": "  # one\n#two\nx = (\n  1,\n# three\n)  # four\n# five\n",
+    "a generator and a class": "def f(n):\n    yield n\n\n    class A:\n        x: int = n\n\n    return A\n",
     "only a comment": "# nothing\n",
     "nothing": "",
 }
@@ -122,6 +127,11 @@ EDGES = {
 @pytest.mark.parametrize("text", [PROGRAM, *EDGES.values()], ids=["program", *EDGES])
 def test_pieces_tell_what_the_whole_tells(text: str) -> None:
     assert describe_by_pieces(text) == describe_statements(text)
+
+
+@pytest.mark.parametrize("text", [PROGRAM, *EDGES.values()], ids=["program", *EDGES])
+def test_each_piece_tells_what_it_tells_among_others(text: str) -> None:
+    assert describe_by_pieces(text) == describe_statements("pass\n" + text)
 
 
 def test_long_texts_at_the_left_edge_are_read_as_a_whole() -> None:
@@ -144,7 +154,7 @@ def test_any_edit_of_lines(seed: int) -> None:
             lines[at : at + random.choice((0, 1))] = random.choice(([], [other], [f"    {other}"], [other.strip(" ")]))
             lines = lines or ["\n"]
         by_pieces, whole = describe_by_pieces("".join(lines)), describe_statements("".join(lines))
-        assert by_pieces == whole
+        assert by_pieces == whole == describe_statements("pass\n" + "".join(lines))
         compiled += whole is not None
     assert compiled > 30
 
