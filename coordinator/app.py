@@ -15,7 +15,7 @@ from coordinator.answers import Answers
 from coordinator.atlas import api as atlas_api
 from coordinator.closed_reading import ClosedReading
 from coordinator.db import Database
-from coordinator.entrance import JobEntrance
+from coordinator.entrance import EnteredApp
 from coordinator.errors import install_error_handlers
 from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         database.close()
 
-    app = FastAPI(
+    app = EnteredApp(
         title="Research swarm",
         version=version("research-swarm"),
         lifespan=lifespan,
@@ -74,7 +74,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Answers)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
-    app.add_middleware(JobEntrance)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     describe_api(app)
     install_error_handlers(app)

@@ -1,5 +1,7 @@
 """A bound on request bodies, kept before anything reads them."""
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.errors import SwarmError, problem_response
@@ -22,15 +24,45 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self.max_bytes:
+        try:
+            _check_announced(dict(scope["headers"]), self.max_bytes)
+        except BodyTooLargeError:
             await self.refuse(scope, receive, send)
             return
         await _Bounded(self, scope, receive, send).run()
 
     async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = BodyTooLargeError(f"A body has at most {self.max_bytes} bytes.")
-        await problem_response(error.to_problem())(scope, receive, send)
+        await problem_response(_too_large(self.max_bytes).to_problem())(scope, receive, send)
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes | None:
+    """All of a request's body, for who does without the middleware; None if its sender is gone.
+
+    Raises BodyTooLargeError as soon as it is known to be larger than `max_bytes`.
+    """
+    _check_announced(headers, max_bytes)
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _check_announced(headers: Mapping[bytes, bytes], max_bytes: int) -> None:
+    announced = headers.get(b"content-length", b"0")
+    if not announced.isdigit() or int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"A body has at most {max_bytes} bytes.")
 
 
 class _Bounded:

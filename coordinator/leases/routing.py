@@ -22,6 +22,7 @@ from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from coordinator.leases import gating
+from coordinator.limits import read_body
 from shared.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Versions
 
 BEARER = b"bearer "
@@ -78,28 +79,22 @@ class JobRoute(APIRoute):
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # says which methods there are
             return
-        body = await _read_body(receive)
+        response = await self.answer(scope, receive)
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer to a request whose path and method fit; None if its sender is gone."""
+        state, headers = scope["app"].state, dict(scope["headers"])
+        body = await read_body(receive, headers, state.settings.max_body_bytes)
         if body is None:
-            return
-        state = scope["app"].state
-        request = JobRequest(state, scope["path_params"], dict(scope["headers"]), body)
-        response = await state.handlers.run(partial(self._answer, request))
-        await response(scope, receive, send)
+            return None
+        request = JobRequest(state, scope["path_params"], headers, body)
+        response: Response = await state.handlers.run(partial(self._answer, request))
+        return response
 
     def _answer(self, request: JobRequest) -> Response:
         return self._handler(**{name: read(request) for name, read in self._readers.items()})
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """All of a request's body; None if its sender is gone."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def _find_reader(name: str, annotation: Any) -> Reader:

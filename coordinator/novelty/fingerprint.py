@@ -36,9 +36,7 @@ _CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
 _ENDS = re.compile(r"\n(?=[A-Za-z_@])")
 """Where something at the left edge may end, and the next begin."""
 
-_ONE_STATEMENT = re.compile(
-    r"(?:[ \t]*(?:#[^\n\r]*)?\n)*[A-Za-z_][^\n\r\f;]*\n(?:(?:[ \t#)\]}][^\n\r\f;]*)?\n)*"
-)
+_ONE_STATEMENT = re.compile(r"(?:[ \t]*(?:#[^\n\r]*)?\n)*[A-Za-z_][^\n\r\f;]*\n(?:(?:[ \t#)\]}][^\n\r\f;]*)?\n)*")
 """Plainly one statement: one line begins at the left edge, besides comments and closing brackets, and none has a `;`.
 A form feed within a line would be another left edge."""
 
