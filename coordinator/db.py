@@ -9,6 +9,7 @@ return after the commit: an answer that arrives is an answer that is committed. 
 `ReadSession`; a dependency costs two more changes of thread.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -24,6 +25,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from coordinator.engines import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, make_engine
 from coordinator.models import Base
@@ -51,7 +53,8 @@ class Database:
             raise DatabaseError(
                 f"SWARM_DATABASE_URL names {self.backend}; it must be sqlite:///FILE or postgresql://..."
             )
-        self.engine, self._begin_read, self._begin_write = make_engine(self.url)
+        self.engine, self._ways = make_engine(self.url)
+        self._spare = deque[PoolProxiedConnection]()
         self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
 
     def _reading_options(self) -> dict[str, Any]:
@@ -105,10 +108,10 @@ class Database:
     @contextmanager
     def _connect(self) -> Iterator[DriverConnection | None]:
         """The driver's connection that sessions share; None where SQLAlchemy begins and ends their transactions."""
-        if self._begin_read is None or self._begin_write is None:
+        if self._ways is None:
             yield None
             return
-        with closing(DriverConnection(self.engine, self._begin_read, self._begin_write)) as driven:
+        with closing(DriverConnection(self.engine, self._ways, self._spare)) as driven:
             yield driven
 
     def migrate(self) -> None:
@@ -130,7 +133,15 @@ class Database:
         """The address without its password."""
         return self.url.render_as_string(hide_password=True)
 
+    def count_held(self) -> int:
+        """How many connections are in somebody's hands."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        return pool.checkedout() - len(self._spare)
+
     def close(self) -> None:
+        while self._spare:
+            self._spare.pop().close()
         self.engine.dispose()
 
 

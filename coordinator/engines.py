@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from coordinator.sessions import BEGUN, Begin
+from coordinator.sessions import BEGUN, Ways
 
 SQLITE_BUSY_SECONDS = 30
 """How long SQLite waits for a writer of another process; writers of this one stand in `WriterQueue`. A thread that may
@@ -107,11 +107,10 @@ class WriterQueue:
 
 
 class OpenedEngine(NamedTuple):
-    """An engine, and how sessions begin on the driver's connection: to look, and to write. None: by SQLAlchemy."""
+    """An engine, and how transactions begin and end on its driver's connections. None: by SQLAlchemy."""
 
     engine: Engine
-    begin_read: Begin | None = None
-    begin_write: Begin | None = None
+    ways: Ways | None = None
 
 
 def make_engine(url: URL) -> OpenedEngine:
@@ -159,12 +158,15 @@ def _make_sqlite_engine(url: URL) -> OpenedEngine:
             is_read = connection.get_execution_options().get(READ_ONLY)
             (begin_read if is_read else begin_write)(connection.connection)
 
-    @event.listens_for(engine, "checkin")
-    def _on_checkin(_connection: Any, record: Any) -> None:
-        if record.info.pop(_IS_WRITING, False):
+    def end_write(pooled: Any) -> None:
+        if pooled.info.pop(_IS_WRITING, False):
             writers.leave()
 
-    return OpenedEngine(engine, begin_read, begin_write)
+    @event.listens_for(engine, "checkin")
+    def _on_checkin(_connection: Any, record: Any) -> None:
+        end_write(record)
+
+    return OpenedEngine(engine, Ways(begin_read, begin_write, end_write))
 
 
 def _write_json(value: Any) -> str:

@@ -1,18 +1,29 @@
 """Sessions that cost little to begin, and the connection of SQLite's that they share."""
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
-Begin = Callable[[PoolProxiedConnection], None]
-"""Begins a transaction on the driver's connection."""
+Way = Callable[[PoolProxiedConnection], None]
+
+MAX_SPARE = 4
+"""So many connections wait outside the pool for the next who needs one."""
 
 BEGUN = "swarm_begun"
 """Mark on a connection whose transaction was begun on the driver's connection before SQLAlchemy heard of it."""
+
+
+class Ways(NamedTuple):
+    """How a transaction begins on the driver's connection, and what is to be done at the end of each."""
+
+    begin_read: Way
+    begin_write: Way
+    end_write: Way
 
 
 class DriverConnection:
@@ -22,9 +33,9 @@ class DriverConnection:
     nothing. So who looks and then writes does both on one. What is looked at after the writing began is within it.
     """
 
-    def __init__(self, engine: Engine, begin_read: Begin, begin_write: Begin) -> None:
-        self._engine = engine
-        self._begin_read, self._begin_write = begin_read, begin_write
+    def __init__(self, engine: Engine, ways: Ways, spare: deque[PoolProxiedConnection]) -> None:
+        """`spare` are connections that wait for the next who needs one, which is quicker than through the pool."""
+        self._engine, self._ways, self._spare = engine, ways, spare
         self._pooled: PoolProxiedConnection | None = None
         self._driver: Any = None
         self._is_writing = False
@@ -36,7 +47,7 @@ class DriverConnection:
             if not self._is_writing:
                 self._change()
         elif self._pooled is None:
-            self._begin_read(self._connect())
+            self._ways.begin_read(self._connect())
         return self._driver
 
     def take_pooled(self, to_write: bool) -> PoolProxiedConnection:
@@ -51,17 +62,23 @@ class DriverConnection:
         else:
             pooled = self._pooled
             self._driver.rollback()
-        self._begin_write(pooled)
+        self._ways.begin_write(pooled)
         self._is_writing = True
 
     def _connect(self) -> PoolProxiedConnection:
-        base = self._engine.dialect.loaded_dbapi.Error
         try:
-            self._pooled = self._engine.raw_connection()
-        except base as error:
-            raise DBAPIError.instance("CONNECT", None, error, base, dialect=self._engine.dialect) from error
+            self._pooled = self._spare.pop()
+        except IndexError:
+            self._pooled = self._open()
         self._driver = self._pooled.driver_connection
         return self._pooled
+
+    def _open(self) -> PoolProxiedConnection:
+        base = self._engine.dialect.loaded_dbapi.Error
+        try:
+            return self._engine.raw_connection()
+        except base as error:
+            raise DBAPIError.instance("CONNECT", None, error, base, dialect=self._engine.dialect) from error
 
     def commit(self) -> None:
         """Commit what was written. A connection that could not is thrown away, with its transaction."""
@@ -81,9 +98,20 @@ class DriverConnection:
 
     def close(self) -> None:
         """Give the connection back. What was not committed is rolled back."""
-        if self._pooled is not None:
-            self._pooled.close()
-            self._pooled, self._driver, self._is_writing = None, None, False
+        pooled, driver = self._pooled, self._driver
+        if pooled is None:
+            return
+        self._pooled, self._driver, self._is_writing = None, None, False
+        try:
+            if pooled.is_valid and driver.in_transaction:
+                driver.rollback()
+        except self._engine.dialect.loaded_dbapi.Error:
+            pooled.invalidate()
+        if not pooled.is_valid or len(self._spare) >= MAX_SPARE:
+            pooled.close()
+            return
+        self._ways.end_write(pooled)
+        self._spare.append(pooled)
 
 
 class LazySession(Session):

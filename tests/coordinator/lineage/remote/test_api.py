@@ -133,9 +133,9 @@ def test_a_client_that_goes_away(upstream: Upstream) -> None:
         chunks = response.iter_raw()
         assert next(chunks).startswith(b"# v2 git bundle")
         assert sum(len(next(chunks)) for _ in range(3)) < 3_000_000
-        assert upstream.database.engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+        assert upstream.database.count_held() <= 1
     assert httpx.get(f"{upstream.url}/info/refs", timeout=60).status_code == 200
     deadline = time.monotonic() + 60
-    while upstream.database.engine.pool.checkedout():  # type: ignore[attr-defined]
+    while upstream.database.count_held():
         assert time.monotonic() < deadline
         time.sleep(0.02)
