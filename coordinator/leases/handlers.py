@@ -1,10 +1,11 @@
-"""Threads that handlers of jobs run in: few, and each handed its work through one queue."""
+"""Where handlers of jobs run: on the event loop itself while they are quick, else in one of few threads."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from threading import Thread
+from time import perf_counter
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -17,31 +18,47 @@ THREADS = {"sqlite": 1, "postgresql": 20}
 interpreter from the first at each statement: measured, one needs a fifth less for a job than two. PostgreSQL is waited
 for."""
 
+QUICK_SECONDS = 0.05
+"""A kind of handler whose last one took longer has its next one in a thread, so that other requests are answered."""
+
 Result = TypeVar("Result")
-_Work = tuple[Callable[[], Any], asyncio.Future[Any]]
+_Work = tuple[Callable[[], Any], str, asyncio.Future[Any]]
 
 
-class HandlerThreads:
-    """A pool of threads. A change of thread through it takes a quarter of what anyio's takes."""
+class JobHandlers:
+    """Runs handlers.
 
-    def __init__(self, count: int, tries_here: bool = False) -> None:
-        self._tries_here = tries_here
+    To hand one over to a thread and back takes longer than a heartbeat's own work, and the thread then shares the
+    interpreter with the loop. So `on_loop` runs on the loop what is quick. What would wait there for somebody else's
+    transaction is begun anew in a thread: nothing was written before.
+    """
+
+    def __init__(self, threads: int, on_loop: bool = False) -> None:
+        self._on_loop = on_loop
+        self._quick: dict[str, bool] = {}
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
-        self._threads = [Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(count)]
+        self._threads = [Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(threads)]
         for thread in self._threads:
             thread.start()
 
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """What `work` returns or raises, in one of the threads. Who waits may be cancelled; the work goes on."""
-        if self._tries_here:
+    async def run(self, work: Callable[[], Result], kind: str = "") -> Result:
+        """What `work` returns or raises. Who waits for a thread may be cancelled; the work goes on."""
+        if self._on_loop and self._quick.get(kind, False):
             try:
                 with without_waiting():
-                    return work()
+                    return self._time(work, kind)
             except WouldWaitError:
                 pass
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.put((work, future))
+        self._queue.put((work, kind, future))
         return await future
+
+    def _time(self, work: Callable[[], Result], kind: str) -> Result:
+        began = perf_counter()
+        try:
+            return work()
+        finally:
+            self._quick[kind] = perf_counter() - began < QUICK_SECONDS
 
     def stop(self) -> None:
         """Finish what was handed over, then end."""
@@ -52,10 +69,10 @@ class HandlerThreads:
 
     def _work(self) -> None:
         while (handed := self._queue.get()) is not None:
-            work, future = handed
+            work, kind, future = handed
             loop = future.get_loop()
             try:
-                result = work()
+                result = self._time(work, kind)
             except Exception as error:  # noqa: BLE001  raised again where it is waited for
                 loop.call_soon_threadsafe(_settle, future, None, error)
             else:
@@ -73,9 +90,10 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
 
 @asynccontextmanager
 async def run_handlers(app: FastAPI) -> AsyncIterator[None]:
-    """Have threads for the handlers of jobs while the application lives, in `app.state.handlers`."""
+    """Let handlers of jobs run while the application lives, by `app.state.handlers`."""
     database: Database = app.state.database
-    handlers = app.state.handlers = HandlerThreads(THREADS[database.backend], tries_here=database.backend == "sqlite")
+    on_loop = database.backend == "sqlite"
+    handlers = app.state.handlers = JobHandlers(THREADS[database.backend], on_loop)
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
 """The route of what workers send all day: as FastAPI documents it, and with less around each request.
 
 A worker's job is six requests, and what FastAPI does around a handler took as long as most of the handlers
-(docs/decisions/0011). A `JobRoute` reads the body, and does the rest in the thread of the handler: the model is made
-from the bytes, and the other parameters are looked up. It knows only the parameters that these handlers have; any other
+(docs/decisions/0011). A `JobRoute` reads the body, and does the rest where the handler runs: the model is made from
+the bytes, and the other parameters are looked up. It knows only the parameters that these handlers have; any other
 is an error when the application is made.
 """
 
@@ -90,7 +90,7 @@ class JobRoute(APIRoute):
         if body is None:
             return None
         request = JobRequest(state, scope["path_params"], headers, body)
-        response: Response = await state.handlers.run(partial(self._answer, request))
+        response: Response = await state.handlers.run(partial(self._answer, request), self.path)
         return response
 
     def _answer(self, request: JobRequest) -> Response:

@@ -36,9 +36,10 @@ _CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
 _ENDS = re.compile(r"\n(?=[A-Za-z_@])")
 """Where something at the left edge may end, and the next begin."""
 
-_ONE_STATEMENT = re.compile(r"(?:[ \t]*(?:#[^\n\r]*)?\n)*[A-Za-z_][^\n\r\f;]*\n(?:(?:[ \t#)\]}][^\n\r\f;]*)?\n)*")
-"""Plainly one statement: one line begins at the left edge, besides comments and closing brackets, and none has a `;`.
-A form feed within a line would be another left edge."""
+_REST = r"""(?:[^\n\r\f;]*|[^\n\r\f;'"#]*#[^\n\r\f'"]*)\n"""
+_ONE_STATEMENT = re.compile(rf"(?:[ \t]*(?:#[^\n\r]*)?\n)*[A-Za-z_]{_REST}(?:(?:[ \t#)\]}}]{_REST})|\n)*")
+"""Plainly one statement: one line begins at the left edge, besides comments and closing brackets, and none has a `;`
+outside of a comment. A form feed within a line would be another left edge."""
 
 _CONTINUES = ("else", "elif", "except", "finally")
 _MARKS = ('"""', "'''")

@@ -91,3 +91,22 @@ def test_errors_of_statements_are_sqlalchemys(database: Database) -> None:
         ADD.run(session, describe("ada"))
         ADD.run(session, describe("ada"))
     assert names(database) == []
+
+
+def test_connections_are_given_back_whatever_happens(database_url: str) -> None:
+    database = Database(database_url)
+    database.migrate()
+    for _ in range(3):
+        with database.read() as session, database.read() as other:
+            assert names(database) == NAMES.all(session, {}) == NAMES.all(other, {}) == []
+        with pytest.raises(IntegrityError), database.write() as session:
+            ADD.run(session, describe("ada"))
+            ADD.run(session, describe("ada"))
+        with database.look_and_write() as (read, write):  # the first transaction ends where the second begins
+            assert NAMES.all(read, {}) == NAMES.all(write, {}) == []
+        assert database.count_held() == 0
+    database.close()
+    with database.write() as session:  # a new connection
+        ADD.run(session, describe("ada"))
+    assert names(database) == ["ada"]
+    database.close()
