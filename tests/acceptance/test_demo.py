@@ -74,27 +74,24 @@ def read_rows(output: str) -> list[list[str]]:
     return [line.split() for line in table if re.match(r" ?\d+ +(\d+|seed) ", line)]
 
 
-def test_ends_by_itself_and_goes_on_next_time(training_seed: Path, folder: Path) -> None:
-    first = run_to_end(training_seed, folder, "--experiments", "2", "--port", "0")
-    assert first.returncode == 0, first.stdout + first.stderr
-    rows = read_rows(first.stdout)
-    ids = [row[0] for row in rows]  # a quick run may end while the demo counts
-    assert ids == [str(number + 1) for number in range(len(rows))] and len(rows) >= 2, first.stdout
+def test_ends_by_itself(training_seed: Path, folder: Path) -> None:
+    done = run_to_end(training_seed, folder, "--experiments", "2", "--port", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_rows(done.stdout)
+    # A quick run may end while the demo counts.
+    assert [row[0] for row in rows] == [str(number + 1) for number in range(len(rows))] and len(rows) >= 2, done.stdout
     without_metric = {"timeout", "stopped_early"}  # as may happen on a machine with much else to do
-    assert all("±" in row or without_metric & {*row} for row in rows), first.stdout
-    assert "val_bpb" in first.stdout and "effect" in first.stdout
-    assert max(map(len, first.stdout.splitlines())) <= 80
-    again = run_to_end(training_seed, folder, "--experiments", "1", "--port", "0")
-    assert again.returncode == 0, again.stdout + again.stderr
-    ids_now = [row[0] for row in read_rows(again.stdout)]
-    assert ids_now == [str(number + 1) for number in range(len(ids_now))] and len(ids_now) > len(ids), again.stdout
-    assert "the project's seed, unchanged" not in again.stdout, "the baseline is measured once"
+    assert all("±" in row or without_metric & {*row} for row in rows), done.stdout
+    assert "val_bpb" in done.stdout and "effect" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert processes_of(folder) == []
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("presses", [1, 2])
-def test_ctrl_c_leaves_no_process_and_loses_nothing(seed: Path, folder: Path, tmp_path: Path, presses: int) -> None:
+def test_ctrl_c_leaves_no_process_and_the_demo_goes_on_next_time(
+    seed: Path, folder: Path, tmp_path: Path, presses: int
+) -> None:
     output = tmp_path / "output"
     with output.open("w") as file:
         process = subprocess.Popen(arguments(seed, folder, "--port", "0"), stdout=file, stderr=subprocess.STDOUT)
@@ -106,15 +103,21 @@ def test_ctrl_c_leaves_no_process_and_loses_nothing(seed: Path, folder: Path, tm
     for _ in range(presses):
         process.send_signal(signal.SIGINT)
         time.sleep(1)
-    assert process.wait(PATIENCE_SECONDS) == 130, output.read_text()
+    # To a shell both are 130: the second one may find a process that has said all and is about to end.
+    ended = {130} if presses == 1 else {130, -signal.SIGINT}
+    assert process.wait(PATIENCE_SECONDS) in ended, output.read_text()
     assert processes_of(folder) == []
     text = output.read_text()
     assert "Traceback" not in text
-    assert len(read_rows(text)) >= (2 if presses == 1 else 1), "the run under way was finished, or given back"
+    ids = [row[0] for row in read_rows(text)]
+    assert len(ids) >= (2 if presses == 1 else 1), "the run under way was finished, or given back"
     if presses == 1:
         again = run_to_end(seed, folder, "--experiments", "1", "--port", "0")
-        assert again.returncode == 0
-        assert len(read_rows(again.stdout)) > len(read_rows(text))
+        assert again.returncode == 0, again.stdout + again.stderr
+        ids_now = [row[0] for row in read_rows(again.stdout)]
+        assert ids_now == [str(number + 1) for number in range(len(ids_now))] and len(ids_now) > len(ids), again.stdout
+        assert "the project's seed, unchanged" not in again.stdout, "the baseline is measured once"
+        assert processes_of(folder) == []
 
 
 def test_a_demo_that_is_killed_leaves_no_process(seed: Path, folder: Path) -> None:

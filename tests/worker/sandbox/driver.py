@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
-ORPHAN_STEP_SECONDS = 0.0003
+ORPHAN_STEP_SECONDS = 0.0005
 sys.path.insert(0, str(REPOSITORY))
 
 from worker.sandbox import Limits, Sandbox, SandboxRequest, choose_sandbox  # noqa: E402 - the path comes first

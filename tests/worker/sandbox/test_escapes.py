@@ -308,7 +308,7 @@ def test_a_sandbox_whose_worker_is_killed_while_it_is_made_ends_too(
     bubblewrap: Worker, count_marked: Callable[[str], int]
 ) -> None:
     code = "import time; time.sleep(98766.5)"
-    with bubblewrap.start(code, timeout=60, orphans=20) as driver:
+    with bubblewrap.start(code, timeout=60, orphans=12) as driver:
         assert driver.wait(60) == 0
     assert wait_until(lambda: count_marked(code) == 0)
 
