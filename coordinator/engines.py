@@ -29,6 +29,7 @@ SQLITE_PRAGMAS = (
     "synchronous = FULL",
     "foreign_keys = ON",
     SQLITE_MAPPED,  # bytes of the file that are read in place; each commit of others empties the page cache
+    "cache_size = -8192",  # KiB a connection may keep at hand of what it read and wrote; SQLite's own 2 MiB are too few
     "wal_autocheckpoint = 4000",  # pages of 4 KiB that may wait in the write-ahead log
 )
 
