@@ -133,6 +133,10 @@ class Database:
         """The address without its password."""
         return self.url.render_as_string(hide_password=True)
 
+    def is_writing(self) -> bool:
+        """Whether somebody in this process writes now. Known of SQLite only, where all others would wait."""
+        return self._ways is not None and self._ways.is_writing()
+
     def count_held(self) -> int:
         """How many connections are in somebody's hands."""
         pool = self.engine.pool

@@ -98,6 +98,10 @@ class WriterQueue:
                     self._waiting.remove(turn)
                     raise WritersBusyError(f"no turn to write within {timeout:.0f} s")
 
+    def is_held(self) -> bool:
+        """Whether it is somebody's turn now."""
+        return self._held
+
     def leave(self) -> None:
         """Hand on to who waits longest."""
         with self._lock:
@@ -167,7 +171,7 @@ def _make_sqlite_engine(url: URL) -> OpenedEngine:
     def _on_checkin(_connection: Any, record: Any) -> None:
         end_write(record)
 
-    return OpenedEngine(engine, Ways(begin_read, begin_write, end_write))
+    return OpenedEngine(engine, Ways(begin_read, begin_write, end_write, writers.is_held))
 
 
 def _write_json(value: Any) -> str:

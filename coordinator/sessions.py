@@ -19,11 +19,13 @@ BEGUN = "swarm_begun"
 
 
 class Ways(NamedTuple):
-    """How a transaction begins on the driver's connection, and what is to be done at the end of each."""
+    """How a transaction begins on the driver's connection, what is to be done at the end of each, and whether there is
+    one now that writes."""
 
     begin_read: Way
     begin_write: Way
     end_write: Way
+    is_writing: Callable[[], bool]
 
 
 class DriverConnection:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
@@ -21,6 +21,9 @@ for."""
 QUICK_SECONDS = 0.05
 """A kind of handler whose last one took longer has its next one in a thread, so that other requests are answered."""
 
+ATTEMPTS, PAUSE_SECONDS = 20, 0.001
+"""What finds somebody else writing looks again so often before it goes to a thread: most write for milliseconds."""
+
 Result = TypeVar("Result")
 _Work = tuple[Callable[[], Any], str, asyncio.Future[Any]]
 
@@ -29,12 +32,13 @@ class JobHandlers:
     """Runs handlers.
 
     To hand one over to a thread and back takes longer than a heartbeat's own work, and the thread then shares the
-    interpreter with the loop. So `on_loop` runs on the loop what is quick. What would wait there for somebody else's
-    transaction is begun anew in a thread: nothing was written before.
+    interpreter with the loop. So with `is_busy`, which says whether somebody in this process writes, what is quick runs
+    on the loop, as soon as nobody does. What would wait there for somebody else's transaction all the same is begun
+    anew: nothing was written before.
     """
 
-    def __init__(self, threads: int, on_loop: bool = False) -> None:
-        self._on_loop = on_loop
+    def __init__(self, threads: int, is_busy: Callable[[], bool] | None = None) -> None:
+        self._is_busy = is_busy
         self._quick: dict[str, bool] = {}
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._threads = [Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(threads)]
@@ -43,12 +47,12 @@ class JobHandlers:
 
     async def run(self, work: Callable[[], Result], kind: str = "") -> Result:
         """What `work` returns or raises. Who waits for a thread may be cancelled; the work goes on."""
-        if self._on_loop and self._quick.get(kind, False):
-            try:
-                with without_waiting():
-                    return self._time(work, kind)
-            except WouldWaitError:
-                pass
+        if self._is_busy is not None and self._quick.get(kind, False):
+            for _ in range(ATTEMPTS):
+                if not self._is_busy():
+                    with suppress(WouldWaitError), without_waiting():
+                        return self._time(work, kind)
+                await asyncio.sleep(PAUSE_SECONDS)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.put((work, kind, future))
         return await future
@@ -92,8 +96,8 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
 async def run_handlers(app: FastAPI) -> AsyncIterator[None]:
     """Let handlers of jobs run while the application lives, by `app.state.handlers`."""
     database: Database = app.state.database
-    on_loop = database.backend == "sqlite"
-    handlers = app.state.handlers = JobHandlers(THREADS[database.backend], on_loop)
+    is_busy = database.is_writing if database.backend == "sqlite" else None
+    handlers = app.state.handlers = JobHandlers(THREADS[database.backend], is_busy)
     try:
         yield
     finally:
