@@ -40,6 +40,9 @@ POSTGRESQL_OPTIONS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_tr
 READ_ONLY = "swarm_read_only"
 """Execution option of an engine: its transactions only look."""
 
+PRIMARY_CODE = 0xFF
+"""Of SQLite's error codes the lowest byte is the kind; the others tell the cases of it apart."""
+
 _IS_WRITING, _WAITS = "swarm_is_writing", "swarm_waits"
 
 
@@ -153,7 +156,7 @@ def _make_sqlite_engine(url: URL) -> OpenedEngine:
         try:
             _drive(pooled, "BEGIN IMMEDIATE")
         except OperationalError as error:
-            if not _patience.waits and getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            if not _patience.waits and getattr(error.orig, "sqlite_errorcode", 0) & PRIMARY_CODE == sqlite3.SQLITE_BUSY:
                 raise WouldWaitError from error
             raise
 

@@ -1,6 +1,6 @@
 """The door of jobs leads where FastAPI's way leads, and errors are answered alike."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from coordinator.app import create_app
 from coordinator.settings import Settings
 from tests.support.messages import claim_request
+from tests.support.volunteers import MiniWorker
 
 BEAT = {"token": "x", "phase": "training"}
 
@@ -58,6 +59,15 @@ def test_bodies_are_bounded(small: TestClient) -> None:
     for answer in (announced, in_parts):
         assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
     assert small.post(heartbeat_address(), content=send_in_parts(10)).status_code == 422
+
+
+@pytest.mark.usefixtures("project")
+def test_a_job_has_the_headers_of_every_answer(make_worker: Callable[..., MiniWorker], http: TestClient) -> None:
+    answers = make_worker().post("/leases", claim_request()), http.get("/api/v1/versions")
+    assert [answer.status_code for answer in answers] == [200, 200]
+    names = ("content-security-policy", "referrer-policy", "x-content-type-options")
+    job, other = ([answer.headers[name] for name in names] for answer in answers)
+    assert job == other
 
 
 def test_a_mistake_of_ours_is_told_as_one(app: FastAPI, http: TestClient) -> None:

@@ -37,6 +37,7 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SHELL_SIGNAL_BASE = 128
+"""The guard passes on the end of its program by a signal as bubblewrap and shells do: this and the signal's number."""
 
 
 def main() -> None:

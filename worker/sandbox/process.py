@@ -20,6 +20,7 @@ from typing import Protocol
 import psutil
 
 from worker.sandbox.base import Limits, Outcome, SandboxRequest
+from worker.sandbox.launcher import SHELL_SIGNAL_BASE
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 MIB = 1024 * 1024
@@ -41,9 +42,6 @@ OVERDRAFT_MIB = 1024
 
 END_SECONDS = 5.0
 """The kernel may take a moment to take down large processes."""
-
-SHELL_SIGNAL_BASE = 128
-"""bubblewrap passes on the end of its program by a signal as a shell does: 128 and the signal's number."""
 
 ADDRESS_SPACE_ALLOWANCE_MIB = 8192
 """Address space granted beyond the memory limit: libraries, 8 MiB of stack and a 64 MiB arena per thread, and
