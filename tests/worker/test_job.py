@@ -51,7 +51,7 @@ def test_two_workers_learn_from_each_other_and_do_not_repeat(live: LiveCoordinat
     for name in ("w1", "w2", "w1", "w2", "w1"):
         assert hire(live.url, name=name).loop.run(max_jobs=2) is Ending.DONE
     shas = [e["sha"] for e in live.list("experiments")]
-    assert len(shas) == len(set(shas)) >= 6
+    assert len(shas) == len(set(shas)) >= 4  # of ten jobs some are drawn to measure
 
 
 def test_a_failed_run_is_a_result_with_a_finding(
