@@ -1,5 +1,6 @@
 # Every target does its own set-up: a virtual environment in .venv, and where it needs them, system packages.
-PYTHON ?= python3
+# The Python of .venv; by itself python3, or one that runs faster (.ci/choose-python).
+PYTHON ?=
 EXPERIMENTS ?=
 PORT ?= 8000
 
@@ -65,10 +66,11 @@ clean:  ## Remove the virtual environment and what the demo made
 	rm -rf $(VENV) .swarm
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@echo "Making a virtual environment in $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@python=$(or $(PYTHON),$$(.ci/choose-python)); \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and '$$python' is $$($$python --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }; \
+		echo "Making a virtual environment in $(VENV) ..."; \
+		$$python -m venv $(VENV)
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing coordinator and worker (the first time this takes a few minutes) ..."

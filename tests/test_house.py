@@ -1,8 +1,10 @@
 """The house itself: what each install brings, and what `make` says where it cannot go on."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -63,3 +65,33 @@ def test_make_without_a_target_helps() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in ("demo", "test", "check"):
         assert f"make {target}" in done.stdout
+
+
+def write_python(place: Path, configured: str, prefix: str, version: tuple[int, int]) -> Path:
+    """An interpreter that answers questions as this one does, but says that it was configured so."""
+    told = f"import sys, sysconfig; sys.base_prefix, sys.version_info = '{prefix}', {version}; "
+    told += f"sysconfig.get_config_var = lambda name: '{configured}'"
+    place.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{told}$2"\n')
+    place.chmod(0o755)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("configured", "system", "is_systems"),
+    [
+        ("--prefix=/built", (3, 11), True),
+        ("--prefix=/built", (3, 9), False),
+        ("--prefix=/built --enable-optimizations", (3, 13), False),
+        ("", (3, 13), False),
+    ],
+)
+def test_make_leaves_a_python_that_was_built_without_optimizations(
+    tmp_path: Path, configured: str, system: tuple[int, int], is_systems: bool
+) -> None:
+    first = write_python(tmp_path / "python3", configured, "/built", (3, 12))
+    other = write_python(tmp_path / "system-python3", "", "/usr", system)
+    environment = os.environ | {"SYSTEM_PYTHON": str(other)}
+    command = [ROOT / ".ci" / "choose-python", first]
+    chosen = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert chosen.stdout == f"{other if is_systems else first}\n"
+    assert ("without optimizations" in chosen.stderr) is is_systems

@@ -9,6 +9,7 @@ ends of what is left, which turns a changed constant into a few bytes.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import accumulate
 
 from dulwich.errors import ApplyDeltaError
@@ -22,6 +23,12 @@ MIN_COPY = 8
 
 STRIDE = 16
 """Lines that are compared at once while they are the same."""
+
+BASES_REMEMBERED = 32
+"""Many experiments start from the same few parents."""
+
+LARGEST_REMEMBERED = 65_536
+"""Bytes of a base whose lines are remembered, at most."""
 
 Match = tuple[int, int, int]
 """Offset in the base, offset in the target, and how many bytes are the same."""
@@ -79,10 +86,9 @@ def _match_lines(base: bytes, lines: bytes, offset: int, near: int) -> Iterator[
     A run begins at a line that the base has once, or where the run before it ended, at first behind `near`; blank lines
     and lone brackets, which stand everywhere, are matched as parts of runs only.
     """
-    old, new = base.splitlines(keepends=True), lines.splitlines(keepends=True)
-    old_offsets = list(accumulate(map(len, old), initial=0))
-    times = Counter(old)
-    unique = {line: number for number, line in enumerate(old) if times[line] == 1}
+    find_lines = _remember_lines if len(base) <= LARGEST_REMEMBERED else _find_lines
+    old, old_offsets, unique = find_lines(base)
+    new = lines.splitlines(keepends=True)
     ends, old_ends = len(new), len(old)
     expected, position = bisect_left(old_offsets, near), 0
     while position < ends:
@@ -99,6 +105,17 @@ def _match_lines(base: bytes, lines: bytes, offset: int, near: int) -> Iterator[
             yield old_offsets[start], offset, length
         position = max(position, first + 1)
         offset += length or len(line)
+
+
+def _find_lines(base: bytes) -> tuple[list[bytes], list[int], dict[bytes, int]]:
+    """Lines, where each begins (and the last ends), and the numbers of those that are there once."""
+    lines = base.splitlines(keepends=True)
+    times = Counter(lines)
+    unique = {line: number for number, line in enumerate(lines) if times[line] == 1}
+    return lines, list(accumulate(map(len, lines), initial=0)), unique
+
+
+_remember_lines = lru_cache(maxsize=BASES_REMEMBERED)(_find_lines)
 
 
 def _count_common_head(one: bytes, other: bytes) -> int:

@@ -36,10 +36,17 @@ _CODE_KNOWS_ITS_LINE = sys.version_info >= (3, 13)
 _ENDS = re.compile(r"\n(?=[A-Za-z_@])")
 """Where something at the left edge may end, and the next begin."""
 
+_ANY = r"[^\n\r\f]*\n"
 _REST = r"""(?:[^\n\r\f;]*|[^\n\r\f;'"#]*#[^\n\r\f'"]*)\n"""
-_ONE_STATEMENT = re.compile(rf"(?:[ \t]*(?:#[^\n\r]*)?\n)*[A-Za-z_]{_REST}(?:(?:[ \t#)\]}}]{_REST})|\n)*")
-"""Plainly one statement: one line begins at the left edge, besides comments and closing brackets, and none has a `;`
-outside of a comment. A form feed within a line would be another left edge."""
+_WITHIN = r"[ \t#)\]}]"
+_ONE_STATEMENT = re.compile(
+    rf"(?:[ \t]*(?:#[^\n\r]*)?\n)*(?:"
+    rf"(?:@{_ANY}(?:{_WITHIN}{_ANY}|\n)*)*(?:async[ \t]+def|def|class)[ \t]{_ANY}(?:{_WITHIN}{_ANY}|\n)*"
+    rf"|[A-Za-z_]{_REST}(?:{_WITHIN}{_REST}|\n)*)"
+)
+"""Plainly one statement: one line begins at the left edge, besides comments, decorators and closing brackets, and none
+has a `;` outside of a comment, which in a function or class ends nothing. A form feed within a line would be another
+left edge."""
 
 _CONTINUES = ("else", "elif", "except", "finally")
 _MARKS = ('"""', "'''")

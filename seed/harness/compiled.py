@@ -18,7 +18,8 @@ def open_folder(archive: int | None) -> None:
     os.makedirs(FOLDER, exist_ok=True)
     if archive is not None:
         with os.fdopen(archive, "rb") as file, tarfile.open(fileobj=file, mode="r:") as files:
-            files.extractall(FOLDER, filter="data")
+            files.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+            files.extractall(FOLDER)
 
 
 def keep_folder(archive: int) -> int:
