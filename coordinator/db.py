@@ -92,18 +92,12 @@ class Database:
             yield session
             _commit(session, driven)
 
-    @contextmanager
-    def look_and_write(self) -> Iterator[tuple[Session, Session]]:
+    def look_and_write(self) -> "LookAndWrite":
         """Both of them, for who looks first and then writes. On SQLite they share a connection, one after the other."""
-        with (
-            self._connect() as driven,
-            LazySession(self._read_engine, driven) as read,
-            LazySession(self.engine, driven, to_write=True) as write,
-        ):
-            yield read, write
-            _commit(write, driven)
-            if driven is None:
-                read.end()
+        driven = None if self._ways is None else DriverConnection(self.engine, self._ways, self._spare)
+        return LookAndWrite(
+            LazySession(self._read_engine, driven), LazySession(self.engine, driven, to_write=True), driven
+        )
 
     @contextmanager
     def _connect(self) -> Iterator[DriverConnection | None]:
@@ -147,6 +141,37 @@ class Database:
         while self._spare:
             self._spare.pop().close()
         self.engine.dispose()
+
+
+class LookAndWrite:
+    """A session to look and one to change, around what a request does: ends as `Database.write`.
+
+    Not a generator, since every request of a job comes through here.
+    """
+
+    def __init__(self, read: LazySession, write: LazySession, driven: DriverConnection | None) -> None:
+        self._read, self._write, self._driven = read, write, driven
+
+    def __enter__(self) -> tuple[Session, Session]:
+        return self._read, self._write
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                _commit(self._write, self._driven)
+                if self._driven is None:
+                    self._read.end()
+        finally:
+            _close_each(self._write, self._read, *([self._driven] if self._driven else []))
+
+
+def _close_each(first: LazySession | DriverConnection, *others: LazySession | DriverConnection) -> None:
+    """Close one after the other, whatever closing them raises."""
+    try:
+        first.close()
+    finally:
+        if others:
+            _close_each(*others)
 
 
 def _commit(session: LazySession, driven: DriverConnection | None) -> None:

@@ -1,8 +1,8 @@
 """Sessions that cost little to begin, and the connection of SQLite's that they share."""
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Pool
 from sqlalchemy.exc import DBAPIError
@@ -122,14 +122,27 @@ class LazySession(Session):
     SQLAlchemy's own way to begin takes three times as long, and every request does it once or twice. With `driven` not
     even SQLAlchemy's `Connection` is made before something asks for it: prepared statements need the driver's only. The
     transaction then ends with the `DriverConnection`, else with `end`.
+
+    What a `Session` consists of is made when something first asks for a part of it.
     """
 
     def __init__(self, engine: Engine, driven: DriverConnection | None = None, to_write: bool = False) -> None:
-        super().__init__()
+        # Session's own `__init__` follows in `__getattr__`.
+        self._is_session = False
         self.engine = engine
         self._driven = driven
         self._to_write = to_write
         self._opened: Connection | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A part of `Session`, all of which are made now."""
+            if self._is_session:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            self._is_session = True
+            super().__init__()
+            return getattr(self, name)
 
     @property
     def driver(self) -> Any:
@@ -151,6 +164,11 @@ class LazySession(Session):
             self._opened.begin()
         return self._opened
 
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        """Write what was added or changed as objects, if there can be any."""
+        if self._is_session:
+            super().flush(objects)
+
     def end(self) -> None:
         """Commit, if there was any statement. A connection that could not is thrown away, with its transaction."""
         if self._opened is None:
@@ -165,7 +183,7 @@ class LazySession(Session):
 
     def close(self) -> None:
         """Let go of the connection. What was not committed is rolled back."""
-        if self.in_transaction():  # else it was never asked for anything
+        if self._is_session and self.in_transaction():  # else it was never asked for anything
             super().close()
         if self._opened is not None and self._driven is None:
             self._opened.close()

@@ -23,7 +23,7 @@ def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUI
     Raises NotFoundError where project or base are unknown, LeaseForeignError and LeaseTokenError.
     """
     if queries.find_lease(read, lease_id) is not None:
-        lease = service.find_own(read, volunteer_id, lease_id)
+        lease = service.get_own(read, volunteer_id, lease_id)
         service.check_token(lease, own.token)
         return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
     project = projects.get_project(read, own.project)

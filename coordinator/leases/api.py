@@ -81,7 +81,7 @@ def heartbeat(
 ) -> Response:
     """Renew a lease and say how far the job is."""
     with database.look_and_write() as (read, write):
-        reply = service.heartbeat(read, write, beats, authenticate(read, token), lease_id, beat)
+        reply = service.heartbeat(read, write, beats, token, lease_id, beat)
     return _render(reply)
 
 
@@ -96,8 +96,7 @@ def submit_proposal(
 ) -> Response:
     """State what is to be tried, before it is run."""
     with database.look_and_write() as (read, write):
-        volunteer_id = authenticate(read, token)
-        reply = proposals.submit_proposal(read, write, beats, similarity, volunteer_id, lease_id, submission)
+        reply = proposals.submit_proposal(read, write, beats, similarity, token, lease_id, submission)
     return _render(reply)
 
 
@@ -107,7 +106,7 @@ def release(
 ) -> Response:
     """Give a job back."""
     with database.look_and_write() as (read, write):
-        reply = service.release(read, write, beats, authenticate(read, token), lease_id, request)
+        reply = service.release(read, write, beats, token, lease_id, request)
     return _render(reply)
 
 
@@ -124,5 +123,5 @@ def deliver_result(
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
     with database.look_and_write() as (read, write):
-        delivery = results.deliver(read, write, beats, authenticate(read, token), lease_id, upload)
+        delivery = results.deliver(read, write, beats, token, lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)

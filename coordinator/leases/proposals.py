@@ -30,11 +30,11 @@ ALIKE = "Much like this was tried, or is tried now. Propose something else, or s
 
 
 def submit_proposal(
-    read: Session, write: Session, beats: HeldBeats, similarity: Similarity, volunteer_id: int, lease_id: UUID,
+    read: Session, write: Session, beats: HeldBeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
     submission: ProposalSubmission,
 ) -> ProposalReply:  # fmt: skip
     """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""
-    seen = service.find_own(read, volunteer_id, lease_id)
+    seen = service.find_own(read, bearer, lease_id)
     service.check_token(seen, submission.token)
     contract = projects.parse_stored(seen.contract)
     check_steps(seen, submission.proposal)
@@ -51,7 +51,7 @@ def submit_proposal(
     holders = novelty.list_holders(write, lease.project_id, code, lease_id)
     duplicate = novelty.find_duplicate(write, lease.project_id, code, holders)
     if duplicate is not None:
-        return _refuse_duplicate(write, volunteer_id, lease, contract, submission, code, duplicate)
+        return _refuse_duplicate(write, lease, contract, submission, code, duplicate)
     if not submission.proposal.insists and not JobKind(lease.kind).is_assembled:
         alike = [*novelty.find_same_idea(write, lease.project_id, code, lease_id), *alike]
         if alike:
@@ -90,12 +90,12 @@ def _answer_again(lease: LeaseRow) -> ProposalReply:
 
 
 def _refuse_duplicate(
-    write: Session, volunteer_id: int, lease: LeaseRow, contract: Contract, submission: ProposalSubmission,
-    code: ProposedCode, duplicate: Duplicate,
+    write: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, code: ProposedCode,
+    duplicate: Duplicate,
 ) -> ProposalReply:  # fmt: skip
     """Tell whose code it is, or have its commit measured if the evidence needs that and the worker is ready for it."""
     sha = duplicate.sha
-    needs_run = sha is not None and selection.needs_run(write, contract, lease.hardware_class, sha, volunteer_id)
+    needs_run = sha is not None and selection.needs_run(write, contract, lease.hardware_class, sha, lease.volunteer_id)
     if sha is None or not (needs_run and submission.may_measure):
         queries.change_lease(
             write, lease.id, service.columns_of(_draft_again(service.clock_of(lease)), contract.budget)

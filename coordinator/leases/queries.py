@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, ContextPack, Lease, Project, Worker, table_of
+from coordinator.models import Branch, ContextPack, Lease, Project, Token, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.statements import Prepared
 from shared.protocol import now
@@ -20,7 +20,7 @@ LiveLease = tuple[Lease, Worker, str]
 """A lease, its worker, and its branch's name."""
 
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
-_PACKS = table_of(ContextPack)
+_PACKS, _TOKENS = table_of(ContextPack), table_of(Token)
 
 
 class LeaseRow(NamedTuple):
@@ -71,6 +71,11 @@ _FIND = (
 )
 _LOCK = Prepared(_FIND.with_for_update(of=_LEASES))
 _SEE = Prepared(_FIND)
+_SEE_OWN = Prepared(
+    _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
+        _TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None)
+    )
+)
 _OPEN_OF_WORKER = Prepared(
     select(_LEASES.c.id, _LEASES.c.expires_at).where(
         _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
@@ -102,6 +107,12 @@ _BEAT = Prepared(
 
 def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
     row = _SEE.first(session, {"lease_id": lease_id})
+    return LeaseRow._make(row) if row else None
+
+
+def find_lease_of_token(session: Session, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
+    """A lease, if it is of the volunteer whose unrevoked token has this hash."""
+    row = _SEE_OWN.first(session, {"lease_id": lease_id, "sha256": token_sha256})
     return LeaseRow._make(row) if row else None
 
 

@@ -45,10 +45,10 @@ class Delivery:
 
 
 def deliver(
-    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, upload: ResultUpload
+    read: Session, write: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
 ) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
-    seen = service.find_own(read, volunteer_id, lease_id)
+    seen = service.find_own(read, bearer, lease_id)
     contract = projects.parse_stored(seen.contract)
     built = _build(read, seen, contract, upload)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.service import hash_token
+from coordinator.accounts.service import authenticate, hash_token
 from coordinator.activity import service as activity
 from coordinator.leases import queries, state
 from coordinator.leases.beats import HeldBeat, HeldBeats
@@ -32,10 +32,10 @@ HELD_WITHIN = timedelta(seconds=30)
 
 
 def heartbeat(
-    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, beat: Heartbeat
+    read: Session, write: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, beat: Heartbeat
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
-    lease = find_own(read, volunteer_id, lease_id)
+    lease = find_own(read, bearer, lease_id)
     check_token(lease, beat.token)
     budget = projects.parse_stored(lease.contract).budget
     clock = clock_of(lease)
@@ -65,10 +65,10 @@ def _beat(clock: LeaseClock, expires_at: datetime, beat: Heartbeat) -> LeaseCloc
 
 
 def release(
-    read: Session, write: Session, beats: HeldBeats, volunteer_id: int, lease_id: UUID, request: ReleaseRequest
+    read: Session, write: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
 ) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
-    check_token(find_own(read, volunteer_id, lease_id), request.token)
+    check_token(find_own(read, bearer, lease_id), request.token)
     beats.write_of(write, lease_id)
     lease = queries.lock_lease(write, lease_id)
     if lease.state not in state.LIVE:
@@ -105,7 +105,16 @@ def _end(session: Session, lease: LeaseRow, ended: LeaseState, reason: str) -> L
     return ended
 
 
-def find_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
+def find_own(session: Session, bearer: str | None, lease_id: UUID) -> LeaseRow:
+    """The lease, if there is one and it is of the volunteer whose token this is.
+
+    Raises UnauthorizedError, LeaseUnknownError, LeaseForeignError.
+    """
+    lease = queries.find_lease_of_token(session, lease_id, hash_token(bearer)) if bearer else None
+    return lease or get_own(session, authenticate(session, bearer), lease_id)
+
+
+def get_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
     """The lease, if there is one and it is this volunteer's. Raises LeaseUnknownError, LeaseForeignError."""
     lease = queries.find_lease(session, lease_id)
     if lease is None:
