@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from coordinator.db import Database
-from coordinator.models import Commit, Experiment, Finding, Run
+from coordinator.models import Commit, Experiment, Finding, Run, Token
 from shared.leases import Lease, Phase
+from shared.protocol import now
 from shared.results import ResultUpload
 from tests.support.databases import count_rows
 from tests.support.messages import make_result, make_run
@@ -139,6 +140,19 @@ def test_unknown_and_foreign_leases(
     response = mallory.deliver(lease, upload)
     assert (response.status_code, response.json()["type"]) == (403, "/problems/lease-foreign")
     assert count_rows(database) == before
+
+
+def test_a_revoked_token_speaks_for_no_lease(worker: MiniWorker, lease: Lease, database: Database) -> None:
+    upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
+    before = count_rows(database)
+    with database.write() as session:
+        session.execute(update(Token).values(revoked_at=now()))
+    for response in (worker.beat(lease, Phase.TRAINING), worker.deliver(lease, upload), worker.release(lease)):
+        assert (response.status_code, response.json()["type"]) == (401, "/problems/unauthorized")
+    assert count_rows(database) == before
+    with database.write() as session:
+        session.execute(update(Token).values(revoked_at=None))
+    assert worker.deliver(lease, upload).status_code == 201
 
 
 def test_measurement_brings_no_commit(worker: MiniWorker, database: Database) -> None:
