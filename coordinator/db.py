@@ -11,7 +11,7 @@ return after the commit: an answer that arrives is an answer that is committed. 
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -94,7 +94,7 @@ class Database:
 
     def look_and_write(self) -> "LookAndWrite":
         """Both of them, for who looks first and then writes. On SQLite they share a connection, one after the other."""
-        driven = None if self._ways is None else DriverConnection(self.engine, self._ways, self._spare)
+        driven = self._drive()
         return LookAndWrite(
             LazySession(self._read_engine, driven), LazySession(self.engine, driven, to_write=True), driven
         )
@@ -102,11 +102,12 @@ class Database:
     @contextmanager
     def _connect(self) -> Iterator[DriverConnection | None]:
         """The driver's connection that sessions share; None where SQLAlchemy begins and ends their transactions."""
-        if self._ways is None:
-            yield None
-            return
-        with closing(DriverConnection(self.engine, self._ways, self._spare)) as driven:
+        driven = self._drive()
+        with closing(driven) if driven else nullcontext():
             yield driven
+
+    def _drive(self) -> DriverConnection | None:
+        return None if self._ways is None else DriverConnection(self.engine, self._ways, self._spare)
 
     def migrate(self) -> None:
         """Bring the schema up to date. Raises DatabaseError if it cannot be opened or is newer than this program."""

@@ -37,16 +37,16 @@ _ENDS = re.compile(r"\n(?=[A-Za-z_@])")
 """Where something at the left edge may end, and the next begin."""
 
 _ANY = r"[^\n\r\f]*\n"
-_REST = r"""(?:[^\n\r\f;]*|[^\n\r\f;'"#]*#[^\n\r\f'"]*)\n"""
+_REST = r"""(?>[^\n\r\f;]*\n|[^\n\r\f;'"#]*#[^\n\r\f'"]*\n)"""
 _WITHIN = r"[ \t#)\]}]"
 _ONE_STATEMENT = re.compile(
-    rf"(?:[ \t]*(?:#[^\n\r]*)?\n)*(?:"
-    rf"(?:@{_ANY}(?:{_WITHIN}{_ANY}|\n)*)*(?:async[ \t]+def|def|class)[ \t]{_ANY}(?:{_WITHIN}{_ANY}|\n)*"
-    rf"|[A-Za-z_]{_REST}(?:{_WITHIN}{_REST}|\n)*)"
+    rf"(?:[ \t]*(?:#[^\n\r]*)?\n)*+(?:"
+    rf"(?:@{_ANY}(?:{_WITHIN}{_ANY}|\n)*+)*+(?:async[ \t]+def|def|class)[ \t]{_ANY}(?:{_WITHIN}{_ANY}|\n)*+"
+    rf"|[A-Za-z_]{_REST}(?:{_WITHIN}{_REST}|\n)*+)"
 )
 """Plainly one statement: one line begins at the left edge, besides comments, decorators and closing brackets, and none
 has a `;` outside of a comment, which in a function or class ends nothing. A form feed within a line would be another
-left edge."""
+left edge. Nothing that matched is tried in another way (`*+`, `?>`): two ways for each line would be endless."""
 
 _CONTINUES = ("else", "elif", "except", "finally")
 _MARKS = ('"""', "'''")

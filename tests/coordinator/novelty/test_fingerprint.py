@@ -151,6 +151,14 @@ def test_long_texts_at_the_left_edge_are_read_as_a_whole() -> None:
     assert fingerprint({"train.py": text}) != fingerprint({"train.py": text.replace("y = 2", "y = 3")})
 
 
+@pytest.mark.parametrize("begin", ["x = (\n", "def f():\n", "@f\n", ""])
+@pytest.mark.parametrize("line", ["  a # b\n", "# a\n", "\n", "  # a; b\n", "@f\n", "# a '\n"])
+def test_no_text_is_read_in_endlessly_many_ways(begin: str, line: str) -> None:
+    for end in ("  x; y\n", "  'a'; y # b\n", "\f\n", "!\n"):
+        text = begin + line * 500 + end
+        assert fingerprint({"train.py": text}) != fingerprint({"train.py": text + "z = 1\n"})
+
+
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 @pytest.mark.parametrize("seed", range(4))
 def test_any_edit_of_lines(seed: int) -> None:
