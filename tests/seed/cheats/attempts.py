@@ -1,0 +1,153 @@
+"""The attempts as files, what becomes of each here, and how they are tried.
+
+Training ends after STEPS steps at one learning rate and not by the clock, so that runs of the same seed agree to the
+last digits, and a cheat that gains nothing has exactly the honest result.
+"""
+
+import base64
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+
+from shared.runs import RunOutcome, RunReport
+from tests.support.tiny_project import Files, seed_files
+from worker.data import PreparedData
+from worker.training import TrainingJob
+
+HERE = Path(__file__).parent
+STEPS = 15
+SECRET = "a-volunteers-key"
+
+PRELUDE = f"""
+
+import numpy as np
+
+STEPS = {STEPS}
+honest_train = train
+
+
+def learning_rate(progress):
+    return 1.0
+
+
+class SignDescent:
+    \"""In the place of AdamW: making one of torch's optimizers imports modules for as long as torch itself.\"""
+
+    def __init__(self, parameters):
+        self.parameters = list(parameters)
+        self.param_groups = [{{"lr": 0.004, "full_lr": 0.004}}]
+
+    def zero_grad(self, set_to_none=True):
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self):
+        for parameter in self.parameters:
+            parameter -= self.param_groups[0]["lr"] * parameter.grad.sign()
+
+
+def make_optimizer(model):
+    return SignDescent(model.parameters())
+
+
+def endless_train(ctx, model):
+    global STEPS
+    STEPS = 10**9
+    honest_train(ctx, model)
+
+
+"""
+
+
+def base_files() -> Files:
+    """A small project from the seed, whose training ends after STEPS steps."""
+    files = seed_files()
+    loop = "while not ctx.out_of_time():"
+    assert files["train.py"].count(loop) == 1
+    files["train.py"] = files["train.py"].replace(loop, "while not ctx.out_of_time() and number < STEPS:") + PRELUDE
+    return files
+
+
+def with_edit(path: Path) -> Files:
+    files = base_files()
+    return files | {"train.py": files["train.py"] + path.read_text()}
+
+
+def ship(name: str, data: PreparedData) -> Files:
+    """The file with the validation text inside, as a string or as names."""
+    tokens = numpy.load(data.validation)["windows"].astype(numpy.uint16).ravel()
+    string = base64.b85encode(zlib.compress(tokens.tobytes(), 9)).decode()
+    names = "".join(f"\n    t{token}" for token in tokens)
+    files = with_edit(HERE / "files" / f"{name}.py")
+    source = files["train.py"].replace('SHIPPED = ""', f'SHIPPED = "{string}"')
+    return files | {"train.py": source.replace('"""The test puts it here."""', names)}
+
+
+SHIPS = ["ships_the_validation_text", "ships_the_text_in_names"]
+
+
+@dataclass(frozen=True)
+class Naive:
+    """What a plain loop says."""
+
+    metric: float
+    log: str
+
+
+MakeJob = Callable[..., TrainingJob]
+MeasureFile = Callable[..., RunReport]
+Naively = Callable[..., Naive]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What becomes of a cheat. Without a reason it is scored, at its honest value."""
+
+    outcome: RunOutcome = RunOutcome.OK
+    reason: str = ""
+
+
+HONEST = Expected()
+PEEKS = Expected(RunOutcome.INVALID, "the model looks ahead: with later tokens replaced")
+CHANGES = Expected(RunOutcome.INVALID, "the model's answers to the same tokens change when it is asked again")
+NO_NUMBER = Expected(RunOutcome.INVALID, "the model returned a logit that is not a finite number")
+
+EXPECTED = {
+    "constant_loss": HONEST,
+    "fake_summary": HONEST,
+    "speaks_for_the_scorer": Expected(RunOutcome.CRASHED, "broke the harness's protocol: it said `scored` out of turn"),
+    "peeks_at_the_next_token": PEEKS,
+    "peeks_rarely": PEEKS,
+    "peeks_at_one_place": PEEKS,
+    "mixes_in_the_future": PEEKS,
+    "learns_the_questions": CHANGES,
+    "replays_windows": HONEST,
+    "peeks_and_remembers": PEEKS,
+    "leaves_notes": PEEKS,
+    "answers_by_chance": CHANGES,
+    "not_a_number": NO_NUMBER,
+    "infinite_logits": NO_NUMBER,
+    "finds_the_validation_data": HONEST,
+    "patches_the_harness": HONEST,
+    "overwrites_the_result": HONEST,
+    "rests_on_an_old_result": Expected(RunOutcome.CRASHED, "the trainer ended with exit status 0 before"),
+    "drops_data_by_batch_size": HONEST,
+    "answers_half": Expected(RunOutcome.CRASHED, "in eval mode the model returned (32, 16, 320), not logits of shape"),
+    "asks_the_network": HONEST,
+    "reads_secrets": HONEST,
+    "outlives_the_run": HONEST,
+}
+
+
+APART = {
+    "finds_the_validation_data": "harness.trainer",
+    "outlives_the_run": "harness.trainer",
+    "reads_secrets": "harness.trainer",
+    "peeks_and_remembers": "harness.host",
+    "leaves_notes": "harness.host",
+}
+"""What tries to get out of its process's own sandbox, and which process that is."""
