@@ -4,8 +4,10 @@ python -m tests.bench.bench_cycle                          prints a table
 python -m tests.bench.bench_cycle --sizes 100 5000 --seconds 5 --engines sqlite
 python -m tests.bench.bench_cycle --append docs/benchmarks.md
 
-One coordinator process, client threads in this one. A result carries a file of 25 kB, a curve of 200 points and a
-finding. CPU is what the kernel counted for the coordinator's process, for PostgreSQL's processes and for this one.
+One coordinator process for each database, client threads in this one. A result carries a file of 25 kB, a curve of 200
+points and a finding. CPU is what the kernel counted for the coordinator's process, for PostgreSQL's processes and for
+this one. The databases of all sizes are filled first; then their coordinators run at the same time and are measured in
+turns.
 """
 
 import argparse
@@ -17,8 +19,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import islice, product
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -40,6 +42,12 @@ THREADS = (1, 4)
 SECONDS = 15.0
 WARM_UP_SECONDS = 3.0
 """What a coordinator loads once (the model of embeddings, statements, what it keeps at hand) is not measured."""
+
+TURNS = 5
+"""The sizes take turns, so that all of them meet the machine when it is fast and when it is slow."""
+
+SETTLE_SECONDS = 1.2
+"""After a turn, before its CPU is counted: what a coordinator holds back for a second belongs to it."""
 
 HEADINGS = (
     "engine", "stored", "threads", "cycles/s", "server CPU-ms", "database CPU-ms", "client CPU-ms",
@@ -66,38 +74,50 @@ class Bench:
             yield process.stdout.readline().split()[2], psutil.Process(process.pid)
             process.terminate()
 
-    def _read_clocks(self, process: psutil.Process) -> tuple[float, float, float]:
-        """Seconds of CPU of the server, of PostgreSQL (SQLite runs inside the server), and of the clients here."""
-        database = self.postgres.cpu_seconds() if self.postgres else 0.0
-        return _cpu(process), database, time.process_time()
-
     def count_bytes(self) -> int:
         return sum(self.store.measure_tables().values())
 
-    def measure(self, stored: int, threads: int, seconds: float) -> list[str]:
-        """One row of the table."""
+    def read_root_files(self) -> dict[str, str]:
         with self.store.database.read() as session:
-            root_files = lineage.read_files(session, self.store.project_id, self.store.root.sha)
-        with self.serve() as (address, process):
-            clients = [Client(address, token, f"w{n}", root_files) for n, token in enumerate(self.tokens[:threads])]
-            for client in clients:
-                client.calibrate()
-            _work(clients, WARM_UP_SECONDS)
-            before, size_before = self._read_clocks(process), self.count_bytes()
-            began = time.monotonic()
-            tallies = _work(clients, seconds)
-            took = time.monotonic() - began
-            after = self._read_clocks(process)
-        cycles = sum(tally.cycles for tally in tallies)
-        grown = self.count_bytes() - size_before
+            return lineage.read_files(session, self.store.project_id, self.store.root.sha)
+
+
+@dataclass
+class Row:
+    """A row of the table: a database of one size, its coordinator and some clients, measured in turns with others."""
+
+    bench: Bench
+    stored: int
+    process: psutil.Process
+    clients: list[Client]
+    tallies: list[Tally] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: tuple[float, ...] = (0.0, 0.0, 0.0)
+    grown: int = 0
+
+    def take_turn(self, seconds: float) -> None:
+        before, began = self._read_clocks(), time.monotonic()
+        self.tallies += _work(self.clients, seconds)
+        self.seconds += time.monotonic() - began
+        time.sleep(SETTLE_SECONDS)
+        after = zip(self.cpu_seconds, before, self._read_clocks(), strict=True)
+        self.cpu_seconds = tuple(so_far + end - start for so_far, start, end in after)
+
+    def _read_clocks(self) -> tuple[float, ...]:
+        """Seconds of CPU of the server, of PostgreSQL (SQLite runs inside the server), and of the clients here."""
+        postgres = self.bench.postgres
+        return _cpu(self.process), postgres.cpu_seconds() if postgres else 0.0, time.process_time()
+
+    def list_cells(self) -> list[str]:
+        cycles = sum(tally.cycles for tally in self.tallies)
         percentiles = []
         for name in REQUESTS:
-            times = sorted(ms for tally in tallies for ms in tally.took[name])
+            times = sorted(ms for tally in self.tallies for ms in tally.took[name])
             percentiles.append(f"{times[len(times) // 2]:.1f} / {times[len(times) * 99 // 100]:.1f}")
         return [
-            self.engine, f"{stored:,}", str(threads), f"{cycles / took:.1f}",
-            *(f"{(end - start) * 1000 / cycles:.1f}" for start, end in zip(before, after, strict=True)),
-            *percentiles, f"{grown / cycles:,.0f}", str(sum(tally.failed for tally in tallies)),
+            self.bench.engine, f"{self.stored:,}", str(len(self.clients)), f"{cycles / self.seconds:.1f}",
+            *(f"{spent * 1000 / cycles:.1f}" for spent in self.cpu_seconds),
+            *percentiles, f"{self.grown / cycles:,.0f}", str(sum(tally.failed for tally in self.tallies)),
         ]  # fmt: skip
 
 
@@ -112,6 +132,8 @@ def _work(clients: Sequence[Client], seconds: float) -> list[Tally]:
         thread.start()
     for thread in threads:
         thread.join()
+    for client in clients:
+        client.rest()
     return tallies
 
 
@@ -138,31 +160,58 @@ def open_bench(folder: Path, engine: str) -> Iterator[Bench]:
         yield Bench(engine, url, store, postgres, tokens)
 
 
-def run(engine: str, stored: int, seconds: float) -> Iterator[list[str]]:
-    """Fill a new database with `stored` experiments, and measure."""
+@contextmanager
+def open_filled(engine: str, stored: int) -> Iterator[Bench]:
+    """A database with `stored` experiments, as they would be after their epochs."""
     with tempfile.TemporaryDirectory() as folder, open_bench(Path(folder), engine) as bench:
         made = Growth(bench.store.root, bench.store.template).grow(stored)
         while some := list(islice(made, ROWS_AT_ONCE)):
             bench.store.insert(some)
         index_findings(bench.store.database, bench.store.project_id)
-        with bench.store.database.write() as session:  # so large a past has had its epochs
+        with bench.store.database.write() as session:
             evidence.end_epochs(session)
+        yield bench
+
+
+@contextmanager
+def open_row(bench: Bench, stored: int, threads: int) -> Iterator[Row]:
+    """A coordinator that runs, with clients that have had their first jobs."""
+    root_files = bench.read_root_files()
+    with bench.serve() as (address, process):
+        clients = [Client(address, token, f"w{n}", root_files) for n, token in enumerate(bench.tokens[:threads])]
+        for client in clients:
+            client.calibrate()
+        _work(clients, WARM_UP_SECONDS)
+        size_before = bench.count_bytes()
+        row = Row(bench, stored, process, clients)
+        yield row
+    row.grown = bench.count_bytes() - size_before
+
+
+def run(engine: str, sizes: Sequence[int], seconds: float) -> Iterator[Row]:
+    """Fill a new database of each size, and measure them side by side."""
+    with ExitStack() as databases:
+        benches = {stored: databases.enter_context(open_filled(engine, stored)) for stored in sizes}
         for threads in THREADS:
-            yield bench.measure(stored, threads, seconds)
+            with ExitStack() as servers:
+                rows = [servers.enter_context(open_row(bench, stored, threads)) for stored, bench in benches.items()]
+                for row in rows * TURNS:
+                    row.take_turn(seconds / TURNS)
+            yield from rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="experiments stored beforehand")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each row is measured")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each row, in all its turns")
     parser.add_argument("--append", type=Path, help="add the table to this file")
     options = parser.parse_args()
     rows = []
-    for engine, stored in product(options.engines, options.sizes):
-        for row in run(engine, stored, options.seconds):
-            print(" | ".join(row), file=sys.stderr)
-            rows.append(row)
+    for engine in options.engines:
+        for row in run(engine, options.sizes, options.seconds):
+            rows.append(row.list_cells())
+            print(" | ".join(rows[-1]), file=sys.stderr)
     print(format_table(HEADINGS, rows))
     if options.append:
         append_table(options.append, "tests.bench.bench_cycle", HEADINGS, rows)

@@ -148,7 +148,11 @@ class Client:
         lease = self._connection.post("/leases", self._claim)["lease"]
         if lease["kind"] in ("control", "replicate"):
             self._deliver(lease, {"run": self._make_run(lease["base"]["sha"], 3.3)})
-        self._connection.close()  # the server would, while others are calibrated
+        self.rest()
+
+    def rest(self) -> None:
+        """Let go of the connection while others work; the server would."""
+        self._connection.close()
 
     def work(self, until: float, tally: Tally) -> None:
         while time.monotonic() < until:
