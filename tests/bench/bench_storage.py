@@ -8,14 +8,14 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import Integer, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db import Database
@@ -84,6 +84,15 @@ class Store:
                         objects.add_objects(session, [objects.EncodedObject(**row)])
                 else:
                     session.execute(insert(Base.metadata.tables[table]), rows)
+            self._go_on_counting(session, some[0])
+
+    def _go_on_counting(self, session: Session, tables: Iterable[str]) -> None:
+        """Have PostgreSQL number the next rows above those that came with their numbers; SQLite does so by itself."""
+        if self.database.backend == "postgresql":
+            for table in tables:
+                if "id" in (columns := Base.metadata.tables[table].columns) and isinstance(columns["id"].type, Integer):
+                    highest = select(func.setval(func.pg_get_serial_sequence(table, "id"), func.max(columns["id"])))
+                    session.execute(highest)
 
     def measure(self, growth: Growth) -> Measurement:
         """Sizes, then reads, then writes; what those add is not counted."""

@@ -1,8 +1,11 @@
 """The benchmark of cycles in a short form: no request fails, on either engine and with databases of two sizes."""
 
 import pytest
+from sqlalchemy import func, select
 
+from coordinator.models import Project, Run
 from tests.bench import bench_cycle
+from tests.support.swarm_data import History
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
@@ -18,3 +21,12 @@ def test_cycles_of_clients_that_work_at_the_same_time_all_succeed(engine: str, m
     assert all(tally.cycles for tally in tallies)
     assert not any(tally.failed for tally in tallies)
     assert [len(row.list_cells()) for row in rows] == [len(bench_cycle.HEADINGS)] * 2
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_what_comes_after_a_past_made_in_bulk_has_numbers_above_it(engine: str) -> None:
+    with bench_cycle.open_filled(engine, 5) as bench, bench.store.database.write() as session:
+        highest = session.scalar(select(func.max(Run.id))) or 0
+        history = History(session, session.get_one(Project, bench.store.project_id))
+        run = history.measure(history.add_worker("w2", "bo"), history.project.root_sha, 3.3)
+        assert run.id > highest > 1_000
