@@ -188,6 +188,8 @@ def _restore_postgres(database: Database, file: Path, pg_bin: Path | None) -> No
     refuse_newer(revisions)
     options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
     _run_postgres_tool(database, "pg_restore", pg_bin, *options, str(file))
+    with database.engine.begin() as connection:  # a dump says nothing of how large tables are, which plans are made by
+        connection.execute(text("ANALYZE"))
 
 
 def _run_postgres_tool(database: Database, tool: str, pg_bin: Path | None, *arguments: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, inspect, select, text
 
 from coordinator.db import Database, DatabaseError
 from coordinator.maintenance.backup import BackupError, backup, restore
@@ -58,6 +58,17 @@ def test_a_restored_database_gives_the_same_answers(
     restore(restored, file, pg_bin, show_nothing)
     restored.close()
     assert read_api(empty_url) == read_api(filled.url.render_as_string(hide_password=False))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresql_plans_by_what_was_restored(filled: Database, file: Path, empty_url: str, pg_bin: Path) -> None:
+    backup(filled, file, pg_bin, show_nothing, force=False)
+    restored = Database(empty_url)
+    restore(restored, file, pg_bin, show_nothing)
+    with restored.read() as session:
+        known = session.scalars(text("SELECT DISTINCT tablename FROM pg_stats WHERE schemaname = 'public'")).all()
+    restored.close()
+    assert {"commits", "experiments", "findings", "leases", "runs"} <= set(known)
 
 
 def test_a_backup_while_a_writer_writes_is_one_state(
