@@ -19,6 +19,7 @@ from sqlalchemy import inspect, text
 
 from coordinator.console import CommandError, ShowProgress
 from coordinator.db import Database, refuse_newer
+from coordinator.maintenance import queries
 from coordinator.upgrade import upgrade
 
 PAGES_AT_ONCE = 2_000
@@ -188,8 +189,8 @@ def _restore_postgres(database: Database, file: Path, pg_bin: Path | None) -> No
     refuse_newer(revisions)
     options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
     _run_postgres_tool(database, "pg_restore", pg_bin, *options, str(file))
-    with database.engine.begin() as connection:  # a dump says nothing of how large tables are, which plans are made by
-        connection.execute(text("ANALYZE"))
+    with database.write() as session:
+        queries.analyze(session)
 
 
 def _run_postgres_tool(database: Database, tool: str, pg_bin: Path | None, *arguments: str) -> None:

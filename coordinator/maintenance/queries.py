@@ -50,6 +50,12 @@ def list_file_damage(session: Session) -> list[str]:
     return [line for line in session.scalars(text("pragma quick_check")) if line != "ok"]
 
 
+def analyze(session: Session) -> None:
+    """Have PostgreSQL look how large its tables are, however long it takes: it plans by that, and no dump says it."""
+    session.execute(text("SET LOCAL statement_timeout = 0"))
+    session.execute(text("ANALYZE"))
+
+
 def list_dangling(session: Session) -> Iterator[Dangling]:
     """Rows whose foreign keys lead nowhere: keys hold only while they are enforced, and files can be edited."""
     for table in Base.metadata.sorted_tables:

@@ -207,6 +207,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each row, in all its turns")
     parser.add_argument("--append", type=Path, help="add the table to this file")
     options = parser.parse_args()
+    if options.seconds <= 0:
+        parser.error("--seconds must be above 0")
     rows = []
     for engine in options.engines:
         for row in run(engine, options.sizes, options.seconds):

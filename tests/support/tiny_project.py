@@ -82,6 +82,14 @@ def serve_folder(folder: Path) -> Iterator[str]:
             thread.join()
 
 
+@contextmanager
+def serve_text(folder: Path) -> Iterator[str]:
+    """Serve the text's package from a folder; its address."""
+    (folder / PACKAGE).write_bytes(pack_text())
+    with serve_folder(folder) as address:
+        yield address
+
+
 def codec_contract(address: str, package: bytes) -> Contract:
     """seed/codec's own contract, but for the text, which is `package` at `address`."""
     contract = parse_contract((SEED / "codec" / "swarm.toml").read_text())

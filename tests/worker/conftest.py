@@ -27,7 +27,7 @@ from shared.runs import RunReport
 from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
-from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, tiny_contract
+from tests.support.tiny_project import pack_text, serve_text, tiny_contract
 from tests.worker.crew import Hire, Witness, Worker
 from worker.agents.base import Agent
 from worker.agents.search_agent import SearchAgent
@@ -180,9 +180,7 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
 @pytest.fixture(scope="session")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
     """Of a project whose text comes from this process."""
-    folder = tmp_path_factory.mktemp("web")
-    (folder / PACKAGE).write_bytes(pack_text())
-    with serve_folder(folder) as address:
+    with serve_text(tmp_path_factory.mktemp("web")) as address:
         yield tiny_contract(address, pack_text())
 
 

@@ -19,7 +19,7 @@ from shared.contract import Contract
 from shared.runs import RunReport
 from tests.seed.cheats.attempts import HERE, SECRET, MakeJob, MeasureFile, Naive, Naively, base_files
 from tests.support.preloaded import PreloadedSandbox
-from tests.support.tiny_project import PACKAGE, SEED, Files, pack_text, serve_folder, tiny_contract
+from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_contract
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
 from worker.sandbox import Limits, SandboxRequest
@@ -31,9 +31,7 @@ NAIVE = HERE / "naive.py"
 
 @pytest.fixture(scope="session")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
-    folder = tmp_path_factory.mktemp("web")
-    (folder / PACKAGE).write_bytes(pack_text())
-    with serve_folder(folder) as address:
+    with serve_text(tmp_path_factory.mktemp("web")) as address:
         yield tiny_contract(address, pack_text())
 
 

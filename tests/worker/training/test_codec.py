@@ -12,7 +12,7 @@ import pytest
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
-from tests.support.tiny_project import PACKAGE, SEED, Files, codec_contract, codec_files, pack_text, serve_folder
+from tests.support.tiny_project import SEED, Files, codec_contract, codec_files, pack_text, serve_text
 from worker.data import PreparedData, prepare_data
 from worker.hardware import detect_hardware
 from worker.sandbox import Sandbox, choose_sandbox
@@ -24,8 +24,7 @@ MeasureCodec = Callable[..., RunReport]
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[tuple[Contract, PreparedData]]:
     folder = tmp_path_factory.mktemp("web")
-    (folder / PACKAGE).write_bytes(pack_text())
-    with serve_folder(folder) as address:
+    with serve_text(folder) as address:
         contract = codec_contract(address, pack_text())
         yield contract, prepare_data(contract, codec_files(), folder / "cache", sandbox, lambda _: None)
 
