@@ -9,34 +9,34 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
 from coordinator.accounts import api as accounts_api
-from coordinator.activity import api as activity_api
-from coordinator.activity.feed import run_feed
-from coordinator.answers import Answers
-from coordinator.atlas import api as atlas_api
-from coordinator.closed_reading import ClosedReading
-from coordinator.db import Database
+from coordinator.db.database import Database
+from coordinator.db.migrate import upgrade
 from coordinator.entrance import EnteredApp
-from coordinator.errors import install_error_handlers
+from coordinator.events import api as activity_api
+from coordinator.events.feed import run_feed
 from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
-from coordinator.findings.meaning import run_meaning
-from coordinator.findings.shelf import Shelf
-from coordinator.fleet import api as fleet_api
+from coordinator.findings.candidates import Shelf
+from coordinator.findings.semantic_index import run_meaning
+from coordinator.git_http import api as remote_api
+from coordinator.http.closed_reading import ClosedReading
+from coordinator.http.errors import install_error_handlers
+from coordinator.http.limits import BodyLimit
+from coordinator.http.middleware import Answers
+from coordinator.http.openapi import describe_api
 from coordinator.leases import api as leases_api
-from coordinator.leases.beats import run_held_beats
 from coordinator.leases.handlers import run_handlers
-from coordinator.limits import BodyLimit
-from coordinator.lineage.remote import api as remote_api
+from coordinator.leases.heartbeats import run_held_beats
 from coordinator.novelty.similarity import Similarity
-from coordinator.openapi import describe_api
 from coordinator.projects import api as projects_api
+from coordinator.records import api as atlas_api
 from coordinator.selection import api as selection_api
 from coordinator.selection.service import run_adaptation
 from coordinator.settings import Settings
-from coordinator.upgrade import upgrade
 from coordinator.web import install_pages
+from coordinator.workers import api as fleet_api
 from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
 

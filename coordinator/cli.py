@@ -17,12 +17,12 @@ import structlog
 import typer
 
 from coordinator.accounts import service as accounts
+from coordinator.admin.cli import app as maintenance
 from coordinator.console import CommandError, clear_errors
-from coordinator.db import Database
-from coordinator.maintenance.cli import app as maintenance
+from coordinator.db.database import Database
+from coordinator.db.migrate import open_database, upgrade
 from coordinator.projects import service as projects
 from coordinator.settings import Settings
-from coordinator.upgrade import open_database, upgrade
 from shared.contract import Direction
 
 SHUTDOWN_SECONDS = 2

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from sqlalchemy import exc
 
-from coordinator.db import DatabaseError
-from coordinator.errors import SwarmError
+from coordinator.db.database import DatabaseError
+from coordinator.http.errors import SwarmError
 
 ShowProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from coordinator.http.headers import SECURITY_HEADERS
 from coordinator.leases.api import jobs
 from coordinator.leases.routing import JobRoute
-from coordinator.web.headers import SECURITY_HEADERS
 from shared.protocol import API_PREFIX
 
 _LEASES = f"{API_PREFIX}/leases"

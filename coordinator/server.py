@@ -7,7 +7,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from coordinator.activity.feed import Feed
+from coordinator.events.feed import Feed
 
 
 class CoordinatorServer(uvicorn.Server):

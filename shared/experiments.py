@@ -4,16 +4,38 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from shared.findings import Finding
-from shared.jobs import JobKind as JobKind
-from shared.protocol import LongText, Message, Sha, ShortText, Slug, Timestamp
-from shared.runs import Run
+from shared.protocol import LongText, Message, Sha, ShortText, Slug
 
 MAX_STEPS = 16
 """So many steps can be adopted at once."""
 
 Setting = bool | int | float | str
 """The value of a module-level constant of an editable file."""
+
+
+class JobKind(StrEnum):
+    """Why a worker is asked to do something. `replicate` and `control` measure existing commits.
+
+    `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes one
+    of the steps that led to it out; `tune` looks for a constant's best value. These three need no language model.
+    """
+
+    IMPROVE = "improve"
+    DRAFT = "draft"
+    ADOPT = "adopt"
+    ABLATE = "ablate"
+    TUNE = "tune"
+    REPLICATE = "replicate"
+    CONTROL = "control"
+
+    @property
+    def makes_experiment(self) -> bool:
+        return self not in (JobKind.REPLICATE, JobKind.CONTROL)
+
+    @property
+    def is_assembled(self) -> bool:
+        """Whether its code is put together from steps that exist, and nobody has to write any."""
+        return self in (JobKind.ADOPT, JobKind.ABLATE)
 
 
 class Verdict(StrEnum):
@@ -189,38 +211,3 @@ class Trial(Message):
     metric_mean: float | None
     metric_sd: float | None
     outcome: str
-
-
-class ExperimentSummary(Message):
-    """A row of the list of experiments."""
-
-    id: int
-    project: str
-    kind: JobKind
-    sha: Sha
-    parent_sha: Sha
-    parent_id: int | None
-    branch: str
-    title: str
-    axis: str
-    direction: AxisDirection
-    value: str
-    outcome: str
-    hardware_class: str
-    worker: str
-    posterior: Posterior | None
-    created_at: Timestamp
-
-
-class ExperimentDetail(ExperimentSummary):
-    """One experiment, whole."""
-
-    hypothesis: str
-    predicted_effect: float | None
-    refuted_by: str
-    insists: str
-    steps: list[StepReport]
-    why: str
-    diff: str
-    runs: list[Run]
-    finding: Finding | None

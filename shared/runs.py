@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from shared.experiments import JobKind
 from shared.hardware import Hardware
-from shared.jobs import JobKind
 from shared.protocol import Message, Sha, Timestamp
 
 MAX_CURVE_POINTS = 500

@@ -3,7 +3,7 @@
 import re
 
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.papers import FindingSummary
+from shared.findings import FindingSummary
 from shared.protocol import Message, Timestamp
 
 MAX_TOPIC = 80

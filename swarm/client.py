@@ -10,19 +10,18 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from shared.atlas import Comparison, HardwareClass, LineageStep, Record
 from shared.errors import Problem
 from shared.evidence import ExperimentEvidence
-from shared.experiments import ExperimentDetail, ExperimentSummary
 from shared.export import ExportFormat, ExportTable
-from shared.fleet import VolunteerView
+from shared.findings import FindingSummary, Paper, Question, SearchHit, Tried
 from shared.leases import LeaseView
-from shared.papers import FindingSummary, Paper, Question, SearchHit, Tried
 from shared.progress import Progress
 from shared.projects import Branch, CommitFiles, Project
 from shared.protocol import API_PREFIX, Page
+from shared.records import Comparison, ExperimentDetail, ExperimentSummary, HardwareClass, LineageStep, Record
 from shared.runs import Run
 from shared.topics import Topic, name_topic
+from shared.workers import VolunteerView
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30.0

@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shared.experiments import ExperimentSummary
 from shared.leases import LeaseView, Phase
+from shared.records import ExperimentSummary
 from swarm.client import Client
 from swarm.demo_processes import DemoError, ManagedProcess, run_command
 from swarm.tables import build_experiments_table
@@ -85,7 +85,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 def _environment(options: DemoOptions) -> dict[str, str]:
     folder = options.folder.absolute()
     return {
-        "SWARM_DATABASE_URL": f"sqlite:///{folder / 'coordinator.db'}",
+        "SWARM_DATABASE_URL": f"sqlite:///{folder / 'coordinator.db.database'}",
         "SWARM_TOKEN_FILE": str(folder / TOKEN_FILE),
     }
 

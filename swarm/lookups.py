@@ -10,10 +10,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from shared.atlas import Comparison, LineageStep, Record, RecordCommit
-from shared.experiments import ExperimentDetail
-from shared.numbers import format_effect, format_measure
-from shared.papers import FindingSummary, Paper, SearchHit, Tried
+from shared.findings import FindingSummary, Paper, SearchHit, Tried
+from shared.formatting import format_effect, format_measure
+from shared.records import Comparison, ExperimentDetail, LineageStep, Record, RecordCommit
 from swarm.client import Client, CoordinatorError
 from swarm.output import add_row, make_table
 from swarm.tables import NOTHING, format_gain, format_metric, say_verdict

@@ -3,8 +3,9 @@
 from rich.table import Table
 from rich.text import Text
 
-from shared.experiments import ExperimentSummary, Posterior, Verdict
-from shared.numbers import format_effect, format_measure
+from shared.experiments import Posterior, Verdict
+from shared.formatting import format_effect, format_measure
+from shared.records import ExperimentSummary
 
 NOTHING = "–"
 _STYLE = {Verdict.IMPROVED: "green", Verdict.WORSE: "red"}

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from worker.authoring.cli import app as workshop
 from worker.commands.cli import app as commands
-from worker.workshop.cli import app as workshop
 
 _EXAMPLES = """
 Examples:
@@ -155,13 +155,13 @@ def run(
     }
     if show_config:
         with _parts_are_installed():
-            from worker.commands.configuration import show_settings  # noqa: PLC0415 - so that --help comes at once
+            from worker.commands.configuration import show_settings
 
         sys.exit(show_settings(flags, typer.echo, _complain))
     typer.echo(_first_line(plain or not sys.stderr.isatty()), err=True)
     with _parts_are_installed():
-        from worker.options import Options  # noqa: PLC0415 - so that --help and the line above come at once
-        from worker.start import start  # noqa: PLC0415 - likewise
+        from worker.commands.options import Options
+        from worker.start import start
 
     options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color, parent=parent)
     sys.exit(start(flags, options, _complain))
@@ -175,7 +175,7 @@ def show_sandbox(
 ) -> None:
     """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
     with _parts_are_installed():
-        from worker.commands.configuration import probe_sandbox  # noqa: PLC0415 - so that --help comes at once
+        from worker.commands.configuration import probe_sandbox
 
     name = probe_sandbox({"sandbox": sandbox}, _complain)
     if name is None:
@@ -198,7 +198,7 @@ def _parts_are_installed() -> Iterator[None]:
 
 
 def _first_line(structured: bool) -> str:
-    """What is said before the imports, which take a second or two; structured as worker/monitor.py does it."""
+    """What is said before the imports, which take a second or two; structured as worker/ui/plain.py does it."""
     if not structured:
         return "swarm-worker is starting …"
     return f"timestamp={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} level=info event=starting"

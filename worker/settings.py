@@ -32,9 +32,9 @@ from pydantic_settings import (
 )
 
 from shared.protocol import Slug
+from worker.loop.availability import parse_schedule
 from worker.mirrors import Mirrors
 from worker.sandbox import SandboxName
-from worker.schedule import parse_schedule
 
 APPLICATION = "research-swarm"
 
@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     A coordinator that does not answer is asked again after `shortest_wait_seconds` to `longest_wait_seconds`, and once
     it has been away for `alone_after_seconds` the worker goes on by itself.
 
-    `schedule` are the hours in which it may work (worker/schedule.py), `nice` lowers its priority on the processor, and
-    with `when_idle` it pauses while others use its GPU.
+    `schedule` are the hours in which it may work (worker/loop/availability.py), `nice` lowers its priority on the
+    processor, and with `when_idle` it pauses while others use its GPU.
 
     From `base_url` on: what the agents `openai` and `command` use. Prices are per million tokens, and costs in their
     currency; `agent_paths` are what a command may see of the home, `agent_environment` which variables.

@@ -10,35 +10,35 @@ from typing import Any
 
 from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
-from worker.alone import Alone
-from worker.authorship import author_of
-from worker.chronicle import Several, StatusMonitor, open_log
-from worker.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
-from worker.control import Control, followed
+from worker.api.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
+from worker.api.retry import Backoff
+from worker.commands.options import Options
 from worker.crashes import record_crash
-from worker.gpus import NvidiaDriver
-from worker.hardware import HardwareError, Machine, detect_machine, list_devices
-from worker.heartbeat import HeartbeatDied
-from worker.herald import Herald
-from worker.idleness import Neighbours
-from worker.job import Workplace
-from worker.laboratory import LocalLaboratory
+from worker.git.projects import Projects
 from worker.lock import AlreadyRunning, hold
-from worker.loop import Ending, Loop
-from worker.monitor import About, Monitor, PlainMonitor
-from worker.options import Options
-from worker.outbox import Outbox
-from worker.probe import try_torch
-from worker.projects import Projects
-from worker.retries import Backoff
+from worker.loop.authorship import author_of
+from worker.loop.availability import hours, parse_schedule
+from worker.loop.control import Control, followed
+from worker.loop.heartbeat import HeartbeatDied
+from worker.loop.idleness import Neighbours
+from worker.loop.job import Workplace
+from worker.loop.loop import Ending, Loop
+from worker.loop.offline import Alone
+from worker.loop.outbox import Outbox
+from worker.loop.stop import Reason, Stop
+from worker.machine.gpu import NvidiaDriver
+from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
+from worker.machine.probe import try_torch
+from worker.multi_gpu import end_with_parent, run_team
+from worker.runs import RunImpossible
+from worker.runs.runner import LocalLaboratory
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.schedule import hours, parse_schedule
 from worker.settings import Settings, SettingsError, folder_name, load_settings
-from worker.status import Totals, read_status
-from worker.stopping import Reason, Stop
-from worker.team import end_with_parent, run_team
-from worker.terminal import TerminalMonitor, find_terminal
-from worker.training import RunImpossible
+from worker.ui.plain import About, Monitor, PlainMonitor
+from worker.ui.state_reporter import Herald
+from worker.ui.status import Totals, read_status
+from worker.ui.status_file import Several, StatusMonitor, open_log
+from worker.ui.terminal import TerminalMonitor, find_terminal
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -188,7 +188,7 @@ def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str],
     if script is not None:
         return ScriptedAgent(script, stop.quiet)
     try:
-        from worker.agents.choice import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
+        from worker.agents.composite import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
 
         return make_agent(settings, tell, stop)
     except ImportError as error:

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from worker.monitor import clean
-from worker.status import read_status
+from worker.ui.plain import clean
+from worker.ui.status import read_status
 
 TICK_SECONDS = 1.0
 WARNINGS = ("level=warning", "level=error", "swarm-worker:")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, status
 
 from coordinator.accounts import service
-from coordinator.db import CurrentDatabase
+from coordinator.db.database import CurrentDatabase
 from coordinator.settings import Settings
 from shared.accounts import Account, SignUp
 

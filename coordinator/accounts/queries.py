@@ -5,8 +5,8 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.statements import Prepared
 from coordinator.models import Token, Volunteer, table_of
-from coordinator.statements import Prepared
 
 _TOKENS = table_of(Token)
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
-from coordinator.errors import SwarmError
+from coordinator.http.errors import SwarmError
 from coordinator.models import Token, Volunteer
 from shared.accounts import Account, Role, SignUp
 from shared.protocol import now

@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 
 from coordinator.autoresearch.contract import MAX_EDITABLE, estimate_priors, write_contract
+from coordinator.autoresearch.git_repository import ForeignRepository, RepositoryInvalidError, open_repository
 from coordinator.autoresearch.plan import Plan, make_plan
 from coordinator.autoresearch.results_file import (
     ResultRow,
@@ -18,7 +19,6 @@ from coordinator.autoresearch.results_file import (
     parse_results,
     read_zeros_as_crashes,
 )
-from coordinator.lineage.foreign import ForeignRepository, RepositoryInvalidError, open_repository
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, Direction, parse_contract
 from shared.hardware import DeviceKind, Hardware

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from coordinator.errors import SwarmError
+from coordinator.http.errors import SwarmError
 from shared.contract import Direction
 from shared.runs import RunOutcome
 

@@ -13,7 +13,6 @@ from uuid import UUID, uuid5
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.activity import service as activity
 from coordinator.autoresearch import queries
 from coordinator.autoresearch.descriptions import read_change
 from coordinator.autoresearch.plan import Step
@@ -22,19 +21,20 @@ from coordinator.autoresearch.queries import find_session as find_session
 from coordinator.autoresearch.queries import list_lines as list_lines
 from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
 from coordinator.autoresearch.results_file import UnreadableRow
-from coordinator.errors import SwarmError
+from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.evidence.service import RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
-from coordinator.fleet import service as fleet
-from coordinator.leases.past import add_past_lease
+from coordinator.http.errors import SwarmError
+from coordinator.leases.imported import add_past_lease
 from coordinator.lineage import service as lineage
 from coordinator.models import Branch, ImportedLine, ImportedSession, Project
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
+from coordinator.workers import service as fleet
 from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import class_queries as queries
+from coordinator.evidence import calibration_queries as queries
 from coordinator.evidence import offsets, statistics
-from coordinator.evidence.class_queries import EpochRow, WorkerRow
+from coordinator.evidence.calibration_queries import EpochRow, WorkerRow
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import EXACT, Normal
 from shared.contract import Contract

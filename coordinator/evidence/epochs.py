@@ -7,9 +7,9 @@ import structlog
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
-from coordinator.chores import repeat
-from coordinator.db import Database
-from coordinator.engines import WritersBusyError
+from coordinator.background import repeat
+from coordinator.db.database import Database
+from coordinator.db.engine import WritersBusyError
 from coordinator.evidence.recompute import end_epoch, list_over
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from collections.abc import Set
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import class_queries, posteriors, queries
+from coordinator.evidence import calibration_queries, posteriors, queries
 from coordinator.evidence.statistics import Normal
 from coordinator.evidence.words import Case, say_what_would_change, tell_story
 from coordinator.lineage import service as lineage
@@ -20,7 +20,7 @@ def explain(
     """The evidence on an experiment's commit in a class, derived from the runs as they stand."""
     contract = projects.contract_of(project)
     model = posteriors.find_model(session, contract, project.id, hardware_class)
-    epoch = class_queries.find_epoch(session, project.id, hardware_class)
+    epoch = calibration_queries.find_epoch(session, project.id, hardware_class)
     commit = lineage.get_commit(session, sha)
     ancestor = posteriors.find_ancestor(session, commit, hardware_class)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
@@ -56,7 +56,7 @@ def _view_runs(
     session: Session, project_id: int, sha: str, hardware_class: str, unknown: Normal, selected: Set[int]
 ) -> list[EvidenceRun]:
     """All runs of a commit; `selected` are the workers whose runs the posterior rests on."""
-    offsets = class_queries.map_offsets(session, project_id, hardware_class)
+    offsets = calibration_queries.map_offsets(session, project_id, hardware_class)
     views = []
     for run, worker in queries.list_runs_of_commit(session, sha):
         if run.hardware_class != hardware_class:

@@ -7,10 +7,10 @@ since offsets may rest on those runs too: it costs as much as the class is large
 
 from sqlalchemy.orm import Session
 
-from coordinator.activity import service as activity
-from coordinator.errors import NotFoundError
+from coordinator.events import service as activity
 from coordinator.evidence import quarantine_queries as queries
 from coordinator.evidence import recompute
+from coordinator.http.errors import NotFoundError
 from coordinator.models import Volunteer, Worker
 from shared.events import EventKind
 

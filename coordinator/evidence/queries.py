@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy import Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
+from coordinator.db.statements import Prepared
 from coordinator.evidence.changes import note_changed
 from coordinator.evidence.pace import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
-from coordinator.statements import Prepared
 from shared.evidence import Trust
 from shared.experiments import JobKind
 from shared.runs import RunOutcome

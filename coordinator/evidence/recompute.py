@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration, posteriors
-from coordinator.evidence import class_queries as queries
-from coordinator.evidence.class_queries import EpochRow
+from coordinator.evidence import calibration_queries as queries
+from coordinator.evidence.calibration_queries import EpochRow
 from coordinator.evidence.posteriors import SAME_NUMBER
 from coordinator.evidence.statistics import Normal
 from coordinator.models import CommitPosterior, Project

@@ -5,13 +5,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError
-from coordinator.evidence import calibration, class_queries, queries, trusts
+from coordinator.evidence import calibration, calibration_queries, queries
+from coordinator.evidence import trust as trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.changes import list_changed as list_changed
 from coordinator.evidence.changes import note_changed as note_changed
-from coordinator.evidence.early_stops import find_curve as find_curve
-from coordinator.evidence.early_stops import view_early_stops as view_early_stops
 from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.pace import Work, compare_pace
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
@@ -28,16 +26,18 @@ from coordinator.evidence.recompute import end_epochs as end_epochs
 from coordinator.evidence.recompute import find_differences as find_differences
 from coordinator.evidence.recompute import is_up_to_date as is_up_to_date
 from coordinator.evidence.recompute import recompute as recompute
+from coordinator.evidence.run_stats import find_curve as find_curve
+from coordinator.evidence.run_stats import view_early_stops as view_early_stops
 from coordinator.evidence.statistics import Measurement
 from coordinator.evidence.trust_queries import list_due as list_due
+from coordinator.http.errors import NotFoundError
+from coordinator.http.pagination import cut_page
 from coordinator.lineage.service import CommitRow
 from coordinator.models import CommitPosterior, Project, Run
-from coordinator.paging import cut_page
 from shared.contract import Contract
 from shared.evidence import Trust
-from shared.experiments import Dispute, Posterior, Standing, Verdict
+from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.hardware import Hardware
-from shared.jobs import JobKind
 from shared.protocol import Page, now
 from shared.runs import CurvePoint, ModelUsage, RunOutcome, RunReport, RunSeconds
 from shared.runs import Run as RunView
@@ -58,7 +58,7 @@ def store_run(
     whom to trust. `made` is its commit where this transaction stored it, so that the run is its first."""
     hardware_class = report.hardware.hardware_class
     epoch = calibration.begin_run(session, contract, origin.project_id, hardware_class)
-    worker = class_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
+    worker = calibration_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
     trust = trusts.note_run(session, contract, epoch, origin, worker, report)
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
     calibration.note_run(session, origin, worker, report)

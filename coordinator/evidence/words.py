@@ -10,7 +10,7 @@ from coordinator.evidence.statistics import Measurement, Model, Normal
 from shared.contract import Contract
 from shared.evidence import Trust
 from shared.experiments import Dispute, Standing, Verdict
-from shared.numbers import count_noun, format_effect, format_measure
+from shared.formatting import count_noun, format_effect, format_measure
 
 NOBODY_YET = -1
 """Worker and volunteer of a run that might come."""

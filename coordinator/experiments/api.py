@@ -4,16 +4,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from coordinator.db import ReadSession
+from coordinator.db.database import ReadSession
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service
 from coordinator.experiments.progress import view_progress
-from coordinator.paging import Cursor, Limit, RowId
+from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.evidence import ExperimentEvidence
-from shared.experiments import ExperimentDetail, ExperimentSummary
 from shared.progress import Progress
 from shared.protocol import Page, Slug
+from shared.records import ExperimentDetail, ExperimentSummary
 from shared.runs import EarlyStops, Run
 
 router = APIRouter(tags=["experiments"])

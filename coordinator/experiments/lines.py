@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import RecentByDatabase
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
 from coordinator.experiments.queries import ToldExperiment
-from coordinator.recently import RecentByDatabase
 
 KEPT_FOR = 1.0
 """Seconds."""

@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
+from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
-from coordinator.statements import Prepared
 from shared.findings import FindingState
 
 _ParentExperiment = aliased(Experiment)

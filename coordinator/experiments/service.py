@@ -4,7 +4,6 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
 from coordinator.experiments.lines import tell_line as tell_line
@@ -15,23 +14,16 @@ from coordinator.experiments.queries import find_experiment_by_lease as find_exp
 from coordinator.experiments.queries import move_to_branch as move_to_branch
 from coordinator.experiments.queries import tell_leases as tell_leases
 from coordinator.experiments.queries import tell_siblings as tell_siblings
+from coordinator.http.errors import NotFoundError
+from coordinator.http.pagination import cut_page
 from coordinator.lineage import service as lineage
 from coordinator.lineage.diffs import diff_files
 from coordinator.models import Finding, Project
-from coordinator.paging import cut_page
 from shared.evidence import ExperimentEvidence
-from shared.experiments import (
-    AxisDirection,
-    ExperimentDetail,
-    ExperimentSummary,
-    JobKind,
-    Proposal,
-    StepFate,
-    StepReport,
-    Trial,
-)
+from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport, Trial
 from shared.findings import Finding as FindingView
 from shared.protocol import Page, now
+from shared.records import ExperimentDetail, ExperimentSummary
 from shared.runs import RunOutcome
 from shared.topics import name_topic as name_topic
 

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from coordinator.db import CurrentDatabase, ReadSession
+from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.export import citing, results, service
 from coordinator.export.formats import MEDIA_TYPES
-from coordinator.paging import RowId
+from coordinator.http.pagination import RowId
 from shared.export import ExportFormat, ExportTable
 from shared.protocol import Slug
 

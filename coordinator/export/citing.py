@@ -2,8 +2,8 @@
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError
 from coordinator.export import queries
+from coordinator.http.errors import NotFoundError
 
 _ESCAPES = str.maketrans(
     {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy.orm import Session
 
 from coordinator.autoresearch import service as autoresearch
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.export import queries
 from coordinator.export.queries import ResultRow
 from coordinator.models import Project

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from coordinator.db import Database
-from coordinator.errors import NotFoundError
+from coordinator.db.database import Database
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
+from coordinator.http.errors import NotFoundError
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from shared.export import ROWS, ExportFormat, ExportTable

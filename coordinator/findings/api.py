@@ -7,15 +7,26 @@ from fastapi import APIRouter, Depends, Header, Path, Query, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.findings import papers, revisions, search, service, topics, tried
+from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.findings import papers, prior_work, revisions, search, service, topics
 from coordinator.findings.queries import FindingFilters
+from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.novelty.similarity import CurrentSimilarity
-from coordinator.paging import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.experiments import Standing, Verdict
-from shared.findings import FailureClass, Finding, FindingDraft, Note, NoteDraft, NoteKind
-from shared.papers import FindingSummary, Paper, Question, SearchHit, Tried
+from shared.findings import (
+    FailureClass,
+    Finding,
+    FindingDraft,
+    FindingSummary,
+    Note,
+    NoteDraft,
+    NoteKind,
+    Paper,
+    Question,
+    SearchHit,
+    Tried,
+)
 from shared.protocol import Page, Slug, Timestamp
 from shared.topics import Topic, TopicSummary
 
@@ -101,7 +112,7 @@ def read_topic(project: Slug, slug: TopicName, session: ReadSession) -> Topic:
 @router.post("/findings/tried")
 def ask_whether_tried(session: ReadSession, similarity: CurrentSimilarity, question: Question) -> Tried:
     """Has this been tried? Asked with a sentence, or with a diff."""
-    return tried.answer(session, similarity, projects.get_project(session, question.project), question)
+    return prior_work.answer(session, similarity, projects.get_project(session, question.project), question)
 
 
 @router.get("/findings/{finding_id}")

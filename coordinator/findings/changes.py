@@ -6,8 +6,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from shared.experiments import Dispute, Posterior, Standing, Verdict
-from shared.numbers import format_effect, format_measure
-from shared.papers import EvidenceChange, Trend
+from shared.findings import EvidenceChange, Trend
+from shared.formatting import format_effect, format_measure
 
 CONCLUDED = frozenset({Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE})
 SURER = 0.75

@@ -4,20 +4,19 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
 from coordinator.findings import paper_queries, queries, service
 from coordinator.findings.changes import LaterRun, Rival, Written, judge, tell_rivals, tell_runs, tell_standing
 from coordinator.findings.paper_queries import ClassRow, RivalRow
 from coordinator.findings.queries import FindingRow
+from coordinator.http.errors import NotFoundError
 from coordinator.models import Finding, FindingNote, Project, Volunteer
 from coordinator.projects import service as projects
 from shared.experiments import JobKind, Verdict
+from shared.findings import ClassEvidence, EvidenceChange, Note, NoteKind, Paper
 from shared.findings import Finding as FindingView
-from shared.findings import Note, NoteKind
-from shared.numbers import count_noun
-from shared.papers import ClassEvidence, EvidenceChange, Paper
+from shared.formatting import count_noun
 from shared.protocol import now
 
 

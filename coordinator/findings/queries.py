@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from coordinator.db.statements import Prepared
 from coordinator.findings.failures import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.models import (
     Branch,
@@ -37,7 +38,6 @@ from coordinator.models import (
     Worker,
     table_of,
 )
-from coordinator.statements import Prepared
 from shared.findings import FailureClass, FindingState
 from shared.protocol import now
 

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from shared.papers import QuestionKind
+from shared.findings import QuestionKind
 
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")

@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.activity import service as activity
-from coordinator.errors import NotFoundError, SwarmError
+from coordinator.events import service as activity
 from coordinator.experiments import service as experiments
-from coordinator.findings import meaning, paper_queries, papers, queries, service, state
+from coordinator.findings import paper_queries, papers, queries, semantic_index, service, state
 from coordinator.findings.text_index import text_index_of
+from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion
 from coordinator.novelty.similarity import Similarity
 from shared.accounts import Role
@@ -53,7 +53,7 @@ def revise(
     queries.add_tags(session, finding.id, dict.fromkeys(draft.tags))
     experiment = session.get_one(Experiment, finding.experiment_id)
     text_index_of(session).put(session, service.index_of(finding, experiment), is_new=False)
-    meaning.forget(session, similarity, finding.id)
+    semantic_index.forget(session, similarity, finding.id)
     activity.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
     return experiments.view_finding(finding)
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.findings import queries, service
-from coordinator.findings.meaning import find_by_meaning
 from coordinator.findings.queries import FindingFilters, FindingRow
+from coordinator.findings.semantic_index import find_by_meaning
 from coordinator.findings.text_index import text_index_of
-from coordinator.findings.words import find_best_part, list_terms
+from coordinator.findings.tokenizer import find_best_part, list_terms
 from coordinator.novelty.similarity import Similarity
-from shared.papers import FindingSummary, SearchHit, Snippet
+from shared.findings import FindingSummary, SearchHit, Snippet
 
 FUSION = 60
 """The constant of reciprocal-rank fusion: how much the first ranks count beyond those after them."""

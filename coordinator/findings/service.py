@@ -13,12 +13,11 @@ from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters as FindingFilters
 from coordinator.findings.queries import FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
-from coordinator.findings.words import list_words
+from coordinator.findings.tokenizer import list_words
+from coordinator.http.pagination import cut_page
 from coordinator.models import Experiment, Finding
-from coordinator.paging import cut_page
 from shared.experiments import AxisDirection, Proposal
-from shared.findings import FindingDraft, FindingState
-from shared.papers import FindingSummary
+from shared.findings import FindingDraft, FindingState, FindingSummary
 from shared.protocol import Page, now
 from shared.runs import RunReport
 

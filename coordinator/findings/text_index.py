@@ -29,9 +29,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Session
 
-from coordinator.findings.words import MAX_TERMS
-from coordinator.sessions import engine_of
-from coordinator.statements import Prepared
+from coordinator.db.sessions import engine_of
+from coordinator.db.statements import Prepared
+from coordinator.findings.tokenizer import MAX_TERMS
 
 CANDIDATES = 2_000
 """Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError
 from coordinator.findings import queries, service, topic_queries
 from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
 from coordinator.findings.topic_queries import EffectRow, TopicRow
+from coordinator.http.errors import NotFoundError
+from coordinator.http.pagination import cut_page
 from coordinator.models import Project
-from coordinator.paging import cut_page
 from coordinator.projects import service as projects
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.papers import FindingSummary
+from shared.findings import FindingSummary
 from shared.protocol import Page, now
 from shared.topics import OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
 

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db import CurrentDatabase, ReadSession
-from coordinator.findings.shelf import CurrentShelf
-from coordinator.leases import absences, claims, proposals, results, service, views
-from coordinator.leases.beats import CurrentBeats
+from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.findings.candidates import CurrentShelf
+from coordinator.leases import claim as claims
+from coordinator.leases import offline, proposals, results, service, views
 from coordinator.leases.errors import ResultConflictError
+from coordinator.leases.heartbeats import CurrentBeats
 from coordinator.leases.routing import FittingVersions, JobRoute
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
@@ -25,9 +26,10 @@ from shared.leases import (
     LeaseView,
     OwnLease,
     ReleaseRequest,
+    ResultReply,
+    ResultUpload,
 )
 from shared.protocol import API_PREFIX, Message, Page, Slug, Versions
-from shared.results import ResultReply, ResultUpload
 
 router = APIRouter(tags=["leases"])
 jobs = APIRouter(prefix=API_PREFIX, tags=["leases"], route_class=JobRoute)
@@ -72,7 +74,7 @@ def claim(
 def register_own_lease(lease_id: UUID, own: OwnLease, token: BearerToken, database: CurrentDatabase) -> HeartbeatReply:
     """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
     with database.look_and_write() as (read, write):
-        return absences.register_own(read, write, authenticate(read, token), lease_id, own)
+        return offline.register_own(read, write, authenticate(read, token), lease_id, own)
 
 
 @jobs.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)

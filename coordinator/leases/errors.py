@@ -1,6 +1,6 @@
 """What can be wrong with a request about a lease."""
 
-from coordinator.errors import SwarmError
+from coordinator.http.errors import SwarmError
 from shared.errors import Problem
 from shared.protocol import Versions
 

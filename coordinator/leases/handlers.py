@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI
 
-from coordinator.db import Database
-from coordinator.engines import WouldWaitError, without_waiting
+from coordinator.db.database import Database
+from coordinator.db.engine import WouldWaitError, without_waiting
 
 THREADS = {"sqlite": 1, "postgresql": 20}
 """Handlers at once. SQLite answers within microseconds in this very process, so a second thread only takes the

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.activity import service as activity
+from coordinator.events import service as activity
 from coordinator.leases import queries, service, state
-from coordinator.leases.beats import HeldBeats
 from coordinator.leases.errors import LeaseTransitionError, StepsNotToldError
+from coordinator.leases.heartbeats import HeldBeats
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.lineage import service as lineage

@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.statements import Prepared
 from coordinator.models import Branch, ContextPack, Lease, Project, Token, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
-from coordinator.statements import Prepared
 from shared.protocol import now
 
 LiveLease = tuple[Lease, Worker, str]

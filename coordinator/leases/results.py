@@ -10,15 +10,15 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.activity import service as activity
+from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior, RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.leases import queries, service, state
-from coordinator.leases.beats import HeldBeats
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
+from coordinator.leases.heartbeats import HeldBeats
 from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
@@ -30,7 +30,7 @@ from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal, StepFate
-from shared.results import CommitUpload, ResultReply, ResultUpload
+from shared.leases import CommitUpload, ResultReply, ResultUpload
 
 HELD_COLUMNS = ("step", "share", "heartbeat_at", "progressed_at")
 """What a heartbeat that is held has newer than its lease's row."""

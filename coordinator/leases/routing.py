@@ -21,8 +21,8 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
-from coordinator.leases import gating
-from coordinator.limits import read_body
+from coordinator.http.limits import read_body
+from coordinator.leases import eligibility
 from shared.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Versions
 
 BEARER = b"bearer "
@@ -125,7 +125,7 @@ def _read_versions(request: JobRequest) -> Versions:
         protocol = _NUMBER.validate_python(request.header(PROTOCOL_HEADER) or PROTOCOL_VERSION)
     with _named("header", VERSION_HEADER.lower()):
         version = _NAME.validate_python(request.header(VERSION_HEADER))
-    gating.check_versions(protocol, version, ours)
+    eligibility.check_versions(protocol, version, ours)
     return ours
 
 

@@ -9,9 +9,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, hash_token
-from coordinator.activity import service as activity
+from coordinator.events import service as activity
 from coordinator.leases import queries, state
-from coordinator.leases.beats import HeldBeat, HeldBeats
 from coordinator.leases.errors import (
     LeaseEndedError,
     LeaseForeignError,
@@ -19,6 +18,7 @@ from coordinator.leases.errors import (
     LeaseTransitionError,
     LeaseUnknownError,
 )
+from coordinator.leases.heartbeats import HeldBeat, HeldBeats
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.projects import service as projects

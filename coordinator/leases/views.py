@@ -9,9 +9,9 @@ from coordinator.leases import queries, state
 from coordinator.leases.errors import LeaseUnknownError
 from coordinator.models import Project
 from shared.experiments import JobKind
-from shared.fleet import WorkerState
 from shared.leases import LeaseContext, LeaseState, LeaseView, Phase
 from shared.protocol import now
+from shared.workers import WorkerState
 
 MAX_LEASES = 200
 

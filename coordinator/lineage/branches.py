@@ -2,8 +2,8 @@
 
 from sqlalchemy.orm import Session
 
-from coordinator.activity import service as activity
-from coordinator.errors import NotFoundError, SwarmError
+from coordinator.events import service as activity
+from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import branch_state, queries
 from coordinator.lineage.branch_state import BranchLife
 from coordinator.models import Branch, BranchMove, Project

@@ -17,11 +17,11 @@ from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from coordinator.db.sessions import engine_of
+from coordinator.db.statements import Prepared
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.lineage.recent import RecentObjects, Version
 from coordinator.models import StoredObject, table_of
-from coordinator.sessions import engine_of
-from coordinator.statements import Prepared
 from shared.commits import GitObject, name_object, parse_tree
 
 MAX_CHAIN = 16

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Integer, Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import Recent
+from coordinator.db.statements import Prepared
 from coordinator.lineage.branch_state import BranchLife
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
-from coordinator.recently import Recent
-from coordinator.statements import Prepared
 from shared.projects import BranchState
 
 SHORT = 16

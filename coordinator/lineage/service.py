@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from coordinator.errors import NotFoundError, SwarmError
+from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
 from coordinator.lineage.branch_state import BranchLife as BranchLife
 from coordinator.lineage.branch_state import is_stalled as is_stalled

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.statements import Prepared
 from coordinator.models import Embedding, table_of
-from coordinator.statements import Prepared
 
 ROWS_AT_ONCE = 2_000
 

@@ -7,11 +7,11 @@ from uuid import UUID
 from sqlalchemy import BigInteger, bindparam, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
+from coordinator.db.sessions import engine_of
+from coordinator.db.statements import Prepared
 from coordinator.models import Lease, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.novelty.ideas import Idea
-from coordinator.sessions import engine_of
-from coordinator.statements import Prepared
 from shared.leases import LeaseState
 from shared.protocol import now
 

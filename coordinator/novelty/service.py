@@ -24,7 +24,7 @@ from shared.experiments import Proposal, SimilarWork
 from shared.runs import RunOutcome
 
 if TYPE_CHECKING:
-    from coordinator.novelty.neighbours import Vector
+    from coordinator.novelty.vector_index import Vector
 
 SUBJECT = "proposal"
 """The kind of text that embeddings of proposals are; their keys are leases."""

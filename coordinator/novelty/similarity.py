@@ -8,13 +8,13 @@ import structlog
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.novelty import embedding_queries as queries
 from coordinator.settings import Settings
 
 if TYPE_CHECKING:  # numpy and the model are loaded with the first text, and not when the coordinator starts
     from coordinator.novelty.embeddings import Embedder
-    from coordinator.novelty.neighbours import Index, Neighbour, Vector
+    from coordinator.novelty.vector_index import Index, Neighbour, Vector
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class Similarity:
 
     def store(self, session: Session, project_id: int, subject: str, key: str, vector: "Vector") -> None:
         """Keep a vector, in the session's transaction."""
-        from coordinator.novelty.neighbours import pack  # noqa: PLC0415 - see above
+        from coordinator.novelty.vector_index import pack  # noqa: PLC0415 - see above
 
         index, model = self._open_index(vector), self._open_embedder().name
         row = queries.add_embedding(session, project_id, subject, key, model, pack(vector))
@@ -74,7 +74,7 @@ class Similarity:
 
     def forget(self, session: Session, subject: str, key: str) -> None:
         """A text says something else now: its vector is found no more, as soon as it gets another."""
-        from coordinator.novelty.neighbours import unpack  # noqa: PLC0415 - see above
+        from coordinator.novelty.vector_index import unpack  # noqa: PLC0415 - see above
 
         for row in queries.set_aside(session, subject, key):
             index = self._open_index(unpack(row.vector))
@@ -91,7 +91,7 @@ class Similarity:
 
     def _open_index(self, vector: "Vector") -> "Index | None":
         """The index; None while another thread makes it, which may take minutes."""
-        from coordinator.novelty.neighbours import open_index  # noqa: PLC0415 - see above
+        from coordinator.novelty.vector_index import open_index  # noqa: PLC0415 - see above
 
         if self._index is None and self._indexing.acquire(blocking=False):
             try:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db import CurrentDatabase, ReadSession
+from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
 from shared.experiments import MAX_STEPS

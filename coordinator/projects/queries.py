@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.statements import Prepared
 from coordinator.models import Project, table_of
-from coordinator.statements import Prepared
 
 _PROJECTS = table_of(Project)
 _ALL = Prepared(select(_PROJECTS).order_by(_PROJECTS.c.id))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from coordinator.errors import SwarmError
+from coordinator.http.errors import SwarmError
 from shared import seeds
 from shared.contract import Contract
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.activity import service as activity
-from coordinator.errors import NotFoundError, SwarmError
+from coordinator.events import service as activity
+from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
 from coordinator.models import Project

@@ -13,14 +13,14 @@ from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from coordinator.activity import service as activity
-from coordinator.chores import repeat
-from coordinator.db import Database
-from coordinator.engines import WritersBusyError
+from coordinator.background import repeat
+from coordinator.db.database import Database
+from coordinator.db.engine import WritersBusyError
+from coordinator.events import service as activity
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import adaptation_queries as queries
-from coordinator.selection.shares import KindTally, adapt_shares, raise_to_floor, start_shares
+from coordinator.selection.job_mix import KindTally, adapt_shares, raise_to_floor, start_shares
 from shared.events import EventKind
 from shared.experiments import JobKind
 from shared.projects import KindShare

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.models import Commit, CommitPosterior, Experiment, KindShare, Run, table_of
 from coordinator.selection import step_queries
-from coordinator.selection.shares import NOTHING, KindTally
+from coordinator.selection.job_mix import NOTHING, KindTally
 from shared.experiments import JobKind, Standing
 
 CONFIRMED = (Standing.VERIFIED, Standing.SINGLE_OWNER)

@@ -10,8 +10,8 @@ from coordinator.lineage import service as lineage
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import queries, step_queries
-from coordinator.selection.assembly import KnownStep, combine, is_due, list_fitting
 from coordinator.selection.parents import Candidate
+from coordinator.selection.recombine import KnownStep, combine, is_due, list_fitting
 from shared.experiments import Step
 
 LINE_LOOKED_AT = 256

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from coordinator.db import ReadSession
+from coordinator.db.database import ReadSession
 from coordinator.projects import service as projects
 from coordinator.selection import service
 from shared.projects import KindShare

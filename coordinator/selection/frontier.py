@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import RecentByDatabase
 from coordinator.evidence import service as evidence
-from coordinator.recently import RecentByDatabase
 from coordinator.selection import queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.queries import FRONTIER_ROWS, FrontierRow, JobsUnderWay

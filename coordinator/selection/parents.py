@@ -21,7 +21,7 @@ import numpy as np
 from numpy.random import SFC64, Generator
 
 from shared.contract import Diversity
-from shared.numbers import count_noun
+from shared.formatting import count_noun
 
 MAX_DRAWS = 100
 """After so many winners were turned down the next one is taken: the whole frontier is busy."""

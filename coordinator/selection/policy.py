@@ -20,7 +20,7 @@ from coordinator.selection.parents import Direction as Direction
 from coordinator.selection.parents import choose_parent, exceeds
 from shared.contract import Diversity, JobMix
 from shared.experiments import JobKind
-from shared.numbers import count_noun
+from shared.formatting import count_noun
 
 MAX_ROOT_FAILURES = 3
 MAX_FAILURES_IN_ROW = 5

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import CompoundSelect, Select, and_, bindparam, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
+from coordinator.db.statements import Prepared
 from coordinator.models import (
     Branch,
     Calibration,
@@ -21,7 +22,6 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.leases import LIVE_STATES
-from coordinator.statements import Prepared
 from shared.experiments import Assignment, JobKind, Standing
 from shared.protocol import now
 from shared.runs import RunOutcome

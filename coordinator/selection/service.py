@@ -11,23 +11,24 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
-from coordinator.fleet.service import WorkerRow
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchRow
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from coordinator.selection import policy, queries, shares
+from coordinator.selection import job_mix as shares
+from coordinator.selection import policy, queries
 from coordinator.selection.adaptation import adapt as adapt
 from coordinator.selection.adaptation import run_adaptation as run_adaptation
 from coordinator.selection.adaptation import view_shares as view_shares
-from coordinator.selection.assignments import Assigner
-from coordinator.selection.directions import NewExperiment as NewExperiment
-from coordinator.selection.directions import follow as follow
+from coordinator.selection.branch_updates import NewExperiment as NewExperiment
+from coordinator.selection.branch_updates import follow as follow
 from coordinator.selection.frontier import SETTLED, read_frontier
+from coordinator.selection.job_details import Assigner
 from coordinator.selection.policy import LEADERS, Decision, Direction, NoJob, Snapshot, decide
 from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
 from coordinator.selection.queries import note_parent as note_parent
+from coordinator.workers.service import WorkerRow
 from shared.contract import Contract, JobMix
 from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
 from shared.leases import ClaimRequest

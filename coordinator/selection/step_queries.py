@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import BindParameter, Float, Select, bindparam, select
 from sqlalchemy.orm import Session, aliased
 
+from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
-from coordinator.selection.assembly import KnownStep, split_axes
-from coordinator.statements import Prepared
+from coordinator.selection.recombine import KnownStep, split_axes
 from shared.experiments import JobKind, Standing, StepFate
 
 LOOKED_AT = 256

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.recently import RecentByDatabase
+from coordinator.db.cache import RecentByDatabase
 from coordinator.selection import step_queries
 
 KEPT_FOR = 30.0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.findings.shelf import Shelved, ShelvedFinding
+from coordinator.findings.candidates import Shelved, ShelvedFinding
 
 BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5

@@ -6,7 +6,7 @@ from inspect import isawaitable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from coordinator.web.templating import render
+from coordinator.web.rendering import render
 from shared.errors import PROBLEM_MEDIA_TYPE, Problem
 from shared.protocol import API_PREFIX
 

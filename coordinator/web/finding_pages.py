@@ -4,15 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from coordinator.db import ReadSession
+from coordinator.db.database import ReadSession
 from coordinator.findings import papers, topics
 from coordinator.findings.api import Filters, TopicName
+from coordinator.http.pagination import Cursor, RowId
 from coordinator.novelty.similarity import CurrentSimilarity
-from coordinator.paging import Cursor, RowId
 from coordinator.projects import service as projects
 from coordinator.web import finding_views
-from coordinator.web.templating import render
-from shared.papers import Paper
+from coordinator.web.rendering import render
+from shared.findings import Paper
 from shared.protocol import Slug
 from shared.topics import Topic
 

@@ -14,8 +14,7 @@ from coordinator.web.topic_picture import TopicPicture, draw_topic
 from coordinator.web.views import Curves, view_curves
 from shared.contract import Objective
 from shared.experiments import Verdict
-from shared.findings import FailureClass, Finding
-from shared.papers import FindingSummary, Paper, SearchHit
+from shared.findings import FailureClass, Finding, FindingSummary, Paper, SearchHit
 from shared.projects import Project
 from shared.protocol import Page
 from shared.topics import Topic, TopicSummary

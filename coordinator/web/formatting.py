@@ -1,7 +1,7 @@
 """Numbers as people read them on the pages."""
 
-from shared.numbers import format_effect as format_effect
-from shared.numbers import format_measure as format_measure
+from shared.formatting import format_effect as format_effect
+from shared.formatting import format_measure as format_measure
 
 
 def format_seconds(seconds: float) -> str:

@@ -5,9 +5,9 @@ from functools import cache
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
+from coordinator.http.headers import SecurityHeaders
 from coordinator.web import assets, finding_pages, pages
 from coordinator.web.error_pages import install_error_pages
-from coordinator.web.headers import SecurityHeaders
 
 
 def install_pages(app: FastAPI) -> None:

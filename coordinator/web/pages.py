@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from coordinator.db import ReadSession
+from coordinator.db.database import ReadSession
 from coordinator.experiments import service as experiments
-from coordinator.paging import Cursor, RowId
+from coordinator.http.pagination import Cursor, RowId
 from coordinator.projects import service as projects
 from coordinator.web import problems, reference, views
-from coordinator.web.templating import render
-from shared.experiments import ExperimentDetail
+from coordinator.web.rendering import render
 from shared.projects import Project
 from shared.protocol import Slug
+from shared.records import ExperimentDetail
 
 router = APIRouter()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
 
-from coordinator.errors import NotFoundError, SwarmError
+from coordinator.http.errors import NotFoundError, SwarmError
 
 _GENERAL = {
     "request-invalid": (422, "The request is not of the form that the API describes", "See /docs for the form."),

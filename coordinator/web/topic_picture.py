@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from coordinator.findings.pooling import read_number
 from shared.experiments import AxisDirection
-from shared.numbers import format_effect
+from shared.formatting import format_effect
 from shared.topics import Topic, TopicEffect, TopicPool
 
 SPREAD = 2.0

@@ -10,7 +10,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from shared.papers import Snippet
+from shared.findings import Snippet
 
 ALLOWED_TAGS = {"a", "blockquote", "br", "code", "em", "li", "ol", "p", "pre", "strong", "ul"}
 """No headings, tables or images: a finding is a few sentences, and an image would tell its host who reads it."""

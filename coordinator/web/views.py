@@ -5,28 +5,29 @@ from math import hypot
 
 from sqlalchemy.orm import Session
 
-from coordinator.activity import queries as activity_queries
+from coordinator.events import queries as activity_queries
 from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
-from coordinator.fleet import service as fleet
+from coordinator.http.pagination import cut_page
 from coordinator.leases.views import view_context, view_live_leases
 from coordinator.models import Project
-from coordinator.paging import cut_page
 from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
 from coordinator.web import queries
-from coordinator.web.evidence_picture import Picture, draw_evidence
+from coordinator.web.charts import Picture, draw_evidence
+from coordinator.workers import service as fleet
 from shared.contract import Objective
 from shared.evidence import ExperimentEvidence
-from shared.experiments import ExperimentDetail, ExperimentSummary, Posterior
-from shared.fleet import WorkerView
+from shared.experiments import Posterior
 from shared.leases import LeaseContext, LeaseView
 from shared.progress import HardwareClassCount
 from shared.projects import Project as ProjectView
 from shared.protocol import Message, Page
+from shared.records import ExperimentDetail, ExperimentSummary
 from shared.runs import EarlyStops, Run, RunOutcome
+from shared.workers import WorkerView
 
 PAGE_ROWS = 50
 RESTING_ROWS = 10

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from shared.experiments import ExperimentDetail
+from shared.records import ExperimentDetail
 from swarm import Client
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
-from coordinator.maintenance.integrity import find_problems
+from coordinator.admin.integrity import find_problems
+from coordinator.db.database import Database
 from coordinator.models import Experiment
 from coordinator.projects.service import create_project
 from tests.acceptance.test_killed_workers import PATIENCE_SECONDS, Laboratory

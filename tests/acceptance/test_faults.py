@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import PostgresServer, count_rows, run_postgres

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
-from coordinator.maintenance.integrity import find_problems
+from coordinator.admin.integrity import find_problems
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.acceptance.test_killed_workers import PATIENCE_SECONDS, Laboratory
 from tests.support.coordinator_process import Coordinator

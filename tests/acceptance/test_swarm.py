@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from shared.commits import CommitWords, build_blob, build_commit, build_trees
 from shared.evidence import EvidenceRun
 from shared.experiments import JobKind

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.evidence import service as evidence
 from coordinator.lineage import service as lineage
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store

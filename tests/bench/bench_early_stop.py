@@ -4,7 +4,7 @@ python -m tests.bench.bench_early_stop                     prints a table
 python -m tests.bench.bench_early_stop --runs 20 --keep runs.jsonl --append docs/benchmarks.md
 
 The search agent's first steps from seed/gpt-cpu are measured without any stop, with one core. Afterwards the rule
-(worker/training/early_stop.py) looks at their curves, once for each delay. `wrong` are those it would have stopped
+(worker/runs/early_stop.py) looks at their curves, once for each delay. `wrong` are those it would have stopped
 although they came out better than the seed. `--keep` takes runs from a file, and adds to it what is missing.
 """
 
@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
-from coordinator.evidence.early_stops import thin
+from coordinator.evidence.run_stats import thin
 from shared.contract import Contract, parse_contract
 from shared.leases import BaseCommit
 from shared.runs import CurvePoint, RunReport
 from tests.bench.report import append_table, format_table
 from worker.agents.base import Task
-from worker.agents.search_agent import SearchAgent
-from worker.hardware import detect_hardware
-from worker.laboratory import LocalLaboratory, Sample
+from worker.agents.search import SearchAgent
+from worker.machine.hardware import detect_hardware
+from worker.runs import early_stop
+from worker.runs.runner import LocalLaboratory, Sample
 from worker.sandbox import choose_sandbox
-from worker.training import early_stop
 
 SEED = Path(__file__).parents[2] / "seed"
 DELAYS = (1.0, 1.25, 1.5, 2.0)

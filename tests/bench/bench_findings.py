@@ -21,7 +21,7 @@ import httpx
 from sqlalchemy import text
 
 from coordinator.app import create_app
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.settings import Settings
 from shared.protocol import API_PREFIX
 from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentences

@@ -21,10 +21,10 @@ from pathlib import Path
 import httpx
 from sqlalchemy import select
 
-from coordinator.db import Database
+from coordinator.db.database import Database
+from coordinator.git_http.protocol import frame
 from coordinator.lineage import service as lineage
 from coordinator.lineage.queries import list_branches, list_nearest
-from coordinator.lineage.remote.protocol import frame
 from coordinator.models import Commit
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.report import append_table, format_table

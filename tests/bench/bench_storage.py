@@ -18,8 +18,8 @@ from random import Random
 from sqlalchemy import Integer, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from coordinator.db import Database
-from coordinator.findings.shelf import Shelf
+from coordinator.db.database import Database
+from coordinator.findings.candidates import Shelf
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.recent import Version
@@ -35,7 +35,7 @@ from coordinator.models import (
     StoredObject,
 )
 from coordinator.projects import service as projects
-from coordinator.selection.context import PackRequest, compose_pack
+from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.commits import CommitWords
 from tests.bench.report import append_table, format_table
 from tests.bench.synthetic import Growth, Leaf, Row, edit, write_program

@@ -37,10 +37,10 @@ from shared.runs import RunReport
 from tests.bench.report import append_table, format_table
 from tests.support.shards import SHARDS
 from tests.support.tiny_project import serve_folder
-from worker.hardware import HardwareError, detect_machine
-from worker.laboratory import Sample
-from worker.workshop.bench import Bench, WorkshopError, WorkTree, open_bench, read_tree
-from worker.workshop.view import View
+from worker.authoring.local_run import Bench, WorkshopError, WorkTree, open_bench, read_tree
+from worker.authoring.view import View
+from worker.machine.hardware import HardwareError, detect_machine
+from worker.runs.runner import Sample
 
 SEEDS = Path(__file__).parents[2] / "seed"
 PEAK_TFLOPS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100": 311.9, "RTX 4090": 165.2}

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from shared.runs import Run
 from swarm import Client

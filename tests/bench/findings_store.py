@@ -13,13 +13,13 @@ import numpy as np
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.experiments.service import name_topic
 from coordinator.findings import service as findings
-from coordinator.findings.meaning import SUBJECT, describe
+from coordinator.findings.semantic_index import SUBJECT, describe
 from coordinator.models import Base, CommitPosterior, Embedding, Experiment, Finding, Project, Run
 from coordinator.novelty.embeddings import WordLlamaEmbedder, average
-from coordinator.novelty.neighbours import pack
+from coordinator.novelty.vector_index import pack
 from coordinator.projects.service import create_project
 from shared.experiments import AxisDirection, Verdict
 from tests.coordinator.findings.relevance import read_descriptions

@@ -7,7 +7,7 @@ from random import Random
 import httpx
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from shared.hardware import Hardware
 from shared.leases import Lease
 from tests.bench import landscape as world

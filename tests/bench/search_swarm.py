@@ -21,15 +21,14 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from coordinator.app import create_app
-from coordinator.db import Database
+from coordinator.db.database import Database
+from coordinator.db.statements import Prepared
 from coordinator.evidence import service as evidence
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
-from coordinator.statements import Prepared
 from shared.experiments import JobKind, Standing
-from shared.leases import Lease
-from shared.results import ResultUpload
+from shared.leases import Lease, ResultUpload
 from tests.bench import landscape as world
 from tests.bench.landscape import Landscape, Levels
 from tests.bench.search_agents import KINDS, Draft, draft, read_code, write_code

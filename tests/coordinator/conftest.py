@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_token
 from coordinator.app import create_app
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from tests.support.seeds import write_seed

@@ -9,7 +9,7 @@ from alembic import command
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from coordinator.db import Database, migration_config
+from coordinator.db.database import Database, migration_config
 from coordinator.lineage import objects
 from shared.commits import CommitWords, GitObject, build_blob, build_commit, build_trees
 from tests.support.databases import PostgresServer

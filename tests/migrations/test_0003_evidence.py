@@ -7,11 +7,11 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, MetaData, literal, select, text
 
-from coordinator.db import Database, migration_config
+from coordinator.db.database import Database, migration_config
+from coordinator.db.migrate import upgrade
 from coordinator.evidence import service as evidence
 from coordinator.models import CommitPosterior
 from coordinator.projects.service import create_project
-from coordinator.upgrade import upgrade
 from tests.support.databases import PostgresServer
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history

@@ -3,7 +3,7 @@
 from alembic import command
 from sqlalchemy import text
 
-from coordinator.db import Database, migration_config
+from coordinator.db.database import Database, migration_config
 from tests.migrations.test_every_revision import empty, fill  # noqa: F401 - a fixture
 
 STEPS = "select experiments.id, commits.steps from experiments join commits on commits.sha = experiments.commit_sha"

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, Table, select
 
-from coordinator.db import Database, migration_config
+from coordinator.db.database import Database, migration_config
 from coordinator.models import Base, include_name
 from tests.support.databases import PostgresServer
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import psutil
 from sqlalchemy import create_engine, func, make_url, select, text
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Base
 
 
@@ -106,7 +106,7 @@ class SqliteFolder:
         database.close()  # the last connection to close moves everything from the log into the file
 
     def create_migrated(self, folder: Path) -> str:
-        shutil.copy(self._template, folder / "coordinator.db")
+        shutil.copy(self._template, folder / "coordinator.db.database")
         return f"sqlite:///{folder}/coordinator.db"
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from worker.gpus import DriverError, DriverReport, GpuProcess, GpuReport
+from worker.machine.gpu import DriverError, DriverReport, GpuProcess, GpuReport
 from worker.sandbox import Gpu
 
 H100 = GpuReport(1, Gpu("GPU-11111111-2222-3333-4444-555555555555", 1), "NVIDIA H100 80GB HBM3", 81559, 700)

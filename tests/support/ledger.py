@@ -7,10 +7,9 @@ from threading import Lock
 import httpx
 from sqlalchemy import func, select
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Commit, Experiment, Finding, Lease, Run
-from shared.leases import LeaseState, Phase
-from shared.results import ResultReply, ResultUpload
+from shared.leases import LeaseState, Phase, ResultReply, ResultUpload
 from tests.support.messages import make_result, make_run
 from tests.support.volunteers import MiniWorker
 

@@ -9,9 +9,8 @@ from shared.commits import CommitWords, build_blob, build_commit, build_trees
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
 from shared.hardware import DeviceKind, Hardware
-from shared.leases import ClaimRequest, Lease
+from shared.leases import ClaimRequest, CommitUpload, Lease, ResultUpload
 from shared.protocol import PROTOCOL_VERSION, now
-from shared.results import CommitUpload, ResultUpload
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
 from worker.agents.constants import read_settings
 

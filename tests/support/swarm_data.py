@@ -7,19 +7,19 @@ from uuid import uuid4
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, create_token
-from coordinator.activity import service as activity
+from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.evidence.service import RunOrigin, StoredRun
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
-from coordinator.fleet import service as fleet
 from coordinator.leases import state
 from coordinator.lineage import queries as lineage_queries
 from coordinator.lineage import service as lineage
 from coordinator.models import Experiment, Lease, Project, Run, Worker
 from coordinator.projects import service as projects
+from coordinator.workers import service as fleet
 from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal

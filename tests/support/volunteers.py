@@ -6,9 +6,8 @@ import httpx
 from pydantic import BaseModel
 
 from shared.experiments import Proposal, ProposalReply, ProposalSubmission
-from shared.leases import ClaimReply, Heartbeat, Lease, Phase, ReleaseRequest
+from shared.leases import ClaimReply, Heartbeat, Lease, Phase, ReleaseRequest, ResultReply, ResultUpload
 from shared.protocol import API_PREFIX
-from shared.results import ResultReply, ResultUpload
 from tests.support.messages import claim_request, describe_change, make_result, make_run
 
 Reply = TypeVar("Reply", bound=BaseModel)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from coordinator.accounts.service import create_token
 from coordinator.app import create_app
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings as CoordinatorSettings
 from shared.contract import Contract
@@ -30,18 +30,18 @@ from tests.support.seeds import write_seed
 from tests.support.tiny_project import pack_text, serve_text, tiny_contract
 from tests.worker.crew import Hire, Witness, Worker
 from worker.agents.base import Agent
-from worker.agents.search_agent import SearchAgent
-from worker.alone import Alone
-from worker.authorship import author_of
-from worker.client import CoordinatorClient
-from worker.job import Workplace
-from worker.laboratory import Sample
-from worker.loop import Loop
-from worker.outbox import Outbox
-from worker.projects import Projects
+from worker.agents.search import SearchAgent
+from worker.api.client import CoordinatorClient
+from worker.git.projects import Projects
+from worker.loop.authorship import author_of
+from worker.loop.job import Workplace
+from worker.loop.loop import Loop
+from worker.loop.offline import Alone
+from worker.loop.outbox import Outbox
+from worker.loop.stop import Stop
+from worker.runs import Progress, RunStopped
+from worker.runs.runner import Sample
 from worker.sandbox import Sandbox, choose_sandbox
-from worker.stopping import Stop
-from worker.training import Progress, RunStopped
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import httpx
 from shared.leases import Phase
 from tests.support.seeds import TRAIN
 from worker.agents.scripted import Script, ScriptedAgent
-from worker.job import Workplace
-from worker.loop import Loop
-from worker.monitor import About, Receipt
-from worker.outbox import Outbox
-from worker.stopping import Stop
+from worker.loop.job import Workplace
+from worker.loop.loop import Loop
+from worker.loop.outbox import Outbox
+from worker.loop.stop import Stop
+from worker.ui.plain import About, Receipt
 
 
 @dataclass

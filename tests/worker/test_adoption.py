@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import AssembledStep, KindShare, Project
 from coordinator.models import Event as EventRow
 from coordinator.settings import Settings as CoordinatorSettings
@@ -21,12 +21,12 @@ from tests.support.volunteers import MiniWorker
 from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
 from tests.worker.crew import Hire
 from worker.agents.base import Agent
-from worker.agents.choice import make_agent
+from worker.agents.composite import make_agent
 from worker.agents.constants import read_settings
-from worker.laboratory import Sample
-from worker.loop import Ending
+from worker.loop.loop import Ending
+from worker.loop.stop import Stop
+from worker.runs.runner import Sample
 from worker.settings import load_settings
-from worker.stopping import Stop
 
 DEEPER = TRAIN.replace("DEPTH = 4", "DEPTH = 6")
 FASTER = TRAIN.replace("0.003", "0.004")

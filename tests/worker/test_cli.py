@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.settings import Settings as CoordinatorSettings
 from tests.worker.conftest import LiveCoordinator, serve
 from worker.cli import main
@@ -243,11 +243,11 @@ def test_version(run_here: RunHere, environment: dict[str, str]) -> None:
     ("module", "heavy"),
     [
         ("worker.cli", {"torch", "optuna", "httpx", "pydantic_settings", "dulwich", "rich.live"}),
-        ("worker.commands.status", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
-        ("worker.control", {"pydantic_settings", "psutil"}),
+        ("worker.commands.inspect", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
+        ("worker.loop.loop.control", {"pydantic_settings", "psutil"}),
         ("worker.settings", {"httpx", "rich"}),
         ("worker.start", {"torch", "optuna"}),
-        ("worker.agents.search_agent", {"torch"}),
+        ("worker.agents.search", {"torch"}),
     ],
 )
 def test_what_is_not_needed_is_not_imported(module: str, heavy: set[str]) -> None:

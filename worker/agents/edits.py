@@ -8,7 +8,7 @@ from pydantic import Field
 from shared.commits import CommitError, check_path
 from shared.contract import Files
 from shared.protocol import FilePath, Message
-from worker.training.inspection import find_excess
+from worker.runs.validate import find_excess
 
 
 class EditError(ValueError):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from worker.sandbox.toolroom import Grant
+from worker.sandbox.tool import Grant
 
 _WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{16,}")
 MAX_FILES, MAX_FILE_BYTES = 500, 65_536

@@ -32,9 +32,9 @@ def login(
       swarm-worker login --coordinator https://swarm.example.org
       swarm-worker login < token.txt
     """
-    from worker.client import ClientError  # noqa: PLC0415 - so that --help comes at once
-    from worker.commands.login import keep_login, sign_up  # noqa: PLC0415 - likewise
-    from worker.settings import SettingsError  # noqa: PLC0415 - likewise
+    from worker.api.client import ClientError
+    from worker.commands.account import keep_login, sign_up
+    from worker.settings import SettingsError
 
     try:
         text = _ask_for_token() if new is None else sign_up(new, coordinator)
@@ -69,8 +69,8 @@ def doctor(
     """
     if not as_json:
         typer.echo("looking at this machine ...", err=True)  # before what takes a while to import
-    from worker.commands.doctor import examine, render_json, render_text  # noqa: PLC0415 - so that --help comes at once
-    from worker.settings import SettingsError  # noqa: PLC0415 - likewise
+    from worker.commands.doctor import examine, render_json, render_text
+    from worker.settings import SettingsError
 
     found = []
     flags = {
@@ -95,7 +95,7 @@ def doctor(
 @app.command()
 def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = False) -> None:
     """Say what each worker of this machine does; exit status 1 if none runs."""
-    from worker.commands.status import list_states, render_json, render_text  # noqa: PLC0415 - so that --help is quick
+    from worker.commands.inspect import list_states, render_json, render_text
 
     states = list_states(_data_dir(data_dir), worker)
     typer.echo(render_json(states) if as_json else render_text(states))
@@ -115,8 +115,8 @@ def pause(
       swarm-worker pause
       swarm-worker pause --for 2h
     """
-    from shared.protocol import now  # noqa: PLC0415 - so that --help comes at once
-    from worker.control import find_controls  # noqa: PLC0415 - likewise
+    from shared.protocol import now
+    from worker.loop.control import find_controls
 
     until = now() + _duration(duration) if duration else None
     controls = find_controls(_data_dir(data_dir), worker)
@@ -129,7 +129,7 @@ def pause(
 @app.command()
 def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
     """Go on after `pause`."""
-    from worker.control import find_controls  # noqa: PLC0415 - so that --help comes at once
+    from worker.loop.control import find_controls
 
     controls = find_controls(_data_dir(data_dir), worker)
     for control in controls:
@@ -141,7 +141,7 @@ def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
 @app.command()
 def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
     """End after the run that is under way, which is reported first."""
-    from worker.control import find_controls  # noqa: PLC0415 - so that --help comes at once
+    from worker.loop.control import find_controls
 
     controls = find_controls(_data_dir(data_dir), worker)
     for control in controls:
@@ -157,7 +157,7 @@ def logs(
     worker: Worker = None,
 ) -> None:
     """Print the last events of each worker of this machine."""
-    from worker.commands.status import tail_logs  # noqa: PLC0415 - so that --help comes at once
+    from worker.commands.inspect import tail_logs
 
     found = False
     for name, tail in tail_logs(_data_dir(data_dir), worker, lines):
@@ -176,7 +176,7 @@ def _ask_for_token() -> str:
 
 
 def _data_dir(given: Path | None) -> Path:
-    from worker.settings import SettingsError, load_settings  # noqa: PLC0415 - so that --help comes at once
+    from worker.settings import SettingsError, load_settings
 
     try:
         return load_settings({"data_dir": given}).data_dir

@@ -13,12 +13,12 @@ import psutil
 
 from shared.contract import ContractError, parse_contract
 from shared.protocol import PROTOCOL_VERSION, version_key
-from worker.answers import UPDATE_COMMAND
-from worker.client import ClientError, CoordinatorClient, Unauthorized, program_version
-from worker.data import is_prepared
-from worker.gpus import Driver, DriverError, NvidiaDriver
-from worker.hardware import HardwareError, detect_machine, list_devices
-from worker.probe import try_torch
+from worker.api.client import ClientError, CoordinatorClient, Unauthorized, program_version
+from worker.api.errors import UPDATE_COMMAND
+from worker.data.prepare import is_prepared
+from worker.machine.gpu import Driver, DriverError, NvidiaDriver
+from worker.machine.hardware import HardwareError, detect_machine, list_devices
+from worker.machine.probe import try_torch
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, load_settings
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from worker.sandbox.base import Gpu, Limits, SandboxedProcess, SandboxRequest, SandboxUnavailable
-from worker.sandbox.environment import sandbox_environment
+from worker.sandbox.confinement import sandbox_environment
 from worker.sandbox.folders import find_links, readable_folders
 from worker.sandbox.gpu import bind_gpu, find_devices, wake_driver
 from worker.sandbox.launcher import ALIAS_FOLDER

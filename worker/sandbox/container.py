@@ -5,8 +5,8 @@ bubblewrap sandbox does (the system's programs and libraries, the interpreter wi
 file systems in memory to write to. It has no network, a read-only root, no capability, and cannot gain any; it runs
 as a uid that nobody else has where the worker is root, else as the worker's user.
 
-An engine cannot pass on open descriptors, so the first program inside (entry.py) fetches them through a socket. It
-keeps that connection, and with it the container ends when the worker does.
+An engine cannot pass on open descriptors, so the first program inside (container_init.py) fetches them by a socket.
+It keeps that connection, and with it the container ends when the worker does.
 
 What it does NOT cover, besides what worker/sandbox/bubblewrap.py names:
  * The engine: a daemon of root's obeys everyone who may talk to it, this worker among them; podman needs no such.
@@ -29,15 +29,15 @@ from pathlib import Path
 from uuid import uuid4
 
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable
-from worker.sandbox.door import DOOR, Door
-from worker.sandbox.environment import sandbox_environment
+from worker.sandbox.confinement import sandbox_environment
+from worker.sandbox.container_socket import DOOR, Door
 from worker.sandbox.folders import find_links, readable_folders
 from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
 from worker.sandbox.trial import try_out
 from worker.sandbox.users import threads_of_user, unused_uid
 
 ENGINES = ("podman", "docker")
-ENTRY = Path(__file__).with_name("entry.py")
+ENTRY = Path(__file__).with_name("container_init.py")
 ENGINE_SECONDS = 60.0
 MOUNT_POINTS = ("dev", "etc", "proc", "project", "swarm", "sys", "tmp")
 
@@ -95,7 +95,7 @@ class ContainerSandbox:
             *_give_gpu(Path(self._engine).name, self._gpu if request.device != "cpu" else None),
             *_show(self._folders, request.folder, Path(folder.name)),
             *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")),
-            "--entrypoint", sys.executable, self._image, "-I", "-S", "/swarm/entry.py", f"/swarm/door/{DOOR}",
+            "--entrypoint", sys.executable, self._image, "-I", "-S", "/swarm/container_init.py", f"/swarm/door/{DOOR}",
         )  # fmt: skip
         return ConfinedProcess(command, request, None, folder=Path("/"), on_end=folder.cleanup, annex=door)
 
@@ -159,7 +159,7 @@ def _give_gpu(engine: str, gpu: Gpu | None) -> Iterator[str]:
 
 def _show(folders: Sequence[str], project: Path, door: Path) -> Iterator[str]:
     shown = [*((folder, folder) for folder in folders), (str(project), "/project")]
-    for source, target in (*shown, (str(door), "/swarm/door"), (str(ENTRY), "/swarm/entry.py")):
+    for source, target in (*shown, (str(door), "/swarm/door"), (str(ENTRY), "/swarm/container_init.py")):
         yield from ("--mount", f"type=bind,source={source},target={target},readonly")
 
 

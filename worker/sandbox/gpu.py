@@ -2,7 +2,8 @@
 
 The driver's libraries need no bind of their own: they lie with the system's. The rest was found by others who ran CUDA
 inside bubblewrap, for this has not run on a GPU yet: device nodes must be bound as devices, drivers from 570 on open
-`nvidia-uvm-tools`, and without /sys `cuInit` answers with error 304. `worker/probe.py` tries it before a job is taken.
+`nvidia-uvm-tools`, and without /sys `cuInit` answers with error 304. The probe tries it before a job is
+taken (worker/machine/probe.py).
 """
 
 import shutil

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest
-from worker.sandbox.environment import sandbox_environment
+from worker.sandbox.confinement import sandbox_environment
 from worker.sandbox.process import ConfinedProcess, LaunchPlan, resource_limits
 from worker.sandbox.users import threads_of_user
 

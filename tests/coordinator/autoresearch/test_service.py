@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from coordinator.autoresearch.git_repository import RepositoryInvalidError
 from coordinator.autoresearch.reading import ImportOptions
 from coordinator.autoresearch.results_file import ResultsInvalidError
 from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session, list_lines
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.evidence import service as evidence
 from coordinator.experiments.progress import view_progress
-from coordinator.lineage.foreign import RepositoryInvalidError
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
 from shared.experiments import JobKind

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from coordinator.autoresearch.reading import ImportOptions, read_harness, read_material
 from tests.support.sessions import BRANCH, HARDWARE, TRAIN, write_small_session
-from worker.worktree import write_worktree
+from worker.git.worktree import write_worktree
 
 PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
-HELPERS = Path(__file__).parents[3] / "worker" / "skeleton" / "harness"
+HELPERS = Path(__file__).parents[3] / "worker" / "authoring" / "template" / "harness"
 
 
 def run_local(tree: Path) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from sqlalchemy import select, update
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.evidence import service as evidence
 from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Project, Run
 from shared.events import EventKind
-from shared.results import ResultUpload
+from shared.leases import ResultUpload
 from tests.support.messages import make_proposal, make_result, make_run
 from tests.support.swarm_data import History, write_history
 from tests.support.volunteers import MiniWorker

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 
 from coordinator.autoresearch.reading import ImportOptions, describe_hardware
 from coordinator.autoresearch.service import import_session
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.export import service
 from coordinator.models import Citation
 from coordinator.projects import service as projects

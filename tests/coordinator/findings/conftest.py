@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Finding, Project
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.findings.changes import Rival, Written, judge, tell_rivals
 from shared.experiments import Dispute, Posterior, Standing, Verdict
-from shared.papers import Trend
+from shared.findings import Trend
 from shared.protocol import now
 
 GAIN = Written(-0.02, 0.005, Verdict.IMPROVED)

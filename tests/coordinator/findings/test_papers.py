@@ -8,12 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Project, Volunteer
 from shared.accounts import Role
 from shared.experiments import Verdict
-from shared.findings import FindingState
-from shared.papers import Paper, Trend
+from shared.findings import FindingState, Paper, Trend
 from shared.protocol import API_PREFIX
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal

@@ -1,7 +1,7 @@
 """What a question is about."""
 
 from coordinator.findings.questions import AskedStep, parse_question
-from shared.papers import QuestionKind
+from shared.findings import QuestionKind
 
 DIFF = """\
 diff --git a/train.py b/train.py

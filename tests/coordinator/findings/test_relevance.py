@@ -2,12 +2,12 @@
 
 from fastapi import FastAPI
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.findings import queries, search
-from coordinator.findings.meaning import embed_missing, find_by_meaning
 from coordinator.findings.queries import FindingFilters
+from coordinator.findings.semantic_index import embed_missing, find_by_meaning
 from coordinator.findings.text_index import text_index_of
-from coordinator.findings.words import list_terms
+from coordinator.findings.tokenizer import list_terms
 from coordinator.models import Finding
 from tests.coordinator.findings.relevance import read_descriptions, read_queries, recall, write_findings
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.findings.search import FUSION, fuse
-from shared.papers import SearchHit
+from shared.findings import SearchHit
 from shared.protocol import API_PREFIX, Page
 from tests.coordinator.findings.conftest import Author
 

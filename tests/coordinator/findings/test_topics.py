@@ -2,7 +2,7 @@
 
 from fastapi.testclient import TestClient
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Experiment, Finding, Project
 from shared.protocol import API_PREFIX, Page
 from shared.topics import Topic, TopicSummary

@@ -15,14 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.leases import state
-from coordinator.leases.claims import MAX_LEASES_PER_WORKER
+from coordinator.leases.claim import MAX_LEASES_PER_WORKER
 from coordinator.leases.service import HELD_WITHIN
 from coordinator.leases.state import LIVE, LeaseClock
 from coordinator.models import Commit, Experiment, Finding, Run
 from coordinator.models import Lease as LeaseRow
 from shared.contract import Budget
-from shared.leases import Lease, LeaseState
-from shared.results import ResultUpload
+from shared.leases import Lease, LeaseState, ResultUpload
 from tests.support.clock import Clock
 from tests.support.volunteers import MiniWorker
 

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import insert
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
+from coordinator.db.statements import Prepared
 from coordinator.leases import handlers as handlers_module
 from coordinator.leases.handlers import JobHandlers
 from coordinator.models import Volunteer, table_of
-from coordinator.statements import Prepared
 from shared.protocol import now
 from tests.support.databases import SqliteFolder
 

@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from coordinator.accounts.service import create_token
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.leases import state
-from coordinator.leases.beats import HeldBeats
+from coordinator.leases.heartbeats import HeldBeats
 from coordinator.projects.service import create_project
 from shared.contract import Budget
 from shared.experiments import ProposalSubmission
-from shared.leases import LeaseState, Phase
-from shared.results import ResultUpload
+from shared.leases import LeaseState, Phase, ResultUpload
 from tests.coordinator.leases.model import Job, Model
 from tests.support.clock import Clock
 from tests.support.databases import count_rows

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Commit, Experiment, Finding, Run, Token
-from shared.leases import Lease, Phase
+from shared.leases import Lease, Phase, ResultUpload
 from shared.protocol import now
-from shared.results import ResultUpload
 from tests.support.databases import count_rows
 from tests.support.messages import make_result, make_run
 from tests.support.volunteers import MiniWorker

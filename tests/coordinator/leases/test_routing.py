@@ -8,7 +8,7 @@ from fastapi import Response
 from fastapi.testclient import TestClient
 
 from coordinator.leases.routing import JobRoute
-from shared.results import ResultUpload
+from shared.leases import ResultUpload
 from tests.support.messages import make_run
 from tests.support.volunteers import MiniWorker
 

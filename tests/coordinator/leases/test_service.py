@@ -9,12 +9,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Lease
 from shared.experiments import ProposalSubmission
-from shared.leases import ClaimReply, Phase
+from shared.leases import ClaimReply, Phase, ResultUpload
 from shared.protocol import now
-from shared.results import ResultUpload
 from tests.support.clock import Clock
 from tests.support.messages import HARDWARE, claim_request, make_proposal, make_result, make_run
 from tests.support.volunteers import MiniWorker

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dulwich.repo import Repo
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.models import StoredObject
 from tests.support.messages import AUTHOR

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from coordinator.db import Database
+from coordinator.db.database import Database
+from coordinator.db.statements import Prepared
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, ObjectDamagedError, ObjectMissingError
 from coordinator.lineage.service import CommitRow
 from coordinator.models import StoredObject
 from coordinator.projects import service as projects
-from coordinator.statements import Prepared
 from shared.commits import CommitWords, build_blob, build_trees
 from tests.support.messages import AUTHOR
 

@@ -7,11 +7,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Embedding, Lease
 from shared.experiments import AxisDirection, JobKind, Proposal, ProposalReply, ProposalSubmission
 from shared.leases import Lease as LeaseGrant
-from shared.results import ResultUpload
+from shared.leases import ResultUpload
 from tests.coordinator.leases.conftest import clock as clock
 from tests.support.clock import Clock
 from tests.support.messages import describe_change, make_result, make_run

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from sqlalchemy import text
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Lease, Project
 from coordinator.novelty.service import Duplicate, describe_code, find_duplicate, list_holders
 from tests.support.messages import make_proposal

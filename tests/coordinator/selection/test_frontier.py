@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.evidence.changes import NOTED, list_changed, note_changed
 from coordinator.models import CommitPosterior
 from coordinator.selection import frontier, queries

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from coordinator.findings.shelf import Shelved, ShelvedFinding, weigh_age, weigh_evidence
+from coordinator.findings.candidates import Shelved, ShelvedFinding, weigh_age, weigh_evidence
 from coordinator.findings.shelved import is_negative
 from coordinator.selection import weighing
 from coordinator.selection.weighing import Choice, Subject

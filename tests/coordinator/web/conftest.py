@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, e
 from sqlalchemy import select
 
 from coordinator.app import create_app
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Project, Worker
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings

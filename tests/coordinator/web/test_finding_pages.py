@@ -5,7 +5,7 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import ContextPack, Experiment, Finding, Project
 from shared.findings import FindingDraft
 from tests.coordinator.web.test_pages import get_page

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.db import Database
+from coordinator.db.database import Database
 from coordinator.models import Project
 from coordinator.projects.service import create_project
 from shared.errors import Problem
-from shared.experiments import ExperimentDetail
 from shared.hardware import DeviceKind, Hardware
+from shared.records import ExperimentDetail
 from shared.runs import RunOutcome
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed

@@ -14,8 +14,8 @@ import numpy
 
 from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
-from worker.data import PreparedData
-from worker.training import TrainingJob
+from worker.data.prepare import PreparedData
+from worker.runs import TrainingJob
 
 HERE = Path(__file__).parent
 STEPS = 15

@@ -20,11 +20,11 @@ from shared.runs import RunReport
 from tests.seed.cheats.attempts import HERE, SECRET, MakeJob, MeasureFile, Naive, Naively, base_files
 from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_contract
-from worker.data import PreparedData, prepare_data
-from worker.hardware import detect_hardware
+from worker.data.prepare import PreparedData, prepare_data
+from worker.git.worktree import write_worktree
+from worker.machine.hardware import detect_hardware
+from worker.runs import TrainingJob, compile_ahead, measure
 from worker.sandbox import Limits, SandboxRequest
-from worker.training import TrainingJob, compile_ahead, measure
-from worker.worktree import write_worktree
 
 NAIVE = HERE / "naive.py"
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.runs import RunOutcome, RunReport
 from tests.seed.cheats.attempts import APART, EXPECTED, HERE, HONEST, SECRET, SHIPS, MeasureFile, ship, with_edit
-from worker.data import PreparedData
+from worker.data.prepare import PreparedData
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.seed.cheats.attempts import EXPECTED, HERE, SECRET, SHIPS, Naively, base_files, ship, with_edit
-from worker.data import PreparedData
+from worker.data.prepare import PreparedData
 
 IN_A_PLAIN_LOOP = {*EXPECTED, "trains_early", "ignores_the_clock", "patches_time"} - {
     "peeks_and_remembers",  # below: they get past a check that has one host

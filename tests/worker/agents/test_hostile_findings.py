@@ -10,14 +10,14 @@ from pydantic import SecretStr
 from tests.support.chat_server import Body, Response, say, serve_chat
 from tests.worker.agents.hostile import ESCAPES, SOURCE, Hostile, experiment
 from tests.worker.agents.tasks import make_task
-from tests.worker.agents.test_command_agent import Bench
+from tests.worker.agents.test_command import Bench
 from worker.agents.base import AgentError, Task
-from worker.agents.briefing import fence
+from worker.agents.budget import Allowance, Ledger
 from worker.agents.chat import Chat
-from worker.agents.command_agent import CommandAgent
-from worker.agents.openai_agent import OpenAIAgent
-from worker.agents.spending import Allowance, Ledger
-from worker.stopping import Stop
+from worker.agents.command import CommandAgent
+from worker.agents.openai import OpenAIAgent
+from worker.agents.prompt import fence
+from worker.loop.stop import Stop
 
 
 def task_with(hostile: Hostile) -> Task:

@@ -9,10 +9,10 @@ from shared.findings import FindingDraft
 from shared.runs import RunReport
 from tests.worker.agents.tasks import make_task
 from worker.agents import fallback
-from worker.agents.assembly import AssemblyAgent
 from worker.agents.base import AgentUnavailable, Draft, Task
 from worker.agents.fallback import FallbackAgent
-from worker.agents.search_agent import SearchAgent
+from worker.agents.recombine import AssemblyAgent
+from worker.agents.search import SearchAgent
 from worker.agents.versatile import VersatileAgent
 
 IDEAS = frozenset({JobKind.IMPROVE, JobKind.DRAFT})

@@ -16,7 +16,7 @@ from tests.support.gpus import H100, OLD, FakeDriver
 from tests.worker.conftest import LiveCoordinator, serve
 from tests.worker.test_cli import PROGRAM, Done, RunHere, at
 from worker.commands.doctor import examine
-from worker.gpus import DriverError
+from worker.machine.gpu import DriverError
 
 PATIENCE_SECONDS = 60.0
 

@@ -6,7 +6,7 @@ import pytest
 
 from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
-from worker.sandbox.environment import sandbox_environment
+from worker.sandbox.confinement import sandbox_environment
 from worker.sandbox.gpu import bind_gpu, find_devices
 from worker.sandbox.process import resource_limits
 

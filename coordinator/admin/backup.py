@@ -1,0 +1,231 @@
+"""Backups of a whole database into one file, and back.
+
+A backup is a consistent state, taken while the coordinator works: SQLite is copied through its online backup interface
+within one reading transaction, PostgreSQL through its own pg_dump. It is written beside its place and renamed when it
+is complete, so a file of that name is always whole. It holds tokens' hashes and is readable by its owner only.
+"""
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+
+from coordinator.admin import queries
+from coordinator.console import CommandError, ShowProgress
+from coordinator.db.database import Database, refuse_newer
+from coordinator.db.migrate import upgrade
+
+PAGES_AT_ONCE = 2_000
+SQLITE_MAGIC, DUMP_MAGIC = b"SQLite format 3\0", b"PGDMP"
+OUR_TABLES = {"alembic_version", "git_objects", "commits"}
+SIDECARS = ("-wal", "-shm", "-journal")
+
+
+class BackupError(CommandError):
+    """A backup or a restore cannot be done; nothing was changed."""
+
+
+def backup(database: Database, file: Path, pg_bin: Path | None, show_progress: ShowProgress, *, force: bool) -> None:
+    """Write the database to `file`. Raises BackupError, also where `file` exists and `force` is not given."""
+    _refuse_existing(file, force)
+    if database.backend == "sqlite":
+        source = _get_sqlite_file(database)
+        if not source.is_file():
+            raise BackupError(f"there is no database at {source}. Is SWARM_DATABASE_URL right?")
+        with _new_file(file) as unfinished:
+            _copy_sqlite(source, unfinished, show_progress)
+            with closing(sqlite3.connect(unfinished)) as copy:
+                _check_is_ours(database, _list_sqlite_tables(copy))
+    else:
+        _check_is_ours(database, inspect(database.engine).get_table_names())
+        with _new_file(file) as unfinished:
+            _run_postgres_tool(database, "pg_dump", pg_bin, "--format=custom", f"--file={unfinished}")
+
+
+def _refuse_existing(file: Path, force: bool) -> None:
+    try:
+        is_folder, is_there = file.is_dir(), file.exists()
+    except OSError as error:
+        raise BackupError(f"cannot write {file}: {error.strerror}.") from error
+    if is_folder:
+        raise BackupError(f"{file} is a folder. Name a file in it.")
+    if is_there and not force:
+        raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
+
+
+def _check_is_ours(database: Database, tables: Iterable[str]) -> None:
+    if not OUR_TABLES.issubset(tables):
+        raise BackupError(f"{database.safe_url} is not a coordinator's database. Is SWARM_DATABASE_URL right?")
+
+
+def restore(database: Database, file: Path, pg_bin: Path | None, show_progress: ShowProgress) -> None:
+    """Fill an empty database from a backup and bring it up to date. Raises BackupError, DatabaseError."""
+    kind = _recognise(file)
+    if kind != database.backend:
+        raise BackupError(f"{file} is a backup of {kind}, and SWARM_DATABASE_URL names {database.backend}.")
+    if kind == "sqlite":
+        _restore_sqlite(database, file, show_progress)
+    else:
+        _restore_postgres(database, file, pg_bin)
+    upgrade(database)
+
+
+def _recognise(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(16)
+    except OSError as error:
+        raise BackupError(f"cannot read {file}: {error.strerror}.") from error
+    if start == SQLITE_MAGIC:
+        return "sqlite"
+    if start.startswith(DUMP_MAGIC):
+        return "postgresql"
+    raise BackupError(f"{file} is not a backup that `swarm-coordinator backup` wrote.")
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[Path]:
+    """A name beside `file` to write to; what is written becomes `file` at the end, or is removed on an error."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.touch(mode=0o600, exist_ok=False)
+        try:
+            yield unfinished
+            _flush(unfinished)
+            unfinished.replace(file)
+            _flush(file.parent)
+        finally:
+            for name in ("", *SIDECARS):
+                Path(f"{unfinished}{name}").unlink(missing_ok=True)
+    except OSError as error:
+        raise BackupError(f"cannot write {file}: {error.strerror}.") from error
+    except sqlite3.Error as error:
+        raise BackupError(f"cannot copy the database to {file}: {error}.") from error
+
+
+def _flush(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _get_sqlite_file(database: Database) -> Path:
+    name = database.url.database
+    if not name or name == ":memory:":
+        raise BackupError("SWARM_DATABASE_URL names a database in memory: there is no file.")
+    return Path(name)
+
+
+def _copy_sqlite(source: Path, target: Path, show_progress: ShowProgress) -> None:
+    """Copy one state of a SQLite database, whatever others write meanwhile."""
+    with (
+        closing(sqlite3.connect(source, isolation_level=None)) as reader,
+        closing(sqlite3.connect(target, isolation_level=None)) as writer,
+    ):
+        reader.execute("begin")
+        reader.execute("select count(*) from sqlite_schema").fetchone()  # from here on it sees one state
+        reader.backup(
+            writer,
+            pages=PAGES_AT_ONCE,
+            progress=lambda _, left, total: show_progress("pages", total - left, total),
+        )
+        writer.execute("pragma journal_mode = delete")  # one file, without a log beside it
+
+
+def _restore_sqlite(database: Database, file: Path, show_progress: ShowProgress) -> None:
+    place = _get_sqlite_file(database)
+    _check_sqlite_is_empty(place)
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source:
+        try:
+            if not OUR_TABLES.issubset(_list_sqlite_tables(source)):
+                raise BackupError(f"{file} is a SQLite database, but not a coordinator's.")
+            refuse_newer([revision for (revision,) in source.execute("select version_num from alembic_version")])
+        except sqlite3.Error as error:
+            raise BackupError(f"{file} is damaged: {error}.") from error
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackupError(f"cannot create the folder {place.parent}: {error.strerror}.") from error
+    with _new_file(place) as unfinished:
+        _copy_sqlite(file, unfinished, show_progress)
+
+
+def _check_sqlite_is_empty(place: Path) -> None:
+    left = [name for name in SIDECARS if Path(f"{place}{name}").exists()]
+    tables: list[str] = []
+    if place.exists():
+        try:
+            with closing(sqlite3.connect(place)) as target:
+                tables = _list_sqlite_tables(target)
+        except sqlite3.Error as error:
+            raise BackupError(f"{place} is there and cannot be read: {error}. Move it away.") from error
+    if tables or left:
+        what = f"{place} has tables" if tables else f"{place}{left[0]} is left of another database"
+        raise BackupError(f"{what}. Restore into an empty place: name another file, or move this one away.")
+
+
+def _list_sqlite_tables(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("select name from sqlite_schema where type = 'table'")]
+
+
+def _restore_postgres(database: Database, file: Path, pg_bin: Path | None) -> None:
+    tables = inspect(database.engine).get_table_names()
+    if tables:
+        raise BackupError(f"{database.safe_url} has tables. Restore into a new database: createdb, or CREATE DATABASE.")
+    stored = _run_tool("pg_restore", pg_bin, "--data-only", "--table=alembic_version", "--file=-", str(file))
+    revisions = re.findall(r"^COPY .*alembic_version .*\n(\w+)$", stored, re.MULTILINE)
+    if not revisions:
+        raise BackupError(f"{file} is a dump of PostgreSQL, but not of a coordinator's database.")
+    refuse_newer(revisions)
+    options = ("--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction")
+    _run_postgres_tool(database, "pg_restore", pg_bin, *options, str(file))
+    with database.write() as session:
+        queries.analyze(session)
+
+
+def _run_postgres_tool(database: Database, tool: str, pg_bin: Path | None, *arguments: str) -> None:
+    """Run pg_dump or pg_restore on the database; the password goes through a file that only we can read."""
+    _check_version(database, tool, pg_bin)
+    with tempfile.NamedTemporaryFile("w", prefix="swarm-pgpass-") as passwords:
+        address = database.url.set(drivername="postgresql", password=None)
+        if database.url.password:
+            passwords.write("*:*:*:*:" + re.sub(r"([\\:])", r"\\\1", str(database.url.password)))
+            passwords.flush()
+            address = address.update_query_dict({"passfile": passwords.name})
+        _run_tool(tool, pg_bin, f"--dbname={address.render_as_string(hide_password=False)}", *arguments)
+
+
+def _check_version(database: Database, tool: str, pg_bin: Path | None) -> None:
+    found = re.search(r"\(PostgreSQL\) (\d+)", _run_tool(tool, pg_bin, "--version"))
+    with database.engine.connect() as connection:
+        server = int(connection.scalar(text("show server_version_num"))) // 10_000
+    if found is None or int(found.group(1)) < server:
+        raise BackupError(
+            f"{tool} is of version {found.group(1) if found else '?'} and the server of {server}. Install "
+            f"PostgreSQL's client programs of version {server} or newer, or name their folder: SWARM_PG_BIN."
+        )
+
+
+def _run_tool(tool: str, pg_bin: Path | None, *arguments: str) -> str:
+    program = shutil.which(tool, path=str(pg_bin) if pg_bin else None)
+    if program is None:
+        raise BackupError(
+            f"{tool} was not found {f'in {pg_bin}' if pg_bin else 'on PATH'}. Install PostgreSQL's client programs "
+            "(Debian: postgresql-client), or name their folder: SWARM_PG_BIN."
+        )
+    done = subprocess.run(  # noqa: S603  the program is PostgreSQL's own, the arguments are ours
+        [program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        raise BackupError(f"{tool} failed: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
+    return done.stdout

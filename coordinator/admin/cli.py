@@ -1,0 +1,185 @@
+"""Commands on a whole database: backup, restore, verify, repack. Part of `swarm-coordinator`."""
+
+import json
+from contextlib import closing
+from dataclasses import asdict
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.admin import backup as backups
+from coordinator.admin import queries
+from coordinator.admin import repack as packing
+from coordinator.admin.integrity import find_problems
+from coordinator.console import clear_errors, progress_bars
+from coordinator.db.database import Database
+from coordinator.db.migrate import open_database
+from coordinator.evidence import service as evidence
+from coordinator.settings import Settings
+from shared.formatting import count_noun
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write, for example swarm-2026-11-23.backup.")],
+    force: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the whole database to one file, while the coordinator works.
+
+    Example:  swarm-coordinator backup /srv/backups/swarm.backup
+    """
+    with clear_errors(), closing(Database(Settings().database_url)) as database, progress_bars() as show:
+        backups.backup(database, file, Settings().pg_bin, show, force=force)
+        typer.echo(f"Wrote {file}: {file.stat().st_size:,} bytes of {database.safe_url}.")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `swarm-coordinator backup` wrote.")],
+) -> None:
+    """Fill an empty database from a backup, then verify it.
+
+    Example:  SWARM_DATABASE_URL=sqlite:///new/coordinator.db swarm-coordinator restore /srv/backups/swarm.backup
+    """
+    with clear_errors(), closing(Database(Settings().database_url)) as database:
+        with progress_bars() as show:
+            backups.restore(database, file, Settings().pg_bin, show)
+        typer.echo(f"Restored {database.safe_url}.")
+        _verify(database, as_json=False)
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Check that nothing is missing or damaged, and compute the numbers again. Exit status 1 if anything is wrong.
+
+    Example:  swarm-coordinator verify
+    """
+    with clear_errors(), open_database() as database:
+        _verify(database, as_json)
+
+
+def _verify(database: Database, as_json: bool) -> None:
+    problems: list[str] = []
+    with progress_bars() as show, database.read() as session:
+        for problem in find_problems(session, show):
+            problems.append(problem)
+            if not as_json:
+                typer.echo(problem)
+        commits, runs = queries.count_commits(session), queries.count_runs(session)
+    if as_json:
+        typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems}))
+    elif problems:
+        typer.echo(f"{count_noun(len(problems), 'problem')} in {commits:,} commits and {runs:,} runs.")
+    else:
+        typer.echo(f"Verified {commits:,} commits and {runs:,} runs: nothing is missing, all numbers agree.")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repack(
+    dry_run: Annotated[bool, typer.Option(help="Change nothing; say what would be saved, about.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Store files as differences from their parent's, where they are not yet. May be interrupted and run again.
+
+    Example:  swarm-coordinator repack --dry-run
+    """
+    with clear_errors(), open_database() as database:
+        with progress_bars() as show:
+            done = packing.repack(database, show, dry_run=dry_run)
+        if as_json:
+            typer.echo(json.dumps(asdict(done)))
+            return
+        typer.echo(
+            f"{done.objects_rewritten:,} objects {'would be' if dry_run else 'were'} rewritten: "
+            f"{done.bytes_before:,} bytes before, {done.bytes_after:,} after."
+        )
+
+
+@app.command()
+def recompute(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit status 1 if a number differs.")] = False,
+) -> None:
+    """Derive all posteriors again from the runs, at this epoch's offsets, and write them.
+
+    Example:  swarm-coordinator recompute --check
+    """
+    with clear_errors(), open_database() as database:
+        if not check:
+            with database.write() as session:
+                typer.echo(f"{evidence.recompute(session):,} posteriors were changed.")
+            return
+        with database.read() as session:
+            differences = list(evidence.find_differences(session))
+        for line in differences:
+            typer.echo(line)
+        typer.echo(
+            f"{count_noun(len(differences), 'number')} did not follow from the runs."
+            if differences
+            else "All numbers follow from the runs."
+        )
+        if differences:
+            raise typer.Exit(1)
+
+
+@app.command()
+def new_epoch() -> None:
+    """Estimate noise and workers' offsets again from all shared commits, and derive everything by them.
+
+    The coordinator does so by itself now and then.  Example:  swarm-coordinator new-epoch
+    """
+    with clear_errors(), open_database() as database, database.write() as session:
+        typer.echo(f"A new epoch began in {evidence.end_epochs(session, always=True)} hardware class(es).")
+
+
+@app.command()
+def quarantine(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    reason: Annotated[str, typer.Option(help="Why; the volunteer is told.")],
+    worker: Annotated[str | None, typer.Option(help="One of its workers; without it, all of them.")] = None,
+) -> None:
+    """Keep runs that nobody verified out of the evidence, and give no more jobs. `release` takes it back.
+
+    Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"
+    """
+    _quarantine(volunteer, worker, reason)
+
+
+@app.command()
+def release(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    worker: Annotated[str | None, typer.Option(help="One of its workers; without it, the volunteer itself.")] = None,
+) -> None:
+    """End a quarantine: runs count again, and what was derived without them is derived with them.
+
+    Example:  swarm-coordinator release mallory
+    """
+    _quarantine(volunteer, worker, None)
+
+
+@app.command()
+def anchor(
+    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
+    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
+    remove: Annotated[bool, typer.Option("--remove", help="It is one no longer.")] = False,
+) -> None:
+    """Trust a worker to verify what others found: one of those who check a claim must be an anchor or well established.
+
+    Example:  swarm-coordinator anchor ada gpu-0
+    """
+    with clear_errors(), open_database() as database, database.write() as session:
+        evidence.set_anchor(session, volunteer, worker, is_anchor=not remove, who=getuser())
+        typer.echo(f"{volunteer}/{worker} is {'no longer an anchor' if remove else 'an anchor'}.")
+
+
+def _quarantine(volunteer: str, worker: str | None, reason: str | None) -> None:
+    with clear_errors(), open_database() as database, database.write() as session:
+        changed = evidence.set_quarantine(session, volunteer, worker, reason, who=getuser())
+        typer.echo(f"{count_noun(changed, 'run')} now {'counted again' if reason is None else 'left out'}.")

@@ -1,0 +1,87 @@
+"""Packing a database more tightly: objects that could be deltas become so, and chains that are too long are cut.
+
+Databases from before deltas hold every object whole. Commits are taken parents first, so that a base is settled before
+what hangs from it. Each batch is encoded with a reading session, then written and read back in a short transaction; an
+interrupted run leaves a sound database, and the next one goes on.
+"""
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+from sqlalchemy.orm import Session
+
+from coordinator.admin import queries
+from coordinator.admin.queries import Step
+from coordinator.console import ShowProgress
+from coordinator.db.database import Database
+from coordinator.lineage import objects
+from coordinator.lineage.objects import MAX_CHAIN, EncodedObject
+from coordinator.lineage.recent import Version
+from shared.commits import GitObject
+
+COMMITS_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Repacked:
+    """What was done, or would be. Bytes are those of the objects' contents as they are stored."""
+
+    commits: int
+    objects_rewritten: int
+    bytes_before: int
+    bytes_after: int
+
+
+def repack(database: Database, show_progress: ShowProgress, *, dry_run: bool = False) -> Repacked:
+    """Make deltas where that pays. A dry run only estimates, as if each object's chain stayed as short as it is."""
+    with database.read() as listing, closing(queries.stream_steps(listing)) as steps:
+        total, before = queries.count_commits(listing), objects.count_bytes(listing)
+        commits, rewritten, saved = 0, 0, 0
+        for _, generation in groupby(steps, key=lambda step: step.depth):
+            while some := list(islice(generation, COMMITS_AT_ONCE)):
+                with database.read() as session:
+                    encoded = _encode(session, some)
+                    was = objects.count_bytes(session, [obj.sha for obj in encoded])
+                saved += was - sum(len(obj.data) for obj in encoded)
+                rewritten += len(encoded) if dry_run else _store(database, encoded)
+                commits += len(some)
+                show_progress("commits", commits, total)
+    if dry_run:
+        return Repacked(total, rewritten, before, before - saved)
+    with database.read() as session:
+        return Repacked(total, rewritten, before, objects.count_bytes(session))
+
+
+def _encode(session: Session, steps: Iterable[Step]) -> list[EncodedObject]:
+    """Objects that these commits brought, as far as they can be stored in a better way."""
+    predecessors = _list_predecessors(session, steps)
+    versions = objects.read_versions(session, predecessors.keys())
+    improvable = [version for version in versions.values() if not 1 <= version.deltas <= MAX_CHAIN]
+    encoded = objects.encode(session, (version.object for version in improvable), predecessors)
+    return [obj for obj in encoded if obj.base_sha != _get_base(versions[obj.sha])]
+
+
+def _get_base(version: Version) -> str | None:
+    return version.chain[1] if version.deltas else None
+
+
+def _list_predecessors(session: Session, steps: Iterable[Step]) -> dict[str, str]:
+    known: dict[str, GitObject] = {}
+    predecessors: dict[str, str] = {}
+    for step in steps:
+        before = objects.read_snapshot(session, step.parent_tree_sha, known)
+        known |= before.trees
+        after = objects.read_snapshot(session, step.tree_sha, known)
+        known |= after.trees
+        for sha, old in objects.list_predecessors(after, before).items():
+            predecessors.setdefault(sha, old)
+    return predecessors
+
+
+def _store(database: Database, encoded: list[EncodedObject]) -> int:
+    if not encoded:
+        return 0
+    with database.write() as session:
+        return objects.replace_encodings(session, encoded)

@@ -1,0 +1,161 @@
+"""A git repository on this machine's disk, read: where an imported project's commits come from. Nothing is written."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dulwich.errors import NotGitRepository
+from dulwich.objects import Blob, Commit, ObjectID
+from dulwich.repo import Repo
+
+from coordinator.http.errors import SwarmError
+from shared.commits import CommitError, CommitWords, check_path
+from shared.seeds import MAX_FILE_BYTES, MAX_FILES
+
+MIN_PREFIX = 4
+"""As git: a shorter hash names nothing."""
+
+REGULAR = frozenset({0o100644, 0o100755, 0o100664})
+BRANCH_PLACES = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
+NO_AUTHOR = "unknown <unknown@localhost>"
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
+
+class RepositoryInvalidError(SwarmError):
+    """There is no repository, or it has no such branch; the message says which."""
+
+    status = 422
+    code = "repository-invalid"
+    title = "The repository cannot be read"
+
+
+@dataclass(frozen=True)
+class ForeignFiles:
+    """A commit's text files, path -> text, and what was left out, each with the reason."""
+
+    texts: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+class ForeignRepository:
+    """An open repository, on one of its branches."""
+
+    def __init__(self, repo: Repo, branch: str) -> None:
+        self._repo = repo
+        self._tip = self._find_branch(branch)
+        self._on_branch = {sha: depth for depth, sha in enumerate(self.list_ancestors(self._tip))}
+
+    def list_branch(self) -> list[str]:
+        """The branch's commits along first parents, oldest first."""
+        return list(self._on_branch)[::-1]
+
+    def list_ancestors(self, sha: str) -> Iterator[str]:
+        """A commit and its first parents, as far as they are there, newest first."""
+        name: str | None = sha
+        while name is not None:
+            commit = self._find_commit(name)
+            if commit is None:
+                return
+            yield name
+            name = commit.parents[0].decode() if commit.parents else None
+
+    def resolve(self, prefix: str) -> str | None:
+        """The commit that a hash, which may be short, names; one of the branch goes before others. None without one."""
+        if len(prefix) < MIN_PREFIX or not _HEXADECIMAL.issuperset(prefix):
+            return None
+        known = [sha for sha in self._on_branch if sha.startswith(prefix)]
+        if not known:
+            names = (name.decode() for name in self._repo.object_store.iter_prefix(prefix.encode()))
+            known = [name for name in dict.fromkeys(names) if self._find_commit(name) is not None]
+        return known[0] if len(known) == 1 else None
+
+    def read_subject(self, sha: str) -> str:
+        """The first line of a commit's message."""
+        return (self.read_words(sha).message.splitlines() or [""])[0]
+
+    def read_words(self, sha: str) -> CommitWords:
+        """A commit's author, time and message; the time zone is dropped."""
+        commit = self._get_commit(sha)
+        author = commit.author.decode(errors="replace").replace("\0", "")
+        name, bracket, address = author.partition(" <")
+        if not bracket or not address.endswith(">") or any(c in name + address[:-1] for c in "<>\n"):
+            author = NO_AUTHOR
+        message = commit.message.decode(errors="replace").replace("\0", "")
+        return CommitWords(author, max(0, commit.author_time or 0), message)
+
+    def read_files(self, sha: str) -> ForeignFiles:
+        """A commit's text files, those nearest to the root first. Links, modules and binary files are left out."""
+        found = ForeignFiles({})
+        entries = self._repo.object_store.iter_tree_contents(self._get_commit(sha).tree)
+        named = [((entry.path or b"").decode(errors="replace"), entry) for entry in entries]
+        for path, entry in sorted(named, key=lambda pair: (pair[0].count("/"), pair[0])):
+            if entry.mode not in REGULAR or entry.sha is None:
+                found.left_out[path] = "a link or a module"
+                continue
+            blob = self._repo.object_store[entry.sha]
+            assert isinstance(blob, Blob)
+            reason = _find_reason(path, blob.data, len(found.texts))
+            if reason:
+                found.left_out[path] = reason
+            else:
+                found.texts[path] = blob.data.decode()
+        return found
+
+    def read_file(self, path: str) -> bytes | None:
+        """A file's content at the branch's tip; None without it."""
+        for entry in self._repo.object_store.iter_tree_contents(self._get_commit(self._tip).tree):
+            if entry.path == path.encode() and entry.sha is not None:
+                blob = self._repo.object_store[entry.sha]
+                return blob.data if isinstance(blob, Blob) else None
+        return None
+
+    def _find_branch(self, branch: str) -> str:
+        refs = self._repo.get_refs()
+        for place in BRANCH_PLACES:
+            sha = refs.get(place.format(branch).encode())  # type: ignore[call-overload]  # a ref's name is bytes
+            if sha is not None and self._find_commit(sha.decode()) is not None:
+                return str(sha.decode())
+        known = sorted(name.decode().removeprefix("refs/heads/") for name in refs if name.startswith(b"refs/heads/"))
+        raise RepositoryInvalidError(f"It has no branch {branch!r}. It has: {', '.join(known) or 'none'}.")
+
+    def _find_commit(self, sha: str) -> Commit | None:
+        try:
+            found = self._repo.object_store[ObjectID(sha.encode())]
+        except KeyError:
+            return None
+        return found if isinstance(found, Commit) else None
+
+    def _get_commit(self, sha: str) -> Commit:
+        commit = self._find_commit(sha)
+        assert commit is not None, "it was listed or resolved here"
+        return commit
+
+
+def _find_reason(path: str, data: bytes, count: int) -> str:
+    """Why a file cannot be part of a project; empty where it can."""
+    if len(data) > MAX_FILE_BYTES:
+        return f"larger than {MAX_FILE_BYTES} bytes"
+    if count >= MAX_FILES:
+        return f"one of more than {MAX_FILES} files"
+    try:
+        check_path(path)
+        data.decode()
+    except CommitError as error:
+        return str(error)
+    except UnicodeDecodeError:
+        return "not UTF-8 text"
+    return "binary" if b"\0" in data else ""
+
+
+@contextmanager
+def open_repository(folder: Path, branch: str) -> Iterator[ForeignRepository]:
+    """A work tree or a bare repository. Raises RepositoryInvalidError."""
+    try:
+        repo = Repo(str(folder))
+    except NotGitRepository as error:
+        raise RepositoryInvalidError(
+            f"{folder} is no git repository on this machine. Clone it first, and name the clone's folder."
+        ) from error
+    with closing(repo):
+        yield ForeignRepository(repo, branch)

@@ -1,0 +1,32 @@
+"""Opening a database that another version of this program wrote: its schema, and what follows from its rows."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from coordinator.db.database import Database
+from coordinator.evidence import service as evidence
+from coordinator.findings import service as findings
+from coordinator.settings import Settings
+
+
+def upgrade(database: Database) -> None:
+    """Bring schema and posteriors up to date. Raises DatabaseError."""
+    database.migrate()
+    with database.read() as session:
+        is_up_to_date = evidence.is_up_to_date(session)
+    if not is_up_to_date:
+        with database.write() as session:
+            evidence.bring_up_to_date(session)
+    with database.read() as session:
+        is_indexed = findings.is_indexed(session)
+    if not is_indexed:
+        with database.write() as session:
+            findings.index_missing(session)
+
+
+@contextmanager
+def open_database() -> Iterator[Database]:
+    """The database that the settings name, up to date. Raises DatabaseError."""
+    with closing(Database(Settings().database_url)) as database:
+        upgrade(database)
+        yield database

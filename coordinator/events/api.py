@@ -1,0 +1,36 @@
+"""The live feed over HTTP, as server-sent events."""
+
+from collections.abc import AsyncIterable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from coordinator.events.feed import Feed
+
+router = APIRouter(tags=["activity"])
+
+MAX_ID = 2**63 - 1
+
+
+def _open_feed(request: Request) -> Feed:
+    """The replica's feed; asked for as a dependency, so that a closed feed is a 503 and not a broken stream."""
+    feed = request.app.state.feed
+    assert isinstance(feed, Feed)
+    feed.check_open()
+    return feed
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def stream_events(
+    feed: Annotated[Feed, Depends(_open_feed)],
+    since: Annotated[
+        int | None, Query(ge=0, le=MAX_ID, description="the last id you know; default: only what happens from now on")
+    ] = None,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=MAX_ID, description="sent by browsers that reconnect; goes before `since`")
+    ] = None,
+) -> AsyncIterable[ServerSentEvent]:
+    """What happens, as it happens. Each event's name is its kind, its `id` the cursor for `since`."""
+    async for event in feed.listen(since if last_event_id is None else last_event_id):
+        yield ServerSentEvent(id=str(event.id), event=event.kind, data=event)

@@ -1,0 +1,166 @@
+"""The live feed: one poller per replica reads new events and hands them to every listener.
+
+The poller keeps a window of recent events in memory. A listener is a cursor into that window: whoever fell out of
+it (a slow reader, or one that comes back with an old cursor) reads the database until it has caught up, so a
+listener costs no memory of its own and misses nothing. While nobody listens, nothing is read.
+
+On PostgreSQL ids are given before transactions commit, so an id may appear after a higher one and be passed over.
+Listeners therefore take an event as a hint to look again, never as the only copy of what happened.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
+
+from coordinator.db.database import Database
+from coordinator.events import queries, service
+from coordinator.http.errors import SwarmError
+from coordinator.settings import Settings
+from shared.events import Event
+
+log = structlog.get_logger()
+
+BATCH_EVENTS = 500
+WINDOW_EVENTS = 2000
+RETRY_SECONDS = 5.0
+
+
+class FeedClosedError(SwarmError):
+    """The coordinator is stopping, or its feed failed. Connect again in a few seconds and go on from the last id."""
+
+    status = 503
+    code = "feed-closed"
+    title = "The live feed is closed"
+    headers = {"Retry-After": "5"}  # noqa: RUF012  a class variable of the base, never changed
+
+
+class Feed:
+    """The feed of one replica. Everything but reading the database happens on the event loop's thread."""
+
+    def __init__(self, database: Database, poll_seconds: float) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._window: list[Event] = []
+        self._window_start: int | None = None  # the window holds every event after this id; None: nobody polls
+        self._listeners = 0
+        self._wanted = asyncio.Event()
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def check_open(self) -> None:
+        """Raise FeedClosedError if nobody will hear anything here any more."""
+        if self._closed:
+            raise FeedClosedError("The coordinator is stopping. Connect again in a few seconds.")
+
+    def close(self) -> None:
+        """End all listeners' streams at once. Call it on the event loop's thread; it may be called twice."""
+        self._closed = True
+        self._wanted.set()
+        self._announce()
+
+    async def poll(self) -> None:
+        """Read new events for as long as somebody listens, until closed."""
+        try:
+            while not self._closed:
+                if self._listeners == 0:
+                    await self._rest()
+                else:
+                    await self._poll_once()
+        finally:
+            self.close()
+
+    async def listen(self, since: int | None) -> AsyncGenerator[Event, None]:
+        """Events after the id `since`, or from now on, oldest first. Ends when the feed closes."""
+        self._listeners += 1
+        self._wanted.set()
+        try:
+            cursor = await asyncio.to_thread(self._read_last_id) if since is None else since
+            while not self._closed:
+                news = self._news  # taken before looking, so that what comes after the look wakes us
+                events = await self._look_after(cursor)
+                for event in events:
+                    yield event
+                    cursor = event.id
+                if not events:
+                    await news.wait()
+        finally:
+            self._listeners -= 1
+
+    async def _look_after(self, cursor: int) -> list[Event]:
+        if self._window_start is None:
+            return []
+        if cursor < self._window_start:
+            return await asyncio.to_thread(self._read_events, cursor)
+        return self._window[bisect_right(self._window, cursor, key=_id_of) :]
+
+    async def _rest(self) -> None:
+        self._window.clear()
+        self._window_start = None
+        self._wanted.clear()
+        await self._wanted.wait()
+
+    async def _poll_once(self) -> None:
+        try:
+            if self._window_start is None:
+                self._window_start = await asyncio.to_thread(self._read_last_id)
+                self._announce()
+            last = self._window[-1].id if self._window else self._window_start
+            events = await asyncio.to_thread(self._read_events, last)
+        except OperationalError as error:
+            log.warning("the live feed cannot read the database, trying again", error=str(error.orig))
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        self._add(events)
+        if len(events) < BATCH_EVENTS:
+            await asyncio.sleep(self._poll_seconds)
+
+    def _add(self, events: list[Event]) -> None:
+        if not events:
+            return
+        self._window += events
+        too_many = len(self._window) - WINDOW_EVENTS
+        if too_many > 0:
+            self._window_start = self._window[too_many - 1].id
+            del self._window[:too_many]
+        self._announce()
+
+    def _announce(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _read_events(self, after_id: int) -> list[Event]:
+        with self._database.read() as session:
+            return service.view_events_after(session, after_id, BATCH_EVENTS)
+
+    def _read_last_id(self) -> int:
+        with self._database.read() as session:
+            return queries.get_last_event_id(session)
+
+
+def _id_of(event: Event) -> int:
+    return event.id
+
+
+@asynccontextmanager
+async def run_feed(app: FastAPI) -> AsyncIterator[Feed]:
+    """Run the feed while the application lives; handlers find it as `app.state.feed`.
+
+    A web server waits for open streams before it ends the lifespan, so whoever starts the server also calls
+    `close` when it stops (`coordinator.server` does).
+    """
+    settings: Settings = app.state.settings
+    feed = app.state.feed = Feed(app.state.database, settings.event_poll_seconds)
+    poller = asyncio.create_task(feed.poll(), name="feed")
+    try:
+        yield feed
+    finally:
+        feed.close()
+        poller.cancel()
+        await asyncio.wait([poller])
+        if not poller.cancelled():
+            poller.result()

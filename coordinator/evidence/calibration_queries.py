@@ -1,0 +1,281 @@
+"""Questions about a hardware class as a whole: its epoch, its workers' calibrations, all its runs."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from coordinator.db.statements import Prepared
+from coordinator.evidence.agreement import Record
+from coordinator.evidence.offsets import SharedRun
+from coordinator.evidence.statistics import Normal
+from coordinator.lineage import service as lineage
+from coordinator.lineage.service import CommitRow
+from coordinator.models import (
+    Calibration,
+    Commit,
+    CommitPosterior,
+    EvidenceEpoch,
+    Run,
+    TrustRecord,
+    Volunteer,
+    Worker,
+    table_of,
+)
+from coordinator.models.base import UtcDateTime
+from shared.experiments import JobKind
+from shared.runs import RunOutcome
+
+_RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
+_EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
+_COMMITS = table_of(Commit)
+_IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
+
+
+class EpochRow(NamedTuple):
+    """What is frozen in a class, as `EvidenceEpoch` stores it."""
+
+    project_id: int
+    hardware_class: str
+    number: int
+    noise_sd: float
+    through_run_id: int
+    runs: int
+    rules: int
+
+
+class WorkerRow(NamedTuple):
+    """A worker as the evidence needs it: quarantine (its own or its volunteer's), its calibration in a class, and what
+    is known of its volunteer in the project."""
+
+    volunteer_id: int
+    is_quarantined: bool
+    is_anchor: bool
+    is_new: bool
+    offset_mean: float | None
+    offset_sd: float | None
+    jobs_done: int
+    seed_measured: int
+    seed_failed: int
+    failures_in_row: int
+    agreements: int
+    contradictions: int
+    claims: int
+    replications_due: int
+
+    @property
+    def offset(self) -> Normal | None:
+        """None until it is calibrated."""
+        return None if self.offset_mean is None or self.offset_sd is None else Normal(self.offset_mean, self.offset_sd)
+
+    @property
+    def record(self) -> Record:
+        return Record(self.agreements, self.contradictions, self.claims, self.replications_due)
+
+
+class MeasuredRow(NamedTuple):
+    """A run that counts, in the order of the runs."""
+
+    run_id: int
+    commit_sha: str
+    worker_id: int
+    value: float
+    kind: str
+
+    @property
+    def shared(self) -> SharedRun:
+        return SharedRun(self.commit_sha, self.worker_id, self.value, JobKind(self.kind).makes_experiment)
+
+
+_VOLUNTEERS = table_of(Volunteer)
+_IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
+_LOCK_EPOCH = Prepared(select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update())
+_ADD_EPOCH = text(
+    "INSERT INTO evidence_epochs "
+    "(project_id, hardware_class, number, noise_sd, through_run_id, runs, rules, started_at) "
+    "VALUES (:project_id, :hardware_class, 0, :noise_sd, 0, 0, :rules, :moment) ON CONFLICT DO NOTHING"
+).bindparams(bindparam("moment", type_=UtcDateTime()))
+_WORKER = Prepared(
+    select(
+        _WORKERS.c.volunteer_id,
+        or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None)),
+        _WORKERS.c.is_anchor,
+        _CALIBRATIONS.c.worker_id.is_(None),
+        _CALIBRATIONS.c.offset_mean,
+        _CALIBRATIONS.c.offset_sd,
+        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerRow._fields[6:10]),
+        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerRow._fields[10:]),
+    )
+    .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
+    .outerjoin(
+        _CALIBRATIONS,
+        and_(
+            _CALIBRATIONS.c.worker_id == _WORKERS.c.id,
+            _CALIBRATIONS.c.project_id == bindparam("project_id"),
+            _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+        ),
+    )
+    .outerjoin(
+        _RECORDS,
+        and_(_RECORDS.c.volunteer_id == _WORKERS.c.volunteer_id, _RECORDS.c.project_id == bindparam("project_id")),
+    )
+    .where(_WORKERS.c.id == bindparam("worker_id"))
+)
+_ADD_CALIBRATION = Prepared(insert(_CALIBRATIONS))
+_CHANGE_CALIBRATION = Prepared(
+    update(_CALIBRATIONS).where(
+        _CALIBRATIONS.c.project_id == bindparam("of_project_id"),
+        _CALIBRATIONS.c.hardware_class == bindparam("of_hardware_class"),
+        _CALIBRATIONS.c.worker_id == bindparam("of_worker_id"),
+    )
+)
+
+
+def lock_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
+    """The class's epoch, locked until the transaction ends; SQLite has one writer anyway."""
+    row = _LOCK_EPOCH.first(session, {"project_id": project_id, "hardware_class": hardware_class})
+    return EpochRow._make(row) if row else None
+
+
+def add_epoch(
+    session: Session, project_id: int, hardware_class: str, noise_sd: float, rules: int, moment: datetime
+) -> None:
+    """Begin epoch 0, unless another transaction just did."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "noise_sd": noise_sd, "moment": moment}
+    session.execute(_ADD_EPOCH, given | {"rules": rules})
+
+
+def change_rules(session: Session, epoch: EpochRow, rules: int) -> None:
+    """Note by which rules the posteriors of the epoch's class are derived from now on."""
+    query = update(_EPOCHS).where(
+        _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
+    )
+    session.execute(query.values(rules=rules))
+
+
+def change_epoch(
+    session: Session, epoch: EpochRow, noise_sd: float, through_run_id: int, runs: int, moment: datetime
+) -> None:
+    query = update(_EPOCHS).where(
+        _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
+    )
+    columns = {"noise_sd": noise_sd, "through_run_id": through_run_id, "runs": runs, "started_at": moment}
+    session.execute(query.values(number=epoch.number + 1, **columns))
+
+
+def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerRow:
+    """A worker that is registered; `is_new` if the class has not seen it."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
+    row = _WORKER.first(session, given)
+    assert row is not None, "the worker is known"
+    return WorkerRow._make(row)
+
+
+def add_calibration(session: Session, columns: Mapping[str, Any]) -> None:
+    _ADD_CALIBRATION.run(session, columns)
+
+
+def change_calibration(session: Session, key: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+    _CHANGE_CALIBRATION.run(session, {f"of_{name}": value for name, value in key.items()} | dict(columns))
+
+
+def forget_offsets(session: Session, project_id: int, hardware_class: str) -> None:
+    query = update(_CALIBRATIONS).where(
+        _CALIBRATIONS.c.project_id == project_id, _CALIBRATIONS.c.hardware_class == hardware_class
+    )
+    session.execute(query.values(offset_mean=None, offset_sd=None, through_run_id=None))
+
+
+def map_offsets(
+    session: Session, project_id: int, hardware_class: str, before_run_id: int | None = None
+) -> dict[int, Normal]:
+    """Offsets by worker; with `before_run_id` those that were estimated before that run."""
+    query = select(_CALIBRATIONS.c.worker_id, _CALIBRATIONS.c.offset_mean, _CALIBRATIONS.c.offset_sd).where(
+        _CALIBRATIONS.c.project_id == project_id,
+        _CALIBRATIONS.c.hardware_class == hardware_class,
+        _CALIBRATIONS.c.offset_mean.is_not(None),
+    )
+    if before_run_id is not None:
+        query = query.where(_CALIBRATIONS.c.through_run_id < before_run_id)
+    return {worker_id: Normal(mean, sd) for worker_id, mean, sd in session.execute(query)}
+
+
+def list_measured(
+    session: Session, project_id: int, hardware_class: str, sha: str | None = None, through_run_id: int | None = None
+) -> list[MeasuredRow]:
+    """Runs of a class that count, of one commit if it is named, up to a run if it is named."""
+    query = select(*(_RUNS.c[name] for name in ("id", "commit_sha", "worker_id", "metric", "kind"))).where(
+        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _IS_MEASUREMENT
+    )
+    if sha is not None:
+        query = query.where(_RUNS.c.commit_sha == sha)
+    if through_run_id is not None:
+        query = query.where(_RUNS.c.id <= through_run_id)
+    return [MeasuredRow(*row) for row in session.execute(query.order_by(_RUNS.c.id))]
+
+
+def list_commits_of_worker(session: Session, worker_id: int, hardware_class: str) -> list[str]:
+    """Commits that the worker measured in the class."""
+    query = select(_RUNS.c.commit_sha).where(
+        _RUNS.c.worker_id == worker_id, _RUNS.c.hardware_class == hardware_class, _IS_MEASUREMENT
+    )
+    return list(session.scalars(query.distinct()))
+
+
+def list_classes(session: Session) -> list[tuple[int, str]]:
+    """Projects, by id, with the hardware classes in which workers are known."""
+    query = select(_CALIBRATIONS.c.project_id, _CALIBRATIONS.c.hardware_class).distinct()
+    return [(project_id, name) for project_id, name in session.execute(query.order_by(*query.selected_columns))]
+
+
+def count_runs_since(session: Session, epoch: EpochRow) -> int:
+    """Runs of the class that came after its epoch began."""
+    query = select(func.count()).where(
+        _RUNS.c.project_id == epoch.project_id,
+        _RUNS.c.id > epoch.through_run_id,
+        _RUNS.c.hardware_class == epoch.hardware_class,
+    )
+    return session.scalar(query) or 0
+
+
+def list_generations(session: Session, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
+    """Commits that have a run or a posterior in the class, by depth, from the root downwards.
+
+    One question for all of them: one for each depth would go through the whole class each time.
+    """
+    ran = exists().where(_RUNS.c.commit_sha == _COMMITS.c.sha, _RUNS.c.hardware_class == hardware_class)
+    judged = exists().where(_POSTERIORS.c.commit_sha == _COMMITS.c.sha, _POSTERIORS.c.hardware_class == hardware_class)
+    query = lineage.COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))
+    rows = map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha)))
+    return [list(generation) for _, generation in groupby(rows, key=lambda row: row.depth)]
+
+
+def find_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
+    query = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS)
+    row = session.execute(query, {"project_id": project_id, "hardware_class": hardware_class}).one_or_none()
+    return EpochRow(*row) if row else None
+
+
+def list_judged(session: Session, project_id: int, hardware_class: str) -> list[str]:
+    """Commits with a posterior in the class."""
+    query = select(_POSTERIORS.c.commit_sha).where(
+        _POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class
+    )
+    return list(session.scalars(query.order_by(_POSTERIORS.c.commit_sha)))
+
+
+def list_newcomers(session: Session, epoch: EpochRow) -> list[tuple[int, int, str]]:
+    """Workers that were calibrated within the epoch: worker, the run that did it, and its commit."""
+    query = (
+        select(_CALIBRATIONS.c.worker_id, _RUNS.c.id, _RUNS.c.commit_sha)
+        .join(_RUNS, _RUNS.c.id == _CALIBRATIONS.c.through_run_id)
+        .where(
+            _CALIBRATIONS.c.project_id == epoch.project_id,
+            _CALIBRATIONS.c.hardware_class == epoch.hardware_class,
+            _CALIBRATIONS.c.through_run_id > epoch.through_run_id,
+        )
+    )
+    return [(worker_id, run_id, sha) for worker_id, run_id, sha in session.execute(query)]

@@ -1,0 +1,104 @@
+"""Runs that are hopeless against their parent: the curve that workers compare with, and what stopping saves."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, case, func, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.cache import Recent
+from coordinator.db.statements import Prepared
+from coordinator.models import CommitPosterior, Project, Run, table_of
+from coordinator.projects import service as projects
+from shared.runs import CurvePoint, EarlyStops, RunOutcome
+
+CURVE_POINTS = 50
+"""Of a parent's curve in a lease: one for each 2 % of the budget, 3 kB in all."""
+
+RECENT_CURVES = 512
+"""So many of them are kept at hand: 10 MB."""
+
+NEWEST_RUNS = 1000
+
+_RECENT = Recent[UUID, list[CurvePoint]](RECENT_CURVES)
+"""By the run's own name. What a run told does not change."""
+
+_RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
+_FIRST_WHOLE = Prepared(
+    select(_RUNS.c.id, _RUNS.c.uuid)
+    .where(
+        _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        _RUNS.c.outcome == RunOutcome.OK,
+    )
+    .order_by(_RUNS.c.id)
+    .limit(1)
+)
+_CURVE = Prepared(select(_RUNS.c.curve).where(_RUNS.c.id == bindparam("run_id")))
+_NEWEST = (
+    select(*(_RUNS.c[name] for name in ("commit_sha", "hardware_class", "outcome", "total_seconds", "hopeless_at")))
+    .where(_RUNS.c.project_id == bindparam("project_id"))
+    .order_by(_RUNS.c.id.desc())
+    .limit(NEWEST_RUNS)
+    .subquery()
+)
+_IS_STOPPED = _NEWEST.c.outcome == RunOutcome.STOPPED_EARLY
+_IS_SAMPLED = (_NEWEST.c.outcome == RunOutcome.OK) & _NEWEST.c.hopeless_at.is_not(None)
+_IS_WRONG = _IS_SAMPLED & (_POSTERIORS.c.effect_mean * bindparam("sign") < 0)
+_EARLY_STOPS = select(
+    func.count(),
+    func.sum(case((_IS_STOPPED, 1), else_=0)),
+    func.sum(_NEWEST.c.total_seconds),
+    func.sum(case((_IS_STOPPED, 1 - _NEWEST.c.hopeless_at), else_=0.0)),
+    func.sum(case((_IS_SAMPLED, 1), else_=0)),
+    func.sum(case((_IS_WRONG, 1), else_=0)),
+).select_from(
+    _NEWEST.outerjoin(
+        _POSTERIORS,
+        (_POSTERIORS.c.commit_sha == _NEWEST.c.commit_sha) & (_POSTERIORS.c.hardware_class == _NEWEST.c.hardware_class),
+    )
+)
+
+
+def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
+    """The thinned curve of a commit's first whole run in a class; empty where there is none, or it told none."""
+    run = _FIRST_WHOLE.first(session, {"sha": sha, "hardware_class": hardware_class})
+    if run is None:
+        return []
+    run_id, name = run
+    known = _RECENT.find(name)
+    if known is None:
+        known = _RECENT.keep(name, thin(_CURVE.scalar(session, {"run_id": run_id}) or []))
+    return known
+
+
+def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:
+    """The first point of a stored curve as it is, then the means of equal parts of the others: less noise, not more."""
+    first, rest = points[:1], points[1:]
+    size = max(1, -(-len(rest) // (CURVE_POINTS - 1)))
+    parts = [first, *(rest[start : start + size] for start in range(0, len(rest), size))] if first else []
+    # They were validated when they came, and this is on the path of every job.
+    return [
+        CurvePoint.model_construct(
+            step=part[-1][0],
+            seconds=sum([point[1] for point in part]) / len(part),
+            loss=sum([point[2] for point in part]) / len(part),
+        )
+        for part in parts
+    ]
+
+
+def view_early_stops(session: Session, project: Project) -> EarlyStops:
+    """What came of stopping in the project's newest runs, at most 1,000."""
+    contract = projects.contract_of(project)
+    given = {"project_id": project.id, "sign": contract.objective.sign}
+    runs, stopped, spent, saved_shares, sampled, wrong = session.execute(_EARLY_STOPS, given).one()
+    return EarlyStops(
+        runs=runs,
+        stopped=stopped or 0,
+        spent_seconds=spent or 0.0,
+        saved_seconds=(saved_shares or 0.0) * contract.budget.training_seconds,
+        sampled=sampled or 0,
+        wrong=wrong or 0,
+    )

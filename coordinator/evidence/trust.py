@@ -1,0 +1,88 @@
+"""Keeping account of whom to trust, and which results others are to replicate because of it.
+
+What a measurement says of a volunteer is judged when it comes, by the offsets of its epoch, and stays: records are a
+history, unlike posteriors, and are not derived again.
+"""
+
+from sqlalchemy.orm import Session
+
+from coordinator.events import service as activity
+from coordinator.evidence import agreement, queries
+from coordinator.evidence import trust_queries as records
+from coordinator.evidence.calibration import RunOrigin
+from coordinator.evidence.calibration_queries import EpochRow, WorkerRow
+from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
+from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal
+from coordinator.lineage import service as lineage
+from shared.contract import Contract
+from shared.events import EventKind
+from shared.evidence import Trust
+from shared.experiments import Standing
+from shared.protocol import now
+from shared.runs import RunReport
+
+
+def note_run(
+    session: Session, contract: Contract, epoch: EpochRow, origin: RunOrigin, worker: WorkerRow, report: RunReport
+) -> Trust:
+    """Compare a run that is about to be stored with those of its commit; returns what its worker is worth now."""
+    record = worker.record
+    if origin.kind.makes_experiment or worker.is_quarantined:
+        return record.trust(is_anchor=worker.is_anchor)
+    if report.metric is None:
+        return record.trust(is_anchor=worker.is_anchor)
+    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
+    runs = queries.map_measurements(session, [report.commit_sha], epoch.hardware_class, unknown)
+    measured = Measurement(
+        report.metric, origin.worker_id, worker.volunteer_id, False, unknown if worker.offset is None else worker.offset
+    )
+    known = runs.get(report.commit_sha, [])
+    ancestor = find_ancestor(session, lineage.get_commit(session, report.commit_sha), epoch.hardware_class)
+    expected = ancestor.expect(contract.evidence.effect_sd) if ancestor else None
+    outcome = agreement.compare([*known, measured], epoch.noise_sd, expected)
+    judged = {run.volunteer_id: outcome.author_agrees for run in known if run.is_authors}
+    judged[worker.volunteer_id] = outcome.checker_agrees
+    for volunteer_id, agrees in sorted(judged.items()):  # in one order, so that transactions do not lock each other out
+        if agrees is not None:
+            _note_outcome(session, origin.project_id, volunteer_id, report, agrees=agrees)
+    return record.after(outcome.checker_agrees).trust(is_anchor=worker.is_anchor)
+
+
+def _note_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
+    records.note_outcome(session, project_id, volunteer_id, now(), agrees=agrees)
+    if not agrees:
+        name = records.get_volunteer_name(session, volunteer_id)
+        activity.record(
+            session, EventKind.RESULT_CONTRADICTED, project_id, volunteer=name, commit=report.commit_sha,
+            run=str(report.id),
+        )  # fmt: skip
+
+
+def note_claim(
+    session: Session, contract: Contract, origin: RunOrigin, worker: WorkerRow, report: RunReport,
+    derived: DerivedPosterior,
+) -> None:  # fmt: skip
+    """Ask for a replication of a new result, if it claims a gain and its volunteer's trust demands one.
+
+    What is too good to be believed is due in any case: others may find the same. What is beyond the plausible floor is
+    not: only a maintainer can release it.
+    """
+    objective = contract.objective
+    if derived.effect is None or objective.sign * derived.effect.mean > -objective.min_effect:
+        return
+    is_due = not derived.is_implausible and (worker.record.is_replication_due or _waits_for_others(derived))
+    records.note_claim(session, origin.project_id, worker.volunteer_id, now(), is_due=is_due)
+    if is_due:
+        hardware_class = report.hardware.hardware_class
+        records.add_due(session, origin.project_id, report.commit_sha, hardware_class, worker.volunteer_id, now())
+
+
+def settle_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
+    """After a replication. Whatever came of it: who cannot run a commit is not asked for it for ever."""
+    if report.metric is None or derived is None or not _waits_for_others(derived):
+        records.remove_due(session, report.commit_sha, report.hardware.hardware_class)
+
+
+def _waits_for_others(derived: DerivedPosterior) -> bool:
+    """Whether others can release a result that is held: beyond the plausible floor only a maintainer can."""
+    return derived.standing is Standing.HELD and not derived.is_implausible and derived.runs < MAX_RUNS

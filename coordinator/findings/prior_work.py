@@ -1,0 +1,107 @@
+"""Has this been tried? The same step is known by its constant and value; what is only alike is searched for."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy.orm import Session
+
+from coordinator.experiments.service import name_topic
+from coordinator.findings import queries, search
+from coordinator.findings.queries import FindingFilters
+from coordinator.findings.questions import AskedStep, ParsedQuestion, parse_question
+from coordinator.findings.search import Ranked
+from coordinator.findings.tokenizer import list_terms, list_words
+from coordinator.models import Project
+from coordinator.novelty.similarity import Similarity
+from shared.experiments import Proposal
+from shared.findings import Likeness, Question, SearchHit, Tried, TriedBefore, TriedNow
+from shared.formatting import format_effect
+
+MAX_SHOWN = 20
+MAX_CHARACTERS = 12_000
+"""Of a question; what comes after is not searched for."""
+
+ALIKE_SHARE = 0.5
+"""A running proposal that holds this part of a question's words is shown."""
+
+
+def answer(session: Session, similarity: Similarity, project: Project, question: Question) -> Tried:
+    """What the swarm knows of an idea: experiments that did it or something like it, and jobs that are at it now."""
+    parsed = parse_question(question.text[:MAX_CHARACTERS])
+    filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
+    likeness = dict(_find_steps(session, project.id, parsed.steps))
+    found = search.rank(session, similarity, parsed.words, filters, MAX_SHOWN)
+    for one in found:
+        likeness.setdefault(one.finding_id, Likeness.ALIKE)
+    ranks = {one.finding_id: one for one in found}
+    ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(likeness)[:MAX_SHOWN]]
+    hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
+    before = [TriedBefore(likeness=likeness[hit.finding.id], hit=hit) for hit in hits]
+    running = list(_find_running(session, project.id, parsed))
+    return Tried(kind=parsed.kind, answer=_say(before, running), before=before, now=running)
+
+
+def _find_steps(session: Session, project_id: int, steps: Sequence[AskedStep]) -> Iterator[tuple[int, Likeness]]:
+    """Findings on the same constants: first those of the same value, then all others, each group newest first."""
+    rows = [
+        (finding_id, is_same_value(value, step.value))
+        for step in steps
+        for finding_id, value in queries.list_of_topic(session, project_id, name_topic(step.name), MAX_SHOWN)
+    ]
+    yield from ((finding_id, Likeness.SAME_STEP) for finding_id, is_same in rows if is_same)
+    same = {finding_id for finding_id, is_same in rows if is_same}
+    yield from ((finding_id, Likeness.SAME_AXIS) for finding_id, _ in rows if finding_id not in same)
+
+
+def is_same_value(one: str, other: str) -> bool:
+    """Whether two values are the same, however they are written: `0.40` and `.4`."""
+    return bool(other) and list_words(one) == list_words(other)
+
+
+def _find_running(session: Session, project_id: int, parsed: ParsedQuestion) -> Iterator[TriedNow]:
+    terms = set(list_terms(parsed.words))
+    asked = {name_topic(step.name): step.value for step in parsed.steps}
+    for stored in queries.list_running_proposals(session, project_id):
+        proposal = Proposal.model_validate(stored)
+        topic = name_topic(proposal.axis)
+        words = set(list_terms(f"{proposal.title} {proposal.axis} {proposal.value} {proposal.hypothesis}"))
+        if topic in asked:
+            same = is_same_value(proposal.value, asked[topic])
+            likeness = Likeness.SAME_STEP if same else Likeness.SAME_AXIS
+        elif terms and len(terms & words) >= ALIKE_SHARE * len(terms):
+            likeness = Likeness.ALIKE
+        else:
+            continue
+        yield TriedNow(title=proposal.title, axis=proposal.axis, value=proposal.value, likeness=likeness)
+
+
+def _say(before: Sequence[TriedBefore], running: Sequence[TriedNow]) -> str:
+    by_likeness = {kind: [one.hit for one in before if one.likeness is kind] for kind in Likeness}
+    now = f" {_count(len(running), 'job')} at something like it now." if running else ""
+    same = by_likeness[Likeness.SAME_STEP]
+    if same:
+        return f"Yes: {_tell(same[0])}{_more(same[1:])}.{now}"
+    near = by_likeness[Likeness.SAME_AXIS]
+    if near:
+        return f"Not at this value. Of the same constant: {_tell(near[0])}{_more(near[1:])}.{now}"
+    alike = by_likeness[Likeness.ALIKE]
+    if alike:
+        return f"Nothing says the same; what reads most like it: {_tell(alike[0])}{_more(alike[1:])}.{now}"
+    return f"Nothing like it is known.{now}"
+
+
+def _tell(hit: SearchHit) -> str:
+    finding = hit.finding
+    came = finding.outcome.replace("_", " ")
+    posterior = finding.posterior
+    if posterior is not None and posterior.effect_mean is not None and posterior.effect_sd is not None:
+        verdict = f", {posterior.verdict.replace('_', ' ')}" if posterior.verdict else ""
+        came = f"{format_effect(posterior.effect_mean, posterior.effect_sd)}{verdict}, n = {posterior.runs}"
+    return f"experiment {finding.experiment_id} ({finding.title}): {came}"
+
+
+def _more(others: Sequence[SearchHit]) -> str:
+    return f", and {_count(len(others), 'other')}" if others else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,115 @@
+"""Findings by their meaning: each has a vector, and so has a question (coordinator/novelty/similarity.py).
+
+Vectors are made outside the requests that bring findings in, by a task that looks every few seconds for findings
+without one: so neither a slow endpoint nor an import holds anybody up, and another model's vectors come by themselves.
+Until then a finding is found by its words. A revision leaves a finding without a vector, and so it gets one anew.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from coordinator.background import once, repeat
+from coordinator.db.database import Database
+from coordinator.db.engine import WritersBusyError
+from coordinator.findings import queries
+from coordinator.findings.tokenizer import spell_out
+from coordinator.models import Experiment, Finding
+from coordinator.novelty.similarity import Similarity
+
+log = structlog.get_logger()
+
+SUBJECT = "finding"
+"""The kind of text that these embeddings are of; their keys are findings' numbers."""
+
+AT_ONCE = 200
+
+
+class Progress(NamedTuple):
+    """Findings up to a number have vectors, as of so many revisions."""
+
+    through_id: int = 0
+    revisions: int = 0
+
+
+def find_by_meaning(
+    session: Session, similarity: Similarity, words: str, project_ids: Sequence[int], limit: int
+) -> list[int]:
+    """Findings that say something like this, the nearest first; none where the embedder cannot be asked now."""
+    vector = similarity.embed([spell_out(words)])
+    if vector is None:
+        return []
+    found = [one for number in project_ids for one in similarity.find(session, number, SUBJECT, vector, limit)]
+    return [int(one.key) for one in sorted(found, key=lambda one: -one.similarity)[:limit]]
+
+
+def embed_missing(database: Database, similarity: Similarity, after_id: int = 0) -> int:
+    """Give vectors to findings above `after_id` that have none; returns the number up to which all have one.
+
+    Stops where the embedder cannot be asked.
+    """
+    while True:
+        with database.read() as session:
+            rows = queries.list_without_vector(session, similarity.model, SUBJECT, after_id, AT_ONCE)
+            newest = queries.find_newest_id(session)
+        if not rows:
+            return newest
+        made = [(finding, similarity.embed(describe(finding, experiment))) for finding, experiment in rows]
+        with database.write() as session:
+            for finding, vector in made:
+                if vector is not None:
+                    similarity.store(session, finding.project_id, SUBJECT, str(finding.id), vector)
+        if any(vector is None for _, vector in made):
+            return after_id
+        after_id = rows[-1][0].id
+
+
+def describe(finding: Finding, experiment: Experiment) -> list[str]:
+    """What a finding is about, and what it says of that; both weigh the same."""
+    about = f"{experiment.title}. {finding.claim} {experiment.axis} {experiment.value}"
+    says = " ".join((experiment.hypothesis, finding.mechanism, finding.caveats, finding.follow_ups)).strip()
+    return [spell_out(part) for part in (about, says) if part]
+
+
+@asynccontextmanager
+async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
+    """Look for findings without a vector while the application lives. Replicas may all do so."""
+    database: Database = app.state.database
+    done = Progress()
+
+    def go_on() -> None:
+        nonlocal done
+        done = keep_up(database, app.state.similarity, done)
+
+    async with (
+        once("similarity", app.state.similarity.prepare),
+        repeat("meaning", app.state.settings.meaning_check_seconds, go_on),
+    ):
+        yield
+
+
+def keep_up(database: Database, similarity: Similarity, done: Progress) -> Progress:
+    """Give vectors to findings that came in or got other words since; returns how far that came."""
+    try:
+        with database.read() as session:
+            newest, revisions = queries.find_newest_id(session), queries.count_revisions(session)
+        if revisions != done.revisions:  # whichever findings they were of: they have no vector
+            done = Progress(0, revisions)
+        if newest <= done.through_id:
+            return done
+        return Progress(embed_missing(database, similarity, done.through_id), revisions)
+    except IntegrityError:  # another replica was faster
+        return done
+    except (OperationalError, WritersBusyError) as error:
+        log.warning("findings get no vectors, trying again", error=str(error))
+        return done
+
+
+def forget(session: Session, similarity: Similarity, finding_id: int) -> None:
+    """A finding's words are others now: `keep_up` will give it another vector."""
+    similarity.forget(session, SUBJECT, str(finding_id))

@@ -1,0 +1,114 @@
+"""The one base of all domain errors, and the one place that renders an error: RFC 9457 problem documents."""
+
+from typing import Any, ClassVar
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException as RoutingError
+
+from coordinator.db.engine import WritersBusyError
+from shared.errors import PROBLEM_MEDIA_TYPE, Problem
+
+log = structlog.get_logger()
+
+
+class SwarmError(Exception):
+    """A mistake that the caller can understand. Subclasses stand beside the code that raises them."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad-request"
+    title: ClassVar[str] = "The request cannot be carried out"
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def to_problem(self) -> Problem:
+        return Problem(type=f"/problems/{self.code}", title=self.title, status=self.status, detail=self.detail)
+
+
+class NotFoundError(SwarmError):
+    status = 404
+    code = "not-found"
+    title = "There is nothing by that name"
+
+
+class DatabaseUnavailableError(SwarmError):
+    """The database does not answer, is full, or has too many writers. Nothing was stored; try again."""
+
+    status = 503
+    code = "database-unavailable"
+    title = "The database cannot be used right now"
+    headers = {"Retry-After": "5"}  # noqa: RUF012  a class variable of the base, never changed
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Render a problem document."""
+    return JSONResponse(
+        problem.model_dump(mode="json", exclude_none=True),
+        status_code=problem.status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+    app.add_exception_handler(SwarmError, _on_swarm_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(RoutingError, _on_routing_error)
+    for unavailable in (OperationalError, InterfaceError, PoolTimeoutError, WritersBusyError):
+        app.add_exception_handler(unavailable, _on_unavailable)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def _on_swarm_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SwarmError)
+    return problem_response(error.to_problem(), headers=error.headers)
+
+
+def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    mistakes: list[dict[str, Any]] = [
+        {"where": ".".join(str(part) for part in e["loc"]), "what": e["msg"]} for e in error.errors()[:20]
+    ]
+    detail = "; ".join(f"{m['where']}: {m['what']}" for m in mistakes[:3])
+    return problem_response(
+        Problem(
+            type="/problems/request-invalid",
+            title="The request is not of the form that the API describes",
+            status=422,
+            detail=detail,
+            errors=mistakes,
+        )
+    )
+
+
+def _on_routing_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RoutingError)
+    code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+    detail = f"{request.method} {request.url.path} is not here; see /docs for what is."
+    problem = Problem(type=f"/problems/{code}", title=str(error.detail), status=error.status_code, detail=detail)
+    return problem_response(problem, headers=dict(error.headers or {}))
+
+
+def _on_unavailable(request: Request, error: Exception) -> Response:
+    log.error("database unavailable", method=request.method, path=request.url.path, error=repr(error))
+    return _on_swarm_error(request, DatabaseUnavailableError("Nothing of this request was stored. Try again shortly."))
+
+
+def _on_bug(request: Request, error: Exception) -> Response:
+    log.error("request failed", method=request.method, path=request.url.path, error=repr(error))
+    return problem_response(
+        Problem(
+            type="/problems/internal",
+            title="The coordinator made a mistake",
+            status=500,
+            detail="Nothing of this request was stored; it may be tried again.",
+        )
+    )

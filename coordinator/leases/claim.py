@@ -1,0 +1,202 @@
+"""Claims: look around and decide first, without a transaction that writes, then take the job with one short write."""
+
+import secrets
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from sqlalchemy.orm import Session
+
+from coordinator.accounts.service import hash_token
+from coordinator.db.cache import Recent
+from coordinator.events import service as activity
+from coordinator.evidence import service as evidence
+from coordinator.findings.candidates import Shelf
+from coordinator.leases import eligibility, queries, service, state
+from coordinator.lineage import service as lineage
+from coordinator.lineage.service import BranchName
+from coordinator.models import Project
+from coordinator.projects import service as projects
+from coordinator.selection import service as selection
+from coordinator.selection.context_pack import Pack, PackRequest, compose_pack
+from coordinator.selection.policy import Decision, NoJob
+from coordinator.selection.service import ChosenJob
+from coordinator.workers import service as fleet
+from coordinator.workers.service import WorkerRow
+from shared.events import EventKind
+from shared.experiments import JobKind, Trial
+from shared.leases import BaseCommit, ClaimReply, ClaimRequest
+from shared.leases import Lease as LeaseGrant
+from shared.projects import BranchState
+from shared.protocol import Versions, now
+from shared.runs import MAX_SEED
+
+MAX_LEASES_PER_WORKER = 2
+"""One that trains, and one that is drafted meanwhile."""
+
+ASK_AGAIN_SECONDS = 30.0
+SAMPLED_ONE_IN = 5
+"""Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
+
+_FILES = Recent[tuple[str, tuple[str, ...]], dict[str, str]](128)
+"""Files of the commits that jobs started from lately. A commit's name stands for its files."""
+
+NO_PACK = Pack("", [])
+"""Who measures needs nothing to read."""
+
+
+class Offer(NamedTuple):
+    """A job that was found for a worker, with what it needs to know. Nobody holds it yet."""
+
+    project: Project
+    chosen: ChosenJob
+    branch: BranchName
+    base: BaseCommit
+    pack: Pack
+    trials: list[Trial]
+
+
+def claim(
+    read: Session, write: Session, shelf: Shelf, volunteer_id: int, request: ClaimRequest, versions: Versions
+) -> ClaimReply:
+    """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
+    eligibility.check_versions(request.protocol, None, versions)
+    project = _choose_project(read, request)
+    if isinstance(project, str):
+        return _nothing(project, ASK_AGAIN_SECONDS)
+    known = fleet.find_worker(read, volunteer_id, request.worker)
+    chosen = selection.choose_job(read, project, volunteer_id, known, request)
+    if isinstance(chosen, NoJob):
+        return _nothing(chosen.reason, chosen.retry_after_seconds)
+    offer = _look_up(read, shelf, project, chosen, request)
+    # From here on there is a write transaction: no more looking around.
+    worker = fleet.register_worker(write, volunteer_id, request.worker, request.agent, request.hardware)
+    held = _give_up_forgotten(write, worker, set(request.holding))
+    if held >= MAX_LEASES_PER_WORKER:
+        return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
+    if request.branch == offer.branch.name and offer.branch.state == BranchState.RESTING:
+        why = f"{worker.name}'s volunteer chose it."
+        lineage.wake(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
+    return ClaimReply.model_construct(lease=_take(write, worker, offer))
+
+
+def _look_up(session: Session, shelf: Shelf, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
+    """All that the worker needs to know of a job."""
+    decision, hardware_class = chosen.decision, request.hardware.hardware_class
+    running = selection.list_running_jobs(session, project.id)
+    branch = _find_branch(session, project, decision)
+    pack = NO_PACK
+    if decision.kind.makes_experiment:
+        about = f"{chosen.assignment.axis or ''} {branch.name} {branch.theme}"
+        sign = projects.contract_of(project).objective.sign
+        asked = PackRequest(project.id, decision.base_sha, hardware_class, sign, about, running)
+        pack = compose_pack(session, shelf, asked)
+    trials = []
+    if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
+        trials = selection.list_trials(session, project.id, hardware_class, running)
+    return Offer(project, chosen, branch, _read_base(session, project, decision, hardware_class), pack, trials)
+
+
+def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
+    """Make the offer the worker's lease."""
+    project, decision = offer.project, offer.chosen.decision
+    columns = _make_lease(project, worker, offer.chosen, offer.branch.id)
+    if offer.chosen.is_new_parent:
+        selection.note_parent(session, project.id, worker.hardware_class, worker.id, decision.base_sha)
+    token = secrets.token_urlsafe(24)
+    queries.add_lease(session, columns | {"token_sha256": hash_token(token)})
+    if offer.pack.text:
+        queries.add_pack(session, columns["id"], offer.pack.text, offer.pack.findings)
+    activity.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
+    # Nothing of this comes from elsewhere, so it is not checked again.
+    training_seconds = projects.contract_of(project).budget.training_seconds
+    return LeaseGrant.model_construct(
+        id=columns["id"],
+        token=token,
+        project=project.name,
+        root_sha=project.root_sha,
+        kind=decision.kind,
+        base=offer.base,
+        assignment=offer.chosen.assignment,
+        branch=offer.branch.name,
+        seed=columns["seed"],
+        run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
+        why=decision.why,
+        context=offer.pack.text,
+        trials=offer.trials,
+        issued_at=columns["issued_at"],
+        expires_at=columns["expires_at"],
+        deadline_at=columns["deadline_at"],
+        heartbeat_seconds=min(state.HEARTBEAT_SECONDS, max(2.0, training_seconds / 5)),
+    )
+
+
+def _choose_project(session: Session, request: ClaimRequest) -> Project | str:
+    """The project asked for, or of those that fit the one that fewest workers are on; else why there is none."""
+    if request.project is not None:
+        every = [projects.get_project(session, request.project)]
+    else:
+        every = list(projects.list_projects(session))
+    reasons = {
+        project.name: eligibility.why_unfit(projects.contract_of(project), request.hardware) for project in every
+    }
+    fitting = [project for project in every if not reasons[project.name]]
+    live = queries.count_live_leases_by_project(session) if len(fitting) > 1 else {}
+    chosen = min(fitting, key=lambda project: live.get(project.id, 0), default=None)
+    return chosen or next(iter(reasons.values()), "This coordinator has no project yet.")
+
+
+def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:
+    return ClaimReply(lease=None, reason=reason, retry_after_seconds=retry_after_seconds)
+
+
+def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) -> int:
+    """End the worker's leases that have expired or that it no longer works on; returns how many it holds."""
+    held, moment = 0, now()
+    for lease_id, expires_at in queries.list_open_of_worker(session, worker.id):
+        if expires_at <= moment:
+            service.expire(session, lease_id, "Its time ran out, and its worker asked for another job.")
+        elif lease_id in holding:
+            held += 1
+        else:
+            why = "The worker started anew and no longer works on this."
+            service.give_back(session, queries.lock_lease(session, lease_id), why)
+    return held
+
+
+def _find_branch(session: Session, project: Project, decision: Decision) -> BranchName:
+    if decision.branch_id is not None:
+        return lineage.get_branch_name(session, decision.branch_id)
+    return lineage.get_branch_of_commit(session, project.id, decision.base_sha)
+
+
+def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
+    """The columns of a new lease, less its token."""
+    budget, decision = projects.contract_of(project).budget, chosen.decision
+    asked_for = chosen.assignment.model_dump(mode="json", exclude_defaults=True)
+    moment = now()
+    return {
+        "id": uuid4(),
+        "project_id": project.id,
+        "worker_id": worker.id,
+        "branch_id": branch_id,
+        "hardware_class": worker.hardware_class,
+        "kind": decision.kind,
+        "base_sha": decision.base_sha,
+        "seed": secrets.randbelow(MAX_SEED),
+        "why": decision.why,
+        "end_reason": "",
+        "assignment": asked_for or None,
+        "issued_at": moment,
+        **service.columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),
+    }
+
+
+def _read_base(session: Session, project: Project, decision: Decision, hardware_class: str) -> BaseCommit:
+    editable, sha = projects.contract_of(project).files.editable, decision.base_sha
+    key = (sha, tuple(editable))
+    return BaseCommit.model_construct(
+        sha=sha,
+        files=_FILES.find(key) or _FILES.keep(key, lineage.read_files(session, project.id, sha, editable)),
+        posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
+        curve=evidence.find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
+    )

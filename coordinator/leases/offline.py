@@ -1,0 +1,53 @@
+"""Jobs that workers gave themselves while this coordinator was away."""
+
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from coordinator.accounts.service import hash_token
+from coordinator.http.errors import NotFoundError
+from coordinator.leases import queries, service, state
+from coordinator.lineage import service as lineage
+from coordinator.projects import service as projects
+from coordinator.workers import service as fleet
+from shared.experiments import JobKind
+from shared.leases import HeartbeatReply, LeaseState, OwnLease
+from shared.protocol import now
+
+WHY = "This coordinator was away, and the worker went on by itself from the best commit that it knew."
+
+
+def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUID, own: OwnLease) -> HeartbeatReply:
+    """Learn of a job that a worker gave itself, so that its result can be delivered. Telling again is fine.
+
+    Raises NotFoundError where project or base are unknown, LeaseForeignError and LeaseTokenError.
+    """
+    if queries.find_lease(read, lease_id) is not None:
+        lease = service.get_own(read, volunteer_id, lease_id)
+        service.check_token(lease, own.token)
+        return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
+    project = projects.get_project(read, own.project)
+    if lineage.find_commit(read, project.id, own.base_sha) is None:
+        raise NotFoundError(f"The project {own.project} has no commit {own.base_sha}. Deliver parents first.")
+    branch = lineage.get_branch_of_commit(read, project.id, own.base_sha)
+    worker = fleet.register_worker(write, volunteer_id, own.worker, own.agent, own.hardware)
+    moment = now()
+    clock = state.begin_expired(own.issued_at, moment)
+    columns = service.columns_of(clock, projects.contract_of(project).budget) | {
+        "id": lease_id,
+        "project_id": project.id,
+        "worker_id": worker.id,
+        "branch_id": branch.id,
+        "hardware_class": worker.hardware_class,
+        "kind": JobKind.IMPROVE,
+        "base_sha": own.base_sha,
+        "seed": own.seed,
+        "why": WHY,
+        "end_reason": "",
+        "assignment": None,
+        "token_sha256": hash_token(own.token),
+        "issued_at": clock.heartbeat_at,
+        "ended_at": moment,
+    }
+    queries.add_lease(write, columns)
+    return HeartbeatReply(state=clock.state, expires_at=columns["expires_at"])

@@ -1,0 +1,46 @@
+"""Records, lineage, comparisons and hardware classes over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from coordinator.db.database import ReadSession
+from coordinator.http.pagination import Cursor, Limit
+from coordinator.records import service
+from shared.protocol import Page, Slug
+from shared.records import Comparison, HardwareClass, LineageStep, Record
+
+router = APIRouter(tags=["atlas"])
+
+ShaPrefix = Annotated[str, Query(min_length=4, max_length=40, description="a sha, or at least four digits of one")]
+OptionalProject = Annotated[Slug | None, Query(description="default: all")]
+
+
+@router.get("/records")
+def list_records(session: ReadSession, project: OptionalProject = None) -> Page[Record]:
+    """The best verified commit of a project in each hardware class, and the one that leads provisionally."""
+    return Page(items=service.view_records(session, project))
+
+
+@router.get("/hardware-classes")
+def list_hardware_classes(session: ReadSession, project: OptionalProject = None) -> Page[HardwareClass]:
+    """What projects were measured on; only runs of one class are ever compared."""
+    return Page(items=service.view_classes(session, project))
+
+
+@router.get("/lineage/{sha}")
+def read_lineage(
+    sha: Annotated[str, Path(min_length=4, max_length=40, description="a sha, or at least four digits of one")],
+    session: ReadSession,
+    hardware_class: Annotated[str | None, Query(max_length=200, description="default: of each one's first run")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[LineageStep]:
+    """A commit and its ancestors up to the root, the nearest first."""
+    return service.view_lineage(session, sha, hardware_class, cursor, limit)
+
+
+@router.get("/compare")
+def compare_commits(project: Slug, a: ShaPrefix, b: ShaPrefix, session: ReadSession) -> Comparison:
+    """Two commits: the diff from `a` to `b`, and in each hardware class how much better or worse `b` is."""
+    return service.compare(session, project, a, b)

@@ -1,0 +1,182 @@
+"""Records, lines of descent, comparisons: put together from what other features store."""
+
+import re
+from collections.abc import Sequence
+from math import hypot
+
+from sqlalchemy.orm import Session
+
+from coordinator.evidence import service as evidence
+from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.pagination import encode_cursor
+from coordinator.lineage import service as lineage
+from coordinator.lineage.diffs import diff_files
+from coordinator.models import Commit, CommitPosterior, Project
+from coordinator.projects import service as projects
+from coordinator.records import queries
+from shared.experiments import Posterior
+from shared.protocol import Page
+from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit
+
+ROOT_TITLE = "the project's seed, unchanged"
+MAX_ANCESTORS = 100_000
+_SHA_OR_PREFIX = re.compile(r"[0-9a-f]{4,40}")
+
+
+class ShaAmbiguousError(SwarmError):
+    status = 409
+    code = "sha-ambiguous"
+    title = "Several commits begin so"
+
+
+def view_records(session: Session, project_name: str | None) -> list[Record]:
+    """The best commits of a project, or of all, by hardware class. Raises NotFoundError."""
+    chosen = [projects.get_project(session, project_name)] if project_name else projects.list_projects(session)
+    return [
+        _view_record(session, project, row.name, row.runs)
+        for project in chosen
+        for row in queries.list_classes(session, project.id)
+    ]
+
+
+def _view_record(session: Session, project: Project, hardware_class: str, runs: int) -> Record:
+    objective = projects.contract_of(project).objective
+    best = queries.find_best(session, project.id, hardware_class, verified=True)
+    leader = queries.find_best(session, project.id, hardware_class, verified=False)
+    baseline = evidence.view_posterior(evidence.find_posterior(session, project.root_sha, hardware_class))
+    titles = queries.find_titles(session, [row.commit_sha for row in (best, leader) if row is not None])
+    return Record(
+        project=project.name,
+        hardware_class=hardware_class,
+        metric=objective.metric,
+        direction=objective.direction,
+        record=_view_commit(best, titles, baseline),
+        leader=_view_commit(leader, titles, baseline),
+        baseline=baseline,
+        runs=runs,
+    )
+
+
+def _view_commit(
+    row: CommitPosterior | None, titles: dict[str, tuple[int, str]], baseline: Posterior | None
+) -> RecordCommit | None:
+    posterior = evidence.view_posterior(row)
+    if row is None or posterior is None:
+        return None
+    experiment_id, title = titles.get(row.commit_sha, (None, ROOT_TITLE))
+    is_compared = baseline is not None and experiment_id is not None
+    return RecordCommit(
+        sha=row.commit_sha,
+        experiment_id=experiment_id,
+        title=title,
+        posterior=posterior,
+        gain_mean=posterior.metric_mean - baseline.metric_mean if is_compared and baseline else None,
+        gain_sd=hypot(posterior.metric_sd, baseline.metric_sd) if is_compared and baseline else None,
+    )
+
+
+def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
+    """Hardware classes of a project, or of all, most runs first. Raises NotFoundError."""
+    chosen = [projects.get_project(session, project_name)] if project_name else projects.list_projects(session)
+    return [
+        HardwareClass(project=project.name, **row._asdict())
+        for project in chosen
+        for row in queries.list_classes(session, project.id)
+    ]
+
+
+def find_commit(session: Session, text: str, project: Project | None = None) -> Commit:
+    """The commit that a sha, or at least four digits of one, names. Raises NotFoundError, ShaAmbiguousError."""
+    found = queries.find_commits(session, text.lower(), project.id if project else None)
+    if not _SHA_OR_PREFIX.fullmatch(text.lower()) or not found:
+        where = f"{project.name} has" if project else "There is"
+        raise NotFoundError(f"{where} no commit {text}. Name it by four or more digits of its sha.")
+    if len(found) > 1:
+        raise ShaAmbiguousError(f"Several commits begin with {text}, for example {found[0].sha} and {found[1].sha}.")
+    return found[0]
+
+
+def view_lineage(
+    session: Session, text: str, hardware_class: str | None, below_depth: int | None, limit: int
+) -> Page[LineageStep]:
+    """A commit and its ancestors, the nearest first; below a depth, for the pages that follow.
+
+    Raises NotFoundError, ShaAmbiguousError.
+    """
+    commit = find_commit(session, text)
+    skipped = 0 if below_depth is None else max(0, commit.depth - below_depth + 1)
+    shas = lineage.list_nearest(session, commit.sha, min(skipped + limit, MAX_ANCESTORS))[skipped:]
+    steps = _view_steps(session, shas, hardware_class)
+    is_end = not steps or steps[-1].parent_sha is None
+    return Page(items=steps, next_cursor=None if is_end else encode_cursor(steps[-1].depth))
+
+
+def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | None) -> list[LineageStep]:
+    rows = queries.list_steps(session, shas)
+    posteriors = {(row.commit_sha, row.hardware_class): row for row in queries.list_posteriors(session, shas)}
+    names = {row.commit.project_id: queries.find_project_of(session, row.commit).name for row in rows[:1]}
+    return [
+        LineageStep(
+            sha=row.commit.sha,
+            parent_sha=row.commit.parent_sha,
+            depth=row.commit.depth,
+            project=names[row.commit.project_id],
+            experiment_id=row.experiment.id if row.experiment else None,
+            title=row.experiment.title if row.experiment else ROOT_TITLE,
+            axis=row.experiment.axis if row.experiment else "",
+            value=row.experiment.value if row.experiment else "",
+            worker=row.worker or "",
+            hardware_class=hardware_class or row.hardware_class,
+            posterior=evidence.view_posterior(
+                posteriors.get((row.commit.sha, hardware_class or row.hardware_class or ""))
+            ),
+            created_at=row.commit.created_at,
+        )
+        for row in rows
+    ]
+
+
+def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
+    """Two commits of a project. Raises NotFoundError, ShaAmbiguousError."""
+    project = projects.get_project(session, project_name)
+    one, other = (find_commit(session, text, project) for text in (a, b))
+    files = [lineage.read_files(session, project.id, commit.sha) for commit in (one, other)]
+    titles = queries.find_titles(session, [one.sha, other.sha])
+    return Comparison(
+        project=project.name,
+        a=one.sha,
+        b=other.sha,
+        a_experiment_id=titles[one.sha][0] if one.sha in titles else None,
+        b_experiment_id=titles[other.sha][0] if other.sha in titles else None,
+        common_ancestor=_find_common(session, one, other),
+        diff=diff_files(*files),
+        classes=_compare_classes(session, one.sha, other.sha),
+    )
+
+
+def _find_common(session: Session, one: Commit, other: Commit) -> str | None:
+    """The nearest common ancestor: both lines, cut to the same depth, meet at the first name they share."""
+    depth = min(one.depth, other.depth)
+    lines = [
+        lineage.list_nearest(session, commit.sha, min(commit.depth + 1, MAX_ANCESTORS))[commit.depth - depth :]
+        for commit in (one, other)
+    ]
+    return next((sha for sha, match in zip(*lines, strict=False) if sha == match), None)
+
+
+def _compare_classes(session: Session, a: str, b: str) -> list[ClassComparison]:
+    stored = {(row.commit_sha, row.hardware_class): row for row in queries.list_posteriors(session, [a, b])}
+    compared = []
+    for name in dict.fromkeys(hardware_class for _, hardware_class in stored):
+        one, other = (evidence.view_posterior(stored.get((sha, name))) for sha in (a, b))
+        both = (one, other) if one is not None and other is not None else None
+        compared.append(
+            ClassComparison(
+                hardware_class=name,
+                a=one,
+                b=other,
+                difference_mean=both[1].metric_mean - both[0].metric_mean if both else None,
+                difference_sd=hypot(both[0].metric_sd, both[1].metric_sd) if both else None,
+            )
+        )
+    return compared

@@ -1,0 +1,106 @@
+"""What a new experiment does to branches: it may begin one, take its own further, or let it come to rest."""
+
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from coordinator.evidence import service as evidence
+from coordinator.evidence.service import DerivedPosterior
+from coordinator.experiments import service as experiments
+from coordinator.lineage import service as lineage
+from coordinator.lineage.service import BranchLife
+from coordinator.models import Branch
+from coordinator.selection import queries
+from shared.contract import Contract
+from shared.experiments import JobKind, Proposal, Verdict
+from shared.formatting import count_noun
+from shared.projects import BranchState
+
+MAX_NAME = 63
+
+
+class NewExperiment(NamedTuple):
+    """An experiment that was just stored, on the branch of its lease; `who` is its worker's name."""
+
+    id: int
+    project_id: int
+    branch_id: int
+    sha: str
+    kind: JobKind
+    hardware_class: str
+    proposal: Proposal
+    who: str
+
+
+def follow(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior | None) -> None:
+    """Bring branches up to date after an experiment's first run; without a `posterior` it measured nothing."""
+    if posterior is not None and _begin_branch(session, contract, experiment, posterior):
+        return
+    if posterior is not None and posterior.verdict is Verdict.IMPROVED:
+        branch = lineage.get_branch(session, experiment.branch_id)
+        if _is_ahead(session, branch, experiment.hardware_class, posterior):
+            _take_further(session, branch, experiment, posterior)
+            return
+    life = lineage.note_fruitless(session, experiment.branch_id)
+    if lineage.may_rest(life, 0, contract.diversity):
+        _let_rest(session, contract, experiment, life)
+
+
+def _take_further(session: Session, branch: Branch, experiment: NewExperiment, posterior: DerivedPosterior) -> None:
+    """Have an experiment lead its branch, which wakes one that rests."""
+    why = f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
+    lineage.move_head(session, branch, experiment.sha, experiment.who, why)
+    lineage.note_gain(session, branch, experiment.id)
+
+
+def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
+    """Whether a branch begins with the experiment: its agent named one, or it is a draft that holds its ground."""
+    if experiment.proposal.new_branch is not None:
+        name, why = experiment.proposal.new_branch, f"#{experiment.id} begins it, as its agent proposed."
+    elif experiment.kind is JobKind.DRAFT and _holds_ground(contract, posterior):
+        name, why = f"draft-{experiment.id}", f"#{experiment.id} departs from its parent and holds its ground."
+    else:
+        return False
+    if not lineage.has_room(session, experiment.project_id, contract.diversity):
+        return False
+    if lineage.find_branch(session, experiment.project_id, name) is not None:
+        name = f"{name[: MAX_NAME - len(str(experiment.id)) - 1]}-{experiment.id}"
+    theme = experiment.proposal.title
+    branch = lineage.create_branch(session, experiment.project_id, name, theme, experiment.sha, experiment.who, why)
+    experiments.move_to_branch(session, experiment.id, branch.id)
+    evidence.note_changed(session, [experiment.sha])
+    return True
+
+
+def _holds_ground(contract: Contract, posterior: DerivedPosterior) -> bool:
+    """Whether a departure is no worse than its parent, as far as one can tell."""
+    if posterior.effect is None or posterior.verdict is Verdict.WORSE:
+        return False
+    return contract.objective.sign * posterior.effect.mean <= contract.objective.min_effect
+
+
+def _is_ahead(session: Session, branch: Branch, hardware_class: str, posterior: DerivedPosterior) -> bool:
+    """Whether an improvement is ahead of its branch's head; the head stays provisional."""
+    head = evidence.find_posterior(session, branch.head_sha, hardware_class)
+    return head is None or posterior.rank_score < head.rank_score
+
+
+def _let_rest(session: Session, contract: Contract, experiment: NewExperiment, life: BranchLife) -> None:
+    """Let a branch rest that has stalled for long, if another one leads; what is under way on it is waited for."""
+    project_id, branch_id, hardware_class = experiment.project_id, experiment.branch_id, experiment.hardware_class
+    rows = lineage.list_branch_rows(session, project_id)
+    others = [row for row in rows if row.id != branch_id and row.state == BranchState.LIVING]
+    if not others:
+        return
+    jobs = queries.count_in_flight(session, project_id)
+    under_way = sum(job.jobs for job in jobs if job.branch_id == branch_id)
+    if not lineage.may_rest(life, under_way, contract.diversity):
+        return
+    branch = lineage.get_branch(session, branch_id)
+    own = evidence.find_posterior(session, branch.head_sha, hardware_class)
+    for other in others:
+        head = evidence.find_posterior(session, other.head_sha, hardware_class)
+        if head is not None and (own is None or head.rank_score < own.rank_score):
+            why = f"It has gained nothing in {branch.fruitless} experiments, and {other.name} leads."
+            lineage.rest(session, branch, why)
+            return

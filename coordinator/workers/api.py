@@ -1,0 +1,39 @@
+"""Workers over HTTP: who there is, and what each last said of itself."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from coordinator.accounts.security import BearerToken
+from coordinator.accounts.service import authenticate
+from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.http.pagination import Cursor, Limit
+from coordinator.workers import service
+from shared.protocol import Page
+from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
+
+router = APIRouter(tags=["workers"])
+
+
+@router.get("/workers")
+def list_workers(
+    session: ReadSession,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    state: Annotated[list[WorkerState] | None, Query(description="only these")] = None,
+) -> Page[WorkerView]:
+    """All workers, the newest first."""
+    return service.view_page(session, cursor, limit, state)
+
+
+@router.get("/volunteers", tags=["volunteers"])
+def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[VolunteerView]:
+    """All volunteers and what their workers did, the newest first."""
+    return service.view_volunteers(session, cursor, limit)
+
+
+@router.post("/workers/notices")
+def take_notice(notice: WorkerNotice, token: BearerToken, database: CurrentDatabase) -> WorkerView:
+    """A worker says that it pauses, waits, goes on or ends, so that people see why nothing happens."""
+    with database.look_and_write() as (read, write):
+        return service.take_notice(write, authenticate(read, token), notice)

@@ -1,0 +1,173 @@
+"""Trust in a real coordinator: records, replications that are due, anchors, and what comes of a refuted result."""
+
+import pytest
+from sqlalchemy import select
+from typer.testing import CliRunner
+
+from coordinator.cli import app
+from coordinator.db.database import Database
+from coordinator.evidence import service as evidence
+from coordinator.models import CommitPosterior, Event, Project, Run, TrustRecord, Volunteer, Worker
+from shared.events import EventKind
+from tests.support.messages import HARDWARE, make_proposal
+from tests.support.swarm_data import History
+
+CLASS = HARDWARE.hardware_class
+VOLUNTEERS = ("ada", "bo", "cy", "dan")
+
+
+class Village:
+    """Volunteers with a worker each; all of them measured the seed, and all offsets are nil."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.author: dict[str, str] = {}
+        for name in VOLUNTEERS:
+            self.measure(name, None, 3.3)
+
+    def _open(self, session: object, name: str) -> tuple[History, Worker]:
+        history = History(session, session.scalars(select(Project)).one())  # type: ignore[attr-defined,arg-type]
+        return history, history.add_worker("w1", name)
+
+    def measure(self, name: str, sha: str | None, metric: float | None) -> str:
+        """A volunteer measures a commit, or the seed; returns what its worker was worth then."""
+        with self.database.write() as session:
+            history, worker = self._open(session, name)
+            return history.measure(worker, sha or history.project.root_sha, metric).trust
+
+    def invent(self, name: str, metric: float, parent: str | None = None) -> str:
+        """A volunteer's experiment; returns its commit."""
+        with self.database.write() as session:
+            history, worker = self._open(session, name)
+            sha = history.add_experiment(worker, parent or history.project.root_sha, metric, make_proposal()).commit_sha
+            self.author[sha] = name
+            return sha
+
+    def record(self, name: str) -> tuple[int, int]:
+        """A volunteer's agreements and contradictions."""
+        with self.database.read() as session:
+            query = select(TrustRecord).join(Volunteer, Volunteer.id == TrustRecord.volunteer_id)
+            row = session.scalar(query.where(Volunteer.name == name))
+            return (row.agreements, row.contradictions) if row else (0, 0)
+
+    def posterior(self, sha: str) -> CommitPosterior:
+        with self.database.read() as session:
+            return session.get_one(CommitPosterior, (sha, CLASS))
+
+    def list_due(self, name: str) -> list[str]:
+        with self.database.read() as session:
+            project_id = session.scalars(select(Project.id)).one()
+            volunteer_id = session.scalars(select(Volunteer.id).where(Volunteer.name == name)).one()
+            return evidence.list_due(session, project_id, CLASS, volunteer_id)
+
+    def check_numbers(self) -> None:
+        with self.database.read() as session:
+            assert list(evidence.find_differences(session)) == []
+
+
+@pytest.fixture
+def village(project: str, database: Database) -> Village:
+    return Village(database)
+
+
+def test_a_volunteer_is_established_by_agreeing(village: Village) -> None:
+    assert [village.record(name)[0] for name in VOLUNTEERS] == [0, 1, 1, 1], "the first has nobody to agree with"
+    sha = village.invent("ada", 3.2)
+    assert village.measure("bo", sha, 3.2) == "established"
+    assert village.record("ada") == (1, 0) and village.record("bo") == (2, 0)
+    assert village.posterior(sha).standing == "provisional", "one has checked it"
+    village.measure("cy", sha, 3.2)
+    assert village.posterior(sha).standing == "verified"
+    village.check_numbers()
+
+
+def test_claims_are_replicated_by_others_as_trust_demands(village: Village) -> None:
+    sha = village.invent("ada", 3.2)
+    village.invent("ada", 3.31)
+    assert village.list_due("bo") == [sha], "only a gain is claimed"
+    assert village.list_due("ada") == [], "never by the volunteer in question"
+    village.measure("bo", sha, None)
+    assert village.list_due("cy") == [], "a run that fails is not asked for again and again"
+    for _ in range(4):
+        village.measure("bo", village.invent("ada", 3.2), 3.2)
+    claims = [village.invent("ada", 3.2) for _ in range(8)]
+    assert village.record("ada") == (4, 0) and len(village.list_due("cy")) < len(claims) / 2
+
+
+def test_a_refuted_result_costs_trust_and_what_stands_on_it_is_suspect(village: Village) -> None:
+    lie = village.invent("dan", 3.0)
+    built = village.invent("ada", 2.99, parent=lie)
+    assert village.posterior(built).standing == "provisional"
+    village.measure("bo", lie, 3.3)
+    assert village.posterior(lie).dispute == "contested" and village.record("dan") == (0, 1)
+    assert village.record("bo") == (1, 0), "one against one says nothing of who checked it"
+    village.measure("cy", lie, 3.3)
+    assert (village.posterior(lie).dispute, village.posterior(lie).standing) == ("refuted", "provisional")
+    assert village.posterior(built).standing == "suspect"
+    village.measure("bo", built, 2.99)
+    assert village.posterior(built).standing == "provisional", "tested again"
+    with village.database.read() as session:
+        told = session.scalars(select(Event).where(Event.kind == EventKind.RESULT_CONTRADICTED)).all()
+    assert [(event.data["volunteer"], event.data["commit"]) for event in told] == [("dan", lie)] * 2
+    village.check_numbers()
+
+
+def test_a_doubted_volunteers_result_waits_for_others(village: Village) -> None:
+    village.measure("bo", village.invent("dan", 3.0), 3.3)
+    next_one = village.invent("dan", 3.25)
+    assert village.posterior(next_one).standing == "suspect" and next_one in village.list_due("ada")
+    village.measure("ada", next_one, 3.25)
+    assert village.posterior(next_one).standing == "provisional" and next_one not in village.list_due("ada")
+    village.check_numbers()
+
+
+def test_an_anchor_vouches_from_its_first_day(village: Village) -> None:
+    claim = village.invent("ada", 3.1)
+    newcomers = ("eve", "fay")
+    with village.database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        for name in newcomers:
+            history.add_worker("w1", name)
+    assert village.measure("eve", claim, 3.1) == "newcomer"
+    url = village.database.url.render_as_string(hide_password=False)
+    done = CliRunner().invoke(app, ["anchor", "fay", "w1"], env={"SWARM_DATABASE_URL": url})
+    assert (done.exit_code, done.stdout) == (0, "fay/w1 is an anchor.\n")
+    with village.database.read() as session:
+        logged = session.scalars(select(Event).where(Event.kind == EventKind.ANCHOR_CHANGED)).one()
+    assert (logged.data["worker"], logged.data["is_anchor"]) == ("w1", True)
+    assert village.measure("fay", claim, 3.1) == "anchor"
+    assert village.posterior(claim).checkers == 2
+    done = CliRunner().invoke(app, ["anchor", "fay", "w1", "--remove"], env={"SWARM_DATABASE_URL": url})
+    assert done.stdout == "fay/w1 is no longer an anchor.\n"
+    done = CliRunner().invoke(app, ["anchor", "fay", "w2"], env={"SWARM_DATABASE_URL": url})
+    assert (done.exit_code, done.stderr) == (1, "swarm-coordinator: fay has no worker 'w2'.\n")
+    with village.database.read() as session:
+        assert session.scalars(select(Run.trust).order_by(Run.id.desc()).limit(1)).one() == "anchor"
+    village.check_numbers()
+
+
+def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -> None:
+    wonder, impossible = village.invent("ada", 2.4), village.invent("ada", 0.9)
+    assert village.posterior(wonder).standing == village.posterior(impossible).standing == "held"
+    assert village.list_due("bo") == [wonder], "beyond the plausible floor only a maintainer can say"
+    village.measure("bo", wonder, 2.4)
+    assert village.posterior(wonder).standing == "held" and village.list_due("cy") == [wonder]
+    village.measure("cy", wonder, 2.4)
+    assert village.posterior(wonder).standing == "verified" and village.list_due("dan") == []
+    village.check_numbers()
+
+
+def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Village) -> None:
+    sha = village.invent("ada", 3.2)
+    village.measure("dan", sha, 3.1)
+    village.measure("bo", sha, 3.2)
+    posterior = village.posterior(sha)
+    assert (posterior.standing, posterior.dispute) == ("provisional", "contested")
+    village.measure("cy", sha, 3.2)
+    assert village.posterior(sha).metric_mean == pytest.approx(3.2, abs=0.01), "dan's has no part in it"
+    with village.database.read() as session:
+        project = session.scalars(select(Project)).one()
+        told = evidence.explain(session, project, 0, sha, CLASS)
+    assert [run.is_in_posterior for run in told.runs] == [False, False, True, True]
+    assert any("1 run by volunteers who stand apart" in sentence for sentence in told.story)
+    village.check_numbers()

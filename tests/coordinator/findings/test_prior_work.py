@@ -1,0 +1,47 @@
+"""Has this been tried? Over HTTP, on both engines."""
+
+from fastapi.testclient import TestClient
+
+from coordinator.db.database import Database
+from coordinator.models import Project
+from shared.findings import Likeness, Question, QuestionKind, Tried
+from shared.protocol import API_PREFIX
+from tests.coordinator.findings.conftest import Author
+from tests.support.swarm_data import History
+
+
+def ask(http: TestClient, text: str) -> Tried:
+    response = http.post(f"{API_PREFIX}/findings/tried", json=Question(project="tiny", text=text).model_dump())
+    assert response.status_code == 200, response.text
+    return Tried.model_validate_json(response.content)
+
+
+def test_the_same_step_is_known_however_it_is_written(http: TestClient, author: Author) -> None:
+    same = author.write("Regularise more", axis="WEIGHT_DECAY", value="0.40", metric=3.2)
+    other = author.write("Regularise less", axis="weight decay", value="0.1", metric=3.3)
+    alike = author.write("Shrink the weights of the embeddings", axis="EMBEDDING_DECAY", value="0.3")
+    told = ask(http, "-WEIGHT_DECAY = 0.2\n+WEIGHT_DECAY = 0.4")
+    assert told.kind is QuestionKind.DIFF
+    assert [(one.hit.finding.id, one.likeness) for one in told.before] == [
+        (same, Likeness.SAME_STEP), (other, Likeness.SAME_AXIS), (alike, Likeness.ALIKE),
+    ]  # fmt: skip
+    assert told.answer.startswith("Yes: experiment") and "improved" in told.answer
+    told = ask(http, "has weight_decay been set to 0.25?")
+    assert told.before[0].likeness is Likeness.ALIKE or told.before[0].likeness is Likeness.SAME_AXIS
+    assert ask(http, "weight_decay = 0.25").answer.startswith("Not at this value.")
+
+
+def test_what_nobody_tried_is_said_so(http: TestClient, author: Author) -> None:
+    author.write("Wider")
+    told = ask(http, "mixture of experts")
+    assert told.before == [] and told.answer == "Nothing like it is known."
+
+
+def test_what_others_are_at_now_is_told(http: TestClient, database: Database, author: Author) -> None:
+    with database.write() as session:
+        project = session.query(Project).one()
+        history = History(session, project)
+        history.add_running_lease(history.add_worker(), project.root_sha, "LEARNING_RATE 0.003 → 0.004")
+    told = ask(http, "learning_rate 0.003 -> 0.004")
+    assert [(one.likeness, one.value) for one in told.now] == [(Likeness.SAME_STEP, "0.004")]
+    assert "1 job at something like it now" in told.answer

@@ -1,0 +1,67 @@
+"""Findings get vectors once, whenever they came in, and are found by what they mean."""
+
+from uuid import uuid4
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from coordinator.accounts.service import create_token
+from coordinator.db.database import Database
+from coordinator.findings import queries
+from coordinator.findings.semantic_index import SUBJECT, Progress, embed_missing, find_by_meaning, keep_up
+from coordinator.models import Embedding
+from coordinator.novelty.similarity import Similarity
+from coordinator.settings import Settings
+from shared.protocol import API_PREFIX
+from tests.coordinator.findings.conftest import Author
+
+
+def test_each_finding_gets_one_vector(app: FastAPI, database: Database, author: Author) -> None:
+    similarity = app.state.similarity
+    first = author.write("A larger vocabulary", mechanism="Fewer tokens a text.")
+    assert embed_missing(database, similarity) == first
+    second = author.write("Half the learning rate")
+    assert embed_missing(database, similarity, first) == embed_missing(database, similarity) == second
+    with database.read() as session:
+        assert session.query(Embedding).filter_by(subject=SUBJECT).count() == 2
+        (project_id,) = queries.list_project_ids(session)
+        found = find_by_meaning(session, similarity, "a lower rate of learning", [project_id], 5)
+    assert found == [second, first]
+
+
+def test_an_embedder_that_is_away_holds_nothing_up(database: Database, author: Author, settings: Settings) -> None:
+    away = Settings(database_url=settings.database_url, embeddings_url="http://127.0.0.1:9/v1", embeddings_model="none")
+    similarity = Similarity(database, away)
+    author.write("A larger vocabulary")
+    assert embed_missing(database, similarity) == 0, "they are tried again"
+    with database.read() as session:
+        assert find_by_meaning(session, similarity, "words", [1], 5) == []
+
+
+def test_other_words_get_another_vector(http: TestClient, app: FastAPI, database: Database, author: Author) -> None:
+    similarity = app.state.similarity
+    other = author.write("Half the learning rate")
+    number = author.write("Run it", hypothesis="", axis="TEXT", value="")
+    done = keep_up(database, similarity, Progress())
+    assert done == Progress(number, 0)
+
+    def search(words: str) -> list[int]:
+        with database.read() as session:
+            return find_by_meaning(session, similarity, words, queries.list_project_ids(session), 5)
+
+    assert search("half the rate of learning")[0] == other
+    with database.write() as session:
+        token = create_token(session, "ada", "test")
+    for claim in ("Lower the rate of learning by half", "A larger vocabulary of tokens"):
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4())}
+        body = {"claim": claim, "mechanism": claim, "agent": "ada"}
+        assert http.post(f"{API_PREFIX}/findings/{number}/versions", json=body, headers=headers).status_code == 201
+        before, done = done, keep_up(database, similarity, done)
+        assert (done.through_id, done.revisions) == (number, before.revisions + 1)
+        found = search(claim)
+        assert found[0] == number and sorted(found) == [other, number], "once each"
+    fresh = Similarity(database, app.state.settings)
+    with database.read() as session:
+        project_ids = queries.list_project_ids(session)
+        assert find_by_meaning(session, fresh, "a larger vocabulary of tokens", project_ids, 5)[0] == number
+        assert len(find_by_meaning(session, fresh, "learning", project_ids, 5)) == 2

@@ -1,0 +1,169 @@
+"""Branches over the API: they are born, chosen, stall, rest and wake."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, update
+
+from coordinator.db.database import Database
+from coordinator.models import Branch, Calibration, Event
+from shared.events import EventKind
+from shared.experiments import JobKind, ProposalSubmission, StepFate, StepReport
+from shared.projects import BranchRequest, BranchState
+from tests.support.messages import claim_request, make_proposal, make_result
+from tests.support.volunteers import MiniWorker
+
+DRAFTS = ["draft"]
+
+
+@pytest.fixture
+def known(worker: MiniWorker) -> MiniWorker:
+    """A worker that has measured the seed, at 3.3."""
+    worker.measure_root(3.3)
+    return worker
+
+
+def read_branches(worker: MiniWorker) -> dict[str, dict[str, object]]:
+    return {row["name"]: row for row in worker.get_json("/projects/tiny/branches")["items"]}
+
+
+def read_log(worker: MiniWorker, branch: str) -> list[tuple[str, str]]:
+    return [(row["kind"], row["by"]) for row in worker.get_json(f"/projects/tiny/branches/{branch}/log")["items"]]
+
+
+def read_events(database: Database) -> list[str]:
+    with database.read() as session:
+        return list(session.scalars(select(Event.kind).order_by(Event.id)))
+
+
+def run(worker: MiniWorker, text: str, metric: float | None, **claim: object) -> str:
+    """An experiment; returns the branch of its lease. `new_branch` among the arguments names one."""
+    new_branch = claim.pop("new_branch", None)
+    lease = worker.claim_job(**claim)
+    files = {"train.py": text}
+    upload = make_result(lease, worker.files_of(lease), files, metric)
+    assert upload.proposal is not None
+    proposal = upload.proposal.model_copy(update={"new_branch": new_branch})
+    assert worker.propose(lease, files).accepted
+    assert worker.deliver(lease, upload.model_copy(update={"proposal": proposal})).status_code == 201
+    return lease.branch
+
+
+def test_a_draft_that_holds_its_ground_begins_a_branch(known: MiniWorker, database: Database) -> None:
+    run(known, "DEPTH = 9\n", 3.4, kinds=DRAFTS)
+    assert set(read_branches(known)) == {"baseline"}, "it lost ground"
+    run(known, "DEPTH = 10\n", 3.3, kinds=DRAFTS)
+    (name,) = set(read_branches(known)) - {"baseline"}
+    assert name == "draft-2" and read_log(known, name) == [("born", "w1")]
+    assert run(known, "DEPTH = 11\n", 3.29, branch=name) == name
+    assert read_branches(known)[name]["experiments"] == 2
+    assert EventKind.BRANCH_BORN in read_events(database)[-10:]
+
+
+def test_an_agent_names_a_direction(known: MiniWorker) -> None:
+    run(known, "DEPTH = 9\n", None, new_branch="no-norms")
+    assert set(read_branches(known)) == {"baseline"}, "a crash begins nothing"
+    run(known, "DEPTH = 10\n", 3.5, new_branch="no-norms")
+    run(known, "DEPTH = 11\n", 3.5, new_branch="no-norms")
+    assert set(read_branches(known)) == {"baseline", "no-norms", "no-norms-3"}
+
+
+def test_a_person_names_a_direction_and_volunteers_choose_it(known: MiniWorker) -> None:
+    request = BranchRequest(name="optimizers", theme="What if it is the optimizer?")
+    created = known.post("/projects/tiny/branches", request)
+    assert created.status_code == 201 and created.json()["state"] == "living"
+    lease = known.claim_job(branch="optimizers")
+    assert (lease.branch, lease.base.sha) == ("optimizers", lease.root_sha) and "its volunteer chose" in lease.why
+    again = known.post("/projects/tiny/branches", request)
+    assert (again.status_code, again.json()["type"]) == (409, "/problems/branch-exists")
+    nowhere = request.model_copy(update={"name": "other", "from_sha": "0" * 40})
+    assert known.post("/projects/tiny/branches", nowhere).status_code == 404
+    unknown = known.post("/leases", claim_request(branch="nope"))
+    assert unknown.status_code == 404 and "baseline, optimizers" in unknown.json()["detail"]
+    for number in range(6):
+        assert known.post("/projects/tiny/branches", request.model_copy(update={"name": f"d{number}"})).is_success
+    full = known.post("/projects/tiny/branches", request.model_copy(update={"name": "one-more"}))
+    assert (full.status_code, full.json()["type"]) == (409, "/problems/too-many-branches")
+
+
+def test_what_stalls_behind_another_rests_and_wakes_when_chosen(known: MiniWorker, database: Database) -> None:
+    known.post("/projects/tiny/branches", BranchRequest(name="side", theme="A way beside"))
+    run(known, "DEPTH = 9\n", 3.1, branch="baseline")
+    with database.write() as session:
+        session.execute(update(Branch).where(Branch.name == "side").values(fruitless=80))
+    run(known, "DEPTH = 10\n", 3.4, branch="side")
+    assert read_branches(known)["side"]["fruitless"] == 81
+    assert read_branches(known)["side"]["state"] == BranchState.RESTING
+    assert read_log(known, "side") == [("born", "ada"), ("rested", "research-swarm")]
+    assert {known.claim_job().branch for _ in range(12)} == {"baseline"}
+    assert known.claim_job(branch="side").branch == "side"
+    assert read_branches(known)["side"]["state"] == BranchState.LIVING
+    assert read_log(known, "side")[-1] == ("woken", "w1")
+    assert [kind for kind in read_events(database) if kind.startswith("branch_")][-2:] == [
+        EventKind.BRANCH_RESTED,
+        EventKind.BRANCH_WOKEN,
+    ]
+
+
+def test_the_branch_that_leads_does_not_rest(known: MiniWorker, database: Database) -> None:
+    known.post("/projects/tiny/branches", BranchRequest(name="side", theme="A way beside"))
+    run(known, "DEPTH = 9\n", 3.1, branch="side")
+    with database.write() as session:
+        session.execute(update(Branch).where(Branch.name == "side").values(fruitless=100))
+    run(known, "DEPTH = 10\n", 3.4, branch="side")
+    assert read_branches(known)["side"]["state"] == BranchState.LIVING
+
+
+def test_a_late_gain_wakes_a_resting_branch(known: MiniWorker, database: Database) -> None:
+    with database.write() as session:
+        session.execute(update(Branch).values(state=BranchState.RESTING))
+    run(known, "DEPTH = 9\n", 3.1)
+    assert read_branches(known)["baseline"]["state"] == BranchState.LIVING
+    assert [kind for kind, _ in read_log(known, "baseline")] == ["born", "moved", "woken"]
+
+
+def test_a_stalled_branch_asks_for_another_axis(known: MiniWorker, database: Database) -> None:
+    """Once it has gained nothing for long, the axis that was tried most is left; it is told in the lease."""
+    for number, axis in enumerate(["DEPTH", "DEPTH", "DEPTH", "WIDTH"]):
+        lease = known.claim_job()
+        assert lease.assignment.avoid_axes == []
+        files = {"train.py": f"DEPTH = {10 + number}\n"}
+        upload = make_result(lease, known.files_of(lease), files, 3.4)
+        assert upload.proposal is not None
+        proposal = upload.proposal.model_copy(update={"axis": axis})
+        assert known.deliver(lease, upload.model_copy(update={"proposal": proposal})).status_code == 201
+    with database.write() as session:
+        session.execute(update(Branch).values(fruitless=60))
+    lease = known.claim_job()
+    assert lease.assignment.avoid_axes == ["DEPTH"] and "another axis than DEPTH" in lease.why
+
+
+def test_a_worker_stays_with_its_parent(known: MiniWorker, database: Database) -> None:
+    lease = known.claim_job()
+    with database.read() as session:
+        assert session.scalar(select(Calibration.parent_sha)) == lease.base.sha == lease.root_sha
+    assert "like this worker's last one" in known.claim_job().why
+
+
+def test_steps_are_told_as_they_were_asked_for(known: MiniWorker) -> None:
+    lease = known.claim_job()
+    assert lease.kind is JobKind.IMPROVE
+    proposal = make_proposal().model_copy(update={"steps": [StepReport(experiment_id=1, fate=StepFate.DONE)]})
+    submission = ProposalSubmission(token=lease.token, proposal=proposal, files={"train.py": "DEPTH = 5\n"})
+    refused = known.post(f"/leases/{lease.id}/proposal", submission)
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/steps-not-told")
+
+
+def test_one_volunteer_does_not_hold_the_fleet(
+    known: MiniWorker, make_worker: Callable[..., MiniWorker], database: Database
+) -> None:
+    """From sixteen jobs of four volunteers on, one that holds half of them waits; others do not."""
+    for volunteer in ("bob", "cyd", "dan"):
+        for number in range(2):
+            make_worker(f"{volunteer}-{number}", volunteer).claim_job()
+    mine = [make_worker(f"mine-{number}") for number in range(12)]
+    replies = [worker.claim() for worker in mine]
+    refused = [reply for reply in replies if reply.lease is None]
+    assert refused and "no volunteer more than 50%" in refused[0].reason
+    assert all(reply.lease is None for reply in replies[len(replies) - len(refused) :])
+    assert make_worker("bob-2", "bob").claim().lease is not None

@@ -1,0 +1,44 @@
+"""The picture of the evidence."""
+
+from coordinator.web.charts import draw_evidence
+from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
+from shared.experiments import JobKind, Posterior
+
+
+def make_evidence(before: Estimate | None, *values: float, is_checked: bool = False) -> ExperimentEvidence:
+    runs = [
+        EvidenceRun(
+            run_id=number, worker="w", kind=JobKind.IMPROVE if number == 1 else JobKind.REPLICATE,
+            is_authors=number == 1, trust=Trust.NEWCOMER, counts=True, metric=value + 0.1,
+            is_in_posterior=number > 1 or not is_checked, offset=Estimate(mean=0.1, sd=0.003), read_as=value,
+        )
+        for number, value in enumerate(values, 1)
+    ]  # fmt: skip
+    after = Posterior(metric_mean=3.25, metric_sd=0.002, runs=len(runs)) if runs else None
+    return ExperimentEvidence(
+        experiment_id=1, sha="a" * 40, hardware_class="cpu", epoch=0, noise_sd=0.004, effect_sd=0.05,
+        ancestor_sha="b" * 40, runs=runs, before=before, runs_say=None, after=after, effect_probability=None,
+        milestone_probability=None, is_claim_confirmed=False, story=[], would_change=[],
+    )  # fmt: skip
+
+
+def test_intervals_are_two_sd_and_what_reaches_further_ends_at_the_edge() -> None:
+    picture = draw_evidence(make_evidence(Estimate(mean=3.28, sd=0.05), 3.25, 3.26))
+    assert picture is not None
+    before, first, second, together = picture.intervals
+    assert [row.role for row in picture.intervals] == ["before", "run", "run", "after"]
+    assert (before.low, before.high) == (0, 100) and before.words == "3.280 ± 0.050"
+    assert first.name == "run 1, author" and first.words == "3.2500 ± 0.0050", "noise and what is unknown of the offset"
+    assert 0 < first.low < together.low < first.middle == together.middle < second.middle < before.middle < 100
+    assert [label for _, label in picture.ticks] == sorted(label for _, label in picture.ticks)
+
+
+def test_without_runs_there_is_no_picture_and_without_an_ancestor_no_expectation() -> None:
+    assert draw_evidence(make_evidence(Estimate(mean=3.28, sd=0.05))) is None
+    picture = draw_evidence(make_evidence(None, 3.25))
+    assert picture is not None and [row.role for row in picture.intervals] == ["run", "after"]
+
+
+def test_a_run_that_the_number_does_not_rest_on_is_set_aside() -> None:
+    picture = draw_evidence(make_evidence(None, 3.2, 3.25, 3.26, is_checked=True))
+    assert picture is not None and [row.role for row in picture.intervals] == ["aside", "run", "run", "after"]

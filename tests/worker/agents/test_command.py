@@ -1,0 +1,169 @@
+"""worker/agents/command.py: real programs in the real sandbox, useful ones and hostile ones."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import psutil
+import pytest
+
+from tests.support.messages import make_run
+from tests.worker.agents.tasks import make_task, sha_of
+from worker.agents.base import AgentError, AgentUnavailable, Draft, Task
+from worker.agents.command import CommandAgent, Tool
+from worker.sandbox.tool import Grant
+
+SOURCE = "LEARNING_RATE = 0.003\nDEPTH = 4\n"
+TREE = {"harness/scorer.py": "METRIC = 1\n", "program.md": "# Lower val_bpb\n"}
+TASK = replace(make_task(source=SOURCE), tree={**TREE, "train.py": SOURCE}, context="CONTEXT-PACK")
+DEEPER = "sed -i 's/DEPTH = .*/DEPTH = 6/' train.py"
+STATEMENT = """cat > /swarm/answer/proposal.json <<END
+{"title": "$1", "hypothesis": "Deeper.", "axis": "DEPTH", "direction": "up", "value": "6",
+ "predicted_effect": -0.01, "refuted_by": "No change."}
+END"""
+
+
+class Bench:
+    """Runs shell scripts as an agent's tool, in a home of their own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.said: list[str] = []
+        self.grants: list[Grant] = []
+        self.secrets: frozenset[str] = frozenset()
+        self.stop = Event()
+
+    def agent(self, script: str, seconds: float = 60.0) -> CommandAgent:
+        program = self.home / "tool.sh"
+        program.write_text(f"say() {{ {STATEMENT}\n}}\n{script}\n")
+        environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "TOOL_KEY": "k-canary-tool"}
+        grants = (Grant(program), *self.grants)
+        command = f"/bin/bash {program} {{prompt_file}}"
+        tool = Tool(command, self.home, environment, grants, seconds, self.secrets)
+        return CommandAgent(tool, self.said.append, self.stop)
+
+    def propose(self, script: str, seconds: float = 60.0, task: Task = TASK) -> Draft:
+        return self.agent(script, seconds).propose(task)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    home = tmp_path / "home"
+    home.mkdir()
+    return Bench(home)
+
+
+def test_takes_back_what_may_be_changed_and_says_what_else_was(bench: Bench) -> None:
+    draft = bench.propose(f"""
+        grep -q CONTEXT-PACK /swarm/brief/context.md && grep -q 'train.py' "$1" || exit 9
+        {DEEPER}; say 'DEPTH 6'
+        echo 'METRIC = 0' > harness/scorer.py; rm program.md; echo x > notes.txt; ln -s /etc out
+    """)
+    assert draft.files == {"train.py": SOURCE.replace("4", "6")}
+    assert (draft.proposal.title, draft.proposal.settings["DEPTH"]) == ("DEPTH 6", 6)
+    assert draft.made_by == "command bash"
+    (line,) = bench.said
+    for stray in ("harness/scorer.py was changed", "program.md was removed", "notes.txt is new", "out cannot be read"):
+        assert stray in line
+
+
+def test_an_experiment_without_words_is_one_all_the_same(bench: Bench) -> None:
+    assert bench.propose(DEEPER).proposal.title == "A change without a word on it"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("true", "nothing is changed"),
+        ("rm train.py; ln -s /etc/hostname train.py", "train.py cannot be read"),
+        ("rm train.py; mkfifo train.py", "no regular file"),
+        ("rm train.py; mkdir train.py", "no regular file"),
+        ("printf '\\377' > train.py", "is not text"),
+        ("head -c 5000000 /dev/zero > train.py", "larger than"),
+        ("echo 'DEPTH = (' > train.py", "not valid Python"),
+        (f"{DEEPER}; rm -rf ../answer/*; mkfifo /swarm/answer/proposal.json", "no regular file"),
+    ],
+)
+def test_what_cannot_be_taken_back_is_named(bench: Bench, script: str, words: str) -> None:
+    with pytest.raises(AgentError, match=words):
+        bench.propose(script)
+
+
+def test_sees_only_what_was_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_TOKEN", "canary-token")
+    (bench.home / "secret").write_text("canary-home")
+    (bench.home / "login").write_text("hello")
+    bench.grants = [Grant(bench.home / "login")]
+    draft = bench.propose(f"""
+        {DEEPER}
+        for path in {bench.home}/secret /etc/shadow /root/.ssh /var/log; do [ -e $path ] && seen="$seen $path"; done
+        env | grep -q canary-token && seen="$seen token"
+        touch {bench.home}/login /swarm/brief/x /usr/x /x 2>/dev/null && seen="$seen wrote"
+        [ $(ls /proc | grep -c '^[0-9]') -gt 6 ] && seen="$seen processes"
+        say "$(cat ~/login) $(echo $TOOL_KEY | tail -c 5) seen:$seen"
+    """)
+    assert draft.proposal.title == "hello tool seen:"
+
+
+def test_may_use_the_network(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        draft = bench.propose(f"{DEEPER}; exec 3<>/dev/tcp/127.0.0.1/{port} && say connected")
+    assert draft.proposal.title == "connected"
+
+
+@pytest.mark.parametrize("where", ["train.py", "proposal"])
+def test_a_login_that_was_copied_is_not_published(bench: Bench, where: str) -> None:
+    (bench.home / "login").write_text('{"token": "sk-abc123def456ghi789"}')
+    bench.grants = [Grant(bench.home / "login")]
+    copy = 'echo "# $(cat ~/login)" >> train.py' if where == "train.py" else 'say "$(cat ~/login | tr -d \\")"'
+    with pytest.raises(AgentError, match="copied something of its login"):
+        bench.propose(f"{DEEPER}; {copy}")
+    bench.secrets = frozenset({"k-canary-tool"})
+    with pytest.raises(AgentError, match="copied something of its login"):
+        bench.propose(f'{DEEPER}; echo "# $TOOL_KEY" >> train.py')
+
+
+def test_a_tool_that_does_not_end_is_ended_with_all_it_started(
+    bench: Bench, count_marked: Callable[[str], int]
+) -> None:
+    with pytest.raises(AgentError, match="took more than 1 s and was ended"):
+        bench.propose("trap '' TERM; setsid sleep 98781.5 & sleep 98781.5", seconds=1)
+    assert count_marked("98781.5") == 0
+    bench.stop.set()
+    with pytest.raises(AgentError, match="stopping"):
+        bench.propose("sleep 98781.5")
+    assert count_marked("98781.5") == 0
+
+
+def test_a_tool_that_fails_or_is_missing_is_unavailable(bench: Bench) -> None:
+    with pytest.raises(AgentUnavailable, match="exit status 3: no credit"):
+        bench.propose("echo no credit; exit 3")
+    agent = bench.agent("true")
+    agent._tool = replace(agent._tool, command="/nowhere/tool {prompt_file}")
+    with pytest.raises(AgentUnavailable, match="No such file"):
+        agent.propose(TASK)
+
+
+def test_mends_a_crash(bench: Bench) -> None:
+    draft = bench.propose(f"{DEEPER}; say 'DEPTH 6'")
+    crash = make_run(sha_of("x"), None, reason="too deep", log_tail="ValueError")
+    mender = bench.agent("grep -q ValueError $1 && grep -q 'DEPTH = 6' train.py && sed -i 's/= 6/= 5/' train.py")
+    repaired = mender.repair(TASK, draft, crash)
+    assert repaired is not None
+    assert repaired.files == {"train.py": SOURCE.replace("4", "5")}
+    assert (repaired.proposal.title, repaired.proposal.settings["DEPTH"]) == ("DEPTH 6", 5)
+
+
+@pytest.fixture
+def count_marked() -> Callable[[str], int]:
+    """How many processes of the machine have `marker` as an argument of their own."""
+
+    def count(marker: str) -> int:
+        others = (p for p in psutil.process_iter(["cmdline"]) if p.pid != os.getpid())
+        return sum(marker in (p.info["cmdline"] or []) for p in others)
+
+    return count

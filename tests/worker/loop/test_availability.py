@@ -1,0 +1,71 @@
+"""worker/loop/availability.py: hours as people write them."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.loop.availability import MINUTES_OF_WEEK, ScheduleError, hours, parse_schedule
+
+ZONE = timezone(timedelta(hours=2))
+MONDAY = datetime(2026, 6, 1, tzinfo=ZONE)
+
+
+def at(day: int, clock: str) -> datetime:
+    hour, minute = map(int, clock.split(":"))
+    return MONDAY + timedelta(days=day, hours=hour, minutes=minute, seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("text", "day", "clock", "until"),
+    [
+        ("22:00-07:00", 0, "23:59", None),
+        ("22:00-07:00", 1, "06:59", None),
+        ("22:00-07:00", 1, "07:00", "22:00"),
+        ("22:00-07:00", 1, "21:59", "22:00"),
+        ("9:00-12:00, 14:00-17:00", 2, "12:30", "14:00"),
+        ("mon-fri 19:00-8:00, sat-sun", 0, "18:00", "19:00"),
+        ("mon-fri 19:00-8:00, sat-sun", 5, "12:00", None),
+        ("mon-fri 19:00-8:00, sat-sun", 5, "03:00", None),
+        ("fri-mon", 2, "12:00", "00:00"),
+        ("sun 23:00-01:00", 0, "00:30", None),  # Sunday's span, seen from Monday
+        ("SAT 00:00-24:00", 5, "23:59", None),
+    ],
+)
+def test_is_open_in_its_hours_and_says_when_it_opens_next(text: str, day: int, clock: str, until: str | None) -> None:
+    opens = parse_schedule(text).closed_until(at(day, clock))
+    assert (None if opens is None else f"{opens:%H:%M}") == until
+
+
+def test_opens_on_a_later_day() -> None:
+    assert parse_schedule("sat").closed_until(at(0, "10:00")) == MONDAY + timedelta(days=5)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "22-7", "25:00-07:00", "22:60-07:00", "someday", "mon-xyz 1:00-2:00", "1:00-2:00,"]
+)
+def test_what_is_no_schedule_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ScheduleError, match=r"use |22:00-07:00"):
+        parse_schedule(text)
+
+
+@given(st.integers(0, 1439), st.integers(0, 1439), st.integers(0, MINUTES_OF_WEEK - 1))
+def test_it_is_open_at_the_moment_that_it_names_and_not_a_minute_before(begin: int, end: int, minute: int) -> None:
+    schedule = parse_schedule(f"{begin // 60:02}:{begin % 60:02}-{end // 60:02}:{end % 60:02}")
+    moment = MONDAY + timedelta(minutes=minute)
+    opens = schedule.closed_until(moment)
+    if opens is not None:
+        assert schedule.closed_until(opens) is None
+        assert schedule.closed_until(opens - timedelta(minutes=1)) == opens
+        assert moment < opens <= moment + timedelta(days=1)
+
+
+def test_pauses_with_a_reason_and_only_outside_the_hours() -> None:
+    assert hours(parse_schedule("00:00-24:00"))() is None
+    days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    today = datetime.now(ZONE).astimezone().weekday()
+    other = days[(today + 3) % 7]
+    assert str(hours(parse_schedule(other))()).startswith(
+        f"Paused outside the hours {other}, until {other.title()} 00:00"
+    )

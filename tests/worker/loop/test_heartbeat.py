@@ -1,0 +1,138 @@
+"""worker/loop/heartbeat.py"""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.experiments import JobKind
+from shared.leases import BaseCommit, Heartbeat, HeartbeatReply, Lease, LeaseState, Phase
+from shared.protocol import now
+from tests.worker.agents.tasks import sha_of
+from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
+from worker.loop.heartbeat import HeartbeatDied, Pulse
+from worker.runs import Progress
+
+TRAINING = Progress(Phase.TRAINING, 10, 3.1, 0.25)
+
+
+def make_lease(kind: JobKind = JobKind.IMPROVE, heartbeat_seconds: float = 0.02) -> Lease:
+    return Lease(
+        id=uuid4(),
+        token="t",
+        project="tiny",
+        root_sha=sha_of("root"),
+        kind=kind,
+        base=BaseCommit(sha=sha_of("root"), files={}, posterior=None),
+        branch="main",
+        seed=1,
+        why="",
+        context="",
+        trials=[],
+        issued_at=now(),
+        expires_at=now() + timedelta(seconds=180),
+        deadline_at=now() + timedelta(hours=1),
+        heartbeat_seconds=heartbeat_seconds,
+    )
+
+
+class Keeper:
+    """Answers heartbeats with what it is given, the last answer for ever."""
+
+    def __init__(self, *answers: LeaseState | Exception) -> None:
+        self.answers = list(answers)
+        self.beats: list[Heartbeat] = []
+
+    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:
+        self.beats.append(beat)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return HeartbeatReply(state=answer, expires_at=now())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("kind", "first"), [(JobKind.IMPROVE, Phase.DRAFTING), (JobKind.REPLICATE, Phase.READY)])
+def test_beats_with_the_progress_of_the_job(kind: JobKind, first: Phase) -> None:
+    keeper = Keeper(LeaseState.RUNNING)
+    with Pulse(keeper, make_lease(kind)) as pulse:
+        wait_for(lambda: len(keeper.beats) >= 2)
+        pulse.update(TRAINING)
+        wait_for(lambda: keeper.beats[-1].phase is Phase.TRAINING)
+    assert keeper.beats[0].phase is first
+    assert (keeper.beats[-1].step, keeper.beats[-1].loss, keeper.beats[-1].share) == (10, 3.1, 0.25)
+    count = len(keeper.beats)
+    time.sleep(0.1)
+    assert len(keeper.beats) <= count + 1  # one may have been on its way
+
+
+def test_a_new_phase_is_told_at_once() -> None:
+    keeper = Keeper(LeaseState.RUNNING)
+    with Pulse(keeper, make_lease(heartbeat_seconds=60)) as pulse:
+        pulse.update(TRAINING)
+        wait_for(lambda: [b.phase for b in keeper.beats] == [Phase.TRAINING])
+        pulse.update(Progress(Phase.TRAINING, 11, 3.0, 0.3))
+        time.sleep(0.05)
+        assert len(keeper.beats) == 1
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_run_that_diverges_still_beats(loss: float) -> None:
+    keeper = Keeper(LeaseState.RUNNING)
+    with Pulse(keeper, make_lease()) as pulse:
+        pulse.update(Progress(Phase.TRAINING, 10, loss, 0.25))
+        wait_for(lambda: bool(keeper.beats) and keeper.beats[-1].phase is Phase.TRAINING)
+    assert keeper.beats[-1].loss is None
+
+
+@pytest.mark.parametrize("error", [Unreachable("gone"), Rejected(409, "lease-transition", "not yet")])
+def test_an_error_that_may_pass_is_tried_again(error: ClientError) -> None:
+    keeper = Keeper(error, error, LeaseState.RUNNING)
+    with Pulse(keeper, make_lease()) as pulse:
+        wait_for(lambda: len(keeper.beats) >= 4)
+        assert pulse.lost is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Rejected(410, "lease-ended", "It is expired"), Unauthorized("who?"), LeaseState.EXPIRED, LeaseState.RELEASED],
+)
+def test_a_lost_lease_is_remembered_and_beats_no_more(answer: LeaseState | Exception) -> None:
+    keeper = Keeper(LeaseState.RUNNING, answer)
+    with Pulse(keeper, make_lease()) as pulse:
+        wait_for(lambda: pulse.lost is not None)
+        time.sleep(0.1)
+        pulse.update(TRAINING)  # no error: the run is worth finishing
+    assert len(keeper.beats) == 2
+
+
+def test_a_thread_that_dies_is_noticed() -> None:
+    with pytest.raises(HeartbeatDied, match="a bug"), Pulse(Keeper(RuntimeError("a bug")), make_lease()) as pulse:
+        wait_for(lambda: pulse.update(TRAINING) is not None)  # it says nothing until it raises
+
+
+def test_a_beat_that_hangs_does_not_hold_up_the_job() -> None:
+    release = threading.Event()
+
+    class Hanging(Keeper):
+        def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:
+            self.beats.append(beat)
+            release.wait(10)
+            return super().heartbeat(lease_id, beat)
+
+    keeper = Hanging(LeaseState.RUNNING)
+    with Pulse(keeper, make_lease()):
+        wait_for(lambda: len(keeper.beats) == 1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    release.set()

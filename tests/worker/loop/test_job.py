@@ -1,0 +1,166 @@
+"""worker/loop/job.py against a real coordinator, with a laboratory that measures by formula."""
+
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.findings import FindingDraft
+from shared.leases import Phase
+from shared.runs import RunReport
+from tests.support.seeds import TRAIN
+from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
+from tests.worker.crew import Hire, Wire, make_script, refuse
+from worker.agents.base import AgentError, Draft, Task
+from worker.agents.constants import read_constants
+from worker.agents.search import SearchAgent
+from worker.git.repository import Repository
+from worker.loop.authorship import author_of
+from worker.loop.heartbeat import HeartbeatDied
+from worker.loop.loop import Ending
+
+
+def test_measures_the_root_then_experiments_that_the_coordinator_stores(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    laboratory.formula = lambda sample: (
+        3.0 + abs(float(read_constants(sample.files["train.py"])["DEPTH"].value) - 6) / 10
+    )
+    worker = hire(live.url)
+    assert worker.loop.run(max_jobs=4) is Ending.DONE
+    first, *others = worker.witness.receipts
+    assert first.title.startswith("replicate ")
+    experiments = live.list("experiments")
+    assert len(experiments) == 3
+    assert {e["sha"] for e in experiments} == {r.report.commit_sha for r in others}
+    for receipt in others:
+        detail = live.get(f"experiments/{receipt.place.rpartition('/')[2]}")
+        assert detail["title"] == receipt.title
+        assert detail["runs"][0]["metric"] == pytest.approx(receipt.report.metric)
+        assert receipt.title in detail["finding"]["claim"]
+        assert detail["diff"].count("\n+") >= 1
+    assert len(worker.outbox) == 0
+    assert worker.witness.phases[:5] == [Phase.READY, Phase.TRAINING, Phase.TRAINING, Phase.SCORING, Phase.REPORTING]
+    # The whole work tree is measured, protected files too, and the program is the project's own.
+    assert set(laboratory.samples[-1].files) == {"train.py", "swarm.toml", "program.md"}
+
+
+def test_two_workers_learn_from_each_other_and_do_not_repeat(live: LiveCoordinator, hire: Hire) -> None:
+    for name in ("w1", "w2", "w1", "w2", "w1"):
+        assert hire(live.url, name=name).loop.run(max_jobs=2) is Ending.DONE
+    shas = [e["sha"] for e in live.list("experiments")]
+    assert len(shas) == len(set(shas)) >= 4  # of ten jobs some are drawn to measure
+
+
+def test_a_failed_run_is_a_result_with_a_finding(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    laboratory.formula = lambda sample: 3.3 if sample.files["train.py"] == TRAIN else None
+    worker = hire(live.url, make_script(5))
+    assert worker.loop.run() is Ending.DONE
+    (experiment,) = live.list("experiments")
+    assert experiment["outcome"] == "crashed"
+    assert "heads must divide width" in live.get(f"experiments/{experiment['id']}")["finding"]["mechanism"]
+    assert worker.witness.lines[-1] == "the script has no more steps"
+
+
+def test_a_duplicate_is_drafted_again_at_most_three_times(live: LiveCoordinator, hire: Hire) -> None:
+    assert hire(live.url, make_script(5)).loop.run(max_jobs=2) is Ending.DONE
+    again = hire(live.url, make_script(5, 5, 6, 5, 5, 5), name="w2")
+    again.loop.run()
+    assert [r.title for r in again.witness.receipts if r.lease.kind.makes_experiment] == ["DEPTH 6"]
+    assert any("no new idea in 3 drafts" in line for line in again.witness.lines)
+    assert again.witness.waits  # and rests before it tries once more
+    assert live.list("leases") == []
+
+
+def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinator, hire: Hire) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    worker = hire(live.url, make_script(5), transport=Wire({"proposal$": refuse(503, "busy")}))
+    assert worker.loop.run(max_jobs=1) is Ending.DONE
+    assert any("going on without asking" in line for line in worker.witness.lines)
+    assert [e["title"] for e in live.list("experiments")] == ["DEPTH 5"]
+
+
+def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    lost = threading.Event()
+
+    def lose() -> httpx.Response:
+        lost.set()
+        return refuse(410, "lease-ended")()
+
+    laboratory.hook = lambda: (lost.wait(10), None)[1]
+    worker = hire(live.url, transport=Wire({"heartbeat$": lose}))
+    assert worker.loop.run(max_jobs=1) is Ending.DONE
+    assert worker.witness.receipts[0].place.startswith(live.url)
+    assert len(live.list("runs")) == 1
+
+
+def test_a_lease_that_is_lost_while_drafting_is_left_alone(live: LiveCoordinator, hire: Hire) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    wire = Wire({"proposal$": refuse(410, "lease-ended")})
+    worker = hire(live.url, make_script(5), transport=wire)
+    assert worker.loop.run() is Ending.DONE  # the script is over
+    assert any("no longer ours" in line for line in worker.witness.lines)
+    assert live.list("experiments") == []
+
+
+def test_a_heartbeat_that_dies_stops_the_worker(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    dying = threading.Event()
+
+    def die() -> httpx.Response:
+        dying.set()
+        raise ZeroDivisionError("a bug")
+
+    laboratory.hook = lambda: (dying.wait(10), None)[1]
+    with pytest.raises(HeartbeatDied, match="a bug"):
+        hire(live.url, transport=Wire({"heartbeat$": die})).loop.run()
+    assert live.list("leases") == []
+
+
+def test_draining_before_the_run_has_begun_gives_the_job_back(live: LiveCoordinator, hire: Hire) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+
+    class Slow(SearchAgent):
+        def propose(self, task: Task) -> Draft:
+            worker.stop.request()
+            return super().propose(task)
+
+    worker = hire(live.url, Slow())
+    assert worker.loop.run() is Ending.DRAINED
+    assert live.list("leases") == []
+    assert live.list("experiments") == []
+
+
+def test_an_agent_without_words_does_not_lose_the_run(live: LiveCoordinator, hire: Hire) -> None:
+    class Wordy(SearchAgent):
+        def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+            return FindingDraft(claim="word " * 39, mechanism="word " * 250, agent=self.name)
+
+    class Speechless(SearchAgent):
+        def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+            raise AgentError("no words")
+
+    assert hire(live.url, Wordy()).loop.run(max_jobs=2) is Ending.DONE
+    assert hire(live.url, Speechless()).loop.run(max_jobs=1) is Ending.DONE
+    assert len(live.list("findings")) == len(live.list("experiments")) == 2
+
+
+def test_an_author_is_one_that_git_can_hold() -> None:
+    assert author_of("box-cpu") == "box-cpu <box-cpu@worker.invalid>"
+    assert author_of("<\n>") == "worker <worker@worker.invalid>"
+    assert author_of("Ada's <box>") == "Ada's box <ada-s-box@worker.invalid>"
+
+
+def test_commits_are_in_a_repository_that_git_reads(live: LiveCoordinator, hire: Hire, tmp_path: Path) -> None:
+    worker = hire(live.url, make_script(5))
+    assert worker.loop.run() is Ending.DONE
+    sha = worker.witness.receipts[-1].report.commit_sha
+    with closing(Repository(worker.folder / "projects" / "tiny.git")) as repository:
+        assert repository.read_files(sha)["train.py"] == TRAIN.replace("4", "5")

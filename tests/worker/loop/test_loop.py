@@ -1,0 +1,185 @@
+"""worker/loop/loop.py against a real coordinator, with a laboratory that measures by formula."""
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from coordinator.settings import Settings as CoordinatorSettings
+from shared.leases import ResultUpload
+from tests.support.messages import make_run
+from tests.worker.agents.tasks import sha_of
+from tests.worker.conftest import FormulaLaboratory, LiveCoordinator, serve
+from tests.worker.crew import Hire, Wire, cut, make_script, refuse
+from worker.api.client import Outdated, Rejected, Unauthorized, Unreachable
+from worker.data.prepare import DataError
+from worker.loop.loop import Ending, Loop
+from worker.loop.outbox import Entry
+from worker.runs import RunImpossible
+from worker.runs.runner import Sample
+
+
+def test_without_a_coordinator_the_first_contact_says_so(hire: Hire) -> None:
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
+        hire("http://127.0.0.1:1").loop.run()
+
+
+def test_a_wrong_token_says_so(live: LiveCoordinator, hire: Hire) -> None:
+    with pytest.raises(Unauthorized):
+        hire(live.url, token=SecretStr("wrong")).loop.run()
+
+
+def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
+    coordinator_settings: CoordinatorSettings, token: SecretStr, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    """While its experiment is measured the coordinator is updated, and wants newer workers from then on."""
+    with serve(coordinator_settings) as url:
+        assert hire(url).loop.run(max_jobs=1) is Ending.DONE
+        older = serve(coordinator_settings.model_copy(update={"oldest_worker": "99.1"}))
+        with older as newer_url:
+            switch = Wire({})
+            worker = hire(url, make_script(5, 6, 7), transport=switch)
+            laboratory.hook = lambda: switch.lead_to(newer_url)
+            with pytest.raises(Outdated, match=r"version 99\.1, or newer\. Update it: pip install --upgrade"):
+                worker.loop.run()
+        assert [e["title"] for e in LiveCoordinator(url, token).list("experiments")][-1] == "DEPTH 5"
+    assert len(worker.outbox) == 0
+    assert all(receipt.place.startswith("http") for receipt in worker.witness.receipts)
+
+
+def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
+    coordinator_settings: CoordinatorSettings, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    with serve(coordinator_settings) as url:
+        assert hire(url).loop.run(max_jobs=1) is Ending.DONE
+        gone = Wire({"result$": cut})
+        worker = hire(url, make_script(5, 6), transport=gone)
+        laboratory.hook = lambda: gone.faults.update({"": cut})
+        assert worker.loop.run() is Ending.DRAINED  # it waited, and the test's monitor then told it to stop
+    assert [r.place for r in worker.witness.receipts] == ["in the outbox"]
+    assert any("kept in the outbox" in line for line in worker.witness.lines)
+    assert "the cable is cut" in worker.witness.waits[0]
+    with serve(coordinator_settings) as url:
+        live = LiveCoordinator(url, SecretStr(""))
+        assert live.list("experiments") == []
+        later = hire(url, make_script(6))
+        assert len(later.outbox) == 1
+        assert later.loop.run(max_jobs=1) is Ending.DONE
+        assert [e["title"] for e in live.list("experiments")] == ["DEPTH 6", "DEPTH 5"]
+        assert any("delivered an earlier result" in line for line in later.witness.lines)
+
+
+def test_a_refused_result_is_kept_beside_and_told(live: LiveCoordinator, hire: Hire) -> None:
+    worker = hire(live.url, transport=Wire({"result$": refuse(422, "wrong-commit")}))
+    assert worker.loop.run(max_jobs=1) is Ending.DONE
+    assert any("refuses a result" in line and "wrong-commit" in line for line in worker.witness.lines)
+    assert len(list(worker.outbox.rejected.glob("*.json"))) == 1
+    assert worker.witness.receipts[0].place.startswith("refused")
+
+
+def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, hire: Hire) -> None:
+    worker = hire(live.url)
+    upload = ResultUpload(run=make_run(sha_of("x")))
+    worker.outbox.put(Entry(project="tiny", lease_id=upload.run.id, upload=upload))
+    assert worker.loop.run(max_jobs=1) is Ending.DONE
+    assert any("lease-unknown" in line for line in worker.witness.lines)
+
+
+@pytest.mark.parametrize("error", [DataError("the data's server is away"), OSError(28, "No space left on device")])
+def test_a_job_that_fails_is_given_back_with_the_reason_and_the_worker_rests(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory, error: Exception
+) -> None:
+    def fail(sample: Sample) -> float:
+        raise error
+
+    wire = Wire({})
+    laboratory.formula = fail
+    worker = hire(live.url, transport=wire)
+    assert worker.loop.run() is Ending.DRAINED
+    assert any(f"the job failed: {error}" in line for line in worker.witness.lines)
+    assert wire.seen[-1].endswith("/release")
+    assert live.list("leases") == []
+    assert not (worker.folder / "crash.log").exists()
+
+
+def test_a_mistake_of_ours_is_written_down_and_the_worker_goes_on(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    def fail(sample: Sample) -> float:
+        raise ZeroDivisionError("a bug")
+
+    laboratory.formula = fail
+    worker = hire(live.url)
+    assert worker.loop.run() is Ending.DRAINED
+    assert any("a mistake in the worker" in line for line in worker.witness.lines)
+    assert "in fail" in (worker.folder / "crash.log").read_text()
+
+
+def test_a_machine_that_cannot_run_the_harness_stops(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    def fail(sample: Sample) -> float:
+        raise RunImpossible("torch is missing")
+
+    laboratory.formula = fail
+    with pytest.raises(RunImpossible):
+        hire(live.url).loop.run()
+    assert live.list("leases") == []
+
+
+def test_a_machine_that_could_run_a_harness_before_tries_again_later(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    def fail_second(sample: Sample) -> float:
+        if len(laboratory.samples) > 1:
+            raise RunImpossible("its harness is broken")
+        return 3.3
+
+    laboratory.formula = fail_second
+    worker = hire(live.url)
+    assert worker.loop.run() is Ending.DRAINED
+    assert any("its harness is broken" in line for line in worker.witness.lines)
+    assert live.list("leases") == []
+
+
+def test_draining_finishes_the_run_and_reports_it(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    worker = hire(live.url)
+    laboratory.hook = worker.stop.request
+    assert worker.loop.run() is Ending.DRAINED
+    assert len(live.list("runs")) == 1
+
+
+def test_stopping_now_gives_the_job_back(live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory) -> None:
+    worker = hire(live.url)
+    laboratory.hook = lambda: (worker.stop.request(), worker.stop.request(), None)[2]
+    assert worker.loop.run() is Ending.STOPPED
+    assert live.list("leases") == []
+    assert live.list("runs") == []
+
+
+def test_once(live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory) -> None:
+    laboratory.formula = lambda sample: 3.3
+    assert hire(live.url).loop.run(once=True) is Ending.DONE
+    nothing = {"lease": None, "reason": "All is known.", "retry_after_seconds": 60}
+    idle = hire(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))
+    assert idle.loop.run(once=True) is Ending.NOTHING_TO_DO
+    assert idle.witness.lines == ["All is known."]
+    assert idle.witness.waits == []
+    cut_off = hire(live.url, name="w2", transport=Wire({"result$": cut}))
+    assert cut_off.loop.run(once=True) is Ending.FAILED
+    assert len(cut_off.outbox) == 1
+
+
+def test_nothing_to_do_is_waited_out_with_the_reason(live: LiveCoordinator, hire: Hire) -> None:
+    nothing = {"lease": None, "reason": "All is known.", "retry_after_seconds": 60}
+    idle = hire(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))
+    assert idle.loop.run() is Ending.DRAINED
+    assert idle.witness.waits == ["All is known."]
+
+
+def test_a_claim_that_is_refused_at_first_contact_says_why(live: LiveCoordinator, hire: Hire) -> None:
+    worker = hire(live.url)
+    loop = Loop(worker.place, "w1", "no-such-project", worker.folder / "crash.log")
+    with pytest.raises(Rejected, match="no-such-project"):
+        loop.run()

@@ -1,0 +1,213 @@
+"""worker/loop/prefetch.py: the next job is made ready while one is measured, and both end as they should."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Event, Thread
+
+import pytest
+
+from shared.runs import RunReport
+from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
+from tests.worker.crew import Hire, Wire, Worker, make_script, refuse
+from worker.agents.base import Draft, Task
+from worker.agents.scripted import Script, ScriptedAgent
+from worker.loop.loop import Ending
+from worker.loop.stop import Stop
+
+PATIENCE_SECONDS = 60
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def phases(live: LiveCoordinator) -> list[str]:
+    """Of the live leases, the older first."""
+    return [lease["phase"] for lease in live.list("leases")]
+
+
+@pytest.fixture
+def worker(live: LiveCoordinator, hire: Hire) -> Worker:
+    """One that has measured the seed and has three ideas."""
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    return hire(live.url, make_script(5, 6, 7))
+
+
+def test_the_next_job_is_ready_before_the_run_is_over(
+    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory
+) -> None:
+    seen = []
+
+    def look() -> None:
+        if len(seen) < 2:
+            wait_for(lambda: phases(live) == ["training", "ready"])
+            seen.append([lease["title"] for lease in live.list("leases")])
+
+    laboratory.hook = look
+    assert worker.loop.run() is Ending.DONE
+    assert seen == [["DEPTH 5", "DEPTH 6"], ["DEPTH 6", "DEPTH 7"]]
+    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 5", "DEPTH 6", "DEPTH 7"]
+    assert [receipt.posterior is not None for receipt in worker.witness.receipts] == [True] * 3
+    assert worker.witness.waits == [], "the device never waited for the coordinator"
+    assert live.list("leases") == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_more_is_drafted_than_will_be_run(
+    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory, jobs: int
+) -> None:
+    assert worker.loop.run(max_jobs=jobs) is Ending.DONE
+    assert len(worker.witness.taken) == len(laboratory.samples) - 1 == jobs  # one was the seed's
+
+
+def test_draining_finishes_what_runs_and_gives_back_what_is_ready(
+    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory
+) -> None:
+    def drain() -> None:
+        wait_for(lambda: phases(live) == ["training", "ready"])
+        worker.stop.request()
+
+    laboratory.hook = drain
+    assert worker.loop.run() is Ending.DRAINED
+    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 5"]
+    assert live.list("leases") == []
+
+
+def test_a_pause_gives_both_back_and_goes_on_afterwards(
+    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory
+) -> None:
+    def pause() -> None:
+        laboratory.hook = lambda: None
+        wait_for(lambda: phases(live) == ["training", "ready"])
+        worker.stop.set_pause("Paused.")
+
+    def resume() -> None:
+        wait_for(lambda: live.list("leases") == [])
+        worker.stop.set_pause(None)
+
+    laboratory.hook = pause
+    worker.witness.on_wait = lambda: Thread(target=resume).start()
+    assert worker.loop.run() is Ending.DONE
+    assert worker.witness.waits == ["Paused."]
+    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 7"]
+
+
+def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator, hire: Hire) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    stop = Stop()
+    worker = hire(live.url, make_script(5, thinking_seconds=600, stop=stop), stop=stop)
+
+    def pause() -> None:
+        wait_for(lambda: phases(live) == ["drafting"])
+        stop.set_pause("Paused.")
+
+    thread = Thread(target=pause)
+    thread.start()
+    assert worker.loop.run() is Ending.DRAINED
+    thread.join()
+    assert worker.witness.waits == ["Paused."]
+    assert live.list("leases") == []
+
+
+def test_a_ready_job_whose_lease_is_lost_is_not_run(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    wire = Wire({})
+    worker = hire(live.url, make_script(5, 6, 7), transport=wire)
+
+    def lose() -> None:
+        laboratory.hook = lambda: None
+        wait_for(lambda: phases(live) == ["training", "ready"])
+        lost = live.list("leases")[1]["id"]
+        wire.faults[f"{lost}/heartbeat"] = refuse(410, "lease-ended")
+        wait_for(lambda: any("no longer ours" in line for line in worker.witness.lines))
+
+    laboratory.hook = lose
+    assert worker.loop.run() is Ending.DONE
+    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 5", "DEPTH 7"]
+
+
+class Mender(ScriptedAgent):
+    """Replays a script; mends a crash once it is let."""
+
+    def __init__(self, script: ScriptedAgent) -> None:
+        super().__init__(Script(steps=script._steps))
+        self.may_mend = Event()
+        self.repairs = 0
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        assert self.may_mend.wait(PATIENCE_SECONDS)
+        self.repairs += 1
+        files = {"train.py": draft.files["train.py"] + f"# {self.repairs}\n"}
+        return replace(draft, files=files)
+
+
+def test_a_crash_is_mended_while_another_job_runs(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    agent = Mender(make_script(5, 6))
+    worker = hire(live.url, agent)
+
+    def wait_for_the_next() -> None:
+        if len(laboratory.samples) == 2:  # the seed was the first
+            wait_for(lambda: phases(live) == ["training", "ready"])
+        else:
+            agent.may_mend.set()
+
+    laboratory.hook = wait_for_the_next
+    laboratory.formula = lambda sample: None if sample.files["train.py"].endswith("= 5\n") else 3.2
+    assert worker.loop.run() is Ending.DONE
+    assert agent.repairs == 1
+    assert sorted(receipt.title for receipt in worker.witness.receipts) == ["DEPTH 5", "DEPTH 6"]
+    assert {run["outcome"] for run in live.list("runs")} == {"ok"}
+
+
+def test_after_three_repairs_a_crash_is_the_result(
+    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    agent = Mender(make_script(5))
+    agent.may_mend.set()
+    laboratory.formula = lambda sample: None
+    assert hire(live.url, agent).loop.run() is Ending.DONE
+    assert agent.repairs == 3 and len(laboratory.samples) == 1 + 4
+    (run,) = (run for run in live.list("runs") if run["experiment_id"] is not None)
+    assert run["outcome"] == "crashed"
+
+
+class Thoughtful(ScriptedAgent):
+    """Never comes to an end with its second idea."""
+
+    def __init__(self, script: ScriptedAgent) -> None:
+        super().__init__(Script(steps=script._steps))
+        self.thinking = Event()
+        self.over = Event()
+
+    def propose(self, task: Task) -> Draft:
+        if len(self._steps) == 1:
+            self.thinking.set()
+            self.over.wait(PATIENCE_SECONDS)
+        return super().propose(task)
+
+
+def test_stopping_now_waits_for_no_idea(live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory) -> None:
+    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+    agent = Thoughtful(make_script(5, 6))
+    worker = hire(live.url, agent)
+
+    def stop() -> None:
+        assert agent.thinking.wait(PATIENCE_SECONDS)
+        worker.stop.request()
+        worker.stop.request()
+
+    laboratory.hook = stop
+    assert worker.loop.run() is Ending.STOPPED
+    assert not agent.over.is_set()
+    assert live.list("leases") == [] and worker.witness.receipts == []
+    agent.over.set()

@@ -1,0 +1,117 @@
+"""What a worker says about its device."""
+
+import os
+import platform
+
+import pytest
+
+from shared.hardware import DeviceKind
+from tests.support.gpus import H100, OLD, FakeDriver
+from worker.machine.gpu import DriverError
+from worker.machine.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine, list_devices
+
+CUDA_12 = TorchBuild("2.13.0+cu128")
+
+
+def test_describes_the_processor() -> None:
+    hardware = detect_hardware("cpu")
+    assert hardware.kind is DeviceKind.CPU
+    assert hardware.cores == len(os.sched_getaffinity(0))
+    assert hardware.memory_mib > 256
+    assert hardware.model
+    assert hardware.isa.startswith(platform.machine())
+    assert hardware.torch_version.startswith("2.")
+    assert hardware.hardware_class == f"cpu · {hardware.cores} cores · {hardware.isa}"
+
+
+def test_counts_only_the_cores_asked_for() -> None:
+    assert detect_hardware("cpu", 1).cores == 1
+
+
+@pytest.mark.parametrize("cores", [0, -1, 100_000])
+def test_refuses_cores_that_are_not_there(cores: int) -> None:
+    with pytest.raises(HardwareError, match=rf"^{cores} CPU cores were asked for; this process may use \d+$"):
+        detect_hardware("cpu", cores)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:x", "tpu:0", "", "cuda:-1"])
+def test_refuses_a_device_it_does_not_know(device: str) -> None:
+    with pytest.raises(HardwareError, match="there is no device"):
+        detect_hardware(device)
+
+
+def test_never_falls_back_to_the_processor() -> None:
+    """On any machine: no GPU has this number, whether torch, the driver or the GPU is what is missing."""
+    with pytest.raises(HardwareError) as refusal:
+        detect_hardware("cuda:4096")
+    assert "\n" not in str(refusal.value)
+    assert "use `--device cpu`" in str(refusal.value) or "there is no GPU 4096" in str(refusal.value)
+
+
+def test_describes_a_gpu_as_its_driver_does() -> None:
+    machine = detect_machine("cuda:1", 1, FakeDriver((OLD, H100)), CUDA_12)
+    assert machine.gpu == H100.gpu
+    assert machine.device == "cuda:0"  # the only one that a sandbox shows
+    assert machine.hardware.hardware_class == "NVIDIA H100 80GB HBM3 · 80 GiB · 700 W · torch 2 · bfloat16"
+    assert machine.hardware.memory_mib == H100.memory_mib
+
+
+@pytest.mark.parametrize(
+    ("torch", "cuda_major"),
+    [
+        (TorchBuild("2.13.0+cu128"), 12),
+        (TorchBuild("2.13.0", ("filelock", "nvidia-cuda-runtime-cu12==12.8.90; platform_system == 'Linux'")), 12),
+        (TorchBuild("2.13.0", ("nvidia-cuda-runtime==13.0.96",)), 13),
+        (TorchBuild("2.13.0", ("cuda-toolkit[cublas,cudart]==13.0.2",)), 13),
+        (TorchBuild("2.13.0", ("filelock", "nvidia-cudnn-cu12==9.10.2.21")), None),
+    ],
+)
+def test_reads_from_torchs_metadata_what_it_was_built_for(torch: TorchBuild, cuda_major: int | None) -> None:
+    assert torch.cuda_major == cuda_major
+
+
+def test_a_driver_too_old_for_torch_is_refused_and_an_older_minor_version_is_not() -> None:
+    detect_machine("cuda:0", 1, FakeDriver((H100,), cuda=(12, 2)), CUDA_12)
+    with pytest.raises(HardwareError) as refusal:
+        detect_machine("cuda:0", 1, FakeDriver((H100,), cuda=(12, 4)), TorchBuild("2.13.0+cu130"))
+    assert str(refusal.value) == (
+        "torch 2.13.0+cu130 is built for CUDA 13, and the NVIDIA driver 580.65.06 supports CUDA 12.4: "
+        "update the driver, or install torch for CUDA 12"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices"),
+    [
+        ("cpu", ["cpu"]),
+        ("cuda:7", ["cuda:7"]),
+        ("cuda:0,1", ["cuda:0", "cuda:1"]),
+        ("cuda:1,1", ["cuda:1"]),
+        ("cuda:all", ["cuda:0", "cuda:1"]),
+    ],
+)
+def test_several_gpus_are_several_devices(asked: str, devices: list[str]) -> None:
+    assert list_devices(asked, FakeDriver((OLD, H100))) == devices
+
+
+def test_one_of_several_gpus_that_is_not_there_is_an_error_for_all() -> None:
+    with pytest.raises(HardwareError, match="there is no GPU 2"):
+        list_devices("cuda:0,2", FakeDriver((OLD, H100)))
+    with pytest.raises(HardwareError, match="this machine has no NVIDIA GPU"):
+        list_devices("cuda:all", FakeDriver(()))
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(HardwareError, match=r"^there is no GPU 2: this machine has 2 \(0: .*, 1: NVIDIA H100"):
+        detect_machine("cuda:2", 1, FakeDriver((OLD, H100)), CUDA_12)
+
+
+def test_a_driver_that_fails_is_a_line() -> None:
+    driver = FakeDriver((), error=DriverError("the NVIDIA driver was updated: restart this machine"))
+    with pytest.raises(HardwareError, match="restart this machine"):
+        detect_machine("cuda:0", 1, driver, CUDA_12)
+
+
+def test_torch_without_cuda_is_refused_before_the_driver_is_asked() -> None:
+    with pytest.raises(HardwareError, match="install a CUDA build, or use `--device cpu`"):
+        detect_machine("cuda:0", 1, FakeDriver((H100,)), TorchBuild("2.13.0+cpu"))

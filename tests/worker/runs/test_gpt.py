@@ -1,0 +1,91 @@
+"""seed/gpt, from parquet shards on a server to a scored run, small, on a CPU."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from threading import Event
+
+import numpy
+import pytest
+
+from shared.contract import Contract, Data, DataSource
+from shared.runs import RunOutcome
+from shared.seeds import read_seed
+from tests.support.preloaded import PreloadedSandbox
+from tests.support.shards import SHARDS, make_shards
+from tests.support.tiny_project import SEED, Files
+from tests.worker.flaky_server import FlakyServer, serve_flaky
+from worker.data.prepare import DataError, PreparedData, prepare_data
+from worker.machine.hardware import detect_hardware
+from worker.mirrors import Mirrors
+from worker.runs import TrainingJob, measure
+from worker.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FlakyServer]:
+    with serve_flaky() as flaky:
+        flaky.files = make_shards()
+        yield flaky
+
+
+@pytest.fixture(scope="module")
+def project() -> tuple[Contract, Files]:
+    """The seed with its own contract but for the amounts."""
+    contract, files = read_seed(SEED / "gpt")
+    sources = [DataSource(file=name, sha256=sha256(content).hexdigest()) for name, content in make_shards().items()]
+    settings = {"validation_shard": SHARDS[-1], "vocab_size": 300, "tokenizer_bytes": 100_000}
+    settings |= {"sequence_length": 64, "scored_bytes": 6000}
+    small = {"training_seconds": 3, "handover_seconds": 3, "starting_seconds": 120, "scoring_seconds": 120}
+    limits = {"memory_mib": 4096, "processes": 128, "disk_mib": 256, "weights_mib": 256}
+    data = Data(sources=sources, base_url=contract.data.base_url, settings=settings)
+    return Contract.model_validate(contract.model_dump() | {"budget": small, "limits": limits, "data": data}), files
+
+
+@pytest.fixture(scope="module")
+def data(
+    server: FlakyServer, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> PreparedData:
+    cache = tmp_path_factory.mktemp("cache")
+    return prepare_data(*project, cache, sandbox, lambda progress: None, Mirrors(data=server.address))
+
+
+def test_packs_shards_into_tokens(data: PreparedData) -> None:
+    tokens = numpy.fromfile(data.train, dtype=numpy.uint16)
+    assert tokens.max() == 299 and (tokens == 299).sum() == 800  # documents of the two training shards
+    validation = numpy.load(data.validation)
+    assert 6000 <= validation["byte_lengths"][validation["windows"][:, 1:]].sum() < 7000
+    assert data.needs.facts == {"vocab_size": 300, "sequence_length": 64, "rows": 32}
+
+
+def test_trains_and_is_scored_on_a_cpu(
+    data: PreparedData, project: tuple[Contract, Files], preloaded: PreloadedSandbox, tmp_path: Path
+) -> None:
+    contract, files = project
+    job = TrainingJob(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, detect_hardware("cpu", 1), tmp_path)
+    report = measure(job, lambda progress: None, Event())
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+    assert report.metric is not None and 0.1 < report.metric < 3.2  # untrained: log2(300) bits a token of 2.6 bytes
+    assert report.curve[-1].loss < report.curve[0].loss or len(report.curve) < 3
+
+
+@pytest.mark.parametrize(
+    ("is_pinned", "words"),
+    [
+        (True, r"shard_00001.parquet has the wrong checksum"),
+        (False, r"the project.s data could not be prepared: .*[Pp]arquet"),
+    ],
+)
+def test_says_that_a_shard_is_damaged(
+    server: FlakyServer, project: tuple[Contract, Files], sandbox: Sandbox, tmp_path: Path, is_pinned: bool, words: str
+) -> None:
+    """Where nobody states a shard's hash, only reading it shows that it is none."""
+    contract, files = project
+    if not is_pinned:
+        unpinned = contract.data.model_copy(update={"sources": [DataSource(file=name) for name in SHARDS]})
+        contract = contract.model_copy(update={"data": unpinned})
+    whole = server.files[SHARDS[1]]
+    server.files[SHARDS[1]] = whole[: len(whole) // 2]
+    with pytest.raises(DataError, match=words):
+        prepare_data(contract, files, tmp_path, sandbox, lambda progress: None, Mirrors(data=server.address))
+    server.files[SHARDS[1]] = whole

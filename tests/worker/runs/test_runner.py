@@ -1,0 +1,125 @@
+"""worker/runs/runner.py, with the real sandbox, data and training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from shared.contract import Contract
+from shared.leases import Phase
+from shared.runs import RunOutcome
+from tests.support.preloaded import PreloadedSandbox
+from tests.support.tiny_project import seed_files
+from worker.machine.hardware import detect_hardware
+from worker.runs import Progress, RunStopped
+from worker.runs.runner import KEPT_RUNS, LocalLaboratory, Sample
+
+
+@pytest.fixture
+def local(tmp_path: Path, preloaded: PreloadedSandbox) -> LocalLaboratory:
+    return LocalLaboratory("cpu", detect_hardware("cpu", 1), preloaded, tmp_path / "cache", tmp_path / "runs")
+
+
+def test_prepares_data_once_measures_and_keeps_the_last_runs(
+    local: LocalLaboratory,
+    contract: Contract,
+) -> None:
+    for number in range(1, 31):
+        (local.runs / f"{number:06d}-{'a' * 10}").mkdir(parents=True)
+    told: list[str] = []
+    phases: list[Phase] = []
+
+    def follow(progress: Progress) -> None:
+        phases.append(progress.phase)
+
+    sample = Sample(contract, "b" * 40, seed_files(), seed=7)
+    reports = [local.measure(sample, follow, told.append, Event()) for _ in range(2)]
+    assert [r.outcome for r in reports] == [RunOutcome.OK, RunOutcome.OK], reports[0].reason
+    assert reports[0].seed == 7 and reports[0].commit_sha == "b" * 40
+    assert len(told) == len(set(told)) == 3  # download, check and preparation, each said once
+    assert phases[0] is Phase.STARTING and {Phase.TRAINING, Phase.SCORING} <= set(phases)
+    folders = sorted(path.name for path in local.runs.iterdir())
+    assert len(folders) == KEPT_RUNS
+    assert folders[-2:] == [f"000031-{'b' * 10}", f"000032-{'b' * 10}"]
+    assert (local.runs / folders[-1] / "result.json").exists()
+
+
+ADDS_A_PARAMETER = """
+def train(ctx, model):
+    model.surprise = nn.Parameter(torch.zeros(1))
+    ctx.start()
+    ctx.log(1, 5.0)
+"""
+
+
+def test_new_code_is_tried_first_and_what_its_host_cannot_load_costs_seconds(
+    local: LocalLaboratory, contract: Contract
+) -> None:
+    told: list[str] = []
+    files = seed_files()
+    broken = files | {"train.py": files["train.py"] + ADDS_A_PARAMETER}
+    local.smoke_seconds = 0.1
+    report = local.measure(Sample(contract, "b" * 40, broken, 7, try_first=True), lambda _: None, told.append, Event())
+    assert report.outcome is RunOutcome.CRASHED and report.metric is None
+    assert report.reason.startswith("in a smoke run of 0.1 s: ") and "loading state_dict" in report.reason
+    assert report.seconds.training < 1.2, "the whole budget was not spent"
+    report = local.measure(Sample(contract, "c" * 40, files, 7, try_first=True), lambda _: None, told.append, Event())
+    assert report.outcome is RunOutcome.OK and report.seconds.training > 0.3
+    assert told[-2:] == ["new code is tried for 0.1 s first"] * 2
+
+
+def test_a_short_run_is_its_own_smoke_run(local: LocalLaboratory, contract: Contract) -> None:
+    told: list[str] = []
+    sample = Sample(contract, "b" * 40, seed_files(), 7, try_first=True)
+    assert local.measure(sample, lambda _: None, told.append, Event()).outcome is RunOutcome.OK
+    assert not any("tried" in line for line in told)
+
+
+@pytest.mark.parametrize("moment", ["downloading", "preparing the data"])
+def test_stopping_while_data_is_prepared(local: LocalLaboratory, contract: Contract, moment: str) -> None:
+    stop = Event()
+
+    def tell(line: str) -> None:
+        if line.startswith(moment):
+            stop.set()
+
+    with pytest.raises(RunStopped, match="prepared the project's data"):
+        local.measure(Sample(contract, "b" * 40, seed_files(), 7), lambda _: None, tell, stop)
+    assert stop.is_set()
+    assert not local.runs.exists() or not list(local.runs.iterdir())
+
+
+def test_the_untouched_code_compiles_once_for_all_runs(local: LocalLaboratory, contract: Contract) -> None:
+    """Each device, torch and root has an archive of its own; so has nobody who did not ask for one."""
+    told: list[str] = []
+    limits, budget = {"compiled_mib": 1}, {"training_seconds": 0.2, "handover_seconds": 60}
+    asked = contract.model_copy(
+        update={
+            "limits": contract.limits.model_copy(update=limits),
+            "budget": contract.budget.model_copy(update=budget),
+        }
+    )
+    untouched = seed_files()
+    edited = untouched | {"train.py": "raise RuntimeError"}
+
+    def archives() -> set[str]:
+        return {path.name for path in (local.cache / "compiled").glob("*")}
+
+    def measure(contract: Contract, untouched: Mapping[str, str] | None) -> RunOutcome:
+        sample = Sample(contract, "b" * 40, edited, 7, untouched=untouched)
+        return local.measure(sample, lambda _: None, told.append, Event()).outcome
+
+    measure(contract, untouched)
+    measure(asked, None)
+    assert archives() == set()
+    assert measure(asked, untouched) is RunOutcome.CRASHED, "the archive is not of the edited file"
+    (first,) = archives()
+    assert first.startswith("gpt-cpu-") and first.endswith(".tar")
+    measure(asked, untouched)
+    assert archives() == {first}
+    measure(asked, untouched | {"train.py": untouched["train.py"] + "\n"})
+    assert len(archives()) == 2
+    assert told.count("compiling the project's own code, once for all runs") == 2
+    measure(asked, edited)
+    assert len(archives()) == 2, "code that does not start leaves none"

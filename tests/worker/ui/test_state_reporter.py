@@ -1,0 +1,67 @@
+"""worker/ui/state_reporter.py: what a worker says of itself arrives, in the order that matters, and holds nobody up."""
+
+import time
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from tests.worker.conftest import LiveCoordinator
+from tests.worker.crew import Hire
+from worker.api.client import CoordinatorClient
+from worker.loop.stop import Stop
+from worker.ui.plain import About
+from worker.ui.state_reporter import Herald
+
+ABOUT = About("w1", "cpu", "bubblewrap", "search", "http://swarm.test")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_pause_an_end_and_their_reasons_are_seen_at_the_coordinator(live: LiveCoordinator, hire: Hire) -> None:
+    worker = hire(live.url)
+    worker.loop.run(max_jobs=1)
+    stop = Stop()
+    herald = Herald(worker.place.client, "w1", stop)
+
+    def seen() -> dict[str, Any]:
+        (row,) = live.get("workers")["items"]
+        return {"state": row["state"], "reason": row["reason"]}
+
+    herald.start(ABOUT)
+    herald.wait("There is nothing to do.", 30)
+    wait_until(lambda: seen() == {"state": "waiting", "reason": "There is nothing to do."})
+    stop.set_pause("Paused, until `swarm-worker resume`.")
+    herald.wait(str(stop.pause), 1)
+    wait_until(lambda: seen() == {"state": "paused", "reason": "Paused, until `swarm-worker resume`."})
+    herald.stop(now=False)
+    wait_until(lambda: seen()["state"] == "finishing")
+    herald.finish()
+    assert seen() == {"state": "stopped", "reason": ""}
+
+
+def test_a_coordinator_that_hangs_holds_up_nobody() -> None:
+    hung, asked = Event(), Event()
+
+    def hang(request: httpx.Request) -> httpx.Response:
+        asked.set()
+        hung.wait(60)
+        return httpx.Response(503)
+
+    client = CoordinatorClient("http://swarm.test", SecretStr("t"), httpx.MockTransport(hang))
+    herald = Herald(client, "w1", Stop())
+    herald.start(ABOUT)
+    herald.wait("one", 1)
+    assert asked.wait(30)
+    for _ in range(100):
+        herald.wait("another", 1)
+        herald.stop(now=False)
+    herald.finish()
+    hung.set()

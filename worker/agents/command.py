@@ -1,0 +1,154 @@
+"""The agent that is any coding tool of the volunteer's: `--agent-command 'tool -p {prompt_file}'`.
+
+For each experiment the tool works in a new folder with the parent's files, in a sandbox (worker/sandbox/tool.py),
+for a limited time. Only editable files are taken back; what else it changed is said and dropped.
+"""
+
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from pydantic import ValidationError
+
+from shared.experiments import JobKind
+from shared.findings import FindingDraft
+from shared.runs import RunReport
+from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, plain_finding
+from worker.agents.collect import TakebackError, find_strays, read_regular, size_of
+from worker.agents.constants import read_settings
+from worker.agents.edits import EditError, check_files
+from worker.agents.leaks import collect_secrets, holds_secret
+from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
+from worker.agents.replies import Statement
+from worker.git.worktree import write_worktree
+from worker.sandbox import Outcome, SandboxUnavailable
+from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Errand, Grant, start_errand
+
+MIB = 1024 * 1024
+LOOK_SECONDS = 0.5
+PROMPT_FILE = "{prompt_file}"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The command as the volunteer gave it, and what it may see. `seconds` is the time for one draft.
+
+    `secrets` are the values among its variables that must not be published.
+    """
+
+    command: str
+    home: Path
+    environment: Mapping[str, str]
+    grants: tuple[Grant, ...]
+    seconds: float
+    secrets: frozenset[str] = frozenset()
+
+
+class CommandAgent:
+    """Implements `Agent`. `tell` gets a line for people; `stop` ends the tool."""
+
+    wants_trials = False
+    kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
+
+    def __init__(self, tool: Tool, tell: Callable[[str], None], stop: Event) -> None:
+        self._tool, self._tell, self._stop = tool, tell, stop
+
+    @property
+    def name(self) -> str:
+        return f"command {Path(shlex.split(self._tool.command)[0]).name}"[:80]
+
+    def propose(self, task: Task) -> Draft:
+        """Let the tool draft. Raises AgentUnavailable where the tool or its sandbox does not work."""
+        files = {**task.tree, **task.base.files}
+        return self._run(task, files, self._brief(template_of(task), task))
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        """Let the tool mend a crash in the files as they were run."""
+        crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
+        files = {**task.tree, **task.base.files, **draft.files}
+        prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
+        mended = self._run(task, files, prompt)
+        changed = {**draft.files, **mended.files}
+        proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
+        return Draft(proposal, changed, mended.made_by, is_code=True)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """What was changed and what one single run says of it."""
+        return plain_finding(task, draft, report, self.name)
+
+    def _run(self, task: Task, files: Mapping[str, str], prompt: str) -> Draft:
+        with tempfile.TemporaryDirectory(prefix="swarm-agent-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            write_worktree(folder / "work", files)
+            write_worktree(
+                folder / "brief", {"prompt.md": prompt, "context.md": fence("other volunteers", task.context)}
+            )
+            (folder / "answer").mkdir()
+            outcome = self._await(folder)
+            strays = find_strays(folder / "work", files, task.contract.files.editable)
+            if strays:
+                self._tell(f"{self.name} did more than it may, which was dropped: {'; '.join(strays)}")
+            try:
+                return self._take_back(task, files, folder)
+            except (TakebackError, EditError) as error:
+                raise AgentError(f"{self.name}: {error} ({_describe(outcome)})") from error
+
+    def _await(self, folder: Path) -> Outcome:
+        """Run the tool to its end, or end it: its time is up, its files are too large, or the worker stops."""
+        argv = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md") for word in shlex.split(self._tool.command)]
+        errand = Errand(argv, folder, self._tool.home, self._tool.environment, self._tool.grants)
+        deadline = time.monotonic() + self._tool.seconds
+        try:
+            process = start_errand(errand, os.geteuid())
+        except SandboxUnavailable as error:
+            raise AgentUnavailable(str(error)) from error
+        try:
+            while (outcome := process.wait(LOOK_SECONDS)) is None:
+                if self._stop.is_set():
+                    raise AgentError("the worker is stopping, or pauses")
+                if time.monotonic() > deadline:
+                    raise AgentError(f"{self.name} took more than {self._tool.seconds:g} s and was ended")
+                if size_of(folder) > LIMITS.disk_mib * MIB:
+                    raise AgentError(f"{self.name} wrote more than {LIMITS.disk_mib} MiB and was ended")
+        finally:
+            process.kill()
+        if outcome.exit_status != 0:
+            raise AgentUnavailable(f"{self.name} failed: {_describe(outcome)}")
+        return outcome
+
+    def _take_back(self, task: Task, files: Mapping[str, str], folder: Path) -> Draft:
+        """The draft in the folder. Raises TakebackError, EditError, AgentError."""
+        texts = {path: read_regular(folder / "work", path) for path in task.contract.files.editable}
+        base = {path: files[path] for path in texts if path in files}
+        changed = check_files({p: t for p, t in texts.items() if t is not None}, base, task.contract.files)
+        statement = _read_statement(read_regular(folder / "answer", "proposal.json"))
+        secrets = self._tool.secrets | collect_secrets(self._tool.grants)
+        answer = "\n".join([*changed.values(), statement.model_dump_json()])
+        if holds_secret(answer, "\n".join(files.values()), secrets):
+            raise AgentError(f"{self.name} copied something of its login into its answer, which was thrown away")
+        return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
+
+    def _brief(self, name: str, task: Task, **more: str) -> str:
+        return render(name, layout=TOOL, work=WORK, brief=BRIEF, answer=ANSWER, **describe_task(task), **more)
+
+
+def _read_statement(text: str | None) -> Statement:
+    """What the tool says of its change; where it says nothing that can be read, that."""
+    try:
+        return Statement.model_validate_json(text or "")
+    except ValidationError:
+        return Statement.unsaid()
+
+
+def _describe(outcome: Outcome) -> str:
+    """How a tool ended, with the last line it printed."""
+    how = outcome.killed_for or (
+        f"exit status {outcome.exit_status}" if outcome.signal is None else f"signal {outcome.signal}"
+    )
+    last = outcome.log_tail.rpartition("\n")[2]
+    return f"{how}: {last[:200]}" if last else how

@@ -1,0 +1,231 @@
+"""The agent that reasons: a language model behind any endpoint that speaks the chat-completions protocol.
+
+Each experiment is a new conversation. The model sees the parent's editable files, `program.md` and the context pack,
+the last two fenced as data, and answers in a fixed form (worker/agents/replies.py). What it answers is applied
+exactly, or sent back with the reason. It has no tools: nothing that it says reaches a file, a network or a key of this
+machine.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Event
+
+from shared.experiments import JobKind
+from shared.findings import FindingDraft
+from shared.runs import RunReport
+from worker.agents import replies
+from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
+from worker.agents.budget import BudgetSpent, Ledger
+from worker.agents.chat import (
+    Absent,
+    Answer,
+    Busy,
+    Chat,
+    ChatError,
+    Malformed,
+    Refused,
+    Reply,
+    TooLong,
+    Turn,
+    Unusable,
+    estimate_tokens,
+)
+from worker.agents.constants import read_settings
+from worker.agents.edits import EditError, apply_edits, check_files
+from worker.agents.prompt import CHAT, describe_task, fence, render, template_of
+from worker.api.retry import Backoff
+from worker.loop.stop import Stop
+
+DRAFT_SECONDS = 240.0
+"""For a draft with all its attempts: below the 300 s after which a lease without progress runs out."""
+
+PAPER_SECONDS = 90.0
+MAX_CORRECTIONS = 3
+"""How often an answer that cannot be used is sent back."""
+
+FIRST_PAUSE_SECONDS = 1.0
+BUSY_SECONDS, ABSENT_SECONDS = 45.0, 10.0
+"""How long one answer is waited for while the endpoint is busy, or nobody is there: the GPU may be idle meanwhile."""
+
+
+class OpenAIAgent:
+    """Implements `Agent`. `tell` gets a line for people; `stop` ends what it is at. Not for several threads.
+
+    One who drains waits for the finding of the run that was finished, but for no idea.
+    """
+
+    wants_trials = False
+    kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
+
+    def __init__(self, chat: Chat, ledger: Ledger, tell: Callable[[str], None], stop: Stop) -> None:
+        self._chat, self._ledger, self._tell, self._stop = chat, ledger, tell, stop
+        self._backoff = Backoff()
+        self._resting_until = -math.inf
+        self._conversing_until = 0.0
+        self._leave_off = stop.quiet
+
+    @property
+    def name(self) -> str:
+        return f"openai {self._chat.model}"[:80]
+
+    def propose(self, task: Task) -> Draft:
+        """Draft an experiment. Raises AgentUnavailable while the endpoint is away or the budget spent."""
+        with self._conversation(DRAFT_SECONDS, self._stop.quiet):
+            try:
+                return self._draft(task, self._brief(task))
+            except TooLong:
+                self._tell("the prompt is too long for the model: trying without the context pack")
+                return self._draft(task, self._brief(replace(task, context="", program=_cut(task.program))))
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        """Mend a crash, from the deepest frame and the log's tail."""
+        files = dict(task.base.files) | dict(draft.files)
+        crash = f"{report.reason}\n\n{report.frame}\n\nThe log ends:\n{report.log_tail[-6000:]}"
+        prompt = render(
+            "repair",
+            title=draft.proposal.title,
+            crash=fence("what the program printed", crash),
+            files=_show_files(files),
+        )
+        with self._conversation(DRAFT_SECONDS, self._stop.quiet):
+            turns = [self._system(task, replies.Repair), Turn("user", prompt)]
+            for _ in range(MAX_CORRECTIONS + 1):
+                answer, turns = self._ask(task, turns, replies.Repair)
+                if not answer.reply.edits and not answer.reply.files:
+                    return None
+                try:
+                    mended = _apply(answer.reply, files, task)
+                except EditError as error:
+                    turns = _send_back(turns, answer.text, str(error))
+                    continue
+                changed = dict(draft.files) | mended
+                proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
+                return Draft(proposal, changed, self._made_by(task), is_code=True)
+        raise AgentError(f"{self.name} gave no repair that can be applied")
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """Let the model say what the run showed."""
+        proposal = draft.proposal
+        prompt = render(
+            "paper",
+            title=proposal.title,
+            hypothesis=proposal.hypothesis,
+            predicted="not said" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
+            measured=fence("the measurement", describe_measurement(task, report)),
+            change=_show_files(draft.files),
+        )
+        with self._conversation(PAPER_SECONDS, self._stop.interrupt):
+            turns = [self._system(task, replies.Paper), Turn("user", prompt)]
+            answer, _ = self._ask(task, turns, replies.Paper)
+        return answer.reply.to_finding(self.name)
+
+    def _draft(self, task: Task, prompt: str) -> Draft:
+        turns = [self._system(task, replies.Experiment), Turn("user", prompt)]
+        for _ in range(MAX_CORRECTIONS + 1):
+            answer, turns = self._ask(task, turns, replies.Experiment)
+            try:
+                files = _apply(answer.reply, task.base.files, task)
+            except EditError as error:
+                turns = _send_back(turns, answer.text, str(error))
+                continue
+            return Draft(answer.reply.to_proposal(read_settings(files)), files, self._made_by(task), is_code=True)
+        raise AgentError(f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts")
+
+    def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
+        """An answer of that form, and the conversation up to it. Waits for a busy endpoint, if there is time."""
+        corrections, pause, began = 0, FIRST_PAUSE_SECONDS, time.monotonic()
+        while True:
+            self._ledger.check(estimate_tokens(turns), task.bill.usage)
+            try:
+                seconds = max(1.0, self._conversing_until - time.monotonic())
+                answer = self._chat.ask(turns, form, seconds, self._leave_off)
+            except Busy as error:
+                self._wait(error, pause, began + (ABSENT_SECONDS if isinstance(error, Absent) else BUSY_SECONDS))
+                pause *= 2
+                continue
+            except Malformed as error:
+                corrections += 1
+                if corrections > MAX_CORRECTIONS:
+                    raise AgentError(f"{self.name} gives no usable answer; the last time {error}") from error
+                turns = _send_back(turns, "(an answer that could not be used)", str(error))
+                continue
+            finally:
+                task.bill.add(self._ledger.record(self._chat.spent))
+            self._backoff.reset()
+            return answer, turns
+
+    def _wait(self, error: Busy, pause: float, until: float) -> None:
+        """Wait before the next attempt; raises `error` where there is no time for one."""
+        seconds = max(pause, error.retry_after_seconds or 0.0)
+        if time.monotonic() + seconds >= min(until, self._conversing_until):
+            raise error
+        self._tell(f"{error}; trying again in {seconds:.0f} s")
+        if self._leave_off.wait(seconds):
+            raise AgentError("the worker is stopping, or pauses")
+
+    @contextmanager
+    def _conversation(self, seconds: float, leave_off: Event) -> Iterator[None]:
+        """A conversation of so many seconds at most, or until `leave_off`; the model's errors become an agent's.
+
+        After one that found nobody, the endpoint is left in peace for a while: asking it again for each experiment
+        would let the GPU wait for nothing.
+        """
+        now = time.monotonic()
+        if now < self._resting_until:
+            raise AgentUnavailable(f"the model endpoint is left in peace for {self._resting_until - now:.0f} s more")
+        self._conversing_until, self._leave_off = now + seconds, leave_off
+        try:
+            yield
+        except (Busy, Unusable) as error:
+            asked = error.retry_after_seconds if isinstance(error, Busy) else None
+            self._resting_until = time.monotonic() + self._backoff.next_wait(asked)
+            raise AgentUnavailable(str(error)) from error
+        except BudgetSpent as error:
+            raise AgentUnavailable(f"the model's budget: {error}") from error
+        except OSError as error:
+            raise AgentUnavailable(f"the model's usage cannot be written down: {error.strerror or error}") from error
+        except (Refused, TooLong, ChatError) as error:
+            raise AgentError(f"{self.name}: {error}") from error
+
+    def _system(self, task: Task, form: type[Reply]) -> Turn:
+        editable = ", ".join(task.contract.files.editable)
+        return Turn("system", render("system", editable=editable, schema=replies.describe(form)))
+
+    def _brief(self, task: Task) -> str:
+        return render(
+            template_of(task),
+            layout=CHAT,
+            program=fence("the project's program.md, by its maintainers", task.program),
+            context=fence("findings and trials of other volunteers", task.context),
+            files=_show_files(task.base.files),
+            **describe_task(task),
+        )
+
+    def _made_by(self, task: Task) -> str:
+        return f"{self.name} ({task.bill.usage.describe()})"
+
+
+def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:
+    """The changed files. Raises EditError."""
+    files = apply_edits(reply.edits, base)
+    for whole in reply.files:
+        if whole.file in files:
+            raise EditError(f"{whole.file} is given twice, or whole and as edits; give it once")
+        files[whole.file] = whole.text
+    return check_files(files, base, task.contract.files)
+
+
+def _show_files(files: Mapping[str, str]) -> str:
+    return "\n\n".join(fence(path, text) for path, text in files.items())
+
+
+def _send_back(turns: list[Turn], text: str, reason: str) -> list[Turn]:
+    """The conversation with an answer that cannot be used, and why. Only the last such answer is kept."""
+    return [*turns[:2], Turn("assistant", text), Turn("user", f"That cannot be used: {reason}. Answer again, whole.")]
+
+
+def _cut(text: str, length: int = 4000) -> str:
+    return text if len(text) <= length else text[:length] + "\n[cut]"

@@ -1,0 +1,117 @@
+"""The agent that has no ideas: it puts code together from steps that exist, and says so by template.
+
+`adopt` re-applies other experiments' steps to the parent, the most promising first; a step that conflicts is left out
+and named. `ablate` takes one step out of those that led to the parent.
+"""
+
+from collections.abc import Mapping
+
+from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport
+from shared.findings import FindingDraft
+from shared.runs import RunOutcome, RunReport
+from worker.agents.base import AgentError, Draft, Task, describe_measurement, plain_finding, shorten
+from worker.agents.constants import read_settings
+from worker.agents.edits import EditError, check_files
+from worker.git.merge import MergeConflict, reapply
+
+_FATES = {
+    StepFate.CONFLICT: "conflicts with the code here",
+    StepFate.IDLE: "changes nothing here",
+    StepFate.SKIPPED: "left out, because the combination with it was tried already",
+}
+
+
+class AssemblyAgent:
+    """Implements `Agent` for jobs of kind `adopt` and `ablate`."""
+
+    name = "assembly"
+    wants_trials = False
+    kinds = frozenset({JobKind.ADOPT, JobKind.ABLATE})
+
+    def propose(self, task: Task) -> Draft:
+        """Put the task's code together. Raises AgentError where nothing of it can be done."""
+        fates: dict[int, StepFate] = {}
+        base = {path: text for path, text in task.base.files.items() if path in task.contract.files.editable}
+        files: Mapping[str, str] = base
+        wanted = len(task.steps) - len(task.refused)
+        for number, step in enumerate(task.steps):
+            before, after = (step.before, step.after) if task.kind is JobKind.ADOPT else (step.after, step.before)
+            fate = StepFate.SKIPPED
+            if number < wanted:
+                fate, files = _try(task, files, before, after)
+            fates[step.step.experiment_id] = fate
+        try:
+            changed = check_files(files, base, task.contract.files)
+        except EditError as error:
+            raise AgentError(f"nothing can be put together from {_list_steps(task)}: {error}") from error
+        return Draft(_describe(task, fates, read_settings({**base, **changed})), changed, is_code=True)
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
+        """None: a combination that crashes is a result."""
+        return None
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """What was put together, and what one single run says of it."""
+        if report.outcome is not RunOutcome.OK:
+            return plain_finding(task, draft, report, self.name)
+        left_out = [step for step in draft.proposal.steps if step.fate is not StepFate.DONE]
+        why = "; ".join(f"#{step.experiment_id} {_FATES[step.fate]}" for step in left_out)
+        effects = (
+            "The steps were measured one by one, on other parents; whether their effects add up is what this run shows."
+            if task.kind is JobKind.ADOPT
+            else "Nothing but this step was taken out; its effect here is the difference to the parent."
+        )
+        return FindingDraft(
+            claim=shorten(f"{draft.proposal.title}: {describe_measurement(task, report)}", 200),
+            mechanism=effects,
+            caveats=" ".join(["One run with one seed on one worker.", *([f"Left out: {why}."] if why else [])]),
+            agent=self.name,
+        )
+
+
+def _try(
+    task: Task, files: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]
+) -> tuple[StepFate, Mapping[str, str]]:
+    """A step done to the files, if it can be: what came of it, and the files then."""
+    try:
+        merged = reapply(files, before, after)
+        if merged == files:
+            return StepFate.IDLE, files
+        check_files(merged, files, task.contract.files)
+    except (MergeConflict, EditError):  # a merge that is no program any more, or too large, is a conflict too
+        return StepFate.CONFLICT, files
+    return StepFate.DONE, merged
+
+
+def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, bool | int | float | str]) -> Proposal:
+    done = [step for step in task.steps if fates[step.step.experiment_id] is StepFate.DONE]
+    numbers = ", ".join(f"#{step.step.experiment_id}" for step in done)
+    told = [
+        f"#{step.step.experiment_id} ({step.step.title})"
+        + ("" if step in done else f": {_FATES[fates[step.step.experiment_id]]}")
+        for step in task.steps
+    ]
+    metric = task.contract.objective.metric
+    if task.kind is JobKind.ADOPT:
+        title, axis = f"Adopt {numbers}", "steps of other lines"
+        reason = f"Each looks like a gain where it was tried, and is not in this line: {'; '.join(told)}."
+        refuted = f"No better {metric} than the parent's: then they do not add up."
+    else:
+        title, axis = f"Without {told[0]}", "steps of this line"
+        reason = f"If {metric} stays as it is, the step is dead weight: {told[0]}."
+        refuted = f"A worse {metric} than the parent's: then the step carries its weight."
+    return Proposal(
+        title=shorten(title, 200),
+        hypothesis=shorten(reason, 4000),
+        axis=axis,
+        direction=AxisDirection.CHANGE,
+        value=shorten(numbers, 200),
+        predicted_effect=task.assignment.predicted_effect,
+        refuted_by=refuted,
+        settings=settings,
+        steps=[StepReport(experiment_id=number, fate=fate) for number, fate in fates.items()],
+    )
+
+
+def _list_steps(task: Task) -> str:
+    return ", ".join(f"#{step.step.experiment_id}" for step in task.steps) or "no steps"

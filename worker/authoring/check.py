@@ -1,0 +1,180 @@
+"""What is missing or unsafe in a seed: first by reading it, then by running it."""
+
+import ast
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+from shared.contract import Contract
+from shared.hardware import Hardware
+from shared.runs import RunOutcome, RunReport
+from worker.agents.constants import ConstantsError, read_constants
+from worker.agents.search_space import find_space
+from worker.authoring.local_run import Bench, WorkTree
+from worker.authoring.noise import FIRST_SEED, Spread, measure_seeds
+from worker.authoring.view import View
+
+PROGRAM_FILE = "program.md"
+MAX_HANDOVER_SHARE = 0.05
+Z = 3.09
+"""Of the normal distribution at 0.999: what a claim has to reach."""
+
+MANY_RUNS = 20
+
+
+class Level(StrEnum):
+    FINE = "fine"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A sentence on a seed. An error keeps it from being published; a warning is worth a thought."""
+
+    level: Level
+    text: str
+
+
+def check_seed(bench: Bench, tree: WorkTree, runs: int, view: View) -> Iterator[Remark]:
+    """All remarks, as they come. What reading finds wrong is not run. Raises WorkshopError where it cannot go on."""
+    found = list(inspect(tree, bench.laboratory.hardware))
+    yield from found
+    if any(remark.level is Level.ERROR for remark in found):
+        return
+    report = bench.measure(tree, FIRST_SEED)
+    yield from judge_run(report, tree.contract)
+    if runs > 1 and report.metric is not None:
+        others = measure_seeds(bench, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
+        yield judge_noise(Spread((report.metric, *others)), tree.contract)
+
+
+def inspect(tree: WorkTree, hardware: Hardware) -> Iterator[Remark]:
+    """Remarks that reading suffices for."""
+    contract = tree.contract
+    yield from _inspect_files(tree)
+    yield from _inspect_commands(tree)
+    yield from _inspect_data(contract)
+    budget, evidence, objective = contract.budget, contract.evidence, contract.objective
+    if budget.handover_seconds > MAX_HANDOVER_SHARE * budget.training_seconds:
+        yield Remark(
+            Level.WARNING,
+            f"budget.handover_seconds is {budget.handover_seconds / budget.training_seconds:.0%} of the training: "
+            "an experiment that comes that late all the same gains as much",
+        )
+    needed = runs_to_resolve(objective.min_effect, evidence.noise_sd)
+    if needed > MANY_RUNS:
+        yield Remark(
+            Level.WARNING,
+            f"objective.min_effect = {objective.min_effect:g} is small beside evidence.noise_sd = "
+            f"{evidence.noise_sd:g}: telling such an effect from chance takes about {needed} runs of each commit",
+        )
+    if contract.limits.memory_mib > hardware.memory_mib:
+        yield Remark(
+            Level.WARNING,
+            f"limits.memory_mib = {contract.limits.memory_mib} is more than this machine has ({hardware.memory_mib})",
+        )
+
+
+def runs_to_resolve(effect: float, noise_sd: float) -> int:
+    """How many runs of each of two commits tell an effect from zero at Z: their mean's sd is noise · √(2 / n)."""
+    return math.ceil(2 * (Z * noise_sd / effect) ** 2)
+
+
+def judge_run(report: RunReport, contract: Contract) -> Iterator[Remark]:
+    """Remarks on a run of the untouched seed."""
+    if report.outcome is not RunOutcome.OK or report.metric is None:
+        where = f" [{report.frame}]" if report.frame else ""
+        yield Remark(Level.ERROR, f"the untouched seed ended as {report.outcome.value}: {report.reason}{where}")
+        return
+    objective, seconds = contract.objective, report.seconds
+    yield Remark(Level.FINE, f"it runs: {objective.metric} {report.metric:.6f} after {seconds.total:.1f} s")
+    if objective.sign * report.metric <= objective.sign * objective.plausible_floor:
+        yield Remark(
+            Level.ERROR,
+            f"objective.plausible_floor = {objective.plausible_floor:g} is worse than the untouched seed "
+            f"({report.metric:.6f}): every result would be held for a maintainer",
+        )
+    outside = seconds.total - contract.budget.training_seconds
+    if outside > contract.budget.training_seconds:
+        yield Remark(
+            Level.WARNING,
+            f"of {seconds.total:.1f} s only {contract.budget.training_seconds:g} s are the experiment's own; "
+            "starting and scoring take the rest",
+        )
+
+
+def judge_noise(spread: Spread, contract: Contract) -> Remark:
+    """Whether the contract's prior agrees with runs under seeds of their own."""
+    stated = contract.evidence.noise_sd
+    text = f"noise: sd {spread.sd:.2g} over {len(spread.metrics)} seeds; evidence.noise_sd says {stated:g}"
+    # An sd from few runs is a rough guess: one of three runs lies below twice the truth in 98 of 100 cases
+    # (chi-squared with 2 degrees of freedom: 1 - exp(-4)).
+    if spread.sd > 2 * stated:
+        return Remark(Level.WARNING, f"{text}, which is too little: results would look surer than they are")
+    return Remark(Level.FINE, text)
+
+
+def _inspect_files(tree: WorkTree) -> Iterator[Remark]:
+    files = tree.contract.files
+    for path in files.editable:
+        size = len(tree.files[path].encode())
+        if size > files.max_bytes:
+            yield Remark(Level.ERROR, f"{path} has {size:,} bytes; files.max_bytes allows {files.max_bytes:,}")
+    for path, text in tree.files.items():
+        if path.endswith(".py"):
+            try:
+                ast.parse(text)
+            except SyntaxError as error:
+                yield Remark(Level.ERROR, f"{path}:{error.lineno} is not Python: {error.msg}")
+    if PROGRAM_FILE not in tree.files:
+        yield Remark(
+            Level.WARNING, f"there is no {PROGRAM_FILE}: agents read in it what is wanted, and what is protected"
+        )
+    found = sum(_count_spaces(tree.files[path]) for path in files.editable)
+    if found:
+        yield Remark(Level.FINE, f"constants that the search agent may change: {found}")
+    else:
+        yield Remark(
+            Level.WARNING,
+            "the search agent finds nothing to change: write `# range: 1e-4 to 1e-2, log` or `# choices: 1, 2, 4` "
+            "beside constants in capital letters at the top of an editable file",
+        )
+
+
+def _count_spaces(text: str) -> int:
+    try:
+        return sum(find_space(constant) is not None for constant in read_constants(text).values())
+    except ConstantsError:
+        return 0
+
+
+def _inspect_commands(tree: WorkTree) -> Iterator[Remark]:
+    """Each role's module must be there, and out of an experiment's reach."""
+    for role, module in tree.contract.commands:
+        path = PurePosixPath(*module.split("."))
+        places = [f"{path}.py", f"{path}/__main__.py"]
+        found = [place for place in places if place in tree.files]
+        if not found:
+            yield Remark(
+                Level.ERROR, f"commands.{role} = {module!r} is no module of this folder: {places[0]} is missing"
+            )
+        elif found[0] in tree.contract.files.editable:
+            yield Remark(
+                Level.ERROR, f"commands.{role} is {found[0]}, which experiments may edit: they would judge themselves"
+            )
+    package = tree.contract.commands.scorer.split(".")[0]
+    inside = [path for path in tree.contract.files.editable if path.startswith(f"{package}/")]
+    if inside:
+        yield Remark(Level.ERROR, f"experiments may edit {', '.join(inside)}, beside the scorer that judges them")
+
+
+def _inspect_data(contract: Contract) -> Iterator[Remark]:
+    for source in contract.data.sources:
+        if source.url and source.url.startswith("http:"):
+            yield Remark(
+                Level.WARNING,
+                f"{source.file} comes over plain http: the checksum protects what is read, not who sees it",
+            )

@@ -1,0 +1,195 @@
+"""Commands for people who write seeds. Only what `--help` needs is imported here."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""What can be a project's name; anything else is a folder."""
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A seed's folder, or a clone of a project: it holds swarm.toml.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting, else cpu]")]
+Cores = Annotated[int | None, typer.Option(min=1, help="CPU cores to use at most.  [default: all]")]
+Sandbox = Annotated[str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="As for a worker.")]
+DataDir = Annotated[Path | None, typer.Option(help="Where data and the runs' logs are kept.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, for programs.")]
+
+
+@app.command("run-local")
+def run_local(
+    folder: Folder,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The harness's seed.")] = 1,
+    device: Device = None,
+    cores: Cores = None,
+    sandbox: Sandbox = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Run a work tree once, exactly as a job would: same sandboxes, clock, data and scoring.
+
+    The summary goes to stdout; progress goes to stderr. Exit status 1 if the run has no metric.
+
+    \b
+    Examples:
+      swarm-worker run-local seed/codec
+      swarm-worker run-local seed/gpt --device cuda:0
+      swarm-worker run-local . --seed 7 --json | jq .loss
+    """
+    with _complaints():
+        from shared.runs import RunOutcome
+        from worker.authoring.local_run import open_bench, read_tree
+        from worker.authoring.view import View
+        from worker.runs.report import summarize
+
+        view, tree = View(as_json), read_tree(folder)
+        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
+            report = bench.measure(tree, seed)
+        if as_json:
+            view.emit("result", **report.model_dump(mode="json"))
+        else:
+            sys.stdout.write(summarize(report, tree.contract))
+        if report.outcome is not RunOutcome.OK:
+            if report.log_tail:
+                view.tell("The last lines that it printed:")
+                sys.stderr.write(report.log_tail + "\n")
+            raise typer.Exit(1)
+
+
+@app.command()
+def noise(
+    folder: Folder,
+    runs: Annotated[int, typer.Option(min=2, help="Runs with one seed, and as many with a seed each.")] = 5,
+    device: Device = None,
+    cores: Cores = None,
+    sandbox: Sandbox = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how much a commit's results differ: mean, sd and range, with one seed and with several.
+
+    What it prints last belongs into the contract, as evidence.noise_sd.
+
+    \b
+    Examples:
+      swarm-worker noise seed/gpt-cpu --runs 5 --cores 2
+      swarm-worker noise . --json | tail -1 | jq .varied_seeds.sd
+    """
+    with _complaints():
+        from worker.authoring.local_run import open_bench, read_tree
+        from worker.authoring.noise import describe_noise, measure_noise, print_noise
+        from worker.authoring.view import View
+
+        view, tree = View(as_json), read_tree(folder)
+        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
+            found = measure_noise(bench, tree, runs, view)
+        view.emit("noise", **describe_noise(found))
+        if not as_json:
+            print_noise(found, tree, typer.echo)
+
+
+@app.command()
+def check(
+    folder: Folder,
+    runs: Annotated[int, typer.Option(min=0, help="Seeds to measure the noise with; 0 or 1: not at all.")] = 3,
+    device: Device = None,
+    cores: Cores = None,
+    sandbox: Sandbox = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is missing or unsafe in a seed: read it, run it once, measure its noise.
+
+    Exit status 1 if anything keeps it from being published.
+
+    \b
+    Examples:
+      swarm-worker check seed/codec
+      swarm-worker check my-goal --runs 0
+    """
+    with _complaints():
+        from worker.authoring.check import Level, check_seed
+        from worker.authoring.local_run import open_bench, read_tree
+        from worker.authoring.view import View
+
+        view, tree, failed = View(as_json), read_tree(folder), False
+        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
+            for remark in check_seed(bench, tree, runs, view):
+                failed = failed or remark.level is Level.ERROR
+                view.emit("remark", level=remark.level.value, text=remark.text)
+                if not as_json:
+                    typer.echo(f"{remark.level.value:8} {remark.text}")
+        if failed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def prepare(
+    project: Annotated[str, typer.Argument(help="A seed's folder, or the name of a project of the coordinator.")],
+    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    sandbox: Sandbox = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Download and prepare a project's data ahead of time, and print where it lies. A worker does it on first need.
+
+    \b
+    Examples:
+      swarm-worker prepare seed/gpt
+      swarm-worker prepare gpt --coordinator https://swarm.example.org
+    """
+    with _complaints():
+        from worker.authoring.local_run import fetch_tree, open_bench, read_settings, read_tree
+        from worker.authoring.view import View
+
+        flags = {**_flags("cpu", None, sandbox, data_dir), "coordinator_url": coordinator}
+        is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
+        tree = fetch_tree(project, read_settings(flags)) if is_name else read_tree(Path(project))
+        with open_bench(flags, View(as_json=False)) as bench:
+            typer.echo(bench.prepare(tree))
+
+
+@app.command("new-project")
+def new_project(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder; the project is named after it.")],
+) -> None:
+    """Write a project of your own to start from: a commented contract, and a small harness that already runs.
+
+    \b
+    Example:
+      swarm-worker new-project fast-words
+      swarm-worker check fast-words
+      swarm-coordinator create-project fast-words
+    """
+    with _complaints():
+        from worker.authoring.new_project import write_project
+
+        for path in write_project(folder):
+            typer.echo(path)
+        typer.echo(f"Next: swarm-worker check {folder}", err=True)
+
+
+def _flags(device: str | None, cores: int | None, sandbox: str | None, data_dir: Path | None) -> dict[str, Any]:
+    return {"device": device, "cores": cores, "sandbox": sandbox, "data_dir": data_dir}
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """What a person can mend is a line on stderr and a status."""
+    try:
+        from worker.authoring.local_run import WorkshopError
+    except ModuleNotFoundError as error:
+        typer.echo(f"swarm-worker: {error.name} is not installed: pip install 'research-swarm[worker]'", err=True)
+        raise typer.Exit(1) from error
+    try:
+        yield
+    except WorkshopError as error:
+        typer.echo(f"swarm-worker: {error}", err=True)
+        raise typer.Exit(error.status) from error

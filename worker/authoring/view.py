@@ -1,0 +1,134 @@
+"""What a run by hand shows while it goes on: lines for people on stderr, JSON lines for programs on stdout."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+
+from shared.leases import Phase
+from worker.data.prepare import DataProgress
+from worker.runs import Progress
+from worker.runs.runner import each_once
+from worker.ui.plain import clean
+
+SHARE_BETWEEN_LINES = 0.1
+"""Of the budget, between two lines where stderr is no terminal."""
+
+
+class View:
+    """Follows runs. At a terminal one line is written over and over; elsewhere there is a line for each tenth."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._is_terminal = sys.stderr.isatty()
+        self._next_share = 0.0
+        self._phase: Phase | None = None
+
+    def tell(self, text: str) -> None:
+        """A line for people."""
+        self._write(clean(text), stays=True)
+
+    def follow(self, progress: Progress) -> None:
+        """The run has got so far."""
+        if self._as_json:
+            self._emit_progress(progress)
+        is_new = progress.phase is not self._phase
+        if is_new:
+            self._phase, self._next_share = progress.phase, 0.0
+        if progress.phase is not Phase.TRAINING:
+            if is_new:
+                self._write(f"{progress.phase.value} …", stays=True)
+        elif self._is_terminal or progress.share >= self._next_share:
+            self._next_share = progress.share + SHARE_BETWEEN_LINES
+            self._write(describe(progress), stays=not self._is_terminal)
+
+    @contextmanager
+    def follow_data(self) -> Iterator[Callable[[DataProgress], None]]:
+        """Follow the preparation of data: by a bar at a terminal, elsewhere by a line for each thing that is done."""
+        if not self._is_terminal:
+            yield each_once(self.tell)
+            return
+        with DataBar(make_bars(Console(stderr=True))) as bar:
+            yield bar.follow
+
+    def end(self) -> None:
+        """The run is over: leave the line that was written over."""
+        self._phase = None
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+
+    def emit(self, event: str, **fields: object) -> None:
+        """A JSON line on stdout, if those were asked for."""
+        if self._as_json:
+            sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+            sys.stdout.flush()
+
+    def _emit_progress(self, progress: Progress) -> None:
+        self.emit(
+            "progress",
+            phase=progress.phase.value,
+            step=progress.step,
+            loss=progress.loss,
+            tokens=progress.tokens,
+            tokens_per_second=round(progress.tokens_per_second, 1),
+            share=round(progress.share, 4),
+            peak_memory_mib=progress.peak_memory_mib,
+        )
+
+    def _write(self, text: str, stays: bool) -> None:
+        if self._is_terminal:
+            sys.stderr.write(f"\r\x1b[K{text}" + ("\n" if stays else ""))
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def make_bars(console: Console, refreshes: bool = True) -> Bars:
+    """Bars for downloads."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Bars(*columns, TimeRemainingColumn(), console=console, auto_refresh=refreshes)
+
+
+class DataBar:
+    """A bar for what is being done; the files that came before it stay above."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._what = ""
+        self._size: int | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bars.stop()
+
+    def follow(self, progress: DataProgress) -> None:
+        """It has got so far. Where the size is not known, the bar goes to and fro."""
+        if self._task is None or progress.what != self._what:
+            if self._task is not None and self._size is None:
+                self._bars.update(self._task, visible=False)
+            self._what = progress.what
+            self._task = self._bars.add_task(clean(progress.what), total=None)
+        self._size = progress.size
+        self._bars.update(self._task, completed=progress.done, total=progress.size)
+
+
+def describe(progress: Progress) -> str:
+    """A run in training, in a line."""
+    parts = [f"training {progress.share:4.0%}", f"step {progress.step}"]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.tokens:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.peak_memory_mib:
+        parts.append(f"{progress.peak_memory_mib:,} MiB")
+    return "  ".join(parts)

@@ -1,0 +1,133 @@
+"""A project's data: download what the contract names, let the project's `prepare` turn it into token files.
+
+The cache is shared by all workers of a machine. A file appears in it whole or not at all (it is moved into place),
+and a lock per file keeps two workers from doing the same work twice.
+"""
+
+import fcntl
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from pydantic import ValidationError
+
+from shared.contract import Contract
+from worker.data.download import DataError, DataProgress
+from worker.data.sources import fetch
+from worker.git.worktree import write_worktree
+from worker.mirrors import PUBLIC_PLACES, Mirrors
+from worker.runs.harness_process import HarnessFault, HarnessProcess, Place
+from worker.runs.harness_protocol import BeginPrepare, Prepared
+from worker.sandbox import Limits, Sandbox
+
+__all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
+
+NEEDS_FILE = "needs.json"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A project's data on this machine's disk, and what its runs need.
+
+    Both files are opaque to the worker: `train` is for the trainer, `validation` for the scorer alone.
+    """
+
+    train: Path
+    validation: Path
+    needs: Prepared
+
+
+def prepare_data(
+    contract: Contract,
+    files: Mapping[str, str],
+    cache: Path,
+    sandbox: Sandbox,
+    on_progress: Callable[[DataProgress], None],
+    mirrors: Mirrors = PUBLIC_PLACES,
+    stop: Event | None = None,
+) -> PreparedData:
+    """The data of a project whose work tree is `files`, from `cache` or made anew.
+
+    Raises DataError, and Stopped once `stop` is set while the project's `prepare` runs.
+    """
+    protected = _protected(contract, files)
+    folder = _folder(contract, protected, cache)
+    try:
+        with _locked(folder.with_suffix(".lock")):
+            if not folder.exists():
+                sources = [
+                    fetch(source, contract.data, cache / "sources", mirrors, on_progress)
+                    for source in contract.data.sources
+                ]
+                on_progress(DataProgress("preparing the data"))
+                _prepare(contract, protected, sources, folder, sandbox, stop or Event())
+        needs = Prepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
+    except OSError as error:
+        raise DataError(f"the data folder {cache} cannot be used: {error.strerror or error}") from error
+    except ValidationError as error:
+        raise DataError(f"the prepared data in {folder} is damaged: remove that folder") from error
+    return PreparedData(folder / "train.bin", folder / "validation.bin", needs)
+
+
+def is_prepared(contract: Contract, files: Mapping[str, str], cache: Path) -> bool:
+    """Whether the data of a project whose work tree is `files` lies ready in `cache`."""
+    return _folder(contract, _protected(contract, files), cache).exists()
+
+
+def _protected(contract: Contract, files: Mapping[str, str]) -> dict[str, str]:
+    return {path: text for path, text in files.items() if path not in contract.files.editable}
+
+
+def _folder(contract: Contract, protected: Mapping[str, str], cache: Path) -> Path:
+    return cache / "tokens" / _key(contract, protected)
+
+
+def _key(contract: Contract, protected: Mapping[str, str]) -> str:
+    """A name for the data that changes with all that `prepare` may read: contract's data section, protected code."""
+    code = {path: text for path, text in sorted(protected.items()) if path.endswith(".py")}
+    described = json.dumps([contract.data.model_dump(), contract.commands.prepare, code], sort_keys=True)
+    return f"{contract.project.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}"
+
+
+def _prepare(
+    contract: Contract,
+    protected: Mapping[str, str],
+    sources: list[Path],
+    folder: Path,
+    sandbox: Sandbox,
+    stop: Event,
+) -> None:
+    """Run the project's `prepare` in the sandbox and move what it wrote to `folder`."""
+    limits = Limits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preparing-") as name, ExitStack() as stack:
+        new = Path(name, "tokens")
+        new.mkdir()
+        tree = write_worktree(Path(name, "tree"), protected)
+        modes = [(new / "train.bin", "xb"), (new / "validation.bin", "xb"), *((path, "rb") for path in sources)]
+        opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
+        place = Place(sandbox, tree, limits, stop=stop)
+        try:
+            with HarnessProcess("the project's prepare", contract.commands.prepare, place) as process:
+                process.await_ready()
+                begin = BeginPrepare(sources=[p.name for p in sources], settings=contract.data.settings)
+                process.send(begin, [file.fileno() for file in opened])
+                prepared = process.expect(Prepared, deadline=time.monotonic() + contract.data.prepare_seconds)
+        except HarnessFault as fault:
+            raise DataError(f"the project's data could not be prepared: {fault.reason}") from fault
+        (new / NEEDS_FILE).write_text(prepared.model_dump_json())
+        new.rename(folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, across processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

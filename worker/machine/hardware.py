@@ -1,0 +1,164 @@
+"""Facts about the device a worker trains on, found without importing torch."""
+
+import importlib.metadata
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from shared.hardware import DeviceKind, Hardware
+from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
+from worker.sandbox import Gpu
+
+MIB = 1024 * 1024
+CPU_INFO = Path("/proc/cpuinfo")
+
+ISA_BY_FLAG = (("avx512f", "avx512"), ("avx2", "avx2"), ("asimddp", "asimddp"), ("asimd", "asimd"))
+"""Flags of /proc/cpuinfo that decide how fast torch's matrices are, best first, and their name in a class."""
+
+
+class HardwareError(RuntimeError):
+    """The device asked for is not usable; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a worker trains on: the facts for the coordinator and, where it is a GPU, which one."""
+
+    hardware: Hardware
+    gpu: Gpu | None = None
+
+    @property
+    def device(self) -> str:
+        """What sandboxed processes call it: `cpu`, or `cuda:0`, for they see one GPU and no other."""
+        return "cpu" if self.gpu is None else "cuda:0"
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """The installed torch, as its metadata describe it: nothing here imports it."""
+
+    version: str
+    requires: tuple[str, ...] = ()
+
+    @property
+    def cuda_major(self) -> int | None:
+        """The major version of CUDA it was built for: its local version (`+cu128`), else the runtime it requires."""
+        if local := re.search(r"\+cu(\d+)\d$", self.version):
+            return int(local[1])
+        pattern = re.compile(r"(?:nvidia-cuda-runtime(?:-cu\d+)?|cuda-toolkit)\b[^=]*==(\d+)\.")
+        return next((int(found[1]) for line in self.requires if (found := pattern.match(line))), None)
+
+
+def find_torch() -> TorchBuild:
+    """The installed torch. Raises HardwareError if there is none."""
+    try:
+        return TorchBuild(importlib.metadata.version("torch"), tuple(importlib.metadata.requires("torch") or ()))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise HardwareError("torch is not installed: `pip install 'research-swarm[worker]'`") from error
+
+
+def detect_hardware(device: str, cores: int | None = None) -> Hardware:
+    """What the coordinator is told of `device`; see `detect_machine`."""
+    return detect_machine(device, cores).hardware
+
+
+def detect_machine(
+    device: str, cores: int | None = None, driver: Driver | None = None, torch: TorchBuild | None = None
+) -> Machine:
+    """Find `device` (`cpu` or `cuda:<index>`), of which the worker may use `cores` CPU cores (None: all it has).
+
+    Raises HardwareError if the device is not there, if fewer cores are, if torch is missing, or if torch and the
+    driver do not fit: a GPU that was asked for is used or refused, and never replaced.
+    """
+    available = len(os.sched_getaffinity(0))
+    if cores is not None and not 1 <= cores <= available:
+        raise HardwareError(f"{cores} CPU cores were asked for; this process may use {available}")
+    torch = torch or find_torch()
+    if device == "cpu":
+        return Machine(_describe_cpu(cores or available, torch.version))
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not index.isdecimal():
+        raise HardwareError(f"there is no device {device!r}: use `--device cpu`, or `--gpu N`")
+    if torch.version.endswith("+cpu"):
+        raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
+    try:
+        report = (driver or NvidiaDriver()).describe()
+    except DriverError as error:
+        raise HardwareError(str(error)) from error
+    found = find_gpu(report, int(index))
+    check_driver(report, torch)
+    return Machine(_describe_gpu(found, cores or available, torch.version), found.gpu)
+
+
+def list_devices(device: str, driver: Driver | None = None) -> list[str]:
+    """One name for each device of a setting: `cuda:0,1` has two, `cuda:all` as many as there are GPUs.
+
+    Raises HardwareError if one of several is not there.
+    """
+    kind, _, numbers = device.partition(":")
+    if kind != "cuda" or (numbers.isdecimal()):
+        return [device]
+    try:
+        report = (driver or NvidiaDriver()).describe()
+    except DriverError as error:
+        raise HardwareError(str(error)) from error
+    if numbers != "all":
+        return [f"cuda:{find_gpu(report, int(index)).index}" for index in dict.fromkeys(numbers.split(","))]
+    if not report.gpus:
+        raise HardwareError("this machine has no NVIDIA GPU: use `--device cpu` to train on the processor")
+    return [f"cuda:{gpu.index}" for gpu in report.gpus]
+
+
+def find_gpu(report: DriverReport, index: int) -> GpuReport:
+    """The GPU of that index. Raises HardwareError."""
+    if index >= len(report.gpus):
+        there = ", ".join(f"{gpu.index}: {gpu.model}" for gpu in report.gpus) or "none"
+        raise HardwareError(f"there is no GPU {index}: this machine has {len(report.gpus)} ({there})")
+    return report.gpus[index]
+
+
+def check_driver(report: DriverReport, torch: TorchBuild) -> None:
+    """Whether the driver is new enough for torch. Raises HardwareError.
+
+    Within one major version of CUDA any driver of that version or a later one will do (NVIDIA's minor version
+    compatibility), so only the major version is compared.
+    """
+    wanted = torch.cuda_major
+    if wanted is not None and report.cuda[0] < wanted:
+        supported = ".".join(map(str, report.cuda))
+        raise HardwareError(
+            f"torch {torch.version} is built for CUDA {wanted}, and the NVIDIA driver {report.version} supports CUDA "
+            f"{supported}: update the driver, or install torch for CUDA {report.cuda[0]}"
+        )
+
+
+def _describe_cpu(cores: int, torch_version: str) -> Hardware:
+    info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    facts = {key.strip().lower(): value.strip() for key, value in fields.items()}
+    flags = facts.get("flags", facts.get("features", "")).split()
+    level = next((name for flag, name in ISA_BY_FLAG if flag in flags), "")
+    return Hardware(
+        kind=DeviceKind.CPU,
+        model=(facts.get("model name") or platform.processor() or platform.machine())[:120],
+        memory_mib=psutil.virtual_memory().total // MIB,
+        cores=cores,
+        isa="-".join(part for part in (platform.machine(), level) if part)[:60],
+        torch_version=torch_version,
+    )
+
+
+def _describe_gpu(found: GpuReport, cores: int, torch_version: str) -> Hardware:
+    return Hardware(
+        kind=DeviceKind.CUDA,
+        model=found.model,
+        memory_mib=found.memory_mib,
+        cores=cores,
+        power_cap_watts=found.power_cap_watts,
+        torch_version=torch_version,
+        precision="bfloat16",
+    )

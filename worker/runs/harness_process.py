@@ -1,0 +1,185 @@
+"""One process of a project's harness: started in a sandbox, spoken to in the protocol of `worker.messages`."""
+
+import contextlib
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import Self, TypeVar, overload
+
+from pydantic import ValidationError
+
+from shared.protocol import Message
+from worker.runs.harness_protocol import HARNESS_PROTOCOL, MAX_PACKET_BYTES, RECEIVED, Failed, Ready, Received, Sent
+from worker.sandbox import Limits, Outcome, Sandbox, SandboxRequest
+
+POLL_SECONDS = 0.2
+SEND_SECONDS = 5.0
+"""A process that does not take a message for this long is not reading."""
+
+LAST_WORDS_SECONDS = 5.0
+"""How long a process that has told us of its failure may take to print the traceback and to end."""
+
+START_SECONDS = 60.0
+"""From the start of a process to its `ready`: imports on a cold disk."""
+
+One = TypeVar("One", bound=Message)
+Two = TypeVar("Two", bound=Message)
+Three = TypeVar("Three", bound=Message)
+Four = TypeVar("Four", bound=Message)
+
+
+class Stopped(Exception):
+    """The worker asked for the end."""
+
+
+class HarnessFault(Exception):
+    """A harness process did not do its part. `reason` is a sentence; `frame` as in `Failed`."""
+
+    def __init__(self, reason: str, frame: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.frame = frame
+
+
+class HarnessLate(HarnessFault):
+    """It did not answer in time."""
+
+
+class HarnessUnready(HarnessFault):
+    """It ended before it was ready, so before any code of an experiment ran."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and within which limits a process runs; see `SandboxRequest`."""
+
+    sandbox: Sandbox
+    folder: Path
+    limits: Limits
+    stop: Event
+    cores: frozenset[int] | None = None
+    device: str = "cpu"
+
+
+class HarnessProcess:
+    """A running process of the harness. Leaving its `with` block ends it, with everything it started."""
+
+    def __init__(self, name: str, module: str, place: Place) -> None:
+        """Start `module`; `name` is how people are told of it, for example `the trainer`."""
+        self.name = name
+        self._stop = place.stop
+        self._ready = False
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(SEND_SECONDS)
+        self._poller = select.poll()
+        self._poller.register(self._socket, select.POLLIN)
+        with theirs:
+            # -P keeps the scratch folder, which is the working folder, out of the places to import from.
+            argv = (sys.executable, "-B", "-P", "-s", "-m", module, str(theirs.fileno()))
+            request = SandboxRequest(
+                argv,
+                place.limits,
+                place.folder,
+                descriptors=(theirs.fileno(),),
+                cores=place.cores,
+                device=place.device,
+            )
+            self._process = place.sandbox.start(request)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.end()
+
+    def end(self, ask_where: bool = False) -> Outcome:
+        """End it and everything it started; safe to repeat. With `ask_where`, its log then tells where it was."""
+        outcome = self._process.kill(ask_where)
+        self._socket.close()
+        return outcome
+
+    @property
+    def peak_memory_mib(self) -> int:
+        return self._process.peak_memory_mib
+
+    def send(self, message: Sent, descriptors: Sequence[int] = ()) -> None:
+        """Send a message with open descriptors. Raises HarnessFault if it has ended or does not read."""
+        packet = message.model_dump_json().encode()
+        assert len(packet) <= MAX_PACKET_BYTES
+        try:
+            socket.send_fds(self._socket, [packet], descriptors)
+        except OSError as error:
+            raise self._fault_of_end() from error
+
+    def await_ready(self) -> None:
+        """Wait for its imports, if they are not done yet. Raises HarnessUnready if they fail."""
+        if self._ready:
+            return
+        try:
+            ready = self.expect(Ready, deadline=time.monotonic() + START_SECONDS)
+        except HarnessLate as fault:
+            raise HarnessUnready(f"{self.name} was not ready after {START_SECONDS:g} s") from fault
+        if ready.protocol != HARNESS_PROTOCOL:
+            raise HarnessUnready(f"the harness speaks protocol {ready.protocol}, this worker {HARNESS_PROTOCOL}")
+        self._ready = True
+
+    @overload
+    def expect(self, one: type[One], /, *, deadline: float) -> One: ...
+    @overload
+    def expect(self, one: type[One], two: type[Two], /, *, deadline: float) -> One | Two: ...
+    @overload
+    def expect(
+        self, one: type[One], two: type[Two], three: type[Three], four: type[Four], /, *, deadline: float
+    ) -> One | Two | Three | Four: ...
+    def expect(self, *kinds: type[Message], deadline: float) -> Message:
+        """The next message, which must be of one of `kinds`; `deadline` is on the monotonic clock.
+
+        Raises Stopped, HarnessLate past the deadline, and HarnessFault if the process failed, ended or
+        said anything else.
+        """
+        message = self._receive(deadline)
+        if isinstance(message, kinds):
+            return message
+        if isinstance(message, Failed):
+            self._process.wait(LAST_WORDS_SECONDS)  # it prints its traceback after it has told us
+            raise HarnessFault(message.reason, message.frame)
+        raise HarnessFault(f"{self.name} broke the harness's protocol: it said `{message.kind}` out of turn")
+
+    def _receive(self, deadline: float) -> Received:
+        answered = False
+        while not answered:
+            remaining = deadline - time.monotonic()
+            if self._stop.is_set():
+                raise Stopped
+            if remaining <= 0:  # also in a flood of messages
+                raise HarnessLate(f"{self.name} did not answer in time")
+            answered = bool(self._poller.poll(min(POLL_SECONDS, remaining) * 1000))
+        packet = b""
+        with contextlib.suppress(ConnectionError):
+            packet = self._socket.recv(MAX_PACKET_BYTES + 1)
+        if not packet:
+            raise self._fault_of_end()
+        try:
+            return RECEIVED.validate_json(packet)
+        except ValidationError as error:
+            raise HarnessFault(f"{self.name} broke the harness's protocol: it sent a malformed message") from error
+
+    def _fault_of_end(self) -> HarnessFault:
+        """Why it ended, in a sentence. It has closed its side, so what is left of it is ended here."""
+        outcome = self._process.wait(1.0) or self._process.kill()
+        how = f"ended with exit status {outcome.exit_status}"
+        if outcome.killed_for:
+            how = f"was ended because {outcome.killed_for}"
+        elif outcome.signal is not None:
+            how = f"was ended by signal {outcome.signal} ({signal.strsignal(outcome.signal)})"
+        if self._ready:
+            return HarnessFault(f"{self.name} {how} before it had finished")
+        last_line = outcome.log_tail.rpartition("\n")[2]
+        return HarnessUnready(f"{self.name} {how} before it was ready: {last_line}")

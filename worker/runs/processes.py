@@ -1,0 +1,165 @@
+"""Who takes part in a run: the sandboxed trainer, hosts and scorer, and the memory that they share.
+
+Each host has two memories of its own between it and the scorer, so that nothing passes from one host to the next.
+"""
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+from worker.git.worktree import write_worktree
+from worker.machine.cores import claim_cores
+from worker.runs.harness_process import HarnessProcess, Place
+from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Loaded
+from worker.runs.spec import RunImpossible, TrainingJob
+from worker.sandbox import Limits
+from worker.sandbox.shared_memory import SharedMemory
+
+MIB = 1024 * 1024
+
+
+class Host:
+    """A host process, and the memories that only it and the scorer get."""
+
+    def __init__(self, process: HarnessProcess, request: SharedMemory, answer: SharedMemory) -> None:
+        self.process = process
+        self.shared = [request.descriptor, answer.descriptor]
+
+
+class Cast:
+    """Starts the processes of a run. All of them end, and all memory is given back, with the stack."""
+
+    def __init__(self, job: TrainingJob, stop: Event, stack: ExitStack) -> None:
+        """Write the work trees, start the trainer, fill the shared memory."""
+        self._job, self._stack = job, stack
+        contract, limits = job.contract, job.contract.limits
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-run-")))
+        folder.chmod(0o755)
+        editable = contract.files.editable
+        protected = {path: text for path, text in job.files.items() if path not in editable}
+        self._editable_bytes = sum(len(job.files[path].encode()) for path in editable if path in job.files)
+        self._whole = Place(
+            job.sandbox,
+            write_worktree(folder / "whole", job.files),
+            Limits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
+            stop,
+            stack.enter_context(claim_cores(job.cores)),
+            job.device,
+        )
+        # The scorer never sees an edited file.
+        self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
+        self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
+        self._results: list[SharedMemory] = []
+        self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
+        # While the trainer imports:
+        self._train_data = stack.enter_context(SharedMemory.of_file("train", job.data.train))
+        self._validation_data = stack.enter_context(SharedMemory.of_file("validation", job.data.validation))
+        self._waiting: list[Host] = []
+        self._hosts_started = 0
+        self._scorer: HarnessProcess | None = None
+        self.host: Host | None = None
+
+    @property
+    def scorer(self) -> HarnessProcess:
+        assert self._scorer is not None, "start_judges was not called"
+        return self._scorer
+
+    def start_judges(self) -> None:
+        """Start the scorer and the first host; repeated, it does nothing."""
+        if self._scorer is None:
+            scorer = HarnessProcess("the scorer", self._job.contract.commands.scorer, self._scoring)
+            self._scorer = self._stack.enter_context(scorer)
+            self._start_host()
+
+    def start_other_hosts(self) -> None:
+        """Start all hosts that the scorer may ask for; repeated, it does nothing."""
+        self.start_judges()
+        while self._hosts_started < self._job.data.needs.hosts:
+            self._start_host()
+
+    def _start_host(self) -> None:
+        self._hosts_started += 1
+        name = "the model host" if self._hosts_started == 1 else f"model host {self._hosts_started}"
+        needs, enter = self._job.data.needs, self._stack.enter_context
+        process = enter(HarnessProcess(name, self._job.contract.commands.host, self._whole))
+        request, answer = (
+            enter(SharedMemory(name, size))
+            for name, size in (("request", needs.request_bytes), ("answer", needs.answer_bytes))
+        )
+        self._waiting.append(Host(process, request, answer))
+
+    def await_judges(self) -> None:
+        """Wait for the imports of the scorer and of all hosts that have started. Raises HarnessUnready."""
+        for process in (self.scorer, *(host.process for host in self._waiting)):
+            process.await_ready()
+
+    def begin_trainer(self) -> None:
+        """Let the trainer build and warm up. Raises HarnessFault."""
+        job, budget = self._job, self._job.contract.budget
+        message = BeginTrainer(
+            editable=job.contract.files.editable,
+            device=job.device,
+            seed=job.seed,
+            facts=job.data.needs.facts,
+            settings=job.contract.data.settings,
+            training_seconds=budget.training_seconds,
+            handover_seconds=budget.handover_seconds,
+            handover_bytes=self.handover.size,
+        )
+        if job.compiled is None:
+            self.trainer.send(message, [self.handover.descriptor])
+            return
+        # For the trainer alone, and frozen: what others run, nobody has compiled for them.
+        with SharedMemory.of_file("compiled", job.compiled) as compiled:
+            self.trainer.send(message, [self.handover.descriptor, compiled.descriptor])
+
+    @property
+    def train_data(self) -> int:
+        """The descriptor of the training data."""
+        return self._train_data.descriptor
+
+    def take_result(self, size: int) -> None:
+        """Keep the first `size` bytes of what the trainer, which has ended, handed over: hosts get these and no more.
+
+        A trainer could have written further bytes behind them, which no scorer would count. Each host gets a copy of
+        its own: in the attributes of one file, a host could leave notes for the next.
+        """
+        for _ in range(self._job.data.needs.hosts):
+            self._results.append(self._stack.enter_context(self.handover.take_copy("result", size)))
+
+    def bring_host(self, deadline: float) -> int:
+        """End the host that was asked so far, and let the next take over the result.
+
+        Returns the number of its parameters. Raises RunImpossible where there is no further host, and HarnessFault.
+        """
+        if self.host is not None:
+            self.host.process.end()
+        if not self._waiting:
+            raise RunImpossible("the project's scorer asked for more hosts than its prepare did")
+        job, self.host, result = self._job, self._waiting.pop(0), self._results.pop()
+        self.host.process.await_ready()
+        begin = BeginHost(
+            editable=job.contract.files.editable,
+            device=job.device,
+            seed=job.seed,
+            facts=job.data.needs.facts,
+            settings=job.contract.data.settings,
+            size=result.size,
+        )
+        self.host.process.send(begin, [result.descriptor, *self.host.shared])
+        return self.host.process.expect(Loaded, deadline=deadline).parameters
+
+    def begin_scorer(self, size: int) -> None:
+        """Let the scorer ask the host that was brought; `size` bytes were handed over. Raises HarnessFault."""
+        assert self.host is not None
+        job = self._job
+        begin = BeginScorer(
+            device=job.device,
+            facts=job.data.needs.facts,
+            settings=job.contract.data.settings,
+            size=size,
+            editable_bytes=self._editable_bytes,
+        )
+        self.scorer.send(begin, [self._validation_data.descriptor, *self.host.shared])

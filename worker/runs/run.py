@@ -1,0 +1,291 @@
+"""One measurement: sandboxed processes and one clock.
+
+On a CPU trainer, scorer and first host start at once, and the budget starts only when they are ready, so that nothing
+else runs while the commit trains; further hosts start while the first is asked. With a GPU all of them start while
+training ends. Either way their imports take little time of their own. The trainer is ended before anything that it
+made is looked at.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from threading import Event
+from uuid import uuid4
+
+from shared.leases import Phase
+from shared.protocol import now
+from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
+from worker.runs.curve import LossCurve
+from worker.runs.early_stop import Outlook
+from worker.runs.harness_process import HarnessFault, HarnessLate, HarnessUnready
+from worker.runs.harness_protocol import (
+    Answered,
+    Ask,
+    Rejected,
+    Renew,
+    Renewed,
+    Scored,
+    Start,
+    Started,
+    Trained,
+    TrainingProgress,
+)
+from worker.runs.processes import Cast
+from worker.runs.spec import Progress, RunImpossible, TrainingJob
+from worker.runs.validate import find_excess
+from worker.runs.whereabouts import find_frame
+
+TELL_SECONDS = 0.5
+PAUSE_SECONDS = 0.002
+"""Between two messages of progress: a trainer that floods waits for us, and not the reverse."""
+
+JUDGES_LEAD_SECONDS = 20.0
+"""With a GPU, how long before the end of the budget scorer and hosts start: torch's import on a cold disk."""
+
+
+class RunFailed(Exception):
+    """The run has no metric; `outcome` and `reason` (a sentence) say why."""
+
+    def __init__(self, outcome: RunOutcome, reason: str, frame: str = "") -> None:
+        super().__init__(reason)
+        self.outcome, self.reason, self.frame = outcome, reason, frame
+
+
+class Run:
+    """A measurement while it goes on. Times are seconds on the monotonic clock."""
+
+    def __init__(self, job: TrainingJob, on_progress: Callable[[Progress], None], stop: Event) -> None:
+        self._job = job
+        self._budget = job.contract.budget
+        self._tell = on_progress
+        self._stop = stop
+        self._started_at: datetime = now()
+        self._begun = time.monotonic()
+        self._budget_begun: float | None = None
+        self._trained_at: float | None = None
+        self._curve = LossCurve()
+        self._outlook = Outlook(job.parent_curve, self._budget.training_seconds)
+        self._tokens = 0
+        self._parameters = 0
+        self._scoring_ends = 0.0
+        self._scored_late = f"scoring took more than {self._budget.scoring_seconds:g} s"
+        self._device_memory_mib = 0
+
+    def measure(self) -> RunReport:
+        """Run it to its end. Raises Stopped, HarnessUnready and RunImpossible."""
+        report = self._carry_out(self._score)
+        assert report is not None
+        return report
+
+    def try_out(self) -> RunReport | None:
+        """Run it until the first host has loaded what was trained; None if that went well. Raises as `measure` does."""
+        return self._carry_out(self._load)
+
+    def _carry_out(self, finish: Callable[[int], Scored | None]) -> RunReport | None:
+        """Start, train, then `finish` with the size of what was handed over; None where that gave nothing."""
+        outcome, failure, scored = RunOutcome.OK, None, None
+        with ExitStack() as stack:
+            self._cast = Cast(self._job, self._stop, stack)
+            try:
+                self._inspect()
+                self._start()
+                scored = finish(self._train())
+            except RunFailed as error:
+                outcome, failure = error.outcome, error
+            ended_at = time.monotonic()
+            blamed, host = self._cast.trainer, self._cast.host
+            if host is not None and failure is not None:
+                blamed = host.process
+            log_tail = blamed.end(ask_where=outcome is RunOutcome.TIMEOUT).log_tail
+        if scored is None and failure is None:
+            return None
+        return RunReport(
+            id=uuid4(),
+            commit_sha=self._job.commit_sha,
+            seed=self._job.seed,
+            outcome=outcome,
+            metric=scored.metric if scored else None,
+            reason=failure.reason[:1000] if failure else "",
+            frame=self._frame_of(failure, log_tail)[:1000] if failure else "",
+            started_at=self._started_at,
+            finished_at=now(),
+            seconds=self._seconds(ended_at),
+            steps=self._curve.last.step if self._curve.last else 0,
+            tokens=self._tokens,
+            parameters=self._parameters,
+            scored_bytes=scored.scored_bytes if scored else 0,
+            peak_memory_mib=self._peak_memory_mib(),
+            curve=self._curve.thinned(),
+            log_tail=log_tail,
+            hopeless_at=self._outlook.hopeless_at,
+            hardware=self._job.hardware,
+            sandbox=self._job.sandbox.name,
+        )
+
+    def _frame_of(self, failure: RunFailed, log_tail: str) -> str:
+        return failure.frame or find_frame(log_tail, self._job.files, self._job.contract.files.editable)
+
+    def _inspect(self) -> None:
+        excess = find_excess(self._job.files, self._job.contract.files)
+        if excess:
+            raise RunFailed(RunOutcome.INVALID, excess)
+
+    def _start(self) -> None:
+        """Bring all to where only the budget is missing, and start it."""
+        self._say(Phase.STARTING)
+        trainer = self._cast.trainer
+        if self._job.device == "cpu":
+            self._cast.start_judges()
+        trainer.await_ready()
+        late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
+        with _blamed_on_commit(late):
+            self._cast.begin_trainer()
+            trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
+        if self._job.device == "cpu":
+            self._cast.await_judges()
+        self._budget_begun = time.monotonic()  # before the answer: no commit gains from a supervisor that is slow
+        with _blamed_on_commit(late):
+            trainer.send(Started(), [self._cast.train_data])
+
+    def _train(self) -> int:
+        """Follow the training to its end and return how many bytes were handed over."""
+        assert self._budget_begun is not None
+        budget = self._budget
+        deadline = self._budget_begun + budget.training_seconds + budget.handover_seconds
+        late = (
+            f"training and handing over the result took more than "
+            f"{budget.training_seconds:g} + {budget.handover_seconds:g} s: it did not return in time"
+        )
+        self._say(Phase.TRAINING)
+        with _blamed_on_commit(late):
+            while not isinstance(message := self._from_trainer(deadline), Trained):
+                self._note(message, time.monotonic() - self._budget_begun)
+                time.sleep(PAUSE_SECONDS)
+        self._trained_at = time.monotonic()
+        self._count(message)
+        if message.size > self._cast.handover.size:
+            raise RunFailed(RunOutcome.CRASHED, "the trainer says it handed over more than there is room for")
+        return message.size
+
+    def _from_trainer(self, deadline: float) -> TrainingProgress | Trained:
+        """The trainer's next message; with a GPU, starts scorer and hosts when it is time."""
+        assert self._budget_begun is not None
+        judges_at = self._budget_begun + self._budget.training_seconds - JUDGES_LEAD_SECONDS
+        trainer = self._cast.trainer
+        while time.monotonic() < judges_at:
+            try:
+                return trainer.expect(TrainingProgress, Trained, deadline=min(deadline, judges_at))
+            except HarnessLate:
+                continue
+        if self._job.device != "cpu":
+            self._cast.start_other_hosts()
+        return trainer.expect(TrainingProgress, Trained, deadline=deadline)
+
+    def _load(self, size: int) -> None:
+        """Let the first host take over what was handed over, `size` bytes."""
+        self._say(Phase.SCORING)
+        cast = self._cast
+        cast.trainer.end()
+        cast.start_judges()
+        cast.take_result(size)
+        cast.await_judges()
+        self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
+        with _blamed_on_commit(self._scored_late):
+            self._parameters = cast.bring_host(self._scoring_ends)
+
+    def _score(self, size: int) -> Scored:
+        """Let the scorer question the hosts; `size` bytes were handed over."""
+        self._load(size)
+        cast, deadline, late = self._cast, self._scoring_ends, self._scored_late
+        cast.start_other_hosts()
+        cast.begin_scorer(size)
+        while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
+            with _blamed_on_commit(late):
+                answer, shared = self._answer(message, deadline)
+            cast.scorer.send(answer, shared)
+        if isinstance(message, Rejected):
+            raise RunFailed(RunOutcome.INVALID, message.reason)
+        return message
+
+    def _answer(self, message: Ask | Renew, deadline: float) -> tuple[Answered | Renewed, list[int]]:
+        """What the scorer gets to hear, and descriptors with it."""
+        if isinstance(message, Renew):
+            self._cast.bring_host(deadline)
+            assert self._cast.host is not None
+            return Renewed(), self._cast.host.shared
+        assert self._cast.host is not None
+        self._cast.host.process.send(message)
+        return self._cast.host.process.expect(Answered, deadline=deadline), []
+
+    def _from_scorer(self, deadline: float, late: str) -> Ask | Renew | Scored | Rejected:
+        """The scorer's next message. It is protected code: if it breaks, the commit is not to blame."""
+        try:
+            return self._cast.scorer.expect(Ask, Renew, Scored, Rejected, deadline=deadline)
+        except HarnessLate as fault:
+            raise RunFailed(RunOutcome.TIMEOUT, late) from fault
+        except HarnessFault as fault:
+            raise RunImpossible(f"the project's scorer failed: {fault.reason}") from fault
+
+    def _note(self, message: TrainingProgress, seconds: float) -> None:
+        self._count(message)
+        point = CurvePoint(step=message.step, seconds=seconds, loss=message.loss)
+        self._curve.add(point)
+        self._outlook.add(point)
+        if self._outlook.hopeless_at is not None and not self._job.run_to_end:
+            raise RunFailed(RunOutcome.STOPPED_EARLY, self._outlook.reason)
+        if time.monotonic() >= self._told_at + TELL_SECONDS:
+            self._say(Phase.TRAINING)
+
+    def _count(self, message: TrainingProgress | Trained) -> None:
+        self._tokens = message.tokens
+        self._device_memory_mib = max(self._device_memory_mib, message.device_memory_mib)
+
+    def _peak_memory_mib(self) -> int:
+        """Of the device where it has memory of its own, else of the trainer's processes."""
+        return self._device_memory_mib or self._cast.trainer.peak_memory_mib
+
+    def _say(self, phase: Phase) -> None:
+        """Tell how far the run is."""
+        self._told_at = time.monotonic()
+        last, share, tokens_per_second = self._curve.last, 0.0, 0.0
+        if self._budget_begun is not None:
+            elapsed = (self._trained_at or self._told_at) - self._budget_begun
+            share = min(1.0, elapsed / self._budget.training_seconds)
+            tokens_per_second = self._tokens / elapsed if elapsed > 0 else 0.0
+        self._tell(
+            Progress(
+                phase=phase,
+                step=last.step if last else 0,
+                loss=last.loss if last else None,
+                share=share,
+                tokens=self._tokens,
+                tokens_per_second=tokens_per_second,
+                peak_memory_mib=self._peak_memory_mib(),
+                parent_loss=self._outlook.parent_loss(share),
+            )
+        )
+
+    def _seconds(self, ended_at: float) -> RunSeconds:
+        """Where the time went, of a run that may have ended in any phase."""
+        budget_begun = self._budget_begun or ended_at
+        trained_at = self._trained_at or ended_at
+        return RunSeconds(
+            starting=budget_begun - self._begun,
+            training=trained_at - budget_begun,
+            scoring=ended_at - trained_at,
+            total=ended_at - self._begun,
+        )
+
+
+@contextmanager
+def _blamed_on_commit(late: str) -> Iterator[None]:
+    """Faults of a process that runs the edited file are the run's outcome; `late` is the sentence for lateness."""
+    try:
+        yield
+    except HarnessUnready:
+        raise
+    except HarnessLate as fault:
+        raise RunFailed(RunOutcome.TIMEOUT, late) from fault
+    except HarnessFault as fault:
+        raise RunFailed(RunOutcome.CRASHED, fault.reason, fault.frame) from fault
