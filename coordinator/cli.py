@@ -24,6 +24,7 @@ from coordinator.db.migrate import open_database, upgrade
 from coordinator.projects import service as projects
 from coordinator.settings import Settings
 from shared.contract import Direction
+from shared.seeds import resolve_seed
 
 SHUTDOWN_SECONDS = 2
 BACKLOG = 2048
@@ -117,11 +118,17 @@ def migrate() -> None:
 
 @app.command()
 def create_project(
-    folder: Annotated[Path, typer.Argument(help="A seed: a folder with swarm.toml, for example seed/gpt-cpu.")],
+    seed: Annotated[str, typer.Argument(help="A seed that comes with the package (gpt, gpt-cpu, codec), or a folder.")],
 ) -> None:
-    """Make a project from a seed's folder. The same files again change nothing."""
+    """Make a project from a seed. The same files again change nothing.
+
+    \b
+    Examples:
+      swarm-coordinator create-project gpt-cpu
+      swarm-coordinator create-project ~/my-goal
+    """
     with clear_errors(), open_database() as database, database.write() as session:
-        project, is_new = projects.create_project(session, folder)
+        project, is_new = projects.create_project(session, resolve_seed(seed))
         typer.echo(f"{'Created' if is_new else 'Already there:'} project {project.name} at {project.root_sha[:10]}.")
 
 

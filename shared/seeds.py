@@ -1,9 +1,11 @@
-"""Reading a work tree from disk: a seed's folder, or a clone of a project."""
+"""Finds the seeds that come with the package, and reads a seed's folder or a clone of a project from disk."""
 
 from pathlib import Path
 
 from shared.contract import CONTRACT_FILE, Contract, ContractError, parse_contract
 
+SEEDS_FOLDER = Path(__file__).parents[1] / "seed"
+"""The folder of the seeds. It stands beside `shared` in a checkout and in an installed package."""
 HARNESS_FOLDER = "harness"
 MAX_FILES = 200
 MAX_FILE_BYTES = 1_048_576
@@ -14,6 +16,18 @@ class SeedInvalid(ValueError):
     """A folder that holds no project; the message says what to mend."""
 
 
+def list_seeds() -> list[str]:
+    """Names of the seeds that come with the package."""
+    return sorted(path.parent.name for path in SEEDS_FOLDER.glob(f"*/{CONTRACT_FILE}"))
+
+
+def resolve_seed(name: str) -> Path:
+    """The seed's folder: the folder called `name`, or the seed of that name that comes with the package."""
+    if name in list_seeds() and not (Path(name) / CONTRACT_FILE).is_file():
+        return SEEDS_FOLDER / name
+    return Path(name)
+
+
 def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
     """The contract and all files of a project's work tree: path -> text.
 
@@ -21,7 +35,9 @@ def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
     results stay reproducible; a folder that has its own already, as clones have, keeps that. Raises SeedInvalid.
     """
     if not (folder / CONTRACT_FILE).is_file():
-        raise SeedInvalid(f"{folder} has no {CONTRACT_FILE}.")
+        raise SeedInvalid(
+            f"{folder} has no {CONTRACT_FILE}. Seeds that come with the package: {', '.join(list_seeds())}."
+        )
     files = _read_folder(folder)
     try:
         contract = parse_contract(files[CONTRACT_FILE])

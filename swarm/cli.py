@@ -123,7 +123,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where database, logs and the worker's files are kept.")] = Path(
         ".swarm"
     ),
-    seed: Annotated[Path, typer.Option(help="The seed to work on.")] = Path("seed/gpt-cpu"),
+    seed: Annotated[str, typer.Option(help="The seed to work on: its name, or a folder.")] = "gpt-cpu",
 ) -> None:
     """Run a whole swarm here: a coordinator, and one CPU worker that searches without an LLM.
 

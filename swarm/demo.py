@@ -45,7 +45,7 @@ class DemoOptions:
     """`experiments` is how many to finish before it ends by itself; None goes on until Ctrl-C."""
 
     folder: Path
-    seed: Path
+    seed: str
     port: int
     experiments: int | None
 
@@ -85,7 +85,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 def _environment(options: DemoOptions) -> dict[str, str]:
     folder = options.folder.absolute()
     return {
-        "SWARM_DATABASE_URL": f"sqlite:///{folder / 'coordinator.db.database'}",
+        "SWARM_DATABASE_URL": f"sqlite:///{folder / 'coordinator.db'}",
         "SWARM_TOKEN_FILE": str(folder / TOKEN_FILE),
     }
 
@@ -95,9 +95,7 @@ def _set_up(options: DemoOptions) -> str:
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
         token_file = options.folder / TOKEN_FILE
-        created = run_command(
-            "swarm-coordinator", "create-project", str(options.seed), environment=_environment(options)
-        )
+        created = run_command("swarm-coordinator", "create-project", options.seed, environment=_environment(options))
         if not token_file.exists():
             token = run_command("swarm-coordinator", "create-token", "demo", environment=_environment(options))
             with os.fdopen(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -54,9 +54,7 @@ def test_projects_and_tokens(database_url: str, tmp_path: Path) -> None:
     assert_one_clear_line(run("create-project", seed, SWARM_DATABASE_URL=database_url), "another name")
     token = run("create-token", "ada", SWARM_DATABASE_URL=database_url).stdout.strip()
     assert token.startswith("swt_")
-    assert token.encode() not in (tmp_path / "swarm" / "coordinator.db.database").read_bytes(), (
-        "only its hash is stored"
-    )
+    assert token.encode() not in (tmp_path / "swarm" / "coordinator.db").read_bytes(), "only its hash is stored"
     assert_one_clear_line(run("create-token", "Ada Lovelace", SWARM_DATABASE_URL=database_url), "lower-case")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.seeds import SeedInvalid, read_seed
+from shared.seeds import SeedInvalid, list_seeds, read_seed, resolve_seed
 from tests.support.seeds import write_seed
 
 
@@ -22,6 +22,19 @@ def test_reads_contract_and_files(tmp_path: Path) -> None:
     contract, files = read_seed(write_seed(tmp_path / "seed"))
     assert contract.project.name == "tiny"
     assert set(files) == {"swarm.toml", "train.py", "program.md"}
+
+
+def test_a_name_is_a_seed_of_the_package_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert list_seeds() == ["codec", "gpt", "gpt-cpu"]
+    for name in list_seeds():
+        assert read_seed(resolve_seed(name))[0].project.name == name
+    (tmp_path / "codec").mkdir()
+    assert resolve_seed("codec") != Path("codec"), "a folder without a contract is no seed"
+    write_seed(tmp_path / "codec", "mine")
+    assert read_seed(resolve_seed("codec"))[0].project.name == "mine"
+    with pytest.raises(SeedInvalid, match=r"has no swarm\.toml.*: codec, gpt, gpt-cpu"):
+        read_seed(resolve_seed("gtp"))
 
 
 def test_copies_the_harness_in(tmp_path: Path) -> None:

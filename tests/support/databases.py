@@ -106,7 +106,7 @@ class SqliteFolder:
         database.close()  # the last connection to close moves everything from the log into the file
 
     def create_migrated(self, folder: Path) -> str:
-        shutil.copy(self._template, folder / "coordinator.db.database")
+        shutil.copy(self._template, folder / "coordinator.db")
         return f"sqlite:///{folder}/coordinator.db"
 
 

@@ -15,7 +15,7 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 """What can be a project's name; anything else is a folder."""
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A seed's folder, or a clone of a project: it holds swarm.toml.")
+    str, typer.Argument(metavar="SEED", help="A folder with swarm.toml, or a seed of the package: gpt, gpt-cpu, codec.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting, else cpu]")]
 Cores = Annotated[int | None, typer.Option(min=1, help="CPU cores to use at most.  [default: all]")]
@@ -40,8 +40,8 @@ def run_local(
 
     \b
     Examples:
-      swarm-worker run-local seed/codec
-      swarm-worker run-local seed/gpt --device cuda:0
+      swarm-worker run-local codec
+      swarm-worker run-local gpt --device cuda:0
       swarm-worker run-local . --seed 7 --json | jq .loss
     """
     with _complaints():
@@ -80,7 +80,7 @@ def noise(
 
     \b
     Examples:
-      swarm-worker noise seed/gpt-cpu --runs 5 --cores 2
+      swarm-worker noise gpt-cpu --runs 5 --cores 2
       swarm-worker noise . --json | tail -1 | jq .varied_seeds.sd
     """
     with _complaints():
@@ -112,7 +112,7 @@ def check(
 
     \b
     Examples:
-      swarm-worker check seed/codec
+      swarm-worker check codec
       swarm-worker check my-goal --runs 0
     """
     with _complaints():
@@ -151,7 +151,7 @@ def prepare(
 
         flags = {**_flags("cpu", None, sandbox, data_dir), "coordinator_url": coordinator}
         is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
-        tree = fetch_tree(project, read_settings(flags)) if is_name else read_tree(Path(project))
+        tree = fetch_tree(project, read_settings(flags)) if is_name else read_tree(project)
         with open_bench(flags, View(as_json=False)) as bench:
             typer.echo(bench.prepare(tree))
 

@@ -9,7 +9,7 @@ from typing import Any
 from shared.commits import CommitError, build_blob, build_trees
 from shared.contract import Contract, ContractError, parse_contract
 from shared.runs import RunReport
-from shared.seeds import SeedInvalid, read_seed
+from shared.seeds import SeedInvalid, read_seed, resolve_seed
 from worker.api.client import ClientError, CoordinatorClient, Rejected
 from worker.authoring.view import View
 from worker.data.prepare import DataError
@@ -40,8 +40,9 @@ class WorkTree:
     sha: str
 
 
-def read_tree(folder: Path) -> WorkTree:
-    """Read a seed's folder, or a clone of a project. Raises WorkshopError."""
+def read_tree(name: str) -> WorkTree:
+    """Read a seed of the package, a seed's folder, or a clone of a project. Raises WorkshopError."""
+    folder = resolve_seed(name)
     if not folder.is_dir():
         raise WorkshopError(f"{folder} is not a folder", EXIT_USAGE)
     try:

@@ -75,7 +75,7 @@ def test_a_wrong_answer_is_invalid(command: Command, project: Path) -> None:
         (("prepare", "gpt", "--coordinator", "http://127.0.0.1:1"), 1, "no answer from http://127.0.0.1:1"),
         (("new-project", "/usr"), 2, "/usr is not empty: choose a new folder"),
         (("new-project", "/proc/nothing"), 1, "cannot write to /proc/nothing"),
-        (("run-local",), 2, "DIR"),
+        (("run-local",), 2, "SEED"),
     ],
 )
 def test_a_bad_situation_is_one_clear_line(
