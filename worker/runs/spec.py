@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.runs import CurvePoint
-from worker.data.prepare import PreparedData
 from worker.sandbox import Sandbox
+
+if TYPE_CHECKING:  # data/prepare.py imports this package
+    from worker.data.prepare import PreparedData
 
 
 class RunStopped(Exception):
@@ -37,7 +40,7 @@ class TrainingJob:
     seed: int
     device: str
     cores: int
-    data: PreparedData
+    data: "PreparedData"
     sandbox: Sandbox
     hardware: Hardware
     folder: Path
