@@ -26,13 +26,14 @@ demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU co
 
 test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processes and browser
 	@.ci/system-packages bwrap:bubblewrap chromium:chromium
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(TESTS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=10 $(TESTS)
 
-check: $(VENV)/dev.stamp  ## Lint, check types and import rules
+check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python .ci/house.py
 
 bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 5000 --seconds 5")
 	@$(BIN)/python -m tests.bench.bench_cycle $(BENCH)

@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Checks the house rules that ruff, mypy and import-linter cannot: .ci/house.py [ROOT] [--numbers]
+
+Each rule is a function that yields its findings. A rule passes with at most as many findings as ALLOWED says;
+these numbers are only ever lowered.
+"""
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(next((word for word in sys.argv[1:] if not word.startswith("-")), Path(__file__).parents[1])).resolve()
+PACKAGES = ("coordinator", "worker", "shared", "swarm")
+NOT_OURS = ("coordinator/autoresearch/swarm_harness/", "worker/authoring/template/")
+"""Files of projects: they run in sandboxes and are read by agents."""
+
+ALLOWED: dict[str, int] = {
+    "small_modules": 15,
+    "top_level_entries": 8,
+    "repeated_class_names": 33,
+    "noun_less_docstrings": 364,
+    "environment_reads": 4,
+    "broad_excepts": 0,
+    "commits": 0,
+    "broken_links": 0,
+    "unknown_names_in_links": 0,
+    "unknown_paths": 7,
+}
+
+TOP_LEVEL_ENTRIES = {"coordinator": 26, "worker": 16}
+SMALLEST_MODULE_LINES = 25
+SMALL_MODULES: dict[str, str] = {}
+"""Modules of coordinator and worker that may be smaller, each with its reason."""
+
+BROAD_EXCEPTS = {
+    "coordinator/entrance.py": "answers each request, whatever happens",
+    "coordinator/leases/handlers.py": "hands an error to the waiting request",
+    "worker/loop/loop.py": "outermost loop of the worker",
+    "worker/loop/prefetch.py": "outermost loop of the thread that prepares jobs",
+    "worker/start.py": "outermost: a line for people, a file for the rest",
+}
+
+ENVIRONMENT_READERS = ("coordinator/settings.py", "worker/settings.py")
+"""Besides each cli.py."""
+
+
+@cache
+def list_modules(*packages: str) -> tuple[str, ...]:
+    """Paths of the modules below these packages, relative to ROOT."""
+    found = sorted(path.relative_to(ROOT).as_posix() for name in packages for path in (ROOT / name).rglob("*.py"))
+    return tuple(path for path in found if not path.startswith(NOT_OURS))
+
+
+@cache
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+@cache
+def parse(path: str) -> ast.Module:
+    return ast.parse(read(path))
+
+
+def list_documents() -> list[str]:
+    """Paths of all Markdown pages outside seeds and tests."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
+    return sorted(page.relative_to(ROOT).as_posix() for page in pages)
+
+
+def small_modules() -> Iterator[str]:
+    for path in list_modules("coordinator", "worker"):
+        lines = read(path).count("\n")
+        is_exempt = path.endswith(("__init__.py", "__main__.py")) or path in SMALL_MODULES
+        if lines < SMALLEST_MODULE_LINES and not is_exempt:
+            yield f"{path} has {lines} lines"
+
+
+def top_level_entries() -> Iterator[str]:
+    for package, most in TOP_LEVEL_ENTRIES.items():
+        entries = sorted(path.name for path in (ROOT / package).glob("*") if path.name != "__pycache__")
+        for name in entries[most:]:
+            yield f"{package}/ has {len(entries)} entries; {most} are allowed ({name})"
+
+
+def repeated_class_names() -> Iterator[str]:
+    places = defaultdict(list)
+    for path in list_modules(*PACKAGES):
+        for node in parse(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(path)
+    for name, paths in sorted(places.items()):
+        if len(paths) > 1:
+            yield f"class {name} is defined in {', '.join(paths)}"
+
+
+def noun_less_docstrings() -> Iterator[str]:
+    for path in list_modules(*PACKAGES, "migrations", "seed", "tests"):
+        for number, line in enumerate(read(path).splitlines(), 1):
+            if re.match(r'\s*"""(So many|Who|What|Whom)\b|So many\b', line):
+                yield f"{path}:{number} {line.strip()}"
+
+
+def environment_reads() -> Iterator[str]:
+    for path in list_modules(*PACKAGES):
+        if path in ENVIRONMENT_READERS or path.endswith("/cli.py"):
+            continue
+        for number, line in enumerate(read(path).splitlines(), 1):
+            if re.search(r"\bos\.(environ|getenv)\b", line):
+                yield f"{path}:{number} reads the environment"
+
+
+def broad_excepts() -> Iterator[str]:
+    for path in list_modules(*PACKAGES):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ExceptHandler) and path not in BROAD_EXCEPTS:
+                caught = ast.walk(node.type) if node.type else [ast.Name("BaseException")]
+                if {"Exception", "BaseException"} & {name.id for name in caught if isinstance(name, ast.Name)}:
+                    yield f"{path}:{node.lineno} catches every exception"
+
+
+def commits() -> Iterator[str]:
+    for path in list_modules("coordinator"):
+        for node in ast.walk(parse(path)):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr == "commit" and not path.startswith("coordinator/db/"):
+                yield f"{path}:{called.lineno} commits"
+
+
+def _links() -> Iterator[tuple[str, str, Path]]:
+    """Page, link text and target of each relative link."""
+    for page in list_documents():
+        for text, target in re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", read(page)):
+            if not re.match(r"[a-z]+:|#", target):
+                yield page, text, (ROOT / page).parent / target.split("#")[0]
+
+
+def broken_links() -> Iterator[str]:
+    for page, text, target in _links():
+        if not target.exists():
+            yield f"{page}: the link [{text}] leads to {target}, which does not exist"
+
+
+def _defined_names(path: Path) -> set[str]:
+    """Functions, classes, their methods as `Class.method`, and constants of a module."""
+    names = set()
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, functions | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, functions)}
+        if isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def unknown_names_in_links() -> Iterator[str]:
+    """A link [`name`](module.py) promises that the module defines the name."""
+    for page, text, target in _links():
+        name = text.strip("`").removesuffix("()")
+        is_name = text.startswith("`") and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", name) and not name.endswith(".py")
+        if is_name and target.suffix == ".py" and target.exists() and name not in _defined_names(target):
+            yield f"{page}: {target} does not define {name}"
+
+
+def unknown_paths() -> Iterator[str]:
+    """A path of this repository that a page or a docstring names must exist."""
+    folders = "|".join((*PACKAGES, "migrations", "seed", "tests", "docs", "docker"))
+    for path in (*list_documents(), *list_modules(*PACKAGES, "seed", "tests")):
+        text = read(path)
+        if path.endswith(".py"):
+            documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            nodes = (node for node in ast.walk(parse(path)) if isinstance(node, documented))
+            text = "\n".join(ast.get_docstring(node) or "" for node in nodes)
+        for name in sorted(set(re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w)", text))):
+            if not (ROOT / name).exists() and not any(ROOT.glob(f"{name}[.-]*")):
+                yield f"{path} names {name}, which does not exist"
+        if "ARCHITECTURE" in text:
+            yield f"{path} cites ARCHITECTURE: name docs/architecture.md or docs/glossary.md"
+
+
+def main() -> int:
+    failed = False
+    for name, allowed in ALLOWED.items():
+        findings = list(globals()[name]())
+        if len(findings) > allowed:
+            failed = True
+            print(f"{name}: {len(findings)} findings, {allowed} allowed", *findings, sep="\n  ", file=sys.stderr)
+        elif "--numbers" in sys.argv:
+            print(f"{name}: {len(findings)}")
+    return int(failed)
+
+
+sys.exit(main())
