@@ -7,6 +7,8 @@ from shared.contract import CONTRACT_FILE, Contract, ContractError, parse_contra
 SEEDS_FOLDER = Path(__file__).parents[1] / "seed"
 """The folder of the seeds. It stands beside `shared` in a checkout and in an installed package."""
 HARNESS_FOLDER = "harness"
+CHANNEL_FILE = SEEDS_FOLDER / HARNESS_FOLDER / "channel.py"
+"""The harness's side of the protocol with the worker. Every project gets a copy of this one file when it is created."""
 MAX_FILES = 200
 MAX_FILE_BYTES = 1_048_576
 _SKIPPED = {"__pycache__", ".git"}
@@ -31,8 +33,9 @@ def resolve_seed(name: str) -> Path:
 def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
     """The contract and all files of a project's work tree: path -> text.
 
-    The harness that the contract names is copied in as `harness/`, so that a project carries its own and old
-    results stay reproducible; a folder that has its own already, as clones have, keeps that. Raises SeedInvalid.
+    The harness that the contract names is copied in as `harness/`, so that a project carries its own and old results
+    stay reproducible. A harness that imports `channel.py` and has none gets a copy, too. Files that the folder has
+    already, as clones do, stay as they are. Raises SeedInvalid.
     """
     if not (folder / CONTRACT_FILE).is_file():
         raise SeedInvalid(
@@ -48,6 +51,11 @@ def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
         if not harness.is_dir():
             raise SeedInvalid(f"files.harness names {harness}, which is not a folder.")
         files |= {f"{HARNESS_FOLDER}/{path}": text for path, text in _read_folder(harness).items()}
+    package = contract.commands.trainer.partition(".")[0]
+    if f"{package}/channel.py" not in files and any(
+        f"from {package}.channel import" in text for text in files.values()
+    ):
+        files[f"{package}/channel.py"] = CHANNEL_FILE.read_text(encoding="utf-8")
     missing = [path for path in contract.files.editable if path not in files]
     if missing:
         raise SeedInvalid(f"files.editable names {', '.join(missing)}, which the folder does not hold.")

@@ -22,6 +22,7 @@ from coordinator.autoresearch.results_file import (
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, Direction, parse_contract
 from shared.hardware import DeviceKind, Hardware
+from shared.seeds import CHANNEL_FILE
 
 RESULTS_FILE = "results.tsv"
 HARNESS = "swarm_harness"
@@ -203,4 +204,5 @@ def describe_hardware(options: ImportOptions, rows: Sequence[ResultRow]) -> Hard
 def read_harness() -> dict[str, str]:
     """The protected files of a project that scores itself, path -> text."""
     folder = resources.files("coordinator.autoresearch") / HARNESS
-    return {f"{HARNESS}/{file.name}": file.read_text() for file in folder.iterdir() if file.name.endswith(".py")}
+    files = [*(file for file in folder.iterdir() if file.name.endswith(".py")), CHANNEL_FILE]
+    return {f"{HARNESS}/{file.name}": file.read_text() for file in files}

@@ -1,4 +1,4 @@
-"""The line to the worker's supervisor, which started this process and holds clock, data and limits.
+"""The channel to the worker's supervisor, which started this process and holds clock, data and limits.
 
 A SOCK_SEQPACKET socket, whose number is the last argument of the command line. Each packet is one JSON document with
 a `kind`; open descriptors may come attached to it. The kinds, in the order in which each process uses them:
@@ -29,7 +29,7 @@ MAX_REASON, MAX_FRAME = 600, 900  # characters
 
 
 class Channel:
-    """This process's end of the line."""
+    """This process's end of the channel."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
@@ -39,7 +39,7 @@ class Channel:
         self._socket.send(json.dumps({"kind": kind, **fields}).encode())
 
     def expect(self, *kinds: str) -> tuple[dict, list[int]]:
-        """The next message, of one of `kinds`, and its descriptors. Ends the process if the line is closed."""
+        """The next message, of one of `kinds`, and its descriptors. Ends the process if the channel is closed."""
         packet, descriptors, _, _ = socket.recv_fds(self._socket, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
         if not packet:
             sys.exit("the supervisor is gone")
@@ -48,7 +48,7 @@ class Channel:
         return message, descriptors
 
     def fail(self, error: BaseException, editable: list[str]) -> None:
-        """Say how this process failed: a sentence, and the deepest frame of the edited files."""
+        """Report how this process failed: a sentence, and the deepest frame of the edited files."""
         self.send(
             "failed", reason=describe(error, editable)[:MAX_REASON], frame=find_frame(error, editable)[:MAX_FRAME]
         )
@@ -59,9 +59,9 @@ class Fault(Exception):
 
 
 def open_channel() -> Channel:
-    """The line of this process; call it after the imports, as it also says `ready`.
+    """Opens this process's channel and sends `ready`; call it after the imports.
 
-    A process that falls, or that is asked by SIGQUIT before it is ended, prints where it was.
+    A process that crashes, or that gets SIGQUIT before it is ended, prints its stack.
     """
     faulthandler.enable()
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # it is ignored below a shell's background job
@@ -72,7 +72,7 @@ def open_channel() -> Channel:
 
 
 def describe(error: BaseException, editable: list[str]) -> str:
-    """What happened, in a sentence."""
+    """The error in a sentence."""
     if isinstance(error, Fault):
         return str(error)
     first_line = (str(error).strip().splitlines() or [""])[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.seeds import SeedInvalid, list_seeds, read_seed, resolve_seed
+from shared.seeds import CHANNEL_FILE, SeedInvalid, list_seeds, read_seed, resolve_seed
 from tests.support.seeds import write_seed
 
 
@@ -50,6 +50,19 @@ def test_a_clone_keeps_its_own_harness(tmp_path: Path) -> None:
     (tmp_path / "harness" / "scorer.py").unlink()
     (tmp_path / "harness").rmdir()
     assert read_seed(seed)[1]["harness/scorer.py"] == "# its own\n"
+
+
+def test_a_harness_that_imports_the_channel_gets_a_copy(tmp_path: Path) -> None:
+    assert read_seed(resolve_seed("codec"))[1]["harness/channel.py"] == CHANNEL_FILE.read_text()
+    seed = write_seed(tmp_path / "seed")
+    (seed / "harness").mkdir()
+    (seed / "harness" / "trainer.py").write_text("from harness.channel import open_channel\n")
+    assert read_seed(seed)[1]["harness/channel.py"] == CHANNEL_FILE.read_text()
+    (seed / "harness" / "channel.py").write_text("# its own\n")
+    assert read_seed(seed)[1]["harness/channel.py"] == "# its own\n"
+    (seed / "harness" / "channel.py").unlink()
+    (seed / "harness" / "trainer.py").write_text("print('no channel')\n")
+    assert "harness/channel.py" not in read_seed(seed)[1]
 
 
 def test_says_what_to_mend(tmp_path: Path) -> None:

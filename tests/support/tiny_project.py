@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 from shared.contract import Contract, parse_contract
+from shared.seeds import read_seed
 from tests.support.shards import make_shards
 
 PACKAGE = "tiny-1.0.tar.gz"
@@ -28,8 +29,7 @@ Files = dict[str, str]
 
 def seed_files() -> Files:
     """The work tree of a project made from seed/gpt-cpu, with a model so small that a second teaches it something."""
-    files = {path.name: path.read_text() for path in (SEED / "gpt-cpu").iterdir() if path.is_file()}
-    files |= {f"harness/{path.name}": path.read_text() for path in (SEED / "harness").glob("*.py")}
+    files = read_seed(SEED / "gpt-cpu")[1]
     for name, value in SMALL.items():
         files["train.py"], replaced = re.subn(rf"(?m)^{name} = \S+", f"{name} = {value}", files["train.py"])
         assert replaced == 1, name
@@ -38,12 +38,7 @@ def seed_files() -> Files:
 
 def codec_files() -> Files:
     """The work tree of a project made from seed/codec."""
-    folder = SEED / "codec"
-    return {
-        path.relative_to(folder).as_posix(): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    return read_seed(SEED / "codec")[1]
 
 
 def pack_text() -> bytes:

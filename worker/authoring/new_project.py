@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from shared.contract import CONTRACT_FILE
+from shared.seeds import CHANNEL_FILE
 from worker.authoring.local_run import EXIT_USAGE, WorkshopError
 
 SKELETON = Path(__file__).with_name("template")
@@ -23,6 +24,7 @@ def write_project(folder: Path) -> list[Path]:
         if folder.exists() and any(folder.iterdir()):
             raise WorkshopError(f"{folder} is not empty: choose a new folder", EXIT_USAGE)
         shutil.copytree(SKELETON, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(CHANNEL_FILE, folder / "harness")
         contract = folder / CONTRACT_FILE
         contract.write_text(contract.read_text().replace(SKELETON_NAME, f'name = "{name}"'))
     except OSError as error:

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from coordinator.autoresearch.reading import ImportOptions, read_harness, read_material
+from shared.seeds import CHANNEL_FILE
 from tests.support.sessions import BRANCH, HARDWARE, TRAIN, write_small_session
 from worker.git.worktree import write_worktree
 
 PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
-HELPERS = Path(__file__).parents[3] / "worker" / "authoring" / "template" / "harness"
 
 
 def run_local(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -35,5 +35,5 @@ def test_a_run_has_the_metric_that_its_script_prints(tmp_path: Path) -> None:
     assert failed.returncode == 1 and "ended with exit status 1" in failed.stdout and "no such kernel" in failed.stderr
 
 
-def test_the_line_to_the_supervisor_is_that_of_other_projects() -> None:
-    assert read_harness()["swarm_harness/channel.py"] == (HELPERS / "channel.py").read_text()
+def test_an_imported_project_has_the_channel_of_all_projects() -> None:
+    assert read_harness()["swarm_harness/channel.py"] == CHANNEL_FILE.read_text()

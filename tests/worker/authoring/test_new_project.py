@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from coordinator.projects.seeds import read_seed
-from tests.support.tiny_project import SEED
-from worker.authoring.new_project import SKELETON, write_project
+from shared.seeds import CHANNEL_FILE
+from worker.authoring.new_project import write_project
 
 
 def test_names_the_project_after_its_folder(tmp_path: Path) -> None:
@@ -14,6 +14,7 @@ def test_names_the_project_after_its_folder(tmp_path: Path) -> None:
     assert "solution.py" in files and "harness/scorer.py" in files
 
 
-def test_speaks_as_our_own_seeds_do() -> None:
-    """Each harness is a copy of its own; what is said to the worker must not drift apart."""
-    assert (SKELETON / "harness" / "channel.py").read_text() == (SEED / "harness" / "channel.py").read_text()
+def test_copies_the_channel_of_all_projects(tmp_path: Path) -> None:
+    files = write_project(tmp_path / "mine")
+    assert tmp_path / "mine" / "harness" / "channel.py" in files
+    assert (tmp_path / "mine" / "harness" / "channel.py").read_text() == CHANNEL_FILE.read_text()

@@ -12,7 +12,7 @@ import pytest
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
-from tests.support.tiny_project import SEED, Files, codec_contract, codec_files, pack_text, serve_text
+from tests.support.tiny_project import Files, codec_contract, codec_files, pack_text, serve_text
 from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
 from worker.runs import Progress, RunStopped, TrainingJob, measure
@@ -183,8 +183,3 @@ def test_stops_when_asked(measure_codec: MeasureCodec, phase: Phase, slow: str) 
         measure_codec(with_code(sleep), 90, on_progress=ask, stop=stop)
     assert 0 < time.monotonic() - asked_at[0] < 30
     assert descendants() <= others
-
-
-def test_projects_carry_the_same_line_to_the_supervisor() -> None:
-    """Each harness is a copy of its own; what is said to the worker must not drift apart."""
-    assert (SEED / "codec" / "harness" / "channel.py").read_text() == (SEED / "harness" / "channel.py").read_text()
