@@ -186,7 +186,7 @@ class JobMix(Message):
 class Diversity(Message):
     """How a fleet is spread over research directions. Shares are of the experiments under way.
 
-    Each living branch keeps `min_branch`, and none takes more than `max_branch`. No volunteer holds more than
+    Each active branch keeps `min_branch`, and none takes more than `max_branch`. No volunteer holds more than
     `max_volunteer` of all jobs once several are at work. After `stall_after` experiments without a gain a branch is
     stalled; `max_branches` may live at a time.
     """

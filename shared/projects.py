@@ -45,21 +45,21 @@ class KindShare(Message):
 
 
 class BranchState(StrEnum):
-    """A resting branch has stalled: it gets no jobs until somebody chooses it, or a late result takes it further."""
+    """A paused branch gets no jobs until a volunteer chooses it, or a late result of it is a gain."""
 
-    LIVING = "living"
-    RESTING = "resting"
+    ACTIVE = "active"
+    PAUSED = "paused"
 
 
 class BranchMoveKind(StrEnum):
     BORN = "born"
     MOVED = "moved"
-    RESTED = "rested"
-    WOKEN = "woken"
+    PAUSED = "paused"
+    RESUMED = "resumed"
 
 
 class Branch(Message):
-    """A named research direction: its theme and its head. `fruitless` counts its experiments since the last gain."""
+    """A named research direction: its theme and its head. `experiments_without_gain` counts since the last gain."""
 
     id: int
     project: Slug
@@ -67,13 +67,13 @@ class Branch(Message):
     theme: str
     head_sha: Sha
     state: BranchState
-    fruitless: int
+    experiments_without_gain: int
     experiments: int
     created_at: Timestamp
 
 
 class BranchRequest(Message):
-    """A person names a research direction. It begins at `from_sha`, or at the project's root."""
+    """A request for a new branch. It begins at `from_sha`, or at the project's root."""
 
     name: Slug
     theme: LongText
@@ -81,7 +81,7 @@ class BranchRequest(Message):
 
 
 class BranchMove(Message):
-    """An entry of a branch's log: who did what to it, and why. `from_sha` is None where it was born."""
+    """An entry of a branch's log, with its reason. `from_sha` is None where the branch was born."""
 
     kind: BranchMoveKind
     from_sha: Sha | None

@@ -73,9 +73,9 @@ def claim(
     held = _give_up_forgotten(write, worker, set(request.holding))
     if held >= MAX_LEASES_PER_WORKER:
         return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
-    if request.branch == offer.branch.name and offer.branch.state == BranchState.RESTING:
+    if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
         why = f"{worker.name}'s volunteer chose it."
-        lineage.wake(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
+        lineage.resume(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
     return ClaimReply.model_construct(lease=_take(write, worker, offer))
 
 

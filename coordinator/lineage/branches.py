@@ -1,11 +1,16 @@
-"""Branches: named research directions. They are born, their heads move, they rest and wake, and all of it is logged."""
+"""Branches: named research directions. A branch is born, its head moves, it is paused and resumed, and each is logged.
+
+(nothing) ──somebody names it, or a draft holds its ground──► ACTIVE ──stalled, and another one leads──► PAUSED
+                                                                ▲                                          │
+                                                                └──a volunteer chooses it, or it gains─────┘
+"""
 
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as activity
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.lineage import branch_state, queries
-from coordinator.lineage.branch_state import BranchLife
+from coordinator.lineage import queries
+from coordinator.lineage.queries import BranchStatus
 from coordinator.models import Branch, BranchMove, Project
 from shared.contract import Diversity
 from shared.events import EventKind
@@ -13,6 +18,12 @@ from shared.projects import Branch as BranchView
 from shared.projects import BranchMove as BranchMoveView
 from shared.projects import BranchMoveKind, BranchRequest, BranchState
 from shared.protocol import now
+
+PAUSE_AFTER = 3
+"""A branch is paused after this multiple of the experiments without gain that make it stalled."""
+
+BORN = BranchStatus(BranchState.ACTIVE, 0)
+"""The status of a new branch, of a resumed one, and of any branch after a gain."""
 
 
 class BranchExistsError(SwarmError):
@@ -22,22 +33,22 @@ class BranchExistsError(SwarmError):
 
 
 class TooManyBranchesError(SwarmError):
-    """The contract bounds how many branches live at a time; they rest by themselves when they stall."""
+    """The contract bounds how many branches are active at a time; those that stall are paused by themselves."""
 
     status = 409
     code = "too-many-branches"
-    title = "The project has as many living branches as its contract allows"
+    title = "The project has as many active branches as its contract allows"
 
 
 def create_branch(
     session: Session, project_id: int, name: str, theme: str, head_sha: str, who: str, why: str
 ) -> Branch:
-    """Name a research direction that begins at a commit. Raises BranchExistsError."""
+    """Creates a branch whose head is an existing commit. Raises BranchExistsError."""
     if queries.find_branch(session, project_id, name) is not None:
         raise BranchExistsError(f"Choose another name, or work on {name}.")
     branch = Branch(
-        project_id=project_id, name=name, theme=theme, head_sha=head_sha, state=branch_state.BORN.state,
-        fruitless=branch_state.BORN.fruitless, gained_experiment_id=None, created_at=now(),
+        project_id=project_id, name=name, theme=theme, head_sha=head_sha, **BORN._asdict(), gained_experiment_id=None,
+        created_at=now(),
     )  # fmt: skip
     session.add(branch)
     session.flush()
@@ -47,13 +58,13 @@ def create_branch(
 
 
 def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
-    """Whether one more branch may live."""
+    """Whether the contract allows one more active branch."""
     rows = queries.list_branch_rows(session, project_id)
-    return sum(row.state == BranchState.LIVING for row in rows) < rules.max_branches
+    return sum(row.state == BranchState.ACTIVE for row in rows) < rules.max_branches
 
 
-def name_direction(session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str) -> Branch:
-    """A person names a direction.
+def request_branch(session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str) -> Branch:
+    """Creates the branch that a person asked for.
 
     Raises NotFoundError for an unknown commit, BranchExistsError, TooManyBranchesError.
     """
@@ -66,45 +77,47 @@ def name_direction(session: Session, project: Project, rules: Diversity, request
 
 
 def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str) -> None:
-    """Move a branch's head and say why."""
+    """Moves a branch's head and logs the reason."""
     from_sha, branch.head_sha = branch.head_sha, to_sha
     _log(session, branch, BranchMoveKind.MOVED, from_sha, who, why)
     moved = {"branch": branch.name, "from_sha": from_sha, "to_sha": to_sha, "by": who, "why": why}
     activity.record(session, EventKind.BRANCH_MOVED, branch.project_id, **moved)
 
 
-def note_gain(session: Session, branch: Branch, experiment_id: int) -> None:
-    """Note that an experiment took a branch further, which wakes one that rests."""
-    was_resting = branch.state == BranchState.RESTING
-    _set_life(branch, branch_state.BORN)
-    branch.gained_experiment_id = experiment_id
+def record_gain(session: Session, branch: Branch, experiment_id: int) -> None:
+    """Records that an experiment was a gain for its branch, which resumes a paused one."""
+    branch.gained_experiment_id, branch.experiments_without_gain = experiment_id, 0
+    resume(session, branch, "research-swarm", f"#{experiment_id} gained on it after all.")
     session.flush()
-    if was_resting:
-        why = f"#{experiment_id} gained on it after all."
-        _record_turn(session, branch, BranchMoveKind.WOKEN, EventKind.BRANCH_WOKEN, "research-swarm", why)
 
 
-def note_fruitless(session: Session, branch_id: int) -> BranchLife:
-    """Count an experiment that gained nothing on its branch; returns the branch's life after it."""
-    return queries.count_fruitless(session, branch_id)
+def record_no_gain(session: Session, branch_id: int) -> BranchStatus:
+    """Counts an experiment that was no gain for its branch; returns the branch's status after it."""
+    return queries.count_without_gain(session, branch_id)
 
 
-def rest(session: Session, branch: Branch, why: str) -> None:
-    """Let a branch rest."""
-    _set_life(branch, branch_state.rest(life_of(branch)))
-    _record_turn(session, branch, BranchMoveKind.RESTED, EventKind.BRANCH_RESTED, "research-swarm", why)
+def is_stalled(experiments_without_gain: int, in_flight: int, rules: Diversity) -> bool:
+    """Whether a branch should change its axis. Experiments `in_flight` began before that could be known."""
+    return experiments_without_gain >= rules.stall_after + in_flight
 
 
-def wake(session: Session, branch: Branch, who: str, why: str) -> None:
-    """Have a branch that rests live again."""
-    if branch.state == BranchState.RESTING:
-        _set_life(branch, branch_state.BORN)
-        _record_turn(session, branch, BranchMoveKind.WOKEN, EventKind.BRANCH_WOKEN, who, why)
+def may_pause(status: BranchStatus, in_flight: int, rules: Diversity) -> bool:
+    """Whether an active branch has stalled for so long that it is paused, unless it leads."""
+    without_gain = status.experiments_without_gain // PAUSE_AFTER
+    return status.state is BranchState.ACTIVE and is_stalled(without_gain, in_flight, rules)
 
 
-def life_of(branch: Branch) -> BranchLife:
-    """Whether a branch lives, and for how long it has gained nothing."""
-    return BranchLife(BranchState(branch.state), branch.fruitless)
+def pause(session: Session, branch: Branch, why: str) -> None:
+    """Pauses a branch."""
+    branch.state = BranchState.PAUSED
+    _record_change(session, branch, BranchMoveKind.PAUSED, EventKind.BRANCH_PAUSED, "research-swarm", why)
+
+
+def resume(session: Session, branch: Branch, who: str, why: str) -> None:
+    """Makes a paused branch active; does nothing to an active one."""
+    if branch.state == BranchState.PAUSED:
+        branch.state, branch.experiments_without_gain = BORN
+        _record_change(session, branch, BranchMoveKind.RESUMED, EventKind.BRANCH_RESUMED, who, why)
 
 
 def view_branches(session: Session, project: Project) -> list[BranchView]:
@@ -120,14 +133,14 @@ def view_branch(session: Session, project: Project, branch: Branch) -> BranchVie
         theme=branch.theme,
         head_sha=branch.head_sha,
         state=BranchState(branch.state),
-        fruitless=branch.fruitless,
+        experiments_without_gain=branch.experiments_without_gain,
         experiments=queries.count_branch_experiments(session, branch.id),
         created_at=branch.created_at,
     )
 
 
 def view_log(session: Session, project: Project, name: str) -> list[BranchMoveView]:
-    """What happened to a branch, oldest first. Raises NotFoundError."""
+    """A branch's log, oldest first. Raises NotFoundError."""
     return [
         BranchMoveView(
             kind=BranchMoveKind(move.kind),
@@ -150,11 +163,9 @@ def get_branch_by_name(session: Session, project: Project, name: str) -> Branch:
     return branch
 
 
-def _set_life(branch: Branch, life: BranchLife) -> None:
-    branch.state, branch.fruitless = life.state, life.fruitless
-
-
-def _record_turn(session: Session, branch: Branch, kind: BranchMoveKind, event: EventKind, who: str, why: str) -> None:
+def _record_change(
+    session: Session, branch: Branch, kind: BranchMoveKind, event: EventKind, who: str, why: str
+) -> None:
     _log(session, branch, kind, branch.head_sha, who, why)
     activity.record(session, event, branch.project_id, branch=branch.name, by=who, why=why)
 

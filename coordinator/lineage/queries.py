@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.cache import Recent
 from coordinator.db.statements import Prepared
-from coordinator.lineage.branch_state import BranchLife
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
 from shared.projects import BranchState
 
@@ -28,6 +27,13 @@ class CommitRow(NamedTuple):
     steps: int
 
 
+class BranchStatus(NamedTuple):
+    """A branch's state, and its number of experiments since its last gain."""
+
+    state: BranchState
+    experiments_without_gain: int
+
+
 class BranchName(NamedTuple):
     """What a lease needs of a branch."""
 
@@ -44,7 +50,7 @@ class BranchRow(NamedTuple):
     name: str
     head_sha: str
     state: str
-    fruitless: int
+    experiments_without_gain: int
     gained_experiment_id: int | None
 
 
@@ -77,11 +83,11 @@ _BRANCH_OF_COMMIT = Prepared(
     .where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
 )
 
-_COUNT_FRUITLESS = Prepared(
+_COUNT_WITHOUT_GAIN = Prepared(
     update(_BRANCHES)
     .where(_BRANCHES.c.id == bindparam("branch_id"))
-    .values(fruitless=_BRANCHES.c.fruitless + 1)
-    .returning(_BRANCHES.c.state, _BRANCHES.c.fruitless)
+    .values(experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1)
+    .returning(_BRANCHES.c.state, _BRANCHES.c.experiments_without_gain)
 )
 
 
@@ -140,11 +146,11 @@ def get_branch(session: Session, branch_id: int) -> Branch:
     return branch
 
 
-def count_fruitless(session: Session, branch_id: int) -> BranchLife:
-    """Count an experiment without a gain; returns the branch's life after it."""
-    row = _COUNT_FRUITLESS.first(session, {"branch_id": branch_id})
+def count_without_gain(session: Session, branch_id: int) -> BranchStatus:
+    """Counts one more experiment without a gain; returns the branch's status after it."""
+    row = _COUNT_WITHOUT_GAIN.first(session, {"branch_id": branch_id})
     assert row is not None, "a foreign key promised this branch"
-    return BranchLife(BranchState(row[0]), row[1])
+    return BranchStatus(BranchState(row[0]), row[1])
 
 
 def list_branches(session: Session, project_id: int) -> Sequence[Branch]:

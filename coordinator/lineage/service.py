@@ -11,28 +11,27 @@ from sqlalchemy.orm import Session
 
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
-from coordinator.lineage.branch_state import BranchLife as BranchLife
-from coordinator.lineage.branch_state import is_stalled as is_stalled
-from coordinator.lineage.branch_state import may_rest as may_rest
 from coordinator.lineage.branches import BranchExistsError as BranchExistsError
 from coordinator.lineage.branches import TooManyBranchesError as TooManyBranchesError
 from coordinator.lineage.branches import create_branch as create_branch
 from coordinator.lineage.branches import get_branch_by_name as get_branch_by_name
 from coordinator.lineage.branches import has_room as has_room
-from coordinator.lineage.branches import life_of as life_of
+from coordinator.lineage.branches import is_stalled as is_stalled
+from coordinator.lineage.branches import may_pause as may_pause
 from coordinator.lineage.branches import move_head as move_head
-from coordinator.lineage.branches import name_direction as name_direction
-from coordinator.lineage.branches import note_fruitless as note_fruitless
-from coordinator.lineage.branches import note_gain as note_gain
-from coordinator.lineage.branches import rest as rest
+from coordinator.lineage.branches import pause as pause
+from coordinator.lineage.branches import record_gain as record_gain
+from coordinator.lineage.branches import record_no_gain as record_no_gain
+from coordinator.lineage.branches import request_branch as request_branch
+from coordinator.lineage.branches import resume as resume
 from coordinator.lineage.branches import view_branch as view_branch
 from coordinator.lineage.branches import view_branches as view_branches
 from coordinator.lineage.branches import view_log as view_log
-from coordinator.lineage.branches import wake as wake
 from coordinator.lineage.objects import EncodedObject
 from coordinator.lineage.queries import COMMIT_ROWS as COMMIT_ROWS
 from coordinator.lineage.queries import BranchName as BranchName
 from coordinator.lineage.queries import BranchRow as BranchRow
+from coordinator.lineage.queries import BranchStatus as BranchStatus
 from coordinator.lineage.queries import CommitRow as CommitRow
 from coordinator.lineage.queries import find_branch as find_branch
 from coordinator.lineage.queries import find_commit as find_commit

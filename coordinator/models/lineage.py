@@ -46,8 +46,8 @@ class Commit(Base):
 class Branch(Base):
     """A named research direction. It is never merged; its head moves, and each move is logged.
 
-    `state` is a `BranchState`; `fruitless` counts the experiments on it since its last gain, which was that of
-    `gained_experiment_id` (None: it has none yet).
+    `state` is a `BranchState`; `experiments_without_gain` counts since its last gain, the one of `gained_experiment_id`
+    (None before the first).
     """
 
     __tablename__ = "branches"
@@ -59,13 +59,13 @@ class Branch(Base):
     theme: Mapped[str] = mapped_column(Text)
     head_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
     state: Mapped[str] = mapped_column(String(20))
-    fruitless: Mapped[int]
+    experiments_without_gain: Mapped[int]
     gained_experiment_id: Mapped[int | None]
     created_at: Mapped[datetime]
 
 
 class BranchMove(Base):
-    """An entry of a branch's log: it was born, its head moved, it came to rest or was woken; who did that, and why."""
+    """An entry of a branch's log: a `BranchMoveKind`, who caused it and the reason."""
 
     __tablename__ = "branch_moves"
 

@@ -41,12 +41,12 @@ def list_branches(name: Slug, session: ReadSession) -> Page[Branch]:
 def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database: CurrentDatabase) -> Branch:
     """Name a research direction: volunteers may choose it, and while it lives it keeps a minimum of the jobs."""
     with database.look_and_write() as (read, write):
-        return service.name_direction(write, authenticate(read, token), name, request)
+        return service.request_branch(write, authenticate(read, token), name, request)
 
 
 @router.get("/projects/{name}/branches/{branch}/log", tags=["lineage"])
 def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMove]:
-    """What happened to a branch: it was born, moved, came to rest or was woken; by whom, and why."""
+    """What happened to a branch: it was born, moved, paused or resumed, by whom and why."""
     return Page(items=lineage.view_log(session, service.get_project(session, name), branch))
 
 

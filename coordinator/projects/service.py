@@ -103,11 +103,11 @@ def view_editable(session: Session, project: Project, shas: Sequence[str]) -> li
     return [lineage.view_commit(session, project.id, sha, editable) for sha in dict.fromkeys(shas)]
 
 
-def name_direction(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> Branch:
+def request_branch(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> Branch:
     """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     project = get_project(session, project_name)
     who = accounts.get_name(session, volunteer_id)
-    branch = lineage.name_direction(session, project, contract_of(project).diversity, request, who)
+    branch = lineage.request_branch(session, project, contract_of(project).diversity, request, who)
     return lineage.view_branch(session, project, branch)
 
 

@@ -8,7 +8,7 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior
 from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import BranchLife
+from coordinator.lineage.service import BranchStatus
 from coordinator.models import Branch
 from coordinator.selection import queries
 from shared.contract import Contract
@@ -41,16 +41,16 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
         if _is_ahead(session, branch, experiment.hardware_class, posterior):
             _take_further(session, branch, experiment, posterior)
             return
-    life = lineage.note_fruitless(session, experiment.branch_id)
-    if lineage.may_rest(life, 0, contract.diversity):
-        _let_rest(session, contract, experiment, life)
+    status = lineage.record_no_gain(session, experiment.branch_id)
+    if lineage.may_pause(status, 0, contract.diversity):
+        _pause_if_stalled(session, contract, experiment, status)
 
 
 def _take_further(session: Session, branch: Branch, experiment: NewExperiment, posterior: DerivedPosterior) -> None:
-    """Have an experiment lead its branch, which wakes one that rests."""
+    """Have an experiment lead its branch, which resumes a paused one."""
     why = f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
     lineage.move_head(session, branch, experiment.sha, experiment.who, why)
-    lineage.note_gain(session, branch, experiment.id)
+    lineage.record_gain(session, branch, experiment.id)
 
 
 def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
@@ -85,22 +85,22 @@ def _is_ahead(session: Session, branch: Branch, hardware_class: str, posterior: 
     return head is None or posterior.rank_score < head.rank_score
 
 
-def _let_rest(session: Session, contract: Contract, experiment: NewExperiment, life: BranchLife) -> None:
-    """Let a branch rest that has stalled for long, if another one leads; what is under way on it is waited for."""
+def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExperiment, status: BranchStatus) -> None:
+    """Pauses a branch that has stalled for long, if another one leads and no job on it is under way."""
     project_id, branch_id, hardware_class = experiment.project_id, experiment.branch_id, experiment.hardware_class
     rows = lineage.list_branch_rows(session, project_id)
-    others = [row for row in rows if row.id != branch_id and row.state == BranchState.LIVING]
+    others = [row for row in rows if row.id != branch_id and row.state == BranchState.ACTIVE]
     if not others:
         return
     jobs = queries.count_in_flight(session, project_id)
     under_way = sum(job.jobs for job in jobs if job.branch_id == branch_id)
-    if not lineage.may_rest(life, under_way, contract.diversity):
+    if not lineage.may_pause(status, under_way, contract.diversity):
         return
     branch = lineage.get_branch(session, branch_id)
     own = evidence.find_posterior(session, branch.head_sha, hardware_class)
     for other in others:
         head = evidence.find_posterior(session, other.head_sha, hardware_class)
         if head is not None and (own is None or head.rank_score < own.rank_score):
-            why = f"It has gained nothing in {branch.fruitless} experiments, and {other.name} leads."
-            lineage.rest(session, branch, why)
+            why = f"It has gained nothing in {branch.experiments_without_gain} experiments, and {other.name} leads."
+            lineage.pause(session, branch, why)
             return

@@ -106,7 +106,7 @@ class Assigner:
         avoided = choose_avoided(count_tries(self.session, self.project.id, branch.id, after))
         if not avoided:
             return decision, NOTHING
-        gained = f"{branch.name} has gained nothing in {count_noun(branch.fruitless, 'experiment')}"
+        gained = f"{branch.name} has gained nothing in {count_noun(branch.experiments_without_gain, 'experiment')}"
         why = f"{decision.why} {gained}: try another axis than {_join(avoided)}."
         return replace(decision, why=why), Assignment(avoid_axes=avoided)
 

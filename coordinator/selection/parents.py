@@ -8,7 +8,7 @@ again, so that a fleet spreads out: each candidate is chosen in proportion to it
 A worker tends to stay with its last parent, because experiments on one parent, measured by one worker, are compared
 best: that parent's draws count as better by its own posterior's sd. The better it is known, the less that is.
 
-Each living branch keeps a minimum: with that probability each, a job is a branch's own, and it does not compete with
+Each active branch keeps a minimum: with that probability each, a job is a branch's own, and it does not compete with
 others. A branch that already holds its maximum of the experiments under way gets none of the other jobs.
 """
 
@@ -54,7 +54,7 @@ class Direction(NamedTuple):
     id: int
     name: str
     head_sha: str
-    is_living: bool = True
+    is_active: bool = True
     is_stalled: bool = False
     in_flight: int = 0
 
@@ -102,20 +102,20 @@ def _reserve(
 ) -> tuple[Direction | None, str]:
     """The branch whose minimum this job is part of, if it is part of one's."""
     total = sum(known.in_flight for known in branches)
-    living = [b for b in branches if b.is_living and not exceeds(rules.max_branch, b.in_flight, total)]
-    living = [known for known in living if any(map(known.holds, pool))] if living[1:] else living
-    if len(living) < 2 or rng.random() >= min(MAX_RESERVED, rules.min_branch * len(living)):
+    active = [b for b in branches if b.is_active and not exceeds(rules.max_branch, b.in_flight, total)]
+    active = [known for known in active if any(map(known.holds, pool))] if active[1:] else active
+    if len(active) < 2 or rng.random() >= min(MAX_RESERVED, rules.min_branch * len(active)):
         return None, ""
-    branch = rng.choice(living)
-    return branch, f"Each living branch keeps a minimum of the jobs, and this one is {branch.name}'s. "
+    branch = rng.choice(active)
+    return branch, f"Each active branch keeps a minimum of the jobs, and this one is {branch.name}'s. "
 
 
 def _leave_out(pool: Sequence[Candidate], branches: Sequence[Direction], rules: Diversity) -> Sequence[Candidate]:
     """The candidates without those that only branches hold which rest, or have their maximum already."""
     total = sum(known.in_flight for known in branches)
-    living = [known for known in branches if known.is_living]
-    free = [known for known in living if not exceeds(rules.max_branch, known.in_flight, total)]
-    for allowed in (free, living):
+    active = [known for known in branches if known.is_active]
+    free = [known for known in active if not exceeds(rules.max_branch, known.in_flight, total)]
+    for allowed in (free, active):
         if len(allowed) == len(branches):
             return pool
         if left := [candidate for candidate in pool if any(known.holds(candidate) for known in allowed)]:

@@ -142,8 +142,9 @@ def _view_branches(
             experiments_on[jobs.branch_id] += jobs.jobs
     return [
         Direction(
-            row.id, row.name, row.head_sha, row.state == BranchState.LIVING,
-            lineage.is_stalled(row.fruitless, experiments_on[row.id], contract.diversity), experiments_on[row.id],
+            row.id, row.name, row.head_sha, row.state == BranchState.ACTIVE,
+            lineage.is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
+            experiments_on[row.id],
         )
         for row in branches
     ]  # fmt: skip

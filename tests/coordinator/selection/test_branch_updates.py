@@ -1,4 +1,4 @@
-"""Branches over the API: they are born, chosen, stall, rest and wake."""
+"""Branches over the API: they are born, chosen, stall, are paused and resumed."""
 
 from collections.abc import Callable
 
@@ -71,7 +71,7 @@ def test_an_agent_names_a_direction(known: MiniWorker) -> None:
 def test_a_person_names_a_direction_and_volunteers_choose_it(known: MiniWorker) -> None:
     request = BranchRequest(name="optimizers", theme="What if it is the optimizer?")
     created = known.post("/projects/tiny/branches", request)
-    assert created.status_code == 201 and created.json()["state"] == "living"
+    assert created.status_code == 201 and created.json()["state"] == "active"
     lease = known.claim_job(branch="optimizers")
     assert (lease.branch, lease.base.sha) == ("optimizers", lease.root_sha) and "its volunteer chose" in lease.why
     again = known.post("/projects/tiny/branches", request)
@@ -86,40 +86,40 @@ def test_a_person_names_a_direction_and_volunteers_choose_it(known: MiniWorker) 
     assert (full.status_code, full.json()["type"]) == (409, "/problems/too-many-branches")
 
 
-def test_what_stalls_behind_another_rests_and_wakes_when_chosen(known: MiniWorker, database: Database) -> None:
+def test_a_stalled_branch_is_paused_and_resumed_when_chosen(known: MiniWorker, database: Database) -> None:
     known.post("/projects/tiny/branches", BranchRequest(name="side", theme="A way beside"))
     run(known, "DEPTH = 9\n", 3.1, branch="baseline")
     with database.write() as session:
-        session.execute(update(Branch).where(Branch.name == "side").values(fruitless=80))
+        session.execute(update(Branch).where(Branch.name == "side").values(experiments_without_gain=80))
     run(known, "DEPTH = 10\n", 3.4, branch="side")
-    assert read_branches(known)["side"]["fruitless"] == 81
-    assert read_branches(known)["side"]["state"] == BranchState.RESTING
-    assert read_log(known, "side") == [("born", "ada"), ("rested", "research-swarm")]
+    assert read_branches(known)["side"]["experiments_without_gain"] == 81
+    assert read_branches(known)["side"]["state"] == BranchState.PAUSED
+    assert read_log(known, "side") == [("born", "ada"), ("paused", "research-swarm")]
     assert {known.claim_job().branch for _ in range(12)} == {"baseline"}
     assert known.claim_job(branch="side").branch == "side"
-    assert read_branches(known)["side"]["state"] == BranchState.LIVING
-    assert read_log(known, "side")[-1] == ("woken", "w1")
+    assert read_branches(known)["side"]["state"] == BranchState.ACTIVE
+    assert read_log(known, "side")[-1] == ("resumed", "w1")
     assert [kind for kind in read_events(database) if kind.startswith("branch_")][-2:] == [
-        EventKind.BRANCH_RESTED,
-        EventKind.BRANCH_WOKEN,
+        EventKind.BRANCH_PAUSED,
+        EventKind.BRANCH_RESUMED,
     ]
 
 
-def test_the_branch_that_leads_does_not_rest(known: MiniWorker, database: Database) -> None:
+def test_the_leading_branch_is_not_paused(known: MiniWorker, database: Database) -> None:
     known.post("/projects/tiny/branches", BranchRequest(name="side", theme="A way beside"))
     run(known, "DEPTH = 9\n", 3.1, branch="side")
     with database.write() as session:
-        session.execute(update(Branch).where(Branch.name == "side").values(fruitless=100))
+        session.execute(update(Branch).where(Branch.name == "side").values(experiments_without_gain=100))
     run(known, "DEPTH = 10\n", 3.4, branch="side")
-    assert read_branches(known)["side"]["state"] == BranchState.LIVING
+    assert read_branches(known)["side"]["state"] == BranchState.ACTIVE
 
 
-def test_a_late_gain_wakes_a_resting_branch(known: MiniWorker, database: Database) -> None:
+def test_a_late_gain_resumes_a_paused_branch(known: MiniWorker, database: Database) -> None:
     with database.write() as session:
-        session.execute(update(Branch).values(state=BranchState.RESTING))
+        session.execute(update(Branch).values(state=BranchState.PAUSED))
     run(known, "DEPTH = 9\n", 3.1)
-    assert read_branches(known)["baseline"]["state"] == BranchState.LIVING
-    assert [kind for kind, _ in read_log(known, "baseline")] == ["born", "moved", "woken"]
+    assert read_branches(known)["baseline"]["state"] == BranchState.ACTIVE
+    assert [kind for kind, _ in read_log(known, "baseline")] == ["born", "moved", "resumed"]
 
 
 def test_a_stalled_branch_asks_for_another_axis(known: MiniWorker, database: Database) -> None:
@@ -133,7 +133,7 @@ def test_a_stalled_branch_asks_for_another_axis(known: MiniWorker, database: Dat
         proposal = upload.proposal.model_copy(update={"axis": axis})
         assert known.deliver(lease, upload.model_copy(update={"proposal": proposal})).status_code == 201
     with database.write() as session:
-        session.execute(update(Branch).values(fruitless=60))
+        session.execute(update(Branch).values(experiments_without_gain=60))
     lease = known.claim_job()
     assert lease.assignment.avoid_axes == ["DEPTH"] and "another axis than DEPTH" in lease.why
 

@@ -48,16 +48,16 @@ def test_a_parent_is_a_candidate_that_may_be_one(frontier: tuple[list[Candidate]
 
 
 @given(frontiers(), SEEDS)
-def test_a_resting_branch_gets_nothing_while_another_lives(
+def test_a_paused_branch_gets_nothing_while_another_is_active(
     frontier: tuple[list[Candidate], list[Direction]], seed: int
 ) -> None:
     candidates, branches = frontier
     sound = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
-    living = {branch.id for branch in branches if branch.is_living}
+    active = {branch.id for branch in branches if branch.is_active}
     parent = choose(candidates, branches, Random(seed))
     assert parent is not None
-    if any(candidate.branch_id in living for candidate in sound):
-        assert parent.candidate.branch_id in living
+    if any(candidate.branch_id in active for candidate in sound):
+        assert parent.candidate.branch_id in active
 
 
 @given(frontiers(), SEEDS)
@@ -67,7 +67,7 @@ def test_no_branch_goes_beyond_its_maximum_while_another_can_take_the_job(
     candidates, branches = frontier
     sound = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
     total = sum(branch.in_flight for branch in branches)
-    free = [b.id for b in branches if b.is_living and b.in_flight + 1 <= ceil(RULES.max_branch * (total + 1))]
+    free = [b.id for b in branches if b.is_active and b.in_flight + 1 <= ceil(RULES.max_branch * (total + 1))]
     parent = choose(candidates, branches, Random(seed))
     assert parent is not None and parent.branch is not None
     if any(candidate.branch_id in free for candidate in sound):
@@ -76,7 +76,7 @@ def test_no_branch_goes_beyond_its_maximum_while_another_can_take_the_job(
 
 @settings(max_examples=10)
 @given(st.integers(2, 6), SEEDS)
-def test_each_living_branch_keeps_its_minimum(count: int, seed: int) -> None:
+def test_each_active_branch_keeps_its_minimum(count: int, seed: int) -> None:
     """However far it is behind: of 2,000 jobs at least 3 % where 5 % are expected, which is four sd."""
     branches = [Direction(number, f"b{number}", f"c{number}") for number in range(count)]
     candidates = [Candidate(f"c{number}", 3.0 + number, 0.001, 1, 0, branch_id=number) for number in range(count)]
