@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-early-stop bench-cycle bench-findings bench-git bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test test-nightly check bench-early-stop bench-cycle bench-findings bench-git bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU co
 test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processes and browser
 	@.ci/system-packages bwrap:bubblewrap chromium:chromium
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=10 $(TESTS)
+
+test-nightly: $(VENV)/dev.stamp  ## Run the property tests with thousands of new examples each
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) -m hypothesis --hypothesis-profile explore --timeout 3600 $(TESTS)
 
 check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own rules
 	@$(BIN)/ruff format --check .

@@ -30,7 +30,7 @@ class Hardware(Message):
 
     @property
     def hardware_class(self) -> str:
-        """The name of the class: only runs of one class are ever compared (ARCHITECTURE §2).
+        """The name of the class: only runs of one class are ever compared (docs/glossary.md).
 
         GPU: model, memory in GiB, power cap, torch's major version, precision. CPU: cores and ISA.
         """

@@ -15,7 +15,7 @@ from shared.workers import WorkerState
 
 
 class LeaseState(StrEnum):
-    """ARCHITECTURE §5. EXPIRED and RELEASED still accept a first late result."""
+    """States of a lease (docs/architecture.md). EXPIRED and RELEASED still accept a first late result."""
 
     DRAFTING = "drafting"
     READY = "ready"

@@ -22,7 +22,7 @@ from swarm.client import Client
 from swarm.demo_processes import find_command
 
 CONTRADICTED_SD = 3.0
-"""As between volunteers: beyond so many sd two measurements contradict each other (ARCHITECTURE, evidence)."""
+"""As between volunteers: beyond so many sd two measurements contradict each other (docs/architecture.md)."""
 
 
 class ReproductionError(Exception):

@@ -22,7 +22,7 @@ from shared.evidence import Trust
 from shared.experiments import Dispute
 
 MAX_DIFFERENCE = 3.0
-"""Measurements that differ by more sd than this contradict each other (ARCHITECTURE §6)."""
+"""Measurements that differ by more sd than this contradict each other (docs/architecture.md)."""
 
 STANDS_APART = 2.0
 """Who differs by more sd than this from all others that checked a commit is left out of its number: one honest result
@@ -36,7 +36,7 @@ ESTABLISHED_AFTER = 2
 """Agreements since the last contradiction: the seed's, which calibrates a worker, and one that is not by itself so."""
 
 MIN_SHARE = 0.02
-"""At least so much of what anybody claims is replicated, however often it was right (ARCHITECTURE §6)."""
+"""At least so much of what anybody claims is replicated, however often it was right (docs/architecture.md)."""
 
 SERIOUS_SHARE = 3
 """A claim is contested while one in so many of those who checked it, or more, contradict the others."""

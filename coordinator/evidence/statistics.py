@@ -31,10 +31,10 @@ SURE = 0.95
 """Probability from which a verdict is given at all."""
 
 SURE_OF_MILESTONES = 0.999
-"""Probability from which a milestone is verified (ARCHITECTURE §6)."""
+"""Probability from which a milestone is verified (docs/architecture.md)."""
 
 SURE_OF_CLAIMS = 0.99
-"""Probability from which a finding may say that an experiment helped, once others checked it (ARCHITECTURE §6)."""
+"""Probability from which a finding may say that an experiment helped, once others checked it (docs/architecture.md)."""
 
 CHECKERS = 2
 """So many volunteers besides the author must have measured a commit that is verified."""
@@ -43,7 +43,7 @@ MAX_RUNS = 6
 """Runs after which verification gives up: what is still open then stays open."""
 
 TOO_GOOD = 10.0
-"""A measured gain beyond so many effect_sd waits for a maintainer (ARCHITECTURE §6)."""
+"""A measured gain beyond so many effect_sd waits for a maintainer (docs/architecture.md)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The life of a lease as pure transitions (ARCHITECTURE §5). Nobody else decides a lease's state or its expiry.
+"""The life of a lease as pure transitions (docs/architecture.md). Nobody else decides a lease's state or its expiry.
 
     (nothing) ──claim──► DRAFTING ──proposal accepted──► READY ◄──► RUNNING ──► REPORTING ──result──► DONE
                             └── time runs out, or given back ──► EXPIRED or RELEASED

@@ -12,7 +12,7 @@ from shared.contract import JobMix
 from shared.experiments import JobKind
 
 FLOOR = 0.05
-"""No kind that the contract has on gets less (ARCHITECTURE §5)."""
+"""No kind that the contract has on gets less (docs/architecture.md)."""
 
 PRIOR_RUNS = 24.0
 MOST_RATE = 10.0

@@ -7,6 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+
+def wait_for_port(process: "subprocess.Popen[Any]", log: Path) -> int:
+    """Wait until the coordinator listens; the port that it printed into its log."""
+    deadline = time.monotonic() + 60
+    while not (found := re.search(r"Coordinator at http://127.0.0.1:(\d+)", log.read_text())):
+        assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+        time.sleep(0.02)
+    return int(found.group(1))
 
 
 class Coordinator:
@@ -24,11 +34,7 @@ class Coordinator:
                 [Path(sys.executable).with_name("swarm-coordinator"), "serve", "--port", self._port],
                 env=self._environment, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"Coordinator at http://127.0.0.1:(\d+)", self._log.read_text())):
-            assert time.monotonic() < deadline and self.popen.poll() is None, self._log.read_text()
-            time.sleep(0.02)
-        self._port = found.group(1)
+        self._port = str(wait_for_port(self.popen, self._log))
 
     @property
     def address(self) -> tuple[str, int]:

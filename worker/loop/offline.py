@@ -198,7 +198,7 @@ class Alone:
 def expect(value: float, scores: dict[Sha, float], parent: Sha | None, contract: Contract) -> float:
     """What a further run of a commit would give, after one that gave `value`; lower is better.
 
-    The mean of the conjugate normal posterior, as in ARCHITECTURE §6: the prior is the parent's, with the sd of a
+    The mean of the conjugate normal posterior, as in docs/architecture.md: the prior is the parent's, with the sd of a
     typical effect; without a parent that was measured here it is the mean of all that were.
     """
     prior = scores.get(parent) if parent is not None else None

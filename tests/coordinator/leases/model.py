@@ -1,7 +1,7 @@
 """What must be in the database after any requests: a model of leases and results, kept beside the application.
 
 Of each lease it knows what the pure transitions (`coordinator/leases/state.py`) make of it, and of each result whether
-it was acknowledged. `check` compares, and looks for ARCHITECTURE §5's promises in the database's own rows.
+it was acknowledged. `check` compares, and looks for docs/architecture.md's promises in the database's own rows.
 """
 
 from collections import Counter
