@@ -34,11 +34,12 @@ from worker.runs import RunImpossible
 from worker.runs.runner import LocalLaboratory
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, folder_name, load_settings
-from worker.ui.plain import About, Monitor, PlainMonitor
-from worker.ui.state_reporter import Herald
+from worker.ui.events import EventHandler, EventHandlers, Notice, StopRequested, WorkerStarted, WorkerStopped
+from worker.ui.plain import PlainView
+from worker.ui.state_reporter import StateReporter
 from worker.ui.status import Totals, read_status
-from worker.ui.status_file import Several, StatusMonitor, open_log
-from worker.ui.terminal import TerminalMonitor, find_terminal
+from worker.ui.status_file import StatusFile, open_log
+from worker.ui.terminal import TerminalView, find_terminal
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -124,25 +125,26 @@ def _run(settings: Settings, options: Options) -> int:
         if options.parent is not None:
             end_with_parent(options.parent, stop.request)
         before = read_status(settings.worker_folder)
-        herald = Herald(client, settings.worker_name, stop)
-        monitor = _make_monitor(options, settings.worker_folder, herald, stack)
-        agent = _make_agent(settings, script, monitor.note, stop)
-        stack.enter_context(stop.on_signals(lambda: monitor.stop(stop.now.is_set())))
+        reporter = StateReporter(client, settings.worker_name, stop)
+        events = _make_event_handlers(options, settings.worker_folder, reporter, stack)
+        agent = _make_agent(settings, script, lambda text: events.handle(Notice(text)), stop)
+        stack.enter_context(stop.on_signals(lambda: events.handle(StopRequested(stop.now.is_set()))))
         reasons = _reasons_to_pause(settings, machine, laboratory.sandbox_name)
         if settings.nice:
             os.nice(settings.nice)
-        stack.enter_context(followed(Control(settings.worker_folder), stop, lambda: monitor.stop(False), reasons))
+        finish = StopRequested(now=False)
+        stack.enter_context(followed(Control(settings.worker_folder), stop, lambda: events.handle(finish), reasons))
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
         name, author = settings.worker_name, author_of(settings.worker_name)
         alone = Alone(folder, name, agent.name, laboratory.hardware, settings.alone_after_seconds)
-        place = Workplace(client, agent, laboratory, projects, outbox, monitor, stop, author, alone=alone)
+        place = Workplace(client, agent, laboratory, projects, outbox, events, stop, author, alone=alone)
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
-        monitor.start(_describe(settings, laboratory, agent, before.totals if before else Totals()))
-        stack.callback(monitor.finish)
+        events.handle(_describe(settings, laboratory, agent, before.totals if before else Totals()))
+        stack.callback(lambda: events.handle(WorkerStopped()))
         if settings.sandbox == "unconfined":
-            monitor.warn(UNCONFINED_WARNING)
+            events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
         loop = Loop(place, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
         return _work(loop, options, folder)
 
@@ -229,16 +231,18 @@ def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLa
     return machine, laboratory
 
 
-def _make_monitor(options: Options, worker_folder: Path, herald: Herald, stack: ExitStack) -> Monitor:
-    """The view for people, the log for `logs`, the status for `status`, and the herald for the coordinator's pages."""
+def _make_event_handlers(
+    options: Options, worker_folder: Path, reporter: StateReporter, stack: ExitStack
+) -> EventHandler:
+    """The view for people, the log for `logs`, the status for `status`, and the coordinator's reporter."""
     log = stack.enter_context(open_log(worker_folder))
     console = None if options.plain else find_terminal(no_color=options.no_color)
-    view: Monitor = PlainMonitor(sys.stderr, sys.stdout) if console is None else TerminalMonitor(console)
-    return Several([view, PlainMonitor(log, log), StatusMonitor(worker_folder), herald])
+    view: EventHandler = PlainView(sys.stderr, sys.stdout) if console is None else TerminalView(console)
+    return EventHandlers([view, PlainView(log, log), StatusFile(worker_folder), reporter])
 
 
-def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent, totals: Totals) -> About:
-    return About(
+def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent, totals: Totals) -> WorkerStarted:
+    return WorkerStarted(
         worker=settings.worker_name,
         device=laboratory.hardware.hardware_class,
         sandbox=laboratory.sandbox_name,

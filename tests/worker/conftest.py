@@ -162,7 +162,7 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
             laboratory=changes.pop("laboratory", laboratory),
             projects=Projects(client, folder / "projects", stop.draining),
             outbox=Outbox(folder / "outbox"),
-            monitor=witness,
+            events=witness,
             stop=stop,
             author=author_of(name),
             patience_seconds=0.2,

@@ -4,55 +4,44 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from shared.leases import Phase
+from shared.leases import Lease, Phase
 from tests.support.seeds import TRAIN
 from worker.agents.scripted import Script, ScriptedAgent
 from worker.loop.job import Workplace
 from worker.loop.loop import Loop
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
-from worker.ui.plain import About, Receipt
+from worker.ui.events import Event, JobClaimed, JobProgressed, Notice, RunFinished, WaitStarted
+from worker.ui.run_summary import RunSummary
 
 
 @dataclass
 class Witness:
-    """Remembers what the loop tells people."""
+    """Implements `EventHandler`: remembers the events of a worker."""
 
-    receipts: list[Receipt] = field(default_factory=list)
+    summaries: list[RunSummary] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
-    taken: list[Any] = field(default_factory=list)
+    claimed: list[Lease] = field(default_factory=list)
     on_wait: Callable[[], None] = lambda: None
 
-    def start(self, about: About) -> None: ...
-    def finish(self) -> None: ...
-    def propose(self, lease: Any, proposal: Any) -> None: ...
-    def drop(self, lease: Any) -> None: ...
-    def outbox(self, waiting: int) -> None: ...
-    def stop(self, now: bool) -> None: ...
-
-    def take(self, lease: Any) -> None:
-        self.taken.append(lease)
-
-    def progress(self, lease: Any, progress: Any) -> None:
-        self.phases.append(progress.phase)
-
-    def receipt(self, receipt: Receipt) -> None:
-        self.receipts.append(receipt)
-
-    def wait(self, reason: str, seconds: float) -> None:
-        self.waits.append(reason)
-        self.on_wait()
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    warn = note
+    def handle(self, event: Event) -> None:
+        match event:
+            case JobClaimed(lease):
+                self.claimed.append(lease)
+            case JobProgressed(_, progress):
+                self.phases.append(progress.phase)
+            case RunFinished(summary):
+                self.summaries.append(summary)
+            case WaitStarted(reason):
+                self.waits.append(reason)
+                self.on_wait()
+            case Notice(text):
+                self.lines.append(text)
 
 
 def make_script(*depths: int, thinking_seconds: float = 0.0, stop: Stop | None = None) -> ScriptedAgent:

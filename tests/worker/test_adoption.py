@@ -80,9 +80,9 @@ def work(hire: Hire, live: LiveCoordinator, agent: Agent, name: str) -> Lease:
     """Let a new worker measure the seed and do one experiment; returns that one's lease."""
     worker = hire(live.url, agent, name=name)
     assert worker.loop.run(max_jobs=2) is Ending.DONE, worker.witness.lines
-    if not worker.witness.receipts[-1].lease.kind.makes_experiment:  # it was its turn to measure something
+    if not worker.witness.summaries[-1].lease.kind.makes_experiment:  # it was its turn to measure something
         assert worker.loop.run(max_jobs=1) is Ending.DONE, worker.witness.lines
-    lease = worker.witness.receipts[-1].lease
+    lease = worker.witness.summaries[-1].lease
     assert isinstance(lease, Lease) and lease.kind.makes_experiment
     return lease
 

@@ -185,9 +185,9 @@ def test_real_workers_work_side_by_side_and_finish_when_their_parent_is_killed(
     """The parent is a program of two lines, because a machine without GPUs has no two devices."""
     program = """
         import os, sys
-        from worker.options import Options
-        from worker.stopping import Stop
-        from worker.team import Member, Team, worker_command
+        from worker.commands.options import Options
+        from worker.loop.stop import Stop
+        from worker.multi_gpu import Member, Team, worker_command
         from worker.team_view import PlainTeamView
         members = [
             Member(name, worker_command({"name": name, "cores": 1}, Options()))
@@ -244,7 +244,7 @@ def test_version(run_here: RunHere, environment: dict[str, str]) -> None:
     [
         ("worker.cli", {"torch", "optuna", "httpx", "pydantic_settings", "dulwich", "rich.live"}),
         ("worker.commands.inspect", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
-        ("worker.loop.loop.control", {"pydantic_settings", "psutil"}),
+        ("worker.loop.control", {"pydantic_settings", "psutil"}),
         ("worker.settings", {"httpx", "rich"}),
         ("worker.start", {"torch", "optuna"}),
         ("worker.agents.search", {"torch"}),

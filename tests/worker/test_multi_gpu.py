@@ -17,8 +17,8 @@ from worker.commands.options import Options
 from worker.loop.stop import Stop
 from worker.multi_gpu import Member, Team, total_status, worker_command
 from worker.team_view import PlainTeamView, TerminalTeamView
-from worker.ui.plain import About
-from worker.ui.status_file import StatusMonitor
+from worker.ui.events import StopRequested, WorkerStarted
+from worker.ui.status_file import StatusFile
 
 PATIENCE_SECONDS = 60.0
 
@@ -132,9 +132,9 @@ def test_a_terminal_has_a_row_for_each_worker_and_their_results_above(tmp_path: 
     folders = {name: tmp_path / name for name in ("gpu0", "gpu1")}
     for folder in folders.values():
         folder.mkdir()
-    herald = StatusMonitor(folders["gpu0"])
-    herald.start(About("box-gpu0", "H100", "bubblewrap", "search", "http://h"))
-    herald.stop(now=False)
+    status = StatusFile(folders["gpu0"])
+    status.handle(WorkerStarted("box-gpu0", "H100", "bubblewrap", "search", "http://h"))
+    status.handle(StopRequested(now=False))
     with TerminalTeamView(console, folders) as view:
         view.tick()
         view.line("gpu1", "level=info event=phase", is_result=False)

@@ -114,8 +114,8 @@ class CoordinatorClient:
             raise UnexpectedReply(f"the coordinator confirms run {reply.run_uuid}, not {upload.run.id}")
         return reply
 
-    def tell(self, notice: WorkerNotice) -> None:
-        """Say what this worker is about to do, for people to see."""
+    def report_state(self, notice: WorkerNotice) -> None:
+        """Report that this worker waits, pauses or stops, for people to see."""
         self._post("/workers/notices", notice, WorkerView, timeout=SHORT_TIMEOUT)
 
     def read_versions(self) -> Versions:

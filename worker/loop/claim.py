@@ -110,7 +110,7 @@ class Claims:
             self._place.alone.note_answer()
         if self._told_of_absence:
             self._told_of_absence = False
-            self._place.monitor.note("the coordinator is back")
+            self._place.notify("the coordinator is back")
         self._check_clock()
 
     def _may_go_alone(self) -> bool:
@@ -121,7 +121,7 @@ class Claims:
         assert self._place.alone is not None
         if not self._told_of_absence:
             self._told_of_absence = True
-            self._place.monitor.warn("the coordinator is away: going on alone, and results wait in the outbox")
+            self._place.warn("the coordinator is away: going on alone, and results wait in the outbox")
         return self._place.alone.make_lease()
 
     def _check_clock(self) -> None:
@@ -130,7 +130,7 @@ class Claims:
         if abs(error) >= WRONG_CLOCK_SECONDS and not self._told_of_clock:
             self._told_of_clock = True
             off = f"{abs(error) / 60:.0f} min {'ahead of' if error > 0 else 'behind'} the coordinator's"
-            self._place.monitor.warn(f"this machine's clock is {off}: set it (timedatectl set-ntp true)")
+            self._place.warn(f"this machine's clock is {off}: set it (timedatectl set-ntp true)")
 
     def note_failure(self) -> None:
         """A job has failed: the next one may go wrong the same way."""

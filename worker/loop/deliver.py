@@ -8,7 +8,8 @@ from shared.experiments import Posterior
 from worker.api.client import ClientError, Unauthorized
 from worker.loop.job import Job, Workplace
 from worker.loop.outbox import Acknowledged, Damaged, Foreign, Refused
-from worker.ui.receipts import Receipt
+from worker.ui.events import OutboxChanged, RunFinished
+from worker.ui.run_summary import RunSummary
 
 IN_THE_OUTBOX = "in the outbox"
 
@@ -23,7 +24,7 @@ class Whereabouts:
 
 def deliver(place: Workplace, expected: UUID | None = None) -> Whereabouts:
     """Deliver the outbox, and say so; of the run `expected`, return where it is now instead. Raises ClientError."""
-    outbox, monitor, found = place.outbox, place.monitor, Whereabouts(IN_THE_OUTBOX)
+    outbox, found = place.outbox, Whereabouts(IN_THE_OUTBOX)
     try:
         for handled in outbox.deliver(place.client):
             match handled:
@@ -32,44 +33,45 @@ def deliver(place: Workplace, expected: UUID | None = None) -> Whereabouts:
                     if entry.upload.run.id == expected:
                         found = Whereabouts(url, reply.posterior)
                     else:
-                        monitor.note(f"delivered an earlier result: {url}")
+                        place.notify(f"delivered an earlier result: {url}")
                 case Refused(entry, error, path):
-                    monitor.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
+                    place.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
                     if entry.upload.run.id == expected:
                         found = Whereabouts(f"refused, kept as {path}")
                 case Foreign(_, path):
-                    monitor.warn(
+                    place.warn(
                         f"a result belongs to another account, and waits for its token: {path} (swarm-worker login)"
                     )
                 case Damaged(_, path):
-                    monitor.warn(f"a result in the outbox cannot be read; it was set aside as {path}")
+                    place.warn(f"a result in the outbox cannot be read; it was set aside as {path}")
     finally:
-        monitor.outbox(len(outbox))
+        place.events.handle(OutboxChanged(len(outbox)))
     return found
 
 
 def report(job: Job, place: Workplace) -> None:
-    """Deliver the outbox, of which this job's result is the newest, and show its receipt. Raises Unauthorized."""
+    """Deliver the outbox, of which this job's result is the newest, and show its summary. Raises Unauthorized."""
     assert job.report is not None
     found = Whereabouts(IN_THE_OUTBOX)
     if place.alone is not None:
         place.alone.note_run(job.lease, job.project.contract, job.report, job.editable_files)
         if place.alone.is_away:  # it is asked again when its time has come, and not after each run
-            place.monitor.outbox(len(place.outbox))
-            show_receipt(job, place, found)
+            place.events.handle(OutboxChanged(len(place.outbox)))
+            show_summary(job, place, found)
             return
     try:
         found = deliver(place, job.report.id)
     except Unauthorized:
         raise
     except ClientError as error:
-        place.monitor.warn(f"the result is kept in the outbox, and sent later: {error}")
+        place.warn(f"the result is kept in the outbox, and sent later: {error}")
     finally:
-        show_receipt(job, place, found)
+        show_summary(job, place, found)
 
 
-def show_receipt(job: Job, place: Workplace, found: Whereabouts) -> None:
+def show_summary(job: Job, place: Workplace, found: Whereabouts) -> None:
     """Show what came of a job."""
     assert job.report is not None
     contract = job.project.contract
-    place.monitor.receipt(Receipt(job.lease, job.title, contract, job.report, found.place, found.posterior))
+    summary = RunSummary(job.lease, job.title, contract, job.report, found.place, found.posterior)
+    place.events.handle(RunFinished(summary))

@@ -23,7 +23,7 @@ from worker.loop.outbox import Entry, Outbox
 from worker.loop.stop import Stop
 from worker.runs import Progress
 from worker.runs.runner import Laboratory, Sample
-from worker.ui.plain import Monitor
+from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
 
 MAX_DRAFTS = 3
 MAX_REPAIRS = 3
@@ -51,11 +51,19 @@ class Workplace:
     laboratory: Laboratory
     projects: Projects
     outbox: Outbox
-    monitor: Monitor
+    events: EventHandler
     stop: Stop
     author: str
     patience_seconds: float = PATIENCE_SECONDS
     alone: Alone | None = None
+
+    def notify(self, text: str) -> None:
+        """Show people a line."""
+        self.events.handle(Notice(text))
+
+    def warn(self, text: str) -> None:
+        """Show people a line that needs their attention."""
+        self.events.handle(Notice(text, is_warning=True))
 
     def find_keeper(self, lease: Lease) -> LeaseKeeper:
         """Whom to ask about a job: the coordinator, or nobody but this worker if it gave the job itself."""
@@ -142,10 +150,10 @@ def measure(job: Job, place: Workplace) -> None:
     if job.pulse.lost is not None and job.report is None:
         raise LeaseLost(job.pulse.lost)
     report = place.laboratory.measure(
-        _sample(job), lambda progress: show(job, progress, place), place.monitor.note, place.stop.interrupt
+        _sample(job), lambda progress: show(job, progress, place), place.notify, place.stop.interrupt
     )
     if job.pulse.lost is not None:
-        place.monitor.warn(f"{job.pulse.lost}; the run was finished all the same, and a first late result is accepted")
+        place.warn(f"{job.pulse.lost}; the run was finished all the same, and a first late result is accepted")
     job.report = report
     if not job.needs_repair:
         store(job, place)
@@ -174,7 +182,7 @@ def store(job: Job, place: Workplace) -> None:
     _note_usage(job)
     job.stored = place.outbox.put(_entry(job, place, words=None), held=True)
     if place.outbox.unsaved:
-        place.monitor.warn(f"the disk is full: the result is in memory only. Make room in {place.outbox.folder}")
+        place.warn(f"the disk is full: the result is in memory only. Make room in {place.outbox.folder}")
 
 
 def write_up(job: Job, place: Workplace) -> None:
@@ -196,7 +204,7 @@ def _note_usage(job: Job) -> None:
 def show(job: Job, progress: Progress, place: Workplace) -> None:
     """Tell the coordinator and people how far the job is. Raises HeartbeatDied."""
     job.pulse.update(progress)
-    place.monitor.progress(job.lease, progress)
+    place.events.handle(JobProgressed(job.lease, progress))
 
 
 def _sample(job: Job) -> Sample:
@@ -248,14 +256,14 @@ def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
             if place.stop.quiet.is_set():  # it was told to leave off
                 raise _draining(place) from error
             raise
-        place.monitor.propose(job.lease, draft.proposal)
+        place.events.handle(ExperimentProposed(job.lease, draft.proposal))
         if job.pulse.lost is not None:
             raise LeaseLost(job.pulse.lost)
         reply = _ask(job.lease, draft, place)
         if reply.accepted:
             return draft
         reason = _explain(reply)
-        place.monitor.note(f"{draft.proposal.title}: {reason}")
+        place.notify(f"{draft.proposal.title}: {reason}")
         if reply.measure is not None:
             return reply.measure
         task = replace(task, refused=(*task.refused, draft), replies=(*task.replies, reply))
@@ -273,7 +281,7 @@ def _ask(lease: Lease, draft: Draft, place: Workplace) -> ProposalReply:
     except (Unreachable, UnexpectedReply) as error:
         if place.stop.quiet.is_set():
             raise _draining(place) from error
-        place.monitor.warn(f"{error}; going on without asking whether this was tried before")
+        place.warn(f"{error}; going on without asking whether this was tried before")
         return ProposalReply(accepted=True)
     except Rejected as error:
         if error.status in _LEASE_GONE:
@@ -299,7 +307,7 @@ def _turn(job: Job, sha: Sha, place: Workplace) -> Job:
     files = place.client.fetch_editable(job.lease.project, [sha])[sha]
     base = BaseCommit(sha=sha, files=files, posterior=None)
     lease = job.lease.model_copy(update={"kind": JobKind.REPLICATE, "base": base, "assignment": Assignment()})
-    place.monitor.note(f"measuring {sha[:10]} instead: it holds this very code, and its evidence needs another run")
+    place.notify(f"measuring {sha[:10]} instead: it holds this very code, and its evidence needs another run")
     return replace(job, lease=lease, files=place.projects.read_base(lease))
 
 
@@ -312,10 +320,10 @@ def _repair(plan: Plan, report: RunReport, place: Workplace) -> Draft | None:
     try:
         repaired = place.agent.repair(plan.task, plan.draft, report)
     except (AgentError, ValidationError) as error:
-        place.monitor.note(f"no repair: {error}")
+        place.notify(f"no repair: {error}")
         return None
     if repaired is not None:
-        place.monitor.note(f"crashed ({report.reason or 'no reason given'}); trying a repair")
+        place.notify(f"crashed ({report.reason or 'no reason given'}); trying a repair")
     return repaired
 
 

@@ -58,7 +58,7 @@ class Loop:
         if claims.outdated is not None:
             raise claims.outdated
         if desk.finished is not None:
-            self._place.monitor.note(desk.finished)
+            self._place.notify(desk.finished)
             return Ending.DONE
         if once and not self._place.stop.draining.is_set():
             return self._end_of_one(claims, bool(desk.reported))
@@ -68,6 +68,6 @@ class Loop:
 
     def _end_of_one(self, claims: Claims, measured: bool) -> Ending:
         if claims.found_nothing:
-            self._place.monitor.note(claims.reason)
+            self._place.notify(claims.reason)
             return Ending.NOTHING_TO_DO
         return Ending.DONE if measured and len(self._place.outbox) == 0 else Ending.FAILED

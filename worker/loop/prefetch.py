@@ -27,10 +27,11 @@ from worker.api.client import ClientError, Unauthorized
 from worker.crashes import record_crash
 from worker.data.prepare import DataError
 from worker.loop.claim import Claims
-from worker.loop.deliver import IN_THE_OUTBOX, Whereabouts, report, show_receipt
+from worker.loop.deliver import IN_THE_OUTBOX, Whereabouts, report, show_summary
 from worker.loop.heartbeat import HeartbeatDied, Pulse
 from worker.loop.job import Draining, Job, LeaseLost, Workplace, begin, mend, write_up
 from worker.runs import RunImpossible, RunStopped
+from worker.ui.events import JobClaimed, JobDropped, WaitStarted
 
 MAX_HELD = 2
 """One job that is measured, and one that is drafted meanwhile: what the coordinator allows a worker."""
@@ -160,7 +161,7 @@ class Desk:
         pause, left = self._place.stop.pause, self._claims.left
         why = pause or (self._claims.reason if left else "")
         if why and why != self._told:
-            self._place.monitor.wait(why, LOOK_SECONDS if pause else left)
+            self._place.events.handle(WaitStarted(why, LOOK_SECONDS if pause else left))
         self._told = why
 
     def _claim(self) -> None:
@@ -169,7 +170,7 @@ class Desk:
         if lease is None:
             return
         self._drafting = lease
-        self._place.monitor.take(lease)
+        self._place.events.handle(JobClaimed(lease))
         pulse = Pulse(self._place.find_keeper(lease), lease)
         pulse.start()
         try:
@@ -208,7 +209,7 @@ class Desk:
     def _leave_off(self, job: Job) -> None:
         """What was handed back too late to be worked on: its result is delivered another time, if it has one."""
         if job.stored is not None:
-            show_receipt(job, self._place, Whereabouts(IN_THE_OUTBOX))
+            show_summary(job, self._place, Whereabouts(IN_THE_OUTBOX))
             job.pulse.stop()
         else:
             self._let_go(job, str(job.error or "the worker is stopping"))
@@ -224,8 +225,8 @@ class Desk:
     def _fail(self, lease: Lease, error: Exception) -> None:
         """Give back a job that did not come to a result, and raise what the worker cannot go on after."""
         if isinstance(error, LeaseLost):
-            self._place.monitor.warn(f"the job is no longer ours: {error}")
-            self._place.monitor.drop(lease)
+            self._place.warn(f"the job is no longer ours: {error}")
+            self._place.events.handle(JobDropped(lease))
             return
         reason = str(error) or type(error).__name__
         is_first = isinstance(error, RunImpossible) and not self.reported
@@ -238,8 +239,8 @@ class Desk:
             if not isinstance(error, _EXPECTED):
                 record_crash(self._crash_log, error)
                 reason = f"a mistake in the worker: {type(error).__name__}: {reason}"
-                self._place.monitor.warn(f"please report this; its details are in {self._crash_log}")
-            self._place.monitor.warn(f"the job failed: {reason}")
+                self._place.warn(f"please report this; its details are in {self._crash_log}")
+            self._place.warn(f"the job failed: {reason}")
             self._claims.note_failure()
         self._give_back(lease, reason)
 
@@ -249,6 +250,6 @@ class Desk:
         try:
             self._place.find_keeper(lease).release(lease.id, request)
         except ClientError as error:
-            self._place.monitor.note(f"the job could not be given back, its lease will run out: {error}")
+            self._place.notify(f"the job could not be given back, its lease will run out: {error}")
         self._claims.note_return()
-        self._place.monitor.drop(lease)
+        self._place.events.handle(JobDropped(lease))

@@ -1,4 +1,4 @@
-"""The jobs that a worker has at the same time, as people see them: one on the device, others before or after it."""
+"""The jobs that a worker has at the same time, as views show them: one on the device, others before or after it."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from uuid import UUID
 from shared.experiments import JobKind, Proposal
 from shared.leases import Lease, Phase
 from worker.runs import Progress
+from worker.ui.events import Event, ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished
 
 _ON_THE_DEVICE = (Phase.STARTING, Phase.TRAINING, Phase.SCORING)
-_WORDS = {
+_PHASE_TEXTS = {
     Phase.DRAFTING: "being drafted",
     Phase.READY: "ready, waits for the device",
     Phase.REPORTING: "being reported",
@@ -17,8 +18,8 @@ _WORDS = {
 
 
 @dataclass
-class Shown:
-    """A job: what it tries (empty while that is not known), and how far it is."""
+class JobView:
+    """A job: its proposal (None while unknown), its progress, and its training losses so far."""
 
     lease: Lease
     proposal: Proposal | None = None
@@ -38,7 +39,7 @@ class Shown:
 
     @property
     def trying(self) -> str:
-        """What it is about, in a line; empty while that is not known."""
+        """One line about the experiment or measurement; empty while unknown."""
         if self.proposal is not None:
             return self.proposal.title
         if self.lease.kind.makes_experiment:
@@ -47,57 +48,60 @@ class Shown:
 
     @property
     def predicted(self) -> float | None:
-        """The effect that its proposal predicts."""
+        """The effect that the proposal predicts."""
         return self.proposal.predicted_effect if self.proposal is not None else None
 
     @property
-    def aside(self) -> str:
-        """A job that is not on the device, in a line: `DEPTH 4 -> 6 · ready, waits for the device`."""
-        return f"{self.trying or self.name} · {_WORDS.get(self.phase, self.phase.value)}"
+    def line(self) -> str:
+        """A job that is not on the device, in one line: `DEPTH 4 -> 6 · ready, waits for the device`."""
+        return f"{self.trying or self.name} · {_PHASE_TEXTS.get(self.phase, self.phase.value)}"
 
     @property
     def is_next(self) -> bool:
-        """Whether it still has its run before it."""
+        """Whether its run has not begun."""
         return self.phase in (Phase.DRAFTING, Phase.READY)
 
 
-class Board:
-    """Not for several threads."""
+class ActiveJobs:
+    """Follows a worker's jobs through its events. Not thread-safe: each view guards its own instance with its lock."""
 
     def __init__(self) -> None:
-        self._jobs: dict[UUID, Shown] = {}
+        self._jobs: dict[UUID, JobView] = {}
 
     @property
-    def current(self) -> Shown | None:
-        """The job on the device; where there is none, the one that was taken first."""
+    def current(self) -> JobView | None:
+        """The job on the device, else the oldest job."""
         jobs = list(self._jobs.values())
         return next((job for job in jobs if job.phase in _ON_THE_DEVICE), jobs[0] if jobs else None)
 
     @property
-    def others(self) -> list[Shown]:
-        """The others, in the order in which they were taken."""
+    def others(self) -> list[JobView]:
+        """All jobs but the current one, oldest first."""
         current = self.current
         return [job for job in self._jobs.values() if job is not current]
 
-    def take(self, lease: Lease) -> None:
-        self._jobs[lease.id] = Shown(lease)
+    def apply(self, event: Event) -> bool:
+        """Update the jobs; return whether a job came, went, got a proposal or changed its phase."""
+        match event:
+            case JobClaimed(lease):
+                self._jobs[lease.id] = JobView(lease)
+            case ExperimentProposed(lease, proposal) if lease.id in self._jobs:
+                self._jobs[lease.id].proposal = proposal
+            case JobProgressed(lease, progress) if lease.id in self._jobs:
+                return self._update(self._jobs[lease.id], progress)
+            case JobDropped(lease):
+                self._jobs.pop(lease.id, None)
+            case RunFinished(summary):
+                self._jobs.pop(summary.lease.id, None)
+            case _:
+                return False
+        return True
 
-    def propose(self, lease: Lease, proposal: Proposal) -> None:
-        if (job := self._jobs.get(lease.id)) is not None:
-            job.proposal = proposal
-
-    def progress(self, lease: Lease, progress: Progress) -> bool:
-        """Note how far a job is; whether its phase is another now."""
-        job = self._jobs.get(lease.id)
-        if job is None:
-            return False
+    def _update(self, job: JobView, progress: Progress) -> bool:
         changed = progress.phase is not job.phase
-        if progress.phase is Phase.STARTING:  # of a repaired run, too
+        if progress.phase is Phase.STARTING:  # also of a repaired run
             job.losses.clear()
         if progress.phase is Phase.TRAINING and progress.loss is not None and math.isfinite(progress.loss):
             job.losses.append(progress.loss)
         job.progress = progress
         return changed
-
-    def end(self, lease: Lease) -> None:
-        self._jobs.pop(lease.id, None)

@@ -1,81 +1,66 @@
-"""Tells the coordinator what a worker is about to do, so that its pages say why nothing happens there."""
+"""Reports to the coordinator that a worker waits, pauses or stops, so that its pages say why nothing happens."""
 
 from threading import Condition, Thread
 
-from shared.experiments import Proposal
-from shared.leases import Lease
 from shared.workers import WorkerNotice, WorkerState
 from worker.api.client import ClientError, CoordinatorClient
 from worker.loop.stop import Stop
-from worker.runs import Progress
-from worker.ui.plain import About
-from worker.ui.receipts import Receipt
+from worker.ui.events import Event, JobClaimed, StopRequested, WaitStarted, WorkerStarted, WorkerStopped
 
-REASON_CHARACTERS = 300
-LAST_WORDS_SECONDS = 2.0
+MAX_REASON_CHARACTERS = 300
+EXIT_TIMEOUT_SECONDS = 2.0
+"""Seconds that a worker's end waits for its last report."""
 
 
-class Herald:
-    """Implements `Monitor`. A thread of its own speaks, for whoever stops a worker does not wait for the network.
+class StateReporter:
+    """Implements `EventHandler`. A thread of its own sends, so that stopping a worker does not wait for the network.
 
-    Only the latest is told. What is not heard is not repeated: the worker has no job yet, or the coordinator is away.
+    Only the latest state is sent. A report that fails is not repeated.
     """
 
     def __init__(self, client: CoordinatorClient, worker_name: str, stop: Stop) -> None:
         self._client, self._name, self._stop = client, worker_name, stop
         self._changed = Condition()
-        self._wanted: tuple[WorkerState, str] | None = None
-        self._told: tuple[WorkerState, str] | None = None
+        self._next: tuple[WorkerState, str] | None = None
+        self._sent: tuple[WorkerState, str] | None = None
         self._ending = False
-        self._thread = Thread(target=self._speak, name="herald", daemon=True)
+        self._thread = Thread(target=self._run, name="state-reporter", daemon=True)
 
-    def start(self, about: About) -> None:  # noqa: ARG002 - the Protocol's
-        self._thread.start()
+    def handle(self, event: Event) -> None:
+        match event:
+            case WorkerStarted():
+                self._thread.start()
+            case WorkerStopped():
+                self._report(WorkerState.STOPPED, "", ending=True)
+                self._thread.join(EXIT_TIMEOUT_SECONDS)
+            case JobClaimed():  # the coordinator gave the job, and shows that
+                with self._changed:
+                    self._sent = None
+            case WaitStarted(reason):
+                self._report(WorkerState.PAUSED if self._stop.pause is not None else WorkerState.WAITING, reason)
+            case StopRequested(now) if not now:
+                self._report(WorkerState.FINISHING, "It ends after the run that is under way.")
 
-    def finish(self) -> None:
+    def _report(self, state: WorkerState, reason: str, *, ending: bool = False) -> None:
         with self._changed:
-            self._ending = True
-            self._want(WorkerState.STOPPED, "")
-        self._thread.join(LAST_WORDS_SECONDS)
-
-    def take(self, lease: Lease) -> None:  # noqa: ARG002 - the Protocol's
-        """The coordinator knows: it gave the job."""
-        self._told = None
-
-    def propose(self, lease: Lease, proposal: Proposal) -> None: ...
-    def progress(self, lease: Lease, progress: Progress) -> None: ...
-    def drop(self, lease: Lease) -> None: ...
-    def receipt(self, receipt: Receipt) -> None: ...
-    def outbox(self, waiting: int) -> None: ...
-    def note(self, text: str) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-    def wait(self, reason: str, seconds: float) -> None:  # noqa: ARG002 - the Protocol's
-        self._want(WorkerState.PAUSED if self._stop.pause is not None else WorkerState.WAITING, reason)
-
-    def stop(self, now: bool) -> None:
-        if not now:
-            self._want(WorkerState.FINISHING, "It ends after the run that is under way.")
-
-    def _want(self, state: WorkerState, reason: str) -> None:
-        with self._changed:
-            self._wanted = (state, reason[:REASON_CHARACTERS])
+            self._next, self._ending = (state, reason[:MAX_REASON_CHARACTERS]), self._ending or ending
             self._changed.notify_all()
 
-    def _speak(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted is not None or self._ending)
-                wanted, self._wanted = self._wanted, None
-            if wanted is None:
-                return
-            if wanted != self._told:
-                self._tell(*wanted)
+                self._changed.wait_for(lambda: self._next is not None or self._ending)
+                report, self._next = self._next, None
+                if report is None:
+                    return
+                if report == self._sent:
+                    continue
+                self._sent = report
+            self._send(*report)
 
-    def _tell(self, state: WorkerState, reason: str) -> None:
+    def _send(self, state: WorkerState, reason: str) -> None:
         try:
-            self._client.tell(WorkerNotice(worker=self._name, state=state, reason=reason))
-        except ClientError:  # nothing that a person need hear of
-            self._told = None
-        else:
-            self._told = (state, reason)
+            self._client.report_state(WorkerNotice(worker=self._name, state=state, reason=reason))
+        except ClientError:
+            with self._changed:
+                self._sent = None

@@ -30,7 +30,7 @@ def test_measures_the_root_then_experiments_that_the_coordinator_stores(
     )
     worker = hire(live.url)
     assert worker.loop.run(max_jobs=4) is Ending.DONE
-    first, *others = worker.witness.receipts
+    first, *others = worker.witness.summaries
     assert first.title.startswith("replicate ")
     experiments = live.list("experiments")
     assert len(experiments) == 3
@@ -70,7 +70,7 @@ def test_a_duplicate_is_drafted_again_at_most_three_times(live: LiveCoordinator,
     assert hire(live.url, make_script(5)).loop.run(max_jobs=2) is Ending.DONE
     again = hire(live.url, make_script(5, 5, 6, 5, 5, 5), name="w2")
     again.loop.run()
-    assert [r.title for r in again.witness.receipts if r.lease.kind.makes_experiment] == ["DEPTH 6"]
+    assert [r.title for r in again.witness.summaries if r.lease.kind.makes_experiment] == ["DEPTH 6"]
     assert any("no new idea in 3 drafts" in line for line in again.witness.lines)
     assert again.witness.waits  # and rests before it tries once more
     assert live.list("leases") == []
@@ -96,7 +96,7 @@ def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
     laboratory.hook = lambda: (lost.wait(10), None)[1]
     worker = hire(live.url, transport=Wire({"heartbeat$": lose}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
-    assert worker.witness.receipts[0].place.startswith(live.url)
+    assert worker.witness.summaries[0].place.startswith(live.url)
     assert len(live.list("runs")) == 1
 
 
@@ -161,6 +161,6 @@ def test_an_author_is_one_that_git_can_hold() -> None:
 def test_commits_are_in_a_repository_that_git_reads(live: LiveCoordinator, hire: Hire, tmp_path: Path) -> None:
     worker = hire(live.url, make_script(5))
     assert worker.loop.run() is Ending.DONE
-    sha = worker.witness.receipts[-1].report.commit_sha
+    sha = worker.witness.summaries[-1].report.commit_sha
     with closing(Repository(worker.folder / "projects" / "tiny.git")) as repository:
         assert repository.read_files(sha)["train.py"] == TRAIN.replace("4", "5")

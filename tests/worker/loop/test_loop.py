@@ -43,7 +43,7 @@ def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
                 worker.loop.run()
         assert [e["title"] for e in LiveCoordinator(url, token).list("experiments")][-1] == "DEPTH 5"
     assert len(worker.outbox) == 0
-    assert all(receipt.place.startswith("http") for receipt in worker.witness.receipts)
+    assert all(receipt.place.startswith("http") for receipt in worker.witness.summaries)
 
 
 def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
@@ -54,8 +54,8 @@ def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
         gone = Wire({"result$": cut})
         worker = hire(url, make_script(5, 6), transport=gone)
         laboratory.hook = lambda: gone.faults.update({"": cut})
-        assert worker.loop.run() is Ending.DRAINED  # it waited, and the test's monitor then told it to stop
-    assert [r.place for r in worker.witness.receipts] == ["in the outbox"]
+        assert worker.loop.run() is Ending.DRAINED  # it waited, and the test's view then told it to stop
+    assert [r.place for r in worker.witness.summaries] == ["in the outbox"]
     assert any("kept in the outbox" in line for line in worker.witness.lines)
     assert "the cable is cut" in worker.witness.waits[0]
     with serve(coordinator_settings) as url:
@@ -73,7 +73,7 @@ def test_a_refused_result_is_kept_beside_and_told(live: LiveCoordinator, hire: H
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert any("refuses a result" in line and "wrong-commit" in line for line in worker.witness.lines)
     assert len(list(worker.outbox.rejected.glob("*.json"))) == 1
-    assert worker.witness.receipts[0].place.startswith("refused")
+    assert worker.witness.summaries[0].place.startswith("refused")
 
 
 def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, hire: Hire) -> None:

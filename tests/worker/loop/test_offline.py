@@ -131,7 +131,7 @@ def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
     gone = Wire({"": cut})
     worker = hire("http://127.0.0.1:1", make_script(5, 6, 7), transport=gone, alone_after=0.0)
     assert worker.loop.run(max_jobs=3) is Ending.DONE
-    assert [receipt.place for receipt in worker.witness.receipts] == ["in the outbox"] * 3
+    assert [receipt.place for receipt in worker.witness.summaries] == ["in the outbox"] * 3
     assert len(worker.outbox) == 3
     assert any("going on alone" in line for line in worker.witness.lines)
     assert len(gone.seen) <= 4, "it is asked at the times of the backoff, and not after each run"

@@ -122,8 +122,8 @@ def test_numbers_go_on_after_what_was_rejected_or_damaged(tmp_path: Path) -> Non
 _WRITER = """
 import sys
 from pathlib import Path
-from tests.worker.test_outbox import make_entry
-from worker.outbox import Outbox
+from tests.worker.loop.test_outbox import make_entry
+from worker.loop.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]))
 print("ready", flush=True)
 while True:
@@ -159,8 +159,8 @@ def test_a_full_disk_loses_no_result(tmp_path: Path) -> None:
     said = run_on_small_disk(
         tmp_path,
         """
-        from tests.worker.test_outbox import Coordinator, make_entry
-        from worker.outbox import NoRoom, Outbox
+        from tests.worker.loop.test_outbox import Coordinator, make_entry
+        from worker.loop.outbox import NoRoom, Outbox
 
         outbox = Outbox(DISK / "outbox")
         outbox.make_room()
@@ -203,7 +203,7 @@ def test_without_room_for_a_result_no_job_is_begun(tmp_path: Path) -> None:
     said = run_on_small_disk(
         tmp_path,
         """
-        from worker.outbox import NoRoom, Outbox
+        from worker.loop.outbox import NoRoom, Outbox
 
         outbox = Outbox(DISK / "outbox")
         fill()

@@ -50,8 +50,8 @@ def test_the_next_job_is_ready_before_the_run_is_over(
     laboratory.hook = look
     assert worker.loop.run() is Ending.DONE
     assert seen == [["DEPTH 5", "DEPTH 6"], ["DEPTH 6", "DEPTH 7"]]
-    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 5", "DEPTH 6", "DEPTH 7"]
-    assert [receipt.posterior is not None for receipt in worker.witness.receipts] == [True] * 3
+    assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5", "DEPTH 6", "DEPTH 7"]
+    assert [receipt.posterior is not None for receipt in worker.witness.summaries] == [True] * 3
     assert worker.witness.waits == [], "the device never waited for the coordinator"
     assert live.list("leases") == []
 
@@ -61,7 +61,7 @@ def test_no_more_is_drafted_than_will_be_run(
     worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory, jobs: int
 ) -> None:
     assert worker.loop.run(max_jobs=jobs) is Ending.DONE
-    assert len(worker.witness.taken) == len(laboratory.samples) - 1 == jobs  # one was the seed's
+    assert len(worker.witness.claimed) == len(laboratory.samples) - 1 == jobs  # one was the seed's
 
 
 def test_draining_finishes_what_runs_and_gives_back_what_is_ready(
@@ -73,7 +73,7 @@ def test_draining_finishes_what_runs_and_gives_back_what_is_ready(
 
     laboratory.hook = drain
     assert worker.loop.run() is Ending.DRAINED
-    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 5"]
+    assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5"]
     assert live.list("leases") == []
 
 
@@ -93,7 +93,7 @@ def test_a_pause_gives_both_back_and_goes_on_afterwards(
     worker.witness.on_wait = lambda: Thread(target=resume).start()
     assert worker.loop.run() is Ending.DONE
     assert worker.witness.waits == ["Paused."]
-    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 7"]
+    assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 7"]
 
 
 def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator, hire: Hire) -> None:
@@ -129,7 +129,7 @@ def test_a_ready_job_whose_lease_is_lost_is_not_run(
 
     laboratory.hook = lose
     assert worker.loop.run() is Ending.DONE
-    assert [receipt.title for receipt in worker.witness.receipts] == ["DEPTH 5", "DEPTH 7"]
+    assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5", "DEPTH 7"]
 
 
 class Mender(ScriptedAgent):
@@ -164,7 +164,7 @@ def test_a_crash_is_mended_while_another_job_runs(
     laboratory.formula = lambda sample: None if sample.files["train.py"].endswith("= 5\n") else 3.2
     assert worker.loop.run() is Ending.DONE
     assert agent.repairs == 1
-    assert sorted(receipt.title for receipt in worker.witness.receipts) == ["DEPTH 5", "DEPTH 6"]
+    assert sorted(receipt.title for receipt in worker.witness.summaries) == ["DEPTH 5", "DEPTH 6"]
     assert {run["outcome"] for run in live.list("runs")} == {"ok"}
 
 
@@ -209,5 +209,5 @@ def test_stopping_now_waits_for_no_idea(live: LiveCoordinator, hire: Hire, labor
     laboratory.hook = stop
     assert worker.loop.run() is Ending.STOPPED
     assert not agent.over.is_set()
-    assert live.list("leases") == [] and worker.witness.receipts == []
+    assert live.list("leases") == [] and worker.witness.summaries == []
     agent.over.set()

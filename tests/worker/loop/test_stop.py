@@ -10,7 +10,7 @@ from worker.loop.stop import Stop
 
 _PROGRAM = """
 import signal, sys, time
-from worker.stopping import Stop
+from worker.loop.stop import Stop
 def say(line):  # in one piece, for two threads speak
     sys.stdout.write(line + "\\n")
     sys.stdout.flush()

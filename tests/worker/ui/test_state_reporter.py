@@ -12,10 +12,10 @@ from tests.worker.conftest import LiveCoordinator
 from tests.worker.crew import Hire
 from worker.api.client import CoordinatorClient
 from worker.loop.stop import Stop
-from worker.ui.plain import About
-from worker.ui.state_reporter import Herald
+from worker.ui.events import StopRequested, WaitStarted, WorkerStarted, WorkerStopped
+from worker.ui.state_reporter import StateReporter
 
-ABOUT = About("w1", "cpu", "bubblewrap", "search", "http://swarm.test")
+STARTED = WorkerStarted("w1", "cpu", "bubblewrap", "search", "http://swarm.test")
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -29,21 +29,21 @@ def test_a_pause_an_end_and_their_reasons_are_seen_at_the_coordinator(live: Live
     worker = hire(live.url)
     worker.loop.run(max_jobs=1)
     stop = Stop()
-    herald = Herald(worker.place.client, "w1", stop)
+    reporter = StateReporter(worker.place.client, "w1", stop)
 
     def seen() -> dict[str, Any]:
         (row,) = live.get("workers")["items"]
         return {"state": row["state"], "reason": row["reason"]}
 
-    herald.start(ABOUT)
-    herald.wait("There is nothing to do.", 30)
+    reporter.handle(STARTED)
+    reporter.handle(WaitStarted("There is nothing to do.", 30))
     wait_until(lambda: seen() == {"state": "waiting", "reason": "There is nothing to do."})
     stop.set_pause("Paused, until `swarm-worker resume`.")
-    herald.wait(str(stop.pause), 1)
+    reporter.handle(WaitStarted(str(stop.pause), 1))
     wait_until(lambda: seen() == {"state": "paused", "reason": "Paused, until `swarm-worker resume`."})
-    herald.stop(now=False)
+    reporter.handle(StopRequested(now=False))
     wait_until(lambda: seen()["state"] == "finishing")
-    herald.finish()
+    reporter.handle(WorkerStopped())
     assert seen() == {"state": "stopped", "reason": ""}
 
 
@@ -56,12 +56,12 @@ def test_a_coordinator_that_hangs_holds_up_nobody() -> None:
         return httpx.Response(503)
 
     client = CoordinatorClient("http://swarm.test", SecretStr("t"), httpx.MockTransport(hang))
-    herald = Herald(client, "w1", Stop())
-    herald.start(ABOUT)
-    herald.wait("one", 1)
+    reporter = StateReporter(client, "w1", Stop())
+    reporter.handle(STARTED)
+    reporter.handle(WaitStarted("one", 1))
     assert asked.wait(30)
     for _ in range(100):
-        herald.wait("another", 1)
-        herald.stop(now=False)
-    herald.finish()
+        reporter.handle(WaitStarted("another", 1))
+        reporter.handle(StopRequested(now=False))
+    reporter.handle(WorkerStopped())
     hung.set()

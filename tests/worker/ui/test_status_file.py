@@ -7,10 +7,11 @@ from shared.experiments import JobKind
 from shared.leases import Phase
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
-from tests.worker.ui.test_plain import ABOUT, AFTER, lease_of, receipt_of
+from tests.worker.ui.test_plain import AFTER, STARTED, lease_of, summary_of
 from worker.runs import Progress
+from worker.ui.events import ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished, WorkerStopped
 from worker.ui.status import Status, Totals, read_status
-from worker.ui.status_file import StatusMonitor
+from worker.ui.status_file import StatusFile
 
 
 def read(folder: Path) -> Status:
@@ -21,37 +22,37 @@ def read(folder: Path) -> Status:
 
 def test_the_status_follows_the_job_on_the_device_and_names_the_next(tmp_path: Path) -> None:
     first, second = lease_of(JobKind.REPLICATE), lease_of()
-    monitor = StatusMonitor(tmp_path)
-    monitor.start(ABOUT)
-    monitor.take(first)
-    monitor.progress(first, Progress(Phase.TRAINING, 100, 3.1, 0.5))
-    monitor.take(second)
+    view = StatusFile(tmp_path)
+    view.handle(STARTED)
+    view.handle(JobClaimed(first))
+    view.handle(JobProgressed(first, Progress(Phase.TRAINING, 100, 3.1, 0.5)))
+    view.handle(JobClaimed(second))
     assert (read(tmp_path).state, read(tmp_path).share) == ("training", 0.5)
     next_job = read(tmp_path).next
     assert next_job is not None and next_job.startswith("improve ") and next_job.endswith("being drafted")
-    monitor.propose(second, make_proposal("DEPTH 4 -> 6"))
-    monitor.progress(second, Progress(Phase.READY, 0, None, 0.0))
+    view.handle(ExperimentProposed(second, make_proposal("DEPTH 4 -> 6")))
+    view.handle(JobProgressed(second, Progress(Phase.READY, 0, None, 0.0)))
     assert read(tmp_path).next == "DEPTH 4 -> 6 · ready, waits for the device"
-    monitor.progress(second, Progress(Phase.STARTING, 0, None, 0.0))
-    monitor.progress(first, Progress(Phase.REPORTING, 100, None, 1.0))
+    view.handle(JobProgressed(second, Progress(Phase.STARTING, 0, None, 0.0)))
+    view.handle(JobProgressed(first, Progress(Phase.REPORTING, 100, None, 1.0)))
     assert (read(tmp_path).state, read(tmp_path).trying, read(tmp_path).next) == ("starting", "DEPTH 4 -> 6", None)
-    monitor.drop(second)
-    monitor.receipt(replace(receipt_of(make_run(sha_of("a"), 3.25)), lease=first, posterior=AFTER))
+    view.handle(JobDropped(second))
+    view.handle(RunFinished(replace(summary_of(make_run(sha_of("a"), 3.25)), lease=first, posterior=AFTER)))
     status = read(tmp_path)
     assert (status.state, status.job, status.runs) == ("asking for a job", None, 1)
     assert status.last == (
         "val_bpb 3.2500 · −0.0488 ± 0.0072 (improved, provisional) · DEPTH 4 -> [6] · https://swarm.test/experiments/1"
     )
-    monitor.finish()
+    view.handle(WorkerStopped())
     assert read(tmp_path).state == "stopped"
 
 
 def test_totals_outlive_the_process(tmp_path: Path) -> None:
     for _ in range(2):
         before = read_status(tmp_path)
-        monitor = StatusMonitor(tmp_path)
-        monitor.start(replace(ABOUT, totals=before.totals if before else Totals()))
-        monitor.take(lease := lease_of())
-        monitor.receipt(replace(receipt_of(make_run(sha_of("a"), 3.25)), lease=lease, posterior=AFTER))
-        monitor.finish()
+        view = StatusFile(tmp_path)
+        view.handle(replace(STARTED, totals=before.totals if before else Totals()))
+        view.handle(JobClaimed(lease := lease_of()))
+        view.handle(RunFinished(replace(summary_of(make_run(sha_of("a"), 3.25)), lease=lease, posterior=AFTER)))
+        view.handle(WorkerStopped())
     assert (read(tmp_path).runs, read(tmp_path).totals.runs, read(tmp_path).totals.improved) == (1, 2, 2)

@@ -1,4 +1,4 @@
-"""What came of a run, for the volunteer whose machine made it."""
+"""The summary of a finished run, for the volunteer whose machine made it."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from worker.ui.status import Totals
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """A finished run. `title` says what was tried; `place` where it is to be seen, or where it waits to be sent.
+class RunSummary:
+    """A finished run. `title` says what was tried; `place` is the result's URL, or where it waits to be sent.
 
-    `posterior` is what all runs together now say of its commit, where the coordinator has said so.
+    `posterior` combines all runs of its commit, if the coordinator has sent it.
     """
 
     lease: Lease
@@ -26,19 +26,19 @@ class Receipt:
 
     @property
     def metric(self) -> str:
-        """`val_bpb 2.1034`, or what became of the run instead."""
+        """`val_bpb 2.1034`, or the outcome of a run without a metric."""
         if self.report.outcome is RunOutcome.OK and self.report.metric is not None:
             return f"{self.contract.objective.metric} {self.report.metric:.4f}"
         return self.report.outcome.value.replace("_", " ")
 
     @property
     def parent(self) -> str:
-        """What was known of the commit it started from, with its uncertainty."""
+        """The posterior of the base commit, as text."""
         return describe_posterior(self.lease.base.posterior)
 
     @property
     def effect(self) -> str:
-        """`−0.0488 ± 0.0073 (improved, provisional)`: against its parent; empty where nothing is known of it."""
+        """`−0.0488 ± 0.0073 (improved, provisional)`: the effect against the parent; empty if unknown."""
         posterior = self.posterior
         if posterior is None or posterior.effect_mean is None or posterior.effect_sd is None:
             return ""
@@ -48,19 +48,19 @@ class Receipt:
 
     @property
     def is_gain(self) -> bool:
-        """Whether an experiment is an improvement as far as is known now."""
+        """Whether the run belongs to an experiment whose verdict is `improved`."""
         makes = self.lease.kind.makes_experiment
         return makes and self.posterior is not None and self.posterior.verdict is Verdict.IMPROVED
 
     @property
     def saved_seconds(self) -> float:
-        """Of the budget, by an early stop."""
+        """Seconds of the budget that an early stop saved."""
         if self.report.outcome is not RunOutcome.STOPPED_EARLY or self.report.hopeless_at is None:
             return 0.0
         return (1 - self.report.hopeless_at) * self.contract.budget.training_seconds
 
     def add_to(self, totals: Totals) -> Totals:
-        """With this run, too."""
+        """The totals including this run."""
         outcome = self.report.outcome
         return Totals(
             runs=totals.runs + 1,
@@ -73,7 +73,7 @@ class Receipt:
 
 
 def describe_posterior(posterior: Posterior | None) -> str:
-    """`3.3000 ± 0.0052, n = 2`, or that nothing is known."""
+    """`3.3000 ± 0.0052, n = 2`, or `not measured yet`."""
     if posterior is None:
         return "not measured yet"
     return f"{format_measure(posterior.metric_mean, posterior.metric_sd)}, n = {posterior.runs}"

@@ -1,0 +1,131 @@
+"""Events of a worker: frozen dataclasses that its parts emit and that views, logs and reporters handle.
+
+A worker has up to two jobs: one is measured while the next is drafted. A job begins with `JobClaimed`, and ends with
+`RunFinished` or `JobDropped`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.experiments import Proposal
+from shared.leases import Lease
+from worker.runs import Progress
+from worker.ui.run_summary import RunSummary
+from worker.ui.status import Totals
+
+
+@dataclass(frozen=True)
+class WorkerStarted:
+    """The worker has started. `totals` count its earlier runs."""
+
+    worker: str
+    device: str
+    sandbox: str
+    agent: str
+    coordinator: str
+    totals: Totals = field(default_factory=Totals)
+
+
+@dataclass(frozen=True)
+class WorkerStopped:
+    """The worker ends; a view restores the terminal."""
+
+
+@dataclass(frozen=True)
+class JobClaimed:
+    """The coordinator, or the worker itself while offline, has given a job."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True)
+class ExperimentProposed:
+    """The agent has drafted an experiment for a job."""
+
+    lease: Lease
+    proposal: Proposal
+
+
+@dataclass(frozen=True)
+class JobProgressed:
+    """A job has reached this phase, step and loss."""
+
+    lease: Lease
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class JobDropped:
+    """A job was given back, or its lease was lost."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run is finished, and its result delivered or kept in the outbox."""
+
+    summary: RunSummary
+
+
+@dataclass(frozen=True)
+class WaitStarted:
+    """The device is idle for about this many seconds; `reason` is a sentence for people."""
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class OutboxChanged:
+    """This many results wait to be delivered."""
+
+    waiting: int
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """The volunteer asked the worker to stop: after this run, or `now`."""
+
+    now: bool
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A line for people; a warning needs their attention."""
+
+    text: str
+    is_warning: bool = False
+
+
+Event = (
+    WorkerStarted
+    | WorkerStopped
+    | JobClaimed
+    | ExperimentProposed
+    | JobProgressed
+    | JobDropped
+    | RunFinished
+    | WaitStarted
+    | OutboxChanged
+    | StopRequested
+    | Notice
+)
+
+
+class EventHandler(Protocol):
+    """Handles the events of one worker. `handle` is called from several threads."""
+
+    def handle(self, event: Event) -> None: ...
+
+
+class EventHandlers:
+    """Implements `EventHandler`: passes each event to several handlers, in order."""
+
+    def __init__(self, handlers: Sequence[EventHandler]) -> None:
+        self._handlers = handlers
+
+    def handle(self, event: Event) -> None:
+        for handler in self._handlers:
+            handler.handle(event)
