@@ -17,15 +17,15 @@ from shared.records import ExperimentDetail
 from swarm import Client
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
-from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed, write_tiny_seed
+from tests.support.tiny_project import pack_text, serve_text, write_codec_seed, write_tiny_seed
 
 BIN = Path(sys.executable).parent
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 
 
 @dataclass
 class Volunteer:
-    """Somebody with a token, and a machine with one core. `url` is the coordinator's, or what stands before it."""
+    """A volunteer with a token and a machine with one core. `url` is the address of the coordinator or of its proxy."""
 
     url: str
     token: str
@@ -34,14 +34,14 @@ class Volunteer:
     last: list[str] = field(default_factory=list)
 
     def work(self, *arguments: str, jobs: int, **more: str) -> subprocess.CompletedProcess[str]:
-        """Let a worker carry out so many jobs."""
+        """Run a worker until it has reported this many jobs."""
         done = subprocess.run(
             [
                 BIN / "swarm-worker", "--device", "cpu", "--cores", "1", "--plain", "--max-jobs", str(jobs),
                 "--coordinator", self.url, "--data-dir", str(self.folder / "workers"), *arguments,
             ],
             env={**self.environment, "SWARM_TOKEN": self.token, **more},
-            capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+            capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
@@ -49,7 +49,7 @@ class Volunteer:
         return done
 
     def list_experiments(self) -> list[ExperimentDetail]:
-        """What came of it, oldest first."""
+        """All experiments, oldest first."""
         with Client(self.url) as client:
             (project,) = client.list_projects()
             return [client.get_experiment(row.id) for row in client.list_experiments(project.name)][::-1]
@@ -57,7 +57,7 @@ class Volunteer:
 
 @contextmanager
 def open_swarm(seed: Path, database_url: str, folder: Path) -> Iterator[Volunteer]:
-    """A coordinator's process with the seed's project, and a volunteer who is new to it."""
+    """A coordinator's process with the seed's project, and a new volunteer."""
     database = Database(database_url)
     with database.write() as session:
         create_project(session, seed)
@@ -75,16 +75,23 @@ def open_swarm(seed: Path, database_url: str, folder: Path) -> Iterator[Voluntee
 
 @pytest.fixture
 def text_server(tmp_path: Path) -> Iterator[str]:
-    """Where the projects' text comes from."""
+    """Serves the projects' text; its address."""
     (tmp_path / "web").mkdir()
-    (tmp_path / "web" / PACKAGE).write_bytes(pack_text())
-    with serve_folder(tmp_path / "web") as address:
+    with serve_text(tmp_path / "web") as address:
         yield address
 
 
 @pytest.fixture
+def database(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Database]:
+    """An empty SQLite database, opened by the test beside the coordinator."""
+    database = Database(sqlite_folder.create_migrated(tmp_path))
+    yield database
+    database.close()
+
+
+@pytest.fixture
 def gpt(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """On seed/gpt-cpu with a small text and a second of training."""
+    """A volunteer on seed/gpt-cpu, with a small text and a second of training."""
     seed = write_tiny_seed(tmp_path / "seed", text_server, pack_text())
     with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
         yield volunteer
@@ -92,7 +99,7 @@ def gpt(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def codec(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """On seed/codec with a small text."""
+    """A volunteer on seed/codec, with a small text."""
     seed = write_codec_seed(tmp_path / "seed", text_server, pack_text())
     with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
         yield volunteer

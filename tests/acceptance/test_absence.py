@@ -1,4 +1,4 @@
-"""The coordinator is away for long: a worker's process goes on alone, is killed on the way, and all is delivered once.
+"""While the coordinator is away a worker continues alone, is killed, and delivers everything once.
 
 Real processes on seed/codec, as in test_killed_workers.py; only the waits are short, by the worker's settings.
 """
@@ -13,12 +13,11 @@ from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.models import Experiment
 from coordinator.projects.service import create_project
-from tests.acceptance.test_killed_workers import PATIENCE_SECONDS, Laboratory
 from tests.support.coordinator_process import Coordinator
-from tests.support.databases import SqliteFolder
 from tests.support.ledger import Ledger
 from tests.support.proxy import Gate, serve_proxy
-from tests.support.tiny_project import PACKAGE, pack_text, serve_folder, write_codec_seed
+from tests.support.tiny_project import pack_text, write_codec_seed
+from tests.support.worker_process import TIMEOUT_SECONDS, RestartableWorker
 
 pytestmark = pytest.mark.acceptance
 
@@ -31,24 +30,21 @@ SHORT_WAITS = {
 
 @pytest.mark.timeout(600)
 def test_a_worker_goes_on_alone_and_delivers_everything_once_parents_first(
-    sqlite_folder: SqliteFolder, tmp_path: Path
+    database: Database, text_server: str, tmp_path: Path
 ) -> None:
-    database, ledger = Database(sqlite_folder.create_migrated(tmp_path)), Ledger()
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web" / PACKAGE).write_bytes(pack_text())
-    with serve_folder(tmp_path / "web") as address:
-        with database.write() as session:
-            create_project(session, write_codec_seed(tmp_path / "seed", address, pack_text()))
-            token = create_token(session, "ada", "test")
-        coordinator = Coordinator(database.url.render_as_string(), tmp_path)
-        with serve_proxy(Gate(coordinator.address, ledger)) as gate:
-            laboratory = Laboratory(tmp_path, gate.url, token, script="", **SHORT_WAITS)
-            try:
-                live_through_an_absence(laboratory, coordinator, ledger)
-            finally:
-                if laboratory.popen.poll() is None:
-                    laboratory.kill()
-                coordinator.kill()
+    ledger = Ledger()
+    with database.write() as session:
+        create_project(session, write_codec_seed(tmp_path / "seed", text_server, pack_text()))
+        token = create_token(session, "ada", "test")
+    coordinator = Coordinator(database.url.render_as_string(), tmp_path)
+    with serve_proxy(Gate(coordinator.address, ledger)) as gate:
+        worker = RestartableWorker(tmp_path, gate.url, token, **SHORT_WAITS)
+        try:
+            live_through_an_absence(worker, coordinator, ledger)
+        finally:
+            if worker.popen.poll() is None:
+                worker.kill()
+            coordinator.kill()
 
     ledger.check(database)
     with database.read() as session:
@@ -57,27 +53,26 @@ def test_a_worker_goes_on_alone_and_delivers_everything_once_parents_first(
         assert len([e for e in experiments if "went on by itself" in e.why]) >= 3
         assert all(ids.get(e.parent_sha, 0) < e.id for e in experiments)
         assert list(find_problems(session, lambda what, done, total: None)) == []
-    database.close()
 
 
-def live_through_an_absence(laboratory: Laboratory, coordinator: Coordinator, ledger: Ledger) -> None:
-    laboratory.start("--max-jobs", "2")  # the seed, and one experiment
-    assert laboratory.popen.wait(PATIENCE_SECONDS) == 0, laboratory.said()
+def live_through_an_absence(worker: RestartableWorker, coordinator: Coordinator, ledger: Ledger) -> None:
+    worker.start("--max-jobs", "2")  # the seed, and one experiment
+    assert worker.popen.wait(TIMEOUT_SECONDS) == 0, worker.read_log()
     assert len(ledger.acknowledged) == 2
 
     coordinator.kill()
-    laboratory.start()  # the coordinator is away when it starts, too
-    laboratory.wait_for(lambda: len(laboratory.list_outbox()) >= 2)
-    laboratory.kill()
-    kept = len(laboratory.list_outbox())
-    assert "going on alone" in laboratory.said() and kept >= 2
+    worker.start()  # the coordinator is away when it starts, too
+    worker.wait_for(lambda: len(worker.list_outbox()) >= 2)
+    worker.kill()
+    kept = len(worker.list_outbox())
+    assert "going on alone" in worker.read_log() and kept >= 2
 
-    laboratory.start()
-    laboratory.wait_for(lambda: len(laboratory.list_outbox()) > kept)
+    worker.start()
+    worker.wait_for(lambda: len(worker.list_outbox()) > kept)
 
     coordinator.start()
-    laboratory.wait_for(lambda: len(ledger.acknowledged) > 2 + kept and not laboratory.list_outbox())
-    laboratory.popen.send_signal(signal.SIGTERM)
-    assert laboratory.popen.wait(PATIENCE_SECONDS) == 0, laboratory.said()
-    assert laboratory.list_outbox() == []
-    assert "the coordinator is back" in laboratory.said()
+    worker.wait_for(lambda: len(ledger.acknowledged) > 2 + kept and not worker.list_outbox())
+    worker.popen.send_signal(signal.SIGTERM)
+    assert worker.popen.wait(TIMEOUT_SECONDS) == 0, worker.read_log()
+    assert worker.list_outbox() == []
+    assert "the coordinator is back" in worker.read_log()

@@ -27,7 +27,7 @@ from tests.support.volunteers import MiniWorker
 pytestmark = pytest.mark.acceptance
 
 JOBS = 8
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 WORKERS = 3
 
 
@@ -94,7 +94,7 @@ def wait_for_results(ledger: Ledger, count: int) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.005)
@@ -154,7 +154,7 @@ def test_a_coordinator_that_is_killed_in_the_middle_of_a_result(coordinator: Coo
         assert count_rows(database) == before, "half a result is none"
         change_schema(database, "drop trigger slow" + (" on findings" if database.backend == "postgresql" else ""))
         coordinator.start()
-        response = delivering.result(timeout=PATIENCE_SECONDS)
+        response = delivering.result(timeout=TIMEOUT_SECONDS)
     assert response.status_code == 201, "the first attempt left nothing"
     ledger.note_acknowledged(response.content)
     ledger.check(database)

@@ -33,7 +33,7 @@ from tests.support.in_process import open_client
 HEADINGS = (
     "engine",
     "findings",
-    "what is asked",
+    "question",
     "questions",
     "p50, ms",
     "p95, ms",
