@@ -1,26 +1,23 @@
-"""Databases of both kinds, a sandbox with torch in it, and how property tests draw their examples."""
+"""Databases of both kinds, a sandbox with torch in it, and the profiles of property tests."""
 
 import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.support.databases import PostgresServer, SqliteFolder, run_postgres
+from tests.support.examples import register_profiles
 from tests.support.preloaded import PreloadedSandbox, enter_sandbox
 from worker.sandbox import choose_sandbox
 
-# The gate draws the same examples each time, and no example is timed: a busy machine is not a bug.
-settings.register_profile("gate", deadline=None, derandomize=True)
-settings.register_profile("explore", deadline=None, max_examples=3000)
-settings.load_profile("gate")
+register_profiles()
 
-gc.disable()  # while modules load: what they make lives as long as the process
+gc.disable()  # while modules load: their objects live as long as the process
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now is left out of every later search for garbage."""
+    """Leave all objects that exist now out of later garbage collections."""
     gc.freeze()
     gc.enable()
 

@@ -11,11 +11,11 @@ from coordinator.http.openapi import read_examples
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from tests.support.databases import SqliteFolder
+from tests.support.examples import choose_examples
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
 from tests.support.swarm_data import write_history
 
-EXAMPLES = 6
 ENDLESS = "/api/v1/events"
 
 
@@ -49,8 +49,7 @@ def test_the_server_keeps_to_the_document(url: str) -> None:
             continue
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @settings(max_examples=choose_examples(6, 300), database=None, suppress_health_check=list(HealthCheck))
         def keeps_to_it(case: schemathesis.Case) -> None:
             case.call_and_validate(checks=expected, headers={"Authorization": "Bearer swt_nobody"})
 

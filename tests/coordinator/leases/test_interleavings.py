@@ -27,6 +27,7 @@ from shared.leases import LeaseState, Phase, ResultUpload
 from tests.coordinator.leases.model import Job, Model
 from tests.support.clock import Clock
 from tests.support.databases import count_rows
+from tests.support.examples import choose_examples
 from tests.support.messages import describe_change, make_result, make_run
 from tests.support.seeds import TRAIN, write_seed
 from tests.support.volunteers import MiniWorker
@@ -235,8 +236,8 @@ class Interleavings(RuleBasedStateMachine):
         assert count_rows(self.database) == before
 
 
-EXAMPLES = {"sqlite": 7, "postgresql": 3}
-"""Several short searches: after ten examples hypothesis mostly varies what it has seen."""
+EXAMPLES = {"sqlite": choose_examples(7, 300), "postgresql": choose_examples(3, 100)}
+"""Several short searches: after ten examples hypothesis mostly varies earlier ones."""
 
 
 @pytest.mark.parametrize("search", range(3))

@@ -23,6 +23,7 @@ from coordinator.lineage.service import CommitRow
 from coordinator.models import StoredObject
 from coordinator.projects import service as projects
 from shared.commits import CommitWords, build_blob, build_trees
+from tests.support.examples import choose_examples
 from tests.support.messages import AUTHOR
 
 LINES = st.sampled_from(["DEPTH = 4\n", "\n", "    return x\n", "größer 🐝\n", "LEARNING_RATE = 0.003\n" * 20, "end"])
@@ -69,7 +70,7 @@ def add_child(database: Database, parent: CommitRow, text: str) -> CommitRow:
         return lineage.get_commit(session, built.sha)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=choose_examples(15, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXTS, min_size=1, max_size=12))
 def test_any_versions_read_back(store: Database, texts: list[str]) -> None:
     names = store_versions(store, texts)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from coordinator.selection.parents import Candidate, Direction, Parent, choose_parent
 from shared.contract import Diversity
+from tests.support.examples import choose_examples
 
 RULES = Diversity()
 SEEDS = st.integers(0, 2**32)
@@ -74,7 +75,7 @@ def test_no_branch_goes_beyond_its_maximum_while_another_can_take_the_job(
         assert parent.branch.id in free
 
 
-@settings(max_examples=10)
+@settings(max_examples=choose_examples(10, 200))
 @given(st.integers(2, 6), SEEDS)
 def test_each_active_branch_keeps_its_minimum(count: int, seed: int) -> None:
     """However far it is behind: of 2,000 jobs at least 3 % where 5 % are expected, which is four sd."""
