@@ -27,11 +27,10 @@ from worker.loop.offline import Alone
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Reason, Stop
 from worker.machine.gpu import NvidiaDriver
-from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
-from worker.machine.probe import try_torch
+from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices, try_torch
 from worker.multi_gpu import end_with_parent, run_team
-from worker.runs import RunImpossible
 from worker.runs.runner import LocalLaboratory
+from worker.runs.spec import RunImpossible
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, folder_name, load_settings
 from worker.ui.events import EventHandler, EventHandlers, Notice, StopRequested, WorkerStarted, WorkerStopped

@@ -24,7 +24,7 @@ from shared.protocol import API_PREFIX, now
 from shared.runs import CurvePoint
 from tests.bench.synthetic import list_sentences
 from tests.support.messages import AUTHOR, claim_request, make_proposal, make_run
-from worker.agents.constants import read_settings
+from worker.agents.search_space import read_settings
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from shared.hardware import DeviceKind, Hardware
 from shared.leases import ClaimRequest, CommitUpload, Lease, ResultUpload
 from shared.protocol import PROTOCOL_VERSION, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
-from worker.agents.constants import read_settings
+from worker.agents.search_space import read_settings
 
 HARDWARE = Hardware(kind=DeviceKind.CPU, model="Test CPU", memory_mib=8192, cores=2, isa="x86_64-avx2")
 AUTHOR = "ada's worker <ada@swarm>"

@@ -39,8 +39,8 @@ from worker.loop.loop import Loop
 from worker.loop.offline import Alone
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
-from worker.runs import Progress, RunStopped
 from worker.runs.runner import Sample
+from worker.runs.spec import Progress, RunStopped
 from worker.sandbox import Sandbox, choose_sandbox
 
 

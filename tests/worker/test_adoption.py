@@ -22,7 +22,7 @@ from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
 from tests.worker.crew import Hire
 from worker.agents.base import Agent
 from worker.agents.composite import make_agent
-from worker.agents.constants import read_settings
+from worker.agents.search_space import read_settings
 from worker.loop.loop import Ending
 from worker.loop.stop import Stop
 from worker.runs.runner import Sample

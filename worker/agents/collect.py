@@ -5,10 +5,13 @@ files of any size. No path is opened through a link, and nothing is opened that 
 """
 
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from worker.sandbox.tool import Grant
 
 MAX_READ_BYTES = 4 << 20
 MAX_REPORTED = 20
@@ -93,3 +96,35 @@ def _walk(folder: Path) -> Iterator[str]:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
         for name in sorted([*names, *links]):
             yield os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118
+
+
+_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{16,}")
+MAX_FILES, MAX_FILE_BYTES = 500, 65_536
+
+
+def collect_secrets(grants: Iterable[Grant]) -> set[str]:
+    """What looks like a key below these paths."""
+    secrets: set[str] = set()
+    files = [path for grant in grants for path in _files(grant.path)]
+    for path in files[:MAX_FILES]:
+        try:
+            if path.stat().st_size <= MAX_FILE_BYTES:
+                secrets |= {word for word in _WORD.findall(path.read_text(errors="replace")) if _is_key(word)}
+        except OSError:  # not ours to read, so not the command's either
+            continue
+    return secrets
+
+
+def holds_secret(answer: str, parent: str, secrets: Iterable[str]) -> bool:
+    """Whether the answer has a secret that the parent's files do not have."""
+    return any(secret in answer and secret not in parent for secret in secrets)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return [Path(parent, name) for parent, _, names in os.walk(path) for name in sorted(names)][:MAX_FILES]
+
+
+def _is_key(word: str) -> bool:
+    return any(c.isdigit() for c in word) and any(c.isalpha() for c in word)

@@ -19,12 +19,10 @@ from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, plain_finding
-from worker.agents.collect import TakebackError, find_strays, read_regular, size_of
-from worker.agents.constants import read_settings
-from worker.agents.edits import EditError, check_files
-from worker.agents.leaks import collect_secrets, holds_secret
+from worker.agents.collect import TakebackError, collect_secrets, find_strays, holds_secret, read_regular, size_of
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
-from worker.agents.replies import Statement
+from worker.agents.replies import EditError, Statement, check_files
+from worker.agents.search_space import read_settings
 from worker.git.worktree import write_worktree
 from worker.sandbox import Outcome, SandboxUnavailable
 from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Errand, Grant, start_errand

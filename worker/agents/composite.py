@@ -1,17 +1,18 @@
 """Which agent a worker has. Agents that need a model have `search` as their substitute, which needs none."""
 
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shared.experiments import JobKind
-from worker.agents.base import Agent
+from shared.findings import FindingDraft
+from shared.runs import RunReport
+from worker.agents.base import Agent, AgentUnavailable, Draft, Task
 from worker.agents.budget import Allowance, Ledger
 from worker.agents.command import CommandAgent, Tool
-from worker.agents.fallback import FallbackAgent
 from worker.agents.recombine import AssemblyAgent
 from worker.agents.search import SearchAgent
-from worker.agents.versatile import VersatileAgent
 from worker.loop.stop import Stop
 from worker.sandbox.tool import Grant
 from worker.settings import Settings, SettingsError
@@ -75,3 +76,90 @@ def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: St
         output_price=settings.output_price,
     )
     return OpenAIAgent(chat, Ledger(settings.data_dir / "agent", settings.model, allowance), tell, stop)
+
+
+AWAY_SECONDS = 120.0
+
+
+class _Substituted(Draft):
+    """A draft of the substitute's."""
+
+
+class FallbackAgent:
+    """Implements `Agent`: `first`, and `second` where that one is unavailable. `tell` gets a line for people."""
+
+    def __init__(self, first: Agent, second: Agent, tell: Callable[[str], None]) -> None:
+        self._first, self._second, self._tell = first, second, tell
+        self._away_until = 0.0
+
+    @property
+    def name(self) -> str:
+        return self._first.name
+
+    @property
+    def wants_trials(self) -> bool:
+        return self._first.wants_trials or self._second.wants_trials
+
+    @property
+    def kinds(self) -> frozenset[JobKind]:
+        if time.monotonic() < self._away_until:
+            return self._second.kinds
+        return self._first.kinds | self._second.kinds
+
+    def propose(self, task: Task) -> Draft:
+        """See `Agent`; raises AgentUnavailable for neither."""
+        try:
+            draft = self._first.propose(task)
+            self._away_until = 0.0
+            return draft
+        except AgentUnavailable as error:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            self._tell(f"{error}; the {self._second.name} agent proposes instead")
+            draft = self._second.propose(task)
+            return _Substituted(draft.proposal, draft.files, draft.made_by or self._second.name, draft.is_code)
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        """By whoever drafted it."""
+        return self._author(draft).repair(task, draft, report)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """By whoever drafted it."""
+        return self._author(draft).write_finding(task, draft, report)
+
+    def _author(self, draft: Draft) -> Agent:
+        return self._second if isinstance(draft, _Substituted) else self._first
+
+
+class VersatileAgent:
+    """Implements `Agent`: `others` do the kinds of job that they are named for, and `first` all else."""
+
+    def __init__(self, first: Agent, others: Mapping[JobKind, Agent]) -> None:
+        self._first, self._others = first, others
+
+    @property
+    def name(self) -> str:
+        return self._first.name
+
+    @property
+    def wants_trials(self) -> bool:
+        return self._first.wants_trials
+
+    @property
+    def kinds(self) -> frozenset[JobKind]:
+        """All that any of them can do."""
+        return self._first.kinds.union(self._others)
+
+    def propose(self, task: Task) -> Draft:
+        """By the agent for the task's kind; raises what that raises."""
+        return self._choose(task).propose(task)
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        """By whoever drafted it."""
+        return self._choose(task).repair(task, draft, report)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """By whoever drafted it."""
+        return self._choose(task).write_finding(task, draft, report)
+
+    def _choose(self, task: Task) -> Agent:
+        return self._others.get(task.kind, self._first)

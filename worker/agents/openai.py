@@ -33,9 +33,9 @@ from worker.agents.chat import (
     Unusable,
     estimate_tokens,
 )
-from worker.agents.constants import read_settings
-from worker.agents.edits import EditError, apply_edits, check_files
 from worker.agents.prompt import CHAT, describe_task, fence, render, template_of
+from worker.agents.replies import EditError, apply_edits, check_files
+from worker.agents.search_space import read_settings
 from worker.api.retry import Backoff
 from worker.loop.stop import Stop
 

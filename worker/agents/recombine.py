@@ -10,8 +10,8 @@ from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepR
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import AgentError, Draft, Task, describe_measurement, plain_finding, shorten
-from worker.agents.constants import read_settings
-from worker.agents.edits import EditError, check_files
+from worker.agents.replies import EditError, check_files
+from worker.agents.search_space import read_settings
 from worker.git.merge import MergeConflict, reapply
 
 _FATES = {

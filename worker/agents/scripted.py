@@ -30,8 +30,8 @@ from shared.findings import FindingDraft
 from shared.protocol import FilePath, LongText, Message, ShortText
 from shared.runs import RunReport
 from worker.agents.base import AgentError, AgentFinished, Draft, Task, plain_finding
-from worker.agents.constants import read_settings
-from worker.agents.edits import Edit, EditError, apply_edits
+from worker.agents.replies import Edit, EditError, apply_edits
+from worker.agents.search_space import read_settings
 
 
 class ScriptError(ValueError):

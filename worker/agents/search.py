@@ -16,8 +16,15 @@ from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Trial
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import AgentError, Draft, Task, plain_finding
-from worker.agents.constants import ConstantsError, format_value, read_constants, rewrite_constants
-from worker.agents.search_space import NumberRange, SearchSpace, find_space
+from worker.agents.search_space import (
+    ConstantsError,
+    NumberRange,
+    SearchSpace,
+    find_space,
+    format_value,
+    read_constants,
+    rewrite_constants,
+)
 
 STARTUP_TRIALS = 4
 """Measured trials before the estimator is asked; until then steps are drawn around the parent."""

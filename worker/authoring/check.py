@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.runs import RunOutcome, RunReport
-from worker.agents.constants import ConstantsError, read_constants
-from worker.agents.search_space import find_space
+from worker.agents.search_space import ConstantsError, find_space, read_constants
 from worker.authoring.local_run import Bench, WorkTree
 from worker.authoring.noise import FIRST_SEED, Spread, measure_seeds
 from worker.authoring.view import View

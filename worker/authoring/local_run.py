@@ -15,8 +15,8 @@ from worker.authoring.view import View
 from worker.data.prepare import DataError
 from worker.loop.stop import Stop
 from worker.machine.hardware import HardwareError, detect_machine
-from worker.runs import RunImpossible, RunStopped
 from worker.runs.runner import LocalLaboratory, Sample
+from worker.runs.spec import RunImpossible, RunStopped
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, load_settings
 

@@ -13,8 +13,8 @@ from rich.progress import Progress as Bars
 
 from shared.leases import Phase
 from worker.data.prepare import DataProgress
-from worker.runs import Progress
 from worker.runs.runner import each_once
+from worker.runs.spec import Progress
 from worker.ui.plain import clean
 
 SHARE_BETWEEN_LINES = 0.1

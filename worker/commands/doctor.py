@@ -17,8 +17,7 @@ from worker.api.client import ClientError, CoordinatorClient, Unauthorized, prog
 from worker.api.errors import UPDATE_COMMAND
 from worker.data.prepare import is_prepared
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
-from worker.machine.hardware import HardwareError, detect_machine, list_devices
-from worker.machine.probe import try_torch
+from worker.machine.hardware import HardwareError, detect_machine, list_devices, try_torch
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, load_settings
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase, ReleaseRequest
 from worker.api.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
-from worker.runs import Progress
+from worker.runs.spec import Progress
 
 CONFLICT = 409
 _ENDED = (LeaseState.EXPIRED, LeaseState.RELEASED, LeaseState.DONE)

@@ -21,7 +21,7 @@ from worker.loop.heartbeat import LeaseKeeper, Pulse
 from worker.loop.offline import Alone
 from worker.loop.outbox import Entry, Outbox
 from worker.loop.stop import Stop
-from worker.runs import Progress
+from worker.runs.spec import Progress
 from worker.runs.runner import Laboratory, Sample
 from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
 

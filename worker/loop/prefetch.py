@@ -30,7 +30,7 @@ from worker.loop.claim import Claims
 from worker.loop.deliver import IN_THE_OUTBOX, Whereabouts, report, show_summary
 from worker.loop.heartbeat import HeartbeatDied, Pulse
 from worker.loop.job import Draining, Job, LeaseLost, Workplace, begin, mend, write_up
-from worker.runs import RunImpossible, RunStopped
+from worker.runs.spec import RunImpossible, RunStopped
 from worker.ui.events import JobClaimed, JobDropped, WaitStarted
 
 MAX_HELD = 2

@@ -1,9 +1,14 @@
 """Facts about the device a worker trains on, found without importing torch."""
 
+import fcntl
 import importlib.metadata
 import os
 import platform
 import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +16,7 @@ import psutil
 
 from shared.hardware import DeviceKind, Hardware
 from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
-from worker.sandbox import Gpu
+from worker.sandbox import Gpu, Limits, Sandbox, SandboxRequest
 
 MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
@@ -162,3 +167,53 @@ def _describe_gpu(found: GpuReport, cores: int, torch_version: str) -> Hardware:
         torch_version=torch_version,
         precision="bfloat16",
     )
+
+
+PROBE_SECONDS = 120.0
+"""torch's first import on a cold disk, and the first start of a GPU's driver."""
+
+LIMITS = Limits(memory_mib=8192, processes=512, disk_mib=64, open_files=1024)
+_CODE = "import sys, torch; print('sum', int(torch.ones(1000, device=sys.argv[1]).sum()))"
+
+
+def try_torch(sandbox: Sandbox, device: str) -> None:
+    """Let torch add numbers on `device`, as sandboxed processes name it. Takes seconds.
+
+    Raises HardwareError, whose one line says why it cannot: a GPU that was asked for is used, or the worker stops.
+    """
+    argv = (sys.executable, "-I", "-c", _CODE, device)
+    process = sandbox.start(
+        SandboxRequest(argv, LIMITS, folder=Path(__file__).parents[1] / "authoring" / "template", device=device)
+    )
+    outcome = process.wait(PROBE_SECONDS)
+    if outcome is None:
+        process.kill()
+        raise HardwareError(f"torch did not add numbers on {device} within {PROBE_SECONDS:g} s, in {sandbox.name}")
+    said = outcome.log_tail.rpartition("\n")[2]
+    if outcome.exit_status != 0 or said != "sum 1000":
+        why = outcome.killed_for or said or f"signal {outcome.signal}"
+        raise HardwareError(f"torch cannot use {device} in the sandbox {sandbox.name}: {why}")
+
+
+@contextmanager
+def claim_cores(count: int) -> Iterator[frozenset[int]]:
+    """Hold `count` of the cores this process may run on, or all of them if it has fewer.
+
+    Cores that no other worker of this user holds come first. A claim ends with this block or with the process.
+    """
+    folder = Path(tempfile.gettempdir(), f"swarm-cores-{os.geteuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    free: list[int] = []
+    taken: list[int] = []
+    with ExitStack() as stack:
+        for core in sorted(os.sched_getaffinity(0)):
+            if len(free) == count:
+                break
+            file = stack.enter_context((folder / str(core)).open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                taken.append(core)
+            else:
+                free.append(core)
+        yield frozenset((free + taken)[:count])

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from worker.git.worktree import write_worktree
-from worker.machine.cores import claim_cores
+from worker.machine.hardware import claim_cores
 from worker.runs.harness_process import HarnessProcess, Place
 from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Loaded
 from worker.runs.spec import RunImpossible, TrainingJob

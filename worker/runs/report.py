@@ -1,9 +1,12 @@
 """What a run leaves behind: `result.json`, and the familiar `key: value` summary for people."""
 
+import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shared.contract import Contract
-from shared.runs import RunReport
+from shared.runs import MAX_CURVE_POINTS, CurvePoint, RunReport
 
 
 def write_report(report: RunReport, contract: Contract, folder: Path) -> None:
@@ -35,3 +38,54 @@ def summarize(report: RunReport, contract: Contract) -> str:
         ("sandbox", report.sandbox),
     ]
     return "".join(f"{key + ':':18}{value}\n" for key, value in rows if value)
+
+
+class LossCurve:
+    """Keeps every n-th point, n doubling whenever too many are held, so that a flood takes no memory."""
+
+    def __init__(self) -> None:
+        self._points: list[CurvePoint] = []
+        self._every = 1
+        self._seen = 0
+        self.last: CurvePoint | None = None
+
+    def add(self, point: CurvePoint) -> None:
+        if self._seen % self._every == 0:
+            self._points.append(point)
+        self._seen += 1
+        self.last = point
+        if len(self._points) >= 2 * MAX_CURVE_POINTS:
+            self._points = self._points[::2]
+            self._every *= 2
+
+    def thinned(self) -> list[CurvePoint]:
+        """At most MAX_CURVE_POINTS points, evenly spaced, the last one always among them."""
+        step = max(1, math.ceil(len(self._points) / (MAX_CURVE_POINTS - 1)))  # leaves room for the last point
+        points = self._points[::step]
+        if self.last is not None and points[-1] is not self.last:
+            points.append(self.last)
+        return points
+
+
+_BEGINS = re.compile(r"\(most recent call first\):$")
+_FRAME = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$')
+
+
+def find_frame(log: str, files: Mapping[str, str], editable: Sequence[str]) -> str:
+    """The deepest frame of an edited file in the last stack of a log, as `train.py:12 in forward: x = self.w @ x`.
+
+    Empty if there is none. The log is the experiment's own: what it says here is for people, and decides nothing.
+    """
+    lines = log.splitlines()
+    begins = [number for number, line in enumerate(lines) if _BEGINS.search(line)]
+    for line in lines[begins[-1] + 1 :] if begins else []:
+        frame = _FRAME.match(line)
+        if frame is None:
+            break
+        for path in editable:
+            if frame["file"].endswith(f"/{path}"):
+                number = int(frame["line"])
+                code = files.get(path, "").splitlines()
+                text = code[number - 1].strip() if number <= len(code) else ""
+                return f"{path}:{number} in {frame['name']}: {text}"
+    return ""

@@ -16,7 +16,6 @@ from uuid import uuid4
 from shared.leases import Phase
 from shared.protocol import now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
-from worker.runs.curve import LossCurve
 from worker.runs.early_stop import Outlook
 from worker.runs.harness_process import HarnessFault, HarnessLate, HarnessUnready
 from worker.runs.harness_protocol import (
@@ -32,9 +31,9 @@ from worker.runs.harness_protocol import (
     TrainingProgress,
 )
 from worker.runs.processes import Cast
+from worker.runs.report import LossCurve, find_frame
 from worker.runs.spec import Progress, RunImpossible, TrainingJob
 from worker.runs.validate import find_excess
-from worker.runs.whereabouts import find_frame
 
 TELL_SECONDS = 0.5
 PAUSE_SECONDS = 0.002

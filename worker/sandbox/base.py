@@ -3,6 +3,7 @@
 Everything a sandboxed process gets besides its folder is an open descriptor; nothing is handed over by path.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,3 +96,22 @@ class Sandbox(Protocol):
 
         Raises SandboxUnavailable if the sandbox has stopped working on this machine.
         """
+
+
+TRIAL_SECONDS = 30.0
+"""Time for the interpreter to start in a sandbox that is tried."""
+
+
+def try_out(sandbox: Sandbox) -> str:
+    """Run the interpreter in the sandbox; empty if that works, else the last thing that was said.
+
+    Raises SandboxUnavailable where it does not even start.
+    """
+    limits = Limits(memory_mib=512, processes=16, disk_mib=16)
+    argv = (sys.executable, "-I", "-c", "print('works')")
+    process = sandbox.start(SandboxRequest(argv, limits, folder=Path(__file__).parent))
+    outcome = process.wait(TRIAL_SECONDS) or process.kill()
+    last = outcome.log_tail.rpartition("\n")[2]
+    if outcome.exit_status == 0 and last == "works":
+        return ""
+    return last or f"signal {outcome.signal}"

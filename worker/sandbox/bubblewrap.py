@@ -23,14 +23,19 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from worker.sandbox.base import Gpu, Limits, SandboxedProcess, SandboxRequest, SandboxUnavailable
-from worker.sandbox.confinement import sandbox_environment
-from worker.sandbox.folders import find_links, readable_folders
-from worker.sandbox.gpu import bind_gpu, find_devices, wake_driver
+from worker.sandbox.base import Gpu, Limits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.confinement import (
+    bind_gpu,
+    find_devices,
+    find_links,
+    readable_folders,
+    sandbox_environment,
+    threads_of_user,
+    unused_uid,
+    wake_driver,
+)
 from worker.sandbox.launcher import ALIAS_FOLDER
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
-from worker.sandbox.trial import try_out
-from worker.sandbox.users import threads_of_user, unused_uid
 
 INSTALL_HINT = (
     "install it (`apt-get install bubblewrap`, `dnf install bubblewrap`, `pacman -S bubblewrap`), "

@@ -1,7 +1,16 @@
 """The environment of a sandboxed process: an allow-list, so that a volunteer's keys never reach strangers' code."""
 
+import random
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
 from worker.sandbox.base import Gpu, SandboxRequest, SandboxUnavailable
-from worker.sandbox.gpu import gpu_environment
 
 
 def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu: Gpu | None) -> dict[str, str]:
@@ -29,3 +38,83 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
     environment |= gpu_environment(gpu if request.device != "cpu" else None)
     return environment | dict(request.environment)
+
+
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+LINKER_FILES = ("/etc/ld.so.cache", "/etc/alternatives")
+"""What the dynamic linker reads; distributions choose libraries such as BLAS through /etc/alternatives."""
+
+
+def readable_folders() -> Iterator[str]:
+    """The system's programs and libraries, the interpreter and its packages; none lies below another."""
+    seen: list[Path] = []
+    interpreter = (sys.base_prefix, sys.prefix, *site.getsitepackages())
+    for name in (*SYSTEM_FOLDERS, *LINKER_FILES, *interpreter):
+        for path in (Path(name), Path(name).resolve()):
+            shown = any(path.is_relative_to(folder) for folder in seen)
+            if path.exists() and not shown and not (path.is_symlink() and name in SYSTEM_FOLDERS):
+                seen.append(path)
+                yield str(path)
+
+
+def find_links() -> Iterator[tuple[str, str]]:
+    """Those of the system's folders that are links here, each with where it leads: `/bin` to `usr/bin`, say."""
+    for folder in SYSTEM_FOLDERS:
+        if Path(folder).is_symlink():
+            yield folder, str(Path(folder).readlink())
+
+
+DYNAMIC_UIDS = range(61184, 65520)
+"""systemd's range for users that exist only as long as a process: no package and no person has one of these."""
+
+
+def unused_uid() -> int:
+    """A uid that no process of this machine has."""
+    used = {uid for p in psutil.process_iter(["uids"]) if p.info["uids"] for uid in p.info["uids"]}
+    return random.choice([uid for uid in DYNAMIC_UIDS if uid not in used])
+
+
+def threads_of_user(uid: int) -> int:
+    """How many threads the user's processes have now: RLIMIT_NPROC counts threads, of all of them together."""
+    processes = psutil.process_iter(["uids", "num_threads"])
+    return sum(p.info["num_threads"] or 0 for p in processes if p.info["uids"] and p.info["uids"].real == uid)
+
+
+DEVICES = Path("/dev")
+SHARED_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+WSL_DEVICE = "dxg"
+"""Under the Windows Subsystem for Linux the one device node of all GPUs."""
+
+WAKE_SECONDS = 20.0
+
+
+def find_devices(gpu: Gpu, folder: Path = DEVICES) -> list[str]:
+    """The device nodes that belong to a GPU, below `folder`. Raises SandboxUnavailable if they are not there."""
+    if (folder / WSL_DEVICE).exists():
+        return [str(folder / WSL_DEVICE)]
+    names = [f"nvidia{gpu.minor}", *SHARED_DEVICES]
+    missing = [name for name in names if not (folder / name).exists() and name != "nvidia-uvm-tools"]
+    if missing:
+        raise SandboxUnavailable(
+            f"the GPU's device {folder / missing[0]} is missing: run `nvidia-modprobe -u -c 0` once, or `nvidia-smi`"
+        )
+    return [str(folder / name) for name in names if (folder / name).exists()]
+
+
+def wake_driver() -> None:
+    """Let the driver make its device nodes, as the first CUDA program after a start of the machine would."""
+    program = shutil.which("nvidia-modprobe")
+    if program is not None:
+        subprocess.run([program, "-u", "-c", "0"], timeout=WAKE_SECONDS, check=False)  # noqa: S603 - nothing of a stranger's
+
+
+def gpu_environment(gpu: Gpu | None) -> dict[str, str]:
+    """Variables that make a GPU the only one that CUDA sees; without one, none is seen."""
+    return {"CUDA_VISIBLE_DEVICES": "" if gpu is None else gpu.uuid}
+
+
+def bind_gpu(gpu: Gpu, folder: Path = DEVICES) -> Iterator[str]:
+    """bubblewrap's options that show a GPU. They come after the one that makes /dev. Raises SandboxUnavailable."""
+    for device in find_devices(gpu, folder):
+        yield from ("--dev-bind", device, device)
+    yield from ("--ro-bind", "/sys", "/sys")

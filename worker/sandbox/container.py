@@ -28,13 +28,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable
-from worker.sandbox.confinement import sandbox_environment
+from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.confinement import find_links, readable_folders, sandbox_environment, threads_of_user, unused_uid
 from worker.sandbox.container_socket import DOOR, Door
-from worker.sandbox.folders import find_links, readable_folders
 from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
-from worker.sandbox.trial import try_out
-from worker.sandbox.users import threads_of_user, unused_uid
 
 ENGINES = ("podman", "docker")
 ENTRY = Path(__file__).with_name("container_init.py")

@@ -19,9 +19,8 @@ from pathlib import Path
 
 from worker.sandbox.base import Limits, SandboxedProcess, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import INSTALL_HINT
-from worker.sandbox.folders import SYSTEM_FOLDERS
+from worker.sandbox.confinement import SYSTEM_FOLDERS, threads_of_user
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
-from worker.sandbox.users import threads_of_user
 
 NETWORK_FILES = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",

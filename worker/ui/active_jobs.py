@@ -6,7 +6,7 @@ from uuid import UUID
 
 from shared.experiments import JobKind, Proposal
 from shared.leases import Lease, Phase
-from worker.runs import Progress
+from worker.runs.spec import Progress
 from worker.ui.events import Event, ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished
 
 _ON_THE_DEVICE = (Phase.STARTING, Phase.TRAINING, Phase.SCORING)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from shared.experiments import Proposal
 from shared.leases import Lease
-from worker.runs import Progress
+from worker.runs.spec import Progress
 from worker.ui.run_summary import RunSummary
 from worker.ui.status import Totals
 

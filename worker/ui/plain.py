@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from shared.leases import Lease, Phase
-from worker.runs import Progress
+from worker.runs.spec import Progress
 from worker.ui.events import (
     Event,
     ExperimentProposed,

@@ -15,7 +15,7 @@ import numpy
 from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
-from worker.runs import TrainingJob
+from worker.runs.spec import TrainingJob
 
 HERE = Path(__file__).parent
 STEPS = 15

@@ -23,7 +23,9 @@ from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_
 from worker.data.prepare import PreparedData, prepare_data
 from worker.git.worktree import write_worktree
 from worker.machine.hardware import detect_hardware
-from worker.runs import TrainingJob, compile_ahead, measure
+from worker.runs.precompile import compile_ahead
+from worker.runs.runner import measure
+from worker.runs.spec import TrainingJob
 from worker.sandbox import Limits, SandboxRequest
 
 NAIVE = HERE / "naive.py"

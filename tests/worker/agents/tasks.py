@@ -8,7 +8,7 @@ from shared.contract import parse_contract
 from shared.experiments import Posterior, Setting, Trial
 from shared.leases import BaseCommit
 from worker.agents.base import Draft, Task
-from worker.agents.constants import read_constants
+from worker.agents.search_space import read_constants
 
 TRAIN = '''\
 """A model — small."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.agents.tasks import TRAIN
-from worker.agents.constants import ConstantsError, read_constants, rewrite_constants
+from worker.agents.search_space import ConstantsError, read_constants, rewrite_constants
 
 
 def test_finds_the_literals_that_stand_at_module_level() -> None:

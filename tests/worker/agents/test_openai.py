@@ -17,7 +17,7 @@ from worker.agents import openai
 from worker.agents.base import AgentError, AgentUnavailable, Task
 from worker.agents.budget import Allowance, Ledger
 from worker.agents.chat import Chat
-from worker.agents.fallback import FallbackAgent
+from worker.agents.composite import FallbackAgent
 from worker.agents.openai import OpenAIAgent
 from worker.agents.search import SearchAgent
 from worker.loop.stop import Stop

@@ -3,8 +3,7 @@
 import pytest
 
 from shared.experiments import Setting
-from worker.agents.constants import read_constants
-from worker.agents.search_space import Choices, NumberRange, SearchSpace, find_space
+from worker.agents.search_space import Choices, NumberRange, SearchSpace, find_space, read_constants
 
 
 def space_of(line: str) -> SearchSpace | None:

@@ -8,12 +8,11 @@ from shared.experiments import Assignment, JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from tests.worker.agents.tasks import make_task
-from worker.agents import fallback
+from worker.agents import composite
 from worker.agents.base import AgentUnavailable, Draft, Task
-from worker.agents.fallback import FallbackAgent
+from worker.agents.composite import FallbackAgent, VersatileAgent
 from worker.agents.recombine import AssemblyAgent
 from worker.agents.search import SearchAgent
-from worker.agents.versatile import VersatileAgent
 
 IDEAS = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
@@ -64,7 +63,7 @@ def test_while_the_model_is_away_jobs_that_need_none_are_asked_for(monkeypatch: 
     assert agent.propose(make_task()).made_by == "model"
     assert JobKind.DRAFT in agent.kinds
     model.is_away = True
-    monkeypatch.setattr(fallback, "AWAY_SECONDS", 0.0)
+    monkeypatch.setattr(composite, "AWAY_SECONDS", 0.0)
     agent.propose(make_task())
     assert JobKind.DRAFT in agent.kinds, "after a while it is asked again"
 

@@ -11,7 +11,7 @@ from shared.contract import Data, DataSource
 from tests.support.shards import make_shard
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data.download import ATTEMPTS, DataError, DataProgress
-from worker.data.sources import fetch
+from worker.data.prepare import fetch
 from worker.mirrors import Mirrors
 
 CONTENT = make_shard(1, documents=12_000)  # about a megabyte

@@ -15,7 +15,7 @@ from shared.protocol import now
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
 from worker.loop.heartbeat import HeartbeatDied, Pulse
-from worker.runs import Progress
+from worker.runs.spec import Progress
 
 TRAINING = Progress(Phase.TRAINING, 10, 3.1, 0.25)
 

@@ -14,8 +14,8 @@ from tests.support.seeds import TRAIN
 from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
 from tests.worker.crew import Hire, Wire, make_script, refuse
 from worker.agents.base import AgentError, Draft, Task
-from worker.agents.constants import read_constants
 from worker.agents.search import SearchAgent
+from worker.agents.search_space import read_constants
 from worker.git.repository import Repository
 from worker.loop.authorship import author_of
 from worker.loop.heartbeat import HeartbeatDied

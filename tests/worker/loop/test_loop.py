@@ -14,8 +14,8 @@ from worker.api.client import Outdated, Rejected, Unauthorized, Unreachable
 from worker.data.prepare import DataError
 from worker.loop.loop import Ending, Loop
 from worker.loop.outbox import Entry
-from worker.runs import RunImpossible
 from worker.runs.runner import Sample
+from worker.runs.spec import RunImpossible
 
 
 def test_without_a_coordinator_the_first_contact_says_so(hire: Hire) -> None:

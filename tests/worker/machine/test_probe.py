@@ -2,10 +2,9 @@
 
 import pytest
 
-from worker.machine.hardware import HardwareError
-from worker.machine.probe import try_torch
+from worker.machine.hardware import HardwareError, try_torch
 from worker.sandbox import Gpu, Sandbox
-from worker.sandbox.unconfined import UnconfinedSandbox
+from worker.sandbox.choose import UnconfinedSandbox
 
 
 def test_torch_adds_numbers_in_the_sandbox(sandbox: Sandbox) -> None:

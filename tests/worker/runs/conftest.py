@@ -13,7 +13,8 @@ from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
-from worker.runs import Progress, TrainingJob, measure
+from worker.runs.runner import measure
+from worker.runs.spec import Progress, TrainingJob
 from worker.sandbox import Sandbox
 
 Measure = Callable[..., RunReport]

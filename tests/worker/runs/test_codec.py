@@ -15,7 +15,8 @@ from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import Files, codec_contract, codec_files, pack_text, serve_text
 from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
-from worker.runs import Progress, RunStopped, TrainingJob, measure
+from worker.runs.runner import measure
+from worker.runs.spec import Progress, RunStopped, TrainingJob
 from worker.sandbox import Sandbox, choose_sandbox
 
 MeasureCodec = Callable[..., RunReport]

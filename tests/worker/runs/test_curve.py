@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.runs import MAX_CURVE_POINTS, CurvePoint
-from worker.runs.curve import LossCurve
+from worker.runs.report import LossCurve
 
 
 def draw(count: int) -> list[CurvePoint]:

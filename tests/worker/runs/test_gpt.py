@@ -18,7 +18,8 @@ from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data.prepare import DataError, PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
 from worker.mirrors import Mirrors
-from worker.runs import TrainingJob, measure
+from worker.runs.runner import measure
+from worker.runs.spec import TrainingJob
 from worker.sandbox import Sandbox
 
 

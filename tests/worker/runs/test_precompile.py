@@ -13,7 +13,9 @@ from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
 from worker.machine.hardware import detect_hardware
-from worker.runs import RunStopped, TrainingJob, compile_ahead, measure
+from worker.runs.precompile import compile_ahead
+from worker.runs.runner import measure
+from worker.runs.spec import RunStopped, TrainingJob
 
 COMPILER = """
 import os

@@ -12,8 +12,8 @@ from shared.runs import RunOutcome
 from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import seed_files
 from worker.machine.hardware import detect_hardware
-from worker.runs import Progress, RunStopped
 from worker.runs.runner import KEPT_RUNS, LocalLaboratory, Sample
+from worker.runs.spec import Progress, RunStopped
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.runs.conftest import Measure
-from worker.runs import Progress, RunImpossible
+from worker.runs.spec import Progress, RunImpossible
 from worker.sandbox import Sandbox
 
 

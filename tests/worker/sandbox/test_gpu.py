@@ -6,8 +6,7 @@ import pytest
 
 from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
-from worker.sandbox.confinement import sandbox_environment
-from worker.sandbox.gpu import bind_gpu, find_devices
+from worker.sandbox.confinement import bind_gpu, find_devices, sandbox_environment
 from worker.sandbox.process import resource_limits
 
 GPU = Gpu("GPU-5e0f1c2a-aaaa-bbbb-cccc-0123456789ab", 3)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.worker.sandbox.conftest import Worker
 from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable, choose_sandbox
-from worker.sandbox.unconfined import UnconfinedSandbox
+from worker.sandbox.choose import UnconfinedSandbox
 
 
 def test_is_used_only_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from shared.runs import ModelUsage, RunReport
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import CONTRACT, sha_of
 from tests.worker.loop.test_heartbeat import make_lease
-from worker.runs import Progress
+from worker.runs.spec import Progress
 from worker.ui.events import (
     EventHandler,
     ExperimentProposed,

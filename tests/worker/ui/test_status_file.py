@@ -8,7 +8,7 @@ from shared.leases import Phase
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.ui.test_plain import AFTER, STARTED, lease_of, summary_of
-from worker.runs import Progress
+from worker.runs.spec import Progress
 from worker.ui.events import ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished, WorkerStopped
 from worker.ui.status import Status, Totals, read_status
 from worker.ui.status_file import StatusFile
