@@ -29,7 +29,7 @@ from worker.loop.stop import Reason, Stop
 from worker.machine.gpu import NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices, try_torch
 from worker.multi_gpu import end_with_parent, run_team
-from worker.runs.runner import LocalLaboratory
+from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, folder_name, load_settings
@@ -117,7 +117,7 @@ def _run(settings: Settings, options: Options) -> int:
         raise StartError(str(error), EXIT_AUTHENTICATION) from error
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
-        machine, laboratory = _open_laboratory(settings, folder)
+        machine, runner = _open_runner(settings, folder)
         client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token)
         stack.callback(client.close)
         stop = Stop()
@@ -128,7 +128,7 @@ def _run(settings: Settings, options: Options) -> int:
         events = _make_event_handlers(options, settings.worker_folder, reporter, stack)
         agent = _make_agent(settings, script, lambda text: events.handle(Notice(text)), stop)
         stack.enter_context(stop.on_signals(lambda: events.handle(StopRequested(stop.now.is_set()))))
-        reasons = _reasons_to_pause(settings, machine, laboratory.sandbox_name)
+        reasons = _reasons_to_pause(settings, machine, runner.sandbox_name)
         if settings.nice:
             os.nice(settings.nice)
         finish = StopRequested(now=False)
@@ -137,10 +137,10 @@ def _run(settings: Settings, options: Options) -> int:
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
         name, author = settings.worker_name, author_of(settings.worker_name)
-        alone = Alone(folder, name, agent.name, laboratory.hardware, settings.alone_after_seconds)
-        place = Workplace(client, agent, laboratory, projects, outbox, events, stop, author, alone=alone)
+        alone = Alone(folder, name, agent.name, runner.hardware, settings.alone_after_seconds)
+        place = Workplace(client, agent, runner, projects, outbox, events, stop, author, alone=alone)
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
-        events.handle(_describe(settings, laboratory, agent, before.totals if before else Totals()))
+        events.handle(_describe(settings, runner, agent, before.totals if before else Totals()))
         stack.callback(lambda: events.handle(WorkerStopped()))
         if settings.sandbox == "unconfined":
             events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
@@ -210,7 +210,7 @@ def _reasons_to_pause(settings: Settings, machine: Machine, sandbox: str) -> lis
     return reasons
 
 
-def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLaboratory]:
+def _open_runner(settings: Settings, folder: Path) -> tuple[Machine, LocalRunner]:
     assert settings.device is not None
     try:
         machine = detect_machine(settings.device, settings.cores)
@@ -219,7 +219,7 @@ def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLa
             try_torch(sandbox, machine.device)
     except (HardwareError, SandboxUnavailable) as error:
         raise StartError(str(error)) from error
-    laboratory = LocalLaboratory(
+    runner = LocalRunner(
         device=machine.device,
         hardware=machine.hardware,
         sandbox=sandbox,
@@ -227,7 +227,7 @@ def _open_laboratory(settings: Settings, folder: Path) -> tuple[Machine, LocalLa
         runs=folder / "runs",
         mirrors=settings.mirrors,
     )
-    return machine, laboratory
+    return machine, runner
 
 
 def _make_event_handlers(
@@ -240,11 +240,11 @@ def _make_event_handlers(
     return EventHandlers([view, PlainView(log, log), StatusFile(worker_folder), reporter])
 
 
-def _describe(settings: Settings, laboratory: LocalLaboratory, agent: Agent, totals: Totals) -> WorkerStarted:
+def _describe(settings: Settings, runner: LocalRunner, agent: Agent, totals: Totals) -> WorkerStarted:
     return WorkerStarted(
         worker=settings.worker_name,
-        device=laboratory.hardware.hardware_class,
-        sandbox=laboratory.sandbox_name,
+        device=runner.hardware.hardware_class,
+        sandbox=runner.sandbox_name,
         agent=agent.name,
         coordinator=settings.coordinator_url,
         totals=totals,

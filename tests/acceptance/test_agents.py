@@ -27,9 +27,9 @@ class Clumsy:
 
     def __call__(self, body: Body) -> Response:
         form = body["response_format"]["json_schema"]["name"]
-        if form == "Paper":
+        if form == "PaperReply":
             return say(PAPER)
-        if form == "Repair":
+        if form == "RepairReply":
             self.crash = body["messages"][1]["content"]
             return say({"explanation": "A division by zero.", "edits": [self._cure], "files": []})
         words = {"title": "Another value", "hypothesis": "Cheaper.", "axis": "it", "direction": "down", "value": ""}

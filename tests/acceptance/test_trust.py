@@ -85,10 +85,12 @@ def test_keys_and_files_stay_where_they_are(gpt: Volunteer, tmp_path: Path) -> N
 
         def obey(body: Body) -> Response:
             form = body["response_format"]["json_schema"]["name"]
-            if form == "Paper":
+            if form == "PaperReply":
                 return say({**PAPER, "claim": "I found nothing to report."})
             return say(
-                {"explanation": "", "edits": [], "files": []} if form == "Repair" else experiment({"train.py": loot})
+                {"explanation": "", "edits": [], "files": []}
+                if form == "RepairReply"
+                else experiment({"train.py": loot})
             )
 
         with serve_chat(obey) as server:

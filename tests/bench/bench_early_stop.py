@@ -23,7 +23,7 @@ from worker.agents.base import Task
 from worker.agents.search import SearchAgent
 from worker.machine.hardware import detect_hardware
 from worker.runs import early_stop
-from worker.runs.runner import LocalLaboratory, Sample
+from worker.runs.runner import LocalRunner, RunRequest
 from worker.sandbox import choose_sandbox
 
 SEED = Path(__file__).parents[2] / "seed"
@@ -43,13 +43,11 @@ def measure(folder: Path, numbers: range) -> Iterator[RunReport]:
     """Run number 0 is the seed's; the others are the search agent's steps from it."""
     files = read_seed()
     contract = parse_contract(files["swarm.toml"])
-    laboratory = LocalLaboratory(
-        "cpu", detect_hardware("cpu", 1), choose_sandbox("auto"), folder / "cache", folder / "runs"
-    )
+    runner = LocalRunner("cpu", detect_hardware("cpu", 1), choose_sandbox("auto"), folder / "cache", folder / "runs")
     for number in numbers:
         changed = {} if number == 0 else draft(contract, files["train.py"], number)
-        sample = Sample(contract, "0" * 40, {**files, **changed}, seed=number)
-        yield laboratory.measure(sample, lambda _: None, print, Event())
+        request = RunRequest(contract, "0" * 40, {**files, **changed}, seed=number)
+        yield runner.measure(request, lambda _: None, print, Event())
 
 
 def draft(contract: Contract, source: str, seed: int) -> dict[str, str]:
@@ -67,7 +65,7 @@ def judge(parent: RunReport, runs: list[RunReport], delay: float) -> tuple[str, 
     budget = parse_contract(read_seed()["swarm.toml"]).budget.training_seconds
     stopped = []
     for run in runs:
-        outlook = early_stop.Outlook(curve, budget)
+        outlook = early_stop.EarlyStop(curve, budget)
         for point in run.curve:
             outlook.add(CurvePoint(step=point.step, seconds=point.seconds, loss=point.loss))
         if outlook.hopeless_at is not None and run.metric is not None and parent.metric is not None:

@@ -37,10 +37,10 @@ from shared.runs import RunReport
 from tests.bench.report import append_table, format_table
 from tests.support.shards import SHARDS
 from tests.support.tiny_project import serve_folder
-from worker.authoring.local_run import Bench, WorkshopError, WorkTree, open_bench, read_tree
+from worker.authoring.local_run import AuthoringError, TreeRunner, WorkTree, open_runner, read_tree
 from worker.authoring.view import View
 from worker.machine.hardware import HardwareError, detect_machine
-from worker.runs.runner import Sample
+from worker.runs.runner import RunRequest
 
 SEEDS = Path(__file__).parents[2] / "seed"
 PEAK_TFLOPS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100": 311.9, "RTX 4090": 165.2}
@@ -100,12 +100,12 @@ def _with(tree: WorkTree, **changes: Any) -> WorkTree:
     return replace(tree, contract=Contract.model_validate(tree.contract.model_dump() | changes))
 
 
-def count_operations(tree: WorkTree, bench: Bench) -> float:
+def count_operations(tree: WorkTree, runner: TreeRunner) -> float:
     """Floating point operations of a model's products for a token that it learns from, both ways."""
     import torch  # noqa: PLC0415 - after the runs: it takes memory and seconds
 
-    facts = bench.laboratory.prepare(
-        Sample(tree.contract, tree.sha, tree.files, 0), lambda _: None, Event()
+    facts = runner.device_runner.prepare(
+        RunRequest(tree.contract, tree.sha, tree.files, 0), lambda _: None, Event()
     ).needs.facts
     module = ModuleType("train")
     exec(compile(tree.files["train.py"], "train.py", "exec"), module.__dict__)
@@ -127,15 +127,15 @@ def find_peak(hardware: Hardware) -> float | None:
     return float(done.stdout)
 
 
-def measure(name: str, tree: WorkTree, bench: Bench) -> tuple[str, ...]:
+def measure(name: str, tree: WorkTree, runner: TreeRunner) -> tuple[str, ...]:
     """A row of the table."""
-    cold, warm = (_run(tree, bench, compiles_ahead) for compiles_ahead in (False, True))
+    cold, warm = (_run(tree, runner, compiles_ahead) for compiles_ahead in (False, True))
     hardware, seconds = warm.hardware, warm.seconds
     speed = warm.tokens / seconds.training
     peak = find_peak(hardware)
     return (
         name, hardware.hardware_class, hardware.torch_version, f"{speed:,.0f}",
-        f"{100 * speed * count_operations(tree, bench) / peak:.1f}" if peak else "–",
+        f"{100 * speed * count_operations(tree, runner) / peak:.1f}" if peak else "–",
         f"{seconds.training:.2f} of {tree.contract.budget.training_seconds:g}",
         f"{cold.seconds.starting:.1f}", f"{seconds.starting:.1f}",
         f"{seconds.training - warm.curve[-1].seconds:.2f}", f"{seconds.scoring:.1f}",
@@ -143,10 +143,10 @@ def measure(name: str, tree: WorkTree, bench: Bench) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _run(tree: WorkTree, bench: Bench, compiles_ahead: bool) -> RunReport:
-    report = bench.measure(tree, seed=1, compiles_ahead=compiles_ahead)
+def _run(tree: WorkTree, runner: TreeRunner, compiles_ahead: bool) -> RunReport:
+    report = runner.measure(tree, seed=1, compiles_ahead=compiles_ahead)
     if report.metric is None:
-        raise WorkshopError(f"a run ended as {report.outcome.value}: {report.reason}\n{report.log_tail}")
+        raise AuthoringError(f"a run ended as {report.outcome.value}: {report.reason}\n{report.log_tail}")
     return report
 
 
@@ -171,9 +171,9 @@ def main() -> None:
         write_shards(Path(name), on_gpu)
         flags = {"device": device, "cores": given.cores, "data_dir": Path(name, "worker"), "data_mirror": address}
         try:
-            with open_bench(flags, View(as_json=False)) as bench:
-                rows = [measure(*item, bench) for item in choose_trees(on_gpu, given.seconds).items()]
-        except WorkshopError as error:
+            with open_runner(flags, View(as_json=False)) as runner:
+                rows = [measure(*item, runner) for item in choose_trees(on_gpu, given.seconds).items()]
+        except AuthoringError as error:
             sys.exit(str(error))
     print(format_table(HEADINGS, rows))
     if given.append:

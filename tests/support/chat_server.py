@@ -83,10 +83,10 @@ class ChatServer:
 
 def honest(body: Body) -> Response:
     """A model that gives what the schema asks for."""
-    name = body.get("response_format", {}).get("json_schema", {}).get("name", "Experiment")
-    if name == "Paper":
+    name = body.get("response_format", {}).get("json_schema", {}).get("name", "ExperimentReply")
+    if name == "PaperReply":
         return say(PAPER)
-    return say({"explanation": "No idea.", "edits": [], "files": []} if name == "Repair" else change_depth())
+    return say({"explanation": "No idea.", "edits": [], "files": []} if name == "RepairReply" else change_depth())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from worker.sandbox import Limits, Outcome, Sandbox, SandboxedProcess, SandboxRequest
+from worker.sandbox import ProcessLimits, ProcessOutcome, Sandbox, SandboxedProcess, SandboxRequest
 from worker.sandbox.process import LogTail
 
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -39,14 +39,14 @@ class PreloadedProcess:
         self._reader.start()
 
     peak_memory_mib = 0
-    _outcome: Outcome | None
+    _outcome: ProcessOutcome | None
 
     def _read(self, output: int) -> None:
         with os.fdopen(output, "rb", buffering=0) as file:
             while chunk := file.read(1 << 16):
                 self._log.add(chunk)
 
-    def wait(self, timeout: float) -> Outcome | None:
+    def wait(self, timeout: float) -> ProcessOutcome | None:
         if self._outcome is None:
             self._reins.settimeout(timeout)
             try:
@@ -56,10 +56,10 @@ class PreloadedProcess:
             self._reins.close()
             self._reader.join(END_SECONDS)
             self.peak_memory_mib = ended["peak_memory_mib"]
-            self._outcome = Outcome(**ended, killed_for="", log_tail=self._log.text())
+            self._outcome = ProcessOutcome(**ended, killed_for="", log_tail=self._log.text())
         return self._outcome
 
-    def kill(self, ask_where: bool = False) -> Outcome:
+    def kill(self, ask_where: bool = False) -> ProcessOutcome:
         if self._outcome is None and ask_where:
             self._reins.send(b"ask where")
         elif self._outcome is None:
@@ -105,7 +105,7 @@ def enter_sandbox(real: Sandbox) -> Iterator[PreloadedSandbox]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = SandboxRequest(
             (sys.executable, "-B", "-P", "-m", "nursery", str(theirs.fileno())),
-            Limits(memory_mib=8192, processes=512, disk_mib=256),
+            ProcessLimits(memory_mib=8192, processes=512, disk_mib=256),
             stage,
             descriptors=(theirs.fileno(),),
             cores=frozenset(sorted(os.sched_getaffinity(0))[:1]),

@@ -1,4 +1,4 @@
-"""A real coordinator on loopback, and a laboratory that measures by formula instead of training."""
+"""A real coordinator on loopback, and a runner that measures by formula instead of training."""
 
 import threading
 import time
@@ -39,8 +39,8 @@ from worker.loop.loop import Loop
 from worker.loop.offline import Alone
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
-from worker.runs.runner import Sample
-from worker.runs.spec import Progress, RunStopped
+from worker.runs.runner import RunRequest
+from worker.runs.spec import RunProgress, RunStopped
 from worker.sandbox import Sandbox, choose_sandbox
 
 
@@ -104,40 +104,40 @@ def live(coordinator_settings: CoordinatorSettings, token: SecretStr) -> Iterato
 
 
 @dataclass
-class FormulaLaboratory:
+class FormulaRunner:
     """Takes no time and trains nothing: the metric comes from `formula`, which may also raise.
 
     A `hook` is called in the middle of each measurement.
     """
 
-    formula: Callable[[Sample], float | None] = lambda sample: 3.3
+    formula: Callable[[RunRequest], float | None] = lambda request: 3.3
     hook: Callable[[], None] = lambda: None
     hardware: Hardware = HARDWARE
     sandbox_name: str = "formula"
-    samples: list[Sample] = field(default_factory=list)
+    requests: list[RunRequest] = field(default_factory=list)
 
     def measure(
-        self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
+        self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
-        self.samples.append(sample)
+        self.requests.append(request)
         for share in (0.0, 0.5):
-            on_progress(Progress(Phase.TRAINING, round(100 * share), 3.0, share))
+            on_progress(RunProgress(Phase.TRAINING, round(100 * share), 3.0, share))
         self.hook()
         if stop.is_set():
             raise RunStopped("the worker was stopped")
-        on_progress(Progress(Phase.SCORING, 100, 3.0, 1.0))
-        metric = self.formula(sample)
+        on_progress(RunProgress(Phase.SCORING, 100, 3.0, 1.0))
+        metric = self.formula(request)
         reason = "" if metric is not None else "heads must divide width"
-        return make_run(sample.sha, metric, seed=sample.seed, reason=reason, sandbox=self.sandbox_name)
+        return make_run(request.sha, metric, seed=request.seed, reason=reason, sandbox=self.sandbox_name)
 
 
 @pytest.fixture
-def laboratory() -> FormulaLaboratory:
-    return FormulaLaboratory()
+def runner() -> FormulaRunner:
+    return FormulaRunner()
 
 
 @pytest.fixture
-def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Iterator[Hire]:
+def hire(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[Hire]:
     """Make workers; a worker waits no longer than the first time it has to, then it is told to stop."""
     places: list[Workplace] = []
 
@@ -159,7 +159,7 @@ def hire(tmp_path: Path, laboratory: FormulaLaboratory, token: SecretStr) -> Ite
         place = Workplace(
             client=client,
             agent=agent,
-            laboratory=changes.pop("laboratory", laboratory),
+            runner=changes.pop("runner", runner),
             projects=Projects(client, folder / "projects", stop.draining),
             outbox=Outbox(folder / "outbox"),
             events=witness,

@@ -18,14 +18,14 @@ from shared.protocol import now
 from tests.support.messages import make_result
 from tests.support.seeds import TRAIN
 from tests.support.volunteers import MiniWorker
-from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
+from tests.worker.conftest import FormulaRunner, LiveCoordinator
 from tests.worker.crew import Hire
 from worker.agents.base import Agent
 from worker.agents.composite import make_agent
 from worker.agents.search_space import read_settings
 from worker.loop.loop import Ending
 from worker.loop.stop import Stop
-from worker.runs.runner import Sample
+from worker.runs.runner import RunRequest
 from worker.settings import load_settings
 
 DEEPER = TRAIN.replace("DEPTH = 4", "DEPTH = 6")
@@ -33,9 +33,9 @@ FASTER = TRAIN.replace("0.003", "0.004")
 BOTH = DEEPER.replace("0.003", "0.004")
 
 
-def measure(sample: Sample) -> float:
+def measure(request: RunRequest) -> float:
     """Each of the two changes lowers the metric by 0.1, and they add up."""
-    settings = read_settings({"train.py": sample.files["train.py"]})
+    settings = read_settings({"train.py": request.files["train.py"]})
     return 3.3 - 0.1 * (settings["DEPTH"] == 6) - 0.1 * (settings["LEARNING_RATE"] == 0.004)
 
 
@@ -88,10 +88,10 @@ def work(hire: Hire, live: LiveCoordinator, agent: Agent, name: str) -> Lease:
 
 
 def test_gains_of_two_lines_are_put_together(
-    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, laboratory: FormulaLaboratory,
+    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, runner: FormulaRunner,
     database: Database,
 ) -> None:  # fmt: skip
-    laboratory.formula = measure
+    runner.formula = measure
     lease = work(hire, live, agent, "w1")
     assert lease.kind is JobKind.ADOPT and len(lease.assignment.steps) == 1
     other = lease.assignment.steps[0].experiment_id
@@ -99,7 +99,7 @@ def test_gains_of_two_lines_are_put_together(
     newest = live.get(f"experiments/{live.list('experiments')[0]['id']}")
     assert newest["kind"] == "adopt" and newest["steps"] == [{"experiment_id": other, "fate": "done"}]
     assert newest["parent_sha"] == lease.base.sha and newest["why"] == lease.why
-    assert laboratory.samples[-1].files["train.py"] == BOTH
+    assert runner.requests[-1].files["train.py"] == BOTH
     assert newest["posterior"]["verdict"] == "improved"
     assert newest["finding"]["agent"] == "assembly" and "by 0.1" in newest["finding"]["claim"]
     assert newest["predicted_effect"] == pytest.approx(-0.1, abs=0.01)
@@ -111,10 +111,10 @@ def test_gains_of_two_lines_are_put_together(
 
 
 def test_a_step_is_taken_out_of_a_stack(
-    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, laboratory: FormulaLaboratory,
+    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, runner: FormulaRunner,
     database: Database,
 ) -> None:  # fmt: skip
-    laboratory.formula = measure
+    runner.formula = measure
     work(hire, live, agent, "w1")
     two_lines.experiment(BOTH + "WIDTH = 8\n", metric=3.0)
     share_all_work(database, JobKind.ABLATE)
@@ -125,14 +125,14 @@ def test_a_step_is_taken_out_of_a_stack(
     assert newest["title"].startswith(f"Without #{step.experiment_id} ")
     assert newest["steps"] == [{"experiment_id": step.experiment_id, "fate": "done"}]
     assert newest["posterior"]["verdict"] == "worse"
-    assert laboratory.samples[-1].files["train.py"] in (DEEPER + "WIDTH = 8\n", FASTER + "WIDTH = 8\n")
+    assert runner.requests[-1].files["train.py"] in (DEEPER + "WIDTH = 8\n", FASTER + "WIDTH = 8\n")
 
 
 def test_the_constant_that_mattered_is_tuned(
-    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, laboratory: FormulaLaboratory,
+    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, runner: FormulaRunner,
     database: Database,
 ) -> None:  # fmt: skip
-    laboratory.formula = measure
+    runner.formula = measure
     work(hire, live, agent, "w1")
     share_all_work(database, JobKind.TUNE)
     lease = work(hire, live, agent, "w2")

@@ -40,14 +40,14 @@ class Draft:
     is_code: bool = False
 
 
-class Bill:
-    """What a language model was asked for one experiment so far: for its draft, repairs and finding."""
+class Usage:
+    """Language model usage of one experiment so far: for its draft, repairs and finding."""
 
     def __init__(self) -> None:
-        self.usage = ModelUsage()
+        self.total = ModelUsage()
 
     def add(self, usage: ModelUsage) -> None:
-        self.usage = self.usage.plus(usage)
+        self.total = self.total.plus(usage)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Task:
     `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
     `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
     random choices; `refused` are this task's own drafts that the coordinator knew already; `tree` holds all files
-    of the base, protected ones too. `bill` is where an agent notes what it used. `steps` are those of the `assignment`,
+    of the base, protected ones too. `usage` counts what the agent used. `steps` are those of the `assignment`,
     with their files. `replies` are the coordinator's to the `refused`.
     """
 
@@ -78,7 +78,7 @@ class Task:
     seed: int
     refused: tuple[Draft, ...] = ()
     tree: Mapping[str, str] = field(default_factory=dict)
-    bill: Bill = field(default_factory=Bill)
+    usage: Usage = field(default_factory=Usage)
     kind: JobKind = JobKind.IMPROVE
     assignment: Assignment = field(default_factory=Assignment)
     steps: tuple[StepFiles, ...] = ()

@@ -49,7 +49,7 @@ class Allowance:
         return usage.model_copy(update={"cost": cost})
 
 
-class Ledger:
+class UsageLog:
     """Counts what is spent. Raises OSError where the folder cannot be used: what cannot be counted is not spent."""
 
     def __init__(self, folder: Path, model: str, allowance: Allowance) -> None:

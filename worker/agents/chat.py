@@ -54,7 +54,7 @@ class TooLong(ChatError):
     """The prompt is longer than the model's context."""
 
 
-class Refused(ChatError):
+class ModelRefused(ChatError):
     """The model will not do this."""
 
 
@@ -169,9 +169,9 @@ class Chat:
         text = (choice.message.content if choice.message else None) or ""
         self.spent = _count(completion, turns, text)
         if self._key.get_secret_value() in text:
-            raise Refused("the answer holds the key it was asked with, and was thrown away")
+            raise ModelRefused("the answer holds the key it was asked with, and was thrown away")
         if (choice.message and choice.message.refusal) or choice.finish_reason == "content_filter":
-            raise Refused("the model refuses")
+            raise ModelRefused("the model refuses")
         if choice.finish_reason == "length":
             raise Malformed("it was cut off: be shorter, and use edits rather than whole files")
         if not text.strip():
@@ -225,7 +225,7 @@ def _explain(error: openai.OpenAIError) -> ChatError:
     if code == "context_length_exceeded" or re.search(r"context (length|window|size)|too long", error.message):
         return TooLong(said)
     if code in ("content_filter", "content_policy_violation"):
-        return Refused(said)
+        return ModelRefused(said)
     if code == "insufficient_quota":
         return Unusable(said)
     if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:

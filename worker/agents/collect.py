@@ -11,33 +11,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.sandbox.tool import Grant
+from worker.sandbox.tool import Mount
 
 MAX_READ_BYTES = 4 << 20
 MAX_REPORTED = 20
 
 
-class TakebackError(ValueError):
+class CollectError(ValueError):
     """A file cannot be taken back; the message says which and why."""
 
 
 def read_regular(folder: Path, path: str) -> str | None:
-    """The text of the regular file `path` below `folder`; None where there is none. Raises TakebackError."""
+    """The text of the regular file `path` below `folder`; None where there is none. Raises CollectError."""
     try:
         with _open(folder, path) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise TakebackError(f"{path} is no regular file")
+                raise CollectError(f"{path} is no regular file")
             if status.st_size > MAX_READ_BYTES:
-                raise TakebackError(f"{path} is larger than {MAX_READ_BYTES:,} bytes")
+                raise CollectError(f"{path} is larger than {MAX_READ_BYTES:,} bytes")
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 return file.read(MAX_READ_BYTES).decode()
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise TakebackError(f"{path} is not text") from error
+        raise CollectError(f"{path} is not text") from error
     except OSError as error:  # a link (ELOOP), a folder that became a file ...
-        raise TakebackError(f"{path} cannot be read: {error.strerror}") from error
+        raise CollectError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def find_strays(folder: Path, before: Mapping[str, str], editable: list[str]) -> list[str]:
@@ -50,7 +50,7 @@ def find_strays(folder: Path, before: Mapping[str, str], editable: list[str]) ->
             continue
         try:
             text = read_regular(folder, path)
-        except TakebackError as error:
+        except CollectError as error:
             strays.append(str(error))
             continue
         if path not in before:
@@ -102,10 +102,10 @@ _WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{16,}")
 MAX_FILES, MAX_FILE_BYTES = 500, 65_536
 
 
-def collect_secrets(grants: Iterable[Grant]) -> set[str]:
+def collect_secrets(mounts: Iterable[Mount]) -> set[str]:
     """What looks like a key below these paths."""
     secrets: set[str] = set()
-    files = [path for grant in grants for path in _files(grant.path)]
+    files = [path for mount in mounts for path in _files(mount.path)]
     for path in files[:MAX_FILES]:
         try:
             if path.stat().st_size <= MAX_FILE_BYTES:

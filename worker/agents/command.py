@@ -19,13 +19,13 @@ from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, plain_finding
-from worker.agents.collect import TakebackError, collect_secrets, find_strays, holds_secret, read_regular, size_of
+from worker.agents.collect import CollectError, collect_secrets, find_strays, holds_secret, read_regular, size_of
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, Statement, check_files
 from worker.agents.search_space import read_settings
 from worker.git.worktree import write_worktree
-from worker.sandbox import Outcome, SandboxUnavailable
-from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Errand, Grant, start_errand
+from worker.sandbox import ProcessOutcome, SandboxUnavailable
+from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Mount, ToolRun, start_tool
 
 MIB = 1024 * 1024
 LOOK_SECONDS = 0.5
@@ -42,7 +42,7 @@ class Tool:
     command: str
     home: Path
     environment: Mapping[str, str]
-    grants: tuple[Grant, ...]
+    mounts: tuple[Mount, ...]
     seconds: float
     secrets: frozenset[str] = frozenset()
 
@@ -93,16 +93,16 @@ class CommandAgent:
                 self._tell(f"{self.name} did more than it may, which was dropped: {'; '.join(strays)}")
             try:
                 return self._take_back(task, files, folder)
-            except (TakebackError, EditError) as error:
+            except (CollectError, EditError) as error:
                 raise AgentError(f"{self.name}: {error} ({_describe(outcome)})") from error
 
-    def _await(self, folder: Path) -> Outcome:
+    def _await(self, folder: Path) -> ProcessOutcome:
         """Run the tool to its end, or end it: its time is up, its files are too large, or the worker stops."""
         argv = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md") for word in shlex.split(self._tool.command)]
-        errand = Errand(argv, folder, self._tool.home, self._tool.environment, self._tool.grants)
+        run = ToolRun(argv, folder, self._tool.home, self._tool.environment, self._tool.mounts)
         deadline = time.monotonic() + self._tool.seconds
         try:
-            process = start_errand(errand, os.geteuid())
+            process = start_tool(run, os.geteuid())
         except SandboxUnavailable as error:
             raise AgentUnavailable(str(error)) from error
         try:
@@ -120,12 +120,12 @@ class CommandAgent:
         return outcome
 
     def _take_back(self, task: Task, files: Mapping[str, str], folder: Path) -> Draft:
-        """The draft in the folder. Raises TakebackError, EditError, AgentError."""
+        """The draft in the folder. Raises CollectError, EditError, AgentError."""
         texts = {path: read_regular(folder / "work", path) for path in task.contract.files.editable}
         base = {path: files[path] for path in texts if path in files}
         changed = check_files({p: t for p, t in texts.items() if t is not None}, base, task.contract.files)
         statement = _read_statement(read_regular(folder / "answer", "proposal.json"))
-        secrets = self._tool.secrets | collect_secrets(self._tool.grants)
+        secrets = self._tool.secrets | collect_secrets(self._tool.mounts)
         answer = "\n".join([*changed.values(), statement.model_dump_json()])
         if holds_secret(answer, "\n".join(files.values()), secrets):
             raise AgentError(f"{self.name} copied something of its login into its answer, which was thrown away")
@@ -143,7 +143,7 @@ def _read_statement(text: str | None) -> Statement:
         return Statement.unsaid()
 
 
-def _describe(outcome: Outcome) -> str:
+def _describe(outcome: ProcessOutcome) -> str:
     """How a tool ended, with the last line it printed."""
     how = outcome.killed_for or (
         f"exit status {outcome.exit_status}" if outcome.signal is None else f"signal {outcome.signal}"

@@ -9,12 +9,12 @@ from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents.base import Agent, AgentUnavailable, Draft, Task
-from worker.agents.budget import Allowance, Ledger
+from worker.agents.budget import Allowance, UsageLog
 from worker.agents.command import CommandAgent, Tool
-from worker.agents.recombine import AssemblyAgent
+from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
 from worker.loop.stop import Stop
-from worker.sandbox.tool import Grant
+from worker.sandbox.tool import Mount
 from worker.settings import Settings, SettingsError
 
 
@@ -29,8 +29,8 @@ def make_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> A
         first = FallbackAgent(_make_openai_agent(settings, tell, stop), search, tell)
     if settings.agent == "command":
         first = FallbackAgent(_make_command_agent(settings, tell, stop), search, tell)
-    assembly = AssemblyAgent()
-    return VersatileAgent(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
+    assembly = RecombineAgent()
+    return AgentByKind(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
 
 
 def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
@@ -40,17 +40,17 @@ def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: S
         raise SettingsError(f"the setting 'agent_command' is wrong: {error}") from error
     if not words:
         raise SettingsError("which command? Give --agent-command 'tool -p {prompt_file}'")
-    grants = []
+    mounts = []
     for text in settings.agent_paths:
         path = Path(text.removesuffix(":rw")).expanduser().absolute()
         if not path.exists():
             raise SettingsError(f"the setting 'agent_paths' is wrong: there is no {path}")
-        grants.append(Grant(path, writable=text.endswith(":rw")))
+        mounts.append(Mount(path, writable=text.endswith(":rw")))
     tool = Tool(
         command=settings.agent_command or "",
         home=Path.home(),
         environment=settings.read_agent_environment(),
-        grants=tuple(grants),
+        mounts=tuple(mounts),
         seconds=settings.agent_seconds,
         secrets=frozenset(settings.read_agent_secrets()),
     )
@@ -75,7 +75,7 @@ def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: St
         input_price=settings.input_price,
         output_price=settings.output_price,
     )
-    return OpenAIAgent(chat, Ledger(settings.data_dir / "agent", settings.model, allowance), tell, stop)
+    return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), tell, stop)
 
 
 AWAY_SECONDS = 120.0
@@ -130,7 +130,7 @@ class FallbackAgent:
         return self._second if isinstance(draft, _Substituted) else self._first
 
 
-class VersatileAgent:
+class AgentByKind:
     """Implements `Agent`: `others` do the kinds of job that they are named for, and `first` all else."""
 
     def __init__(self, first: Agent, others: Mapping[JobKind, Agent]) -> None:

@@ -18,7 +18,7 @@ from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
-from worker.agents.budget import BudgetSpent, Ledger
+from worker.agents.budget import BudgetSpent, UsageLog
 from worker.agents.chat import (
     Absent,
     Answer,
@@ -26,7 +26,7 @@ from worker.agents.chat import (
     Chat,
     ChatError,
     Malformed,
-    Refused,
+    ModelRefused,
     Reply,
     TooLong,
     Turn,
@@ -60,8 +60,8 @@ class OpenAIAgent:
     wants_trials = False
     kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
-    def __init__(self, chat: Chat, ledger: Ledger, tell: Callable[[str], None], stop: Stop) -> None:
-        self._chat, self._ledger, self._tell, self._stop = chat, ledger, tell, stop
+    def __init__(self, chat: Chat, usage_log: UsageLog, tell: Callable[[str], None], stop: Stop) -> None:
+        self._chat, self._usage_log, self._tell, self._stop = chat, usage_log, tell, stop
         self._backoff = Backoff()
         self._resting_until = -math.inf
         self._conversing_until = 0.0
@@ -91,9 +91,9 @@ class OpenAIAgent:
             files=_show_files(files),
         )
         with self._conversation(DRAFT_SECONDS, self._stop.quiet):
-            turns = [self._system(task, replies.Repair), Turn("user", prompt)]
+            turns = [self._system(task, replies.RepairReply), Turn("user", prompt)]
             for _ in range(MAX_CORRECTIONS + 1):
-                answer, turns = self._ask(task, turns, replies.Repair)
+                answer, turns = self._ask(task, turns, replies.RepairReply)
                 if not answer.reply.edits and not answer.reply.files:
                     return None
                 try:
@@ -118,14 +118,14 @@ class OpenAIAgent:
             change=_show_files(draft.files),
         )
         with self._conversation(PAPER_SECONDS, self._stop.interrupt):
-            turns = [self._system(task, replies.Paper), Turn("user", prompt)]
-            answer, _ = self._ask(task, turns, replies.Paper)
+            turns = [self._system(task, replies.PaperReply), Turn("user", prompt)]
+            answer, _ = self._ask(task, turns, replies.PaperReply)
         return answer.reply.to_finding(self.name)
 
     def _draft(self, task: Task, prompt: str) -> Draft:
-        turns = [self._system(task, replies.Experiment), Turn("user", prompt)]
+        turns = [self._system(task, replies.ExperimentReply), Turn("user", prompt)]
         for _ in range(MAX_CORRECTIONS + 1):
-            answer, turns = self._ask(task, turns, replies.Experiment)
+            answer, turns = self._ask(task, turns, replies.ExperimentReply)
             try:
                 files = _apply(answer.reply, task.base.files, task)
             except EditError as error:
@@ -138,7 +138,7 @@ class OpenAIAgent:
         """An answer of that form, and the conversation up to it. Waits for a busy endpoint, if there is time."""
         corrections, pause, began = 0, FIRST_PAUSE_SECONDS, time.monotonic()
         while True:
-            self._ledger.check(estimate_tokens(turns), task.bill.usage)
+            self._usage_log.check(estimate_tokens(turns), task.usage.total)
             try:
                 seconds = max(1.0, self._conversing_until - time.monotonic())
                 answer = self._chat.ask(turns, form, seconds, self._leave_off)
@@ -153,7 +153,7 @@ class OpenAIAgent:
                 turns = _send_back(turns, "(an answer that could not be used)", str(error))
                 continue
             finally:
-                task.bill.add(self._ledger.record(self._chat.spent))
+                task.usage.add(self._usage_log.record(self._chat.spent))
             self._backoff.reset()
             return answer, turns
 
@@ -187,7 +187,7 @@ class OpenAIAgent:
             raise AgentUnavailable(f"the model's budget: {error}") from error
         except OSError as error:
             raise AgentUnavailable(f"the model's usage cannot be written down: {error.strerror or error}") from error
-        except (Refused, TooLong, ChatError) as error:
+        except (ModelRefused, TooLong, ChatError) as error:
             raise AgentError(f"{self.name}: {error}") from error
 
     def _system(self, task: Task, form: type[Reply]) -> Turn:
@@ -205,7 +205,7 @@ class OpenAIAgent:
         )
 
     def _made_by(self, task: Task) -> str:
-        return f"{self.name} ({task.bill.usage.describe()})"
+        return f"{self.name} ({task.usage.total.describe()})"
 
 
 def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:

@@ -21,7 +21,7 @@ _FATES = {
 }
 
 
-class AssemblyAgent:
+class RecombineAgent:
     """Implements `Agent` for jobs of kind `adopt` and `ablate`."""
 
     name = "assembly"

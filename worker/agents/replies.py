@@ -83,17 +83,17 @@ class Statement(Message):
         return cls.model_validate({**words, "direction": "change", "predicted_effect": None, "refuted_by": ""})
 
 
-class Experiment(Statement, Changes):
+class ExperimentReply(Statement, Changes):
     """A proposal and its changes."""
 
 
-class Repair(Changes):
+class RepairReply(Changes):
     """What the mistake was, and its cure; no changes: it is given up."""
 
     explanation: str
 
 
-class Paper(Message):
+class PaperReply(Message):
     """A finding in the model's words."""
 
     claim: str

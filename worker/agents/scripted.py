@@ -38,7 +38,7 @@ class ScriptError(ValueError):
     """The script cannot be read; the message names the file and what is wrong with it."""
 
 
-class Step(Message):
+class ScriptStep(Message):
     """One proposal: `files` by their whole text, or `edits`, not both.
 
     `insists` says why it is worth a run although something much like it was tried.
@@ -66,7 +66,7 @@ class Step(Message):
 class Script(Message):
     """A whole script."""
 
-    steps: list[Step] = Field(min_length=1)
+    steps: list[ScriptStep] = Field(min_length=1)
 
 
 def load_script(path: Path) -> Script:

@@ -11,7 +11,7 @@ from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.runs import RunOutcome, RunReport
 from worker.agents.search_space import ConstantsError, find_space, read_constants
-from worker.authoring.local_run import Bench, WorkTree
+from worker.authoring.local_run import TreeRunner, WorkTree
 from worker.authoring.noise import FIRST_SEED, Spread, measure_seeds
 from worker.authoring.view import View
 
@@ -37,16 +37,16 @@ class Remark:
     text: str
 
 
-def check_seed(bench: Bench, tree: WorkTree, runs: int, view: View) -> Iterator[Remark]:
-    """All remarks, as they come. What reading finds wrong is not run. Raises WorkshopError where it cannot go on."""
-    found = list(inspect(tree, bench.laboratory.hardware))
+def check_seed(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Iterator[Remark]:
+    """All remarks, as they come. What reading finds wrong is not run. Raises AuthoringError where it cannot go on."""
+    found = list(inspect(tree, runner.device_runner.hardware))
     yield from found
     if any(remark.level is Level.ERROR for remark in found):
         return
-    report = bench.measure(tree, FIRST_SEED)
+    report = runner.measure(tree, FIRST_SEED)
     yield from judge_run(report, tree.contract)
     if runs > 1 and report.metric is not None:
-        others = measure_seeds(bench, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
+        others = measure_seeds(runner, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
         yield judge_noise(Spread((report.metric, *others)), tree.contract)
 
 

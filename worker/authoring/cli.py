@@ -46,13 +46,13 @@ def run_local(
     """
     with _complaints():
         from shared.runs import RunOutcome
-        from worker.authoring.local_run import open_bench, read_tree
+        from worker.authoring.local_run import open_runner, read_tree
         from worker.authoring.view import View
         from worker.runs.report import summarize
 
         view, tree = View(as_json), read_tree(folder)
-        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
-            report = bench.measure(tree, seed)
+        with open_runner(_flags(device, cores, sandbox, data_dir), view) as runner:
+            report = runner.measure(tree, seed)
         if as_json:
             view.emit("result", **report.model_dump(mode="json"))
         else:
@@ -84,13 +84,13 @@ def noise(
       swarm-worker noise . --json | tail -1 | jq .varied_seeds.sd
     """
     with _complaints():
-        from worker.authoring.local_run import open_bench, read_tree
+        from worker.authoring.local_run import open_runner, read_tree
         from worker.authoring.noise import describe_noise, measure_noise, print_noise
         from worker.authoring.view import View
 
         view, tree = View(as_json), read_tree(folder)
-        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
-            found = measure_noise(bench, tree, runs, view)
+        with open_runner(_flags(device, cores, sandbox, data_dir), view) as runner:
+            found = measure_noise(runner, tree, runs, view)
         view.emit("noise", **describe_noise(found))
         if not as_json:
             print_noise(found, tree, typer.echo)
@@ -117,12 +117,12 @@ def check(
     """
     with _complaints():
         from worker.authoring.check import Level, check_seed
-        from worker.authoring.local_run import open_bench, read_tree
+        from worker.authoring.local_run import open_runner, read_tree
         from worker.authoring.view import View
 
         view, tree, failed = View(as_json), read_tree(folder), False
-        with open_bench(_flags(device, cores, sandbox, data_dir), view) as bench:
-            for remark in check_seed(bench, tree, runs, view):
+        with open_runner(_flags(device, cores, sandbox, data_dir), view) as runner:
+            for remark in check_seed(runner, tree, runs, view):
                 failed = failed or remark.level is Level.ERROR
                 view.emit("remark", level=remark.level.value, text=remark.text)
                 if not as_json:
@@ -146,14 +146,14 @@ def prepare(
       swarm-worker prepare gpt --coordinator https://swarm.example.org
     """
     with _complaints():
-        from worker.authoring.local_run import fetch_tree, open_bench, read_settings, read_tree
+        from worker.authoring.local_run import fetch_tree, open_runner, read_settings, read_tree
         from worker.authoring.view import View
 
         flags = {**_flags("cpu", None, sandbox, data_dir), "coordinator_url": coordinator}
         is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
         tree = fetch_tree(project, read_settings(flags)) if is_name else read_tree(project)
-        with open_bench(flags, View(as_json=False)) as bench:
-            typer.echo(bench.prepare(tree))
+        with open_runner(flags, View(as_json=False)) as runner:
+            typer.echo(runner.prepare(tree))
 
 
 @app.command("new-project")
@@ -184,12 +184,12 @@ def _flags(device: str | None, cores: int | None, sandbox: str | None, data_dir:
 def _complaints() -> Iterator[None]:
     """What a person can mend is a line on stderr and a status."""
     try:
-        from worker.authoring.local_run import WorkshopError
+        from worker.authoring.local_run import AuthoringError
     except ModuleNotFoundError as error:
         typer.echo(f"swarm-worker: {error.name} is not installed: pip install 'research-swarm[worker]'", err=True)
         raise typer.Exit(1) from error
     try:
         yield
-    except WorkshopError as error:
+    except AuthoringError as error:
         typer.echo(f"swarm-worker: {error}", err=True)
         raise typer.Exit(error.status) from error

@@ -15,7 +15,7 @@ from worker.authoring.view import View
 from worker.data.prepare import DataError
 from worker.loop.stop import Stop
 from worker.machine.hardware import HardwareError, detect_machine
-from worker.runs.runner import LocalLaboratory, Sample
+from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.spec import RunImpossible, RunStopped
 from worker.sandbox import SandboxUnavailable, choose_sandbox
 from worker.settings import Settings, SettingsError, load_settings
@@ -23,7 +23,7 @@ from worker.settings import Settings, SettingsError, load_settings
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-class WorkshopError(Exception):
+class AuthoringError(Exception):
     """A command cannot go on; the message is one line: why, and what to do. `status` is the exit status."""
 
     def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
@@ -41,71 +41,73 @@ class WorkTree:
 
 
 def read_tree(name: str) -> WorkTree:
-    """Read a seed of the package, a seed's folder, or a clone of a project. Raises WorkshopError."""
+    """Read a seed of the package, a seed's folder, or a clone of a project. Raises AuthoringError."""
     folder = resolve_seed(name)
     if not folder.is_dir():
-        raise WorkshopError(f"{folder} is not a folder", EXIT_USAGE)
+        raise AuthoringError(f"{folder} is not a folder", EXIT_USAGE)
     try:
         contract, files = read_seed(folder)
         sha, _ = build_trees({path: build_blob(text).sha for path, text in files.items()})
     except (SeedInvalid, CommitError) as error:
-        raise WorkshopError(str(error).rstrip(".")) from error
+        raise AuthoringError(str(error).rstrip(".")) from error
     return WorkTree(contract, files, sha)
 
 
 def fetch_tree(name: str, settings: Settings) -> WorkTree:
-    """The first commit of a project that the coordinator has. Raises WorkshopError."""
+    """The first commit of a project that the coordinator has. Raises AuthoringError."""
     client = CoordinatorClient(settings.coordinator_url, token=None)
     try:
         project = client.fetch_project(name)
         files = client.fetch_files(name, project.root_sha).files
         return WorkTree(parse_contract(project.contract), files, project.root_sha)
     except Rejected as error:
-        raise WorkshopError(f"{name} is no folder, and no project of {settings.coordinator_url}") from error
+        raise AuthoringError(f"{name} is no folder, and no project of {settings.coordinator_url}") from error
     except (ClientError, ContractError) as error:
-        raise WorkshopError(f"{name} is no folder, and as a project it cannot be had: {error}") from error
+        raise AuthoringError(f"{name} is no folder, and as a project it cannot be had: {error}") from error
     finally:
         client.close()
 
 
-class Bench:
+class TreeRunner:
     """One device of this machine, on which work trees are measured until somebody presses Ctrl-C."""
 
-    def __init__(self, laboratory: LocalLaboratory, stop: Stop, view: View) -> None:
-        self.laboratory = laboratory
+    def __init__(self, device_runner: LocalRunner, stop: Stop, view: View) -> None:
+        self.device_runner = device_runner
         self._stop = stop
         self._view = view
 
     def measure(self, tree: WorkTree, seed: int, compiles_ahead: bool = False) -> RunReport:
-        """Run a tree once, its data prepared on first need. Raises WorkshopError where there is no run.
+        """Run a tree once, its data prepared on first need. Raises AuthoringError where there is no run.
 
         With `compiles_ahead`, what the tree compiles is kept for its next run, as is that of a project's first commit.
         """
         self.prepare(tree)
-        sample = Sample(tree.contract, tree.sha, tree.files, seed, untouched=tree.files if compiles_ahead else None)
+        request = RunRequest(
+            tree.contract, tree.sha, tree.files, seed, untouched=tree.files if compiles_ahead else None
+        )
         with _explained():
-            report = self.laboratory.measure(sample, self._view.follow, self._view.tell, self._stop.now)
+            report = self.device_runner.measure(request, self._view.follow, self._view.tell, self._stop.now)
         self._view.end()
         return report
 
     def prepare(self, tree: WorkTree) -> Path:
-        """Download and prepare a tree's data; the folder where it lies. Raises WorkshopError."""
-        sample = Sample(tree.contract, tree.sha, tree.files, seed=0)
+        """Download and prepare a tree's data; the folder where it lies. Raises AuthoringError."""
+        request = RunRequest(tree.contract, tree.sha, tree.files, seed=0)
         with _explained(), self._view.follow_data() as follow:
-            return self.laboratory.prepare(sample, follow, self._stop.now).train.parent
+            return self.device_runner.prepare(request, follow, self._stop.now).train.parent
 
 
 def read_settings(flags: dict[str, Any]) -> Settings:
-    """The worker's settings. Raises WorkshopError."""
+    """The worker's settings. Raises AuthoringError."""
     try:
         return load_settings(flags)
     except SettingsError as error:
-        raise WorkshopError(str(error), EXIT_USAGE) from error
+        raise AuthoringError(str(error), EXIT_USAGE) from error
 
 
 @contextmanager
-def open_bench(flags: dict[str, Any], view: View) -> Iterator[Bench]:
-    """A bench by the worker's own settings; without a device it is the CPU's. Main thread only. Raises WorkshopError.
+def open_runner(flags: dict[str, Any], view: View) -> Iterator[TreeRunner]:
+    """A runner by the worker's own settings; without a device it is the CPU's. Main thread only. Raises AuthoringError.
 
     The first Ctrl-C already ends a run: there is nobody to report it to.
     """
@@ -114,8 +116,8 @@ def open_bench(flags: dict[str, Any], view: View) -> Iterator[Bench]:
         machine = detect_machine(settings.device or "cpu", settings.cores)
         sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     except (HardwareError, SandboxUnavailable) as error:
-        raise WorkshopError(str(error)) from error
-    laboratory = LocalLaboratory(
+        raise AuthoringError(str(error)) from error
+    device_runner = LocalRunner(
         device=machine.device,
         hardware=machine.hardware,
         sandbox=sandbox,
@@ -125,7 +127,7 @@ def open_bench(flags: dict[str, Any], view: View) -> Iterator[Bench]:
     )
     stop = Stop()
     with stop.on_signals(stop.request):
-        yield Bench(laboratory, stop, view)
+        yield TreeRunner(device_runner, stop, view)
 
 
 @contextmanager
@@ -134,8 +136,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (DataError, RunImpossible) as error:
-        raise WorkshopError(str(error)) from error
+        raise AuthoringError(str(error)) from error
     except RunStopped as error:
-        raise WorkshopError("stopped", EXIT_INTERRUPTED) from error
+        raise AuthoringError("stopped", EXIT_INTERRUPTED) from error
     except OSError as error:
-        raise WorkshopError(f"this machine's disk cannot be used: {error.strerror or error}") from error
+        raise AuthoringError(f"this machine's disk cannot be used: {error.strerror or error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.runs import RunOutcome
-from worker.authoring.local_run import Bench, WorkshopError, WorkTree
+from worker.authoring.local_run import AuthoringError, TreeRunner, WorkTree
 from worker.authoring.view import View
 
 FIRST_SEED = 1
@@ -13,7 +13,7 @@ FIRST_SEED = 1
 
 @dataclass(frozen=True)
 class Spread:
-    """Of so many runs' metrics, in the metric's unit; `sd` is the sample's (n − 1), 0 for a single run."""
+    """Of so many runs' metrics, in the metric's unit; `sd` is the request's (n − 1), 0 for a single run."""
 
     metrics: tuple[float, ...]
 
@@ -43,25 +43,25 @@ class Noise:
     hardware_class: str
 
 
-def measure_noise(bench: Bench, tree: WorkTree, runs: int, view: View) -> Noise:
+def measure_noise(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Noise:
     """Run a tree `runs` times with one seed, and with seeds 1 to `runs`. The run that both have is done once.
 
-    Raises WorkshopError, also if a run has no metric: noise is that of runs that succeed.
+    Raises AuthoringError, also if a run has no metric: noise is that of runs that succeed.
     """
-    same = measure_seeds(bench, tree, [FIRST_SEED] * runs, view)
-    others = measure_seeds(bench, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
-    return Noise(Spread(same), Spread((same[0], *others)), bench.laboratory.hardware.hardware_class)
+    same = measure_seeds(runner, tree, [FIRST_SEED] * runs, view)
+    others = measure_seeds(runner, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
+    return Noise(Spread(same), Spread((same[0], *others)), runner.device_runner.hardware.hardware_class)
 
 
-def measure_seeds(bench: Bench, tree: WorkTree, seeds: Sequence[int], view: View) -> tuple[float, ...]:
-    """The metric of a run with each seed. Raises WorkshopError, also if a run has none."""
+def measure_seeds(runner: TreeRunner, tree: WorkTree, seeds: Sequence[int], view: View) -> tuple[float, ...]:
+    """The metric of a run with each seed. Raises AuthoringError, also if a run has none."""
     metrics: list[float] = []
     for number, seed in enumerate(seeds, start=1):
         view.tell(f"run {number} of {len(seeds)}, seed {seed}")
-        report = bench.measure(tree, seed, compiles_ahead=True)
+        report = runner.measure(tree, seed, compiles_ahead=True)
         view.emit("run", **report.model_dump(mode="json", include={"seed", "outcome", "metric", "reason"}))
         if report.outcome is not RunOutcome.OK or report.metric is None:
-            raise WorkshopError(f"a run ended as {report.outcome.value}: {report.reason}")
+            raise AuthoringError(f"a run ended as {report.outcome.value}: {report.reason}")
         view.tell(f"run {number} of {len(seeds)}, seed {seed}: {tree.contract.objective.metric} {report.metric:.6f}")
         metrics.append(report.metric)
     return tuple(metrics)

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from shared.leases import Phase
 from worker.data.prepare import DataProgress
 from worker.runs.runner import each_once
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 from worker.ui.plain import clean
 
 SHARE_BETWEEN_LINES = 0.1
@@ -34,7 +34,7 @@ class View:
         """A line for people."""
         self._write(clean(text), stays=True)
 
-    def follow(self, progress: Progress) -> None:
+    def follow(self, progress: RunProgress) -> None:
         """The run has got so far."""
         if self._as_json:
             self._emit_progress(progress)
@@ -69,7 +69,7 @@ class View:
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
 
-    def _emit_progress(self, progress: Progress) -> None:
+    def _emit_progress(self, progress: RunProgress) -> None:
         self.emit(
             "progress",
             phase=progress.phase.value,
@@ -122,7 +122,7 @@ class DataBar:
         self._bars.update(self._task, completed=progress.done, total=progress.size)
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: RunProgress) -> str:
     """A run in training, in a line."""
     parts = [f"training {progress.share:4.0%}", f"step {progress.step}"]
     if progress.loss is not None:

@@ -22,9 +22,9 @@ from shared.contract import Contract, Data, DataSource
 from worker.data.download import TIMEOUT_SECONDS, DataError, DataProgress, download
 from worker.git.worktree import write_worktree
 from worker.mirrors import PUBLIC_PLACES, Mirrors
-from worker.runs.harness_process import HarnessFault, HarnessProcess, Place
-from worker.runs.harness_protocol import BeginPrepare, Prepared
-from worker.sandbox import Limits, Sandbox
+from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
+from worker.runs.harness_protocol import BeginPrepare, DataPrepared
+from worker.sandbox import ProcessLimits, Sandbox
 
 __all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
 
@@ -40,7 +40,7 @@ class PreparedData:
 
     train: Path
     validation: Path
-    needs: Prepared
+    needs: DataPrepared
 
 
 def prepare_data(
@@ -67,7 +67,7 @@ def prepare_data(
                 ]
                 on_progress(DataProgress("preparing the data"))
                 _prepare(contract, protected, sources, folder, sandbox, stop or Event())
-        needs = Prepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
+        needs = DataPrepared.model_validate_json((folder / NEEDS_FILE).read_bytes())
     except OSError as error:
         raise DataError(f"the data folder {cache} cannot be used: {error.strerror or error}") from error
     except ValidationError as error:
@@ -104,20 +104,20 @@ def _prepare(
     stop: Event,
 ) -> None:
     """Run the project's `prepare` in the sandbox and move what it wrote to `folder`."""
-    limits = Limits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)
+    limits = ProcessLimits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preparing-") as name, ExitStack() as stack:
         new = Path(name, "tokens")
         new.mkdir()
         tree = write_worktree(Path(name, "tree"), protected)
         modes = [(new / "train.bin", "xb"), (new / "validation.bin", "xb"), *((path, "rb") for path in sources)]
         opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
-        place = Place(sandbox, tree, limits, stop=stop)
+        place = ProcessSetup(sandbox, tree, limits, stop=stop)
         try:
             with HarnessProcess("the project's prepare", contract.commands.prepare, place) as process:
                 process.await_ready()
                 begin = BeginPrepare(sources=[p.name for p in sources], settings=contract.data.settings)
                 process.send(begin, [file.fileno() for file in opened])
-                prepared = process.expect(Prepared, deadline=time.monotonic() + contract.data.prepare_seconds)
+                prepared = process.expect(DataPrepared, deadline=time.monotonic() + contract.data.prepare_seconds)
         except HarnessFault as fault:
             raise DataError(f"the project's data could not be prepared: {fault.reason}") from fault
         (new / NEEDS_FILE).write_text(prepared.model_dump_json())

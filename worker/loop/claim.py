@@ -157,7 +157,7 @@ class Claims:
             protocol=PROTOCOL_VERSION,
             worker=self._worker_name,
             agent=place.agent.name,
-            hardware=place.laboratory.hardware,
+            hardware=place.runner.hardware,
             project=self._project,
             holding=list(dict.fromkeys([*held, *place.outbox.leases()]))[:MAX_HOLDING],
             wants_trials=place.agent.wants_trials,

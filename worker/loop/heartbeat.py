@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase, ReleaseRequest
 from worker.api.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 
 CONFLICT = 409
 _ENDED = (LeaseState.EXPIRED, LeaseState.RELEASED, LeaseState.DONE)
@@ -45,7 +45,7 @@ class Pulse:
         self._keeper = keeper
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
-        self._progress = Progress(first, 0, None, 0.0)
+        self._progress = RunProgress(first, 0, None, 0.0)
         self._lock = Lock()
         self._wake = Event()
         self._ending = False
@@ -74,7 +74,7 @@ class Pulse:
         self._wake.set()
         self._executor.shutdown(wait=False)  # a beat that hangs must not hold up the result
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: RunProgress) -> None:
         """Say where the job is. Raises HeartbeatDied."""
         with self._lock:
             changed = progress.phase is not self._progress.phase

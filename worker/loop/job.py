@@ -21,8 +21,8 @@ from worker.loop.heartbeat import LeaseKeeper, Pulse
 from worker.loop.offline import Alone
 from worker.loop.outbox import Entry, Outbox
 from worker.loop.stop import Stop
-from worker.runs.spec import Progress
-from worker.runs.runner import Laboratory, Sample
+from worker.runs.runner import Runner, RunRequest
+from worker.runs.spec import RunProgress
 from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
 
 MAX_DRAFTS = 3
@@ -48,7 +48,7 @@ class Workplace:
 
     client: CoordinatorClient
     agent: Agent
-    laboratory: Laboratory
+    runner: Runner
     projects: Projects
     outbox: Outbox
     events: EventHandler
@@ -136,7 +136,7 @@ def begin(lease: Lease, pulse: Pulse, place: Workplace) -> Job:
             job.plan = Plan(task, draft, _commit(job, draft, place))
         else:
             job = _turn(job, draft, place)
-    show(job, Progress(Phase.READY, 0, None, 0.0), place)
+    show(job, RunProgress(Phase.READY, 0, None, 0.0), place)
     return job
 
 
@@ -149,7 +149,7 @@ def measure(job: Job, place: Workplace) -> None:
         raise _draining(place)
     if job.pulse.lost is not None and job.report is None:
         raise LeaseLost(job.pulse.lost)
-    report = place.laboratory.measure(
+    report = place.runner.measure(
         _sample(job), lambda progress: show(job, progress, place), place.notify, place.stop.interrupt
     )
     if job.pulse.lost is not None:
@@ -163,7 +163,7 @@ def mend(job: Job, place: Workplace) -> bool:
     """Let the agent mend a job whose run crashed; False, and the result is stored as it is, where it does not."""
     assert job.plan is not None and job.report is not None
     job.repairs_left -= 1
-    show(job, Progress(Phase.READY, 0, None, 0.0), place)
+    show(job, RunProgress(Phase.READY, 0, None, 0.0), place)
     repaired = None
     if not place.stop.quiet.is_set():
         repaired = _repair(job.plan, job.report, place)
@@ -178,7 +178,7 @@ def mend(job: Job, place: Workplace) -> bool:
 def store(job: Job, place: Workplace) -> None:
     """Put the result on the disk, with a finding in plain words: the agent's own may take a minute."""
     assert job.report is not None
-    show(job, Progress(Phase.REPORTING, job.report.steps, None, 1.0), place)
+    show(job, RunProgress(Phase.REPORTING, job.report.steps, None, 1.0), place)
     _note_usage(job)
     job.stored = place.outbox.put(_entry(job, place, words=None), held=True)
     if place.outbox.unsaved:
@@ -196,25 +196,25 @@ def write_up(job: Job, place: Workplace) -> None:
 def _note_usage(job: Job) -> None:
     """Write what the experiment's agent has asked of a language model so far into its report."""
     assert job.report is not None
-    usage = job.plan.task.bill.usage if job.plan is not None else None
+    usage = job.plan.task.usage.total if job.plan is not None else None
     if usage is not None and usage.requests:
         job.report = job.report.model_copy(update={"usage": usage})
 
 
-def show(job: Job, progress: Progress, place: Workplace) -> None:
+def show(job: Job, progress: RunProgress, place: Workplace) -> None:
     """Tell the coordinator and people how far the job is. Raises HeartbeatDied."""
     job.pulse.update(progress)
     place.events.handle(JobProgressed(job.lease, progress))
 
 
-def _sample(job: Job) -> Sample:
+def _sample(job: Job) -> RunRequest:
     lease, contract, plan = job.lease, job.project.contract, job.plan
     untouched = job.project.repository.read_files(lease.root_sha)
     if plan is None:
-        return Sample(contract, lease.base.sha, job.files, lease.seed, untouched=untouched)
+        return RunRequest(contract, lease.base.sha, job.files, lease.seed, untouched=untouched)
     files = {**job.files, **plan.draft.files}
     is_code, curve = plan.draft.is_code, lease.base.curve
-    return Sample(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)
+    return RunRequest(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)
 
 
 def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:

@@ -16,7 +16,7 @@ import psutil
 
 from shared.hardware import DeviceKind, Hardware
 from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
-from worker.sandbox import Gpu, Limits, Sandbox, SandboxRequest
+from worker.sandbox import Gpu, ProcessLimits, Sandbox, SandboxRequest
 
 MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
@@ -172,7 +172,7 @@ def _describe_gpu(found: GpuReport, cores: int, torch_version: str) -> Hardware:
 PROBE_SECONDS = 120.0
 """torch's first import on a cold disk, and the first start of a GPU's driver."""
 
-LIMITS = Limits(memory_mib=8192, processes=512, disk_mib=64, open_files=1024)
+LIMITS = ProcessLimits(memory_mib=8192, processes=512, disk_mib=64, open_files=1024)
 _CODE = "import sys, torch; print('sum', int(torch.ones(1000, device=sys.argv[1]).sum()))"
 
 

@@ -32,7 +32,7 @@ COMPARABLE = 0.25
 """By how much, of the parent's, the first losses of both may differ."""
 
 
-class Outlook:
+class EarlyStop:
     """Follows one run. `hopeless_at` is the share of the budget at which it became hopeless, `reason` a sentence."""
 
     def __init__(self, parent: Sequence[CurvePoint], budget_seconds: float) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from shared.protocol import Message
 from worker.runs.harness_protocol import HARNESS_PROTOCOL, MAX_PACKET_BYTES, RECEIVED, Failed, Ready, Received, Sent
-from worker.sandbox import Limits, Outcome, Sandbox, SandboxRequest
+from worker.sandbox import ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
 
 POLL_SECONDS = 0.2
 SEND_SECONDS = 5.0
@@ -48,21 +48,21 @@ class HarnessFault(Exception):
         self.frame = frame
 
 
-class HarnessLate(HarnessFault):
+class HarnessTimeout(HarnessFault):
     """It did not answer in time."""
 
 
-class HarnessUnready(HarnessFault):
+class HarnessNotReady(HarnessFault):
     """It ended before it was ready, so before any code of an experiment ran."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessSetup:
     """Where and within which limits a process runs; see `SandboxRequest`."""
 
     sandbox: Sandbox
     folder: Path
-    limits: Limits
+    limits: ProcessLimits
     stop: Event
     cores: frozenset[int] | None = None
     device: str = "cpu"
@@ -71,7 +71,7 @@ class Place:
 class HarnessProcess:
     """A running process of the harness. Leaving its `with` block ends it, with everything it started."""
 
-    def __init__(self, name: str, module: str, place: Place) -> None:
+    def __init__(self, name: str, module: str, place: ProcessSetup) -> None:
         """Start `module`; `name` is how people are told of it, for example `the trainer`."""
         self.name = name
         self._stop = place.stop
@@ -99,7 +99,7 @@ class HarnessProcess:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.end()
 
-    def end(self, ask_where: bool = False) -> Outcome:
+    def end(self, ask_where: bool = False) -> ProcessOutcome:
         """End it and everything it started; safe to repeat. With `ask_where`, its log then tells where it was."""
         outcome = self._process.kill(ask_where)
         self._socket.close()
@@ -119,15 +119,15 @@ class HarnessProcess:
             raise self._fault_of_end() from error
 
     def await_ready(self) -> None:
-        """Wait for its imports, if they are not done yet. Raises HarnessUnready if they fail."""
+        """Wait for its imports, if they are not done yet. Raises HarnessNotReady if they fail."""
         if self._ready:
             return
         try:
             ready = self.expect(Ready, deadline=time.monotonic() + START_SECONDS)
-        except HarnessLate as fault:
-            raise HarnessUnready(f"{self.name} was not ready after {START_SECONDS:g} s") from fault
+        except HarnessTimeout as fault:
+            raise HarnessNotReady(f"{self.name} was not ready after {START_SECONDS:g} s") from fault
         if ready.protocol != HARNESS_PROTOCOL:
-            raise HarnessUnready(f"the harness speaks protocol {ready.protocol}, this worker {HARNESS_PROTOCOL}")
+            raise HarnessNotReady(f"the harness speaks protocol {ready.protocol}, this worker {HARNESS_PROTOCOL}")
         self._ready = True
 
     @overload
@@ -141,7 +141,7 @@ class HarnessProcess:
     def expect(self, *kinds: type[Message], deadline: float) -> Message:
         """The next message, which must be of one of `kinds`; `deadline` is on the monotonic clock.
 
-        Raises Stopped, HarnessLate past the deadline, and HarnessFault if the process failed, ended or
+        Raises Stopped, HarnessTimeout past the deadline, and HarnessFault if the process failed, ended or
         said anything else.
         """
         message = self._receive(deadline)
@@ -159,7 +159,7 @@ class HarnessProcess:
             if self._stop.is_set():
                 raise Stopped
             if remaining <= 0:  # also in a flood of messages
-                raise HarnessLate(f"{self.name} did not answer in time")
+                raise HarnessTimeout(f"{self.name} did not answer in time")
             answered = bool(self._poller.poll(min(POLL_SECONDS, remaining) * 1000))
         packet = b""
         with contextlib.suppress(ConnectionError):
@@ -182,4 +182,4 @@ class HarnessProcess:
         if self._ready:
             return HarnessFault(f"{self.name} {how} before it had finished")
         last_line = outcome.log_tail.rpartition("\n")[2]
-        return HarnessUnready(f"{self.name} {how} before it was ready: {last_line}")
+        return HarnessNotReady(f"{self.name} {how} before it was ready: {last_line}")

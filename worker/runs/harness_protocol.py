@@ -59,7 +59,7 @@ class Failed(Message):
     frame: str = Field(default="", max_length=1000)
 
 
-class Prepared(Message):
+class DataPrepared(Message):
     """What a run of the project needs: sizes of the memories between scorer and host, and how many hosts it takes."""
 
     kind: Literal["prepared"] = "prepared"
@@ -128,7 +128,7 @@ class Scored(Message):
     scored_bytes: int = Field(ge=1, le=2**53)
 
 
-class Rejected(Message):
+class ScoreRejected(Message):
     """A check of the host's answers failed."""
 
     kind: Literal["rejected"] = "rejected"
@@ -138,7 +138,7 @@ class Rejected(Message):
 Received = (
     Ready
     | Failed
-    | Prepared
+    | DataPrepared
     | Start
     | Kept
     | TrainingProgress
@@ -148,7 +148,7 @@ Received = (
     | Answered
     | Renew
     | Scored
-    | Rejected
+    | ScoreRejected
 )
 RECEIVED: TypeAdapter[Received] = TypeAdapter(Annotated[Received, Field(discriminator="kind")])
 

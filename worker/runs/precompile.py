@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from worker.runs.harness_process import HarnessFault, HarnessUnready, Stopped
+from worker.runs.harness_process import HarnessFault, HarnessNotReady, Stopped
 from worker.runs.harness_protocol import Keep, Kept, Start
-from worker.runs.processes import MIB, Cast
-from worker.runs.spec import RunImpossible, RunStopped, TrainingJob
+from worker.runs.processes import MIB, RunProcesses
+from worker.runs.spec import RunImpossible, RunSpec, RunStopped
 from worker.sandbox.shared_memory import SharedMemory
 
 
-def compile_ahead(job: TrainingJob, archive: Path, stop: Event) -> bool:
+def compile_ahead(job: RunSpec, archive: Path, stop: Event) -> bool:
     """Let `job`'s code, which is the project's own, start as in a run, and keep what it compiled in `archive`.
 
     False where there is nothing to keep: the code does not start here, or what it compiled exceeds the contract's
@@ -26,7 +26,7 @@ def compile_ahead(job: TrainingJob, archive: Path, stop: Event) -> bool:
             size = min(_compile_into(room, job, stop), room.size)
         except Stopped:
             raise RunStopped("the worker was stopped while it compiled the project's own code") from None
-        except HarnessUnready as fault:
+        except HarnessNotReady as fault:
             raise RunImpossible(f"this machine cannot run the project's harness: {fault.reason}") from fault
         except HarnessFault:
             return False
@@ -35,16 +35,16 @@ def compile_ahead(job: TrainingJob, archive: Path, stop: Event) -> bool:
         return size > 0
 
 
-def _compile_into(room: SharedMemory, job: TrainingJob, stop: Event) -> int:
+def _compile_into(room: SharedMemory, job: RunSpec, stop: Event) -> int:
     """The size of the archive that the trainer wrote. Raises Stopped and HarnessFault."""
     deadline = time.monotonic() + job.contract.budget.starting_seconds
     with ExitStack() as stack:
-        cast = Cast(replace(job, compiled=None), stop, stack)
-        cast.trainer.await_ready()
-        cast.begin_trainer()
-        cast.trainer.expect(Start, deadline=deadline)
-        cast.trainer.send(Keep(), [room.descriptor])
-        return cast.trainer.expect(Kept, deadline=deadline).size
+        processes = RunProcesses(replace(job, compiled=None), stop, stack)
+        processes.trainer.await_ready()
+        processes.begin_trainer()
+        processes.trainer.expect(Start, deadline=deadline)
+        processes.trainer.send(Keep(), [room.descriptor])
+        return processes.trainer.expect(Kept, deadline=deadline).size
 
 
 def _save(room: SharedMemory, size: int, archive: Path) -> None:

@@ -11,10 +11,10 @@ from threading import Event
 
 from worker.git.worktree import write_worktree
 from worker.machine.hardware import claim_cores
-from worker.runs.harness_process import HarnessProcess, Place
+from worker.runs.harness_process import HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Loaded
-from worker.runs.spec import RunImpossible, TrainingJob
-from worker.sandbox import Limits
+from worker.runs.spec import RunImpossible, RunSpec
+from worker.sandbox import ProcessLimits
 from worker.sandbox.shared_memory import SharedMemory
 
 MIB = 1024 * 1024
@@ -28,10 +28,10 @@ class Host:
         self.shared = [request.descriptor, answer.descriptor]
 
 
-class Cast:
+class RunProcesses:
     """Starts the processes of a run. All of them end, and all memory is given back, with the stack."""
 
-    def __init__(self, job: TrainingJob, stop: Event, stack: ExitStack) -> None:
+    def __init__(self, job: RunSpec, stop: Event, stack: ExitStack) -> None:
         """Write the work trees, start the trainer, fill the shared memory."""
         self._job, self._stack = job, stack
         contract, limits = job.contract, job.contract.limits
@@ -40,10 +40,10 @@ class Cast:
         editable = contract.files.editable
         protected = {path: text for path, text in job.files.items() if path not in editable}
         self._editable_bytes = sum(len(job.files[path].encode()) for path in editable if path in job.files)
-        self._whole = Place(
+        self._whole = ProcessSetup(
             job.sandbox,
             write_worktree(folder / "whole", job.files),
-            Limits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
+            ProcessLimits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
             stop,
             stack.enter_context(claim_cores(job.cores)),
             job.device,
@@ -91,7 +91,7 @@ class Cast:
         self._waiting.append(Host(process, request, answer))
 
     def await_judges(self) -> None:
-        """Wait for the imports of the scorer and of all hosts that have started. Raises HarnessUnready."""
+        """Wait for the imports of the scorer and of all hosts that have started. Raises HarnessNotReady."""
         for process in (self.scorer, *(host.process for host in self._waiting)):
             process.await_ready()
 

@@ -16,23 +16,23 @@ from uuid import uuid4
 from shared.leases import Phase
 from shared.protocol import now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
-from worker.runs.early_stop import Outlook
-from worker.runs.harness_process import HarnessFault, HarnessLate, HarnessUnready
+from worker.runs.early_stop import EarlyStop
+from worker.runs.harness_process import HarnessFault, HarnessNotReady, HarnessTimeout
 from worker.runs.harness_protocol import (
     Answered,
     Ask,
-    Rejected,
     Renew,
     Renewed,
     Scored,
+    ScoreRejected,
     Start,
     Started,
     Trained,
     TrainingProgress,
 )
-from worker.runs.processes import Cast
+from worker.runs.processes import RunProcesses
 from worker.runs.report import LossCurve, find_frame
-from worker.runs.spec import Progress, RunImpossible, TrainingJob
+from worker.runs.spec import RunImpossible, RunProgress, RunSpec
 from worker.runs.validate import find_excess
 
 TELL_SECONDS = 0.5
@@ -51,10 +51,10 @@ class RunFailed(Exception):
         self.outcome, self.reason, self.frame = outcome, reason, frame
 
 
-class Run:
+class ActiveRun:
     """A measurement while it goes on. Times are seconds on the monotonic clock."""
 
-    def __init__(self, job: TrainingJob, on_progress: Callable[[Progress], None], stop: Event) -> None:
+    def __init__(self, job: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> None:
         self._job = job
         self._budget = job.contract.budget
         self._tell = on_progress
@@ -64,7 +64,7 @@ class Run:
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
         self._curve = LossCurve()
-        self._outlook = Outlook(job.parent_curve, self._budget.training_seconds)
+        self._outlook = EarlyStop(job.parent_curve, self._budget.training_seconds)
         self._tokens = 0
         self._parameters = 0
         self._scoring_ends = 0.0
@@ -72,7 +72,7 @@ class Run:
         self._device_memory_mib = 0
 
     def measure(self) -> RunReport:
-        """Run it to its end. Raises Stopped, HarnessUnready and RunImpossible."""
+        """Run it to its end. Raises Stopped, HarnessNotReady and RunImpossible."""
         report = self._carry_out(self._score)
         assert report is not None
         return report
@@ -85,7 +85,7 @@ class Run:
         """Start, train, then `finish` with the size of what was handed over; None where that gave nothing."""
         outcome, failure, scored = RunOutcome.OK, None, None
         with ExitStack() as stack:
-            self._cast = Cast(self._job, self._stop, stack)
+            self._processes = RunProcesses(self._job, self._stop, stack)
             try:
                 self._inspect()
                 self._start()
@@ -93,7 +93,7 @@ class Run:
             except RunFailed as error:
                 outcome, failure = error.outcome, error
             ended_at = time.monotonic()
-            blamed, host = self._cast.trainer, self._cast.host
+            blamed, host = self._processes.trainer, self._processes.host
             if host is not None and failure is not None:
                 blamed = host.process
             log_tail = blamed.end(ask_where=outcome is RunOutcome.TIMEOUT).log_tail
@@ -133,19 +133,19 @@ class Run:
     def _start(self) -> None:
         """Bring all to where only the budget is missing, and start it."""
         self._say(Phase.STARTING)
-        trainer = self._cast.trainer
+        trainer = self._processes.trainer
         if self._job.device == "cpu":
-            self._cast.start_judges()
+            self._processes.start_judges()
         trainer.await_ready()
         late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
         with _blamed_on_commit(late):
-            self._cast.begin_trainer()
+            self._processes.begin_trainer()
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
         if self._job.device == "cpu":
-            self._cast.await_judges()
+            self._processes.await_judges()
         self._budget_begun = time.monotonic()  # before the answer: no commit gains from a supervisor that is slow
         with _blamed_on_commit(late):
-            trainer.send(Started(), [self._cast.train_data])
+            trainer.send(Started(), [self._processes.train_data])
 
     def _train(self) -> int:
         """Follow the training to its end and return how many bytes were handed over."""
@@ -163,7 +163,7 @@ class Run:
                 time.sleep(PAUSE_SECONDS)
         self._trained_at = time.monotonic()
         self._count(message)
-        if message.size > self._cast.handover.size:
+        if message.size > self._processes.handover.size:
             raise RunFailed(RunOutcome.CRASHED, "the trainer says it handed over more than there is room for")
         return message.size
 
@@ -171,57 +171,57 @@ class Run:
         """The trainer's next message; with a GPU, starts scorer and hosts when it is time."""
         assert self._budget_begun is not None
         judges_at = self._budget_begun + self._budget.training_seconds - JUDGES_LEAD_SECONDS
-        trainer = self._cast.trainer
+        trainer = self._processes.trainer
         while time.monotonic() < judges_at:
             try:
                 return trainer.expect(TrainingProgress, Trained, deadline=min(deadline, judges_at))
-            except HarnessLate:
+            except HarnessTimeout:
                 continue
         if self._job.device != "cpu":
-            self._cast.start_other_hosts()
+            self._processes.start_other_hosts()
         return trainer.expect(TrainingProgress, Trained, deadline=deadline)
 
     def _load(self, size: int) -> None:
         """Let the first host take over what was handed over, `size` bytes."""
         self._say(Phase.SCORING)
-        cast = self._cast
-        cast.trainer.end()
-        cast.start_judges()
-        cast.take_result(size)
-        cast.await_judges()
+        processes = self._processes
+        processes.trainer.end()
+        processes.start_judges()
+        processes.take_result(size)
+        processes.await_judges()
         self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
         with _blamed_on_commit(self._scored_late):
-            self._parameters = cast.bring_host(self._scoring_ends)
+            self._parameters = processes.bring_host(self._scoring_ends)
 
     def _score(self, size: int) -> Scored:
         """Let the scorer question the hosts; `size` bytes were handed over."""
         self._load(size)
-        cast, deadline, late = self._cast, self._scoring_ends, self._scored_late
-        cast.start_other_hosts()
-        cast.begin_scorer(size)
+        processes, deadline, late = self._processes, self._scoring_ends, self._scored_late
+        processes.start_other_hosts()
+        processes.begin_scorer(size)
         while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
             with _blamed_on_commit(late):
                 answer, shared = self._answer(message, deadline)
-            cast.scorer.send(answer, shared)
-        if isinstance(message, Rejected):
+            processes.scorer.send(answer, shared)
+        if isinstance(message, ScoreRejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         return message
 
     def _answer(self, message: Ask | Renew, deadline: float) -> tuple[Answered | Renewed, list[int]]:
         """What the scorer gets to hear, and descriptors with it."""
         if isinstance(message, Renew):
-            self._cast.bring_host(deadline)
-            assert self._cast.host is not None
-            return Renewed(), self._cast.host.shared
-        assert self._cast.host is not None
-        self._cast.host.process.send(message)
-        return self._cast.host.process.expect(Answered, deadline=deadline), []
+            self._processes.bring_host(deadline)
+            assert self._processes.host is not None
+            return Renewed(), self._processes.host.shared
+        assert self._processes.host is not None
+        self._processes.host.process.send(message)
+        return self._processes.host.process.expect(Answered, deadline=deadline), []
 
-    def _from_scorer(self, deadline: float, late: str) -> Ask | Renew | Scored | Rejected:
+    def _from_scorer(self, deadline: float, late: str) -> Ask | Renew | Scored | ScoreRejected:
         """The scorer's next message. It is protected code: if it breaks, the commit is not to blame."""
         try:
-            return self._cast.scorer.expect(Ask, Renew, Scored, Rejected, deadline=deadline)
-        except HarnessLate as fault:
+            return self._processes.scorer.expect(Ask, Renew, Scored, ScoreRejected, deadline=deadline)
+        except HarnessTimeout as fault:
             raise RunFailed(RunOutcome.TIMEOUT, late) from fault
         except HarnessFault as fault:
             raise RunImpossible(f"the project's scorer failed: {fault.reason}") from fault
@@ -242,7 +242,7 @@ class Run:
 
     def _peak_memory_mib(self) -> int:
         """Of the device where it has memory of its own, else of the trainer's processes."""
-        return self._device_memory_mib or self._cast.trainer.peak_memory_mib
+        return self._device_memory_mib or self._processes.trainer.peak_memory_mib
 
     def _say(self, phase: Phase) -> None:
         """Tell how far the run is."""
@@ -253,7 +253,7 @@ class Run:
             share = min(1.0, elapsed / self._budget.training_seconds)
             tokens_per_second = self._tokens / elapsed if elapsed > 0 else 0.0
         self._tell(
-            Progress(
+            RunProgress(
                 phase=phase,
                 step=last.step if last else 0,
                 loss=last.loss if last else None,
@@ -282,9 +282,9 @@ def _blamed_on_commit(late: str) -> Iterator[None]:
     """Faults of a process that runs the edited file are the run's outcome; `late` is the sentence for lateness."""
     try:
         yield
-    except HarnessUnready:
+    except HarnessNotReady:
         raise
-    except HarnessLate as fault:
+    except HarnessTimeout as fault:
         raise RunFailed(RunOutcome.TIMEOUT, late) from fault
     except HarnessFault as fault:
         raise RunFailed(RunOutcome.CRASHED, fault.reason, fault.frame) from fault

@@ -17,11 +17,11 @@ from shared.leases import Phase
 from shared.runs import CurvePoint, RunReport
 from worker.data.prepare import DataProgress, PreparedData, prepare_data
 from worker.mirrors import PUBLIC_PLACES, Mirrors
-from worker.runs.harness_process import HarnessUnready, Stopped
+from worker.runs.harness_process import HarnessNotReady, Stopped
 from worker.runs.precompile import compile_ahead
 from worker.runs.report import write_report
-from worker.runs.run import Run
-from worker.runs.spec import Progress, RunImpossible, RunStopped, TrainingJob
+from worker.runs.run import ActiveRun
+from worker.runs.spec import RunImpossible, RunProgress, RunSpec, RunStopped
 from worker.sandbox import Sandbox
 
 SMOKE_SECONDS = 10.0
@@ -37,10 +37,10 @@ KEPT_ARCHIVES = 4
 
 
 @dataclass(frozen=True)
-class Sample:
+class RunRequest:
     """A commit to be measured: its whole work tree, and the seed that the harness uses.
 
-    `try_first` asks for a smoke run before the run; the next two are for its early stop, see `TrainingJob`.
+    `try_first` asks for a smoke run before the run; the next two are for its early stop, see `RunSpec`.
     `untouched` is the project's own work tree, where it is known: what it compiles is kept for all runs to begin with.
     """
 
@@ -54,7 +54,7 @@ class Sample:
     untouched: Mapping[str, str] | None = None
 
 
-class Laboratory(Protocol):
+class Runner(Protocol):
     """Measures commits. `sandbox_name` is shown to people; `hardware` is what the coordinator is told."""
 
     @property
@@ -64,7 +64,7 @@ class Laboratory(Protocol):
     def sandbox_name(self) -> str: ...
 
     def measure(
-        self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
+        self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
         """Measure a commit; every way in which it can fail is an outcome of the report.
 
@@ -74,7 +74,7 @@ class Laboratory(Protocol):
 
 
 @dataclass
-class LocalLaboratory:
+class LocalRunner:
     """This machine. Data is cached in `cache` for all workers; runs leave their logs in `runs`."""
 
     device: str
@@ -92,37 +92,37 @@ class LocalLaboratory:
         return self.sandbox.name
 
     def measure(
-        self, sample: Sample, on_progress: Callable[[Progress], None], tell: Callable[[str], None], stop: Event
+        self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
         """Prepare what the project needs, if this process has not yet, try new code out, then train and score."""
-        data = self.prepare(sample, each_once(tell), stop)
+        data = self.prepare(request, each_once(tell), stop)
         self._forget_old_runs()
-        job = TrainingJob(
-            files=sample.files,
-            commit_sha=sample.sha,
-            contract=sample.contract,
-            seed=sample.seed,
+        job = RunSpec(
+            files=request.files,
+            commit_sha=request.sha,
+            contract=request.contract,
+            seed=request.seed,
             device=self.device,
             cores=self.hardware.cores,
             data=data,
             sandbox=self.sandbox,
             hardware=self.hardware,
-            folder=self.runs / f"{self._next_run():06d}-{sample.sha[:10]}",
-            parent_curve=sample.parent_curve,
-            run_to_end=sample.run_to_end,
+            folder=self.runs / f"{self._next_run():06d}-{request.sha[:10]}",
+            parent_curve=request.parent_curve,
+            run_to_end=request.run_to_end,
         )
-        job = replace(job, compiled=self._compile(sample, job, tell, stop))
-        on_progress(Progress(Phase.STARTING, 0, None, 0.0))
-        if sample.try_first and sample.contract.budget.training_seconds >= WORTH_A_SMOKE_RUN * self.smoke_seconds:
+        job = replace(job, compiled=self._compile(request, job, tell, stop))
+        on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
+        if request.try_first and request.contract.budget.training_seconds >= WORTH_A_SMOKE_RUN * self.smoke_seconds:
             tell(f"new code is tried for {self.smoke_seconds:g} s first")
             failed = try_out(job, self.smoke_seconds, stop)
             if failed is not None:
                 return failed
         return measure(job, on_progress, stop)
 
-    def prepare(self, sample: Sample, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
+    def prepare(self, request: RunRequest, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
         """The project's data, made ready if this process has not yet. Raises DataError, RunStopped."""
-        key = f"{sample.contract.project.name}/{sample.contract.project.version}"
+        key = f"{request.contract.project.name}/{request.contract.project.version}"
         if key not in self._prepared:
 
             def follow_until_stopped(progress: DataProgress) -> None:
@@ -132,22 +132,22 @@ class LocalLaboratory:
 
             try:
                 self._prepared[key] = prepare_data(
-                    sample.contract, sample.files, self.cache, self.sandbox, follow_until_stopped, self.mirrors, stop
+                    request.contract, request.files, self.cache, self.sandbox, follow_until_stopped, self.mirrors, stop
                 )
             except Stopped:
                 raise RunStopped("the worker was stopped while it prepared the project's data") from None
         return self._prepared[key]
 
-    def _compile(self, sample: Sample, job: TrainingJob, tell: Callable[[str], None], stop: Event) -> Path | None:
+    def _compile(self, request: RunRequest, job: RunSpec, tell: Callable[[str], None], stop: Event) -> Path | None:
         """What the project's untouched code compiled on this device, made if it is not there yet."""
-        if sample.untouched is None or not sample.contract.limits.compiled_mib:
+        if request.untouched is None or not request.contract.limits.compiled_mib:
             return None
-        project = sample.contract.project.name
-        archive = self.cache / "compiled" / f"{project}-{self._name_of_compiled(sample.untouched)}.tar"
+        project = request.contract.project.name
+        archive = self.cache / "compiled" / f"{project}-{self._name_of_compiled(request.untouched)}.tar"
         if archive.name not in self._compiled:
             if not archive.exists():
                 tell("compiling the project's own code, once for all runs")
-                compile_ahead(replace(job, files=sample.untouched), archive, stop)
+                compile_ahead(replace(job, files=request.untouched), archive, stop)
                 for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
                     old.unlink(missing_ok=True)
             self._compiled[archive.name] = archive if archive.exists() else None
@@ -192,7 +192,7 @@ def _age_of(path: Path) -> float:
         return 0.0
 
 
-def measure(job: TrainingJob, on_progress: Callable[[Progress], None], stop: Event) -> RunReport:
+def measure(job: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> RunReport:
     """Train and score `job`'s commit; every way in which it can fail is an outcome of the report.
 
     `on_progress` is called about twice a second, from the calling thread, which must live as long as the run.
@@ -200,13 +200,13 @@ def measure(job: TrainingJob, on_progress: Callable[[Progress], None], stop: Eve
     this machine cannot run the harness.
     """
     with _named():
-        report = Run(job, on_progress, stop).measure()
+        report = ActiveRun(job, on_progress, stop).measure()
     with suppress(OSError):  # a full disk: people miss a file to read, and the measurement is kept
         write_report(report, job.contract, job.folder)
     return report
 
 
-def try_out(job: TrainingJob, seconds: float, stop: Event) -> RunReport | None:
+def try_out(job: RunSpec, seconds: float, stop: Event) -> RunReport | None:
     """Train `job`'s commit for so long and load what comes of it: a smoke run. None if it went well; raises as above.
 
     What fails here would have failed later, after the whole budget: a mistake in the host's part shows only then.
@@ -214,7 +214,7 @@ def try_out(job: TrainingJob, seconds: float, stop: Event) -> RunReport | None:
     budget = job.contract.budget.model_copy(update={"training_seconds": seconds})
     contract = job.contract.model_copy(update={"budget": budget})
     with _named():
-        report = Run(replace(job, contract=contract, parent_curve=()), lambda _: None, stop).try_out()
+        report = ActiveRun(replace(job, contract=contract, parent_curve=()), lambda _: None, stop).try_out()
     if report is None:
         return None
     return report.model_copy(update={"reason": f"in a smoke run of {seconds:g} s: {report.reason}"[:1000]})
@@ -227,5 +227,5 @@ def _named() -> Iterator[None]:
         yield
     except Stopped:
         raise RunStopped("the worker was asked to stop") from None
-    except HarnessUnready as fault:
+    except HarnessNotReady as fault:
         raise RunImpossible(f"this machine cannot run the project's harness: {fault.reason}") from fault

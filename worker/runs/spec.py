@@ -24,7 +24,7 @@ class RunImpossible(RunStopped):
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class RunSpec:
     """One measurement of one commit.
 
     `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:0`, as the
@@ -50,7 +50,7 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run is: `share` of the training budget is used, 0 to 1; `loss` is the last one the commit logged.
 
     `parent_loss` is its parent's at the same share, where that is known.

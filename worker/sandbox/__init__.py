@@ -1,12 +1,20 @@
-"""Sandboxes: the only door through which the worker starts processes that run a project's code."""
+"""Sandboxes: the worker starts processes that run a project's code here and nowhere else."""
 
-from worker.sandbox.base import Gpu, Limits, Outcome, Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
+from worker.sandbox.base import (
+    Gpu,
+    ProcessLimits,
+    ProcessOutcome,
+    Sandbox,
+    SandboxedProcess,
+    SandboxRequest,
+    SandboxUnavailable,
+)
 from worker.sandbox.choose import SandboxName, choose_sandbox
 
 __all__ = [
     "Gpu",
-    "Limits",
-    "Outcome",
+    "ProcessLimits",
+    "ProcessOutcome",
     "Sandbox",
     "SandboxName",
     "SandboxRequest",

@@ -23,7 +23,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What one sandboxed process, with all its children together, may use.
 
     `disk_mib` bounds each scratch file system and each single file. `open_files` is per process.
@@ -45,7 +45,7 @@ class SandboxRequest:
     """
 
     argv: tuple[str, ...]
-    limits: Limits
+    limits: ProcessLimits
     folder: Path
     descriptors: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class SandboxRequest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProcessOutcome:
     """How a sandboxed process ended.
 
     `exit_status` is None where `signal` ended it. `killed_for` is a clause such as `it used more than 512 MiB of
@@ -71,10 +71,10 @@ class Outcome:
 class SandboxedProcess(Protocol):
     """A running process of a sandbox. Its output (stdout and stderr) is captured, bounded, in the order it came."""
 
-    def wait(self, timeout: float) -> Outcome | None:
+    def wait(self, timeout: float) -> ProcessOutcome | None:
         """The outcome, or None if it still runs after `timeout` seconds."""
 
-    def kill(self, ask_where: bool = False) -> Outcome:
+    def kill(self, ask_where: bool = False) -> ProcessOutcome:
         """End the process and all its descendants, at once, and say how it ended. Idempotent.
 
         With `ask_where`, they first get SIGQUIT and a moment: those of a harness then print where they are.
@@ -107,7 +107,7 @@ def try_out(sandbox: Sandbox) -> str:
 
     Raises SandboxUnavailable where it does not even start.
     """
-    limits = Limits(memory_mib=512, processes=16, disk_mib=16)
+    limits = ProcessLimits(memory_mib=512, processes=16, disk_mib=16)
     argv = (sys.executable, "-I", "-c", "print('works')")
     process = sandbox.start(SandboxRequest(argv, limits, folder=Path(__file__).parent))
     outcome = process.wait(TRIAL_SECONDS) or process.kill()

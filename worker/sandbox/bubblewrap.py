@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from worker.sandbox.base import Gpu, Limits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
+from worker.sandbox.base import Gpu, ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import (
     bind_gpu,
     find_devices,
@@ -101,7 +101,7 @@ class BubblewrapSandbox:
 
 
 def _options(
-    binds: Iterable[tuple[str, str, str]], limits: Limits, environment: dict[str, str], gpu: Gpu | None
+    binds: Iterable[tuple[str, str, str]], limits: ProcessLimits, environment: dict[str, str], gpu: Gpu | None
 ) -> Iterator[str]:
     """bubblewrap's command line up to the program. The order matters: a later mount covers an earlier one."""
     yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000")

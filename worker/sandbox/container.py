@@ -30,7 +30,7 @@ from uuid import uuid4
 
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import find_links, readable_folders, sandbox_environment, threads_of_user, unused_uid
-from worker.sandbox.container_socket import DOOR, Door
+from worker.sandbox.container_socket import SOCKET_NAME, ContainerSocket
 from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
 
 ENGINES = ("podman", "docker")
@@ -82,9 +82,11 @@ class ContainerSandbox:
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         rlimits = resource_limits(request, other_processes=threads_of_user(uid))
         task = {"argv": request.argv, "descriptors": request.descriptors, "rlimits": rlimits}
-        folder = tempfile.TemporaryDirectory(prefix="swarm-door-", ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix="swarm-container-", ignore_cleanup_errors=True)
         remove = (self._engine, "rm", "--force", name)
-        door = Door(Path(folder.name), task, request.descriptors, uid, remove, request.limits.memory_mib)
+        connection = ContainerSocket(
+            Path(folder.name), task, request.descriptors, uid, remove, request.limits.memory_mib
+        )
         command = (
             self._engine, "run", "--name", name,
             *_confine(request, rlimits["RLIMIT_NPROC"]),
@@ -92,9 +94,10 @@ class ContainerSandbox:
             *_give_gpu(Path(self._engine).name, self._gpu if request.device != "cpu" else None),
             *_show(self._folders, request.folder, Path(folder.name)),
             *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")),
-            "--entrypoint", sys.executable, self._image, "-I", "-S", "/swarm/container_init.py", f"/swarm/door/{DOOR}",
+            "--entrypoint", sys.executable, self._image,
+            "-I", "-S", "/swarm/container_init.py", f"/swarm/socket/{SOCKET_NAME}",
         )  # fmt: skip
-        return ConfinedProcess(command, request, None, folder=Path("/"), on_end=folder.cleanup, annex=door)
+        return ConfinedProcess(command, request, None, folder=Path("/"), on_end=folder.cleanup, container=connection)
 
 
 def _provide_image(engine: str) -> str:
@@ -154,9 +157,9 @@ def _give_gpu(engine: str, gpu: Gpu | None) -> Iterator[str]:
         )
 
 
-def _show(folders: Sequence[str], project: Path, door: Path) -> Iterator[str]:
+def _show(folders: Sequence[str], project: Path, socket_folder: Path) -> Iterator[str]:
     shown = [*((folder, folder) for folder in folders), (str(project), "/project")]
-    for source, target in (*shown, (str(door), "/swarm/door"), (str(ENTRY), "/swarm/container_init.py")):
+    for source, target in (*shown, (str(socket_folder), "/swarm/socket"), (str(ENTRY), "/swarm/container_init.py")):
         yield from ("--mount", f"type=bind,source={source},target={target},readonly")
 
 

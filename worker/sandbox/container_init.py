@@ -1,11 +1,11 @@
-"""The first program inside a container: it takes the descriptors that no engine can pass on, then starts the real one.
+"""The first program inside a container: receives the descriptors that no engine can pass on, then starts the real one.
 
-Run as `python -I -S container_init.py DOOR`, DOOR being the worker's socket. It uses the standard library only. As
-process 1 of the container it ends everything there by ending itself: after the real program, or as soon as the worker
-closes the connection, in whatever way the worker ends.
+Run as `python -I -S container_init.py SOCKET`, SOCKET being the path of the worker's socket; standard library only.
+As process 1 of the container it ends every process there by ending itself: after the real program, or as soon as the
+worker closes the connection or dies.
 
-It gets one message, `{"argv": [...], "descriptors": [numbers], "rlimits": {name: value}}` with the descriptors, and
-sends one before it ends, `{"out_of_memory": true}`, if the kernel ended something because the memory was used up.
+It receives one message, `{"argv": [...], "descriptors": [numbers], "rlimits": {name: value}}`, with the descriptors,
+and sends `{"out_of_memory": true}` before it ends if the kernel killed a process for lack of memory.
 """
 
 import ctypes
@@ -45,9 +45,9 @@ AT_NUMBER, AT_ARCHITECTURE, AT_FIRST_ARGUMENT = 0, 4, 16  # in struct seccomp_da
 def main() -> None:
     # The program has this process's uid: without this it could trace it and speak over its connection.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    door.connect(sys.argv[1])
-    packet, received, _, _ = socket.recv_fds(door, MESSAGE_BYTES, MAX_DESCRIPTORS)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(sys.argv[1])
+    packet, received, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, MAX_DESCRIPTORS)
     if not packet:
         sys.exit("the worker ended before its sandbox started")
     task = json.loads(packet)
@@ -56,9 +56,9 @@ def main() -> None:
         become(task, received)
     for descriptor in received:
         os.close(descriptor)
-    status = follow(child, door)
+    status = follow(child, connection)
     if was_out_of_memory():
-        door.send(json.dumps({"out_of_memory": True}).encode())
+        connection.send(json.dumps({"out_of_memory": True}).encode())
     os._exit(status)
 
 
@@ -110,14 +110,14 @@ def forbid_user_namespaces() -> None:
         sys.exit("entry: the kernel takes no seccomp filter")
 
 
-def follow(child: int, door: socket.socket) -> int:
+def follow(child: int, connection: socket.socket) -> int:
     """Wait for the program's end, reaping orphans meanwhile; its exit status, as a shell gives it."""
     poller = select.poll()
-    poller.register(door, select.POLLIN)
+    poller.register(connection, select.POLLIN)
     poller.register(os.pidfd_open(child), select.POLLIN)
     while True:
         ready = [descriptor for descriptor, _ in poller.poll(REAP_MILLISECONDS)]
-        if door.fileno() in ready:  # the worker says nothing more, so it has closed the connection
+        if connection.fileno() in ready:  # the worker says nothing more, so it has closed the connection
             return SHELL_SIGNAL_BASE + signal.SIGKILL
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == child:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-DOOR = "door"
+SOCKET_NAME = "socket"
 REMOVE_SECONDS = 60.0
 END_SECONDS = 10.0
 
 
-class Door:
-    """Implements `Annex`. The container lives as long as its connection, so that closing this ends it."""
+class ContainerSocket:
+    """One container seen from the worker. It lives as long as its connection: closing that ends it."""
 
     def __init__(
         self,
@@ -40,33 +40,36 @@ class Door:
         self._pid: int | None = None
         self._out_of_memory = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(str(folder / DOOR))
-        for path in (folder, folder / DOOR):
+        self._listener.bind(str(folder / SOCKET_NAME))
+        for path in (folder, folder / SOCKET_NAME):
             if uid != os.geteuid():
                 os.chown(path, uid, uid)
             path.chmod(0o700)
         self._listener.listen()
-        self._thread = threading.Thread(target=self._serve, name="sandbox-door", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="sandbox-socket", daemon=True)
         self._thread.start()
 
     def list_pids(self) -> list[int]:
+        """The container's first process; empty before it starts and after it ends."""
         return [] if self._pid is None else [self._pid]
 
     def end(self) -> None:
+        """End the container at once. Safe to repeat."""
         with self._lock:
             if self._ended:
                 return
             self._ended = True
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a guest
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the waiting accept
         if self._connection is not None:
             with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_WR)  # its last words may still come
+                self._connection.shutdown(socket.SHUT_WR)  # its last message may still come
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(self._remove, timeout=REMOVE_SECONDS, check=False, capture_output=True)  # noqa: S603 - ours
 
     def explain_end(self) -> str:
+        """Why the container ended early, as `ProcessOutcome.killed_for`; empty if it did not."""
         self._thread.join(END_SECONDS)
         return f"it used more than {self._memory_mib} MiB of memory" if self._out_of_memory else ""
 

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
-from worker.sandbox.base import Limits, Outcome, SandboxRequest
+from worker.sandbox.base import ProcessLimits, ProcessOutcome, SandboxRequest
+from worker.sandbox.container_socket import ContainerSocket
 from worker.sandbox.launcher import SHELL_SIGNAL_BASE
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -62,19 +62,6 @@ class LaunchPlan:
     def command(self) -> list[str]:
         """How to start it, through the launcher."""
         return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(asdict(self))]
-
-
-class Annex(Protocol):
-    """What belongs to a process without descending from it: the processes of a container, started by its engine."""
-
-    def list_pids(self) -> list[int]:
-        """The first processes there, of which all others descend; empty before they start and after they end."""
-
-    def end(self) -> None:
-        """End all of them, at once. Safe to repeat."""
-
-    def explain_end(self) -> str:
-        """Why it was ended from without, as `Outcome.killed_for`; empty if it was not."""
 
 
 def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[str, int]:
@@ -124,18 +111,18 @@ class ConfinedProcess:
         environment: Mapping[str, str] | None,
         folder: Path,
         on_end: Callable[[], None] = lambda: None,
-        annex: Annex | None = None,
+        container: ContainerSocket | None = None,
     ) -> None:
         """Start `command` in `folder`, with the worker's own environment if none is given; `on_end` is called once."""
-        self._limits: Limits = request.limits
+        self._limits: ProcessLimits = request.limits
         self._argv = [*request.argv]
         self._on_end = on_end
-        self._annex = annex
+        self._container = container
         self._log = LogTail()
         self._killed_for = ""
         self._peak_mib = 0
         self._ended = threading.Event()
-        self._outcome: Outcome | None = None
+        self._outcome: ProcessOutcome | None = None
         self._kill_lock = threading.Lock()
         log, log_writer = os.pipe()
         try:
@@ -161,11 +148,11 @@ class ConfinedProcess:
     def peak_memory_mib(self) -> int:
         return self._peak_mib
 
-    def wait(self, timeout: float) -> Outcome | None:
+    def wait(self, timeout: float) -> ProcessOutcome | None:
         self._ended.wait(timeout)
         return self._outcome
 
-    def kill(self, ask_where: bool = False) -> Outcome:
+    def kill(self, ask_where: bool = False) -> ProcessOutcome:
         self._end_all("", ask_where)
         self._watcher.join()
         assert self._outcome is not None
@@ -193,10 +180,10 @@ class ConfinedProcess:
         os.close(exit_watch)
         status = self._process.wait()
         ended_by = -status if status < 0 else status - SHELL_SIGNAL_BASE
-        self._outcome = Outcome(
+        self._outcome = ProcessOutcome(
             exit_status=status if ended_by <= 0 else None,
             signal=ended_by if ended_by > 0 else None,
-            killed_for=self._killed_for or (self._annex.explain_end() if self._annex else ""),
+            killed_for=self._killed_for or (self._container.explain_end() if self._container else ""),
             peak_memory_mib=self._peak_mib,
             log_tail=self._log.text(),
         )
@@ -213,7 +200,7 @@ class ConfinedProcess:
 
     def _inside(self) -> Iterator[psutil.Process]:
         """The processes that count against the limits: those of the container, or all below the guard."""
-        return _trees(self._annex.list_pids()) if self._annex else _descendants(self._process.pid)
+        return _trees(self._container.list_pids()) if self._container else _descendants(self._process.pid)
 
     def _used_mib(self) -> int:
         return sum(_resident_bytes(process) for process in self._inside()) // MIB
@@ -249,12 +236,12 @@ class ConfinedProcess:
             if ask_where:
                 self._ask_where()
             deadline = time.monotonic() + END_SECONDS
-            if self._annex is None:
+            if self._container is None:
                 self._ask_guard(deadline)
             descendants = [*_descendants(self._process.pid)]
-            if self._annex:
-                descendants += _trees(self._annex.list_pids())
-                self._annex.end()
+            if self._container:
+                descendants += _trees(self._container.list_pids())
+                self._container.end()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             for process in descendants:

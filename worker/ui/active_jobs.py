@@ -6,7 +6,7 @@ from uuid import UUID
 
 from shared.experiments import JobKind, Proposal
 from shared.leases import Lease, Phase
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 from worker.ui.events import Event, ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished
 
 _ON_THE_DEVICE = (Phase.STARTING, Phase.TRAINING, Phase.SCORING)
@@ -23,7 +23,7 @@ class JobView:
 
     lease: Lease
     proposal: Proposal | None = None
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     losses: list[float] = field(default_factory=list)
 
     @property
@@ -97,7 +97,7 @@ class ActiveJobs:
                 return False
         return True
 
-    def _update(self, job: JobView, progress: Progress) -> bool:
+    def _update(self, job: JobView, progress: RunProgress) -> bool:
         changed = progress.phase is not job.phase
         if progress.phase is Phase.STARTING:  # also of a repaired run
             job.losses.clear()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from shared.experiments import Proposal
 from shared.leases import Lease
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 from worker.ui.run_summary import RunSummary
 from worker.ui.status import Totals
 
@@ -52,7 +52,7 @@ class JobProgressed:
     """A job has reached this phase, step and loss."""
 
     lease: Lease
-    progress: Progress
+    progress: RunProgress
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from shared.leases import Lease, Phase
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 from worker.ui.events import (
     Event,
     ExperimentProposed,
@@ -82,7 +82,7 @@ class PlainView:
             why=lease.why,
         )
 
-    def _log_phase(self, lease: Lease, progress: Progress) -> None:
+    def _log_phase(self, lease: Lease, progress: RunProgress) -> None:
         if progress.phase is not self._phases.get(lease.id):
             self._phases[lease.id] = progress.phase
             self._messages.info("phase", job=_short_id(lease), phase=progress.phase.value)

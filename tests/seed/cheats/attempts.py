@@ -15,7 +15,7 @@ import numpy
 from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
-from worker.runs.spec import TrainingJob
+from worker.runs.spec import RunSpec
 
 HERE = Path(__file__).parent
 STEPS = 15
@@ -98,7 +98,7 @@ class Naive:
     log: str
 
 
-MakeJob = Callable[..., TrainingJob]
+MakeJob = Callable[..., RunSpec]
 MeasureFile = Callable[..., RunReport]
 Naively = Callable[..., Naive]
 

@@ -25,8 +25,8 @@ from worker.git.worktree import write_worktree
 from worker.machine.hardware import detect_hardware
 from worker.runs.precompile import compile_ahead
 from worker.runs.runner import measure
-from worker.runs.spec import TrainingJob
-from worker.sandbox import Limits, SandboxRequest
+from worker.runs.spec import RunSpec
+from worker.sandbox import ProcessLimits, SandboxRequest
 
 NAIVE = HERE / "naive.py"
 
@@ -49,9 +49,7 @@ def make_job(
     """Runs of files; by default with so much time that a busy machine is not the reason why one fails."""
     hardware = detect_hardware("cpu", 1)
 
-    def make(
-        files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = ""
-    ) -> TrainingJob:
+    def make(files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = "") -> RunSpec:
         budget = {"training_seconds": seconds, "starting_seconds": 120, "scoring_seconds": 120}
         changed = contract.model_copy(
             update={
@@ -60,7 +58,7 @@ def make_job(
             }
         )
         sandbox, folder = preloaded.keeping_apart(apart), folder or tmp_path_factory.mktemp("run")
-        return TrainingJob(files, "c" * 40, changed, seed, "cpu", 1, data, sandbox, hardware, folder)
+        return RunSpec(files, "c" * 40, changed, seed, "cpu", 1, data, sandbox, hardware, folder)
 
     return make
 
@@ -105,7 +103,7 @@ def naively(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     request = SandboxRequest(
         (sys.executable, "-B", "-P", "-m", "naive", str(theirs.fileno())),
-        Limits(memory_mib=4096, processes=64, disk_mib=256),
+        ProcessLimits(memory_mib=4096, processes=64, disk_mib=256),
         folder,
         descriptors=(theirs.fileno(),),
         environment={"SWARM_TOKEN": SECRET},

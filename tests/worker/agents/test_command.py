@@ -14,7 +14,7 @@ from tests.support.messages import make_run
 from tests.worker.agents.tasks import make_task, sha_of
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task
 from worker.agents.command import CommandAgent, Tool
-from worker.sandbox.tool import Grant
+from worker.sandbox.tool import Mount
 
 SOURCE = "LEARNING_RATE = 0.003\nDEPTH = 4\n"
 TREE = {"harness/scorer.py": "METRIC = 1\n", "program.md": "# Lower val_bpb\n"}
@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.said: list[str] = []
-        self.grants: list[Grant] = []
+        self.mounts: list[Mount] = []
         self.secrets: frozenset[str] = frozenset()
         self.stop = Event()
 
@@ -40,9 +40,9 @@ class Bench:
         program = self.home / "tool.sh"
         program.write_text(f"say() {{ {STATEMENT}\n}}\n{script}\n")
         environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "TOOL_KEY": "k-canary-tool"}
-        grants = (Grant(program), *self.grants)
+        mounts = (Mount(program), *self.mounts)
         command = f"/bin/bash {program} {{prompt_file}}"
-        tool = Tool(command, self.home, environment, grants, seconds, self.secrets)
+        tool = Tool(command, self.home, environment, mounts, seconds, self.secrets)
         return CommandAgent(tool, self.said.append, self.stop)
 
     def propose(self, script: str, seconds: float = 60.0, task: Task = TASK) -> Draft:
@@ -96,7 +96,7 @@ def test_sees_only_what_was_named(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SWARM_TOKEN", "canary-token")
     (bench.home / "secret").write_text("canary-home")
     (bench.home / "login").write_text("hello")
-    bench.grants = [Grant(bench.home / "login")]
+    bench.mounts = [Mount(bench.home / "login")]
     draft = bench.propose(f"""
         {DEEPER}
         for path in {bench.home}/secret /etc/shadow /root/.ssh /var/log; do [ -e $path ] && seen="$seen $path"; done
@@ -118,7 +118,7 @@ def test_may_use_the_network(bench: Bench) -> None:
 @pytest.mark.parametrize("where", ["train.py", "proposal"])
 def test_a_login_that_was_copied_is_not_published(bench: Bench, where: str) -> None:
     (bench.home / "login").write_text('{"token": "sk-abc123def456ghi789"}')
-    bench.grants = [Grant(bench.home / "login")]
+    bench.mounts = [Mount(bench.home / "login")]
     copy = 'echo "# $(cat ~/login)" >> train.py' if where == "train.py" else 'say "$(cat ~/login | tr -d \\")"'
     with pytest.raises(AgentError, match="copied something of its login"):
         bench.propose(f"{DEEPER}; {copy}")

@@ -12,7 +12,7 @@ from tests.worker.agents.hostile import ESCAPES, SOURCE, Hostile, experiment
 from tests.worker.agents.tasks import make_task
 from tests.worker.agents.test_command import Bench
 from worker.agents.base import AgentError, Task
-from worker.agents.budget import Allowance, Ledger
+from worker.agents.budget import Allowance, UsageLog
 from worker.agents.chat import Chat
 from worker.agents.command import CommandAgent
 from worker.agents.openai import OpenAIAgent
@@ -43,7 +43,7 @@ def chat() -> Iterator[tuple[Chat, list[str]]]:
 def test_an_obedient_model_changes_no_other_file(
     chat: tuple[Chat, list[str]], hostile: Hostile, tmp_path: Path
 ) -> None:
-    agent = OpenAIAgent(chat[0], Ledger(tmp_path / "agent", "m", Allowance()), lambda line: None, Stop())
+    agent = OpenAIAgent(chat[0], UsageLog(tmp_path / "agent", "m", Allowance()), lambda line: None, Stop())
     with pytest.raises(AgentError, match="no change that can be applied"):
         agent.propose(task_with(hostile))
     assert [path.name for path in tmp_path.iterdir()] == ["agent"], "nothing was written"
@@ -72,7 +72,7 @@ def test_no_text_closes_its_own_fence() -> None:
 
 @pytest.mark.parametrize("hostile", ESCAPES, ids=lambda hostile: hostile.name)
 def test_a_finding_stands_inside_its_fence(chat: tuple[Chat, list[str]], hostile: Hostile, tmp_path: Path) -> None:
-    agent = OpenAIAgent(chat[0], Ledger(tmp_path / "agent", "m", Allowance()), lambda line: None, Stop())
+    agent = OpenAIAgent(chat[0], UsageLog(tmp_path / "agent", "m", Allowance()), lambda line: None, Stop())
     with pytest.raises(AgentError):
         agent.propose(task_with(hostile))
     before, _, after = chat[1][0].partition(hostile.finding)

@@ -15,7 +15,7 @@ from tests.support.messages import make_run
 from tests.worker.agents.tasks import make_task, sha_of
 from worker.agents import openai
 from worker.agents.base import AgentError, AgentUnavailable, Task
-from worker.agents.budget import Allowance, Ledger
+from worker.agents.budget import Allowance, UsageLog
 from worker.agents.chat import Chat
 from worker.agents.composite import FallbackAgent
 from worker.agents.openai import OpenAIAgent
@@ -32,7 +32,7 @@ class Hired:
 
     agent: OpenAIAgent
     server: ChatServer
-    ledger: Ledger
+    usage_log: UsageLog
     stop: Stop
     said: list[str] = field(default_factory=list)
 
@@ -59,9 +59,9 @@ def task() -> Task:
 def hire(url: str, folder: Path, timeout: float = 20.0, **allowance: Any) -> Hired:
     """An agent for an endpoint."""
     said: list[str] = []
-    ledger, stop = Ledger(folder / "agent", "test", Allowance(**allowance)), Stop()
-    agent = OpenAIAgent(Chat(url, "test", SecretStr(KEY), timeout), ledger, said.append, stop)
-    return Hired(agent, ChatServer(lambda body: say("")), ledger, stop, said)
+    usage_log, stop = UsageLog(folder / "agent", "test", Allowance(**allowance)), Stop()
+    agent = OpenAIAgent(Chat(url, "test", SecretStr(KEY), timeout), usage_log, said.append, stop)
+    return Hired(agent, ChatServer(lambda body: say("")), usage_log, stop, said)
 
 
 def test_drafts_an_experiment_from_edits_and_counts_what_it_cost(task: Task, hired: Hired) -> None:
@@ -69,7 +69,7 @@ def test_drafts_an_experiment_from_edits_and_counts_what_it_cost(task: Task, hir
     assert draft.files == {"train.py": SOURCE.replace("4", "6")}
     assert draft.proposal.settings == {"LEARNING_RATE": 0.003, "DEPTH": 6}
     assert draft.made_by == "openai test (1 request, 90 + 10 tokens)"
-    assert hired.ledger.today().tokens == 100
+    assert hired.usage_log.today().tokens == 100
     request = hired.server.requests[0]
     assert request["response_format"]["json_schema"]["strict"] is True
     assert "3.3000 ± 0.0050" in request["messages"][1]["content"]
@@ -81,7 +81,7 @@ def test_each_experiment_is_a_conversation_of_its_own(task: Task, hired: Hired) 
     hired.agent.propose(task)
     hired.agent.propose(other)
     assert [len(request["messages"]) for request in hired.server.requests] == [2, 2]
-    assert task.bill.usage.tokens == other.bill.usage.tokens == 100
+    assert task.usage.total.tokens == other.usage.total.tokens == 100
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_gives_up_on_a_model_that_cannot_edit(task: Task, hired: Hired) -> None:
     with pytest.raises(AgentError, match="no change that can be applied"):
         hired.agent.propose(task)
     assert len(hired.server.requests) == 4
-    assert task.bill.usage.requests == 4
+    assert task.usage.total.requests == 4
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_pause_ends_a_request_under_way(task: Task, hired: Hired) -> None:
     hired.server.model = pause
     with pytest.raises(AgentError, match="not waited for"):
         hired.agent.propose(task)
-    assert hired.ledger.today().tokens > 0, "the model has read the prompt"
+    assert hired.usage_log.today().tokens > 0, "the model has read the prompt"
 
 
 def test_one_who_drains_still_waits_for_the_finding_and_for_no_draft(task: Task, hired: Hired) -> None:
@@ -276,9 +276,9 @@ def test_an_experiment_pays_for_its_own_finding_while_the_next_is_drafted(server
     draft = hired.agent.propose(one)
     hired.agent.propose(other)
     hired.agent.write_finding(one, draft, make_run(sha_of("x"), 3.2))
-    assert (one.bill.usage.requests, one.bill.usage.tokens) == (2, 200)
-    assert one.bill.usage.cost == pytest.approx(2 * (90 * 1.0 + 10 * 10.0) / 1e6)
-    assert other.bill.usage.requests == 1
+    assert (one.usage.total.requests, one.usage.total.tokens) == (2, 200)
+    assert one.usage.total.cost == pytest.approx(2 * (90 * 1.0 + 10 * 10.0) / 1e6)
+    assert other.usage.total.requests == 1
 
 
 def test_a_days_budget_holds_for_all_workers_and_over_a_restart(task: Task, server: ChatServer, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_repairs_a_crash_from_frame_and_log(task: Task, hired: Hired) -> None:
     prompt = hired.server.requests[-1]["messages"][1]["content"]
     assert all(text in prompt for text in ("it broke", "train.py:2 in build", "ValueError: depth", "DEPTH = 6"))
     assert hired.agent.repair(task, draft, crash) is None, "the honest model gives it up"
-    assert task.bill.usage.requests == 3
+    assert task.usage.total.requests == 3
 
 
 def test_writes_a_finding_and_cuts_what_is_too_long(task: Task, hired: Hired) -> None:

@@ -9,7 +9,7 @@ from shared.experiments import Assignment, JobKind, Step, StepFate
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import TRAIN, make_task, sha_of
 from worker.agents.base import AgentError, StepFiles, Task
-from worker.agents.recombine import AssemblyAgent
+from worker.agents.recombine import RecombineAgent
 
 Change = tuple[str, str]
 
@@ -38,7 +38,7 @@ def assemble(kind: JobKind, source: str, *steps: StepFiles, **changes: object) -
 
 
 def fates(task: Task) -> tuple[Mapping[int, StepFate], str]:
-    draft = AssemblyAgent().propose(task)
+    draft = RecombineAgent().propose(task)
     return {step.experiment_id: step.fate for step in draft.proposal.steps}, draft.files["train.py"]
 
 
@@ -50,13 +50,13 @@ def test_steps_of_several_lines_are_adopted_and_what_conflicts_is_left_out() -> 
     became, text = fates(task)
     assert text == change(TRAIN, HEADS, DEEPER, BIAS)
     assert became == {7: StepFate.DONE, 8: StepFate.CONFLICT, 9: StepFate.DONE, 10: StepFate.IDLE}
-    draft = AssemblyAgent().propose(task)
+    draft = RecombineAgent().propose(task)
     assert draft.proposal.title == "Adopt #7, #9" and draft.proposal.predicted_effect == -0.03
     assert "#8 (idea 8): conflicts with the code here" in draft.proposal.hypothesis
     assert draft.proposal.settings["DEPTH"] == 6 and draft.proposal.settings["USE_BIAS"] is True
-    finding = AssemblyAgent().write_finding(task, draft, make_run(sha_of("x"), 3.2))
+    finding = RecombineAgent().write_finding(task, draft, make_run(sha_of("x"), 3.2))
     assert "better than the parent's 3.3000 by 0.1000" in finding.claim and "#8 conflicts" in finding.caveats
-    crash = AssemblyAgent().write_finding(task, draft, make_run(sha_of("x"), None, reason="out of memory"))
+    crash = RecombineAgent().write_finding(task, draft, make_run(sha_of("x"), None, reason="out of memory"))
     assert "out of memory" in crash.mechanism
 
 
@@ -72,11 +72,11 @@ def test_a_merge_that_is_no_program_is_a_conflict() -> None:
 def test_a_combination_that_exists_is_tried_without_its_last_step() -> None:
     steps = [make_step(1, TRAIN, change(TRAIN, DEEPER)), make_step(2, TRAIN, change(TRAIN, BIAS))]
     task = assemble(JobKind.ADOPT, TRAIN, *steps)
-    again = replace(task, refused=(AssemblyAgent().propose(task),))
+    again = replace(task, refused=(RecombineAgent().propose(task),))
     became, text = fates(again)
     assert became == {1: StepFate.DONE, 2: StepFate.SKIPPED} and text == change(TRAIN, DEEPER)
     with pytest.raises(AgentError, match="#1, #2"):
-        AssemblyAgent().propose(replace(again, refused=again.refused * 2))
+        RecombineAgent().propose(replace(again, refused=again.refused * 2))
 
 
 def test_one_step_is_taken_out_and_the_others_stay() -> None:
@@ -85,8 +85,8 @@ def test_one_step_is_taken_out_and_the_others_stay() -> None:
     task = assemble(JobKind.ABLATE, stack, make_step(5, before, after))
     became, text = fates(task)
     assert (became, text) == ({5: StepFate.DONE}, change(TRAIN, HEADS, BIAS))
-    draft = AssemblyAgent().propose(task)
+    draft = RecombineAgent().propose(task)
     assert draft.proposal.title == "Without #5 (idea 5)"
     overwritten = assemble(JobKind.ABLATE, change(TRAIN, HEADS, DEEPER_STILL), make_step(5, before, after))
     with pytest.raises(AgentError, match="nothing can be put together from #5"):
-        AssemblyAgent().propose(overwritten)
+        RecombineAgent().propose(overwritten)

@@ -1,12 +1,12 @@
 """What the worker makes of a model's answers."""
 
 from shared.findings import MAX_FINDING_WORDS
-from worker.agents.replies import Paper, describe
+from worker.agents.replies import PaperReply, describe
 
 
-def make_paper(**changes: object) -> Paper:
+def make_paper(**changes: object) -> PaperReply:
     words = {"claim": "Depth helps.", "mechanism": "More layers.", "caveats": "One run.", "follow_ups": "Width."}
-    return Paper.model_validate(words | changes)
+    return PaperReply.model_validate(words | changes)
 
 
 def test_a_paper_keeps_what_would_refute_it_and_its_tags() -> None:
@@ -14,7 +14,7 @@ def test_a_paper_keeps_what_would_refute_it_and_its_tags() -> None:
     draft = make_paper(refuted_by="No gain in three runs.", tags=tags).to_finding("model")
     assert draft.refuted_by == "No gain in three runs."
     assert draft.tags == ["weight-decay", "muon", "x" * 63]
-    assert '"refuted_by"' in describe(Paper) and '"tags"' in describe(Paper)
+    assert '"refuted_by"' in describe(PaperReply) and '"tags"' in describe(PaperReply)
 
 
 def test_a_paper_that_is_too_long_loses_its_end() -> None:

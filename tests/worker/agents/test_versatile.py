@@ -10,8 +10,8 @@ from shared.runs import RunReport
 from tests.worker.agents.tasks import make_task
 from worker.agents import composite
 from worker.agents.base import AgentUnavailable, Draft, Task
-from worker.agents.composite import FallbackAgent, VersatileAgent
-from worker.agents.recombine import AssemblyAgent
+from worker.agents.composite import AgentByKind, FallbackAgent
+from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
 
 IDEAS = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
@@ -40,10 +40,10 @@ class ModelAgent:
         return FindingDraft(claim="The model's words.", agent=self.name)
 
 
-def make_versatile(model: ModelAgent) -> VersatileAgent:
-    search, assembly = SearchAgent(), AssemblyAgent()
+def make_versatile(model: ModelAgent) -> AgentByKind:
+    search, assembly = SearchAgent(), RecombineAgent()
     first = FallbackAgent(model, search, lambda line: None)
-    return VersatileAgent(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
+    return AgentByKind(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
 
 
 def test_each_kind_of_job_has_its_agent() -> None:

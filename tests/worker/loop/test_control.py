@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from shared.protocol import now
-from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
+from tests.worker.conftest import FormulaRunner, LiveCoordinator
 from tests.worker.crew import Hire
 from worker.lock import hold
 from worker.loop.control import Control, find_controls, followed
@@ -78,10 +78,10 @@ def test_only_running_workers_are_found(tmp_path: Path) -> None:
 
 
 def test_a_pause_gives_the_run_back_and_going_on_takes_the_next(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
 ) -> None:
     worker = hire(live.url)
-    laboratory.hook = lambda: worker.stop.set_pause("Paused.") if len(laboratory.samples) == 1 else None
+    runner.hook = lambda: worker.stop.set_pause("Paused.") if len(runner.requests) == 1 else None
 
     def go_on() -> None:
         assert live.list("leases") == [], "the job was given back"
@@ -90,4 +90,4 @@ def test_a_pause_gives_the_run_back_and_going_on_takes_the_next(
     worker.witness.on_wait = go_on
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert worker.witness.waits == ["Paused."]
-    assert len(laboratory.samples) == 2 and len(live.list("runs")) == 1
+    assert len(runner.requests) == 2 and len(live.list("runs")) == 1

@@ -15,9 +15,9 @@ from shared.protocol import now
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
 from worker.loop.heartbeat import HeartbeatDied, Pulse
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 
-TRAINING = Progress(Phase.TRAINING, 10, 3.1, 0.25)
+TRAINING = RunProgress(Phase.TRAINING, 10, 3.1, 0.25)
 
 
 def make_lease(kind: JobKind = JobKind.IMPROVE, heartbeat_seconds: float = 0.02) -> Lease:
@@ -81,7 +81,7 @@ def test_a_new_phase_is_told_at_once() -> None:
     with Pulse(keeper, make_lease(heartbeat_seconds=60)) as pulse:
         pulse.update(TRAINING)
         wait_for(lambda: [b.phase for b in keeper.beats] == [Phase.TRAINING])
-        pulse.update(Progress(Phase.TRAINING, 11, 3.0, 0.3))
+        pulse.update(RunProgress(Phase.TRAINING, 11, 3.0, 0.3))
         time.sleep(0.05)
         assert len(keeper.beats) == 1
 
@@ -90,7 +90,7 @@ def test_a_new_phase_is_told_at_once() -> None:
 def test_a_run_that_diverges_still_beats(loss: float) -> None:
     keeper = Keeper(LeaseState.RUNNING)
     with Pulse(keeper, make_lease()) as pulse:
-        pulse.update(Progress(Phase.TRAINING, 10, loss, 0.25))
+        pulse.update(RunProgress(Phase.TRAINING, 10, loss, 0.25))
         wait_for(lambda: bool(keeper.beats) and keeper.beats[-1].phase is Phase.TRAINING)
     assert keeper.beats[-1].loss is None
 

@@ -1,4 +1,4 @@
-"""worker/loop/job.py against a real coordinator, with a laboratory that measures by formula."""
+"""worker/loop/job.py against a real coordinator, with a runner that measures by formula."""
 
 import threading
 from contextlib import closing
@@ -11,7 +11,7 @@ from shared.findings import FindingDraft
 from shared.leases import Phase
 from shared.runs import RunReport
 from tests.support.seeds import TRAIN
-from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
+from tests.worker.conftest import FormulaRunner, LiveCoordinator
 from tests.worker.crew import Hire, Wire, make_script, refuse
 from worker.agents.base import AgentError, Draft, Task
 from worker.agents.search import SearchAgent
@@ -23,11 +23,9 @@ from worker.loop.loop import Ending
 
 
 def test_measures_the_root_then_experiments_that_the_coordinator_stores(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
 ) -> None:
-    laboratory.formula = lambda sample: (
-        3.0 + abs(float(read_constants(sample.files["train.py"])["DEPTH"].value) - 6) / 10
-    )
+    runner.formula = lambda request: 3.0 + abs(float(read_constants(request.files["train.py"])["DEPTH"].value) - 6) / 10
     worker = hire(live.url)
     assert worker.loop.run(max_jobs=4) is Ending.DONE
     first, *others = worker.witness.summaries
@@ -44,7 +42,7 @@ def test_measures_the_root_then_experiments_that_the_coordinator_stores(
     assert len(worker.outbox) == 0
     assert worker.witness.phases[:5] == [Phase.READY, Phase.TRAINING, Phase.TRAINING, Phase.SCORING, Phase.REPORTING]
     # The whole work tree is measured, protected files too, and the program is the project's own.
-    assert set(laboratory.samples[-1].files) == {"train.py", "swarm.toml", "program.md"}
+    assert set(runner.requests[-1].files) == {"train.py", "swarm.toml", "program.md"}
 
 
 def test_two_workers_learn_from_each_other_and_do_not_repeat(live: LiveCoordinator, hire: Hire) -> None:
@@ -54,10 +52,8 @@ def test_two_workers_learn_from_each_other_and_do_not_repeat(live: LiveCoordinat
     assert len(shas) == len(set(shas)) >= 4  # of ten jobs some are drawn to measure
 
 
-def test_a_failed_run_is_a_result_with_a_finding(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
-    laboratory.formula = lambda sample: 3.3 if sample.files["train.py"] == TRAIN else None
+def test_a_failed_run_is_a_result_with_a_finding(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+    runner.formula = lambda request: 3.3 if request.files["train.py"] == TRAIN else None
     worker = hire(live.url, make_script(5))
     assert worker.loop.run() is Ending.DONE
     (experiment,) = live.list("experiments")
@@ -85,7 +81,7 @@ def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinato
 
 
 def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
 ) -> None:
     lost = threading.Event()
 
@@ -93,7 +89,7 @@ def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
         lost.set()
         return refuse(410, "lease-ended")()
 
-    laboratory.hook = lambda: (lost.wait(10), None)[1]
+    runner.hook = lambda: (lost.wait(10), None)[1]
     worker = hire(live.url, transport=Wire({"heartbeat$": lose}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert worker.witness.summaries[0].place.startswith(live.url)
@@ -109,16 +105,14 @@ def test_a_lease_that_is_lost_while_drafting_is_left_alone(live: LiveCoordinator
     assert live.list("experiments") == []
 
 
-def test_a_heartbeat_that_dies_stops_the_worker(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
+def test_a_heartbeat_that_dies_stops_the_worker(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     dying = threading.Event()
 
     def die() -> httpx.Response:
         dying.set()
         raise ZeroDivisionError("a bug")
 
-    laboratory.hook = lambda: (dying.wait(10), None)[1]
+    runner.hook = lambda: (dying.wait(10), None)[1]
     with pytest.raises(HeartbeatDied, match="a bug"):
         hire(live.url, transport=Wire({"heartbeat$": die})).loop.run()
     assert live.list("leases") == []

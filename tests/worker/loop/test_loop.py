@@ -1,4 +1,4 @@
-"""worker/loop/loop.py against a real coordinator, with a laboratory that measures by formula."""
+"""worker/loop/loop.py against a real coordinator, with a runner that measures by formula."""
 
 import httpx
 import pytest
@@ -8,13 +8,13 @@ from coordinator.settings import Settings as CoordinatorSettings
 from shared.leases import ResultUpload
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import sha_of
-from tests.worker.conftest import FormulaLaboratory, LiveCoordinator, serve
+from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
 from tests.worker.crew import Hire, Wire, cut, make_script, refuse
 from worker.api.client import Outdated, Rejected, Unauthorized, Unreachable
 from worker.data.prepare import DataError
 from worker.loop.loop import Ending, Loop
 from worker.loop.outbox import Entry
-from worker.runs.runner import Sample
+from worker.runs.runner import RunRequest
 from worker.runs.spec import RunImpossible
 
 
@@ -29,7 +29,7 @@ def test_a_wrong_token_says_so(live: LiveCoordinator, hire: Hire) -> None:
 
 
 def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
-    coordinator_settings: CoordinatorSettings, token: SecretStr, hire: Hire, laboratory: FormulaLaboratory
+    coordinator_settings: CoordinatorSettings, token: SecretStr, hire: Hire, runner: FormulaRunner
 ) -> None:
     """While its experiment is measured the coordinator is updated, and wants newer workers from then on."""
     with serve(coordinator_settings) as url:
@@ -38,7 +38,7 @@ def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
         with older as newer_url:
             switch = Wire({})
             worker = hire(url, make_script(5, 6, 7), transport=switch)
-            laboratory.hook = lambda: switch.lead_to(newer_url)
+            runner.hook = lambda: switch.lead_to(newer_url)
             with pytest.raises(Outdated, match=r"version 99\.1, or newer\. Update it: pip install --upgrade"):
                 worker.loop.run()
         assert [e["title"] for e in LiveCoordinator(url, token).list("experiments")][-1] == "DEPTH 5"
@@ -47,13 +47,13 @@ def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
 
 
 def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
-    coordinator_settings: CoordinatorSettings, hire: Hire, laboratory: FormulaLaboratory
+    coordinator_settings: CoordinatorSettings, hire: Hire, runner: FormulaRunner
 ) -> None:
     with serve(coordinator_settings) as url:
         assert hire(url).loop.run(max_jobs=1) is Ending.DONE
         gone = Wire({"result$": cut})
         worker = hire(url, make_script(5, 6), transport=gone)
-        laboratory.hook = lambda: gone.faults.update({"": cut})
+        runner.hook = lambda: gone.faults.update({"": cut})
         assert worker.loop.run() is Ending.DRAINED  # it waited, and the test's view then told it to stop
     assert [r.place for r in worker.witness.summaries] == ["in the outbox"]
     assert any("kept in the outbox" in line for line in worker.witness.lines)
@@ -86,13 +86,13 @@ def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, hire
 
 @pytest.mark.parametrize("error", [DataError("the data's server is away"), OSError(28, "No space left on device")])
 def test_a_job_that_fails_is_given_back_with_the_reason_and_the_worker_rests(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory, error: Exception
+    live: LiveCoordinator, hire: Hire, runner: FormulaRunner, error: Exception
 ) -> None:
-    def fail(sample: Sample) -> float:
+    def fail(request: RunRequest) -> float:
         raise error
 
     wire = Wire({})
-    laboratory.formula = fail
+    runner.formula = fail
     worker = hire(live.url, transport=wire)
     assert worker.loop.run() is Ending.DRAINED
     assert any(f"the job failed: {error}" in line for line in worker.witness.lines)
@@ -102,64 +102,60 @@ def test_a_job_that_fails_is_given_back_with_the_reason_and_the_worker_rests(
 
 
 def test_a_mistake_of_ours_is_written_down_and_the_worker_goes_on(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
 ) -> None:
-    def fail(sample: Sample) -> float:
+    def fail(request: RunRequest) -> float:
         raise ZeroDivisionError("a bug")
 
-    laboratory.formula = fail
+    runner.formula = fail
     worker = hire(live.url)
     assert worker.loop.run() is Ending.DRAINED
     assert any("a mistake in the worker" in line for line in worker.witness.lines)
     assert "in fail" in (worker.folder / "crash.log").read_text()
 
 
-def test_a_machine_that_cannot_run_the_harness_stops(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
-    def fail(sample: Sample) -> float:
+def test_a_machine_that_cannot_run_the_harness_stops(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+    def fail(request: RunRequest) -> float:
         raise RunImpossible("torch is missing")
 
-    laboratory.formula = fail
+    runner.formula = fail
     with pytest.raises(RunImpossible):
         hire(live.url).loop.run()
     assert live.list("leases") == []
 
 
 def test_a_machine_that_could_run_a_harness_before_tries_again_later(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
+    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
 ) -> None:
-    def fail_second(sample: Sample) -> float:
-        if len(laboratory.samples) > 1:
+    def fail_second(request: RunRequest) -> float:
+        if len(runner.requests) > 1:
             raise RunImpossible("its harness is broken")
         return 3.3
 
-    laboratory.formula = fail_second
+    runner.formula = fail_second
     worker = hire(live.url)
     assert worker.loop.run() is Ending.DRAINED
     assert any("its harness is broken" in line for line in worker.witness.lines)
     assert live.list("leases") == []
 
 
-def test_draining_finishes_the_run_and_reports_it(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
+def test_draining_finishes_the_run_and_reports_it(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     worker = hire(live.url)
-    laboratory.hook = worker.stop.request
+    runner.hook = worker.stop.request
     assert worker.loop.run() is Ending.DRAINED
     assert len(live.list("runs")) == 1
 
 
-def test_stopping_now_gives_the_job_back(live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory) -> None:
+def test_stopping_now_gives_the_job_back(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     worker = hire(live.url)
-    laboratory.hook = lambda: (worker.stop.request(), worker.stop.request(), None)[2]
+    runner.hook = lambda: (worker.stop.request(), worker.stop.request(), None)[2]
     assert worker.loop.run() is Ending.STOPPED
     assert live.list("leases") == []
     assert live.list("runs") == []
 
 
-def test_once(live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory) -> None:
-    laboratory.formula = lambda sample: 3.3
+def test_once(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+    runner.formula = lambda request: 3.3
     assert hire(live.url).loop.run(once=True) is Ending.DONE
     nothing = {"lease": None, "reason": "All is known.", "retry_after_seconds": 60}
     idle = hire(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))

@@ -14,7 +14,7 @@ from shared.leases import BaseCommit, Lease
 from tests.support.messages import HARDWARE, make_proposal, make_run
 from tests.support.tiny_project import tiny_contract
 from tests.worker.agents.tasks import sha_of
-from tests.worker.conftest import FormulaLaboratory, LiveCoordinator, serve
+from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
 from tests.worker.crew import Hire, Wire, cut, make_script
 from tests.worker.loop.test_heartbeat import make_lease
 from worker.loop.loop import Ending
@@ -122,10 +122,10 @@ def test_what_is_known_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
-    coordinator_settings: CoordinatorSettings, hire: Hire, laboratory: FormulaLaboratory
+    coordinator_settings: CoordinatorSettings, hire: Hire, runner: FormulaRunner
 ) -> None:
     metrics: dict[str, float] = {}  # each commit is better than the one before
-    laboratory.formula = lambda sample: metrics.setdefault(sample.sha, 3.3 - 0.05 * len(metrics))
+    runner.formula = lambda request: metrics.setdefault(request.sha, 3.3 - 0.05 * len(metrics))
     with serve(coordinator_settings) as url:
         assert hire(url, alone_after=0.0).loop.run(max_jobs=1) is Ending.DONE
     gone = Wire({"": cut})

@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 
 from shared.runs import RunReport
-from tests.worker.conftest import FormulaLaboratory, LiveCoordinator
+from tests.worker.conftest import FormulaRunner, LiveCoordinator
 from tests.worker.crew import Hire, Wire, Worker, make_script, refuse
 from worker.agents.base import Draft, Task
 from worker.agents.scripted import Script, ScriptedAgent
@@ -38,7 +38,7 @@ def worker(live: LiveCoordinator, hire: Hire) -> Worker:
 
 
 def test_the_next_job_is_ready_before_the_run_is_over(
-    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory
+    worker: Worker, live: LiveCoordinator, runner: FormulaRunner
 ) -> None:
     seen = []
 
@@ -47,7 +47,7 @@ def test_the_next_job_is_ready_before_the_run_is_over(
             wait_for(lambda: phases(live) == ["training", "ready"])
             seen.append([lease["title"] for lease in live.list("leases")])
 
-    laboratory.hook = look
+    runner.hook = look
     assert worker.loop.run() is Ending.DONE
     assert seen == [["DEPTH 5", "DEPTH 6"], ["DEPTH 6", "DEPTH 7"]]
     assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5", "DEPTH 6", "DEPTH 7"]
@@ -58,30 +58,30 @@ def test_the_next_job_is_ready_before_the_run_is_over(
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_no_more_is_drafted_than_will_be_run(
-    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory, jobs: int
+    worker: Worker, live: LiveCoordinator, runner: FormulaRunner, jobs: int
 ) -> None:
     assert worker.loop.run(max_jobs=jobs) is Ending.DONE
-    assert len(worker.witness.claimed) == len(laboratory.samples) - 1 == jobs  # one was the seed's
+    assert len(worker.witness.claimed) == len(runner.requests) - 1 == jobs  # one was the seed's
 
 
 def test_draining_finishes_what_runs_and_gives_back_what_is_ready(
-    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory
+    worker: Worker, live: LiveCoordinator, runner: FormulaRunner
 ) -> None:
     def drain() -> None:
         wait_for(lambda: phases(live) == ["training", "ready"])
         worker.stop.request()
 
-    laboratory.hook = drain
+    runner.hook = drain
     assert worker.loop.run() is Ending.DRAINED
     assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5"]
     assert live.list("leases") == []
 
 
 def test_a_pause_gives_both_back_and_goes_on_afterwards(
-    worker: Worker, live: LiveCoordinator, laboratory: FormulaLaboratory
+    worker: Worker, live: LiveCoordinator, runner: FormulaRunner
 ) -> None:
     def pause() -> None:
-        laboratory.hook = lambda: None
+        runner.hook = lambda: None
         wait_for(lambda: phases(live) == ["training", "ready"])
         worker.stop.set_pause("Paused.")
 
@@ -89,7 +89,7 @@ def test_a_pause_gives_both_back_and_goes_on_afterwards(
         wait_for(lambda: live.list("leases") == [])
         worker.stop.set_pause(None)
 
-    laboratory.hook = pause
+    runner.hook = pause
     worker.witness.on_wait = lambda: Thread(target=resume).start()
     assert worker.loop.run() is Ending.DONE
     assert worker.witness.waits == ["Paused."]
@@ -113,21 +113,19 @@ def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator
     assert live.list("leases") == []
 
 
-def test_a_ready_job_whose_lease_is_lost_is_not_run(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
+def test_a_ready_job_whose_lease_is_lost_is_not_run(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
     wire = Wire({})
     worker = hire(live.url, make_script(5, 6, 7), transport=wire)
 
     def lose() -> None:
-        laboratory.hook = lambda: None
+        runner.hook = lambda: None
         wait_for(lambda: phases(live) == ["training", "ready"])
         lost = live.list("leases")[1]["id"]
         wire.faults[f"{lost}/heartbeat"] = refuse(410, "lease-ended")
         wait_for(lambda: any("no longer ours" in line for line in worker.witness.lines))
 
-    laboratory.hook = lose
+    runner.hook = lose
     assert worker.loop.run() is Ending.DONE
     assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 5", "DEPTH 7"]
 
@@ -147,36 +145,32 @@ class Mender(ScriptedAgent):
         return replace(draft, files=files)
 
 
-def test_a_crash_is_mended_while_another_job_runs(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
+def test_a_crash_is_mended_while_another_job_runs(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
     agent = Mender(make_script(5, 6))
     worker = hire(live.url, agent)
 
     def wait_for_the_next() -> None:
-        if len(laboratory.samples) == 2:  # the seed was the first
+        if len(runner.requests) == 2:  # the seed was the first
             wait_for(lambda: phases(live) == ["training", "ready"])
         else:
             agent.may_mend.set()
 
-    laboratory.hook = wait_for_the_next
-    laboratory.formula = lambda sample: None if sample.files["train.py"].endswith("= 5\n") else 3.2
+    runner.hook = wait_for_the_next
+    runner.formula = lambda request: None if request.files["train.py"].endswith("= 5\n") else 3.2
     assert worker.loop.run() is Ending.DONE
     assert agent.repairs == 1
     assert sorted(receipt.title for receipt in worker.witness.summaries) == ["DEPTH 5", "DEPTH 6"]
     assert {run["outcome"] for run in live.list("runs")} == {"ok"}
 
 
-def test_after_three_repairs_a_crash_is_the_result(
-    live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory
-) -> None:
+def test_after_three_repairs_a_crash_is_the_result(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
     agent = Mender(make_script(5))
     agent.may_mend.set()
-    laboratory.formula = lambda sample: None
+    runner.formula = lambda request: None
     assert hire(live.url, agent).loop.run() is Ending.DONE
-    assert agent.repairs == 3 and len(laboratory.samples) == 1 + 4
+    assert agent.repairs == 3 and len(runner.requests) == 1 + 4
     (run,) = (run for run in live.list("runs") if run["experiment_id"] is not None)
     assert run["outcome"] == "crashed"
 
@@ -196,7 +190,7 @@ class Thoughtful(ScriptedAgent):
         return super().propose(task)
 
 
-def test_stopping_now_waits_for_no_idea(live: LiveCoordinator, hire: Hire, laboratory: FormulaLaboratory) -> None:
+def test_stopping_now_waits_for_no_idea(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
     assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
     agent = Thoughtful(make_script(5, 6))
     worker = hire(live.url, agent)
@@ -206,7 +200,7 @@ def test_stopping_now_waits_for_no_idea(live: LiveCoordinator, hire: Hire, labor
         worker.stop.request()
         worker.stop.request()
 
-    laboratory.hook = stop
+    runner.hook = stop
     assert worker.loop.run() is Ending.STOPPED
     assert not agent.over.is_set()
     assert live.list("leases") == [] and worker.witness.summaries == []

@@ -14,7 +14,7 @@ from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
 from worker.runs.runner import measure
-from worker.runs.spec import Progress, TrainingJob
+from worker.runs.spec import RunProgress, RunSpec
 from worker.sandbox import Sandbox
 
 Measure = Callable[..., RunReport]
@@ -31,7 +31,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
 
     def run(
         files: Files,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_progress: Callable[[RunProgress], None] = lambda progress: None,
         stop: Event | None = None,
         budget: Mapping[str, float] | None = None,
         limits: Mapping[str, int] | None = None,
@@ -45,7 +45,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
             }
         )
         hardware = detect_hardware("cpu", 1)
-        job = TrainingJob(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, hardware, tmp_path / "run", **more)
+        job = RunSpec(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, hardware, tmp_path / "run", **more)
         return measure(job, on_progress, stop or Event())
 
     return run

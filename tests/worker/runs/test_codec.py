@@ -16,7 +16,7 @@ from tests.support.tiny_project import Files, codec_contract, codec_files, pack_
 from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
 from worker.runs.runner import measure
-from worker.runs.spec import Progress, RunStopped, TrainingJob
+from worker.runs.spec import RunProgress, RunSpec, RunStopped
 from worker.sandbox import Sandbox, choose_sandbox
 
 MeasureCodec = Callable[..., RunReport]
@@ -39,7 +39,7 @@ def measure_codec(codec: tuple[Contract, PreparedData], sandbox: Sandbox, tmp_pa
         budget: float = 20,
         decompress_seconds: float = 20,
         sandbox: Sandbox = sandbox,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_progress: Callable[[RunProgress], None] = lambda progress: None,
         stop: Event | None = None,
     ) -> RunReport:
         """With a budget that no busy machine exceeds."""
@@ -47,9 +47,7 @@ def measure_codec(codec: tuple[Contract, PreparedData], sandbox: Sandbox, tmp_pa
         settings = contract.data.settings | {"decompress_seconds": decompress_seconds}
         section = contract.data.model_copy(update={"settings": settings})
         changed = contract.model_copy(update={"budget": seconds, "data": section})
-        job = TrainingJob(
-            files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, detect_hardware("cpu", 1), tmp_path / "run"
-        )
+        job = RunSpec(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, detect_hardware("cpu", 1), tmp_path / "run")
         return measure(job, on_progress, stop or Event())
 
     return run
@@ -171,7 +169,7 @@ def descendants() -> set[psutil.Process]:
 def test_stops_when_asked(measure_codec: MeasureCodec, phase: Phase, slow: str) -> None:
     stop, asked_at, others = Event(), [0.0], descendants()
 
-    def ask(progress: Progress) -> None:
+    def ask(progress: RunProgress) -> None:
         if progress.phase is phase:
             asked_at[0] = time.monotonic()
             stop.set()

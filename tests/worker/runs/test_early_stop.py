@@ -9,7 +9,7 @@ import pytest
 from shared.runs import CurvePoint, RunOutcome
 from tests.support.tiny_project import seed_files
 from tests.worker.runs.conftest import Measure
-from worker.runs.early_stop import Outlook
+from worker.runs.early_stop import EarlyStop
 
 BUDGET = 300.0
 
@@ -31,8 +31,8 @@ def learning(share: float) -> float:
 PARENT = curve(learning, points=50, noise=0.01)
 
 
-def follow(child: list[CurvePoint], parent: list[CurvePoint] = PARENT) -> Outlook:
-    outlook = Outlook(parent, BUDGET)
+def follow(child: list[CurvePoint], parent: list[CurvePoint] = PARENT) -> EarlyStop:
+    outlook = EarlyStop(parent, BUDGET)
     for point in child:
         outlook.add(point)
     return outlook
@@ -76,7 +76,7 @@ def test_without_a_parents_curve_nothing_is_hopeless() -> None:
 
 
 def test_says_what_the_parent_had_at_a_share() -> None:
-    outlook = Outlook(PARENT, BUDGET)
+    outlook = EarlyStop(PARENT, BUDGET)
     assert outlook.parent_loss(0.5) == pytest.approx(learning(0.45), abs=0.05)
     assert outlook.parent_loss(0.0) is None
 

@@ -19,7 +19,7 @@ from worker.data.prepare import DataError, PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
 from worker.mirrors import Mirrors
 from worker.runs.runner import measure
-from worker.runs.spec import TrainingJob
+from worker.runs.spec import RunSpec
 from worker.sandbox import Sandbox
 
 
@@ -63,7 +63,7 @@ def test_trains_and_is_scored_on_a_cpu(
     data: PreparedData, project: tuple[Contract, Files], preloaded: PreloadedSandbox, tmp_path: Path
 ) -> None:
     contract, files = project
-    job = TrainingJob(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, detect_hardware("cpu", 1), tmp_path)
+    job = RunSpec(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, detect_hardware("cpu", 1), tmp_path)
     report = measure(job, lambda progress: None, Event())
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None and 0.1 < report.metric < 3.2  # untrained: log2(300) bits a token of 2.6 bytes

@@ -15,7 +15,7 @@ from worker.data.prepare import PreparedData
 from worker.machine.hardware import detect_hardware
 from worker.runs.precompile import compile_ahead
 from worker.runs.runner import measure
-from worker.runs.spec import RunStopped, TrainingJob
+from worker.runs.spec import RunSpec, RunStopped
 
 COMPILER = """
 import os
@@ -66,12 +66,12 @@ def project_files(more_code: str = "") -> Files:
 
 
 @pytest.fixture
-def job(contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp_path: Path) -> TrainingJob:
+def job(contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp_path: Path) -> RunSpec:
     limits = contract.limits.model_copy(update={"compiled_mib": 1})
     patient = contract.budget.model_copy(update={"training_seconds": 0.5, "handover_seconds": 60})
     contract = contract.model_copy(update={"limits": limits, "budget": patient})
     files, hardware = project_files(), detect_hardware("cpu", 1)
-    return TrainingJob(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, hardware, tmp_path / "run")
+    return RunSpec(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, hardware, tmp_path / "run")
 
 
 def content_of(archive: Path) -> dict[str, bytes]:
@@ -81,14 +81,14 @@ def content_of(archive: Path) -> dict[str, bytes]:
 
 
 def test_runs_begin_with_what_was_compiled_and_cannot_spoil_it(
-    job: TrainingJob, preloaded: PreloadedSandbox, tmp_path: Path
+    job: RunSpec, preloaded: PreloadedSandbox, tmp_path: Path
 ) -> None:
     archive = tmp_path / "cache" / "compiled.tar"
     assert compile_ahead(job, archive, Event())
     assert content_of(archive) == {"./inductor/kernel": b"as it should be"}
     before = archive.read_bytes()
 
-    def run(job: TrainingJob) -> tuple[RunOutcome, list[str]]:
+    def run(job: RunSpec) -> tuple[RunOutcome, list[str]]:
         report = measure(job, lambda progress: None, Event())
         return report.outcome, report.log_tail.splitlines()
 
@@ -110,13 +110,13 @@ def test_runs_begin_with_what_was_compiled_and_cannot_spoil_it(
     ],
     ids=["raises", "ends", "too much"],
 )
-def test_runs_compile_for_themselves_where_nothing_can_be_kept(code: str, job: TrainingJob, tmp_path: Path) -> None:
+def test_runs_compile_for_themselves_where_nothing_can_be_kept(code: str, job: RunSpec, tmp_path: Path) -> None:
     job = replace(job, files=project_files(code))
     assert not compile_ahead(job, tmp_path / "compiled.tar", Event())
     assert list(tmp_path.glob("compiled.tar*")) == []
 
 
-def test_stops_when_asked(job: TrainingJob, tmp_path: Path) -> None:
+def test_stops_when_asked(job: RunSpec, tmp_path: Path) -> None:
     stop = Event()
     stop.set()
     with pytest.raises(RunStopped, match="while it compiled"):

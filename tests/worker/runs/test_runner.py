@@ -12,17 +12,17 @@ from shared.runs import RunOutcome
 from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import seed_files
 from worker.machine.hardware import detect_hardware
-from worker.runs.runner import KEPT_RUNS, LocalLaboratory, Sample
-from worker.runs.spec import Progress, RunStopped
+from worker.runs.runner import KEPT_RUNS, LocalRunner, RunRequest
+from worker.runs.spec import RunProgress, RunStopped
 
 
 @pytest.fixture
-def local(tmp_path: Path, preloaded: PreloadedSandbox) -> LocalLaboratory:
-    return LocalLaboratory("cpu", detect_hardware("cpu", 1), preloaded, tmp_path / "cache", tmp_path / "runs")
+def local(tmp_path: Path, preloaded: PreloadedSandbox) -> LocalRunner:
+    return LocalRunner("cpu", detect_hardware("cpu", 1), preloaded, tmp_path / "cache", tmp_path / "runs")
 
 
 def test_prepares_data_once_measures_and_keeps_the_last_runs(
-    local: LocalLaboratory,
+    local: LocalRunner,
     contract: Contract,
 ) -> None:
     for number in range(1, 31):
@@ -30,11 +30,11 @@ def test_prepares_data_once_measures_and_keeps_the_last_runs(
     told: list[str] = []
     phases: list[Phase] = []
 
-    def follow(progress: Progress) -> None:
+    def follow(progress: RunProgress) -> None:
         phases.append(progress.phase)
 
-    sample = Sample(contract, "b" * 40, seed_files(), seed=7)
-    reports = [local.measure(sample, follow, told.append, Event()) for _ in range(2)]
+    request = RunRequest(contract, "b" * 40, seed_files(), seed=7)
+    reports = [local.measure(request, follow, told.append, Event()) for _ in range(2)]
     assert [r.outcome for r in reports] == [RunOutcome.OK, RunOutcome.OK], reports[0].reason
     assert reports[0].seed == 7 and reports[0].commit_sha == "b" * 40
     assert len(told) == len(set(told)) == 3  # download, check and preparation, each said once
@@ -54,30 +54,34 @@ def train(ctx, model):
 
 
 def test_new_code_is_tried_first_and_what_its_host_cannot_load_costs_seconds(
-    local: LocalLaboratory, contract: Contract
+    local: LocalRunner, contract: Contract
 ) -> None:
     told: list[str] = []
     files = seed_files()
     broken = files | {"train.py": files["train.py"] + ADDS_A_PARAMETER}
     local.smoke_seconds = 0.1
-    report = local.measure(Sample(contract, "b" * 40, broken, 7, try_first=True), lambda _: None, told.append, Event())
+    report = local.measure(
+        RunRequest(contract, "b" * 40, broken, 7, try_first=True), lambda _: None, told.append, Event()
+    )
     assert report.outcome is RunOutcome.CRASHED and report.metric is None
     assert report.reason.startswith("in a smoke run of 0.1 s: ") and "loading state_dict" in report.reason
     assert report.seconds.training < 1.2, "the whole budget was not spent"
-    report = local.measure(Sample(contract, "c" * 40, files, 7, try_first=True), lambda _: None, told.append, Event())
+    report = local.measure(
+        RunRequest(contract, "c" * 40, files, 7, try_first=True), lambda _: None, told.append, Event()
+    )
     assert report.outcome is RunOutcome.OK and report.seconds.training > 0.3
     assert told[-2:] == ["new code is tried for 0.1 s first"] * 2
 
 
-def test_a_short_run_is_its_own_smoke_run(local: LocalLaboratory, contract: Contract) -> None:
+def test_a_short_run_is_its_own_smoke_run(local: LocalRunner, contract: Contract) -> None:
     told: list[str] = []
-    sample = Sample(contract, "b" * 40, seed_files(), 7, try_first=True)
-    assert local.measure(sample, lambda _: None, told.append, Event()).outcome is RunOutcome.OK
+    request = RunRequest(contract, "b" * 40, seed_files(), 7, try_first=True)
+    assert local.measure(request, lambda _: None, told.append, Event()).outcome is RunOutcome.OK
     assert not any("tried" in line for line in told)
 
 
 @pytest.mark.parametrize("moment", ["downloading", "preparing the data"])
-def test_stopping_while_data_is_prepared(local: LocalLaboratory, contract: Contract, moment: str) -> None:
+def test_stopping_while_data_is_prepared(local: LocalRunner, contract: Contract, moment: str) -> None:
     stop = Event()
 
     def tell(line: str) -> None:
@@ -85,12 +89,12 @@ def test_stopping_while_data_is_prepared(local: LocalLaboratory, contract: Contr
             stop.set()
 
     with pytest.raises(RunStopped, match="prepared the project's data"):
-        local.measure(Sample(contract, "b" * 40, seed_files(), 7), lambda _: None, tell, stop)
+        local.measure(RunRequest(contract, "b" * 40, seed_files(), 7), lambda _: None, tell, stop)
     assert stop.is_set()
     assert not local.runs.exists() or not list(local.runs.iterdir())
 
 
-def test_the_untouched_code_compiles_once_for_all_runs(local: LocalLaboratory, contract: Contract) -> None:
+def test_the_untouched_code_compiles_once_for_all_runs(local: LocalRunner, contract: Contract) -> None:
     """Each device, torch and root has an archive of its own; so has nobody who did not ask for one."""
     told: list[str] = []
     limits, budget = {"compiled_mib": 1}, {"training_seconds": 0.2, "handover_seconds": 60}
@@ -107,8 +111,8 @@ def test_the_untouched_code_compiles_once_for_all_runs(local: LocalLaboratory, c
         return {path.name for path in (local.cache / "compiled").glob("*")}
 
     def measure(contract: Contract, untouched: Mapping[str, str] | None) -> RunOutcome:
-        sample = Sample(contract, "b" * 40, edited, 7, untouched=untouched)
-        return local.measure(sample, lambda _: None, told.append, Event()).outcome
+        request = RunRequest(contract, "b" * 40, edited, 7, untouched=untouched)
+        return local.measure(request, lambda _: None, told.append, Event()).outcome
 
     measure(contract, untouched)
     measure(asked, None)

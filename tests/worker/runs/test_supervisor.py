@@ -10,7 +10,7 @@ from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.runs.conftest import Measure
-from worker.runs.spec import Progress, RunImpossible
+from worker.runs.spec import RunImpossible, RunProgress
 from worker.sandbox import Sandbox
 
 
@@ -28,7 +28,7 @@ def append(code: str) -> Files:
 
 
 def test_measures_the_seed(measure_files: Measure, sandbox: Sandbox, tmp_path: Path) -> None:
-    heard: list[Progress] = []
+    heard: list[RunProgress] = []
     report = measure_files(seed_files(), heard.append, sandbox=sandbox)
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None

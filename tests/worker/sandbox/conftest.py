@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.worker.sandbox.driver import DriverRequest
-from worker.sandbox import Outcome
+from worker.sandbox import ProcessOutcome
 
 DRIVER = Path(__file__).with_name("driver.py")
 PLAIN_UID = 47_110
@@ -44,12 +44,12 @@ class Worker:
         command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
-    def run(self, code: str, timeout: float = 60.0, cores: list[int] | None = None, **limits: int) -> Outcome:
+    def run(self, code: str, timeout: float = 60.0, cores: list[int] | None = None, **limits: int) -> ProcessOutcome:
         """Run `code` to its end, or kill it after `timeout` seconds."""
         with self.start(code, timeout, cores, **limits) as driver:
             answer, _ = driver.communicate(timeout=timeout + 20)
         assert driver.returncode == 0
-        return Outcome(**json.loads(answer))
+        return ProcessOutcome(**json.loads(answer))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
 sys.path.insert(0, str(REPOSITORY))
 
-from worker.sandbox import Limits, Sandbox, SandboxRequest, choose_sandbox  # noqa: E402 - the path comes first
+from worker.sandbox import ProcessLimits, Sandbox, SandboxRequest, choose_sandbox  # noqa: E402 - the path comes first
 from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
 
 
@@ -46,7 +46,7 @@ def main() -> None:
         become(asked.uid, [Path(sys.prefix), Path(sys.base_prefix), REPOSITORY])
     sandbox = choose_sandbox(asked.sandbox)  # type: ignore[arg-type]  # tests give one of the names
     cores = frozenset(asked.cores) if asked.cores else None
-    request = SandboxRequest(tuple(asked.argv), Limits(**asked.limits), Path(asked.folder), cores=cores)
+    request = SandboxRequest(tuple(asked.argv), ProcessLimits(**asked.limits), Path(asked.folder), cores=cores)
     if asked.orphans:
         for number in range(asked.orphans):
             orphan(sandbox, replace(request, argv=(*asked.argv, str(number))), delay=number * ORPHAN_STEP_SECONDS)

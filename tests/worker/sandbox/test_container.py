@@ -16,11 +16,11 @@ import pytest
 from tests.support.fake_engine import install_engine
 from tests.worker.sandbox.conftest import Worker
 from tests.worker.sandbox.test_escapes import wait_until
-from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable, choose_sandbox
+from worker.sandbox import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable, choose_sandbox
 from worker.sandbox.container import ContainerSandbox
 
 GPU = Gpu("GPU-5e0f1c2a-aaaa-bbbb-cccc-0123456789ab", 0)
-LIMITS = Limits(memory_mib=300, processes=24, disk_mib=8, open_files=100)
+LIMITS = ProcessLimits(memory_mib=300, processes=24, disk_mib=8, open_files=100)
 
 
 @pytest.fixture

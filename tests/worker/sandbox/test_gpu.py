@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable
+from worker.sandbox import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
 from worker.sandbox.confinement import bind_gpu, find_devices, sandbox_environment
 from worker.sandbox.process import resource_limits
 
 GPU = Gpu("GPU-5e0f1c2a-aaaa-bbbb-cccc-0123456789ab", 3)
-LIMITS = Limits(memory_mib=300, processes=24, disk_mib=8)
+LIMITS = ProcessLimits(memory_mib=300, processes=24, disk_mib=8)
 
 
 def make_devices(folder: Path, *names: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.sandbox.conftest import Worker
-from worker.sandbox import Gpu, Limits, SandboxRequest, SandboxUnavailable, choose_sandbox
+from worker.sandbox import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable, choose_sandbox
 from worker.sandbox.choose import UnconfinedSandbox
 
 
@@ -63,7 +63,7 @@ def test_a_run_on_a_gpu_has_no_bound_on_addresses_but_one_on_memory(project: Pat
             hoard[page] = 1
     """)
     argv = (sys.executable, "-c", code)
-    request = SandboxRequest(argv, Limits(memory_mib=200, processes=64, disk_mib=8), project, device="cuda:0")
+    request = SandboxRequest(argv, ProcessLimits(memory_mib=200, processes=64, disk_mib=8), project, device="cuda:0")
     outcome = sandbox.start(request).wait(60)
     assert outcome is not None
     assert (outcome.log_tail, outcome.killed_for) == ("GPU-0", "it used more than 200 MiB of memory")

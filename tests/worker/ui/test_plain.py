@@ -10,7 +10,7 @@ from shared.runs import ModelUsage, RunReport
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import CONTRACT, sha_of
 from tests.worker.loop.test_heartbeat import make_lease
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 from worker.ui.events import (
     EventHandler,
     ExperimentProposed,
@@ -53,11 +53,11 @@ def play(view: EventHandler) -> None:
     view.handle(STARTED)
     view.handle(JobClaimed(first))
     view.handle(ExperimentProposed(first, make_proposal("DEPTH 4 -> [6]")))
-    view.handle(JobProgressed(first, Progress(Phase.STARTING, 0, None, 0.0)))
+    view.handle(JobProgressed(first, RunProgress(Phase.STARTING, 0, None, 0.0)))
     for share in (0.1, 0.5, 0.9):
         step, loss = round(1000 * share), 4.5 - share
         speed = {"tokens_per_second": 12_345.6, "parent_loss": 4.25}
-        view.handle(JobProgressed(first, Progress(Phase.TRAINING, step, loss, share, **speed)))
+        view.handle(JobProgressed(first, RunProgress(Phase.TRAINING, step, loss, share, **speed)))
         if share == 0.1:
             view.handle(JobClaimed(second))
     usage = ModelUsage(requests=2, input_tokens=900, output_tokens=80)

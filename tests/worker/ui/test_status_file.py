@@ -8,7 +8,7 @@ from shared.leases import Phase
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.ui.test_plain import AFTER, STARTED, lease_of, summary_of
-from worker.runs.spec import Progress
+from worker.runs.spec import RunProgress
 from worker.ui.events import ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished, WorkerStopped
 from worker.ui.status import Status, Totals, read_status
 from worker.ui.status_file import StatusFile
@@ -25,16 +25,16 @@ def test_the_status_follows_the_job_on_the_device_and_names_the_next(tmp_path: P
     view = StatusFile(tmp_path)
     view.handle(STARTED)
     view.handle(JobClaimed(first))
-    view.handle(JobProgressed(first, Progress(Phase.TRAINING, 100, 3.1, 0.5)))
+    view.handle(JobProgressed(first, RunProgress(Phase.TRAINING, 100, 3.1, 0.5)))
     view.handle(JobClaimed(second))
     assert (read(tmp_path).state, read(tmp_path).share) == ("training", 0.5)
     next_job = read(tmp_path).next
     assert next_job is not None and next_job.startswith("improve ") and next_job.endswith("being drafted")
     view.handle(ExperimentProposed(second, make_proposal("DEPTH 4 -> 6")))
-    view.handle(JobProgressed(second, Progress(Phase.READY, 0, None, 0.0)))
+    view.handle(JobProgressed(second, RunProgress(Phase.READY, 0, None, 0.0)))
     assert read(tmp_path).next == "DEPTH 4 -> 6 · ready, waits for the device"
-    view.handle(JobProgressed(second, Progress(Phase.STARTING, 0, None, 0.0)))
-    view.handle(JobProgressed(first, Progress(Phase.REPORTING, 100, None, 1.0)))
+    view.handle(JobProgressed(second, RunProgress(Phase.STARTING, 0, None, 0.0)))
+    view.handle(JobProgressed(first, RunProgress(Phase.REPORTING, 100, None, 1.0)))
     assert (read(tmp_path).state, read(tmp_path).trying, read(tmp_path).next) == ("starting", "DEPTH 4 -> 6", None)
     view.handle(JobDropped(second))
     view.handle(RunFinished(replace(summary_of(make_run(sha_of("a"), 3.25)), lease=first, posterior=AFTER)))
