@@ -35,7 +35,7 @@ from coordinator.records import api as atlas_api
 from coordinator.selection import api as selection_api
 from coordinator.selection.service import run_adaptation
 from coordinator.settings import Settings
-from coordinator.web import install_pages
+from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
 from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 

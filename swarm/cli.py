@@ -9,12 +9,10 @@ from rich.console import Console
 from shared.export import ExportFormat
 from swarm.checkout import write_files
 from swarm.client import DEFAULT_URL, CoordinatorError
-from swarm.commands import app
-from swarm.connection import AnyProject, Commit, Project, Url, connected
-from swarm.demo import DemoOptions, run_demo
-from swarm.demo_processes import DemoError
+from swarm.commands import app, choose_project, find_experiment_sha
+from swarm.demo import DemoError, DemoOptions, run_demo
 from swarm.dump import write_dump
-from swarm.lookups import choose_project, find_experiment_sha
+from swarm.output import AnyProject, Commit, Project, Url, connected
 from swarm.reproduce import reproduce
 
 

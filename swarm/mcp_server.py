@@ -14,7 +14,7 @@ from mcp.server.fastmcp.exceptions import ToolError
 from shared.experiments import Verdict
 from shared.protocol import Message
 from swarm.client import Client, CoordinatorError
-from swarm.lookups import choose_project, find_experiment_sha, is_id
+from swarm.commands import choose_project, find_experiment_sha, is_id
 
 INSTRUCTIONS = """\
 Findings of a volunteer research swarm: experiments that change one training script, each measured, with a short paper.

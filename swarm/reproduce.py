@@ -19,7 +19,7 @@ from shared.records import ExperimentDetail
 from shared.runs import RunReport
 from swarm.checkout import write_files
 from swarm.client import Client
-from swarm.demo_processes import find_command
+from swarm.demo import find_command
 
 CONTRADICTED_SD = 3.0
 """As between volunteers: beyond so many sd two measurements contradict each other (docs/architecture.md)."""

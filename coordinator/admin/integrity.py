@@ -13,8 +13,7 @@ from coordinator.admin import queries
 from coordinator.console import ShowProgress
 from coordinator.evidence import service as evidence
 from coordinator.lineage import objects
-from coordinator.lineage.objects import ObjectDamagedError, ObjectMissingError
-from coordinator.lineage.recent import Version
+from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, ObjectMissingError
 from coordinator.models import Commit
 from coordinator.projects import service as projects
 from shared.commits import CommitError, GitObject, parse_commit, parse_tree
@@ -82,7 +81,7 @@ def _check_objects(session: Session, show_progress: ShowProgress) -> Iterator[st
         show_progress("objects", done, total)
 
 
-def _read(session: Session, names: Iterable[str]) -> Iterator[Version | str]:
+def _read(session: Session, names: Iterable[str]) -> Iterator[LoadedObject | str]:
     """Objects, or for those that cannot be read the reason."""
     names = list(names)
     try:
@@ -108,7 +107,7 @@ def _check_commits(session: Session, show_progress: ShowProgress) -> Iterator[st
     for page in queries.page_commits(session):
         missing = objects.find_missing(session, [commit.sha for commit in page])
         found = {version.object.sha: version.object for version in _read(session, {c.sha for c in page} - missing)
-                 if isinstance(version, Version)}  # fmt: skip
+                 if isinstance(version, LoadedObject)}  # fmt: skip
         for commit in page:
             if commit.sha in missing:
                 yield f"commit {commit.sha}: its object is missing"

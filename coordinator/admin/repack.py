@@ -17,8 +17,7 @@ from coordinator.admin.queries import Step
 from coordinator.console import ShowProgress
 from coordinator.db.database import Database
 from coordinator.lineage import objects
-from coordinator.lineage.objects import MAX_CHAIN, EncodedObject
-from coordinator.lineage.recent import Version
+from coordinator.lineage.objects import MAX_CHAIN, LoadedObject, ObjectRow
 from shared.commits import GitObject
 
 COMMITS_AT_ONCE = 100
@@ -54,7 +53,7 @@ def repack(database: Database, show_progress: ShowProgress, *, dry_run: bool = F
         return Repacked(total, rewritten, before, objects.count_bytes(session))
 
 
-def _encode(session: Session, steps: Iterable[Step]) -> list[EncodedObject]:
+def _encode(session: Session, steps: Iterable[Step]) -> list[ObjectRow]:
     """Objects that these commits brought, as far as they can be stored in a better way."""
     predecessors = _list_predecessors(session, steps)
     versions = objects.read_versions(session, predecessors.keys())
@@ -63,7 +62,7 @@ def _encode(session: Session, steps: Iterable[Step]) -> list[EncodedObject]:
     return [obj for obj in encoded if obj.base_sha != _get_base(versions[obj.sha])]
 
 
-def _get_base(version: Version) -> str | None:
+def _get_base(version: LoadedObject) -> str | None:
     return version.chain[1] if version.deltas else None
 
 
@@ -80,7 +79,7 @@ def _list_predecessors(session: Session, steps: Iterable[Step]) -> dict[str, str
     return predecessors
 
 
-def _store(database: Database, encoded: list[EncodedObject]) -> int:
+def _store(database: Database, encoded: list[ObjectRow]) -> int:
     if not encoded:
         return 0
     with database.write() as session:

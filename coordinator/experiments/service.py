@@ -17,7 +17,7 @@ from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage import service as lineage
-from coordinator.lineage.diffs import diff_files
+from coordinator.lineage.service import diff_files
 from coordinator.models import Finding, Project
 from shared.evidence import ExperimentEvidence
 from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport, Trial

@@ -1,4 +1,4 @@
-"""The remote over HTTP: what git asks for, and the whole history as one download. Reading only."""
+"""The read-only git remote over HTTP, and the whole history as one download."""
 
 import zlib
 from collections.abc import Iterable
@@ -9,8 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from coordinator.db.database import CurrentDatabase, ReadSession
-from coordinator.git_http import history, negotiation, protocol, queries
-from coordinator.git_http.packs import stream_pack
+from coordinator.git_http import negotiation, packs, protocol, queries
 from coordinator.git_http.protocol import FetchRefusedError
 from coordinator.http.errors import NotFoundError
 from coordinator.http.limits import BodyTooLargeError
@@ -20,7 +19,7 @@ router = APIRouter(prefix="/git", include_in_schema=False)
 
 FETCH, PUSH = "git-upload-pack", "git-receive-pack"
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
-"""Of a fetch's request when inflated: 20,000 commits named in lines of 50 bytes, twice over."""
+"""Maximum bytes of a fetch's inflated request: twice as many as 20,000 lines of 50 bytes take."""
 
 READ_ONLY = (
     "this remote is for reading only. Experiments come in through swarm-worker, "
@@ -68,7 +67,7 @@ def upload_pack(
     database: CurrentDatabase,
     body: Annotated[bytes, Depends(_read_request)],
 ) -> Response:
-    """One request of a fetch. A refusal is written where git prints it."""
+    """Answers one request of a fetch. Git prints a refusal as a remote error."""
     try:
         request = protocol.parse_request(body)
         answer = negotiation.answer_fetch(session, project_id, request)
@@ -76,22 +75,22 @@ def upload_pack(
         return _respond(f"{FETCH}-result", [protocol.frame_error(error.detail)])
     if answer.objects is None:
         return _respond(f"{FETCH}-result", [answer.lines])
-    pack = stream_pack(database, answer.objects, is_thin="thin-pack" in request.capabilities)
+    pack = packs.stream_pack(database, answer.objects, is_thin="thin-pack" in request.capabilities)
     return _respond(f"{FETCH}-result", chain([answer.lines], protocol.frame_pack(pack, request.capabilities)))
 
 
 @router.get("/{project}.bundle")
 def download_bundle(project_id: ProjectId, session: ReadSession, database: CurrentDatabase) -> Response:
     """Every commit of the project, for `git clone PROJECT.bundle`."""
-    header = history.write_bundle_header(session, project_id)
-    objects = history.list_history(session, project_id)
-    return _respond("git-bundle", history.stream_bundle(database, header, objects))
+    header = packs.write_bundle_header(session, project_id)
+    objects = packs.list_history(session, project_id)
+    return _respond("git-bundle", packs.stream_bundle(database, header, objects))
 
 
 @router.get("/{project}.pack")
 def download_pack(project_id: ProjectId, session: ReadSession, database: CurrentDatabase) -> Response:
     """Every commit of the project, for `git index-pack --stdin`."""
-    return _respond("git-packed-objects", stream_pack(database, history.list_history(session, project_id)))
+    return _respond("git-packed-objects", packs.stream_pack(database, packs.list_history(session, project_id)))
 
 
 def _respond(kind: str, chunks: Iterable[bytes]) -> StreamingResponse:

@@ -1,4 +1,4 @@
-"""One request of a fetch: what the client wants, what both sides have, and what it must be sent."""
+"""Answers one request of a fetch: finds the commits that both sides have and those that must be sent."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,22 +7,21 @@ from itertools import islice
 from sqlalchemy.orm import Session
 
 from coordinator.git_http import queries
-from coordinator.git_http.contents import list_objects
-from coordinator.git_http.listing import ObjectList
+from coordinator.git_http.packs import ObjectList, list_objects
 from coordinator.git_http.protocol import ALL_COMMITS, FLUSH, FetchRefusedError, FetchRequest, frame
 from coordinator.git_http.queries import CommitRow
 from coordinator.git_http.walk import MissingCommit, find_ends, walk_missing
 
 FEW_COMMITS = 64
-"""So many are sent without asking whether the client has something nearer: asking would cost more than they do."""
+"""Maximum number of commits that are sent without asking for a nearer common commit: asking would cost more."""
 
 MAX_HAVES = 2000
-"""How many of the client's commits are followed towards the root. Leaving some out makes a pack larger, never wrong."""
+"""Maximum number of the client's commits that are followed. Leaving some out makes a pack larger, never wrong."""
 
 
 @dataclass(frozen=True)
 class FetchAnswer:
-    """`lines` in the protocol's frames, and then, if the client waits for it, a pack of `objects`."""
+    """The framed `lines` of an answer, and the objects of the pack that follows, if one does."""
 
     lines: bytes
     objects: ObjectList | None = None
@@ -30,7 +29,7 @@ class FetchAnswer:
 
 @dataclass(frozen=True)
 class _Ends:
-    """Where the client's history ended (`had`), where it shall end (`now`), and what it gets for that (`beyond`)."""
+    """The ends of the client's history before (`had`) and after (`now`), and commits `beyond` the old ones to send."""
 
     had: set[str]
     now: set[str]
@@ -39,9 +38,9 @@ class _Ends:
 
 
 def answer_fetch(session: Session, project_id: int, request: FetchRequest) -> FetchAnswer:
-    """Answer a request. Raises FetchRefusedError where it wants what is not a commit of the project."""
+    """Answers a request. Raises FetchRefusedError where it wants a sha that is no commit of the project."""
     if not request.wants:
-        return FetchAnswer(b"")  # git asks in this way whether it may send a long request
+        return FetchAnswer(b"")  # git asks so whether it may send a long request
     wants = _find_wants(session, project_id, request.wants)
     ends = _move_ends(session, project_id, wants, request)
     if not request.is_negotiating:
@@ -84,7 +83,7 @@ def _move_ends(session: Session, project_id: int, wants: list[CommitRow], reques
 
 
 def _acknowledge(request: FetchRequest, common: list[str], is_near: Callable[[], bool]) -> tuple[list[str], bool]:
-    """What to say to the client's haves, and whether the pack follows.
+    """The lines that answer the client's haves, and whether the pack follows.
 
     Without `multi_ack_detailed` (no client of the last decade) only the first common commit is acknowledged.
     """

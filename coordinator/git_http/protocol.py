@@ -1,4 +1,4 @@
-"""The words of git's upload-pack protocol, version 0 over smart HTTP: requests parsed, answers framed. Pure.
+"""Git's upload-pack protocol, version 0 over smart HTTP: parses requests and frames answers. Pure.
 
 Each request carries the whole conversation so far (`stateless-rpc`): wants, the client's shallow commits, how deep it
 wants to go, and what it has. A client that offers version 2 gets version 0, as git allows.
@@ -16,12 +16,14 @@ from coordinator.http.errors import SwarmError
 
 FLUSH = pkt_line(None)
 SIDE_BAND_BYTES = 65_515
-"""Data that fits into one line of side-band-64k: 65,520 bytes less the line's length (4) and the channel (1)."""
+"""Maximum data bytes in one line of side-band-64k: 65,520 less the line's length (4) and the channel (1)."""
 
 ALL_COMMITS = 2**31 - 1
-"""The number that `git fetch --unshallow` sends."""
+"""The depth that `git fetch --unshallow` sends."""
 
 MAX_SHAS = 20_000
+"""Maximum number of commits that a request may name."""
+
 CAPABILITIES = (
     "multi_ack_detailed",
     "no-done",
@@ -37,7 +39,7 @@ CAPABILITIES = (
 
 
 class FetchRefusedError(SwarmError):
-    """The client asks for what this remote does not have or do. Git prints the sentence as `remote error`."""
+    """The client asks for a commit or a feature that this remote lacks. Git prints the detail as `remote error`."""
 
     status = 400
     code = "fetch-refused"
@@ -46,7 +48,7 @@ class FetchRefusedError(SwarmError):
 
 @dataclass
 class FetchRequest:
-    """What a client says. `depth` is 0 where it asks for no change of depth."""
+    """A parsed request. `depth` is 0 where the client asks for no change of depth."""
 
     wants: list[str] = field(default_factory=list)
     capabilities: set[str] = field(default_factory=set)
@@ -55,22 +57,22 @@ class FetchRequest:
     haves: list[str] = field(default_factory=list)
     is_done: bool = False
     is_negotiating: bool = False
-    """The client went on after its wants; otherwise it waits for the ends of its shallow history only."""
+    """Whether the client went on after its wants; otherwise it waits only for the ends of its shallow history."""
 
 
 def parse_request(body: bytes) -> FetchRequest:
-    """Read a request's body. Raises FetchRefusedError."""
+    """Parses a request's body. Raises FetchRefusedError."""
     lines = _split_lines(body)
     request = FetchRequest()
     for line in lines:
         if line is None:
             break
-        _take_want_line(request, line)
+        _parse_want_line(request, line)
     for line in lines:
         request.is_negotiating = True
         if line is None or request.is_done:
             break
-        _take_have_line(request, line)
+        _parse_have_line(request, line)
     if len(request.wants) + len(request.shallows) + len(request.haves) > MAX_SHAS:
         raise FetchRefusedError(f"a request names at most {MAX_SHAS} commits")
     return request
@@ -88,7 +90,7 @@ def _split_lines(body: bytes) -> Iterator[bytes | None]:
     return iter(lines)
 
 
-def _take_want_line(request: FetchRequest, line: bytes) -> None:
+def _parse_want_line(request: FetchRequest, line: bytes) -> None:
     if not request.wants:
         line, capabilities = extract_want_line_capabilities(line)
         request.capabilities = {capability.decode(errors="replace") for capability in capabilities}
@@ -103,7 +105,7 @@ def _take_want_line(request: FetchRequest, line: bytes) -> None:
         raise FetchRefusedError(f"not supported here: {word[:40]} {value[:40]}")
 
 
-def _take_have_line(request: FetchRequest, line: bytes) -> None:
+def _parse_have_line(request: FetchRequest, line: bytes) -> None:
     word, _, value = line.rstrip(b"\n").decode(errors="replace").partition(" ")
     if word == "have":
         request.haves.append(_check_sha(value))
@@ -120,7 +122,7 @@ def _check_sha(text: str) -> str:
 
 
 def announce(service: str) -> bytes:
-    """What smart HTTP puts before an advertisement."""
+    """The lines that smart HTTP puts before an advertisement."""
     return frame(f"# service={service}") + FLUSH
 
 

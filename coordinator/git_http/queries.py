@@ -1,4 +1,4 @@
-"""Questions of the remote. Everything that may be large is asked for in pages, so that memory stays flat."""
+"""Queries of the git remote. Results that may be large are read in pages, so that memory stays bounded."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
+from coordinator.lineage.objects import ObjectRow
 from coordinator.models import Branch, Commit, Experiment, Project, StoredObject
 
 SHAS_PER_QUERY = 500
@@ -25,21 +26,8 @@ class CommitRow(NamedTuple):
     depth: int
 
 
-class StoredRow(NamedTuple):
-    """A git object as it is stored: `data` is zlib of its content, or of a delta if there is a base.
-
-    `size` is the content's, in bytes.
-    """
-
-    sha: str
-    kind: str
-    size: int
-    data: bytes
-    base_sha: str | None
-
-
 class Ref(NamedTuple):
-    """A name of git's for a commit."""
+    """A git ref: a name for a commit."""
 
     name: str
     sha: str
@@ -50,7 +38,7 @@ def find_project_id(session: Session, name: str) -> int | None:
 
 
 def list_branch_refs(session: Session, project_id: int) -> list[Ref]:
-    """The project's branches, the first one first."""
+    """The project's branches, oldest first."""
     query = select(Branch.name, Branch.head_sha).where(Branch.project_id == project_id).order_by(Branch.id)
     return [Ref(f"refs/heads/{name}", sha) for name, sha in session.execute(query)]
 
@@ -68,7 +56,7 @@ def list_experiment_refs(session: Session, project_id: int) -> Iterator[Ref]:
 
 
 def find_commits(session: Session, project_id: int, shas: Iterable[str]) -> dict[str, CommitRow]:
-    """Those of `shas` that are commits of the project."""
+    """The commits of the project among `shas`."""
     found: dict[str, CommitRow] = {}
     for some in _batched(shas):
         query = _commits().where(Commit.sha.in_(some), Commit.project_id == project_id)
@@ -77,7 +65,7 @@ def find_commits(session: Session, project_id: int, shas: Iterable[str]) -> dict
 
 
 def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterator[CommitRow]:
-    """The commits and their ancestors down to the depth `floor`. Ancestors that many of them share may come twice."""
+    """The commits and their ancestors down to the depth `floor`. Shared ancestors may come twice."""
     for some in _batched(shas):
         chain = select(Commit.sha, Commit.parent_sha).where(Commit.sha.in_(some)).cte("chain", recursive=True)
         parents = select(Commit.sha, Commit.parent_sha).join(chain, Commit.sha == chain.c.parent_sha)
@@ -86,7 +74,7 @@ def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterato
 
 
 def list_all_commits(session: Session, project_id: int) -> Iterator[CommitRow]:
-    """Every commit of the project, in the order of an index, which means nothing else."""
+    """Every commit of the project, in the order of an index."""
     order = (Commit.tree_sha, Commit.sha)
     last = ("", "")
     while True:
@@ -98,10 +86,10 @@ def list_all_commits(session: Session, project_id: int) -> Iterator[CommitRow]:
         last = (page[-1].tree_sha, page[-1].sha)
 
 
-def list_stored_objects(session: Session, shas: Sequence[str]) -> list[StoredRow]:
-    """Those of `shas` that are stored, in no order that means anything."""
+def list_stored_objects(session: Session, shas: Sequence[str]) -> list[ObjectRow]:
+    """The rows of the stored objects among `shas`, in no particular order."""
     columns = (StoredObject.sha, StoredObject.kind, StoredObject.size, StoredObject.data, StoredObject.base_sha)
-    return [StoredRow(*row) for row in session.execute(select(*columns).where(StoredObject.sha.in_(shas)))]
+    return [ObjectRow(*row) for row in session.execute(select(*columns).where(StoredObject.sha.in_(shas)))]
 
 
 def _batched(shas: Iterable[str]) -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
 """Walks over a project's commits, from some of them towards the root.
 
-A commit has one parent and a known depth, so a walk that always takes the deepest commit next meets every commit
-once, after all of its descendants. What it has passed need not be remembered, and it reads no further than it goes.
+A commit has one parent and a known depth, so a walk that always takes the deepest commit next visits every commit
+once, after all of its descendants. It need not remember visited commits, and it reads no further than it goes.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Set
@@ -13,19 +13,19 @@ from sqlalchemy.orm import Session
 from coordinator.git_http.queries import CommitRow, list_lineage
 
 FIRST_BAND, LAST_BAND = 16, 1024
-"""How many depths are read at once: few for the usual fetch, which ends soon; more the longer a walk goes on."""
+"""Number of depths that one query reads: few at first, because the usual fetch ends soon, and doubled each time."""
 
 
 class MissingCommit(NamedTuple):
-    """A commit to send. `base_tree_sha` is a tree that the client has or gets as well, None where it has none."""
+    """A commit to send. `base_tree_sha` is a similar tree that the client has or gets as well, None without one."""
 
     sha: str
     tree_sha: str
     base_tree_sha: str | None
 
 
-class Frontier:
-    """Commits that a walk has yet to visit; each comes out once, the deepest first."""
+class CommitQueue:
+    """Commits that a walk has yet to visit; each is popped once, the deepest first."""
 
     def __init__(self, session: Session, commits: Iterable[CommitRow]) -> None:
         self._session = session
@@ -37,13 +37,13 @@ class Frontier:
             self._add(commit.sha, commit.depth)
 
     def add_parent(self, commit: CommitRow) -> str:
-        """The parent's sha."""
+        """Adds the commit's parent and returns its sha."""
         assert commit.parent_sha is not None
         self._add(commit.parent_sha, commit.depth - 1)
         return commit.parent_sha
 
     def pop(self) -> CommitRow:
-        """The deepest commit."""
+        """Removes and returns the deepest commit."""
         minus_depth, sha = heappop(self._heap)
         self._waiting.remove(sha)
         if sha not in self._rows:
@@ -71,7 +71,7 @@ def walk_missing(
     """
     wanted, held = {want.sha for want in wants}, {have.sha for have in haves}
     nearest_tree_sha = next((have.tree_sha for have in haves), None)
-    frontier = Frontier(session, [*wants, *haves])
+    frontier = CommitQueue(session, [*wants, *haves])
     while wanted:
         commit = frontier.pop()
         is_held, is_wanted = commit.sha in held, commit.sha in wanted
@@ -89,11 +89,11 @@ def walk_missing(
 def find_ends(
     session: Session, starts: Collection[CommitRow], count: int, shallows: Set[str]
 ) -> tuple[set[str], set[str]]:
-    """Where a history of `count` commits from each of `starts` ends, and which of `shallows` it goes beyond."""
+    """The ends of a history of `count` commits from each of `starts`, and those of `shallows` that it goes beyond."""
     left = {start.sha: count for start in starts}  # commit -> how many may be sent from there, itself included
     ends: set[str] = set()
     inside: set[str] = set()
-    frontier = Frontier(session, starts)
+    frontier = CommitQueue(session, starts)
     while left:
         commit = frontier.pop()
         commits_left = left.pop(commit.sha)

@@ -1,16 +1,18 @@
-"""The object store: git objects as rows. Nothing else writes the table `git_objects`, and nothing else reads it but
-`remote/queries.py`, which puts rows into packs as they are stored.
+"""The object store: git objects as rows. Only this module writes the table `git_objects`; beside it only
+`git_http/queries.py` reads it, which puts rows into packs as they are stored.
 
-An object is stored as a whole, or as a delta against the parent commit's version of the same file. Deltas are made
-before the write transaction begins (`encode`); storing only adds rows. What is read is checked against its name, which
-costs 0.03 ms for 25 kB, so a damaged row is an error and never a wrong answer.
+An object is stored whole, or as a delta against the parent commit's version of the same file. Deltas are made before
+the write transaction begins (`encode`); storing only adds rows. Each object that is read is checked against its name,
+which costs 0.03 ms for 25 kB, so a damaged row raises an error and never gives a wrong answer.
 """
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
+from threading import Lock
 from typing import NamedTuple
 
 from sqlalchemy import Select, bindparam, func, select, update
@@ -20,24 +22,22 @@ from sqlalchemy.orm import Session
 from coordinator.db.sessions import engine_of
 from coordinator.db.statements import Prepared
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
-from coordinator.lineage.recent import RecentObjects, Version
 from coordinator.models import StoredObject, table_of
 from shared.commits import GitObject, name_object, parse_tree
 
 MAX_CHAIN = 16
-"""Deltas from an object to one that is stored as a whole, at most."""
+"""Maximum number of deltas between an object and one that is stored whole."""
 
 DELTA_SHARE = 6
-"""A delta is taken where it is at most this part of the content: half of what zlib alone leaves, which is a third."""
-
+"""A delta is stored where it is at most one part in six of the content: half of what zlib alone leaves."""
 
 WHOLE_UP_TO = 168
-"""Bytes of a content that is stored as a whole without trying. A tree's delta has at least the 20 bytes of a new name,
-which do not compress, and what zlib adds to them: 28, of which DELTA_SHARE times as many are these."""
+"""Contents of at most this many bytes are stored whole without trying a delta. A tree's delta takes at least 28 bytes
+when compressed (20 of a new name, which do not compress), and this is DELTA_SHARE times 28."""
 
 
-class StoredRow(NamedTuple):
-    """An object as it is stored: `size` is its content's, `data` is compressed, and a delta if it has a base."""
+class ObjectRow(NamedTuple):
+    """A row of `git_objects`: `size` is the content's in bytes; `data` is zlib of it, or of a delta with a base."""
 
     sha: str
     kind: str
@@ -49,9 +49,8 @@ class StoredRow(NamedTuple):
 def _select_chains() -> Select[str, str, int, bytes, str | None]:
     """The rows of the objects `shas` and of all that they are deltas against.
 
-    The union keeps each once, and ends a circle. It carries whole rows: given names only, PostgreSQL would look them up
-    by reading the whole table. Built once, because that takes longer than running it, and of the table's columns
-    rather than the class's, which spares a third of the time.
+    The union keeps each row once and ends a circle. It carries whole rows: PostgreSQL would look up bare names by
+    reading the whole table. It is built once, because building takes longer than running.
     """
     columns = StoredObject.__table__.c
     row = select(columns.sha, columns.kind, columns.size, columns.data, columns.base_sha)
@@ -66,7 +65,7 @@ _OBJECTS = table_of(StoredObject)
 PRESENT = Prepared(select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True))))
 
 OBJECTS_AT_ONCE = 8
-"""Objects that one statement adds; it is prepared for each smaller number."""
+"""Number of objects that one statement adds; it is prepared for each smaller number."""
 
 REPLACING_LOCK = 7_305_802_114
 """Number of PostgreSQL's advisory lock for `replace_encodings`."""
@@ -77,22 +76,11 @@ class ObjectMissingError(Exception):
 
 
 class ObjectDamagedError(Exception):
-    """What is stored does not have the name that it is stored under: the database is damaged."""
+    """The stored content does not match its name: the database is damaged."""
 
 
 @dataclass(frozen=True)
-class EncodedObject:
-    """An object as its row holds it."""
-
-    sha: str
-    kind: str
-    size: int
-    data: bytes
-    base_sha: str | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
+class TreeSnapshot:
     """A tree with all below it: `files` and `folders` map path -> sha (the root's path is empty), `trees` by sha."""
 
     files: dict[str, str]
@@ -100,11 +88,59 @@ class Snapshot:
     trees: dict[str, GitObject]
 
 
+@dataclass(frozen=True)
+class LoadedObject:
+    """An object and its chain: its own name, its base's, and so on to an object that is stored whole."""
+
+    object: GitObject
+    chain: list[str]
+
+    @property
+    def deltas(self) -> int:
+        """Number of deltas between it and an object that is stored whole."""
+        return len(self.chain) - 1
+
+
+class RecentObjects:
+    """Objects that were read lately, up to `max_bytes`. A name stands for one content, so no entry can be out of date.
+
+    A chain can be, after another process has repacked; chains only choose the base of a new delta.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._versions: OrderedDict[str, LoadedObject] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, shas: Iterable[str]) -> dict[str, LoadedObject]:
+        with self._lock:
+            found = {sha: self._versions[sha] for sha in shas if sha in self._versions}
+            for sha in found:
+                self._versions.move_to_end(sha)
+        return found
+
+    def keep(self, versions: Mapping[str, LoadedObject]) -> None:
+        with self._lock:
+            for sha, version in versions.items():
+                if sha not in self._versions:
+                    self._versions[sha] = version
+                    self._bytes += len(version.object.data)
+            while self._bytes > self._max_bytes:
+                _, oldest = self._versions.popitem(last=False)
+                self._bytes -= len(oldest.object.data)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._versions.clear()
+            self._bytes = 0
+
+
 RECENT = RecentObjects(max_bytes=32 * 1024 * 1024)
 
 
-def read_recent(session: Session, shas: Collection[str]) -> dict[str, Version]:
-    """Like `read_versions`, but of what this process read lately nothing is asked or checked again."""
+def read_recent(session: Session, shas: Collection[str]) -> dict[str, LoadedObject]:
+    """Like `read_versions`, but takes objects that this process read lately from memory."""
     found = RECENT.find(shas)
     if len(found) < len(set(shas)):
         read = read_versions(session, [sha for sha in shas if sha not in found])
@@ -118,15 +154,15 @@ def get_object(session: Session, sha: str) -> GitObject:
     return read_versions(session, [sha])[sha].object
 
 
-def read_versions(session: Session, shas: Collection[str]) -> dict[str, Version]:
+def read_versions(session: Session, shas: Collection[str]) -> dict[str, LoadedObject]:
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
         return {}
-    rows = {row[0]: StoredRow._make(row) for row in _READ_CHAINS.all(session, {"shas": list(shas)})}
+    rows = {row[0]: ObjectRow._make(row) for row in _READ_CHAINS.all(session, {"shas": list(shas)})}
     return {sha: _decode(rows, sha) for sha in shas}
 
 
-def _decode(rows: Mapping[str, StoredRow], sha: str) -> Version:
+def _decode(rows: Mapping[str, ObjectRow], sha: str) -> LoadedObject:
     chain: list[str] = []
     name: str | None = sha
     while name is not None:
@@ -145,7 +181,7 @@ def _decode(rows: Mapping[str, StoredRow], sha: str) -> Version:
     found = GitObject(sha, rows[sha].kind, content)
     if name_object(found.kind, content) != sha or len(content) != rows[sha].size:
         raise ObjectDamagedError(f"the git object {sha} holds other content than its name says")
-    return Version(found, chain)
+    return LoadedObject(found, chain)
 
 
 @lru_cache(maxsize=1_024)
@@ -153,12 +189,12 @@ def _parse_tree(data: bytes) -> tuple[tuple[str, bool, str], ...]:
     return tuple(parse_tree(data))
 
 
-def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject] | None = None) -> Snapshot:
+def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject] | None = None) -> TreeSnapshot:
     """A tree with all below it, with one query for each level of folders.
 
     Trees in `known` are not asked for; they need not be stored yet. Raises ObjectMissingError, ObjectDamagedError.
     """
-    snapshot = Snapshot({}, {}, {})
+    snapshot = TreeSnapshot({}, {}, {})
     known = known or {}
     level = {"": tree_sha}
     while level:
@@ -189,36 +225,36 @@ def read_texts(session: Session, files: Mapping[str, str]) -> dict[str, str]:
     return {path: read[sha].object.data.decode() for path, sha in files.items()}
 
 
-def list_predecessors(after: Snapshot, before: Snapshot) -> dict[str, str]:
-    """What stood at the same path before, for each file and folder that changed: new sha -> old sha."""
+def list_predecessors(after: TreeSnapshot, before: TreeSnapshot) -> dict[str, str]:
+    """The previous object at the same path, for each file and folder that changed: new sha -> old sha."""
     pairs = [(after.files, before.files), (after.folders, before.folders)]
     return {
         sha: old[path] for new, old in pairs for path, sha in new.items() if path in old and old[path] != sha
     }  # fmt: skip
 
 
-def encode(session: Session, objects: Iterable[GitObject], predecessors: Mapping[str, str]) -> list[EncodedObject]:
-    """Objects as rows: deltas against their predecessors (sha -> sha) where that pays, whole ones otherwise."""
+def encode(session: Session, objects: Iterable[GitObject], predecessors: Mapping[str, str]) -> list[ObjectRow]:
+    """Rows of objects: deltas against their predecessors (sha -> sha) where that saves space, else whole ones."""
     wanted = {obj.sha: obj for obj in objects}
     bases = _choose_bases(session, {predecessors[sha] for sha in wanted if sha in predecessors})
     return [encode_one(obj, bases.get(predecessors.get(sha, ""))) for sha, obj in wanted.items()]
 
 
-def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, Version]:
-    """The predecessors themselves, or where a chain is at its longest the object that it begins with."""
+def _choose_bases(session: Session, predecessors: set[str]) -> dict[str, LoadedObject]:
+    """The predecessors, each replaced by the whole object of its chain where the chain has its maximum length."""
     versions = read_recent(session, predecessors)
     too_long = {sha: version.chain[-1] for sha, version in versions.items() if version.deltas >= MAX_CHAIN}
     whole = read_recent(session, set(too_long.values()))
     return versions | {sha: whole[start] for sha, start in too_long.items()}
 
 
-def encode_one(obj: GitObject, base: Version | None = None) -> EncodedObject:
-    """An object as a row: a delta against `base` where that pays."""
+def encode_one(obj: GitObject, base: LoadedObject | None = None) -> ObjectRow:
+    """The row of an object: a delta against `base` where that saves space."""
     if base is not None and len(obj.data) > WHOLE_UP_TO and obj.sha not in base.chain:
         delta = zlib.compress(make_delta(base.object.data, obj.data), level=9)
         if len(delta) <= len(obj.data) // DELTA_SHARE:
-            return EncodedObject(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
-    return EncodedObject(obj.sha, obj.kind, len(obj.data), zlib.compress(obj.data, level=9), None)
+            return ObjectRow(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
+    return ObjectRow(obj.sha, obj.kind, len(obj.data), zlib.compress(obj.data, level=9), None)
 
 
 def keep_new(session: Session, objects: Iterable[GitObject]) -> list[GitObject]:
@@ -235,7 +271,7 @@ def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
 
 
 def list_names(session: Session, after: str, limit: int) -> Sequence[str]:
-    """Names of stored objects in their order, from the first behind `after`."""
+    """Names of stored objects, sorted, from the first after `after`."""
     return session.scalars(
         select(StoredObject.sha).where(StoredObject.sha > after).order_by(StoredObject.sha).limit(limit)
     ).all()
@@ -246,28 +282,28 @@ def count_objects(session: Session) -> int:
 
 
 def count_bytes(session: Session, shas: Collection[str] | None = None) -> int:
-    """Bytes that the contents of these objects, or of all, take as they are stored."""
+    """Stored size in bytes of these objects, or of all."""
     query = select(func.sum(func.length(StoredObject.data)))
     if shas is not None:
         query = query.where(StoredObject.sha.in_(shas))
     return int(session.scalar(query) or 0)
 
 
-def add_objects(session: Session, encoded: Iterable[EncodedObject]) -> None:
-    """Store objects. The same content has the same name, so what is there already is left alone.
+def add_objects(session: Session, encoded: Iterable[ObjectRow]) -> None:
+    """Stores objects and leaves those alone that are stored already.
 
-    They are sorted, so that two transactions that bring the same objects wait for each other in one order.
+    They are sorted, so that two transactions with the same objects wait for each other in one order.
     """
     ordered = sorted(encoded, key=lambda obj: obj.sha)
     for start in range(0, len(ordered), OBJECTS_AT_ONCE):
         some = ordered[start : start + OBJECTS_AT_ONCE]
-        given = {f"{name}_{at}": value for at, obj in enumerate(some) for name, value in vars(obj).items()}
+        given = {f"{name}_{at}": value for at, obj in enumerate(some) for name, value in obj._asdict().items()}
         _prepare_adding(engine_of(session).dialect.name, len(some)).run(session, given)
 
 
 @cache
 def _prepare_adding(dialect: str, count: int) -> Prepared:
-    """An insert of so many objects, each parameter with its object's number behind its name."""
+    """An insert of `count` objects; each parameter's name ends with its object's number."""
     rows = [
         {column.name: bindparam(f"{column.name}_{at}", type_=column.type) for column in _OBJECTS.c}
         for at in range(count)
@@ -277,11 +313,11 @@ def _prepare_adding(dialect: str, count: int) -> Prepared:
     return Prepared(postgresql.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
 
 
-def replace_encodings(session: Session, encoded: Sequence[EncodedObject]) -> int:
-    """Store objects that are there in another way, and read each back; returns how many were changed.
+def replace_encodings(session: Session, encoded: Sequence[ObjectRow]) -> int:
+    """Replaces the rows of stored objects and reads each back; returns the number of changed rows.
 
-    One that its new base already depends on is left as it is. Only one transaction at a time does this, because two
-    could make deltas against each other. Raises ObjectDamagedError, and nothing may then be committed.
+    An object that its new base depends on stays as it is. Only one transaction at a time does this, because two could
+    make deltas against each other. Raises ObjectDamagedError; the caller must then not commit.
     """
     if engine_of(session).dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(REPLACING_LOCK)))

@@ -1,11 +1,12 @@
-"""Building commits from files, and storing them. Branches are in `branches.py`.
+"""Builds commits from files, stores them and reads them back. `branches.py` has the branches.
 
-Building is slow and needs only reads, so it is apart from storing: `build_child` prepares everything before the
-write transaction begins, deltas included, and `store_commit` then adds rows.
+Building is slow and only reads, so it is separate from storing: `build_child` prepares everything, deltas included,
+before the write transaction begins, and `store_commit` then adds rows.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import unified_diff
 
 from sqlalchemy.orm import Session
 
@@ -27,7 +28,7 @@ from coordinator.lineage.branches import resume as resume
 from coordinator.lineage.branches import view_branch as view_branch
 from coordinator.lineage.branches import view_branches as view_branches
 from coordinator.lineage.branches import view_log as view_log
-from coordinator.lineage.objects import EncodedObject
+from coordinator.lineage.objects import ObjectRow
 from coordinator.lineage.queries import COMMIT_ROWS as COMMIT_ROWS
 from coordinator.lineage.queries import BranchName as BranchName
 from coordinator.lineage.queries import BranchRow as BranchRow
@@ -58,7 +59,7 @@ class CommitInvalidError(SwarmError):
 class CommitMismatchError(SwarmError):
     status = 422
     code = "commit-mismatch"
-    title = "The commit's sha is not the one that its files and words give"
+    title = "The commit's sha does not fit its files, author, date and message"
 
 
 class PathNotAllowedError(SwarmError):
@@ -81,13 +82,13 @@ class FileTooLargeError(SwarmError):
 
 @dataclass(frozen=True)
 class BuiltCommit:
-    """A commit, not stored yet, with the objects that it needs and the store has not."""
+    """A commit that is not stored yet, and the objects of it that are not."""
 
     sha: str
     parent_sha: str | None
     tree_sha: str
     depth: int
-    objects: list[EncodedObject]
+    objects: list[ObjectRow]
 
 
 def check_files(files: Mapping[str, str], allowed: Files) -> None:
@@ -157,7 +158,7 @@ def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> 
 def store_commit(
     session: Session, project_id: int, built: BuiltCommit, *, steps: int = 1, has_code: bool = True
 ) -> CommitRow:
-    """Add a built commit's rows; `steps` is how many it takes at once.
+    """Adds a built commit's rows; `steps` is the number of adopted changes that it makes at once.
 
     Without `has_code` it holds its parent's files, because its own are lost.
     """
@@ -185,3 +186,20 @@ def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")
     return commit
+
+
+def diff_files(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """A unified diff as `git diff` would head it; empty where nothing changed."""
+    return "".join(
+        line for path in sorted({*before, *after}) for line in _diff_file(path, before.get(path), after.get(path))
+    )
+
+
+def _diff_file(path: str, before: str | None, after: str | None) -> Iterator[str]:
+    if before == after:
+        return
+    old_name = "/dev/null" if before is None else f"a/{path}"
+    new_name = "/dev/null" if after is None else f"b/{path}"
+    lines = unified_diff((before or "").splitlines(), (after or "").splitlines(), old_name, new_name, lineterm="")
+    for line in lines:
+        yield line + "\n"

@@ -10,7 +10,7 @@ from coordinator.evidence import service as evidence
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import encode_cursor
 from coordinator.lineage import service as lineage
-from coordinator.lineage.diffs import diff_files
+from coordinator.lineage.service import diff_files
 from coordinator.models import Commit, CommitPosterior, Project
 from coordinator.projects import service as projects
 from coordinator.records import queries

@@ -1,5 +1,1 @@
-"""The pages for people: server-rendered, alive through the event feed, and served without any other host."""
-
-from coordinator.web.installation import install_pages
-
-__all__ = ["install_pages"]
+"""The server-rendered pages for people, with live updates from the event feed and no request to another host."""

@@ -1,83 +1,175 @@
-"""The picture of an experiment's evidence: what was expected, what each run said, and what follows, as intervals.
+"""Charts of intervals: the evidence of one experiment, and all effects of one topic.
 
-Positions are in percent of the picture's width; intervals are two sd to each side.
+Positions are in percent of the chart's width; intervals are two sd to each side and end at the chart's edge.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence
-from shared.formatting import decimals_for, format_measure
+from coordinator.findings.pooling import read_number
+from shared.evidence import Estimate, ExperimentEvidence
+from shared.experiments import AxisDirection
+from shared.formatting import decimals_for, format_effect, format_measure
+from shared.topics import Topic, TopicEffect, TopicPool
 
 SPREAD = 2.0
+"""Half the length of an interval in sd."""
+
 MARGIN = 0.04
+"""Empty part of the chart at each side, as a share of the values' range."""
+
 TICKS = 3
+KEPT_SHARE = 0.9
+"""Share of a topic's effects that the scale must hold; a few bad ones must not flatten all others."""
+
+_TO = {AxisDirection.UP: "up to", AxisDirection.DOWN: "down to", AxisDirection.CHANGE: "to"}
 
 
-class Interval(NamedTuple):
-    """A row: `role` is `before`, `run`, `aside` (a run that is left out) or `after`.
+class Scale(NamedTuple):
+    """The value at the chart's left edge, and the range of its width."""
 
-    `low` and `high` end where the picture ends, if they are outside.
-    """
+    start: float
+    width: float
+
+    @classmethod
+    def around(cls, values: Sequence[float]) -> "Scale":
+        """The scale that holds all values."""
+        low, high = min(values), max(values)
+        margin = MARGIN * (high - low) or 1.0
+        return cls(low - margin, high - low + 2 * margin)
+
+    def place(self, value: float) -> float:
+        """The value's position in percent, or that of the nearer edge."""
+        return round(min(100.0, max(0.0, 100 * (value - self.start) / self.width)), 2)
+
+    def place_interval(self, mean: float, sd: float) -> tuple[float, float, float]:
+        """The positions of an interval's low end, middle and high end."""
+        return self.place(mean - SPREAD * sd), self.place(mean), self.place(mean + SPREAD * sd)
+
+
+class EvidenceRow(NamedTuple):
+    """One interval. `role` is `before`, `run`, `aside` (a run that is left out) or `after`."""
 
     name: str
-    words: str
+    value: str
     role: str
     low: float
     middle: float
     high: float
 
 
-class Picture(NamedTuple):
-    """Rows, and ticks as (position, number)."""
+class EvidenceChart(NamedTuple):
+    """The expected value, each run's, and the posterior as rows; ticks as (position, number)."""
 
-    intervals: list[Interval]
+    rows: list[EvidenceRow]
     ticks: list[tuple[float, str]]
 
 
-def draw_evidence(evidence: ExperimentEvidence) -> Picture | None:
-    """The picture, None where no run counts."""
-    rows = list(_list_rows(evidence))
+def draw_evidence(evidence: ExperimentEvidence) -> EvidenceChart | None:
+    """The chart of an experiment's evidence, None where no run counts."""
+    rows = list(_list_estimates(evidence))
     shown = [value for _, role, value in rows if role != "before"]
     if evidence.after is None or not shown:
         return None
-    # The scale is that of what was measured: an expectation may reach far beyond, and then ends at the edge.
+    # The scale is that of the measurements: the interval of an expectation may reach far beyond, and is cut.
     ends = [value.mean + side * SPREAD * value.sd for value in shown for side in (-1, 1)]
-    ends += [evidence.before.mean] if evidence.before else []
-    low, high = min(ends), max(ends)
-    width = (high - low) * (1 + 2 * MARGIN) or 1.0
-    start = low - width * MARGIN
-
-    def place(value: float) -> float:
-        return round(min(100.0, max(0.0, 100 * (value - start) / width)), 2)
-
-    intervals = [
-        Interval(
-            name, format_measure(value.mean, value.sd), role, place(value.mean - SPREAD * value.sd), place(value.mean),
-            place(value.mean + SPREAD * value.sd),
-        )
+    scale = Scale.around(ends + ([evidence.before.mean] if evidence.before else []))
+    drawn = [
+        EvidenceRow(name, format_measure(value.mean, value.sd), role, *scale.place_interval(value.mean, value.sd))
         for name, role, value in rows
-    ]  # fmt: skip
-    return Picture(intervals, list(_list_ticks(start, width, [value.sd for value in shown])))
+    ]
+    smallest_sd = min((value.sd for value in shown if value.sd > 0), default=0.0)
+    return EvidenceChart(drawn, list(_list_ticks(scale, smallest_sd)))
 
 
-def _list_rows(evidence: ExperimentEvidence) -> Iterator[tuple[str, str, Estimate]]:
+def _list_estimates(evidence: ExperimentEvidence) -> Iterator[tuple[str, str, Estimate]]:
     if evidence.before is not None:
         yield "expected", "before", evidence.before
     for run in evidence.runs:
         if run.counts and run.read_as is not None:
-            role = "run" if run.is_in_posterior else "aside"
-            yield _name(run), role, Estimate(mean=run.read_as, sd=(evidence.noise_sd**2 + run.offset.sd**2) ** 0.5)
+            name = f"run {run.run_id}, {'author' if run.is_authors else 'checked'}"
+            sd = (evidence.noise_sd**2 + run.offset.sd**2) ** 0.5
+            yield name, "run" if run.is_in_posterior else "aside", Estimate(mean=run.read_as, sd=sd)
     if evidence.after is not None:
         yield "together", "after", Estimate(mean=evidence.after.metric_mean, sd=evidence.after.metric_sd)
 
 
-def _name(run: EvidenceRun) -> str:
-    return f"run {run.run_id}, {'author' if run.is_authors else 'checked'}"
-
-
-def _list_ticks(start: float, width: float, spreads: Sequence[float]) -> Iterator[tuple[float, str]]:
-    places = decimals_for(min((sd for sd in spreads if sd > 0), default=0.0))
+def _list_ticks(scale: Scale, smallest_sd: float) -> Iterator[tuple[float, str]]:
+    places = decimals_for(smallest_sd)
     for number in range(TICKS):
         position = 100 * (number + 0.5) / TICKS
-        yield round(position, 2), f"{start + width * position / 100:.{places}f}"
+        yield round(position, 2), f"{scale.start + scale.width * position / 100:.{places}f}"
+
+
+class EffectRow(NamedTuple):
+    """One effect, or the pool of several. `role` is the verdict or `pool`; a pool has no experiment."""
+
+    name: str
+    detail: str
+    value: str
+    role: str
+    low: float
+    middle: float
+    high: float
+    experiment_id: int | None
+
+
+class EffectGroup(NamedTuple):
+    """The rows of one hardware class, or of all classes together (the last group)."""
+
+    heading: str
+    rows: list[EffectRow]
+
+
+class TopicChart(NamedTuple):
+    """Groups on one scale; `zero` is the position of no effect, `better` the side of gains."""
+
+    groups: list[EffectGroup]
+    zero: float
+    better: str
+
+
+def draw_topic(topic: Topic, sign: float) -> TopicChart | None:
+    """The chart of a topic, None without measurements. `sign` is 1 where a lower metric is better, else -1."""
+    if not topic.effects:
+        return None
+    scale = _choose_scale(topic.effects)
+    groups = []
+    for heading in sorted({effect.hardware_class for effect in topic.effects}):
+        effects = sorted((effect for effect in topic.effects if effect.hardware_class == heading), key=_order)
+        pools = [pool for pool in topic.pools if pool.hardware_class == heading]
+        rows = [_draw_effect(effect, scale) for effect in effects] + [_draw_pool(pool, scale) for pool in pools]
+        groups.append(EffectGroup(heading, rows))
+    together = [_draw_pool(pool, scale) for pool in topic.pools if pool.hardware_class is None]
+    if together and len(groups) > 1:
+        groups.append(EffectGroup("All hardware classes together", together))
+    return TopicChart(groups, scale.place(0.0), "left" if sign > 0 else "right")
+
+
+def _choose_scale(effects: Sequence[TopicEffect]) -> Scale:
+    """A scale with zero that holds most effects."""
+    ends = [(effect.mean - SPREAD * effect.sd, effect.mean + SPREAD * effect.sd) for effect in effects]
+    reach = sorted(max(abs(low), abs(high)) for low, high in ends)
+    limit = reach[min(len(reach) - 1, int(KEPT_SHARE * len(reach)))]
+    return Scale.around([0.0, *(max(-limit, low) for low, _ in ends), *(min(limit, high) for _, high in ends)])
+
+
+def _draw_effect(effect: TopicEffect, scale: Scale) -> EffectRow:
+    name = f"{_TO[effect.direction]} {effect.value}".strip()
+    value, role = format_effect(effect.mean, effect.sd), effect.verdict or "unresolved"
+    return EffectRow(
+        name, effect.title, value, role, *scale.place_interval(effect.mean, effect.sd), effect.experiment_id
+    )
+
+
+def _draw_pool(pool: TopicPool, scale: Scale) -> EffectRow:
+    differ = f"; their true effects differ by about {pool.between_sd:.2g}" if pool.between_sd else ""
+    outliers = f"; {pool.outliers} outliers have no weight" if pool.outliers else ""
+    detail = f"{pool.experiments} together{differ}{outliers}"
+    value = format_effect(pool.mean, pool.sd)
+    return EffectRow(f"all {pool.direction}", detail, value, "pool", *scale.place_interval(pool.mean, pool.sd), None)
+
+
+def _order(effect: TopicEffect) -> tuple[float, int]:
+    number = read_number(effect.value)
+    return (number if number is not None else float("inf"), effect.experiment_id)

@@ -1,23 +1,40 @@
-"""The pages' addresses. Each is permanent, has a `.json` of the same, and carries its view state in the URL."""
+"""The pages. Each address is permanent and holds the view state; most have a `.json` twin with the same content."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from coordinator.db.database import ReadSession
 from coordinator.experiments import service as experiments
+from coordinator.findings import papers, topics
+from coordinator.findings.api import Filters, TopicName
+from coordinator.http.headers import SecurityHeaders
 from coordinator.http.pagination import Cursor, RowId
+from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
-from coordinator.web import problems, reference, views
+from coordinator.web import errors, reference, rendering, views
 from coordinator.web.rendering import render
+from shared.findings import Paper
 from shared.projects import Project
 from shared.protocol import Slug
 from shared.records import ExperimentDetail
+from shared.topics import Topic
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 HardwareClass = Annotated[str | None, Query(max_length=200)]
+JsonName = Annotated[str, Path(min_length=1, max_length=80)]
+NO_FILTERS = frozenset({"project", "q", "cursor"})
+"""Parameters of the findings page that are no filters."""
+
+
+def install_pages(app: FastAPI) -> None:
+    """Adds static files, pages, error pages and security headers. Comes after `install_error_handlers`."""
+    app.router.routes.extend([*rendering.router.routes, *router.routes])  # plotly lies below /static, so it comes first
+    app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
+    errors.install_error_pages(app)
+    app.add_middleware(SecurityHeaders)
 
 
 @router.get("/")
@@ -44,7 +61,7 @@ def read_project(name: Slug, session: ReadSession) -> Project:
 def show_project(
     name: Slug, request: Request, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
 ) -> Response:
-    """A project: its progress, who works on what, and its experiments."""
+    """A project's progress, live jobs and experiments."""
     page = views.view_project(session, name, hardware_class, cursor)
     base_url = request.app.state.settings.public_url or str(request.base_url)
     return render("projects/project.html", page=page, git_url=f"{base_url.rstrip('/')}/git/{name}")
@@ -54,7 +71,7 @@ def show_project(
 def show_live(
     name: Slug, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
 ) -> Response:
-    """The parts of the project's page that change, for the page to patch itself with."""
+    """The changing parts of the project's page, with which its script patches it."""
     return render("projects/live.html", page=views.view_project(session, name, hardware_class, cursor))
 
 
@@ -65,13 +82,13 @@ def read_experiment(experiment_id: RowId, session: ReadSession) -> ExperimentDet
 
 @router.get("/experiments/{experiment_id}")
 def show_experiment(experiment_id: RowId, session: ReadSession) -> Response:
-    """An experiment: proposal, verdict, loss curve, diff, runs and finding."""
+    """An experiment's proposal, verdict, loss curves, diff, runs and finding."""
     return render("experiments/experiment.html", page=views.view_experiment(session, experiment_id))
 
 
 @router.get("/runs/{run_id}")
 def show_run(run_id: RowId, session: ReadSession) -> Response:
-    """A run: on its experiment's page, or on its own if it measured the root."""
+    """A run of the root; another run redirects to its experiment's page."""
     experiment_id = views.find_experiment_of_run(session, run_id)
     if experiment_id is not None:
         return RedirectResponse(f"/experiments/{experiment_id}#run-{run_id}")
@@ -86,10 +103,56 @@ def show_reference(request: Request) -> Response:
 
 @router.get("/problems")
 def list_problems() -> Response:
-    return render("problems/list.html", types=problems.list_problem_types())
+    return render("problems/list.html", types=errors.list_problem_types())
 
 
 @router.get("/problems/{code}")
 def show_problem(code: str) -> Response:
-    """What a problem document's `type` means."""
-    return render("problems/type.html", type=problems.get_problem_type(code))
+    """The meaning of a problem document's `type`."""
+    return render("problems/type.html", type=errors.get_problem_type(code))
+
+
+@router.get("/findings")
+def show_findings(
+    request: Request,
+    session: ReadSession,
+    similarity: CurrentSimilarity,
+    project: Slug,
+    filters: Filters,
+    q: Annotated[str, Query(max_length=1_000)] = "",
+    cursor: Cursor = None,
+) -> Response:
+    """A project's findings: those that answer a question, or the newest."""
+    chosen = {name: value for name, value in request.query_params.items() if name not in NO_FILTERS and value}
+    page = views.view_findings(session, similarity, project, q.strip(), chosen, filters, cursor)
+    return render("findings/list.html", page=page)
+
+
+@router.get("/findings/{finding_id}.json")
+def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
+    return papers.view_paper(session, finding_id)
+
+
+@router.get("/findings/{finding_id}")
+def show_finding(
+    finding_id: RowId, session: ReadSession, version: Annotated[int | None, Query(ge=1, le=10_000)] = None
+) -> Response:
+    """A finding, with its evidence as of now."""
+    return render("findings/finding.html", page=views.view_finding(session, finding_id, version))
+
+
+@router.get("/projects/{name}/topics")
+def show_topics(name: Slug, session: ReadSession, cursor: Cursor = None) -> Response:
+    """The axes along which a project was explored."""
+    return render("topics/list.html", page=views.view_topics(session, name, cursor))
+
+
+@router.get("/topics/{project}/{slug}.json")
+def read_topic(project: Slug, slug: JsonName, session: ReadSession) -> Topic:
+    return topics.view_topic(session, projects.get_project(session, project), slug)
+
+
+@router.get("/topics/{project}/{slug}")
+def show_topic(project: Slug, slug: TopicName, session: ReadSession) -> Response:
+    """All that is known along one axis."""
+    return render("topics/topic.html", page=views.view_topic(session, project, slug))

@@ -1,7 +1,9 @@
-"""What each page shows, gathered before its template sees it. Templates ask nothing and decide nothing."""
+"""The contents of each page, as plain values. Templates run no queries and make no decisions."""
 
 from dataclasses import dataclass
 from math import hypot
+from typing import TypedDict
+from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
@@ -10,35 +12,42 @@ from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
+from coordinator.findings import papers, search, topics
+from coordinator.findings import service as findings
+from coordinator.findings.queries import FindingFilters
 from coordinator.http.pagination import cut_page
 from coordinator.leases.views import view_context, view_live_leases
 from coordinator.models import Project
+from coordinator.novelty.similarity import Similarity
 from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
 from coordinator.web import queries
-from coordinator.web.charts import Picture, draw_evidence
+from coordinator.web.charts import EvidenceChart, TopicChart, draw_evidence, draw_topic
 from coordinator.workers import service as fleet
 from shared.contract import Objective
 from shared.evidence import ExperimentEvidence
-from shared.experiments import Posterior
+from shared.experiments import Posterior, Verdict
+from shared.findings import FailureClass, Finding, FindingSummary, Paper, SearchHit
 from shared.leases import LeaseContext, LeaseView
 from shared.progress import HardwareClassCount
 from shared.projects import Project as ProjectView
 from shared.protocol import Message, Page
 from shared.records import ExperimentDetail, ExperimentSummary
 from shared.runs import EarlyStops, Run, RunOutcome
+from shared.topics import Topic, TopicSummary
 from shared.workers import WorkerView
 
 PAGE_ROWS = 50
-RESTING_ROWS = 10
+MAX_IDLE_WORKERS = 10
+VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
 
 
 @dataclass(frozen=True)
 class Leader:
-    """The commit that leads; `experiment_id` is None while the root does.
+    """The commit with the best posterior mean; `experiment_id` is None where that is the root.
 
-    `gain_mean` and `gain_sd` are its difference to the root. The two are taken as independent; a commit's posterior
-    leans on its ancestors', so the true sd is at most this one.
+    `gain_mean` and `gain_sd` are its difference from the root. The two are taken as independent; a commit's posterior
+    depends on its ancestors', so the true sd is at most this one.
     """
 
     experiment_id: int | None
@@ -49,7 +58,7 @@ class Leader:
 
 
 @dataclass(frozen=True)
-class Job:
+class LiveJob:
     """A live lease, and the experiment it starts from (None: the root)."""
 
     lease: LeaseView
@@ -57,35 +66,20 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Live:
-    """What changes by the second: where the project stands, who works on what, and which workers rest and why."""
+class LiveState:
+    """The parts of a project's page that change by the second; `idle` workers are paused or wait."""
 
     experiments: int
     runs: int
     leader: Leader | None
     baseline: Posterior | None
-    jobs: list[Job]
+    jobs: list[LiveJob]
     early_stops: EarlyStops
-    resting: list[WorkerView]
-
-
-@dataclass(frozen=True)
-class ProjectPage:
-    """A project's page in one hardware class. `since` is the feed's cursor at the moment of these numbers."""
-
-    project: ProjectView
-    projects: list[ProjectView]
-    objective: Objective
-    hardware_class: str | None
-    hardware_classes: list[HardwareClassCount]
-    live: Live
-    experiments: Page[ExperimentSummary]
-    is_first: bool
-    since: int
+    idle: list[WorkerView]
 
 
 class Curve(Message):
-    """A training curve for the plot: seconds since the start of the budget, step, and loss, point by point."""
+    """A training curve, point by point: seconds since the start of the budget, step, and loss."""
 
     name: str
     is_parent: bool
@@ -95,37 +89,105 @@ class Curve(Message):
 
 
 class Curves(Message):
-    """All curves of an experiment's page, the parent's first, to be drawn behind the others."""
+    """All curves of a page; the parent's comes first and is drawn behind the others."""
 
     curves: list[Curve]
 
 
-@dataclass(frozen=True)
-class ExperimentPage:
-    """An experiment's page."""
+class _Head(TypedDict):
+    project: ProjectView
+    objective: Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectPart:
+    """A page that belongs to a project."""
 
     project: ProjectView
     objective: Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectPage(ProjectPart):
+    """A project's page in one hardware class. `since` is the feed's cursor at the moment of these numbers."""
+
+    projects: list[ProjectView]
+    hardware_class: str | None
+    hardware_classes: list[HardwareClassCount]
+    live: LiveState
+    experiments: Page[ExperimentSummary]
+    is_first: bool
+    since: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPage(ProjectPart):
+    """An experiment's page. `since` is as in `ProjectPage`."""
+
     experiment: ExperimentDetail
     evidence: ExperimentEvidence
-    picture: Picture | None
+    chart: EvidenceChart | None
     curves: Curves
     context: LeaseContext
     since: int
 
 
-@dataclass(frozen=True)
-class RunPage:
-    """The page of a run that belongs to no experiment: a measurement of the root."""
+@dataclass(frozen=True, kw_only=True)
+class RunPage(ProjectPart):
+    """The page of a run of the root, which belongs to no experiment."""
 
-    project: ProjectView
-    objective: Objective
     run: Run
     curves: Curves
 
 
+@dataclass(frozen=True, kw_only=True)
+class FindingPage(ProjectPart):
+    """A finding's page; `words` are the agent's texts in the chosen version."""
+
+    paper: Paper
+    words: Finding
+    curves: Curves
+    diff: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingsPage(ProjectPart):
+    """A project's findings: the `hits` of the search `q`, or the `newest`.
+
+    `chosen` are the filters; `query` is the page's own query string; `verdicts` and `failures` are pairs of a filter's
+    value and the address with it.
+    """
+
+    q: str
+    query: str
+    chosen: dict[str, str]
+    verdicts: list[tuple[str, str]]
+    failures: list[tuple[str, str]]
+    hits: list[SearchHit]
+    newest: Page[FindingSummary]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicsPage(ProjectPart):
+    """A project's topics."""
+
+    topics: Page[TopicSummary]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicPage(ProjectPart):
+    """A topic's page."""
+
+    topic: Topic
+    chart: TopicChart | None
+
+
+def _head(project: Project) -> _Head:
+    return {"project": projects.view_project(project), "objective": projects.contract_of(project).objective}
+
+
 def last_event_id(session: Session) -> int:
-    """The feed's cursor: what a page made now has seen."""
+    """The feed's cursor now: a page made now shows all events up to it."""
     return activity_queries.get_last_event_id(session)
 
 
@@ -147,9 +209,8 @@ def view_project(
     rows = experiments_queries.list_experiments(session, project.id, before_id, PAGE_ROWS + 1, chosen)
     summaries = [experiments.view_summary(row, project.name) for row in rows]
     return ProjectPage(
-        project=projects.view_project(project),
+        **_head(project),
         projects=view_projects(session),
-        objective=projects.contract_of(project).objective,
         hardware_class=chosen,
         hardware_classes=classes,
         live=_view_live(session, project, chosen, sum(known.runs for known in classes if known.name == chosen)),
@@ -159,18 +220,18 @@ def view_project(
     )
 
 
-def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> Live:
+def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> LiveState:
     baseline = _find_posterior(session, project.root_sha, hardware_class)
     leases = view_live_leases(session, project)
     ids = queries.list_experiment_ids(session, [lease.base_sha for lease in leases])
-    return Live(
+    return LiveState(
         experiments=experiments_queries.count_experiments(session, project.id),
         runs=runs,
         leader=_view_leader(session, project, hardware_class, baseline),
         baseline=baseline,
-        jobs=[Job(lease, ids.get(lease.base_sha)) for lease in leases],
+        jobs=[LiveJob(lease, ids.get(lease.base_sha)) for lease in leases],
         early_stops=evidence.view_early_stops(session, project),
-        resting=fleet.view_resting(session, RESTING_ROWS),
+        idle=fleet.view_resting(session, MAX_IDLE_WORKERS),
     )
 
 
@@ -202,14 +263,12 @@ def view_experiment(session: Session, experiment_id: int) -> ExperimentPage:
     """An experiment's page. Raises NotFoundError."""
     since = activity_queries.get_last_event_id(session)
     detail = experiments.view_detail(session, experiment_id)
-    project = projects.get_project(session, detail.project)
     explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
     return ExperimentPage(
-        project=projects.view_project(project),
-        objective=projects.contract_of(project).objective,
+        **_head(projects.get_project(session, detail.project)),
         experiment=detail,
         evidence=explained,
-        picture=draw_evidence(explained),
+        chart=draw_evidence(explained),
         curves=view_curves(session, detail),
         context=view_context(session, queries.get_lease_id(session, experiment_id)),
         since=since,
@@ -254,10 +313,54 @@ def find_experiment_of_run(session: Session, run_id: int) -> int | None:
 def view_run(session: Session, run_id: int) -> RunPage:
     """The page of a run of the root. Raises NotFoundError."""
     run = evidence.view_one(session, run_id)
-    project = projects.get_project(session, run.project)
-    return RunPage(
-        project=projects.view_project(project),
-        objective=projects.contract_of(project).objective,
-        run=run,
-        curves=Curves(curves=_own_curves([run])),
+    head = _head(projects.get_project(session, run.project))
+    return RunPage(**head, run=run, curves=Curves(curves=_own_curves([run])))
+
+
+def view_finding(session: Session, finding_id: int, version: int | None) -> FindingPage:
+    """A finding's page; the newest version by default. Raises NotFoundError."""
+    paper = papers.view_paper(session, finding_id)
+    experiment = experiments.view_detail(session, paper.summary.experiment_id)
+    return FindingPage(
+        **_head(projects.get_project(session, paper.summary.project)),
+        paper=paper,
+        words=paper.words if version is None else papers.view_words(session, finding_id, version),
+        curves=view_curves(session, experiment),
+        diff=experiment.diff,
     )
+
+
+def view_findings(
+    session: Session, similarity: Similarity, project_name: str, q: str, chosen: dict[str, str],
+    filters: FindingFilters, before_id: int | None,
+) -> FindingsPage:  # fmt: skip
+    """A project's findings. `chosen` are the filters as they stand in the address. Raises NotFoundError."""
+    asked = {"project": project_name, **chosen, **({"q": q} if q else {})}
+    return FindingsPage(
+        **_head(projects.get_project(session, project_name)),
+        q=q,
+        query=urlencode(asked),
+        chosen=chosen,
+        verdicts=[(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
+        failures=[(failure, _filter_address(asked, "failure", failure)) for failure in ("", *FailureClass)],
+        hits=search.search(session, similarity, q, filters, PAGE_ROWS) if q else [],
+        newest=Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
+    )
+
+
+def _filter_address(asked: dict[str, str], name: str, value: str) -> str:
+    others = {known: given for known, given in asked.items() if known != name}
+    return f"/findings?{urlencode(others | ({name: value} if value else {}))}"
+
+
+def view_topics(session: Session, name: str, before_id: int | None) -> TopicsPage:
+    """A project's topics. Raises NotFoundError."""
+    project = projects.get_project(session, name)
+    return TopicsPage(**_head(project), topics=topics.view_page(session, project, before_id, PAGE_ROWS))
+
+
+def view_topic(session: Session, name: str, slug: str) -> TopicPage:
+    """A topic's page. Raises NotFoundError."""
+    project = projects.get_project(session, name)
+    head, topic = _head(project), topics.view_topic(session, project, slug)
+    return TopicPage(**head, topic=topic, chart=draw_topic(topic, head["objective"].sign))

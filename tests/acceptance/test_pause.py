@@ -99,7 +99,7 @@ def pause_and_resume(machine: Machine) -> None:
     worker.wait_for(lambda: machine.status()["state"].startswith("Paused, until"))
     worker.wait_for(lambda: machine.read_state() == ("paused", "Paused, until `swarm-worker resume`."))
     assert "w1-cpu" in machine.page() and "paused:" in machine.page()
-    assert "Nobody works on this project" in machine.page()
+    assert "No worker is on this project" in machine.page()
 
     runs = worker.read_log().count("phase=training")
     machine.command("resume")

@@ -22,7 +22,7 @@ from coordinator.db.database import Database
 from coordinator.findings.candidates import Shelf
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
-from coordinator.lineage.recent import Version
+from coordinator.lineage.objects import LoadedObject
 from coordinator.models import (
     Base,
     Commit,
@@ -81,7 +81,7 @@ class Store:
                 rows = [row for experiment in some for row in experiment[table]]
                 if table == "git_objects":  # among many edits some are the same
                     for row in rows:  # in this order: bases come first
-                        objects.add_objects(session, [objects.EncodedObject(**row)])
+                        objects.add_objects(session, [objects.ObjectRow(**row)])
                 else:
                     session.execute(insert(Base.metadata.tables[table]), rows)
             self._go_on_counting(session, some[0])
@@ -132,7 +132,7 @@ class Store:
         with self.database.write() as session:
             lineage.store_commit(session, self.project_id, built)
 
-    def _chain_of(self, session: Session, sha: str) -> Version:
+    def _chain_of(self, session: Session, sha: str) -> LoadedObject:
         blob = objects.list_tree(session, lineage.get_commit(session, sha).tree_sha)["train.py"]
         return objects.read_versions(session, [blob])[blob]
 

@@ -12,8 +12,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, encode_one
-from coordinator.lineage.recent import Version
+from coordinator.lineage.objects import MAX_CHAIN, LoadedObject, ObjectRow, encode_one
 from shared.commits import CommitWords, GitObject, build_blob, build_commit, build_trees
 from tests.support.messages import AUTHOR
 
@@ -34,7 +33,7 @@ class Leaf:
     depth: int
     text: str
     files: dict[str, str]
-    version: Version
+    version: LoadedObject
 
 
 def write_program() -> str:
@@ -92,7 +91,7 @@ class Growth:
             self.shas.append(leaf.sha)
             yield {"git_objects": [asdict(row) for row in encoded], **self._rows(parent, leaf, tree_sha)}
 
-    def _experiment(self, parent: Leaf) -> tuple[Leaf, list[EncodedObject], str]:
+    def _experiment(self, parent: Leaf) -> tuple[Leaf, list[ObjectRow], str]:
         text = edit(parent.text, self.random)
         blob = build_blob(text)
         base = parent.version if parent.version.deltas < MAX_CHAIN else self._whole[parent.version.chain[-1]]
@@ -101,7 +100,7 @@ class Growth:
         tree_sha, trees = build_trees(files)
         commit = build_commit(tree_sha, parent.sha, CommitWords(AUTHOR, 1_790_000_000 + self.made, "SCALE → 0.3"))
         chain = [blob.sha, *base.chain] if row.base_sha else [blob.sha]
-        version = Version(GitObject(blob.sha, "blob", blob.data), chain)
+        version = LoadedObject(GitObject(blob.sha, "blob", blob.data), chain)
         if row.base_sha is None:
             self._whole[blob.sha] = version
         leaf = Leaf(commit.sha, parent.depth + 1, text, files, version)

@@ -1,4 +1,4 @@
-// An experiment's page (and a baseline run's): its loss plot; verdict and runs follow new measurements.
+// The page of an experiment or of a baseline run: the loss plot, and live updates of verdict and runs.
 
 import { coalesce, follow } from "./feed.js";
 import { drawLossPlot } from "./loss_plot.js";
@@ -14,7 +14,7 @@ keepTellingTimes();
 const page = document.getElementById("experiment");
 if (page !== null) {
   const refresh = coalesce(() => patchFrom(location.pathname), 250);
-  // Any new run of the project may change this posterior: it leans on its ancestors'.
+  // Any new run of the project may change this posterior, which depends on its ancestors'.
   const onEvent = (event) => event.project === page.dataset.project && refresh();
   follow(page.dataset.since, ["run_stored"], onEvent, refresh);
 }

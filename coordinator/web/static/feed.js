@@ -1,4 +1,4 @@
-// Listening to the coordinator's event feed: pauses while the tab is hidden, and reconnects by itself.
+// Listens to the coordinator's event feed: pauses while the tab is hidden, and reconnects by itself.
 
 const RETRY_MS = 5000;
 const indicator = document.getElementById("link-state");
@@ -9,8 +9,8 @@ function show(state) {
   indicator.textContent = state;
 }
 
-// Calls `onEvent(event)` for each event of one of `kinds` after the id `since`, parsed; and `onReturn()` after a
-// pause, when anything may have changed.
+// Calls `onEvent(event)` with each parsed event of one of `kinds` after the id `since`, and `onReturn()` after a
+// pause, in which anything may have changed.
 export function follow(since, kinds, onEvent, onReturn) {
   let source = null;
   let retry = null;
@@ -20,7 +20,7 @@ export function follow(since, kinds, onEvent, onReturn) {
     clearTimeout(retry);
     const isFirst = first;
     first = false;
-    // After a pause everything is looked at again anyway, so what happened meanwhile is not replayed.
+    // After a pause the page reads everything again, so missed events are not replayed.
     source = new EventSource(isFirst ? `/api/v1/events?since=${since}` : "/api/v1/events");
     source.addEventListener("open", () => {
       show("live");
@@ -53,8 +53,8 @@ export function follow(since, kinds, onEvent, onReturn) {
   }
 }
 
-// A function that runs `action` soon, and once for any number of calls; never two runs at a time, and none in a hidden
-// tab, which looks at everything again when it returns.
+// A function that runs `action` soon, once for any number of calls, never twice at a time, and not in a hidden tab,
+// which reads everything again when it returns.
 export function coalesce(action, delayMs) {
   let timer = null;
   let running = false;

@@ -1,4 +1,4 @@
-// Patching a page with newer HTML of itself, without moving what one is pointing at.
+// Patches a page with newer HTML of itself, without moving the element under the pointer.
 //
 // Elements with `data-live` are regions, matched by id. A region with `data-keyed` is a list whose children carry
 // `data-key`: they are changed in place; while the pointer or the focus is inside, none is added or removed until it
@@ -6,20 +6,20 @@
 
 import { tellTimes } from "./times.js";
 
-const served = new WeakMap(); // element -> its HTML as the server sent it, before the times were told
+const served = new WeakMap(); // element -> its HTML as the server sent it, before times.js changed it
 const heldBack = new Map(); // region -> its newest version that waits for the pointer to leave
 
 export function remember(root) {
   for (const element of root.querySelectorAll("[data-live], [data-key]")) served.set(element, element.innerHTML);
 }
 
-// Fetch `url` and patch every region of this page that the answer holds. False if there was no usable answer.
+// Fetches `url` and patches every region of this page that the answer holds. False without a usable answer.
 export async function patchFrom(url) {
   let response;
   try {
     response = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store" });
   } catch (error) {
-    if (error instanceof TypeError) return false; // the network is away; the feed says so
+    if (error instanceof TypeError) return false; // the network is gone; the feed shows that
     throw error;
   }
   if (!response.ok) return false;
@@ -78,7 +78,7 @@ function waitForLeave(current, fresh) {
   current.addEventListener("focusout", onLeaveSoon);
 }
 
-// Bring the children of `current` into the order of `fresh`; what is in view stays where it is on the screen.
+// Brings the children of `current` into the order of `fresh`; elements in view keep their place on the screen.
 function arrange(current, fresh) {
   heldBack.delete(current);
   const anchor = [...current.children].find((child) => child.getBoundingClientRect().top >= 0);

@@ -1,4 +1,4 @@
-// What both plots share: plotly itself, the page's colours, and a frame that follows the theme.
+// Code of both plots: loading plotly, the page's colours, and a frame that follows the theme.
 
 export const PLOT_CONFIG = {
   responsive: true,
@@ -8,7 +8,7 @@ export const PLOT_CONFIG = {
 
 let loading = null;
 
-// plotly takes more than a second to evaluate, so it comes after everything else on the page is alive.
+// plotly takes more than a second to evaluate, so it loads after the rest of the page works.
 export function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -52,7 +52,7 @@ export function onThemeChange(redraw) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 
-// Text of strangers for a hover label, where plotly would read tags: escaped, cut, and broken into short lines.
+// Strangers' text for a hover label, where plotly would read tags: escaped, cut, and broken into short lines.
 export function hoverText(text, width = 60, most = 180) {
   const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
   const lines = cut.match(new RegExp(`.{1,${width}}(?=\\s|$)|.{1,${width}}`, "gsu")) ?? [""];
@@ -63,7 +63,7 @@ function escape(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-// `3.2712 ± 0.0040`: as many decimals as show two significant digits of the sd (coordinator/web/formatting.py).
+// `3.2712 ± 0.0040`: as many decimals as show two significant digits of the sd (shared/formatting.py).
 export function measure(mean, sd, isSigned = false) {
   const places = sd > 0 ? Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(sd)))) : 4;
   const sign = isSigned && mean >= 0 ? "+" : "";

@@ -1,7 +1,7 @@
-// The progress plot: every run a mark, and the line of the leading posterior mean.
+// The progress plot: a mark for each run, and the line of the leading posterior mean.
 //
-// Failed runs have no value and stand as crosses at the lower edge. A few bad runs must not flatten all others, so the
-// scale ends a little beyond the worst of the better 90 %; what lies beyond stands as a triangle at that edge.
+// Failed runs have no value and are crosses at the lower edge. A few bad runs must not flatten all others, so the scale
+// ends a little beyond the worst of the better 90 %; runs beyond it are triangles at that edge.
 
 import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, measure, onThemeChange } from "./plotting.js";
 
@@ -34,7 +34,7 @@ export function createProgressPlot(element, onOpen) {
     const isFirst = progress === null;
     progress = next;
     if (!isFirst && isInUse()) {
-      isWaiting = true; // drawn when the pointer leaves: what one is reading stays
+      isWaiting = true; // drawn when the pointer leaves, so that a shown label stays
       return;
     }
     await draw();

@@ -1,4 +1,4 @@
-// A project's page: the plot, and everything that changes while one looks.
+// A project's page: the plot, and live updates of all other parts.
 
 import { coalesce, follow } from "./feed.js";
 import { patchFrom, remember } from "./patch.js";
@@ -6,7 +6,7 @@ import { createProgressPlot } from "./progress_plot.js";
 import { keepTellingTimes } from "./times.js";
 
 const SOON_MS = 250;
-const JOBS_MS = 5000; // heartbeats and expiry make no events: the list of jobs is asked for
+const JOBS_MS = 5000; // heartbeats and expiry cause no events, so the list of jobs is polled
 
 const page = document.getElementById("project");
 const plot = document.getElementById("progress-plot");

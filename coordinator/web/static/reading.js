@@ -1,4 +1,4 @@
-// Pages that one reads, and that do not follow what happens: they tell how long ago things were.
+// Pages without live updates: only their times are kept current.
 
 import { keepTellingTimes } from "./times.js";
 

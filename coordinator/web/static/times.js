@@ -1,4 +1,4 @@
-// <time> elements say how long ago their moment is; the exact moment stays in the tooltip.
+// <time> elements show how long ago their moment was; the tooltip keeps the exact moment.
 
 const UNITS = [
   [86400, "d"],

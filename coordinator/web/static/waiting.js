@@ -1,4 +1,4 @@
-// The page of a coordinator without a project: it becomes the project's page as soon as there is one.
+// The page of a coordinator without a project: it reloads as the project's page once there is one.
 
 import { follow } from "./feed.js";
 

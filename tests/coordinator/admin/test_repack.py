@@ -11,8 +11,7 @@ from coordinator.admin.repack import repack
 from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
-from coordinator.lineage.objects import MAX_CHAIN
-from coordinator.lineage.recent import RecentObjects
+from coordinator.lineage.objects import MAX_CHAIN, RecentObjects
 from coordinator.models import Commit, Project, StoredObject
 from coordinator.projects.service import create_project
 from shared.commits import CommitWords

@@ -180,7 +180,7 @@ def test_a_confirmed_claim_is_told(worker: MiniWorker, make_worker: Callable[...
     assert [run["is_in_posterior"] for run in told["runs"]] == [not run["is_authors"] for run in told["runs"]]
     assert told["runs_say"]["mean"] == pytest.approx(sum(others_say) / len(others_say), abs=1e-3)
     assert "Its author's own result, for which it was picked, is left out now" in " ".join(told["story"])
-    assert "left out since others checked" in worker.http.get(f"/experiments/{reply.experiment_id}").text
+    assert "left out because others checked" in worker.http.get(f"/experiments/{reply.experiment_id}").text
     assert "2 volunteers besides its author measured it. Its finding may say that it helps" in " ".join(told["story"])
 
 

@@ -1,4 +1,4 @@
-"""Shallow clones, and what people do with them later."""
+"""Shallow clones, and their later deepening."""
 
 from pathlib import Path
 

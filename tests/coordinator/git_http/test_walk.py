@@ -1,4 +1,4 @@
-"""The walks, against a plain computation over sets, on random histories."""
+"""Walks agree with a plain computation over sets, on random histories."""
 
 from collections.abc import Iterator
 from random import Random
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import Database
 from coordinator.git_http import queries
 from coordinator.git_http.queries import CommitRow
-from coordinator.git_http.walk import FIRST_BAND, Frontier, find_ends, walk_missing
+from coordinator.git_http.walk import FIRST_BAND, CommitQueue, find_ends, walk_missing
 from coordinator.models import Commit, Project
 from shared.protocol import now
 
@@ -101,5 +101,5 @@ def test_a_walk_reads_a_few_depths_at_a_time(session: Session) -> None:
     assert len(lineage) > 2 * FIRST_BAND
     band = list(queries.list_lineage(session, [deepest.sha], deepest.depth - FIRST_BAND))
     assert sorted(band, reverse=True, key=lambda row: row.depth) == lineage[: FIRST_BAND + 1]
-    frontier = Frontier(session, [deepest])
+    frontier = CommitQueue(session, [deepest])
     assert [frontier.pop(), frontier.add_parent(deepest), frontier.pop()] == [deepest, lineage[1].sha, lineage[1]]

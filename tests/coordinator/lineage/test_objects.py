@@ -18,7 +18,7 @@ from coordinator.db.database import Database
 from coordinator.db.statements import Prepared
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
-from coordinator.lineage.objects import MAX_CHAIN, EncodedObject, ObjectDamagedError, ObjectMissingError
+from coordinator.lineage.objects import MAX_CHAIN, ObjectDamagedError, ObjectMissingError, ObjectRow
 from coordinator.lineage.service import CommitRow
 from coordinator.models import StoredObject
 from coordinator.projects import service as projects
@@ -148,7 +148,7 @@ def test_reading_takes_one_query_for_each_level_of_folders(store: Database, monk
 def test_a_base_must_exist(store: Database) -> None:
     blob = build_blob("x = 1\n")
     with pytest.raises(IntegrityError), store.write() as session:
-        objects.add_objects(session, [EncodedObject(blob.sha, "blob", 6, zlib.compress(b"whatever"), "0" * 40)])
+        objects.add_objects(session, [ObjectRow(blob.sha, "blob", 6, zlib.compress(b"whatever"), "0" * 40)])
 
 
 def test_missing_objects_are_named(store: Database) -> None:
@@ -186,7 +186,7 @@ def test_two_writers_may_bring_the_same_objects(store: Database) -> None:
     encoded = [objects.encode_one(build_blob(f"x = {number}\n")) for number in range(200)]
     start = threading.Barrier(4)
 
-    def bring(some: list[EncodedObject]) -> None:
+    def bring(some: list[ObjectRow]) -> None:
         start.wait()
         with store.write() as session:
             objects.add_objects(session, some)

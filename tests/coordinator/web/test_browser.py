@@ -222,5 +222,5 @@ def test_the_first_project_appears_by_itself(page: Page, bare_server: Swarm, tmp
     with bare_server.database.write() as session:
         create_project(session, write_seed(tmp_path / "seed"))
     expect(page.locator("h1")).to_have_text("A small question")
-    expect(page.locator("#summary")).to_contain_text("The baseline waits to be measured")
+    expect(page.locator("#summary")).to_contain_text("The baseline is not measured yet")
     expect(page.locator(PLOT)).to_contain_text("no run yet")

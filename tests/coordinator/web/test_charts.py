@@ -1,4 +1,4 @@
-"""The picture of the evidence."""
+"""The chart of an experiment's evidence."""
 
 from coordinator.web.charts import draw_evidence
 from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
@@ -22,23 +22,23 @@ def make_evidence(before: Estimate | None, *values: float, is_checked: bool = Fa
     )  # fmt: skip
 
 
-def test_intervals_are_two_sd_and_what_reaches_further_ends_at_the_edge() -> None:
-    picture = draw_evidence(make_evidence(Estimate(mean=3.28, sd=0.05), 3.25, 3.26))
-    assert picture is not None
-    before, first, second, together = picture.intervals
-    assert [row.role for row in picture.intervals] == ["before", "run", "run", "after"]
-    assert (before.low, before.high) == (0, 100) and before.words == "3.280 ± 0.050"
-    assert first.name == "run 1, author" and first.words == "3.2500 ± 0.0050", "noise and what is unknown of the offset"
+def test_intervals_are_two_sd_and_are_cut_at_the_edge() -> None:
+    chart = draw_evidence(make_evidence(Estimate(mean=3.28, sd=0.05), 3.25, 3.26))
+    assert chart is not None
+    before, first, second, together = chart.rows
+    assert [row.role for row in chart.rows] == ["before", "run", "run", "after"]
+    assert (before.low, before.high) == (0, 100) and before.value == "3.280 ± 0.050"
+    assert first.name == "run 1, author" and first.value == "3.2500 ± 0.0050", "noise and what is unknown of the offset"
     assert 0 < first.low < together.low < first.middle == together.middle < second.middle < before.middle < 100
-    assert [label for _, label in picture.ticks] == sorted(label for _, label in picture.ticks)
+    assert [label for _, label in chart.ticks] == sorted(label for _, label in chart.ticks)
 
 
 def test_without_runs_there_is_no_picture_and_without_an_ancestor_no_expectation() -> None:
     assert draw_evidence(make_evidence(Estimate(mean=3.28, sd=0.05))) is None
-    picture = draw_evidence(make_evidence(None, 3.25))
-    assert picture is not None and [row.role for row in picture.intervals] == ["run", "after"]
+    chart = draw_evidence(make_evidence(None, 3.25))
+    assert chart is not None and [row.role for row in chart.rows] == ["run", "after"]
 
 
 def test_a_run_that_the_number_does_not_rest_on_is_set_aside() -> None:
-    picture = draw_evidence(make_evidence(None, 3.2, 3.25, 3.26, is_checked=True))
-    assert picture is not None and [row.role for row in picture.intervals] == ["aside", "run", "run", "after"]
+    chart = draw_evidence(make_evidence(None, 3.2, 3.25, 3.26, is_checked=True))
+    assert chart is not None and [row.role for row in chart.rows] == ["aside", "run", "run", "after"]

@@ -43,7 +43,7 @@ def past(database: Database, project: str) -> list[int]:
 def test_a_findings_page_says_what_came_since(http: TestClient, past: list[int]) -> None:
     page = get_page(http, f"/findings/{past[0]}")
     assert "A wider model helps" in page and "Weakened by run" in page and "grace-1" in page
-    assert "its author knew" in page and "2 by 2 volunteers" in page
+    assert "at that time" in page and "2 by 2 volunteers" in page
     assert '<span class="line added">+' in page and "/topics/tiny/width" in page
     curves = json.loads(page.split('id="loss-curves">')[1].split("</script>")[0])["curves"]
     assert [curve["name"].split(",")[0] for curve in curves] == ["parent (baseline)", "run 7", "run 8"]

@@ -54,7 +54,7 @@ def test_pages_of_findings_fit_and_can_be_read_by_all(page: Page, swarm: Swarm, 
 
 def test_a_reader_comes_from_the_search_to_the_paper_and_its_topic(page: Page, swarm: Swarm) -> None:
     page.goto(f"{swarm.url}/findings?project=tiny")
-    page.get_by_label("What do you look for?").fill("weight decay")
+    page.get_by_label("Search for").fill("weight decay")
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{swarm.url}/findings?project=tiny&q=weight+decay")
     page.locator(".found .claim a").first.click()

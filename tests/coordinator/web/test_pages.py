@@ -47,7 +47,7 @@ def test_without_a_project_it_says_how_to_make_one(http: TestClient) -> None:
 
 def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, database: Database, project: str) -> None:
     page = get_page(http, "/")
-    assert "The baseline waits to be measured" in page and "Nobody works on this project" in page
+    assert "The baseline is not measured yet" in page and "No worker is on this project" in page
     with database.write() as session:
         row = session.query(Project).one()
         history = History(session, row)
@@ -158,7 +158,7 @@ def test_a_run_is_shown_with_its_experiment_or_alone(http: TestClient, past: lis
 def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
     http: TestClient, project: str, path: str
 ) -> None:
-    assert "to the front page" in get_page(http, path, status=404)
+    assert ">front page<" in get_page(http, path, status=404)
     response = http.get(path)
     assert response.status_code == 404
     assert Problem.model_validate_json(response.content).code == "not-found"

@@ -1,12 +1,11 @@
-"""The complete history leaves as one file."""
+"""A project's complete history as a pack and as a bundle."""
 
 from pathlib import Path
 
 import httpx
 import pytest
 
-from coordinator.git_http import history
-from coordinator.git_http.packs import stream_pack
+from coordinator.git_http import packs
 from coordinator.models import Project
 from tests.coordinator.git_http.conftest import Upstream
 from tests.support.git import Git
@@ -73,8 +72,8 @@ def test_the_pack_holds_everything(upstream: Upstream, experiments: dict[str, st
 
 def test_a_slow_reader_holds_no_connection(upstream: Upstream, experiments: dict[str, str]) -> None:
     with upstream.database.read() as session:
-        objects = history.list_history(session, upstream.project_id)
-    pack = stream_pack(upstream.database, objects)
+        objects = packs.list_history(session, upstream.project_id)
+    pack = packs.stream_pack(upstream.database, objects)
     assert next(pack).startswith(b"PACK")
     assert len(next(pack)) > 1000
     assert upstream.database.count_held() == 0

@@ -1,0 +1,81 @@
+"""Errors as pages for people, and the pages that a problem document's `type` points to."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from inspect import cleandoc, isawaitable
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.web.rendering import render
+from shared.errors import PROBLEM_MEDIA_TYPE, Problem
+from shared.protocol import API_PREFIX
+
+ErrorHandler = Callable[[Request, Exception], Response | Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """A kind of problem: its short name, HTTP status, title, and a remedy (may be empty)."""
+
+    code: str
+    status: int
+    title: str
+    explanation: str
+
+
+_FRAMEWORK_PROBLEMS = [
+    ProblemType("request-invalid", 422, "The request does not have the form that the API describes", "See /docs."),
+    ProblemType("method-not-allowed", 405, "Method Not Allowed", "The address exists, but not with this HTTP method."),
+    ProblemType("http-error", 400, "HTTP error", "The request could not be understood as HTTP."),
+    ProblemType("internal", 500, "The coordinator made a mistake", "Nothing was stored; it may be tried again."),
+]
+"""Problems that come from the framework rather than from an error class of ours."""
+
+
+def list_problem_types() -> list[ProblemType]:
+    """All kinds of problem that this coordinator may answer with, by name."""
+    types = {kind.code: kind for kind in _FRAMEWORK_PROBLEMS}
+    for error in _subclasses(SwarmError):
+        explanation = cleandoc(error.__dict__.get("__doc__") or "")
+        types[error.code] = ProblemType(error.code, error.status, error.title, explanation)
+    return sorted(types.values(), key=lambda kind: kind.code)
+
+
+def get_problem_type(code: str) -> ProblemType:
+    """One kind of problem. Raises NotFoundError."""
+    for kind in list_problem_types():
+        if kind.code == code:
+            return kind
+    raise NotFoundError(f"There is no kind of problem called {code!r}.")
+
+
+def _subclasses(base: type[SwarmError]) -> Iterator[type[SwarmError]]:
+    yield base
+    for error in base.__subclasses__():
+        yield from _subclasses(error)
+
+
+def install_error_pages(app: FastAPI) -> None:
+    """Wraps the installed error handlers, so that browsers get an HTML page instead of a problem document."""
+    for kind, handler in list(app.exception_handlers.items()):
+        app.add_exception_handler(kind, _with_page(handler))
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks: browsers accept text/html, our own scripts and other programs do not."""
+    is_document = request.url.path.startswith(API_PREFIX) or request.url.path.endswith(".json")
+    return not is_document and "text/html" in request.headers.get("accept", "")
+
+
+def _with_page(handler: ErrorHandler) -> ErrorHandler:
+    async def handle(request: Request, error: Exception) -> Response:
+        answer = handler(request, error)
+        response = await answer if isawaitable(answer) else answer
+        if response.media_type != PROBLEM_MEDIA_TYPE or not wants_page(request):
+            return response
+        problem = Problem.model_validate_json(bytes(response.body))
+        return render("problems/error.html", status_code=problem.status, problem=problem)
+
+    return handle
