@@ -1,4 +1,4 @@
-"""`swarm`: the researcher's command line. Commands that look things up are in `commands.py`."""
+"""`swarm`, the researcher's command line. `commands.py` has the reading commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from rich.console import Console
 from shared.export import ExportFormat
 from swarm.checkout import write_files
 from swarm.client import DEFAULT_URL, CoordinatorError
-from swarm.commands import app, choose_project, find_experiment_sha
+from swarm.commands import app
 from swarm.demo import DemoError, DemoOptions, run_demo
 from swarm.dump import write_dump
 from swarm.output import AnyProject, Commit, Project, Url, connected
@@ -29,7 +29,7 @@ def checkout(
       swarm checkout 17 try-17 && swarm-worker run-local try-17
     """
     with connected(coordinator) as client:
-        step = next(client.iterate_lineage(find_experiment_sha(client, commit)))
+        step = next(client.iterate_lineage(client.find_sha(commit)))
         files = client.get_files(step.project, step.sha)
         write_files(files, folder)
         typer.echo(f"{len(files.files)} files of {step.sha} are in {folder}.")
@@ -40,14 +40,14 @@ def reproduce_experiment(
     experiment: Annotated[int, typer.Argument(metavar="ID", min=1, help="An experiment's number.")],
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The harness's seed.")] = 1,
     with_parent: Annotated[
-        bool, typer.Option("--with-parent", help="Measure its parent, too, and compare effects")
+        bool, typer.Option("--with-parent", help="Measure its parent, too, and compare effects.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting]")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use.  [default: all]")] = None,
     sandbox: Annotated[str | None, typer.Option(help="As for a worker.")] = None,
     coordinator: Url = DEFAULT_URL,
 ) -> None:
-    """Run an experiment again on this machine, and compare with what is published of it.
+    """Run an experiment again on this machine, and compare it with the published result.
 
     Needs the worker: pip install "research-swarm\\[worker]". Exit status 1 if both differ by more than 3 sd.
 
@@ -85,7 +85,7 @@ def export(
       swarm export gpt-cpu-2026 --project gpt-cpu --format jsonl
     """
     with connected(coordinator) as client:
-        name = choose_project(client, project)
+        name = client.choose_project(project)
         chosen = next((known for known in client.list_projects() if known.name == name), None)
         if chosen is None:
             raise CoordinatorError(f"There is no project {name!r}.")
@@ -95,7 +95,7 @@ def export(
 
 @app.command()
 def mcp(project: AnyProject = None, coordinator: Url = DEFAULT_URL) -> None:
-    """Offer the swarm's findings to any agent, over the Model Context Protocol on stdin and stdout.
+    """Serve the findings to any agent, over the Model Context Protocol on stdin and stdout.
 
     Needs: pip install "research-swarm\\[mcp]".
 
@@ -104,7 +104,7 @@ def mcp(project: AnyProject = None, coordinator: Url = DEFAULT_URL) -> None:
       {"command": "swarm", "args": ["mcp", "--coordinator", "https://swarm.example.org"]}
     """
     try:
-        from swarm.mcp_server import make_server  # noqa: PLC0415  an extra: only who offers tools installs it
+        from swarm.mcp_server import make_server  # noqa: PLC0415  an extra of the package
     except ModuleNotFoundError as error:
         typer.echo(f"swarm: {error.name} is not installed: pip install 'research-swarm[mcp]'", err=True)
         raise typer.Exit(1) from error
@@ -115,15 +115,13 @@ def mcp(project: AnyProject = None, coordinator: Url = DEFAULT_URL) -> None:
 @app.command()
 def demo(
     experiments: Annotated[
-        int | None, typer.Option(min=1, help="End after so many finished experiments.  [default: go on until Ctrl-C]")
+        int | None, typer.Option(min=1, help="Number of experiments to finish.  [default: go on until Ctrl-C]")
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the coordinator; 0 picks a free one.")] = 8000,
-    folder: Annotated[Path, typer.Option(help="Where database, logs and the worker's files are kept.")] = Path(
-        ".swarm"
-    ),
+    folder: Annotated[Path, typer.Option(help="The folder of database, logs and the worker's files.")] = Path(".swarm"),
     seed: Annotated[str, typer.Option(help="The seed to work on: its name, or a folder.")] = "gpt-cpu",
 ) -> None:
-    """Run a whole swarm here: a coordinator, and one CPU worker that searches without an LLM.
+    """Run a whole swarm here: a coordinator and one CPU worker, which searches without an LLM.
 
     Example:  swarm demo --experiments 6
     """

@@ -1,6 +1,6 @@
-"""A typed client of the coordinator's public API. Reading needs no account, unless a swarm's maintainers closed it.
+"""A typed client of the coordinator's public API. Reading needs no account, unless the maintainers closed it.
 
-Fields that a newer coordinator sends besides are ignored, as the API's promise asks of clients (docs/api.md).
+It ignores unknown fields of a newer coordinator, as the API's promise asks of clients (docs/api.md).
 """
 
 from collections.abc import Iterator
@@ -30,14 +30,18 @@ MAX_LIMIT = 200
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class CoordinatorError(Exception):
-    """The coordinator cannot be reached or cannot answer; the message says why and what to do."""
+class ClientError(Exception):
+    """An expected error; the message states the cause and the remedy."""
+
+
+class CoordinatorError(ClientError):
+    """The coordinator cannot be reached or cannot answer."""
 
 
 class Client:
-    """One coordinator, by its address; `token` is a volunteer's, where reading is closed. Use it as a context manager.
+    """A connection to one coordinator; a context manager. Closed reading needs a volunteer's `token`.
 
-    Methods that return a list ask for one page, at most 200 rows; `iterate_*` go on to the end. All raise
+    Methods that return a list read one page of at most 200 rows; `iterate_*` read to the end. All raise
     CoordinatorError.
     """
 
@@ -85,7 +89,7 @@ class Client:
         return self._iterate("/runs", Page[Run], project=project)
 
     def list_live_leases(self, project: str) -> list[LeaseView]:
-        """Who works on what right now."""
+        """The jobs that workers hold right now."""
         return self._get("/leases", Page[LeaseView], project=project).items
 
     def list_findings(self, project: str | None = None, limit: int = 50, **filters: Any) -> list[FindingSummary]:
@@ -95,7 +99,7 @@ class Client:
     def search_findings(
         self, words: str, project: str | None = None, limit: int = 20, **filters: Any
     ) -> list[SearchHit]:
-        """The findings that answer a few words best; `filters` as for `list_findings`."""
+        """The findings that match a few words best; `filters` as for `list_findings`."""
         return self._get("/findings/search", Page[SearchHit], q=words, project=project, limit=limit, **filters).items
 
     def get_paper(self, finding_id: int) -> Paper:
@@ -103,11 +107,11 @@ class Client:
         return self._get(f"/findings/{finding_id}", Paper)
 
     def get_topic(self, project: str, axis: str) -> Topic:
-        """What is known along one axis."""
+        """All that is known along one axis."""
         return self._get(f"/topics/{project}/{name_topic(axis)}", Topic)
 
     def ask_whether_tried(self, project: str, text: str) -> Tried:
-        """Has this been tried? `text` is a sentence or a diff."""
+        """Past and running experiments like a sentence or a diff."""
         question = Question(project=project, text=text)
         return self._read(Tried, self._send("POST", API_PREFIX + "/findings/tried", json=question.model_dump()))
 
@@ -152,6 +156,19 @@ class Client:
         """All commits of a project as a git bundle, in chunks."""
         return self._stream(f"/git/{project}.bundle")
 
+    def choose_project(self, name: str | None) -> str:
+        """The named project, or the only one."""
+        if name is not None:
+            return name
+        known = [project.name for project in self.list_projects()]
+        if len(known) != 1:
+            raise CoordinatorError(f"{self.url} has {len(known)} projects: name one with --project. {', '.join(known)}")
+        return known[0]
+
+    def find_sha(self, text: str) -> str:
+        """The commit of the experiment with this number; any other text is taken for a sha itself."""
+        return self.get_experiment(int(text)).sha if is_experiment_id(text) else text
+
     def _get(self, path: str, model: type[Model], **parameters: Any) -> Model:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._read(model, self._send("GET", API_PREFIX + path, params=given))
@@ -191,7 +208,7 @@ class Client:
             raise self._foreign(response) from error
 
     def _check(self, response: httpx.Response) -> None:
-        """Raise CoordinatorError, in the coordinator's own words, unless it answered what was asked for."""
+        """Raises CoordinatorError with the coordinator's own message unless the request succeeded."""
         if response.is_success:
             return
         try:
@@ -202,3 +219,8 @@ class Client:
 
     def _foreign(self, response: httpx.Response) -> CoordinatorError:
         return CoordinatorError(f"{self.url} does not answer like a coordinator (HTTP {response.status_code}).")
+
+
+def is_experiment_id(text: str) -> bool:
+    """Whether a commit is named by its experiment's number; seven digits and more are a sha."""
+    return text.isdecimal() and len(text) < 7

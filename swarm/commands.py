@@ -1,4 +1,4 @@
-"""`swarm records | findings | tried | show | lineage | diff | experiments`: commands that look things up."""
+"""The reading commands: `swarm records | findings | tried | show | lineage | diff | experiments`."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -16,7 +16,7 @@ from shared.experiments import Verdict
 from shared.findings import FailureClass, FindingSummary, Paper, SearchHit, Tried
 from shared.formatting import format_effect, format_measure
 from shared.records import Comparison, ExperimentDetail, LineageStep, Record, RecordCommit
-from swarm.client import DEFAULT_URL, Client, CoordinatorError
+from swarm.client import DEFAULT_URL, CoordinatorError, is_experiment_id
 from swarm.output import (
     NOTHING,
     AnyProject,
@@ -30,17 +30,21 @@ from swarm.output import (
     connected,
     format_gain,
     format_metric,
+    format_verdict,
     make_table,
     print_rows,
-    say_verdict,
-    write_json,
+    write,
 )
+
+SHORT_SHA = 10
+MAX_FILE_NAME = 255
+"""Maximum characters of a file's name: a longer argument of `swarm tried` is a sentence."""
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Look into a research swarm: what was found, what was tried, and how sure that is.\n\n"
+    help="Read a research swarm: its findings, experiments and records, with their uncertainty.\n\n"
     "Reading needs no account. Name the coordinator once: export SWARM_COORDINATOR_URL=https://swarm.example.org. "
     "Where reading is closed, put a token into a file and its name into SWARM_TOKEN_FILE.",
 )
@@ -48,7 +52,7 @@ app = typer.Typer(
 
 @app.command()
 def records(project: AnyProject = None, json: Json = None, coordinator: Url = DEFAULT_URL) -> None:
-    """The best verified commit in each hardware class, and the one that leads without being verified yet.
+    """List the best verified commit of each hardware class, and a better one that is not verified yet.
 
     \b
     Examples:
@@ -57,25 +61,22 @@ def records(project: AnyProject = None, json: Json = None, coordinator: Url = DE
     """
     with connected(coordinator) as client:
         found = client.list_records(project)
-        if json is not None:
-            write_json(found, json)
-        else:
-            print_rows(tabulate_records(found), "Nothing was measured yet.")
+        write(found, json, lambda: print_rows(tabulate_records(found), "There are no measurements yet."))
 
 
 @app.command()
 def findings(
-    words: Annotated[str, typer.Argument(help="What to look for, in a few words.")],
+    words: Annotated[str, typer.Argument(help="The search, in a few words.")],
     project: AnyProject = None,
-    verdict: Annotated[Verdict | None, typer.Option(help="Only these: `worse` finds what did not work.")] = None,
-    failure: Annotated[FailureClass | None, typer.Option(help="Only what failed so, for example `slower`.")] = None,
+    verdict: Annotated[Verdict | None, typer.Option(help="Only this verdict; `worse` finds failed ideas.")] = None,
+    failure: Annotated[FailureClass | None, typer.Option(help="Only this failure, for example `slower`.")] = None,
     axis: Annotated[str | None, typer.Option(help="Only along this axis, for example WEIGHT_DECAY.")] = None,
-    hardware_class: Annotated[str | None, typer.Option(help="Only measured on this.")] = None,
+    hardware_class: Annotated[str | None, typer.Option(help="Only this hardware class.")] = None,
     limit: Limit = 10,
     json: Json = None,
     coordinator: Url = DEFAULT_URL,
 ) -> None:
-    """Search the papers that agents left behind, negative results included.
+    """Search the findings, negative results included.
 
     \b
     Examples:
@@ -87,20 +88,17 @@ def findings(
         hits = client.search_findings(
             words, project, limit, verdict=verdict, failure=failure, axis=axis, hardware_class=hardware_class
         )  # fmt: skip
-        if json is not None:
-            write_json(hits, json)
-        else:
-            print_rows(tabulate_hits(hits), "Nothing was found. Try fewer or other words.")
+        write(hits, json, lambda: print_rows(tabulate_hits(hits), "No finding matches. Try fewer or other words."))
 
 
 @app.command()
 def tried(
-    question: Annotated[str, typer.Argument(metavar="FILE_OR_SENTENCE", help="A diff's file, - for stdin, or words.")],
+    question: Annotated[str, typer.Argument(metavar="FILE_OR_SENTENCE", help="A diff's file, -, or a sentence.")],
     project: Project = None,
     json: Json = None,
     coordinator: Url = DEFAULT_URL,
 ) -> None:
-    """Has this been tried? Asked with a sentence or a diff, answered with what came of it.
+    """Ask whether an idea was tried: a sentence or a diff, answered with the results of similar experiments.
 
     \b
     Examples:
@@ -109,21 +107,18 @@ def tried(
       swarm tried idea.patch --json answer
     """
     with connected(coordinator) as client:
-        answer = client.ask_whether_tried(choose_project(client, project), read_question(question))
-        if json is not None:
-            write_json([answer], json)
-        else:
-            show_tried(answer, Console())
+        answer = client.ask_whether_tried(client.choose_project(project), read_question(question))
+        write([answer], json, lambda: show_tried(answer, Console()))
 
 
 @app.command()
 def show(
     experiment: Annotated[int, typer.Argument(metavar="ID", min=1, help="An experiment's number.")],
-    bibtex: Annotated[bool, typer.Option("--bibtex", help="Its finding as a BibTeX entry, and nothing else.")] = False,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Only its finding, as a BibTeX entry.")] = False,
     json: Json = None,
     coordinator: Url = DEFAULT_URL,
 ) -> None:
-    """One experiment: its numbers with their uncertainty, its author's words, its runs.
+    """Show one experiment: its numbers with their uncertainty, its author's text, its runs.
 
     \b
     Examples:
@@ -137,20 +132,19 @@ def show(
             if detail.finding is None:
                 raise CoordinatorError(f"#{experiment} has no finding.")
             typer.echo(client.cite(detail.finding.id), nl=False)
-        elif json is not None:
-            write_json([detail], json)
         else:
-            show_experiment(detail, client.get_paper(detail.finding.id) if detail.finding else None, Console())
+            paper = client.get_paper(detail.finding.id) if detail.finding and json is None else None
+            write([detail], json, lambda: show_experiment(detail, paper, Console()))
 
 
 @app.command()
 def lineage(
     commit: Commit,
-    limit: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of commits.")] = 50,
     json: Json = None,
     coordinator: Url = DEFAULT_URL,
 ) -> None:
-    """How a commit came about: it and its ancestors up to the seed, with what each step did.
+    """List a commit and its ancestors up to the seed, with the effect of each.
 
     \b
     Examples:
@@ -158,18 +152,15 @@ def lineage(
       swarm lineage 3f2a91 --json sha,title,posterior.effect_mean
     """
     with connected(coordinator) as client:
-        steps = islice(client.iterate_lineage(find_experiment_sha(client, commit)), limit)
-        if json is not None:
-            write_json(steps, json)
-        else:
-            print_rows(tabulate_lineage(steps), "It has no history.")
+        steps = islice(client.iterate_lineage(client.find_sha(commit)), limit)
+        write(steps, json, lambda: print_rows(tabulate_lineage(steps), "It has no history."))
 
 
 @app.command()
 def diff(
     a: Commit, b: Commit, project: Project = None, json: Json = None, coordinator: Url = DEFAULT_URL
 ) -> None:  # fmt: skip
-    """What differs between two commits: the code on stdout, the measurements on stderr.
+    """Compare two commits: the diff on stdout, the measurements on stderr.
 
     \b
     Examples:
@@ -177,13 +168,10 @@ def diff(
       swarm diff 3 17 > step.patch && git apply step.patch
     """
     with connected(coordinator) as client:
-        shas = [find_experiment_sha(client, text) for text in (a, b)]
-        chosen = client.get_experiment(int(a)).project if project is None and is_id(a) else project
-        comparison = client.compare(choose_project(client, chosen), *shas)
-        if json is not None:
-            write_json([comparison], json)
-        else:
-            show_comparison(comparison, Console(), Console(stderr=True))
+        shas = [client.find_sha(text) for text in (a, b)]
+        chosen = client.get_experiment(int(a)).project if project is None and is_experiment_id(a) else project
+        comparison = client.compare(client.choose_project(chosen), *shas)
+        write([comparison], json, lambda: show_comparison(comparison, Console(), Console(stderr=True)))
 
 
 @app.command("experiments")
@@ -202,35 +190,8 @@ def list_experiments(
     """
     with connected(coordinator) as client:
         experiments = client.list_experiments(project, limit)
-        if json is not None:
-            write_json(experiments, json)
-        else:
-            Console().print(build_experiments_table(experiments, client.get_progress(project).metric))
-
-
-SHORT_SHA = 10
-MAX_ARGUMENT = 255
-"""So many characters a file's name has at most: a longer argument is a sentence."""
-
-
-def choose_project(client: Client, name: str | None) -> str:
-    """The project that is named, or the only one. Raises CoordinatorError."""
-    if name is not None:
-        return name
-    known = [project.name for project in client.list_projects()]
-    if len(known) != 1:
-        raise CoordinatorError(f"{client.url} has {len(known)} projects: name one with --project. {', '.join(known)}")
-    return known[0]
-
-
-def find_experiment_sha(client: Client, text: str) -> str:
-    """A commit by its sha, or by the number of the experiment that made it."""
-    return client.get_experiment(int(text)).sha if is_id(text) else text
-
-
-def is_id(text: str) -> bool:
-    """Whether it is an experiment's number; seven digits and more are a sha."""
-    return text.isdecimal() and len(text) < 7
+        metric = client.get_progress(project).metric
+        write(experiments, json, lambda: Console().print(build_experiments_table(experiments, metric)))
 
 
 def tabulate_records(records: Iterable[Record]) -> Table:
@@ -256,23 +217,23 @@ def tabulate_hits(hits: Iterable[SearchHit]) -> Table:
     table = make_table(">finding", "*what was tried, and the claim", ">effect", ">n", "verdict")
     for hit in hits:
         posterior = hit.finding.posterior
-        verdict = say_verdict(posterior) if posterior else hit.finding.outcome
+        verdict = format_verdict(posterior) if posterior else hit.finding.outcome
         count = posterior.runs if posterior else 0
-        add_row(table, [hit.finding.id, _tell(hit.finding), format_gain(posterior), count, verdict.split(",")[0]])
+        add_row(table, [hit.finding.id, _summarize(hit.finding), format_gain(posterior), count, verdict.split(",")[0]])
     return table
 
 
-def _tell(finding: FindingSummary) -> str:
-    """The step and what its author made of it."""
+def _summarize(finding: FindingSummary) -> str:
+    """The title, followed by the claim unless that repeats it."""
     return finding.title if finding.claim.startswith(finding.title) else f"{finding.title}: {finding.claim}"
 
 
 def read_question(text: str) -> str:
-    """What is asked: the content of a file, of stdin for `-`, or the sentence itself."""
+    """The question: the content of a file, of stdin for `-`, or the sentence itself."""
     if text == "-":
         return typer.get_text_stream("stdin").read()
     path = Path(text)
-    if len(text) <= MAX_ARGUMENT and "\n" not in text and path.is_file():
+    if len(text) <= MAX_FILE_NAME and "\n" not in text and path.is_file():
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -286,7 +247,7 @@ def show_tried(tried: Tried, console: Console) -> None:
         table = make_table(">finding", "how alike", "*what was tried", ">effect", "verdict")
         for before in tried.before:
             finding = before.hit.finding
-            verdict = say_verdict(finding.posterior).split(",")[0] if finding.posterior else finding.outcome
+            verdict = format_verdict(finding.posterior).split(",")[0] if finding.posterior else finding.outcome
             likeness = str(before.likeness).replace("_", " ")
             add_row(table, [finding.id, likeness, finding.title, format_gain(finding.posterior), verdict])
         console.print(table)
@@ -295,11 +256,11 @@ def show_tried(tried: Tried, console: Console) -> None:
 
 
 def show_experiment(experiment: ExperimentDetail, paper: Paper | None, console: Console) -> None:
-    """One experiment for people: numbers first, then the author's words, then what was measured."""
+    """Prints an experiment: numbers first, then the author's text, then the runs."""
     posterior = experiment.posterior
     console.print(Text(f"#{experiment.id} {experiment.title}", style="bold"))
     facts = {
-        "verdict": say_verdict(posterior) if posterior else experiment.outcome,
+        "verdict": format_verdict(posterior) if posterior else experiment.outcome,
         "metric": f"{format_metric(posterior)}, n = {posterior.runs}" if posterior else NOTHING,
         "effect": format_gain(posterior),
         "axis": f"{experiment.axis} {experiment.direction} {experiment.value}".strip(),
@@ -316,7 +277,7 @@ def show_experiment(experiment: ExperimentDetail, paper: Paper | None, console: 
             grid.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(str(value)))
     console.print(grid)
     if paper is not None:
-        _show_words(paper, console)
+        _show_text(paper, console)
     table = make_table(">run", "worker", "outcome", ">metric", "*reason")
     for run in experiment.runs:
         metric = f"{run.metric:.6g}" if run.metric is not None else NOTHING
@@ -324,7 +285,7 @@ def show_experiment(experiment: ExperimentDetail, paper: Paper | None, console: 
     console.print(table)
 
 
-def _show_words(paper: Paper, console: Console) -> None:
+def _show_text(paper: Paper, console: Console) -> None:
     words = paper.words
     console.print(Text(f"\nFinding {words.id}, by {words.agent}: {words.claim}", style="bold"))
     parts = {
@@ -349,7 +310,7 @@ def tabulate_lineage(steps: Iterable[LineageStep]) -> Table:
 
 
 def show_comparison(comparison: Comparison, console: Console, errors: Console) -> None:
-    """The diff on stdout, coloured at a terminal; what was measured on stderr."""
+    """Prints the diff on stdout, coloured at a terminal, and the measurements on stderr."""
     for known in comparison.classes:
         if known.difference_mean is not None and known.difference_sd is not None and known.a and known.b:
             difference = format_effect(known.difference_mean, known.difference_sd)

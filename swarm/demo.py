@@ -1,6 +1,6 @@
-"""`swarm demo`: a whole swarm on this machine, one coordinator and one CPU worker, on the embedded seed.
+"""`swarm demo`: a whole swarm on this machine, one coordinator and one CPU worker, on a seed of the package.
 
-Everything it makes lies in one folder, so the next demo goes on where this one stopped. Both processes end with it.
+All its files are in one folder, so the next demo goes on where this one stopped. Both processes end with it.
 """
 
 import ctypes
@@ -23,29 +23,121 @@ from rich.text import Text
 
 from shared.leases import LeaseView, Phase
 from shared.records import ExperimentSummary
-from swarm.client import Client
+from swarm.client import Client, ClientError
 from swarm.output import build_experiments_table
 
 TOKEN_FILE = "token"  # noqa: S105  a file's name
-START_SECONDS = 30.0
-POLL_SECONDS = 0.5
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 10.0
+POLL_INTERVAL_SECONDS = 0.5
 SHOWN_EXPERIMENTS = 15
 LAST_EXPERIMENTS = 50
 INTERRUPTED = 130
+PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>."""
+
+_ADDRESS = re.compile(r"Coordinator at (\S+)")
 
 _PHASES = {
-    Phase.DRAFTING: "thinks about what to try",
-    Phase.READY: "is about to start",
+    Phase.DRAFTING: "is drafting a proposal",
+    Phase.READY: "is ready to start",
     Phase.STARTING: "is starting",
     Phase.TRAINING: "is training",
     Phase.SCORING: "is being scored",
-    Phase.REPORTING: "reports",
+    Phase.REPORTING: "is being reported",
 }
+
+
+class DemoError(ClientError):
+    """The demo cannot go on."""
+
+
+def run_command(name: str, *arguments: str, environment: Mapping[str, str]) -> str:
+    """Runs one of our commands to its end and returns its stdout. Raises DemoError with its stderr."""
+    done = subprocess.run(  # noqa: S603  our own program, found beside this interpreter
+        [find_command(name), *arguments], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise DemoError(done.stderr.strip() or f"{name} ended with status {done.returncode}")
+    return done.stdout.strip()
+
+
+def find_command(name: str) -> str:
+    """The program installed beside this interpreter. Raises DemoError."""
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        raise DemoError(f"{name} is not installed beside {sys.executable}. Install research-swarm[coordinator,worker].")
+    return str(path)
+
+
+def _end_with_parent() -> None:
+    """Runs in a new process: the kernel ends it if the demo is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class ManagedProcess:
+    """A program in its own session, so that Ctrl-C does not reach it directly. Its output goes to a file."""
+
+    def __init__(self, name: str, *arguments: str, environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603  our own program, found beside this interpreter
+                [find_command(name), *arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, or None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.status is None:
+            self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for its end; False if it still runs after `seconds`."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Ends it with SIGTERM, and after STOP_TIMEOUT_SECONDS with SIGKILL."""
+        self.signal(signal.SIGTERM)
+        if not self.wait(STOP_TIMEOUT_SECONDS):
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+
+    def read_last_line(self) -> str:
+        """The last line of its output, or an empty text."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "")
+
+    def wait_for_address(self, seconds: float) -> str:
+        """Waits for the coordinator's address in its output. Raises DemoError if it ends or prints none in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = _ADDRESS.search(self.log.read_text(errors="replace"))
+            if found:
+                return found.group(1)
+            if self.status is not None:
+                raise DemoError(self.read_last_line() or f"{self.name} ended with status {self.status}")
+            time.sleep(0.05)
+        raise DemoError(f"{self.name} did not start within {seconds:.0f} s; see {self.log}.")
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """`experiments` is how many to finish before it ends by itself; None goes on until Ctrl-C."""
+    """`experiments` is the number to finish; None goes on until Ctrl-C."""
 
     folder: Path
     seed: str
@@ -59,13 +151,13 @@ class _Interrupts:
     def __init__(self) -> None:
         self.count = 0
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _count_signal(self, number: int, _frame: FrameType | None) -> None:
         self.count += 1 if number == signal.SIGINT else 2
 
     @contextmanager
     def caught(self) -> Iterator[None]:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._note) for number in numbers}
+        before = {number: signal.signal(number, self._count_signal) for number in numbers}
         try:
             yield
         finally:
@@ -74,12 +166,12 @@ class _Interrupts:
 
 
 def run_demo(options: DemoOptions, console: Console) -> int:
-    """Run the demo to its end and return an exit status. Raises DemoError, CoordinatorError."""
+    """Runs the demo to its end; returns an exit status. Raises DemoError, CoordinatorError."""
     interrupts = _Interrupts()
     with interrupts.caught():
         project = _set_up(options)
         with _running(_start_coordinator(options)) as coordinator:
-            url = coordinator.wait_for_address(START_SECONDS)
+            url = coordinator.wait_for_address(START_TIMEOUT_SECONDS)
             console.print(f"The swarm is at [bold]{url}[/]  (Ctrl-C stops after this run)")
             with _running(_start_worker(options, url, console)) as worker, Client(url) as client:
                 return _Demo(options, console, client, project, coordinator, worker, interrupts).watch()
@@ -94,7 +186,7 @@ def _environment(options: DemoOptions) -> dict[str, str]:
 
 
 def _set_up(options: DemoOptions) -> str:
-    """Folder, token and project; returns the project's name."""
+    """Creates folder, token and project; returns the project's name."""
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
         token_file = options.folder / TOKEN_FILE
@@ -123,7 +215,7 @@ def _start_worker(options: DemoOptions, url: str, console: Console) -> ManagedPr
         sandbox = "unconfined"
         console.print(Text(f"WARNING: {error}", style="bold yellow"))
         console.print(
-            "[bold yellow]The demo goes on WITHOUT a sandbox, because its agent changes nothing but constants. "
+            "[bold yellow]The demo goes on WITHOUT a sandbox, because its agent changes only constants. "
             "Never do so with other agents.[/]"
         )
     return ManagedProcess(
@@ -135,7 +227,7 @@ def _start_worker(options: DemoOptions, url: str, console: Console) -> ManagedPr
 
 @contextmanager
 def _running(process: ManagedProcess) -> Iterator[ManagedProcess]:
-    """The process is ended however the block is left."""
+    """Stops the process at the end of the block."""
     try:
         yield process
     finally:
@@ -155,20 +247,20 @@ class _Demo:
         self._metric = progress.metric
         self._done_before = progress.experiments
         self._seen_runs = {point.run_id for point in progress.points}
-        self._said_draining = False
+        self._is_draining = False
 
     def watch(self) -> int:
-        """Show what happens until the experiments are done or somebody stops it; returns the exit status."""
+        """Shows progress until the experiments are done or the user stops it; returns the exit status."""
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while not self._is_over():
                 self._announce_runs()
                 if self._console.is_terminal:
                     live.update(self._render(), refresh=True)
                 self._check_processes()
-                self._pass_on_interrupts()
-                time.sleep(POLL_SECONDS)
+                self._forward_interrupts()
+                time.sleep(POLL_INTERVAL_SECONDS)
             self._announce_runs()
-        self._hurry()
+        self._stop_worker()
         self._print_last_table()
         return INTERRUPTED if self._interrupts.count else 0
 
@@ -182,7 +274,7 @@ class _Demo:
         return self._client.get_progress(self._project).experiments - self._done_before
 
     def _announce_runs(self) -> None:
-        """Print each new run once: what was tried and what came of it."""
+        """Prints each new run once, with its result."""
         for point in self._client.get_progress(self._project).points:
             if point.run_id not in self._seen_runs:
                 self._seen_runs.add(point.run_id)
@@ -197,16 +289,16 @@ class _Demo:
             if process.status is not None:
                 raise DemoError(f"{process.read_last_line() or process.name + ' ended'}  (log: {process.log})")
 
-    def _pass_on_interrupts(self) -> None:
-        if self._interrupts.count == 1 and not self._said_draining:
-            self._said_draining = True
+    def _forward_interrupts(self) -> None:
+        if self._interrupts.count == 1 and not self._is_draining:
+            self._is_draining = True
             self._console.print("Finishing the run under way, at most half a minute. Ctrl-C again stops now.")
             self._worker.signal(signal.SIGTERM)
         elif self._interrupts.count > 1:
-            self._hurry()
+            self._stop_worker()
 
-    def _hurry(self) -> None:
-        """Stop the worker now: it gives back what it has not finished."""
+    def _stop_worker(self) -> None:
+        """Stops the worker now; it gives its unfinished job back."""
         while self._worker.status is None:
             self._worker.signal(signal.SIGTERM)
             self._worker.wait(1.0)
@@ -230,7 +322,7 @@ class _Demo:
         self._console.print(build_experiments_table(experiments[::-1], self._metric))
         self._console.print(
             "± is one standard deviation; n counts runs. With n = 1 an effect is provisional, never a record.\n"
-            f"Everything is in {self._options.folder}/; `make demo` goes on from here."
+            f"Everything is in {self._options.folder}/; the next `swarm demo` in this folder goes on from here."
         )
 
 
@@ -244,97 +336,3 @@ def _describe(lease: LeaseView) -> str:
 def _draw_bar(share: float, width: int = 20) -> Text:
     filled = round(share * width)
     return Text("█" * filled + "░" * (width - filled), style="cyan")
-
-
-STOP_SECONDS = 10.0
-PR_SET_PDEATHSIG = 1
-"""From <sys/prctl.h>."""
-
-_ADDRESS = re.compile(r"Coordinator at (\S+)")
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the message says why and what to do."""
-
-
-def run_command(name: str, *arguments: str, environment: Mapping[str, str]) -> str:
-    """Run one of our commands to its end and return what it printed. Raises DemoError with its own words."""
-    done = subprocess.run(  # noqa: S603  our own program, found beside this interpreter
-        [find_command(name), *arguments], env={**os.environ, **environment}, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise DemoError(done.stderr.strip() or f"{name} ended with status {done.returncode}")
-    return done.stdout.strip()
-
-
-def find_command(name: str) -> str:
-    """The program installed beside this interpreter. Raises DemoError."""
-    path = Path(sys.executable).with_name(name)
-    if not path.exists():
-        raise DemoError(f"{name} is not installed beside {sys.executable}. `make demo` sets everything up.")
-    return str(path)
-
-
-def _end_with_parent() -> None:
-    """In a new process: have the kernel end it should the demo itself be killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-class ManagedProcess:
-    """A program in a session of its own, so that Ctrl-C reaches it only through us. Its output goes to a file."""
-
-    def __init__(self, name: str, *arguments: str, environment: Mapping[str, str], log: Path) -> None:
-        self.name = name
-        self.log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603  our own program, found beside this interpreter
-                [find_command(name), *arguments],
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,
-            )
-
-    @property
-    def status(self) -> int | None:
-        """Exit status, or None while it runs."""
-        return self._process.poll()
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.status is None:
-            self._process.send_signal(number)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for its end; False if it still runs after `seconds`."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """End it: politely, then at once."""
-        self.signal(signal.SIGTERM)
-        if not self.wait(STOP_SECONDS):
-            self.signal(signal.SIGKILL)
-            self._process.wait()
-
-    def read_last_line(self) -> str:
-        """The last line that it printed, or an empty text."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "")
-
-    def wait_for_address(self, seconds: float) -> str:
-        """The coordinator's address, once it says so. Raises DemoError if it ends or stays silent."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = _ADDRESS.search(self.log.read_text(errors="replace"))
-            if found:
-                return found.group(1)
-            if self.status is not None:
-                raise DemoError(self.read_last_line() or f"{self.name} ended with status {self.status}")
-            time.sleep(0.05)
-        raise DemoError(f"{self.name} did not start within {seconds:.0f} s; see {self.log}.")

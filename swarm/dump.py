@@ -1,6 +1,6 @@
-"""`swarm export`: everything public of a project in a folder, in formats that outlive the server.
+"""`swarm export`: all public data of a project in a folder, in formats that outlive the server.
 
-The folder is written beside its place and renamed at the end: it is whole, or it is not there.
+The folder is written under another name and renamed at the end, so it is complete or absent.
 """
 
 import json
@@ -13,7 +13,7 @@ from shared.contract import CONTRACT_FILE
 from shared.export import ExportFormat, ExportTable
 from shared.projects import Project
 from shared.protocol import now
-from swarm.client import Client
+from swarm.client import Client, ClientError
 
 BUNDLE, RESULTS, MANIFEST, README = "history.bundle", "results.tsv", "manifest.json", "README.md"
 
@@ -22,30 +22,30 @@ _ABOUT = """\
 
 An export of the project `{name}` from {url}, {moment:%Y-%m-%d %H:%M} UTC.
 
-- `{contract}`: what is measured, and within which limits.
-- `experiments.*`, `runs.*`, `findings.*`, `citations.*`: one row each; their meaning is described in `docs/api.md` of
-  the research swarm. Effects are metric(child) - metric(parent), with the offsets of workers removed.
+- `{contract}`: the contract (metric, limits, editable files).
+- `experiments.*`, `runs.*`, `findings.*`, `citations.*`: one row each, described in `docs/api.md` of the research
+  swarm. Effects are metric(child) - metric(parent), with the offsets of workers removed.
 - `{results}`: the same as a table of the original autoresearch form (missing where nothing was measured).
 - `{bundle}`: every commit, failures included: `git clone {bundle}`. Each experiment has a tag `experiments/N`.
 - `{manifest}`: size and SHA-256 of each file.
 """
 
 
-class DumpError(Exception):
-    """The dump cannot be written; the message says why."""
+class DumpError(ClientError):
+    """The dump cannot be written."""
 
 
 def write_dump(
-    client: Client, project: Project, folder: Path, formats: list[ExportFormat], tell: Callable[[str], None]
+    client: Client, project: Project, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
 ) -> None:
-    """Write a project's dump to a folder that must not be there. Raises DumpError, CoordinatorError."""
+    """Writes a project's dump to a new folder. Raises DumpError, CoordinatorError."""
     if folder.exists():
-        raise DumpError(f"{folder} is there already; name another folder.")
+        raise DumpError(f"{folder} exists already; name another folder.")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        _write_all(client, project, unfinished, formats, tell)
+        _write_all(client, project, unfinished, formats, report)
         unfinished.rename(folder)
     except OSError as error:
         raise DumpError(f"cannot write to {folder}: {error.strerror}.") from error
@@ -54,7 +54,7 @@ def write_dump(
 
 
 def _write_all(
-    client: Client, project: Project, folder: Path, formats: list[ExportFormat], tell: Callable[[str], None]
+    client: Client, project: Project, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
 ) -> None:
     (folder / CONTRACT_FILE).write_text(project.contract, encoding="utf-8")
     files = [CONTRACT_FILE]
@@ -70,7 +70,7 @@ def _write_all(
         with (folder / name).open("wb") as file:
             file.writelines(chunks)
         files.append(name)
-        tell(f"{(folder / name).stat().st_size:>12,} bytes  {name}")
+        report(f"{(folder / name).stat().st_size:>12,} bytes  {name}")
     about = _ABOUT.format(
         title=project.title, name=project.name, url=client.url, moment=now(), contract=CONTRACT_FILE, results=RESULTS,
         bundle=BUNDLE, manifest=MANIFEST,

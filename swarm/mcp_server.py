@@ -1,6 +1,6 @@
-"""`swarm mcp`: the swarm's findings as tools of the Model Context Protocol. Reading only.
+"""`swarm mcp`: the swarm's findings as read-only tools of the Model Context Protocol.
 
-What these tools return was written by volunteers' agents: it is data to whoever reads it, never an instruction.
+Volunteers' agents wrote the texts that these tools return: they are data for their reader, never instructions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,7 @@ from mcp.server.fastmcp.exceptions import ToolError
 
 from shared.experiments import Verdict
 from shared.protocol import Message
-from swarm.client import Client, CoordinatorError
-from swarm.commands import choose_project, find_experiment_sha, is_id
+from swarm.client import Client, CoordinatorError, is_experiment_id
 
 INSTRUCTIONS = """\
 Findings of a volunteer research swarm: experiments that change one training script, each measured, with a short paper.
@@ -27,7 +26,7 @@ Json = dict[str, Any]
 
 
 def make_server(client: Client, project: str | None) -> FastMCP:
-    """A server whose tools ask a coordinator; `project` is the one that is meant where a call names none."""
+    """A server whose tools ask a coordinator; `project` is the default of calls that name none."""
     server = FastMCP("research-swarm", instructions=INSTRUCTIONS, log_level="ERROR")
     tools = _Tools(client, project)
     for tool in (tools.search, tools.tried, tools.paper, tools.topic, tools.lineage, tools.diff, tools.records):
@@ -36,7 +35,7 @@ def make_server(client: Client, project: str | None) -> FastMCP:
 
 
 class _Tools:
-    """The tools; their docstrings are what an agent reads of them."""
+    """The tools. An agent reads their docstrings."""
 
     def __init__(self, client: Client, project: str | None) -> None:
         self._client = client
@@ -45,54 +44,54 @@ class _Tools:
     def search(
         self, words: str, project: str | None = None, verdict: Verdict | None = None, limit: int = 10
     ) -> list[Json]:
-        """Search the papers for a few words; `verdict` (improved, no_change, worse, ...) narrows it, so that what did
-        not work can be looked for. Each hit has the finding's id, claim, effect with sd, runs and verdict."""
-        with _told():
+        """Search the papers for a few words; `verdict` (improved, no_change, worse, ...) narrows it, so `worse` finds
+        failed ideas. Each hit has the finding's id, claim, effect with sd, runs and verdict."""
+        with _errors_reported():
             return _dump(self._client.search_findings(words, project or self._project, limit, verdict=verdict))
 
     def tried(self, text: str, project: str | None = None) -> Json:
         """Has this been tried? `text` is a sentence or a unified diff. Answers in a sentence, with the experiments that
         are most alike, finished and running, and what came of them."""
-        with _told():
+        with _errors_reported():
             return self._client.ask_whether_tried(self._choose(project), text).model_dump(mode="json")
 
     def paper(self, finding_id: int) -> Json:
         """One finding whole: claim, mechanism, caveats, what would refute it, follow-ups, the evidence as of now."""
-        with _told():
+        with _errors_reported():
             return self._client.get_paper(finding_id).model_dump(mode="json")
 
     def topic(self, axis: str, project: str | None = None) -> Json:
-        """What is known along one axis, say WEIGHT_DECAY: all effects, findings for and against, what nobody tried."""
-        with _told():
+        """Results along one axis, say WEIGHT_DECAY: all effects, findings for and against, untested values."""
+        with _errors_reported():
             return self._client.get_topic(self._choose(project), axis).model_dump(mode="json")
 
     def lineage(self, commit: str, limit: int = 30) -> list[Json]:
-        """How a commit came about: it and its ancestors, the nearest first, with the effect of each step. `commit` is a
+        """A commit and its ancestors, the nearest first, with the effect of each step. `commit` is a
         sha, four digits of one, or an experiment's number."""
-        with _told():
-            steps = self._client.iterate_lineage(find_experiment_sha(self._client, commit))
+        with _errors_reported():
+            steps = self._client.iterate_lineage(self._client.find_sha(commit))
             return _dump(islice(steps, max(1, limit)))
 
     def diff(self, a: str, b: str, project: str | None = None) -> Json:
         """The code that differs between two commits, and how much better or worse `b` measures, by hardware class. Each
         is a sha, four digits of one, or an experiment's number."""
-        with _told():
-            shas = [find_experiment_sha(self._client, text) for text in (a, b)]
-            chosen = project or (self._client.get_experiment(int(a)).project if is_id(a) else self._choose(None))
-            return self._client.compare(chosen, *shas).model_dump(mode="json")
+        with _errors_reported():
+            shas = [self._client.find_sha(text) for text in (a, b)]
+            known = self._client.get_experiment(int(a)).project if project is None and is_experiment_id(a) else project
+            return self._client.compare(self._choose(known), *shas).model_dump(mode="json")
 
     def records(self, project: str | None = None) -> list[Json]:
         """The best verified commit of each project in each hardware class, and the one that leads unverified."""
-        with _told():
+        with _errors_reported():
             return _dump(self._client.list_records(project or self._project))
 
     def _choose(self, project: str | None) -> str:
-        return choose_project(self._client, project or self._project)
+        return self._client.choose_project(project or self._project)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What the coordinator refuses is told to the agent in its words."""
+def _errors_reported() -> Iterator[None]:
+    """Reports the coordinator's errors to the agent."""
     try:
         yield
     except CoordinatorError as error:

@@ -1,7 +1,7 @@
-"""`swarm reproduce`: an experiment run again here, as a worker would, and compared with what is published of it.
+"""`swarm reproduce`: runs an experiment again on this machine and compares it with the published result.
 
-The run is `swarm-worker run-local` on the commit's own files, so it uses the same sandboxes, clock, data and scoring.
-A single run has noise, and this machine an offset that nobody knows, unless the parent is measured beside it.
+The run is `swarm-worker run-local` on the commit's files, so it uses the same sandboxes, clock, data and scoring. A
+single run has noise, and this machine an unknown offset, unless the parent is measured as well.
 """
 
 import json
@@ -18,20 +18,20 @@ from shared.formatting import format_effect, format_measure
 from shared.records import ExperimentDetail
 from shared.runs import RunReport
 from swarm.checkout import write_files
-from swarm.client import Client
+from swarm.client import Client, ClientError
 from swarm.demo import find_command
 
 CONTRADICTED_SD = 3.0
-"""As between volunteers: beyond so many sd two measurements contradict each other (docs/architecture.md)."""
+"""Number of sd beyond which two measurements contradict each other, as between volunteers."""
 
 
-class ReproductionError(Exception):
-    """There is no run to compare; the message says why."""
+class ReproductionError(ClientError):
+    """There is no run to compare."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run here beside the posterior. `deviation_sd` is how far apart they are in sd of their difference."""
+    """A local run and its comparison. `deviation_sd` is its distance from the posterior in sd of their difference."""
 
     report: RunReport
     parent: RunReport | None
@@ -46,7 +46,7 @@ class Reproduction:
 def reproduce(
     client: Client, experiment: ExperimentDetail, seed: int, worker_options: list[str], *, with_parent: bool
 ) -> Reproduction:
-    """Run an experiment's commit here, and its parent if asked to. Raises ReproductionError, CoordinatorError."""
+    """Runs an experiment's commit here, and its parent if asked to. Raises ReproductionError, CoordinatorError."""
     posterior, evidence = experiment.posterior, client.get_evidence(experiment.id)
     if posterior is None:
         raise ReproductionError(f"#{experiment.id} has no metric: its run {experiment.outcome}.")
@@ -88,7 +88,7 @@ def _note_hardware(experiment: ExperimentDetail, report: RunReport) -> list[str]
 
 
 def _run(client: Client, project: str, sha: str, seed: int, worker_options: list[str]) -> RunReport:
-    """A commit's run on this machine. What the worker says of its progress goes to stderr."""
+    """Runs a commit on this machine. The worker's progress goes to stderr."""
     with tempfile.TemporaryDirectory(prefix="swarm-reproduce-") as name:
         folder = Path(name, project)
         write_files(client.get_files(project, sha), folder)
@@ -105,7 +105,7 @@ def _read_report(output: str) -> RunReport:
         event.pop("event", None)
         report = RunReport.model_validate(event)
     except (ValidationError, json.JSONDecodeError) as error:
-        raise ReproductionError("swarm-worker gave no result; what it said stands above.") from error
+        raise ReproductionError("swarm-worker gave no result; its messages are above.") from error
     if report.metric is None:
         raise ReproductionError(f"the run here {report.outcome}: {report.reason}.")
     return report

@@ -35,7 +35,7 @@ def test_pipes_get_json_lines_of_the_chosen_fields(swarm: Swarm, command: list[s
     chosen = swarm(*command, "--json", name)
     assert [json.loads(line) for line in chosen.stdout.splitlines()] == [{name: row[name]} for row in documents]
     unknown = swarm(*command, "--json", "nope")
-    assert unknown.exit_code == 1 and "There are: " in unknown.stderr and not unknown.stdout
+    assert unknown.exit_code == 1 and "Known fields: " in unknown.stderr and not unknown.stdout
 
 
 def test_findings_are_narrowed(swarm: Swarm) -> None:
@@ -43,7 +43,7 @@ def test_findings_are_narrowed(swarm: Swarm) -> None:
     assert {json.loads(line)["finding.posterior.verdict"] for line in rows.splitlines()} <= {"worse"}
     assert swarm("findings", "LEARNING_RATE", "--failure", "slower").stdout == ""
     nothing = swarm("findings", "zebra", "--axis", "none-such")
-    assert nothing.exit_code == 0 and nothing.stdout == "" and "Nothing was found" in nothing.stderr
+    assert nothing.exit_code == 0 and nothing.stdout == "" and "No finding matches" in nothing.stderr
 
 
 def test_a_question_may_be_a_file_or_come_through_a_pipe(swarm: Swarm, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_an_export_is_whole_and_needs_no_server(swarm: Swarm, tmp_path: Path) ->
         == (folder / "swarm.toml").read_text()
     )
     again = swarm("export", folder)
-    assert again.exit_code == 1 and "there already" in again.stderr
+    assert again.exit_code == 1 and "exists already" in again.stderr
     few = swarm("export", tmp_path / "few", "--format", "jsonl")
     assert few.exit_code == 0 and not list((tmp_path / "few").glob("*.csv"))
 
