@@ -4,10 +4,10 @@ from pathlib import Path
 
 from shared.commits import CommitError, check_path
 from shared.projects import CommitFiles
-from swarm.client import ClientError
+from swarm.client import CommandError
 
 
-class CheckoutError(ClientError):
+class CheckoutError(CommandError):
     """The files cannot be written."""
 
 

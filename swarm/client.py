@@ -30,11 +30,11 @@ MAX_LIMIT = 200
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class ClientError(Exception):
+class CommandError(Exception):
     """An expected error; the message states the cause and the remedy."""
 
 
-class CoordinatorError(ClientError):
+class CoordinatorError(CommandError):
     """The coordinator cannot be reached or cannot answer."""
 
 

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from shared.leases import LeaseView, Phase
 from shared.records import ExperimentSummary
-from swarm.client import Client, ClientError
+from swarm.client import Client, CommandError
 from swarm.output import build_experiments_table
 
 TOKEN_FILE = "token"  # noqa: S105  a file's name
@@ -48,7 +48,7 @@ _PHASES = {
 }
 
 
-class DemoError(ClientError):
+class DemoError(CommandError):
     """The demo cannot go on."""
 
 

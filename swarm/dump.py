@@ -13,7 +13,7 @@ from shared.contract import CONTRACT_FILE
 from shared.export import ExportFormat, ExportTable
 from shared.projects import Project
 from shared.protocol import now
-from swarm.client import Client, ClientError
+from swarm.client import Client, CommandError
 
 BUNDLE, RESULTS, MANIFEST, README = "history.bundle", "results.tsv", "manifest.json", "README.md"
 
@@ -31,7 +31,7 @@ An export of the project `{name}` from {url}, {moment:%Y-%m-%d %H:%M} UTC.
 """
 
 
-class DumpError(ClientError):
+class DumpError(CommandError):
     """The dump cannot be written."""
 
 

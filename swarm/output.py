@@ -18,7 +18,7 @@ from shared.experiments import Posterior, Verdict
 from shared.formatting import format_effect, format_measure
 from shared.protocol import Message
 from shared.records import ExperimentSummary
-from swarm.client import Client, ClientError, CoordinatorError
+from swarm.client import Client, CommandError, CoordinatorError
 
 ALL = "all"
 NOTHING = "–"
@@ -34,7 +34,7 @@ Json = Annotated[
 Commit = Annotated[str, typer.Argument(help="A sha (four digits are enough), or an experiment's number.")]
 
 
-class FieldUnknown(ClientError):
+class FieldUnknown(CommandError):
     """`--json` names an unknown field; the message lists the known ones."""
 
 
@@ -44,7 +44,7 @@ def connected(url: str) -> Iterator[Client]:
     try:
         with Client(url, _read_token()) as client:
             yield client
-    except ClientError as error:
+    except CommandError as error:
         typer.echo(f"swarm: {error}", err=True)
         raise typer.Exit(1) from error
 

@@ -18,14 +18,14 @@ from shared.formatting import format_effect, format_measure
 from shared.records import ExperimentDetail
 from shared.runs import RunReport
 from swarm.checkout import write_files
-from swarm.client import Client, ClientError
+from swarm.client import Client, CommandError
 from swarm.demo import find_command
 
 CONTRADICTED_SD = 3.0
 """Number of sd beyond which two measurements contradict each other, as between volunteers."""
 
 
-class ReproductionError(ClientError):
+class ReproductionError(CommandError):
     """There is no run to compare."""
 
 

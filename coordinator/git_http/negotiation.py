@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from coordinator.git_http import queries
 from coordinator.git_http.packs import ObjectList, list_objects
 from coordinator.git_http.protocol import ALL_COMMITS, FLUSH, FetchRefusedError, FetchRequest, frame
-from coordinator.git_http.queries import CommitRow
+from coordinator.git_http.queries import CommitTrees
 from coordinator.git_http.walk import MissingCommit, find_ends, walk_missing
 
 FEW_COMMITS = 64
@@ -33,7 +33,7 @@ class _Ends:
 
     had: set[str]
     now: set[str]
-    beyond: list[CommitRow] = field(default_factory=list)
+    beyond: list[CommitTrees] = field(default_factory=list)
     lines: bytes = b""
 
 
@@ -57,7 +57,7 @@ def answer_fetch(session: Session, project_id: int, request: FetchRequest) -> Fe
     return FetchAnswer(lines, list_objects(session, walk()) if is_pack_due else None)
 
 
-def _find_wants(session: Session, project_id: int, shas: list[str]) -> list[CommitRow]:
+def _find_wants(session: Session, project_id: int, shas: list[str]) -> list[CommitTrees]:
     found = queries.find_commits(session, project_id, shas)
     for sha in shas:
         if sha not in found:
@@ -65,7 +65,7 @@ def _find_wants(session: Session, project_id: int, shas: list[str]) -> list[Comm
     return list(found.values())
 
 
-def _move_ends(session: Session, project_id: int, wants: list[CommitRow], request: FetchRequest) -> _Ends:
+def _move_ends(session: Session, project_id: int, wants: list[CommitTrees], request: FetchRequest) -> _Ends:
     shallows = queries.find_commits(session, project_id, request.shallows)
     had = set(shallows)
     if not request.depth:

@@ -16,7 +16,7 @@ PAGE_ROWS = 1000
 _Parent = aliased(Commit)
 
 
-class CommitRow(NamedTuple):
+class CommitTrees(NamedTuple):
     """A commit with its parent's tree (None for the root). `depth` is its distance from the root."""
 
     sha: str
@@ -55,16 +55,16 @@ def list_experiment_refs(session: Session, project_id: int) -> Iterator[Ref]:
             return
 
 
-def find_commits(session: Session, project_id: int, shas: Iterable[str]) -> dict[str, CommitRow]:
+def find_commits(session: Session, project_id: int, shas: Iterable[str]) -> dict[str, CommitTrees]:
     """The commits of the project among `shas`."""
-    found: dict[str, CommitRow] = {}
+    found: dict[str, CommitTrees] = {}
     for some in _batched(shas):
         query = _commits().where(Commit.sha.in_(some), Commit.project_id == project_id)
         found |= {row.sha: row for row in _read_commits(session, query)}
     return found
 
 
-def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterator[CommitRow]:
+def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterator[CommitTrees]:
     """The commits and their ancestors down to the depth `floor`. Shared ancestors may come twice."""
     for some in _batched(shas):
         chain = select(Commit.sha, Commit.parent_sha).where(Commit.sha.in_(some)).cte("chain", recursive=True)
@@ -73,7 +73,7 @@ def list_lineage(session: Session, shas: Collection[str], floor: int) -> Iterato
         yield from _read_commits(session, _commits().where(Commit.sha.in_(select(chain.c.sha))))
 
 
-def list_all_commits(session: Session, project_id: int) -> Iterator[CommitRow]:
+def list_all_commits(session: Session, project_id: int) -> Iterator[CommitTrees]:
     """Every commit of the project, in the order of an index."""
     order = (Commit.tree_sha, Commit.sha)
     last = ("", "")
@@ -103,5 +103,5 @@ def _commits() -> Select[*tuple[Any, ...]]:
     return select(*columns).outerjoin(_Parent, _Parent.sha == Commit.parent_sha)
 
 
-def _read_commits(session: Session, query: Select[*tuple[Any, ...]]) -> list[CommitRow]:
-    return [CommitRow(*row) for row in session.execute(query)]
+def _read_commits(session: Session, query: Select[*tuple[Any, ...]]) -> list[CommitTrees]:
+    return [CommitTrees(*row) for row in session.execute(query)]

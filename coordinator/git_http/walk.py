@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.git_http.queries import CommitRow, list_lineage
+from coordinator.git_http.queries import CommitTrees, list_lineage
 
 FIRST_BAND, LAST_BAND = 16, 1024
 """Number of depths that one query reads: few at first, because the usual fetch ends soon, and doubled each time."""
@@ -27,22 +27,22 @@ class MissingCommit(NamedTuple):
 class CommitQueue:
     """Commits that a walk has yet to visit; each is popped once, the deepest first."""
 
-    def __init__(self, session: Session, commits: Iterable[CommitRow]) -> None:
+    def __init__(self, session: Session, commits: Iterable[CommitTrees]) -> None:
         self._session = session
-        self._rows: dict[str, CommitRow] = {}
+        self._rows: dict[str, CommitTrees] = {}
         self._heap: list[tuple[int, str]] = []
         self._waiting: set[str] = set()
         self._band = FIRST_BAND
         for commit in commits:
             self._add(commit.sha, commit.depth)
 
-    def add_parent(self, commit: CommitRow) -> str:
+    def add_parent(self, commit: CommitTrees) -> str:
         """Adds the commit's parent and returns its sha."""
         assert commit.parent_sha is not None
         self._add(commit.parent_sha, commit.depth - 1)
         return commit.parent_sha
 
-    def pop(self) -> CommitRow:
+    def pop(self) -> CommitTrees:
         """Removes and returns the deepest commit."""
         minus_depth, sha = heappop(self._heap)
         self._waiting.remove(sha)
@@ -62,7 +62,7 @@ class CommitQueue:
 
 
 def walk_missing(
-    session: Session, wants: Collection[CommitRow], haves: Collection[CommitRow], had_ends: Set[str], ends: Set[str]
+    session: Session, wants: Collection[CommitTrees], haves: Collection[CommitTrees], had_ends: Set[str], ends: Set[str]
 ) -> Iterator[MissingCommit]:
     """The commits that lead to `wants` and are not among `haves` and their ancestors.
 
@@ -87,7 +87,7 @@ def walk_missing(
 
 
 def find_ends(
-    session: Session, starts: Collection[CommitRow], count: int, shallows: Set[str]
+    session: Session, starts: Collection[CommitTrees], count: int, shallows: Set[str]
 ) -> tuple[set[str], set[str]]:
     """The ends of a history of `count` commits from each of `starts`, and those of `shallows` that it goes beyond."""
     left = {start.sha: count for start in starts}  # commit -> how many may be sent from there, itself included

@@ -1,9 +1,9 @@
-"""Deltas: a text written as copies from an earlier version of it, and what is new.
+"""Deltas: a text as copies from an earlier version and insertions.
 
-The format is git's own (gitformat-pack, "Deltified representation"), so what is stored can leave in a pack as it is.
-The matching is ours: it takes a time that grows with the number of lines and no faster, whatever a stranger sends
-(docs/decisions/0004). Beginning and end are cut off; between them runs of lines are matched, and then bytes at both
-ends of what is left, which turns a changed constant into a few bytes.
+The format is git's own (gitformat-pack, "Deltified representation"), so a stored delta can be sent in a pack as it is.
+The matching is ours: its time is linear in the number of lines for any input (docs/decisions/0004). Common beginning
+and end are cut off; between them runs of lines are matched, and then bytes at both ends of the rest, which turns a
+changed constant into a few bytes.
 """
 
 from bisect import bisect_left
@@ -16,26 +16,26 @@ from dulwich.errors import ApplyDeltaError
 from dulwich.pack import apply_delta as apply_git_delta
 
 MAX_COPY, MAX_INSERT = 0xFFFF, 127
-"""Bytes that one instruction may copy or insert. A copy could take more, but every reader takes this."""
+"""Maximum bytes of one copy or insert instruction. Longer copies are possible, but every reader accepts these."""
 
 MIN_COPY = 8
-"""Bytes from which a copy is worth its instruction, which takes up to 7."""
+"""Minimum bytes of a copy; its instruction takes up to 7."""
 
 STRIDE = 16
-"""Lines that are compared at once while they are the same."""
+"""Number of lines compared at once."""
 
-BASES_REMEMBERED = 32
-"""Many experiments start from the same few parents."""
+MAX_CACHED_BASES = 32
+"""Number of bases whose lines are cached; many experiments start from the same few parents."""
 
-LARGEST_REMEMBERED = 65_536
-"""Bytes of a base whose lines are remembered, at most."""
+MAX_CACHED_BYTES = 65_536
+"""Maximum size of a cached base in bytes."""
 
 Match = tuple[int, int, int]
-"""Offset in the base, offset in the target, and how many bytes are the same."""
+"""Offset in the base, offset in the target, and number of equal bytes."""
 
 
 class DeltaDamagedError(Exception):
-    """A delta does not fit its base, or is none."""
+    """A delta does not fit its base, or is malformed."""
 
 
 def make_delta(base: bytes, target: bytes) -> bytes:
@@ -56,7 +56,7 @@ def make_delta(base: bytes, target: bytes) -> bytes:
 
 
 def apply_delta(base: bytes, delta: bytes) -> bytes:
-    """What `make_delta` was given. Raises DeltaDamagedError."""
+    """The target that `make_delta` was given. Raises DeltaDamagedError."""
     try:
         return b"".join(apply_git_delta(base, delta))
     except ApplyDeltaError as error:
@@ -64,9 +64,9 @@ def apply_delta(base: bytes, delta: bytes) -> bytes:
 
 
 def _match(base: bytes, target: bytes) -> Iterator[Match]:
-    """What both have, in the target's order: their beginning, runs of lines, and last their end, which may be empty.
+    """Common parts, in the target's order: the beginning, runs of lines, and last the end, which may be empty.
 
-    Most experiments change little, so most is beginning and end, and few lines are left to be looked up.
+    Most experiments change little, so beginning and end are long, and few lines are left to look up.
     """
     head = _count_common_head(base, target)
     tail = _count_common_tail(base[head:], target[head:])
@@ -81,12 +81,12 @@ def _match(base: bytes, target: bytes) -> Iterator[Match]:
 
 
 def _match_lines(base: bytes, lines: bytes, offset: int, near: int) -> Iterator[Match]:
-    """Runs of whole lines that the base has as well, in their order; `lines` stand at `offset` in the target.
+    """Runs of whole lines that the base has as well, in order; `lines` start at `offset` in the target.
 
-    A run begins at a line that the base has once, or where the run before it ended, at first behind `near`; blank lines
-    and lone brackets, which stand everywhere, are matched as parts of runs only.
+    A run begins at a line that the base has once, or where the previous run ended (at first after `near`); blank lines
+    and lone brackets, which are common, are matched only as parts of runs.
     """
-    find_lines = _remember_lines if len(base) <= LARGEST_REMEMBERED else _find_lines
+    find_lines = _find_lines_cached if len(base) <= MAX_CACHED_BYTES else _find_lines
     old, old_offsets, unique = find_lines(base)
     new = lines.splitlines(keepends=True)
     ends, old_ends = len(new), len(old)
@@ -108,18 +108,18 @@ def _match_lines(base: bytes, lines: bytes, offset: int, near: int) -> Iterator[
 
 
 def _find_lines(base: bytes) -> tuple[list[bytes], list[int], dict[bytes, int]]:
-    """Lines, where each begins (and the last ends), and the numbers of those that are there once."""
+    """The lines, the offset of each (and of the end), and the numbers of the lines that occur once."""
     lines = base.splitlines(keepends=True)
     times = Counter(lines)
     unique = {line: number for number, line in enumerate(lines) if times[line] == 1}
     return lines, list(accumulate(map(len, lines), initial=0)), unique
 
 
-_remember_lines = lru_cache(maxsize=BASES_REMEMBERED)(_find_lines)
+_find_lines_cached = lru_cache(maxsize=MAX_CACHED_BASES)(_find_lines)
 
 
 def _count_common_head(one: bytes, other: bytes) -> int:
-    """How many bytes at the beginning are the same. Comparing halves is far faster here than comparing bytes."""
+    """Number of equal bytes at the beginning. Comparing halves is far faster here than comparing bytes."""
     low, high = 0, min(len(one), len(other))
     if one[:1] != other[:1]:
         return 0
@@ -133,7 +133,7 @@ def _count_common_head(one: bytes, other: bytes) -> int:
 
 
 def _count_common_tail(one: bytes, other: bytes) -> int:
-    """How many bytes at the end are the same."""
+    """Number of equal bytes at the end."""
     one_end, other_end = len(one), len(other)
     low, high = 0, min(one_end, other_end)
     if one[-1:] != other[-1:]:

@@ -1,4 +1,4 @@
-"""Questions about commits and branches."""
+"""Queries on commits and branches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from coordinator.db.statements import Prepared
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
 from shared.projects import BranchState
 
-SHORT = 16
-"""Lines of so many commits are kept at hand."""
+MAX_CACHED_LINE = 16
+"""Maximum number of commits in a cached line of ancestors."""
 
 
 class CommitRow(NamedTuple):
@@ -35,7 +35,7 @@ class BranchStatus(NamedTuple):
 
 
 class BranchName(NamedTuple):
-    """What a lease needs of a branch."""
+    """The part of a branch that a lease carries."""
 
     id: int
     name: str
@@ -101,7 +101,7 @@ def _select_nearest() -> Select[str]:
 
 _NEAREST = Prepared(_select_nearest())
 _LINES = Recent[tuple[str, int], list[str]](2_048)
-"""Short lines that were read lately, 1.5 kB each. A commit's name stands for all that is above it."""
+"""Recently read short lines of ancestors, 1.5 kB each. A commit's sha determines its ancestors, so none gets stale."""
 
 
 def find_commit(session: Session, project_id: int, sha: str) -> CommitRow | None:
@@ -125,7 +125,7 @@ def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
     known = _LINES.find((sha, limit))
     if known is None:
         known = [name for (name,) in _NEAREST.all(session, {"sha": sha, "limit": limit})]
-        if known and limit <= SHORT:
+        if known and limit <= MAX_CACHED_LINE:
             _LINES.keep((sha, limit), known)
     return list(known)
 

@@ -101,7 +101,7 @@ def _list_ticks(scale: Scale, smallest_sd: float) -> Iterator[tuple[float, str]]
         yield round(position, 2), f"{scale.start + scale.width * position / 100:.{places}f}"
 
 
-class EffectRow(NamedTuple):
+class EffectBar(NamedTuple):
     """One effect, or the pool of several. `role` is the verdict or `pool`; a pool has no experiment."""
 
     name: str
@@ -118,7 +118,7 @@ class EffectGroup(NamedTuple):
     """The rows of one hardware class, or of all classes together (the last group)."""
 
     heading: str
-    rows: list[EffectRow]
+    rows: list[EffectBar]
 
 
 class TopicChart(NamedTuple):
@@ -154,20 +154,20 @@ def _choose_scale(effects: Sequence[TopicEffect]) -> Scale:
     return Scale.around([0.0, *(max(-limit, low) for low, _ in ends), *(min(limit, high) for _, high in ends)])
 
 
-def _draw_effect(effect: TopicEffect, scale: Scale) -> EffectRow:
+def _draw_effect(effect: TopicEffect, scale: Scale) -> EffectBar:
     name = f"{_TO[effect.direction]} {effect.value}".strip()
     value, role = format_effect(effect.mean, effect.sd), effect.verdict or "unresolved"
-    return EffectRow(
+    return EffectBar(
         name, effect.title, value, role, *scale.place_interval(effect.mean, effect.sd), effect.experiment_id
     )
 
 
-def _draw_pool(pool: TopicPool, scale: Scale) -> EffectRow:
+def _draw_pool(pool: TopicPool, scale: Scale) -> EffectBar:
     differ = f"; their true effects differ by about {pool.between_sd:.2g}" if pool.between_sd else ""
     outliers = f"; {pool.outliers} outliers have no weight" if pool.outliers else ""
     detail = f"{pool.experiments} together{differ}{outliers}"
     value = format_effect(pool.mean, pool.sd)
-    return EffectRow(f"all {pool.direction}", detail, value, "pool", *scale.place_interval(pool.mean, pool.sd), None)
+    return EffectBar(f"all {pool.direction}", detail, value, "pool", *scale.place_interval(pool.mean, pool.sd), None)
 
 
 def _order(effect: TopicEffect) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What only the pages ask."""
+"""Queries of the pages alone."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -11,7 +11,7 @@ from shared.experiments import Standing
 
 
 def find_leader(session: Session, project_id: int, hardware_class: str) -> CommitPosterior | None:
-    """The commit with the best posterior mean in a hardware class; what waits for a maintainer does not lead."""
+    """The commit with the best posterior mean in a hardware class; held commits excepted."""
     return session.scalar(
         select(CommitPosterior)
         .where(

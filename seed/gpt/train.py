@@ -146,7 +146,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialize(self):
-        """What adds to the residual stream starts at zero, other matrices uniform with a variance of 1 / width."""
+        """Matrices that add to the residual stream start at zero, others uniform with a variance of 1 / width."""
         bound = math.sqrt(3 / WIDTH)
         nn.init.normal_(self.embedding.weight)
         nn.init.normal_(self.head, std=0.001)

@@ -1,4 +1,4 @@
-"""What a scorer reads out of a model's logits: the log-probability of each target, and tokens drawn from them.
+"""A scorer's view of a model's logits: the log-probability of each target, and tokens drawn from them.
 
 On a CPU by numpy, which is imported in a tenth of torch's time; with a GPU by torch on it, because 2 million tokens of
 8,192 logits each are 64 GB. Both take a copy before they check anything: the host could still write to the memory.

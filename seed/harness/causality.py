@@ -48,7 +48,7 @@ MAX_DROP = 1.0  # nats
 
 @dataclass
 class Variant:
-    """What the second host is shown of a window: `inputs` (length,), which before `cut` are the window's own.
+    """The second host's input for a window: `inputs` (length,), which before `cut` are the window's own.
 
     `before` holds the log-probabilities of the true targets at the places before the cut that are looked at, as the
     first host answered; `drop` is how much less likely, in nats, the second finds them.
@@ -97,7 +97,7 @@ class Plan:
 
 
 def spread(count: int, last: int, random: numpy.random.Generator) -> numpy.ndarray:
-    """So many numbers from 1 to `last`, in a random order, each as often as any other, or once more."""
+    """`count` numbers from 1 to `last` in random order, each as often as any other or once more."""
     return numpy.concatenate([random.permutation(last) + 1 for _ in range(count // last + 1)])[:count]
 
 

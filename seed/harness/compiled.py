@@ -1,4 +1,4 @@
-"""What torch compiles in a run, in a folder of that run's own, which ends with its sandbox.
+"""The folder of torch's compiled code: each run has its own, which is deleted with its sandbox.
 
 The worker may have let the project's untouched code compile once, and kept what came of it as an archive. A trainer
 that gets the archive unpacks a copy for itself: it can change that as it likes, but no other process ever sees it.

@@ -28,7 +28,7 @@ LAST_STEPS = 16
 
 
 class Context:
-    """What `train` gets.
+    """The first argument of `train`.
 
     `device` is the torch device to use, `seed` the harness's seed. Until `start()` the batches are random tokens and
     no time counts: compile and warm up there. `start()` then puts model, optimizers and random numbers back to where

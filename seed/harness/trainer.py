@@ -19,7 +19,7 @@ from harness.context import Context, device_memory_mib, seed_everything
 
 @dataclass(frozen=True)
 class Config:
-    """What `build` gets. The model maps int64 tokens (rows, length) to logits (rows, length, vocab_size)."""
+    """The argument of `build`. The model maps int64 tokens (rows, length) to logits (rows, length, vocab_size)."""
 
     vocab_size: int
     sequence_length: int

@@ -165,7 +165,7 @@ def test_the_budget_runs_from_the_start(run: Callable[..., Any]) -> None:
 
 
 def test_the_hand_over_is_part_of_the_budget(supervisor: Supervisor) -> None:
-    """What it takes is learnt by a rehearsal, and left over at the end."""
+    """A rehearsal measures the end's duration, which is left over in the budget."""
     facts = {"vocab_size": VOCAB, "sequence_length": LENGTH}
     begin = {"device": "cpu", "seed": 3, "facts": facts, "training_seconds": 100.0}
     ctx = Context(supervisor.channel, begin, torch.nn.Linear(2, 2), rehearse=lambda: time.sleep(0.3))

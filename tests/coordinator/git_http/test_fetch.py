@@ -92,7 +92,7 @@ def test_folders_and_shared_files(upstream: Upstream, tmp_path: Path) -> None:
 
 
 def test_four_clients_get_the_same_parent_at_once(upstream: Upstream, tmp_path: Path) -> None:
-    """What agents do at the same moment: get one commit, again and again."""
+    """Several agents fetch one commit at the same moment, again and again."""
     parent = upstream.commit(upstream.root_sha, 5)[2]
 
     def fetch(number: int) -> str:

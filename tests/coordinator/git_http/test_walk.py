@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.git_http import queries
-from coordinator.git_http.queries import CommitRow
+from coordinator.git_http.queries import CommitTrees
 from coordinator.git_http.walk import FIRST_BAND, CommitQueue, find_ends, walk_missing
 from coordinator.models import Commit, Project
 from shared.protocol import now
@@ -21,7 +21,7 @@ class Tree:
 
     def __init__(self, session: Session, random: Random) -> None:
         self.parents: dict[str, str | None] = {}
-        self.rows: dict[str, CommitRow] = {}
+        self.rows: dict[str, CommitTrees] = {}
         fields = {"title": "", "question": "", "contract": "", "contract_version": 1, "root_sha": ""}
         project = Project(name=f"tree-{random.random()}", created_at=now(), **fields)
         session.add(project)
@@ -32,7 +32,7 @@ class Tree:
             parent = random.choice(near) if near else None
             depth = parent.depth + 1 if parent else 0
             self.parents[sha] = parent.sha if parent else None
-            self.rows[sha] = CommitRow(sha, self.parents[sha], sha[::-1], parent.tree_sha if parent else None, depth)
+            self.rows[sha] = CommitTrees(sha, self.parents[sha], sha[::-1], parent.tree_sha if parent else None, depth)
             session.add(Commit(sha=sha, project_id=project.id, parent_sha=self.parents[sha], tree_sha=sha[::-1],
                                depth=depth, created_at=now()))  # fmt: skip
             session.flush()
@@ -45,7 +45,7 @@ class Tree:
             yield at
             at = None if at in ends else self.parents[at]
 
-    def reach(self, commits: list[CommitRow], ends: set[str]) -> set[str]:
+    def reach(self, commits: list[CommitTrees], ends: set[str]) -> set[str]:
         return {sha for commit in commits for sha in self.follow(commit.sha, ends)}
 
 
@@ -58,7 +58,7 @@ def session(database_url: str) -> Iterator[Session]:
     database.close()
 
 
-def pick(random: Random, rows: dict[str, CommitRow], most: int, least: int = 0) -> list[CommitRow]:
+def pick(random: Random, rows: dict[str, CommitTrees], most: int, least: int = 0) -> list[CommitTrees]:
     return random.sample([*rows.values()], random.randint(least, most))
 
 

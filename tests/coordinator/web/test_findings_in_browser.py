@@ -36,7 +36,7 @@ FAULTS = """() => {
     if (!one.querySelector("th[scope]")) say("without headings", one);
   return faults;
 }"""
-"""What a reader with a screen reader or a keyboard would stumble over."""
+"""Script that finds barriers for readers with a screen reader or a keyboard."""
 
 
 @pytest.mark.parametrize("width", [1280, 390])

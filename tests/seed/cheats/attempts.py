@@ -92,7 +92,7 @@ SHIPS = ["ships_the_validation_text", "ships_the_text_in_names"]
 
 @dataclass(frozen=True)
 class Naive:
-    """What a plain loop says."""
+    """The result of a plain loop."""
 
     metric: float
     log: str
@@ -105,7 +105,7 @@ Naively = Callable[..., Naive]
 
 @dataclass(frozen=True)
 class Expected:
-    """What becomes of a cheat. Without a reason it is scored, at its honest value."""
+    """The outcome of a cheat. Without a reason it is scored at its honest value."""
 
     outcome: RunOutcome = RunOutcome.OK
     reason: str = ""
@@ -150,4 +150,4 @@ APART = {
     "peeks_and_remembers": "harness.host",
     "leaves_notes": "harness.host",
 }
-"""What tries to get out of its process's own sandbox, and which process that is."""
+"""Cheats that try to leave their process's sandbox, and the process of each."""

@@ -73,7 +73,7 @@ def measure_file(make_job: MakeJob) -> MeasureFile:
 
 @pytest.fixture(scope="session")
 def compiled(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the untouched code compiles; here it says so only."""
+    """The compiled code of the untouched file; here only named."""
     compiler = "\nimport os\nos.makedirs(os.environ.get('TORCHINDUCTOR_CACHE_DIR', '/tmp'), exist_ok=True)\n"
     files = base_files()
     archive = tmp_path_factory.mktemp("compiled") / "compiled.tar"

@@ -41,7 +41,7 @@ class LongEnough(Exception):
 
 
 class NaiveContext:
-    """What `train` gets, without a supervisor behind it."""
+    """The first argument of `train`, without a supervisor."""
 
     device = torch.device("cpu")
 

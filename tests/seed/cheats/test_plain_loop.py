@@ -1,4 +1,4 @@
-"""What each cheat gains in a plain loop, where its defence is missing."""
+"""Each cheat's gain in a plain loop, which lacks the defence against it."""
 
 import pytest
 
@@ -15,7 +15,7 @@ IN_A_PLAIN_LOOP = {*EXPECTED, "trains_early", "ignores_the_clock", "patches_time
 
 @pytest.fixture(scope="session")
 def naive_honest(naively: Naively) -> float:
-    """What an honest file gets in the plain loop."""
+    """The result of an honest file in the plain loop."""
     return naively(base_files()).metric
 
 
