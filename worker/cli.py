@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -154,16 +154,13 @@ def run(
         "nice": nice,
     }
     if show_config:
-        with _parts_are_installed():
-            from worker.commands.configuration import show_settings
-
-        sys.exit(show_settings(flags, typer.echo, _complain))
+        sys.exit(_show_settings(flags))
     typer.echo(_first_line(plain or not sys.stderr.isatty()), err=True)
     with _parts_are_installed():
-        from worker.commands.options import Options
+        from worker.settings import RunOptions
         from worker.start import start
 
-    options = Options(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color, parent=parent)
+    options = RunOptions(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color, parent=parent)
     sys.exit(start(flags, options, _complain))
 
 
@@ -175,16 +172,32 @@ def show_sandbox(
 ) -> None:
     """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
     with _parts_are_installed():
-        from worker.commands.configuration import probe_sandbox
+        from worker.sandbox import SandboxUnavailable, choose_sandbox
+        from worker.settings import SettingsError, load_settings
 
-    name = probe_sandbox({"sandbox": sandbox}, _complain)
-    if name is None:
-        raise typer.Exit(1)
-    typer.echo(name)
+    try:
+        typer.echo(choose_sandbox(load_settings({"sandbox": sandbox}).sandbox).name)
+    except (SettingsError, SandboxUnavailable) as error:
+        _complain(str(error))
+        raise typer.Exit(1) from error
 
 
 app.add_typer(workshop)
 app.add_typer(commands)
+
+
+def _show_settings(flags: dict[str, Any]) -> int:
+    """Print the settings, secrets masked, and the source of each; return the exit status."""
+    with _parts_are_installed():
+        from worker.settings import SettingsError, explain_settings
+
+    try:
+        for origin in explain_settings(flags):
+            typer.echo(f"{origin.name:22} {origin.value or '-':44} {origin.source}")
+    except SettingsError as error:
+        _complain(str(error))
+        return 2
+    return 0
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Several GPUs: one worker's process for each, and this one, which starts them, passes signals on, and speaks for them.
+"""Several GPUs: this process starts a worker's process for each, passes signals on, and shows their output.
 
-A worker that ends by a mistake is started again, after a while, if it had measured something before; one that could
-not begin is not, and the others go on: what is wrong with one GPU is told, and is in the exit status at the end.
+A worker that fails is started again after a while if it had measured something; one that could not begin is not, and
+the others go on. The exit status at the end covers all of them.
 """
 
 import ctypes
@@ -14,31 +14,123 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any, TextIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from worker.api.retry import Backoff
-from worker.commands.options import Options
 from worker.loop.stop import Stop
-from worker.settings import Settings
-from worker.team_view import PlainTeamView, TeamView, TerminalTeamView
-from worker.ui.plain import STOP_AFTER, STOP_NOW
+from worker.settings import RunOptions, Settings
+from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
+from worker.ui.status import read_status
 from worker.ui.terminal import find_terminal
 
-LOOK_SECONDS = 0.2
+POLL_INTERVAL_SECONDS = 0.2
+"""Seconds between two looks at the processes."""
+
+DRAW_INTERVAL_SECONDS = 1.0
+"""Least seconds between two drawings of the terminal."""
+
 PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
-
-FINAL = (0, 2, 4, 75, 130)
-"""Statuses with which a worker is done, or would end again at once (worker/start.py)."""
-
 NOTHING_TO_DO = 75
+FINAL_STATUSES = (0, 2, 4, NOTHING_TO_DO, 130)
+"""Exit statuses after which a worker is not started again (worker/start.py)."""
 
-_OPTIONS = {"coordinator_url": "coordinator", "agent_paths": "agent_path"}
-"""Settings whose flag has another name."""
+WARNINGS = ("level=warning", "level=error", "swarm-worker:")
+"""Texts that mark a line as a warning."""
+
+_FLAG_NAMES = {"coordinator_url": "coordinator", "agent_paths": "agent_path"}
+"""Flags of settings that have another name."""
+
+
+class GroupView(Protocol):
+    """Shows the output of several workers. Several threads call `show_line`; `refresh` comes a few times a second."""
+
+    def show_line(self, worker: str, text: str, *, is_result: bool) -> None: ...
+    def refresh(self) -> None: ...
+
+
+class PlainGroupView:
+    """Implements `GroupView`: each line with its worker's name before it, on the stream that it came from."""
+
+    def __init__(self, messages: TextIO, results: TextIO) -> None:
+        self._messages, self._results = messages, results
+        self._lock = threading.Lock()
+
+    def show_line(self, worker: str, text: str, *, is_result: bool) -> None:
+        stream = self._results if is_result else self._messages
+        with self._lock:
+            stream.write(f"worker={worker} {text}\n")
+            stream.flush()
+
+    def refresh(self) -> None:
+        """Nothing on the screen changes by itself."""
+
+
+class TerminalGroupView:
+    """Implements `GroupView`: a row with the status of each worker; results and warnings stand above.
+
+    A context manager. It is drawn about once a second, and only after a change.
+    """
+
+    def __init__(self, console: Console, folders: Mapping[str, Path]) -> None:
+        """`folders` maps each worker's name to its folder."""
+        self._console, self._folders = console, folders
+        self._lock = threading.Lock()
+        self._live = Live(console=console, auto_refresh=False)
+        self._rows: list[tuple[str, ...]] = []
+        self._drawn_at = 0.0
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        with self._lock:
+            self._live.stop()
+
+    def show_line(self, worker: str, text: str, *, is_result: bool) -> None:
+        if is_result or any(word in text for word in WARNINGS):
+            with self._lock:
+                self._console.print(Text(f"{worker}  {clean(text)}", style="" if is_result else "yellow"))
+
+    def refresh(self) -> None:
+        if time.monotonic() < self._drawn_at + DRAW_INTERVAL_SECONDS:
+            return
+        self._drawn_at = time.monotonic()
+        rows = [_describe_worker(name, folder) for name, folder in self._folders.items()]
+        if rows != self._rows:
+            self._rows = rows
+            with self._lock:
+                self._live.update(_table(rows), refresh=True)
+
+
+def _describe_worker(name: str, folder: Path) -> tuple[str, ...]:
+    status = read_status(folder)
+    if status is None:
+        return (name, "starting", "", "", "")
+    share = f"{status.share:.0%}" if status.share else ""
+    state = f"{status.state}, {status.ending}" if status.ending else status.state
+    return (name, clean(state), share, clean(status.trying or status.job or ""), f"{status.runs} runs")
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for style in ("bold", "", "", "dim", "dim"):
+        table.add_column(style=style, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 @dataclass
-class Member:
-    """One worker's process. `name` is how its lines are marked, and `command` starts it, once or again."""
+class WorkerProcess:
+    """One worker's process. `name` marks its lines; `command` starts it, and starts it again."""
 
     name: str
     command: Sequence[str]
@@ -50,121 +142,121 @@ class Member:
     readers: list[threading.Thread] = field(default_factory=list)
 
 
-class Team:
-    """Use `run` from the main thread: the processes end with the thread that started them."""
+class WorkerGroup:
+    """Runs several workers. Call `run` in the main thread: the processes end with the thread that started them."""
 
-    def __init__(self, members: Sequence[Member], view: TeamView, *, restarts: bool) -> None:
-        self._members, self._view, self._restarts = list(members), view, restarts
+    def __init__(self, workers: Sequence[WorkerProcess], view: GroupView, *, restarts: bool) -> None:
+        self._workers, self._view, self._restarts = list(workers), view, restarts
 
     def run(self, stop: Stop) -> int:
-        """Work until all have ended; the exit status for all of them."""
+        """Work until all workers have ended; return the exit status for all of them."""
         passed_on = 0
-        while any(member.status is None for member in self._members):
+        while any(worker.status is None for worker in self._workers):
             asked = stop.draining.is_set() + stop.now.is_set()
             while passed_on < asked:
                 passed_on += 1
                 self._signal()
-            for member in self._members:
-                self._look_after(member, draining=bool(asked))
-            self._view.tick()
-            time.sleep(LOOK_SECONDS)
-        return total_status([member.status or 0 for member in self._members])
+            for worker in self._workers:
+                self._check(worker, draining=bool(asked))
+            self._view.refresh()
+            time.sleep(POLL_INTERVAL_SECONDS)
+        return total_status([worker.status or 0 for worker in self._workers])
 
-    def _look_after(self, member: Member, *, draining: bool) -> None:
-        """Start it, or see whether it has ended."""
-        if member.status is not None:
+    def _check(self, worker: WorkerProcess, *, draining: bool) -> None:
+        """Start a worker whose time has come, or record that it has ended."""
+        if worker.status is not None:
             return
-        if member.process is None:
+        if worker.process is None:
             if draining:
-                member.status = 0
-            elif time.monotonic() >= member.starts_at:
-                self._start(member)
+                worker.status = 0
+            elif time.monotonic() >= worker.starts_at:
+                self._start(worker)
             return
-        status = member.process.poll()
+        status = worker.process.poll()
         if status is None:
             return
-        for reader in member.readers:
+        for reader in worker.readers:
             reader.join()
-        member.process = None
-        if status in FINAL or draining or not self._restarts or not (member.has_measured or status < 0):
-            member.status = status
+        worker.process = None
+        if status in FINAL_STATUSES or draining or not self._restarts or not (worker.has_measured or status < 0):
+            worker.status = status
             return
-        wait = member.backoff.next_wait()
-        member.starts_at = time.monotonic() + wait
-        again = f"swarm-worker: it ended with status {status}, and is started again in {wait:.0f} s"
-        self._view.line(member.name, again, is_result=False)
+        wait = worker.backoff.next_wait()
+        worker.starts_at = time.monotonic() + wait
+        text = f"swarm-worker: exit status {status}; starting again in {wait:.0f} s"
+        self._view.show_line(worker.name, text, is_result=False)
 
-    def _start(self, member: Member) -> None:
-        member.process = subprocess.Popen(  # noqa: S603 - this very program
-            member.command,
+    def _start(self, worker: WorkerProcess) -> None:
+        worker.process = subprocess.Popen(  # noqa: S603 - this very program
+            worker.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on once
         )
-        assert member.process.stdout is not None and member.process.stderr is not None
-        pipes = ((member.process.stdout, True), (member.process.stderr, False))
-        member.readers = [
-            threading.Thread(target=self._read, args=(member, source, is_result), daemon=True)
+        assert worker.process.stdout is not None and worker.process.stderr is not None
+        pipes = ((worker.process.stdout, True), (worker.process.stderr, False))
+        worker.readers = [
+            threading.Thread(target=self._read, args=(worker, source, is_result), daemon=True)
             for source, is_result in pipes
         ]
-        for reader in member.readers:
+        for reader in worker.readers:
             reader.start()
 
-    def _read(self, member: Member, source: TextIO, is_result: bool) -> None:
-        """Pass on its lines. What stands on stdout is a run's."""
+    def _read(self, worker: WorkerProcess, source: TextIO, is_result: bool) -> None:
+        """Show the lines of a pipe. Each line on stdout is the result of a run."""
         with source:
             for line in source:
                 if is_result:
-                    member.has_measured = True
-                    member.backoff.reset()
-                self._view.line(member.name, line.rstrip("\n"), is_result=is_result)
+                    worker.has_measured = True
+                    worker.backoff.reset()
+                self._view.show_line(worker.name, line.rstrip("\n"), is_result=is_result)
 
     def _signal(self) -> None:
-        for member in self._members:
-            if member.process is not None and member.process.poll() is None:
-                member.process.send_signal(signal.SIGTERM)
+        for worker in self._workers:
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGTERM)
 
 
-def run_team(
-    settings: Settings, devices: Sequence[str], flags: Mapping[str, Any], options: Options, tell: Callable[[str], None]
+def run_group(
+    settings: Settings,
+    devices: Sequence[str],
+    flags: Mapping[str, Any],
+    options: RunOptions,
+    print_line: Callable[[str], None],
 ) -> int:
-    """One worker for each device, until all have ended; the exit status. Each checks its own device and settings."""
+    """Run one worker for each device until all have ended; return the exit status. Each checks its own settings."""
     cores = settings.cores or max(1, len(os.sched_getaffinity(0)) // len(devices))
-    folders = {name_of(device): settings.model_copy(update={"device": device}).worker_folder for device in devices}
-    members = [
-        Member(name_of(device), worker_command({**flags, "device": device, "cores": cores}, options))
+    names = {device: device.replace("cuda:", "gpu") for device in devices}
+    folders = {names[device]: settings.model_copy(update={"device": device}).worker_folder for device in devices}
+    workers = [
+        WorkerProcess(names[device], worker_command({**flags, "device": device, "cores": cores}, options))
         for device in devices
     ]
     stop, restarts = Stop(), not options.once and options.max_jobs is None
     with ExitStack() as stack:
         console = None if options.plain else find_terminal(no_color=options.no_color)
-        view: TeamView = PlainTeamView(sys.stderr, sys.stdout)
+        view: GroupView = PlainGroupView(sys.stderr, sys.stdout)
         if console is not None:
-            view = stack.enter_context(TerminalTeamView(console, folders))
-        stack.enter_context(stop.on_signals(lambda: tell(STOP_NOW if stop.now.is_set() else STOP_AFTER)))
-        return Team(members, view, restarts=restarts).run(stop)
-
-
-def name_of(device: str) -> str:
-    """`gpu0` for `cuda:0`."""
-    return device.replace("cuda:", "gpu")
+            view = stack.enter_context(TerminalGroupView(console, folders))
+        stack.enter_context(stop.on_signals(lambda: print_line(STOP_NOW if stop.now.is_set() else STOP_AFTER)))
+        return WorkerGroup(workers, view, restarts=restarts).run(stop)
 
 
 def total_status(statuses: Sequence[int]) -> int:
-    """One exit status for several: that there was nothing to do only if that is so for all, else the worst."""
+    """One exit status for several: "nothing to do" only if that holds for all, else the largest."""
     if all(status == NOTHING_TO_DO for status in statuses):
         return NOTHING_TO_DO
     failures = [status if status > 0 else 128 - status for status in statuses if status not in (0, NOTHING_TO_DO)]
     return max(failures, default=0)
 
 
-def worker_command(flags: Mapping[str, Any], options: Options) -> list[str]:
-    """How to start one worker with these flags, as a child of this process. Lines of its own mark nothing."""
+def worker_command(flags: Mapping[str, Any], options: RunOptions) -> list[str]:
+    """The command that starts one worker with these flags as a child of this process."""
     words = [sys.executable, "-m", "worker.cli", "run", "--plain", "--parent", str(os.getpid())]
     for name, value in {**flags, **asdict(options)}.items():
-        option = "--" + _OPTIONS.get(name, name).replace("_", "-")
+        option = "--" + _FLAG_NAMES.get(name, name).replace("_", "-")
         if name in ("plain", "parent") or value is None or value is False:
             continue
         for one in value if isinstance(value, list) else [value]:
@@ -172,8 +264,8 @@ def worker_command(flags: Mapping[str, Any], options: Options) -> list[str]:
     return words
 
 
-def end_with_parent(parent: int, tell: Callable[[], None]) -> None:
-    """Have this process told to finish (SIGTERM) when its parent ends; `tell` is called if it has ended already."""
+def end_with_parent(parent: int, stop: Callable[[], None]) -> None:
+    """Let this process receive SIGTERM when its parent ends; call `stop` if the parent has ended already."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        tell()
+        stop()

@@ -33,7 +33,6 @@ from pydantic_settings import (
 
 from shared.protocol import Slug
 from worker.loop.availability import parse_schedule
-from worker.mirrors import Mirrors
 from worker.sandbox import SandboxName
 
 APPLICATION = "research-swarm"
@@ -57,6 +56,33 @@ def config_path() -> Path:
 def login_path() -> Path:
     """Where `swarm-worker login` keeps the token, which is read where no other is named."""
     return config_path().with_name("token")
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Replacements for public places (None: the public one): a simple package index, and a folder for `base_url`."""
+
+    package_index: str | None = None
+    data: str | None = None
+
+
+PUBLIC_PLACES = Mirrors()
+"""No replacements."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The command line of one start, besides the settings.
+
+    `script` is for the scripted agent; `parent` is the process that started this one (worker/multi_gpu.py).
+    """
+
+    script: Path | None = None
+    once: bool = False
+    max_jobs: int | None = None
+    plain: bool = False
+    no_color: bool = False
+    parent: int | None = None
 
 
 class Settings(BaseSettings):

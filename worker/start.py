@@ -12,27 +12,23 @@ from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
 from worker.api.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.api.retry import Backoff
-from worker.commands.options import Options
-from worker.crashes import record_crash
 from worker.git.projects import Projects
-from worker.lock import AlreadyRunning, hold
-from worker.loop.authorship import author_of
-from worker.loop.availability import hours, parse_schedule
-from worker.loop.control import Control, followed
+from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
 from worker.loop.heartbeat import HeartbeatDied
-from worker.loop.idleness import Neighbours
-from worker.loop.job import Workplace
+from worker.loop.job import Workplace, author_of
+from worker.loop.lock import AlreadyRunning, hold
 from worker.loop.loop import Ending, Loop
 from worker.loop.offline import Alone
 from worker.loop.outbox import Outbox
-from worker.loop.stop import Reason, Stop
+from worker.loop.prefetch import record_crash
+from worker.loop.stop import ControlFiles, PauseReason, Stop, follow_control_files
 from worker.machine.gpu import NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices, try_torch
-from worker.multi_gpu import end_with_parent, run_team
+from worker.multi_gpu import end_with_parent, run_group
 from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.settings import Settings, SettingsError, folder_name, load_settings
+from worker.settings import RunOptions, Settings, SettingsError, folder_name, load_settings
 from worker.ui.events import EventHandler, EventHandlers, Notice, StopRequested, WorkerStarted, WorkerStopped
 from worker.ui.plain import PlainView
 from worker.ui.state_reporter import StateReporter
@@ -70,13 +66,13 @@ class StartError(Exception):
         self.status = status
 
 
-def start(flags: dict[str, Any], options: Options, tell: Callable[[str], None]) -> int:
+def start(flags: dict[str, Any], options: RunOptions, tell: Callable[[str], None]) -> int:
     """Run a worker until it ends; return the exit status. `tell` gets the one line that says what went wrong."""
     try:
         settings = _settings(flags)
         devices = _list_devices(settings)
         if len(devices) > 1:
-            return run_team(settings, devices, flags, options, tell)
+            return run_group(settings, devices, flags, options, tell)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
     except StartError as error:
         status, line = error.status, str(error)
@@ -109,7 +105,7 @@ def _list_devices(settings: Settings) -> list[str]:
         raise StartError(str(error)) from error
 
 
-def _run(settings: Settings, options: Options) -> int:
+def _run(settings: Settings, options: RunOptions) -> int:
     script = _load_script(settings, options)
     try:
         token = settings.read_token()
@@ -132,7 +128,9 @@ def _run(settings: Settings, options: Options) -> int:
         if settings.nice:
             os.nice(settings.nice)
         finish = StopRequested(now=False)
-        stack.enter_context(followed(Control(settings.worker_folder), stop, lambda: events.handle(finish), reasons))
+        stack.enter_context(
+            follow_control_files(ControlFiles(settings.worker_folder), stop, lambda: events.handle(finish), reasons)
+        )
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
@@ -148,7 +146,7 @@ def _run(settings: Settings, options: Options) -> int:
         return _work(loop, options, folder)
 
 
-def _work(loop: Loop, options: Options, folder: Path) -> int:
+def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
     try:
         return _STATUS[loop.run(options.max_jobs, options.once)]
     except (ClientError, HeartbeatDied, RunImpossible):
@@ -175,7 +173,7 @@ def _hold_folder(settings: Settings, stack: ExitStack) -> Path:
     return folder
 
 
-def _load_script(settings: Settings, options: Options) -> Script | None:
+def _load_script(settings: Settings, options: RunOptions) -> Script | None:
     """The script that is to be replayed, if one is: a mistake in it is told before anything else happens."""
     if (settings.agent == "scripted") != (options.script is not None):
         raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
@@ -198,15 +196,15 @@ def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str],
         raise StartError(str(error), EXIT_USAGE) from error
 
 
-def _reasons_to_pause(settings: Settings, machine: Machine, sandbox: str) -> list[Reason]:
+def _reasons_to_pause(settings: Settings, machine: Machine, sandbox: str) -> list[PauseReason]:
     """Why this worker pauses by itself, as its settings have it."""
-    reasons = [hours(parse_schedule(settings.schedule))] if settings.schedule else []
+    reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
     if settings.when_idle:
         if machine.gpu is None:
             raise StartError("--when-idle looks at a GPU, and this worker has none: leave it out, or give --gpu 0.", 2)
         if sandbox.startswith("container"):
             raise StartError("--when-idle cannot tell a container's processes from others': use bubblewrap.", 2)
-        reasons.append(Neighbours(NvidiaDriver(), machine.gpu).describe)
+        reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
     return reasons
 
 
@@ -231,7 +229,7 @@ def _open_runner(settings: Settings, folder: Path) -> tuple[Machine, LocalRunner
 
 
 def _make_event_handlers(
-    options: Options, worker_folder: Path, reporter: StateReporter, stack: ExitStack
+    options: RunOptions, worker_folder: Path, reporter: StateReporter, stack: ExitStack
 ) -> EventHandler:
     """The view for people, the log for `logs`, the status for `status`, and the coordinator's reporter."""
     log = stack.enter_context(open_log(worker_folder))

@@ -33,8 +33,7 @@ from worker.agents.base import Agent
 from worker.agents.search import SearchAgent
 from worker.api.client import CoordinatorClient
 from worker.git.projects import Projects
-from worker.loop.authorship import author_of
-from worker.loop.job import Workplace
+from worker.loop.job import Workplace, author_of
 from worker.loop.loop import Loop
 from worker.loop.offline import Alone
 from worker.loop.outbox import Outbox

@@ -106,7 +106,7 @@ def at(coordinator: LiveCoordinator) -> dict[str, str]:
         (("--gpu", "0,999"), {}, 1, "no NVIDIA driver answers|there is no GPU"),
         (("--gpu", "first"), {}, 2, "several (0,1), or all"),
         (("--gpu", "0", "--device", "cpu"), {}, 2, "either --gpu or --device"),
-        (("--schedule", "22-7"), {}, 2, "'22-7' is no span of hours: 22:00-07:00"),
+        (("--schedule", "22-7"), {}, 2, "'22-7' is not a span of hours: write 22:00-07:00"),
         (("--when-idle",), {}, 2, "--when-idle looks at a GPU, and this worker has none"),
         (("--device", "tpu"), {}, 2, "setting 'device' is wrong"),
         (("--data-dir", "/dev/null/x"), {}, 1, "cannot write to /dev/null/x: Not a directory. Choose another"),
@@ -185,15 +185,15 @@ def test_real_workers_work_side_by_side_and_finish_when_their_parent_is_killed(
     """The parent is a program of two lines, because a machine without GPUs has no two devices."""
     program = """
         import os, sys
-        from worker.commands.options import Options
+        from worker.settings import RunOptions
         from worker.loop.stop import Stop
-        from worker.multi_gpu import Member, Team, worker_command
-        from worker.team_view import PlainTeamView
-        members = [
-            Member(name, worker_command({"name": name, "cores": 1}, Options()))
+        from worker.multi_gpu import WorkerProcess, WorkerGroup, worker_command
+        from worker.multi_gpu import PlainGroupView
+        workers = [
+            WorkerProcess(name, worker_command({"name": name, "cores": 1}, RunOptions()))
             for name in ("left", "right")
         ]
-        Team(members, PlainTeamView(sys.stderr, sys.stdout), restarts=True).run(Stop())
+        WorkerGroup(workers, PlainGroupView(sys.stderr, sys.stdout), restarts=True).run(Stop())
     """
     command = [sys.executable, "-c", re.sub(r"(?m)^ {8}", "", program)]
     with subprocess.Popen(command, env=environment | at(empty), stderr=subprocess.PIPE, text=True) as parent:
@@ -244,7 +244,7 @@ def test_version(run_here: RunHere, environment: dict[str, str]) -> None:
     [
         ("worker.cli", {"torch", "optuna", "httpx", "pydantic_settings", "dulwich", "rich.live"}),
         ("worker.commands.inspect", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
-        ("worker.loop.control", {"pydantic_settings", "psutil"}),
+        ("worker.loop.stop", {"pydantic_settings", "psutil"}),
         ("worker.settings", {"httpx", "rich"}),
         ("worker.start", {"torch", "optuna"}),
         ("worker.agents.search", {"torch"}),

@@ -13,10 +13,9 @@ import pytest
 from rich.console import Console
 
 from worker.api.retry import Backoff
-from worker.commands.options import Options
 from worker.loop.stop import Stop
-from worker.multi_gpu import Member, Team, total_status, worker_command
-from worker.team_view import PlainTeamView, TerminalTeamView
+from worker.multi_gpu import PlainGroupView, TerminalGroupView, WorkerGroup, WorkerProcess, total_status, worker_command
+from worker.settings import RunOptions
 from worker.ui.events import StopRequested, WorkerStarted
 from worker.ui.status_file import StatusFile
 
@@ -28,13 +27,13 @@ class QuickBackoff(Backoff):
         return 0.0
 
 
-def member(name: str, code: str) -> Member:
-    return Member(name, [sys.executable, "-c", code], backoff=QuickBackoff())
+def make_worker(name: str, code: str) -> WorkerProcess:
+    return WorkerProcess(name, [sys.executable, "-c", code], backoff=QuickBackoff())
 
 
-def run_team(*members: Member, stop: Stop | None = None, restarts: bool = True) -> tuple[int, str, str]:
+def run_group(*workers: WorkerProcess, stop: Stop | None = None, restarts: bool = True) -> tuple[int, str, str]:
     messages, results = io.StringIO(), io.StringIO()
-    status = Team(members, PlainTeamView(messages, results), restarts=restarts).run(stop or Stop())
+    status = WorkerGroup(workers, PlainGroupView(messages, results), restarts=restarts).run(stop or Stop())
     return status, messages.getvalue(), results.getvalue()
 
 
@@ -46,9 +45,9 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 
 def test_lines_are_marked_and_the_exit_status_is_that_of_all() -> None:
-    status, messages, results = run_team(
-        member("gpu0", "import sys; print('event=run'); print('event=started', file=sys.stderr)"),
-        member("gpu1", "raise SystemExit(4)"),
+    status, messages, results = run_group(
+        make_worker("gpu0", "import sys; print('event=run'); print('event=started', file=sys.stderr)"),
+        make_worker("gpu1", "raise SystemExit(4)"),
     )
     assert status == 4
     assert results == "worker=gpu0 event=run\n"
@@ -73,14 +72,14 @@ def test_one_that_fails_after_it_had_measured_is_started_again(tmp_path: Path) -
         print("event=run", flush=True)
         raise SystemExit(1 if starts < 2 else 0)
     """
-    status, messages, _ = run_team(member("gpu0", re.sub(r"(?m)^ {8}", "", code)))
+    status, messages, _ = run_group(make_worker("gpu0", re.sub(r"(?m)^ {8}", "", code)))
     assert (status, seen.read_text()) == (0, "xxx")
-    assert messages.count("it ended with status 1, and is started again") == 2
+    assert messages.count("exit status 1; starting again") == 2
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit(1)", "print('event=run'); raise SystemExit(2)"])
 def test_one_that_could_not_begin_or_would_fail_again_is_not(code: str) -> None:
-    status, messages, _ = run_team(member("gpu0", code))
+    status, messages, _ = run_group(make_worker("gpu0", code))
     assert status in (1, 2) and messages == ""
 
 
@@ -98,10 +97,10 @@ def test_a_signal_is_passed_on_once_for_each_time_that_it_was_given(tmp_path: Pa
             time.sleep(0.1)
     """
     code = re.sub(r"(?m)^ {8}", "", code)
-    members = [Member(name, [sys.executable, "-c", code, name]) for name in ("gpu0", "gpu1")]
+    workers = [WorkerProcess(name, [sys.executable, "-c", code, name]) for name in ("gpu0", "gpu1")]
     stop, ended = Stop(), list[int]()
-    team = Team(members, PlainTeamView(io.StringIO(), io.StringIO()), restarts=True)
-    thread = Thread(target=lambda: ended.append(team.run(stop)))
+    group = WorkerGroup(workers, PlainGroupView(io.StringIO(), io.StringIO()), restarts=True)
+    thread = Thread(target=lambda: ended.append(group.run(stop)))
     thread.start()
     files = [tmp_path / "gpu0", tmp_path / "gpu1"]
     wait_until(lambda: all(file.exists() for file in files))
@@ -115,7 +114,7 @@ def test_a_signal_is_passed_on_once_for_each_time_that_it_was_given(tmp_path: Pa
 
 def test_flags_reach_the_children_as_they_were_given() -> None:
     flags = {"device": "cuda:1", "coordinator_url": "http://h", "agent_paths": ["a", "b:rw"], "name": None, "nice": 5}
-    words = worker_command(flags | {"when_idle": True}, Options(script=Path("s.toml"), once=True, plain=False))
+    words = worker_command(flags | {"when_idle": True}, RunOptions(script=Path("s.toml"), once=True, plain=False))
     assert words[:4] == [sys.executable, "-m", "worker.cli", "run"]
     text = " ".join(words)
     for expected in (
@@ -135,11 +134,11 @@ def test_a_terminal_has_a_row_for_each_worker_and_their_results_above(tmp_path: 
     status = StatusFile(folders["gpu0"])
     status.handle(WorkerStarted("box-gpu0", "H100", "bubblewrap", "search", "http://h"))
     status.handle(StopRequested(now=False))
-    with TerminalTeamView(console, folders) as view:
-        view.tick()
-        view.line("gpu1", "level=info event=phase", is_result=False)
-        view.line("gpu1", 'level=warning event="the job failed\\x1b[2J"', is_result=False)
-        view.line("gpu0", "event=run outcome=ok", is_result=True)
+    with TerminalGroupView(console, folders) as view:
+        view.refresh()
+        view.show_line("gpu1", "level=info event=phase", is_result=False)
+        view.show_line("gpu1", 'level=warning event="the job failed\\x1b[2J"', is_result=False)
+        view.show_line("gpu0", "event=run outcome=ok", is_result=True)
     shown = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()).splitlines()]
     assert any(re.match(r"gpu0 +asking for a job, ends after this run +0 runs", line) for line in shown), shown
     assert any(re.match(r"gpu1 +starting", line) for line in shown)

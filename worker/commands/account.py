@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,14 +47,7 @@ def keep_login(text: str, coordinator: str | None, tell: Callable[[str], None]) 
         client.close()
     path = login_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name("token.tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
-    )  # never readable by others, not for a moment
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(token.get_secret_value() + "\n")
-    temporary.replace(path)
+    _write(path, token.get_secret_value() + "\n")
     if coordinator is not None:
         _keep_address(url, tell)
     return path
@@ -66,6 +60,12 @@ def _keep_address(url: str, tell: Callable[[str], None]) -> None:
     if "coordinator_url" in before:
         tell(f"{path} names a coordinator already; it was left as it is")
         return
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f'coordinator_url = "{url}"\n{before}', encoding="utf-8")
-    temporary.replace(path)
+    _write(path, f'coordinator_url = "{url}"\n{before}')
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole, readable by its owner alone from the start; two commands may write at once."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)

@@ -95,11 +95,11 @@ def doctor(
 @app.command()
 def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = False) -> None:
     """Say what each worker of this machine does; exit status 1 if none runs."""
-    from worker.commands.inspect import list_states, render_json, render_text
+    from worker.commands.inspect import list_reports, render_json, render_text
 
-    states = list_states(_data_dir(data_dir), worker)
-    typer.echo(render_json(states) if as_json else render_text(states))
-    raise typer.Exit(0 if any(state.running for state in states) else EXIT_ERROR)
+    reports = list_reports(_data_dir(data_dir), worker)
+    typer.echo(render_json(reports) if as_json else render_text(reports))
+    raise typer.Exit(0 if any(report.running for report in reports) else EXIT_ERROR)
 
 
 @app.command()
@@ -116,10 +116,10 @@ def pause(
       swarm-worker pause --for 2h
     """
     from shared.protocol import now
-    from worker.loop.control import find_controls
+    from worker.loop.stop import list_running
 
     until = now() + _duration(duration) if duration else None
-    controls = find_controls(_data_dir(data_dir), worker)
+    controls = list_running(_data_dir(data_dir), worker)
     for control in controls:
         control.pause(until)
         typer.echo(f"{control.folder.name}: pausing{f' until {until:%Y-%m-%d %H:%M} UTC' if until else ''}")
@@ -129,9 +129,9 @@ def pause(
 @app.command()
 def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
     """Go on after `pause`."""
-    from worker.loop.control import find_controls
+    from worker.loop.stop import list_running
 
-    controls = find_controls(_data_dir(data_dir), worker)
+    controls = list_running(_data_dir(data_dir), worker)
     for control in controls:
         control.resume()
         typer.echo(f"{control.folder.name}: going on")
@@ -141,9 +141,9 @@ def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
 @app.command()
 def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
     """End after the run that is under way, which is reported first."""
-    from worker.loop.control import find_controls
+    from worker.loop.stop import list_running
 
-    controls = find_controls(_data_dir(data_dir), worker)
+    controls = list_running(_data_dir(data_dir), worker)
     for control in controls:
         control.finish()
         typer.echo(f"{control.folder.name}: ends after this run")

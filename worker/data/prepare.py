@@ -20,11 +20,11 @@ from pydantic import ValidationError
 
 from shared.contract import Contract, Data, DataSource
 from worker.data.download import TIMEOUT_SECONDS, DataError, DataProgress, download
-from worker.git.worktree import write_worktree
-from worker.mirrors import PUBLIC_PLACES, Mirrors
+from worker.git.repository import write_worktree
 from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginPrepare, DataPrepared
 from worker.sandbox import ProcessLimits, Sandbox
+from worker.settings import PUBLIC_PLACES, Mirrors
 
 __all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
 

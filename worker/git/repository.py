@@ -12,6 +12,7 @@ file, so that `git log` and `git fsck` know that history ends there.
 
 from collections.abc import Mapping
 from pathlib import Path
+from threading import RLock
 
 from dulwich.errors import NotGitRepository
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
@@ -24,6 +25,7 @@ from shared.commits import (
     build_blob,
     build_commit,
     build_trees,
+    check_path,
     parse_commit,
     parse_tree,
 )
@@ -37,9 +39,10 @@ class CommitUnknown(Exception):
 
 
 class Repository:
-    """One project's commits. Only one process uses it at a time (worker/lock.py). Raises OSError of the disk."""
+    """One project's commits, for several threads of one process (worker/loop/lock.py). Raises OSError of the disk."""
 
     def __init__(self, path: Path) -> None:
+        self._lock = RLock()
         path.mkdir(parents=True, exist_ok=True)
         for leftover in path.rglob("*.lock"):  # of a process that was killed while it wrote
             leftover.unlink()
@@ -54,26 +57,29 @@ class Repository:
 
     def remember(self, commit: CommitFiles) -> None:
         """Keep a fetched commit's files. Raises CommitError where a path is not allowed."""
-        tree_sha = self._store_files(commit.files)
-        self._repo.refs[_fetched(commit.sha)] = _object_id(tree_sha)
+        with self._lock:
+            tree_sha = self._store_files(commit.files)
+            self._repo.refs[_fetched(commit.sha)] = _object_id(tree_sha)
 
     def read_files(self, sha: str) -> dict[str, str]:
         """All files of a commit. Raises CommitUnknown."""
         files: dict[str, str] = {}
-        self._read_folder(self._find_tree(sha), "", files)
+        with self._lock:
+            self._read_folder(self._get_tree(sha), "", files)
         return files
 
     def commit(self, parent_sha: str, changes: Mapping[str, str], words: CommitWords) -> str:
         """Commit changed files on a known parent; return the new commit's sha. Raises CommitUnknown, CommitError."""
-        tree_sha = self._store_files({**self.read_files(parent_sha), **changes})
-        commit = build_commit(tree_sha, parent_sha, words)
-        self._store(commit)
-        if _made_here(parent_sha) not in self._repo.refs:
-            self._repo.update_shallow({_object_id(commit.sha)}, None)
-        self._repo.refs[_made_here(commit.sha)] = _object_id(commit.sha)
-        return commit.sha
+        with self._lock:
+            tree_sha = self._store_files({**self.read_files(parent_sha), **changes})
+            commit = build_commit(tree_sha, parent_sha, words)
+            self._store(commit)
+            if _made_here(parent_sha) not in self._repo.refs:
+                self._repo.update_shallow({_object_id(commit.sha)}, None)
+            self._repo.refs[_made_here(commit.sha)] = _object_id(commit.sha)
+            return commit.sha
 
-    def _find_tree(self, sha: str) -> str:
+    def _get_tree(self, sha: str) -> str:
         if _made_here(sha) in self._repo.refs:
             return parse_commit(self._repo[_object_id(sha)].as_raw_string()).tree_sha
         try:
@@ -110,3 +116,22 @@ def _fetched(sha: str) -> Ref:
 
 def _object_id(sha: str) -> ObjectID:
     return ObjectID(sha.encode())
+
+
+def write_worktree(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write `files` (path -> text) below `folder`, which must not exist yet, and return it.
+
+    Modes are set whatever the umask: a sandboxed process may have another uid. Raises CommitError for a path that
+    is not allowed.
+    """
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    for path, text in files.items():
+        check_path(path)
+        target = folder / path
+        for parent in reversed(target.relative_to(folder).parents[:-1]):
+            (folder / parent).mkdir(exist_ok=True)
+            (folder / parent).chmod(0o755)
+        target.write_text(text, encoding="utf-8", newline="")
+        target.chmod(0o644)
+    return folder

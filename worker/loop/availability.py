@@ -1,46 +1,64 @@
-"""The hours in which a worker may work: `--schedule 22:00-07:00`, in this machine's own time.
+"""Rules by which a worker pauses: outside certain hours (`--schedule`), and while others use its GPU (`--when-idle`).
 
-22:00-07:00                         every night; a span may cross midnight, and belongs to the day on which it begins
-mon-fri 19:00-08:00, sat-sun        week nights, and whole weekends
+A schedule is in this machine's local time:
+
+    22:00-07:00                       every night; a span may cross midnight, and belongs to the day on which it begins
+    mon-fri 19:00-08:00, sat-sun      week nights, and whole weekends
 """
 
+import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import psutil
+
 from shared.protocol import now
-from worker.loop.stop import Reason
+from worker.loop.stop import PauseReason
+from worker.machine.gpu import Driver, DriverError
+from worker.sandbox import Gpu
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_OF_DAY = 24 * 60
 MINUTES_OF_WEEK = 7 * MINUTES_OF_DAY
 
+POLL_INTERVAL_SECONDS = 3.0
+"""Seconds between two questions to the GPU's driver."""
+
+IDLE_AFTER_SECONDS = 60.0
+"""Seconds without other users after which a GPU is used again."""
+
+DRAWING_MIB = 1024
+"""GPU memory above which a program that draws counts as a user: games do, a desktop does not."""
+
 _SPAN = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))?)?\s*(?:(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2}))?")
 
 
 class ScheduleError(ValueError):
-    """The hours cannot be understood; the message says which part, and shows an example."""
+    """A schedule cannot be read; the message names the wrong part and shows an example."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which minutes of a week are open, counted from Monday's midnight."""
+    """The minutes of a week, counted from Monday 00:00, in which a worker may work."""
 
     text: str
     minutes: frozenset[int]
 
     def closed_until(self, moment: datetime) -> datetime | None:
-        """When it opens next, `moment` being local time; None if it is open then."""
+        """The next opening after a moment in local time; None if the schedule is open then."""
         start = moment.replace(second=0, microsecond=0)
-        minute = _minute_of_week(start)
+        minute = (start.weekday() * 24 + start.hour) * 60 + start.minute
         if minute in self.minutes:
             return None
         wait = next(n for n in range(1, MINUTES_OF_WEEK + 1) if (minute + n) % MINUTES_OF_WEEK in self.minutes)
         return start + timedelta(minutes=wait)
 
 
-def hours(schedule: Schedule) -> Reason:
-    """Pauses outside the hours."""
+def pause_outside(schedule: Schedule) -> PauseReason:
+    """The reason to pause while the schedule is closed."""
 
     def reason() -> str | None:
         until = schedule.closed_until(now().astimezone())
@@ -50,7 +68,7 @@ def hours(schedule: Schedule) -> Reason:
 
 
 def parse_schedule(text: str) -> Schedule:
-    """Read hours. Raises ScheduleError."""
+    """Read a schedule. Raises ScheduleError."""
     minutes: set[int] = set()
     for part in text.lower().split(","):
         minutes.update(_read_span(part.strip()))
@@ -60,7 +78,7 @@ def parse_schedule(text: str) -> Schedule:
 def _read_span(part: str) -> set[int]:
     found = _SPAN.fullmatch(part)
     if not part or found is None:
-        raise ScheduleError(f"{part!r} is no span of hours: 22:00-07:00, or mon-fri 19:00-08:00, or sat-sun")
+        raise ScheduleError(f"{part!r} is not a span of hours: write 22:00-07:00, mon-fri 19:00-08:00 or sat-sun")
     first, last, *clock = found.groups()
     begin, end = (0, MINUTES_OF_DAY) if clock[0] is None else (_minutes(*clock[:2]), _minutes(*clock[2:]))
     if begin >= end:
@@ -74,7 +92,7 @@ def _read_span(part: str) -> set[int]:
 
 def _minutes(hours: str, minutes: str) -> int:
     if int(minutes) > 59 or int(hours) * 60 + int(minutes) > MINUTES_OF_DAY:
-        raise ScheduleError(f"there is no {hours}:{minutes} on a clock: use 00:00 to 24:00")
+        raise ScheduleError(f"{hours}:{minutes} is not a time: use 00:00 to 24:00")
     return int(hours) * 60 + int(minutes)
 
 
@@ -82,10 +100,49 @@ def _days(first: str, last: str) -> list[int]:
     """The days from one to another, through Sunday if need be."""
     for name in (first, last):
         if name not in DAYS:
-            raise ScheduleError(f"{name!r} is no day: use {', '.join(DAYS)}")
+            raise ScheduleError(f"{name!r} is not a day: use {', '.join(DAYS)}")
     begin, end = DAYS.index(first), DAYS.index(last)
     return [(begin + n) % 7 for n in range((end - begin) % 7 + 1)]
 
 
-def _minute_of_week(moment: datetime) -> int:
-    return (moment.weekday() * 24 + moment.hour) * 60 + moment.minute
+def list_own_processes() -> set[int]:
+    """Ids of this process and its descendants, the sandboxed ones included."""
+    here = psutil.Process(os.getpid())
+    return {here.pid, *(child.pid for child in here.children(recursive=True))}
+
+
+class OtherGpuUsers:
+    """Watches for other users of a GPU. A driver that does not answer counts as no user."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        gpu: Gpu,
+        list_own: Callable[[], set[int]] = list_own_processes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._driver, self._gpu, self._list_own, self._clock = driver, gpu, list_own, clock
+        self._polled_at = self._seen_at = -IDLE_AFTER_SECONDS - POLL_INTERVAL_SECONDS
+        self._user = ""
+
+    def describe(self) -> str | None:
+        """The reason to pause, as a sentence for people; None while no other program uses the GPU."""
+        moment = self._clock()
+        if moment >= self._polled_at + POLL_INTERVAL_SECONDS:
+            self._polled_at = moment
+            if user := self._find_user():
+                self._user, self._seen_at = user, moment
+        if moment >= self._seen_at + IDLE_AFTER_SECONDS:
+            return None
+        return f"Paused while others use the GPU: {self._user} was seen there."
+
+    def _find_user(self) -> str | None:
+        try:
+            processes = self._driver.list_processes(self._gpu)
+        except DriverError:
+            return None
+        own = self._list_own() if processes else set()
+        for process in processes:
+            if process.pid not in own and (process.computes or process.memory_mib >= DRAWING_MIB):
+                return f"process {process.pid}"
+        return None

@@ -7,7 +7,7 @@ from uuid import UUID
 from shared.experiments import Posterior
 from worker.api.client import ClientError, Unauthorized
 from worker.loop.job import Job, Workplace
-from worker.loop.outbox import Acknowledged, Damaged, Foreign, Refused
+from worker.loop.outbox import DamagedFile, DeliveredResult, ForeignResult, RejectedResult
 from worker.ui.events import OutboxChanged, RunFinished
 from worker.ui.run_summary import RunSummary
 
@@ -28,21 +28,21 @@ def deliver(place: Workplace, expected: UUID | None = None) -> Whereabouts:
     try:
         for handled in outbox.deliver(place.client):
             match handled:
-                case Acknowledged(entry, reply):
+                case DeliveredResult(entry, reply):
                     url = urljoin(f"{place.client.url}/", reply.url.lstrip("/"))
                     if entry.upload.run.id == expected:
                         found = Whereabouts(url, reply.posterior)
                     else:
                         place.notify(f"delivered an earlier result: {url}")
-                case Refused(entry, error, path):
+                case RejectedResult(entry, error, path):
                     place.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
                     if entry.upload.run.id == expected:
                         found = Whereabouts(f"refused, kept as {path}")
-                case Foreign(_, path):
+                case ForeignResult(_, path):
                     place.warn(
                         f"a result belongs to another account, and waits for its token: {path} (swarm-worker login)"
                     )
-                case Damaged(_, path):
+                case DamagedFile(_, path):
                     place.warn(f"a result in the outbox cannot be read; it was set aside as {path}")
     finally:
         place.events.handle(OutboxChanged(len(outbox)))

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from shared.commits import CommitWords
 from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
 from shared.leases import BaseCommit, CommitUpload, Lease, Phase, ResultUpload
-from shared.protocol import Sha
+from shared.protocol import Sha, now
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
 from worker.api.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
 from worker.api.retry import insist
 from worker.git.projects import PATIENCE_SECONDS, LocalProject, Projects
-from worker.loop.authorship import commit_draft
+from worker.git.repository import Repository
 from worker.loop.heartbeat import LeaseKeeper, Pulse
 from worker.loop.offline import Alone
 from worker.loop.outbox import Entry, Outbox
@@ -333,3 +334,37 @@ def _find_words(agent: Agent, plan: Plan, report: RunReport) -> FindingDraft | N
         return agent.write_finding(plan.task, plan.draft, report)
     except (AgentError, ValidationError):  # no words, or too many
         return None
+
+
+def commit_draft(repository: Repository, parent_sha: str, draft: Draft, author: str) -> CommitUpload:
+    """Commit a draft's files on its parent, in the worker's own repository. Raises OSError, CommitError."""
+    words = CommitWords(author, int(now().timestamp()), _describe(draft))
+    return CommitUpload(
+        sha=repository.commit(parent_sha, draft.files, words),
+        parent_sha=parent_sha,
+        files=dict(draft.files),
+        author=words.author,
+        authored_at=words.authored_at,
+        message=words.message,
+    )
+
+
+def author_of(worker_name: str) -> str:
+    """The author of a worker's commits. The address is one that cannot exist (RFC 2606)."""
+    name = "".join(c for c in worker_name if c.isprintable() and c not in "<>").strip() or "worker"
+    address = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).lower()
+    return f"{name} <{address}@worker.invalid>"
+
+
+def _describe(draft: Draft) -> str:
+    proposal = draft.proposal
+    lines = [
+        proposal.title,
+        "",
+        proposal.hypothesis,
+        "",
+        f"Axis: {proposal.axis}",
+        f"Direction: {proposal.direction.value}",
+        *([f"Agent: {' '.join(draft.made_by.split())}"] if draft.made_by else []),
+    ]
+    return "\n".join(lines) + "\n"

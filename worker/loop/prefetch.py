@@ -11,8 +11,10 @@ what it computes must not take a CPU from a run.
 import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
@@ -22,9 +24,9 @@ from typing import Self
 from shared.commits import CommitError
 from shared.contract import ContractError
 from shared.leases import Lease, ReleaseRequest
+from shared.protocol import now
 from worker.agents.base import AgentError, AgentFinished
 from worker.api.client import ClientError, Unauthorized
-from worker.crashes import record_crash
 from worker.data.prepare import DataError
 from worker.loop.claim import Claims
 from worker.loop.deliver import IN_THE_OUTBOX, Whereabouts, report, show_summary
@@ -253,3 +255,10 @@ class Desk:
             self._place.notify(f"the job could not be given back, its lease will run out: {error}")
         self._claims.note_return()
         self._place.events.handle(JobDropped(lease))
+
+
+def record_crash(path: Path, error: Exception) -> None:
+    """Add a mistake of ours, with where it happened, to a file. On a disk that is full it is lost, and nothing else."""
+    with suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(f"{now().isoformat()}\n")
+        traceback.print_exception(error, file=file)

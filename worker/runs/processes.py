@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from worker.git.worktree import write_worktree
+from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
 from worker.runs.harness_process import HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Loaded

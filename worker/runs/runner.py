@@ -16,13 +16,13 @@ from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.runs import CurvePoint, RunReport
 from worker.data.prepare import DataProgress, PreparedData, prepare_data
-from worker.mirrors import PUBLIC_PLACES, Mirrors
 from worker.runs.harness_process import HarnessNotReady, Stopped
 from worker.runs.precompile import compile_ahead
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec, RunStopped
 from worker.sandbox import Sandbox
+from worker.settings import PUBLIC_PLACES, Mirrors
 
 SMOKE_SECONDS = 10.0
 WORTH_A_SMOKE_RUN = 10

@@ -8,7 +8,7 @@ from pathlib import Path
 from coordinator.autoresearch.reading import ImportOptions, read_harness, read_material
 from shared.seeds import CHANNEL_FILE
 from tests.support.sessions import BRANCH, HARDWARE, TRAIN, write_small_session
-from worker.git.worktree import write_worktree
+from worker.git.repository import write_worktree
 
 PROGRAM = str(Path(sys.executable).with_name("swarm-worker"))
 

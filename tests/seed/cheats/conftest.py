@@ -21,7 +21,7 @@ from tests.seed.cheats.attempts import HERE, SECRET, MakeJob, MeasureFile, Naive
 from tests.support.preloaded import PreloadedSandbox
 from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_contract
 from worker.data.prepare import PreparedData, prepare_data
-from worker.git.worktree import write_worktree
+from worker.git.repository import write_worktree
 from worker.machine.hardware import detect_hardware
 from worker.runs.precompile import compile_ahead
 from worker.runs.runner import measure

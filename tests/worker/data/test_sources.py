@@ -12,7 +12,7 @@ from tests.support.shards import make_shard
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data.download import ATTEMPTS, DataError, DataProgress
 from worker.data.prepare import fetch
-from worker.mirrors import Mirrors
+from worker.settings import Mirrors
 
 CONTENT = make_shard(1, documents=12_000)  # about a megabyte
 PINNED = DataSource(file="shard.parquet", sha256=hashlib.sha256(CONTENT).hexdigest())

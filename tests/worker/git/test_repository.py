@@ -1,5 +1,7 @@
 """worker/git/repository.py, read back with plain git."""
 
+import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +13,7 @@ from shared.commits import CommitError, CommitWords
 from shared.projects import CommitFiles
 from tests.support.messages import AUTHOR, make_commit
 from tests.worker.agents.tasks import sha_of
-from worker.git.repository import CommitUnknown, Repository
+from worker.git.repository import CommitUnknown, Repository, write_worktree
 
 FILES = {"train.py": "LEARNING_RATE = 0.003\n", "harness/a/b.py": "x = 'é'\n", "swarm.toml": "[project]\n"}
 ROOT = sha_of("root")
@@ -77,3 +79,23 @@ def test_a_killed_process_leaves_no_lock_behind(repository: Repository, tmp_path
 def test_a_path_out_of_the_tree_is_refused(repository: Repository) -> None:
     with pytest.raises(CommitError, match="not allowed"):
         repository.commit(ROOT, {"../evil.py": ""}, words())
+
+
+def test_a_work_tree_is_readable_by_everybody_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        tree = write_worktree(tmp_path / "tree", {"train.py": "A = 1\r\n", "harness/deep/er.py": "é"})
+    finally:
+        os.umask(before)
+    assert (tree / "train.py").read_bytes() == b"A = 1\r\n"
+    assert (tree / "harness/deep/er.py").read_text() == "é"
+    for path in (tree, *tree.rglob("*")):
+        wanted = 0o755 if path.is_dir() else 0o644
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a/../../b", ".git/hooks/post-commit", "a//b", ""])
+def test_a_work_tree_stays_inside(tmp_path: Path, path: str) -> None:
+    with pytest.raises(CommitError):
+        write_worktree(tmp_path / "tree", {path: "x"})
+    assert [p.name for p in tmp_path.rglob("*")] == ["tree"]

@@ -1,12 +1,24 @@
 """worker/loop/availability.py: hours as people write them."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.loop.availability import MINUTES_OF_WEEK, ScheduleError, hours, parse_schedule
+from tests.support.gpus import H100, FakeDriver
+from worker.loop.availability import (
+    IDLE_AFTER_SECONDS,
+    MINUTES_OF_WEEK,
+    POLL_INTERVAL_SECONDS,
+    OtherGpuUsers,
+    ScheduleError,
+    list_own_processes,
+    parse_schedule,
+    pause_outside,
+)
+from worker.machine.gpu import DriverError, GpuProcess
 
 ZONE = timezone(timedelta(hours=2))
 MONDAY = datetime(2026, 6, 1, tzinfo=ZONE)
@@ -62,10 +74,60 @@ def test_it_is_open_at_the_moment_that_it_names_and_not_a_minute_before(begin: i
 
 
 def test_pauses_with_a_reason_and_only_outside_the_hours() -> None:
-    assert hours(parse_schedule("00:00-24:00"))() is None
+    assert pause_outside(parse_schedule("00:00-24:00"))() is None
     days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
     today = datetime.now(ZONE).astimezone().weekday()
     other = days[(today + 3) % 7]
-    assert str(hours(parse_schedule(other))()).startswith(
+    assert str(pause_outside(parse_schedule(other))()).startswith(
         f"Paused outside the hours {other}, until {other.title()} 00:00"
     )
+
+
+OWN = 4242
+TRAINER = GpuProcess(OWN, 60_000, computes=True)
+STRANGER = GpuProcess(77, 500, computes=True)
+DESKTOP = GpuProcess(78, 300, computes=False)
+GAME = GpuProcess(79, 6_000, computes=False)
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("processes", "who"),
+    [([], None), ([TRAINER, DESKTOP], None), ([TRAINER, STRANGER], "process 77"), ([GAME], "process 79")],
+)
+def test_others_who_compute_or_draw_much_are_given_way(processes: list[GpuProcess], who: str | None) -> None:
+    neighbours = OtherGpuUsers(FakeDriver((H100,), processes=processes), H100.gpu, lambda: {OWN}, Clock())
+    said = neighbours.describe()
+    assert said is None if who is None else who in str(said)
+
+
+def test_the_gpu_is_taken_again_only_after_it_was_quiet_for_a_while() -> None:
+    driver, clock = FakeDriver((H100,), processes=[STRANGER]), Clock()
+    neighbours = OtherGpuUsers(driver, H100.gpu, lambda: {OWN}, clock)
+    assert neighbours.describe()
+    driver.processes = []
+    for _ in range(int(IDLE_AFTER_SECONDS / POLL_INTERVAL_SECONDS) - 1):
+        clock.now += POLL_INTERVAL_SECONDS
+        assert neighbours.describe()
+    clock.now += POLL_INTERVAL_SECONDS
+    assert neighbours.describe() is None
+    driver.processes = [STRANGER]
+    assert neighbours.describe() is None  # it was looked at a moment ago
+    clock.now += POLL_INTERVAL_SECONDS
+    assert neighbours.describe()
+
+
+def test_a_driver_that_does_not_answer_does_not_stop_the_work() -> None:
+    driver = FakeDriver((H100,), error=DriverError("gone"))
+    assert OtherGpuUsers(driver, H100.gpu, lambda: {OWN}, Clock()).describe() is None
+
+
+def test_its_list_own_processes_are_those_that_descend_from_it() -> None:
+    assert len(list_own_processes()) >= 1

@@ -17,8 +17,8 @@ from worker.agents.base import AgentError, Draft, Task
 from worker.agents.search import SearchAgent
 from worker.agents.search_space import read_constants
 from worker.git.repository import Repository
-from worker.loop.authorship import author_of
 from worker.loop.heartbeat import HeartbeatDied
+from worker.loop.job import author_of
 from worker.loop.loop import Ending
 
 

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,7 +19,7 @@ from tests.support.messages import HARDWARE, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.small_disk import run_on_small_disk
 from worker.api.client import ClientError, Rejected, Unauthorized, UnexpectedReply, Unreachable
-from worker.loop.outbox import Acknowledged, Damaged, Entry, Foreign, Outbox, Refused
+from worker.loop.outbox import DamagedFile, DeliveredResult, Entry, ForeignResult, Outbox, RejectedResult
 
 
 class Coordinator:
@@ -52,7 +54,7 @@ def test_delivers_in_the_order_of_finishing_and_forgets_what_is_acknowledged(tmp
     outbox = Outbox(tmp_path)
     assert outbox.leases() == [entry.lease_id for entry in entries]
     handled = list(outbox.deliver(coordinator))
-    assert [h.entry for h in handled if isinstance(h, Acknowledged)] == entries
+    assert [h.entry for h in handled if isinstance(h, DeliveredResult)] == entries
     assert coordinator.got == [entry.upload.run.id for entry in entries]
     assert len(outbox) == 0
     assert list(outbox.deliver(coordinator)) == []
@@ -68,7 +70,7 @@ def test_a_job_of_the_workers_own_is_told_of_before_its_result(tmp_path: Path) -
         Outbox(tmp_path).put(entry)
     coordinator = Coordinator()
     handled = list(Outbox(tmp_path).deliver(coordinator))
-    assert [h.entry for h in handled if isinstance(h, Acknowledged)] == [given, made]
+    assert [h.entry for h in handled if isinstance(h, DeliveredResult)] == [given, made]
     assert coordinator.own == [made.lease_id]
 
 
@@ -88,9 +90,9 @@ def test_a_refused_result_is_set_aside_with_the_reason_and_the_rest_goes_on(tmp_
     for seed in (1, 2, 3):
         outbox.put(make_entry(seed))
     handled = list(outbox.deliver(Coordinator(_2=Rejected(422, "wrong-commit", "Another commit"))))
-    assert [type(h) for h in handled] == [Acknowledged, Refused, Acknowledged]
+    assert [type(h) for h in handled] == [DeliveredResult, RejectedResult, DeliveredResult]
     refused = handled[1]
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RejectedResult)
     assert Entry.model_validate_json(refused.path.read_bytes()) == refused.entry
     assert refused.path.parent == outbox.rejected
     assert "wrong-commit" in refused.path.with_suffix(".reason.txt").read_text()
@@ -104,7 +106,7 @@ def test_a_damaged_file_is_set_aside_and_the_rest_goes_on(tmp_path: Path, conten
     outbox.put(make_entry())
     assert len(outbox.leases()) == 1
     damaged, delivered = outbox.deliver(Coordinator())
-    assert isinstance(damaged, Damaged) and isinstance(delivered, Acknowledged)
+    assert isinstance(damaged, DamagedFile) and isinstance(delivered, DeliveredResult)
     assert damaged.path.read_bytes() == content
     assert damaged.path.with_suffix(".reason.txt").read_text().strip()
 
@@ -122,6 +124,7 @@ def test_numbers_go_on_after_what_was_rejected_or_damaged(tmp_path: Path) -> Non
 _WRITER = """
 import sys
 from pathlib import Path
+from threading import Event
 from tests.worker.loop.test_outbox import make_entry
 from worker.loop.outbox import Outbox
 outbox = Outbox(Path(sys.argv[1]))
@@ -146,7 +149,7 @@ def test_what_was_put_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
         process.stdout.close()
     coordinator = Coordinator()
     handled = list(Outbox(tmp_path).deliver(coordinator))
-    assert all(isinstance(h, Acknowledged) for h in handled)
+    assert all(isinstance(h, DeliveredResult) for h in handled)
     got = [str(run_id) for run_id in coordinator.got]
     assert len(promised) > 4
     assert [run_id for run_id in got if run_id in set(promised)] == promised  # all of them, in order
@@ -192,7 +195,7 @@ def test_a_full_disk_loses_no_result(tmp_path: Path) -> None:
     assert said == [
         "in the reserve: 0 []",
         "in memory: 2 waiting: 3 in order: True",
-        "2 results do not fit on the disk: make room",
+        "2 results do not fit on the disk: free some space",
         "found by another process: True",
         "delivered: True unsaved: 1",
         "unsaved: 0 on the disk: True",
@@ -213,7 +216,7 @@ def test_without_room_for_a_result_no_job_is_begun(tmp_path: Path) -> None:
             print(error.strerror, list(DISK.glob("outbox/reserve")))
         """,
     )
-    assert said == ["the disk is full: make at least 8 MiB free []"]
+    assert said == ["the disk is full: free at least 8 MiB []"]
 
 
 def test_what_belongs_to_another_account_waits_for_its_token(tmp_path: Path) -> None:
@@ -222,8 +225,32 @@ def test_what_belongs_to_another_account_waits_for_its_token(tmp_path: Path) -> 
         outbox.put(make_entry(seed))
     coordinator = Coordinator(_2=Rejected(403, "lease-foreign", "Not yours"))
     handled = list(outbox.deliver(coordinator))
-    assert [type(h) for h in handled] == [Acknowledged, Foreign, Acknowledged]
+    assert [type(h) for h in handled] == [DeliveredResult, ForeignResult, DeliveredResult]
     assert len(outbox) == 1 and outbox.leases() == []
     assert list(outbox.deliver(coordinator)) == []  # told once
     (late,) = Outbox(tmp_path).deliver(Coordinator())
-    assert isinstance(late, Acknowledged) and late.entry.upload.run.seed == 2
+    assert isinstance(late, DeliveredResult) and late.entry.upload.run.seed == 2
+
+
+def test_two_threads_neither_report_a_full_disk_nor_lose_the_reserve(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.make_room()
+    entries = [make_entry(seed) for seed in range(150)]
+    unsaved, ended = [0], Event()
+
+    def repair() -> None:
+        while not ended.is_set():
+            unsaved.append(outbox.unsaved)
+            outbox.save_all()
+
+    with ThreadPoolExecutor(2) as threads:
+        repairs = [threads.submit(repair) for _ in range(2)]
+        for entry in entries:
+            outbox.put(entry)
+            unsaved.append(outbox.unsaved)
+        ended.set()
+    for task in repairs:
+        task.result()
+    assert max(unsaved) == 0
+    assert (tmp_path / "reserve").exists()
+    assert outbox.leases() == [entry.lease_id for entry in entries]

@@ -17,10 +17,10 @@ from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data.prepare import DataError, PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware
-from worker.mirrors import Mirrors
 from worker.runs.runner import measure
 from worker.runs.spec import RunSpec
 from worker.sandbox import Sandbox
+from worker.settings import Mirrors
 
 
 @pytest.fixture(scope="module")
