@@ -15,7 +15,7 @@ from coordinator.models import Experiment
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.ledger import Ledger
-from tests.support.proxy import Gate, serve_proxy
+from tests.support.proxy import HoldingProxy, serve_proxy
 from tests.support.tiny_project import pack_text, write_codec_seed
 from tests.support.worker_process import TIMEOUT_SECONDS, RestartableWorker
 
@@ -37,7 +37,7 @@ def test_a_worker_goes_on_alone_and_delivers_everything_once_parents_first(
         create_project(session, write_codec_seed(tmp_path / "seed", text_server, pack_text()))
         token = create_token(session, "ada", "test")
     coordinator = Coordinator(database.url.render_as_string(), tmp_path)
-    with serve_proxy(Gate(coordinator.address, ledger)) as gate:
+    with serve_proxy(HoldingProxy(coordinator.address, ledger)) as gate:
         worker = RestartableWorker(tmp_path, gate.url, token, **SHORT_WAITS)
         try:
             live_through_an_absence(worker, coordinator, ledger)

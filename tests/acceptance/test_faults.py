@@ -1,4 +1,4 @@
-"""Faults, for real: processes are killed, connections cut, a disk is full. A ledger says what must be there after."""
+"""Real faults: killed processes, cut connections, a full disk. A ledger says which results must be stored afterwards."""
 
 import resource
 import sqlite3
@@ -18,9 +18,9 @@ from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import PostgresServer, count_rows, run_postgres
-from tests.support.ledger import Insistent, Ledger
+from tests.support.ledger import Ledger, RetryingTransport
 from tests.support.messages import make_result
-from tests.support.proxy import BadProxy, Mischief, serve_proxy
+from tests.support.proxy import Fault, FaultyProxy, serve_proxy
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
 
@@ -48,19 +48,21 @@ def coordinator(database: Database, database_url: str, tmp_path: Path) -> Iterat
     coordinator.kill()
 
 
-def make_lines() -> list[Insistent]:
+def make_transports() -> list[RetryingTransport]:
     """What each worker speaks through: it sends everything again until it is answered, each time on a connection."""
-    return [Insistent(httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))) for _ in range(WORKERS)]
+    return [
+        RetryingTransport(httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))) for _ in range(WORKERS)
+    ]
 
 
 def make_workers(
-    database: Database, address: tuple[str, int], lines: list[Insistent] | None = None
+    database: Database, address: tuple[str, int], transports: list[RetryingTransport] | None = None
 ) -> list[MiniWorker]:
     workers = []
-    for number, line in enumerate(lines or make_lines()):
+    for number, transport in enumerate(transports or make_transports()):
         with database.write() as session:
             token = create_token(session, f"volunteer-{number}", "test")
-        client = httpx.Client(transport=line, base_url=f"http://{address[0]}:{address[1]}", timeout=20)
+        client = httpx.Client(transport=transport, base_url=f"http://{address[0]}:{address[1]}", timeout=20)
         workers.append(MiniWorker(client, token, f"w{number}"))
     return workers
 
@@ -145,7 +147,7 @@ def test_a_coordinator_that_is_killed_in_the_middle_of_a_result(coordinator: Coo
     upload = make_result(lease, worker.files_of(lease), {"train.py": "DEPTH = 5\n"})
     change_schema(database, SLOW_SQLITE if database.backend == "sqlite" else SLOW_POSTGRESQL)
     before = count_rows(database)
-    ledger.note_sent(upload.model_dump_json())
+    ledger.record_sent(upload.model_dump_json())
     with ThreadPoolExecutor(max_workers=1) as pool:
         delivering = pool.submit(worker.deliver, lease, upload)
         wait_until(lambda: is_writing(database))
@@ -156,7 +158,7 @@ def test_a_coordinator_that_is_killed_in_the_middle_of_a_result(coordinator: Coo
         coordinator.start()
         response = delivering.result(timeout=TIMEOUT_SECONDS)
     assert response.status_code == 201, "the first attempt left nothing"
-    ledger.note_acknowledged(response.content)
+    ledger.record_acknowledged(response.content)
     ledger.check(database)
     for each in (worker, *others):
         each.http.close()
@@ -177,17 +179,17 @@ def end_sleeping(database: Database) -> None:
 
 def test_lost_answers_and_repeated_requests_count_once(coordinator: Coordinator, database: Database) -> None:
     ledger = Ledger()
-    with serve_proxy(BadProxy(coordinator.address)) as proxy:
+    with serve_proxy(FaultyProxy(coordinator.address)) as proxy:
         port = int(proxy.url.rsplit(":", 1)[1])
         work(ledger, make_workers(database, ("127.0.0.1", port)), lambda: None)
-        assert all(proxy.done[mischief] > 5 for mischief in Mischief)
+        assert all(proxy.done[fault] > 5 for fault in Fault)
     ledger.check(database)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordinator, database: Database) -> None:
     """No file of the coordinator may grow any more: SQLite sees failing writes, as on a full disk."""
-    ledger, lines = Ledger(), make_lines()
+    ledger, lines = Ledger(), make_transports()
     answers: list[int] = []
 
     def wait_for_refusals(count: int) -> None:

@@ -17,7 +17,7 @@ from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.coordinator_process import Coordinator
 from tests.support.ledger import Ledger
-from tests.support.proxy import Gate, serve_proxy
+from tests.support.proxy import HoldingProxy, serve_proxy
 from tests.support.tiny_project import codec_files, pack_text, write_codec_seed
 from tests.support.worker_process import TIMEOUT_SECONDS, RestartableWorker
 
@@ -59,21 +59,21 @@ def write_script() -> str:
 
 
 @pytest.fixture
-def gate(database: Database, text_server: str, tmp_path: Path) -> Iterator[tuple[Gate, Ledger]]:
+def gate(database: Database, text_server: str, tmp_path: Path) -> Iterator[tuple[HoldingProxy, Ledger]]:
     """A coordinator behind a proxy, with the project, whose text is served by this process."""
     with database.write() as session:
         create_project(session, write_codec_seed(tmp_path / "seed", text_server, pack_text(), SLOW_CODE))
     coordinator = Coordinator(database.url.render_as_string(), tmp_path)
     ledger = Ledger()
     try:
-        with serve_proxy(Gate(coordinator.address, ledger)) as gate:
+        with serve_proxy(HoldingProxy(coordinator.address, ledger)) as gate:
             yield gate, ledger
     finally:
         coordinator.kill()
 
 
 @pytest.fixture
-def worker(gate: tuple[Gate, Ledger], database: Database, tmp_path: Path) -> Iterator[RestartableWorker]:
+def worker(gate: tuple[HoldingProxy, Ledger], database: Database, tmp_path: Path) -> Iterator[RestartableWorker]:
     with database.write() as session:
         token = create_token(session, "ada", "test")
     worker = RestartableWorker(tmp_path, gate[0].url, token, write_script())
@@ -84,7 +84,7 @@ def worker(gate: tuple[Gate, Ledger], database: Database, tmp_path: Path) -> Ite
 
 @pytest.mark.timeout(900)
 def test_a_worker_that_is_killed_in_each_phase_loses_nothing(
-    worker: RestartableWorker, gate: tuple[Gate, Ledger], database: Database
+    worker: RestartableWorker, gate: tuple[HoldingProxy, Ledger], database: Database
 ) -> None:
     proxy, ledger = gate
 

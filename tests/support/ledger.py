@@ -1,4 +1,4 @@
-"""A ledger outside the coordinator: what was sent and what was acknowledged, to be compared with the database."""
+"""A ledger outside the coordinator: results that were sent and acknowledged, to compare with the database."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from shared.leases import LeaseState, Phase, ResultReply, ResultUpload
 from tests.support.messages import make_result, make_run
 from tests.support.volunteers import MiniWorker
 
-PATIENCE_SECONDS = 90.0
+RETRY_FOR_SECONDS = 90.0
 PAUSE_SECONDS = 0.05
 
 
-class Insistent(httpx.BaseTransport):
+class RetryingTransport(httpx.BaseTransport):
     """Sends a request again until it is answered: every write of the protocol may be repeated."""
 
     def __init__(self, inner: httpx.BaseTransport | None = None) -> None:
@@ -25,7 +25,7 @@ class Insistent(httpx.BaseTransport):
         self.repeated = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + RETRY_FOR_SECONDS
         while True:
             try:
                 response = self._inner.handle_request(request)
@@ -51,7 +51,7 @@ class Ledger:
     _lock: Lock = field(default_factory=Lock)
 
     def do_job(self, worker: MiniWorker, number: int) -> None:
-        """Claim, propose, beat and deliver one job, and write down what was answered."""
+        """Claim, propose, send a heartbeat and deliver one job, and record the answer."""
         lease = worker.claim_job()
         if lease.kind.makes_experiment:
             files = {"train.py": f"LEARNING_RATE = 0.003\nDEPTH = 4\nIDEA = '{worker.name} {number}'\n"}
@@ -60,19 +60,19 @@ class Ledger:
         else:
             upload = ResultUpload(run=make_run(lease.base.sha, 3.3))
         worker.beat(lease, Phase.TRAINING, step=number, share=0.5)
-        self.note_sent(upload.model_dump_json())
+        self.record_sent(upload.model_dump_json())
         response = worker.deliver(lease, upload)
         assert response.status_code in (200, 201), response.text
-        self.note_acknowledged(response.content)
+        self.record_acknowledged(response.content)
 
-    def note_sent(self, body: str | bytes) -> None:
-        """A result is on its way: it may be stored from now on."""
+    def record_sent(self, body: str | bytes) -> None:
+        """Record a result that was sent: it may be stored from now on."""
         upload = ResultUpload.model_validate_json(body)
         with self._lock:
             self.sent.add(str(upload.run.id))
 
-    def note_acknowledged(self, body: str | bytes) -> None:
-        """The coordinator has answered: it must be stored, and every answer must be the same."""
+    def record_acknowledged(self, body: str | bytes) -> None:
+        """Record an answer: the result must be stored, and every answer to it must be the same."""
         reply = ResultReply.model_validate_json(body)
         with self._lock:
             assert self.acknowledged.setdefault(str(reply.run_uuid), reply) == reply

@@ -1,4 +1,4 @@
-"""Proxies on loopback: one loses answers, cuts requests short and sends them twice, one holds what it is told to."""
+"""Proxies on loopback: one loses, truncates and repeats messages, one holds chosen requests."""
 
 import socket
 import threading
@@ -13,11 +13,11 @@ from tests.support.ledger import Ledger
 AnyProxy = TypeVar("AnyProxy", bound="Proxy")
 
 BUFFER_BYTES = 65_536
-SILENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
-class Mischief(StrEnum):
-    """What happens to a request."""
+class Fault(StrEnum):
+    """A fault of the network, as it happens to one request."""
 
     PASS = "pass"
     LOSE_ANSWER = "lose the answer"
@@ -26,14 +26,14 @@ class Mischief(StrEnum):
 
 
 PATTERN = (
-    Mischief.PASS, Mischief.LOSE_ANSWER, Mischief.SEND_TWICE, Mischief.PASS, Mischief.CUT_REQUEST,
-    Mischief.LOSE_ANSWER, Mischief.SEND_TWICE,
+    Fault.PASS, Fault.LOSE_ANSWER, Fault.SEND_TWICE, Fault.PASS, Fault.CUT_REQUEST,
+    Fault.LOSE_ANSWER, Fault.SEND_TWICE,
 )  # fmt: skip
 """Seven long, so that it falls differently on each round of a job's requests."""
 
 
 class Proxy:
-    """Passes requests on, each on a connection of its own. Subclasses do worse: they have their own `_relay`."""
+    """Forwards each request on its own connection. Subclasses with faults override `_relay`."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -55,42 +55,42 @@ class Proxy:
 
     def _answer(self, client: socket.socket) -> None:
         with client, suppress(OSError):
-            client.settimeout(SILENCE_SECONDS)
+            client.settimeout(TIMEOUT_SECONDS)
             self._relay(client, _read_request(client))
 
     def _relay(self, client: socket.socket, request: bytes) -> None:
         client.sendall(self._ask(request))
 
     def _ask(self, request: bytes) -> bytes:
-        with socket.create_connection(self._target, SILENCE_SECONDS) as server:
+        with socket.create_connection(self._target, TIMEOUT_SECONDS) as server:
             server.sendall(request)
             return b"".join(iter(lambda: server.recv(BUFFER_BYTES), b""))
 
 
-class BadProxy(Proxy):
-    """Plays its tricks in turn. Clients must not keep connections alive."""
+class FaultyProxy(Proxy):
+    """Applies the faults in turn. Clients must not keep connections alive."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         super().__init__(target)
         self._pattern = cycle(PATTERN)
-        self.done: dict[Mischief, int] = dict.fromkeys(Mischief, 0)
+        self.done: dict[Fault, int] = dict.fromkeys(Fault, 0)
 
     def _relay(self, client: socket.socket, request: bytes) -> None:
-        mischief = next(self._pattern)
-        self.done[mischief] += 1
-        if mischief is Mischief.CUT_REQUEST:
-            with socket.create_connection(self._target, SILENCE_SECONDS) as server:
+        fault = next(self._pattern)
+        self.done[fault] += 1
+        if fault is Fault.CUT_REQUEST:
+            with socket.create_connection(self._target, TIMEOUT_SECONDS) as server:
                 server.sendall(request[: len(request) * 2 // 3])
             return
         answer = self._ask(request)
-        if mischief is Mischief.SEND_TWICE:
+        if fault is Fault.SEND_TWICE:
             answer = self._ask(request)
-        if mischief is not Mischief.LOSE_ANSWER:
+        if fault is not Fault.LOSE_ANSWER:
             client.sendall(answer)
 
 
-class Gate(Proxy):
-    """Holds what it is told to hold, and writes down in a ledger which results were sent and which acknowledged."""
+class HoldingProxy(Proxy):
+    """Holds chosen requests, and records in a ledger which results were sent and which acknowledged."""
 
     def __init__(self, target: tuple[str, int], ledger: Ledger) -> None:
         super().__init__(target)
@@ -115,11 +115,11 @@ class Gate(Proxy):
             _wait_until_gone(client)
             return
         if path == "result":
-            self._ledger.note_sent(body)
+            self._ledger.record_sent(body)
         answer = self._ask(request)
         status = int(answer.split()[1])
         if path == "result" and status in (200, 201):
-            self._ledger.note_acknowledged(answer.partition(b"\r\n\r\n")[2])
+            self._ledger.record_acknowledged(answer.partition(b"\r\n\r\n")[2])
         if held is None:
             client.sendall(answer)
         else:
@@ -150,7 +150,7 @@ def _read_request(client: socket.socket) -> bytes:
 
 @contextmanager
 def serve_proxy(proxy: AnyProxy) -> Iterator[AnyProxy]:
-    """Let a proxy work for the length of a block."""
+    """Run a proxy during a block."""
     thread = threading.Thread(target=proxy.serve)
     thread.start()
     try:

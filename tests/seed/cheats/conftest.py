@@ -18,7 +18,7 @@ import pytest
 from shared.contract import Contract
 from shared.runs import RunReport
 from tests.seed.cheats.attempts import HERE, SECRET, MakeJob, MeasureFile, Naive, Naively, base_files
-from tests.support.preloaded import PreloadedSandbox
+from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_contract
 from worker.data.prepare import PreparedData, prepare_data
 from worker.git.repository import write_worktree
@@ -57,7 +57,7 @@ def make_job(
                 "limits": contract.limits.model_copy(update={"compiled_mib": 1}),
             }
         )
-        sandbox, folder = preloaded.keeping_apart(apart), folder or tmp_path_factory.mktemp("run")
+        sandbox, folder = preloaded.with_separate(apart), folder or tmp_path_factory.mktemp("run")
         return RunSpec(files, "c" * 40, changed, seed, "cpu", 1, data, sandbox, hardware, folder)
 
     return make

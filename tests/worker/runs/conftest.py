@@ -9,7 +9,7 @@ import pytest
 
 from shared.contract import Contract
 from shared.runs import RunReport
-from tests.support.preloaded import PreloadedSandbox
+from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_hardware

@@ -11,7 +11,7 @@ import pytest
 from shared.contract import Contract, Data, DataSource
 from shared.runs import RunOutcome
 from shared.seeds import read_seed
-from tests.support.preloaded import PreloadedSandbox
+from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.shards import SHARDS, make_shards
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky

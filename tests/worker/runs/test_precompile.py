@@ -9,7 +9,7 @@ import pytest
 
 from shared.contract import Contract
 from shared.runs import RunOutcome
-from tests.support.preloaded import PreloadedSandbox
+from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
 from worker.machine.hardware import detect_hardware
@@ -94,7 +94,7 @@ def test_runs_begin_with_what_was_compiled_and_cannot_spoil_it(
 
     assert run(job) == (RunOutcome.OK, ["compiled"])
     warm = replace(job, compiled=archive)
-    apart = preloaded.keeping_apart("harness.trainer")
+    apart = preloaded.with_separate("harness.trainer")
     assert run(replace(warm, files=project_files(POISON), sandbox=apart))[1] == ["found as it should be"]
     assert run(warm) == (RunOutcome.OK, ["found as it should be"]), "and its hosts found nothing"
     assert archive.read_bytes() == before

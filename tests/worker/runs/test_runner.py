@@ -9,7 +9,7 @@ import pytest
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import RunOutcome
-from tests.support.preloaded import PreloadedSandbox
+from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import seed_files
 from worker.machine.hardware import detect_hardware
 from worker.runs.runner import KEPT_RUNS, LocalRunner, RunRequest

@@ -1,7 +1,7 @@
-"""Forks for whoever asks: `python -m nursery <descriptor>`, in a sandbox, with torch imported already.
+"""Forks processes that have imported torch already: `python -m fork_server <descriptor>`, in a sandbox.
 
-Each order is a packet with three descriptors: the line that the module gets as its last argument, where its output
-goes, and the reins. A keeper beside each process says over the reins how it ended, and ends it when they are let go.
+Each request is a packet with three descriptors: the channel that the module gets as its last argument, its output, and
+a control socket. A parent of each process reports its end over the control socket, and ends it when that is closed.
 """
 
 import atexit
@@ -17,7 +17,7 @@ import tempfile
 import traceback
 from typing import Any
 
-import numpy  # noqa: F401 - this is what it is for
+import numpy  # noqa: F401 - imported ahead of time
 import safetensors.torch  # noqa: F401 - likewise
 import torch
 
@@ -25,39 +25,39 @@ ANSWER_SECONDS = 20.0
 
 
 def main() -> None:
-    orders = socket.socket(fileno=int(sys.argv[-1]))
+    requests = socket.socket(fileno=int(sys.argv[-1]))
     torch.optim.AdamW([torch.zeros(1)])  # imports as much again
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need nobody to wait for them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the parents
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 3)
+        packet, descriptors, _, _ = socket.recv_fds(requests, 1 << 16, 3)
         if not packet:
             return
         if os.fork() == 0:
-            orders.close()
+            requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            keep(json.loads(packet), *descriptors)
+            supervise(json.loads(packet), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def keep(order: dict[str, Any], line: int, output: int, reins: int) -> None:
-    """Start the process, and see to its end; never returns."""
+def supervise(request: dict[str, Any], channel: int, output: int, control_descriptor: int) -> None:
+    """Start the process and wait for its end; never returns."""
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        os.close(reins)
+        os.close(control_descriptor)
         scratch = tempfile.mkdtemp(dir="/tmp")
-        os.environ.update({"HOME": scratch, "TMPDIR": scratch, **order["environment"]})
+        os.environ.update({"HOME": scratch, "TMPDIR": scratch, **request["environment"]})
         os.chdir(scratch)
         tempfile.tempdir = None  # the one that was found before
-        become(order["module"], order["folder"], line, output)
-    with contextlib.suppress(PermissionError):  # it has done so itself, and is another program by now
+        run_as_module(request["module"], request["folder"], channel, output)
+    with contextlib.suppress(PermissionError):  # the child has done so itself
         os.setpgid(child, child)
-    os.close(line)
+    os.close(channel)
     os.close(output)
-    watch, rein = os.pidfd_open(child), socket.socket(fileno=reins)
-    ready, _, _ = select.select([watch, rein], [], [])
-    if rein in ready and rein.recv(16) == b"ask where":
+    watch, control = os.pidfd_open(child), socket.socket(fileno=control_descriptor)
+    ready, _, _ = select.select([watch, control], [], [])
+    if control in ready and control.recv(16) == b"ask where":
         os.kill(child, signal.SIGQUIT)
         select.select([watch], [], [], ANSWER_SECONDS)
     os.killpg(child, signal.SIGKILL)
@@ -65,17 +65,17 @@ def keep(order: dict[str, Any], line: int, output: int, reins: int) -> None:
     signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     ended = {"exit_status": exit_status, "signal": signal_number, "peak_memory_mib": used.ru_maxrss // 1024}
-    rein.send(json.dumps(ended).encode())
+    control.send(json.dumps(ended).encode())
     os._exit(0)
 
 
-def become(module: str, folder: str, line: int, output: int) -> None:
-    """Be `python -m module <line>` in this process; never returns."""
+def run_as_module(module: str, folder: str, channel: int, output: int) -> None:
+    """Run `python -m module <channel>` in this process; never returns."""
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
     sys.path.insert(0, folder)
-    sys.argv = [module, str(line)]
+    sys.argv = [module, str(channel)]
     status = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

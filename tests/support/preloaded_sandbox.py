@@ -1,8 +1,8 @@
-"""The real sandbox, entered once: a process in it has imported torch, and forks for each process that a test starts.
+"""A sandbox that is entered once: a process in it has imported torch, and forks for each process that a test starts.
 
-Importing torch takes seconds, and a run does it three times. Tests of what becomes of an edited file do without: the
-supervisor, the harness and the sandbox are the real ones, but the processes of all runs share one sandbox, each with a
-scratch folder in it. Where a test is about what keeps processes apart, those have a sandbox of their own each.
+Importing torch takes seconds, and a run does it three times. Supervisor, harness and sandbox are the real ones, but the
+processes of all runs share one sandbox, each with its own scratch folder. A test of the separation between processes
+asks for separate sandboxes.
 """
 
 import json
@@ -21,19 +21,19 @@ from typing import Any
 from worker.sandbox import ProcessLimits, ProcessOutcome, Sandbox, SandboxedProcess, SandboxRequest
 from worker.sandbox.process import LogTail
 
-NURSERY = Path(__file__).with_name("nursery.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 END_SECONDS = 60.0
 
 
 class PreloadedProcess:
     """Implements `SandboxedProcess`."""
 
-    def __init__(self, orders: socket.socket, order: dict[str, Any], line: int) -> None:
+    def __init__(self, requests: socket.socket, order: dict[str, Any], line: int) -> None:
         self._log, self._outcome = LogTail(), None
         output, writer = os.pipe()
-        self._reins, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            socket.send_fds(orders, [json.dumps(order).encode()], [line, writer, theirs.fileno()])
+            socket.send_fds(requests, [json.dumps(order).encode()], [line, writer, theirs.fileno()])
         os.close(writer)
         self._reader = threading.Thread(target=self._read, args=(output,), daemon=True)
         self._reader.start()
@@ -48,12 +48,12 @@ class PreloadedProcess:
 
     def wait(self, timeout: float) -> ProcessOutcome | None:
         if self._outcome is None:
-            self._reins.settimeout(timeout)
+            self._control.settimeout(timeout)
             try:
-                ended = json.loads(self._reins.recv(1 << 10))
+                ended = json.loads(self._control.recv(1 << 10))
             except TimeoutError:
                 return None
-            self._reins.close()
+            self._control.close()
             self._reader.join(END_SECONDS)
             self.peak_memory_mib = ended["peak_memory_mib"]
             self._outcome = ProcessOutcome(**ended, killed_for="", log_tail=self._log.text())
@@ -61,38 +61,40 @@ class PreloadedProcess:
 
     def kill(self, ask_where: bool = False) -> ProcessOutcome:
         if self._outcome is None and ask_where:
-            self._reins.send(b"ask where")
+            self._control.send(b"ask where")
         elif self._outcome is None:
-            self._reins.shutdown(socket.SHUT_WR)
+            self._control.shutdown(socket.SHUT_WR)
         outcome = self.wait(END_SECONDS)
         assert outcome is not None
         return outcome
 
 
 class PreloadedSandbox:
-    """Implements `Sandbox`. The modules in `apart` are started in a sandbox of their own each."""
+    """Implements `Sandbox`. Each process of a module in `separate` gets its own sandbox."""
 
-    def __init__(self, real: Sandbox, orders: socket.socket, stage: Path, apart: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, real: Sandbox, requests: socket.socket, stage: Path, separate: frozenset[str] = frozenset()
+    ) -> None:
         self.name = real.name
-        self._real, self._orders, self._stage, self._apart = real, orders, stage, apart
+        self._real, self._requests, self._stage, self._separate = real, requests, stage, separate
         self._numbers = count()
 
-    def keeping_apart(self, *modules: str) -> "PreloadedSandbox":
-        """The same, for tests of what keeps these modules' processes from others."""
-        other = PreloadedSandbox(self._real, self._orders, self._stage, frozenset(modules))
+    def with_separate(self, *modules: str) -> "PreloadedSandbox":
+        """The same sandbox, but processes of these modules get their own."""
+        other = PreloadedSandbox(self._real, self._requests, self._stage, frozenset(modules))
         other._numbers = self._numbers
         return other
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         """See `Sandbox.start`. Limits and cores are those with which the sandbox was entered."""
         module = request.argv[request.argv.index("-m") + 1]
-        if module in self._apart:
+        if module in self._separate:
             return self._real.start(request)
         name = str(next(self._numbers))
         shutil.copytree(request.folder, self._stage / name)
         (line,) = request.descriptors
         order = {"module": module, "folder": f"/project/{name}", "environment": dict(request.environment)}
-        return PreloadedProcess(self._orders, order, line)
+        return PreloadedProcess(self._requests, order, line)
 
 
 @contextmanager
@@ -101,10 +103,10 @@ def enter_sandbox(real: Sandbox) -> Iterator[PreloadedSandbox]:
     with tempfile.TemporaryDirectory() as name:
         stage = Path(name)
         stage.chmod(0o755)
-        shutil.copy(NURSERY, stage)
+        shutil.copy(FORK_SERVER, stage)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = SandboxRequest(
-            (sys.executable, "-B", "-P", "-m", "nursery", str(theirs.fileno())),
+            (sys.executable, "-B", "-P", "-m", "fork_server", str(theirs.fileno())),
             ProcessLimits(memory_mib=8192, processes=512, disk_mib=256),
             stage,
             descriptors=(theirs.fileno(),),
