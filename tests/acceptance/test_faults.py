@@ -1,4 +1,4 @@
-"""Real faults: killed processes, cut connections, a full disk. A ledger says which results must be stored afterwards."""
+"""Real faults: killed processes, cut connections, a full disk. A ledger says which results must be stored."""
 
 import resource
 import sqlite3
@@ -189,12 +189,12 @@ def test_lost_answers_and_repeated_requests_count_once(coordinator: Coordinator,
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordinator, database: Database) -> None:
     """No file of the coordinator may grow any more: SQLite sees failing writes, as on a full disk."""
-    ledger, lines = Ledger(), make_transports()
+    ledger, transports = Ledger(), make_transports()
     answers: list[int] = []
 
     def wait_for_refusals(count: int) -> None:
-        before = sum(line.repeated for line in lines)
-        wait_until(lambda: sum(line.repeated for line in lines) >= before + count)
+        before = sum(transport.repeated for transport in transports)
+        wait_until(lambda: sum(transport.repeated for transport in transports) >= before + count)
 
     def fill_and_free() -> None:
         wait_for_results(ledger, 5)
@@ -208,7 +208,7 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordin
             answers.append(http.get("/api/v1/projects").status_code)
         resource.prlimit(coordinator.popen.pid, resource.RLIMIT_FSIZE, unlimited)
 
-    work(ledger, make_workers(database, coordinator.address, lines), fill_and_free)
+    work(ledger, make_workers(database, coordinator.address, transports), fill_and_free)
     assert answers == [200], "reading goes on"
     ledger.check(database)
 
