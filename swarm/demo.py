@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -110,6 +112,12 @@ class ManagedProcess:
             return False
         return True
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         """Ends it with SIGTERM, and after STOP_TIMEOUT_SECONDS with SIGKILL."""
         self.signal(signal.SIGTERM)
@@ -170,10 +178,10 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     interrupts = _Interrupts()
     with interrupts.caught():
         project = _set_up(options)
-        with _running(_start_coordinator(options)) as coordinator:
+        with _start_coordinator(options) as coordinator:
             url = coordinator.wait_for_address(START_TIMEOUT_SECONDS)
             console.print(f"The swarm is at [bold]{url}[/]  (Ctrl-C stops after this run)")
-            with _running(_start_worker(options, url, console)) as worker, Client(url) as client:
+            with _start_worker(options, url, console) as worker, Client(url) as client:
                 return _Demo(options, console, client, project, coordinator, worker, interrupts).watch()
 
 
@@ -223,15 +231,6 @@ def _start_worker(options: DemoOptions, url: str, console: Console) -> ManagedPr
         "--data-dir", str(options.folder.absolute() / "worker"), "--sandbox", sandbox, "--plain",
         environment=_environment(options), log=options.folder / "worker.log",
     )  # fmt: skip
-
-
-@contextmanager
-def _running(process: ManagedProcess) -> Iterator[ManagedProcess]:
-    """Stops the process at the end of the block."""
-    try:
-        yield process
-    finally:
-        process.stop()
 
 
 class _Demo:
@@ -313,7 +312,7 @@ class _Demo:
             return Text(self._worker.read_last_line(), style="dim", overflow="ellipsis", no_wrap=True)
         grid = Table.grid(padding=(0, 1))
         for lease in leases:
-            grid.add_row(_draw_bar(lease.share), Text(_describe(lease)))
+            grid.add_row(ProgressBar(total=1.0, completed=lease.share, width=20), Text(_describe(lease)))
         return grid
 
     def _print_last_table(self) -> None:
@@ -331,8 +330,3 @@ def _describe(lease: LeaseView) -> str:
     step = f", step {lease.step}" if lease.phase is Phase.TRAINING else ""
     loss = f", loss {lease.loss:.3f}" if lease.loss is not None else ""
     return f"{what} {_PHASES[lease.phase]}{step}{loss}"
-
-
-def _draw_bar(share: float, width: int = 20) -> Text:
-    filled = round(share * width)
-    return Text("█" * filled + "░" * (width - filled), style="cyan")

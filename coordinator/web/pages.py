@@ -98,7 +98,9 @@ def show_run(run_id: RowId, session: ReadSession) -> Response:
 @router.get("/docs")
 def show_reference(request: Request) -> Response:
     """The API's reference."""
-    return render("reference/reference.html", reference=reference.view_reference(request.app.openapi()))
+    document = request.app.openapi()
+    groups, schemas = reference.list_operations(document), reference.list_schemas(document)
+    return render("reference/reference.html", groups=groups, schemas=schemas)
 
 
 @router.get("/problems")

@@ -1,17 +1,17 @@
-"""The API's reference as a page, from the OpenAPI document. FastAPI's own loads its script from another host."""
+"""The API's reference, from the OpenAPI document. FastAPI's own page loads its script from another host."""
 
 from dataclasses import dataclass
 from typing import Any
 
 Json = dict[str, Any]
-"""A piece of the OpenAPI document, as FastAPI makes it."""
+"""A part of the OpenAPI document, as FastAPI makes it."""
 
 _SCHEMAS = "#/components/schemas/"
 
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter, or a field of a schema. `schema` names the schema that the page links to, empty if none."""
+    """A parameter, a field of a schema, or a body. `schema` is the schema to link to, or empty."""
 
     name: str
     place: str
@@ -35,7 +35,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Schema:
-    """A message: its fields, or the values of an enum."""
+    """A message with its fields, or an enum with its values."""
 
     name: str
     description: str
@@ -43,58 +43,42 @@ class Schema:
     values: list[str]
 
 
-@dataclass(frozen=True)
-class Reference:
-    """All operations by tag, and all schemas by name."""
-
-    groups: dict[str, list[Operation]]
-    schemas: list[Schema]
-
-
-def view_reference(document: Json) -> Reference:
-    """Read an OpenAPI document."""
+def list_operations(document: Json) -> dict[str, list[Operation]]:
+    """The operations of an OpenAPI document by tag."""
     groups: dict[str, list[Operation]] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
+            answers = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+            summary = operation.get("description") or operation.get("summary", "")
+            parameters = [_view_field(p["name"], p["in"], p["schema"], p) for p in operation.get("parameters", [])]
+            body, answer = _view_content(operation.get("requestBody", {})), _view_content(*answers[:1] or [{}])
             group = groups.setdefault(operation.get("tags", ["other"])[0], [])
-            group.append(_view_operation(method.upper(), path, operation))
-    schemas = document.get("components", {}).get("schemas", {})
-    return Reference(groups, [_view_schema(name, schema) for name, schema in sorted(schemas.items())])
+            group.append(Operation(method.upper(), path, summary, parameters, body, answer))
+    return groups
 
 
-def _view_operation(method: str, path: str, operation: Json) -> Operation:
-    answers = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
-    return Operation(
-        method=method,
-        path=path,
-        summary=operation.get("description") or operation.get("summary", ""),
-        parameters=[
-            _view_field(p["name"], p["in"], p["schema"], p.get("required", False), p.get("description", ""))
-            for p in operation.get("parameters", [])
-        ],
-        body=_view_content(operation.get("requestBody", {})),
-        answer=_view_content(answers[0]) if answers else None,
-    )
+def list_schemas(document: Json) -> list[Schema]:
+    """The schemas of an OpenAPI document by name."""
+    schemas = []
+    for name, schema in sorted(document.get("components", {}).get("schemas", {}).items()):
+        required = schema.get("required", [])
+        fields = [
+            _view_field(field, "", kind, {"required": field in required, "description": kind.get("description", "")})
+            for field, kind in schema.get("properties", {}).items()
+        ]
+        schemas.append(Schema(name, schema.get("description", ""), fields, schema.get("enum", [])))
+    return schemas
 
 
 def _view_content(content: Json) -> Field | None:
     for media_type, body in content.get("content", {}).items():
-        return _view_field("", media_type, body.get("schema") or body.get("itemSchema") or {}, True, "")
+        return _view_field("", media_type, body.get("schema") or body.get("itemSchema") or {}, {})
     return None
 
 
-def _view_schema(name: str, schema: Json) -> Schema:
-    required = schema.get("required", [])
-    fields = [
-        _view_field(field, "", kind, field in required, kind.get("description", ""))
-        for field, kind in schema.get("properties", {}).items()
-    ]
-    return Schema(name, schema.get("description", ""), fields, schema.get("enum", []))
-
-
-def _view_field(name: str, place: str, kind: Json, required: bool, description: str) -> Field:
+def _view_field(name: str, place: str, kind: Json, given: Json) -> Field:
     text, schema = _describe(kind)
-    return Field(name, place, text, schema, required, description)
+    return Field(name, place, text, schema, given.get("required", False), given.get("description", ""))
 
 
 def _describe(kind: Json) -> tuple[str, str]:

@@ -162,7 +162,7 @@ def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., Mi
     assert "measured by 2 more volunteers" in words
     assert worker.http.get("/api/v1/experiments/99/evidence").status_code == 404
     page = worker.http.get(f"/experiments/{reply.experiment_id}").text
-    assert "Would change it" in page and "its author" in page
+    assert "Possible changes" in page and "its author" in page
     assert "improved, since it is a gain" in page and page.count('<td class="bar">') == 3
 
 
