@@ -213,9 +213,9 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(coordinator: Coordin
     ledger.check(database)
 
 
-def test_postgresql_killed_under_load_loses_nothing(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_postgresql_killed_under_load_loses_nothing(tmp_path: Path) -> None:
     ledger = Ledger()
-    with run_postgres(tmp_path_factory.mktemp("killed")) as server:
+    with run_postgres() as server:
         url = server.create_migrated()
         database = Database(url)
         with database.write() as session:

@@ -149,7 +149,7 @@ def open_bench(folder: Path, engine: str) -> Iterator[Bench]:
     (seed / "train.py").write_text(write_program())
     (seed / "swarm.toml").write_text((seed / "swarm.toml").read_text().replace("4096", "65536"))
     with ExitStack() as stack:
-        postgres = stack.enter_context(run_postgres(folder / "postgres")) if engine == "postgresql" else None
+        postgres = stack.enter_context(run_postgres()) if engine == "postgresql" else None
         url = postgres.create() if postgres else f"sqlite:///{folder}/bench.db"
         database = Database(url)
         stack.callback(database.close)

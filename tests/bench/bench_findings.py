@@ -114,7 +114,7 @@ def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Clie
     with ExitStack() as stack:
         url = f"sqlite:///{folder}/bench.db"
         if engine == "postgresql":
-            url = stack.enter_context(run_postgres(folder / "postgres")).create()
+            url = stack.enter_context(run_postgres()).create()
         database = Database(url)
         database.migrate()
         began = time.monotonic()

@@ -150,7 +150,7 @@ def open_store(folder: Path, engine: str) -> Iterator[tuple[Store, str]]:
     with ExitStack() as stack:
         url = f"sqlite:///{folder}/bench.db"
         if engine == "postgresql":
-            url = stack.enter_context(run_postgres(folder / "postgres")).create()
+            url = stack.enter_context(run_postgres()).create()
         database = Database(url)
         stack.callback(database.close)
         database.migrate()

