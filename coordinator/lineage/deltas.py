@@ -134,17 +134,7 @@ def _count_common_head(one: bytes, other: bytes) -> int:
 
 def _count_common_tail(one: bytes, other: bytes) -> int:
     """Number of equal bytes at the end."""
-    one_end, other_end = len(one), len(other)
-    low, high = 0, min(one_end, other_end)
-    if one[-1:] != other[-1:]:
-        return 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[one_end - middle : one_end - low] == other[other_end - middle : other_end - low]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return _count_common_head(one[::-1], other[::-1]) if one[-1:] == other[-1:] else 0
 
 
 def _encode_size(size: int) -> bytes:

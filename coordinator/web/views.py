@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import hypot
-from typing import TypedDict
+from typing import Any
 from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
@@ -22,20 +22,15 @@ from coordinator.novelty.similarity import Similarity
 from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
 from coordinator.web import queries
-from coordinator.web.charts import EvidenceChart, TopicChart, draw_evidence, draw_topic
+from coordinator.web.charts import draw_evidence, draw_topic
 from coordinator.workers import service as fleet
-from shared.contract import Objective
-from shared.evidence import ExperimentEvidence
 from shared.experiments import Posterior, Verdict
-from shared.findings import FailureClass, Finding, FindingSummary, Paper, SearchHit
-from shared.leases import LeaseContext, LeaseView
+from shared.findings import FailureClass
 from shared.progress import HardwareClassCount
 from shared.projects import Project as ProjectView
 from shared.protocol import Message, Page
-from shared.records import ExperimentDetail, ExperimentSummary
-from shared.runs import EarlyStops, Run, RunOutcome
-from shared.topics import Topic, TopicSummary
-from shared.workers import WorkerView
+from shared.records import ExperimentDetail
+from shared.runs import Run, RunOutcome
 
 PAGE_ROWS = 50
 MAX_IDLE_WORKERS = 10
@@ -57,27 +52,6 @@ class Leader:
     gain_sd: float | None
 
 
-@dataclass(frozen=True)
-class LiveJob:
-    """A live lease, and the experiment it starts from (None: the root)."""
-
-    lease: LeaseView
-    base_id: int | None
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """The parts of a project's page that change by the second; `idle` workers are paused or wait."""
-
-    experiments: int
-    runs: int
-    leader: Leader | None
-    baseline: Posterior | None
-    jobs: list[LiveJob]
-    early_stops: EarlyStops
-    idle: list[WorkerView]
-
-
 class Curve(Message):
     """A training curve, point by point: seconds since the start of the budget, step, and loss."""
 
@@ -94,95 +68,12 @@ class Curves(Message):
     curves: list[Curve]
 
 
-class _Head(TypedDict):
-    project: ProjectView
-    objective: Objective
+Context = dict[str, Any]
+"""The values that a template gets as `page`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProjectPart:
-    """A page that belongs to a project."""
-
-    project: ProjectView
-    objective: Objective
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectPage(ProjectPart):
-    """A project's page in one hardware class. `since` is the feed's cursor at the moment of these numbers."""
-
-    projects: list[ProjectView]
-    hardware_class: str | None
-    hardware_classes: list[HardwareClassCount]
-    live: LiveState
-    experiments: Page[ExperimentSummary]
-    is_first: bool
-    since: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentPage(ProjectPart):
-    """An experiment's page. `since` is as in `ProjectPage`."""
-
-    experiment: ExperimentDetail
-    evidence: ExperimentEvidence
-    chart: EvidenceChart | None
-    curves: Curves
-    context: LeaseContext
-    since: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPage(ProjectPart):
-    """The page of a run of the root, which belongs to no experiment."""
-
-    run: Run
-    curves: Curves
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindingPage(ProjectPart):
-    """A finding's page; `words` are the agent's texts in the chosen version."""
-
-    paper: Paper
-    words: Finding
-    curves: Curves
-    diff: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindingsPage(ProjectPart):
-    """A project's findings: the `hits` of the search `q`, or the `newest`.
-
-    `chosen` are the filters; `query` is the page's own query string; `verdicts` and `failures` are pairs of a filter's
-    value and the address with it.
-    """
-
-    q: str
-    query: str
-    chosen: dict[str, str]
-    verdicts: list[tuple[str, str]]
-    failures: list[tuple[str, str]]
-    hits: list[SearchHit]
-    newest: Page[FindingSummary]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TopicsPage(ProjectPart):
-    """A project's topics."""
-
-    topics: Page[TopicSummary]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TopicPage(ProjectPart):
-    """A topic's page."""
-
-    topic: Topic
-    chart: TopicChart | None
-
-
-def _head(project: Project) -> _Head:
+def _start_context(project: Project) -> Context:
+    """The values of every page that belongs to a project."""
     return {"project": projects.view_project(project), "objective": projects.contract_of(project).objective}
 
 
@@ -197,8 +88,8 @@ def view_projects(session: Session) -> list[ProjectView]:
 
 def view_project(
     session: Session, name: str, hardware_class: str | None = None, before_id: int | None = None
-) -> ProjectPage:
-    """A project's page. Raises NotFoundError."""
+) -> Context:
+    """A project's page in one hardware class. `since` is the feed's cursor at that moment. Raises NotFoundError."""
     project = projects.get_project(session, name)
     since = activity_queries.get_last_event_id(session)
     classes = [
@@ -208,31 +99,31 @@ def view_project(
     chosen = hardware_class or (classes[0].name if classes else None)
     rows = experiments_queries.list_experiments(session, project.id, before_id, PAGE_ROWS + 1, chosen)
     summaries = [experiments.view_summary(row, project.name) for row in rows]
-    return ProjectPage(
-        **_head(project),
-        projects=view_projects(session),
-        hardware_class=chosen,
-        hardware_classes=classes,
-        live=_view_live(session, project, chosen, sum(known.runs for known in classes if known.name == chosen)),
-        experiments=cut_page(summaries, PAGE_ROWS, lambda summary: summary.id),
-        is_first=before_id is None,
-        since=since,
-    )
+    return _start_context(project) | {
+        "projects": view_projects(session),
+        "hardware_class": chosen,
+        "hardware_classes": classes,
+        "live": _view_live(session, project, chosen, sum(known.runs for known in classes if known.name == chosen)),
+        "experiments": cut_page(summaries, PAGE_ROWS, lambda summary: summary.id),
+        "is_first": before_id is None,
+        "since": since,
+    }
 
 
-def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> LiveState:
+def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> Context:
+    """The parts of a project's page that change by the second. A job's `base_id` is None for the root."""
     baseline = _find_posterior(session, project.root_sha, hardware_class)
     leases = view_live_leases(session, project)
     ids = queries.list_experiment_ids(session, [lease.base_sha for lease in leases])
-    return LiveState(
-        experiments=experiments_queries.count_experiments(session, project.id),
-        runs=runs,
-        leader=_view_leader(session, project, hardware_class, baseline),
-        baseline=baseline,
-        jobs=[LiveJob(lease, ids.get(lease.base_sha)) for lease in leases],
-        early_stops=evidence.view_early_stops(session, project),
-        idle=fleet.view_resting(session, MAX_IDLE_WORKERS),
-    )
+    return {
+        "experiments": experiments_queries.count_experiments(session, project.id),
+        "runs": runs,
+        "leader": _view_leader(session, project, hardware_class, baseline),
+        "baseline": baseline,
+        "jobs": [{"lease": lease, "base_id": ids.get(lease.base_sha)} for lease in leases],
+        "early_stops": evidence.view_early_stops(session, project),
+        "idle": fleet.view_resting(session, MAX_IDLE_WORKERS),
+    }
 
 
 def _view_leader(
@@ -259,20 +150,19 @@ def _find_posterior(session: Session, sha: str, hardware_class: str | None) -> P
     return evidence.view_posterior(evidence_queries.find_posterior(session, sha, hardware_class))
 
 
-def view_experiment(session: Session, experiment_id: int) -> ExperimentPage:
-    """An experiment's page. Raises NotFoundError."""
+def view_experiment(session: Session, experiment_id: int) -> Context:
+    """An experiment's page. `since` is the feed's cursor at the moment of these numbers. Raises NotFoundError."""
     since = activity_queries.get_last_event_id(session)
     detail = experiments.view_detail(session, experiment_id)
     explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
-    return ExperimentPage(
-        **_head(projects.get_project(session, detail.project)),
-        experiment=detail,
-        evidence=explained,
-        chart=draw_evidence(explained),
-        curves=view_curves(session, detail),
-        context=view_context(session, queries.get_lease_id(session, experiment_id)),
-        since=since,
-    )
+    return _start_context(projects.get_project(session, detail.project)) | {
+        "experiment": detail,
+        "evidence": explained,
+        "chart": draw_evidence(explained),
+        "curves": view_curves(session, detail),
+        "context": view_context(session, queries.get_lease_id(session, experiment_id)),
+        "since": since,
+    }
 
 
 def view_curves(session: Session, detail: ExperimentDetail) -> Curves:
@@ -310,42 +200,43 @@ def find_experiment_of_run(session: Session, run_id: int) -> int | None:
     return experiment.id if experiment else None
 
 
-def view_run(session: Session, run_id: int) -> RunPage:
+def view_run(session: Session, run_id: int) -> Context:
     """The page of a run of the root. Raises NotFoundError."""
     run = evidence.view_one(session, run_id)
-    head = _head(projects.get_project(session, run.project))
-    return RunPage(**head, run=run, curves=Curves(curves=_own_curves([run])))
+    context = _start_context(projects.get_project(session, run.project))
+    return context | {"run": run, "curves": Curves(curves=_own_curves([run]))}
 
 
-def view_finding(session: Session, finding_id: int, version: int | None) -> FindingPage:
+def view_finding(session: Session, finding_id: int, version: int | None) -> Context:
     """A finding's page; the newest version by default. Raises NotFoundError."""
     paper = papers.view_paper(session, finding_id)
     experiment = experiments.view_detail(session, paper.summary.experiment_id)
-    return FindingPage(
-        **_head(projects.get_project(session, paper.summary.project)),
-        paper=paper,
-        words=paper.words if version is None else papers.view_words(session, finding_id, version),
-        curves=view_curves(session, experiment),
-        diff=experiment.diff,
-    )
+    return _start_context(projects.get_project(session, paper.summary.project)) | {
+        "paper": paper,
+        "words": paper.words if version is None else papers.view_words(session, finding_id, version),
+        "curves": view_curves(session, experiment),
+        "diff": experiment.diff,
+    }
 
 
 def view_findings(
     session: Session, similarity: Similarity, project_name: str, q: str, chosen: dict[str, str],
     filters: FindingFilters, before_id: int | None,
-) -> FindingsPage:  # fmt: skip
-    """A project's findings. `chosen` are the filters as they stand in the address. Raises NotFoundError."""
+) -> Context:  # fmt: skip
+    """A project's findings: the `hits` of the search `q`, or the `newest`. Raises NotFoundError.
+
+    `chosen` are the filters of the address; `verdicts` and `failures` pair each value of a filter with its address.
+    """
     asked = {"project": project_name, **chosen, **({"q": q} if q else {})}
-    return FindingsPage(
-        **_head(projects.get_project(session, project_name)),
-        q=q,
-        query=urlencode(asked),
-        chosen=chosen,
-        verdicts=[(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
-        failures=[(failure, _filter_address(asked, "failure", failure)) for failure in ("", *FailureClass)],
-        hits=search.search(session, similarity, q, filters, PAGE_ROWS) if q else [],
-        newest=Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
-    )
+    return _start_context(projects.get_project(session, project_name)) | {
+        "q": q,
+        "query": urlencode(asked),
+        "chosen": chosen,
+        "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
+        "failures": [(failure, _filter_address(asked, "failure", failure)) for failure in ("", *FailureClass)],
+        "hits": search.search(session, similarity, q, filters, PAGE_ROWS) if q else [],
+        "newest": Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
+    }
 
 
 def _filter_address(asked: dict[str, str], name: str, value: str) -> str:
@@ -353,14 +244,14 @@ def _filter_address(asked: dict[str, str], name: str, value: str) -> str:
     return f"/findings?{urlencode(others | ({name: value} if value else {}))}"
 
 
-def view_topics(session: Session, name: str, before_id: int | None) -> TopicsPage:
+def view_topics(session: Session, name: str, before_id: int | None) -> Context:
     """A project's topics. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    return TopicsPage(**_head(project), topics=topics.view_page(session, project, before_id, PAGE_ROWS))
+    return _start_context(project) | {"topics": topics.view_page(session, project, before_id, PAGE_ROWS)}
 
 
-def view_topic(session: Session, name: str, slug: str) -> TopicPage:
+def view_topic(session: Session, name: str, slug: str) -> Context:
     """A topic's page. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    head, topic = _head(project), topics.view_topic(session, project, slug)
-    return TopicPage(**head, topic=topic, chart=draw_topic(topic, head["objective"].sign))
+    context, topic = _start_context(project), topics.view_topic(session, project, slug)
+    return context | {"topic": topic, "chart": draw_topic(topic, context["objective"].sign)}
