@@ -93,3 +93,39 @@ def test_make_leaves_a_python_that_was_built_without_optimizations(
     chosen = subprocess.run(command, capture_output=True, text=True, check=True)
     assert chosen.stdout == f"{other if is_systems else first}\n"
     assert ("without optimizations" in chosen.stderr) is is_systems
+
+
+def check_house(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / ".ci" / "house.py", root]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def write_house(root: Path, files: dict[str, str]) -> Path:
+    """A small repository that keeps all rules, but for these files."""
+    pages = {"docs/architecture.md": "[`run`](../worker/loop.py)\n", "worker/loop.py": "def run(): ...\n" + "#\n" * 24}
+    for name, text in (pages | files).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_the_house_rules_let_good_code_pass(tmp_path: Path) -> None:
+    good = 'class Plan:\n    """So few."""\n\ntry: ...\nexcept ValueError: ...\n' + "#\n" * 24
+    done = check_house(write_house(tmp_path, {"coordinator/db/a.py": good + "session.commit()\n"}))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "finding"),
+    [
+        ("coordinator/a.py", "session.commit()\n", "coordinator/a.py:1 commits"),
+        ("shared/a.py", "import os\nos.environ['A']\n", "shared/a.py:2 reads the environment"),
+        ("swarm/a.py", "try: ...\nexcept (ValueError, Exception): ...\n", "swarm/a.py:2 catches every exception"),
+        ("README.md", "[here](docs/nowhere.md)", "README.md: the link [here] leads to"),
+        ("README.md", "[`walk`](worker/loop.py)", "does not define walk"),
+        ("shared/a.py", '"""As in worker/loops.py."""\n', "shared/a.py names worker/loops.py"),
+    ],
+)
+def test_the_house_rules_are_kept(tmp_path: Path, file: str, text: str, finding: str) -> None:
+    done = check_house(write_house(tmp_path, {file: text}))
+    assert done.returncode == 1 and finding in done.stderr

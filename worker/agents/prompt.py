@@ -7,7 +7,7 @@
 What others wrote (findings, commits' code, logs of runs) stands between two lines with a number that is drawn anew
 for each fence, so that no text can close its own fence. That keeps honest models honest; what holds against a model
 that obeys its data all the same is that it has no tools, that only editable files are taken from its answer
-(worker/agents/edits.py), and that they run in a sandbox.
+(worker/agents/replies.py), and that they run in a sandbox.
 """
 
 import secrets

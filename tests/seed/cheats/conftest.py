@@ -1,7 +1,7 @@
 """Real runs of files in the real sandbox, and the loop without defences.
 
-The processes of most runs share a sandbox (see tests/support/preloaded.py); what tries to get out of it has one to
-itself.
+The processes of most runs share a sandbox (see tests/support/preloaded_sandbox.py); a
+file that tries to leave it has its own.
 """
 
 import json

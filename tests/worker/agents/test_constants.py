@@ -1,4 +1,4 @@
-"""worker/agents/constants.py"""
+"""worker/agents/search_space.py"""
 
 import pytest
 from hypothesis import given

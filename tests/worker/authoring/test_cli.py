@@ -1,4 +1,4 @@
-"""worker/workshop: running a work tree by hand, with real sandboxes."""
+"""worker/authoring/cli.py, with real sandboxes."""
 
 import json
 import os

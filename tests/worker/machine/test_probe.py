@@ -1,4 +1,4 @@
-"""worker/machine/probe.py: torch is tried where runs will use it."""
+"""worker/machine/hardware.py: torch is tried where runs will use it."""
 
 import pytest
 
