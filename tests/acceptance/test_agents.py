@@ -14,7 +14,7 @@ pytestmark = pytest.mark.acceptance
 
 KEY = "sk-canary-31415"
 TRAINED = {"ok", "stopped_early"}
-"""What becomes of a run whose code is right: in a second on a busy machine it may learn so little that it is ended."""
+"""Outcomes of a run with correct code: on a busy machine a second may teach it so little that it is stopped early."""
 
 
 class Clumsy:

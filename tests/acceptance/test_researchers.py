@@ -30,7 +30,7 @@ SAID = {
     "git -C history diff": "train.py",
     "curl -s": "",
 }
-"""What commands that begin so print, somewhere in all of their output."""
+"""Text that commands with this beginning print."""
 
 
 def find_blocks(language: str) -> list[str]:

@@ -109,7 +109,7 @@ def check_runs(runs: list[Run]) -> None:
 
 
 def check_offsets(client: Client, runs: list[Run]) -> None:
-    """What the coordinator says of the workers is what their runs of the same commits say."""
+    """The coordinator's offsets agree with the workers' runs of the same commits."""
     differences = []
     for sha in {run.commit_sha for run in runs}:
         by_worker: dict[str, list[float]] = {}

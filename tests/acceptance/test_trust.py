@@ -1,4 +1,4 @@
-"""What a volunteer trusts a worker with: keys are planted wherever keys live, and looked for everywhere else."""
+"""Keys do not leak: they are planted wherever keys live, and looked for everywhere else."""
 
 import socket
 import threading

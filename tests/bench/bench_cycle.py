@@ -41,7 +41,7 @@ SIZES = (100, 5_000, 20_000, 100_000)
 THREADS = (1, 4)
 SECONDS = 15.0
 WARM_UP_SECONDS = 3.0
-"""What a coordinator loads once (the model of embeddings, statements, what it keeps at hand) is not measured."""
+"""Seconds before the measurement, in which a coordinator loads models and fills caches."""
 
 TURNS = 5
 """The sizes take turns, so that all of them meet the machine when it is fast and when it is slow."""

@@ -1,4 +1,4 @@
-"""What an export costs the server: seconds, bytes, and how far its memory grows; on both engines.
+"""Measures the cost of exports for the server: seconds, bytes and growth of memory, on both engines.
 
 python -m tests.bench.bench_export --findings 100000 --engines sqlite postgresql
 

@@ -1,4 +1,4 @@
-"""What git costs as the swarm grows: clones, fetches, the bundle, and the server's memory meanwhile; on both engines.
+"""Measures git as the swarm grows: clones, fetches, the bundle, and the server's memory, on both engines.
 
 python -m tests.bench.bench_git                          prints a table
 python -m tests.bench.bench_git --append docs/benchmarks.md

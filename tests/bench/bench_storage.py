@@ -1,4 +1,4 @@
-"""What an experiment costs to keep, and how long a file takes to read, as the swarm grows; on both engines.
+"""Measures the bytes of an experiment and the time to read a file as the swarm grows, on both engines.
 
 python -m tests.bench.bench_storage                          prints a table
 python -m tests.bench.bench_storage --append docs/benchmarks.md
@@ -123,7 +123,7 @@ class Store:
             assert len(lineage.read_files(session, self.project_id, sha, ["train.py"])["train.py"]) > 1_000
 
     def _write(self, sha: str, random: Random) -> None:
-        """What a result does for its commit: build with a reading session, then store in a transaction."""
+        """Build a commit with a read session, then store it in a transaction, as a result does."""
         with self.database.read() as session:
             parent = lineage.get_commit(session, sha)
             program = lineage.read_files(session, self.project_id, sha)["train.py"]

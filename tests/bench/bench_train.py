@@ -82,7 +82,7 @@ def write_shards(folder: Path, on_gpu: bool) -> None:
 
 
 def choose_trees(on_gpu: bool, seconds: float | None) -> dict[str, WorkTree]:
-    """What is measured, by name: on a GPU gpt with its own amounts, but for the number of shards."""
+    """The measured work trees by name: on a GPU, gpt with fewer shards."""
     gpt = read_tree(SEEDS / "gpt")
     data = gpt.contract.data.model_dump() | {"sources": [{"file": name} for name in SHARDS]}
     if on_gpu:

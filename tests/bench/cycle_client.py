@@ -43,7 +43,7 @@ class CycleError(Exception):
 
 @dataclass
 class Tally:
-    """What one client did: milliseconds by request, and whole cycles."""
+    """One client's counts: milliseconds by request, and whole cycles."""
 
     took: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in REQUESTS})
     cycles: int = 0

@@ -80,7 +80,7 @@ class Landscape:
 
 
 def propose(levels: Levels, draw: Random) -> Levels:
-    """What an agent that knows nothing but the ranges tries next: one knob at another level."""
+    """A random proposal: one knob at another level."""
     knob = draw.randrange(KNOBS)
     if draw.random() < FAR_SHARE:
         level = draw.choice([level for level in range(LEVELS) if level != levels[knob]])

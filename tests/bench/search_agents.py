@@ -1,4 +1,4 @@
-"""What simulated agents draft for a job: one knob at another level, steps of others put together, one taken out.
+"""Simulated agents: they draft one knob at another level, combine others' steps, or take one out.
 
 They know the ranges, what the coordinator tells them in the lease, and nothing else; some propose what exists under
 another look. The code that they write has its knobs far enough apart for a three-way merge to tell them from each

@@ -41,7 +41,7 @@ class Member:
     def measure(
         self, landscape: Landscape, lease: Lease, levels: Levels, base: Levels, vouched: Mapping[str, str], draw: Random
     ) -> float | None:
-        """What this worker reports of a configuration; None if the run crashed; `vouched` as in `makes_up`."""
+        """The metric that this worker reports; None if the run crashed; `vouched` as in `makes_up`."""
         shift = self.class_shift + self.offset
         noise = draw.gauss(0, world.NOISE_SD)
         truth = landscape.value(levels) + shift
@@ -56,7 +56,7 @@ class Member:
 
 
 def make_fleet(database: Database, http: httpx.Client, workers: int, draw: Random, *, clean: bool) -> list[Member]:
-    """So many volunteers. A clean fleet is what rivals have: one class of hardware, nobody lies, nothing is broken."""
+    """A fleet of volunteers. A clean one, as rivals have, has one hardware class, no liars and no faults."""
     pairs = 0 if clean else round(workers * world.FABRICATOR_SHARE / 2)
     broken = 0 if clean else round(workers * world.BROKEN_SHARE)
     names = list(world.CLASSES)[:1] if clean else list(world.CLASSES)

@@ -1,4 +1,4 @@
-"""What trials say together: a table, the goals with whether they are reached, and a figure."""
+"""Summarizes trials: a table, the goals and whether they are reached, and a figure."""
 
 from collections.abc import Callable, Sequence
 from math import sqrt
@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What was asked for: `is_least` says that more is better."""
+    """A goal and its result. `is_least` says that more is better."""
 
     text: str
     asked: float
@@ -98,7 +98,7 @@ def describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def list_goals(trials: Sequence[Trial]) -> list[Goal]:
-    """What was asked for before anything was tuned, and what was found."""
+    """The goals, set before anything was tuned, with their results."""
     by_size = {size: [trial for trial in trials if trial.workers == size] for size in (1, 16, 64, 256)}
     goals = [
         Goal("1 worker, gain after as many runs / keep-if-lower's", 0.95, _gain(by_size[1])),

@@ -1,4 +1,4 @@
-"""What a swarm is compared with: three ways to search the same landscapes, simulated without a coordinator.
+"""The swarm's rivals: three ways to search the same landscapes, simulated without a coordinator.
 
 Each gives the true value of what it would build upon, by the time that passed (one run lasts 1 on average), and what
 it reports of its best. They have it easier than the swarm: all their machines measure alike, nobody lies, nothing is
@@ -41,7 +41,7 @@ def keep_if_lower(landscape: Landscape, draw: Random) -> Iterator[Progress]:
 
 
 def independent_threads(landscape: Landscape, workers: int, draw: Random) -> Iterator[Progress]:
-    """So many threads of keep-if-lower that share nothing; the best is the one that reports the largest gain."""
+    """Threads of keep-if-lower that share nothing; the best one reports the largest gain."""
     threads = [keep_if_lower(landscape, Random(draw.random())) for _ in range(workers)]
     while True:
         steps = [next(thread) for thread in threads]

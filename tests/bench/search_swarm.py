@@ -66,7 +66,7 @@ EPOCH_CHECK = 0.2
 """The coordinator looks once a minute whether an epoch is over, and a run takes five."""
 
 RUN_SECONDS = 330.0
-"""What one unit of simulated time stands for: the budget, with start and scoring."""
+"""One unit of simulated time: the budget with start and scoring."""
 
 CLAIMABLE = (Standing.VERIFIED, Standing.SINGLE_OWNER)
 _POSTERIORS = table_of(CommitPosterior)
@@ -87,7 +87,7 @@ _BEST = Prepared(
 
 @dataclass
 class Tally:
-    """What a swarm did, by kind of job. `tried` holds each configuration that was run as an experiment."""
+    """A swarm's counts by kind of job. `tried` holds each configuration that was run as an experiment."""
 
     kinds: Counter[JobKind] = field(default_factory=Counter)
     wasted: int = 0

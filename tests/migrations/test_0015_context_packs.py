@@ -1,4 +1,4 @@
-"""What agents got to read moves into a table of its own, word for word."""
+"""Context packs move into their own table, word for word."""
 
 import json
 

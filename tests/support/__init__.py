@@ -1,1 +1,1 @@
-"""What several tests need: a small seed, wire messages with sensible defaults, and a worker in miniature."""
+"""Builders and fakes that several tests use."""

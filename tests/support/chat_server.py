@@ -13,7 +13,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Response:
-    """What the endpoint sends; `hangs` makes it say nothing until the server ends."""
+    """An answer of the endpoint. With `hangs` it never comes."""
 
     status: int = 200
     body: Any = None

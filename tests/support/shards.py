@@ -16,7 +16,7 @@ def make_shards() -> dict[str, bytes]:
 
 
 def make_shard(seed: int, documents: int = 400) -> bytes:
-    """So many documents, with some order in them."""
+    """Documents with some regularity to learn."""
     draw = Random(seed)
     nouns, verbs = ("king", "river", "lamp", "café", "city", "stone"), ("saw", "gave", "took", "made", "kept")
     sentence = "The {} {} the {} of {}. "

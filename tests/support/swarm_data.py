@@ -196,7 +196,7 @@ def write_history(session: Session, project: Project, count: int = 60) -> Histor
 
 
 def crash() -> dict[str, Any]:
-    """What a crashed run says, with hostile output."""
+    """The report of a crashed run, with hostile output."""
     return {
         "outcome": RunOutcome.CRASHED,
         "reason": "RuntimeError: mat1 and mat2 shapes cannot be multiplied (2048x96 and 128x384)",
