@@ -94,7 +94,7 @@ class Lease(Message):
     heartbeat_seconds: float
 
 
-class OwnLease(Message):
+class OfflineLease(Message):
     """A job that a worker gave itself while its coordinator was away, under an id and a token of its own making.
 
     It is always an experiment, on a commit that the coordinator knows by the time it hears of it: parents come first.

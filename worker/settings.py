@@ -269,7 +269,7 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
 
 
 @dataclass(frozen=True)
-class Origin:
+class SettingSource:
     """A setting's value as people may see it, and where it came from."""
 
     name: str
@@ -277,7 +277,7 @@ class Origin:
     source: str
 
 
-def explain_settings(flags: Mapping[str, Any]) -> list[Origin]:
+def explain_settings(flags: Mapping[str, Any]) -> list[SettingSource]:
     """Every setting, secrets masked. Raises SettingsError."""
     settings = load_settings(flags)
     given = {key for key, value in flags.items() if value is not None}
@@ -293,9 +293,9 @@ def explain_settings(flags: Mapping[str, Any]) -> list[Origin]:
             source = f"environment ({named})"
         elif name in in_file and value is not None:
             source = str(config_path())
-        origins.append(Origin(name, "" if value is None else _masked(str(value)), source))
+        origins.append(SettingSource(name, "" if value is None else _masked(str(value)), source))
     if settings.token is None and settings.token_file is None and login_path().exists():
-        kept = Origin("token", str(SecretStr("kept")), f"swarm-worker login ({login_path()})")
+        kept = SettingSource("token", str(SecretStr("kept")), f"swarm-worker login ({login_path()})")
         origins = [kept if origin.name == "token" else origin for origin in origins]
     return origins
 

@@ -15,10 +15,10 @@ from worker.api.retry import Backoff
 from worker.git.projects import Projects
 from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
 from worker.loop.heartbeat import HeartbeatDied
-from worker.loop.job import Workplace, author_of
+from worker.loop.job import Workplace, commit_author
 from worker.loop.lock import AlreadyRunning, hold
 from worker.loop.loop import Ending, Loop
-from worker.loop.offline import Alone
+from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Outbox
 from worker.loop.prefetch import record_crash
 from worker.loop.stop import ControlFiles, PauseReason, Stop, follow_control_files
@@ -134,9 +134,9 @@ def _run(settings: Settings, options: RunOptions) -> int:
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
         outbox = Outbox(folder / "outbox")
-        name, author = settings.worker_name, author_of(settings.worker_name)
-        alone = Alone(folder, name, agent.name, runner.hardware, settings.alone_after_seconds)
-        place = Workplace(client, agent, runner, projects, outbox, events, stop, author, alone=alone)
+        name, author = settings.worker_name, commit_author(settings.worker_name)
+        offline = OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds)
+        place = Workplace(client, agent, runner, projects, outbox, events, stop, author, offline=offline)
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
         events.handle(_describe(settings, runner, agent, before.totals if before else Totals()))
         stack.callback(lambda: events.handle(WorkerStopped()))

@@ -24,7 +24,7 @@ from shared.leases import (
     HeartbeatReply,
     LeaseContext,
     LeaseView,
-    OwnLease,
+    OfflineLease,
     ReleaseRequest,
     ResultReply,
     ResultUpload,
@@ -71,7 +71,9 @@ def claim(
 
 
 @router.put("/leases/{lease_id}")
-def register_own_lease(lease_id: UUID, own: OwnLease, token: BearerToken, database: CurrentDatabase) -> HeartbeatReply:
+def register_own_lease(
+    lease_id: UUID, own: OfflineLease, token: BearerToken, database: CurrentDatabase
+) -> HeartbeatReply:
     """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
     with database.look_and_write() as (read, write):
         return offline.register_own(read, write, authenticate(read, token), lease_id, own)

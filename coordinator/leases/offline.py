@@ -11,13 +11,13 @@ from coordinator.lineage import service as lineage
 from coordinator.projects import service as projects
 from coordinator.workers import service as fleet
 from shared.experiments import JobKind
-from shared.leases import HeartbeatReply, LeaseState, OwnLease
+from shared.leases import HeartbeatReply, LeaseState, OfflineLease
 from shared.protocol import now
 
 WHY = "This coordinator was away, and the worker went on by itself from the best commit that it knew."
 
 
-def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUID, own: OwnLease) -> HeartbeatReply:
+def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
     """Learn of a job that a worker gave itself, so that its result can be delivered. Telling again is fine.
 
     Raises NotFoundError where project or base are unknown, LeaseForeignError and LeaseTokenError.

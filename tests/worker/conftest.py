@@ -33,9 +33,9 @@ from worker.agents.base import Agent
 from worker.agents.search import SearchAgent
 from worker.api.client import CoordinatorClient
 from worker.git.projects import Projects
-from worker.loop.job import Workplace, author_of
+from worker.loop.job import Workplace, commit_author
 from worker.loop.loop import Loop
-from worker.loop.offline import Alone
+from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
 from worker.runs.runner import RunRequest
@@ -152,9 +152,9 @@ def hire(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[Hi
         stop, witness = changes.pop("stop", None) or Stop(), Witness()
         client = CoordinatorClient(url, changes.pop("token", token), transport)
         witness.on_wait = stop.request
-        agent, alone = agent or SearchAgent(), None
+        agent, offline = agent or SearchAgent(), None
         if (patience := changes.pop("alone_after", None)) is not None:
-            alone = Alone(folder, name, agent.name, HARDWARE, patience)
+            offline = OfflineMode(folder, name, agent.name, HARDWARE, patience)
         place = Workplace(
             client=client,
             agent=agent,
@@ -163,9 +163,9 @@ def hire(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[Hi
             outbox=Outbox(folder / "outbox"),
             events=witness,
             stop=stop,
-            author=author_of(name),
-            patience_seconds=0.2,
-            alone=alone,
+            author=commit_author(name),
+            retry_for_seconds=0.2,
+            offline=offline,
         )
         places.append(place)
         return Worker(place, Loop(place, name, None, folder / "crash.log"), witness, folder)

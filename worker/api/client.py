@@ -17,7 +17,7 @@ from shared.leases import (
     ClaimRequest,
     Heartbeat,
     HeartbeatReply,
-    OwnLease,
+    OfflineLease,
     ReleaseRequest,
     ResultReply,
     ResultUpload,
@@ -102,7 +102,7 @@ class CoordinatorClient:
         """Give a job back."""
         return self._post(f"/leases/{lease_id}/release", request, HeartbeatReply, timeout=SHORT_TIMEOUT)
 
-    def register_own(self, lease_id: UUID, own: OwnLease) -> HeartbeatReply:
+    def register_own(self, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
         """Tell of a job that this worker gave itself; it may be told again."""
         return self._send(self._build("PUT", f"/leases/{lease_id}", own), HeartbeatReply)
 

@@ -1,4 +1,4 @@
-"""How often and how long to try again: exponential, with full jitter, so that a returning coordinator is not stormed.
+"""Repeats requests with exponential backoff and full jitter, so that workers do not all return at once.
 
 Full jitter draws the whole wait at random below a doubling limit (AWS Architecture Blog, "Exponential Backoff And
 Jitter", 2015).
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Backoff:
-    """Waits between attempts that go on for ever."""
+    """Computes the waits between attempts that never end."""
 
     def __init__(
         self,
@@ -33,13 +33,13 @@ class Backoff:
         self._attempts = 0
 
     def reset(self) -> None:
-        """An attempt has succeeded."""
+        """Start over after a success."""
         self._attempts = 0
 
     def next_wait(self, at_least_seconds: float | None = None) -> float:
         """Seconds until the next attempt: from the shortest to a limit that doubles up to the longest.
 
-        A server that asks for a longer wait gets it, and up to as much again as was drawn: it told others the same.
+        A server that asks for a longer wait gets it plus the drawn wait, because it asked others for the same.
         """
         self._attempts += 1
         limit = min(self._longest, self._shortest * 2.0 ** min(self._attempts, 16))
@@ -47,10 +47,10 @@ class Backoff:
         return wait if at_least_seconds is None or at_least_seconds <= wait else at_least_seconds + wait
 
 
-def insist(call: Callable[[], Result], stop: Event, seconds: float) -> Result:
-    """Call until it succeeds, for so many seconds or until `stop`; then raise its last Unreachable.
+def retry(call: Callable[[], Result], stop: Event, seconds: float) -> Result:
+    """Call until it succeeds, for `seconds` or until `stop`; then raise its last Unreachable.
 
-    For requests in the middle of a job: a coordinator that restarts costs no job. Other errors are raised at once.
+    For requests in the middle of a job, which survives a restart of the coordinator. Other errors are raised at once.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Unreachable),

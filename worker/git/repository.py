@@ -1,7 +1,7 @@
-"""The worker's own git repository of a project: bare, written with shared/commits.py, readable with plain git.
+"""The worker's git repository of a project: bare, written with shared/commits.py, readable with plain git.
 
-It keeps the files of every commit that was fetched, so that none is fetched twice, and every commit made here. A
-commit's sha is computed before its run, and is the one that the coordinator arrives at from the same files and words.
+It has the files of all commits that were fetched, and all commits made here. A commit's sha is computed before its run;
+the coordinator computes the same sha from the same files, author, date and message.
 
     refs/swarm/<sha>     a commit made here
     refs/fetched/<sha>   the tree of a commit made elsewhere, of which only the files are known here
@@ -35,7 +35,7 @@ _KINDS = {kind.type_name.decode(): kind.type_num for kind in (Blob, Tree, Commit
 
 
 class CommitUnknown(Exception):
-    """A commit whose files this repository does not have."""
+    """This repository does not have the files of a commit."""
 
 
 class Repository:
@@ -55,8 +55,8 @@ class Repository:
         """Close the repository's files."""
         self._repo.close()
 
-    def remember(self, commit: CommitFiles) -> None:
-        """Keep a fetched commit's files. Raises CommitError where a path is not allowed."""
+    def store_files(self, commit: CommitFiles) -> None:
+        """Store a fetched commit's files. Raises CommitError for a path that is not allowed."""
         with self._lock:
             tree_sha = self._store_files(commit.files)
             self._repo.refs[_fetched(commit.sha)] = _object_id(tree_sha)

@@ -1,4 +1,4 @@
-"""Results on their way from the outbox to the coordinator, and what people are told of each."""
+"""Delivers results from the outbox to the coordinator, and shows people the outcome of each."""
 
 from dataclasses import dataclass
 from urllib.parse import urljoin
@@ -11,51 +11,47 @@ from worker.loop.outbox import DamagedFile, DeliveredResult, ForeignResult, Reje
 from worker.ui.events import OutboxChanged, RunFinished
 from worker.ui.run_summary import RunSummary
 
-IN_THE_OUTBOX = "in the outbox"
-
 
 @dataclass(frozen=True)
-class Whereabouts:
-    """Where a result is to be seen, or where it is kept; and what all runs together now say of its commit."""
+class ResultPlace:
+    """The result's URL, or where it is kept; and the posterior of its commit, if the coordinator has sent it."""
 
-    place: str
+    place: str = "in the outbox"
     posterior: Posterior | None = None
 
 
-def deliver(place: Workplace, expected: UUID | None = None) -> Whereabouts:
-    """Deliver the outbox, and say so; of the run `expected`, return where it is now instead. Raises ClientError."""
-    outbox, found = place.outbox, Whereabouts(IN_THE_OUTBOX)
+def deliver(place: Workplace, expected: UUID | None = None) -> ResultPlace:
+    """Deliver the outbox, and notify people of results other than the run `expected`. Raises ClientError."""
+    found = ResultPlace()
     try:
-        for handled in outbox.deliver(place.client):
-            match handled:
+        for outcome in place.outbox.deliver(place.client):
+            match outcome:
                 case DeliveredResult(entry, reply):
                     url = urljoin(f"{place.client.url}/", reply.url.lstrip("/"))
                     if entry.upload.run.id == expected:
-                        found = Whereabouts(url, reply.posterior)
+                        found = ResultPlace(url, reply.posterior)
                     else:
                         place.notify(f"delivered an earlier result: {url}")
                 case RejectedResult(entry, error, path):
-                    place.warn(f"the coordinator refuses a result: {error}; it is kept as {path}")
+                    place.warn(f"the coordinator rejected a result: {error}; it is kept as {path}")
                     if entry.upload.run.id == expected:
-                        found = Whereabouts(f"refused, kept as {path}")
+                        found = ResultPlace(f"rejected, kept as {path}")
                 case ForeignResult(_, path):
-                    place.warn(
-                        f"a result belongs to another account, and waits for its token: {path} (swarm-worker login)"
-                    )
+                    place.warn(f"a result of another account waits for its token: {path} (swarm-worker login)")
                 case DamagedFile(_, path):
-                    place.warn(f"a result in the outbox cannot be read; it was set aside as {path}")
+                    place.warn(f"a result in the outbox cannot be read; it was moved to {path}")
     finally:
-        place.events.handle(OutboxChanged(len(outbox)))
+        place.events.handle(OutboxChanged(len(place.outbox)))
     return found
 
 
-def report(job: Job, place: Workplace) -> None:
-    """Deliver the outbox, of which this job's result is the newest, and show its summary. Raises Unauthorized."""
+def report_result(job: Job, place: Workplace) -> None:
+    """Deliver the outbox, with this job's result as the newest, and show its summary. Raises Unauthorized."""
     assert job.report is not None
-    found = Whereabouts(IN_THE_OUTBOX)
-    if place.alone is not None:
-        place.alone.note_run(job.lease, job.project.contract, job.report, job.editable_files)
-        if place.alone.is_away:  # it is asked again when its time has come, and not after each run
+    found = ResultPlace()
+    if place.offline is not None:
+        place.offline.record_run(job.lease, job.project.contract, job.report, job.editable_files)
+        if place.offline.coordinator_is_away:  # the claimer asks it again when it is time
             place.events.handle(OutboxChanged(len(place.outbox)))
             show_summary(job, place, found)
             return
@@ -64,13 +60,13 @@ def report(job: Job, place: Workplace) -> None:
     except Unauthorized:
         raise
     except ClientError as error:
-        place.warn(f"the result is kept in the outbox, and sent later: {error}")
+        place.warn(f"the result is kept in the outbox and sent later: {error}")
     finally:
         show_summary(job, place, found)
 
 
-def show_summary(job: Job, place: Workplace, found: Whereabouts) -> None:
-    """Show what came of a job."""
+def show_summary(job: Job, place: Workplace, found: ResultPlace) -> None:
+    """Show people the summary of a job's run."""
     assert job.report is not None
     contract = job.project.contract
     summary = RunSummary(job.lease, job.title, contract, job.report, found.place, found.posterior)

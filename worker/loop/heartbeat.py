@@ -1,4 +1,4 @@
-"""Renews a lease while its job is worked on, from a thread that must not die unseen."""
+"""Heartbeats: a thread renews the lease of a job, and an error that ends the thread is raised in the job."""
 
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,38 +17,37 @@ _ENDED = (LeaseState.EXPIRED, LeaseState.RELEASED, LeaseState.DONE)
 
 
 class HeartbeatDied(Exception):
-    """The thread that renews leases has ended by a mistake of ours: the worker has to stop."""
+    """The thread that renews a lease ended by an unexpected error, so the worker must stop."""
 
 
-class Listener(Protocol):
-    """What the heartbeat needs of the coordinator's client."""
+class HeartbeatClient(Protocol):
+    """The coordinator's client, as far as heartbeats use it."""
 
     def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply: ...
 
 
-class LeaseKeeper(Listener, Protocol):
-    """Who may be asked about a job while it is worked on: the coordinator's client, as a rule."""
+class LeaseClient(HeartbeatClient, Protocol):
+    """Answers requests about a lease: the coordinator's client, or `OfflineMode` for a job of the worker's own."""
 
     def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply: ...
     def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply: ...
 
 
-class Pulse:
-    """Beats every `lease.heartbeat_seconds`, and at once when the phase changes. A context manager, or `start`, `stop`.
+class LeaseHeartbeat:
+    """Sends a heartbeat every `lease.heartbeat_seconds`, and when the phase changes. A context manager.
 
-    A coordinator that does not answer, or that finds a phase out of turn, is asked again at the next beat. A lease
-    that is gone is remembered in `lost`, with the reason, and beats no more: what is being measured is still worth
-    finishing.
+    A heartbeat that gets no answer, or a conflict, is sent again at the next interval. When the lease is gone, `lost`
+    gets the reason and heartbeats end; a run that has begun is still worth finishing.
     """
 
-    def __init__(self, keeper: Listener, lease: Lease) -> None:
-        self._keeper = keeper
+    def __init__(self, client: HeartbeatClient, lease: Lease) -> None:
+        self._client = client
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
         self._progress = RunProgress(first, 0, None, 0.0)
         self._lock = Lock()
         self._wake = Event()
-        self._ending = False
+        self._ending = Event()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="heartbeat")
         self._thread: Future[None] | None = None
         self.lost: str | None = None
@@ -65,17 +64,17 @@ class Pulse:
             self.check()
 
     def start(self) -> None:
-        """Beat from now on."""
-        self._thread = self._executor.submit(self._beat)
+        """Send heartbeats from now on."""
+        self._thread = self._executor.submit(self._run)
 
     def stop(self) -> None:
-        """Beat no more; safe to repeat."""
-        self._ending = True
+        """Send no more heartbeats; may be repeated."""
+        self._ending.set()
         self._wake.set()
-        self._executor.shutdown(wait=False)  # a beat that hangs must not hold up the result
+        self._executor.shutdown(wait=False)  # a request that hangs must not delay the result
 
     def update(self, progress: RunProgress) -> None:
-        """Say where the job is. Raises HeartbeatDied."""
+        """Record the progress of the job. Raises HeartbeatDied."""
         with self._lock:
             changed = progress.phase is not self._progress.phase
             self._progress = progress
@@ -84,29 +83,29 @@ class Pulse:
         self.check()
 
     def check(self) -> None:
-        """Raises HeartbeatDied if the thread has died of an error that nobody expected."""
+        """Raise HeartbeatDied if an unexpected error has ended the thread."""
         if self._thread is not None and self._thread.done() and (error := self._thread.exception()) is not None:
             raise HeartbeatDied(f"the heartbeat died: {error!r}") from error
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         while self.lost is None:
             self._wake.wait(self._lease.heartbeat_seconds)
             self._wake.clear()
-            if self._ending:
+            if self._ending.is_set():
                 return
-            self._beat_once()
+            self._send()
 
-    def _beat_once(self) -> None:
+    def _send(self) -> None:
         with self._lock:
             p = self._progress
-        loss = p.loss if p.loss is not None and math.isfinite(p.loss) else None  # a diverged run has none to tell
+        loss = p.loss if p.loss is not None and math.isfinite(p.loss) else None
         beat = Heartbeat(token=self._lease.token, phase=p.phase, step=p.step, loss=loss, share=p.share)
         try:
-            reply = self._keeper.heartbeat(self._lease.id, beat)
+            reply = self._client.heartbeat(self._lease.id, beat)
         except (Unreachable, UnexpectedReply):
             return
         except (Rejected, Unauthorized) as error:
-            # A conflict is a beat that was overtaken by the proposal's answer, or whose proposal never arrived.
+            # A conflict means that the proposal's answer overtook this heartbeat, or that the proposal never arrived.
             if not isinstance(error, Rejected) or error.status != CONFLICT:
                 self.lost = str(error)
             return

@@ -1,4 +1,4 @@
-"""One job in its steps: draft, measure, repair, write down. Two threads share them (prefetch.py and loop.py)."""
+"""The steps of one job: draft, measure, repair, report. Two threads run them (prefetch.py and loop.py)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from shared.protocol import Sha, now
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
 from worker.api.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
-from worker.api.retry import insist
-from worker.git.projects import PATIENCE_SECONDS, LocalProject, Projects
+from worker.api.retry import retry
+from worker.git.projects import RETRY_FOR_SECONDS, LocalProject, Projects
 from worker.git.repository import Repository
-from worker.loop.heartbeat import LeaseKeeper, Pulse
-from worker.loop.offline import Alone
+from worker.loop.heartbeat import LeaseClient, LeaseHeartbeat
+from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Entry, Outbox
 from worker.loop.stop import Stop
 from worker.runs.runner import Runner, RunRequest
@@ -27,24 +27,28 @@ from worker.runs.spec import RunProgress
 from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
 
 MAX_DRAFTS = 3
+"""Drafts of one job that the coordinator may refuse before the job is given back."""
+
 MAX_REPAIRS = 3
-_LEASE_GONE = (404, 410)
+"""Repairs of one job whose run crashed."""
+
+_LEASE_GONE = (404, 410)  # HTTP statuses
 
 
 class LeaseLost(Exception):
-    """The lease is gone and nothing was measured yet: there is nothing to finish and nothing to give back."""
+    """The lease is gone and nothing was measured, so there is nothing to finish or to give back."""
 
 
 class Draining(Exception):
-    """The worker was asked to stop or to pause before the run began: the job is given back."""
+    """The worker was asked to stop or to pause before the run began, so the job is given back."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """All that a job needs.
+    """The parts of a worker that its jobs use.
 
-    `author` is `Name <address>`, under which commits are made; `patience_seconds` is how long a coordinator that does
-    not answer is asked again in the middle of a job. Without `alone` a worker waits while the coordinator is away.
+    `author` is the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the middle of a job
+    is repeated. Without `offline` a worker waits while the coordinator is away.
     """
 
     client: CoordinatorClient
@@ -55,8 +59,8 @@ class Workplace:
     events: EventHandler
     stop: Stop
     author: str
-    patience_seconds: float = PATIENCE_SECONDS
-    alone: Alone | None = None
+    retry_for_seconds: float = RETRY_FOR_SECONDS
+    offline: OfflineMode | None = None
 
     def notify(self, text: str) -> None:
         """Show people a line."""
@@ -66,16 +70,16 @@ class Workplace:
         """Show people a line that needs their attention."""
         self.events.handle(Notice(text, is_warning=True))
 
-    def find_keeper(self, lease: Lease) -> LeaseKeeper:
-        """Whom to ask about a job: the coordinator, or nobody but this worker if it gave the job itself."""
-        if self.alone is not None and self.alone.own(lease.id) is not None:
-            return self.alone
+    def client_for(self, lease: Lease) -> LeaseClient:
+        """The client for requests about a lease: the coordinator's, or offline mode for a job of the worker's own."""
+        if self.offline is not None and self.offline.find_offline(lease.id) is not None:
+            return self.offline
         return self.client
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What an experiment is about to try: its task, the draft, and the commit that was made of it."""
+class PlannedExperiment:
+    """A drafted experiment: its task, the draft, and the draft's commit."""
 
     task: Task
     draft: Draft
@@ -84,17 +88,17 @@ class Plan:
 
 @dataclass
 class Job:
-    """A lease, and how far the work on it has come. One thread at a time has it in its hands.
+    """A lease and the state of its work. One thread at a time uses it.
 
-    `plan` is None for a measurement; `report` is that of the last run, `stored` the result's place in the outbox, and
-    `error` why there is none.
+    `plan` is None for a measurement; `report` is the last run's, `stored` the result's file in the outbox, and `error`
+    the reason why there is no result.
     """
 
     lease: Lease
-    pulse: Pulse
+    heartbeat: LeaseHeartbeat
     project: LocalProject
     files: Mapping[str, str]
-    plan: Plan | None = None
+    plan: PlannedExperiment | None = None
     report: RunReport | None = None
     stored: Path | None = None
     error: Exception | None = None
@@ -102,12 +106,10 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What is tried or measured, in a few words."""
-        return (
-            f"{self.lease.kind.value} {self.lease.base.sha[:10]}"
-            if self.plan is None
-            else self.plan.draft.proposal.title
-        )
+        """The proposal's title, or the kind and base of a measurement."""
+        if self.plan is not None:
+            return self.plan.draft.proposal.title
+        return f"{self.lease.kind.value} {self.lease.base.sha[:10]}"
 
     @property
     def editable_files(self) -> dict[str, str]:
@@ -117,98 +119,96 @@ class Job:
 
     @property
     def needs_repair(self) -> bool:
-        """Whether its run crashed, and its agent may try to mend it."""
+        """Whether its run crashed and its agent may repair it."""
         crashed = self.report is not None and self.report.outcome is RunOutcome.CRASHED
         return crashed and self.plan is not None and self.repairs_left > 0
 
 
-def begin(lease: Lease, pulse: Pulse, place: Workplace) -> Job:
-    """Bring a job to where only the device is missing: drafted, found to be new, and committed.
+def prepare_job(lease: Lease, heartbeat: LeaseHeartbeat, place: Workplace) -> Job:
+    """Draft and commit an experiment that the coordinator accepts as new, so that the job needs only the device.
 
-    Raises LeaseLost, Draining, AgentError, AgentFinished, HeartbeatDied, ClientError, CommitError, and OSError of a
-    full or broken disk.
+    Raises LeaseLost, Draining, AgentError, AgentFinished, HeartbeatDied, ClientError, CommitError, and OSError of the
+    disk.
     """
-    project = place.projects.find(lease)
-    job = Job(lease, pulse, project, place.projects.read_base(lease))
+    project = place.projects.get(lease)
+    job = Job(lease, heartbeat, project, place.projects.read_base(lease))
     if lease.kind.makes_experiment:
         task = _describe_task(job, place)
         draft = _draft(job, task, place)
         if isinstance(draft, Draft):
-            job.plan = Plan(task, draft, _commit(job, draft, place))
+            job.plan = PlannedExperiment(task, draft, _commit(job, draft, place))
         else:
-            job = _turn(job, draft, place)
-    show(job, RunProgress(Phase.READY, 0, None, 0.0), place)
+            job = _measure_instead(job, draft, place)
+    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), place)
     return job
 
 
-def measure(job: Job, place: Workplace) -> None:
-    """Measure a job's commit on the device. When this returns, the result is on the disk, unless it needs repair.
+def measure_job(job: Job, place: Workplace) -> None:
+    """Measure a job's commit on the device. Its result is then on the disk, unless it needs repair.
 
     Raises LeaseLost, Draining, RunStopped, HeartbeatDied, DataError, and OSError of the disk.
     """
     if place.stop.quiet.is_set():
         raise _draining(place)
-    if job.pulse.lost is not None and job.report is None:
-        raise LeaseLost(job.pulse.lost)
+    if job.heartbeat.lost is not None and job.report is None:
+        raise LeaseLost(job.heartbeat.lost)
     report = place.runner.measure(
-        _sample(job), lambda progress: show(job, progress, place), place.notify, place.stop.interrupt
+        _run_request(job), lambda progress: report_progress(job, progress, place), place.notify, place.stop.interrupt
     )
-    if job.pulse.lost is not None:
-        place.warn(f"{job.pulse.lost}; the run was finished all the same, and a first late result is accepted")
+    if job.heartbeat.lost is not None:
+        place.warn(f"{job.heartbeat.lost}; the run was finished, because a first late result is accepted")
     job.report = report
     if not job.needs_repair:
-        store(job, place)
+        store_result(job, place)
 
 
-def mend(job: Job, place: Workplace) -> bool:
-    """Let the agent mend a job whose run crashed; False, and the result is stored as it is, where it does not."""
+def repair_job(job: Job, place: Workplace) -> bool:
+    """Let the agent repair a job whose run crashed; if it does not, store the result and return False."""
     assert job.plan is not None and job.report is not None
     job.repairs_left -= 1
-    show(job, RunProgress(Phase.READY, 0, None, 0.0), place)
-    repaired = None
-    if not place.stop.quiet.is_set():
-        repaired = _repair(job.plan, job.report, place)
+    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), place)
+    repaired = None if place.stop.quiet.is_set() else _repair(job.plan, job.report, place)
     if repaired is None:
         job.repairs_left = 0
-        store(job, place)
+        store_result(job, place)
         return False
-    job.plan = Plan(job.plan.task, repaired, _commit(job, repaired, place))
+    job.plan = PlannedExperiment(job.plan.task, repaired, _commit(job, repaired, place))
     return True
 
 
-def store(job: Job, place: Workplace) -> None:
-    """Put the result on the disk, with a finding in plain words: the agent's own may take a minute."""
+def store_result(job: Job, place: Workplace) -> None:
+    """Put the result on the disk with a plain finding, because the agent's own may take a minute."""
     assert job.report is not None
-    show(job, RunProgress(Phase.REPORTING, job.report.steps, None, 1.0), place)
-    _note_usage(job)
-    job.stored = place.outbox.put(_entry(job, place, words=None), held=True)
+    report_progress(job, RunProgress(Phase.REPORTING, job.report.steps, None, 1.0), place)
+    _record_usage(job)
+    job.stored = place.outbox.put(_make_entry(job, place, finding=None), held=True)
     if place.outbox.unsaved:
-        place.warn(f"the disk is full: the result is in memory only. Make room in {place.outbox.folder}")
+        place.warn(f"the disk is full: the result is in memory only; free some space in {place.outbox.folder}")
 
 
-def write_up(job: Job, place: Workplace) -> None:
-    """Let the agent say what the run showed, in the place of the plain words, and let the result be delivered."""
+def write_finding(job: Job, place: Workplace) -> None:
+    """Replace the plain finding by the agent's own, if it has one, and let the result be delivered."""
     assert job.report is not None and job.stored is not None
-    words = _find_words(place.agent, job.plan, job.report) if job.plan is not None else None
-    _note_usage(job)
-    place.outbox.release(job.stored, _entry(job, place, words) if words is not None else None)
+    finding = _find_finding(place.agent, job.plan, job.report) if job.plan is not None else None
+    _record_usage(job)
+    place.outbox.release(job.stored, _make_entry(job, place, finding) if finding is not None else None)
 
 
-def _note_usage(job: Job) -> None:
-    """Write what the experiment's agent has asked of a language model so far into its report."""
+def _record_usage(job: Job) -> None:
+    """Copy the agent's language model usage so far into the report."""
     assert job.report is not None
     usage = job.plan.task.usage.total if job.plan is not None else None
     if usage is not None and usage.requests:
         job.report = job.report.model_copy(update={"usage": usage})
 
 
-def show(job: Job, progress: RunProgress, place: Workplace) -> None:
-    """Tell the coordinator and people how far the job is. Raises HeartbeatDied."""
-    job.pulse.update(progress)
+def report_progress(job: Job, progress: RunProgress, place: Workplace) -> None:
+    """Report the progress of a job to the coordinator and to people. Raises HeartbeatDied."""
+    job.heartbeat.update(progress)
     place.events.handle(JobProgressed(job.lease, progress))
 
 
-def _sample(job: Job) -> RunRequest:
+def _run_request(job: Job) -> RunRequest:
     lease, contract, plan = job.lease, job.project.contract, job.plan
     untouched = job.project.repository.read_files(lease.root_sha)
     if plan is None:
@@ -218,14 +218,14 @@ def _sample(job: Job) -> RunRequest:
     return RunRequest(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)
 
 
-def _entry(job: Job, place: Workplace, words: FindingDraft | None) -> Entry:
+def _make_entry(job: Job, place: Workplace, finding: FindingDraft | None) -> Entry:
     assert job.report is not None
     run, plan = job.report, job.plan
     upload = ResultUpload(run=run)
     if plan is not None:
-        finding = words or plain_finding(plan.task, plan.draft, run, place.agent.name)
+        finding = finding or plain_finding(plan.task, plan.draft, run, place.agent.name)
         upload = ResultUpload(run=run, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
-    own = place.alone.own(job.lease.id) if place.alone is not None else None
+    own = place.offline.find_offline(job.lease.id) if place.offline is not None else None
     return Entry(project=job.lease.project, lease_id=job.lease.id, own=own, upload=upload)
 
 
@@ -248,19 +248,19 @@ def _describe_task(job: Job, place: Workplace) -> Task:
 
 
 def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
-    """A draft that the coordinator accepts as new, after at most three attempts; or the commit to measure instead."""
+    """A draft that the coordinator accepts as new, in at most MAX_DRAFTS attempts; or the commit to measure instead."""
     reason = ""
     for _ in range(MAX_DRAFTS):
         try:
             draft = place.agent.propose(task)
         except AgentError as error:
-            if place.stop.quiet.is_set():  # it was told to leave off
+            if place.stop.quiet.is_set():  # the stop interrupted it
                 raise _draining(place) from error
             raise
         place.events.handle(ExperimentProposed(job.lease, draft.proposal))
-        if job.pulse.lost is not None:
-            raise LeaseLost(job.pulse.lost)
-        reply = _ask(job.lease, draft, place)
+        if job.heartbeat.lost is not None:
+            raise LeaseLost(job.heartbeat.lost)
+        reply = _submit(job.lease, draft, place)
         if reply.accepted:
             return draft
         reason = _explain(reply)
@@ -271,18 +271,18 @@ def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
     raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
 
 
-def _ask(lease: Lease, draft: Draft, place: Workplace) -> ProposalReply:
-    """What the coordinator says of a draft; where nobody can be asked it counts as accepted."""
+def _submit(lease: Lease, draft: Draft, place: Workplace) -> ProposalReply:
+    """The coordinator's reply to a draft, which counts as accepted if there is no answer."""
     submission = ProposalSubmission(
         token=lease.token, proposal=draft.proposal, files=dict(draft.files), may_measure=True
     )
     try:
-        keeper = place.find_keeper(lease)
-        return insist(lambda: keeper.propose(lease.id, submission), place.stop.quiet, place.patience_seconds)
+        client = place.client_for(lease)
+        return retry(lambda: client.propose(lease.id, submission), place.stop.quiet, place.retry_for_seconds)
     except (Unreachable, UnexpectedReply) as error:
         if place.stop.quiet.is_set():
             raise _draining(place) from error
-        place.warn(f"{error}; going on without asking whether this was tried before")
+        place.warn(f"{error}; continuing without a check whether this was tried before")
         return ProposalReply(accepted=True)
     except Rejected as error:
         if error.status in _LEASE_GONE:
@@ -295,7 +295,7 @@ def _draining(place: Workplace) -> Draining:
 
 
 def _explain(reply: ProposalReply) -> str:
-    """Why a draft was refused."""
+    """The reason why a draft was refused."""
     known = [str(one.experiment_id) for one in reply.similar if one.experiment_id is not None]
     if reply.duplicate_of is not None:
         known = [str(reply.duplicate_of)]
@@ -303,12 +303,12 @@ def _explain(reply: ProposalReply) -> str:
     return f"{reply.reason or 'the coordinator knows this already'}{which}"
 
 
-def _turn(job: Job, sha: Sha, place: Workplace) -> Job:
-    """The job once it asks for a run of an existing commit, which holds the code that was drafted."""
+def _measure_instead(job: Job, sha: Sha, place: Workplace) -> Job:
+    """The job, changed to a run of the existing commit that has the drafted code."""
     files = place.client.fetch_editable(job.lease.project, [sha])[sha]
     base = BaseCommit(sha=sha, files=files, posterior=None)
     lease = job.lease.model_copy(update={"kind": JobKind.REPLICATE, "base": base, "assignment": Assignment()})
-    place.notify(f"measuring {sha[:10]} instead: it holds this very code, and its evidence needs another run")
+    place.notify(f"measuring {sha[:10]} instead: it has the same code and needs another run")
     return replace(job, lease=lease, files=place.projects.read_base(lease))
 
 
@@ -316,8 +316,8 @@ def _commit(job: Job, draft: Draft, place: Workplace) -> CommitUpload:
     return commit_draft(job.project.repository, job.lease.base.sha, draft, place.author)
 
 
-def _repair(plan: Plan, report: RunReport, place: Workplace) -> Draft | None:
-    """The draft without the mistake that made it crash; None where it is given up."""
+def _repair(plan: PlannedExperiment, report: RunReport, place: Workplace) -> Draft | None:
+    """The repaired draft; None if the agent gives up."""
     try:
         repaired = place.agent.repair(plan.task, plan.draft, report)
     except (AgentError, ValidationError) as error:
@@ -328,16 +328,16 @@ def _repair(plan: Plan, report: RunReport, place: Workplace) -> Draft | None:
     return repaired
 
 
-def _find_words(agent: Agent, plan: Plan, report: RunReport) -> FindingDraft | None:
-    """The agent's own finding, if it has one: an agent without words does not lose the measurement."""
+def _find_finding(agent: Agent, plan: PlannedExperiment, report: RunReport) -> FindingDraft | None:
+    """The agent's own finding; None if it has none or an invalid one."""
     try:
         return agent.write_finding(plan.task, plan.draft, report)
-    except (AgentError, ValidationError):  # no words, or too many
+    except (AgentError, ValidationError):
         return None
 
 
 def commit_draft(repository: Repository, parent_sha: str, draft: Draft, author: str) -> CommitUpload:
-    """Commit a draft's files on its parent, in the worker's own repository. Raises OSError, CommitError."""
+    """Commit a draft's files on its parent in the worker's repository. Raises OSError, CommitError."""
     words = CommitWords(author, int(now().timestamp()), _describe(draft))
     return CommitUpload(
         sha=repository.commit(parent_sha, draft.files, words),
@@ -349,8 +349,8 @@ def commit_draft(repository: Repository, parent_sha: str, draft: Draft, author: 
     )
 
 
-def author_of(worker_name: str) -> str:
-    """The author of a worker's commits. The address is one that cannot exist (RFC 2606)."""
+def commit_author(worker_name: str) -> str:
+    """The author of a worker's commits, with an address that cannot exist (RFC 2606)."""
     name = "".join(c for c in worker_name if c.isprintable() and c not in "<>").strip() or "worker"
     address = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).lower()
     return f"{name} <{address}@worker.invalid>"

@@ -1,28 +1,28 @@
-"""The worker's loop: measure one job after the other, each made ready by the desk, whatever happens to one of them."""
+"""The worker's loop: measures one job after another, each prepared by the prefetcher."""
 
 from enum import Enum, auto
 from pathlib import Path
 
 from worker.api.retry import Backoff
-from worker.loop.claim import Claims
-from worker.loop.job import Workplace, measure
-from worker.loop.prefetch import Desk
+from worker.loop.claim import JobClaimer
+from worker.loop.job import Workplace, measure_job
+from worker.loop.prefetch import Prefetcher
 
 
 class Ending(Enum):
     """Why a worker's loop has ended."""
 
-    DONE = auto()  # as many jobs as were asked for, or the agent has no more
-    NOTHING_TO_DO = auto()  # and it was to try only once
-    FAILED = auto()  # the one job that was asked for
+    DONE = auto()  # all requested jobs are reported, or the agent has no more
+    NOTHING_TO_DO = auto()  # with `once`
+    FAILED = auto()  # with `once`
     DRAINED = auto()
     STOPPED = auto()
 
 
 class Loop:
-    """One worker's life. `crash_log` keeps the traceback of a mistake of ours; people see a line.
+    """One worker's loop. `crash_log` gets the traceback of an unexpected error; people see a line.
 
-    `project` and `branch` are the volunteer's choice, None: whatever the coordinator thinks best.
+    `project` and `branch` restrict the jobs to the volunteer's choice.
     """
 
     def __init__(
@@ -41,33 +41,31 @@ class Loop:
         self._backoff = backoff or Backoff()
 
     def run(self, max_jobs: int | None = None, once: bool = False) -> Ending:
-        """Work until `max_jobs` are reported, a person asks to stop, or, with `once`, after one attempt.
+        """Work until `max_jobs` are reported, the worker is stopped, or, with `once`, after one attempt.
 
-        Runs begin in the calling thread, which must live as long as they do. Raises Unauthorized and HeartbeatDied.
-        Raises any ClientError or OSError of the very first contact, RunImpossible of the first job, and Outdated once
-        what was under way is reported.
+        Runs begin in the calling thread, which must live as long as they do. Raises Unauthorized and HeartbeatDied;
+        any ClientError or OSError of the first request; RunImpossible of the first job; and Outdated after the current
+        jobs are reported.
         """
-        claims = Claims(self._place, self._worker_name, self._project, self._branch, self._backoff, once=once)
-        with Desk(self._place, claims, self._crash_log, max_jobs) as desk:
-            while (job := desk.take()) is not None:
+        place = self._place
+        claimer = JobClaimer(place, self._worker_name, self._project, self._branch, self._backoff, once=once)
+        with Prefetcher(place, claimer, self._crash_log, max_jobs) as prefetcher:
+            while (job := prefetcher.next_job()) is not None:
                 try:
-                    measure(job, self._place)
-                except Exception as error:  # noqa: BLE001 - one job's mistake must not end the worker; the desk judges
+                    measure_job(job, place)
+                except Exception as error:  # noqa: BLE001 - the prefetcher decides whether the worker goes on
                     job.error = error
-                desk.hand_back(job)
-        if claims.outdated is not None:
-            raise claims.outdated
-        if desk.finished is not None:
-            self._place.notify(desk.finished)
+                prefetcher.return_job(job)
+        if claimer.outdated is not None:
+            raise claimer.outdated
+        if prefetcher.finished is not None:
+            place.notify(prefetcher.finished)
             return Ending.DONE
-        if once and not self._place.stop.draining.is_set():
-            return self._end_of_one(claims, bool(desk.reported))
-        if max_jobs is not None and desk.reported >= max_jobs:
+        if once and not place.stop.draining.is_set():
+            if claimer.found_nothing:
+                place.notify(claimer.reason)
+                return Ending.NOTHING_TO_DO
+            return Ending.DONE if prefetcher.reported and len(place.outbox) == 0 else Ending.FAILED
+        if max_jobs is not None and prefetcher.reported >= max_jobs:
             return Ending.DONE
-        return Ending.STOPPED if self._place.stop.now.is_set() else Ending.DRAINED
-
-    def _end_of_one(self, claims: Claims, measured: bool) -> Ending:
-        if claims.found_nothing:
-            self._place.notify(claims.reason)
-            return Ending.NOTHING_TO_DO
-        return Ending.DONE if measured and len(self._place.outbox) == 0 else Ending.FAILED
+        return Ending.STOPPED if place.stop.now.is_set() else Ending.DRAINED

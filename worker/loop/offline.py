@@ -1,11 +1,11 @@
-"""What a worker does while its coordinator is away: it goes on from the best commit that it knows.
+"""Offline mode: while the coordinator is away, a worker goes on from the best commit that it knows.
 
-    alone.json    beside the outbox: the project that was worked on last, what its agent may read, and how commits did
-                  here; so that a worker which is started while the coordinator is away can go on, too
+    alone.json    beside the outbox: the last project, its agent's context, and the scores of commits measured here, so
+                  that a worker can also start while the coordinator is away
 
-A job that a worker gives itself has ids of its own making and makes an experiment; its result waits in the outbox
-with an `OwnLease`, by which the coordinator knows it later. Which commit is best is judged by this machine's own
-measurements alone, each drawn towards its parent's as far as noise goes: raw numbers of other machines do not compare.
+A job that a worker gives itself makes an experiment; its result waits in the outbox with an `OfflineLease`, by which
+the coordinator recognises it later. The best commit is chosen by this machine's own measurements, each shrunk towards
+its parent's according to the noise: raw numbers of other machines do not compare.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from uuid import UUID, uuid4
 
 from pydantic import Field, ValidationError
@@ -24,22 +25,24 @@ from pydantic import Field, ValidationError
 from shared.contract import Contract
 from shared.experiments import JobKind, ProposalReply, ProposalSubmission, Trial
 from shared.hardware import Hardware
-from shared.leases import BaseCommit, Heartbeat, HeartbeatReply, Lease, LeaseState, OwnLease, ReleaseRequest
+from shared.leases import BaseCommit, Heartbeat, HeartbeatReply, Lease, LeaseState, OfflineLease, ReleaseRequest
 from shared.protocol import Message, Sha, Slug, now
 from shared.runs import MAX_SEED, RunOutcome, RunReport
 
 FILE = "alone.json"
-PATIENCE_SECONDS = 60.0
-"""How long a coordinator may be away before its workers go on by themselves: a restart is no absence."""
+AWAY_SECONDS = 60.0
+"""Seconds without an answer after which a worker goes on by itself; a restart takes less."""
 
 LEASE_TIME = timedelta(days=1)
 HEARTBEAT_SECONDS = 60.0
-MAX_KNOWN = 1000
+MAX_SCORES = 1000
+"""Number of commits whose scores are kept."""
+
 WHY = "The coordinator is away, and this worker goes on by itself from the best commit that it knows."
 
 
-class Known(Message):
-    """What a worker can go on with. `scores` are expected metrics here, lower is better; `best` has the lowest."""
+class OfflineState(Message):
+    """The data to go on with. `scores` are expected metrics on this machine, lower is better; `best` has the lowest."""
 
     project: Slug
     root_sha: Sha
@@ -51,10 +54,10 @@ class Known(Message):
     scores: dict[Sha, float] = Field(default_factory=dict)
 
 
-class Alone:
-    """One worker's jobs of its own. `patience_seconds` is how long the coordinator must have been away for one.
+class OfflineMode:
+    """Implements `LeaseClient`: gives a worker jobs of its own once the coordinator has been away for `away_seconds`.
 
-    Only the desk's thread uses it, but for `owns`.
+    Several threads may use it.
     """
 
     def __init__(
@@ -63,46 +66,47 @@ class Alone:
         worker: str,
         agent: str,
         hardware: Hardware,
-        patience_seconds: float = PATIENCE_SECONDS,
+        away_seconds: float = AWAY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = folder / FILE
         self._worker, self._agent, self._hardware = worker, agent, hardware
-        self._patience_seconds, self._clock = patience_seconds, clock
+        self._away_seconds, self._clock = away_seconds, clock
         self._away_since: float | None = None
-        self._own: dict[UUID, OwnLease] = {}
+        self._leases: dict[UUID, OfflineLease] = {}
         self._tried: set[str] = set()
-        self._known = _load(self._path)
+        self._lock = Lock()
+        self._state = _load(self._path)
 
     @property
-    def is_away(self) -> bool:
-        """Whether the coordinator did not answer the last time."""
+    def coordinator_is_away(self) -> bool:
+        """Whether the last request got no answer."""
         return self._away_since is not None
 
     @property
-    def knows_enough(self) -> bool:
-        """Whether there is a project to go on with: this worker had a job of this coordinator before."""
-        return self._known is not None
+    def has_project(self) -> bool:
+        """Whether this worker had a job of this coordinator before, and so has a project to go on with."""
+        return self._state is not None
 
     @property
-    def may_begin(self) -> bool:
-        """Whether the coordinator has been away for so long that a job of its own is in order."""
-        waited = self._away_since is not None and self._clock() >= self._away_since + self._patience_seconds
-        return waited and self.knows_enough
+    def may_claim(self) -> bool:
+        """Whether the coordinator has been away long enough for a job of the worker's own."""
+        waited = self._away_since is not None and self._clock() >= self._away_since + self._away_seconds
+        return waited and self.has_project
 
-    def note_away(self) -> None:
-        """The coordinator did not answer."""
+    def record_no_answer(self) -> None:
+        """Record that the coordinator did not answer."""
         if self._away_since is None:
             self._away_since = self._clock()
 
-    def note_answer(self) -> None:
-        """The coordinator has answered."""
+    def record_answer(self) -> None:
+        """Record that the coordinator answered."""
         self._away_since = None
 
-    def remember(self, lease: Lease) -> None:
-        """Keep what the coordinator gave with a job."""
-        known = self._known
-        fresh = Known(
+    def record_lease(self, lease: Lease) -> None:
+        """Keep the project, context and base of a job of the coordinator's."""
+        state = self._state
+        fresh = OfflineState(
             project=lease.project,
             root_sha=lease.root_sha,
             branch=lease.branch,
@@ -110,48 +114,48 @@ class Alone:
             trials=lease.trials,
             start=lease.base,
         )
-        if known is not None and (known.project, known.root_sha) == (lease.project, lease.root_sha):
-            trials = lease.trials or known.trials
-            fresh = fresh.model_copy(update={"best": known.best, "scores": known.scores, "trials": trials})
-        self._keep(fresh)
+        if state is not None and (state.project, state.root_sha) == (lease.project, lease.root_sha):
+            trials = lease.trials or state.trials
+            fresh = fresh.model_copy(update={"best": state.best, "scores": state.scores, "trials": trials})
+        self._save(fresh)
 
-    def note_run(self, lease: Lease, contract: Contract, report: RunReport, files: dict[str, str]) -> None:
-        """Keep how a commit did here; `files` are its editable ones."""
-        known = self._known
-        if known is None or (known.project, known.root_sha) != (lease.project, lease.root_sha) or report.metric is None:
+    def record_run(self, lease: Lease, contract: Contract, report: RunReport, files: dict[str, str]) -> None:
+        """Keep the score of a measured commit; `files` are its editable files."""
+        state = self._state
+        if state is None or (state.project, state.root_sha) != (lease.project, lease.root_sha) or report.metric is None:
             return
-        if report.outcome is not RunOutcome.OK or len(known.scores) >= MAX_KNOWN:
+        if report.outcome is not RunOutcome.OK or len(state.scores) >= MAX_SCORES:
             return
         parent = lease.base.sha if lease.base.sha != report.commit_sha else None
-        score = expect(report.metric * contract.objective.sign, known.scores, parent, contract)
-        scores = {**known.scores, report.commit_sha: score}
-        best = known.best
+        score = expected_metric(report.metric * contract.objective.sign, state.scores, parent, contract)
+        scores = {**state.scores, report.commit_sha: score}
+        best = state.best
         if score <= min(scores.values()):
             best = BaseCommit(sha=report.commit_sha, files=files, posterior=None, curve=report.curve)
-        self._keep(known.model_copy(update={"scores": scores, "best": best}))
+        self._save(state.model_copy(update={"scores": scores, "best": best}))
 
     def make_lease(self) -> Lease:
-        """A job of this worker's own making."""
-        assert self._known is not None
-        known, moment = self._known, now()
+        """Make a job of this worker's own."""
+        assert self._state is not None
+        state, moment = self._state, now()
         lease = Lease(
             id=uuid4(),
             token=secrets.token_urlsafe(24),
-            project=known.project,
-            root_sha=known.root_sha,
+            project=state.project,
+            root_sha=state.root_sha,
             kind=JobKind.IMPROVE,
-            base=known.best or known.start,
-            branch=known.branch,
+            base=state.best or state.start,
+            branch=state.branch,
             seed=secrets.randbelow(MAX_SEED),
             why=WHY,
-            context=known.context,
-            trials=known.trials,
+            context=state.context,
+            trials=state.trials,
             issued_at=moment,
             expires_at=moment + LEASE_TIME,
             deadline_at=moment + LEASE_TIME,
             heartbeat_seconds=HEARTBEAT_SECONDS,
         )
-        self._own[lease.id] = OwnLease(
+        offline = OfflineLease(
             token=lease.token,
             worker=self._worker,
             agent=self._agent,
@@ -161,42 +165,47 @@ class Alone:
             seed=lease.seed,
             issued_at=moment,
         )
+        with self._lock:
+            self._leases[lease.id] = offline
         return lease
 
-    def own(self, lease_id: UUID) -> OwnLease | None:
-        """What the coordinator is to hear of that job; None if it gave the job itself."""
-        return self._own.get(lease_id)
+    def find_offline(self, lease_id: UUID) -> OfflineLease | None:
+        """The lease as the coordinator will learn of it; None if the coordinator gave the job itself."""
+        with self._lock:
+            return self._leases.get(lease_id)
 
-    # Nobody else is there to be asked: what the coordinator would answer about a job of this worker's own.
-
-    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:  # noqa: ARG002 - as the client's
-        """The job goes on."""
+    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:  # noqa: ARG002 - the Protocol's
+        """Answer that the job goes on."""
         return HeartbeatReply(state=LeaseState.RUNNING, expires_at=now() + LEASE_TIME)
 
     def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply:
-        """Whether this worker has not tried this yet, since it was started."""
-        own = self._own[lease_id]
+        """Accept an experiment that this process has not tried yet."""
+        with self._lock:
+            own = self._leases[lease_id]
         code = hashlib.sha256(json.dumps([own.base_sha, submission.files], sort_keys=True).encode()).hexdigest()
-        if code in self._tried:
-            return ProposalReply(accepted=False, reason="this worker has tried this while the coordinator was away")
-        self._tried.add(code)
+        with self._lock:
+            if code in self._tried:
+                reason = "this worker has tried this while the coordinator was away"
+                return ProposalReply(accepted=False, reason=reason)
+            self._tried.add(code)
         return ProposalReply(accepted=True)
 
-    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:  # noqa: ARG002 - as the client's
-        """It is as if it had never been."""
-        self._own.pop(lease_id, None)
+    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:  # noqa: ARG002 - the Protocol's
+        """Forget the job."""
+        with self._lock:
+            self._leases.pop(lease_id, None)
         return HeartbeatReply(state=LeaseState.RELEASED, expires_at=now())
 
-    def _keep(self, known: Known) -> None:
-        self._known = known
+    def _save(self, state: OfflineState) -> None:
+        self._state = state
         temporary = self._path.with_suffix(".tmp")
-        with suppress(OSError):  # a full disk: it is known until this process ends
-            temporary.write_text(known.model_dump_json(), encoding="utf-8")
+        with suppress(OSError):  # on a full disk it is kept until this process ends
+            temporary.write_text(state.model_dump_json(), encoding="utf-8")
             temporary.replace(self._path)
 
 
-def expect(value: float, scores: dict[Sha, float], parent: Sha | None, contract: Contract) -> float:
-    """What a further run of a commit would give, after one that gave `value`; lower is better.
+def expected_metric(value: float, scores: dict[Sha, float], parent: Sha | None, contract: Contract) -> float:
+    """The expected metric of another run of a commit, after one run gave `value`; lower is better.
 
     The mean of the conjugate normal posterior, as in docs/architecture.md: the prior is the parent's, with the sd of a
     typical effect; without a parent that was measured here it is the mean of all that were.
@@ -208,9 +217,9 @@ def expect(value: float, scores: dict[Sha, float], parent: Sha | None, contract:
     return prior + (value - prior) * effect / (effect + noise)
 
 
-def _load(path: Path) -> Known | None:
-    """What was kept; None where there is nothing, or nothing of this form."""
+def _load(path: Path) -> OfflineState | None:
+    """The saved state; None if there is none that can be read."""
     try:
-        return Known.model_validate_json(path.read_bytes())
+        return OfflineState.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None

@@ -25,7 +25,7 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
-from shared.leases import HeartbeatReply, OwnLease, ResultReply, ResultUpload
+from shared.leases import HeartbeatReply, OfflineLease, ResultReply, ResultUpload
 from shared.protocol import Message, Slug
 from worker.api.client import Rejected
 
@@ -45,14 +45,14 @@ class Entry(Message):
 
     project: Slug
     lease_id: UUID
-    own: OwnLease | None = None
+    own: OfflineLease | None = None
     upload: ResultUpload
 
 
 class ResultClient(Protocol):
     """The coordinator's client, as far as the outbox uses it."""
 
-    def register_own(self, lease_id: UUID, own: OwnLease) -> HeartbeatReply: ...
+    def register_own(self, lease_id: UUID, own: OfflineLease) -> HeartbeatReply: ...
     def upload_result(self, lease_id: UUID, upload: ResultUpload) -> ResultReply: ...
 
 

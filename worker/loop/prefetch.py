@@ -1,11 +1,11 @@
-"""The desk: a thread that has the next job ready while one is measured, and does the paperwork of those that were.
+"""The prefetcher: a thread that prepares the next job while one is measured, and reports measured jobs.
 
-    bench (worker/loop/loop.py)             desk
-    measures  ◄────── take() ────────  claims, drafts, asks whether it is new
-              ───── hand_back() ────►  mends what crashed, writes the finding, delivers, shows the receipt
+    main thread (worker/loop/loop.py)       prefetcher
+    measures  ◄───── next_job() ─────  claims, drafts, checks novelty
+              ──── return_job() ────►  repairs a crash, writes the finding, delivers, shows the summary
 
-Only the desk speaks to the agent, and only the bench uses the device. The desk's thread gives way to what is measured:
-what it computes must not take a CPU from a run.
+Only the prefetcher calls the agent, and only the main thread uses the device. The prefetcher's thread has a low
+priority, so that it takes no CPU time from a run.
 """
 
 import os
@@ -28,45 +28,40 @@ from shared.protocol import now
 from worker.agents.base import AgentError, AgentFinished
 from worker.api.client import ClientError, Unauthorized
 from worker.data.prepare import DataError
-from worker.loop.claim import Claims
-from worker.loop.deliver import IN_THE_OUTBOX, Whereabouts, report, show_summary
-from worker.loop.heartbeat import HeartbeatDied, Pulse
-from worker.loop.job import Draining, Job, LeaseLost, Workplace, begin, mend, write_up
+from worker.loop.claim import JobClaimer
+from worker.loop.deliver import ResultPlace, report_result, show_summary
+from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat
+from worker.loop.job import Draining, Job, LeaseLost, Workplace, prepare_job, repair_job, write_finding
 from worker.runs.spec import RunImpossible, RunStopped
 from worker.ui.events import JobClaimed, JobDropped, WaitStarted
 
-MAX_HELD = 2
-"""One job that is measured, and one that is drafted meanwhile: what the coordinator allows a worker."""
-
-LOOK_SECONDS = 0.25
-NOW_SECONDS = 3.0
-"""How long paperwork may take once the worker is to stop now: a model's answer is not waited for."""
+POLL_INTERVAL_SECONDS = 0.25
+STOP_TIMEOUT_SECONDS = 3.0
+"""Seconds that a stop waits for the prefetcher's thread, for example for the answer of a model."""
 
 NICENESS = 10
 _EXPECTED = (AgentError, ClientError, CommitError, ContractError, DataError, RunImpossible, OSError)
 
-Step = Callable[[], None]
 
+class Prefetcher:
+    """A context manager: leaving it gives back the jobs that were not begun. One other thread calls its methods.
 
-class Desk:
-    """Use it as a context: leaving it gives back what was not begun. `take` and `hand_back` are for one other thread.
-
-    `reported` counts the jobs that were measured and written up; `finished` is why the agent will have no more ideas.
+    `reported` counts the jobs that were measured and reported; `finished` is why the agent has no more experiments.
     """
 
-    def __init__(self, place: Workplace, claims: Claims, crash_log: Path, max_jobs: int | None) -> None:
-        self._place, self._claims, self._crash_log, self._max_jobs = place, claims, crash_log, max_jobs
+    def __init__(self, place: Workplace, claimer: JobClaimer, crash_log: Path, max_jobs: int | None) -> None:
+        self._place, self._claimer, self._crash_log, self._max_jobs = place, claimer, crash_log, max_jobs
         self._changed = Condition()
         self._ready: deque[Job] = deque()
         self._returned: deque[Job] = deque()
         self._running: Job | None = None
         self._drafting: Lease | None = None
-        self._bench_waits = False
-        self._told = ""
+        self._device_is_idle = False
+        self._idle_reason = ""
         self._leaving = False
         self._ended = False
         self._error: Exception | None = None
-        self._thread = Thread(target=self._work, name="desk", daemon=True)
+        self._thread = Thread(target=self._run, name="prefetch", daemon=True)
         self.reported = 0
         self.finished: str | None = None
 
@@ -78,108 +73,109 @@ class Desk:
         with self._changed:
             self._leaving = True
             self._changed.notify_all()
-        patience = time.monotonic() + NOW_SECONDS
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         while self._thread.is_alive():
-            self._thread.join(LOOK_SECONDS)
+            self._thread.join(POLL_INTERVAL_SECONDS)
             if not self._place.stop.now.is_set():
-                patience = time.monotonic() + NOW_SECONDS
-            elif time.monotonic() > patience:  # the thread waits for somebody, and ends with the process
+                deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+            elif time.monotonic() > deadline:  # the thread is blocked, and ends with the process
                 if (lease := self._drafting) is not None:
                     self._give_back(lease, "the worker was stopped while it drafted")
                 break
         while self._returned:
-            self._leave_off(self._returned.popleft())
+            self._drop_returned(self._returned.popleft())
 
-    def take(self) -> Job | None:
-        """The next job to measure; waits for it. None: there will be none. Raises what ended the desk."""
+    def next_job(self) -> Job | None:
+        """Wait for the next job to measure; None if there will be none. Raises the error that ended the prefetcher."""
         with self._changed:
-            self._bench_waits = True
+            self._device_is_idle = True
             self._changed.notify_all()
             while not self._ended and not self._place.stop.now.is_set():
-                if self._ready and not self._is_to_leave() and self._place.stop.pause is None:
+                if self._ready and not self._must_leave() and self._place.stop.pause is None:
                     self._running = self._ready.popleft()
-                    self._bench_waits, self._told = False, ""
+                    self._device_is_idle, self._idle_reason = False, ""
                     return self._running
-                self._changed.wait(LOOK_SECONDS)
+                self._changed.wait(POLL_INTERVAL_SECONDS)
             if self._error is not None:
                 raise self._error
             return None
 
-    def hand_back(self, job: Job) -> None:
-        """The job that was taken: measured, crashed, or with the `error` for which it was not."""
+    def return_job(self, job: Job) -> None:
+        """Return a job that was measured, or whose `error` says why not."""
         with self._changed:
             self._running = None
             self._returned.append(job)
             self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)  # of this thread alone
         try:
             while (step := self._next_step()) is not None:
                 step()
-        except Exception as error:  # noqa: BLE001 - the thread's outermost: the bench raises it
+        except Exception as error:  # noqa: BLE001 - the thread's outermost: `next_job` raises it
             self._error = error
         finally:
             while self._ready:
-                self._let_go(self._ready.popleft(), "the worker is stopping")
+                self._drop(self._ready.popleft(), "the worker is stopping")
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _next_step(self) -> Step | None:
-        """What to do now, waited for; None where all is done."""
+    def _next_step(self) -> Callable[[], None] | None:
+        """Wait for the next thing to do; None when all is done."""
         with self._changed:
             while True:
-                away = self._place.stop.pause or ("the worker is stopping" if self._is_to_leave() else None)
+                obstacle = self._place.stop.pause or ("the worker is stopping" if self._must_leave() else None)
                 if self._returned:
-                    return partial(self._take_back, self._returned.popleft())
-                if away and self._ready:
-                    return partial(self._let_go, self._ready.popleft(), away)
-                if self._ready and self._ready[-1].pulse.lost is not None:
-                    return partial(self._forget, self._ready.pop())
+                    return partial(self._finish, self._returned.popleft())
+                if obstacle and self._ready:
+                    return partial(self._drop, self._ready.popleft(), obstacle)
+                if self._ready and self._ready[-1].heartbeat.lost is not None:
+                    return partial(self._drop_lost, self._ready.pop())
                 if self._running is None and not self._ready and self._claims_no_more():
                     return None
-                if not away and self._may_claim():
+                if not obstacle and self._may_claim():
                     return self._claim
-                self._tell_why_idle()
-                self._changed.wait(LOOK_SECONDS)
+                self._show_idle_reason()
+                self._changed.wait(POLL_INTERVAL_SECONDS)
 
-    def _is_to_leave(self) -> bool:
+    def _must_leave(self) -> bool:
         return self._leaving or self._place.stop.draining.is_set()
 
     def _claims_no_more(self) -> bool:
         enough = self._max_jobs is not None and self.reported >= self._max_jobs
-        return self._is_to_leave() or enough or self.finished is not None or self._claims.is_over
+        return self._must_leave() or enough or self.finished is not None or self._claimer.is_over
 
     def _may_claim(self) -> bool:
-        held = len(self._ready) + (self._running is not None)
-        room = self._max_jobs is None or self.reported + held < self._max_jobs
-        return not self._ready and held < MAX_HELD and room and not self._claims.left and not self._claims_no_more()
+        """Whether to claim a job: at most one is held besides the one that is measured, as the coordinator allows."""
+        if self._ready or self._claimer.seconds_left or self._claims_no_more():
+            return False
+        running = int(self._running is not None)
+        return self._max_jobs is None or self.reported + running < self._max_jobs
 
-    def _tell_why_idle(self) -> None:
-        """Say once why the device has nothing to do, if that is not for a draft."""
-        if not self._bench_waits:
+    def _show_idle_reason(self) -> None:
+        """Show once why the device is idle, unless it waits for a draft."""
+        if not self._device_is_idle:
             return
-        pause, left = self._place.stop.pause, self._claims.left
-        why = pause or (self._claims.reason if left else "")
-        if why and why != self._told:
-            self._place.events.handle(WaitStarted(why, LOOK_SECONDS if pause else left))
-        self._told = why
+        pause, left = self._place.stop.pause, self._claimer.seconds_left
+        reason = pause or (self._claimer.reason if left else "")
+        if reason and reason != self._idle_reason:
+            self._place.events.handle(WaitStarted(reason, POLL_INTERVAL_SECONDS if pause else left))
+        self._idle_reason = reason
 
     def _claim(self) -> None:
-        running = [] if self._running is None else [self._running.lease.id]
-        lease = self._claims.ask(running)
+        lease = self._claimer.claim([] if self._running is None else [self._running.lease.id])
         if lease is None:
             return
         self._drafting = lease
         self._place.events.handle(JobClaimed(lease))
-        pulse = Pulse(self._place.find_keeper(lease), lease)
-        pulse.start()
+        heartbeat = LeaseHeartbeat(self._place.client_for(lease), lease)
+        heartbeat.start()
         try:
-            job = begin(lease, pulse, self._place)
-        except Exception as error:  # noqa: BLE001 - one job's mistake must not end the worker
+            job = prepare_job(lease, heartbeat, self._place)
+        except Exception as error:  # noqa: BLE001 - an error of one job must not end the worker
             self._drafting = None
-            pulse.stop()
+            heartbeat.stop()
             self._fail(lease, error)
             return
         with self._changed:
@@ -187,45 +183,45 @@ class Desk:
             self._ready.append(job)
             self._changed.notify_all()
 
-    def _take_back(self, job: Job) -> None:
-        """Mend a job and have it measured again, or write it up and report it."""
+    def _finish(self, job: Job) -> None:
+        """Repair a returned job so that it is measured again, or write its finding and report it."""
         try:
             if job.error is not None:
                 raise job.error
-            if job.needs_repair and mend(job, self._place):
+            if job.needs_repair and repair_job(job, self._place):
                 with self._changed:
                     self._ready.appendleft(job)
                     self._changed.notify_all()
                 return
-            write_up(job, self._place)
-            job.pulse.stop()
-            job.pulse.check()
+            write_finding(job, self._place)
+            job.heartbeat.stop()
+            job.heartbeat.check()
         except Exception as error:  # noqa: BLE001 - as above
-            job.pulse.stop()
+            job.heartbeat.stop()
             self._fail(job.lease, error)
             return
-        self._claims.note_success()
+        self._claimer.record_success()
         self.reported += 1
-        report(job, self._place)
+        report_result(job, self._place)
 
-    def _leave_off(self, job: Job) -> None:
-        """What was handed back too late to be worked on: its result is delivered another time, if it has one."""
+    def _drop_returned(self, job: Job) -> None:
+        """Drop a job that was returned too late to be finished; a result is delivered by the next process."""
         if job.stored is not None:
-            show_summary(job, self._place, Whereabouts(IN_THE_OUTBOX))
-            job.pulse.stop()
+            show_summary(job, self._place, ResultPlace())
+            job.heartbeat.stop()
         else:
-            self._let_go(job, str(job.error or "the worker is stopping"))
+            self._drop(job, str(job.error or "the worker is stopping"))
 
-    def _forget(self, job: Job) -> None:
-        job.pulse.stop()
-        self._fail(job.lease, LeaseLost(job.pulse.lost or ""))
+    def _drop_lost(self, job: Job) -> None:
+        job.heartbeat.stop()
+        self._fail(job.lease, LeaseLost(job.heartbeat.lost or ""))
 
-    def _let_go(self, job: Job, reason: str) -> None:
-        job.pulse.stop()
+    def _drop(self, job: Job, reason: str) -> None:
+        job.heartbeat.stop()
         self._give_back(job.lease, reason)
 
     def _fail(self, lease: Lease, error: Exception) -> None:
-        """Give back a job that did not come to a result, and raise what the worker cannot go on after."""
+        """Give back a job without a result, and raise the errors that end the worker."""
         if isinstance(error, LeaseLost):
             self._place.warn(f"the job is no longer ours: {error}")
             self._place.events.handle(JobDropped(lease))
@@ -240,25 +236,25 @@ class Desk:
         elif isinstance(error, RunImpossible) or not isinstance(error, Draining | RunStopped):
             if not isinstance(error, _EXPECTED):
                 record_crash(self._crash_log, error)
-                reason = f"a mistake in the worker: {type(error).__name__}: {reason}"
-                self._place.warn(f"please report this; its details are in {self._crash_log}")
+                reason = f"an error in the worker's code: {type(error).__name__}: {reason}"
+                self._place.warn(f"please report this error; its details are in {self._crash_log}")
             self._place.warn(f"the job failed: {reason}")
-            self._claims.note_failure()
+            self._claimer.record_failure()
         self._give_back(lease, reason)
 
     def _give_back(self, lease: Lease, reason: str) -> None:
-        """Release the lease, if that can be done at once; else it runs out by itself."""
+        """Release the lease if the coordinator answers; otherwise it expires."""
         request = ReleaseRequest(token=lease.token, reason=" ".join(reason.split())[:200] or "no reason")
         try:
-            self._place.find_keeper(lease).release(lease.id, request)
+            self._place.client_for(lease).release(lease.id, request)
         except ClientError as error:
-            self._place.notify(f"the job could not be given back, its lease will run out: {error}")
-        self._claims.note_return()
+            self._place.notify(f"the job could not be given back, its lease will expire: {error}")
+        self._claimer.record_release()
         self._place.events.handle(JobDropped(lease))
 
 
 def record_crash(path: Path, error: Exception) -> None:
-    """Add a mistake of ours, with where it happened, to a file. On a disk that is full it is lost, and nothing else."""
+    """Append the traceback of an unexpected error to a file, unless the disk is full."""
     with suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(f"{now().isoformat()}\n")
         traceback.print_exception(error, file=file)

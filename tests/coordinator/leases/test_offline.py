@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from shared.leases import Lease, OwnLease
+from shared.leases import Lease, OfflineLease
 from shared.protocol import API_PREFIX, now
 from tests.support.messages import HARDWARE, make_result
 from tests.support.volunteers import MiniWorker
@@ -15,15 +15,15 @@ from tests.support.volunteers import MiniWorker
 TOKEN = "a-token-that-the-worker-made"
 
 
-def own_lease(base_sha: str, **changes: Any) -> OwnLease:
+def own_lease(base_sha: str, **changes: Any) -> OfflineLease:
     fields = {
         "token": TOKEN, "worker": "w1", "agent": "search", "hardware": HARDWARE, "project": "tiny",
         "base_sha": base_sha, "seed": 5, "issued_at": now() - timedelta(hours=20),
     }  # fmt: skip
-    return OwnLease.model_validate(fields | changes)
+    return OfflineLease.model_validate(fields | changes)
 
 
-def register(worker: MiniWorker, lease_id: UUID, own: OwnLease) -> httpx.Response:
+def register(worker: MiniWorker, lease_id: UUID, own: OfflineLease) -> httpx.Response:
     return worker.http.put(f"{API_PREFIX}/leases/{lease_id}", json=own.model_dump(mode="json"), headers=worker._headers)
 
 

@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from worker.api.client import Rejected, Unreachable
-from worker.api.retry import Backoff, insist
+from worker.api.retry import Backoff, retry
 
 
 def test_waits_grow_are_jittered_and_stay_within_five_seconds_and_five_minutes() -> None:
@@ -59,7 +59,7 @@ def test_insists_until_an_answer_comes() -> None:
             raise answer
         return answer
 
-    assert insist(call, Event(), seconds=60) == "here"
+    assert retry(call, Event(), seconds=60) == "here"
 
 
 def test_insists_no_longer_than_allowed_nor_against_another_error_nor_when_told_to_stop() -> None:
@@ -70,13 +70,13 @@ def test_insists_no_longer_than_allowed_nor_against_another_error_nor_when_told_
         raise Unreachable("gone")
 
     with pytest.raises(Unreachable):
-        insist(fail, Event(), seconds=0.3)
+        retry(fail, Event(), seconds=0.3)
     assert len(calls) > 1
     stopped = Event()
     stopped.set()
     calls.clear()
     with pytest.raises(Unreachable):
-        insist(fail, stopped, seconds=60)
+        retry(fail, stopped, seconds=60)
     assert len(calls) == 1
 
     def refuse() -> str:
@@ -84,5 +84,5 @@ def test_insists_no_longer_than_allowed_nor_against_another_error_nor_when_told_
         raise Rejected(422, "bad", "Bad")
 
     with pytest.raises(Rejected):
-        insist(refuse, Event(), seconds=60)
+        retry(refuse, Event(), seconds=60)
     assert len(calls) == 2

@@ -95,7 +95,7 @@ def test_says_that_a_file_is_gone(contract: Contract, web: Path, tmp_path: Path)
 
 
 def test_says_that_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.data.prepare.download.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("worker.data.download.FIRST_PAUSE_SECONDS", 0.01)
     with serve_folder(tmp_path) as address:
         contract = tiny_contract(address, pack_text())
     with pytest.raises(DataError, match="is this machine online"):

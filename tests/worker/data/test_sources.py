@@ -21,7 +21,7 @@ UNPINNED = DataSource(file="shard.parquet")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
-    monkeypatch.setattr("worker.data.prepare.download.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("worker.data.download.FIRST_PAUSE_SECONDS", 0.01)
     with serve_flaky() as flaky:
         flaky.files["shard.parquet"] = CONTENT
         yield flaky
@@ -53,7 +53,7 @@ def test_goes_on_where_it_broke_off(server: FlakyServer, tmp_path: Path) -> None
 
 def test_waits_for_a_server_that_is_slow(server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole takes longer than what is waited for between two pieces."""
-    monkeypatch.setattr("worker.data.prepare.download.TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("worker.data.download.TIMEOUT_SECONDS", 1.0)
     server.faults = ["slow"]
     path = get(PINNED, server, tmp_path)
     assert server.requests == ["whole"]
@@ -107,7 +107,7 @@ def test_starts_again_where_the_server_names_no_version(server: FlakyServer, tmp
 
 
 def test_leaves_a_server_that_stalls(server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.data.prepare.download.TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("worker.data.download.TIMEOUT_SECONDS", 1.0)
     server.faults = ["stall"]
     assert get(PINNED, server, tmp_path).read_bytes() == CONTENT
     assert server.requests[1] == f"bytes={len(CONTENT) // 2}-"
@@ -123,7 +123,7 @@ def test_fetches_a_damaged_file_once_more(server: FlakyServer, tmp_path: Path) -
 
 
 def test_gives_up_on_a_server_that_has_vanished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.data.prepare.download.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("worker.data.download.FIRST_PAUSE_SECONDS", 0.01)
     with serve_flaky() as server:
         pass
     with pytest.raises(DataError, match="is this machine online"):

@@ -22,7 +22,7 @@ ROOT = sha_of("root")
 @pytest.fixture
 def repository(tmp_path: Path) -> Iterator[Repository]:
     with closing(Repository(tmp_path / "tiny.git")) as repository:
-        repository.remember(CommitFiles(sha=ROOT, parent_sha=None, files=FILES))
+        repository.store_files(CommitFiles(sha=ROOT, parent_sha=None, files=FILES))
         yield repository
 
 

@@ -14,7 +14,7 @@ from shared.leases import BaseCommit, Heartbeat, HeartbeatReply, Lease, LeaseSta
 from shared.protocol import now
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
-from worker.loop.heartbeat import HeartbeatDied, Pulse
+from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat
 from worker.runs.spec import RunProgress
 
 TRAINING = RunProgress(Phase.TRAINING, 10, 3.1, 0.25)
@@ -65,9 +65,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(("kind", "first"), [(JobKind.IMPROVE, Phase.DRAFTING), (JobKind.REPLICATE, Phase.READY)])
 def test_beats_with_the_progress_of_the_job(kind: JobKind, first: Phase) -> None:
     keeper = Keeper(LeaseState.RUNNING)
-    with Pulse(keeper, make_lease(kind)) as pulse:
+    with LeaseHeartbeat(keeper, make_lease(kind)) as heartbeat:
         wait_for(lambda: len(keeper.beats) >= 2)
-        pulse.update(TRAINING)
+        heartbeat.update(TRAINING)
         wait_for(lambda: keeper.beats[-1].phase is Phase.TRAINING)
     assert keeper.beats[0].phase is first
     assert (keeper.beats[-1].step, keeper.beats[-1].loss, keeper.beats[-1].share) == (10, 3.1, 0.25)
@@ -78,10 +78,10 @@ def test_beats_with_the_progress_of_the_job(kind: JobKind, first: Phase) -> None
 
 def test_a_new_phase_is_told_at_once() -> None:
     keeper = Keeper(LeaseState.RUNNING)
-    with Pulse(keeper, make_lease(heartbeat_seconds=60)) as pulse:
-        pulse.update(TRAINING)
+    with LeaseHeartbeat(keeper, make_lease(heartbeat_seconds=60)) as heartbeat:
+        heartbeat.update(TRAINING)
         wait_for(lambda: [b.phase for b in keeper.beats] == [Phase.TRAINING])
-        pulse.update(RunProgress(Phase.TRAINING, 11, 3.0, 0.3))
+        heartbeat.update(RunProgress(Phase.TRAINING, 11, 3.0, 0.3))
         time.sleep(0.05)
         assert len(keeper.beats) == 1
 
@@ -89,8 +89,8 @@ def test_a_new_phase_is_told_at_once() -> None:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_run_that_diverges_still_beats(loss: float) -> None:
     keeper = Keeper(LeaseState.RUNNING)
-    with Pulse(keeper, make_lease()) as pulse:
-        pulse.update(RunProgress(Phase.TRAINING, 10, loss, 0.25))
+    with LeaseHeartbeat(keeper, make_lease()) as heartbeat:
+        heartbeat.update(RunProgress(Phase.TRAINING, 10, loss, 0.25))
         wait_for(lambda: bool(keeper.beats) and keeper.beats[-1].phase is Phase.TRAINING)
     assert keeper.beats[-1].loss is None
 
@@ -98,9 +98,9 @@ def test_a_run_that_diverges_still_beats(loss: float) -> None:
 @pytest.mark.parametrize("error", [Unreachable("gone"), Rejected(409, "lease-transition", "not yet")])
 def test_an_error_that_may_pass_is_tried_again(error: ClientError) -> None:
     keeper = Keeper(error, error, LeaseState.RUNNING)
-    with Pulse(keeper, make_lease()) as pulse:
+    with LeaseHeartbeat(keeper, make_lease()) as heartbeat:
         wait_for(lambda: len(keeper.beats) >= 4)
-        assert pulse.lost is None
+        assert heartbeat.lost is None
 
 
 @pytest.mark.parametrize(
@@ -109,16 +109,19 @@ def test_an_error_that_may_pass_is_tried_again(error: ClientError) -> None:
 )
 def test_a_lost_lease_is_remembered_and_beats_no_more(answer: LeaseState | Exception) -> None:
     keeper = Keeper(LeaseState.RUNNING, answer)
-    with Pulse(keeper, make_lease()) as pulse:
-        wait_for(lambda: pulse.lost is not None)
+    with LeaseHeartbeat(keeper, make_lease()) as heartbeat:
+        wait_for(lambda: heartbeat.lost is not None)
         time.sleep(0.1)
-        pulse.update(TRAINING)  # no error: the run is worth finishing
+        heartbeat.update(TRAINING)  # no error: the run is worth finishing
     assert len(keeper.beats) == 2
 
 
 def test_a_thread_that_dies_is_noticed() -> None:
-    with pytest.raises(HeartbeatDied, match="a bug"), Pulse(Keeper(RuntimeError("a bug")), make_lease()) as pulse:
-        wait_for(lambda: pulse.update(TRAINING) is not None)  # it says nothing until it raises
+    with (
+        pytest.raises(HeartbeatDied, match="a bug"),
+        LeaseHeartbeat(Keeper(RuntimeError("a bug")), make_lease()) as heartbeat,
+    ):
+        wait_for(lambda: heartbeat.update(TRAINING) is not None)  # it says nothing until it raises
 
 
 def test_a_beat_that_hangs_does_not_hold_up_the_job() -> None:
@@ -131,7 +134,7 @@ def test_a_beat_that_hangs_does_not_hold_up_the_job() -> None:
             return super().heartbeat(lease_id, beat)
 
     keeper = Hanging(LeaseState.RUNNING)
-    with Pulse(keeper, make_lease()):
+    with LeaseHeartbeat(keeper, make_lease()):
         wait_for(lambda: len(keeper.beats) == 1)
         began = time.monotonic()
     assert time.monotonic() - began < 5

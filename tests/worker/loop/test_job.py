@@ -18,7 +18,7 @@ from worker.agents.search import SearchAgent
 from worker.agents.search_space import read_constants
 from worker.git.repository import Repository
 from worker.loop.heartbeat import HeartbeatDied
-from worker.loop.job import author_of
+from worker.loop.job import commit_author
 from worker.loop.loop import Ending
 
 
@@ -76,7 +76,7 @@ def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinato
     assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
     worker = hire(live.url, make_script(5), transport=Wire({"proposal$": refuse(503, "busy")}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
-    assert any("going on without asking" in line for line in worker.witness.lines)
+    assert any("continuing without a check" in line for line in worker.witness.lines)
     assert [e["title"] for e in live.list("experiments")] == ["DEPTH 5"]
 
 
@@ -147,9 +147,9 @@ def test_an_agent_without_words_does_not_lose_the_run(live: LiveCoordinator, hir
 
 
 def test_an_author_is_one_that_git_can_hold() -> None:
-    assert author_of("box-cpu") == "box-cpu <box-cpu@worker.invalid>"
-    assert author_of("<\n>") == "worker <worker@worker.invalid>"
-    assert author_of("Ada's <box>") == "Ada's box <ada-s-box@worker.invalid>"
+    assert commit_author("box-cpu") == "box-cpu <box-cpu@worker.invalid>"
+    assert commit_author("<\n>") == "worker <worker@worker.invalid>"
+    assert commit_author("Ada's <box>") == "Ada's box <ada-s-box@worker.invalid>"
 
 
 def test_commits_are_in_a_repository_that_git_reads(live: LiveCoordinator, hire: Hire, tmp_path: Path) -> None:

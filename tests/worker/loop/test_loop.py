@@ -71,9 +71,9 @@ def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
 def test_a_refused_result_is_kept_beside_and_told(live: LiveCoordinator, hire: Hire) -> None:
     worker = hire(live.url, transport=Wire({"result$": refuse(422, "wrong-commit")}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
-    assert any("refuses a result" in line and "wrong-commit" in line for line in worker.witness.lines)
+    assert any("rejected a result" in line and "wrong-commit" in line for line in worker.witness.lines)
     assert len(list(worker.outbox.rejected.glob("*.json"))) == 1
-    assert worker.witness.summaries[0].place.startswith("refused")
+    assert worker.witness.summaries[0].place.startswith("rejected")
 
 
 def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, hire: Hire) -> None:
@@ -110,7 +110,7 @@ def test_a_mistake_of_ours_is_written_down_and_the_worker_goes_on(
     runner.formula = fail
     worker = hire(live.url)
     assert worker.loop.run() is Ending.DRAINED
-    assert any("a mistake in the worker" in line for line in worker.witness.lines)
+    assert any("an error in the worker" in line for line in worker.witness.lines)
     assert "in fail" in (worker.folder / "crash.log").read_text()
 
 

@@ -18,7 +18,7 @@ from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
 from tests.worker.crew import Hire, Wire, cut, make_script
 from tests.worker.loop.test_heartbeat import make_lease
 from worker.loop.loop import Ending
-from worker.loop.offline import FILE, MAX_KNOWN, Alone, expect
+from worker.loop.offline import FILE, MAX_SCORES, OfflineMode, expected_metric
 
 CONTRACT = tiny_contract("http://nowhere", b"")
 NOISE, EFFECT = CONTRACT.evidence.noise_sd, CONTRACT.evidence.effect_sd
@@ -32,8 +32,8 @@ class Clock:
         return self.now
 
 
-def make_alone(folder: Path, clock: Clock | None = None, **changes: Any) -> Alone:
-    return Alone(folder, "w1", "search", HARDWARE, clock=clock or Clock(), **changes)
+def make_offline(folder: Path, clock: Clock | None = None, **changes: Any) -> OfflineMode:
+    return OfflineMode(folder, "w1", "search", HARDWARE, clock=clock or Clock(), **changes)
 
 
 def lease_on(name: str) -> Lease:
@@ -43,82 +43,82 @@ def lease_on(name: str) -> Lease:
 
 def test_it_waits_a_while_and_only_goes_on_with_what_it_knows(tmp_path: Path) -> None:
     clock = Clock()
-    alone = make_alone(tmp_path, clock)
-    alone.note_away()
+    offline = make_offline(tmp_path, clock)
+    offline.record_no_answer()
     clock.now = 1000.0
-    assert alone.is_away and not alone.may_begin  # it never had a job
-    alone.remember(lease_on("a"))
-    assert alone.may_begin
-    alone.note_answer()
-    assert not alone.is_away and not alone.may_begin
-    alone.note_away()
-    assert not alone.may_begin  # a restart is no absence
+    assert offline.coordinator_is_away and not offline.may_claim  # it never had a job
+    offline.record_lease(lease_on("a"))
+    assert offline.may_claim
+    offline.record_answer()
+    assert not offline.coordinator_is_away and not offline.may_claim
+    offline.record_no_answer()
+    assert not offline.may_claim  # a restart is no absence
     clock.now += 60.0
-    assert alone.may_begin
+    assert offline.may_claim
 
 
 def test_it_goes_on_from_the_commit_that_did_best_here_and_after_a_restart_too(tmp_path: Path) -> None:
-    alone = make_alone(tmp_path)
-    alone.remember(lease_on("a"))
-    assert alone.make_lease().base.sha == sha_of("a")  # nothing was measured yet
+    offline = make_offline(tmp_path)
+    offline.record_lease(lease_on("a"))
+    assert offline.make_lease().base.sha == sha_of("a")  # nothing was measured yet
     for name, metric in (("a", 3.3), ("b", 3.1), ("c", 3.2)):
-        alone.note_run(lease_on("a"), CONTRACT, make_run(sha_of(name), metric), {"train.py": name})
-    alone.note_run(lease_on("a"), CONTRACT, make_run(sha_of("d"), None), {"train.py": "d"})
-    alone.remember(lease_on("z"))
-    for known in (alone, make_alone(tmp_path)):
+        offline.record_run(lease_on("a"), CONTRACT, make_run(sha_of(name), metric), {"train.py": name})
+    offline.record_run(lease_on("a"), CONTRACT, make_run(sha_of("d"), None), {"train.py": "d"})
+    offline.record_lease(lease_on("z"))
+    for known in (offline, make_offline(tmp_path)):
         lease = known.make_lease()
         assert (lease.base.sha, lease.base.files) == (sha_of("b"), {"train.py": "b"})
         assert lease.kind.makes_experiment and "by itself" in lease.why
-        own = known.own(lease.id)
+        own = known.find_offline(lease.id)
         assert own is not None and (own.base_sha, own.token, own.seed) == (lease.base.sha, lease.token, lease.seed)
-    assert alone.own(lease_on("a").id) is None
+    assert offline.find_offline(lease_on("a").id) is None
 
 
 def test_another_project_begins_anew(tmp_path: Path) -> None:
-    alone = make_alone(tmp_path)
-    alone.remember(lease_on("a"))
-    alone.note_run(lease_on("a"), CONTRACT, make_run(sha_of("b"), 3.1), {})
-    alone.remember(lease_on("q").model_copy(update={"project": "other"}))
-    assert alone.make_lease().base.sha == sha_of("q")
-    alone.note_run(lease_on("a"), CONTRACT, make_run(sha_of("c"), 1.0), {})
-    assert alone.make_lease().base.sha == sha_of("q")
+    offline = make_offline(tmp_path)
+    offline.record_lease(lease_on("a"))
+    offline.record_run(lease_on("a"), CONTRACT, make_run(sha_of("b"), 3.1), {})
+    offline.record_lease(lease_on("q").model_copy(update={"project": "other"}))
+    assert offline.make_lease().base.sha == sha_of("q")
+    offline.record_run(lease_on("a"), CONTRACT, make_run(sha_of("c"), 1.0), {})
+    assert offline.make_lease().base.sha == sha_of("q")
 
 
 def test_the_same_code_is_tried_once(tmp_path: Path) -> None:
-    alone = make_alone(tmp_path)
-    alone.remember(lease_on("a"))
-    lease = alone.make_lease()
+    offline = make_offline(tmp_path)
+    offline.record_lease(lease_on("a"))
+    lease = offline.make_lease()
     submission = ProposalSubmission(token=lease.token, proposal=make_proposal(), files={"train.py": "x"})
-    assert alone.propose(lease.id, submission).accepted
-    again = alone.propose(lease.id, submission)
+    assert offline.propose(lease.id, submission).accepted
+    again = offline.propose(lease.id, submission)
     assert not again.accepted and "has tried this" in again.reason
 
 
 def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{")
-    assert not make_alone(tmp_path).knows_enough
+    assert not make_offline(tmp_path).has_project
 
 
 def test_one_lucky_run_is_not_taken_at_its_word() -> None:
-    assert expect(3.0, {}, None, CONTRACT) == 3.0
-    shrunk = expect(3.0, {sha_of("p"): 3.2}, sha_of("p"), CONTRACT)
+    assert expected_metric(3.0, {}, None, CONTRACT) == 3.0
+    shrunk = expected_metric(3.0, {sha_of("p"): 3.2}, sha_of("p"), CONTRACT)
     assert shrunk == pytest.approx(3.2 - 0.2 * EFFECT**2 / (EFFECT**2 + NOISE**2))
 
 
 @given(st.floats(1, 5), st.floats(1, 5))
 def test_what_is_expected_lies_between_the_run_and_its_parent(value: float, parent: float) -> None:
     low, high = sorted((value, parent))
-    assert low - 1e-9 <= expect(value, {sha_of("p"): parent}, sha_of("p"), CONTRACT) <= high + 1e-9
+    assert low - 1e-9 <= expected_metric(value, {sha_of("p"): parent}, sha_of("p"), CONTRACT) <= high + 1e-9
 
 
 def test_what_is_known_is_bounded(tmp_path: Path) -> None:
-    alone = make_alone(tmp_path)
-    alone.remember(lease_on("a"))
-    assert alone._known is not None
-    full = {f"{n:040x}": 3.0 for n in range(MAX_KNOWN)}
-    alone._known = alone._known.model_copy(update={"scores": full})
-    alone.note_run(lease_on("a"), CONTRACT, make_run(sha_of("b"), 1.0), {})
-    assert len(alone._known.scores) == MAX_KNOWN
+    offline = make_offline(tmp_path)
+    offline.record_lease(lease_on("a"))
+    assert offline._known is not None
+    full = {f"{n:040x}": 3.0 for n in range(MAX_SCORES)}
+    offline._known = offline._state.model_copy(update={"scores": full})
+    offline.record_run(lease_on("a"), CONTRACT, make_run(sha_of("b"), 1.0), {})
+    assert len(offline._state.scores) == MAX_SCORES
 
 
 def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
@@ -133,7 +133,7 @@ def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
     assert worker.loop.run(max_jobs=3) is Ending.DONE
     assert [receipt.place for receipt in worker.witness.summaries] == ["in the outbox"] * 3
     assert len(worker.outbox) == 3
-    assert any("going on alone" in line for line in worker.witness.lines)
+    assert any("working offline" in line for line in worker.witness.lines)
     assert len(gone.seen) <= 4, "it is asked at the times of the backoff, and not after each run"
     with serve(coordinator_settings) as url:
         live = LiveCoordinator(url, worker.place.client._token)

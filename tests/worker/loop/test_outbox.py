@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.leases import HeartbeatReply, LeaseState, OwnLease, ResultReply, ResultUpload
+from shared.leases import HeartbeatReply, LeaseState, OfflineLease, ResultReply, ResultUpload
 from shared.protocol import now
 from tests.support.messages import HARDWARE, make_run
 from tests.worker.agents.tasks import sha_of
@@ -30,7 +30,7 @@ class Coordinator:
         self.own: list[UUID] = []
         self.errors = errors
 
-    def register_own(self, lease_id: UUID, own: OwnLease) -> HeartbeatReply:
+    def register_own(self, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
         self.own.append(lease_id)
         return HeartbeatReply(state=LeaseState.EXPIRED, expires_at=own.issued_at)
 
@@ -61,7 +61,7 @@ def test_delivers_in_the_order_of_finishing_and_forgets_what_is_acknowledged(tmp
 
 
 def test_a_job_of_the_workers_own_is_told_of_before_its_result(tmp_path: Path) -> None:
-    own = OwnLease(
+    own = OfflineLease(
         token="t" * 20, worker="w1", agent="search", hardware=HARDWARE, project="tiny", base_sha=sha_of("b"), seed=1,
         issued_at=now(),
     )  # fmt: skip
