@@ -1,1 +1,1 @@
-"""Agents draft proposals; they never run code, reach the network by themselves or see the worker's token."""
+"""Agents draft proposals. They never run code, open connections of their own, or see the worker's token."""

@@ -1,4 +1,4 @@
-"""What an agent is: it drafts a proposal for a task, and writes the finding once the run is measured."""
+"""Interface of an agent: it drafts a proposal for a task, and writes the finding once the run is measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,10 @@ from shared.leases import BaseCommit
 from shared.runs import ModelUsage, RunOutcome, RunReport
 
 MAX_CLAIM = 200
+"""Characters of a claim."""
+
 MAX_REASON_WORDS = 120
+"""Words of a run's reason that a finding quotes."""
 
 
 class AgentError(Exception):
@@ -19,19 +22,19 @@ class AgentError(Exception):
 
 
 class AgentUnavailable(AgentError):
-    """The agent cannot draft anything just now, whatever the task: its model is away, or its budget is spent."""
+    """The agent cannot draft anything now, whatever the task: its model is unreachable or its budget is spent."""
 
 
 class AgentFinished(Exception):
-    """The agent will never have a proposal again; the worker stops, and that is no mistake."""
+    """The agent has no more proposals, as planned; the worker stops."""
 
 
 @dataclass(frozen=True)
 class Draft:
     """A proposal and the whole text of each file that it changes.
 
-    `made_by` says for the commit's message who wrote it and what that cost; empty where there is nothing to say.
-    `is_code` is whether more than values may have changed: such a draft is tried for a few seconds before its run.
+    `made_by` is for the commit message: the author and its cost, or empty. `is_code` is true if more than values may
+    have changed: such a draft gets a smoke run first.
     """
 
     proposal: Proposal
@@ -61,13 +64,12 @@ class StepFiles:
 
 @dataclass(frozen=True)
 class Task:
-    """All that an agent gets to know.
+    """Everything an agent is given.
 
     `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
     `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
-    random choices; `refused` are this task's own drafts that the coordinator knew already; `tree` holds all files
-    of the base, protected ones too. `usage` counts what the agent used. `steps` are those of the `assignment`,
-    with their files. `replies` are the coordinator's to the `refused`.
+    random choices; `refused` are this task's drafts that were known already, `replies` the coordinator's answers to
+    them; `tree` holds all files of the base, protected ones too; `steps` are those of the `assignment`.
     """
 
     contract: Contract
@@ -86,10 +88,7 @@ class Task:
 
 
 class Agent(Protocol):
-    """Drafts experiments. `name` is shown beside what it writes; `wants_trials` is whether it reads those.
-
-    `kinds` are the kinds of experiment that it can do just now.
-    """
+    """Drafts experiments of the kinds `kinds`. `name` is shown beside its texts; `wants_trials`: it reads trials."""
 
     @property
     def name(self) -> str: ...
@@ -101,47 +100,61 @@ class Agent(Protocol):
     def kinds(self) -> frozenset[JobKind]: ...
 
     def propose(self, task: Task) -> Draft:
-        """Draft a proposal. Raises AgentError, or AgentFinished where there will be no more."""
+        """Draft a proposal. Raises AgentError; AgentFinished if there will be no more."""
         ...
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        """The same idea without the mistake that made its run crash; None where it is given up. Raises AgentError."""
+        """The same idea without the mistake that made its run crash, or None to give up. Raises AgentError."""
         ...
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """Say what the run showed, in at most 250 words. Raises AgentError."""
+        """Describe what the run showed, in at most 250 words. Raises AgentError."""
         ...
 
 
+class RuleBasedAgent:
+    """Base of agents that do not reason: they repair nothing, and fill in a template for the finding."""
+
+    name: str
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
+        """See `Agent`: None, the crash is the result."""
+        return None
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """See `Agent`."""
+        return plain_finding(task, draft, report, self.name)
+
+
 def describe_measurement(task: Task, report: RunReport) -> str:
-    """One run's own number in a sentence, against what is known of the parent. It claims nothing beyond that run."""
+    """One run's metric in a sentence, compared with the parent's posterior; no claim beyond that run."""
     metric = task.contract.objective.metric
     if report.outcome is not RunOutcome.OK or report.metric is None:
         return f"the run gave no {metric}: {report.outcome.value}" + (f" ({report.reason})" if report.reason else "")
     measured = f"one run gave {metric} {report.metric:.4f}"
     parent = task.base.posterior
     if parent is None:
-        return f"{measured}; nothing is known of the parent's yet"
+        return f"{measured}; the parent has not been measured yet"
     difference = report.metric - parent.metric_mean
     word = "the same as" if difference == 0 else "better than" if _is_better(task, difference) else "worse than"
     return f"{measured}, {word} the parent's {parent.metric_mean:.4f} by {abs(difference):.4f}"
 
 
 def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> FindingDraft:
-    """The finding of an agent that does not reason: what was changed, what one run says, and that it is one run."""
+    """A finding by template: the change, the result of one run, and the caveat that it is one run."""
     title = draft.proposal.title
-    said = describe_measurement(task, report)
+    measured = describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
         return FindingDraft(
             claim=f"{shorten(title, MAX_CLAIM - 30)}: {report.outcome.value}",
-            mechanism=shorten(_first_words(f"With this change {said}."), 1200),
-            caveats="One attempt on one machine; the cause was not looked into.",
+            mechanism=shorten(_first_words(f"With this change {measured}."), 1200),
+            caveats="One attempt on one machine; the cause was not examined.",
             agent=agent,
         )
     return FindingDraft(
-        claim=shorten(f"{title}: {said}", 200),
-        mechanism="Not known: the change was proposed from numbers alone.",
-        caveats="One run with one seed on one worker. Until it is repeated, the difference may be noise.",
+        claim=shorten(f"{title}: {measured}", 200),
+        mechanism="Unknown: the change was proposed from numbers alone.",
+        caveats="One run with one seed on one worker; until it is replicated, the difference may be noise.",
         agent=agent,
     )
 
@@ -151,11 +164,11 @@ def _is_better(task: Task, difference: float) -> bool:
 
 
 def _first_words(text: str) -> str:
-    """Few enough words to leave room for the rest of a finding."""
+    """At most MAX_REASON_WORDS words, which leaves room for the rest of a finding."""
     words = text.split()
     return text if len(words) <= MAX_REASON_WORDS else " ".join([*words[:MAX_REASON_WORDS], "…"])
 
 
 def shorten(text: str, length: int) -> str:
-    """At most so many characters of a text."""
+    """The first `length` characters, with an ellipsis if the text is longer."""
     return text if len(text) <= length else text[: length - 1] + "…"

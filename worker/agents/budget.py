@@ -1,9 +1,9 @@
-"""What a language model may cost: tokens and money, per experiment and per day, kept on disk.
+"""Budget of a language model: tokens and money, per experiment and per day (UTC), counted on disk.
 
-    usage-<day>.jsonl    a line for each answer that was paid for; a day is UTC's
+    usage-<day>.jsonl    one line for each paid answer
 
-The folder is shared by all workers of a volunteer on a machine, whose day is one. A line is appended in one write, so
-that workers do not mix theirs, and a process that is killed has lost nothing but the answer it waited for.
+The volunteer's workers on one machine share the folder and the daily budget. Each line is appended in one write, so
+that workers do not interleave, and a killed process loses only the answer it waited for.
 """
 
 import os
@@ -19,11 +19,11 @@ PER_MILLION = 1_000_000
 
 
 class BudgetSpent(Exception):
-    """Another request could go beyond what the volunteer allows; the message says which budget, and when it renews."""
+    """Another request could exceed a limit of the volunteer's; the message names it."""
 
 
 class _Line(Message):
-    """A line of the file: one answer."""
+    """One answer, as a line of the file."""
 
     at: Timestamp
     model: str
@@ -32,7 +32,7 @@ class _Line(Message):
 
 @dataclass(frozen=True)
 class Allowance:
-    """Limits (None: no limit), and prices per million tokens in a currency of the volunteer's own (None: not known)."""
+    """Limits (None: unlimited), and prices per million tokens in the volunteer's currency (None: unknown)."""
 
     tokens_per_experiment: int | None = None
     tokens_per_day: int | None = None
@@ -42,7 +42,7 @@ class Allowance:
     output_price: float | None = None
 
     def price(self, usage: ModelUsage) -> ModelUsage:
-        """The usage with what it costs, where prices are known."""
+        """The usage with its cost, if prices are known."""
         if self.input_price is None or self.output_price is None:
             return usage
         cost = (usage.input_tokens * self.input_price + usage.output_tokens * self.output_price) / PER_MILLION
@@ -50,16 +50,16 @@ class Allowance:
 
 
 class UsageLog:
-    """Counts what is spent. Raises OSError where the folder cannot be used: what cannot be counted is not spent."""
+    """Counts usage on disk. Raises OSError if the folder cannot be used: without a count there is no request."""
 
     def __init__(self, folder: Path, model: str, allowance: Allowance) -> None:
         self._folder, self._model, self._allowance = folder, model, allowance
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def check(self, request: ModelUsage, experiment: ModelUsage) -> None:
-        """Raises BudgetSpent if a request of that size, at most, does not fit the day, or what an experiment may use.
+        """Raises BudgetSpent if a request of at most that size could exceed the day's or the experiment's limit.
 
-        `experiment` is what this one has used so far.
+        `experiment` is the usage of this experiment so far.
         """
         allowance, day = self._allowance, self.today()
         for spent, tokens, cost, span in (
@@ -75,9 +75,9 @@ class UsageLog:
                 raise BudgetSpent(f"{span} budget of {cost:g} does not suffice: {paid:.4f} is spent")
 
     def record(self, usage: ModelUsage) -> ModelUsage:
-        """Count an answer, on disk before anything is made of it; returns it with its cost."""
+        """Write an answer's usage to disk, before the answer is used; returns it with its cost."""
         usage = self._allowance.price(usage)
-        if not usage.requests:  # nobody answered
+        if not usage.requests:  # no answer
             return usage
         line = _Line(at=now(), model=self._model, usage=usage)
         descriptor = os.open(self._path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -88,7 +88,7 @@ class UsageLog:
         return usage
 
     def today(self) -> ModelUsage:
-        """All usage of this day, whichever worker's."""
+        """Usage of all workers on this day."""
         total, path = ModelUsage(), self._path()
         for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:

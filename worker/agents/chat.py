@@ -1,7 +1,7 @@
-"""The one door to a language model: a chat-completions endpoint, through the openai SDK.
+"""Speaks to a language model: a chat-completions endpoint, through the openai SDK.
 
-Whatever goes wrong has a name, and only `Busy` is worth trying again as it is. Errors that are shown or sent anywhere
-hold the endpoint's status and short code, never its words: some endpoints quote the key in them.
+Each kind of failure has a class; only after `Busy` can the same request be repeated. Messages contain the endpoint's
+status and short code, never its text, because some endpoints quote the key in it.
 """
 
 import asyncio
@@ -19,35 +19,35 @@ from shared.protocol import Message
 from shared.runs import ModelUsage
 
 CHARACTERS_PER_TOKEN = 3
-"""For estimates before a request. English and code have about four; a low number errs on the safe side."""
+"""For estimates before a request. English and code have about four; a low number overestimates the cost."""
 
 MAX_OUTPUT_TOKENS = 16_000
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
-LOOK_SECONDS = 0.1
+POLL_INTERVAL_SECONDS = 0.1
 
 Reply = TypeVar("Reply", bound=Message)
 Result = TypeVar("Result")
 
 
 class ChatError(Exception):
-    """A request to the model gave no usable answer; the message says why, and holds no secret."""
+    """A request gave no usable answer; the message says why and contains no secret."""
 
 
 class Busy(ChatError):
-    """No answer now: too many requests, a fault of the server, a time-out, or nobody there."""
+    """No answer now: too many requests, a server error, a time-out, or no connection."""
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 
 
-class Absent(Busy):
-    """Nobody is there. That is seldom over in a moment."""
+class Unreachable(Busy):
+    """No connection to the endpoint, which seldom recovers within seconds."""
 
 
 class Unusable(ChatError):
-    """The endpoint refuses our requests altogether: a wrong key or model, no credit."""
+    """The endpoint refuses all requests: a wrong key or model, no credit."""
 
 
 class TooLong(ChatError):
@@ -55,15 +55,15 @@ class TooLong(ChatError):
 
 
 class ModelRefused(ChatError):
-    """The model will not do this."""
+    """The model refuses this request."""
 
 
 class Malformed(ChatError):
-    """The answer is not of the form that was asked for. The message is fit to be sent back."""
+    """The answer does not have the requested form. The message can be sent back."""
 
 
 class Abandoned(ChatError):
-    """We did not wait for the answer. The connection was closed, which ends a local server's work on it."""
+    """The worker stopped waiting and closed the connection, which ends a local server's work on it."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Answer(Generic[Reply]):
-    """A model's answer, read, and as it was written."""
+    """A model's answer, parsed and as text."""
 
     reply: Reply
     text: str
 
 
 class Chat:
-    """Conversations with one model. `spent` is the usage of the last request, also of one that failed."""
+    """Conversations with one model. `spent` is the usage of the last request, even if it failed."""
 
     def __init__(self, base_url: str, model: str, key: SecretStr, timeout_seconds: float) -> None:
         self.model = model
@@ -101,7 +101,7 @@ class Chat:
             raise _explain(error) from None
 
     def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float, stop: Event) -> Answer[Reply]:
-        """Ask for an answer of that form, for so long at most, or until `stop`. Raises ChatError."""
+        """Ask for an answer of that form; waits until `timeout_seconds` or `stop`. Raises ChatError."""
         self.spent = ModelUsage()
         try:
             request = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds))
@@ -110,9 +110,9 @@ class Chat:
             self.spent = estimate_tokens(turns).model_copy(update={"output_tokens": 0})
             raise
         except openai.OpenAIError as error:
-            raise _explain(error) from None  # its context holds our request, key and all
+            raise _explain(error) from None  # its context contains our request with the key
         except ValueError as error:  # a body that is not JSON
-            raise Busy(f"{self.base_url} answers with something that is no chat completion") from error
+            raise Busy(f"{self.base_url} does not answer with a chat completion") from error
         text = self._read(turns, completion)
         try:
             return Answer(form.model_validate_json(_unwrap(text)), text)
@@ -122,7 +122,7 @@ class Chat:
             raise Malformed(f"it does not fit the schema: {where}: {first['msg']}") from error
 
     def _connect(self) -> openai.AsyncOpenAI:
-        """A connection for one request: one that is cancelled is closed at once."""
+        """A connection for one request, so that a cancelled one is closed at once."""
         return openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self._key.get_secret_value(),
@@ -162,14 +162,14 @@ class Chat:
             return cast(ChatCompletion, await create(**asked))
 
     def _read(self, turns: Sequence[Turn], completion: ChatCompletion) -> str:
-        """The answer's text. Counts what it cost first."""
+        """The answer's text. Its usage is counted first."""
         if not isinstance(completion, ChatCompletion) or not completion.choices:
-            raise Busy(f"{self.base_url} answers with something that is no chat completion")
+            raise Busy(f"{self.base_url} does not answer with a chat completion")
         choice = completion.choices[0]
         text = (choice.message.content if choice.message else None) or ""
         self.spent = _count(completion, turns, text)
         if self._key.get_secret_value() in text:
-            raise ModelRefused("the answer holds the key it was asked with, and was thrown away")
+            raise ModelRefused("the answer contained the endpoint's key and was discarded")
         if (choice.message and choice.message.refusal) or choice.finish_reason == "content_filter":
             raise ModelRefused("the model refuses")
         if choice.finish_reason == "length":
@@ -180,24 +180,24 @@ class Chat:
 
 
 async def _unless(stop: Event, request: Coroutine[Any, Any, Result]) -> Result:
-    """What the request gives; it is cancelled once `stop` is set. Raises Abandoned then."""
+    """The result of the request, which is cancelled once `stop` is set. Raises Abandoned then."""
     task = asyncio.ensure_future(request)
-    while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+    while not (await asyncio.wait({task}, timeout=POLL_INTERVAL_SECONDS))[0]:
         if stop.is_set():
             task.cancel()
             await asyncio.wait({task})
-            raise Abandoned("the answer was not waited for")
+            raise Abandoned("the worker stopped waiting for the answer")
     return task.result()
 
 
 def estimate_tokens(turns: Sequence[Turn]) -> ModelUsage:
-    """The most that a request may cost."""
+    """Upper bound of a request's usage."""
     characters = sum(len(turn.text) for turn in turns)
     return ModelUsage(requests=1, input_tokens=characters // CHARACTERS_PER_TOKEN + 1, output_tokens=MAX_OUTPUT_TOKENS)
 
 
 def _count(completion: ChatCompletion, turns: Sequence[Turn], text: str) -> ModelUsage:
-    """What the server says it used; where it says nothing, an estimate."""
+    """The usage that the server reports, else an estimate."""
     usage = completion.usage
     if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         return estimate_tokens(turns).model_copy(update={"output_tokens": len(text) // CHARACTERS_PER_TOKEN + 1})
@@ -206,18 +206,18 @@ def _count(completion: ChatCompletion, turns: Sequence[Turn], text: str) -> Mode
 
 
 def _unwrap(text: str) -> str:
-    """The JSON of an answer that stands in a code block, or after a model's thoughts."""
+    """The JSON of an answer inside a code block, or after a model's reasoning."""
     text = text.rpartition("</think>")[2].strip()
     found = re.fullmatch(r"```(?:json)?\s*\n(.*)\n```", text, re.DOTALL)
     return found.group(1) if found else text
 
 
 def _explain(error: openai.OpenAIError) -> ChatError:
-    """The error under our name for it."""
+    """The SDK's error as one of ours."""
     if isinstance(error, openai.APITimeoutError):
         return Busy("the model endpoint did not answer in time")
     if isinstance(error, openai.APIConnectionError):
-        return Absent("nobody answers at the model endpoint")
+        return Unreachable("the model endpoint cannot be reached")
     if not isinstance(error, openai.APIStatusError):
         return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
     code = _short_code(error)
@@ -234,11 +234,11 @@ def _explain(error: openai.OpenAIError) -> ChatError:
 
 
 def _short_code(error: openai.APIStatusError) -> str:
-    """The problem's short name, if it is one."""
+    """The error's short code, or an empty text."""
     return error.code if error.code and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", error.code) else ""
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
-    """The seconds of `Retry-After`; its other form, a date, counts as none."""
+    """Seconds of `Retry-After`; None for a date."""
     text = error.response.headers.get("Retry-After", "")
     return min(float(text), MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) else None

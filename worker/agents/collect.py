@@ -1,7 +1,7 @@
-"""What is taken back from a folder that an untrusted program has worked in: regular text files, nothing else.
+"""Collects regular text files from a folder that an untrusted program has worked in, and looks for leaked secrets.
 
-The program has ended, and whatever it left is hostile: links that point elsewhere, pipes that never end, devices,
-files of any size. No path is opened through a link, and nothing is opened that could block.
+The program has ended, but its files may be hostile: links that point elsewhere, pipes that never end, devices, files
+of any size. No path is opened through a link, and no file is opened that could block.
 """
 
 import os
@@ -18,16 +18,16 @@ MAX_REPORTED = 20
 
 
 class CollectError(ValueError):
-    """A file cannot be taken back; the message says which and why."""
+    """A file cannot be collected; the message says which and why."""
 
 
 def read_regular(folder: Path, path: str) -> str | None:
-    """The text of the regular file `path` below `folder`; None where there is none. Raises CollectError."""
+    """The text of the regular file `path` below `folder`, or None if it does not exist. Raises CollectError."""
     try:
         with _open(folder, path) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise CollectError(f"{path} is no regular file")
+                raise CollectError(f"{path} is not a regular file")
             if status.st_size > MAX_READ_BYTES:
                 raise CollectError(f"{path} is larger than {MAX_READ_BYTES:,} bytes")
             with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -41,7 +41,7 @@ def read_regular(folder: Path, path: str) -> str | None:
 
 
 def find_strays(folder: Path, before: Mapping[str, str], editable: list[str]) -> list[str]:
-    """What the program did beyond the editable files, in words, at most MAX_REPORTED of them."""
+    """Changes to files that are not editable, in words, at most MAX_REPORTED of them."""
     strays = [f"{path} was removed" for path in before if path not in editable and not os.path.lexists(folder / path)]
     for path in _walk(folder):
         if len(strays) >= MAX_REPORTED:
@@ -61,13 +61,13 @@ def find_strays(folder: Path, before: Mapping[str, str], editable: list[str]) ->
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of all files below a folder, as far as they can be counted while somebody still writes."""
+    """Total bytes of the files below a folder, which may still be written to."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
                 total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - hot, and no Path is kept
-            except OSError:  # it has just gone
+            except OSError:  # just removed
                 continue
     return total
 
@@ -103,20 +103,20 @@ MAX_FILES, MAX_FILE_BYTES = 500, 65_536
 
 
 def collect_secrets(mounts: Iterable[Mount]) -> set[str]:
-    """What looks like a key below these paths."""
+    """Words that look like keys in the files below these paths."""
     secrets: set[str] = set()
     files = [path for mount in mounts for path in _files(mount.path)]
     for path in files[:MAX_FILES]:
         try:
             if path.stat().st_size <= MAX_FILE_BYTES:
                 secrets |= {word for word in _WORD.findall(path.read_text(errors="replace")) if _is_key(word)}
-        except OSError:  # not ours to read, so not the command's either
+        except OSError:  # unreadable for this user, so for the command too
             continue
     return secrets
 
 
 def holds_secret(answer: str, parent: str, secrets: Iterable[str]) -> bool:
-    """Whether the answer has a secret that the parent's files do not have."""
+    """Whether the answer contains a secret that the parent's files do not."""
     return any(secret in answer and secret not in parent for secret in secrets)
 
 

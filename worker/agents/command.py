@@ -1,7 +1,7 @@
-"""The agent that is any coding tool of the volunteer's: `--agent-command 'tool -p {prompt_file}'`.
+"""The agent that runs a coding tool of the volunteer's choice: `--agent-command 'tool -p {prompt_file}'`.
 
-For each experiment the tool works in a new folder with the parent's files, in a sandbox (worker/sandbox/tool.py),
-for a limited time. Only editable files are taken back; what else it changed is said and dropped.
+For each experiment the tool works in a new folder with the parent's files, in a sandbox (worker/sandbox/tool.py), for
+a limited time. Only editable files are collected; other changes are reported and dropped.
 """
 
 import os
@@ -28,15 +28,15 @@ from worker.sandbox import ProcessOutcome, SandboxUnavailable
 from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Mount, ToolRun, start_tool
 
 MIB = 1024 * 1024
-LOOK_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.5
 PROMPT_FILE = "{prompt_file}"
 
 
 @dataclass(frozen=True)
 class Tool:
-    """The command as the volunteer gave it, and what it may see. `seconds` is the time for one draft.
+    """The volunteer's command and the paths and variables it may see; `seconds` limits one draft.
 
-    `secrets` are the values among its variables that must not be published.
+    `secrets` are values among its variables that must not be published.
     """
 
     command: str
@@ -61,22 +61,22 @@ class CommandAgent:
         return f"command {Path(shlex.split(self._tool.command)[0]).name}"[:80]
 
     def propose(self, task: Task) -> Draft:
-        """Let the tool draft. Raises AgentUnavailable where the tool or its sandbox does not work."""
+        """See `Agent`. Raises AgentUnavailable if the tool or its sandbox does not work."""
         files = {**task.tree, **task.base.files}
         return self._run(task, files, self._brief(template_of(task), task))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        """Let the tool mend a crash in the files as they were run."""
+        """See `Agent`: the tool gets the files as they were run."""
         crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
         files = {**task.tree, **task.base.files, **draft.files}
         prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
-        mended = self._run(task, files, prompt)
-        changed = {**draft.files, **mended.files}
+        repaired = self._run(task, files, prompt)
+        changed = {**draft.files, **repaired.files}
         proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
-        return Draft(proposal, changed, mended.made_by, is_code=True)
+        return Draft(proposal, changed, repaired.made_by, is_code=True)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """What was changed and what one single run says of it."""
+        """See `Agent`: by template."""
         return plain_finding(task, draft, report, self.name)
 
     def _run(self, task: Task, files: Mapping[str, str], prompt: str) -> Draft:
@@ -90,14 +90,14 @@ class CommandAgent:
             outcome = self._await(folder)
             strays = find_strays(folder / "work", files, task.contract.files.editable)
             if strays:
-                self._tell(f"{self.name} did more than it may, which was dropped: {'; '.join(strays)}")
+                self._tell(f"{self.name} made changes that are not allowed, which were dropped: {'; '.join(strays)}")
             try:
-                return self._take_back(task, files, folder)
+                return self._collect_draft(task, files, folder)
             except (CollectError, EditError) as error:
                 raise AgentError(f"{self.name}: {error} ({_describe(outcome)})") from error
 
     def _await(self, folder: Path) -> ProcessOutcome:
-        """Run the tool to its end, or end it: its time is up, its files are too large, or the worker stops."""
+        """Run the tool to its end; end it at its deadline, if its files are too large, or if the worker stops."""
         argv = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md") for word in shlex.split(self._tool.command)]
         run = ToolRun(argv, folder, self._tool.home, self._tool.environment, self._tool.mounts)
         deadline = time.monotonic() + self._tool.seconds
@@ -106,9 +106,9 @@ class CommandAgent:
         except SandboxUnavailable as error:
             raise AgentUnavailable(str(error)) from error
         try:
-            while (outcome := process.wait(LOOK_SECONDS)) is None:
+            while (outcome := process.wait(POLL_INTERVAL_SECONDS)) is None:
                 if self._stop.is_set():
-                    raise AgentError("the worker is stopping, or pauses")
+                    raise AgentError("the worker is stopping or pausing")
                 if time.monotonic() > deadline:
                     raise AgentError(f"{self.name} took more than {self._tool.seconds:g} s and was ended")
                 if size_of(folder) > LIMITS.disk_mib * MIB:
@@ -119,7 +119,7 @@ class CommandAgent:
             raise AgentUnavailable(f"{self.name} failed: {_describe(outcome)}")
         return outcome
 
-    def _take_back(self, task: Task, files: Mapping[str, str], folder: Path) -> Draft:
+    def _collect_draft(self, task: Task, files: Mapping[str, str], folder: Path) -> Draft:
         """The draft in the folder. Raises CollectError, EditError, AgentError."""
         texts = {path: read_regular(folder / "work", path) for path in task.contract.files.editable}
         base = {path: files[path] for path in texts if path in files}
@@ -128,7 +128,7 @@ class CommandAgent:
         secrets = self._tool.secrets | collect_secrets(self._tool.mounts)
         answer = "\n".join([*changed.values(), statement.model_dump_json()])
         if holds_secret(answer, "\n".join(files.values()), secrets):
-            raise AgentError(f"{self.name} copied something of its login into its answer, which was thrown away")
+            raise AgentError(f"{self.name} copied a secret of its login into its answer, which was discarded")
         return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
 
     def _brief(self, name: str, task: Task, **more: str) -> str:
@@ -136,15 +136,15 @@ class CommandAgent:
 
 
 def _read_statement(text: str | None) -> Statement:
-    """What the tool says of its change; where it says nothing that can be read, that."""
+    """The tool's own description of its change, or a placeholder if there is none."""
     try:
         return Statement.model_validate_json(text or "")
     except ValidationError:
-        return Statement.unsaid()
+        return Statement.undescribed()
 
 
 def _describe(outcome: ProcessOutcome) -> str:
-    """How a tool ended, with the last line it printed."""
+    """The end of a tool in words, with the last line it printed."""
     how = outcome.killed_for or (
         f"exit status {outcome.exit_status}" if outcome.signal is None else f"signal {outcome.signal}"
     )

@@ -1,4 +1,4 @@
-"""Which agent a worker has. Agents that need a model have `search` as their substitute, which needs none."""
+"""Agents made of other agents: a substitute while the model is unreachable, one agent for each kind of job."""
 
 import shlex
 import time
@@ -19,18 +19,17 @@ from worker.settings import Settings, SettingsError
 
 
 def make_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
-    """The agent of these settings but `scripted`, for every kind of job.
+    """The agent of these settings (except `scripted`), for every kind of job.
 
-    Raises SettingsError, OSError, and ImportError of a missing part.
+    Raises SettingsError, OSError, and ImportError of a missing extra.
     """
     search = SearchAgent()
     first: Agent = search
-    if settings.agent == "openai":
-        first = FallbackAgent(_make_openai_agent(settings, tell, stop), search, tell)
-    if settings.agent == "command":
-        first = FallbackAgent(_make_command_agent(settings, tell, stop), search, tell)
-    assembly = RecombineAgent()
-    return AgentByKind(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
+    if settings.agent in ("openai", "command"):
+        make = _make_openai_agent if settings.agent == "openai" else _make_command_agent
+        first = FallbackAgent(make(settings, tell, stop), search, tell)
+    recombine = RecombineAgent()
+    return AgentByKind(first, {JobKind.ADOPT: recombine, JobKind.ABLATE: recombine, JobKind.TUNE: search})
 
 
 def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
@@ -39,12 +38,12 @@ def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: S
     except ValueError as error:
         raise SettingsError(f"the setting 'agent_command' is wrong: {error}") from error
     if not words:
-        raise SettingsError("which command? Give --agent-command 'tool -p {prompt_file}'")
+        raise SettingsError("the command agent needs a command: --agent-command 'tool -p {prompt_file}'")
     mounts = []
     for text in settings.agent_paths:
         path = Path(text.removesuffix(":rw")).expanduser().absolute()
         if not path.exists():
-            raise SettingsError(f"the setting 'agent_paths' is wrong: there is no {path}")
+            raise SettingsError(f"the setting 'agent_paths' is wrong: {path} does not exist")
         mounts.append(Mount(path, writable=text.endswith(":rw")))
     tool = Tool(
         command=settings.agent_command or "",
@@ -59,7 +58,7 @@ def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: S
 
 def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
     if settings.model is None:
-        raise SettingsError("which model? Give --model NAME (and --base-url URL for a server of your own)")
+        raise SettingsError("the openai agent needs a model: --model NAME (and --base-url URL for your own server)")
     limits = ("cost_per_experiment", "cost_per_day")
     if any(getattr(settings, name) for name in limits) and None in (settings.input_price, settings.output_price):
         raise SettingsError("a limit on cost needs input_price and output_price, per million tokens")
@@ -78,23 +77,43 @@ def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: St
     return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), tell, stop)
 
 
-AWAY_SECONDS = 120.0
+FALLBACK_SECONDS = 120.0
+"""After a failure of the first agent, the worker asks this long only for jobs that the substitute can do."""
+
+
+class _Delegate:
+    """The parts of `Agent` that a chosen other agent does; `first` gives its name."""
+
+    def __init__(self, first: Agent) -> None:
+        self._first = first
+
+    @property
+    def name(self) -> str:
+        return self._first.name
+
+    def _author(self, task: Task, draft: Draft) -> Agent:
+        raise NotImplementedError
+
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        """See `Agent`: done by the draft's author."""
+        return self._author(task, draft).repair(task, draft, report)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        """See `Agent`: done by the draft's author."""
+        return self._author(task, draft).write_finding(task, draft, report)
 
 
 class _Substituted(Draft):
     """A draft of the substitute's."""
 
 
-class FallbackAgent:
-    """Implements `Agent`: `first`, and `second` where that one is unavailable. `tell` gets a line for people."""
+class FallbackAgent(_Delegate):
+    """Implements `Agent`: `first`, or `second` while the first is unavailable. `tell` gets a line for people."""
 
     def __init__(self, first: Agent, second: Agent, tell: Callable[[str], None]) -> None:
-        self._first, self._second, self._tell = first, second, tell
+        super().__init__(first)
+        self._second, self._tell = second, tell
         self._away_until = 0.0
-
-    @property
-    def name(self) -> str:
-        return self._first.name
 
     @property
     def wants_trials(self) -> bool:
@@ -107,38 +126,27 @@ class FallbackAgent:
         return self._first.kinds | self._second.kinds
 
     def propose(self, task: Task) -> Draft:
-        """See `Agent`; raises AgentUnavailable for neither."""
+        """See `Agent`; raises AgentUnavailable if neither is available."""
         try:
             draft = self._first.propose(task)
             self._away_until = 0.0
             return draft
         except AgentUnavailable as error:
-            self._away_until = time.monotonic() + AWAY_SECONDS
+            self._away_until = time.monotonic() + FALLBACK_SECONDS
             self._tell(f"{error}; the {self._second.name} agent proposes instead")
             draft = self._second.propose(task)
             return _Substituted(draft.proposal, draft.files, draft.made_by or self._second.name, draft.is_code)
 
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        """By whoever drafted it."""
-        return self._author(draft).repair(task, draft, report)
-
-    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """By whoever drafted it."""
-        return self._author(draft).write_finding(task, draft, report)
-
-    def _author(self, draft: Draft) -> Agent:
+    def _author(self, task: Task, draft: Draft) -> Agent:  # noqa: ARG002 - the draft suffices
         return self._second if isinstance(draft, _Substituted) else self._first
 
 
-class AgentByKind:
-    """Implements `Agent`: `others` do the kinds of job that they are named for, and `first` all else."""
+class AgentByKind(_Delegate):
+    """Implements `Agent`: `others` do the kinds of job they are listed for, `first` does all others."""
 
     def __init__(self, first: Agent, others: Mapping[JobKind, Agent]) -> None:
-        self._first, self._others = first, others
-
-    @property
-    def name(self) -> str:
-        return self._first.name
+        super().__init__(first)
+        self._others = others
 
     @property
     def wants_trials(self) -> bool:
@@ -146,20 +154,14 @@ class AgentByKind:
 
     @property
     def kinds(self) -> frozenset[JobKind]:
-        """All that any of them can do."""
         return self._first.kinds.union(self._others)
 
     def propose(self, task: Task) -> Draft:
-        """By the agent for the task's kind; raises what that raises."""
+        """See `Agent`."""
         return self._choose(task).propose(task)
 
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        """By whoever drafted it."""
-        return self._choose(task).repair(task, draft, report)
-
-    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """By whoever drafted it."""
-        return self._choose(task).write_finding(task, draft, report)
+    def _author(self, task: Task, draft: Draft) -> Agent:  # noqa: ARG002 - the kind suffices
+        return self._choose(task)
 
     def _choose(self, task: Task) -> Agent:
         return self._others.get(task.kind, self._first)

@@ -1,9 +1,8 @@
-"""The agent that reasons: a language model behind any endpoint that speaks the chat-completions protocol.
+"""The agent that asks a language model, behind any endpoint with the chat-completions protocol.
 
-Each experiment is a new conversation. The model sees the parent's editable files, `program.md` and the context pack,
-the last two fenced as data, and answers in a fixed form (worker/agents/replies.py). What it answers is applied
-exactly, or sent back with the reason. It has no tools: nothing that it says reaches a file, a network or a key of this
-machine.
+Each experiment is a new conversation. The model reads the parent's editable files, `program.md` and the context pack,
+the last two fenced as data, and answers in a fixed form (worker/agents/replies.py). Its answer is applied exactly, or
+sent back with the reason. It has no tools, so its words reach no file, network or key of this machine.
 """
 
 import math
@@ -20,7 +19,6 @@ from worker.agents import replies
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
 from worker.agents.budget import BudgetSpent, UsageLog
 from worker.agents.chat import (
-    Absent,
     Answer,
     Busy,
     Chat,
@@ -30,6 +28,7 @@ from worker.agents.chat import (
     Reply,
     TooLong,
     Turn,
+    Unreachable,
     Unusable,
     estimate_tokens,
 )
@@ -40,21 +39,21 @@ from worker.api.retry import Backoff
 from worker.loop.stop import Stop
 
 DRAFT_SECONDS = 240.0
-"""For a draft with all its attempts: below the 300 s after which a lease without progress runs out."""
+"""Limit for a draft with all its attempts; less than the 300 s after which a lease without progress expires."""
 
 PAPER_SECONDS = 90.0
 MAX_CORRECTIONS = 3
-"""How often an answer that cannot be used is sent back."""
+"""Times an unusable answer is sent back."""
 
 FIRST_PAUSE_SECONDS = 1.0
 BUSY_SECONDS, ABSENT_SECONDS = 45.0, 10.0
-"""How long one answer is waited for while the endpoint is busy, or nobody is there: the GPU may be idle meanwhile."""
+"""Time to retry one request while the endpoint is busy, or unreachable; the GPU may be idle meanwhile."""
 
 
 class OpenAIAgent:
-    """Implements `Agent`. `tell` gets a line for people; `stop` ends what it is at. Not for several threads.
+    """Implements `Agent`. `tell` gets lines for people; `stop` ends a conversation. For one thread.
 
-    One who drains waits for the finding of the run that was finished, but for no idea.
+    A worker that drains still waits for the finding of its last run, but for no new draft.
     """
 
     wants_trials = False
@@ -63,25 +62,25 @@ class OpenAIAgent:
     def __init__(self, chat: Chat, usage_log: UsageLog, tell: Callable[[str], None], stop: Stop) -> None:
         self._chat, self._usage_log, self._tell, self._stop = chat, usage_log, tell, stop
         self._backoff = Backoff()
-        self._resting_until = -math.inf
+        self._paused_until = -math.inf
         self._conversing_until = 0.0
-        self._leave_off = stop.quiet
+        self._stop_event = stop.quiet
 
     @property
     def name(self) -> str:
         return f"openai {self._chat.model}"[:80]
 
     def propose(self, task: Task) -> Draft:
-        """Draft an experiment. Raises AgentUnavailable while the endpoint is away or the budget spent."""
+        """See `Agent`. Raises AgentUnavailable while the endpoint is unreachable or the budget is spent."""
         with self._conversation(DRAFT_SECONDS, self._stop.quiet):
             try:
                 return self._draft(task, self._brief(task))
             except TooLong:
-                self._tell("the prompt is too long for the model: trying without the context pack")
+                self._tell("the prompt is too long for the model: retrying without the context pack")
                 return self._draft(task, self._brief(replace(task, context="", program=_cut(task.program))))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        """Mend a crash, from the deepest frame and the log's tail."""
+        """See `Agent`: from the deepest frame and the end of the log."""
         files = dict(task.base.files) | dict(draft.files)
         crash = f"{report.reason}\n\n{report.frame}\n\nThe log ends:\n{report.log_tail[-6000:]}"
         prompt = render(
@@ -97,23 +96,23 @@ class OpenAIAgent:
                 if not answer.reply.edits and not answer.reply.files:
                     return None
                 try:
-                    mended = _apply(answer.reply, files, task)
+                    repaired = _apply(answer.reply, files, task)
                 except EditError as error:
                     turns = _send_back(turns, answer.text, str(error))
                     continue
-                changed = dict(draft.files) | mended
+                changed = dict(draft.files) | repaired
                 proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
                 return Draft(proposal, changed, self._made_by(task), is_code=True)
         raise AgentError(f"{self.name} gave no repair that can be applied")
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """Let the model say what the run showed."""
+        """See `Agent`."""
         proposal = draft.proposal
         prompt = render(
             "paper",
             title=proposal.title,
             hypothesis=proposal.hypothesis,
-            predicted="not said" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
+            predicted="none" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
             measured=fence("the measurement", describe_measurement(task, report)),
             change=_show_files(draft.files),
         )
@@ -135,22 +134,22 @@ class OpenAIAgent:
         raise AgentError(f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts")
 
     def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
-        """An answer of that form, and the conversation up to it. Waits for a busy endpoint, if there is time."""
+        """An answer of that form, and the conversation up to it. Retries a busy endpoint while there is time."""
         corrections, pause, began = 0, FIRST_PAUSE_SECONDS, time.monotonic()
         while True:
             self._usage_log.check(estimate_tokens(turns), task.usage.total)
             try:
                 seconds = max(1.0, self._conversing_until - time.monotonic())
-                answer = self._chat.ask(turns, form, seconds, self._leave_off)
+                answer = self._chat.ask(turns, form, seconds, self._stop_event)
             except Busy as error:
-                self._wait(error, pause, began + (ABSENT_SECONDS if isinstance(error, Absent) else BUSY_SECONDS))
+                self._wait(error, pause, began + (ABSENT_SECONDS if isinstance(error, Unreachable) else BUSY_SECONDS))
                 pause *= 2
                 continue
             except Malformed as error:
                 corrections += 1
                 if corrections > MAX_CORRECTIONS:
                     raise AgentError(f"{self.name} gives no usable answer; the last time {error}") from error
-                turns = _send_back(turns, "(an answer that could not be used)", str(error))
+                turns = _send_back(turns, "(unusable answer)", str(error))
                 continue
             finally:
                 task.usage.add(self._usage_log.record(self._chat.spent))
@@ -158,35 +157,36 @@ class OpenAIAgent:
             return answer, turns
 
     def _wait(self, error: Busy, pause: float, until: float) -> None:
-        """Wait before the next attempt; raises `error` where there is no time for one."""
+        """Wait before the next attempt; raises `error` if there is no time for one."""
         seconds = max(pause, error.retry_after_seconds or 0.0)
         if time.monotonic() + seconds >= min(until, self._conversing_until):
             raise error
-        self._tell(f"{error}; trying again in {seconds:.0f} s")
-        if self._leave_off.wait(seconds):
-            raise AgentError("the worker is stopping, or pauses")
+        self._tell(f"{error}; retrying in {seconds:.0f} s")
+        if self._stop_event.wait(seconds):
+            raise AgentError("the worker is stopping or pausing")
 
     @contextmanager
-    def _conversation(self, seconds: float, leave_off: Event) -> Iterator[None]:
-        """A conversation of so many seconds at most, or until `leave_off`; the model's errors become an agent's.
+    def _conversation(self, seconds: float, stop_event: Event) -> Iterator[None]:
+        """A conversation of at most `seconds`, or until `stop_event`; the model's errors become AgentErrors.
 
-        After one that found nobody, the endpoint is left in peace for a while: asking it again for each experiment
-        would let the GPU wait for nothing.
+        After a failure the endpoint is not asked for a while, because each attempt would keep the GPU waiting.
         """
         now = time.monotonic()
-        if now < self._resting_until:
-            raise AgentUnavailable(f"the model endpoint is left in peace for {self._resting_until - now:.0f} s more")
-        self._conversing_until, self._leave_off = now + seconds, leave_off
+        if now < self._paused_until:
+            raise AgentUnavailable(
+                f"the model endpoint failed and is not asked for another {self._paused_until - now:.0f} s"
+            )
+        self._conversing_until, self._stop_event = now + seconds, stop_event
         try:
             yield
         except (Busy, Unusable) as error:
             asked = error.retry_after_seconds if isinstance(error, Busy) else None
-            self._resting_until = time.monotonic() + self._backoff.next_wait(asked)
+            self._paused_until = time.monotonic() + self._backoff.next_wait(asked)
             raise AgentUnavailable(str(error)) from error
         except BudgetSpent as error:
             raise AgentUnavailable(f"the model's budget: {error}") from error
         except OSError as error:
-            raise AgentUnavailable(f"the model's usage cannot be written down: {error.strerror or error}") from error
+            raise AgentUnavailable(f"the model's usage cannot be recorded: {error.strerror or error}") from error
         except (ModelRefused, TooLong, ChatError) as error:
             raise AgentError(f"{self.name}: {error}") from error
 
@@ -223,8 +223,12 @@ def _show_files(files: Mapping[str, str]) -> str:
 
 
 def _send_back(turns: list[Turn], text: str, reason: str) -> list[Turn]:
-    """The conversation with an answer that cannot be used, and why. Only the last such answer is kept."""
-    return [*turns[:2], Turn("assistant", text), Turn("user", f"That cannot be used: {reason}. Answer again, whole.")]
+    """The conversation with its last unusable answer and the reason."""
+    return [
+        *turns[:2],
+        Turn("assistant", text),
+        Turn("user", f"This answer cannot be used: {reason}. Send a complete new answer."),
+    ]
 
 
 def _cut(text: str, length: int = 4000) -> str:

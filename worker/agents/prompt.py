@@ -1,13 +1,12 @@
-"""Prompts: the templates in `prompts/`, filled in, with strangers' words fenced as data.
+"""Renders the prompts in `prompts/`, with texts by others fenced as data.
 
-    improve, draft, adopt, ablate   the kinds of job; each says its mission, and extends `_chat` or `_tool`
-    repair, tool_repair, paper      what comes after a run
+    improve, draft, adopt, ablate   the kinds of job; each states its mission and extends `_chat` or `_tool`
+    repair, tool_repair, paper      after a run
     system                          the rules, and the form of an answer
 
-What others wrote (findings, commits' code, logs of runs) stands between two lines with a number that is drawn anew
-for each fence, so that no text can close its own fence. That keeps honest models honest; what holds against a model
-that obeys its data all the same is that it has no tools, that only editable files are taken from its answer
-(worker/agents/replies.py), and that they run in a sandbox.
+Texts by others (findings, code, logs) stand between two lines with a random number, new for each fence, so that no text
+can close its own fence. Against a model that obeys such data all the same, the defences are: it has no tools, only
+editable files are taken from its answer (worker/agents/replies.py), and they run in a sandbox.
 """
 
 import secrets
@@ -22,7 +21,7 @@ from worker.agents.base import Task
 
 PROMPTS = Path(__file__).with_name("prompts")
 CHAT, TOOL = "_chat.md.j2", "_tool.md.j2"
-"""Layouts of a job's prompt: for a model that answers, and for a tool that works in a folder."""
+"""Layouts of a job's prompt: for a language model, and for a tool that works in a folder."""
 
 _environment = Environment(  # noqa: S701 - prompts are no HTML
     loader=FileSystemLoader(PROMPTS), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -30,12 +29,12 @@ _environment = Environment(  # noqa: S701 - prompts are no HTML
 
 
 def render(name: str, **values: Any) -> str:
-    """The prompt `name`, filled in. Raises UndefinedError for a blank without a value."""
+    """The prompt `name`. Raises UndefinedError for a missing value."""
     return _environment.get_template(f"{name}.md.j2").render(values).strip()
 
 
 def describe_task(task: Task) -> dict[str, Any]:
-    """What all prompts of a job tell of it, but for the words of others."""
+    """Template values that all prompts of a job share."""
     objective = task.contract.objective
     return {
         "metric": objective.metric,
@@ -59,13 +58,13 @@ def template_of(task: Task) -> str:
 
 
 def fence(label: str, text: str) -> str:
-    """A text by others, marked as data. `label` is ours, and says what it is."""
+    """A text by others, marked as data; `label` names it."""
     mark = secrets.token_hex(8)
     return f"<<<DATA {mark} ({label})\n{text.rstrip() or '(empty)'}\nDATA {mark}>>>"
 
 
 def _describe_parent(task: Task) -> str:
-    """What is known of the commit a task starts from."""
+    """The posterior of the parent in words."""
     posterior = task.base.posterior
     if posterior is None:
         return "it has not been measured yet"
@@ -74,16 +73,16 @@ def _describe_parent(task: Task) -> str:
 
 
 def _list_refused(task: Task) -> str:
-    """This task's drafts that were known already; empty if there are none."""
+    """This task's refused drafts and similar work of others; empty if there are none."""
     if not task.refused:
         return ""
     lines = [f"- {draft.proposal.title}" for draft in task.refused]
-    lines += [f"  much like it: {_tell(one)}" for reply in task.replies for one in reply.similar]
+    lines += [f"  similar: {_describe_similar(one)}" for reply in task.replies for one in reply.similar]
     return fence("known ideas", "\n".join(lines))
 
 
-def _tell(one: SimilarWork) -> str:
-    """Somebody else's experiment, and what came of it."""
+def _describe_similar(one: SimilarWork) -> str:
+    """Another volunteer's experiment and its effect."""
     which = "under way" if one.experiment_id is None else f"#{one.experiment_id}"
     effect = "" if one.effect_mean is None else f", effect {format_effect(one.effect_mean, one.effect_sd or 0.0)}"
     return f"{which}: {one.title} ({one.axis} {one.value}){effect}"

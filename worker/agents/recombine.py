@@ -1,7 +1,7 @@
-"""The agent that has no ideas: it puts code together from steps that exist, and says so by template.
+"""The agent that combines existing steps by rule.
 
 `adopt` re-applies other experiments' steps to the parent, the most promising first; a step that conflicts is left out
-and named. `ablate` takes one step out of those that led to the parent.
+and named. `ablate` reverts one of the steps that led to the parent.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import AgentError, Draft, Task, describe_measurement, plain_finding, shorten
+from worker.agents.base import AgentError, Draft, RuleBasedAgent, Task, describe_measurement, shorten
 from worker.agents.replies import EditError, check_files
 from worker.agents.search_space import read_settings
 from worker.git.merge import MergeConflict, reapply
@@ -17,11 +17,11 @@ from worker.git.merge import MergeConflict, reapply
 _FATES = {
     StepFate.CONFLICT: "conflicts with the code here",
     StepFate.IDLE: "changes nothing here",
-    StepFate.SKIPPED: "left out, because the combination with it was tried already",
+    StepFate.SKIPPED: "left out, because that combination was tried already",
 }
 
 
-class RecombineAgent:
+class RecombineAgent(RuleBasedAgent):
     """Implements `Agent` for jobs of kind `adopt` and `ablate`."""
 
     name = "assembly"
@@ -29,7 +29,7 @@ class RecombineAgent:
     kinds = frozenset({JobKind.ADOPT, JobKind.ABLATE})
 
     def propose(self, task: Task) -> Draft:
-        """Put the task's code together. Raises AgentError where nothing of it can be done."""
+        """Combine the task's steps. Raises AgentError if none of them applies."""
         fates: dict[int, StepFate] = {}
         base = {path: text for path, text in task.base.files.items() if path in task.contract.files.editable}
         files: Mapping[str, str] = base
@@ -43,23 +43,19 @@ class RecombineAgent:
         try:
             changed = check_files(files, base, task.contract.files)
         except EditError as error:
-            raise AgentError(f"nothing can be put together from {_list_steps(task)}: {error}") from error
+            raise AgentError(f"{_list_steps(task)} cannot be combined: {error}") from error
         return Draft(_describe(task, fates, read_settings({**base, **changed})), changed, is_code=True)
 
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
-        """None: a combination that crashes is a result."""
-        return None
-
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """What was put together, and what one single run says of it."""
+        """See `Agent`: names the steps that were combined or left out."""
         if report.outcome is not RunOutcome.OK:
-            return plain_finding(task, draft, report, self.name)
+            return super().write_finding(task, draft, report)
         left_out = [step for step in draft.proposal.steps if step.fate is not StepFate.DONE]
         why = "; ".join(f"#{step.experiment_id} {_FATES[step.fate]}" for step in left_out)
         effects = (
-            "The steps were measured one by one, on other parents; whether their effects add up is what this run shows."
+            "Each step was measured alone, on another parent; this run shows whether their effects add up."
             if task.kind is JobKind.ADOPT
-            else "Nothing but this step was taken out; its effect here is the difference to the parent."
+            else "Only this step was reverted; its effect here is the difference from the parent."
         )
         return FindingDraft(
             claim=shorten(f"{draft.proposal.title}: {describe_measurement(task, report)}", 200),
@@ -72,13 +68,13 @@ class RecombineAgent:
 def _try(
     task: Task, files: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]
 ) -> tuple[StepFate, Mapping[str, str]]:
-    """A step done to the files, if it can be: what came of it, and the files then."""
+    """Apply a step to the files if possible: its fate, and the resulting files."""
     try:
         merged = reapply(files, before, after)
         if merged == files:
             return StepFate.IDLE, files
         check_files(merged, files, task.contract.files)
-    except (MergeConflict, EditError):  # a merge that is no program any more, or too large, is a conflict too
+    except (MergeConflict, EditError):  # a merge that is not valid Python, or too large, is a conflict too
         return StepFate.CONFLICT, files
     return StepFate.DONE, merged
 
@@ -86,7 +82,7 @@ def _try(
 def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, bool | int | float | str]) -> Proposal:
     done = [step for step in task.steps if fates[step.step.experiment_id] is StepFate.DONE]
     numbers = ", ".join(f"#{step.step.experiment_id}" for step in done)
-    told = [
+    described = [
         f"#{step.step.experiment_id} ({step.step.title})"
         + ("" if step in done else f": {_FATES[fates[step.step.experiment_id]]}")
         for step in task.steps
@@ -94,12 +90,12 @@ def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, boo
     metric = task.contract.objective.metric
     if task.kind is JobKind.ADOPT:
         title, axis = f"Adopt {numbers}", "steps of other lines"
-        reason = f"Each looks like a gain where it was tried, and is not in this line: {'; '.join(told)}."
-        refuted = f"No better {metric} than the parent's: then they do not add up."
+        reason = f"Each step looked like a gain where it was measured and is missing here: {'; '.join(described)}."
+        refuted = f"{metric} is no better than the parent's: the effects do not add up."
     else:
-        title, axis = f"Without {told[0]}", "steps of this line"
-        reason = f"If {metric} stays as it is, the step is dead weight: {told[0]}."
-        refuted = f"A worse {metric} than the parent's: then the step carries its weight."
+        title, axis = f"Without {described[0]}", "steps of this line"
+        reason = f"If {metric} does not change, this step contributes nothing: {described[0]}."
+        refuted = f"{metric} is worse than the parent's: the step contributes."
     return Proposal(
         title=shorten(title, 200),
         hypothesis=shorten(reason, 4000),

@@ -1,7 +1,7 @@
-"""The forms in which a model answers, as the schema that it is given, and what the worker makes of them.
+"""Forms of a model's answers (JSON schemas), and their conversion to proposals, findings and changed files.
 
-The schema requires every field and bounds no text, which is what endpoints that enforce one understand; lengths are
-brought into bounds here.
+The schemas require every field and bound no text, because endpoints that enforce a schema support no more; texts are
+shortened here.
 """
 
 import json
@@ -24,7 +24,7 @@ MAX_SHORT, MAX_LONG, MAX_TAG = 200, 4000, 63
 
 
 class EditError(ValueError):
-    """The changes cannot be applied; the message says which and why, so that their author can mend them."""
+    """The changes cannot be applied; the message says which and why, so that their author can correct them."""
 
 
 class Edit(Message):
@@ -36,7 +36,7 @@ class Edit(Message):
 
 
 class WholeFile(Message):
-    """A file by its whole text."""
+    """A file with its whole text."""
 
     file: str
     text: str
@@ -50,7 +50,7 @@ class Changes(Message):
 
 
 class Statement(Message):
-    """What is to be tried, and why."""
+    """A proposal in the model's words."""
 
     title: str
     hypothesis: str
@@ -62,7 +62,7 @@ class Statement(Message):
     insists: str = ""
 
     def to_proposal(self, settings: dict[str, Setting]) -> Proposal:
-        """As the coordinator takes it."""
+        """The proposal as the coordinator accepts it."""
         effect = self.predicted_effect
         return Proposal(
             title=_line(self.title) or "An untitled change",
@@ -77,9 +77,9 @@ class Statement(Message):
         )
 
     @classmethod
-    def unsaid(cls) -> Self:
-        """Of somebody who changed something and did not say what."""
-        words = {"title": "A change without a word on it", "hypothesis": "", "axis": "code", "value": ""}
+    def undescribed(cls) -> Self:
+        """The statement of a tool that changed files without describing the change."""
+        words = {"title": "An undescribed change", "hypothesis": "", "axis": "code", "value": ""}
         return cls.model_validate({**words, "direction": "change", "predicted_effect": None, "refuted_by": ""})
 
 
@@ -88,7 +88,7 @@ class ExperimentReply(Statement, Changes):
 
 
 class RepairReply(Changes):
-    """What the mistake was, and its cure; no changes: it is given up."""
+    """A repair; without changes the model gives up."""
 
     explanation: str
 
@@ -104,11 +104,11 @@ class PaperReply(Message):
     tags: list[str] = Field(default=[])
 
     def to_finding(self, agent: str) -> FindingDraft:
-        """As the coordinator takes it: what is too long loses its end, the last part first."""
+        """The finding as the coordinator accepts it; too long a text loses its end, the last part first."""
         left = MAX_FINDING_WORDS
         parts = []
-        said = (_line(self.claim) or "No claim.", self.mechanism, self.caveats, self.refuted_by, self.follow_ups)
-        for text in said:
+        texts = (_line(self.claim) or "No claim.", self.mechanism, self.caveats, self.refuted_by, self.follow_ups)
+        for text in texts:
             words = text.split()
             parts.append(text[:MAX_LONG] if len(words) <= left else " ".join(words[:left])[:MAX_LONG])
             left = max(0, left - len(words))
@@ -125,18 +125,18 @@ class PaperReply(Message):
 
 
 def describe(form: type[Message]) -> str:
-    """A form's JSON schema, for the prompt: not every endpoint enforces one."""
+    """A form's JSON schema, for the prompt, because not every endpoint enforces one."""
     return json.dumps(form.model_json_schema(mode="serialization"))
 
 
 def _list_tags(words: list[str]) -> list[str]:
-    """Tags in the one form that there is: `Weight decay` is `weight-decay`."""
+    """Normalised tags: `Weight decay` becomes `weight-decay`."""
     tags = (re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")[:MAX_TAG].rstrip("-") for word in words)
     return list(dict.fromkeys(tag for tag in tags if tag))[:MAX_TAGS]
 
 
 def _line(text: str) -> str:
-    """On one line, and short enough for a title."""
+    """One line, short enough for a title."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_SHORT else line[: MAX_SHORT - 1] + "…"
 
@@ -147,18 +147,18 @@ def apply_edits(edits: Iterable[Edit], base: Mapping[str, str]) -> dict[str, str
     for edit in edits:
         text = files.get(edit.file, base.get(edit.file))
         if text is None:
-            raise EditError(f"{edit.file} is no editable file of this project; those are: {', '.join(base)}")
+            raise EditError(f"{edit.file} is not an editable file of this project; editable are: {', '.join(base)}")
         count = text.count(edit.search)
         if count != 1:
-            raise EditError(f"{edit.search!r} occurs {count} times in {edit.file}; it has to occur exactly once")
+            raise EditError(f"{edit.search!r} occurs {count} times in {edit.file}; it must occur exactly once")
         files[edit.file] = text.replace(edit.search, edit.replace)
     return files
 
 
 def check_files(files: Mapping[str, str], base: Mapping[str, str], limits: Files) -> dict[str, str]:
-    """Those of `files` that differ from the base, if an experiment may consist of them.
+    """The files that differ from the base.
 
-    Raises EditError for a file that is not editable, is too large or is not Python, and where nothing differs.
+    Raises EditError if one is not editable, too large or not Python, or if nothing differs.
     """
     for path, text in files.items():
         if path not in limits.editable:
@@ -180,7 +180,7 @@ def _check_text(path: str, text: str) -> None:
     try:
         text.encode()
         if path.endswith(".py"):
-            with warnings.catch_warnings(action="ignore"):  # a doubtful comparison is no reason to refuse
+            with warnings.catch_warnings(action="ignore"):  # a warning is no reason to refuse
                 compile(text, path, "exec", dont_inherit=True)  # compiles, and runs nothing
     except SyntaxError as error:
         raise EditError(f"{path} is not valid Python: line {error.lineno}: {error.msg}") from error

@@ -1,4 +1,4 @@
-"""The agent that replays a script: for tests, for demonstrations, and for repeating somebody's list of ideas.
+"""The agent that replays a script: for tests, demonstrations and prepared lists of ideas.
 
 A script is TOML (or JSON of the same form). A step gives whole files, or edits of the base's files:
 
@@ -14,7 +14,7 @@ A script is TOML (or JSON of the same form). A step gives whole files, or edits 
     search = "DEPTH = 4"
     replace = "DEPTH = 2"
 
-`thinking_seconds` of a step is how long the agent takes for it, as one that reasons would.
+`thinking_seconds` of a step delays it, to imitate an agent that reasons.
 """
 
 import json
@@ -26,10 +26,8 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Proposal
-from shared.findings import FindingDraft
 from shared.protocol import FilePath, LongText, Message, ShortText
-from shared.runs import RunReport
-from worker.agents.base import AgentError, AgentFinished, Draft, Task, plain_finding
+from worker.agents.base import AgentError, AgentFinished, Draft, RuleBasedAgent, Task
 from worker.agents.replies import Edit, EditError, apply_edits
 from worker.agents.search_space import read_settings
 
@@ -39,10 +37,7 @@ class ScriptError(ValueError):
 
 
 class ScriptStep(Message):
-    """One proposal: `files` by their whole text, or `edits`, not both.
-
-    `insists` says why it is worth a run although something much like it was tried.
-    """
+    """One proposal: `files` by their whole text, or `edits`, not both. `insists` justifies a near-duplicate."""
 
     title: ShortText
     hypothesis: LongText
@@ -84,7 +79,7 @@ def load_script(path: Path) -> Script:
         raise ScriptError(f"{path}: {error}") from error
 
 
-class ScriptedAgent:
+class ScriptedAgent(RuleBasedAgent):
     """Proposes a script's steps in their order, each once, then raises AgentFinished. `stop` ends thinking."""
 
     name = "scripted"
@@ -96,7 +91,7 @@ class ScriptedAgent:
         self._stop = stop or Event()
 
     def propose(self, task: Task) -> Draft:
-        """The next step. Raises AgentError where it does not fit the base, and AgentFinished at the end."""
+        """The next step. Raises AgentError if it does not fit the base, AgentFinished at the end."""
         if not self._steps:
             raise AgentFinished("the script has no more steps")
         step = self._steps.pop(0)
@@ -107,14 +102,6 @@ class ScriptedAgent:
             **step.model_dump(exclude={"files", "edits", "thinking_seconds"}), settings=read_settings(files)
         )
         return Draft(proposal, files)
-
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
-        """None: it would not know what was wrong."""
-        return None
-
-    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """What was changed and what one single run says of it."""
-        return plain_finding(task, draft, report, self.name)
 
 
 def _apply(edits: list[Edit], task: Task) -> dict[str, str]:

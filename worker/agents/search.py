@@ -1,8 +1,8 @@
-"""The agent that needs no language model: it moves one or two constants, by a tree-structured Parzen estimator (TPE).
+"""The agent without a language model: it changes one or two constants by a tree-structured Parzen estimator (TPE).
 
-Every experiment of the swarm that the task names is a trial to learn from, whoever ran it: measured ones with their
-metric, failed ones as bad, running ones as if they would end badly (Optuna's constant liar), so that workers that
-draft at the same time spread out. One constant moves per experiment, sometimes two, so that its effect can be told.
+Every experiment that the task lists is a trial, whoever ran it: measured ones with their metric, failed ones as bad,
+running ones as if they would end badly (Optuna's constant liar), so that concurrent workers spread out. One constant
+changes per experiment, sometimes two, so that effects stay attributable.
 """
 
 import random
@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Trial
-from shared.findings import FindingDraft
-from shared.runs import RunOutcome, RunReport
-from worker.agents.base import AgentError, Draft, Task, plain_finding
+from shared.runs import RunOutcome
+from worker.agents.base import AgentError, Draft, RuleBasedAgent, Task, shorten
 from worker.agents.search_space import (
+    MAX_SETTINGS,
     ConstantsError,
     NumberRange,
     SearchSpace,
@@ -27,23 +27,23 @@ from worker.agents.search_space import (
 )
 
 STARTUP_TRIALS = 4
-"""Measured trials before the estimator is asked; until then steps are drawn around the parent."""
+"""Measured trials before the estimator is used; until then steps are drawn around the parent."""
 
 FIRST_STEP_SD = 0.2
-"""The sd of those first steps, as a share of the range."""
+"""Sd of those first steps, as a share of the range."""
 
 SECOND_CONSTANT_SHARE = 0.2
-"""How often a second constant moves along: interactions are found, but most effects stay attributable."""
+"""Share of drafts that change a second constant, to find interactions."""
 
-PATIENT_DRAFTS = 2
-"""After so many drafts that were much like others' it insists, rather than to give the job back."""
+REFUSALS_BEFORE_INSISTING = 2
+"""Refused near-duplicates after which the agent insists instead of giving the job back."""
 
-INSISTS = "The trials lead the search here again and again, and this parent may be another case."
+INSISTS = "The trials repeatedly lead the search here, and this parent may behave differently."
 ATTEMPTS = 200
-"""Candidates that are looked at before the agent gives up: most are too close to a trial only late in a search."""
+"""Candidates drawn before the agent gives up: late in a search most are too close to an earlier trial."""
 
 
-class SearchAgent:
+class SearchAgent(RuleBasedAgent):
     """Searches the constants of the first editable Python file. The same task always gives the same draft."""
 
     name = "search"
@@ -51,7 +51,7 @@ class SearchAgent:
     kinds = frozenset({JobKind.IMPROVE, JobKind.TUNE})
 
     def propose(self, task: Task) -> Draft:
-        """Draft a change of one constant or two that no trial has. Raises AgentError where there is none left."""
+        """Draft a change of one or two constants that no trial has. Raises AgentError if none is left."""
         path, source = _editable_python(task)
         try:
             current = {name: constant.value for name, constant in read_constants(source).items()}
@@ -65,31 +65,23 @@ class SearchAgent:
         changes = search.draw()
         settings = current | changes
         proposal = Proposal(
-            title=_shorten(
-                ", ".join(f"{n} {format_value(current[n])} -> {format_value(v)}" for n, v in changes.items())
+            title=shorten(
+                ", ".join(f"{n} {format_value(current[n])} -> {format_value(v)}" for n, v in changes.items()), 200
             ),
             hypothesis=search.reason(changes),
-            axis=_shorten(" and ".join(changes)),
+            axis=shorten(" and ".join(changes), 200),
             direction=_direction(current, changes),
-            value=_shorten(", ".join(format_value(v) for v in changes.values())),
+            value=shorten(", ".join(format_value(v) for v in changes.values()), 200),
             predicted_effect=search.predict_effect(changes),
             refuted_by=_refutation(task),
-            settings=dict(list(settings.items())[:200]),
-            insists=INSISTS if len(task.refused) >= PATIENT_DRAFTS else "",
+            settings=dict(list(settings.items())[:MAX_SETTINGS]),
+            insists=INSISTS if len(task.refused) >= REFUSALS_BEFORE_INSISTING else "",
         )
         return Draft(proposal, {path: rewrite_constants(source, changes)})
 
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
-        """None: it would not know what was wrong."""
-        return None
-
-    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """What was changed and what one single run says of it."""
-        return plain_finding(task, draft, report, self.name)
-
 
 class _Search:
-    """One draft's search: what the trials say, and draws of candidates."""
+    """The search for one draft: evaluates the trials and draws candidates."""
 
     def __init__(self, task: Task, current: Mapping[str, Setting], spaces: Mapping[str, SearchSpace]) -> None:
         self.task = task
@@ -113,23 +105,23 @@ class _Search:
         self.study.add_trials(self._history())
 
     def draw(self) -> dict[str, Setting]:
-        """New values for one constant or two. Raises AgentError where every candidate was tried already."""
+        """New values for one or two constants. Raises AgentError if every candidate was tried already."""
         for _ in range(ATTEMPTS):
             candidate = self._candidate(self._draw_axes())
             moved = all(not self.spaces[n].are_close(v, self.current[n]) for n, v in candidate.items())
             settings = self.current | candidate
             if moved and not any(self._are_same(settings, taken) for taken in self.taken):
                 return candidate
-        raise AgentError(f"every step from {self.task.base.sha[:10]} that was drawn has been tried already")
+        raise AgentError(f"all candidates drawn from {self.task.base.sha[:10]} have been tried already")
 
     def reason(self, changes: Mapping[str, Setting]) -> str:
         """The hypothesis: what the trials show along these constants."""
         return " ".join(self._reason(name, value) for name, value in changes.items())
 
     def predict_effect(self, changes: Mapping[str, Setting]) -> float:
-        """Child minus parent: the mean effect of earlier moves of these constants that way.
+        """Child minus parent: the mean effect of earlier changes of these constants in that direction.
 
-        Where there was none: the smallest effect that matters, for the better.
+        Without any: the smallest effect that matters, as an improvement.
         """
         direction = _direction(self.current, changes)
         effects = [
@@ -138,7 +130,7 @@ class _Search:
         return sum(effects) / len(effects) if effects else -self.sign * self.task.contract.objective.min_effect
 
     def _weigh_axes(self) -> dict[str, float]:
-        """How often each constant comes up: more for those that have paid off, and for those hardly tried."""
+        """Weight of each constant in the draw: higher if it improved the metric, or was rarely tried."""
         weights = {}
         for name in self.spaces:
             effects = [effect * self.sign for _, effect in self._moves(name)]
@@ -146,7 +138,7 @@ class _Search:
         return weights
 
     def _draw_axes(self) -> list[str]:
-        """Which constants move."""
+        """Draw the constants to change."""
         names = list(self.spaces)
         first = self.random.choices(names, [self.weights[name] for name in names])[0]
         rest = [name for name in names if name != first]
@@ -204,12 +196,11 @@ class _Search:
         )
         here = format_value(self.current[name])
         if len({str(v) for _, v in known}) < 3:
-            return (
-                f"Little is known of {name} yet ({here} here): a step to {format_value(value)} shows where it matters."
-            )
+            tried = ", ".join(dict.fromkeys(format_value(v) for _, v in known)) or here
+            return f"{name} has been tried only at {tried}; trying {format_value(value)} measures its sensitivity."
         best = [v for _, v in known[: max(2, len(known) // 4)]]
         listed = ", ".join(dict.fromkeys(format_value(v) for v in best[:5]))
-        return f"Of {len(known)} measured trials the best {len(best)} have {name} at {listed} ({here} here)."
+        return f"The best {len(best)} of {len(known)} measured trials have {name} at {listed}; the parent has {here}."
 
 
 _FAILED = {o.value for o in (RunOutcome.CRASHED, RunOutcome.TIMEOUT, RunOutcome.INVALID, RunOutcome.STOPPED_EARLY)}
@@ -223,14 +214,14 @@ def _editable_python(task: Task) -> tuple[str, str]:
 
 
 def _narrow(spaces: dict[str, SearchSpace], task: Task) -> dict[str, SearchSpace]:
-    """The constants that the job asks for, as far as the file has them; all where it asks for none of them."""
+    """The constants that the job asks for; all of them if the file has none of those."""
     asked = task.assignment
     left = {n: s for n, s in spaces.items() if (n == asked.axis if asked.axis else n not in asked.avoid_axes)}
     return left or spaces
 
 
 def _distribution(space: SearchSpace) -> BaseDistribution:
-    """Numbers are searched by their position in the range, which has the right scale built in."""
+    """The search distribution: a number's position in its range, which accounts for the scale."""
     if isinstance(space, NumberRange):
         return FloatDistribution(0.0, 1.0)
     return CategoricalDistribution(space.values)
@@ -249,7 +240,7 @@ def _knows(trial: Trial, name: str, space: SearchSpace) -> bool:
 
 
 def _direction(before: Mapping[str, Setting], changes: Mapping[str, Setting]) -> AxisDirection:
-    """Up or down where one number moved; else a change."""
+    """Up or down if one number changed, else a plain change."""
     if len(changes) != 1:
         return AxisDirection.CHANGE
     name, after = next(iter(changes.items()))
@@ -268,8 +259,4 @@ def _refutation(task: Task) -> str:
     objective = task.contract.objective
     word = "lower" if objective.sign > 0 else "higher"
     least = f"{objective.min_effect:g}"
-    return f"Repeated runs whose mean {objective.metric} is not {word} than the parent's by {least} or more."
-
-
-def _shorten(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return f"The mean {objective.metric} of replicated runs is not at least {least} {word} than the parent's."

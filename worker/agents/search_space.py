@@ -1,21 +1,24 @@
-"""Where a constant may go: the annotation beside it, or a default around its value.
+"""Constants of a Python file, their search space (an annotation or a default), and rewriting their values.
 
-An annotation is a comment on the constant's own line, alone or after other words:
+A constant is an UPPER_CASE name that is assigned one literal (bool, int, float or str) exactly once, at module level:
+`EMBEDDING_LR = 0.003` or `DEPTH: int = 4`.
+
+An annotation is a comment on the constant's line, alone or after other words:
 
     EMBEDDING_LR = 0.003  # range: 1e-4 to 3e-2, log
     DEPTH = 4             # range: 1 to 8
     HEADS = 4             # choices: 2, 3, 4, 6
     SEQUENCE_LENGTH = 128 # fixed
 
-Without one:
+Defaults without one:
 
-- a positive float: a quarter of it to four times it, on a logarithmic scale. A fraction stays one: from 0.5 on (a
-  momentum, say) it is the distance to 1 that is scaled so; below 0.5 the range ends at 0.5.
-- a positive int: half of it to twice it (1: 1 to 2), on a logarithmic scale. From 32 on, a multiple of 8 stays one:
-  widths and batches mostly have to.
-- zero as a float: 0 to 0.2, for it is mostly a rate that is switched off.
+- a positive float: a quarter to four times its value, logarithmic. A fraction stays a fraction: from 0.5 (say, a
+  momentum) the distance to 1 is scaled instead; below 0.5 the range ends at 0.5.
+- a positive int: half to twice its value (1: 1 to 2), logarithmic. From 32, multiples of 8 stay multiples of 8, as
+  widths and batch sizes mostly must.
+- the float zero: 0 to 0.2, because it is mostly a rate that is switched off.
 - a bool: both values.
-- anything else (strings, negative numbers, the int 0) is left alone: a guess would mostly break the file.
+- strings, negative numbers and the int 0 are not searched: a guess would mostly break the file.
 """
 
 import ast
@@ -28,18 +31,18 @@ from dataclasses import dataclass
 from shared.experiments import Setting
 
 MAX_SETTINGS = 200
-"""As many as a proposal may have."""
+"""Settings that a proposal may have."""
 
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]*$")
 
 
 class ConstantsError(ValueError):
-    """The file is not Python, or has no such constant; the message says which."""
+    """The file is not valid Python, or has no such constant; the message says which."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A constant, where its value stands (line from 0; start and end in bytes), and the comment beside it."""
+    """A constant, the position of its value (line from 0; start and end in bytes), and its comment."""
 
     name: str
     value: Setting
@@ -62,25 +65,25 @@ def read_constants(source: str) -> dict[str, Constant]:
 
 
 def read_settings(files: Mapping[str, str]) -> dict[str, Setting]:
-    """The constants of these files' Python, as a proposal tells them; none where one is not valid Python."""
+    """The constants of these files, for a proposal; none if a file is not valid Python."""
     settings: dict[str, Setting] = {}
     for path, text in files.items():
         if path.endswith(".py"):
             try:
                 settings |= {name: constant.value for name, constant in read_constants(text).items()}
             except ConstantsError:
-                return {}  # such a file is a trial too, and its run will say so
+                return {}  # the run will report the mistake
     return dict(list(settings.items())[:MAX_SETTINGS])
 
 
 def rewrite_constants(source: str, values: Mapping[str, Setting]) -> str:
-    """The file with these constants' values replaced. Raises ConstantsError for a name that is no constant of it."""
+    """The file with these values replaced. Raises ConstantsError for an unknown constant."""
     constants = read_constants(source)
     unknown = sorted(values.keys() - constants.keys())
     if unknown:
         raise ConstantsError(f"the file has no constant {', '.join(unknown)}")
     lines = _lines(source)
-    # From the end, so that positions of constants on the same line stay true.
+    # From the end, so that positions on the same line stay valid.
     for constant in sorted((constants[name] for name in values), key=lambda c: (c.line, c.start), reverse=True):
         line = lines[constant.line]
         lines[constant.line] = (
@@ -90,12 +93,12 @@ def rewrite_constants(source: str, values: Mapping[str, Setting]) -> str:
 
 
 def format_value(value: Setting) -> str:
-    """A value as Python source: the shortest form that reads back as the same value and type."""
+    """A value as Python source, which reads back as the same value and type."""
     return repr(value)
 
 
 def _lines(source: str) -> list[bytes]:
-    """Lines as the parser counts them; its columns are in bytes of UTF-8."""
+    """Lines as the parser counts them, in bytes because its columns are."""
     return source.encode().splitlines(keepends=True)
 
 
@@ -136,15 +139,15 @@ _FIXED = re.compile(r"(?:^|[,;]\s*)fixed\b")
 _SPREAD = 4.0
 _SWITCHED_OFF_MAX = 0.2
 MIN_STEP = 0.08
-"""The smallest step worth a run, as a share of a range: less is drowned by the noise of one run."""
+"""Smallest step worth a run, as a share of the range: a smaller effect is below the noise of one run."""
 
 
 @dataclass(frozen=True)
 class NumberRange:
     """Numbers from `low` to `high`.
 
-    `scale` says in which measure steps are equal: `linear`, `log`, or `complement`, the logarithm of the
-    distance to 1. `integer` numbers are whole, and multiples of `multiple`.
+    `scale` is `linear`, `log`, or `complement` (the logarithm of the distance to 1). `integer` numbers are multiples
+    of `multiple`.
     """
 
     low: float
@@ -154,7 +157,7 @@ class NumberRange:
     multiple: int = 1
 
     def position(self, value: float) -> float:
-        """Where a value lies, 0 at one end of the range and 1 at the other."""
+        """A value's position in the range, 0 to 1."""
         ends = (self._measure(self.low), self._measure(self.high))
         return (self._measure(value) - ends[0]) / (ends[1] - ends[0])
 
@@ -168,7 +171,7 @@ class NumberRange:
         return self.multiple * round(value / self.multiple) if self.integer else float(f"{value:.3g}")
 
     def are_close(self, one: Setting, other: Setting) -> bool:
-        """Whether two values are too near to each other for a run to tell them apart."""
+        """Whether two values are too close for a run to distinguish."""
         if self.integer or not self.holds(one) or not self.holds(other):
             return one == other
         return abs(self.position(float(one)) - self.position(float(other))) < MIN_STEP
@@ -185,7 +188,7 @@ class NumberRange:
 
 @dataclass(frozen=True)
 class Choices:
-    """Some values, in the order given."""
+    """A list of values."""
 
     values: tuple[Setting, ...]
 
@@ -201,14 +204,14 @@ SearchSpace = NumberRange | Choices
 
 
 def find_space(constant: Constant) -> SearchSpace | None:
-    """The search space of a constant; None where it is to be left alone."""
+    """The search space of a constant, or None if it is not to be searched."""
     if _FIXED.search(constant.comment):
         return None
     return _annotated(constant) or _default(constant.value)
 
 
 def _annotated(constant: Constant) -> SearchSpace | None:
-    """What the comment says; None where it says nothing that makes sense for the value."""
+    """The space in the comment, or None if there is none that fits the value."""
     value = constant.value
     if found := _CHOICES.search(constant.comment):
         return _choices(found.group(1), value)

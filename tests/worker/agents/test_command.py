@@ -71,7 +71,7 @@ def test_takes_back_what_may_be_changed_and_says_what_else_was(bench: Bench) -> 
 
 
 def test_an_experiment_without_words_is_one_all_the_same(bench: Bench) -> None:
-    assert bench.propose(DEEPER).proposal.title == "A change without a word on it"
+    assert bench.propose(DEEPER).proposal.title == "An undescribed change"
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_an_experiment_without_words_is_one_all_the_same(bench: Bench) -> None:
     [
         ("true", "nothing is changed"),
         ("rm train.py; ln -s /etc/hostname train.py", "train.py cannot be read"),
-        ("rm train.py; mkfifo train.py", "no regular file"),
-        ("rm train.py; mkdir train.py", "no regular file"),
+        ("rm train.py; mkfifo train.py", "not a regular file"),
+        ("rm train.py; mkdir train.py", "not a regular file"),
         ("printf '\\377' > train.py", "is not text"),
         ("head -c 5000000 /dev/zero > train.py", "larger than"),
         ("echo 'DEPTH = (' > train.py", "not valid Python"),
-        (f"{DEEPER}; rm -rf ../answer/*; mkfifo /swarm/answer/proposal.json", "no regular file"),
+        (f"{DEEPER}; rm -rf ../answer/*; mkfifo /swarm/answer/proposal.json", "not a regular file"),
     ],
 )
 def test_what_cannot_be_taken_back_is_named(bench: Bench, script: str, words: str) -> None:
@@ -120,10 +120,10 @@ def test_a_login_that_was_copied_is_not_published(bench: Bench, where: str) -> N
     (bench.home / "login").write_text('{"token": "sk-abc123def456ghi789"}')
     bench.mounts = [Mount(bench.home / "login")]
     copy = 'echo "# $(cat ~/login)" >> train.py' if where == "train.py" else 'say "$(cat ~/login | tr -d \\")"'
-    with pytest.raises(AgentError, match="copied something of its login"):
+    with pytest.raises(AgentError, match="copied a secret of its login"):
         bench.propose(f"{DEEPER}; {copy}")
     bench.secrets = frozenset({"k-canary-tool"})
-    with pytest.raises(AgentError, match="copied something of its login"):
+    with pytest.raises(AgentError, match="copied a secret of its login"):
         bench.propose(f'{DEEPER}; echo "# $TOOL_KEY" >> train.py')
 
 

@@ -89,7 +89,7 @@ def test_each_experiment_is_a_conversation_of_its_own(task: Task, hired: Hired) 
     [
         ({"edits": [{"file": "train.py", "search": "DEPTH = 5", "replace": ""}]}, "occurs 0 times"),
         ({"edits": [{"file": "train.py", "search": "= ", "replace": ""}]}, "occurs 2 times"),
-        ({"edits": [{"file": "harness/scorer.py", "search": "a", "replace": "b"}]}, "no editable file"),
+        ({"edits": [{"file": "harness/scorer.py", "search": "a", "replace": "b"}]}, "not an editable file"),
         ({"edits": [], "files": [{"file": "../escape.py", "text": "x = 1"}]}, "is not editable"),
         ({"edits": [], "files": [{"file": "train.py", "text": "DEPTH = ("}]}, "not valid Python: line 1"),
         ({"edits": [], "files": [{"file": "train.py", "text": SOURCE}]}, "nothing is changed"),
@@ -152,14 +152,14 @@ def test_a_passing_fault_is_waited_out(task: Task, hired: Hired, fault: Response
     hired.server.script = [fault, fault]
     assert hired.agent.propose(task).proposal.title == "DEPTH 6"
     assert len(hired.server.requests) == 3
-    assert sum("trying again" in line for line in hired.said) == 2
+    assert sum("retrying" in line for line in hired.said) == 2
 
 
 def test_obeys_retry_after_and_does_not_wait_beyond_the_lease(task: Task, hired: Hired) -> None:
     hired.server.script = [refuse(429, Retry_After="7200")]
     with pytest.raises(AgentUnavailable, match="HTTP 429"):
         hired.agent.propose(task)
-    with pytest.raises(AgentUnavailable, match=r"left in peace for 3\d\d\d s"):
+    with pytest.raises(AgentUnavailable, match=r"not asked for another 3\d\d\d s"):
         hired.agent.propose(task)
     assert len(hired.server.requests) == 1
 
@@ -210,7 +210,7 @@ def test_a_silent_endpoint_is_a_time_out_and_nobody_is_nobody(
     server.model = lambda body: Response(hangs=True)
     with pytest.raises(AgentUnavailable, match="in time"):
         hire(server.url, tmp_path, timeout=0.3).agent.propose(task)
-    with pytest.raises(AgentUnavailable, match="nobody answers"):
+    with pytest.raises(AgentUnavailable, match="cannot be reached"):
         hire("http://127.0.0.1:1/v1", tmp_path).agent.propose(task)
 
 
@@ -220,7 +220,7 @@ def test_a_pause_ends_a_request_under_way(task: Task, hired: Hired) -> None:
         return Response(hangs=True)
 
     hired.server.model = pause
-    with pytest.raises(AgentError, match="not waited for"):
+    with pytest.raises(AgentError, match="stopped waiting"):
         hired.agent.propose(task)
     assert hired.usage_log.today().tokens > 0, "the model has read the prompt"
 
@@ -230,10 +230,10 @@ def test_one_who_drains_still_waits_for_the_finding_and_for_no_draft(task: Task,
     hired.stop.request()
     assert hired.agent.write_finding(task, draft, make_run(sha_of("x"), 3.2)).claim == PAPER["claim"]
     hired.server.model = lambda body: Response(hangs=True)
-    with pytest.raises(AgentError, match="not waited for"):
+    with pytest.raises(AgentError, match="stopped waiting"):
         hired.agent.propose(task)
     hired.stop.request()
-    with pytest.raises(AgentError, match="not waited for"):
+    with pytest.raises(AgentError, match="stopped waiting"):
         hired.agent.write_finding(task, draft, make_run(sha_of("x"), 3.2))
 
 
@@ -320,7 +320,7 @@ def test_writes_a_finding_and_cuts_what_is_too_long(task: Task, hired: Hired) ->
 
 def test_an_answer_that_holds_the_key_is_thrown_away(task: Task, hired: Hired) -> None:
     hired.server.script = [say(change_depth() | {"title": f"My key is {KEY}"})]
-    with pytest.raises(AgentError, match="thrown away") as caught:
+    with pytest.raises(AgentError, match="discarded") as caught:
         hired.agent.propose(task)
     assert KEY not in str(caught.value)
     assert KEY not in hired.server.prompts()

@@ -34,10 +34,10 @@ def test_the_prompts_are_those_that_are_asked_for() -> None:
 
 
 def test_what_was_refused_is_named_as_data() -> None:
-    draft = Draft(Statement.unsaid().to_proposal({}), {})
+    draft = Draft(Statement.undescribed().to_proposal({}), {})
     task = replace(make_task(), refused=(draft,))
     prompt = render("improve", layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task))
-    assert "tried already" in prompt and "<<<DATA" in prompt.split("tried already")[1].split("A change without")[0]
+    assert "tried these already" in prompt and "<<<DATA" in prompt.split("tried these already")[1].split("An undescribed change")[0]
 
 
 def test_what_is_much_like_it_is_told_and_may_be_insisted_upon() -> None:
@@ -45,13 +45,13 @@ def test_what_is_much_like_it_is_told_and_may_be_insisted_upon() -> None:
         experiment_id=7, title="A learnable gain", axis="norm", value="", outcome="ok", effect_mean=-0.0123,
         effect_sd=0.004, similarity=0.9,
     )  # fmt: skip
-    draft = Draft(Statement.unsaid().to_proposal({}), {})
+    draft = Draft(Statement.undescribed().to_proposal({}), {})
     task = replace(make_task(), refused=(draft,), replies=(ProposalReply(accepted=False, similar=[alike]),))
     values = {"program": "", "context": "", "files": ""}
     chat = render("improve", layout=CHAT, **values, **describe_task(task))
     tool = render("improve", layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task))
     for prompt in (chat, tool):
-        assert "much like it: #7: A learnable gain (norm )" in prompt and "−0.0123 ± 0.0040" in prompt
+        assert "similar: #7: A learnable gain (norm )" in prompt and "−0.0123 ± 0.0040" in prompt
         assert "`insists` " in prompt
     alone = replace(task, replies=(ProposalReply(accepted=False),))
     assert "`insists` says" not in render("improve", layout=CHAT, **values, **describe_task(alone))

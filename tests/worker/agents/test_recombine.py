@@ -88,5 +88,5 @@ def test_one_step_is_taken_out_and_the_others_stay() -> None:
     draft = RecombineAgent().propose(task)
     assert draft.proposal.title == "Without #5 (idea 5)"
     overwritten = assemble(JobKind.ABLATE, change(TRAIN, HEADS, DEEPER_STILL), make_step(5, before, after))
-    with pytest.raises(AgentError, match="nothing can be put together from #5"):
+    with pytest.raises(AgentError, match="#5 cannot be combined"):
         RecombineAgent().propose(overwritten)

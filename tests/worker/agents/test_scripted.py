@@ -69,7 +69,7 @@ def test_reads_json_too(tmp_path: Path) -> None:
     [
         ("NOPE", "train.py", "occurs 0 times"),
         ("= 4", "train.py", "occurs 2 times"),
-        ("x", "evil.py", "no editable file"),
+        ("x", "evil.py", "not an editable file"),
     ],
 )
 def test_an_edit_that_does_not_fit_is_the_agents_error(tmp_path: Path, search: str, file: str, message: str) -> None:

@@ -63,7 +63,7 @@ def test_while_the_model_is_away_jobs_that_need_none_are_asked_for(monkeypatch: 
     assert agent.propose(make_task()).made_by == "model"
     assert JobKind.DRAFT in agent.kinds
     model.is_away = True
-    monkeypatch.setattr(composite, "AWAY_SECONDS", 0.0)
+    monkeypatch.setattr(composite, "FALLBACK_SECONDS", 0.0)
     agent.propose(make_task())
     assert JobKind.DRAFT in agent.kinds, "after a while it is asked again"
 
