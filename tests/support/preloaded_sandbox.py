@@ -59,8 +59,8 @@ class PreloadedProcess:
             self._outcome = ProcessOutcome(**ended, killed_for="", log_tail=self._log.text())
         return self._outcome
 
-    def kill(self, ask_where: bool = False) -> ProcessOutcome:
-        if self._outcome is None and ask_where:
+    def kill(self, print_stacks: bool = False) -> ProcessOutcome:
+        if self._outcome is None and print_stacks:
             self._control.send(b"ask where")
         elif self._outcome is None:
             self._control.shutdown(socket.SHUT_WR)

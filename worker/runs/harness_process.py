@@ -99,9 +99,9 @@ class HarnessProcess:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.end()
 
-    def end(self, ask_where: bool = False) -> ProcessOutcome:
-        """End it and everything it started; safe to repeat. With `ask_where`, its log then tells where it was."""
-        outcome = self._process.kill(ask_where)
+    def end(self, print_stacks: bool = False) -> ProcessOutcome:
+        """End it and everything it started; safe to repeat. With `print_stacks`, its log then tells where it was."""
+        outcome = self._process.kill(print_stacks)
         self._socket.close()
         return outcome
 

@@ -14,16 +14,16 @@ from worker.runs.spec import RunImpossible, RunSpec, RunStopped
 from worker.sandbox.shared_memory import SharedMemory
 
 
-def compile_ahead(job: RunSpec, archive: Path, stop: Event) -> bool:
-    """Let `job`'s code, which is the project's own, start as in a run, and keep what it compiled in `archive`.
+def compile_ahead(spec: RunSpec, archive: Path, stop: Event) -> bool:
+    """Let `spec`'s code, which is the project's own, start as in a run, and keep what it compiled in `archive`.
 
     False where there is nothing to keep: the code does not start here, or what it compiled exceeds the contract's
     `compiled_mib`. Runs then compile for themselves. Raises RunStopped if `stop` was set, RunImpossible if this machine
     cannot run the harness, and OSError of the disk.
     """
-    with SharedMemory("compiled", job.contract.limits.compiled_mib * MIB) as room:
+    with SharedMemory("compiled", spec.contract.limits.compiled_mib * MIB) as room:
         try:
-            size = min(_compile_into(room, job, stop), room.size)
+            size = min(_compile_into(room, spec, stop), room.size)
         except Stopped:
             raise RunStopped("the worker was stopped while it compiled the project's own code") from None
         except HarnessNotReady as fault:
@@ -35,11 +35,11 @@ def compile_ahead(job: RunSpec, archive: Path, stop: Event) -> bool:
         return size > 0
 
 
-def _compile_into(room: SharedMemory, job: RunSpec, stop: Event) -> int:
+def _compile_into(room: SharedMemory, spec: RunSpec, stop: Event) -> int:
     """The size of the archive that the trainer wrote. Raises Stopped and HarnessFault."""
-    deadline = time.monotonic() + job.contract.budget.starting_seconds
+    deadline = time.monotonic() + spec.contract.budget.starting_seconds
     with ExitStack() as stack:
-        processes = RunProcesses(replace(job, compiled=None), stop, stack)
+        processes = RunProcesses(replace(spec, compiled=None), stop, stack)
         processes.trainer.await_ready()
         processes.begin_trainer()
         processes.trainer.expect(Start, deadline=deadline)

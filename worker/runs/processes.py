@@ -31,22 +31,22 @@ class Host:
 class RunProcesses:
     """Starts the processes of a run. All of them end, and all memory is given back, with the stack."""
 
-    def __init__(self, job: RunSpec, stop: Event, stack: ExitStack) -> None:
+    def __init__(self, spec: RunSpec, stop: Event, stack: ExitStack) -> None:
         """Write the work trees, start the trainer, fill the shared memory."""
-        self._job, self._stack = job, stack
-        contract, limits = job.contract, job.contract.limits
+        self._spec, self._stack = spec, stack
+        contract, limits = spec.contract, spec.contract.limits
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarm-run-")))
         folder.chmod(0o755)
         editable = contract.files.editable
-        protected = {path: text for path, text in job.files.items() if path not in editable}
-        self._editable_bytes = sum(len(job.files[path].encode()) for path in editable if path in job.files)
+        protected = {path: text for path, text in spec.files.items() if path not in editable}
+        self._editable_bytes = sum(len(spec.files[path].encode()) for path in editable if path in spec.files)
         self._whole = ProcessSetup(
-            job.sandbox,
-            write_worktree(folder / "whole", job.files),
+            spec.sandbox,
+            write_worktree(folder / "whole", spec.files),
             ProcessLimits(limits.memory_mib, limits.processes, max(limits.disk_mib, limits.weights_mib)),
             stop,
-            stack.enter_context(claim_cores(job.cores)),
-            job.device,
+            stack.enter_context(claim_cores(spec.cores)),
+            spec.device,
         )
         # The scorer never sees an edited file.
         self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
@@ -54,8 +54,8 @@ class RunProcesses:
         self._results: list[SharedMemory] = []
         self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
-        self._train_data = stack.enter_context(SharedMemory.of_file("train", job.data.train))
-        self._validation_data = stack.enter_context(SharedMemory.of_file("validation", job.data.validation))
+        self._train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
+        self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))
         self._waiting: list[Host] = []
         self._hosts_started = 0
         self._scorer: HarnessProcess | None = None
@@ -69,21 +69,21 @@ class RunProcesses:
     def start_judges(self) -> None:
         """Start the scorer and the first host; repeated, it does nothing."""
         if self._scorer is None:
-            scorer = HarnessProcess("the scorer", self._job.contract.commands.scorer, self._scoring)
+            scorer = HarnessProcess("the scorer", self._spec.contract.commands.scorer, self._scoring)
             self._scorer = self._stack.enter_context(scorer)
             self._start_host()
 
     def start_other_hosts(self) -> None:
         """Start all hosts that the scorer may ask for; repeated, it does nothing."""
         self.start_judges()
-        while self._hosts_started < self._job.data.needs.hosts:
+        while self._hosts_started < self._spec.data.needs.hosts:
             self._start_host()
 
     def _start_host(self) -> None:
         self._hosts_started += 1
         name = "the model host" if self._hosts_started == 1 else f"model host {self._hosts_started}"
-        needs, enter = self._job.data.needs, self._stack.enter_context
-        process = enter(HarnessProcess(name, self._job.contract.commands.host, self._whole))
+        needs, enter = self._spec.data.needs, self._stack.enter_context
+        process = enter(HarnessProcess(name, self._spec.contract.commands.host, self._whole))
         request, answer = (
             enter(SharedMemory(name, size))
             for name, size in (("request", needs.request_bytes), ("answer", needs.answer_bytes))
@@ -97,22 +97,22 @@ class RunProcesses:
 
     def begin_trainer(self) -> None:
         """Let the trainer build and warm up. Raises HarnessFault."""
-        job, budget = self._job, self._job.contract.budget
+        spec, budget = self._spec, self._spec.contract.budget
         message = BeginTrainer(
-            editable=job.contract.files.editable,
-            device=job.device,
-            seed=job.seed,
-            facts=job.data.needs.facts,
-            settings=job.contract.data.settings,
+            editable=spec.contract.files.editable,
+            device=spec.device,
+            seed=spec.seed,
+            facts=spec.data.needs.facts,
+            settings=spec.contract.data.settings,
             training_seconds=budget.training_seconds,
             handover_seconds=budget.handover_seconds,
             handover_bytes=self.handover.size,
         )
-        if job.compiled is None:
+        if spec.compiled is None:
             self.trainer.send(message, [self.handover.descriptor])
             return
         # For the trainer alone, and frozen: what others run, nobody has compiled for them.
-        with SharedMemory.of_file("compiled", job.compiled) as compiled:
+        with SharedMemory.of_file("compiled", spec.compiled) as compiled:
             self.trainer.send(message, [self.handover.descriptor, compiled.descriptor])
 
     @property
@@ -126,8 +126,8 @@ class RunProcesses:
         A trainer could have written further bytes behind them, which no scorer would count. Each host gets a copy of
         its own: in the attributes of one file, a host could leave notes for the next.
         """
-        for _ in range(self._job.data.needs.hosts):
-            self._results.append(self._stack.enter_context(self.handover.take_copy("result", size)))
+        for _ in range(self._spec.data.needs.hosts):
+            self._results.append(self._stack.enter_context(self.handover.copy_start("result", size)))
 
     def bring_host(self, deadline: float) -> int:
         """End the host that was asked so far, and let the next take over the result.
@@ -138,14 +138,14 @@ class RunProcesses:
             self.host.process.end()
         if not self._waiting:
             raise RunImpossible("the project's scorer asked for more hosts than its prepare did")
-        job, self.host, result = self._job, self._waiting.pop(0), self._results.pop()
+        spec, self.host, result = self._spec, self._waiting.pop(0), self._results.pop()
         self.host.process.await_ready()
         begin = BeginHost(
-            editable=job.contract.files.editable,
-            device=job.device,
-            seed=job.seed,
-            facts=job.data.needs.facts,
-            settings=job.contract.data.settings,
+            editable=spec.contract.files.editable,
+            device=spec.device,
+            seed=spec.seed,
+            facts=spec.data.needs.facts,
+            settings=spec.contract.data.settings,
             size=result.size,
         )
         self.host.process.send(begin, [result.descriptor, *self.host.shared])
@@ -154,11 +154,11 @@ class RunProcesses:
     def begin_scorer(self, size: int) -> None:
         """Let the scorer ask the host that was brought; `size` bytes were handed over. Raises HarnessFault."""
         assert self.host is not None
-        job = self._job
+        spec = self._spec
         begin = BeginScorer(
-            device=job.device,
-            facts=job.data.needs.facts,
-            settings=job.contract.data.settings,
+            device=spec.device,
+            facts=spec.data.needs.facts,
+            settings=spec.contract.data.settings,
             size=size,
             editable_bytes=self._editable_bytes,
         )

@@ -54,9 +54,9 @@ class RunFailed(Exception):
 class ActiveRun:
     """A measurement while it goes on. Times are seconds on the monotonic clock."""
 
-    def __init__(self, job: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> None:
-        self._job = job
-        self._budget = job.contract.budget
+    def __init__(self, spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> None:
+        self._spec = spec
+        self._budget = spec.contract.budget
         self._tell = on_progress
         self._stop = stop
         self._started_at: datetime = now()
@@ -64,7 +64,7 @@ class ActiveRun:
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
         self._curve = LossCurve()
-        self._outlook = EarlyStop(job.parent_curve, self._budget.training_seconds)
+        self._outlook = EarlyStop(spec.parent_curve, self._budget.training_seconds)
         self._tokens = 0
         self._parameters = 0
         self._scoring_ends = 0.0
@@ -85,7 +85,7 @@ class ActiveRun:
         """Start, train, then `finish` with the size of what was handed over; None where that gave nothing."""
         outcome, failure, scored = RunOutcome.OK, None, None
         with ExitStack() as stack:
-            self._processes = RunProcesses(self._job, self._stop, stack)
+            self._processes = RunProcesses(self._spec, self._stop, stack)
             try:
                 self._inspect()
                 self._start()
@@ -96,13 +96,13 @@ class ActiveRun:
             blamed, host = self._processes.trainer, self._processes.host
             if host is not None and failure is not None:
                 blamed = host.process
-            log_tail = blamed.end(ask_where=outcome is RunOutcome.TIMEOUT).log_tail
+            log_tail = blamed.end(print_stacks=outcome is RunOutcome.TIMEOUT).log_tail
         if scored is None and failure is None:
             return None
         return RunReport(
             id=uuid4(),
-            commit_sha=self._job.commit_sha,
-            seed=self._job.seed,
+            commit_sha=self._spec.commit_sha,
+            seed=self._spec.seed,
             outcome=outcome,
             metric=scored.metric if scored else None,
             reason=failure.reason[:1000] if failure else "",
@@ -118,15 +118,15 @@ class ActiveRun:
             curve=self._curve.thinned(),
             log_tail=log_tail,
             hopeless_at=self._outlook.hopeless_at,
-            hardware=self._job.hardware,
-            sandbox=self._job.sandbox.name,
+            hardware=self._spec.hardware,
+            sandbox=self._spec.sandbox.name,
         )
 
     def _frame_of(self, failure: RunFailed, log_tail: str) -> str:
-        return failure.frame or find_frame(log_tail, self._job.files, self._job.contract.files.editable)
+        return failure.frame or find_frame(log_tail, self._spec.files, self._spec.contract.files.editable)
 
     def _inspect(self) -> None:
-        excess = find_excess(self._job.files, self._job.contract.files)
+        excess = find_excess(self._spec.files, self._spec.contract.files)
         if excess:
             raise RunFailed(RunOutcome.INVALID, excess)
 
@@ -134,14 +134,14 @@ class ActiveRun:
         """Bring all to where only the budget is missing, and start it."""
         self._say(Phase.STARTING)
         trainer = self._processes.trainer
-        if self._job.device == "cpu":
+        if self._spec.device == "cpu":
             self._processes.start_judges()
         trainer.await_ready()
         late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
         with _blamed_on_commit(late):
             self._processes.begin_trainer()
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
-        if self._job.device == "cpu":
+        if self._spec.device == "cpu":
             self._processes.await_judges()
         self._budget_begun = time.monotonic()  # before the answer: no commit gains from a supervisor that is slow
         with _blamed_on_commit(late):
@@ -177,7 +177,7 @@ class ActiveRun:
                 return trainer.expect(TrainingProgress, Trained, deadline=min(deadline, judges_at))
             except HarnessTimeout:
                 continue
-        if self._job.device != "cpu":
+        if self._spec.device != "cpu":
             self._processes.start_other_hosts()
         return trainer.expect(TrainingProgress, Trained, deadline=deadline)
 
@@ -231,7 +231,7 @@ class ActiveRun:
         point = CurvePoint(step=message.step, seconds=seconds, loss=message.loss)
         self._curve.add(point)
         self._outlook.add(point)
-        if self._outlook.hopeless_at is not None and not self._job.run_to_end:
+        if self._outlook.hopeless_at is not None and not self._spec.run_to_end:
             raise RunFailed(RunOutcome.STOPPED_EARLY, self._outlook.reason)
         if time.monotonic() >= self._told_at + TELL_SECONDS:
             self._say(Phase.TRAINING)

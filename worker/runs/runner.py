@@ -97,7 +97,7 @@ class LocalRunner:
         """Prepare what the project needs, if this process has not yet, try new code out, then train and score."""
         data = self.prepare(request, each_once(tell), stop)
         self._forget_old_runs()
-        job = RunSpec(
+        spec = RunSpec(
             files=request.files,
             commit_sha=request.sha,
             contract=request.contract,
@@ -111,14 +111,14 @@ class LocalRunner:
             parent_curve=request.parent_curve,
             run_to_end=request.run_to_end,
         )
-        job = replace(job, compiled=self._compile(request, job, tell, stop))
+        spec = replace(spec, compiled=self._compile(request, spec, tell, stop))
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
         if request.try_first and request.contract.budget.training_seconds >= WORTH_A_SMOKE_RUN * self.smoke_seconds:
             tell(f"new code is tried for {self.smoke_seconds:g} s first")
-            failed = try_out(job, self.smoke_seconds, stop)
+            failed = try_out(spec, self.smoke_seconds, stop)
             if failed is not None:
                 return failed
-        return measure(job, on_progress, stop)
+        return measure(spec, on_progress, stop)
 
     def prepare(self, request: RunRequest, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
         """The project's data, made ready if this process has not yet. Raises DataError, RunStopped."""
@@ -138,7 +138,7 @@ class LocalRunner:
                 raise RunStopped("the worker was stopped while it prepared the project's data") from None
         return self._prepared[key]
 
-    def _compile(self, request: RunRequest, job: RunSpec, tell: Callable[[str], None], stop: Event) -> Path | None:
+    def _compile(self, request: RunRequest, spec: RunSpec, tell: Callable[[str], None], stop: Event) -> Path | None:
         """What the project's untouched code compiled on this device, made if it is not there yet."""
         if request.untouched is None or not request.contract.limits.compiled_mib:
             return None
@@ -147,7 +147,7 @@ class LocalRunner:
         if archive.name not in self._compiled:
             if not archive.exists():
                 tell("compiling the project's own code, once for all runs")
-                compile_ahead(replace(job, files=request.untouched), archive, stop)
+                compile_ahead(replace(spec, files=request.untouched), archive, stop)
                 for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
                     old.unlink(missing_ok=True)
             self._compiled[archive.name] = archive if archive.exists() else None
@@ -192,29 +192,29 @@ def _age_of(path: Path) -> float:
         return 0.0
 
 
-def measure(job: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> RunReport:
-    """Train and score `job`'s commit; every way in which it can fail is an outcome of the report.
+def measure(spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> RunReport:
+    """Train and score `spec`'s commit; every way in which it can fail is an outcome of the report.
 
     `on_progress` is called about twice a second, from the calling thread, which must live as long as the run.
     Setting `stop` ends the run within a second. Raises RunStopped if `stop` was set, RunImpossible (a RunStopped) if
     this machine cannot run the harness.
     """
     with _named():
-        report = ActiveRun(job, on_progress, stop).measure()
+        report = ActiveRun(spec, on_progress, stop).measure()
     with suppress(OSError):  # a full disk: people miss a file to read, and the measurement is kept
-        write_report(report, job.contract, job.folder)
+        write_report(report, spec.contract, spec.folder)
     return report
 
 
-def try_out(job: RunSpec, seconds: float, stop: Event) -> RunReport | None:
-    """Train `job`'s commit for so long and load what comes of it: a smoke run. None if it went well; raises as above.
+def try_out(spec: RunSpec, seconds: float, stop: Event) -> RunReport | None:
+    """Train `spec`'s commit for so long and load what comes of it: a smoke run. None if it went well; raises as above.
 
     What fails here would have failed later, after the whole budget: a mistake in the host's part shows only then.
     """
-    budget = job.contract.budget.model_copy(update={"training_seconds": seconds})
-    contract = job.contract.model_copy(update={"budget": budget})
+    budget = spec.contract.budget.model_copy(update={"training_seconds": seconds})
+    contract = spec.contract.model_copy(update={"budget": budget})
     with _named():
-        report = ActiveRun(replace(job, contract=contract, parent_curve=()), lambda _: None, stop).try_out()
+        report = ActiveRun(replace(spec, contract=contract, parent_curve=()), lambda _: None, stop).try_out()
     if report is None:
         return None
     return report.model_copy(update={"reason": f"in a smoke run of {seconds:g} s: {report.reason}"[:1000]})

@@ -1,6 +1,6 @@
-"""What a sandbox is asked for and what it answers: the types every implementation shares.
+"""Types that all sandboxes share.
 
-Everything a sandboxed process gets besides its folder is an open descriptor; nothing is handed over by path.
+Besides its folder, a sandboxed process gets open descriptors only; nothing is handed over by path.
 """
 
 import sys
@@ -11,12 +11,12 @@ from typing import Protocol
 
 
 class SandboxUnavailable(RuntimeError):
-    """The sandbox asked for cannot be used on this machine; the message is one line: why, and what to do."""
+    """The sandbox cannot be used on this machine; the message is one line with reason and remedy."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its UUID, and the number of its device node (None where the system has none, as under WSL)."""
+    """One GPU: its UUID, and the number of its device node (None under WSL, which has none)."""
 
     uuid: str
     minor: int | None = None
@@ -24,9 +24,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What one sandboxed process, with all its children together, may use.
+    """Limits of one sandboxed process together with its children.
 
-    `disk_mib` bounds each scratch file system and each single file. `open_files` is per process.
+    `disk_mib` is per scratch file system and per file, `open_files` per process.
     """
 
     memory_mib: int
@@ -39,9 +39,9 @@ class ProcessLimits:
 class SandboxRequest:
     """A process to start.
 
-    `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `environment` is
-    added to the few variables every sandboxed process gets; `cores` are the CPU cores it may run on (None: all of
-    the worker's); `device` is `cpu` or `cuda:0`, the sandbox's GPU, which is the only one that it sees.
+    `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `environment` extends
+    the few variables that every sandboxed process gets; `cores` are its CPU cores (None: all of the worker's);
+    `device` is `cpu` or `cuda:0`, the sandbox's only visible GPU.
     """
 
     argv: tuple[str, ...]
@@ -55,10 +55,10 @@ class SandboxRequest:
 
 @dataclass(frozen=True)
 class ProcessOutcome:
-    """How a sandboxed process ended.
+    """The end of a sandboxed process.
 
-    `exit_status` is None where `signal` ended it. `killed_for` is a clause such as `it used more than 512 MiB of
-    memory`, or empty. `peak_memory_mib` is the largest resident memory of the whole process tree that was seen.
+    `exit_status` is None if `signal` ended it. `killed_for` is a clause such as `it used more than 512 MiB of memory`,
+    or empty. `peak_memory_mib` is the largest observed resident memory of the whole process tree.
     """
 
     exit_status: int | None
@@ -69,43 +69,40 @@ class ProcessOutcome:
 
 
 class SandboxedProcess(Protocol):
-    """A running process of a sandbox. Its output (stdout and stderr) is captured, bounded, in the order it came."""
+    """A running process of a sandbox. The tail of its output (stdout and stderr) is captured."""
 
     def wait(self, timeout: float) -> ProcessOutcome | None:
-        """The outcome, or None if it still runs after `timeout` seconds."""
+        """The outcome, or None if the process still runs after `timeout` seconds."""
 
-    def kill(self, ask_where: bool = False) -> ProcessOutcome:
-        """End the process and all its descendants, at once, and say how it ended. Idempotent.
+    def kill(self, print_stacks: bool = False) -> ProcessOutcome:
+        """End the process and all its descendants at once. Idempotent.
 
-        With `ask_where`, they first get SIGQUIT and a moment: those of a harness then print where they are.
+        With `print_stacks`, they first get SIGQUIT and a moment in which a harness prints its stack.
         """
 
     @property
     def peak_memory_mib(self) -> int:
-        """The largest resident memory of the process tree that was seen so far, in MiB."""
+        """Largest observed resident memory of the process tree, in MiB."""
 
 
 class Sandbox(Protocol):
-    """Starts processes that strangers' code may run in."""
+    """Starts processes that may run strangers' code."""
 
     name: str
     """Shown to people and stored with each run."""
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
-        """Start a process. Call it from a thread that outlives the process: it is killed with that thread.
-
-        Raises SandboxUnavailable if the sandbox has stopped working on this machine.
-        """
+        """Start a process, which is killed when the calling thread ends. Raises SandboxUnavailable."""
 
 
 TRIAL_SECONDS = 30.0
-"""Time for the interpreter to start in a sandbox that is tried."""
+"""Time for the interpreter to start in a trial of a sandbox."""
 
 
 def try_out(sandbox: Sandbox) -> str:
-    """Run the interpreter in the sandbox; empty if that works, else the last thing that was said.
+    """Run the interpreter in the sandbox; returns its last line if that fails, else an empty text.
 
-    Raises SandboxUnavailable where it does not even start.
+    Raises SandboxUnavailable if it does not even start.
     """
     limits = ProcessLimits(memory_mib=512, processes=16, disk_mib=16)
     argv = (sys.executable, "-I", "-c", "print('works')")

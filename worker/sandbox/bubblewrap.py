@@ -1,21 +1,19 @@
 """The default sandbox: bubblewrap, with a uid of its own when the worker is root.
 
-A process sees read-only: the system's programs and libraries, the interpreter with its packages, and its project's
-folder. It can write to two file systems in memory (/tmp, /dev/shm), each as large as its disk limit. It has no
-network, no home, no capability, none of the worker's environment or keyrings, and sees none of the machine's other
-processes.
-It ends with the worker, and everything that it started ends with it.
+A process can read the system's programs and libraries, the interpreter with its packages, and its project's folder.
+It can write to two file systems in memory (/tmp, /dev/shm), each as large as its disk limit. It has no network, home,
+capability, environment or keyring of the worker, and sees no other process. It ends with the worker, together with
+everything it started.
 
-What it does NOT cover:
+Not covered:
  * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes.
  * A fair share of the CPU: its cores may be used fully, and disk caches and memory bandwidth are shared.
- * Memory held in files in memory (`/tmp`, `/dev/shm`, memfd) rather than in processes: /tmp and /dev/shm are
-   bounded by their size, memfds only by the watchdog's floor for the whole machine's free memory.
- * A GPU's memory and time, once a process is given a GPU. With one it also sees /sys, read-only: this machine's
-   hardware and the names and addresses of its network cards.
- * Descriptors: whoever passes one grants what it opens. Pass sealed memory or sockets, not files of the user:
-   started by a plain user, the process has the user's own uid, and may reopen a file it was handed for writing.
- * Started by a plain user, the limit on processes is per user: it also counts those outside.
+ * Memory of memfds, which no process owns: bounded only by the watchdog's floor for the machine's free memory.
+ * A GPU's memory and time. With a GPU the process also sees /sys, read-only: this machine's hardware and the names
+   and addresses of its network cards.
+ * Descriptors grant access to what they open. Pass sealed memory or sockets, not files: started by a plain user, the
+   process has the user's uid and may reopen a file for writing.
+ * Started by a plain user, the limit on processes counts all processes of that user.
 """
 
 import os
@@ -28,11 +26,11 @@ from worker.sandbox.confinement import (
     bind_gpu,
     find_devices,
     find_links,
+    load_driver,
     readable_folders,
     sandbox_environment,
     threads_of_user,
     unused_uid,
-    wake_driver,
 )
 from worker.sandbox.launcher import ALIAS_FOLDER
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
@@ -54,16 +52,13 @@ class BubblewrapSandbox:
     name = "bubblewrap"
 
     def __init__(self, gpu: Gpu | None = None) -> None:
-        """Find bubblewrap and try it; `gpu` is the one that processes may use if they ask for it.
-
-        Raises SandboxUnavailable, whose one line says what to do.
-        """
+        """Find and try bubblewrap; `gpu` is for processes whose request names a GPU. Raises SandboxUnavailable."""
         program = shutil.which("bwrap")
         if program is None:
             raise SandboxUnavailable(f"bubblewrap is not installed: {INSTALL_HINT}")
         self._program, self._gpu = program, gpu
         if gpu is not None:
-            wake_driver()
+            load_driver()
             find_devices(gpu)
         self._folders = tuple(readable_folders())
         said = try_out(self)
@@ -117,5 +112,5 @@ def _options(
         yield from ("--symlink", target, folder)
     for bind in binds:
         yield from bind
-    # Both are file systems in memory too, and bubblewrap sets no bound on their size.
+    # Both are in memory too, and bubblewrap sets no bound on their size.
     yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp")  # noqa: S108 - inside

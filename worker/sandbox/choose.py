@@ -1,4 +1,4 @@
-"""Which sandbox a worker uses. There is no silent fall-back: `auto` means a sandbox that works, or a refusal."""
+"""Chooses the worker's sandbox. `auto` never falls back to running unprotected: it finds a sandbox or fails."""
 
 import os
 import tempfile
@@ -15,10 +15,7 @@ SandboxName = Literal["auto", "bubblewrap", "container", "unconfined"]
 
 
 def choose_sandbox(name: SandboxName, gpu: Gpu | None = None) -> Sandbox:
-    """The sandbox of that name, tried by running the interpreter inside it; `auto`: bubblewrap, else a container.
-
-    Raises SandboxUnavailable, with one clear line, if it does not work here.
-    """
+    """The sandbox of that name, after a trial; `auto` is bubblewrap, else a container. Raises SandboxUnavailable."""
     if name == "unconfined":
         return UnconfinedSandbox(gpu)
     if name == "container":
@@ -28,23 +25,26 @@ def choose_sandbox(name: SandboxName, gpu: Gpu | None = None) -> Sandbox:
     except SandboxUnavailable as error:
         if name == "bubblewrap":
             raise
-        return _contain_instead(gpu, error)
-
-
-def _contain_instead(gpu: Gpu | None, because: SandboxUnavailable) -> Sandbox:
+        bubblewrap_error = error
     try:
         return ContainerSandbox(gpu)
     except SandboxUnavailable as error:
-        raise SandboxUnavailable(f"{because}; nor does a container: {error}") from error
+        raise SandboxUnavailable(f"{bubblewrap_error}; nor does a container: {error}") from error
 
 
 class UnconfinedSandbox:
-    """Implements `Sandbox`."""
+    """Implements `Sandbox` without protection, for machines where no sandbox works; only on explicit request.
+
+    The process can read and write everything the user can, use the network, and see other processes. It still has an
+    allow-listed environment, a scratch folder that is removed, limits on address space, file size and processes (the
+    last not for root), the memory watchdog, and an end for all its descendants. A program that kills its guard
+    (worker/sandbox/launcher.py) can outlive the run.
+    """
 
     name = "unconfined"
 
     def __init__(self, gpu: Gpu | None = None) -> None:
-        """`gpu` is the one that processes may use if they ask for it."""
+        """`gpu` is for processes whose request names a GPU."""
         self._gpu = gpu
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:

@@ -1,4 +1,4 @@
-"""The environment of a sandboxed process: an allow-list, so that a volunteer's keys never reach strangers' code."""
+"""The surroundings of a sandboxed process: environment variables (an allow-list), folders, user, GPU devices."""
 
 import random
 import shutil
@@ -14,27 +14,26 @@ from worker.sandbox.base import Gpu, SandboxRequest, SandboxUnavailable
 
 
 def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu: Gpu | None) -> dict[str, str]:
-    """All variables the process gets. `folder` and `scratch` are paths as the process sees them.
+    """All variables of the process. `folder` and `scratch` are paths inside the sandbox.
 
-    Raises SandboxUnavailable if it is to use a GPU and the sandbox has none.
+    Raises SandboxUnavailable if a GPU is requested and the sandbox has none.
     """
     if request.device != "cpu" and gpu is None:
-        raise SandboxUnavailable(f"a process was to use {request.device}, and its sandbox was given no GPU")
+        raise SandboxUnavailable(f"a process requested {request.device}, and its sandbox has no GPU")
     environment = {
         "HOME": scratch,
         "LANG": "C.UTF-8",
-        "LOGNAME": "sandbox",  # asked by getpass.getuser, which else wants /etc/passwd
+        "LOGNAME": "sandbox",  # for getpass.getuser, which otherwise needs /etc/passwd
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": folder,
-        "PYTHONUNBUFFERED": "1",  # the last lines before a crash are the ones that matter
+        "PYTHONUNBUFFERED": "1",  # keeps the last lines before a crash
         "TMPDIR": scratch,
     }
     if request.cores:
         environment["OMP_NUM_THREADS"] = str(len(request.cores))
     if request.device == "cpu":
-        # Waiting threads sleep. Those that spin, as they do by default, make a step take seconds instead of tenths
-        # of one as soon as anything else runs on the same cores.
+        # Waiting threads sleep. Spinning, the default, makes a step ten times slower once the cores are shared.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
     environment |= gpu_environment(gpu if request.device != "cpu" else None)
     return environment | dict(request.environment)
@@ -42,11 +41,11 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 LINKER_FILES = ("/etc/ld.so.cache", "/etc/alternatives")
-"""What the dynamic linker reads; distributions choose libraries such as BLAS through /etc/alternatives."""
+"""Files of the dynamic linker; distributions select libraries such as BLAS through /etc/alternatives."""
 
 
 def readable_folders() -> Iterator[str]:
-    """The system's programs and libraries, the interpreter and its packages; none lies below another."""
+    """Folders of the system, the interpreter and its packages; none lies below another."""
     seen: list[Path] = []
     interpreter = (sys.base_prefix, sys.prefix, *site.getsitepackages())
     for name in (*SYSTEM_FOLDERS, *LINKER_FILES, *interpreter):
@@ -58,24 +57,24 @@ def readable_folders() -> Iterator[str]:
 
 
 def find_links() -> Iterator[tuple[str, str]]:
-    """Those of the system's folders that are links here, each with where it leads: `/bin` to `usr/bin`, say."""
+    """The system folders that are links here, each with its target, such as `/bin` and `usr/bin`."""
     for folder in SYSTEM_FOLDERS:
         if Path(folder).is_symlink():
             yield folder, str(Path(folder).readlink())
 
 
 DYNAMIC_UIDS = range(61184, 65520)
-"""systemd's range for users that exist only as long as a process: no package and no person has one of these."""
+"""systemd's range for dynamic users, which no package and no person uses."""
 
 
 def unused_uid() -> int:
-    """A uid that no process of this machine has."""
+    """A uid that no process of this machine uses."""
     used = {uid for p in psutil.process_iter(["uids"]) if p.info["uids"] for uid in p.info["uids"]}
     return random.choice([uid for uid in DYNAMIC_UIDS if uid not in used])
 
 
 def threads_of_user(uid: int) -> int:
-    """How many threads the user's processes have now: RLIMIT_NPROC counts threads, of all of them together."""
+    """Number of threads of all the user's processes, which RLIMIT_NPROC limits."""
     processes = psutil.process_iter(["uids", "num_threads"])
     return sum(p.info["num_threads"] or 0 for p in processes if p.info["uids"] and p.info["uids"].real == uid)
 
@@ -83,13 +82,13 @@ def threads_of_user(uid: int) -> int:
 DEVICES = Path("/dev")
 SHARED_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
 WSL_DEVICE = "dxg"
-"""Under the Windows Subsystem for Linux the one device node of all GPUs."""
+"""The device node of all GPUs under the Windows Subsystem for Linux."""
 
-WAKE_SECONDS = 20.0
+MODPROBE_TIMEOUT_SECONDS = 20.0
 
 
 def find_devices(gpu: Gpu, folder: Path = DEVICES) -> list[str]:
-    """The device nodes that belong to a GPU, below `folder`. Raises SandboxUnavailable if they are not there."""
+    """The device nodes of a GPU below `folder`. Raises SandboxUnavailable if one is missing."""
     if (folder / WSL_DEVICE).exists():
         return [str(folder / WSL_DEVICE)]
     names = [f"nvidia{gpu.minor}", *SHARED_DEVICES]
@@ -101,20 +100,20 @@ def find_devices(gpu: Gpu, folder: Path = DEVICES) -> list[str]:
     return [str(folder / name) for name in names if (folder / name).exists()]
 
 
-def wake_driver() -> None:
-    """Let the driver make its device nodes, as the first CUDA program after a start of the machine would."""
+def load_driver() -> None:
+    """Make the driver create its device nodes, as the first CUDA program after a boot would."""
     program = shutil.which("nvidia-modprobe")
     if program is not None:
-        subprocess.run([program, "-u", "-c", "0"], timeout=WAKE_SECONDS, check=False)  # noqa: S603 - nothing of a stranger's
+        subprocess.run([program, "-u", "-c", "0"], timeout=MODPROBE_TIMEOUT_SECONDS, check=False)  # noqa: S603 - nothing of a stranger's
 
 
 def gpu_environment(gpu: Gpu | None) -> dict[str, str]:
-    """Variables that make a GPU the only one that CUDA sees; without one, none is seen."""
+    """Variables that show CUDA this GPU only, or none."""
     return {"CUDA_VISIBLE_DEVICES": "" if gpu is None else gpu.uuid}
 
 
 def bind_gpu(gpu: Gpu, folder: Path = DEVICES) -> Iterator[str]:
-    """bubblewrap's options that show a GPU. They come after the one that makes /dev. Raises SandboxUnavailable."""
+    """bubblewrap's options for a GPU, to follow the one that creates /dev. Raises SandboxUnavailable."""
     for device in find_devices(gpu, folder):
         yield from ("--dev-bind", device, device)
     yield from ("--ro-bind", "/sys", "/sys")

@@ -1,19 +1,18 @@
 """The sandbox for machines without bubblewrap: a container of podman or docker, on this machine.
 
-The image is empty and made here, so nothing is downloaded: a container sees the same read-only folders as a
-bubblewrap sandbox does (the system's programs and libraries, the interpreter with its packages, its project), and two
-file systems in memory to write to. It has no network, a read-only root, no capability, and cannot gain any; it runs
-as a uid that nobody else has where the worker is root, else as the worker's user.
+The image is empty and made here, so nothing is downloaded. A container sees the same read-only folders as a bubblewrap
+sandbox, and has two file systems in memory to write to. It has no network, a read-only root, no capability, and cannot
+gain any; it runs as an unused uid if the worker is root, else as the worker's user.
 
-An engine cannot pass on open descriptors, so the first program inside (container_init.py) fetches them by a socket.
-It keeps that connection, and with it the container ends when the worker does.
+An engine cannot pass on open descriptors, so the first program inside (container_init.py) receives them by a socket.
+It keeps that connection, so that the container ends when the worker does.
 
-What it does NOT cover, besides what worker/sandbox/bubblewrap.py names:
- * The engine: a daemon of root's obeys everyone who may talk to it, this worker among them; podman needs no such.
- * SELinux: its labels are off, because the folders that are shown carry the system's own.
+Not covered, besides the list in worker/sandbox/bubblewrap.py:
+ * The engine: docker's daemon runs as root and obeys everyone who may talk to it; podman needs no daemon.
+ * SELinux: its labels are off, because the mounted folders carry the system's own.
  * The engine's own files in the container (/etc/hosts, /etc/resolv.conf, /etc/hostname) can be read.
- * An engine on another machine, or in a virtual one of its own, cannot be used.
- * A GPU comes by the engine's toolkit from NVIDIA. That part has not run on a GPU yet.
+ * An engine on another machine, or in a virtual machine, cannot be used.
+ * A GPU needs NVIDIA's container toolkit. That part has not run on a GPU yet.
 """
 
 import hashlib
@@ -47,9 +46,9 @@ class ContainerSandbox:
     """Implements `Sandbox`."""
 
     def __init__(self, gpu: Gpu | None = None) -> None:
-        """Find an engine, make the empty image, and try both; `gpu` is the one that processes may use.
+        """Find an engine, make the empty image, and try both; `gpu` is for requests that name one.
 
-        Raises SandboxUnavailable, whose one line says what to do.
+        Raises SandboxUnavailable.
         """
         self._gpu = gpu
         self._folders = tuple(readable_folders())
@@ -63,7 +62,7 @@ class ContainerSandbox:
         raise SandboxUnavailable(f"{'; '.join(refusals)}: {INSTALL_HINT}")
 
     def _try_engine(self, name: str) -> None:
-        """Use that engine, if it runs a container here. Raises SandboxUnavailable."""
+        """Use that engine if it runs a container. Raises SandboxUnavailable."""
         program = shutil.which(name)
         if program is None:
             raise SandboxUnavailable(f"{name} is not installed")
@@ -74,7 +73,7 @@ class ContainerSandbox:
         self._image = _provide_image(program)
         said = try_out(self)
         if said:
-            raise SandboxUnavailable(f"{name} runs no container here ({said})")
+            raise SandboxUnavailable(f"{name} cannot run a container here ({said})")
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         """See `Sandbox.start`."""
@@ -101,7 +100,7 @@ class ContainerSandbox:
 
 
 def _provide_image(engine: str) -> str:
-    """The image of a root with nothing in it but the system's links and places to mount. Raises SandboxUnavailable."""
+    """The image: the system's links and empty mount points, nothing else. Raises SandboxUnavailable."""
     root = _pack_root()
     image = f"research-swarm-root:{hashlib.sha256(root).hexdigest()[:16]}"
     if _ask(engine, "image", "inspect", image).returncode != 0:
@@ -126,10 +125,10 @@ def _pack_root() -> bytes:
 
 
 def _confine(request: SandboxRequest, processes: int) -> Iterator[str]:
-    """What a container may not do, and how much it may use."""
+    """Options for the limits and rights of a container."""
     limits = request.limits
     scratch = limits.disk_mib * MIB
-    # The watchdog holds the limit, and this what it misses. What lies in /tmp and /dev/shm counts here, too.
+    # A second line behind the watchdog. Files in /tmp and /dev/shm count here, too.
     memory = (limits.memory_mib * 5 // 4 + 2 * limits.disk_mib) * MIB
     files = limits.open_files + 2 * len(request.descriptors)
     yield from ("--rm", "--pull", "never", "--log-driver", "none", "--hostname", "sandbox", "--workdir", "/tmp")  # noqa: S108 - inside
@@ -146,11 +145,11 @@ def _confine(request: SandboxRequest, processes: int) -> Iterator[str]:
 def _user(engine: str, uid: int) -> Iterator[str]:
     yield from ("--user", f"{uid}:{uid}")
     if engine == "podman" and uid == os.geteuid():
-        yield from ("--userns", "keep-id")  # without it, podman's user would be another one outside
+        yield from ("--userns", "keep-id")  # without it, podman maps the user to another one outside
 
 
 def _give_gpu(engine: str, gpu: Gpu | None) -> Iterator[str]:
-    """One GPU by its UUID, in the engine's way."""
+    """Options for one GPU by its UUID."""
     if gpu is not None:
         yield from (
             ("--device", f"nvidia.com/gpu={gpu.uuid}") if engine == "podman" else ("--gpus", f"device={gpu.uuid}")
@@ -164,7 +163,7 @@ def _show(folders: Sequence[str], project: Path, socket_folder: Path) -> Iterato
 
 
 def _ask(*command: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    """One question to the engine. Raises SandboxUnavailable if it does not answer."""
+    """Run one command of the engine. Raises SandboxUnavailable if it does not answer."""
     try:
         return subprocess.run(command, input=given, capture_output=True, timeout=ENGINE_SECONDS, check=False)  # noqa: S603 - ours
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -29,7 +29,7 @@ SHELL_SIGNAL_BASE = 128
 NOT_FOUND = 127
 
 OOM_COUNTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-"""Where the kernel counts, with the second version of control groups and with the first."""
+"""The kernel's counters, for control groups version 2 and 1."""
 
 SYSTEM_CALLS = {  # architecture of <linux/audit.h>; numbers of clone, unshare and setns
     "x86_64": (0xC000003E, 56, 272, 308),
@@ -43,7 +43,7 @@ AT_NUMBER, AT_ARCHITECTURE, AT_FIRST_ARGUMENT = 0, 4, 16  # in struct seccomp_da
 
 
 def main() -> None:
-    # The program has this process's uid: without this it could trace it and speak over its connection.
+    # The program has this process's uid and could otherwise trace it and use its connection.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(sys.argv[1])
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def become(task: dict[str, Any], received: list[int]) -> None:
-    """Give the descriptors the numbers that the program expects, and become it. Does not return."""
+    """Move the descriptors to the numbers that the program expects, and become it. Does not return."""
     room = max([*received, *task["descriptors"]], default=0) + 1
     kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, room) for descriptor in received]
     for descriptor in received:
@@ -81,10 +81,10 @@ def become(task: dict[str, Any], received: list[int]) -> None:
 
 
 def forbid_user_namespaces() -> None:
-    """A user namespace opens parts of the kernel that only root reaches otherwise, and podman allows them.
+    """Forbid user namespaces, which open parts of the kernel that only root reaches otherwise, and which podman allows.
 
-    `clone` and `unshare` fail if they ask for one. `clone3`, whose flags a filter cannot see, is not there, so that the
-    C library takes `clone`; nor is any call of another architecture (x32 has numbers of its own, from 2**30 on).
+    `clone` and `unshare` fail with CLONE_NEWUSER. `clone3`, whose flags a filter cannot see, does not exist, so that
+    the C library uses `clone`; nor does any call of another architecture (x32 numbers start at 2**30).
     """
     architecture, clone, unshare, setns = SYSTEM_CALLS[os.uname().machine]
     program = [
@@ -111,13 +111,13 @@ def forbid_user_namespaces() -> None:
 
 
 def follow(child: int, connection: socket.socket) -> int:
-    """Wait for the program's end, reaping orphans meanwhile; its exit status, as a shell gives it."""
+    """Wait for the program and reap orphans; returns its exit status as a shell does."""
     poller = select.poll()
     poller.register(connection, select.POLLIN)
     poller.register(os.pidfd_open(child), select.POLLIN)
     while True:
         ready = [descriptor for descriptor, _ in poller.poll(REAP_MILLISECONDS)]
-        if connection.fileno() in ready:  # the worker says nothing more, so it has closed the connection
+        if connection.fileno() in ready:  # the worker sends no more, so it closed the connection
             return SHELL_SIGNAL_BASE + signal.SIGKILL
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == child:
@@ -126,6 +126,7 @@ def follow(child: int, connection: socket.socket) -> int:
 
 
 def was_out_of_memory() -> bool:
+    """Whether the kernel killed a process of this container for lack of memory."""
     for path in map(Path, OOM_COUNTS):
         if path.exists():
             counts = dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if " " in line)

@@ -1,4 +1,4 @@
-"""The worker's side of container_init.py: hands a program's descriptors to its container through a socket."""
+"""The worker's side of container_init.py: passes a program's descriptors to its container through a socket."""
 
 import contextlib
 import json
@@ -28,9 +28,9 @@ class ContainerSocket:
         remove: Sequence[str],
         memory_mib: int,
     ) -> None:
-        """Wait for the container of user `uid`, and give it its task; `remove` ends one that never came.
+        """Wait for the container of user `uid` and send it `task`; `remove` ends one that never connected.
 
-        `folder` is the container's own, and only that user may enter it; `memory_mib` is its limit, for people.
+        Only that user may enter `folder`; `memory_mib` is the limit that messages name.
         """
         self._task, self._uid, self._remove, self._memory_mib = task, uid, list(remove), memory_mib
         self._descriptors = [os.dup(descriptor) for descriptor in descriptors]
@@ -75,18 +75,18 @@ class ContainerSocket:
 
     def _serve(self) -> None:
         try:
-            connection = self._let_in()
+            connection = self._accept()
             if connection is not None:
                 with connection:
-                    self._speak(connection)
+                    self._exchange(connection)
         finally:
             self._pid = None
             self._listener.close()
             for descriptor in self._descriptors:
                 os.close(descriptor)
 
-    def _let_in(self) -> socket.socket | None:
-        """The connection of the container's first process; None if it was ended before it came."""
+    def _accept(self) -> socket.socket | None:
+        """The connection of the container's first process; None if it was ended before it connected."""
         while True:
             try:
                 connection, _ = self._listener.accept()
@@ -100,8 +100,8 @@ class ContainerSocket:
                     return connection
             connection.close()
 
-    def _speak(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it has ended already
+    def _exchange(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it has ended
             socket.send_fds(connection, [json.dumps(self._task).encode()], self._descriptors)
             while packet := connection.recv(1024):
                 self._out_of_memory = bool(json.loads(packet)["out_of_memory"])

@@ -1,16 +1,16 @@
-"""The first program of every sandboxed process: its child lowers its rights and limits and becomes the real one.
+"""The first program of every sandboxed process: its child drops rights, sets limits and becomes the real program.
 
-Run as `python -I -S launcher.py PLAN`, where PLAN is the JSON of `worker.sandbox.process.LaunchPlan`. It uses the
-standard library only, because it runs before anything is confined, and because each millisecond here delays a run.
+Run as `python -I -S launcher.py PLAN`, where PLAN is the JSON of `worker.sandbox.process.LaunchPlan`; standard library
+only, because it runs before the process is confined, and each millisecond here delays a run.
 
-It stays as the guard: when the child ends, or the worker does in whatever way, or SIGTERM asks it to, it ends all that
-descends from it. The kernel's own signal to the children of a process that dies is not enough: bubblewrap asks for it
-a moment after it has forked, and a sandbox whose worker ended in that moment would run on without limits of time.
+The parent stays as the guard: when the child or the worker ends, or on SIGTERM, it ends all its descendants. The
+kernel's parent-death signal is not enough: bubblewrap requests it a moment after its fork, and a sandbox whose worker
+died in that moment would run on.
 
 Started as root the child also
- * gives the process an unused uid and no groups, so that limits hold: root's are not enforced;
- * in a mount namespace of its own, binds the folders that the sandbox may show (`aliases`) below /tmp, because
-   that uid cannot walk through folders such as /root where an interpreter may live.
+ * takes an unused uid and no groups, because limits are not enforced for root;
+ * binds the sandbox's folders (`aliases`) below /tmp in its own mount namespace, because that uid cannot enter
+   folders such as /root where an interpreter may live.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # loading it takes a tenth of the launcher's time
+if TYPE_CHECKING:  # importing it takes a tenth of the launcher's time
     from typing import Any
 
 ALIAS_FOLDER = "/tmp"  # noqa: S108 - hidden under a tmpfs of our own, in a mount namespace of our own
@@ -37,13 +37,13 @@ KEYCTL_JOIN_SESSION_KEYRING = 1
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SHELL_SIGNAL_BASE = 128
-"""The guard passes on the end of its program by a signal as bubblewrap and shells do: this and the signal's number."""
+"""Exit status of a program that a signal ended: this plus the signal's number, as in shells and bubblewrap."""
 
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
     worker = os.pidfd_open(plan["parent"])
-    if os.getppid() != plan["parent"]:  # asked after it was opened, so that it is the worker's and not a successor's
+    if os.getppid() != plan["parent"]:  # after opening it, so that it cannot be a successor's
         sys.exit("the worker ended before its sandbox started")
     call("prctl", PR_SET_CHILD_SUBREAPER, 1)
     asked, ask = os.pipe()
@@ -66,12 +66,12 @@ def main() -> None:
 
 
 def become(plan: "dict[str, Any]", guard: int) -> None:
-    """Lower rights and limits, and become the program. Does not return."""
+    """Drop rights, set limits, and become the program. Does not return."""
     for name, value in plan["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if plan["cores"]:
         os.sched_setaffinity(0, plan["cores"])
-    # Where memory runs out all the same, the kernel ends this process and not one of the volunteer's.
+    # If memory runs out, the kernel kills this process and not one of the volunteer's.
     Path("/proc/self/oom_score_adj").write_text("1000")
     leave_session_keys()
     if plan["aliases"]:
@@ -88,7 +88,7 @@ def become(plan: "dict[str, Any]", guard: int) -> None:
 
 
 def close_others(kept: set[int]) -> None:
-    """Close what is not `kept`: who reads from the program waits for its end, not for the guard's."""
+    """Close all other descriptors: readers of the program's output wait for its end, not for the guard's."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     low = 0
     for descriptor in sorted(kept):
@@ -98,11 +98,11 @@ def close_others(kept: set[int]) -> None:
 
 
 def end_all(child: int) -> int:
-    """End every descendant; the exit status of `child`, as a shell gives it. Orphans become children of the guard."""
+    """End every descendant; returns `child`'s exit status as a shell does. Orphans become the guard's children."""
     status = 0
     while True:
         for pid in list_children():
-            os.kill(pid, signal.SIGKILL)  # not reaped yet, so that the number is still its own
+            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
         try:
             ended, code = os.wait()
         except ChildProcessError:
@@ -118,7 +118,7 @@ def list_children() -> list[int]:
 
 
 def parent_of(pid: int) -> int:
-    """Its parent; 0 if it has just ended."""
+    """The parent's pid; 0 if the process has just ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -127,19 +127,19 @@ def parent_of(pid: int) -> int:
 
 
 def leave_session_keys() -> None:
-    """Take an empty ring of keys for this process and its children: they would inherit that of the user's login.
+    """Use an empty keyring instead of that of the user's login, whose secrets this process and its children could read.
 
-    There they could read secrets, and leave notes for each other. Where the kernel refuses, they are refused as well.
+    They could also leave notes for each other there. If the kernel refuses, it refuses them as well.
     """
     if (keyctl := KEYCTL.get(os.uname().machine)) is not None:
         LIBC.syscall(keyctl, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def bind_aliases(aliases: dict[str, str]) -> None:
-    """Bind each source (key) to its alias (value) in a new tmpfs on ALIAS_FOLDER, seen by this process only."""
+    """Bind each source (key) to its alias (value) in a new tmpfs on ALIAS_FOLDER, visible to this process only."""
     call("unshare", CLONE_NEWNS)
     mount("none", "/", MS_REC | MS_PRIVATE)
-    # Held open, because a source below ALIAS_FOLDER cannot be found by its path once that is covered.
+    # Held open, because paths below ALIAS_FOLDER are covered after the mount.
     sources = {os.open(source, os.O_PATH): alias for source, alias in aliases.items()}
     mount("tmpfs", ALIAS_FOLDER, MS_NOSUID | MS_NODEV, kind="tmpfs", options="mode=755")
     for descriptor, alias in sources.items():
@@ -157,7 +157,7 @@ def mount(source: str, target: str, flags: int, kind: str = "none", options: str
 
 
 def call(name: str, *arguments: object) -> None:
-    """Call a function of libc; ends this process with one line on stderr if it fails."""
+    """Call a libc function; on failure end this process with one line on stderr."""
     if getattr(LIBC, name)(*arguments) != 0:
         sys.exit(f"launcher: {name}: {os.strerror(ctypes.get_errno())}")
 

@@ -1,4 +1,4 @@
-"""A sandboxed process while it runs: starting it through the launcher, its output, its memory, its end."""
+"""A running sandboxed process: start through the launcher, output, memory watchdog, end."""
 
 import codecs
 import contextlib
@@ -27,30 +27,30 @@ MIB = 1024 * 1024
 
 LOG_LINES, LOG_LINE_CHARACTERS = 50, 390
 LOG_CHUNK_BYTES, LOG_PAUSE_SECONDS = 65_536, 0.01
-"""A process that floods its log is read at 6 MB/s at most; its own writes then wait."""
+"""Limits the log to 6 MB/s; the writes of a process that floods it then wait."""
 
-WATCH_SECONDS = 0.25
+WATCH_INTERVAL_SECONDS = 0.25
 FREE_MEMORY_FLOOR_MIB = 256
-"""Below this much memory available on the whole machine a sandboxed process is ended: what it holds in files in
-memory belongs to no process, so that the resident memory of its tree does not show it."""
+"""A sandboxed process is ended if the machine has less memory available: its files in memory count for no process, so
+the resident memory of its tree does not show them."""
 
-ANSWER_SECONDS = 2.0
-"""How long a process that is asked where it is may take to say so."""
+STACK_TIMEOUT_SECONDS = 2.0
+"""Time for a process to print its stack after SIGQUIT."""
 
-OVERDRAFT_MIB = 1024
-"""By how much the memory of what is asked where it is may grow meanwhile."""
+STACK_GROWTH_MIB = 1024
+"""Growth of its memory that is tolerated meanwhile."""
 
-END_SECONDS = 5.0
-"""The kernel may take a moment to take down large processes."""
+KILL_TIMEOUT_SECONDS = 5.0
+"""Time for the kernel to end large processes."""
 
 ADDRESS_SPACE_ALLOWANCE_MIB = 8192
-"""Address space granted beyond the memory limit: libraries, 8 MiB of stack and a 64 MiB arena per thread, and
-shared memory are mapped without being used. The watchdog holds the memory limit itself."""
+"""Address space beyond the memory limit for mappings that are not resident: libraries, 8 MiB of stack and a 64 MiB
+arena per thread, shared memory. The watchdog enforces the memory limit itself."""
 
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What the launcher is to do before it becomes `argv`. `aliases` is source -> path below its ALIAS_FOLDER."""
+    """Input of the launcher, which becomes `argv`. `aliases`: source -> path below its ALIAS_FOLDER."""
 
     argv: tuple[str, ...]
     rlimits: Mapping[str, int]
@@ -60,7 +60,7 @@ class LaunchPlan:
     parent: int = field(default_factory=os.getpid)
 
     def command(self) -> list[str]:
-        """How to start it, through the launcher."""
+        """The command line that starts it through the launcher."""
         return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(asdict(self))]
 
 
@@ -79,7 +79,7 @@ def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[s
 
 
 class LogTail:
-    """The last lines of an output that may be endless and is not to be trusted."""
+    """The last lines of an untrusted, possibly endless output."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
@@ -87,14 +87,14 @@ class LogTail:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes; a carriage return starts a new line, as a progress bar means it."""
+        """Add bytes; a carriage return starts a new line, because of progress bars."""
         text = self._open + self._decoder.decode(chunk).replace("\r", "\n")
         *lines, self._open = text.split("\n")
         self._open = self._open[:LOG_LINE_CHARACTERS]
         self._lines.extend(line[:LOG_LINE_CHARACTERS] for line in lines if line)
 
     def text(self) -> str:
-        """The lines, with what a terminal or a database would stumble over replaced."""
+        """The lines, with unprintable characters replaced."""
         lines = list(self._lines) + ([self._open] if self._open else [])
         return "\n".join(
             "".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in lines[-LOG_LINES:]
@@ -102,7 +102,7 @@ class LogTail:
 
 
 class ConfinedProcess:
-    """Implements `SandboxedProcess` for every command that confines what it starts."""
+    """Implements `SandboxedProcess` for a command that confines the program it starts."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class ConfinedProcess:
         on_end: Callable[[], None] = lambda: None,
         container: ContainerSocket | None = None,
     ) -> None:
-        """Start `command` in `folder`, with the worker's own environment if none is given; `on_end` is called once."""
+        """Start `command` in `folder`; None as `environment` is the worker's own; `on_end` is called once."""
         self._limits: ProcessLimits = request.limits
         self._argv = [*request.argv]
         self._on_end = on_end
@@ -152,29 +152,29 @@ class ConfinedProcess:
         self._ended.wait(timeout)
         return self._outcome
 
-    def kill(self, ask_where: bool = False) -> ProcessOutcome:
-        self._end_all("", ask_where)
+    def kill(self, print_stacks: bool = False) -> ProcessOutcome:
+        self._end_all("", print_stacks)
         self._watcher.join()
         assert self._outcome is not None
         return self._outcome
 
     def _watch(self, log: int) -> None:
-        """Drain the log and hold the memory limit until the process has ended, then end what it left behind."""
+        """Drain the log and enforce the memory limit until the process ends, then end its descendants."""
         look_again = 0.0
         exit_watch = os.pidfd_open(self._process.pid)
         os.set_blocking(log, False)
         poller = select.poll()
         poller.register(log, select.POLLIN)
         poller.register(exit_watch, select.POLLIN)
-        while exit_watch not in (ready := [fd for fd, _ in poller.poll(WATCH_SECONDS * 1000)]):
+        while exit_watch not in (ready := [fd for fd, _ in poller.poll(WATCH_INTERVAL_SECONDS * 1000)]):
             if log in ready and not self._drain(log):
                 poller.unregister(log)
             if time.monotonic() >= look_again:
                 self._watch_memory()
-                look_again = time.monotonic() + WATCH_SECONDS
-        self._end_all("")  # before it is reaped, so that its group's number is still its own
+                look_again = time.monotonic() + WATCH_INTERVAL_SECONDS
+        self._end_all("")  # before it is reaped, so its group's number is still its own
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(log, LOG_CHUNK_BYTES):  # ends: all writers are gone, and a pipe holds 64 KiB
+            while chunk := os.read(log, LOG_CHUNK_BYTES):  # terminates: no writers are left, and a pipe holds 64 KiB
                 self._log.add(chunk)
         os.close(log)
         os.close(exit_watch)
@@ -191,7 +191,7 @@ class ConfinedProcess:
         self._ended.set()
 
     def _drain(self, log: int) -> bool:
-        """Read what is there; False once all writers have closed it."""
+        """Read the available bytes; False once all writers have closed the log."""
         chunk = os.read(log, LOG_CHUNK_BYTES)
         self._log.add(chunk)
         if len(chunk) == LOG_CHUNK_BYTES:
@@ -199,7 +199,7 @@ class ConfinedProcess:
         return bool(chunk)
 
     def _inside(self) -> Iterator[psutil.Process]:
-        """The processes that count against the limits: those of the container, or all below the guard."""
+        """The processes that count against the limits: the container's, or all below the guard."""
         return _trees(self._container.list_pids()) if self._container else _descendants(self._process.pid)
 
     def _used_mib(self) -> int:
@@ -209,33 +209,33 @@ class ConfinedProcess:
         used = self._used_mib()
         self._peak_mib = max(self._peak_mib, used)
         if used > self._limits.memory_mib:
-            self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory", ask_where=True)
+            self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory", print_stacks=True)
         elif psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
             self._end_all("this machine ran out of memory")
 
-    def _ask_where(self) -> None:
-        """Let the processes print where they are, which ends them, unless they have other plans."""
+    def _request_stacks(self) -> None:
+        """Ask the processes to print their stacks, which normally ends them."""
         asked: list[psutil.Process] = []
         for process in self._inside():
             with contextlib.suppress(psutil.Error):
-                if process.cmdline() == self._argv:  # a program around it would end it, and say nothing
+                if process.cmdline() == self._argv:  # a wrapper program would end without a stack
                     process.send_signal(signal.SIGQUIT)
                     asked.append(process)
-        deadline, most = time.monotonic() + ANSWER_SECONDS, self._used_mib() + OVERDRAFT_MIB
+        deadline, most = time.monotonic() + STACK_TIMEOUT_SECONDS, self._used_mib() + STACK_GROWTH_MIB
         while any(_is_alive(process) for process in asked) and time.monotonic() < deadline:
             if self._used_mib() > most or psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
                 return
             time.sleep(0.01)
 
-    def _end_all(self, reason: str, ask_where: bool = False) -> None:
+    def _end_all(self, reason: str, print_stacks: bool = False) -> None:
         """Kill the group and every descendant, and wait until the descendants are gone."""
         with self._kill_lock:
             if self._outcome is not None:
                 return
             self._killed_for = self._killed_for or reason
-            if ask_where:
-                self._ask_where()
-            deadline = time.monotonic() + END_SECONDS
+            if print_stacks:
+                self._request_stacks()
+            deadline = time.monotonic() + KILL_TIMEOUT_SECONDS
             if self._container is None:
                 self._ask_guard(deadline)
             descendants = [*_descendants(self._process.pid)]
@@ -251,7 +251,7 @@ class ConfinedProcess:
                 time.sleep(0.005)
 
     def _ask_guard(self, deadline: float) -> None:
-        """Let the guard end all that descends from it, which it does without missing what has just been forked."""
+        """Ask the guard to end its descendants, including those that are just being forked."""
         with contextlib.suppress(psutil.Error):
             guard = psutil.Process(self._process.pid)
             guard.terminate()
@@ -260,7 +260,7 @@ class ConfinedProcess:
 
 
 def _trees(roots: Iterable[int]) -> Iterator[psutil.Process]:
-    """The processes of these numbers, as far as they are there, and all that descend from them."""
+    """The existing processes of these pids and all their descendants."""
     for pid in roots:
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(pid)
@@ -273,7 +273,7 @@ def _descendants(pid: int) -> Iterator[psutil.Process]:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs. A zombie does not: it waits for a parent, which may be slow to look."""
+    """Whether the process still runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -283,5 +283,5 @@ def _is_alive(process: psutil.Process) -> bool:
 def _resident_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_info().rss)
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # just ended
         return 0

@@ -1,6 +1,6 @@
-"""Memory shared with sandboxed processes by descriptor: a receiver cannot change its size, nor what is frozen.
+"""Memory shared with sandboxed processes by descriptor; receivers cannot resize it, nor change frozen content.
 
-Files of the user are never handed over: a receiver with the user's own uid could reopen them for writing.
+Files are never handed over, because a receiver with the user's uid could reopen them for writing.
 """
 
 import fcntl
@@ -13,10 +13,10 @@ COPY_BYTES = 1 << 20
 
 
 class SharedMemory:
-    """An anonymous file in memory (memfd) of a fixed size. Pages that nobody wrote cost nothing."""
+    """An anonymous file in memory (memfd) of fixed size. Unwritten pages use no memory."""
 
     def __init__(self, name: str, size: int) -> None:
-        """`size` in bytes; it can neither grow nor shrink, so that no receiver can make another one fault."""
+        """`size` is in bytes and fixed, so that no receiver can make another one fault."""
         self.size = size
         self.descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.descriptor, size)
@@ -28,8 +28,8 @@ class SharedMemory:
         with path.open("rb") as file:
             return cls._copy(name, file.fileno(), os.fstat(file.fileno()).st_size)
 
-    def take_copy(self, name: str, size: int) -> "SharedMemory":
-        """A frozen copy of the first `size` bytes: whoever gets it sees nothing of what lies behind them."""
+    def copy_start(self, name: str, size: int) -> "SharedMemory":
+        """A frozen copy of the first `size` bytes, without the rest."""
         return self._copy(name, self.descriptor, size)
 
     @classmethod
@@ -42,11 +42,11 @@ class SharedMemory:
         return memory
 
     def freeze(self) -> None:
-        """Make the content final for everybody. Raises OSError while a process still has it mapped for writing."""
+        """Make the content read-only for everybody. Raises OSError while a process has it mapped for writing."""
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
 
     def close(self) -> None:
-        """Give up this process's descriptor; receivers keep theirs."""
+        """Close this process's descriptor; receivers keep theirs."""
         os.close(self.descriptor)
 
     def __enter__(self) -> Self:

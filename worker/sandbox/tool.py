@@ -1,15 +1,14 @@
-"""The sandbox of an agent's command: a coding tool that the volunteer chose, reading what strangers wrote.
+"""The sandbox of a coding tool that the volunteer chose, and which reads texts by strangers.
 
-It needs what a training run must never have: the network, and the few paths and variables that the volunteer names
-(its program, its own login). It sees besides only the system's programs, a folder to work in, and a brief to read. The
-rest of the home, other processes, /etc beyond what names and certificates need, and the worker's own keys are not
-there.
+Unlike a training run it has the network, and the paths and variables that the volunteer names (its program, its own
+login). Otherwise it sees only the system's programs, a work folder, and a brief. The rest of the home, other processes,
+most of /etc, and the worker's keys are hidden.
 
-What it does NOT cover, besides what worker/sandbox/bubblewrap.py names:
- * The network: a tool that obeys a hostile text can send what it can read anywhere, so name as little as possible.
-   That includes listeners of this machine, its abstract unix sockets among them.
- * The user: it runs as the volunteer, because a login's files are theirs alone; as root, the limit on processes
-   does not hold. Paths named with `:rw` can be changed for good.
+Not covered, besides the list in worker/sandbox/bubblewrap.py:
+ * The network: a tool that obeys a hostile text can send everything it can read anywhere, including listeners and
+   abstract unix sockets of this machine. Name as few paths as possible.
+ * The user: the tool runs as the volunteer, who owns the login's files; as root, the limit on processes does not
+   hold. Paths named with `:rw` can be changed.
 """
 
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from worker.sandbox.base import ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import INSTALL_HINT
-from worker.sandbox.confinement import SYSTEM_FOLDERS, threads_of_user
+from worker.sandbox.confinement import SYSTEM_FOLDERS, find_links, threads_of_user
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
 
 NETWORK_FILES = (
@@ -28,12 +27,12 @@ NETWORK_FILES = (
 )  # fmt: skip
 LIMITS = ProcessLimits(memory_mib=8192, processes=512, disk_mib=256, open_files=4096)
 WORK, BRIEF, ANSWER = "/swarm/work", "/swarm/brief", "/swarm/answer"
-"""Where the command finds its folders."""
+"""The command's folders, as paths inside the sandbox."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A path of the volunteer's that the command may read, and change where `writable`."""
+    """A path of the volunteer's that the command may read, and change if `writable`."""
 
     path: Path
     writable: bool = False
@@ -41,7 +40,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class ToolRun:
-    """A command to run: `folder` holds `work`, `brief` (read-only inside) and `answer`."""
+    """A command to run. `folder` contains `work`, `brief` (read-only inside) and `answer`."""
 
     argv: Sequence[str]
     folder: Path
@@ -51,7 +50,7 @@ class ToolRun:
 
 
 def start_tool(run: ToolRun, uid: int) -> SandboxedProcess:
-    """Start it, for the user `uid`, who is this process's. Raises SandboxUnavailable."""
+    """Start a tool as this process's user `uid`. Raises SandboxUnavailable."""
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxUnavailable(f"bubblewrap is not installed: {INSTALL_HINT}")
@@ -71,13 +70,9 @@ def _options(run: ToolRun) -> Iterator[str]:
         yield from ("--setenv", name, value)
     size = str(LIMITS.disk_mib * MIB)
     yield from ("--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/tmp")  # noqa: S108 - inside
-    for folder in SYSTEM_FOLDERS:
-        if Path(folder).is_symlink():
-            yield from ("--symlink", str(Path(folder).readlink()), folder)
-        elif Path(folder).exists():
-            yield from ("--ro-bind", folder, folder)
-    for path in NETWORK_FILES:
-        yield from ("--ro-bind-try", path, path)
+    links = dict(find_links())
+    for path in (*SYSTEM_FOLDERS, *NETWORK_FILES):
+        yield from ("--symlink", links[path], path) if path in links else ("--ro-bind-try", path, path)
     yield from ("--size", size, "--tmpfs", str(run.home))
     for mount in run.mounts:
         yield from ("--bind" if mount.writable else "--ro-bind", str(mount.path), str(mount.path))

@@ -37,7 +37,10 @@ def test_what_was_refused_is_named_as_data() -> None:
     draft = Draft(Statement.undescribed().to_proposal({}), {})
     task = replace(make_task(), refused=(draft,))
     prompt = render("improve", layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task))
-    assert "tried these already" in prompt and "<<<DATA" in prompt.split("tried these already")[1].split("An undescribed change")[0]
+    assert (
+        "tried these already" in prompt
+        and "<<<DATA" in prompt.split("tried these already")[1].split("An undescribed change")[0]
+    )
 
 
 def test_what_is_much_like_it_is_told_and_may_be_insisted_upon() -> None:

@@ -1,14 +1,21 @@
-"""What a worker says about its device."""
+"""Facts about the device, the trial of torch, and claims of CPU cores."""
 
 import os
 import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from shared.hardware import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.machine.gpu import DriverError
-from worker.machine.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine, list_devices
+from worker.machine.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine, list_devices, try_torch
+from worker.sandbox import Gpu, Sandbox
+from worker.sandbox.choose import UnconfinedSandbox
 
 CUDA_12 = TorchBuild("2.13.0+cu128")
 
@@ -115,3 +122,63 @@ def test_a_driver_that_fails_is_a_line() -> None:
 def test_torch_without_cuda_is_refused_before_the_driver_is_asked() -> None:
     with pytest.raises(HardwareError, match="install a CUDA build, or use `--device cpu`"):
         detect_machine("cuda:0", 1, FakeDriver((H100,)), TorchBuild("2.13.0+cpu"))
+
+
+def test_torch_adds_numbers_in_the_sandbox(sandbox: Sandbox) -> None:
+    try_torch(sandbox, "cpu")
+
+
+def test_a_gpu_that_torch_cannot_use_is_a_line_and_no_fall_back() -> None:
+    """The GPU has a UUID that no machine has, so that this fails wherever it runs."""
+    with pytest.raises(HardwareError) as refusal:
+        try_torch(UnconfinedSandbox(Gpu("GPU-00000000-0000-0000-0000-000000000000", 0)), "cuda:0")
+    assert str(refusal.value).startswith("torch cannot use cuda:0 in the sandbox unconfined: ")
+    assert "\n" not in str(refusal.value)
+
+
+CORES = sorted(os.sched_getaffinity(0))
+HOLD = """
+import sys
+from worker.machine.hardware import claim_cores
+with claim_cores(int(sys.argv[1])) as cores:
+    print(*sorted(cores), flush=True)
+    input()
+"""
+
+
+@contextmanager
+def claimed_by_a_worker(count: int, folder: Path) -> Iterator[list[int]]:
+    """The cores that another process holds; claims are kept in `folder`, apart from this machine's real workers."""
+    command = [sys.executable, "-c", HOLD, str(count)]
+    environment = os.environ | {"TMPDIR": str(folder)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout
+        yield [int(core) for core in process.stdout.readline().split()]
+        process.communicate("\n")
+
+
+def test_gives_what_is_asked_for(tmp_path: Path) -> None:
+    with claimed_by_a_worker(1, tmp_path) as cores:
+        assert cores == CORES[:1]
+
+
+def test_gives_all_if_there_are_fewer(tmp_path: Path) -> None:
+    with claimed_by_a_worker(10_000, tmp_path) as cores:
+        assert cores == CORES
+
+
+def test_shares_only_when_it_must(tmp_path: Path) -> None:
+    """Each worker gets a core of its own, and one too many shares."""
+    with ExitStack() as stack:
+        claims = [stack.enter_context(claimed_by_a_worker(1, tmp_path)) for _ in CORES]
+        assert sorted(core for claim in claims for core in claim) == CORES
+        with claimed_by_a_worker(1, tmp_path) as cores:
+            assert cores == CORES[:1]
+
+
+def test_frees_cores_at_the_end(tmp_path: Path) -> None:
+    for _ in range(2):
+        with claimed_by_a_worker(1, tmp_path) as cores:
+            assert cores == CORES[:1]

@@ -1,4 +1,4 @@
-"""The unconfined sandbox protects nobody, but keeps a run orderly."""
+"""The unconfined sandbox: no protection, but limits and an orderly end."""
 
 import sys
 import textwrap

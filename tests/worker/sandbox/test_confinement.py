@@ -1,4 +1,4 @@
-"""What a GPU needs inside a sandbox. There is none here, so that these are about what would be asked for."""
+"""The options that show a GPU inside a sandbox; no GPU is needed."""
 
 from pathlib import Path
 

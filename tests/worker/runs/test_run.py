@@ -1,4 +1,4 @@
-"""Whole runs: real sandboxes, real training, and the many ways in which a commit can go wrong."""
+"""Whole runs in real sandboxes with real training, and the ways in which a commit can fail."""
 
 import re
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The loss curve stays small and even, however long the run."""
+"""The loss curve stays small and evenly spaced, however long the run."""
 
 from itertools import pairwise
 

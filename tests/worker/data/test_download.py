@@ -1,4 +1,4 @@
-"""worker/data/download.py and worker/data/prepare.py against a server that cuts, stalls, corrupts and vanishes."""
+"""Downloads from a server that cuts, stalls, corrupts and vanishes."""
 
 import hashlib
 from collections.abc import Iterator

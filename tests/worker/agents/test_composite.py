@@ -1,4 +1,4 @@
-"""Who does which kind of job, and what is asked for while the model is away."""
+"""The agent that does each kind of job, and the substitute while the model is unreachable."""
 
 from dataclasses import replace
 
