@@ -54,7 +54,7 @@ def test_cuda_sees_the_gpu_by_its_uuid_and_only_where_it_was_asked_for() -> None
 
     assert seen("cuda:0", GPU) == GPU.uuid
     assert seen("cpu", GPU) == ""
-    with pytest.raises(SandboxUnavailable, match="given no GPU"):
+    with pytest.raises(SandboxUnavailable, match="its sandbox has no GPU"):
         seen("cuda:0", None)
 
 
