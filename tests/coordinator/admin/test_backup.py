@@ -21,7 +21,7 @@ from tests.coordinator.admin.conftest import show_nothing
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
 
-COMMAND = f"{sys.executable} -c 'from coordinator.maintenance.cli import app; app()'"
+COMMAND = f"{sys.executable} -c 'from coordinator.admin.cli import app; app()'"
 
 
 @pytest.fixture
