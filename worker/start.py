@@ -1,12 +1,15 @@
-"""Puts a worker together from its settings, runs it, and turns what a person can mend into one line and a status."""
+"""Assembles a worker from its settings, runs it, and turns errors into one line and an exit status."""
 
 import hashlib
 import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
@@ -43,7 +46,7 @@ EXIT_AUTHENTICATION = 4
 EXIT_NOTHING_TO_DO = 75
 EXIT_INTERRUPTED = 130
 
-_STATUS = {
+_STATUSES = {
     Ending.DONE: EXIT_OK,
     Ending.DRAINED: EXIT_OK,
     Ending.NOTHING_TO_DO: EXIT_NOTHING_TO_DO,
@@ -66,157 +69,127 @@ class StartError(Exception):
         self.status = status
 
 
-def start(flags: dict[str, Any], options: RunOptions, tell: Callable[[str], None]) -> int:
-    """Run a worker until it ends; return the exit status. `tell` gets the one line that says what went wrong."""
+def start(flags: dict[str, Any], options: RunOptions, print_line: Callable[[str], None]) -> int:
+    """Run a worker, or one for each device, until it ends; return the exit status. An error prints one line."""
     try:
-        settings = _settings(flags)
-        devices = _list_devices(settings)
+        settings = load_settings(flags)
+        if settings.device is None:
+            raise StartError("no device is given: --gpu 0 for the first GPU, or --device cpu", EXIT_USAGE)
+        devices = list_devices(settings.device)
         if len(devices) > 1:
-            return run_group(settings, devices, flags, options, tell)
+            return run_group(settings, devices, flags, options, print_line)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
     except StartError as error:
         status, line = error.status, str(error)
+    except (SettingsError, ScriptError) as error:
+        status, line = EXIT_USAGE, str(error)
     except Unauthorized as error:
         status = EXIT_AUTHENTICATION
         line = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
     except Unreachable as error:
         status, line = EXIT_ERROR, f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?"
-    except (ClientError, HeartbeatDied, RunImpossible) as error:
+    except (ClientError, HardwareError, HeartbeatDied, RunImpossible, SandboxUnavailable) as error:
         status, line = EXIT_ERROR, str(error)
-    tell(line)
+    print_line(line)
     return status
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
-    try:
-        settings = load_settings(flags)
-    except SettingsError as error:
-        raise StartError(str(error), EXIT_USAGE) from error
-    if settings.device is None:
-        raise StartError("which device? Give --gpu 0 for the first GPU, or --device cpu.", EXIT_USAGE)
-    return settings
-
-
-def _list_devices(settings: Settings) -> list[str]:
-    assert settings.device is not None
-    try:
-        return list_devices(settings.device)
-    except HardwareError as error:
-        raise StartError(str(error)) from error
-
-
 def _run(settings: Settings, options: RunOptions) -> int:
+    """Assemble one worker from its settings and run it."""
     script = _load_script(settings, options)
-    try:
-        token = settings.read_token()
-    except SettingsError as error:
-        raise StartError(str(error), EXIT_AUTHENTICATION) from error
+    token = _read_token(settings)
+    name, stop = settings.worker_name, Stop()
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
         machine, runner = _open_runner(settings, folder)
+        pause_reasons = _list_pause_reasons(settings, machine, runner.sandbox_name)
         client = CoordinatorClient(settings.coordinator_url, token, read_token=settings.read_token)
         stack.callback(client.close)
-        stop = Stop()
+
+        earlier = read_status(settings.worker_folder)
+        events = _make_event_handlers(options, settings.worker_folder, StateReporter(client, name, stop), stack)
+        agent = _make_agent(settings, script, lambda text: events.handle(Notice(text)), stop)
+
         if options.parent is not None:
             end_with_parent(options.parent, stop.request)
-        before = read_status(settings.worker_folder)
-        reporter = StateReporter(client, settings.worker_name, stop)
-        events = _make_event_handlers(options, settings.worker_folder, reporter, stack)
-        agent = _make_agent(settings, script, lambda text: events.handle(Notice(text)), stop)
         stack.enter_context(stop.on_signals(lambda: events.handle(StopRequested(stop.now.is_set()))))
-        reasons = _reasons_to_pause(settings, machine, runner.sandbox_name)
+        control = ControlFiles(settings.worker_folder)
+        on_finish = partial(events.handle, StopRequested(now=False))
+        stack.enter_context(follow_control_files(control, stop, on_finish, pause_reasons))
         if settings.nice:
             os.nice(settings.nice)
-        finish = StopRequested(now=False)
-        stack.enter_context(
-            follow_control_files(ControlFiles(settings.worker_folder), stop, lambda: events.handle(finish), reasons)
-        )
+
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
-        outbox = Outbox(folder / "outbox")
-        name, author = settings.worker_name, commit_author(settings.worker_name)
-        offline = OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds)
-        place = Workplace(client, agent, runner, projects, outbox, events, stop, author, offline=offline)
+        place = Workplace(
+            client=client,
+            agent=agent,
+            runner=runner,
+            projects=projects,
+            outbox=Outbox(folder / "outbox"),
+            events=events,
+            stop=stop,
+            author=commit_author(name),
+            offline=OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds),
+        )
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
-        events.handle(_describe(settings, runner, agent, before.totals if before else Totals()))
-        stack.callback(lambda: events.handle(WorkerStopped()))
+        loop = Loop(place, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
+
+        started = WorkerStarted(
+            worker=name,
+            device=runner.hardware.hardware_class,
+            sandbox=runner.sandbox_name,
+            agent=agent.name,
+            coordinator=settings.coordinator_url,
+            totals=earlier.totals if earlier else Totals(),
+        )
+        events.handle(started)
+        stack.callback(events.handle, WorkerStopped())
         if settings.sandbox == "unconfined":
             events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
-        loop = Loop(place, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
         return _work(loop, options, folder)
 
 
-def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
+def _load_script(settings: Settings, options: RunOptions) -> Script | None:
+    """The script of the scripted agent, if that is the agent. Raises ScriptError."""
+    if (settings.agent == "scripted") != (options.script is not None):
+        raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
+    return load_script(options.script) if options.script is not None else None
+
+
+def _read_token(settings: Settings) -> SecretStr:
     try:
-        return _STATUS[loop.run(options.max_jobs, options.once)]
-    except (ClientError, HeartbeatDied, RunImpossible):
-        raise
-    except OSError as error:
-        raise StartError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
-    except Exception as error:  # the outermost: people get a line, a file gets the rest
-        record_crash(folder / CRASH_LOG, error)
-        raise StartError(f"a mistake in the worker; please report what is in {folder / CRASH_LOG}") from error
+        return settings.read_token()
+    except SettingsError as error:
+        raise StartError(str(error), EXIT_AUTHENTICATION) from error
 
 
 def _hold_folder(settings: Settings, stack: ExitStack) -> Path:
-    """The folder of this worker and this coordinator, held until the stack is left."""
-    folder = settings.worker_folder / _coordinator_folder(settings.coordinator_url)
+    """Hold the worker's folder until the stack is left; return the part for its coordinator.
+
+    Each coordinator has a folder of its own, because a result belongs to the coordinator that gave its lease.
+    """
+    url = settings.coordinator_url
+    name = f"{folder_name(url.partition('://')[2])}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    folder = settings.worker_folder / name
     try:
         stack.enter_context(hold(settings.worker_folder))
         folder.mkdir(exist_ok=True)
     except AlreadyRunning as error:
         raise StartError(f"{error}. Give this one another --name, or another --data-dir.") from error
     except OSError as error:
-        raise StartError(
-            f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
-        ) from error
+        problem = f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
+        raise StartError(problem) from error
     return folder
 
 
-def _load_script(settings: Settings, options: RunOptions) -> Script | None:
-    """The script that is to be replayed, if one is: a mistake in it is told before anything else happens."""
-    if (settings.agent == "scripted") != (options.script is not None):
-        raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
-    try:
-        return load_script(options.script) if options.script is not None else None
-    except ScriptError as error:
-        raise StartError(str(error), EXIT_USAGE) from error
-
-
-def _make_agent(settings: Settings, script: Script | None, tell: Callable[[str], None], stop: Stop) -> Agent:
-    if script is not None:
-        return ScriptedAgent(script, stop.quiet)
-    try:
-        from worker.agents.composite import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
-
-        return make_agent(settings, tell, stop)
-    except ImportError as error:
-        raise StartError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
-    except SettingsError as error:
-        raise StartError(str(error), EXIT_USAGE) from error
-
-
-def _reasons_to_pause(settings: Settings, machine: Machine, sandbox: str) -> list[PauseReason]:
-    """Why this worker pauses by itself, as its settings have it."""
-    reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
-    if settings.when_idle:
-        if machine.gpu is None:
-            raise StartError("--when-idle looks at a GPU, and this worker has none: leave it out, or give --gpu 0.", 2)
-        if sandbox.startswith("container"):
-            raise StartError("--when-idle cannot tell a container's processes from others': use bubblewrap.", 2)
-        reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
-    return reasons
-
-
 def _open_runner(settings: Settings, folder: Path) -> tuple[Machine, LocalRunner]:
+    """Detect the machine and choose a sandbox. Raises HardwareError, SandboxUnavailable."""
     assert settings.device is not None
-    try:
-        machine = detect_machine(settings.device, settings.cores)
-        sandbox = choose_sandbox(settings.sandbox, machine.gpu)
-        if machine.gpu is not None:
-            try_torch(sandbox, machine.device)
-    except (HardwareError, SandboxUnavailable) as error:
-        raise StartError(str(error)) from error
+    machine = detect_machine(settings.device, settings.cores)
+    sandbox = choose_sandbox(settings.sandbox, machine.gpu)
+    if machine.gpu is not None:
+        try_torch(sandbox, machine.device)
     runner = LocalRunner(
         device=machine.device,
         hardware=machine.hardware,
@@ -226,6 +199,19 @@ def _open_runner(settings: Settings, folder: Path) -> tuple[Machine, LocalRunner
         mirrors=settings.mirrors,
     )
     return machine, runner
+
+
+def _list_pause_reasons(settings: Settings, machine: Machine, sandbox: str) -> list[PauseReason]:
+    """The rules by which this worker pauses."""
+    reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
+    if settings.when_idle:
+        if machine.gpu is None:
+            raise StartError("--when-idle needs a GPU: omit it, or give --gpu 0.", EXIT_USAGE)
+        if sandbox.startswith("container"):
+            problem = "--when-idle cannot tell a container's processes from others': use bubblewrap."
+            raise StartError(problem, EXIT_USAGE)
+        reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
+    return reasons
 
 
 def _make_event_handlers(
@@ -238,17 +224,24 @@ def _make_event_handlers(
     return EventHandlers([view, PlainView(log, log), StatusFile(worker_folder), reporter])
 
 
-def _describe(settings: Settings, runner: LocalRunner, agent: Agent, totals: Totals) -> WorkerStarted:
-    return WorkerStarted(
-        worker=settings.worker_name,
-        device=runner.hardware.hardware_class,
-        sandbox=runner.sandbox_name,
-        agent=agent.name,
-        coordinator=settings.coordinator_url,
-        totals=totals,
-    )
+def _make_agent(settings: Settings, script: Script | None, notify: Callable[[str], None], stop: Stop) -> Agent:
+    if script is not None:
+        return ScriptedAgent(script, stop.quiet)
+    try:
+        from worker.agents.composite import make_agent  # noqa: PLC0415 - optuna takes most of a second to import
+
+        return make_agent(settings, notify, stop)
+    except ImportError as error:
+        raise StartError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
 
 
-def _coordinator_folder(url: str) -> str:
-    """One folder per coordinator: a result belongs to the one that gave its lease."""
-    return f"{folder_name(url.partition('://')[2])}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
+    try:
+        return _STATUSES[loop.run(options.max_jobs, options.once)]
+    except (ClientError, HeartbeatDied, RunImpossible):
+        raise
+    except OSError as error:
+        raise StartError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
+    except Exception as error:  # the outermost: people get a line, a file gets the rest
+        record_crash(folder / CRASH_LOG, error)
+        raise StartError(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error

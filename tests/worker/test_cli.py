@@ -107,7 +107,7 @@ def at(coordinator: LiveCoordinator) -> dict[str, str]:
         (("--gpu", "first"), {}, 2, "several (0,1), or all"),
         (("--gpu", "0", "--device", "cpu"), {}, 2, "either --gpu or --device"),
         (("--schedule", "22-7"), {}, 2, "'22-7' is not a span of hours: write 22:00-07:00"),
-        (("--when-idle",), {}, 2, "--when-idle looks at a GPU, and this worker has none"),
+        (("--when-idle",), {}, 2, "--when-idle needs a GPU"),
         (("--device", "tpu"), {}, 2, "setting 'device' is wrong"),
         (("--data-dir", "/dev/null/x"), {}, 1, "cannot write to /dev/null/x: Not a directory. Choose another"),
         (("--sandbox", "bubblewrap"), {"PATH": "/nowhere"}, 1, "bubblewrap is not installed"),

@@ -1,9 +1,10 @@
-"""The one door to the coordinator: every request of a worker, and what can go wrong with it, by name.
+"""The client of the coordinator's API: every request of a worker.
 
-Nothing is retried here: each error says whether trying again can help, and the caller knows how long it may wait.
+Nothing is repeated here: each error says whether another attempt can help.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -37,7 +38,7 @@ from worker.settings import SettingsError
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 UNAUTHORIZED = 401
-SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not hold up a worker: heartbeat and release
+SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not delay a worker
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -45,8 +46,8 @@ Reply = TypeVar("Reply", bound=BaseModel)
 class CoordinatorClient:
     """A connection to one coordinator, safe to use from several threads. Every method raises ClientError.
 
-    What everybody may read is read without a token, too.
-    `clock_error_seconds` is how far this machine's clock is ahead of the coordinator's, as the last answer had it.
+    `clock_error_seconds` is how far this machine's clock was ahead of the coordinator's at the last answer. Public data
+    can be read without a token.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class CoordinatorClient:
         transport: httpx.BaseTransport | None = None,
         read_token: Callable[[], SecretStr] | None = None,
     ) -> None:
-        """`read_token` reads the token again where it is not accepted any more: it may have been changed meanwhile."""
+        """`read_token` reads the token again when it is refused, because it may have changed."""
         self.url = url.rstrip("/")
         self.clock_error_seconds = 0.0
         self._token, self._read_token = token, read_token
+        self._lock = Lock()
         self._http = httpx.Client(
             base_url=self.url + API_PREFIX,
             headers={
@@ -76,9 +78,9 @@ class CoordinatorClient:
         self._http.close()
 
     def check_token(self) -> None:
-        """Whether the coordinator knows the token: it is asked to release a lease that nobody has.
+        """Check the token by a request to release a lease that does not exist.
 
-        Raises Unauthorized if it does not, and any other ClientError but the one for a lease that is not there.
+        Raises Unauthorized if the token is refused, and other ClientErrors.
         """
         try:
             self.release(uuid4(), ReleaseRequest(token="none", reason="a check of the token"))  # noqa: S106 - of a lease
@@ -87,44 +89,44 @@ class CoordinatorClient:
                 raise
 
     def claim(self, request: ClaimRequest) -> ClaimReply:
-        """Ask for a job. Raises Outdated."""
-        return self._post("/leases", request, ClaimReply)
+        """Claim a job. Raises Outdated."""
+        return self._send("POST", "/leases", request, ClaimReply)
 
     def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:
         """Renew a lease. Raises Rejected where the lease is no longer held."""
-        return self._post(f"/leases/{lease_id}/heartbeat", beat, HeartbeatReply, timeout=SHORT_TIMEOUT)
+        return self._send("POST", f"/leases/{lease_id}/heartbeat", beat, HeartbeatReply, timeout=SHORT_TIMEOUT)
 
     def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply:
         """Ask whether a proposal is new."""
-        return self._post(f"/leases/{lease_id}/proposal", submission, ProposalReply)
+        return self._send("POST", f"/leases/{lease_id}/proposal", submission, ProposalReply)
 
     def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:
         """Give a job back."""
-        return self._post(f"/leases/{lease_id}/release", request, HeartbeatReply, timeout=SHORT_TIMEOUT)
+        return self._send("POST", f"/leases/{lease_id}/release", request, HeartbeatReply, timeout=SHORT_TIMEOUT)
 
     def register_own(self, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
-        """Tell of a job that this worker gave itself; it may be told again."""
-        return self._send(self._build("PUT", f"/leases/{lease_id}", own), HeartbeatReply)
+        """Register a job that this worker gave itself; may be repeated."""
+        return self._send("PUT", f"/leases/{lease_id}", own, HeartbeatReply)
 
     def upload_result(self, lease_id: UUID, upload: ResultUpload) -> ResultReply:
         """Deliver a result; the same result may be delivered again, and is stored once."""
         key = {"Idempotency-Key": str(upload.run.id)}
-        reply = self._post(f"/leases/{lease_id}/result", upload, ResultReply, key)
+        reply = self._send("POST", f"/leases/{lease_id}/result", upload, ResultReply, headers=key)
         if reply.run_uuid != upload.run.id:
             raise UnexpectedReply(f"the coordinator confirms run {reply.run_uuid}, not {upload.run.id}")
         return reply
 
     def report_state(self, notice: WorkerNotice) -> None:
         """Report that this worker waits, pauses or stops, for people to see."""
-        self._post("/workers/notices", notice, WorkerView, timeout=SHORT_TIMEOUT)
+        self._send("POST", "/workers/notices", notice, WorkerView, timeout=SHORT_TIMEOUT)
 
     def read_versions(self) -> Versions:
-        """What the coordinator speaks, and which workers it gives jobs to."""
+        """The coordinator's protocol, and the versions of workers that it accepts."""
         return self._get("/versions", Versions)
 
     def sign_up(self, asked: SignUp) -> Account:
         """Make an account; this needs no token. Raises Rejected where the name is taken."""
-        return self._post("/accounts", asked, Account)
+        return self._send("POST", "/accounts", asked, Account)
 
     def list_projects(self) -> list[Project]:
         """All projects of the coordinator."""
@@ -149,37 +151,31 @@ class CoordinatorClient:
             raise UnexpectedReply(f"the coordinator does not send the files of {', '.join(sorted(missing))}")
         return found
 
-    def _post(
-        self,
-        path: str,
-        message: BaseModel,
-        reply: type[Reply],
-        headers: Mapping[str, str] | None = None,
-        timeout: httpx.Timeout = TIMEOUT,
-    ) -> Reply:
-        return self._send(self._build("POST", path, message, headers, timeout), reply)
+    def _get(self, path: str, reply: type[Reply], query: Mapping[str, list[str]] | None = None) -> Reply:
+        return self._request(self._http.build_request("GET", path, params=query), reply)
 
-    def _build(
+    def _send(
         self,
         method: str,
         path: str,
         message: BaseModel,
-        headers: Mapping[str, str] | None = None,
+        reply: type[Reply],
         timeout: httpx.Timeout = TIMEOUT,
-    ) -> httpx.Request:
-        content = {"Content-Type": "application/json", **(headers or {})}
-        return self._http.build_request(
-            method, path, content=message.model_dump_json(), headers=content, timeout=timeout
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        content_type = {"Content-Type": "application/json"}
+        content = message.model_dump_json()
+        request = self._http.build_request(
+            method, path, content=content, headers=content_type | dict(headers or {}), timeout=timeout
         )
+        return self._request(request, reply)
 
-    def _get(self, path: str, reply: type[Reply], query: Mapping[str, list[str]] | None = None) -> Reply:
-        return self._send(self._http.build_request("GET", path, params=query), reply)
-
-    def _send(self, request: httpx.Request, reply: type[Reply]) -> Reply:
-        token = self._token
+    def _request(self, request: httpx.Request, reply: type[Reply]) -> Reply:
+        with self._lock:
+            token = self._token
         response = self._send_with(token, request)
-        if response.status_code == UNAUTHORIZED and self._changed_token(token):
-            response = self._send_with(self._token, request)
+        if response.status_code == UNAUTHORIZED and (changed := self._find_changed_token(token)) is not None:
+            response = self._send_with(changed, request)
         raise_for_problem(self.url, response.status_code, response.headers, response.content)
         try:
             return reply.model_validate_json(response.content)
@@ -202,12 +198,13 @@ class CoordinatorClient:
             self.clock_error_seconds = (now() - date).total_seconds()
         return response
 
-    def _changed_token(self, refused: SecretStr | None) -> bool:
-        """Whether there is another token by now than the one that was refused."""
+    def _find_changed_token(self, refused: SecretStr | None) -> SecretStr | None:
+        """The token as it is now, if it is another than the refused one."""
         if self._read_token is None:
-            return False
-        try:
-            self._token = self._read_token()
-        except SettingsError:
-            return False
-        return self._token != refused
+            return None
+        with self._lock:
+            try:
+                self._token = self._read_token()
+            except SettingsError:
+                return None
+            return self._token if self._token != refused else None

@@ -9,20 +9,7 @@ import structlog
 
 from shared.leases import Lease, Phase
 from worker.runs.spec import RunProgress
-from worker.ui.events import (
-    Event,
-    ExperimentProposed,
-    JobClaimed,
-    JobDropped,
-    JobProgressed,
-    Notice,
-    OutboxChanged,
-    RunFinished,
-    StopRequested,
-    WaitStarted,
-    WorkerStarted,
-    WorkerStopped,
-)
+from worker.ui import events
 from worker.ui.run_summary import RunSummary
 
 STOP_AFTER = "finishing this run and reporting it; Ctrl-C or SIGTERM again stops now"
@@ -39,36 +26,36 @@ class PlainView:
         self._waiting = 0
         self._lock = Lock()
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: events.Event) -> None:
         with self._lock:
             self._handle(event)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         log = self._messages.info
         match event:
-            case WorkerStarted(worker, device, sandbox, agent, coordinator):
+            case events.WorkerStarted(worker, device, sandbox, agent, coordinator):
                 log("started", worker=worker, device=device, sandbox=sandbox, agent=agent, coordinator=coordinator)
-            case WorkerStopped():
+            case events.WorkerStopped():
                 log("stopped")
-            case JobClaimed(lease):
+            case events.JobClaimed(lease):
                 self._log_claim(lease)
-            case ExperimentProposed(lease, proposal):
+            case events.ExperimentProposed(lease, proposal):
                 log("proposed", job=_short_id(lease), title=proposal.title, hypothesis=proposal.hypothesis)
-            case JobProgressed(lease, progress):
+            case events.JobProgressed(lease, progress):
                 self._log_phase(lease, progress)
-            case JobDropped(lease):
+            case events.JobDropped(lease):
                 self._phases.pop(lease.id, None)
                 log("dropped", job=_short_id(lease))
-            case RunFinished(summary):
+            case events.RunFinished(summary):
                 self._log_run(summary)
-            case WaitStarted(reason, seconds):
+            case events.WaitStarted(reason, seconds):
                 log("waiting", reason=reason, seconds=round(seconds))
-            case OutboxChanged(waiting) if waiting != self._waiting:
+            case events.OutboxChanged(waiting) if waiting != self._waiting:
                 self._waiting = waiting
                 log("outbox", waiting=waiting)
-            case StopRequested(now):
+            case events.StopRequested(now):
                 log("stopping", how=STOP_NOW if now else STOP_AFTER)
-            case Notice(text, is_warning):
+            case events.Notice(text, is_warning):
                 (self._messages.warning if is_warning else log)(text)
 
     def _log_claim(self, lease: Lease) -> None:

@@ -9,20 +9,8 @@ from threading import RLock
 from typing import TextIO
 
 from shared.protocol import now
+from worker.ui import events
 from worker.ui.active_jobs import ActiveJobs
-from worker.ui.events import (
-    Event,
-    ExperimentProposed,
-    JobClaimed,
-    JobDropped,
-    JobProgressed,
-    OutboxChanged,
-    RunFinished,
-    StopRequested,
-    WaitStarted,
-    WorkerStarted,
-    WorkerStopped,
-)
 from worker.ui.status import LOG_FILE, STATUS_FILE, Status
 
 MAX_LOG_BYTES = 4 << 20
@@ -67,35 +55,35 @@ class StatusFile:
         self._written = 0.0
         self._lock = RLock()
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: events.Event) -> None:
         with self._lock:
             self._handle(event)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         changed = self._jobs.apply(event)
         match event:
-            case WorkerStarted():
+            case events.WorkerStarted():
                 self._start(event)
-            case WorkerStopped():
+            case events.WorkerStopped():
                 self._jobs = ActiveJobs()
                 self._update(**self._describe_jobs() | {"state": "stopped"})
-            case JobClaimed() | ExperimentProposed() | JobDropped():
+            case events.JobClaimed() | events.ExperimentProposed() | events.JobDropped():
                 self._update(**self._describe_jobs())
-            case JobProgressed() if changed or time.monotonic() > self._written + PROGRESS_SECONDS:
+            case events.JobProgressed() if changed or time.monotonic() > self._written + PROGRESS_SECONDS:
                 self._update(**self._describe_jobs())
-            case RunFinished(summary) if self._status is not None:
+            case events.RunFinished(summary) if self._status is not None:
                 parts = (summary.metric, summary.effect, summary.title, summary.place)
                 last = " · ".join(part for part in parts if part)
                 runs, totals = self._status.runs + 1, summary.add_to(self._status.totals)
                 self._update(**self._describe_jobs(), runs=runs, totals=totals, last=last)
-            case WaitStarted(reason):
+            case events.WaitStarted(reason):
                 self._update(state=reason)
-            case OutboxChanged(waiting):
+            case events.OutboxChanged(waiting):
                 self._update(outbox=waiting)
-            case StopRequested(now):
+            case events.StopRequested(now):
                 self._update(ending="stops now" if now else "ends after this run")
 
-    def _start(self, started: WorkerStarted) -> None:
+    def _start(self, started: events.WorkerStarted) -> None:
         self._status = Status(
             pid=os.getpid(),
             worker=started.worker,

@@ -19,18 +19,8 @@ from rich.text import Text
 from shared.formatting import MINUS
 from shared.leases import Phase
 from shared.runs import RunOutcome
+from worker.ui import events
 from worker.ui.active_jobs import ActiveJobs, JobView
-from worker.ui.events import (
-    Event,
-    JobClaimed,
-    Notice,
-    OutboxChanged,
-    RunFinished,
-    StopRequested,
-    WaitStarted,
-    WorkerStarted,
-    WorkerStopped,
-)
 from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
 from worker.ui.run_summary import RunSummary, describe_posterior
 from worker.ui.status import Totals
@@ -55,42 +45,42 @@ class TerminalView:
         self._console = console
         self._lock = RLock()
         self._live = Live(console=console, auto_refresh=False)
-        self._worker: WorkerStarted | None = None
+        self._worker: events.WorkerStarted | None = None
         self._jobs = ActiveJobs()
         self._waits = ""
         self._hint = HINT
         self._outbox = 0
         self._totals = Totals()
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: events.Event) -> None:
         with self._lock:
             self._jobs.apply(event)
             self._handle(event)
             if self._live.is_started:
                 self._live.update(self._view(), refresh=True)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         match event:
-            case WorkerStarted():
+            case events.WorkerStarted():
                 self._worker = event
                 self._live.start()
-            case WorkerStopped():
+            case events.WorkerStopped():
                 self._live.update("", refresh=True)
                 self._live.stop()
                 self._console.print(_line(self._so_far(), "dim"))
-            case JobClaimed():
+            case events.JobClaimed():
                 self._waits = ""
-            case RunFinished(summary):
+            case events.RunFinished(summary):
                 self._totals = summary.add_to(self._totals)
                 self._print_summary(summary)
-            case WaitStarted(reason, seconds):
+            case events.WaitStarted(reason, seconds):
                 again = f"Asking again in {seconds:.0f} s." if seconds >= 1 else ""
                 self._waits = f"{reason} {again}".strip()
-            case OutboxChanged(waiting):
+            case events.OutboxChanged(waiting):
                 self._outbox = waiting
-            case StopRequested(now):
+            case events.StopRequested(now):
                 self._hint = STOP_NOW if now else STOP_AFTER
-            case Notice(text, is_warning):
+            case events.Notice(text, is_warning):
                 self._console.print(_line(text, "yellow" if is_warning else "dim"))
 
     def _print_summary(self, summary: RunSummary) -> None:

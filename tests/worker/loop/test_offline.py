@@ -114,9 +114,9 @@ def test_what_is_expected_lies_between_the_run_and_its_parent(value: float, pare
 def test_what_is_known_is_bounded(tmp_path: Path) -> None:
     offline = make_offline(tmp_path)
     offline.record_lease(lease_on("a"))
-    assert offline._known is not None
+    assert offline._state is not None
     full = {f"{n:040x}": 3.0 for n in range(MAX_SCORES)}
-    offline._known = offline._state.model_copy(update={"scores": full})
+    offline._state = offline._state.model_copy(update={"scores": full})
     offline.record_run(lease_on("a"), CONTRACT, make_run(sha_of("b"), 1.0), {})
     assert len(offline._state.scores) == MAX_SCORES
 
