@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
 from coordinator.accounts import api as accounts_api
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
 from coordinator.entrance import EnteredApp
@@ -62,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.background = BackgroundTasks()
     app.state.database = database
     app.state.versions = Versions(
         version=app.version,

@@ -28,12 +28,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from coordinator.db.engine import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, make_engine
+from coordinator.db.locks import AdvisoryLock
 from coordinator.db.sessions import DriverConnection, LazySession
 from coordinator.models import Base
 
 BACKENDS = ("sqlite", "postgresql")
-MIGRATION_LOCK = 7_305_802_113
-"""Number of the advisory lock that PostgreSQL's replicas take in turn while they migrate."""
 
 
 class DatabaseError(Exception):
@@ -198,12 +197,12 @@ def _one_at_a_time(connection: Connection) -> Iterator[None]:
     if connection.dialect.name != "postgresql":
         yield
         return
-    connection.execute(text("select pg_advisory_lock(:number)"), {"number": MIGRATION_LOCK})
+    connection.execute(text("select pg_advisory_lock(:number)"), {"number": int(AdvisoryLock.MIGRATION)})
     try:
         yield
     finally:
         connection.rollback()
-        connection.execute(text("select pg_advisory_unlock(:number)"), {"number": MIGRATION_LOCK})
+        connection.execute(text("select pg_advisory_unlock(:number)"), {"number": int(AdvisoryLock.MIGRATION)})
 
 
 class _Revisions(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from coordinator.db.sessions import BEGUN, Ways
@@ -71,6 +72,10 @@ def without_waiting() -> Iterator[None]:
 
 class WritersBusyError(Exception):
     """A writer waited too long for its turn."""
+
+
+UNAVAILABLE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError, WritersBusyError)
+"""The errors that mean: the database cannot be used now, try again later."""
 
 
 class WriterQueue:

@@ -13,21 +13,17 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
 
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.events import queries, service
 from coordinator.http.errors import SwarmError
 from coordinator.settings import Settings
 from shared.events import Event
 
-log = structlog.get_logger()
-
 BATCH_EVENTS = 500
 WINDOW_EVENTS = 2000
-RETRY_SECONDS = 5.0
 
 
 class FeedClosedError(SwarmError):
@@ -42,9 +38,8 @@ class FeedClosedError(SwarmError):
 class Feed:
     """The feed of one replica. Everything but reading the database happens on the event loop's thread."""
 
-    def __init__(self, database: Database, poll_seconds: float) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._poll_seconds = poll_seconds
         self._window: list[Event] = []
         self._window_start: int | None = None  # the window holds every event after this id; None: nobody polls
         self._listeners = 0
@@ -64,15 +59,12 @@ class Feed:
         self._announce()
 
     async def poll(self) -> None:
-        """Read new events for as long as somebody listens, until closed."""
-        try:
-            while not self._closed:
-                if self._listeners == 0:
-                    await self._rest()
-                else:
-                    await self._poll_once()
-        finally:
-            self.close()
+        """Read all new events, once somebody listens. Returns at once when the feed is closed."""
+        if self._listeners == 0 and not self._closed:
+            await self._wait_for_listeners()
+        is_behind = True
+        while is_behind and not self._closed:
+            is_behind = await self._read_batch()
 
     async def listen(self, since: int | None) -> AsyncGenerator[Event, None]:
         """Events after the id `since`, or from now on, oldest first. Ends when the feed closes."""
@@ -98,26 +90,21 @@ class Feed:
             return await asyncio.to_thread(self._read_events, cursor)
         return self._window[bisect_right(self._window, cursor, key=_id_of) :]
 
-    async def _rest(self) -> None:
+    async def _wait_for_listeners(self) -> None:
         self._window.clear()
         self._window_start = None
         self._wanted.clear()
         await self._wanted.wait()
 
-    async def _poll_once(self) -> None:
-        try:
-            if self._window_start is None:
-                self._window_start = await asyncio.to_thread(self._read_last_id)
-                self._announce()
-            last = self._window[-1].id if self._window else self._window_start
-            events = await asyncio.to_thread(self._read_events, last)
-        except OperationalError as error:
-            log.warning("the live feed cannot read the database, trying again", error=str(error.orig))
-            await asyncio.sleep(RETRY_SECONDS)
-            return
+    async def _read_batch(self) -> bool:
+        """Read the next events into the window. Returns whether there may be more."""
+        if self._window_start is None:
+            self._window_start = await asyncio.to_thread(self._read_last_id)
+            self._announce()
+        last = self._window[-1].id if self._window else self._window_start
+        events = await asyncio.to_thread(self._read_events, last)
         self._add(events)
-        if len(events) < BATCH_EVENTS:
-            await asyncio.sleep(self._poll_seconds)
+        return len(events) == BATCH_EVENTS
 
     def _add(self, events: list[Event]) -> None:
         if not events:
@@ -154,13 +141,10 @@ async def run_feed(app: FastAPI) -> AsyncIterator[Feed]:
     `close` when it stops (`coordinator.server` does).
     """
     settings: Settings = app.state.settings
-    feed = app.state.feed = Feed(app.state.database, settings.event_poll_seconds)
-    poller = asyncio.create_task(feed.poll(), name="feed")
-    try:
-        yield feed
-    finally:
-        feed.close()
-        poller.cancel()
-        await asyncio.wait([poller])
-        if not poller.cancelled():
-            poller.result()
+    feed = app.state.feed = Feed(app.state.database)
+    tasks: BackgroundTasks = app.state.background
+    async with tasks.repeat_on_loop("live feed", settings.event_poll_seconds, feed.poll):
+        try:
+            yield feed
+        finally:
+            feed.close()

@@ -3,32 +3,26 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
 
-from coordinator.background import repeat
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
-from coordinator.db.engine import WritersBusyError
 from coordinator.evidence.recompute import end_epoch, list_over
-
-log = structlog.get_logger()
 
 
 @asynccontextmanager
 async def run_epochs(app: FastAPI) -> AsyncIterator[None]:
-    """Look for epochs that are over while the application lives. Replicas may all do so: the first one finds work."""
+    """End the epochs that are over while the application lives. Every process may do so: the first one finds work."""
     database: Database = app.state.database
-    async with repeat("epochs", app.state.settings.epoch_check_seconds, lambda: _try_to_end(database)):
+    tasks: BackgroundTasks = app.state.background
+    async with tasks.repeat("epochs", app.state.settings.epoch_check_seconds, lambda: _end_due_epochs(database)):
         yield
 
 
-def _try_to_end(database: Database) -> None:
-    try:
-        with database.read() as session:
-            over = list_over(session)
-        for project_id, hardware_class in over:  # each in a transaction of its own: nobody waits for all of them
-            with database.write() as session:
-                end_epoch(session, project_id, hardware_class)
-    except (OperationalError, WritersBusyError) as error:
-        log.warning("epochs cannot be ended, trying again", error=str(error))
+def _end_due_epochs(database: Database) -> None:
+    """Start a new epoch in each class where enough runs came, each in a short transaction of its own."""
+    with database.read() as session:
+        over = list_over(session)
+    for project_id, hardware_class in over:
+        with database.write() as session:
+            end_epoch(session, project_id, hardware_class)

@@ -9,20 +9,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from coordinator.background import once, repeat
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
-from coordinator.db.engine import WritersBusyError
 from coordinator.findings import queries
 from coordinator.findings.tokenizer import spell_out
 from coordinator.models import Experiment, Finding
 from coordinator.novelty.similarity import Similarity
-
-log = structlog.get_logger()
 
 SUBJECT = "finding"
 """The kind of text that these embeddings are of; their keys are findings' numbers."""
@@ -80,6 +76,7 @@ def describe(finding: Finding, experiment: Experiment) -> list[str]:
 async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
     """Look for findings without a vector while the application lives. Replicas may all do so."""
     database: Database = app.state.database
+    tasks: BackgroundTasks = app.state.background
     done = Progress()
 
     def go_on() -> None:
@@ -87,8 +84,8 @@ async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
         done = keep_up(database, app.state.similarity, done)
 
     async with (
-        once("similarity", app.state.similarity.prepare),
-        repeat("meaning", app.state.settings.meaning_check_seconds, go_on),
+        tasks.once("vector index", app.state.similarity.prepare),
+        tasks.repeat("embeddings of findings", app.state.settings.meaning_check_seconds, go_on),
     ):
         yield
 
@@ -104,9 +101,6 @@ def keep_up(database: Database, similarity: Similarity, done: Progress) -> Progr
             return done
         return Progress(embed_missing(database, similarity, done.through_id), revisions)
     except IntegrityError:  # another replica was faster
-        return done
-    except (OperationalError, WritersBusyError) as error:
-        log.warning("findings get no vectors, trying again", error=str(error))
         return done
 
 

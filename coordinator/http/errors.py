@@ -6,11 +6,9 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as RoutingError
 
-from coordinator.db.engine import WritersBusyError
+from coordinator.db.engine import UNAVAILABLE_ERRORS
 from shared.errors import PROBLEM_MEDIA_TYPE, Problem
 
 log = structlog.get_logger()
@@ -62,7 +60,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SwarmError, _on_swarm_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(RoutingError, _on_routing_error)
-    for unavailable in (OperationalError, InterfaceError, PoolTimeoutError, WritersBusyError):
+    for unavailable in UNAVAILABLE_ERRORS:
         app.add_exception_handler(unavailable, _on_unavailable)
     app.add_exception_handler(Exception, _on_bug)
 

@@ -5,7 +5,6 @@ between, the last second of heartbeats is lost, of the 180 that a lease lasts wi
 lease's phase, or comes late in its life, is never held.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,18 +13,13 @@ from threading import Lock
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from fastapi import Depends, FastAPI, Request
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from coordinator.background import repeat
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
-from coordinator.db.engine import WritersBusyError
 from coordinator.leases import queries
 from coordinator.leases.state import LeaseClock
-
-log = structlog.get_logger()
 
 HOLD_SECONDS = 1.0
 
@@ -96,19 +90,9 @@ async def run_held_beats(app: FastAPI) -> AsyncIterator[None]:
     """Write held heartbeats each second while the application lives, and at its end."""
     beats = app.state.held_beats = HeldBeats()
     database: Database = app.state.database
-
-    try:
-        async with repeat("held-beats", HOLD_SECONDS, lambda: _try_to_write(beats, database)):
-            yield
-    finally:
-        await asyncio.to_thread(_try_to_write, beats, database)
-
-
-def _try_to_write(beats: HeldBeats, database: Database) -> None:
-    try:
-        beats.write_all(database)
-    except (OperationalError, WritersBusyError) as error:
-        log.warning("heartbeats cannot be written, trying again", error=str(error))
+    tasks: BackgroundTasks = app.state.background
+    async with tasks.repeat("heartbeats", HOLD_SECONDS, lambda: beats.write_all(database), also_at_end=True):
+        yield
 
 
 async def _get_held_beats(request: Request) -> HeldBeats:

@@ -19,6 +19,7 @@ from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.db.sessions import engine_of
 from coordinator.db.statements import Prepared
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
@@ -66,9 +67,6 @@ PRESENT = Prepared(select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("sh
 
 OBJECTS_AT_ONCE = 8
 """Number of objects that one statement adds; it is prepared for each smaller number."""
-
-REPLACING_LOCK = 7_305_802_114
-"""Number of PostgreSQL's advisory lock for `replace_encodings`."""
 
 
 class ObjectMissingError(Exception):
@@ -319,8 +317,7 @@ def replace_encodings(session: Session, encoded: Sequence[ObjectRow]) -> int:
     An object that its new base depends on stays as it is. Only one transaction at a time does this, because two could
     make deltas against each other. Raises ObjectDamagedError; the caller must then not commit.
     """
-    if engine_of(session).dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(REPLACING_LOCK)))
+    lock_until_commit(session, AdvisoryLock.REPACKING)
     bases = read_versions(session, {obj.base_sha for obj in encoded if obj.base_sha is not None})
     base_of: dict[str, str | None] = {}
     for version in bases.values():

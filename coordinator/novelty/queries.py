@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, bindparam, func, or_, select, union_all
+from sqlalchemy import bindparam, or_, select, union_all
 from sqlalchemy.orm import Session
 
-from coordinator.db.sessions import engine_of
 from coordinator.db.statements import Prepared
 from coordinator.models import Lease, table_of
 from coordinator.models.leases import LIVE_STATES
@@ -56,8 +55,6 @@ _BY_ID = Prepared(
         or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
     )
 )
-_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
-"""PostgreSQL's advisory lock of this number, until the transaction ends."""
 
 
 class ProposedLease(NamedTuple):
@@ -84,13 +81,6 @@ class CodeHolder(NamedTuple):
     @property
     def is_live(self) -> bool:
         return self.is_in_time and not self.is_done
-
-
-def lock_names(session: Session, names: Sequence[str]) -> None:
-    """Have transactions that ask about one of these names (in hexadecimal) do so in turn. SQLite has one writer."""
-    if engine_of(session).dialect.name == "postgresql":
-        for number in sorted({int(name[:15], 16) for name in names}):  # in one order, so that nobody waits in a circle
-            session.execute(_LOCK, {"number": number})
 
 
 def list_same_idea(session: Session, project_id: int, idea: Idea, own_lease_id: UUID, limit: int) -> list[UUID]:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.locks import lock_hashes
 from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
 from coordinator.novelty import queries
@@ -98,7 +99,7 @@ def _split(text: str) -> tuple[list[str], set[str]]:
 
 def list_holders(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
     """The other leases that hold this code or its files; nobody else finds it free meanwhile."""
-    queries.lock_names(session, [code.fingerprint, code.idea.on_parent])
+    lock_hashes(session, [code.fingerprint, code.idea.on_parent])
     return queries.list_holders(session, project_id, code.tree_sha, code.fingerprint, lease_id)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.novelty import embedding_queries as queries
 from coordinator.novelty.embedding_queries import EmbeddingRow
 
@@ -169,7 +170,7 @@ class PgvectorIndex:
         with database.write() as session:
             session.execute(text("set local statement_timeout = 0"))
             session.execute(text("set local lock_timeout = 0"))
-            session.execute(text("select pg_advisory_xact_lock(7305802114)"))  # replicas make it one after the other
+            lock_until_commit(session, AdvisoryLock.VECTOR_INDEX)
             for name in names:
                 if name == "fill":
                     self._fill(session)

@@ -8,14 +8,11 @@ both were needed. A pass reads the lines of verified commits; passes become rare
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from coordinator.background import repeat
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
-from coordinator.db.engine import WritersBusyError
 from coordinator.events import service as activity
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -26,8 +23,6 @@ from shared.experiments import JobKind
 from shared.projects import KindShare
 from shared.protocol import now
 
-log = structlog.get_logger()
-
 FIRST = 16
 GROWTH = 1.25
 """Shares are adapted when there are so many times the experiments of the last time, and FIRST more."""
@@ -37,20 +32,17 @@ GROWTH = 1.25
 async def run_adaptation(app: FastAPI) -> AsyncIterator[None]:
     """Adapt shares while the application lives. Replicas may all do so: the first one finds work."""
     database: Database = app.state.database
-    seconds = app.state.settings.epoch_check_seconds
-    async with repeat("adaptation of shares", seconds, lambda: _try_to_adapt(database)):
+    tasks: BackgroundTasks = app.state.background
+    async with tasks.repeat("job mix", app.state.settings.epoch_check_seconds, lambda: _adapt_if_due(database)):
         yield
 
 
-def _try_to_adapt(database: Database) -> None:
-    try:
-        with database.read() as session:
-            is_due = any(_is_due(session, project) for project in projects.list_projects(session))
-        if is_due:
-            with database.write() as session:
-                adapt(session)
-    except (OperationalError, WritersBusyError) as error:
-        log.warning("shares cannot be adapted, trying again", error=str(error))
+def _adapt_if_due(database: Database) -> None:
+    with database.read() as session:
+        is_due = any(_is_due(session, project) for project in projects.list_projects(session))
+    if is_due:
+        with database.write() as session:
+            adapt(session)
 
 
 def adapt(session: Session) -> int:

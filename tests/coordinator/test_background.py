@@ -1,14 +1,33 @@
-"""What is done again and again beside requests."""
+"""Background tasks: they repeat, survive every error, and say how they are."""
 
 import asyncio
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import uuid4
 
+import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from coordinator.background import repeat
+from coordinator.app import create_app
+from coordinator.background import BackgroundTasks
+from coordinator.db.database import Database
+from coordinator.leases.heartbeats import HeldBeat
+from coordinator.leases.state import LeaseClock
+from coordinator.novelty.similarity import Similarity
+from coordinator.settings import Settings
+from shared.events import Event
+from shared.leases import LeaseState, Phase
+from shared.protocol import now
+
+TASKS = {"live feed", "heartbeats", "epochs", "job mix", "vector index", "embeddings of findings"}
 
 
-def test_it_is_done_again_and_again_and_waited_for_at_the_end() -> None:
+def test_work_repeats_and_is_waited_for_at_the_end() -> None:
     calls: list[str] = []
     third, may_end = threading.Event(), threading.Event()
 
@@ -20,7 +39,7 @@ def test_it_is_done_again_and_again_and_waited_for_at_the_end() -> None:
             calls.append("ended")
 
     async def live() -> None:
-        async with repeat("work", 0.001, work):
+        async with BackgroundTasks().repeat("work", 0.001, work):
             assert await asyncio.to_thread(third.wait, 60)
             asyncio.get_running_loop().call_later(0.05, may_end.set)
 
@@ -28,27 +47,108 @@ def test_it_is_done_again_and_again_and_waited_for_at_the_end() -> None:
     assert calls == ["begun", "begun", "begun", "ended"]
 
 
-def test_a_mistake_is_told_at_once() -> None:
-    def work() -> None:
-        raise ValueError("what nobody thought of")
-
-    async def live() -> None:
-        async with repeat("work", 0.001, work):
-            async with asyncio.timeout(60):
-                while not told:
-                    await asyncio.sleep(0.005)
-
-    with capture_logs() as told:
-        asyncio.run(live())
-    assert told[0]["task"] == "work" and isinstance(told[0]["exc_info"], ValueError)
-
-
-def test_the_end_does_not_wait_for_the_next_time() -> None:
+def test_the_end_does_not_wait_for_the_next_time_but_may_ask_for_one_more_call() -> None:
     calls: list[str] = []
 
     async def live() -> None:
-        async with repeat("work", 60, lambda: calls.append("called")):
+        tasks = BackgroundTasks()
+        async with (
+            tasks.repeat("work", 60, lambda: calls.append("called")),
+            tasks.repeat("last work", 60, lambda: calls.append("called last"), also_at_end=True),
+        ):
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(live(), 30))
-    assert calls == []
+    assert calls == ["called last"]
+
+
+def test_work_goes_on_after_an_error() -> None:
+    attempts: list[int] = []
+    succeeded = threading.Event()
+
+    def work() -> None:
+        attempts.append(len(attempts))
+        if len(attempts) == 1:
+            raise ValueError("a mistake in this program")
+        succeeded.set()
+
+    async def live() -> BackgroundTasks:
+        tasks = BackgroundTasks()
+        async with tasks.repeat("work", 0.001, work), tasks.once("first", lambda: None):
+            assert await asyncio.to_thread(succeeded.wait, 60)
+        return tasks
+
+    with capture_logs() as logged:
+        work_health, first_health = asyncio.run(live()).list_health()
+    assert logged[0]["task"] == "work" and isinstance(logged[0]["exc_info"], ValueError)
+    assert work_health.last_error == "ValueError('a mistake in this program')" and work_health.failures == 0
+    assert work_health.last_error_at is not None and work_health.last_success_at is not None
+    assert first_health.last_success_at is not None and first_health.last_error is None
+
+
+class FaultyDatabase(Database):
+    """A database whose sessions cannot begin while `fault` is set."""
+
+    fault: Exception | None = None
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        if self.fault is not None:
+            raise self.fault
+        with super().read() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        if self.fault is not None:
+            raise self.fault
+        with super().write() as session:
+            yield session
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PoolTimeoutError("no connection is free"),
+        OperationalError("select 1", {}, Exception("the server is gone")),
+        KeyError("a mistake in this program"),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_every_task_of_the_application_goes_on_after_an_error(database_url: str, fault: Exception) -> None:
+    settings = Settings(
+        database_url=database_url, event_poll_seconds=0.01, epoch_check_seconds=0.01, meaning_check_seconds=0.01
+    )
+    app = create_app(settings)
+    database = app.state.database = FaultyDatabase(database_url)
+    app.state.similarity = Similarity(database, settings)
+    database.fault = fault
+    clock = LeaseClock(LeaseState.RUNNING, Phase.TRAINING, 0, 0.0, now(), now(), now(), now())
+
+    def are_all(is_so: Callable[[int], bool]) -> bool:
+        held = HeldBeat(clock, None, now() + timedelta(seconds=100))
+        app.state.held_beats.hold(uuid4(), held)  # so that there is something to write
+        health = app.state.background.list_health()
+        return {task.name for task in health} == TASKS and all(is_so(task.failures) for task in health)
+
+    async def wait_until(is_reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not is_reached():
+                await asyncio.sleep(0.01)
+
+    async def listen(heard: list[Event]) -> None:
+        async for event in app.state.feed.listen(0):
+            heard.append(event)
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            listening = asyncio.create_task(listen([]))
+            await wait_until(lambda: are_all(lambda failures: failures > 0))
+            database.fault = None
+            await wait_until(lambda: are_all(lambda failures: failures == 0))
+            assert all(task.last_success_at is not None for task in app.state.background.list_health())
+        await listening
+
+    with capture_logs():
+        asyncio.run(live())
+    database.close()

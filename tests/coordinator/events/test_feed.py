@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import insert
 
+from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.events import feed as feed_module
 from coordinator.events import service
@@ -43,11 +44,10 @@ def add_many(database: Database, count: int) -> None:
 
 @asynccontextmanager
 async def polling(database: Database) -> AsyncIterator[Feed]:
-    feed = Feed(database, POLL_SECONDS)
-    poller = asyncio.create_task(feed.poll())
-    yield feed
-    feed.close()
-    await asyncio.wait_for(poller, PATIENCE_SECONDS)
+    feed = Feed(database)
+    async with BackgroundTasks().repeat_on_loop("feed", POLL_SECONDS, feed.poll):
+        yield feed
+        feed.close()
 
 
 async def hear(feed: Feed, since: int | None, count: int) -> list[int]:

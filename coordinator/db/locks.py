@@ -1,0 +1,43 @@
+"""Advisory locks of PostgreSQL: every number that the coordinator uses. SQLite has one writer and needs none.
+
+Numbers from zero on are named here. Negative numbers stand for hashes (`lock_hashes`), so the two never meet.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum, unique
+
+from sqlalchemy import BigInteger, bindparam, func, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.sessions import engine_of
+
+
+@unique
+class AdvisoryLock(IntEnum):
+    """The numbers of the named locks."""
+
+    MIGRATION = 7_305_802_113
+    """Processes migrate the schema one after the other."""
+    REPACKING = 7_305_802_114
+    """Stored objects are encoded anew by one transaction at a time."""
+    VECTOR_INDEX = 7_305_802_115
+    """pgvector's index is made and filled by one process at a time."""
+
+
+_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+
+
+def lock_until_commit(session: Session, lock: AdvisoryLock) -> None:
+    """Wait for a lock and hold it until the transaction ends."""
+    _lock(session, [lock])
+
+
+def lock_hashes(session: Session, hashes: Iterable[str]) -> None:
+    """Hold a lock for each hash (hexadecimal) until the transaction ends. The order is fixed, so none deadlock."""
+    _lock(session, sorted({-1 - int(name[:15], 16) for name in hashes}))
+
+
+def _lock(session: Session, numbers: Iterable[int]) -> None:
+    if engine_of(session).dialect.name == "postgresql":
+        for number in numbers:
+            session.execute(_LOCK, {"number": int(number)})
