@@ -39,6 +39,7 @@ SMALL_MODULES: dict[str, str] = {}
 """Modules of coordinator and worker that may be smaller, each with its reason."""
 
 BROAD_EXCEPTS = {
+    "coordinator/background.py": "outermost loop of each background task: logs the error and records it",
     "coordinator/entrance.py": "answers each request, whatever happens",
     "coordinator/leases/handlers.py": "hands an error to the waiting request",
     "worker/loop/loop.py": "outermost loop of the worker",
