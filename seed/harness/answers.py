@@ -11,7 +11,7 @@ import numpy
 
 
 class Rejected(Exception):
-    """The model's answers failed a check; the message says which, as a sentence."""
+    """The model's answers failed a check; the message is a sentence about it."""
 
 
 class Answers(Protocol):
@@ -28,7 +28,7 @@ Reader = Callable[[numpy.ndarray], Answers]
 
 
 def choose_reader(device: str, random: numpy.random.Generator) -> Reader:
-    """How to read logits where `device` is at hand. Raises Rejected for logits that are not finite numbers."""
+    """The reader of logits for `device`. Raises Rejected for logits that are not finite numbers."""
     if device == "cpu":
         return lambda logits: NumpyAnswers(logits, random)
     from harness.answers_torch import TorchAnswers  # noqa: PLC0415 - torch takes seconds to import

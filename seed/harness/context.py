@@ -1,4 +1,4 @@
-"""`ctx`: what the edited file's `train(ctx, model)` works with, and the start of the budget."""
+"""`ctx`, the argument of the edited file's `train(ctx, model)`: batches, the budget's clock, and progress."""
 
 import copy
 import gc
@@ -18,13 +18,13 @@ from harness.channel import Channel, Fault
 from harness.compiled import keep_folder
 
 LOG_SECONDS = 0.04
-"""At most 25 points of the loss curve a second are told to the supervisor."""
+"""Minimum time between two points of the loss curve that are sent to the supervisor: 25 a second at most."""
 
 HANDOVER_FACTOR = 2.0
-"""The hand-over is expected to take so many times as long as its rehearsal, and half of the budget at most."""
+"""Expected duration of the hand-over as a multiple of its rehearsal's, at most half of the budget."""
 
 LAST_STEPS = 16
-"""The next step is expected to take as long as the longest of the last so many."""
+"""Number of recent steps of which the longest is the expected duration of the next."""
 
 
 class Context:
@@ -98,13 +98,13 @@ class Context:
             yield batch[:, :-1], batch[:, 1:]
 
     def progress(self) -> float:
-        """The share of the budget that is used, 0 to 1; what the hand-over will take is no part of it."""
+        """The used share of the budget, 0 to 1; the time for the hand-over is not part of the budget."""
         return min(1.0, self._elapsed() / self._budget)
 
     def out_of_time(self) -> bool:
         """Whether to return now: another step would end too late to hand over the weights within the budget.
 
-        Ask before each step. How long a step takes is learnt from the time between two questions.
+        Call it before each step: the time between two calls is taken for a step's duration.
         """
         elapsed = self._elapsed()
         self._steps.append(elapsed - self._asked_at)
@@ -112,7 +112,7 @@ class Context:
         return elapsed + max(self._steps) >= self._budget
 
     def log(self, step: int, loss: float | torch.Tensor) -> None:
-        """Tell the loss, in nats per token; every step is fine. Ends the run if it is not finite."""
+        """Report the loss in nats per token; at every step if you like. Ends the run if it is not finite."""
         value = float(loss)
         if not math.isfinite(value):
             raise Fault(f"the loss became {value} at step {step}")
@@ -131,7 +131,7 @@ class Context:
         return 0.0 if self._started_at is None else time.monotonic() - self._started_at
 
     def _remember_optimizer(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        """Called by torch before each step of any optimizer: keep its state from before its first."""
+        """Called by torch before each step of any optimizer: saves the state from before its first step."""
         if all(known is not optimizer for known, _ in self._optimizers_before):
             self._optimizers_before.append((optimizer, copy.deepcopy(optimizer.state_dict())))
 
@@ -148,7 +148,7 @@ class Context:
 
 
 def device_memory_mib(device: str | torch.device) -> int:
-    """The most memory that this process held on a device with memory of its own; 0 on a CPU."""
+    """Peak memory of this process in MiB on a device with its own memory; 0 on a CPU."""
     device = torch.device(device)
     return torch.cuda.max_memory_allocated(device) // (1024 * 1024) if device.type == "cuda" else 0
 

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def serve(channel: Channel, begin: dict, weights: int, request: int, answer: int) -> None:
-    """Load the weights once, then answer for as long as the supervisor wants."""
+    """Load the weights once, then answer requests until the supervisor ends this process."""
     windows = open_windows(begin["facts"], [request, answer], begin["device"])
     model = build_model(import_edited(begin["editable"][0], ("build",)), begin)
     load_weights(model, read_weights(weights, begin["size"]))
@@ -58,7 +58,7 @@ def answer_windows(model: torch.nn.Module, windows: Windows, rows: int, device: 
 
 
 def read_weights(descriptor: int, size: int) -> bytes:
-    """All bytes that were handed over: one read returns 2 GiB at most."""
+    """Reads all bytes of the hand-over, in parts: one read returns 2 GiB at most."""
     parts: list[bytes] = []
     done = 0
     while done < size:

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def say_prepared(channel: Channel, vocab_size: int, sequence_length: int) -> None:
-    """Tell the supervisor what every run needs: the second host answers what the first could prepare for."""
+    """Sends every run's facts to the supervisor. The second host answers questions that the first could foresee."""
     rows, request_bytes, answer_bytes = size_memories(sequence_length, vocab_size)
     facts = {"vocab_size": vocab_size, "sequence_length": sequence_length, "rows": rows}
     channel.send("prepared", facts=facts, request_bytes=request_bytes, answer_bytes=answer_bytes, hosts=2)

@@ -11,14 +11,14 @@ import numpy
 
 MAX_ROWS = 32
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-"""A request has at most so many rows, and its answer takes at most so many bytes, but there is one row at least.
+"""Maximum rows of a request and maximum bytes of its answer; a request has at least one row.
 
 Few large requests keep a GPU busier than many small ones: of 2,048 tokens with 8,192 logits each, it is four rows.
 """
 
 
 def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:
-    """How many rows a request may have, and the sizes of request and answer in bytes."""
+    """The maximum rows of a request, and the sizes of request and answer in bytes."""
     row_bytes = length * vocab_size * 4
     rows = max(1, min(MAX_ROWS, MAX_ANSWER_BYTES // row_bytes))
     return rows, 8 * (1 + rows + rows * length), rows * row_bytes
@@ -36,7 +36,7 @@ class Windows:
 
     @property
     def memory(self) -> numpy.ndarray:
-        """The answer's memory as it is, for those who lock its pages."""
+        """The answer's raw memory, for locking its pages."""
         return self._answer
 
     def write(self, tokens: numpy.ndarray, first: numpy.ndarray, span: int) -> None:
@@ -47,18 +47,18 @@ class Windows:
         self._request[1 + self.rows : 1 + self.rows + tokens.size] = tokens.ravel()
 
     def read(self, rows: int) -> tuple[numpy.ndarray, numpy.ndarray, int]:
-        """The request that was put: a copy of its tokens and of `first`, and `span`."""
+        """The current request: a copy of its tokens and of `first`, and `span`."""
         begin = 1 + self.rows
         tokens = self._request[begin : begin + rows * self.length].reshape(rows, self.length).copy()
         return tokens, self._request[1 : 1 + rows].copy(), int(self._request[0])
 
     def logits(self, rows: int, span: int) -> numpy.ndarray:
-        """The memory of an answer to so many rows: float32 (rows, span, vocabulary)."""
+        """The memory of the answer to `rows` rows: float32 (rows, span, vocabulary)."""
         return self._answer[: rows * span * self.vocab_size].reshape(rows, span, self.vocab_size)
 
 
 def open_windows(facts: dict, shared: list[int], device: str) -> Windows:
-    """Both memories, request and answer. With a GPU its copies then need no detour over other memory."""
+    """Opens both memories, request and answer. For a GPU their pages are locked, which makes copies faster."""
     windows = Windows(facts, *shared)
     if device != "cpu":
         import torch  # noqa: PLC0415 - the scorer of a CPU run does without

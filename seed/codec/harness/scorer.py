@@ -13,7 +13,7 @@ from harness.channel import Channel, open_channel
 
 
 class Rejected(Exception):
-    """The answer is not the text, or came late; the message says so, as a sentence."""
+    """The answer differs from the text or was late; the message is a sentence about it."""
 
 
 def main() -> None:
