@@ -29,6 +29,7 @@ from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.http.errors import SwarmError
 from coordinator.leases.imported import add_past_lease
+from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.models import Branch, ImportedLine, ImportedSession, Project
 from coordinator.novelty.fingerprint import fingerprint
@@ -116,7 +117,7 @@ class _Import:
         self._check_unchanged(stored)
         commits = queries.map_commits(self._session, project.id)
         self._shas |= {step.key: commits[step.row.line] for step in self._plan.steps if step.row.line in commits}
-        branch = lineage.get_branch_by_name(self._session, project, projects.FIRST_BRANCH)
+        branch = branches.get_branch_by_name(self._session, project, projects.FIRST_BRANCH)
         new = [step for step in self._plan.steps if step.row.line > len(stored)]
         runs = {step.row.line: self._store_step(project, branch, step) for step in new}
         self._store_lines(project.id, len(stored), runs)
@@ -246,7 +247,7 @@ class _Import:
         head = self._shas[self._plan.head]
         is_imported = branch.head_sha in self._shas.values()
         if head != branch.head_sha and (is_new or is_imported):
-            lineage.move_head(self._session, branch, head, VOLUNTEER, "The best commit that the session kept.")
+            branches.move_head(self._session, branch, head, VOLUNTEER, "The best commit that the session kept.")
 
 
 def _told(words: CommitWords, source: str) -> CommitWords:

@@ -12,6 +12,7 @@ from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.findings.candidates import Shelf
 from coordinator.leases import eligibility, queries, service, state
+from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchName
 from coordinator.models import Project
@@ -75,7 +76,7 @@ def claim(
         return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
     if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
         why = f"{worker.name}'s volunteer chose it."
-        lineage.resume(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
+        branches.resume(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
     return ClaimReply.model_construct(lease=_take(write, worker, offer))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.events import service as activity
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import queries
-from coordinator.lineage.queries import BranchStatus
+from coordinator.lineage.queries import BranchStatus as BranchStatus
 from coordinator.models import Branch, BranchMove, Project
 from shared.contract import Diversity
 from shared.events import EventKind

@@ -147,11 +147,6 @@ def read_recent(session: Session, shas: Collection[str]) -> dict[str, LoadedObje
     return found
 
 
-def get_object(session: Session, sha: str) -> GitObject:
-    """One object. Raises ObjectMissingError, ObjectDamagedError."""
-    return read_versions(session, [sha])[sha].object
-
-
 def read_versions(session: Session, shas: Collection[str]) -> dict[str, LoadedObject]:
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
@@ -253,13 +248,6 @@ def encode_one(obj: GitObject, base: LoadedObject | None = None) -> ObjectRow:
         if len(delta) <= len(obj.data) // DELTA_SHARE:
             return ObjectRow(obj.sha, obj.kind, len(obj.data), delta, base.object.sha)
     return ObjectRow(obj.sha, obj.kind, len(obj.data), zlib.compress(obj.data, level=9), None)
-
-
-def keep_new(session: Session, objects: Iterable[GitObject]) -> list[GitObject]:
-    """Those objects that are not stored yet."""
-    wanted = {obj.sha: obj for obj in objects}
-    missing = find_missing(session, wanted)
-    return [obj for sha, obj in wanted.items() if sha in missing]
 
 
 def find_missing(session: Session, shas: Iterable[str]) -> set[str]:

@@ -12,27 +12,10 @@ from sqlalchemy.orm import Session
 
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import objects, queries
-from coordinator.lineage.branches import BranchExistsError as BranchExistsError
-from coordinator.lineage.branches import TooManyBranchesError as TooManyBranchesError
-from coordinator.lineage.branches import create_branch as create_branch
-from coordinator.lineage.branches import get_branch_by_name as get_branch_by_name
-from coordinator.lineage.branches import has_room as has_room
-from coordinator.lineage.branches import is_stalled as is_stalled
-from coordinator.lineage.branches import may_pause as may_pause
-from coordinator.lineage.branches import move_head as move_head
-from coordinator.lineage.branches import pause as pause
-from coordinator.lineage.branches import record_gain as record_gain
-from coordinator.lineage.branches import record_no_gain as record_no_gain
-from coordinator.lineage.branches import request_branch as request_branch
-from coordinator.lineage.branches import resume as resume
-from coordinator.lineage.branches import view_branch as view_branch
-from coordinator.lineage.branches import view_branches as view_branches
-from coordinator.lineage.branches import view_log as view_log
 from coordinator.lineage.objects import ObjectRow
 from coordinator.lineage.queries import COMMIT_ROWS as COMMIT_ROWS
 from coordinator.lineage.queries import BranchName as BranchName
 from coordinator.lineage.queries import BranchRow as BranchRow
-from coordinator.lineage.queries import BranchStatus as BranchStatus
 from coordinator.lineage.queries import CommitRow as CommitRow
 from coordinator.lineage.queries import find_branch as find_branch
 from coordinator.lineage.queries import find_commit as find_commit
@@ -118,8 +101,10 @@ def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], w
     tree_sha, below = build_snapshot(before.files, files)
     commit = _build_commit(tree_sha, parent.sha, words)
     after = objects.read_snapshot(session, tree_sha, known=before.trees | {obj.sha: obj for obj in below})
-    new = objects.keep_new(session, [*below, commit])
-    encoded = objects.encode(session, new, objects.list_predecessors(after, before))
+    new = {obj.sha: obj for obj in (*below, commit)}
+    missing = objects.find_missing(session, new)
+    added = [obj for sha, obj in new.items() if sha in missing]
+    encoded = objects.encode(session, added, objects.list_predecessors(after, before))
     return BuiltCommit(commit.sha, parent.sha, tree_sha, parent.depth + 1, encoded)
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
 from shared.experiments import MAX_STEPS
@@ -34,7 +35,7 @@ def read_project(name: Slug, session: ReadSession) -> Project:
 @router.get("/projects/{name}/branches", tags=["lineage"])
 def list_branches(name: Slug, session: ReadSession) -> Page[Branch]:
     """The project's named research directions."""
-    return Page(items=lineage.view_branches(session, service.get_project(session, name)))
+    return Page(items=branches.view_branches(session, service.get_project(session, name)))
 
 
 @router.post("/projects/{name}/branches", status_code=status.HTTP_201_CREATED, tags=["lineage"])
@@ -47,7 +48,7 @@ def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database
 @router.get("/projects/{name}/branches/{branch}/log", tags=["lineage"])
 def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMove]:
     """What happened to a branch: it was born, moved, paused or resumed, by whom and why."""
-    return Page(items=lineage.view_log(session, service.get_project(session, name), branch))
+    return Page(items=branches.view_log(session, service.get_project(session, name), branch))
 
 
 @router.get("/projects/{name}/commits/editable", tags=["lineage"])

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts import service as accounts
 from coordinator.events import service as activity
 from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
 from coordinator.models import Project
@@ -91,7 +92,7 @@ def add_project(session: Session, contract: Contract, text: str, root: BuiltComm
     session.flush()
     lineage.store_commit(session, project.id, root)
     activity.record(session, EventKind.PROJECT_CREATED, project.id, project=project.name)
-    lineage.create_branch(
+    branches.create_branch(
         session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm", "The project begins."
     )
     return project
@@ -107,8 +108,8 @@ def request_branch(session: Session, volunteer_id: int, project_name: str, reque
     """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     project = get_project(session, project_name)
     who = accounts.get_name(session, volunteer_id)
-    branch = lineage.request_branch(session, project, contract_of(project).diversity, request, who)
-    return lineage.view_branch(session, project, branch)
+    branch = branches.request_branch(session, project, contract_of(project).diversity, request, who)
+    return branches.view_branch(session, project, branch)
 
 
 def view_project(project: Project) -> ProjectView:

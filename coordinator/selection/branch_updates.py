@@ -1,4 +1,4 @@
-"""What a new experiment does to branches: it may begin one, take its own further, or let it come to rest."""
+"""Updates branches after an experiment: it may begin one, move its own head, or pause its own."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior
 from coordinator.experiments import service as experiments
+from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import BranchStatus
+from coordinator.lineage.branches import BranchStatus
 from coordinator.models import Branch
 from coordinator.selection import queries
 from shared.contract import Contract
@@ -41,16 +42,16 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
         if _is_ahead(session, branch, experiment.hardware_class, posterior):
             _take_further(session, branch, experiment, posterior)
             return
-    status = lineage.record_no_gain(session, experiment.branch_id)
-    if lineage.may_pause(status, 0, contract.diversity):
+    status = branches.record_no_gain(session, experiment.branch_id)
+    if branches.may_pause(status, 0, contract.diversity):
         _pause_if_stalled(session, contract, experiment, status)
 
 
 def _take_further(session: Session, branch: Branch, experiment: NewExperiment, posterior: DerivedPosterior) -> None:
     """Have an experiment lead its branch, which resumes a paused one."""
     why = f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
-    lineage.move_head(session, branch, experiment.sha, experiment.who, why)
-    lineage.record_gain(session, branch, experiment.id)
+    branches.move_head(session, branch, experiment.sha, experiment.who, why)
+    branches.record_gain(session, branch, experiment.id)
 
 
 def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
@@ -61,12 +62,12 @@ def _begin_branch(session: Session, contract: Contract, experiment: NewExperimen
         name, why = f"draft-{experiment.id}", f"#{experiment.id} departs from its parent and holds its ground."
     else:
         return False
-    if not lineage.has_room(session, experiment.project_id, contract.diversity):
+    if not branches.has_room(session, experiment.project_id, contract.diversity):
         return False
     if lineage.find_branch(session, experiment.project_id, name) is not None:
         name = f"{name[: MAX_NAME - len(str(experiment.id)) - 1]}-{experiment.id}"
     theme = experiment.proposal.title
-    branch = lineage.create_branch(session, experiment.project_id, name, theme, experiment.sha, experiment.who, why)
+    branch = branches.create_branch(session, experiment.project_id, name, theme, experiment.sha, experiment.who, why)
     experiments.move_to_branch(session, experiment.id, branch.id)
     evidence.note_changed(session, [experiment.sha])
     return True
@@ -94,7 +95,7 @@ def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExper
         return
     jobs = queries.count_in_flight(session, project_id)
     under_way = sum(job.jobs for job in jobs if job.branch_id == branch_id)
-    if not lineage.may_pause(status, under_way, contract.diversity):
+    if not branches.may_pause(status, under_way, contract.diversity):
         return
     branch = lineage.get_branch(session, branch_id)
     own = evidence.find_posterior(session, branch.head_sha, hardware_class)
@@ -102,5 +103,5 @@ def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExper
         head = evidence.find_posterior(session, other.head_sha, hardware_class)
         if head is not None and (own is None or head.rank_score < own.rank_score):
             why = f"It has gained nothing in {branch.experiments_without_gain} experiments, and {other.name} leads."
-            lineage.pause(session, branch, why)
+            branches.pause(session, branch, why)
             return

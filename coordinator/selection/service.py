@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
+from coordinator.lineage.branches import get_branch_by_name, is_stalled
 from coordinator.lineage.service import BranchRow
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -143,7 +144,7 @@ def _view_branches(
     return [
         Direction(
             row.id, row.name, row.head_sha, row.state == BranchState.ACTIVE,
-            lineage.is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
+            is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
             experiments_on[row.id],
         )
         for row in branches
@@ -155,7 +156,7 @@ def _find_chosen(
 ) -> Direction | None:
     if name is None:
         return None
-    branch_id = lineage.get_branch_by_name(session, project, name).id
+    branch_id = get_branch_by_name(session, project, name).id
     return next(known for known in directions if known.id == branch_id)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.git_http.protocol import frame
-from coordinator.lineage import service as lineage
+from coordinator.lineage.branches import move_head
 from coordinator.lineage.queries import list_branches, list_nearest
 from coordinator.models import Commit
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
@@ -88,7 +88,7 @@ class Round:
 
     def move_head(self, sha: str) -> None:
         with self.store.database.write() as session:
-            lineage.move_head(session, list_branches(session, self.store.project_id)[0], sha, "bench", "It is better.")
+            move_head(session, list_branches(session, self.store.project_id)[0], sha, "bench", "It is better.")
 
     def run(self) -> Iterator[Measurement]:
         url, head, old = f"{self.server.address}.git", self.line[0], self.line[NEW_COMMITS]

@@ -48,7 +48,7 @@ def test_rows_from_before_are_read_and_serve_as_bases(old: Database) -> None:
     old.migrate()
     after = build_blob("LEARNING_RATE = 0.003\n" * 49 + "LEARNING_RATE = 0.004\n")
     with old.read() as session:
-        assert [objects.get_object(session, obj.sha) for obj in stored] == stored
+        assert [objects.read_versions(session, [obj.sha])[obj.sha].object for obj in stored] == stored
         encoded = objects.encode(session, [after], {after.sha: stored[0].sha})
     with old.write() as session:
         objects.add_objects(session, encoded)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from coordinator.db.database import Database
 from coordinator.lineage import queries
 from coordinator.lineage import service as lineage
+from coordinator.lineage.branches import create_branch, move_head
 from coordinator.projects.service import create_project
 from shared.commits import CommitWords
 from tests.support.messages import AUTHOR
@@ -51,9 +52,9 @@ class Upstream:
             branches = {branch.name: branch for branch in queries.list_branches(session, self.project_id)}
             for name, sha in heads.items():
                 if name in branches:
-                    lineage.move_head(session, branches[name], sha, "ada", "It is better.")
+                    move_head(session, branches[name], sha, "ada", "It is better.")
                 else:
-                    lineage.create_branch(session, self.project_id, name, "A direction.", sha, "ada", "To be fetched.")
+                    create_branch(session, self.project_id, name, "A direction.", sha, "ada", "To be fetched.")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def export_loose(database: Database, folder: Path, head: str) -> Path:
     repo = Repo.init_bare(str(folder), mkdir=True)
     with database.read() as session:
         for row in session.query(StoredObject):
-            stored = objects.get_object(session, row.sha)
+            stored = objects.read_versions(session, [row.sha])[row.sha].object
             written = subprocess.run(
                 ["git", "-C", str(folder), "hash-object", "-w", "--stdin", "-t", stored.kind],
                 input=stored.data, check=True, capture_output=True,
