@@ -1,4 +1,4 @@
-"""Does a model look at tokens that it should not know yet? A test of its answers alone.
+"""Tests by a model's answers alone whether it uses tokens that come later.
 
 All windows are first scored by one host. Then a second host, a fresh process that knows nothing of what the first was
 asked, gets each window once more, in one of two forms:

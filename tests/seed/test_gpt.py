@@ -31,7 +31,7 @@ def gpt() -> Any:
 
 
 def shake(model: torch.nn.Module) -> torch.nn.Module:
-    """So that nothing is zero, as it is at the beginning."""
+    """Makes all weights nonzero, unlike at the beginning."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -211,7 +211,7 @@ def test_smaller_gpus_take_fewer_rows(
 
 
 class Budget:
-    """The harness in miniature: a text that repeats itself, and so many steps."""
+    """The harness in miniature: a text that repeats itself, and a number of steps."""
 
     device, seed = torch.device("cpu"), 1
 

@@ -32,7 +32,7 @@ def build(config):
 
 
 class Supervisor:
-    """The other end of the harness's line; answers `start` with the text's tokens and keeps what it hears."""
+    """The other end of the harness's line; answers `start` with the text's tokens and keeps the messages."""
 
     def __init__(self, tokens: numpy.ndarray) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

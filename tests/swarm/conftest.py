@@ -1,4 +1,4 @@
-"""A coordinator whose project has a past, on a real port, shared by the tests of the researcher's side."""
+"""A coordinator on a real port whose project has experiments, shared by the client's tests."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""`swarm mcp` as an agent's program starts it, spoken to with the protocol's own client."""
+"""`swarm mcp` as an agent's program starts it, tested with the protocol's own client."""
 
 import json
 import os

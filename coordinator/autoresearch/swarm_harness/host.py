@@ -1,4 +1,4 @@
-"""Passes on what the script printed: `python -m swarm_harness.host <descriptor>`."""
+"""Returns the trainer's result as the answer: `python -m swarm_harness.host <descriptor>`."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""Prepares nothing: `python -m swarm_harness.prepare <descriptor>`. The script brings or makes its own data.
+"""Prepares nothing: `python -m swarm_harness.prepare <descriptor>`. The script has its own data.
 
 Settings (`[data.settings]` in swarm.toml): `script` is the file to run, `metric` the key of the line to read.
 """

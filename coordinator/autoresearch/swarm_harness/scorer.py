@@ -1,4 +1,4 @@
-"""Takes the script's own number: `python -m swarm_harness.scorer <descriptor>`. The project is marked self-scored."""
+"""Reads the metric that the script printed: `python -m swarm_harness.scorer <descriptor>`. The project is marked self-scored."""
 
 import json
 import math
@@ -16,10 +16,10 @@ def main() -> None:
     try:
         metric = float(json.loads(memory[: message["count"]])["metric"])
     except (ValueError, KeyError, TypeError):
-        channel.send("rejected", reason="what the script left is no number")
+        channel.send("rejected", reason="the script's result is no number")
         return
     if not math.isfinite(metric):
-        channel.send("rejected", reason=f"the script says that its metric is {metric}")
+        channel.send("rejected", reason=f"the script's metric is {metric}")
         return
     channel.send("scored", metric=metric, scored_bytes=message["count"])
 

@@ -1,4 +1,4 @@
-"""A project behind a real web server, and a way to make it grow."""
+"""A project on a real web server, with methods that add commits and branches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.support.servers import serve
 
 
 class Upstream:
-    """A project as its remote shows it."""
+    """A project and its remote."""
 
     def __init__(self, database: Database, base_url: str, folder: Path, name: str = "tiny") -> None:
         self.database, self._base_url, self._folder = database, base_url, folder

@@ -1,4 +1,4 @@
-"""Requests that git would not send, and some that it does."""
+"""The git remote over HTTP: malformed requests, and requests of unusual clients."""
 
 import gzip
 import time

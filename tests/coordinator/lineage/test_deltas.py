@@ -1,4 +1,4 @@
-"""Deltas are small, fast whatever they are given, and git's own."""
+"""Deltas are small, take linear time for any input, and have git's format."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""The object store: whatever is stored reads back, versions cost little, and damage is never served."""
+"""The object store returns what was stored, stores versions as small deltas, and reports damage."""
 
 import threading
 import zlib

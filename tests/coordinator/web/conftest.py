@@ -1,4 +1,4 @@
-"""A real browser, and a real server with a project that has a past."""
+"""A real browser, and a real server with a project of sixty experiments."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ def bare_server(tmp_path: Path) -> Iterator[Swarm]:
 
 
 def find_chromium() -> str:
-    """SWARM_CHROMIUM, or a Chromium on PATH. Its absence is a failure: these tests are not optional."""
+    """SWARM_CHROMIUM, or a Chromium on PATH. Without one the tests fail: they are not optional."""
     named = os.environ.get("SWARM_CHROMIUM")
     found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""The pages in a real browser, on a real server, while things happen."""
+"""The pages in a real browser on a real server, with live updates."""
 
 from pathlib import Path
 from typing import Any

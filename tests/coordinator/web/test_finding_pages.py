@@ -1,4 +1,4 @@
-"""The pages of findings and topics over HTTP: what they say, where they lead, and that nothing in them is obeyed."""
+"""The pages of findings and topics over HTTP: their contents, links, and hostile text in them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The pages of findings and topics in a real browser, wide and narrow: they fit, and can be read by all."""
+"""The pages of findings and topics in a real browser: they fit wide and narrow screens, and are accessible."""
 
 import pytest
 from playwright.sync_api import Page, expect

@@ -1,4 +1,4 @@
-"""The pages over HTTP: what they say, where they lead, and how they fail."""
+"""The pages over HTTP: their contents, links and errors."""
 
 from pathlib import Path
 

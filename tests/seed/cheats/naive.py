@@ -164,7 +164,7 @@ def read_result(folder: Path) -> float | None:
 
 
 def run(request: dict[str, Any], data: Path) -> dict[str, Any]:
-    """Run a file as often as it is wanted, in one folder, as plain loops do; the last metric, and the log."""
+    """Runs a file several times in one folder, as plain loops do; returns the last metric and the log."""
     folder = Path(tempfile.mkdtemp())  # a TemporaryDirectory would be removed at the end of each fork
     (folder / "train.py").write_text(request["source"])
     for file in ("validation.npz", "train.bin"):

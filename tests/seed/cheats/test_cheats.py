@@ -1,4 +1,4 @@
-"""Attempts to win without learning, each as a whole file: what comes of it here."""
+"""Cheats, each as a whole file, and their outcome in the real harness."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_gains_nothing_here(
 
 
 def is_trainer(process: psutil.Process) -> bool:
-    """Whether it was started as one, and still runs."""
+    """Whether the process was started as a trainer and still runs."""
     with suppress(psutil.Error):
         return process.status() != psutil.STATUS_ZOMBIE and "harness.trainer" in process.cmdline()
     return False

@@ -1,4 +1,4 @@
-"""Lets the edited file answer: `python -m harness.host <descriptor>`, in a sandbox that saw neither build nor data.
+"""Runs the edited file's `answer`: `python -m harness.host <descriptor>`, in a sandbox that saw neither build nor data.
 
 It has the edited file and what `build` returned. It does not know the right answers, and its clock does not count.
 """

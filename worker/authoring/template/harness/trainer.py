@@ -1,4 +1,4 @@
-"""Lets the edited file build something: `python -m harness.trainer <descriptor>`, started in a sandbox.
+"""Runs the edited file's `build`: `python -m harness.trainer <descriptor>`, started in a sandbox.
 
 Importing the edited file costs no budget. The clock runs from `start` to `trained`, and is the worker's own.
 """
