@@ -1,4 +1,4 @@
-"""Reads the metric that the script printed: `python -m swarm_harness.scorer <descriptor>`. The project is marked self-scored."""
+"""Reads the metric that the script printed, which no check covers: `python -m swarm_harness.scorer <descriptor>`."""
 
 import json
 import math

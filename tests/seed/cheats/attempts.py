@@ -1,4 +1,4 @@
-"""The attempts as files, what becomes of each here, and how they are tried.
+"""The cheats as files, the expected outcome of each, and how they are run.
 
 Training ends after STEPS steps at one learning rate and not by the clock, so that runs of the same seed agree to the
 last digits, and a cheat that gains nothing has exactly the honest result.
