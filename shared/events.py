@@ -26,7 +26,7 @@ class EventKind(StrEnum):
     FINDING_NOTED = "finding_noted"
 
 
-class Event(Message):
+class EventView(Message):
     """One thing that happened. `id` is the feed's cursor: ask for what came after it with `since`."""
 
     id: int

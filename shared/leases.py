@@ -68,7 +68,7 @@ class BaseCommit(Message):
     curve: list[CurvePoint] = Field(default=[])
 
 
-class Lease(Message):
+class GrantedLease(Message):
     """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`.
 
     `run_to_end`: the run is not to be stopped early, hopeless or not. It belongs to the sample that shows how often
@@ -113,7 +113,7 @@ class OfflineLease(Message):
 class ClaimReply(Message):
     """A lease, or None with a reason a person understands and when to ask again."""
 
-    lease: Lease | None
+    lease: GrantedLease | None
     reason: str = ""
     retry_after_seconds: float | None = None
 

@@ -6,7 +6,7 @@ from shared.experiments import JobKind
 from shared.protocol import LongText, Message, Sha, Slug, Timestamp
 
 
-class Project(Message):
+class ProjectView(Message):
     """One research question. `contract` is the text of its `swarm.toml`.
 
     In a project that is `self_scored` the edited files state the metric themselves, and nothing checks it.
@@ -30,7 +30,7 @@ class CommitFiles(Message):
     files: dict[str, str]
 
 
-class KindShare(Message):
+class KindShareView(Message):
     """A kind's share of a project's experiments, and what it follows from.
 
     `gain` is what its experiments added to commits that were verified, in the metric's unit and positive where it is
@@ -58,7 +58,7 @@ class BranchMoveKind(StrEnum):
     RESUMED = "resumed"
 
 
-class Branch(Message):
+class BranchView(Message):
     """A named research direction: its theme and its head. `experiments_without_gain` counts since the last gain."""
 
     id: int
@@ -80,7 +80,7 @@ class BranchRequest(Message):
     from_sha: Sha | None = None
 
 
-class BranchMove(Message):
+class BranchMoveView(Message):
     """An entry of a branch's log, with its reason. `from_sha` is None where the branch was born."""
 
     kind: BranchMoveKind

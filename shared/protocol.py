@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
@@ -66,3 +66,23 @@ def now() -> datetime:
 
 
 Timestamp = AwareDatetime
+
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """A problem document. `type` is `/problems/<code>`, a page that explains it; `detail` says what to do."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: list[dict[str, Any]] | None = None
+
+    @property
+    def code(self) -> str:
+        """The problem's short name, for example `lease-unknown`."""
+        return self.type.rsplit("/", 1)[-1]

@@ -1,9 +1,9 @@
 """Experiments as the coordinator shows them: lists, records, lines of descent, comparisons."""
 
 from shared.experiments import AxisDirection, JobKind, Posterior, StepReport
-from shared.findings import Finding
-from shared.protocol import Message, Sha, Timestamp
-from shared.runs import Run
+from shared.findings import FindingView
+from shared.protocol import Message, Sha, Slug, Timestamp
+from shared.runs import RunOutcome, RunView
 
 
 class ExperimentSummary(Message):
@@ -37,8 +37,8 @@ class ExperimentDetail(ExperimentSummary):
     steps: list[StepReport]
     why: str
     diff: str
-    runs: list[Run]
-    finding: Finding | None
+    runs: list[RunView]
+    finding: FindingView | None
 
 
 class RecordCommit(Message):
@@ -118,3 +118,43 @@ class HardwareClass(Message):
     noise_sd: float | None
     epoch: int | None
     newest_run_at: Timestamp
+
+
+class HardwareClassCount(Message):
+    """A hardware class that a project was measured in."""
+
+    name: str
+    runs: int
+
+
+class ProgressPoint(Message):
+    """One run. `leading` is the best posterior mean among all commits measured up to here, as known now."""
+
+    run_id: int
+    experiment_id: int | None
+    sha: Sha
+    title: str
+    outcome: RunOutcome
+    metric: float | None
+    reason: str
+    posterior: Posterior | None
+    leading: float | None
+    finished_at: Timestamp
+
+
+class ProjectProgress(Message):
+    """What the progress plot shows, in one hardware class.
+
+    `leader_id` is the experiment that leads, None while the root does.
+    """
+
+    project: Slug
+    metric: str
+    unit: str
+    direction: str
+    hardware_class: str | None
+    hardware_classes: list[HardwareClassCount]
+    experiments: int
+    points: list[ProgressPoint]
+    leader_sha: Sha | None
+    leader_id: int | None

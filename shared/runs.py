@@ -112,7 +112,7 @@ class RunReport(Message):
         return self
 
 
-class Run(Message):
+class RunView(Message):
     """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed."""
 
     id: int

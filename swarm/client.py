@@ -10,17 +10,22 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from shared.errors import Problem
 from shared.evidence import ExperimentEvidence
 from shared.export import ExportFormat, ExportTable
-from shared.findings import FindingSummary, Paper, Question, SearchHit, Tried
+from shared.findings import FindingSummary, Paper, Question, SearchHit, Topic, Tried, name_topic
 from shared.leases import LeaseView
-from shared.progress import Progress
-from shared.projects import Branch, CommitFiles, Project
-from shared.protocol import API_PREFIX, Page
-from shared.records import Comparison, ExperimentDetail, ExperimentSummary, HardwareClass, LineageStep, Record
-from shared.runs import Run
-from shared.topics import Topic, name_topic
+from shared.projects import BranchView, CommitFiles, ProjectView
+from shared.protocol import API_PREFIX, Page, Problem
+from shared.records import (
+    Comparison,
+    ExperimentDetail,
+    ExperimentSummary,
+    HardwareClass,
+    LineageStep,
+    ProjectProgress,
+    Record,
+)
+from shared.runs import RunView
 from shared.workers import VolunteerView
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -56,14 +61,14 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def list_projects(self) -> list[Project]:
-        return self._get("/projects", Page[Project]).items
+    def list_projects(self) -> list[ProjectView]:
+        return self._get("/projects", Page[ProjectView]).items
 
-    def list_branches(self, project: str) -> list[Branch]:
-        return self._get(f"/projects/{project}/branches", Page[Branch]).items
+    def list_branches(self, project: str) -> list[BranchView]:
+        return self._get(f"/projects/{project}/branches", Page[BranchView]).items
 
-    def get_progress(self, project: str) -> Progress:
-        return self._get(f"/projects/{project}/progress", Progress)
+    def get_progress(self, project: str) -> ProjectProgress:
+        return self._get(f"/projects/{project}/progress", ProjectProgress)
 
     def list_experiments(self, project: str, limit: int = 50) -> list[ExperimentSummary]:
         """The newest experiments, newest first."""
@@ -80,13 +85,13 @@ class Client:
         """Why an experiment's verdict is what it is, in the hardware class of its first run."""
         return self._get(f"/experiments/{experiment_id}/evidence", ExperimentEvidence)
 
-    def list_runs(self, project: str, limit: int = 50) -> list[Run]:
+    def list_runs(self, project: str, limit: int = 50) -> list[RunView]:
         """The newest runs, newest first."""
-        return self._get("/runs", Page[Run], project=project, limit=limit).items
+        return self._get("/runs", Page[RunView], project=project, limit=limit).items
 
-    def iterate_runs(self, project: str) -> Iterator[Run]:
+    def iterate_runs(self, project: str) -> Iterator[RunView]:
         """All runs, newest first."""
-        return self._iterate("/runs", Page[Run], project=project)
+        return self._iterate("/runs", Page[RunView], project=project)
 
     def list_live_leases(self, project: str) -> list[LeaseView]:
         """The jobs that workers hold right now."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from shared.contract import CONTRACT_FILE
 from shared.export import ExportFormat, ExportTable
-from shared.projects import Project
+from shared.projects import ProjectView
 from shared.protocol import now
 from swarm.client import Client, CommandError
 
@@ -36,7 +36,7 @@ class DumpError(CommandError):
 
 
 def write_dump(
-    client: Client, project: Project, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
+    client: Client, project: ProjectView, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
 ) -> None:
     """Writes a project's dump to a new folder. Raises DumpError, CoordinatorError."""
     if folder.exists():
@@ -54,7 +54,7 @@ def write_dump(
 
 
 def _write_all(
-    client: Client, project: Project, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
+    client: Client, project: ProjectView, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
 ) -> None:
     (folder / CONTRACT_FILE).write_text(project.contract, encoding="utf-8")
     files = [CONTRACT_FILE]

@@ -20,7 +20,7 @@ from coordinator.db.database import Database
 from coordinator.events import queries, service
 from coordinator.http.errors import SwarmError
 from coordinator.settings import Settings
-from shared.events import Event
+from shared.events import EventView
 
 BATCH_EVENTS = 500
 WINDOW_EVENTS = 2000
@@ -40,7 +40,7 @@ class Feed:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._window: list[Event] = []
+        self._window: list[EventView] = []
         self._window_start: int | None = None  # the window holds every event after this id; None: nobody polls
         self._listeners = 0
         self._wanted = asyncio.Event()
@@ -66,7 +66,7 @@ class Feed:
         while is_behind and not self._closed:
             is_behind = await self._read_batch()
 
-    async def listen(self, since: int | None) -> AsyncGenerator[Event, None]:
+    async def listen(self, since: int | None) -> AsyncGenerator[EventView, None]:
         """Events after the id `since`, or from now on, oldest first. Ends when the feed closes."""
         self._listeners += 1
         self._wanted.set()
@@ -83,7 +83,7 @@ class Feed:
         finally:
             self._listeners -= 1
 
-    async def _look_after(self, cursor: int) -> list[Event]:
+    async def _look_after(self, cursor: int) -> list[EventView]:
         if self._window_start is None:
             return []
         if cursor < self._window_start:
@@ -106,7 +106,7 @@ class Feed:
         self._add(events)
         return len(events) == BATCH_EVENTS
 
-    def _add(self, events: list[Event]) -> None:
+    def _add(self, events: list[EventView]) -> None:
         if not events:
             return
         self._window += events
@@ -120,7 +120,7 @@ class Feed:
         self._news.set()
         self._news = asyncio.Event()
 
-    def _read_events(self, after_id: int) -> list[Event]:
+    def _read_events(self, after_id: int) -> list[EventView]:
         with self._database.read() as session:
             return service.view_events_after(session, after_id, BATCH_EVENTS)
 
@@ -129,7 +129,7 @@ class Feed:
             return queries.get_last_event_id(session)
 
 
-def _id_of(event: Event) -> int:
+def _id_of(event: EventView) -> int:
     return event.id
 
 

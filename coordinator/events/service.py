@@ -5,8 +5,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from coordinator.events import queries
-from shared.events import Event as EventView
-from shared.events import EventKind
+from shared.events import EventKind, EventView
 from shared.protocol import now
 
 

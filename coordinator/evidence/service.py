@@ -39,8 +39,7 @@ from shared.evidence import Trust
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.hardware import Hardware
 from shared.protocol import Page, now
-from shared.runs import CurvePoint, ModelUsage, RunOutcome, RunReport, RunSeconds
-from shared.runs import Run as RunView
+from shared.runs import CurvePoint, ModelUsage, RunOutcome, RunReport, RunSeconds, RunView
 
 
 @dataclass(frozen=True)

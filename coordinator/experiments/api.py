@@ -11,10 +11,9 @@ from coordinator.experiments.progress import view_progress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.evidence import ExperimentEvidence
-from shared.progress import Progress
 from shared.protocol import Page, Slug
-from shared.records import ExperimentDetail, ExperimentSummary
-from shared.runs import EarlyStops, Run
+from shared.records import ExperimentDetail, ExperimentSummary, ProjectProgress
+from shared.runs import EarlyStops, RunView
 
 router = APIRouter(tags=["experiments"])
 
@@ -44,13 +43,13 @@ def read_evidence(
 
 
 @router.get("/runs")
-def list_runs(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[Run]:
+def list_runs(project: Slug, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[RunView]:
     """A project's runs, newest first."""
     return evidence.view_page(session, projects.get_project(session, project), cursor, limit)
 
 
 @router.get("/runs/{run_id}")
-def read_run(run_id: RowId, session: ReadSession) -> Run:
+def read_run(run_id: RowId, session: ReadSession) -> RunView:
     """One run with its curve and the end of its log."""
     return evidence.view_one(session, run_id)
 
@@ -62,7 +61,7 @@ def read_progress(
     hardware_class: Annotated[
         str | None, Query(max_length=200, description="default: the one with the most runs")
     ] = None,
-) -> Progress:
+) -> ProjectProgress:
     """What the progress plot shows: every run in one hardware class, and the leading posterior."""
     return view_progress(session, projects.get_project(session, name), hardware_class)
 

@@ -8,20 +8,20 @@ from coordinator.experiments.queries import ProgressRow
 from coordinator.models import CommitPosterior, Project
 from coordinator.projects import service as projects
 from shared.experiments import Standing
-from shared.progress import HardwareClassCount, Progress, ProgressPoint
+from shared.records import HardwareClassCount, ProgressPoint, ProjectProgress
 from shared.runs import RunOutcome
 
 MAX_POINTS = 5000
 
 
-def view_progress(session: Session, project: Project, hardware_class: str | None) -> Progress:
+def view_progress(session: Session, project: Project, hardware_class: str | None) -> ProjectProgress:
     """Every run of a project in a hardware class; without one, in the class with the most runs."""
     objective = projects.contract_of(project).objective
     classes = queries.list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0][0] if classes else None)
     rows = queries.list_progress(session, project.id, chosen, MAX_POINTS) if chosen else []
     points, leader = _follow_leader(rows)
-    return Progress(
+    return ProjectProgress(
         project=project.name,
         metric=objective.metric,
         unit=objective.unit,

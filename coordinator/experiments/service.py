@@ -21,11 +21,11 @@ from coordinator.lineage.service import diff_files
 from coordinator.models import Finding, Project
 from shared.evidence import ExperimentEvidence
 from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport, Trial
-from shared.findings import Finding as FindingView
+from shared.findings import FindingView
+from shared.findings import name_topic as name_topic
 from shared.protocol import Page, now
 from shared.records import ExperimentDetail, ExperimentSummary
 from shared.runs import RunOutcome
-from shared.topics import name_topic as name_topic
 
 NO_COLUMNS = {"new_branch", "steps"}
 """What a proposal says besides the columns of its experiment."""

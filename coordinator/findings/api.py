@@ -16,19 +16,20 @@ from coordinator.projects import service as projects
 from shared.experiments import Standing, Verdict
 from shared.findings import (
     FailureClass,
-    Finding,
     FindingDraft,
     FindingSummary,
+    FindingView,
     Note,
     NoteDraft,
     NoteKind,
     Paper,
     Question,
     SearchHit,
+    Topic,
+    TopicSummary,
     Tried,
 )
 from shared.protocol import Page, Slug, Timestamp
-from shared.topics import Topic, TopicSummary
 
 router = APIRouter(tags=["findings"])
 
@@ -122,7 +123,7 @@ def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
 
 
 @router.get("/findings/{finding_id}/versions/{number}")
-def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession) -> Finding:
+def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession) -> FindingView:
     """A finding's words in one of their versions."""
     return papers.view_words(session, finding_id, number)
 
@@ -135,7 +136,7 @@ def revise_finding(
     token: BearerToken,
     database: CurrentDatabase,
     similarity: CurrentSimilarity,
-) -> Finding:
+) -> FindingView:
     """Put other words in the place of a finding's, by its author. Those before stay readable."""
     with database.write() as session:
         return revisions.revise(session, similarity, authenticate(session, token), finding_id, key, draft)

@@ -14,8 +14,7 @@ from coordinator.http.errors import NotFoundError
 from coordinator.models import Finding, FindingNote, Project, Volunteer
 from coordinator.projects import service as projects
 from shared.experiments import JobKind, Verdict
-from shared.findings import ClassEvidence, EvidenceChange, Note, NoteKind, Paper
-from shared.findings import Finding as FindingView
+from shared.findings import ClassEvidence, EvidenceChange, FindingView, Note, NoteKind, Paper
 from shared.formatting import count_noun
 from shared.protocol import now
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 from shared.experiments import Verdict
-from shared.topics import TopicEffect, UntestedValue
+from shared.findings import TopicEffect, UntestedValue
 
 MIN_POOLED = 2
 WIDE_STEP = 1.9

@@ -17,8 +17,7 @@ from coordinator.models import Experiment, Finding, FindingNote, FindingVersion
 from coordinator.novelty.similarity import Similarity
 from shared.accounts import Role
 from shared.events import EventKind
-from shared.findings import Finding as FindingView
-from shared.findings import FindingDraft, FindingState, Note, NoteDraft, NoteKind
+from shared.findings import FindingDraft, FindingState, FindingView, Note, NoteDraft, NoteKind
 from shared.protocol import now
 
 

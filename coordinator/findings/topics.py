@@ -13,9 +13,8 @@ from coordinator.http.pagination import cut_page
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.findings import FindingSummary
+from shared.findings import FindingSummary, OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
 from shared.protocol import Page, now
-from shared.topics import OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
 
 from coordinator.db.engine import UNAVAILABLE_ERRORS
-from shared.errors import PROBLEM_MEDIA_TYPE, Problem
+from shared.protocol import PROBLEM_MEDIA_TYPE, Problem
 
 log = structlog.get_logger()
 

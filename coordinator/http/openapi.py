@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from coordinator.http.middleware import JSON, SPARSE_JSON
-from shared.errors import PROBLEM_MEDIA_TYPE, Problem
+from shared.protocol import PROBLEM_MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
 

@@ -26,7 +26,7 @@ from coordinator.workers.service import WorkerRow
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
 from shared.leases import BaseCommit, ClaimReply, ClaimRequest
-from shared.leases import Lease as LeaseGrant
+from shared.leases import GrantedLease as LeaseGrant
 from shared.projects import BranchState
 from shared.protocol import Versions, now
 from shared.runs import MAX_SEED

@@ -1,8 +1,7 @@
 """What can be wrong with a request about a lease."""
 
 from coordinator.http.errors import SwarmError
-from shared.errors import Problem
-from shared.protocol import Versions
+from shared.protocol import Problem, Versions
 
 
 class LeaseUnknownError(SwarmError):

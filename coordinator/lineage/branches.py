@@ -14,9 +14,7 @@ from coordinator.lineage.queries import BranchStatus as BranchStatus
 from coordinator.models import Branch, BranchMove, Project
 from shared.contract import Diversity
 from shared.events import EventKind
-from shared.projects import Branch as BranchView
-from shared.projects import BranchMove as BranchMoveView
-from shared.projects import BranchMoveKind, BranchRequest, BranchState
+from shared.projects import BranchMoveKind, BranchMoveView, BranchRequest, BranchState, BranchView
 from shared.protocol import now
 
 PAUSE_AFTER = 3

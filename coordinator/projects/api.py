@@ -11,7 +11,7 @@ from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
 from shared.experiments import MAX_STEPS
-from shared.projects import Branch, BranchMove, BranchRequest, CommitFiles, Project
+from shared.projects import BranchMoveView, BranchRequest, BranchView, CommitFiles, ProjectView
 from shared.protocol import Page, Sha, Slug
 
 router = APIRouter(tags=["projects"])
@@ -21,32 +21,32 @@ MAX_COMMITS = 2 * MAX_STEPS
 
 
 @router.get("/projects")
-def list_projects(session: ReadSession) -> Page[Project]:
+def list_projects(session: ReadSession) -> Page[ProjectView]:
     """All projects."""
     return Page(items=[service.view_project(project) for project in queries.list_projects(session)])
 
 
 @router.get("/projects/{name}")
-def read_project(name: Slug, session: ReadSession) -> Project:
+def read_project(name: Slug, session: ReadSession) -> ProjectView:
     """One project with its contract."""
     return service.view_project(service.get_project(session, name))
 
 
 @router.get("/projects/{name}/branches", tags=["lineage"])
-def list_branches(name: Slug, session: ReadSession) -> Page[Branch]:
+def list_branches(name: Slug, session: ReadSession) -> Page[BranchView]:
     """The project's named research directions."""
     return Page(items=branches.view_branches(session, service.get_project(session, name)))
 
 
 @router.post("/projects/{name}/branches", status_code=status.HTTP_201_CREATED, tags=["lineage"])
-def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database: CurrentDatabase) -> Branch:
+def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database: CurrentDatabase) -> BranchView:
     """Name a research direction: volunteers may choose it, and while it lives it keeps a minimum of the jobs."""
     with database.look_and_write() as (read, write):
         return service.request_branch(write, authenticate(read, token), name, request)
 
 
 @router.get("/projects/{name}/branches/{branch}/log", tags=["lineage"])
-def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMove]:
+def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMoveView]:
     """What happened to a branch: it was born, moved, paused or resumed, by whom and why."""
     return Page(items=branches.view_log(session, service.get_project(session, name), branch))
 

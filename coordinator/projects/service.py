@@ -21,8 +21,7 @@ from coordinator.projects.seeds import read_seed
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
 from shared.events import EventKind
-from shared.projects import Branch, BranchRequest, CommitFiles
-from shared.projects import Project as ProjectView
+from shared.projects import BranchRequest, BranchView, CommitFiles, ProjectView
 from shared.protocol import now
 
 FIRST_BRANCH = "baseline"
@@ -104,7 +103,7 @@ def view_editable(session: Session, project: Project, shas: Sequence[str]) -> li
     return [lineage.view_commit(session, project.id, sha, editable) for sha in dict.fromkeys(shas)]
 
 
-def request_branch(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> Branch:
+def request_branch(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> BranchView:
     """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     project = get_project(session, project_name)
     who = accounts.get_name(session, volunteer_id)

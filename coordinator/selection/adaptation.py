@@ -20,7 +20,7 @@ from coordinator.selection import adaptation_queries as queries
 from coordinator.selection.job_mix import KindTally, adapt_shares, raise_to_floor, start_shares
 from shared.events import EventKind
 from shared.experiments import JobKind
-from shared.projects import KindShare
+from shared.projects import KindShareView
 from shared.protocol import now
 
 FIRST = 16
@@ -72,16 +72,18 @@ def _adapt_project(session: Session, project: Project) -> None:
     activity.record(session, EventKind.SHARES_ADAPTED, project.id, shares=told)
 
 
-def view_shares(session: Session, project: Project) -> list[KindShare]:
+def view_shares(session: Session, project: Project) -> list[KindShareView]:
     """The shares of the kinds of experiment, with what they follow from; the contract's while nothing is known."""
     rows = queries.list_shares(session, project.id)
     if rows:
         return [
-            KindShare(
+            KindShareView(
                 kind=JobKind(row.kind), share=row.share, gain=row.gain, gpu_seconds=row.gpu_seconds,
                 experiments=row.experiments,
             )
             for row in rows
         ]  # fmt: skip
     start = raise_to_floor(start_shares(projects.contract_of(project).jobs))
-    return [KindShare(kind=kind, share=share, gain=0, gpu_seconds=0, experiments=0) for kind, share in start.items()]
+    return [
+        KindShareView(kind=kind, share=share, gain=0, gpu_seconds=0, experiments=0) for kind, share in start.items()
+    ]

@@ -5,13 +5,13 @@ from fastapi import APIRouter
 from coordinator.db.database import ReadSession
 from coordinator.projects import service as projects
 from coordinator.selection import service
-from shared.projects import KindShare
+from shared.projects import KindShareView
 from shared.protocol import Page, Slug
 
 router = APIRouter(tags=["projects"])
 
 
 @router.get("/projects/{name}/shares")
-def list_shares(name: Slug, session: ReadSession) -> Page[KindShare]:
+def list_shares(name: Slug, session: ReadSession) -> Page[KindShareView]:
     """The shares of the kinds of experiment, and what each gained for its time."""
     return Page(items=service.view_shares(session, projects.get_project(session, name)))

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from coordinator.findings.pooling import read_number
 from shared.evidence import Estimate, ExperimentEvidence
 from shared.experiments import AxisDirection
+from shared.findings import Topic, TopicEffect, TopicPool
 from shared.formatting import decimals_for, format_effect, format_measure
-from shared.topics import Topic, TopicEffect, TopicPool
 
 SPREAD = 2.0
 """Half the length of an interval in sd."""

@@ -9,8 +9,7 @@ from fastapi.responses import Response
 
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.web.rendering import render
-from shared.errors import PROBLEM_MEDIA_TYPE, Problem
-from shared.protocol import API_PREFIX
+from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 
 ErrorHandler = Callable[[Request, Exception], Response | Awaitable[Response]]
 

@@ -15,11 +15,10 @@ from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
 from coordinator.web import errors, reference, rendering, views
 from coordinator.web.rendering import render
-from shared.findings import Paper
-from shared.projects import Project
+from shared.findings import Paper, Topic
+from shared.projects import ProjectView
 from shared.protocol import Slug
 from shared.records import ExperimentDetail
-from shared.topics import Topic
 
 router = APIRouter(include_in_schema=False)
 
@@ -53,7 +52,7 @@ def show_front(
 
 
 @router.get("/projects/{name}.json")
-def read_project(name: Slug, session: ReadSession) -> Project:
+def read_project(name: Slug, session: ReadSession) -> ProjectView:
     return projects.view_project(projects.get_project(session, name))
 
 

@@ -26,11 +26,10 @@ from coordinator.web.charts import draw_evidence, draw_topic
 from coordinator.workers import service as fleet
 from shared.experiments import Posterior, Verdict
 from shared.findings import FailureClass
-from shared.progress import HardwareClassCount
-from shared.projects import Project as ProjectView
+from shared.projects import ProjectView
 from shared.protocol import Message, Page
-from shared.records import ExperimentDetail
-from shared.runs import Run, RunOutcome
+from shared.records import ExperimentDetail, HardwareClassCount
+from shared.runs import RunOutcome, RunView
 
 PAGE_ROWS = 50
 MAX_IDLE_WORKERS = 10
@@ -170,7 +169,7 @@ def view_curves(session: Session, detail: ExperimentDetail) -> Curves:
     return Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs))
 
 
-def _own_curves(runs: list[Run]) -> list[Curve]:
+def _own_curves(runs: list[RunView]) -> list[Curve]:
     return [_view_curve(run, f"run {run.id}, seed {run.seed}", is_parent=False) for run in runs if run.curve]
 
 
@@ -183,7 +182,7 @@ def _parent_curve(session: Session, detail: ExperimentDetail) -> list[Curve]:
     return []
 
 
-def _view_curve(run: Run, name: str, *, is_parent: bool) -> Curve:
+def _view_curve(run: RunView, name: str, *, is_parent: bool) -> Curve:
     return Curve(
         name=name,
         is_parent=is_parent,

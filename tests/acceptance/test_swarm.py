@@ -19,7 +19,7 @@ from coordinator.db.database import Database
 from shared.commits import CommitWords, build_blob, build_commit, build_trees
 from shared.evidence import EvidenceRun
 from shared.experiments import JobKind
-from shared.runs import Run
+from shared.runs import RunView
 from swarm import Client
 from tests.acceptance.conftest import BIN, Volunteer, open_swarm
 from tests.support.databases import SqliteFolder
@@ -96,7 +96,7 @@ def test_two_unequal_workers_do_research(swarm: tuple[str, list[Volunteer]]) -> 
         assert client.list_live_leases("codec") == []
 
 
-def check_runs(runs: list[Run]) -> None:
+def check_runs(runs: list[RunView]) -> None:
     assert {run.outcome for run in runs} <= {"ok", "crashed"}, "constants that LZMA does not take together crash"
     assert {run.sandbox for run in runs} == {"bubblewrap"}
     assert len({run.hardware_class for run in runs}) == 1
@@ -108,7 +108,7 @@ def check_runs(runs: list[Run]) -> None:
         assert others, "a control measures what another worker measured"
 
 
-def check_offsets(client: Client, runs: list[Run]) -> None:
+def check_offsets(client: Client, runs: list[RunView]) -> None:
     """The coordinator's offsets agree with the workers' runs of the same commits."""
     differences = []
     for sha in {run.commit_sha for run in runs}:

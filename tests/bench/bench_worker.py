@@ -26,7 +26,7 @@ from statistics import mean, median
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from shared.runs import Run
+from shared.runs import RunView
 from swarm import Client
 from tests.bench.report import append_table, format_table
 from tests.support.coordinator_process import Coordinator
@@ -87,7 +87,7 @@ class Bench:
         )  # fmt: skip
         return began
 
-    def list_runs(self) -> list[Run]:
+    def list_runs(self) -> list[RunView]:
         """Oldest first."""
         with Client(self._url) as client:
             return client.list_runs("codec", limit=200)[::-1]

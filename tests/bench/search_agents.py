@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from shared.experiments import AxisDirection, JobKind, Proposal, Step, StepFate, StepReport
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from tests.bench.landscape import DUPLICATE_SHARE, LEVELS, Levels, propose
 
 KINDS = (JobKind.IMPROVE, JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE)
@@ -38,7 +38,7 @@ def read_code(text: str) -> Levels:
 
 
 def draft(
-    lease: Lease, base: Levels, known: Mapping[str, Levels], tried: Sequence[Levels], draw: Random
+    lease: GrantedLease, base: Levels, known: Mapping[str, Levels], tried: Sequence[Levels], draw: Random
 ) -> Draft | None:
     """A draft for a lease, None if there is nothing to do in it. `known` are configurations by commit."""
     if lease.kind.is_assembled:
@@ -77,7 +77,7 @@ def _tune(base: Levels, knob: int, draw: Random) -> Levels:
     return (*base[:knob], level, *base[knob + 1 :])
 
 
-def _assemble(lease: Lease, base: Levels, known: Mapping[str, Levels]) -> Draft | None:
+def _assemble(lease: GrantedLease, base: Levels, known: Mapping[str, Levels]) -> Draft | None:
     """The lease's steps, re-applied to the base or taken out of it. None if all conflict or are there already."""
     levels, told = list(base), []
     for step in lease.assignment.steps:

@@ -9,7 +9,7 @@ import httpx
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from shared.hardware import Hardware
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from tests.bench import landscape as world
 from tests.bench.landscape import Landscape, Levels
 from tests.support.messages import HARDWARE
@@ -32,14 +32,20 @@ class Member:
     def fabricates(self) -> bool:
         return self.pair is not None and self.jobs >= world.HONEST_JOBS
 
-    def makes_up(self, lease: Lease, vouched: Mapping[str, str]) -> bool:
+    def makes_up(self, lease: GrantedLease, vouched: Mapping[str, str]) -> bool:
         """Whether it invents what it reports of a job. `vouched` are commits by fabricators, with their pair."""
         if not self.fabricates:
             return False
         return lease.kind.makes_experiment or vouched.get(lease.base.sha) == self.pair
 
     def measure(
-        self, landscape: Landscape, lease: Lease, levels: Levels, base: Levels, vouched: Mapping[str, str], draw: Random
+        self,
+        landscape: Landscape,
+        lease: GrantedLease,
+        levels: Levels,
+        base: Levels,
+        vouched: Mapping[str, str],
+        draw: Random,
     ) -> float | None:
         """The metric that this worker reports; None if the run crashed; `vouched` as in `makes_up`."""
         shift = self.class_shift + self.offset

@@ -28,7 +28,7 @@ from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from shared.experiments import JobKind, Standing
-from shared.leases import Lease, ResultUpload
+from shared.leases import GrantedLease, ResultUpload
 from tests.bench import landscape as world
 from tests.bench.landscape import Landscape, Levels
 from tests.bench.search_agents import KINDS, Draft, draft, read_code, write_code
@@ -125,7 +125,7 @@ class Running(NamedTuple):
     time: float
     order: int
     member: Member
-    lease: Lease | None
+    lease: GrantedLease | None
     draft: Draft | None
 
 
@@ -180,10 +180,12 @@ class Swarm:
             return
         self._plan(time + self.draw.uniform(0.9, 1.1), member, reply.lease, drafted)
 
-    def _plan(self, time: float, member: Member, lease: Lease | None = None, drafted: Draft | None = None) -> None:
+    def _plan(
+        self, time: float, member: Member, lease: GrantedLease | None = None, drafted: Draft | None = None
+    ) -> None:
         heapq.heappush(self._events, Running(time, next(self._order), member, lease, drafted))
 
-    def _draft(self, member: Member, lease: Lease) -> Draft | None:
+    def _draft(self, member: Member, lease: GrantedLease) -> Draft | None:
         """A draft that the coordinator accepts, None if there is nothing to do or the agent gives up."""
         tried = list(self.tally.tried)
         for _ in range(1 if lease.kind.is_assembled else MAX_TRIES):
@@ -194,7 +196,7 @@ class Swarm:
                 return drafted
         return None
 
-    def _deliver(self, member: Member, lease: Lease, drafted: Draft | None) -> None:
+    def _deliver(self, member: Member, lease: GrantedLease, drafted: Draft | None) -> None:
         base = self.levels[lease.base.sha]
         levels = drafted.levels if drafted else base
         metric = member.measure(self.landscape, lease, levels, base, self.fabricated, self.draw)

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.evidence import service as evidence
 from shared.experiments import JobKind, Step
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from tests.bench import landscape as world
 from tests.bench.landscape import START, Landscape
 from tests.bench.search_agents import draft, read_code, write_code
@@ -97,8 +97,8 @@ def test_simulated_agents_put_steps_together_as_a_merge_would() -> None:
         Step.model_construct(experiment_id=number, title=name, sha=name, parent_sha=f"{name} before")
         for number, name in enumerate(("new", "there", "torn"))
     ]
-    lease = Lease.model_construct(kind=JobKind.ADOPT, assignment=Lease.model_fields["assignment"].default.model_copy(
-        update={"steps": steps}))  # fmt: skip
+    empty = GrantedLease.model_fields["assignment"].default
+    lease = GrantedLease.model_construct(kind=JobKind.ADOPT, assignment=empty.model_copy(update={"steps": steps}))
     drafted = draft(lease, base, known, [], Random(1))
     assert drafted is not None and drafted.levels == (6, *base[1:])
     assert [step.fate for step in drafted.proposal.steps] == ["done", "idle", "conflict"]

@@ -20,7 +20,7 @@ from coordinator.leases.heartbeats import HeldBeat
 from coordinator.leases.state import LeaseClock
 from coordinator.novelty.similarity import Similarity
 from coordinator.settings import Settings
-from shared.events import Event
+from shared.events import EventView
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
 
@@ -136,7 +136,7 @@ def test_every_task_of_the_application_goes_on_after_an_error(database_url: str,
             while not is_reached():
                 await asyncio.sleep(0.01)
 
-    async def listen(heard: list[Event]) -> None:
+    async def listen(heard: list[EventView]) -> None:
         async for event in app.state.feed.listen(0):
             heard.append(event)
 

@@ -9,7 +9,7 @@ from shared.commits import CommitWords, build_blob, build_commit, build_trees
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
 from shared.hardware import DeviceKind, Hardware
-from shared.leases import ClaimRequest, CommitUpload, Lease, ResultUpload
+from shared.leases import ClaimRequest, CommitUpload, GrantedLease, ResultUpload
 from shared.protocol import PROTOCOL_VERSION, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
 from worker.agents.search_space import read_settings
@@ -76,7 +76,7 @@ def make_commit(parent_sha: str, parent_files: dict[str, str], files: dict[str, 
 
 
 def make_result(
-    lease: Lease, parent_files: dict[str, str], files: dict[str, str], metric: float | None = 3.2, **changes: Any
+    lease: GrantedLease, parent_files: dict[str, str], files: dict[str, str], metric: float | None = 3.2, **changes: Any
 ) -> ResultUpload:
     """The result of an experiment."""
     commit = make_commit(lease.base.sha, parent_files, files)

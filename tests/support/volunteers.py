@@ -6,7 +6,7 @@ import httpx
 from pydantic import BaseModel
 
 from shared.experiments import Proposal, ProposalReply, ProposalSubmission
-from shared.leases import ClaimReply, Heartbeat, Lease, Phase, ReleaseRequest, ResultReply, ResultUpload
+from shared.leases import ClaimReply, GrantedLease, Heartbeat, Phase, ReleaseRequest, ResultReply, ResultUpload
 from shared.protocol import API_PREFIX
 from tests.support.messages import claim_request, describe_change, make_result, make_run
 
@@ -33,28 +33,28 @@ class MiniWorker:
     def claim(self, **changes: Any) -> ClaimReply:
         return _read(ClaimReply, self.post("/leases", claim_request(self.name, **changes)))
 
-    def claim_job(self, **changes: Any) -> Lease:
+    def claim_job(self, **changes: Any) -> GrantedLease:
         reply = self.claim(**changes)
         assert reply.lease is not None, reply.reason
         return reply.lease
 
     def propose(
-        self, lease: Lease, files: dict[str, str], title: str = "a change", proposal: Proposal | None = None
+        self, lease: GrantedLease, files: dict[str, str], title: str = "a change", proposal: Proposal | None = None
     ) -> ProposalReply:
         proposal = proposal or describe_change(lease.base.files, files, title)
         submission = ProposalSubmission(token=lease.token, proposal=proposal, files=files)
         return _read(ProposalReply, self.post(f"/leases/{lease.id}/proposal", submission))
 
-    def beat(self, lease: Lease, phase: Phase, **progress: Any) -> httpx.Response:
+    def beat(self, lease: GrantedLease, phase: Phase, **progress: Any) -> httpx.Response:
         return self.post(f"/leases/{lease.id}/heartbeat", Heartbeat(token=lease.token, phase=phase, **progress))
 
-    def release(self, lease: Lease) -> httpx.Response:
+    def release(self, lease: GrantedLease) -> httpx.Response:
         return self.post(f"/leases/{lease.id}/release", ReleaseRequest(token=lease.token, reason="tired"))
 
-    def deliver(self, lease: Lease, upload: ResultUpload) -> httpx.Response:
+    def deliver(self, lease: GrantedLease, upload: ResultUpload) -> httpx.Response:
         return self.post(f"/leases/{lease.id}/result", upload, **{"Idempotency-Key": str(upload.run.id)})
 
-    def files_of(self, lease: Lease) -> dict[str, str]:
+    def files_of(self, lease: GrantedLease) -> dict[str, str]:
         """All files of the commit that a lease starts from."""
         files: dict[str, str] = self.get_json(f"/projects/{lease.project}/commits/{lease.base.sha}/files")["files"]
         return files
@@ -65,7 +65,7 @@ class MiniWorker:
         upload = ResultUpload(run=make_run(lease.base.sha, metric))
         return _read(ResultReply, self.deliver(lease, upload))
 
-    def experiment(self, text: str, metric: float | None = 3.2, **changes: Any) -> tuple[Lease, ResultReply]:
+    def experiment(self, text: str, metric: float | None = 3.2, **changes: Any) -> tuple[GrantedLease, ResultReply]:
         """Claim an experiment, change `train.py` to `text`, and deliver a measurement."""
         lease = self.claim_job()
         files = {"train.py": text}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from shared.leases import Lease, Phase
+from shared.leases import GrantedLease, Phase
 from tests.support.seeds import TRAIN
 from worker.agents.scripted import Script, ScriptedAgent
 from worker.loop.job import Workplace
@@ -26,7 +26,7 @@ class Witness:
     waits: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
-    claimed: list[Lease] = field(default_factory=list)
+    claimed: list[GrantedLease] = field(default_factory=list)
     on_wait: Callable[[], None] = lambda: None
 
     def handle(self, event: Event) -> None:

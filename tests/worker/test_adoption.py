@@ -13,7 +13,7 @@ from coordinator.models import Event as EventRow
 from coordinator.settings import Settings as CoordinatorSettings
 from shared.events import EventKind
 from shared.experiments import AxisDirection, JobKind, Proposal
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from shared.protocol import now
 from tests.support.messages import make_result
 from tests.support.seeds import TRAIN
@@ -76,14 +76,14 @@ def share_all_work(database: Database, kind: JobKind) -> None:
         session.add(KindShare(project_id=project_id, kind=kind, share=1.0, **rest))
 
 
-def work(hire: Hire, live: LiveCoordinator, agent: Agent, name: str) -> Lease:
+def work(hire: Hire, live: LiveCoordinator, agent: Agent, name: str) -> GrantedLease:
     """Let a new worker measure the seed and do one experiment; returns that one's lease."""
     worker = hire(live.url, agent, name=name)
     assert worker.loop.run(max_jobs=2) is Ending.DONE, worker.witness.lines
     if not worker.witness.summaries[-1].lease.kind.makes_experiment:  # it was its turn to measure something
         assert worker.loop.run(max_jobs=1) is Ending.DONE, worker.witness.lines
     lease = worker.witness.summaries[-1].lease
-    assert isinstance(lease, Lease) and lease.kind.makes_experiment
+    assert isinstance(lease, GrantedLease) and lease.kind.makes_experiment
     return lease
 
 

@@ -23,7 +23,7 @@ from shared.leases import (
     ResultReply,
     ResultUpload,
 )
-from shared.projects import CommitFiles, Project
+from shared.projects import CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Page, Versions, now
 from shared.workers import WorkerNotice, WorkerView
 from worker.api.errors import ClientError as ClientError
@@ -128,13 +128,13 @@ class CoordinatorClient:
         """Make an account; this needs no token. Raises Rejected where the name is taken."""
         return self._send("POST", "/accounts", asked, Account)
 
-    def list_projects(self) -> list[Project]:
+    def list_projects(self) -> list[ProjectView]:
         """All projects of the coordinator."""
-        return self._get("/projects", Page[Project]).items
+        return self._get("/projects", Page[ProjectView]).items
 
-    def fetch_project(self, project: str) -> Project:
+    def fetch_project(self, project: str) -> ProjectView:
         """A project, with its contract."""
-        return self._get(f"/projects/{project}", Project)
+        return self._get(f"/projects/{project}", ProjectView)
 
     def fetch_files(self, project: str, sha: str) -> CommitFiles:
         """All files of a commit."""

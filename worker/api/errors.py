@@ -9,8 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from pydantic import ValidationError
 
-from shared.errors import PROBLEM_MEDIA_TYPE, Problem
-from shared.protocol import PROTOCOL_VERSION, Versions, now
+from shared.protocol import PROBLEM_MEDIA_TYPE, PROTOCOL_VERSION, Problem, Versions, now
 
 UPGRADE_REQUIRED = 426
 UPDATE_COMMAND = "pip install --upgrade 'research-swarm[worker]'"

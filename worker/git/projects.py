@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Event
 
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from shared.projects import CommitFiles
 from worker.agents.base import StepFiles
 from worker.api.client import CoordinatorClient
@@ -35,7 +35,7 @@ class Projects:
         self._stop = stop
         self._known: dict[tuple[str, str], LocalProject] = {}
 
-    def get(self, lease: Lease) -> LocalProject:
+    def get(self, lease: GrantedLease) -> LocalProject:
         """The lease's project. Raises ClientError, ContractError, CommitError."""
         key = (lease.project, lease.root_sha)
         if key not in self._known:
@@ -46,7 +46,7 @@ class Projects:
             self._known[key] = LocalProject(contract, files.get(PROGRAM_FILE, ""), repository)
         return self._known[key]
 
-    def read_base(self, lease: Lease) -> dict[str, str]:
+    def read_base(self, lease: GrantedLease) -> dict[str, str]:
         """All files of the lease's base: the project's protected files and the lease's editable ones."""
         repository = self.get(lease).repository
         try:
@@ -56,7 +56,7 @@ class Projects:
             repository.store_files(CommitFiles(sha=lease.base.sha, parent_sha=None, files=files))
             return files
 
-    def read_steps(self, lease: Lease) -> tuple[StepFiles, ...]:
+    def read_steps(self, lease: GrantedLease) -> tuple[StepFiles, ...]:
         """The steps of the lease's assignment, with their editable files. Raises ClientError."""
         steps = lease.assignment.steps
         if not steps:
@@ -71,7 +71,7 @@ class Projects:
         for project in self._known.values():
             project.repository.close()
 
-    def _read_root(self, lease: Lease, repository: Repository) -> dict[str, str]:
+    def _read_root(self, lease: GrantedLease, repository: Repository) -> dict[str, str]:
         try:
             return repository.read_files(lease.root_sha)
         except CommitUnknown:

@@ -3,7 +3,7 @@
 import time
 from uuid import UUID
 
-from shared.leases import ClaimRequest, Lease
+from shared.leases import ClaimRequest, GrantedLease
 from shared.protocol import PROTOCOL_VERSION
 from worker.api.client import ClientError, Outdated, Unauthorized, Unreachable
 from worker.api.retry import Backoff
@@ -57,7 +57,7 @@ class JobClaimer:
         """Whether no more jobs will be claimed: after the only attempt, or because this worker is too old."""
         return (self._once and self._has_asked) or self.outdated is not None
 
-    def claim(self, held: list[UUID]) -> Lease | None:
+    def claim(self, held: list[UUID]) -> GrantedLease | None:
         """Deliver waiting results and claim a job; None if there is none, which begins a wait.
 
         `held` are the leases of current jobs. While the coordinator has been away for long, it is asked at the times
@@ -152,7 +152,7 @@ class JobClaimer:
         offline = self._place.offline
         return self._waits_for_coordinator and offline is not None and offline.may_claim
 
-    def _make_offline_lease(self) -> Lease:
+    def _make_offline_lease(self) -> GrantedLease:
         assert self._place.offline is not None
         if not self._warned_of_absence:
             self._warned_of_absence = True

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from uuid import UUID
 
 from shared.experiments import ProposalReply, ProposalSubmission
-from shared.leases import Heartbeat, HeartbeatReply, Lease, LeaseState, Phase, ReleaseRequest
+from shared.leases import GrantedLease, Heartbeat, HeartbeatReply, LeaseState, Phase, ReleaseRequest
 from worker.api.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
 from worker.runs.spec import RunProgress
 
@@ -40,7 +40,7 @@ class LeaseHeartbeat:
     gets the reason and heartbeats end; a run that has begun is still worth finishing.
     """
 
-    def __init__(self, client: HeartbeatClient, lease: Lease) -> None:
+    def __init__(self, client: HeartbeatClient, lease: GrantedLease) -> None:
         self._client = client
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY

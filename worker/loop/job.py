@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from shared.commits import CommitWords
 from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
-from shared.leases import BaseCommit, CommitUpload, Lease, Phase, ResultUpload
+from shared.leases import BaseCommit, CommitUpload, GrantedLease, Phase, ResultUpload
 from shared.protocol import Sha, now
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
@@ -70,7 +70,7 @@ class Workplace:
         """Show people a line that needs their attention."""
         self.events.handle(Notice(text, is_warning=True))
 
-    def client_for(self, lease: Lease) -> LeaseClient:
+    def client_for(self, lease: GrantedLease) -> LeaseClient:
         """The client for requests about a lease: the coordinator's, or offline mode for a job of the worker's own."""
         if self.offline is not None and self.offline.find_offline(lease.id) is not None:
             return self.offline
@@ -94,7 +94,7 @@ class Job:
     the reason why there is no result.
     """
 
-    lease: Lease
+    lease: GrantedLease
     heartbeat: LeaseHeartbeat
     project: LocalProject
     files: Mapping[str, str]
@@ -124,7 +124,7 @@ class Job:
         return crashed and self.plan is not None and self.repairs_left > 0
 
 
-def prepare_job(lease: Lease, heartbeat: LeaseHeartbeat, place: Workplace) -> Job:
+def prepare_job(lease: GrantedLease, heartbeat: LeaseHeartbeat, place: Workplace) -> Job:
     """Draft and commit an experiment that the coordinator accepts as new, so that the job needs only the device.
 
     Raises LeaseLost, Draining, AgentError, AgentFinished, HeartbeatDied, ClientError, CommitError, and OSError of the
@@ -271,7 +271,7 @@ def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
     raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
 
 
-def _submit(lease: Lease, draft: Draft, place: Workplace) -> ProposalReply:
+def _submit(lease: GrantedLease, draft: Draft, place: Workplace) -> ProposalReply:
     """The coordinator's reply to a draft, which counts as accepted if there is no answer."""
     submission = ProposalSubmission(
         token=lease.token, proposal=draft.proposal, files=dict(draft.files), may_measure=True

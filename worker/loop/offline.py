@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 from shared.contract import Contract
 from shared.experiments import JobKind, ProposalReply, ProposalSubmission, Trial
 from shared.hardware import Hardware
-from shared.leases import BaseCommit, Heartbeat, HeartbeatReply, Lease, LeaseState, OfflineLease, ReleaseRequest
+from shared.leases import BaseCommit, GrantedLease, Heartbeat, HeartbeatReply, LeaseState, OfflineLease, ReleaseRequest
 from shared.protocol import Message, Sha, Slug, now
 from shared.runs import MAX_SEED, RunOutcome, RunReport
 
@@ -103,7 +103,7 @@ class OfflineMode:
         """Record that the coordinator answered."""
         self._away_since = None
 
-    def record_lease(self, lease: Lease) -> None:
+    def record_lease(self, lease: GrantedLease) -> None:
         """Keep the project, context and base of a job of the coordinator's."""
         state = self._state
         fresh = OfflineState(
@@ -119,7 +119,7 @@ class OfflineMode:
             fresh = fresh.model_copy(update={"best": state.best, "scores": state.scores, "trials": trials})
         self._save(fresh)
 
-    def record_run(self, lease: Lease, contract: Contract, report: RunReport, files: dict[str, str]) -> None:
+    def record_run(self, lease: GrantedLease, contract: Contract, report: RunReport, files: dict[str, str]) -> None:
         """Keep the score of a measured commit; `files` are its editable files."""
         state = self._state
         if state is None or (state.project, state.root_sha) != (lease.project, lease.root_sha) or report.metric is None:
@@ -134,11 +134,11 @@ class OfflineMode:
             best = BaseCommit(sha=report.commit_sha, files=files, posterior=None, curve=report.curve)
         self._save(state.model_copy(update={"scores": scores, "best": best}))
 
-    def make_lease(self) -> Lease:
+    def make_lease(self) -> GrantedLease:
         """Make a job of this worker's own."""
         assert self._state is not None
         state, moment = self._state, now()
-        lease = Lease(
+        lease = GrantedLease(
             id=uuid4(),
             token=secrets.token_urlsafe(24),
             project=state.project,

@@ -23,7 +23,7 @@ from typing import Self
 
 from shared.commits import CommitError
 from shared.contract import ContractError
-from shared.leases import Lease, ReleaseRequest
+from shared.leases import GrantedLease, ReleaseRequest
 from shared.protocol import now
 from worker.agents.base import AgentError, AgentFinished
 from worker.api.client import ClientError, Unauthorized
@@ -55,7 +55,7 @@ class Prefetcher:
         self._ready: deque[Job] = deque()
         self._returned: deque[Job] = deque()
         self._running: Job | None = None
-        self._drafting: Lease | None = None
+        self._drafting: GrantedLease | None = None
         self._device_is_idle = False
         self._idle_reason = ""
         self._leaving = False
@@ -220,7 +220,7 @@ class Prefetcher:
         job.heartbeat.stop()
         self._give_back(job.lease, reason)
 
-    def _fail(self, lease: Lease, error: Exception) -> None:
+    def _fail(self, lease: GrantedLease, error: Exception) -> None:
         """Give back a job without a result, and raise the errors that end the worker."""
         if isinstance(error, LeaseLost):
             self._place.warn(f"the job is no longer ours: {error}")
@@ -242,7 +242,7 @@ class Prefetcher:
             self._claimer.record_failure()
         self._give_back(lease, reason)
 
-    def _give_back(self, lease: Lease, reason: str) -> None:
+    def _give_back(self, lease: GrantedLease, reason: str) -> None:
         """Release the lease if the coordinator answers; otherwise it expires."""
         request = ReleaseRequest(token=lease.token, reason=" ".join(reason.split())[:200] or "no reason")
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from shared.experiments import JobKind, Proposal
-from shared.leases import Lease, Phase
+from shared.leases import GrantedLease, Phase
 from worker.runs.spec import RunProgress
 from worker.ui.events import Event, ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished
 
@@ -21,7 +21,7 @@ _PHASE_TEXTS = {
 class JobView:
     """A job: its proposal (None while unknown), its progress, and its training losses so far."""
 
-    lease: Lease
+    lease: GrantedLease
     proposal: Proposal | None = None
     progress: RunProgress | None = None
     losses: list[float] = field(default_factory=list)

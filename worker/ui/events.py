@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.experiments import Proposal
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from worker.runs.spec import RunProgress
 from worker.ui.run_summary import RunSummary
 from worker.ui.status import Totals
@@ -36,14 +36,14 @@ class WorkerStopped:
 class JobClaimed:
     """The coordinator, or the worker itself while offline, has given a job."""
 
-    lease: Lease
+    lease: GrantedLease
 
 
 @dataclass(frozen=True)
 class ExperimentProposed:
     """The agent has drafted an experiment for a job."""
 
-    lease: Lease
+    lease: GrantedLease
     proposal: Proposal
 
 
@@ -51,7 +51,7 @@ class ExperimentProposed:
 class JobProgressed:
     """A job has reached this phase, step and loss."""
 
-    lease: Lease
+    lease: GrantedLease
     progress: RunProgress
 
 
@@ -59,7 +59,7 @@ class JobProgressed:
 class JobDropped:
     """A job was given back, or its lease was lost."""
 
-    lease: Lease
+    lease: GrantedLease
 
 
 @dataclass(frozen=True)

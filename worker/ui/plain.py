@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from shared.leases import Lease, Phase
+from shared.leases import GrantedLease, Phase
 from worker.runs.spec import RunProgress
 from worker.ui import events
 from worker.ui.run_summary import RunSummary
@@ -58,7 +58,7 @@ class PlainView:
             case events.Notice(text, is_warning):
                 (self._messages.warning if is_warning else log)(text)
 
-    def _log_claim(self, lease: Lease) -> None:
+    def _log_claim(self, lease: GrantedLease) -> None:
         self._messages.info(
             "job",
             id=_short_id(lease),
@@ -69,7 +69,7 @@ class PlainView:
             why=lease.why,
         )
 
-    def _log_phase(self, lease: Lease, progress: RunProgress) -> None:
+    def _log_phase(self, lease: GrantedLease, progress: RunProgress) -> None:
         if progress.phase is not self._phases.get(lease.id):
             self._phases[lease.id] = progress.phase
             self._messages.info("phase", job=_short_id(lease), phase=progress.phase.value)
@@ -93,7 +93,7 @@ class PlainView:
         )
 
 
-def _short_id(lease: Lease) -> str:
+def _short_id(lease: GrantedLease) -> str:
     """The first characters of a lease's id, which tell two jobs apart."""
     return str(lease.id)[:8]
 

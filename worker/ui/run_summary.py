@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from shared.contract import Contract
 from shared.experiments import Posterior, Verdict
 from shared.formatting import format_effect, format_measure
-from shared.leases import Lease
+from shared.leases import GrantedLease
 from shared.runs import RunOutcome, RunReport
 from worker.ui.status import Totals
 
@@ -17,7 +17,7 @@ class RunSummary:
     `posterior` combines all runs of its commit, if the coordinator has sent it.
     """
 
-    lease: Lease
+    lease: GrantedLease
     title: str
     contract: Contract
     report: RunReport

@@ -19,7 +19,7 @@ from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
 from shared.experiments import JobKind
 from shared.hardware import DeviceKind, Hardware
-from shared.progress import Progress
+from shared.records import ProjectProgress
 from tests.support.databases import count_rows
 from tests.support.git import run_git
 from tests.support.seeds import write_seed
@@ -35,7 +35,7 @@ def load(database: Database, session: Session, **changes: Any) -> ImportReport:
         return import_session(read, write, ImportOptions(**(vars(options) | changes)))
 
 
-def view(database: Database, name: str = "imported") -> Progress:
+def view(database: Database, name: str = "imported") -> ProjectProgress:
     with database.read() as session:
         return view_progress(session, projects.get_project(session, name), None)
 

@@ -18,7 +18,7 @@ from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.events import service
 from coordinator.settings import Settings
-from shared.events import Event, EventKind
+from shared.events import EventKind, EventView
 from tests.support.databases import SqliteFolder
 from tests.support.servers import RunningServer, serve
 
@@ -70,7 +70,7 @@ def test_an_event_carries_its_id_its_kind_and_itself(server: RunningServer, data
     first, second = read_events(f"{server.url}/api/v1/events?since=0", 2)
     assert (first["id"], first["event"]) == ("1", "run_stored")
     assert (second["id"], second["event"]) == ("2", "lease_ended")
-    event = Event.model_validate(json.loads(first["data"]))
+    event = EventView.model_validate(json.loads(first["data"]))
     assert (event.id, event.kind, event.data) == (1, EventKind.RUN_STORED, {"run": 1})
 
 

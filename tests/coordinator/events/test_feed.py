@@ -16,7 +16,7 @@ from coordinator.events import feed as feed_module
 from coordinator.events import service
 from coordinator.events.feed import Feed, FeedClosedError
 from coordinator.models import Event as EventRow
-from shared.events import Event, EventKind
+from shared.events import EventKind, EventView
 from shared.protocol import now
 from tests.support.databases import SqliteFolder
 
@@ -154,5 +154,5 @@ def test_closing_ends_every_stream_and_refuses_new_ones(database: Database) -> N
     asyncio.run(scenario())
 
 
-async def drain(feed: Feed) -> list[Event]:
+async def drain(feed: Feed) -> list[EventView]:
     return [event async for event in feed.listen(None)]

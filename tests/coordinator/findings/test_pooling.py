@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coordinator.findings.pooling import list_untested, pool, read_number
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.topics import TopicEffect
+from shared.findings import TopicEffect
 
 
 def effect(value: str, mean: float, hardware_class: str = "H100", verdict: Verdict = Verdict.NO_CHANGE) -> TopicEffect:

@@ -4,8 +4,8 @@ from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.models import Experiment, Finding, Project
+from shared.findings import Topic, TopicSummary
 from shared.protocol import API_PREFIX, Page
-from shared.topics import Topic, TopicSummary
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History

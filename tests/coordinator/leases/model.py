@@ -21,7 +21,7 @@ from coordinator.leases.state import LIVE, LeaseClock
 from coordinator.models import Commit, Experiment, Finding, Run
 from coordinator.models import Lease as LeaseRow
 from shared.contract import Budget
-from shared.leases import Lease, LeaseState, ResultUpload
+from shared.leases import GrantedLease, LeaseState, ResultUpload
 from tests.support.clock import Clock
 from tests.support.volunteers import MiniWorker
 
@@ -31,7 +31,7 @@ class Job:
     """A lease. `text` is the code that it reserves; `upload` and `reply` are its acknowledged result."""
 
     worker: MiniWorker
-    lease: Lease
+    lease: GrantedLease
     clock: LeaseClock
     text: str | None = None
     upload: ResultUpload | None = None
@@ -73,7 +73,7 @@ class Model:
                 self.note_release(job)
         return sum(job.is_open for job in self.list_jobs(worker)) < MAX_LEASES_PER_WORKER
 
-    def note_grant(self, worker: MiniWorker, lease: Lease) -> None:
+    def note_grant(self, worker: MiniWorker, lease: GrantedLease) -> None:
         begun = state.begin(lease.kind.makes_experiment, self._budget, self._clock.moment)
         self.jobs.append(Job(worker, lease, begun))
 

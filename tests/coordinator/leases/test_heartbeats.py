@@ -13,7 +13,7 @@ from coordinator.db.database import Database
 from coordinator.leases.heartbeats import HeldBeat, HeldBeats
 from coordinator.leases.state import LeaseClock
 from coordinator.models import Lease
-from shared.leases import Lease as LeaseGrant
+from shared.leases import GrantedLease as LeaseGrant
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
 from tests.support.messages import make_result

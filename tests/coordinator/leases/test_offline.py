@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from shared.leases import Lease, OfflineLease
+from shared.leases import GrantedLease, OfflineLease
 from shared.protocol import API_PREFIX, now
 from tests.support.messages import HARDWARE, make_result
 from tests.support.volunteers import MiniWorker
@@ -31,7 +31,7 @@ def code_of(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["type"].rpartition("/")[2]
 
 
-def as_lease(lease: Lease, lease_id: UUID, base_sha: str) -> Lease:
+def as_lease(lease: GrantedLease, lease_id: UUID, base_sha: str) -> GrantedLease:
     """What the worker held it for, as far as delivering needs it."""
     return lease.model_copy(update={"id": lease_id, "base": lease.base.model_copy(update={"sha": base_sha})})
 

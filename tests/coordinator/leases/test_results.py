@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from coordinator.db.database import Database
 from coordinator.models import Commit, Experiment, Finding, Run, Token
-from shared.leases import Lease, Phase, ResultUpload
+from shared.leases import GrantedLease, Phase, ResultUpload
 from shared.protocol import now
 from tests.support.databases import count_rows
 from tests.support.messages import make_result, make_run
@@ -18,7 +18,7 @@ BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
 
 
 @pytest.fixture
-def lease(worker: MiniWorker) -> Lease:
+def lease(worker: MiniWorker) -> GrantedLease:
     """An experiment whose proposal was accepted."""
     worker.measure_root()
     lease = worker.claim_job()
@@ -40,7 +40,7 @@ def test_result_is_stored_whole(worker: MiniWorker, database: Database) -> None:
     assert files["train.py"] == BETTER and "swarm.toml" in files
 
 
-def test_same_result_again_gets_the_stored_answer(worker: MiniWorker, lease: Lease, database: Database) -> None:
+def test_same_result_again_gets_the_stored_answer(worker: MiniWorker, lease: GrantedLease, database: Database) -> None:
     upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
     first = worker.deliver(lease, upload)
     before = count_rows(database)
@@ -50,7 +50,7 @@ def test_same_result_again_gets_the_stored_answer(worker: MiniWorker, lease: Lea
     assert count_rows(database) == before
 
 
-def test_same_key_with_another_body_is_a_conflict(worker: MiniWorker, lease: Lease, database: Database) -> None:
+def test_same_key_with_another_body_is_a_conflict(worker: MiniWorker, lease: GrantedLease, database: Database) -> None:
     upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
     worker.deliver(lease, upload)
     before = count_rows(database)
@@ -61,7 +61,7 @@ def test_same_key_with_another_body_is_a_conflict(worker: MiniWorker, lease: Lea
     assert count_rows(database) == before
 
 
-def test_result_after_release_is_still_accepted_once(worker: MiniWorker, lease: Lease) -> None:
+def test_result_after_release_is_still_accepted_once(worker: MiniWorker, lease: GrantedLease) -> None:
     assert worker.release(lease).json()["state"] == "released"
     upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
     assert worker.deliver(lease, upload).status_code == 201
@@ -77,7 +77,7 @@ def test_failures_are_kept_too(worker: MiniWorker, database: Database) -> None:
     assert detail["posterior"] is None
 
 
-def bad_results(lease: Lease, files: dict[str, str]) -> dict[str, tuple[int, str, dict[str, Any]]]:
+def bad_results(lease: GrantedLease, files: dict[str, str]) -> dict[str, tuple[int, str, dict[str, Any]]]:
     """Name -> status, problem, body."""
     good = make_result(lease, files, {"train.py": BETTER}).model_dump(mode="json")
 
@@ -112,7 +112,7 @@ def bad_results(lease: Lease, files: dict[str, str]) -> dict[str, tuple[int, str
      "no commit", "half", "not a number", "unknown field", "ok without metric"],
 )  # fmt: skip
 def test_bad_result_is_refused_and_nothing_stored(
-    worker: MiniWorker, lease: Lease, database: Database, name: str
+    worker: MiniWorker, lease: GrantedLease, database: Database, name: str
 ) -> None:
     status, code, body = bad_results(lease, worker.files_of(lease))[name]
     before = count_rows(database)
@@ -126,7 +126,7 @@ def test_bad_result_is_refused_and_nothing_stored(
 
 
 def test_unknown_and_foreign_leases(
-    worker: MiniWorker, lease: Lease, database: Database, make_worker: Callable[..., MiniWorker]
+    worker: MiniWorker, lease: GrantedLease, database: Database, make_worker: Callable[..., MiniWorker]
 ) -> None:
     upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
     before = count_rows(database)
@@ -141,7 +141,7 @@ def test_unknown_and_foreign_leases(
     assert count_rows(database) == before
 
 
-def test_a_revoked_token_speaks_for_no_lease(worker: MiniWorker, lease: Lease, database: Database) -> None:
+def test_a_revoked_token_speaks_for_no_lease(worker: MiniWorker, lease: GrantedLease, database: Database) -> None:
     upload = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
     before = count_rows(database)
     with database.write() as session:
@@ -163,7 +163,7 @@ def test_measurement_brings_no_commit(worker: MiniWorker, database: Database) ->
         assert session.scalar(select(func.count()).select_from(Run)) == 0
 
 
-def test_a_run_counts_once_across_leases(worker: MiniWorker, lease: Lease) -> None:
+def test_a_run_counts_once_across_leases(worker: MiniWorker, lease: GrantedLease) -> None:
     first = make_result(lease, worker.files_of(lease), {"train.py": BETTER})
     assert worker.deliver(lease, first).status_code == 201
     second_lease = worker.claim_job()
@@ -172,7 +172,7 @@ def test_a_run_counts_once_across_leases(worker: MiniWorker, lease: Lease) -> No
     assert (response.status_code, response.json()["type"]) == (409, "/problems/result-conflict")
 
 
-def test_oversized_body(worker: MiniWorker, lease: Lease, database: Database) -> None:
+def test_oversized_body(worker: MiniWorker, lease: GrantedLease, database: Database) -> None:
     before = count_rows(database)
     response = worker.post(f"/leases/{lease.id}/result", {"padding": "x" * 5_000_000}, **{"Idempotency-Key": "x"})
     assert (response.status_code, response.json()["type"]) == (413, "/problems/body-too-large")

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from coordinator.db.database import Database
 from coordinator.models import Embedding, Lease
 from shared.experiments import AxisDirection, JobKind, Proposal, ProposalReply, ProposalSubmission
-from shared.leases import Lease as LeaseGrant
+from shared.leases import GrantedLease as LeaseGrant
 from shared.leases import ResultUpload
 from tests.coordinator.leases.conftest import clock as clock
 from tests.support.clock import Clock

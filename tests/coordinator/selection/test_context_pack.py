@@ -9,7 +9,7 @@ from coordinator.db.database import Database
 from coordinator.models import Citation, Finding, Project
 from coordinator.selection.context_pack import MAX_TOKENS, Line, Part, estimate_tokens, join_parts
 from shared.findings import FindingDraft
-from shared.leases import Lease, LeaseContext, ResultUpload
+from shared.leases import GrantedLease, LeaseContext, ResultUpload
 from tests.support.messages import make_proposal, make_result, make_run
 from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
@@ -127,7 +127,7 @@ def test_a_confirmed_improvement_counts_for_the_findings_that_its_agent_read(
     assert count() == (1, 1)
 
 
-def claim_of(worker: MiniWorker, fits: Callable[[Lease], bool]) -> Lease:
+def claim_of(worker: MiniWorker, fits: Callable[[GrantedLease], bool]) -> GrantedLease:
     """Claim until a job comes that fits; the others are given back."""
     for _ in range(40):
         lease = worker.claim_job()

@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 from coordinator.db.database import Database
 from coordinator.models import Project
 from coordinator.projects.service import create_project
-from shared.errors import Problem
 from shared.hardware import DeviceKind, Hardware
+from shared.protocol import Problem
 from shared.records import ExperimentDetail
 from shared.runs import RunOutcome
 from tests.support.messages import make_proposal

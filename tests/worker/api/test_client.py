@@ -12,9 +12,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import PROBLEM_MEDIA_TYPE
 from shared.leases import Heartbeat, Phase, ReleaseRequest, ResultReply, ResultUpload
-from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER, now
+from shared.protocol import PROBLEM_MEDIA_TYPE, PROTOCOL_HEADER, VERSION_HEADER, now
 from tests.support.messages import claim_request, make_run
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import (

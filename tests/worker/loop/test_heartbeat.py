@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.experiments import JobKind
-from shared.leases import BaseCommit, Heartbeat, HeartbeatReply, Lease, LeaseState, Phase
+from shared.leases import BaseCommit, GrantedLease, Heartbeat, HeartbeatReply, LeaseState, Phase
 from shared.protocol import now
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
@@ -20,8 +20,8 @@ from worker.runs.spec import RunProgress
 TRAINING = RunProgress(Phase.TRAINING, 10, 3.1, 0.25)
 
 
-def make_lease(kind: JobKind = JobKind.IMPROVE, heartbeat_seconds: float = 0.02) -> Lease:
-    return Lease(
+def make_lease(kind: JobKind = JobKind.IMPROVE, heartbeat_seconds: float = 0.02) -> GrantedLease:
+    return GrantedLease(
         id=uuid4(),
         token="t",
         project="tiny",

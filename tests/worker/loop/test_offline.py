@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.settings import Settings as CoordinatorSettings
 from shared.experiments import ProposalSubmission
-from shared.leases import BaseCommit, Lease
+from shared.leases import BaseCommit, GrantedLease
 from tests.support.messages import HARDWARE, make_proposal, make_run
 from tests.support.tiny_project import tiny_contract
 from tests.worker.agents.tasks import sha_of
@@ -36,7 +36,7 @@ def make_offline(folder: Path, clock: Clock | None = None, **changes: Any) -> Of
     return OfflineMode(folder, "w1", "search", HARDWARE, clock=clock or Clock(), **changes)
 
 
-def lease_on(name: str) -> Lease:
+def lease_on(name: str) -> GrantedLease:
     base = BaseCommit(sha=sha_of(name), files={"train.py": name}, posterior=None)
     return make_lease().model_copy(update={"base": base})
 

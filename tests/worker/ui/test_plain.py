@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from shared.experiments import JobKind, Posterior, Verdict
-from shared.leases import BaseCommit, Lease, Phase
+from shared.leases import BaseCommit, GrantedLease, Phase
 from shared.runs import ModelUsage, RunReport
 from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import CONTRACT, sha_of
@@ -32,7 +32,7 @@ STARTED = WorkerStarted(
 )
 
 
-def lease_of(kind: JobKind = JobKind.IMPROVE) -> Lease:
+def lease_of(kind: JobKind = JobKind.IMPROVE) -> GrantedLease:
     posterior = Posterior(metric_mean=3.3, metric_sd=0.0052, runs=2)
     base = BaseCommit(sha=sha_of("root"), files={}, posterior=posterior)
     return make_lease(kind).model_copy(update={"base": base, "why": "The best of five draws [from posteriors]."})
