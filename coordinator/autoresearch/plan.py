@@ -5,6 +5,7 @@ has a row. A row without such a hash is matched with a commit of the branch by i
 is left (discarded commits, as a rule) is an experiment without code, a child of the commit that was best at the time.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,13 +13,14 @@ from typing import Protocol
 
 from coordinator.autoresearch.results_file import ResultRow
 from shared.contract import Direction
+from shared.experiments import AxisDirection
 
 MIN_SUBJECT = 8
 """A description that is part of a commit's subject, or the reverse, has at least so many characters."""
 
 
 class BranchHistory(Protocol):
-    """What is asked of a repository; `coordinator.lineage.foreign.ForeignRepository` answers it."""
+    """What is asked of a repository; `ForeignRepository` implements it."""
 
     def list_branch(self) -> list[str]: ...
     def list_ancestors(self, sha: str) -> Iterator[str]: ...
@@ -27,7 +29,7 @@ class BranchHistory(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedRow:
     """A row and the commit that it measured, by `key`. `source` is its hash in the repository, None without code.
 
     `parent` is the key of the parent where the row is that commit's first, else None: a further measurement, or the
@@ -41,23 +43,23 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """`root` is the repository's commit that the project begins with; its key is the same. `head` is the best commit
     that was kept and has code."""
 
     root: str
-    steps: list[Step]
+    steps: list[PlannedRow]
     head: str
 
 
-def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> Plan:
+def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> ImportPlan:
     """Order a session's rows into commits and measurements. There is at least one row."""
     sources = _find_sources(rows, history)
     root = _find_root(rows, sources, history)
     sign = 1.0 if direction is Direction.MINIMIZE else -1.0
     best, head = _Best(root), _Best(root)
     known = {root}
-    steps: list[Step] = []
+    steps: list[PlannedRow] = []
     for row in rows:
         source = sources.get(row.line)
         key = root if not steps else source or f"line {row.line}"
@@ -66,12 +68,12 @@ def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Dire
             ancestors = islice(history.list_ancestors(source), 1, None) if source else iter(())
             parent = next((sha for sha in ancestors if sha in known), best.key)
             known.add(key)
-        steps.append(Step(row, key, root if key == root else source, parent))
+        steps.append(PlannedRow(row, key, root if key == root else source, parent))
         if row.is_kept and row.metric is not None:
             best.offer(key, sign * row.metric)
             if key == root or source:
                 head.offer(key, sign * row.metric)
-    return Plan(root, steps, head.key)
+    return ImportPlan(root, steps, head.key)
 
 
 class _Best:
@@ -119,3 +121,52 @@ def _find_root(rows: Sequence[ResultRow], sources: dict[int, str], history: Bran
     branch = history.list_branch()
     oldest = next((number for number, sha in enumerate(branch) if sha in sources.values()), 0)
     return branch[max(0, oldest - 1)]
+
+
+NO_AXIS = "other"
+MAX_CHARACTERS = 200
+
+_VALUE = r"[-+]?[\w.^*]+%?"
+_ARROW = re.compile(rf"(?P<axis>[A-Za-z][\w. ]*?)\s+(?P<old>{_VALUE})\s*(?:->|→|=>)\s*(?P<new>{_VALUE})")
+_VERB = re.compile(
+    rf"\b(?P<verb>increase|raise|reduce|decrease|lower|set|change)\s+(?:the\s+)?(?P<axis>[A-Za-z][\w.]*)\s+to\s+"
+    rf"(?P<new>{_VALUE})",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"\b(?:[A-Z][A-Z0-9]*_[A-Z0-9_]+|[a-z][a-z0-9]*_[a-z0-9_]+|[A-Z]{3,}[A-Z0-9]*)\b")
+_UP, _DOWN = frozenset({"increase", "raise"}), frozenset({"reduce", "decrease", "lower"})
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an experiment changed, as far as its description says."""
+
+    axis: str
+    direction: AxisDirection
+    value: str
+
+
+def read_change(description: str) -> Change:
+    """The change that a description tells of."""
+    arrow = _ARROW.search(description)
+    if arrow is not None:
+        return _change(arrow["axis"], _compare(arrow["old"], arrow["new"]), arrow["new"])
+    verb = _VERB.search(description)
+    if verb is not None:
+        word = verb["verb"].lower()
+        direction = AxisDirection.UP if word in _UP else AxisDirection.DOWN if word in _DOWN else AxisDirection.CHANGE
+        return _change(verb["axis"], direction, verb["new"])
+    name = _NAME.search(description)
+    return _change(name[0] if name else NO_AXIS, AxisDirection.CHANGE, "")
+
+
+def _change(axis: str, direction: AxisDirection, value: str) -> Change:
+    return Change(axis.strip()[:MAX_CHARACTERS], direction, value[:MAX_CHARACTERS])
+
+
+def _compare(old: str, new: str) -> AxisDirection:
+    try:
+        before, after = float(old), float(new)
+    except ValueError:
+        return AxisDirection.CHANGE
+    return AxisDirection.UP if after > before else AxisDirection.DOWN if after < before else AxisDirection.CHANGE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator.autoresearch.contract import MAX_EDITABLE, estimate_priors, write_contract
 from coordinator.autoresearch.git_repository import ForeignRepository, RepositoryInvalidError, open_repository
-from coordinator.autoresearch.plan import Plan, make_plan
+from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
     ResultRow,
     ResultsFile,
@@ -68,7 +68,7 @@ class Material:
     contract: Contract
     contract_text: str
     results: ResultsFile
-    plan: Plan
+    plan: ImportPlan
     codes: dict[str, Code]
     root_files: dict[str, str]
     left_out: dict[str, str]
@@ -127,7 +127,7 @@ def _read_results(options: ImportOptions, repository: ForeignRepository) -> byte
         raise ResultsInvalidError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _read_texts(repository: ForeignRepository, plan: Plan) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+def _read_texts(repository: ForeignRepository, plan: ImportPlan) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """All text files of each commit with code, by key; and what was left out of the first."""
     texts: dict[str, dict[str, str]] = {}
     left_out: dict[str, str] = {}
@@ -149,7 +149,7 @@ def _keep_own(texts: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _find_editable(plan: Plan, texts: Mapping[str, Mapping[str, str]], script: str | None) -> list[str]:
+def _find_editable(plan: ImportPlan, texts: Mapping[str, Mapping[str, str]], script: str | None) -> list[str]:
     """The files that the session's commits changed, the most often changed first; without any, the script."""
     changes: Counter[str] = Counter()
     for step in plan.steps:

@@ -14,8 +14,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
 from coordinator.autoresearch import queries
-from coordinator.autoresearch.descriptions import read_change
-from coordinator.autoresearch.plan import Step
+from coordinator.autoresearch.plan import PlannedRow, read_change
 from coordinator.autoresearch.queries import find_last_run as find_last_run
 from coordinator.autoresearch.queries import find_session as find_session
 from coordinator.autoresearch.queries import list_lines as list_lines
@@ -28,10 +27,9 @@ from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.http.errors import SwarmError
-from coordinator.leases.imported import add_past_lease
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
-from coordinator.models import Branch, ImportedLine, ImportedSession, Project
+from coordinator.models import Branch, ImportedLine, ImportedSession, Lease, Project
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
@@ -40,6 +38,7 @@ from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal
 from shared.findings import MAX_FINDING_WORDS, FindingDraft
+from shared.leases import LeaseState, Phase
 from shared.protocol import now
 from shared.runs import RunOutcome, RunReport, RunSeconds
 
@@ -51,6 +50,8 @@ NAMESPACE = UUID("6f0c2c0e-5d5c-5c0b-9a5e-2b1c3f7d8a90")
 
 NO_CODE = "The session's history does not hold the code of this experiment."
 MAX_TITLE = 200
+NO_TOKEN = "0" * 64
+"""The hash of no token: nobody can deliver to such a lease."""
 
 
 class SessionChangedError(SwarmError):
@@ -159,7 +160,7 @@ class _Import:
             if found.rstrip(b"\r\n") != content.rstrip(b"\r\n"):
                 raise SessionChangedError(f"Line {number} is not as it was. Import the file as --name OTHER.")
 
-    def _store_step(self, project: Project, branch: Branch, step: Step) -> int:
+    def _store_step(self, project: Project, branch: Branch, step: PlannedRow) -> int:
         """Store a row: its commit and experiment where it is their first, and its run, whose id is returned."""
         lease_id = uuid5(NAMESPACE, f"{project.name} lease {step.row.line}")
         is_first = step.parent is not None
@@ -179,7 +180,7 @@ class _Import:
             findings.store_finding(self._session, finding, _draft(step))
         return stored.id
 
-    def _store_experiment(self, project: Project, branch: Branch, step: Step, lease_id: UUID) -> int:
+    def _store_experiment(self, project: Project, branch: Branch, step: PlannedRow, lease_id: UUID) -> int:
         assert step.parent is not None
         parent = lineage.get_commit(self._session, self._shas[step.parent])
         code, moment = self._material.codes.get(step.key), self._time_of(step)
@@ -201,17 +202,24 @@ class _Import:
         self, project: Project, branch: Branch, lease_id: UUID, kind: JobKind, base_sha: str,
         code: tuple[str, str] | None, moment: datetime,
     ) -> None:  # fmt: skip
-        add_past_lease(
-            self._session, lease_id, project.id, self._worker_id, branch.id, self._hardware_class, kind, base_sha,
-            code, moment,
+        """Add a finished lease; `code` (tree, fingerprint) lets later proposals of the same code be recognised."""
+        lease = Lease(
+            id=lease_id, project_id=project.id, worker_id=self._worker_id, branch_id=branch.id,
+            hardware_class=self._hardware_class, kind=kind, state=LeaseState.DONE, base_sha=base_sha, seed=0,
+            why="Done before it was imported.", token_sha256=NO_TOKEN, phase=Phase.REPORTING, share=1.0,
+            proposed_tree_sha=code[0] if code else None, proposed_fingerprint=code[1] if code else None,
+            issued_at=moment, phase_started_at=moment, heartbeat_at=moment, progressed_at=moment, expires_at=moment,
+            deadline_at=moment, ended_at=moment, result_key=lease_id,
         )  # fmt: skip
+        self._session.add(lease)
+        self._session.flush()
 
-    def _time_of(self, step: Step) -> datetime:
+    def _time_of(self, step: PlannedRow) -> datetime:
         """When the commit was written; of one without code only its session's beginning is known."""
         code: Code = self._material.codes.get(step.key) or self._material.codes[self._plan.root]
         return datetime.fromtimestamp(code.words.authored_at, UTC)
 
-    def _report(self, project: str, step: Step) -> RunReport:
+    def _report(self, project: str, step: PlannedRow) -> RunReport:
         row, moment = step.row, self._time_of(step)
         return RunReport(
             id=uuid5(NAMESPACE, f"{project} run {row.line}"),
@@ -255,12 +263,12 @@ def _told(words: CommitWords, source: str) -> CommitWords:
     return CommitWords(words.author, words.authored_at, f"{words.message.rstrip()}\n\nImported-From: {source}\n")
 
 
-def _lost(step: Step, moment: datetime) -> CommitWords:
+def _lost(step: PlannedRow, moment: datetime) -> CommitWords:
     message = f"{step.row.description}\n\n{NO_CODE}\n\nImported-From: line {step.row.line} of results.tsv\n"
     return CommitWords(f"{AGENT} <{AGENT}@localhost>", int(moment.timestamp()), message)
 
 
-def _propose(step: Step) -> Proposal:
+def _propose(step: PlannedRow) -> Proposal:
     change = read_change(step.row.description)
     return Proposal(
         title=step.row.description[:MAX_TITLE], hypothesis="", axis=change.axis, direction=change.direction,
@@ -268,7 +276,7 @@ def _propose(step: Step) -> Proposal:
     )  # fmt: skip
 
 
-def _draft(step: Step) -> FindingDraft:
+def _draft(step: PlannedRow) -> FindingDraft:
     """The row's description is all that its agent said."""
     words = " ".join(step.row.description.split()[:MAX_FINDING_WORDS])
     return FindingDraft(claim=words[:MAX_TITLE], agent=AGENT)

@@ -43,7 +43,7 @@ SERIOUS_SHARE = 3
 
 
 @dataclass(frozen=True)
-class Record:
+class TrustHistory:
     """What replications said of a volunteer in a project. `agreements` counts since the last contradiction."""
 
     agreements: int = 0
@@ -59,13 +59,13 @@ class Record:
             return Trust.DOUBTED
         return Trust.ESTABLISHED if self.agreements >= ESTABLISHED_AFTER else Trust.NEWCOMER
 
-    def after(self, agrees: bool | None) -> "Record":
+    def after(self, agrees: bool | None) -> "TrustHistory":
         """The record once a measurement was compared with others'; None: nothing can be said."""
         if agrees is None:
             return self
         if agrees:
-            return Record(self.agreements + 1, self.contradictions, self.claims, self.replications_due)
-        return Record(0, self.contradictions + 1, self.claims, self.replications_due)
+            return TrustHistory(self.agreements + 1, self.contradictions, self.claims, self.replications_due)
+        return TrustHistory(0, self.contradictions + 1, self.claims, self.replications_due)
 
     @property
     def is_replication_due(self) -> bool:
@@ -73,14 +73,14 @@ class Record:
         return self.replications_due < max(MIN_SHARE, 1 / max(1, self.agreements)) * (self.claims + 1)
 
 
-class Outcome(NamedTuple):
+class Agreement(NamedTuple):
     """What a new measurement of a commit says of the commit's author, and of who made it; None: nothing."""
 
     author_agrees: bool | None
     checker_agrees: bool | None
 
 
-def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Outcome:
+def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Agreement:
     """Judge the last of a commit's measurements, by somebody who is not its author, and the author by all others.
 
     `expected` is what was to be expected of the commit before all of its runs, None without a measured ancestor.
@@ -90,19 +90,19 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
     before = [run for run in by_others if run.volunteer_id != checker]
     own = [run for run in by_others if run.volunteer_id == checker]
     if not own:
-        return Outcome(None, None)  # authors do not check themselves
+        return Agreement(None, None)  # authors do not check themselves
     if not by_author:
         agrees = _agree(pool(own, noise_sd), pool(before, noise_sd)) if before else None
-        return Outcome(None, agrees if agrees or len({run.volunteer_id for run in before}) > 1 else None)
+        return Agreement(None, agrees if agrees or len({run.volunteer_id for run in before}) > 1 else None)
     settled = _find_settled(by_others, noise_sd)
     author_agrees: bool | None = _is_repeated(by_author, settled or by_others, noise_sd, expected)
     if not settled:
         author_agrees = author_agrees or None
     if not before:
-        return Outcome(author_agrees, author_agrees or None)
+        return Agreement(author_agrees, author_agrees or None)
     settled = _find_settled(before, noise_sd)
     agrees = _agree(pool(own, noise_sd), pool(settled, noise_sd)) if settled else None
-    return Outcome(author_agrees, agrees if agrees or len({run.volunteer_id for run in settled}) > 1 else None)
+    return Agreement(author_agrees, agrees if agrees or len({run.volunteer_id for run in settled}) > 1 else None)
 
 
 def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:

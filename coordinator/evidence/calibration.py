@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration_queries as queries
 from coordinator.evidence import offsets, statistics
-from coordinator.evidence.calibration_queries import EpochRow, WorkerRow
+from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import EXACT, Normal
 from shared.contract import Contract
@@ -51,7 +51,7 @@ class RunOrigin:
     asks_for_replication: bool = True
 
 
-def note_run(session: Session, origin: RunOrigin, known: WorkerRow, report: RunReport) -> None:
+def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
     """Count a worker's run."""
     is_ok = report.outcome is RunOutcome.OK
     was_stopped = report.outcome is RunOutcome.STOPPED_EARLY  # which says nothing against the worker
@@ -107,7 +107,7 @@ def derive_newcomer(
     return offsets.estimate_newcomer(own, level, epoch.noise_sd, contract.evidence.typical_offset_sd)
 
 
-def derive_epoch(contract: Contract, runs: Sequence[SharedRun]) -> offsets.Estimate:
+def derive_epoch(contract: Contract, runs: Sequence[SharedRun]) -> offsets.EpochEstimate:
     """Noise and offsets of an epoch that ends with these runs (oldest first)."""
     prior = contract.evidence
     estimate = offsets.estimate(runs, prior.noise_sd, prior.typical_offset_sd)

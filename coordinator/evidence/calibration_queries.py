@@ -9,7 +9,7 @@ from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, text,
 from sqlalchemy.orm import Session
 
 from coordinator.db.statements import Prepared
-from coordinator.evidence.agreement import Record
+from coordinator.evidence.agreement import TrustHistory
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import Normal
 from coordinator.lineage import service as lineage
@@ -47,7 +47,7 @@ class EpochRow(NamedTuple):
     rules: int
 
 
-class WorkerRow(NamedTuple):
+class WorkerEvidence(NamedTuple):
     """A worker as the evidence needs it: quarantine (its own or its volunteer's), its calibration in a class, and what
     is known of its volunteer in the project."""
 
@@ -72,8 +72,8 @@ class WorkerRow(NamedTuple):
         return None if self.offset_mean is None or self.offset_sd is None else Normal(self.offset_mean, self.offset_sd)
 
     @property
-    def record(self) -> Record:
-        return Record(self.agreements, self.contradictions, self.claims, self.replications_due)
+    def record(self) -> TrustHistory:
+        return TrustHistory(self.agreements, self.contradictions, self.claims, self.replications_due)
 
 
 class MeasuredRow(NamedTuple):
@@ -106,8 +106,8 @@ _WORKER = Prepared(
         _CALIBRATIONS.c.worker_id.is_(None),
         _CALIBRATIONS.c.offset_mean,
         _CALIBRATIONS.c.offset_sd,
-        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerRow._fields[6:10]),
-        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerRow._fields[10:]),
+        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerEvidence._fields[6:10]),
+        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerEvidence._fields[10:]),
     )
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .outerjoin(
@@ -166,12 +166,12 @@ def change_epoch(
     session.execute(query.values(number=epoch.number + 1, **columns))
 
 
-def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerRow:
+def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerEvidence:
     """A worker that is registered; `is_new` if the class has not seen it."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = _WORKER.first(session, given)
     assert row is not None, "the worker is known"
-    return WorkerRow._make(row)
+    return WorkerEvidence._make(row)
 
 
 def add_calibration(session: Session, columns: Mapping[str, Any]) -> None:

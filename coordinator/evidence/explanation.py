@@ -1,17 +1,21 @@
 """Why a verdict is what it is: gathered from the database, told by `words.py`."""
 
-from collections.abc import Set
+from collections.abc import Iterator, Sequence, Set
+from math import inf
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import calibration_queries, posteriors, queries
-from coordinator.evidence.statistics import Normal
-from coordinator.evidence.words import Case, say_what_would_change, tell_story
+from coordinator.evidence import agreement, calibration_queries, posteriors, queries, statistics
+from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
+from coordinator.evidence.statistics import Measurement, Model, Normal
 from coordinator.lineage import service as lineage
 from coordinator.models import Project
 from coordinator.projects import service as projects
+from shared.contract import Contract
 from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
-from shared.experiments import JobKind
+from shared.experiments import Dispute, JobKind, Standing, Verdict
+from shared.formatting import count_noun, format_effect, format_measure
 
 
 def explain(
@@ -27,7 +31,7 @@ def explain(
     runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
     before = ancestor.expect(model.effect_sd) if ancestor else None
     derived = posteriors.conclude_on(commit, contract, model, ancestor, runs) if runs else None
-    case = Case(contract, model, ancestor, before, runs, derived)
+    case = EvidenceCase(contract, model, ancestor, before, runs, derived)
     return ExperimentEvidence(
         experiment_id=experiment_id,
         sha=sha,
@@ -44,7 +48,7 @@ def explain(
         milestone_probability=case.chance_of_milestone,
         is_claim_confirmed=case.is_claim_confirmed,
         story=list(tell_story(case)),
-        would_change=list(say_what_would_change(case)),
+        would_change=list(list_would_change(case)),
     )
 
 
@@ -78,3 +82,183 @@ def _view_runs(
             )
         )
     return views
+
+
+NOBODY_YET = -1
+"""Worker and volunteer of a run that might come."""
+
+
+class EvidenceCase(NamedTuple):
+    """All that an experiment's verdict in a class follows from. `before` is what was expected without its own runs."""
+
+    contract: Contract
+    model: Model
+    ancestor: Ancestor | None
+    before: Normal | None
+    runs: Sequence[Measurement]
+    derived: DerivedPosterior | None
+
+    def _chance_of(self, difference: Normal | None) -> float | None:
+        objective = self.contract.objective
+        if difference is None:
+            return None
+        return statistics.probability_of_gain(difference, objective.sign, objective.min_effect)
+
+    @property
+    def selected(self) -> Sequence[Measurement]:
+        """The runs that the posterior rests on."""
+        return agreement.select(self.runs, self.model.noise_sd)
+
+    @property
+    def pooled(self) -> Normal:
+        """What these say, without ancestors."""
+        return statistics.pool(self.selected, self.model.noise_sd)
+
+    @property
+    def chance_of_effect(self) -> float | None:
+        """P(better than its parent by `min_effect`)."""
+        return self._chance_of(self.derived.effect if self.derived else None)
+
+    @property
+    def chance_of_milestone(self) -> float | None:
+        """P(better than its anchor by `min_effect`)."""
+        return self._chance_of(self.derived.milestone if self.derived else None)
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether enough others measured it and agree, one of whom is known to measure well, and nobody contradicts."""
+        if self.derived is None or self.derived.dispute is not Dispute.NONE:
+            return False
+        return self.is_agreed and agreement.is_vouched(self.runs)
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether those who checked it agree as well as a claim demands."""
+        return agreement.is_agreed(self.runs, self.model.noise_sd)
+
+    @property
+    def is_claim_confirmed(self) -> bool:
+        """Whether a finding may say that it helps."""
+        return self.is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
+
+
+def tell_story(case: EvidenceCase) -> Iterator[str]:
+    """How the verdict came about."""
+    if case.before is None:
+        yield "No ancestor of it was measured on this hardware, so there is nothing to compare it with."
+    else:
+        place = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
+        expected = format_measure(case.before.mean, case.before.sd)
+        yield f"Before its own runs {expected} was expected: {place}, give or take what experiments typically change."
+    if case.derived is None:
+        yield "No run of it counts."
+        return
+    pooled = case.pooled
+    volunteers = len({run.volunteer_id for run in case.selected})
+    by_others = statistics.split(case.runs)[1]
+    others = " besides its author" if len(case.selected) < len(case.runs) else ""
+    yield (
+        f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
+        f"their workers' offsets, say {format_measure(pooled.mean, pooled.sd)}."
+    )
+    if others:
+        yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
+    if others and len(case.selected) < len(by_others):
+        left_out = count_noun(len(by_others) - len(case.selected), "run")
+        yield f"So is {left_out} by volunteers who stand apart from the others, or were contradicted of late."
+    yield from _tell_verdict(case, case.derived)
+    yield from _tell_standing(case, case.derived)
+
+
+def _tell_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:
+    together = format_measure(derived.metric.mean, derived.metric.sd)
+    if derived.effect is None or derived.verdict is None:
+        yield f"Together that makes {together}."
+        return
+    gain = Normal(-case.contract.objective.sign * derived.effect.mean, derived.effect.sd)
+    chance = 1 - gain.probability_below(0.0)
+    reasons = {
+        Verdict.IMPROVED: f"it is a gain with probability {_percent(chance)}",
+        Verdict.WORSE: f"it is a loss with probability {_percent(1 - chance)}",
+        Verdict.NO_CHANGE: f"the difference is below {case.contract.objective.min_effect:g}, which would matter",
+    }
+    reason = reasons.get(derived.verdict, f"it is a gain with probability {_percent(chance)}, which leaves it open")
+    effect = format_effect(derived.effect.mean, derived.effect.sd)
+    verdict = str(derived.verdict).replace("_", " ")
+    yield f"Together that makes {together}, {effect} against its parent: {verdict}, since {reason}."
+
+
+def _tell_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:
+    chance = case.chance_of_milestone
+    if derived.milestone is None or chance is None:
+        return
+    asked = f"{_percent(statistics.SURE_OF_MILESTONES)} is asked for"
+    since = f"Since the last verified commit above it {format_effect(derived.milestone.mean, derived.milestone.sd)}"
+    yield f"{since} was gained, with probability {_percent(chance)} more than {case.contract.objective.min_effect:g}."
+    if derived.standing is Standing.VERIFIED:
+        checkers = count_noun(derived.checkers, "volunteer")
+        yield f"It is verified: {asked}, and {checkers} besides its author measured it."
+    elif derived.standing is Standing.SINGLE_OWNER:
+        yield "It is as sure as a verified one, but its author alone measured it."
+    elif derived.standing is Standing.SUSPECT:
+        yield "It is suspect: what it stands on, or who made it, was contradicted, and nobody else measured it since."
+    if case.is_claim_confirmed:
+        sure = _percent(case.chance_of_effect or 0.0)
+        yield f"Its finding may say that it helps: others checked that, and it is {sure} sure."
+
+
+def list_would_change(case: EvidenceCase) -> Iterator[str]:
+    """What would change verdict or standing."""
+    derived = case.derived
+    if derived is None:
+        yield "No run of it counts: any measurement would be the first."
+        return
+    if derived.standing is Standing.REPORTED:
+        yield "Its code is lost, so nobody can measure it again: it stands as the imported session reports it."
+        return
+    if derived.standing is Standing.HELD:
+        yield "It waits for a maintainer: the number is too good to be believed without one."
+    if derived.verdict is None:
+        yield "It has no measured ancestor here, so there is nothing to compare it with."
+        return
+    needed = _count_repeats(case, derived)
+    if needed is not None:
+        more, then = needed
+        yield f"With {count_noun(more, 'more run')} by others that agree with those so far it would be {then}."
+    missing = statistics.CHECKERS - derived.checkers
+    if missing > 0:
+        yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
+    elif not case.is_agreed:
+        yield "To be verified it must be measured once more: those who checked it do not agree closely enough."
+    elif not agreement.is_vouched(case.runs):
+        yield "To be verified it must be measured by an anchor, or by a volunteer whose measurements agreed before."
+    if derived.dispute is Dispute.REFUTED:
+        yield "Those who checked it agree with each other and not with its author: it is refuted."
+    elif derived.dispute is Dispute.CONTESTED:
+        yield "Its runs contradict each other by more than 3 sd: further ones must show which of them are right."
+    if len(case.runs) >= statistics.MAX_RUNS and derived.standing is Standing.PROVISIONAL:
+        given_up = f"verification gives up after {statistics.MAX_RUNS}: it stays unresolved"
+        yield f"It has {len(case.runs)} runs, and {given_up}."
+    if case.ancestor is not None and derived.metric.sd < inf:
+        yield "Runs of its ancestors and a new epoch's offsets change what it is compared with."
+
+
+def _count_repeats(case: EvidenceCase, derived: DerivedPosterior) -> tuple[int, str] | None:
+    """How many more runs at the mean so far, each by somebody new, would change verdict or standing, and to what."""
+    level = case.pooled.mean
+    imagined = list(case.runs)
+    for more in range(1, statistics.MAX_RUNS + 1):
+        stranger = NOBODY_YET - more
+        offset = Normal(0.0, case.model.noise_sd)
+        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.ESTABLISHED))
+        then = posteriors.conclude(case.contract, case.model, case.ancestor, imagined)
+        if (then.verdict, then.standing) != (derived.verdict, derived.standing):
+            return more, f"{then.verdict}, {then.standing}".replace("_", " ")
+    return None
+
+
+def _percent(chance: float) -> str:
+    """`97.3 %`; what rounds to certainty is not called certain."""
+    if chance > 0.9999:
+        return "over 99.99 %"
+    return "under 0.01 %" if chance < 0.0001 else f"{100 * chance:.4g} %"

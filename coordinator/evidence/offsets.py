@@ -38,14 +38,14 @@ class SharedRun(NamedTuple):
     is_authors: bool = False
 
 
-class Estimate(NamedTuple):
+class EpochEstimate(NamedTuple):
     """An epoch's numbers: noise of one run, and the offset of each worker."""
 
     noise_sd: float
     offsets: dict[int, Normal]
 
 
-def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> Estimate:
+def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> EpochEstimate:
     """Offsets and noise of an epoch; `noise_sd` is the contract's, and the noise's prior.
 
     Workers without a shared commit get none. With one worker alone there is nothing to compare: it gets none either.
@@ -54,7 +54,7 @@ def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> Es
     offsets = _solve(shared, noise_sd, offset_sd)
     pooled = pool_noise([run for run in runs if not run.is_authors], offsets, noise_sd)
     means = _solve(shared, pooled, offset_sd)
-    return Estimate(pooled, {worker: Normal(mean, sd) for worker, (mean, sd) in _spread(shared, means, pooled,
+    return EpochEstimate(pooled, {worker: Normal(mean, sd) for worker, (mean, sd) in _spread(shared, means, pooled,
                                                                                        offset_sd).items()})  # fmt: skip
 
 

@@ -5,14 +5,20 @@ their posterior, and what was built upon them is suspect until others test it. T
 since offsets may rest on those runs too: it costs as much as the class is large, in one transaction, and is rare.
 """
 
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as activity
-from coordinator.evidence import quarantine_queries as queries
-from coordinator.evidence import recompute
+from coordinator.evidence import epochs
 from coordinator.http.errors import NotFoundError
-from coordinator.models import Volunteer, Worker
+from coordinator.models import CommitPosterior, Run, Volunteer, Worker, table_of
 from shared.events import EventKind
+from shared.experiments import Standing
+
+_RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
+_VOLUNTEERS = table_of(Volunteer)
 
 
 def set_quarantine(session: Session, volunteer: str, worker: str | None, reason: str | None, who: str) -> int:
@@ -20,14 +26,14 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
 
     Raises NotFoundError.
     """
-    person = _find_volunteer(session, volunteer)
-    target = person if worker is None else _find_worker(session, person, worker)
+    person = _get_volunteer(session, volunteer)
+    target = person if worker is None else _get_worker(session, person, worker)
     target.quarantine = reason
     session.flush()
-    workers = [target.id] if isinstance(target, Worker) else queries.list_workers(session, target.id)
-    changed = queries.recount_runs(session, workers)
+    workers = [target.id] if isinstance(target, Worker) else _list_workers(session, target.id)
+    changed = _recount_runs(session, workers)
     for project_id, hardware_class in changed:
-        recompute.end_epoch(session, project_id, hardware_class, always=True)
+        epochs.end_epoch(session, project_id, hardware_class, always=True)
     activity.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
         runs=sum(changed.values()),
@@ -37,22 +43,56 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
 
 def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool, who: str) -> None:
     """Make a worker an anchor, or no longer one. What it measured before stays what it was. Raises NotFoundError."""
-    _find_worker(session, _find_volunteer(session, volunteer), worker).is_anchor = is_anchor
+    _get_worker(session, _get_volunteer(session, volunteer), worker).is_anchor = is_anchor
     session.flush()
     activity.record(
         session, EventKind.ANCHOR_CHANGED, None, volunteer=volunteer, worker=worker, is_anchor=is_anchor, by=who
     )
 
 
-def _find_volunteer(session: Session, name: str) -> Volunteer:
-    volunteer = queries.find_volunteer(session, name)
+def _get_volunteer(session: Session, name: str) -> Volunteer:
+    volunteer = session.scalar(select(Volunteer).where(Volunteer.name == name))
     if volunteer is None:
         raise NotFoundError(f"There is no volunteer {name!r}.")
     return volunteer
 
 
-def _find_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
-    worker = queries.find_worker_by_name(session, volunteer.id, name)
+def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
+    worker = session.scalar(select(Worker).where(Worker.volunteer_id == volunteer.id, Worker.name == name))
     if worker is None:
         raise NotFoundError(f"{volunteer.name} has no worker {name!r}.")
     return worker
+
+
+def _list_workers(session: Session, volunteer_id: int) -> list[int]:
+    return list(session.scalars(select(Worker.id).where(Worker.volunteer_id == volunteer_id)))
+
+
+def _recount_runs(session: Session, worker_ids: Sequence[int]) -> dict[tuple[int, str], int]:
+    """Let runs of workers count or not, as quarantines say; returns how many changed, by project and class.
+
+    Runs of a commit that is verified in their class keep counting: others confirmed them.
+    """
+    changed: dict[tuple[int, str], int] = {}
+    for worker_id in worker_ids:
+        own, volunteers = session.execute(
+            select(_WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
+            .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
+            .where(_WORKERS.c.id == worker_id)
+        ).one()
+        is_free = own is None and volunteers is None
+        query = select(_RUNS.c.id, _RUNS.c.project_id, _RUNS.c.hardware_class).where(
+            _RUNS.c.worker_id == worker_id, _RUNS.c.counts.is_(not is_free)
+        )
+        if not is_free:
+            verified = select(_POSTERIORS.c.commit_sha).where(
+                _POSTERIORS.c.commit_sha == _RUNS.c.commit_sha,
+                _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class,
+                _POSTERIORS.c.standing == Standing.VERIFIED,
+            )
+            query = query.where(~verified.exists())
+        for run_id, project_id, hardware_class in session.execute(query).all():
+            session.execute(update(_RUNS).where(_RUNS.c.id == run_id).values(counts=is_free))
+            key = (project_id, hardware_class)
+            changed[key] = changed.get(key, 0) + 1
+    return changed

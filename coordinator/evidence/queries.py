@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.statements import Prepared
 from coordinator.evidence.changes import note_changed
-from coordinator.evidence.pace import Work
+from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT

@@ -10,8 +10,12 @@ from coordinator.evidence import trust as trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.changes import list_changed as list_changed
 from coordinator.evidence.changes import note_changed as note_changed
+from coordinator.evidence.epochs import bring_up_to_date as bring_up_to_date
+from coordinator.evidence.epochs import end_epochs as end_epochs
+from coordinator.evidence.epochs import find_differences as find_differences
+from coordinator.evidence.epochs import is_up_to_date as is_up_to_date
+from coordinator.evidence.epochs import recompute as recompute
 from coordinator.evidence.explanation import explain as explain
-from coordinator.evidence.pace import Work, compare_pace
 from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
 from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
 from coordinator.evidence.posteriors import refresh_posteriors, store_first
@@ -21,15 +25,11 @@ from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.queries import find_posterior as find_posterior
 from coordinator.evidence.queries import has_run as has_run
 from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
-from coordinator.evidence.recompute import bring_up_to_date as bring_up_to_date
-from coordinator.evidence.recompute import end_epochs as end_epochs
-from coordinator.evidence.recompute import find_differences as find_differences
-from coordinator.evidence.recompute import is_up_to_date as is_up_to_date
-from coordinator.evidence.recompute import recompute as recompute
+from coordinator.evidence.run_stats import Work, compare_pace
 from coordinator.evidence.run_stats import find_curve as find_curve
 from coordinator.evidence.run_stats import view_early_stops as view_early_stops
 from coordinator.evidence.statistics import Measurement
-from coordinator.evidence.trust_queries import list_due as list_due
+from coordinator.evidence.trust import list_due as list_due
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage.service import CommitRow
@@ -58,9 +58,9 @@ def store_run(
     hardware_class = report.hardware.hardware_class
     epoch = calibration.begin_run(session, contract, origin.project_id, hardware_class)
     worker = calibration_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
-    trust = trusts.note_run(session, contract, epoch, origin, worker, report)
+    trust = trusts.record_run(session, contract, epoch, origin, worker, report)
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
-    calibration.note_run(session, origin, worker, report)
+    calibration.count_run(session, origin, worker, report)
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
     if made is None or (is_measured and worker.offset is None):
@@ -74,9 +74,9 @@ def store_run(
         own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust)
         first = store_first(session, contract, epoch.noise_sd, made, hardware_class, own)
     if not origin.kind.makes_experiment:
-        trusts.settle_due(session, report, first)
+        trusts.resolve_due(session, report, first)
     elif first is not None and origin.asks_for_replication:
-        trusts.note_claim(session, contract, origin, worker, report, first)
+        trusts.record_claim(session, contract, origin, worker, report, first)
     return StoredRun(run_id, first)
 
 

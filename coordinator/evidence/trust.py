@@ -4,16 +4,20 @@ What a measurement says of a volunteer is judged when it comes, by the offsets o
 history, unlike posteriors, and are not derived again.
 """
 
+from datetime import datetime
+
+from sqlalchemy import bindparam, delete, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as activity
 from coordinator.evidence import agreement, queries
-from coordinator.evidence import trust_queries as records
 from coordinator.evidence.calibration import RunOrigin
-from coordinator.evidence.calibration_queries import EpochRow, WorkerRow
+from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal
 from coordinator.lineage import service as lineage
+from coordinator.models import DueReplication, Volunteer, table_of
+from coordinator.models.base import UtcDateTime
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.evidence import Trust
@@ -21,9 +25,42 @@ from shared.experiments import Standing
 from shared.protocol import now
 from shared.runs import RunReport
 
+MAX_DUE = 8
 
-def note_run(
-    session: Session, contract: Contract, epoch: EpochRow, origin: RunOrigin, worker: WorkerRow, report: RunReport
+_DUE, _VOLUNTEERS = table_of(DueReplication), table_of(Volunteer)
+_ADD_OUTCOME = text(
+    "INSERT INTO trust_records "
+    "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
+    "VALUES (:project_id, :volunteer_id, :agrees, :contradicts, 0, 0, :moment) "
+    "ON CONFLICT (project_id, volunteer_id) DO UPDATE SET "
+    "agreements = trust_records.agreements * :agrees + :agrees, "
+    "contradictions = trust_records.contradictions + :contradicts, updated_at = :moment"
+).bindparams(bindparam("moment", type_=UtcDateTime()))
+_ADD_CLAIM = text(
+    "INSERT INTO trust_records "
+    "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
+    "VALUES (:project_id, :volunteer_id, 0, 0, 1, :due, :moment) "
+    "ON CONFLICT (project_id, volunteer_id) DO UPDATE SET claims = trust_records.claims + 1, "
+    "replications_due = trust_records.replications_due + :due, updated_at = :moment"
+).bindparams(bindparam("moment", type_=UtcDateTime()))
+_ADD_DUE = insert(_DUE)
+_REMOVE_DUE = delete(_DUE).where(
+    _DUE.c.commit_sha == bindparam("sha"), _DUE.c.hardware_class == bindparam("hardware_class")
+)
+_LIST_DUE = (
+    select(_DUE.c.commit_sha)
+    .where(
+        _DUE.c.project_id == bindparam("project_id"),
+        _DUE.c.hardware_class == bindparam("hardware_class"),
+        _DUE.c.volunteer_id != bindparam("volunteer_id"),
+    )
+    .order_by(_DUE.c.created_at)
+    .limit(MAX_DUE)
+)
+
+
+def record_run(
+    session: Session, contract: Contract, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, report: RunReport
 ) -> Trust:
     """Compare a run that is about to be stored with those of its commit; returns what its worker is worth now."""
     record = worker.record
@@ -44,22 +81,22 @@ def note_run(
     judged[worker.volunteer_id] = outcome.checker_agrees
     for volunteer_id, agrees in sorted(judged.items()):  # in one order, so that transactions do not lock each other out
         if agrees is not None:
-            _note_outcome(session, origin.project_id, volunteer_id, report, agrees=agrees)
+            _record_outcome(session, origin.project_id, volunteer_id, report, agrees=agrees)
     return record.after(outcome.checker_agrees).trust(is_anchor=worker.is_anchor)
 
 
-def _note_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
-    records.note_outcome(session, project_id, volunteer_id, now(), agrees=agrees)
+def _record_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
+    add_outcome(session, project_id, volunteer_id, now(), agrees=agrees)
     if not agrees:
-        name = records.get_volunteer_name(session, volunteer_id)
+        name = get_volunteer_name(session, volunteer_id)
         activity.record(
             session, EventKind.RESULT_CONTRADICTED, project_id, volunteer=name, commit=report.commit_sha,
             run=str(report.id),
         )  # fmt: skip
 
 
-def note_claim(
-    session: Session, contract: Contract, origin: RunOrigin, worker: WorkerRow, report: RunReport,
+def record_claim(
+    session: Session, contract: Contract, origin: RunOrigin, worker: WorkerEvidence, report: RunReport,
     derived: DerivedPosterior,
 ) -> None:  # fmt: skip
     """Ask for a replication of a new result, if it claims a gain and its volunteer's trust demands one.
@@ -71,18 +108,59 @@ def note_claim(
     if derived.effect is None or objective.sign * derived.effect.mean > -objective.min_effect:
         return
     is_due = not derived.is_implausible and (worker.record.is_replication_due or _waits_for_others(derived))
-    records.note_claim(session, origin.project_id, worker.volunteer_id, now(), is_due=is_due)
+    add_claim(session, origin.project_id, worker.volunteer_id, now(), is_due=is_due)
     if is_due:
         hardware_class = report.hardware.hardware_class
-        records.add_due(session, origin.project_id, report.commit_sha, hardware_class, worker.volunteer_id, now())
+        add_due(session, origin.project_id, report.commit_sha, hardware_class, worker.volunteer_id, now())
 
 
-def settle_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
+def resolve_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
     """After a replication. Whatever came of it: who cannot run a commit is not asked for it for ever."""
     if report.metric is None or derived is None or not _waits_for_others(derived):
-        records.remove_due(session, report.commit_sha, report.hardware.hardware_class)
+        remove_due(session, report.commit_sha, report.hardware.hardware_class)
 
 
 def _waits_for_others(derived: DerivedPosterior) -> bool:
     """Whether others can release a result that is held: beyond the plausible floor only a maintainer can."""
     return derived.standing is Standing.HELD and not derived.is_implausible and derived.runs < MAX_RUNS
+
+
+def add_outcome(session: Session, project_id: int, volunteer_id: int, moment: datetime, *, agrees: bool) -> None:
+    """Count an agreement, or a contradiction, which begins the count of agreements anew."""
+    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": moment}
+    session.execute(_ADD_OUTCOME, given | {"agrees": int(agrees), "contradicts": int(not agrees)})
+
+
+def add_claim(session: Session, project_id: int, volunteer_id: int, moment: datetime, *, is_due: bool) -> None:
+    """Count a claim of a gain."""
+    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": moment, "due": int(is_due)}
+    session.execute(_ADD_CLAIM, given)
+
+
+def add_due(
+    session: Session, project_id: int, sha: str, hardware_class: str, volunteer_id: int, moment: datetime
+) -> None:
+    session.execute(
+        _ADD_DUE,
+        {
+            "commit_sha": sha,
+            "hardware_class": hardware_class,
+            "project_id": project_id,
+            "volunteer_id": volunteer_id,
+            "created_at": moment,
+        },
+    )
+
+
+def remove_due(session: Session, sha: str, hardware_class: str) -> None:
+    session.execute(_REMOVE_DUE, {"sha": sha, "hardware_class": hardware_class})
+
+
+def list_due(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> list[str]:
+    """Commits of other volunteers that are to be replicated in the class, the longest waiting first, at most 8."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
+    return list(session.scalars(_LIST_DUE, given))
+
+
+def get_volunteer_name(session: Session, volunteer_id: int) -> str:
+    return session.get_one(Volunteer, volunteer_id).name

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from coordinator.db.database import ReadSession
 from coordinator.evidence import service as evidence
 from coordinator.experiments import service
-from coordinator.experiments.progress import view_progress
+from coordinator.experiments.service import view_progress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.evidence import ExperimentEvidence

@@ -121,7 +121,7 @@ def list_trials(session: Session, project_id: int, hardware_class: str, limit: i
     return [TrialRow._make(row) for row in _TRIALS.all(session, given)]
 
 
-class ToldExperiment(NamedTuple):
+class TriedExperiment(NamedTuple):
     """An experiment as a context pack tells of it: what was tried, what came of it, and its author's claim.
 
     A finding that was retracted claims nothing.
@@ -173,23 +173,23 @@ _TOLD_BY_PARENT = Prepared(
 )
 
 
-def tell_commits(session: Session, shas: Sequence[str]) -> list[ToldExperiment]:
+def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
     """The experiments that made these commits, oldest first."""
-    return [ToldExperiment._make(row) for row in _TOLD_BY_COMMIT.all(session, {"shas": list(shas)})]
+    return [TriedExperiment._make(row) for row in _TOLD_BY_COMMIT.all(session, {"shas": list(shas)})]
 
 
-def tell_leases(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, ToldExperiment]:
+def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
     """The experiments that these leases made, by the lease."""
     if not lease_ids:
         return {}
     rows = _TOLD_BY_LEASE.all(session, {"lease_ids": list(lease_ids)})
-    return {lease_id: ToldExperiment._make(row) for *row, lease_id in rows}
+    return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
 
 
-def tell_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[ToldExperiment]:
+def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
     """Experiments that were made from the same parent, newest first."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [ToldExperiment._make(row) for row in _TOLD_BY_PARENT.all(session, given)]
+    return [TriedExperiment._make(row) for row in _TOLD_BY_PARENT.all(session, given)]
 
 
 _BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))

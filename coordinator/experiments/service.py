@@ -1,30 +1,35 @@
 """Storing experiments, and showing them."""
 
+from collections.abc import Sequence
+from time import monotonic
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import RecentByDatabase
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
-from coordinator.experiments.lines import tell_line as tell_line
 from coordinator.experiments.queries import ExperimentRow as ExperimentRow
-from coordinator.experiments.queries import ToldExperiment as ToldExperiment
+from coordinator.experiments.queries import ProgressRow
+from coordinator.experiments.queries import TriedExperiment as TriedExperiment
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
 from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
+from coordinator.experiments.queries import list_siblings as list_siblings
+from coordinator.experiments.queries import map_tried_by_lease as map_tried_by_lease
 from coordinator.experiments.queries import move_to_branch as move_to_branch
-from coordinator.experiments.queries import tell_leases as tell_leases
-from coordinator.experiments.queries import tell_siblings as tell_siblings
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import diff_files
-from coordinator.models import Finding, Project
+from coordinator.models import CommitPosterior, Finding, Project
+from coordinator.projects import service as projects
 from shared.evidence import ExperimentEvidence
-from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport, Trial
+from shared.experiments import AxisDirection, JobKind, Proposal, Standing, StepFate, StepReport, Trial
 from shared.findings import FindingView
 from shared.findings import name_topic as name_topic
 from shared.protocol import Page, now
-from shared.records import ExperimentDetail, ExperimentSummary
+from shared.records import ExperimentDetail, ExperimentSummary, HardwareClassCount, ProgressPoint, ProjectProgress
 from shared.runs import RunOutcome
 
 NO_COLUMNS = {"new_branch", "steps"}
@@ -151,3 +156,84 @@ def list_trials(session: Session, project_id: int, hardware_class: str, limit: i
         )
         for row in queries.list_trials(session, project_id, hardware_class, limit)
     ]
+
+
+MAX_POINTS = 5000
+
+
+def view_progress(session: Session, project: Project, hardware_class: str | None) -> ProjectProgress:
+    """Every run of a project in a hardware class; without one, in the class with the most runs."""
+    objective = projects.contract_of(project).objective
+    classes = queries.list_hardware_classes(session, project.id)
+    chosen = hardware_class or (classes[0][0] if classes else None)
+    rows = queries.list_progress(session, project.id, chosen, MAX_POINTS) if chosen else []
+    points, leader = _follow_leader(rows)
+    return ProjectProgress(
+        project=project.name,
+        metric=objective.metric,
+        unit=objective.unit,
+        direction=objective.direction,
+        hardware_class=chosen,
+        hardware_classes=[HardwareClassCount(name=name, runs=runs) for name, runs in classes],
+        experiments=queries.count_experiments(session, project.id),
+        points=points,
+        leader_sha=leader.commit_sha if leader else None,
+        leader_id=leader.experiment_id if leader else None,
+    )
+
+
+def _follow_leader(rows: list[ProgressRow]) -> tuple[list[ProgressPoint], ProgressRow | None]:
+    points: list[ProgressPoint] = []
+    leader: ProgressRow | None = None
+    for row in rows:
+        if _may_lead(row.posterior) and (leader is None or _score(row) < _score(leader)):
+            leader = row
+        points.append(
+            ProgressPoint(
+                run_id=row.run_id,
+                experiment_id=row.experiment_id,
+                sha=row.commit_sha,
+                title=row.title or "the project's seed, unchanged",
+                outcome=RunOutcome(row.outcome),
+                metric=row.metric,
+                reason=row.reason,
+                posterior=evidence.view_posterior(row.posterior),
+                leading=leader.posterior.metric_mean if leader and leader.posterior else None,
+                finished_at=row.finished_at,
+            )
+        )
+    return points, leader
+
+
+def _may_lead(posterior: CommitPosterior | None) -> bool:
+    return posterior is not None and posterior.standing != Standing.HELD
+
+
+def _score(row: ProgressRow) -> float:
+    assert row.posterior is not None
+    return row.posterior.rank_score
+
+
+KEPT_FOR = 1.0
+"""Seconds."""
+
+MAX_KEPT = 256
+
+
+class _Told(NamedTuple):
+    line: Sequence[TriedExperiment]
+    read_at: float
+
+
+_told = RecentByDatabase[tuple[str, ...], _Told](MAX_KEPT)
+
+
+def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
+    """As `tell_commits`; what other replicas changed within the last second may be missing."""
+    recent, key, moment = _told.of(session), tuple(shas), monotonic()
+    known = recent.find(key)
+    if known is not None and moment - known.read_at < KEPT_FOR:
+        changed = evidence.list_changed(session, known.read_at)
+        if changed is not None and changed.isdisjoint(key):
+            return known.line
+    return recent.keep(key, _Told(queries.list_tried(session, shas), moment)).line

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from coordinator.db.database import CurrentDatabase, ReadSession
-from coordinator.export import citing, results, service
+from coordinator.export import formats, service
 from coordinator.export.formats import MEDIA_TYPES
 from coordinator.http.pagination import RowId
+from coordinator.projects import service as projects
 from shared.export import ExportFormat, ExportTable
 from shared.protocol import Slug
 
@@ -26,9 +27,9 @@ def export_results(
 ) -> Response:
     """A `results.tsv` of the original autoresearch form; an imported session's rows are as they were, byte for byte."""
     with database.scan() as session:
-        project = service.find_project(session, name)
-        chosen = service.find_class(session, project, hardware_class)
-        lines = results.export_results(database, session, project, chosen)
+        project = projects.get_project(session, name)
+        chosen = service.choose_class(session, project, hardware_class)
+        lines = service.export_results(database, session, project, chosen)
     return _download(lines, "text/tab-separated-values; charset=utf-8", f"{name}-results.tsv")
 
 
@@ -36,14 +37,14 @@ def export_results(
 def export_table(name: Slug, table: ExportTable, format: ExportFormat, database: CurrentDatabase) -> Response:
     """All of a project's experiments, runs, findings or citations, as JSON lines, CSV or Parquet."""
     with database.scan() as session:
-        rows = service.export_table(database, session, service.find_project(session, name), table, format)
+        rows = service.export_table(database, session, projects.get_project(session, name), table, format)
     return _download(rows, MEDIA_TYPES[format], f"{name}-{table}.{format}")
 
 
 @router.get("/findings/{finding_id}/bibtex", tags=["findings"], response_class=Response)
 def cite_finding(finding_id: RowId, request: Request, session: ReadSession) -> Response:
     """A finding as a BibTeX entry, with the address at which it stays."""
-    entry = citing.cite(session, finding_id, request.app.state.settings.base_url)
+    entry = formats.cite(session, finding_id, request.app.state.settings.base_url)
     return Response(entry, media_type="application/x-bibtex; charset=utf-8")
 
 

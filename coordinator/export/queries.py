@@ -110,7 +110,7 @@ def list_rows(
     return [dict(row) for row in session.execute(query.order_by(*keys).limit(limit)).mappings()]
 
 
-class ResultRow(NamedTuple):
+class ResultLine(NamedTuple):
     """A line of a results.tsv: an experiment by its first run, or the root by its own (`description` is None)."""
 
     run_id: int
@@ -124,7 +124,7 @@ class ResultRow(NamedTuple):
 
 def list_results(
     session: Session, project_id: int, hardware_class: str, after_run_id: int, limit: int
-) -> list[ResultRow]:
+) -> list[ResultLine]:
     """The root's first run and those of experiments in a class, by run, after one of them."""
     first_of_root = select(func.min(_RUNS.c.id)).where(
         _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _RUNS.c.experiment_id.is_(None)
@@ -145,7 +145,7 @@ def list_results(
         .order_by(_RUNS.c.id)
         .limit(limit)
     )  # fmt: skip
-    return [ResultRow(*row) for row in session.execute(query)]
+    return [ResultLine(*row) for row in session.execute(query)]
 
 
 def list_classes(session: Session, project_id: int) -> list[str]:

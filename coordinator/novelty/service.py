@@ -159,7 +159,7 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
 def _tell(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
     """Those of the leases that were measured or are under way, with what came of them."""
     leases = queries.list_leases(session, list(similarities)) if similarities else []
-    told = experiments.tell_leases(session, [lease.id for lease in leases if lease.is_done])
+    told = experiments.map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])
     similar = []
     for lease in leases:
         known = told.get(lease.id)

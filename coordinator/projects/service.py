@@ -17,7 +17,7 @@ from coordinator.models import Project
 from coordinator.projects import queries
 from coordinator.projects.queries import find_project as find_project
 from coordinator.projects.queries import list_projects as list_projects
-from coordinator.projects.seeds import read_seed
+from shared import seeds
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
 from shared.events import EventKind
@@ -122,3 +122,19 @@ def view_project(project: Project) -> ProjectView:
         self_scored=contract_of(project).objective.is_self_scored,
         created_at=project.created_at,
     )
+
+
+class SeedInvalidError(SwarmError):
+    """A folder that cannot become a project; the message says what to mend."""
+
+    status = 422
+    code = "seed-invalid"
+    title = "The folder cannot become a project"
+
+
+def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
+    """A seed's contract and all files of its root commit: path -> text. Raises SeedInvalidError."""
+    try:
+        return seeds.read_seed(folder)
+    except seeds.SeedInvalid as error:
+        raise SeedInvalidError(str(error)) from error

@@ -14,7 +14,7 @@ _COMMITS, _EXPERIMENTS, _RUNS = table_of(Commit), table_of(Experiment), table_of
 MAX_MATCHES = 2
 
 
-class ClassRow(NamedTuple):
+class HardwareClassRow(NamedTuple):
     """A hardware class in a project."""
 
     name: str
@@ -25,7 +25,7 @@ class ClassRow(NamedTuple):
     newest_run_at: datetime
 
 
-def list_classes(session: Session, project_id: int) -> list[ClassRow]:
+def list_classes(session: Session, project_id: int) -> list[HardwareClassRow]:
     """Hardware classes that a project was measured in, most runs first."""
     count = func.count(_RUNS.c.id)
     epochs = table_of(EvidenceEpoch)
@@ -40,7 +40,7 @@ def list_classes(session: Session, project_id: int) -> list[ClassRow]:
         .group_by(_RUNS.c.hardware_class)
         .order_by(count.desc(), _RUNS.c.hardware_class)
     )  # fmt: skip
-    return [ClassRow(*row) for row in session.execute(query)]
+    return [HardwareClassRow(*row) for row in session.execute(query)]
 
 
 def find_best(session: Session, project_id: int, hardware_class: str, *, verified: bool) -> CommitPosterior | None:

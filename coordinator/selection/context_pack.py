@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.experiments import service as experiments
-from coordinator.experiments.service import ToldExperiment
+from coordinator.experiments.service import TriedExperiment
 from coordinator.findings.candidates import Shelf, ShelvedFinding
 from coordinator.findings.failures import describe_failure
 from coordinator.findings.tokenizer import list_words
@@ -66,8 +66,8 @@ class Part(NamedTuple):
 
 def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
-    steps = experiments.tell_line(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
-    siblings = experiments.tell_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
+    steps = experiments.list_lineage_tried(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
+    siblings = experiments.list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
     known = shelf.read(session, request.project_id, request.hardware_class)
     chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []
@@ -82,7 +82,9 @@ def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
     return join_parts(parts)
 
 
-def _find_subject(request: PackRequest, steps: Sequence[ToldExperiment], siblings: Sequence[ToldExperiment]) -> Subject:
+def _find_subject(
+    request: PackRequest, steps: Sequence[TriedExperiment], siblings: Sequence[TriedExperiment]
+) -> Subject:
     words = frozenset[str]().union(*(_words_of(text) for text in (request.about, *(step.title for step in steps))))
     line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
     quoted = frozenset(one.id for one in (*steps, *siblings))
@@ -130,7 +132,7 @@ def estimate_tokens(text: str) -> int:
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _describe(told: ToldExperiment) -> str:
+def _describe(told: TriedExperiment) -> str:
     head = f"#{told.id} {told.title}"
     if told.metric_mean is None or told.metric_sd is None:
         return f"{head}: {told.outcome} ({told.reason or 'no reason given'})"
@@ -141,7 +143,7 @@ def _describe(told: ToldExperiment) -> str:
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _tell(told: ToldExperiment) -> Line:
+def _tell(told: TriedExperiment) -> Line:
     if not told.claim:
         return Line(_describe(told))
     return Line(f"{_describe(told)}. Its author says: {told.claim}", told.finding_id)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.autoresearch.descriptions import Change, read_change
+from coordinator.autoresearch.plan import Change, read_change
 from shared.experiments import AxisDirection
 
 

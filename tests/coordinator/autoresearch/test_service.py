@@ -14,7 +14,7 @@ from coordinator.autoresearch.results_file import ResultsInvalidError
 from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session, list_lines
 from coordinator.db.database import Database
 from coordinator.evidence import service as evidence
-from coordinator.experiments.progress import view_progress
+from coordinator.experiments.service import view_progress
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
 from shared.experiments import JobKind

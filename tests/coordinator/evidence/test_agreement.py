@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from coordinator.evidence.agreement import (
     MIN_SHARE,
-    Outcome,
-    Record,
+    Agreement,
+    TrustHistory,
     compare,
     find_dispute,
     is_agreed,
@@ -75,26 +75,26 @@ def test_honest_volunteers_are_seldom_in_dispute() -> None:
 @pytest.mark.parametrize(
     ("runs", "outcome"),
     [
-        ([author(0), *checks(0.001)], Outcome(True, True)),
-        ([author(LIE), *checks(0)], Outcome(False, None)),
-        ([author(LIE), *checks(0, 0)], Outcome(False, True)),
-        ([author(0), *checks(0, LIE)], Outcome(True, None)),
-        ([author(0), *checks(0, 0, LIE)], Outcome(True, False)),
-        ([author(0), *checks(0, LIE, 0)], Outcome(True, None)),
-        ([author(0), *checks(0, LIE, 0, 0)], Outcome(True, True)),
-        ([author(0), *checks(0, LIE, 0, 0, LIE)], Outcome(True, False)),
-        ([author(10 * LIE), *checks(0, LIE)], Outcome(None, None)),
-        ([*checks(0)], Outcome(None, None)),
-        ([*checks(0, 0)], Outcome(None, True)),
-        ([*checks(0), author(0)], Outcome(None, None)),
+        ([author(0), *checks(0.001)], Agreement(True, True)),
+        ([author(LIE), *checks(0)], Agreement(False, None)),
+        ([author(LIE), *checks(0, 0)], Agreement(False, True)),
+        ([author(0), *checks(0, LIE)], Agreement(True, None)),
+        ([author(0), *checks(0, 0, LIE)], Agreement(True, False)),
+        ([author(0), *checks(0, LIE, 0)], Agreement(True, None)),
+        ([author(0), *checks(0, LIE, 0, 0)], Agreement(True, True)),
+        ([author(0), *checks(0, LIE, 0, 0, LIE)], Agreement(True, False)),
+        ([author(10 * LIE), *checks(0, LIE)], Agreement(None, None)),
+        ([*checks(0)], Agreement(None, None)),
+        ([*checks(0, 0)], Agreement(None, True)),
+        ([*checks(0), author(0)], Agreement(None, None)),
     ],
 )
-def test_whom_a_measurement_confirms(runs: list[Measurement], outcome: Outcome) -> None:
+def test_whom_a_measurement_confirms(runs: list[Measurement], outcome: Agreement) -> None:
     assert compare(runs, NOISE_SD, None) == outcome
 
 
 def test_trust_grows_with_agreements_and_a_contradiction_begins_anew() -> None:
-    record = Record()
+    record = TrustHistory()
     assert record.trust() is Trust.NEWCOMER
     for agrees in (True, True, None, True):
         record = record.after(agrees)
@@ -108,10 +108,10 @@ def test_trust_grows_with_agreements_and_a_contradiction_begins_anew() -> None:
 
 @pytest.mark.parametrize("agreements", [0, 1, 2, 5, 20, 1000])
 def test_the_share_that_is_replicated_falls_with_agreements(agreements: int) -> None:
-    record = Record(agreements)
+    record = TrustHistory(agreements)
     for _ in range(1000):
         due = record.is_replication_due
-        record = Record(agreements, 0, record.claims + 1, record.replications_due + due)
+        record = TrustHistory(agreements, 0, record.claims + 1, record.replications_due + due)
     assert record.replications_due / 1000 == pytest.approx(max(MIN_SHARE, 1 / max(1, agreements)), abs=0.001)
 
 
@@ -127,7 +127,7 @@ def test_who_was_lucky_is_not_taken_for_a_liar() -> None:
     lucky = [author(-2.7 * NOISE_SD), *checks(0.6 * NOISE_SD)]
     assert find_dispute(lucky, NOISE_SD / 2, None) is Dispute.CONTESTED
     assert find_dispute(lucky, NOISE_SD / 2, expected) is Dispute.NONE
-    assert compare(lucky, NOISE_SD / 2, expected) == Outcome(True, True)
+    assert compare(lucky, NOISE_SD / 2, expected) == Agreement(True, True)
     assert find_dispute([author(10 * LIE), *checks(0, 0)], NOISE_SD, expected) is Dispute.REFUTED
 
 

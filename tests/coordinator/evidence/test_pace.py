@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.evidence.pace import Work, compare_pace
+from coordinator.evidence.run_stats import Work, compare_pace
 
 
 def work(tokens: int, worker_id: int = 1, steps: int = 100, seconds: float = 10.0) -> Work:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from coordinator.projects.seeds import read_seed
+from coordinator.projects.service import read_seed
 from shared.seeds import CHANNEL_FILE
 from worker.authoring.new_project import write_project
 
