@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
@@ -12,7 +13,6 @@ from coordinator.accounts import api as accounts_api
 from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
-from coordinator.entrance import EnteredApp
 from coordinator.events import api as activity_api
 from coordinator.events.feed import run_feed
 from coordinator.evidence.epochs import run_epochs
@@ -28,7 +28,6 @@ from coordinator.http.limits import BodyLimit
 from coordinator.http.middleware import Answers
 from coordinator.http.openapi import describe_api
 from coordinator.leases import api as leases_api
-from coordinator.leases.handlers import run_handlers
 from coordinator.leases.heartbeats import run_held_beats
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
@@ -40,6 +39,9 @@ from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
 from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
+SQLITE_THREADS = 4
+"""Handlers that run at once on SQLite."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The coordinator's application, on the database that the settings name. It migrates that database at start."""
@@ -48,14 +50,15 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
+        if database.backend == "sqlite":
+            to_thread.current_default_thread_limiter().total_tokens = SQLITE_THREADS
         async with (
             run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
-            run_handlers(app),
         ):  # fmt: skip
             yield
         database.close()
 
-    app = EnteredApp(
+    app = FastAPI(
         title="Research swarm",
         version=version("research-swarm"),
         lifespan=lifespan,
@@ -79,7 +82,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     describe_api(app)
     install_error_handlers(app)
-    app.router.routes.extend(leases_api.jobs.routes)
     app.router.routes.extend(_gather_routes())
     install_pages(app)
     return app

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, ForeignKey, Row, Table, and_, exists, func, or_, select, text, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.db.sessions import engine_of
+from coordinator.db.engine import engine_of
 from coordinator.models import (
     Base,
     Branch,

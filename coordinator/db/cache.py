@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
-from coordinator.db.sessions import pool_of
+from coordinator.db.engine import pool_of
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -1,17 +1,13 @@
 """The database: engine, sessions, migrations. The only module that commits.
 
-One request is one transaction. Reads and writes have different sessions, because SQLite wants to know at the
-start: a transaction that begins as a read and then writes can fail where one that begins with `BEGIN IMMEDIATE`
-waits. A session begins at its first statement, so slow work that comes before it holds no lock.
-
-Handlers that write open their sessions themselves (`with database.look_and_write() as (read, write):`), and
-return after the commit: an answer that arrives is an answer that is committed. Handlers that only look may ask for a
-`ReadSession`; a dependency costs two more changes of thread.
+One request is one transaction. SQLite must know at the start whether a transaction writes: one that begins as a read
+and then writes can fail where one that begins with `BEGIN IMMEDIATE` waits. So code reads and prepares in
+`database.read()`, then changes rows in `database.write()`, which commits when its block ends and before the response
+is sent.
 """
 
-from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -25,11 +21,10 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from coordinator.db.engine import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, make_engine
 from coordinator.db.locks import AdvisoryLock
-from coordinator.db.sessions import DriverConnection, LazySession
 from coordinator.models import Base
 
 BACKENDS = ("sqlite", "postgresql")
@@ -52,8 +47,7 @@ class Database:
             raise DatabaseError(
                 f"SWARM_DATABASE_URL names {self.backend}; it must be sqlite:///FILE or postgresql://..."
             )
-        self.engine, self._ways = make_engine(self.url)
-        self._spare = deque[PoolProxiedConnection]()
+        self.engine = make_engine(self.url)
         self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
 
     def _reading_options(self) -> dict[str, Any]:
@@ -64,11 +58,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for looking; whatever it changed is rolled back."""
-        with self._connect() as driven, LazySession(self._read_engine, driven) as session:
+        """A session that reads; its changes are rolled back."""
+        with Session(self._read_engine) as session:
             yield session
-            if driven is None:  # nothing can have changed; a rollback makes psycopg forget its statements
-                session.end()
+            if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
+                session.expunge_all()
+                session.commit()
 
     @contextmanager
     def scan(self) -> Iterator[Session]:
@@ -86,27 +81,9 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session for changing: commits at the end, rolls everything back on an exception."""
-        with self._connect() as driven, LazySession(self.engine, driven, to_write=True) as session:
+        """A session that writes: it commits at the end, or rolls back on an exception. SQLite has one at a time."""
+        with Session(self.engine) as session, session.begin():
             yield session
-            _commit(session, driven)
-
-    def look_and_write(self) -> "LookAndWrite":
-        """Both of them, for who looks first and then writes. On SQLite they share a connection, one after the other."""
-        driven = self._drive()
-        return LookAndWrite(
-            LazySession(self._read_engine, driven), LazySession(self.engine, driven, to_write=True), driven
-        )
-
-    @contextmanager
-    def _connect(self) -> Iterator[DriverConnection | None]:
-        """The driver's connection that sessions share; None where SQLAlchemy begins and ends their transactions."""
-        driven = self._drive()
-        with closing(driven) if driven else nullcontext():
-            yield driven
-
-    def _drive(self) -> DriverConnection | None:
-        return None if self._ways is None else DriverConnection(self.engine, self._ways, self._spare)
 
     def migrate(self) -> None:
         """Bring the schema up to date. Raises DatabaseError if it cannot be opened or is newer than this program."""
@@ -127,59 +104,14 @@ class Database:
         """The address without its password."""
         return self.url.render_as_string(hide_password=True)
 
-    def is_writing(self) -> bool:
-        """Whether somebody in this process writes now. Known of SQLite only, where all others would wait."""
-        return self._ways is not None and self._ways.is_writing()
-
     def count_held(self) -> int:
-        """How many connections are in somebody's hands."""
+        """Number of connections in use."""
         pool = self.engine.pool
         assert isinstance(pool, QueuePool)
-        return pool.checkedout() - len(self._spare)
+        return pool.checkedout()
 
     def close(self) -> None:
-        while self._spare:
-            self._spare.pop().close()
         self.engine.dispose()
-
-
-class LookAndWrite:
-    """A session to look and one to change, around what a request does: ends as `Database.write`.
-
-    Not a generator, since every request of a job comes through here.
-    """
-
-    def __init__(self, read: LazySession, write: LazySession, driven: DriverConnection | None) -> None:
-        self._read, self._write, self._driven = read, write, driven
-
-    def __enter__(self) -> tuple[Session, Session]:
-        return self._read, self._write
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                _commit(self._write, self._driven)
-                if self._driven is None:
-                    self._read.end()
-        finally:
-            _close_each(self._write, self._read, *([self._driven] if self._driven else []))
-
-
-def _close_each(first: LazySession | DriverConnection, *others: LazySession | DriverConnection) -> None:
-    """Close one after the other, whatever closing them raises."""
-    try:
-        first.close()
-    finally:
-        if others:
-            _close_each(*others)
-
-
-def _commit(session: LazySession, driven: DriverConnection | None) -> None:
-    session.flush()
-    if driven is None:
-        session.end()
-    else:
-        driven.commit()
 
 
 def migration_config(connection: Connection) -> Config:
@@ -251,5 +183,12 @@ def _read_session(database: Annotated[Database, Depends(_get_database)]) -> Iter
         yield session
 
 
+def _write_session(database: Annotated[Database, Depends(_get_database)]) -> Iterator[Session]:
+    with database.write() as session:
+        yield session
+
+
 CurrentDatabase = Annotated[Database, Depends(_get_database)]
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
+WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+"""Commits when the handler has returned, and before the response is sent."""

@@ -9,7 +9,7 @@ from enum import IntEnum, unique
 from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from coordinator.db.sessions import engine_of
+from coordinator.db.engine import engine_of
 
 
 @unique

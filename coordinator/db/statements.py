@@ -16,8 +16,6 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from coordinator.db.sessions import LazySession
-
 FLOAT8 = 701
 """PostgreSQL's number of the one type of numbers with a fraction that the models use; other types do not ask."""
 
@@ -97,11 +95,9 @@ class Prepared:
         self._execute(session, given)[1].close()
 
     def _execute(self, session: Session, given: Given) -> tuple[_Text, Any]:
-        if isinstance(session, LazySession):
-            driver, dialect = session.driver, session.engine.dialect
-        else:
-            connection = session.connection()
-            driver, dialect = connection.connection.driver_connection, connection.dialect
+        connection = session.connection()
+        driver: Any = connection.connection.driver_connection
+        dialect = connection.dialect
         if self._lists:
             given = {**given, **{name: _fill_up(given[name]) for name in self._lists}}
         key = (dialect.name, *given, *(len(given[name]) for name in self._lists))

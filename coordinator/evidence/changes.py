@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Pool
 from sqlalchemy.orm import Session
 
-from coordinator.db.sessions import pool_of
+from coordinator.db.engine import pool_of
 
 LOOK_BACK = 0.25
 """Seconds. A change is noted so long, at most, before its transaction is committed and others see it."""

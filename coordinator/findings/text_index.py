@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Session
 
-from coordinator.db.sessions import engine_of
+from coordinator.db.engine import engine_of
 from coordinator.db.statements import Prepared
 from coordinator.findings.tokenizer import MAX_TERMS
 

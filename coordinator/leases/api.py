@@ -1,19 +1,19 @@
-"""Leases over HTTP: what workers speak. Answers are rendered here, in the handler's thread, and not checked again."""
+"""Leases over HTTP: the requests of workers. Handlers render answers themselves: FastAPI would check them again."""
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Request, Response, status
+from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
 from coordinator.findings.candidates import CurrentShelf
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service, views
+from coordinator.leases.eligibility import check_versions
 from coordinator.leases.errors import ResultConflictError
 from coordinator.leases.heartbeats import CurrentBeats
-from coordinator.leases.routing import FittingVersions, JobRoute
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
@@ -29,11 +29,29 @@ from shared.leases import (
     ResultReply,
     ResultUpload,
 )
-from shared.protocol import API_PREFIX, Message, Page, Slug, Versions
+from shared.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Page, Slug, Versions
 
 router = APIRouter(tags=["leases"])
-jobs = APIRouter(prefix=API_PREFIX, tags=["leases"], route_class=JobRoute)
-"""What workers send all day; these routes stand in the application as they are."""
+
+
+async def _get_versions(request: Request) -> Versions:
+    versions = request.app.state.versions
+    assert isinstance(versions, Versions)
+    return versions
+
+
+async def _get_fitting_versions(
+    versions: Annotated[Versions, Depends(_get_versions)],
+    protocol: Annotated[int, Header(alias=PROTOCOL_HEADER)] = PROTOCOL_VERSION,
+    version: Annotated[str | None, Header(alias=VERSION_HEADER, max_length=40)] = None,
+) -> Versions:
+    check_versions(protocol, version, versions)
+    return versions
+
+
+FittingVersions = Annotated[Versions, Depends(_get_fitting_versions)]
+"""The coordinator's versions, once the worker's headers fit them. Checked before the body, whose form may differ by
+version."""
 
 
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
@@ -53,43 +71,34 @@ def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
 
 
 @router.get("/versions")
-async def show_versions(request: Request) -> Versions:
+async def show_versions(versions: Annotated[Versions, Depends(_get_versions)]) -> Versions:
     """What this coordinator speaks, and which workers it gives jobs to."""
-    versions = request.app.state.versions
-    assert isinstance(versions, Versions)
     return versions
 
 
-@jobs.post("/leases", response_model=ClaimReply)
+@router.post("/leases", response_model=ClaimReply)
 def claim(
     versions: FittingVersions, request: ClaimRequest, token: BearerToken, database: CurrentDatabase, shelf: CurrentShelf
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    with database.look_and_write() as (read, write):
-        reply = claims.claim(read, write, shelf, authenticate(read, token), request, versions)
-    return _render(reply)
+    return _render(claims.claim(database, shelf, token, request, versions))
 
 
 @router.put("/leases/{lease_id}")
-def register_own_lease(
-    lease_id: UUID, own: OfflineLease, token: BearerToken, database: CurrentDatabase
-) -> HeartbeatReply:
+def register_own_lease(lease_id: UUID, own: OfflineLease, token: BearerToken, session: WriteSession) -> HeartbeatReply:
     """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
-    with database.look_and_write() as (read, write):
-        return offline.register_own(read, write, authenticate(read, token), lease_id, own)
+    return offline.register_own(session, authenticate(session, token), lease_id, own)
 
 
-@jobs.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
+@router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
 def heartbeat(
     lease_id: UUID, beat: Heartbeat, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
 ) -> Response:
     """Renew a lease and say how far the job is."""
-    with database.look_and_write() as (read, write):
-        reply = service.heartbeat(read, write, beats, token, lease_id, beat)
-    return _render(reply)
+    return _render(service.heartbeat(database, beats, token, lease_id, beat))
 
 
-@jobs.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
+@router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
 def submit_proposal(
     lease_id: UUID,
     submission: ProposalSubmission,
@@ -99,22 +108,18 @@ def submit_proposal(
     similarity: CurrentSimilarity,
 ) -> Response:
     """State what is to be tried, before it is run."""
-    with database.look_and_write() as (read, write):
-        reply = proposals.submit_proposal(read, write, beats, similarity, token, lease_id, submission)
-    return _render(reply)
+    return _render(proposals.submit_proposal(database, beats, similarity, token, lease_id, submission))
 
 
-@jobs.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
+@router.post("/leases/{lease_id}/release")
 def release(
-    lease_id: UUID, request: ReleaseRequest, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
-) -> Response:
+    lease_id: UUID, request: ReleaseRequest, token: BearerToken, session: WriteSession, beats: CurrentBeats
+) -> HeartbeatReply:
     """Give a job back."""
-    with database.look_and_write() as (read, write):
-        reply = service.release(read, write, beats, token, lease_id, request)
-    return _render(reply)
+    return service.release(session, beats, token, lease_id, request)
 
 
-@jobs.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
+@router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
 def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,
@@ -126,6 +131,5 @@ def deliver_result(
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
-    with database.look_and_write() as (read, write):
-        delivery = results.deliver(read, write, beats, token, lease_id, upload)
+    delivery = results.deliver(database, beats, token, lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)

@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from coordinator.accounts.service import hash_token
+from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.cache import Recent
+from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.findings.candidates import Shelf
@@ -56,28 +57,35 @@ class Offer(NamedTuple):
     trials: list[Trial]
 
 
-def claim(
-    read: Session, write: Session, shelf: Shelf, volunteer_id: int, request: ClaimRequest, versions: Versions
-) -> ClaimReply:
+def claim(database: Database, shelf: Shelf, token: str | None, request: ClaimRequest, versions: Versions) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
-    eligibility.check_versions(request.protocol, None, versions)
-    project = _choose_project(read, request)
+    with database.read() as session:
+        volunteer_id = authenticate(session, token)
+        eligibility.check_versions(request.protocol, None, versions)
+        offer = _find_offer(session, shelf, volunteer_id, request)
+    if isinstance(offer, ClaimReply):
+        return offer
+    with database.write() as session:
+        worker = fleet.register_worker(session, volunteer_id, request.worker, request.agent, request.hardware)
+        held = _give_up_forgotten(session, worker, set(request.holding))
+        if held >= MAX_LEASES_PER_WORKER:
+            return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
+        if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
+            why = f"{worker.name}'s volunteer chose it."
+            branches.resume(session, lineage.get_branch(session, offer.branch.id), worker.name, why)
+        return ClaimReply.model_construct(lease=_take(session, worker, offer))
+
+
+def _find_offer(session: Session, shelf: Shelf, volunteer_id: int, request: ClaimRequest) -> Offer | ClaimReply:
+    """A job for the worker; without one, the reply that says why."""
+    project = _choose_project(session, request)
     if isinstance(project, str):
         return _nothing(project, ASK_AGAIN_SECONDS)
-    known = fleet.find_worker(read, volunteer_id, request.worker)
-    chosen = selection.choose_job(read, project, volunteer_id, known, request)
+    known = fleet.find_worker(session, volunteer_id, request.worker)
+    chosen = selection.choose_job(session, project, volunteer_id, known, request)
     if isinstance(chosen, NoJob):
         return _nothing(chosen.reason, chosen.retry_after_seconds)
-    offer = _look_up(read, shelf, project, chosen, request)
-    # From here on there is a write transaction: no more looking around.
-    worker = fleet.register_worker(write, volunteer_id, request.worker, request.agent, request.hardware)
-    held = _give_up_forgotten(write, worker, set(request.holding))
-    if held >= MAX_LEASES_PER_WORKER:
-        return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
-    if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
-        why = f"{worker.name}'s volunteer chose it."
-        branches.resume(write, lineage.get_branch(write, offer.branch.id), worker.name, why)
-    return ClaimReply.model_construct(lease=_take(write, worker, offer))
+    return _look_up(session, shelf, project, chosen, request)
 
 
 def _look_up(session: Session, shelf: Shelf, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:

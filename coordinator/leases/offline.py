@@ -17,20 +17,20 @@ from shared.protocol import now
 WHY = "This coordinator was away, and the worker went on by itself from the best commit that it knew."
 
 
-def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
-    """Learn of a job that a worker gave itself, so that its result can be delivered. Telling again is fine.
+def register_own(session: Session, volunteer_id: int, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
+    """Register a job that a worker gave itself, so that its result can be delivered. Repeating it is fine.
 
     Raises NotFoundError where project or base are unknown, LeaseForeignError and LeaseTokenError.
     """
-    if queries.find_lease(read, lease_id) is not None:
-        lease = service.get_own(read, volunteer_id, lease_id)
+    if queries.find_lease(session, lease_id) is not None:
+        lease = service.get_own(session, volunteer_id, lease_id)
         service.check_token(lease, own.token)
         return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
-    project = projects.get_project(read, own.project)
-    if lineage.find_commit(read, project.id, own.base_sha) is None:
+    project = projects.get_project(session, own.project)
+    if lineage.find_commit(session, project.id, own.base_sha) is None:
         raise NotFoundError(f"The project {own.project} has no commit {own.base_sha}. Deliver parents first.")
-    branch = lineage.get_branch_of_commit(read, project.id, own.base_sha)
-    worker = fleet.register_worker(write, volunteer_id, own.worker, own.agent, own.hardware)
+    branch = lineage.get_branch_of_commit(session, project.id, own.base_sha)
+    worker = fleet.register_worker(session, volunteer_id, own.worker, own.agent, own.hardware)
     moment = now()
     clock = state.begin_expired(own.issued_at, moment)
     columns = service.columns_of(clock, projects.contract_of(project).budget) | {
@@ -49,5 +49,5 @@ def register_own(read: Session, write: Session, volunteer_id: int, lease_id: UUI
         "issued_at": clock.heartbeat_at,
         "ended_at": moment,
     }
-    queries.add_lease(write, columns)
+    queries.add_lease(session, columns)
     return HeartbeatReply(state=clock.state, expires_at=columns["expires_at"])

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import LeaseTransitionError, StepsNotToldError
@@ -22,7 +23,7 @@ from coordinator.projects import service as projects
 from coordinator.selection import service as selection
 from shared.contract import Contract
 from shared.events import EventKind
-from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, ProposalSubmission
+from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, ProposalSubmission, SimilarWork
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
 
@@ -30,38 +31,46 @@ ALIKE = "Much like this was tried, or is tried now. Propose something else, or s
 
 
 def submit_proposal(
-    read: Session, write: Session, beats: HeldBeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
+    database: Database, beats: HeldBeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
     submission: ProposalSubmission,
 ) -> ProposalReply:  # fmt: skip
     """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""
-    seen = service.find_own(read, bearer, lease_id)
-    service.check_token(seen, submission.token)
-    contract = projects.parse_stored(seen.contract)
-    check_steps(seen, submission.proposal)
-    lineage.check_files(submission.files, contract.files)
-    code = _describe(read, seen, contract, submission, similarity)
-    alike = novelty.find_neighbours(read, similarity, seen.project_id, code, lease_id)
-    # From here on there is a write transaction.
-    beats.write_of(write, lease_id)
-    lease = queries.lock_lease(write, lease_id)
+    with database.read() as session:
+        seen = service.find_own(session, bearer, lease_id)
+        service.check_token(seen, submission.token)
+        contract = projects.parse_stored(seen.contract)
+        check_steps(seen, submission.proposal)
+        lineage.check_files(submission.files, contract.files)
+        code = _describe(session, seen, contract, submission, similarity)
+        alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
+    with database.write() as session:
+        beats.write_of(session, lease_id)
+        lease = queries.lock_lease(session, lease_id)
+        return _judge(session, similarity, lease, contract, submission, code, alike)
+
+
+def _judge(
+    write: Session, similarity: Similarity, lease: LeaseRow, contract: Contract, submission: ProposalSubmission,
+    code: ProposedCode, alike: list[SimilarWork],
+) -> ProposalReply:  # fmt: skip
     clock = service.clock_of(lease)
     service.refuse_ended(clock.state, lease.expires_at, now())
     if lease.state != LeaseState.DRAFTING and lease.proposed_tree_sha == code.tree_sha:
         return _answer_again(lease)
-    holders = novelty.list_holders(write, lease.project_id, code, lease_id)
+    holders = novelty.list_holders(write, lease.project_id, code, lease.id)
     duplicate = novelty.find_duplicate(write, lease.project_id, code, holders)
     if duplicate is not None:
         return _refuse_duplicate(write, lease, contract, submission, code, duplicate)
     if not submission.proposal.insists and not JobKind(lease.kind).is_assembled:
-        alike = [*novelty.find_same_idea(write, lease.project_id, code, lease_id), *alike]
+        alike = [*novelty.find_same_idea(write, lease.project_id, code, lease.id), *alike]
         if alike:
-            queries.change_lease(write, lease_id, service.columns_of(_draft_again(clock), contract.budget))
+            queries.change_lease(write, lease.id, service.columns_of(_draft_again(clock), contract.budget))
             return ProposalReply(accepted=False, reason=ALIKE, similar=alike[: novelty.MAX_SHOWN])
-    # Of those that still hold it none is live any more, or it would have been a duplicate.
+    # None of those that still hold it is live any more, or it would have been a duplicate.
     for holder in {holder.id for holder in holders if not holder.is_done}:
         service.expire(write, holder, "Its time ran out, and another worker proposed the same code.")
     _reserve(write, lease, contract, submission, code)
-    novelty.remember(write, similarity, lease.project_id, code, lease_id)
+    novelty.remember(write, similarity, lease.project_id, code, lease.id)
     return ProposalReply(accepted=True)
 
 

@@ -6,10 +6,12 @@ anything else is a conflict. Objects are built and compared before the write tra
 
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior, RunOrigin
@@ -44,26 +46,29 @@ class Delivery:
     is_new: bool
 
 
-def deliver(
-    read: Session, write: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
-) -> Delivery:
+def deliver(database: Database, beats: HeldBeats, bearer: str | None, lease_id: UUID, upload: ResultUpload) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
-    seen = service.find_own(read, bearer, lease_id)
-    contract = projects.parse_stored(seen.contract)
-    built = _build(read, seen, contract, upload)
+    with database.read() as session:
+        seen = service.find_own(session, bearer, lease_id)
+        contract = projects.parse_stored(seen.contract)
+        built = _build(session, seen, contract, upload)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
-    # From here on there is a write transaction: objects are built, only rows are added.
-    lease = queries.lock_lease(write, lease_id)
-    stored = _find_stored(write, lease, upload.run.id, body_sha256)
-    if stored is not None:
-        return Delivery(stored, is_new=False)
-    reply = _store(write, lease, contract, upload, built)
-    result = {"result_key": upload.run.id, "result_sha256": body_sha256, "result_reply": reply.model_dump(mode="json")}
-    held = beats.find(lease_id, service.clock_of(lease))
-    if held is not None and lease.state in state.LIVE:  # so the end of the lease writes it
-        lease = lease._replace(**{name: getattr(held.clock, name) for name in HELD_COLUMNS})
-        result["loss"] = held.loss
-    service.finish(write, lease, result)
+    with database.write() as session:
+        lease = queries.lock_lease(session, lease_id)
+        stored = _find_stored(session, lease, upload.run.id, body_sha256)
+        if stored is not None:
+            return Delivery(stored, is_new=False)
+        reply = _store(session, lease, contract, upload, built)
+        result: dict[str, Any] = {
+            "result_key": upload.run.id,
+            "result_sha256": body_sha256,
+            "result_reply": reply.model_dump(mode="json"),
+        }
+        held = beats.find(lease_id, service.clock_of(lease))
+        if held is not None and lease.state in state.LIVE:  # so the end of the lease writes it
+            lease = lease._replace(**{name: getattr(held.clock, name) for name in HELD_COLUMNS})
+            result["loss"] = held.loss
+        service.finish(session, lease, result)
     return Delivery(reply, is_new=True)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, hash_token
+from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.leases import queries, state
 from coordinator.leases.errors import (
@@ -32,10 +33,11 @@ HELD_WITHIN = timedelta(seconds=30)
 
 
 def heartbeat(
-    read: Session, write: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, beat: Heartbeat
+    database: Database, beats: HeldBeats, bearer: str | None, lease_id: UUID, beat: Heartbeat
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
-    lease = find_own(read, bearer, lease_id)
+    with database.read() as session:
+        lease = find_own(session, bearer, lease_id)
     check_token(lease, beat.token)
     budget = projects.parse_stored(lease.contract).budget
     clock = clock_of(lease)
@@ -45,13 +47,16 @@ def heartbeat(
     if after.phase is clock.phase and lease.expires_at - after.heartbeat_at > HELD_WITHIN:
         beats.hold(lease_id, HeldBeat(after, beat.loss, ends_at))
         return HeartbeatReply(state=after.state, expires_at=ends_at)
-    beats.write_of(write, lease_id)
-    lease = queries.lock_lease(write, lease_id)
-    after = _beat(clock_of(lease), lease.expires_at, beat)
-    columns = columns_of(after, budget)
-    queries.change_lease(write, lease_id, columns | {"loss": beat.loss})
-    if after.phase != lease.phase:
-        activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase)
+    with database.write() as session:
+        beats.write_of(session, lease_id)
+        lease = queries.lock_lease(session, lease_id)
+        after = _beat(clock_of(lease), lease.expires_at, beat)
+        columns = columns_of(after, budget)
+        queries.change_lease(session, lease_id, columns | {"loss": beat.loss})
+        if after.phase != lease.phase:
+            activity.record(
+                session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase
+            )
     return HeartbeatReply(state=after.state, expires_at=columns["expires_at"])
 
 
@@ -65,15 +70,15 @@ def _beat(clock: LeaseClock, expires_at: datetime, beat: Heartbeat) -> LeaseCloc
 
 
 def release(
-    read: Session, write: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
+    session: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
 ) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
-    check_token(find_own(read, bearer, lease_id), request.token)
-    beats.write_of(write, lease_id)
-    lease = queries.lock_lease(write, lease_id)
+    check_token(find_own(session, bearer, lease_id), request.token)
+    beats.write_of(session, lease_id)
+    lease = queries.lock_lease(session, lease_id)
     if lease.state not in state.LIVE:
         return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
-    return HeartbeatReply(state=give_back(write, lease, request.reason), expires_at=lease.expires_at)
+    return HeartbeatReply(state=give_back(session, lease, request.reason), expires_at=lease.expires_at)
 
 
 def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None:

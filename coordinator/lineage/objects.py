@@ -19,8 +19,8 @@ from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from coordinator.db.engine import engine_of
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
-from coordinator.db.sessions import engine_of
 from coordinator.db.statements import Prepared
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.models import StoredObject, table_of

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.database import ReadSession, WriteSession
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
@@ -39,10 +39,9 @@ def list_branches(name: Slug, session: ReadSession) -> Page[BranchView]:
 
 
 @router.post("/projects/{name}/branches", status_code=status.HTTP_201_CREATED, tags=["lineage"])
-def name_branch(name: Slug, request: BranchRequest, token: BearerToken, database: CurrentDatabase) -> BranchView:
+def name_branch(name: Slug, request: BranchRequest, token: BearerToken, session: WriteSession) -> BranchView:
     """Name a research direction: volunteers may choose it, and while it lives it keeps a minimum of the jobs."""
-    with database.look_and_write() as (read, write):
-        return service.request_branch(write, authenticate(read, token), name, request)
+    return service.request_branch(session, authenticate(session, token), name, request)
 
 
 @router.get("/projects/{name}/branches/{branch}/log", tags=["lineage"])

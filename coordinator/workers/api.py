@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.pagination import Cursor, Limit
 from coordinator.workers import service
 from shared.protocol import Page
@@ -33,7 +33,6 @@ def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 
 
 
 @router.post("/workers/notices")
-def take_notice(notice: WorkerNotice, token: BearerToken, database: CurrentDatabase) -> WorkerView:
+def take_notice(notice: WorkerNotice, token: BearerToken, session: WriteSession) -> WorkerView:
     """A worker says that it pauses, waits, goes on or ends, so that people see why nothing happens."""
-    with database.look_and_write() as (read, write):
-        return service.take_notice(write, authenticate(read, token), notice)
+    return service.take_notice(session, authenticate(session, token), notice)
