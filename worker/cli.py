@@ -1,4 +1,4 @@
-"""`swarm-worker`: the command of a volunteer. Only what `--help` needs is imported here; the rest comes with `run`."""
+"""`swarm-worker`: the volunteer's command. Commands import what they need, so that `--help` is quick."""
 
 import importlib.metadata
 import re
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from worker.authoring.cli import app as workshop
+from worker.authoring.cli import app as authoring
 from worker.commands.cli import app as commands
 
 _EXAMPLES = """
@@ -24,7 +24,7 @@ Examples:
   swarm-worker --device cpu --cores 2   two CPU cores
   swarm-worker --gpu 0 --once           one job; exit status 75: there is none
   swarm-worker --gpu 0 --agent openai --model NAME \\
-               --base-url http://127.0.0.1:8080/v1   ideas by a language model
+               --base-url http://127.0.0.1:8080/v1   with a language model
   swarm-worker --gpu 1 --token-file ~/.swarm-token \\
                --coordinator https://swarm.example.org
 
@@ -60,7 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Give this machine's GPU to a research swarm: claim a job, try an idea, measure it, report it, repeat.\n\n"
-    "Without a command it does `run`, whose options `swarm-worker run --help` lists.\n" + _EXAMPLES,
+    "Without a command it runs; `swarm-worker run --help` lists the options.\n" + _EXAMPLES,
 )
 
 
@@ -79,13 +79,13 @@ def _worker(
     """Options before a command."""
 
 
-@app.command(epilog=_SETTINGS, help="Work: claim a job, carry it out, report it, and so on.\n" + _EXAMPLES)
+@app.command(epilog=_SETTINGS, help="Claim a job, run it, report it, and repeat.\n" + _EXAMPLES)
 def run(
     gpu: Annotated[
         str | None, typer.Option(metavar="N|N,M|all", help="The GPU to use, as nvidia-smi numbers it, or several.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use at most.  [default: all]")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")] = None,
     coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")] = None,
     project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
@@ -94,38 +94,37 @@ def run(
         str | None, typer.Option(help="This machine's name in the swarm.  [default: its host name]")
     ] = None,
     agent: Annotated[
-        str | None, typer.Option(metavar="search|openai|command|scripted", help="Who has the ideas.  [default: search]")
+        str | None,
+        typer.Option(
+            metavar="search|openai|command|scripted", help="The agent that proposes experiments.  [default: search]"
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model that --agent openai asks.")] = None,
-    base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Its chat-completions endpoint, such as a server of your own.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model of --agent openai.")] = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")] = None,
     agent_command: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="A coding tool, for example 'tool -p {prompt_file}'.")
+        str | None, typer.Option(metavar="COMMAND", help="The coding tool of --agent command: 'tool -p {prompt_file}'.")
     ] = None,
     agent_path: Annotated[
-        list[str] | None, typer.Option(metavar="PATH[:rw]", help="What that tool may see of your files. Repeatable.")
+        list[str] | None, typer.Option(metavar="PATH[:rw]", help="A path that the tool may read. Repeatable.")
     ] = None,
     script: Annotated[
         Path | None, typer.Option(help="The script that --agent scripted replays (TOML or JSON).")
     ] = None,
     sandbox: Annotated[
         str | None,
-        typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined: no protection at all."),
+        typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined means no protection."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where data, repositories and the outbox are kept.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for data, repositories and the outbox.")] = None,
     schedule: Annotated[
-        str | None, typer.Option(metavar="HOURS", help="When to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
+        str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
     ] = None,
     when_idle: Annotated[bool, typer.Option("--when-idle", help="Pause while other programs use the GPU.")] = False,
-    nice: Annotated[int | None, typer.Option(min=0, max=19, help="Give way to others on the processor.")] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Carry out one job, or say that there is none, and end.")
-    ] = False,
-    max_jobs: Annotated[int | None, typer.Option(min=1, help="End after so many reported jobs.")] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="One line per event, as if this were no terminal.")] = False,
+    nice: Annotated[int | None, typer.Option(min=0, max=19, help="Lower the CPU priority.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Run one job, if there is one, and end.")] = False,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="End after this many reported jobs.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="One line per event, as off a terminal.")] = False,
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print every setting and where it came from, and end.")
+        bool, typer.Option("--show-config", help="Print every setting and its source, and end.")
     ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -155,8 +154,8 @@ def run(
     }
     if show_config:
         sys.exit(_show_settings(flags))
-    typer.echo(_first_line(plain or not sys.stderr.isatty()), err=True)
-    with _parts_are_installed():
+    typer.echo(_starting_line(plain or not sys.stderr.isatty()), err=True)
+    with _packages_are_installed():
         from worker.settings import RunOptions
         from worker.start import start
 
@@ -170,8 +169,8 @@ def show_sandbox(
         str | None, typer.Option(metavar="auto|bubblewrap|container|unconfined", help="The one to try.")
     ] = None,
 ) -> None:
-    """Try the sandbox that a run would use, and print its name; exit status 1, and what to do, if it does not work."""
-    with _parts_are_installed():
+    """Try the sandbox that a run would use and print its name; exit status 1 if it does not work."""
+    with _packages_are_installed():
         from worker.sandbox import SandboxUnavailable, choose_sandbox
         from worker.settings import SettingsError, load_settings
 
@@ -182,13 +181,13 @@ def show_sandbox(
         raise typer.Exit(1) from error
 
 
-app.add_typer(workshop)
+app.add_typer(authoring)
 app.add_typer(commands)
 
 
 def _show_settings(flags: dict[str, Any]) -> int:
     """Print the settings, secrets masked, and the source of each; return the exit status."""
-    with _parts_are_installed():
+    with _packages_are_installed():
         from worker.settings import SettingsError, explain_settings
 
     try:
@@ -201,8 +200,8 @@ def _show_settings(flags: dict[str, Any]) -> int:
 
 
 @contextmanager
-def _parts_are_installed() -> Iterator[None]:
-    """The researcher's install brings the commands, but not what a worker needs: say so in a line."""
+def _packages_are_installed() -> Iterator[None]:
+    """Explain a missing package in one line: a researcher's install lacks the worker's packages."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -210,8 +209,8 @@ def _parts_are_installed() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _first_line(structured: bool) -> str:
-    """What is said before the imports, which take a second or two; structured as worker/ui/plain.py does it."""
+def _starting_line(structured: bool) -> str:
+    """The line before the imports, which take a second or two; in the format of worker/ui/plain.py if structured."""
     if not structured:
         return "swarm-worker is starting …"
     return f"timestamp={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} level=info event=starting"

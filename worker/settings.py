@@ -1,4 +1,4 @@
-"""All settings of a worker: flags, then the environment (`SWARM_*`), then `config.toml`, whichever says it first.
+"""Settings of a worker: flags, then the environment (`SWARM_*`), then `config.toml`.
 
 `config.toml` lies in the platform's configuration folder (`~/.config/research-swarm` on Linux) and has the names
 below as keys. The token is never a flag: other users of a machine can read a process's command line.
@@ -36,8 +36,8 @@ from worker.loop.availability import parse_schedule
 from worker.sandbox import SandboxName
 
 APPLICATION = "research-swarm"
-
 SHORTEST_SECRET = 8
+"""Least characters of an environment variable that is treated as a secret."""
 
 AgentName = Literal["search", "scripted", "openai", "command"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{1,3})*))$")]
@@ -45,16 +45,16 @@ Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{
 
 
 class SettingsError(ValueError):
-    """A setting is wrong or missing; the message names it and says what to do, without any secret."""
+    """A setting is wrong or missing; the message names it and shows no secret."""
 
 
 def config_path() -> Path:
-    """Where `config.toml` is looked for."""
+    """The path of `config.toml`."""
     return platformdirs.user_config_path(APPLICATION) / "config.toml"
 
 
 def login_path() -> Path:
-    """Where `swarm-worker login` keeps the token, which is read where no other is named."""
+    """The path of the token that `swarm-worker login` stores; used if no other is set."""
     return config_path().with_name("token")
 
 
@@ -88,14 +88,14 @@ class RunOptions:
 class Settings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
-    A coordinator that does not answer is asked again after `shortest_wait_seconds` to `longest_wait_seconds`, and once
-    it has been away for `alone_after_seconds` the worker goes on by itself.
+    A coordinator that does not answer is asked again after `shortest_wait_seconds` to `longest_wait_seconds`; after
+    `alone_after_seconds` without an answer the worker works offline.
 
-    `schedule` are the hours in which it may work (worker/loop/availability.py), `nice` lowers its priority on the
-    processor, and with `when_idle` it pauses while others use its GPU.
+    `schedule` are the hours of work (worker/loop/availability.py), `nice` lowers the CPU priority, and with `when_idle`
+    the worker pauses while others use its GPU.
 
-    From `base_url` on: what the agents `openai` and `command` use. Prices are per million tokens, and costs in their
-    currency; `agent_paths` are what a command may see of the home, `agent_environment` which variables.
+    `base_url` and later settings are for the agents `openai` and `command`. Prices are per million tokens; costs have
+    the same currency. A command may see the paths `agent_paths` and the variables `agent_environment`.
     """
 
     model_config = SettingsConfigDict(
@@ -171,28 +171,28 @@ class Settings(BaseSettings):
 
     @property
     def worker_name(self) -> str:
-        """The name the coordinator knows this worker by: the machine's and the device's, for one process has one."""
+        """The worker's name at the coordinator: the machine's and the device's."""
         return f"{self.name}-{(self.device or 'none').replace('cuda:', 'gpu')}"
 
     @property
     def worker_folder(self) -> Path:
-        """The folder of this worker alone: its lock, and below it what belongs to each coordinator."""
+        """This worker's folder, with its lock and a folder for each coordinator."""
         return self.data_dir / "workers" / folder_name(self.worker_name)
 
     def read_agent_environment(self) -> dict[str, str]:
-        """The variables that an agent's command gets: a few that any program needs, and those that are named."""
+        """The environment of an agent's command: a few variables that all programs need, and `agent_environment`."""
         names = ("HOME", "LANG", "PATH", *self.agent_environment)
         return {name: os.environ[name] for name in names if name in os.environ}
 
     def read_agent_secrets(self) -> list[str]:
-        """The values among them that must not be published: of the named ones, those long enough to be a key."""
+        """Values of `agent_environment` that are long enough to be a key and must not be published."""
         values = [os.environ.get(name, "") for name in self.agent_environment]
         return [value for value in values if len(value) >= SHORTEST_SECRET]
 
     def read_api_key(self) -> SecretStr:
-        """The key of the model endpoint; one that means nothing where none is set, for servers that want none.
+        """The key of the model endpoint, or a placeholder for servers that need none.
 
-        Raises SettingsError where the key's file cannot be read, or can be read by others.
+        Raises SettingsError if the key's file cannot be read, or others can read it.
         """
         if self.api_key is not None:
             return check_token(self.api_key.get_secret_value(), "the setting 'api_key' (SWARM_API_KEY)")
@@ -208,18 +208,18 @@ class Settings(BaseSettings):
 
     @property
     def mirrors(self) -> Mirrors:
-        """Where to take projects' data from, instead of the public index and a contract's `base_url`."""
+        """Replacements for the public package index and a contract's `base_url`."""
         return Mirrors(self.package_index, self.data_mirror)
 
     def read_token(self) -> SecretStr:
-        """The token. Raises SettingsError where there is none."""
+        """The token. Raises SettingsError if there is none."""
         if self.token is not None:
             return check_token(self.token.get_secret_value(), "the setting 'token' (SWARM_TOKEN)")
         path = self.token_file or login_path()
         if self.token_file is None and not path.exists():
             raise SettingsError(
                 "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself), "
-                "or keep it once and for all: swarm-worker login"
+                "or store it: swarm-worker login"
             )
         try:
             text = path.expanduser().read_text(encoding="utf-8")
@@ -232,12 +232,12 @@ def check_token(text: str, place: str) -> SecretStr:
     """A token or key on one line. Raises SettingsError, which names `place`."""
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError(f"{place} holds no token: it should have one line and nothing else")
+        raise SettingsError(f"{place} holds no token: it must be one line without spaces")
     return SecretStr(token)
 
 
 class _ConfigFile(TomlConfigSettingsSource):
-    """`config.toml`; a token or key that flags or environment name, in either way, hides the file's."""
+    """`config.toml`; a token or key from flags or environment, or its file, hides the one in `config.toml`."""
 
     def __call__(self) -> dict[str, Any]:
         found = super().__call__()
@@ -252,7 +252,7 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
     """The settings, from flags (None: not given), environment and file. Raises SettingsError."""
     given = {key: value for key, value in flags.items() if value is not None}
     if "token_file" in given:
-        given["token"] = None  # a flag stands before SWARM_TOKEN
+        given["token"] = None  # a flag comes before SWARM_TOKEN
     if "api_key_file" in given:
         given["api_key"] = None
     try:
@@ -270,7 +270,7 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
 
 @dataclass(frozen=True)
 class SettingSource:
-    """A setting's value as people may see it, and where it came from."""
+    """A setting's value with secrets masked, and its source."""
 
     name: str
     value: str
@@ -301,19 +301,19 @@ def explain_settings(flags: Mapping[str, Any]) -> list[SettingSource]:
 
 
 def _masked(text: str) -> str:
-    """Without the name and password that an address may hold."""
+    """The text without the name and password of a URL."""
     return re.sub(r"://[^/@\s]+@", "://**********@", text)
 
 
 def _variables(name: str) -> list[str]:
-    """The environment's variables that give a setting, first first."""
+    """The environment variables of a setting, in order of precedence."""
     alias = Settings.model_fields[name].validation_alias
     choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
     return [choice for choice in choices if choice.isupper()] or [f"SWARM_{name.upper()}"]
 
 
 def folder_name(text: str) -> str:
-    """A name as a folder's: letters, digits, dots and dashes, never hidden."""
+    """A text as the name of a folder: letters, digits, dots and dashes, never hidden."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-") or "worker"
 
 

@@ -65,7 +65,7 @@ def live_through_an_absence(worker: RestartableWorker, coordinator: Coordinator,
     worker.wait_for(lambda: len(worker.list_outbox()) >= 2)
     worker.kill()
     kept = len(worker.list_outbox())
-    assert "going on alone" in worker.read_log() and kept >= 2
+    assert "working offline" in worker.read_log() and kept >= 2
 
     worker.start()
     worker.wait_for(lambda: len(worker.list_outbox()) > kept)

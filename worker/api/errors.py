@@ -1,4 +1,4 @@
-"""What the coordinator's answers mean: what can go wrong with a request, by name, and what a person may do about it."""
+"""Errors of requests to the coordinator, by the status and problem of its answer."""
 
 import importlib.metadata
 import platform
@@ -16,15 +16,15 @@ UPDATE_COMMAND = "pip install --upgrade 'research-swarm[worker]'"
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 Headers = Mapping[str, str]
-"""Of an answer; however a name is written, it is found."""
+"""Headers of an answer; names are case-insensitive."""
 
 
 class ClientError(Exception):
-    """A request to the coordinator did not succeed; the message says why, for a person."""
+    """A request to the coordinator failed; the message says why."""
 
 
 class Unreachable(ClientError):
-    """No answer, or one that says "not now": trying again later can help, not before `retry_after_seconds`."""
+    """No answer, or "not now": another attempt can help, after `retry_after_seconds` if given."""
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class Unauthorized(ClientError):
 
 
 class Rejected(ClientError):
-    """The coordinator refuses this request and would refuse it again. `code` is the problem's short name."""
+    """The coordinator rejects this request and would reject it again. `code` is the problem's short name."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(f"{detail} ({code})")
@@ -45,11 +45,11 @@ class Rejected(ClientError):
 
 
 class Outdated(ClientError):
-    """This worker's version and the coordinator's do not fit: no more jobs, while results are still taken."""
+    """The coordinator does not support this worker's version: it gives no more jobs, but accepts results."""
 
 
 class UnexpectedReply(ClientError):
-    """The answer is not of the protocol: another program, a proxy's page, or another version."""
+    """The answer does not follow the protocol: another program, a proxy, or another version."""
 
 
 def program_version() -> str:
@@ -58,12 +58,12 @@ def program_version() -> str:
 
 
 def user_agent() -> str:
-    """Who is calling: the distribution and its version, and Python's."""
+    """The User-Agent header: this program's version and Python's."""
     return f"research-swarm-worker/{program_version()} Python/{platform.python_version()}"
 
 
 def raise_for_problem(url: str, status: int, headers: Headers, content: bytes) -> None:
-    """Raise the ClientError that an answer of this status means; none for a success."""
+    """Raise the ClientError for an answer with this status, if it is an error."""
     if 200 <= status < 300:
         return
     problem = _problem(headers, content)
@@ -80,12 +80,12 @@ def raise_for_problem(url: str, status: int, headers: Headers, content: bytes) -
 
 
 def answered_at(headers: Headers) -> datetime | None:
-    """The moment at which the server says that it answered."""
+    """The time of an answer by the server's clock."""
     return _parse_date(headers.get("Date", ""))
 
 
 def explain(error: Exception) -> str:
-    """The error's own words, without the number that some systems put before them, and with a hint if one is known."""
+    """The error's message without an errno prefix, with a hint if one is known."""
     words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     if "certificate is not yet valid" in words or "certificate has expired" in words:
         words += " (is this machine's clock right?)"
@@ -93,7 +93,7 @@ def explain(error: Exception) -> str:
 
 
 def _explain_versions(problem: Problem, url: str) -> str:
-    """Who has to update what, in a line."""
+    """One line that says which side must be updated."""
     ours = f"this worker is of version {program_version()} and speaks protocol {PROTOCOL_VERSION}"
     try:
         theirs = Versions.model_validate((problem.model_extra or {})["versions"])
@@ -115,7 +115,7 @@ def _problem(headers: Headers, content: bytes) -> Problem | None:
 
 
 def _retry_after(headers: Headers) -> float | None:
-    """The seconds of `Retry-After`. A date, its other form, is read by the server's clock, for ours may be wrong."""
+    """The seconds of `Retry-After`. A date is read by the server's clock, because ours may be wrong."""
     text = headers.get("Retry-After", "")
     if text.isascii() and text.isdigit():
         return min(float(text), MAX_RETRY_AFTER_SECONDS)

@@ -1,4 +1,4 @@
-"""`login`: a token is tried, or comes with a new account, and is kept where only its owner can read it."""
+"""`login`: checks a token, or creates an account, and stores the token where only its owner can read it."""
 
 import os
 import socket
@@ -14,12 +14,12 @@ from worker.settings import SettingsError, check_token, config_path, load_settin
 
 
 def sign_up(name: str, coordinator: str | None) -> str:
-    """Make an account of that name; return its token. Raises SettingsError, and ClientError where it cannot be made."""
+    """Create an account; return its token. Raises SettingsError for a wrong name, and ClientError."""
     try:
         asked = SignUp(name=name, label=socket.gethostname()[:200] or "worker")
     except ValidationError as error:
         raise SettingsError(
-            f"{name!r} is no name for an account: 1 to 63 lower-case letters, digits and hyphens, no hyphen first"
+            f"{name!r} is not a valid account name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first"
         ) from error
     client = CoordinatorClient(load_settings({"coordinator_url": coordinator}).coordinator_url, None)
     try:
@@ -28,11 +28,11 @@ def sign_up(name: str, coordinator: str | None) -> str:
         client.close()
 
 
-def keep_login(text: str, coordinator: str | None, tell: Callable[[str], None]) -> Path:
-    """Keep the token and, if it is named, the coordinator's address; return the token's file.
+def store_login(text: str, coordinator: str | None, print_line: Callable[[str], None]) -> Path:
+    """Store the token and, if given, the coordinator's address; return the token's file.
 
-    A coordinator that cannot be reached is told of, and the token kept all the same. Raises SettingsError for what is
-    no token or is not accepted, and OSError.
+    A token that cannot be checked is stored too. Raises SettingsError for a text that is no token or a token that is
+    refused, and OSError.
     """
     token = check_token(text, "what was given")
     url = load_settings({"coordinator_url": coordinator}).coordinator_url
@@ -42,23 +42,23 @@ def keep_login(text: str, coordinator: str | None, tell: Callable[[str], None]) 
     except Unauthorized as error:
         raise SettingsError(f"{url} does not accept this token: {error}") from error
     except ClientError as error:
-        tell(f"the token could not be tried: {error}")
+        print_line(f"the token could not be checked: {error}")
     finally:
         client.close()
     path = login_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, token.get_secret_value() + "\n")
     if coordinator is not None:
-        _keep_address(url, tell)
+        _store_address(url, print_line)
     return path
 
 
-def _keep_address(url: str, tell: Callable[[str], None]) -> None:
-    """Write the address into `config.toml`, which is not touched where it names one."""
+def _store_address(url: str, print_line: Callable[[str], None]) -> None:
+    """Write the address into `config.toml`, unless that names one."""
     path = config_path()
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     if "coordinator_url" in before:
-        tell(f"{path} names a coordinator already; it was left as it is")
+        print_line(f"{path} names a coordinator already and is unchanged")
         return
     _write(path, f'coordinator_url = "{url}"\n{before}')
 

@@ -1,4 +1,4 @@
-"""The volunteer's commands beside `run`. Only what `--help` needs is imported here."""
+"""The volunteer's commands besides `run`. Commands import what they need, so that `--help` is quick."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 EXIT_ERROR, EXIT_USAGE, EXIT_AUTHENTICATION = 1, 2, 4
 
-DataDir = Annotated[Path | None, typer.Option(help="The worker's data folder, if it is not the usual one.")]
+DataDir = Annotated[Path | None, typer.Option(help="The worker's data folder.  [default: as in the settings]")]
 Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, such as box-gpu0.  [default: all]")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 
@@ -22,9 +22,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @app.command()
 def login(
     coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
-    new: Annotated[str | None, typer.Option(metavar="NAME", help="Make an account of that name.")] = None,
+    new: Annotated[str | None, typer.Option(metavar="NAME", help="Create an account with this name.")] = None,
 ) -> None:
-    """Make an account, or take a token (from a pipe or by asking), and keep it where only you can read it.
+    """Store a token: that of a new account, from a pipe, or typed in. Only you can read its file.
 
     \b
     Examples:
@@ -33,25 +33,27 @@ def login(
       swarm-worker login < token.txt
     """
     from worker.api.client import ClientError
-    from worker.commands.account import keep_login, sign_up
+    from worker.commands.account import sign_up, store_login
     from worker.settings import SettingsError
 
     try:
         text = _ask_for_token() if new is None else sign_up(new, coordinator)
-        place = keep_login(text, coordinator, lambda line: typer.echo(line, err=True))
+        path = store_login(text, coordinator, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
         _fail(str(error), EXIT_AUTHENTICATION)
     except ClientError as error:
-        _fail(f"no account could be made: {error}", EXIT_ERROR)
+        _fail(f"the account could not be created: {error}", EXIT_ERROR)
     except OSError as error:
-        _fail(f"cannot keep the token: {error.strerror or error}", EXIT_ERROR)
-    typer.echo(f"The token is kept in {place}.")
+        _fail(f"cannot store the token: {error.strerror or error}", EXIT_ERROR)
+    typer.echo(f"The token is stored in {path}.")
 
 
 @app.command()
 def doctor(
-    checks: Annotated[list[str] | None, typer.Argument(help="Only these, such as `coordinator agent`.")] = None,
-    gpu: Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU, or several, of a run.")] = None,
+    checks: Annotated[
+        list[str] | None, typer.Argument(help="Checks to make, such as `coordinator agent`.  [default: all]")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU of a run, or several.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda:N.")] = None,
     sandbox: Annotated[str | None, typer.Option(metavar="NAME", help="The sandbox of a run.")] = None,
     coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
@@ -59,7 +61,7 @@ def doctor(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check what a run needs, and say what to do about what is missing; exit status 1 if something is.
+    """Check whether this machine can run a worker, and advise; exit status 1 if a check fails.
 
     \b
     Examples:
@@ -68,7 +70,7 @@ def doctor(
       swarm-worker doctor --device cpu --json | jq '.[] | select(.ok | not)'
     """
     if not as_json:
-        typer.echo("looking at this machine ...", err=True)  # before what takes a while to import
+        typer.echo("checking this machine ...", err=True)  # the imports take a while
     from worker.commands.doctor import examine, render_json, render_text
     from worker.settings import SettingsError
 
@@ -94,7 +96,7 @@ def doctor(
 
 @app.command()
 def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = False) -> None:
-    """Say what each worker of this machine does; exit status 1 if none runs."""
+    """Show the state of each worker on this machine; exit status 1 if none runs."""
     from worker.commands.inspect import list_reports, render_json, render_text
 
     reports = list_reports(_data_dir(data_dir), worker)
@@ -108,7 +110,7 @@ def pause(
     data_dir: DataDir = None,
     worker: Worker = None,
 ) -> None:
-    """Free the GPU within 10 seconds: the run under way is stopped and given back. `resume` goes on.
+    """Free the GPU within 10 seconds: the current run is stopped and its job given back.
 
     \b
     Examples:
@@ -128,35 +130,35 @@ def pause(
 
 @app.command()
 def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
-    """Go on after `pause`."""
+    """Continue after `pause`."""
     from worker.loop.stop import list_running
 
     controls = list_running(_data_dir(data_dir), worker)
     for control in controls:
         control.resume()
-        typer.echo(f"{control.folder.name}: going on")
+        typer.echo(f"{control.folder.name}: resumed")
     _expect_some(len(controls))
 
 
 @app.command()
 def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
-    """End after the run that is under way, which is reported first."""
+    """Stop after the current run is finished and reported."""
     from worker.loop.stop import list_running
 
     controls = list_running(_data_dir(data_dir), worker)
     for control in controls:
         control.finish()
-        typer.echo(f"{control.folder.name}: ends after this run")
+        typer.echo(f"{control.folder.name}: stops after this run")
     _expect_some(len(controls))
 
 
 @app.command()
 def logs(
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each.")] = 40,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each worker.")] = 40,
     data_dir: DataDir = None,
     worker: Worker = None,
 ) -> None:
-    """Print the last events of each worker of this machine."""
+    """Print the last events of each worker on this machine."""
     from worker.commands.inspect import tail_logs
 
     found = False
@@ -171,7 +173,7 @@ def logs(
 def _ask_for_token() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.read()
-    typer.echo("The token that a maintainer gave you; for an account of your own, `login --new NAME`.", err=True)
+    typer.echo("Enter the token that a maintainer gave you. To create an account, use `login --new NAME`.", err=True)
     return str(typer.prompt("Token", hide_input=True, err=True))
 
 

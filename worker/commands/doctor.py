@@ -1,4 +1,4 @@
-"""`doctor`: whether this machine can do what its settings ask for, and what to do where it cannot."""
+"""`doctor`: checks whether this machine can do what its settings ask for, and gives advice."""
 
 import json
 import shlex
@@ -30,7 +30,7 @@ WRONG_CLOCK_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was found, and what to do where that is not `ok`."""
+    """The result of one check: its finding, and advice if it is not `ok`."""
 
     name: str
     ok: bool
@@ -39,9 +39,9 @@ class Check:
 
 
 def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver | None = None) -> Iterator[Check]:
-    """All checks, or only some, of the settings that these flags, the environment and the file give, as they are made.
+    """Yield all checks, or only the named ones, of the settings from these flags, the environment and the file.
 
-    Raises SettingsError at once, also for a check that there is not.
+    Raises SettingsError at once, also for an unknown check.
     """
     settings, driver = load_settings(flags), driver or NvidiaDriver()
     checks: dict[str, Callable[[], Check]] = {
@@ -57,7 +57,7 @@ def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver
         "agent": lambda: _check_agent(settings),
     }
     if unknown := set(only) - checks.keys():
-        raise SettingsError(f"there is no check {unknown.pop()!r}: there are {', '.join(checks)}")
+        raise SettingsError(f"there is no check {unknown.pop()!r}; the checks are {', '.join(checks)}")
     return (check() for name, check in checks.items() if not only or name in only)
 
 
@@ -67,7 +67,7 @@ def render_json(checks: list[Check]) -> str:
 
 
 def render_text(check: Check) -> str:
-    """A line for what was found, and one for what to do."""
+    """A line for the finding, and one for the advice."""
     line = f"{'ok ' if check.ok else 'BAD'} {check.name:12} {check.found}"
     return line if check.ok or not check.advice else f"{line}\n    {'':12} {check.advice}"
 
@@ -78,7 +78,7 @@ def _check_driver(settings: Settings, driver: Driver) -> Check:
         report = driver.describe()
     except DriverError as error:
         if not wants_gpu:
-            return Check("driver", True, "none, and none is needed without a GPU")
+            return Check("driver", True, "none; none is needed without a GPU")
         return Check("driver", False, "no GPU can be used", str(error))
     gpus = ", ".join(f"{gpu.index}: {gpu.model}, {gpu.memory_mib} MiB" for gpu in report.gpus) or "no GPU"
     return Check("driver", True, f"{report.version} for CUDA {'.'.join(map(str, report.cuda))} · {gpus}")
@@ -86,7 +86,7 @@ def _check_driver(settings: Settings, driver: Driver) -> Check:
 
 def _check_device(settings: Settings, driver: Driver) -> Check:
     if settings.device is None:
-        return Check("device", False, "none is asked for", "give --gpu 0 for the first GPU, or --device cpu")
+        return Check("device", False, "no device is given", "give --gpu 0 for the first GPU, or --device cpu")
     try:
         machines = [detect_machine(device, settings.cores, driver) for device in list_devices(settings.device, driver)]
     except HardwareError as error:
@@ -95,30 +95,30 @@ def _check_device(settings: Settings, driver: Driver) -> Check:
 
 
 def _check_torch(settings: Settings, driver: Driver) -> Check:
-    """torch on each device, in the sandbox: what a run does first."""
+    """Try torch on each device in the sandbox, as a run does first."""
     try:
         for device in list_devices(settings.device or "cpu", driver):
             machine = detect_machine(device, None, driver)
             try_torch(choose_sandbox(settings.sandbox, machine.gpu), machine.device)
     except HardwareError as error:
-        return Check("torch", False, "it adds no numbers where a run would", str(error))
+        return Check("torch", False, "it does not work in the sandbox", str(error))
     except SandboxUnavailable:
-        return Check("torch", False, "it was not tried", "mend the sandbox first")
-    return Check("torch", True, f"{machine.hardware.torch_version} adds numbers in the sandbox on {device}")
+        return Check("torch", False, "not tried", "repair the sandbox first")
+    return Check("torch", True, f"{machine.hardware.torch_version} works in the sandbox on {device}")
 
 
 def _check_memory() -> Check:
     available = psutil.virtual_memory().available // MIB
-    advice = f"a run needs about {LEAST_MEMORY_MIB} MiB: end other programs"
+    advice = f"a run needs about {LEAST_MEMORY_MIB} MiB: close other programs"
     return Check("memory", available >= LEAST_MEMORY_MIB, f"{available} MiB available", advice)
 
 
 def _check_disk(settings: Settings) -> Check:
     data = next(path for path in (settings.data_dir, *settings.data_dir.absolute().parents) if path.exists())
-    found = {folder: shutil.disk_usage(folder).free // MIB for folder in (data, Path(tempfile.gettempdir()))}
-    advice = f"data and logs need about {LEAST_DISK_MIB} MiB: make room, or choose another folder with --data-dir"
-    told = ", ".join(f"{free} MiB free in {folder}" for folder, free in found.items())
-    return Check("disk", found[data] >= LEAST_DISK_MIB, told, advice)
+    free_mib = {folder: shutil.disk_usage(folder).free // MIB for folder in (data, Path(tempfile.gettempdir()))}
+    advice = f"data and logs need about {LEAST_DISK_MIB} MiB: free some space, or choose another folder with --data-dir"
+    found = ", ".join(f"{free} MiB free in {folder}" for folder, free in free_mib.items())
+    return Check("disk", free_mib[data] >= LEAST_DISK_MIB, found, advice)
 
 
 def _check_sandbox(settings: Settings) -> Check:
@@ -126,7 +126,9 @@ def _check_sandbox(settings: Settings) -> Check:
         name = choose_sandbox(settings.sandbox).name
     except SandboxUnavailable as error:
         return Check("sandbox", False, f"{settings.sandbox} does not work", str(error))
-    return Check("sandbox", True, name if name != "unconfined" else "unconfined: strangers' code has all your rights")
+    return Check(
+        "sandbox", True, name if name != "unconfined" else "unconfined: strangers' code runs with all your rights"
+    )
 
 
 def _check_coordinator(settings: Settings) -> Check:
@@ -144,14 +146,14 @@ def _check_coordinator(settings: Settings) -> Check:
         return Check("coordinator", False, str(error), "is it running, and is the address right? --coordinator")
     finally:
         client.close()
-    told = f"{url} accepts the token; it is of version {versions.version}, this worker of {program_version()}"
+    found = f"{url} accepts the token; it is of version {versions.version}, this worker of {program_version()}"
     fits = versions.oldest_protocol <= PROTOCOL_VERSION <= versions.protocol
     fits = fits and version_key(program_version()) >= version_key(versions.oldest_worker)
-    return Check("coordinator", fits, told, f"it gives no jobs to this version: {UPDATE_COMMAND}")
+    return Check("coordinator", fits, found, f"it gives no jobs to this version: {UPDATE_COMMAND}")
 
 
 def _check_clock(settings: Settings) -> Check:
-    client = _anybodys_client(settings)
+    client = _public_client(settings)
     try:
         client.read_versions()
     except ClientError:
@@ -159,13 +161,13 @@ def _check_clock(settings: Settings) -> Check:
     finally:
         client.close()
     error = client.clock_error_seconds
-    told = f"{abs(error):.0f} s {'ahead of' if error > 0 else 'behind'} the coordinator's"
-    return Check("clock", abs(error) < WRONG_CLOCK_SECONDS, told, "set it: timedatectl set-ntp true")
+    found = f"{abs(error):.0f} s {'ahead of' if error > 0 else 'behind'} the coordinator's"
+    return Check("clock", abs(error) < WRONG_CLOCK_SECONDS, found, "set it: timedatectl set-ntp true")
 
 
 def _check_data(settings: Settings) -> Check:
-    """Data that is not there yet is no fault: a first run prepares it, and takes that much longer."""
-    client = _anybodys_client(settings)
+    """Report which projects' data is prepared. Missing data is no fault: the first run prepares it."""
+    client = _public_client(settings)
     try:
         states = {
             project.name: is_prepared(
@@ -177,18 +179,18 @@ def _check_data(settings: Settings) -> Check:
             if settings.project in (None, project.name)
         }
     except (ClientError, ContractError):
-        return Check("data", True, "not looked for: the coordinator does not answer")
+        return Check("data", True, "not checked: the coordinator does not answer")
     finally:
         client.close()
     ready = [name for name, is_ready in states.items() if is_ready]
     missing = [name for name, is_ready in states.items() if not is_ready]
-    told = [f"ready: {', '.join(ready)}"] if ready else []
-    told += [f"not yet: {', '.join(missing)} (`swarm-worker prepare NAME`, or a first run does it)"] if missing else []
-    return Check("data", True, " · ".join(told) or "the coordinator has no project")
+    found = [f"ready: {', '.join(ready)}"] if ready else []
+    found += [f"not yet: {', '.join(missing)} (`swarm-worker prepare NAME`, or a first run does it)"] if missing else []
+    return Check("data", True, " · ".join(found) or "the coordinator has no project")
 
 
-def _anybodys_client(settings: Settings) -> CoordinatorClient:
-    """For what the coordinator tells everybody, whatever is wrong with the token."""
+def _public_client(settings: Settings) -> CoordinatorClient:
+    """A client for public data, which needs no token."""
     return CoordinatorClient(settings.coordinator_url, None)
 
 

@@ -1,4 +1,4 @@
-"""Three-way merge of texts, line by line: what one text changed against another is done to a third one.
+"""Three-way merge of texts by lines: applies the change between two texts to a third.
 
 Both changes are taken as edits of lines of the common base. Edits that touch the same lines conflict, unless they are
 the same; neighbouring lines do not (git calls that a conflict, but constants stand in neighbouring lines, and each is a
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class MergeConflict(Exception):
-    """Both sides changed the same lines, each in its way; the message says where."""
+    """Both sides changed the same lines in different ways; the message says where."""
 
 
 class _Edit(NamedTuple):
@@ -29,7 +29,7 @@ class _Edit(NamedTuple):
 
 
 def merge_texts(base: str, ours: str, theirs: str) -> str:
-    """What `theirs` changed against `base`, done to `ours`. Raises MergeConflict."""
+    """Apply to `ours` the change from `base` to `theirs`. Raises MergeConflict."""
     if ours in (base, theirs):
         return theirs
     lines = base.splitlines(keepends=True)

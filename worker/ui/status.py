@@ -1,7 +1,4 @@
-"""What a worker does, as other commands read it in its folder: `status.json`, and `worker.log` beside it.
-
-Those commands answer at once, so little is imported here.
-"""
+"""The format of `status.json`, by which other commands know a worker's state. Imports little: they answer at once."""
 
 from pathlib import Path
 
@@ -13,7 +10,7 @@ STATUS_FILE, LOG_FILE = "status.json", "worker.log"
 
 
 class Totals(Message):
-    """What a worker has done in all, on whatever project. Seconds are the device's."""
+    """Counts of a worker's runs on all projects. Seconds are the device's."""
 
     runs: int = Field(default=0, ge=0)
     improved: int = Field(default=0, ge=0)
@@ -34,10 +31,10 @@ class Totals(Message):
 
 
 class Status(Message):
-    """What a worker does now.
+    """The current state of a worker.
 
-    `state` is a phase, or why it waits, in words; `ending` is how it ends, if it was told to; `next` is what is drafted
-    meanwhile; `runs` are of this process, `totals` of all.
+    `state` is a phase, or the reason why it waits; `ending` says how it stops, if requested; `next` is the job that is
+    prepared meanwhile; `runs` counts this process's runs, `totals` all runs.
     """
 
     pid: int
@@ -64,7 +61,7 @@ class Status(Message):
 
 
 def read_status(worker_folder: Path) -> Status | None:
-    """The last status of a worker, running or not; None where there is none that can be read."""
+    """The last status of a worker, running or not; None if there is none that can be read."""
     try:
         return Status.model_validate_json((worker_folder / STATUS_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):

@@ -49,9 +49,9 @@ def test_a_running_worker_is_seen_paused_resumed_and_finished(
         wait_until(lambda: tell("status").returncode == 0 and "no project yet" in state())
         assert "box-cpu: pausing until" in tell("pause", "--for", "2h").stdout
         wait_until(lambda: state().startswith("Paused until"))
-        assert tell("resume").stdout == "box-cpu: going on\n"
+        assert tell("resume").stdout == "box-cpu: resumed\n"
         wait_until(lambda: "no project yet" in state())
-        assert tell("finish").stdout == "box-cpu: ends after this run\n"
+        assert tell("finish").stdout == "box-cpu: stops after this run\n"
         assert popen.wait(PATIENCE_SECONDS) == 0
     assert state() == "not running"
     assert tell("status").returncode == 1
