@@ -28,7 +28,7 @@ from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
 from tests.support.tiny_project import pack_text, serve_text, tiny_contract
-from tests.worker.crew import Hire, Witness, Worker
+from tests.worker.workers import Witness, Worker, WorkerFactory
 from worker.agents.base import Agent
 from worker.agents.search import SearchAgent
 from worker.api.client import CoordinatorClient
@@ -136,7 +136,7 @@ def runner() -> FormulaRunner:
 
 
 @pytest.fixture
-def hire(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[Hire]:
+def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[WorkerFactory]:
     """Make workers; a worker waits no longer than the first time it has to, then it is told to stop."""
     places: list[Workplace] = []
 

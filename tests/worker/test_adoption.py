@@ -19,7 +19,7 @@ from tests.support.messages import make_result
 from tests.support.seeds import TRAIN
 from tests.support.volunteers import MiniWorker
 from tests.worker.conftest import FormulaRunner, LiveCoordinator
-from tests.worker.crew import Hire
+from tests.worker.workers import WorkerFactory
 from worker.agents.base import Agent
 from worker.agents.composite import make_agent
 from worker.agents.search_space import read_settings
@@ -76,9 +76,9 @@ def share_all_work(database: Database, kind: JobKind) -> None:
         session.add(KindShare(project_id=project_id, kind=kind, share=1.0, **rest))
 
 
-def work(hire: Hire, live: LiveCoordinator, agent: Agent, name: str) -> GrantedLease:
+def work(make_worker: WorkerFactory, live: LiveCoordinator, agent: Agent, name: str) -> GrantedLease:
     """Let a new worker measure the seed and do one experiment; returns that one's lease."""
-    worker = hire(live.url, agent, name=name)
+    worker = make_worker(live.url, agent, name=name)
     assert worker.loop.run(max_jobs=2) is Ending.DONE, worker.witness.lines
     if not worker.witness.summaries[-1].lease.kind.makes_experiment:  # it was its turn to measure something
         assert worker.loop.run(max_jobs=1) is Ending.DONE, worker.witness.lines
@@ -88,11 +88,11 @@ def work(hire: Hire, live: LiveCoordinator, agent: Agent, name: str) -> GrantedL
 
 
 def test_gains_of_two_lines_are_put_together(
-    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, runner: FormulaRunner,
+    live: LiveCoordinator, two_lines: MiniWorker, make_worker: WorkerFactory, agent: Agent, runner: FormulaRunner,
     database: Database,
 ) -> None:  # fmt: skip
     runner.formula = measure
-    lease = work(hire, live, agent, "w1")
+    lease = work(make_worker, live, agent, "w1")
     assert lease.kind is JobKind.ADOPT and len(lease.assignment.steps) == 1
     other = lease.assignment.steps[0].experiment_id
     assert f"What #{other} changed elsewhere looks like a gain" in lease.why
@@ -111,14 +111,14 @@ def test_gains_of_two_lines_are_put_together(
 
 
 def test_a_step_is_taken_out_of_a_stack(
-    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, runner: FormulaRunner,
+    live: LiveCoordinator, two_lines: MiniWorker, make_worker: WorkerFactory, agent: Agent, runner: FormulaRunner,
     database: Database,
 ) -> None:  # fmt: skip
     runner.formula = measure
-    work(hire, live, agent, "w1")
+    work(make_worker, live, agent, "w1")
     two_lines.experiment(BOTH + "WIDTH = 8\n", metric=3.0)
     share_all_work(database, JobKind.ABLATE)
-    lease = work(hire, live, agent, "w2")
+    lease = work(make_worker, live, agent, "w2")
     assert lease.kind is JobKind.ABLATE
     (step,) = lease.assignment.steps
     newest = live.get(f"experiments/{live.list('experiments')[0]['id']}")
@@ -129,13 +129,13 @@ def test_a_step_is_taken_out_of_a_stack(
 
 
 def test_the_constant_that_mattered_is_tuned(
-    live: LiveCoordinator, two_lines: MiniWorker, hire: Hire, agent: Agent, runner: FormulaRunner,
+    live: LiveCoordinator, two_lines: MiniWorker, make_worker: WorkerFactory, agent: Agent, runner: FormulaRunner,
     database: Database,
 ) -> None:  # fmt: skip
     runner.formula = measure
-    work(hire, live, agent, "w1")
+    work(make_worker, live, agent, "w1")
     share_all_work(database, JobKind.TUNE)
-    lease = work(hire, live, agent, "w2")
+    lease = work(make_worker, live, agent, "w2")
     assert lease.kind is JobKind.TUNE and lease.assignment.axis in ("DEPTH", "LEARNING_RATE") and lease.trials
     newest = live.list("experiments")[0]
     assert (newest["kind"], newest["axis"]) == ("tune", lease.assignment.axis)

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,10 +172,8 @@ def test_two_processes_never_share_an_outbox_and_sigterm_ends_an_idle_one(
         second = run(environment)
         assert second.returncode == 1
         assert "another process works as 'box-cpu'" in second.stderr and "--name" in second.stderr
-        began = time.monotonic()
         first.send_signal(signal.SIGTERM)
-        assert first.wait(20) == 0
-        assert time.monotonic() - began < 20
+        assert first.wait(60) == 0
 
 
 def test_real_workers_work_side_by_side_and_finish_when_their_parent_is_killed(

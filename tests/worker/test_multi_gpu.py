@@ -4,14 +4,13 @@ import io
 import os
 import re
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
 import pytest
 from rich.console import Console
 
+from tests.worker.workers import wait_until
 from worker.api.retry import Backoff
 from worker.loop.stop import Stop
 from worker.multi_gpu import PlainGroupView, TerminalGroupView, WorkerGroup, WorkerProcess, total_status, worker_command
@@ -35,13 +34,6 @@ def run_group(*workers: WorkerProcess, stop: Stop | None = None, restarts: bool 
     messages, results = io.StringIO(), io.StringIO()
     status = WorkerGroup(workers, PlainGroupView(messages, results), restarts=restarts).run(stop or Stop())
     return status, messages.getvalue(), results.getvalue()
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_lines_are_marked_and_the_exit_status_is_that_of_all() -> None:
@@ -91,8 +83,8 @@ def test_a_signal_is_passed_on_once_for_each_time_that_it_was_given(tmp_path: Pa
             got.write_text(got.read_text() + "x")
             if len(got.read_text()) == 2:
                 raise SystemExit(130)
-        got.write_text("")
         signal.signal(signal.SIGTERM, note)
+        got.write_text("")
         while True:
             time.sleep(0.1)
     """
@@ -104,7 +96,6 @@ def test_a_signal_is_passed_on_once_for_each_time_that_it_was_given(tmp_path: Pa
     thread.start()
     files = [tmp_path / "gpu0", tmp_path / "gpu1"]
     wait_until(lambda: all(file.exists() for file in files))
-    time.sleep(0.5)
     stop.request()
     wait_until(lambda: [file.read_text() for file in files] == ["x", "x"])
     stop.request()

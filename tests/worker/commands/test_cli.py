@@ -3,7 +3,6 @@
 import io
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +14,11 @@ from tests.support.chat_server import serve_chat
 from tests.support.gpus import H100, OLD, FakeDriver
 from tests.worker.conftest import LiveCoordinator, serve
 from tests.worker.test_cli import PROGRAM, Done, RunHere, at
+from tests.worker.workers import wait_until
 from worker.commands.doctor import examine
 from worker.machine.gpu import DriverError
 
 PATIENCE_SECONDS = 60.0
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture

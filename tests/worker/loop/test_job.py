@@ -12,7 +12,7 @@ from shared.leases import Phase
 from shared.runs import RunReport
 from tests.support.seeds import TRAIN
 from tests.worker.conftest import FormulaRunner, LiveCoordinator
-from tests.worker.crew import Hire, Wire, make_script, refuse
+from tests.worker.workers import Wire, WorkerFactory, make_script, refuse
 from worker.agents.base import AgentError, Draft, Task
 from worker.agents.search import SearchAgent
 from worker.agents.search_space import read_constants
@@ -23,10 +23,10 @@ from worker.loop.loop import Ending
 
 
 def test_measures_the_root_then_experiments_that_the_coordinator_stores(
-    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     runner.formula = lambda request: 3.0 + abs(float(read_constants(request.files["train.py"])["DEPTH"].value) - 6) / 10
-    worker = hire(live.url)
+    worker = make_worker(live.url)
     assert worker.loop.run(max_jobs=4) is Ending.DONE
     first, *others = worker.witness.summaries
     assert first.title.startswith("replicate ")
@@ -45,16 +45,18 @@ def test_measures_the_root_then_experiments_that_the_coordinator_stores(
     assert set(runner.requests[-1].files) == {"train.py", "swarm.toml", "program.md"}
 
 
-def test_two_workers_learn_from_each_other_and_do_not_repeat(live: LiveCoordinator, hire: Hire) -> None:
+def test_two_workers_learn_from_each_other_and_do_not_repeat(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
     for name in ("w1", "w2", "w1", "w2", "w1"):
-        assert hire(live.url, name=name).loop.run(max_jobs=2) is Ending.DONE
+        assert make_worker(live.url, name=name).loop.run(max_jobs=2) is Ending.DONE
     shas = [e["sha"] for e in live.list("experiments")]
     assert len(shas) == len(set(shas)) >= 4  # of ten jobs some are drawn to measure
 
 
-def test_a_failed_run_is_a_result_with_a_finding(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+def test_a_failed_run_is_a_result_with_a_finding(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
     runner.formula = lambda request: 3.3 if request.files["train.py"] == TRAIN else None
-    worker = hire(live.url, make_script(5))
+    worker = make_worker(live.url, make_script(5))
     assert worker.loop.run() is Ending.DONE
     (experiment,) = live.list("experiments")
     assert experiment["outcome"] == "crashed"
@@ -62,9 +64,9 @@ def test_a_failed_run_is_a_result_with_a_finding(live: LiveCoordinator, hire: Hi
     assert worker.witness.lines[-1] == "the script has no more steps"
 
 
-def test_a_duplicate_is_drafted_again_at_most_three_times(live: LiveCoordinator, hire: Hire) -> None:
-    assert hire(live.url, make_script(5)).loop.run(max_jobs=2) is Ending.DONE
-    again = hire(live.url, make_script(5, 5, 6, 5, 5, 5), name="w2")
+def test_a_duplicate_is_drafted_again_at_most_three_times(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    assert make_worker(live.url, make_script(5)).loop.run(max_jobs=2) is Ending.DONE
+    again = make_worker(live.url, make_script(5, 5, 6, 5, 5, 5), name="w2")
     again.loop.run()
     assert [r.title for r in again.witness.summaries if r.lease.kind.makes_experiment] == ["DEPTH 6"]
     assert any("no new idea in 3 drafts" in line for line in again.witness.lines)
@@ -72,16 +74,16 @@ def test_a_duplicate_is_drafted_again_at_most_three_times(live: LiveCoordinator,
     assert live.list("leases") == []
 
 
-def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinator, hire: Hire) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
-    worker = hire(live.url, make_script(5), transport=Wire({"proposal$": refuse(503, "busy")}))
+def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
+    worker = make_worker(live.url, make_script(5), transport=Wire({"proposal$": refuse(503, "busy")}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert any("continuing without a check" in line for line in worker.witness.lines)
     assert [e["title"] for e in live.list("experiments")] == ["DEPTH 5"]
 
 
 def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
-    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     lost = threading.Event()
 
@@ -90,22 +92,24 @@ def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(
         return refuse(410, "lease-ended")()
 
     runner.hook = lambda: (lost.wait(10), None)[1]
-    worker = hire(live.url, transport=Wire({"heartbeat$": lose}))
+    worker = make_worker(live.url, transport=Wire({"heartbeat$": lose}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert worker.witness.summaries[0].place.startswith(live.url)
     assert len(live.list("runs")) == 1
 
 
-def test_a_lease_that_is_lost_while_drafting_is_left_alone(live: LiveCoordinator, hire: Hire) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_a_lease_that_is_lost_while_drafting_is_left_alone(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
     wire = Wire({"proposal$": refuse(410, "lease-ended")})
-    worker = hire(live.url, make_script(5), transport=wire)
+    worker = make_worker(live.url, make_script(5), transport=wire)
     assert worker.loop.run() is Ending.DONE  # the script is over
     assert any("no longer ours" in line for line in worker.witness.lines)
     assert live.list("experiments") == []
 
 
-def test_a_heartbeat_that_dies_stops_the_worker(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+def test_a_heartbeat_that_dies_stops_the_worker(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
     dying = threading.Event()
 
     def die() -> httpx.Response:
@@ -114,25 +118,27 @@ def test_a_heartbeat_that_dies_stops_the_worker(live: LiveCoordinator, hire: Hir
 
     runner.hook = lambda: (dying.wait(10), None)[1]
     with pytest.raises(HeartbeatDied, match="a bug"):
-        hire(live.url, transport=Wire({"heartbeat$": die})).loop.run()
+        make_worker(live.url, transport=Wire({"heartbeat$": die})).loop.run()
     assert live.list("leases") == []
 
 
-def test_draining_before_the_run_has_begun_gives_the_job_back(live: LiveCoordinator, hire: Hire) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_draining_before_the_run_has_begun_gives_the_job_back(
+    live: LiveCoordinator, make_worker: WorkerFactory
+) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
 
     class Slow(SearchAgent):
         def propose(self, task: Task) -> Draft:
             worker.stop.request()
             return super().propose(task)
 
-    worker = hire(live.url, Slow())
+    worker = make_worker(live.url, Slow())
     assert worker.loop.run() is Ending.DRAINED
     assert live.list("leases") == []
     assert live.list("experiments") == []
 
 
-def test_an_agent_without_words_does_not_lose_the_run(live: LiveCoordinator, hire: Hire) -> None:
+def test_an_agent_without_words_does_not_lose_the_run(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
     class Wordy(SearchAgent):
         def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
             return FindingDraft(claim="word " * 39, mechanism="word " * 250, agent=self.name)
@@ -141,8 +147,8 @@ def test_an_agent_without_words_does_not_lose_the_run(live: LiveCoordinator, hir
         def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
             raise AgentError("no words")
 
-    assert hire(live.url, Wordy()).loop.run(max_jobs=2) is Ending.DONE
-    assert hire(live.url, Speechless()).loop.run(max_jobs=1) is Ending.DONE
+    assert make_worker(live.url, Wordy()).loop.run(max_jobs=2) is Ending.DONE
+    assert make_worker(live.url, Speechless()).loop.run(max_jobs=1) is Ending.DONE
     assert len(live.list("findings")) == len(live.list("experiments")) == 2
 
 
@@ -152,8 +158,10 @@ def test_an_author_is_one_that_git_can_hold() -> None:
     assert commit_author("Ada's <box>") == "Ada's box <ada-s-box@worker.invalid>"
 
 
-def test_commits_are_in_a_repository_that_git_reads(live: LiveCoordinator, hire: Hire, tmp_path: Path) -> None:
-    worker = hire(live.url, make_script(5))
+def test_commits_are_in_a_repository_that_git_reads(
+    live: LiveCoordinator, make_worker: WorkerFactory, tmp_path: Path
+) -> None:
+    worker = make_worker(live.url, make_script(5))
     assert worker.loop.run() is Ending.DONE
     sha = worker.witness.summaries[-1].report.commit_sha
     with closing(Repository(worker.folder / "projects" / "tiny.git")) as repository:

@@ -9,7 +9,7 @@ from shared.leases import ResultUpload
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
-from tests.worker.crew import Hire, Wire, cut, make_script, refuse
+from tests.worker.workers import Wire, WorkerFactory, cut, make_script, refuse
 from worker.api.client import Outdated, Rejected, Unauthorized, Unreachable
 from worker.data.prepare import DataError
 from worker.loop.loop import Ending, Loop
@@ -18,26 +18,26 @@ from worker.runs.runner import RunRequest
 from worker.runs.spec import RunImpossible
 
 
-def test_without_a_coordinator_the_first_contact_says_so(hire: Hire) -> None:
+def test_without_a_coordinator_the_first_contact_says_so(make_worker: WorkerFactory) -> None:
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
-        hire("http://127.0.0.1:1").loop.run()
+        make_worker("http://127.0.0.1:1").loop.run()
 
 
-def test_a_wrong_token_says_so(live: LiveCoordinator, hire: Hire) -> None:
+def test_a_wrong_token_says_so(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
     with pytest.raises(Unauthorized):
-        hire(live.url, token=SecretStr("wrong")).loop.run()
+        make_worker(live.url, token=SecretStr("wrong")).loop.run()
 
 
 def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
-    coordinator_settings: CoordinatorSettings, token: SecretStr, hire: Hire, runner: FormulaRunner
+    coordinator_settings: CoordinatorSettings, token: SecretStr, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     """While its experiment is measured the coordinator is updated, and wants newer workers from then on."""
     with serve(coordinator_settings) as url:
-        assert hire(url).loop.run(max_jobs=1) is Ending.DONE
+        assert make_worker(url).loop.run(max_jobs=1) is Ending.DONE
         older = serve(coordinator_settings.model_copy(update={"oldest_worker": "99.1"}))
         with older as newer_url:
             switch = Wire({})
-            worker = hire(url, make_script(5, 6, 7), transport=switch)
+            worker = make_worker(url, make_script(5, 6, 7), transport=switch)
             runner.hook = lambda: switch.lead_to(newer_url)
             with pytest.raises(Outdated, match=r"version 99\.1, or newer\. Update it: pip install --upgrade"):
                 worker.loop.run()
@@ -47,12 +47,12 @@ def test_a_worker_that_has_become_too_old_reports_what_it_runs_and_ends(
 
 
 def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
-    coordinator_settings: CoordinatorSettings, hire: Hire, runner: FormulaRunner
+    coordinator_settings: CoordinatorSettings, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     with serve(coordinator_settings) as url:
-        assert hire(url).loop.run(max_jobs=1) is Ending.DONE
+        assert make_worker(url).loop.run(max_jobs=1) is Ending.DONE
         gone = Wire({"result$": cut})
-        worker = hire(url, make_script(5, 6), transport=gone)
+        worker = make_worker(url, make_script(5, 6), transport=gone)
         runner.hook = lambda: gone.faults.update({"": cut})
         assert worker.loop.run() is Ending.DRAINED  # it waited, and the test's view then told it to stop
     assert [r.place for r in worker.witness.summaries] == ["in the outbox"]
@@ -61,23 +61,23 @@ def test_a_coordinator_that_goes_away_gets_the_result_when_it_is_back(
     with serve(coordinator_settings) as url:
         live = LiveCoordinator(url, SecretStr(""))
         assert live.list("experiments") == []
-        later = hire(url, make_script(6))
+        later = make_worker(url, make_script(6))
         assert len(later.outbox) == 1
         assert later.loop.run(max_jobs=1) is Ending.DONE
         assert [e["title"] for e in live.list("experiments")] == ["DEPTH 6", "DEPTH 5"]
         assert any("delivered an earlier result" in line for line in later.witness.lines)
 
 
-def test_a_refused_result_is_kept_beside_and_told(live: LiveCoordinator, hire: Hire) -> None:
-    worker = hire(live.url, transport=Wire({"result$": refuse(422, "wrong-commit")}))
+def test_a_refused_result_is_kept_beside_and_told(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    worker = make_worker(live.url, transport=Wire({"result$": refuse(422, "wrong-commit")}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert any("rejected a result" in line and "wrong-commit" in line for line in worker.witness.lines)
     assert len(list(worker.outbox.rejected.glob("*.json"))) == 1
     assert worker.witness.summaries[0].place.startswith("rejected")
 
 
-def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, hire: Hire) -> None:
-    worker = hire(live.url)
+def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    worker = make_worker(live.url)
     upload = ResultUpload(run=make_run(sha_of("x")))
     worker.outbox.put(Entry(project="tiny", lease_id=upload.run.id, upload=upload))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
@@ -86,14 +86,14 @@ def test_a_result_for_a_lease_nobody_gave_is_refused(live: LiveCoordinator, hire
 
 @pytest.mark.parametrize("error", [DataError("the data's server is away"), OSError(28, "No space left on device")])
 def test_a_job_that_fails_is_given_back_with_the_reason_and_the_worker_rests(
-    live: LiveCoordinator, hire: Hire, runner: FormulaRunner, error: Exception
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner, error: Exception
 ) -> None:
     def fail(request: RunRequest) -> float:
         raise error
 
     wire = Wire({})
     runner.formula = fail
-    worker = hire(live.url, transport=wire)
+    worker = make_worker(live.url, transport=wire)
     assert worker.loop.run() is Ending.DRAINED
     assert any(f"the job failed: {error}" in line for line in worker.witness.lines)
     assert wire.seen[-1].endswith("/release")
@@ -102,30 +102,32 @@ def test_a_job_that_fails_is_given_back_with_the_reason_and_the_worker_rests(
 
 
 def test_a_mistake_of_ours_is_written_down_and_the_worker_goes_on(
-    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     def fail(request: RunRequest) -> float:
         raise ZeroDivisionError("a bug")
 
     runner.formula = fail
-    worker = hire(live.url)
+    worker = make_worker(live.url)
     assert worker.loop.run() is Ending.DRAINED
     assert any("an error in the worker" in line for line in worker.witness.lines)
     assert "in fail" in (worker.folder / "crash.log").read_text()
 
 
-def test_a_machine_that_cannot_run_the_harness_stops(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+def test_a_machine_that_cannot_run_the_harness_stops(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
     def fail(request: RunRequest) -> float:
         raise RunImpossible("torch is missing")
 
     runner.formula = fail
     with pytest.raises(RunImpossible):
-        hire(live.url).loop.run()
+        make_worker(live.url).loop.run()
     assert live.list("leases") == []
 
 
 def test_a_machine_that_could_run_a_harness_before_tries_again_later(
-    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     def fail_second(request: RunRequest) -> float:
         if len(runner.requests) > 1:
@@ -133,49 +135,53 @@ def test_a_machine_that_could_run_a_harness_before_tries_again_later(
         return 3.3
 
     runner.formula = fail_second
-    worker = hire(live.url)
+    worker = make_worker(live.url)
     assert worker.loop.run() is Ending.DRAINED
     assert any("its harness is broken" in line for line in worker.witness.lines)
     assert live.list("leases") == []
 
 
-def test_draining_finishes_the_run_and_reports_it(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
-    worker = hire(live.url)
+def test_draining_finishes_the_run_and_reports_it(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    worker = make_worker(live.url)
     runner.hook = worker.stop.request
     assert worker.loop.run() is Ending.DRAINED
     assert len(live.list("runs")) == 1
 
 
-def test_stopping_now_gives_the_job_back(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
-    worker = hire(live.url)
+def test_stopping_now_gives_the_job_back(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    worker = make_worker(live.url)
     runner.hook = lambda: (worker.stop.request(), worker.stop.request(), None)[2]
     assert worker.loop.run() is Ending.STOPPED
     assert live.list("leases") == []
     assert live.list("runs") == []
 
 
-def test_once(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
+def test_once(live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner) -> None:
     runner.formula = lambda request: 3.3
-    assert hire(live.url).loop.run(once=True) is Ending.DONE
+    assert make_worker(live.url).loop.run(once=True) is Ending.DONE
     nothing = {"lease": None, "reason": "All is known.", "retry_after_seconds": 60}
-    idle = hire(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))
+    idle = make_worker(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))
     assert idle.loop.run(once=True) is Ending.NOTHING_TO_DO
     assert idle.witness.lines == ["All is known."]
     assert idle.witness.waits == []
-    cut_off = hire(live.url, name="w2", transport=Wire({"result$": cut}))
+    cut_off = make_worker(live.url, name="w2", transport=Wire({"result$": cut}))
     assert cut_off.loop.run(once=True) is Ending.FAILED
     assert len(cut_off.outbox) == 1
 
 
-def test_nothing_to_do_is_waited_out_with_the_reason(live: LiveCoordinator, hire: Hire) -> None:
+def test_nothing_to_do_is_waited_out_with_the_reason(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
     nothing = {"lease": None, "reason": "All is known.", "retry_after_seconds": 60}
-    idle = hire(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))
+    idle = make_worker(live.url, transport=Wire({"POST .*/leases$": lambda: httpx.Response(200, json=nothing)}))
     assert idle.loop.run() is Ending.DRAINED
     assert idle.witness.waits == ["All is known."]
 
 
-def test_a_claim_that_is_refused_at_first_contact_says_why(live: LiveCoordinator, hire: Hire) -> None:
-    worker = hire(live.url)
+def test_a_claim_that_is_refused_at_first_contact_says_why(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    worker = make_worker(live.url)
     loop = Loop(worker.place, "w1", "no-such-project", worker.folder / "crash.log")
     with pytest.raises(Rejected, match="no-such-project"):
         loop.run()

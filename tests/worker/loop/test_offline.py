@@ -15,8 +15,8 @@ from tests.support.messages import HARDWARE, make_proposal, make_run
 from tests.support.tiny_project import tiny_contract
 from tests.worker.agents.tasks import sha_of
 from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
-from tests.worker.crew import Hire, Wire, cut, make_script
 from tests.worker.loop.test_heartbeat import make_lease
+from tests.worker.workers import Wire, WorkerFactory, cut, make_script
 from worker.loop.loop import Ending
 from worker.loop.offline import FILE, MAX_SCORES, OfflineMode, expected_metric
 
@@ -122,14 +122,14 @@ def test_what_is_known_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
-    coordinator_settings: CoordinatorSettings, hire: Hire, runner: FormulaRunner
+    coordinator_settings: CoordinatorSettings, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
     metrics: dict[str, float] = {}  # each commit is better than the one before
     runner.formula = lambda request: metrics.setdefault(request.sha, 3.3 - 0.05 * len(metrics))
     with serve(coordinator_settings) as url:
-        assert hire(url, alone_after=0.0).loop.run(max_jobs=1) is Ending.DONE
+        assert make_worker(url, alone_after=0.0).loop.run(max_jobs=1) is Ending.DONE
     gone = Wire({"": cut})
-    worker = hire("http://127.0.0.1:1", make_script(5, 6, 7), transport=gone, alone_after=0.0)
+    worker = make_worker("http://127.0.0.1:1", make_script(5, 6, 7), transport=gone, alone_after=0.0)
     assert worker.loop.run(max_jobs=3) is Ending.DONE
     assert [receipt.place for receipt in worker.witness.summaries] == ["in the outbox"] * 3
     assert len(worker.outbox) == 3
@@ -137,7 +137,7 @@ def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
     assert len(gone.seen) <= 4, "it is asked at the times of the backoff, and not after each run"
     with serve(coordinator_settings) as url:
         live = LiveCoordinator(url, worker.place.client._token)
-        later = hire(url, make_script(8))
+        later = make_worker(url, make_script(8))
         assert later.loop.run(max_jobs=1) is Ending.DONE
         assert len(later.outbox) == 0
         rows = live.list("experiments")

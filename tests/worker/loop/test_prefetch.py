@@ -1,7 +1,5 @@
 """worker/loop/prefetch.py: the next job is made ready while one is measured, and both end as they should."""
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from threading import Event, Thread
 
@@ -9,7 +7,7 @@ import pytest
 
 from shared.runs import RunReport
 from tests.worker.conftest import FormulaRunner, LiveCoordinator
-from tests.worker.crew import Hire, Wire, Worker, make_script, refuse
+from tests.worker.workers import Wire, Worker, WorkerFactory, make_script, refuse, wait_until
 from worker.agents.base import Draft, Task
 from worker.agents.scripted import Script, ScriptedAgent
 from worker.loop.loop import Ending
@@ -18,23 +16,16 @@ from worker.loop.stop import Stop
 PATIENCE_SECONDS = 60
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 def phases(live: LiveCoordinator) -> list[str]:
     """Of the live leases, the older first."""
     return [lease["phase"] for lease in live.list("leases")]
 
 
 @pytest.fixture
-def worker(live: LiveCoordinator, hire: Hire) -> Worker:
+def worker(live: LiveCoordinator, make_worker: WorkerFactory) -> Worker:
     """One that has measured the seed and has three ideas."""
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
-    return hire(live.url, make_script(5, 6, 7))
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
+    return make_worker(live.url, make_script(5, 6, 7))
 
 
 def test_the_next_job_is_ready_before_the_run_is_over(
@@ -44,7 +35,7 @@ def test_the_next_job_is_ready_before_the_run_is_over(
 
     def look() -> None:
         if len(seen) < 2:
-            wait_for(lambda: phases(live) == ["training", "ready"])
+            wait_until(lambda: phases(live) == ["training", "ready"])
             seen.append([lease["title"] for lease in live.list("leases")])
 
     runner.hook = look
@@ -68,7 +59,7 @@ def test_draining_finishes_what_runs_and_gives_back_what_is_ready(
     worker: Worker, live: LiveCoordinator, runner: FormulaRunner
 ) -> None:
     def drain() -> None:
-        wait_for(lambda: phases(live) == ["training", "ready"])
+        wait_until(lambda: phases(live) == ["training", "ready"])
         worker.stop.request()
 
     runner.hook = drain
@@ -82,11 +73,11 @@ def test_a_pause_gives_both_back_and_goes_on_afterwards(
 ) -> None:
     def pause() -> None:
         runner.hook = lambda: None
-        wait_for(lambda: phases(live) == ["training", "ready"])
+        wait_until(lambda: phases(live) == ["training", "ready"])
         worker.stop.set_pause("Paused.")
 
     def resume() -> None:
-        wait_for(lambda: live.list("leases") == [])
+        wait_until(lambda: live.list("leases") == [])
         worker.stop.set_pause(None)
 
     runner.hook = pause
@@ -96,13 +87,13 @@ def test_a_pause_gives_both_back_and_goes_on_afterwards(
     assert [receipt.title for receipt in worker.witness.summaries] == ["DEPTH 7"]
 
 
-def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator, hire: Hire) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
     stop = Stop()
-    worker = hire(live.url, make_script(5, thinking_seconds=600, stop=stop), stop=stop)
+    worker = make_worker(live.url, make_script(5, thinking_seconds=600, stop=stop), stop=stop)
 
     def pause() -> None:
-        wait_for(lambda: phases(live) == ["drafting"])
+        wait_until(lambda: phases(live) == ["drafting"])
         stop.set_pause("Paused.")
 
     thread = Thread(target=pause)
@@ -113,17 +104,19 @@ def test_a_pause_ends_what_is_being_thought_of_and_is_told(live: LiveCoordinator
     assert live.list("leases") == []
 
 
-def test_a_ready_job_whose_lease_is_lost_is_not_run(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_a_ready_job_whose_lease_is_lost_is_not_run(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
     wire = Wire({})
-    worker = hire(live.url, make_script(5, 6, 7), transport=wire)
+    worker = make_worker(live.url, make_script(5, 6, 7), transport=wire)
 
     def lose() -> None:
         runner.hook = lambda: None
-        wait_for(lambda: phases(live) == ["training", "ready"])
+        wait_until(lambda: phases(live) == ["training", "ready"])
         lost = live.list("leases")[1]["id"]
         wire.faults[f"{lost}/heartbeat"] = refuse(410, "lease-ended")
-        wait_for(lambda: any("no longer ours" in line for line in worker.witness.lines))
+        wait_until(lambda: any("no longer ours" in line for line in worker.witness.lines))
 
     runner.hook = lose
     assert worker.loop.run() is Ending.DONE
@@ -145,14 +138,16 @@ class Mender(ScriptedAgent):
         return replace(draft, files=files)
 
 
-def test_a_crash_is_mended_while_another_job_runs(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_a_crash_is_mended_while_another_job_runs(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
     agent = Mender(make_script(5, 6))
-    worker = hire(live.url, agent)
+    worker = make_worker(live.url, agent)
 
     def wait_for_the_next() -> None:
         if len(runner.requests) == 2:  # the seed was the first
-            wait_for(lambda: phases(live) == ["training", "ready"])
+            wait_until(lambda: phases(live) == ["training", "ready"])
         else:
             agent.may_mend.set()
 
@@ -164,12 +159,14 @@ def test_a_crash_is_mended_while_another_job_runs(live: LiveCoordinator, hire: H
     assert {run["outcome"] for run in live.list("runs")} == {"ok"}
 
 
-def test_after_three_repairs_a_crash_is_the_result(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_after_three_repairs_a_crash_is_the_result(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
     agent = Mender(make_script(5))
     agent.may_mend.set()
     runner.formula = lambda request: None
-    assert hire(live.url, agent).loop.run() is Ending.DONE
+    assert make_worker(live.url, agent).loop.run() is Ending.DONE
     assert agent.repairs == 3 and len(runner.requests) == 1 + 4
     (run,) = (run for run in live.list("runs") if run["experiment_id"] is not None)
     assert run["outcome"] == "crashed"
@@ -190,10 +187,12 @@ class Thoughtful(ScriptedAgent):
         return super().propose(task)
 
 
-def test_stopping_now_waits_for_no_idea(live: LiveCoordinator, hire: Hire, runner: FormulaRunner) -> None:
-    assert hire(live.url).loop.run(max_jobs=1) is Ending.DONE
+def test_stopping_now_waits_for_no_idea(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
     agent = Thoughtful(make_script(5, 6))
-    worker = hire(live.url, agent)
+    worker = make_worker(live.url, agent)
 
     def stop() -> None:
         assert agent.thinking.wait(PATIENCE_SECONDS)

@@ -3,8 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 
 from shared.protocol import now
 from tests.worker.conftest import FormulaRunner, LiveCoordinator
-from tests.worker.crew import Hire
+from tests.worker.workers import WorkerFactory, wait_until
 from worker.loop.lock import hold
 from worker.loop.loop import Ending
 from worker.loop.stop import ControlFiles, Stop, follow_control_files, list_running
@@ -85,13 +83,6 @@ def test_a_pause_that_is_taken_back_does_not_take_back_a_stop() -> None:
     assert stop.quiet.is_set() and stop.interrupt.is_set()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_files_pause_resume_and_finish_a_worker(tmp_path: Path) -> None:
     control, stop, told = ControlFiles(tmp_path), Stop(), list[str]()
     control.finish()  # meant for a process before this one
@@ -149,9 +140,9 @@ def test_only_running_workers_are_found(tmp_path: Path) -> None:
 
 
 def test_a_pause_gives_the_run_back_and_going_on_takes_the_next(
-    live: LiveCoordinator, hire: Hire, runner: FormulaRunner
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
-    worker = hire(live.url)
+    worker = make_worker(live.url)
     runner.hook = lambda: worker.stop.set_pause("Paused.") if len(runner.requests) == 1 else None
 
     def go_on() -> None:

@@ -1,7 +1,5 @@
 """worker/ui/state_reporter.py: what a worker says of itself arrives, in the order that matters, and holds nobody up."""
 
-import time
-from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -9,7 +7,7 @@ import httpx
 from pydantic import SecretStr
 
 from tests.worker.conftest import LiveCoordinator
-from tests.worker.crew import Hire
+from tests.worker.workers import WorkerFactory, wait_until
 from worker.api.client import CoordinatorClient
 from worker.loop.stop import Stop
 from worker.ui.events import StopRequested, WaitStarted, WorkerStarted, WorkerStopped
@@ -18,15 +16,10 @@ from worker.ui.state_reporter import StateReporter
 STARTED = WorkerStarted("w1", "cpu", "bubblewrap", "search", "http://swarm.test")
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_a_pause_an_end_and_their_reasons_are_seen_at_the_coordinator(live: LiveCoordinator, hire: Hire) -> None:
-    worker = hire(live.url)
+def test_a_pause_an_end_and_their_reasons_are_seen_at_the_coordinator(
+    live: LiveCoordinator, make_worker: WorkerFactory
+) -> None:
+    worker = make_worker(live.url)
     worker.loop.run(max_jobs=1)
     stop = Stop()
     reporter = StateReporter(worker.place.client, "w1", stop)

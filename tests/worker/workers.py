@@ -1,6 +1,7 @@
-"""Workers in the test's own process, the network they speak over, and what they tell people."""
+"""Workers in the test's own process, their network with faults, and a record of their events."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,14 @@ class Witness:
                 self.on_wait()
             case Notice(text):
                 self.lines.append(text)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, with a limit that a busy machine does not reach."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
 
 
 def make_script(*depths: int, thinking_seconds: float = 0.0, stop: Stop | None = None) -> ScriptedAgent:
@@ -113,4 +122,4 @@ def refuse(status: int, code: str) -> Callable[[], httpx.Response]:
     return lambda: httpx.Response(status, json=body, headers=headers)
 
 
-Hire = Callable[..., Worker]
+WorkerFactory = Callable[..., Worker]
