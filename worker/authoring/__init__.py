@@ -1,1 +1,1 @@
-"""For people who write seeds: run a work tree by hand, measure its noise, check it, start a new one."""
+"""For authors of seeds: run a work tree by hand, measure its noise, check it, start a new one."""

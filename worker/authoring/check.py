@@ -1,10 +1,11 @@
-"""What is missing or unsafe in a seed: first by reading it, then by running it."""
+"""Finds missing or unsafe parts of a seed: by reading it, then by running it."""
 
 import ast
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import PurePosixPath
 
 from shared.contract import Contract
@@ -18,7 +19,7 @@ from worker.authoring.view import View
 PROGRAM_FILE = "program.md"
 MAX_HANDOVER_SHARE = 0.05
 Z = 3.09
-"""Of the normal distribution at 0.999: what a claim has to reach."""
+"""The normal distribution's quantile at 0.999, which a claim must reach."""
 
 MANY_RUNS = 20
 
@@ -31,14 +32,17 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Remark:
-    """A sentence on a seed. An error keeps it from being published; a warning is worth a thought."""
+    """A sentence about a seed. An error prevents its publication; a warning does not."""
 
     level: Level
     text: str
 
 
+_fine, _warning, _error = (partial(Remark, level) for level in Level)
+
+
 def check_seed(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Iterator[Remark]:
-    """All remarks, as they come. What reading finds wrong is not run. Raises AuthoringError where it cannot go on."""
+    """All remarks in turn. A seed with errors in its files is not run. Raises AuthoringError."""
     found = list(inspect(tree, runner.device_runner.hardware))
     yield from found
     if any(remark.level is Level.ERROR for remark in found):
@@ -51,34 +55,31 @@ def check_seed(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Ite
 
 
 def inspect(tree: WorkTree, hardware: Hardware) -> Iterator[Remark]:
-    """Remarks that reading suffices for."""
+    """Remarks from reading the files."""
     contract = tree.contract
     yield from _inspect_files(tree)
     yield from _inspect_commands(tree)
     yield from _inspect_data(contract)
     budget, evidence, objective = contract.budget, contract.evidence, contract.objective
     if budget.handover_seconds > MAX_HANDOVER_SHARE * budget.training_seconds:
-        yield Remark(
-            Level.WARNING,
+        yield _warning(
             f"budget.handover_seconds is {budget.handover_seconds / budget.training_seconds:.0%} of the training: "
-            "an experiment that comes that late all the same gains as much",
+            "an experiment that finishes that late gains as much time"
         )
     needed = runs_to_resolve(objective.min_effect, evidence.noise_sd)
     if needed > MANY_RUNS:
-        yield Remark(
-            Level.WARNING,
+        yield _warning(
             f"objective.min_effect = {objective.min_effect:g} is small beside evidence.noise_sd = "
-            f"{evidence.noise_sd:g}: telling such an effect from chance takes about {needed} runs of each commit",
+            f"{evidence.noise_sd:g}: telling such an effect from chance takes about {needed} runs of each commit"
         )
     if contract.limits.memory_mib > hardware.memory_mib:
-        yield Remark(
-            Level.WARNING,
-            f"limits.memory_mib = {contract.limits.memory_mib} is more than this machine has ({hardware.memory_mib})",
+        yield _warning(
+            f"limits.memory_mib = {contract.limits.memory_mib} is more than this machine has ({hardware.memory_mib})"
         )
 
 
 def runs_to_resolve(effect: float, noise_sd: float) -> int:
-    """How many runs of each of two commits tell an effect from zero at Z: their mean's sd is noise · √(2 / n)."""
+    """Runs of each of two commits to tell an effect from zero at Z; the difference of means has sd noise · √(2 / n)."""
     return math.ceil(2 * (Z * noise_sd / effect) ** 2)
 
 
@@ -86,34 +87,32 @@ def judge_run(report: RunReport, contract: Contract) -> Iterator[Remark]:
     """Remarks on a run of the untouched seed."""
     if report.outcome is not RunOutcome.OK or report.metric is None:
         where = f" [{report.frame}]" if report.frame else ""
-        yield Remark(Level.ERROR, f"the untouched seed ended as {report.outcome.value}: {report.reason}{where}")
+        yield _error(f"the untouched seed ended as {report.outcome.value}: {report.reason}{where}")
         return
     objective, seconds = contract.objective, report.seconds
-    yield Remark(Level.FINE, f"it runs: {objective.metric} {report.metric:.6f} after {seconds.total:.1f} s")
+    yield _fine(f"it runs: {objective.metric} {report.metric:.6f} after {seconds.total:.1f} s")
     if objective.sign * report.metric <= objective.sign * objective.plausible_floor:
-        yield Remark(
-            Level.ERROR,
+        yield _error(
             f"objective.plausible_floor = {objective.plausible_floor:g} is worse than the untouched seed "
-            f"({report.metric:.6f}): every result would be held for a maintainer",
+            f"({report.metric:.6f}): every result would be held for a maintainer"
         )
     outside = seconds.total - contract.budget.training_seconds
     if outside > contract.budget.training_seconds:
-        yield Remark(
-            Level.WARNING,
+        yield _warning(
             f"of {seconds.total:.1f} s only {contract.budget.training_seconds:g} s are the experiment's own; "
-            "starting and scoring take the rest",
+            "starting and scoring take the rest"
         )
 
 
 def judge_noise(spread: Spread, contract: Contract) -> Remark:
-    """Whether the contract's prior agrees with runs under seeds of their own."""
+    """Compare the contract's prior with runs of different seeds."""
     stated = contract.evidence.noise_sd
     text = f"noise: sd {spread.sd:.2g} over {len(spread.metrics)} seeds; evidence.noise_sd says {stated:g}"
-    # An sd from few runs is a rough guess: one of three runs lies below twice the truth in 98 of 100 cases
+    # An sd from few runs is rough: one of three runs lies below twice the truth in 98 of 100 cases
     # (chi-squared with 2 degrees of freedom: 1 - exp(-4)).
     if spread.sd > 2 * stated:
-        return Remark(Level.WARNING, f"{text}, which is too little: results would look surer than they are")
-    return Remark(Level.FINE, text)
+        return _warning(f"{text}, which is too low: results would look more certain than they are")
+    return _fine(text)
 
 
 def _inspect_files(tree: WorkTree) -> Iterator[Remark]:
@@ -121,25 +120,22 @@ def _inspect_files(tree: WorkTree) -> Iterator[Remark]:
     for path in files.editable:
         size = len(tree.files[path].encode())
         if size > files.max_bytes:
-            yield Remark(Level.ERROR, f"{path} has {size:,} bytes; files.max_bytes allows {files.max_bytes:,}")
+            yield _error(f"{path} has {size:,} bytes; files.max_bytes allows {files.max_bytes:,}")
     for path, text in tree.files.items():
         if path.endswith(".py"):
             try:
                 ast.parse(text)
             except SyntaxError as error:
-                yield Remark(Level.ERROR, f"{path}:{error.lineno} is not Python: {error.msg}")
+                yield _error(f"{path}:{error.lineno} is not Python: {error.msg}")
     if PROGRAM_FILE not in tree.files:
-        yield Remark(
-            Level.WARNING, f"there is no {PROGRAM_FILE}: agents read in it what is wanted, and what is protected"
-        )
+        yield _warning(f"there is no {PROGRAM_FILE}: it tells agents the goal and the protected files")
     found = sum(_count_spaces(tree.files[path]) for path in files.editable)
     if found:
-        yield Remark(Level.FINE, f"constants that the search agent may change: {found}")
+        yield _fine(f"constants that the search agent may change: {found}")
     else:
-        yield Remark(
-            Level.WARNING,
+        yield _warning(
             "the search agent finds nothing to change: write `# range: 1e-4 to 1e-2, log` or `# choices: 1, 2, 4` "
-            "beside constants in capital letters at the top of an editable file",
+            "beside constants in capital letters at the top of an editable file"
         )
 
 
@@ -151,29 +147,22 @@ def _count_spaces(text: str) -> int:
 
 
 def _inspect_commands(tree: WorkTree) -> Iterator[Remark]:
-    """Each role's module must be there, and out of an experiment's reach."""
+    """Each role's module must exist and must not be editable."""
     for role, module in tree.contract.commands:
         path = PurePosixPath(*module.split("."))
         places = [f"{path}.py", f"{path}/__main__.py"]
         found = [place for place in places if place in tree.files]
         if not found:
-            yield Remark(
-                Level.ERROR, f"commands.{role} = {module!r} is no module of this folder: {places[0]} is missing"
-            )
+            yield _error(f"commands.{role} = {module!r} is not a module of this folder: {places[0]} is missing")
         elif found[0] in tree.contract.files.editable:
-            yield Remark(
-                Level.ERROR, f"commands.{role} is {found[0]}, which experiments may edit: they would judge themselves"
-            )
+            yield _error(f"commands.{role} is {found[0]}, which experiments may edit: they would judge themselves")
     package = tree.contract.commands.scorer.split(".")[0]
     inside = [path for path in tree.contract.files.editable if path.startswith(f"{package}/")]
     if inside:
-        yield Remark(Level.ERROR, f"experiments may edit {', '.join(inside)}, beside the scorer that judges them")
+        yield _error(f"experiments may edit {', '.join(inside)}, beside the scorer that judges them")
 
 
 def _inspect_data(contract: Contract) -> Iterator[Remark]:
     for source in contract.data.sources:
         if source.url and source.url.startswith("http:"):
-            yield Remark(
-                Level.WARNING,
-                f"{source.file} comes over plain http: the checksum protects what is read, not who sees it",
-            )
+            yield _warning(f"{source.file} comes over plain http: the checksum protects what is read, not who sees it")

@@ -12,7 +12,7 @@ import typer
 app = typer.Typer()
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
-"""What can be a project's name; anything else is a folder."""
+"""A project's name; anything else is a folder."""
 
 Folder = Annotated[
     str, typer.Argument(metavar="SEED", help="A folder with swarm.toml, or a seed of the package: gpt, gpt-cpu, codec.")
@@ -44,7 +44,7 @@ def run_local(
       swarm-worker run-local gpt --device cuda:0
       swarm-worker run-local . --seed 7 --json | jq .loss
     """
-    with _complaints():
+    with _reported_errors():
         from shared.runs import RunOutcome
         from worker.authoring.local_run import open_runner, read_tree
         from worker.authoring.view import View
@@ -76,14 +76,14 @@ def noise(
 ) -> None:
     """Measure how much a commit's results differ: mean, sd and range, with one seed and with several.
 
-    What it prints last belongs into the contract, as evidence.noise_sd.
+    Its last line suggests the contract's evidence.noise_sd.
 
     \b
     Examples:
       swarm-worker noise gpt-cpu --runs 5 --cores 2
       swarm-worker noise . --json | tail -1 | jq .varied_seeds.sd
     """
-    with _complaints():
+    with _reported_errors():
         from worker.authoring.local_run import open_runner, read_tree
         from worker.authoring.noise import describe_noise, measure_noise, print_noise
         from worker.authoring.view import View
@@ -106,16 +106,16 @@ def check(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is missing or unsafe in a seed: read it, run it once, measure its noise.
+    """Find missing or unsafe parts of a seed: read it, run it once, measure its noise.
 
-    Exit status 1 if anything keeps it from being published.
+    Exit status 1 if an error prevents its publication.
 
     \b
     Examples:
       swarm-worker check codec
       swarm-worker check my-goal --runs 0
     """
-    with _complaints():
+    with _reported_errors():
         from worker.authoring.check import Level, check_seed
         from worker.authoring.local_run import open_runner, read_tree
         from worker.authoring.view import View
@@ -138,14 +138,14 @@ def prepare(
     sandbox: Sandbox = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Download and prepare a project's data ahead of time, and print where it lies. A worker does it on first need.
+    """Download and prepare a project's data ahead of time, and print its folder. A worker does this on first use.
 
     \b
     Examples:
       swarm-worker prepare seed/gpt
       swarm-worker prepare gpt --coordinator https://swarm.example.org
     """
-    with _complaints():
+    with _reported_errors():
         from worker.authoring.local_run import fetch_tree, open_runner, read_settings, read_tree
         from worker.authoring.view import View
 
@@ -160,7 +160,7 @@ def prepare(
 def new_project(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder; the project is named after it.")],
 ) -> None:
-    """Write a project of your own to start from: a commented contract, and a small harness that already runs.
+    """Write a new project to start from: a commented contract, and a small harness that already runs.
 
     \b
     Example:
@@ -168,7 +168,7 @@ def new_project(
       swarm-worker check fast-words
       swarm-coordinator create-project fast-words
     """
-    with _complaints():
+    with _reported_errors():
         from worker.authoring.new_project import write_project
 
         for path in write_project(folder):
@@ -181,8 +181,8 @@ def _flags(device: str | None, cores: int | None, sandbox: str | None, data_dir:
 
 
 @contextmanager
-def _complaints() -> Iterator[None]:
-    """What a person can mend is a line on stderr and a status."""
+def _reported_errors() -> Iterator[None]:
+    """Report an AuthoringError as a line on stderr and an exit status."""
     try:
         from worker.authoring.local_run import AuthoringError
     except ModuleNotFoundError as error:

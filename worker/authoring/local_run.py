@@ -1,4 +1,4 @@
-"""A place to measure work trees by hand: exactly as a job would, but for no coordinator and no lease."""
+"""Measures work trees by hand, exactly as a job would, but without coordinator and lease."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class AuthoringError(Exception):
-    """A command cannot go on; the message is one line: why, and what to do. `status` is the exit status."""
+    """A command failed; the message is one line with reason and remedy. `status` is the exit status."""
 
     def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class AuthoringError(Exception):
 
 @dataclass(frozen=True)
 class WorkTree:
-    """A folder's content. `sha` is the name that git has for exactly these files, harness included."""
+    """A folder's content. `sha` is git's hash of the tree, harness included."""
 
     contract: Contract
     files: dict[str, str]
@@ -54,22 +54,22 @@ def read_tree(name: str) -> WorkTree:
 
 
 def fetch_tree(name: str, settings: Settings) -> WorkTree:
-    """The first commit of a project that the coordinator has. Raises AuthoringError."""
+    """The first commit of a project on the coordinator. Raises AuthoringError."""
     client = CoordinatorClient(settings.coordinator_url, token=None)
     try:
         project = client.fetch_project(name)
         files = client.fetch_files(name, project.root_sha).files
         return WorkTree(parse_contract(project.contract), files, project.root_sha)
     except Rejected as error:
-        raise AuthoringError(f"{name} is no folder, and no project of {settings.coordinator_url}") from error
+        raise AuthoringError(f"{name} is neither a folder nor a project of {settings.coordinator_url}") from error
     except (ClientError, ContractError) as error:
-        raise AuthoringError(f"{name} is no folder, and as a project it cannot be had: {error}") from error
+        raise AuthoringError(f"{name} is not a folder, and cannot be fetched as a project: {error}") from error
     finally:
         client.close()
 
 
 class TreeRunner:
-    """One device of this machine, on which work trees are measured until somebody presses Ctrl-C."""
+    """Measures work trees on one device until Ctrl-C."""
 
     def __init__(self, device_runner: LocalRunner, stop: Stop, view: View) -> None:
         self.device_runner = device_runner
@@ -77,9 +77,9 @@ class TreeRunner:
         self._view = view
 
     def measure(self, tree: WorkTree, seed: int, compiles_ahead: bool = False) -> RunReport:
-        """Run a tree once, its data prepared on first need. Raises AuthoringError where there is no run.
+        """Run a tree once, after preparing its data. Raises AuthoringError if there is no run.
 
-        With `compiles_ahead`, what the tree compiles is kept for its next run, as is that of a project's first commit.
+        With `compiles_ahead`, its compiled code is kept for its next run, as for a project's first commit.
         """
         self.prepare(tree)
         request = RunRequest(
@@ -91,7 +91,7 @@ class TreeRunner:
         return report
 
     def prepare(self, tree: WorkTree) -> Path:
-        """Download and prepare a tree's data; the folder where it lies. Raises AuthoringError."""
+        """Download and prepare a tree's data; returns its folder. Raises AuthoringError."""
         request = RunRequest(tree.contract, tree.sha, tree.files, seed=0)
         with _explained(), self._view.follow_data() as follow:
             return self.device_runner.prepare(request, follow, self._stop.now).train.parent
@@ -107,9 +107,9 @@ def read_settings(flags: dict[str, Any]) -> Settings:
 
 @contextmanager
 def open_runner(flags: dict[str, Any], view: View) -> Iterator[TreeRunner]:
-    """A runner by the worker's own settings; without a device it is the CPU's. Main thread only. Raises AuthoringError.
+    """A runner by the worker's settings; the default device is the CPU. Main thread only. Raises AuthoringError.
 
-    The first Ctrl-C already ends a run: there is nobody to report it to.
+    The first Ctrl-C already ends a run, because there is no lease to report it for.
     """
     settings = read_settings(flags)
     try:
@@ -132,7 +132,7 @@ def open_runner(flags: dict[str, Any], view: View) -> Iterator[TreeRunner]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What can keep a run from being one, as a line."""
+    """Turn errors that prevent a run into AuthoringError."""
     try:
         yield
     except (DataError, RunImpossible) as error:

@@ -1,4 +1,4 @@
-"""How much the same commit's results differ: with one seed, and with a seed of its own for each run."""
+"""Measures how much a commit's results differ: with one seed, and with a different seed per run."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ FIRST_SEED = 1
 
 @dataclass(frozen=True)
 class Spread:
-    """Of so many runs' metrics, in the metric's unit; `sd` is the request's (n − 1), 0 for a single run."""
+    """Statistics of several runs' metrics; `sd` is the sample's (n − 1), 0 for a single run."""
 
     metrics: tuple[float, ...]
 
@@ -36,7 +36,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of one commit on one machine. `same_seed` tells what machine and clock add, `varied_seeds` all noise there is."""
+    """Noise of one commit on one machine: `same_seed` is that of machine and clock, `varied_seeds` is all noise."""
 
     same_seed: Spread
     varied_seeds: Spread
@@ -44,9 +44,9 @@ class Noise:
 
 
 def measure_noise(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Noise:
-    """Run a tree `runs` times with one seed, and with seeds 1 to `runs`. The run that both have is done once.
+    """Run a tree `runs` times with one seed, and with seeds 1 to `runs`; the run in common is done once.
 
-    Raises AuthoringError, also if a run has no metric: noise is that of runs that succeed.
+    Raises AuthoringError, also if a run has no metric.
     """
     same = measure_seeds(runner, tree, [FIRST_SEED] * runs, view)
     others = measure_seeds(runner, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
@@ -68,7 +68,7 @@ def measure_seeds(runner: TreeRunner, tree: WorkTree, seeds: Sequence[int], view
 
 
 def describe_noise(noise: Noise) -> dict[str, object]:
-    """The same for programs."""
+    """The noise as JSON fields."""
     return {
         "hardware_class": noise.hardware_class,
         **{
@@ -79,7 +79,7 @@ def describe_noise(noise: Noise) -> dict[str, object]:
 
 
 def print_noise(noise: Noise, tree: WorkTree, write: Callable[[str], None]) -> None:
-    """The table, and the line that belongs into the contract."""
+    """Write the table and the line for the contract."""
     objective = tree.contract.objective
     write(f"{objective.metric} in {objective.unit}, {noise.hardware_class}")
     write(f"{'':14}{'runs':>5}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}")

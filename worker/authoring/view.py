@@ -1,4 +1,4 @@
-"""What a run by hand shows while it goes on: lines for people on stderr, JSON lines for programs on stdout."""
+"""Shows a run by hand: lines for people on stderr, JSON lines for programs on stdout."""
 
 import json
 import sys
@@ -18,11 +18,11 @@ from worker.runs.spec import RunProgress
 from worker.ui.plain import clean
 
 SHARE_BETWEEN_LINES = 0.1
-"""Of the budget, between two lines where stderr is no terminal."""
+"""Share of the budget between two lines if stderr is not a terminal."""
 
 
 class View:
-    """Follows runs. At a terminal one line is written over and over; elsewhere there is a line for each tenth."""
+    """Shows runs. A terminal has one line that is overwritten; elsewhere there is a line per tenth of the budget."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -35,7 +35,7 @@ class View:
         self._write(clean(text), stays=True)
 
     def follow(self, progress: RunProgress) -> None:
-        """The run has got so far."""
+        """Show the progress of the run."""
         if self._as_json:
             self._emit_progress(progress)
         is_new = progress.phase is not self._phase
@@ -50,7 +50,7 @@ class View:
 
     @contextmanager
     def follow_data(self) -> Iterator[Callable[[DataProgress], None]]:
-        """Follow the preparation of data: by a bar at a terminal, elsewhere by a line for each thing that is done."""
+        """Show the preparation of data: a bar on a terminal, elsewhere a line per step."""
         if not self._is_terminal:
             yield each_once(self.tell)
             return
@@ -58,13 +58,13 @@ class View:
             yield bar.follow
 
     def end(self) -> None:
-        """The run is over: leave the line that was written over."""
+        """End the run: clear the overwritten line."""
         self._phase = None
         if self._is_terminal:
             sys.stderr.write("\r\x1b[K")
 
     def emit(self, event: str, **fields: object) -> None:
-        """A JSON line on stdout, if those were asked for."""
+        """Write a JSON line to stdout, if requested."""
         if self._as_json:
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
@@ -90,13 +90,13 @@ class View:
 
 
 def make_bars(console: Console, refreshes: bool = True) -> Bars:
-    """Bars for downloads."""
+    """Progress bars for downloads."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Bars(*columns, TimeRemainingColumn(), console=console, auto_refresh=refreshes)
 
 
 class DataBar:
-    """A bar for what is being done; the files that came before it stay above."""
+    """A bar for the current step; finished files stay above it."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -112,7 +112,7 @@ class DataBar:
         self._bars.stop()
 
     def follow(self, progress: DataProgress) -> None:
-        """It has got so far. Where the size is not known, the bar goes to and fro."""
+        """Show the progress; without a known size the bar moves to and fro."""
         if self._task is None or progress.what != self._what:
             if self._task is not None and self._size is None:
                 self._bars.update(self._task, visible=False)
@@ -123,7 +123,7 @@ class DataBar:
 
 
 def describe(progress: RunProgress) -> str:
-    """A run in training, in a line."""
+    """The progress of a run in training, in one line."""
     parts = [f"training {progress.share:4.0%}", f"step {progress.step}"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")

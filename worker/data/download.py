@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, tried again when the network fails, never past the disk's end."""
+"""Downloads a file over HTTP: resumes it, retries network errors, and never fills the disk."""
 
 import shutil
 import time
@@ -10,23 +10,23 @@ import httpx
 
 MAX_SOURCE_BYTES = 64 * 1024**3
 FREE_BYTES_KEPT = 512 * 1024**2
-"""Left free on the cache's disk: a volunteer's disk is never filled."""
+"""Bytes that stay free on the cache's disk."""
 
 TIMEOUT_SECONDS = 30.0
 ATTEMPTS = 4
-"""So many failures in a row, none of which brought a single byte, and it is given up."""
+"""Consecutive failures without a single new byte before the download fails."""
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 8.0
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 
 class DataError(RuntimeError):
-    """A project's data cannot be had; the message is one line: why, and what to do."""
+    """A project's data is not available; the message is one line with reason and remedy."""
 
 
 @dataclass(frozen=True)
 class DataProgress:
-    """What is being done, for people: `done` of `size` bytes, where that is known."""
+    """Progress of the data: `what` is the step in words; `done` of `size` bytes, if known."""
 
     what: str
     done: int = 0
@@ -34,13 +34,13 @@ class DataProgress:
 
 
 class _Broken(Exception):
-    """This attempt failed in a way in which the next may not."""
+    """This attempt failed, but the next one may succeed."""
 
 
 def download(url: str, part: Path, name: str, on_progress: Callable[[DataProgress], None]) -> None:
-    """Fetch `url` into `part`, from where an earlier attempt, or an earlier process, left it.
+    """Download `url` into `part`, resuming earlier attempts if the server says the file is unchanged.
 
-    What is there already is kept only if the server says that the file is still the same. Raises DataError.
+    Raises DataError.
     """
     failures = 0
     while True:
@@ -51,7 +51,7 @@ def download(url: str, part: Path, name: str, on_progress: Callable[[DataProgres
             failures = 0 if _size(part) > before else failures + 1
             if failures >= ATTEMPTS:
                 raise DataError(f"{name} cannot be downloaded ({error}): is this machine online?") from error
-        time.sleep(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures))
+        time.sleep(min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures))
 
 
 def _attempt(url: str, part: Path, name: str, on_progress: Callable[[DataProgress], None]) -> None:
@@ -62,8 +62,8 @@ def _attempt(url: str, part: Path, name: str, on_progress: Callable[[DataProgres
         headers |= {"Range": f"bytes={done}-", "If-Range": tag}
     with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.unlink()  # more than there is: another file was begun
-            raise _Broken("the server's file is shorter than what came before")
+            part.unlink()  # longer than the file: it was another file
+            raise _Broken("the server's file is shorter than the part that was downloaded")
         if response.status_code in _BUSY:
             raise _Broken(f"the server answers {response.status_code}")
         if response.is_error:
@@ -86,8 +86,8 @@ def _receive(
     size: int,
     on_progress: Callable[[DataProgress], None],
 ) -> None:
-    """Write what comes; `done` bytes of `size` are there already."""
-    for chunk in response.iter_bytes():  # as it comes: a larger chunk would be lost with the line
+    """Write the response; `done` bytes of `size` exist already."""
+    for chunk in response.iter_bytes():  # small chunks: a larger one would be lost with the connection
         done += len(chunk)
         if done > MAX_SOURCE_BYTES:
             raise DataError(f"{name} is larger than {MAX_SOURCE_BYTES // 1024**3} GiB: the download was stopped")
@@ -96,7 +96,7 @@ def _receive(
 
 
 def _tag_of(response: httpx.Response) -> str:
-    """What names this version of the file to the server: a strong ETag, else the date of its last change."""
+    """The server's identifier of this version: a strong ETag, else the date of its last change."""
     etag: str = response.headers.get("etag", "")
     if etag and not etag.startswith("W/"):
         return etag

@@ -1,7 +1,7 @@
-"""A project's data: download what the contract names, let the project's `prepare` turn it into token files.
+"""A project's data: downloads the contract's files and lets the project's `prepare` turn them into token files.
 
-The cache is shared by all workers of a machine. A file appears in it whole or not at all (it is moved into place),
-and a lock per file keeps two workers from doing the same work twice.
+All workers of a machine share the cache. Files are moved into it atomically, and a lock per project's data prevents
+duplicate work.
 """
 
 import errno
@@ -33,7 +33,7 @@ NEEDS_FILE = "needs.json"
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A project's data on this machine's disk, and what its runs need.
+    """A project's data on disk, and the needs of its runs.
 
     Both files are opaque to the worker: `train` is for the trainer, `validation` for the scorer alone.
     """
@@ -52,7 +52,7 @@ def prepare_data(
     mirrors: Mirrors = PUBLIC_PLACES,
     stop: Event | None = None,
 ) -> PreparedData:
-    """The data of a project whose work tree is `files`, from `cache` or made anew.
+    """The data of a project whose work tree is `files`, from `cache` or newly prepared.
 
     Raises DataError, and Stopped once `stop` is set while the project's `prepare` runs.
     """
@@ -76,7 +76,7 @@ def prepare_data(
 
 
 def is_prepared(contract: Contract, files: Mapping[str, str], cache: Path) -> bool:
-    """Whether the data of a project whose work tree is `files` lies ready in `cache`."""
+    """Whether the data of a project whose work tree is `files` is in `cache`."""
     return _folder(contract, _protected(contract, files), cache).exists()
 
 
@@ -89,7 +89,7 @@ def _folder(contract: Contract, protected: Mapping[str, str], cache: Path) -> Pa
 
 
 def _key(contract: Contract, protected: Mapping[str, str]) -> str:
-    """A name for the data that changes with all that `prepare` may read: contract's data section, protected code."""
+    """A name that changes with the inputs of `prepare`: the contract's data section and the protected code."""
     code = {path: text for path, text in sorted(protected.items()) if path.endswith(".py")}
     described = json.dumps([contract.data.model_dump(), contract.commands.prepare, code], sort_keys=True)
     return f"{contract.project.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}"
@@ -103,7 +103,7 @@ def _prepare(
     sandbox: Sandbox,
     stop: Event,
 ) -> None:
-    """Run the project's `prepare` in the sandbox and move what it wrote to `folder`."""
+    """Run the project's `prepare` in the sandbox and move its files to `folder`."""
     limits = ProcessLimits(contract.limits.memory_mib, contract.limits.processes, contract.limits.disk_mib)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preparing-") as name, ExitStack() as stack:
         new = Path(name, "tokens")
@@ -134,13 +134,13 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 DOWNLOADS_OF_A_WRONG_FILE = 2
-"""A file that arrived damaged is fetched once more, from its start."""
+"""Downloads of a file with the wrong hash before an error, each from the start."""
 
 
 def fetch(
     source: DataSource, data: Data, folder: Path, mirrors: Mirrors, on_progress: Callable[[DataProgress], None]
 ) -> Path:
-    """The file of a source, from `folder` or downloaded; its hash is checked each time. Raises DataError."""
+    """The file of a source, from `folder` or downloaded; its hash is always checked. Raises DataError."""
     place = folder / (source.sha256 or _unpinned_name(source, data))
     path, record = place / source.file, place / f"{source.file}.sha256"
     try:
@@ -163,7 +163,7 @@ def fetch(
 def _download_right(
     url: str, name: str, place: Path, expected: str | None, on_progress: Callable[[DataProgress], None]
 ) -> str:
-    """Download until the hash is the expected one, where there is one; the hash. Raises DataError."""
+    """Download until the hash is as expected (None: any); returns the hash. Raises DataError."""
     part, found = place / f"{name}.part", ""
     for _ in range(DOWNLOADS_OF_A_WRONG_FILE):
         download(url, part, name, on_progress)
@@ -189,7 +189,7 @@ def find_url(source: DataSource, data: Data, mirrors: Mirrors) -> str:
 
 
 def find_in_index(source: DataSource, package_index: str | None) -> str:
-    """The address of a release's file in a simple package index. Raises DataError if it is not there."""
+    """The address of a release's file in a simple package index. Raises DataError."""
     import requests  # noqa: PLC0415 - these two take most of a second, and a worker says something before that
     from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415 - likewise
 
@@ -216,6 +216,6 @@ def hash_of(path: Path, name: str, on_progress: Callable[[DataProgress], None]) 
 
 
 def _unpinned_name(source: DataSource, data: Data) -> str:
-    """A folder for a file whose hash nobody stated, by the public address that the contract gives, mirror or not."""
+    """Folder name of a file without a stated hash, by its public address in the contract (not a mirror's)."""
     address = source.url or source.pypi or f"{data.base_url}{source.file}"
     return f"unpinned-{hashlib.sha256(address.encode()).hexdigest()[:20]}"

@@ -1,6 +1,6 @@
-"""The one door to NVIDIA's driver (NVML): which GPUs this machine has, and who uses them.
+"""Asks NVIDIA's driver (NVML) which GPUs this machine has, and which processes use them.
 
-What the driver says is plain data behind a Protocol, so that code which decides by it runs on machines without a GPU.
+The answers are plain data behind a Protocol, so that code which depends on them also runs without a GPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 
 
 class DriverError(RuntimeError):
-    """The driver does not answer, or not for this GPU; the message is one line that says what to do."""
+    """The driver does not answer, or not for this GPU; the message is one line with a remedy."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DriverReport:
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that uses a GPU. `computes` is false for one that only draws, such as a desktop or a game."""
+    """A process that uses a GPU. `computes` is false if it only draws, such as a desktop or a game."""
 
     pid: int
     memory_mib: int
@@ -49,17 +49,17 @@ class GpuProcess:
 
 
 class Driver(Protocol):
-    """What a worker asks a driver. Its methods raise DriverError."""
+    """Interface of a driver. Its methods raise DriverError."""
 
     def describe(self) -> DriverReport:
         """The driver and its GPUs."""
 
     def list_processes(self, gpu: Gpu) -> list[GpuProcess]:
-        """Who uses a GPU right now."""
+        """The processes that use a GPU now."""
 
 
 class NvidiaDriver:
-    """Implements `Driver` by NVML, which is opened for each question: a driver may be updated under a worker."""
+    """Implements `Driver` by NVML, opened for each question because a driver may be updated meanwhile."""
 
     def describe(self) -> DriverReport:
         with _opened():
@@ -85,7 +85,7 @@ class NvidiaDriver:
 
 @contextmanager
 def _opened() -> Iterator[None]:
-    """NVML while the block runs; its errors become DriverError, with what to do."""
+    """NVML while the block runs; its errors become DriverError, with a remedy."""
     try:
         pynvml.nvmlInit()
         try:

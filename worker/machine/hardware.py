@@ -1,4 +1,4 @@
-"""Facts about the device a worker trains on, found without importing torch."""
+"""Facts about the device a worker trains on, found without importing torch; trial of torch; claims of CPU cores."""
 
 import fcntl
 import importlib.metadata
@@ -22,36 +22,36 @@ MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
 
 ISA_BY_FLAG = (("avx512f", "avx512"), ("avx2", "avx2"), ("asimddp", "asimddp"), ("asimd", "asimd"))
-"""Flags of /proc/cpuinfo that decide how fast torch's matrices are, best first, and their name in a class."""
+"""Flags of /proc/cpuinfo that determine torch's matrix speed, best first, and their name in a hardware class."""
 
 
 class HardwareError(RuntimeError):
-    """The device asked for is not usable; the message is one line that says what to do."""
+    """The requested device is not usable; the message is one line with a remedy."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a worker trains on: the facts for the coordinator and, where it is a GPU, which one."""
+    """The machine a worker trains on: the facts for the coordinator, and the GPU if there is one."""
 
     hardware: Hardware
     gpu: Gpu | None = None
 
     @property
     def device(self) -> str:
-        """What sandboxed processes call it: `cpu`, or `cuda:0`, for they see one GPU and no other."""
+        """The name inside sandboxes: `cpu`, or `cuda:0` for the only visible GPU."""
         return "cpu" if self.gpu is None else "cuda:0"
 
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """The installed torch, as its metadata describe it: nothing here imports it."""
+    """The installed torch according to its metadata; it is not imported."""
 
     version: str
     requires: tuple[str, ...] = ()
 
     @property
     def cuda_major(self) -> int | None:
-        """The major version of CUDA it was built for: its local version (`+cu128`), else the runtime it requires."""
+        """Major version of CUDA it was built for, by its local version (`+cu128`) or its required runtime."""
         if local := re.search(r"\+cu(\d+)\d$", self.version):
             return int(local[1])
         pattern = re.compile(r"(?:nvidia-cuda-runtime(?:-cu\d+)?|cuda-toolkit)\b[^=]*==(\d+)\.")
@@ -67,21 +67,21 @@ def find_torch() -> TorchBuild:
 
 
 def detect_hardware(device: str, cores: int | None = None) -> Hardware:
-    """What the coordinator is told of `device`; see `detect_machine`."""
+    """The facts about `device` for the coordinator; see `detect_machine`."""
     return detect_machine(device, cores).hardware
 
 
 def detect_machine(
     device: str, cores: int | None = None, driver: Driver | None = None, torch: TorchBuild | None = None
 ) -> Machine:
-    """Find `device` (`cpu` or `cuda:<index>`), of which the worker may use `cores` CPU cores (None: all it has).
+    """Find `device` (`cpu` or `cuda:<index>`) for a worker with `cores` CPU cores (None: all available).
 
-    Raises HardwareError if the device is not there, if fewer cores are, if torch is missing, or if torch and the
-    driver do not fit: a GPU that was asked for is used or refused, and never replaced.
+    Raises HardwareError if the device, a core or torch is missing, or if torch and the driver do not fit: a requested
+    GPU is never replaced by the CPU.
     """
     available = len(os.sched_getaffinity(0))
     if cores is not None and not 1 <= cores <= available:
-        raise HardwareError(f"{cores} CPU cores were asked for; this process may use {available}")
+        raise HardwareError(f"{cores} CPU cores were requested; this process may use {available}")
     torch = torch or find_torch()
     if device == "cpu":
         return Machine(_describe_cpu(cores or available, torch.version))
@@ -100,10 +100,7 @@ def detect_machine(
 
 
 def list_devices(device: str, driver: Driver | None = None) -> list[str]:
-    """One name for each device of a setting: `cuda:0,1` has two, `cuda:all` as many as there are GPUs.
-
-    Raises HardwareError if one of several is not there.
-    """
+    """The devices of a setting: `cuda:0,1` are two, `cuda:all` are all GPUs. Raises HardwareError if one is missing."""
     kind, _, numbers = device.partition(":")
     if kind != "cuda" or (numbers.isdecimal()):
         return [device]
@@ -170,20 +167,17 @@ def _describe_gpu(found: GpuReport, cores: int, torch_version: str) -> Hardware:
 
 
 PROBE_SECONDS = 120.0
-"""torch's first import on a cold disk, and the first start of a GPU's driver."""
+"""Time for torch's first import from a cold disk, and the first start of a GPU's driver."""
 
-LIMITS = ProcessLimits(memory_mib=8192, processes=512, disk_mib=64, open_files=1024)
+PROBE_LIMITS = ProcessLimits(memory_mib=8192, processes=512, disk_mib=64, open_files=1024)
 _CODE = "import sys, torch; print('sum', int(torch.ones(1000, device=sys.argv[1]).sum()))"
 
 
 def try_torch(sandbox: Sandbox, device: str) -> None:
-    """Let torch add numbers on `device`, as sandboxed processes name it. Takes seconds.
-
-    Raises HardwareError, whose one line says why it cannot: a GPU that was asked for is used, or the worker stops.
-    """
+    """Let torch add numbers on `device` (its name inside the sandbox). Takes seconds. Raises HardwareError."""
     argv = (sys.executable, "-I", "-c", _CODE, device)
     process = sandbox.start(
-        SandboxRequest(argv, LIMITS, folder=Path(__file__).parents[1] / "authoring" / "template", device=device)
+        SandboxRequest(argv, PROBE_LIMITS, folder=Path(__file__).parents[1] / "authoring" / "template", device=device)
     )
     outcome = process.wait(PROBE_SECONDS)
     if outcome is None:
@@ -197,9 +191,9 @@ def try_torch(sandbox: Sandbox, device: str) -> None:
 
 @contextmanager
 def claim_cores(count: int) -> Iterator[frozenset[int]]:
-    """Hold `count` of the cores this process may run on, or all of them if it has fewer.
+    """Hold `count` of this process's cores, or all of them if it has fewer.
 
-    Cores that no other worker of this user holds come first. A claim ends with this block or with the process.
+    Cores that no other worker of this user holds come first. A claim ends with the block or the process.
     """
     folder = Path(tempfile.gettempdir(), f"swarm-cores-{os.geteuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)

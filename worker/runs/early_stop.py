@@ -1,17 +1,16 @@
-"""The early stop: whether a run may still come out as well as its parent, judged by both training curves.
+"""The early stop: compares a run's training curve with its parent's and stops it when it is hopeless.
 
-A run is **hopeless** once its loss has been above what its parent's was at *two thirds* of the share of the budget, for
-a tenth of the budget on end, and not before half of it. So a run that is stopped at 60 % of the budget is behind where
-its parent was at 40 %. The run's losses are means over 3 % of the budget, so that a spike is over soon; the parent's
-are over 10 %. Where the first losses differ by more than a quarter, the two files log different things (a sum, bits
-instead of nats), and no run is hopeless.
+A run is **hopeless** once its loss has been above its parent's loss at *two thirds* of the share of the budget, for a
+tenth of the budget without a break, and at least half of the budget is used. So a run that is stopped at 60 % of the
+budget is behind its parent at 40 %. The run's losses are means over 3 % of the budget, the parent's over 10 %. If the
+first losses differ by more than a quarter, the two files log different quantities, and no run is hopeless.
 
-To stop a trial by others' curves at the same point is the median stopping rule's idea (Golovin et al., "Google Vizier:
-A Service for Black-Box Optimization", KDD 2017). That rule compares at the same share; ours waits until the run is
-half as slow again, because here a good idea may start slowly: another schedule, a larger model, a longer warm-up. The
-coordinator has a sample of hopeless runs go on to the end, and shows how many came out better than their parent.
+The median stopping rule (Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017) compares
+curves at the same share; ours tolerates a run that is half as slow again, because a good idea may start slowly (another
+schedule, a larger model, a longer warm-up). The coordinator lets a sample of hopeless runs go on to the end, and shows
+how many came out better than their parent.
 
-The loss is what the edited file says of itself. One that lies escapes the stop, and gains nothing by it.
+The loss is reported by the edited file. A false one escapes the stop and gains nothing.
 """
 
 from bisect import bisect_right
@@ -22,40 +21,40 @@ from statistics import fmean
 from shared.runs import CurvePoint
 
 DELAY = 1.5
-"""How much slower than its parent a hopeless run is. docs/benchmarks.md shows what others would stop."""
+"""A hopeless run is this many times slower than its parent. docs/benchmarks.md compares other values."""
 
 FIRST_SHARE = 0.5
 LASTING_SHARE = 0.1
 OWN_WINDOW, PARENTS_WINDOW = 0.03, 0.1
-LOOK_SHARE = 0.005
+CHECK_INTERVAL_SHARE = 0.005
 COMPARABLE = 0.25
-"""By how much, of the parent's, the first losses of both may differ."""
+"""Largest relative difference of the first losses."""
 
 
 class EarlyStop:
-    """Follows one run. `hopeless_at` is the share of the budget at which it became hopeless, `reason` a sentence."""
+    """Follows one run. `hopeless_at` is the share of the budget at which it became hopeless; `reason` is a sentence."""
 
     def __init__(self, parent: Sequence[CurvePoint], budget_seconds: float) -> None:
-        """`parent` is the parent's curve, in order; without one no run is hopeless."""
+        """`parent` is the parent's curve in order; without one no run is hopeless."""
         self._budget_seconds = budget_seconds
         self._parent_shares = [point.seconds / budget_seconds for point in parent]
         self._parent_losses = [point.loss for point in parent]
         self._window: deque[tuple[float, float]] = deque()
         self._sum = 0.0
         self._is_comparable: bool | None = None if parent else False
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._behind_since: float | None = None
         self.hopeless_at: float | None = None
         self.reason = ""
 
     def parent_loss(self, share: float) -> float | None:
-        """The parent's mean loss in the tenth of the budget before that share; None where it told none."""
+        """The parent's mean loss in the tenth of the budget before that share, or None."""
         first = bisect_right(self._parent_shares, share - PARENTS_WINDOW)
         last = bisect_right(self._parent_shares, share)
         return fmean(self._parent_losses[first:last]) if last > first else None
 
     def add(self, point: CurvePoint) -> None:
-        """Take the run's next point."""
+        """Add the run's next point."""
         if self._is_comparable is None:
             first = self._parent_losses[0]
             self._is_comparable = abs(point.loss - first) <= COMPARABLE * abs(first)
@@ -66,11 +65,11 @@ class EarlyStop:
         self._sum += point.loss
         while self._window[0][0] < share - OWN_WINDOW:
             self._sum -= self._window.popleft()[1]
-        if share >= self._looked_at + LOOK_SHARE:
-            self._looked_at = share
-            self._look(share, self._sum / len(self._window))
+        if share >= self._checked_at + CHECK_INTERVAL_SHARE:
+            self._checked_at = share
+            self._check(share, self._sum / len(self._window))
 
-    def _look(self, share: float, loss: float) -> None:
+    def _check(self, share: float, loss: float) -> None:
         before = self.parent_loss(share / DELAY)
         if before is None or loss <= before:
             self._behind_since = None
@@ -80,6 +79,6 @@ class EarlyStop:
         if share >= FIRST_SHARE and share - self._behind_since >= LASTING_SHARE:
             self.hopeless_at = min(1.0, share)
             self.reason = (
-                f"hopeless: at {share:.0%} of the budget its loss, {loss:.4f}, was above what its parent's was at "
+                f"hopeless: at {share:.0%} of the budget its loss {loss:.4f} was above its parent's at "
                 f"{share / DELAY:.0%}, {before:.4f}"
             )

@@ -1,4 +1,4 @@
-"""One process of a project's harness: started in a sandbox, spoken to in the protocol of `worker.messages`."""
+"""One process of a project's harness: started in a sandbox, addressed by the protocol of harness_protocol.py."""
 
 import contextlib
 import select
@@ -19,15 +19,15 @@ from shared.protocol import Message
 from worker.runs.harness_protocol import HARNESS_PROTOCOL, MAX_PACKET_BYTES, RECEIVED, Failed, Ready, Received, Sent
 from worker.sandbox import ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
 
-POLL_SECONDS = 0.2
-SEND_SECONDS = 5.0
-"""A process that does not take a message for this long is not reading."""
+POLL_INTERVAL_SECONDS = 0.2
+SEND_TIMEOUT_SECONDS = 5.0
+"""Time for a process to accept a message."""
 
-LAST_WORDS_SECONDS = 5.0
-"""How long a process that has told us of its failure may take to print the traceback and to end."""
+EXIT_TIMEOUT_SECONDS = 5.0
+"""Time for a process to print its traceback and end after it reported its failure."""
 
-START_SECONDS = 60.0
-"""From the start of a process to its `ready`: imports on a cold disk."""
+START_TIMEOUT_SECONDS = 60.0
+"""Time from the start of a process to its `ready`: imports from a cold disk."""
 
 One = TypeVar("One", bound=Message)
 Two = TypeVar("Two", bound=Message)
@@ -36,11 +36,11 @@ Four = TypeVar("Four", bound=Message)
 
 
 class Stopped(Exception):
-    """The worker asked for the end."""
+    """The worker asked the run to stop."""
 
 
 class HarnessFault(Exception):
-    """A harness process did not do its part. `reason` is a sentence; `frame` as in `Failed`."""
+    """A harness process failed. `reason` is a sentence; `frame` as in `Failed`."""
 
     def __init__(self, reason: str, frame: str = "") -> None:
         super().__init__(reason)
@@ -49,16 +49,16 @@ class HarnessFault(Exception):
 
 
 class HarnessTimeout(HarnessFault):
-    """It did not answer in time."""
+    """A harness process did not answer in time."""
 
 
 class HarnessNotReady(HarnessFault):
-    """It ended before it was ready, so before any code of an experiment ran."""
+    """A harness process ended before it was ready, and so before any code of an experiment ran."""
 
 
 @dataclass(frozen=True)
 class ProcessSetup:
-    """Where and within which limits a process runs; see `SandboxRequest`."""
+    """Sandbox, folder and limits of a process; see `SandboxRequest`."""
 
     sandbox: Sandbox
     folder: Path
@@ -72,16 +72,16 @@ class HarnessProcess:
     """A running process of the harness. Leaving its `with` block ends it, with everything it started."""
 
     def __init__(self, name: str, module: str, place: ProcessSetup) -> None:
-        """Start `module`; `name` is how people are told of it, for example `the trainer`."""
+        """Start `module`; `name` is for messages, for example `the trainer`."""
         self.name = name
         self._stop = place.stop
         self._ready = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(SEND_SECONDS)
+        self._socket.settimeout(SEND_TIMEOUT_SECONDS)
         self._poller = select.poll()
         self._poller.register(self._socket, select.POLLIN)
         with theirs:
-            # -P keeps the scratch folder, which is the working folder, out of the places to import from.
+            # -P keeps the working folder, which is the scratch folder, out of sys.path.
             argv = (sys.executable, "-B", "-P", "-s", "-m", module, str(theirs.fileno()))
             request = SandboxRequest(
                 argv,
@@ -100,7 +100,7 @@ class HarnessProcess:
         self.end()
 
     def end(self, print_stacks: bool = False) -> ProcessOutcome:
-        """End it and everything it started; safe to repeat. With `print_stacks`, its log then tells where it was."""
+        """End the process and everything it started. Idempotent. With `print_stacks`, its log ends with its stack."""
         outcome = self._process.kill(print_stacks)
         self._socket.close()
         return outcome
@@ -110,7 +110,7 @@ class HarnessProcess:
         return self._process.peak_memory_mib
 
     def send(self, message: Sent, descriptors: Sequence[int] = ()) -> None:
-        """Send a message with open descriptors. Raises HarnessFault if it has ended or does not read."""
+        """Send a message with open descriptors. Raises HarnessFault if the process has ended or does not read."""
         packet = message.model_dump_json().encode()
         assert len(packet) <= MAX_PACKET_BYTES
         try:
@@ -119,13 +119,13 @@ class HarnessProcess:
             raise self._fault_of_end() from error
 
     def await_ready(self) -> None:
-        """Wait for its imports, if they are not done yet. Raises HarnessNotReady if they fail."""
+        """Wait for the imports of the process. Raises HarnessNotReady if they fail."""
         if self._ready:
             return
         try:
-            ready = self.expect(Ready, deadline=time.monotonic() + START_SECONDS)
+            ready = self.expect(Ready, deadline=time.monotonic() + START_TIMEOUT_SECONDS)
         except HarnessTimeout as fault:
-            raise HarnessNotReady(f"{self.name} was not ready after {START_SECONDS:g} s") from fault
+            raise HarnessNotReady(f"{self.name} was not ready after {START_TIMEOUT_SECONDS:g} s") from fault
         if ready.protocol != HARNESS_PROTOCOL:
             raise HarnessNotReady(f"the harness speaks protocol {ready.protocol}, this worker {HARNESS_PROTOCOL}")
         self._ready = True
@@ -141,16 +141,16 @@ class HarnessProcess:
     def expect(self, *kinds: type[Message], deadline: float) -> Message:
         """The next message, which must be of one of `kinds`; `deadline` is on the monotonic clock.
 
-        Raises Stopped, HarnessTimeout past the deadline, and HarnessFault if the process failed, ended or
-        said anything else.
+        Raises Stopped, HarnessTimeout past the deadline, and HarnessFault if the process failed, ended or sent another
+        message.
         """
         message = self._receive(deadline)
         if isinstance(message, kinds):
             return message
         if isinstance(message, Failed):
-            self._process.wait(LAST_WORDS_SECONDS)  # it prints its traceback after it has told us
+            self._process.wait(EXIT_TIMEOUT_SECONDS)  # it prints its traceback after the report
             raise HarnessFault(message.reason, message.frame)
-        raise HarnessFault(f"{self.name} broke the harness's protocol: it said `{message.kind}` out of turn")
+        raise HarnessFault(f"{self.name} broke the harness's protocol: it sent `{message.kind}` out of turn")
 
     def _receive(self, deadline: float) -> Received:
         answered = False
@@ -160,7 +160,7 @@ class HarnessProcess:
                 raise Stopped
             if remaining <= 0:  # also in a flood of messages
                 raise HarnessTimeout(f"{self.name} did not answer in time")
-            answered = bool(self._poller.poll(min(POLL_SECONDS, remaining) * 1000))
+            answered = bool(self._poller.poll(min(POLL_INTERVAL_SECONDS, remaining) * 1000))
         packet = b""
         with contextlib.suppress(ConnectionError):
             packet = self._socket.recv(MAX_PACKET_BYTES + 1)
@@ -172,7 +172,7 @@ class HarnessProcess:
             raise HarnessFault(f"{self.name} broke the harness's protocol: it sent a malformed message") from error
 
     def _fault_of_end(self) -> HarnessFault:
-        """Why it ended, in a sentence. It has closed its side, so what is left of it is ended here."""
+        """The reason for its end, as a sentence. It has closed its side, so its remaining processes are ended here."""
         outcome = self._process.wait(1.0) or self._process.kill()
         how = f"ended with exit status {outcome.exit_status}"
         if outcome.killed_for:

@@ -23,11 +23,11 @@ that names them (SCM_RIGHTS).
                -> scored | rejected
     all        -> failed                                      instead of anything above
 
-Three roles are all that the worker knows. The *trainer* makes something within the budget (weights, a compressed text,
-a table), the *host* answers questions with it, the *scorer* asks and judges. What is asked, and in which format, is
-the project's own: `prepare` says how large the two memories must be, and `facts` that all processes of a run are told.
+The worker knows three roles. The *trainer* makes a result within the budget (weights, a compressed text, a table), the
+*host* answers questions with it, the *scorer* asks and judges. Questions and their format are the project's own:
+`prepare` states the sizes of the two memories, and `facts` for all processes of a run.
 
-Nothing a process says is believed beyond what stands here, and every number is bounded.
+The worker trusts no message beyond these forms, and every number is bounded.
 """
 
 from typing import Annotated, Literal
@@ -52,7 +52,7 @@ class Ready(Message):
 
 
 class Failed(Message):
-    """What went wrong, as a clause that a person understands, and the deepest frame of the edited file."""
+    """A failure: its reason as a clause for people, and the deepest frame of the edited file."""
 
     kind: Literal["failed"] = "failed"
     reason: str = Field(min_length=1, max_length=900)
@@ -60,7 +60,7 @@ class Failed(Message):
 
 
 class DataPrepared(Message):
-    """What a run of the project needs: sizes of the memories between scorer and host, and how many hosts it takes."""
+    """Needs of the project's runs: sizes of the memories between scorer and host, and the number of hosts."""
 
     kind: Literal["prepared"] = "prepared"
     facts: Facts = Field(default={})
@@ -74,14 +74,14 @@ class Start(Message):
 
 
 class Kept(Message):
-    """`size` bytes of compiled code lie in the file; 0 if there was no room."""
+    """`size` bytes of compiled code are in the file; 0 if there was no room."""
 
     kind: Literal["kept"] = "kept"
     size: Count
 
 
 class TrainingProgress(Message):
-    """`loss` is the last one logged; `tokens` were drawn since the start; memory is the device's, if it has its own."""
+    """The last logged `loss`, `tokens` drawn since the start, and the device's memory if it has its own."""
 
     kind: Literal["progress"] = "progress"
     step: Count
@@ -91,7 +91,7 @@ class TrainingProgress(Message):
 
 
 class Trained(Message):
-    """`size` bytes of the result lie in the hand-over's memory."""
+    """`size` bytes of the result are in the memory `handover`."""
 
     kind: Literal["trained"] = "trained"
     size: Count
@@ -105,14 +105,14 @@ class Loaded(Message):
 
 
 class Ask(Message):
-    """A request lies in its memory. `count` is the harness's own: of rows, of bytes."""
+    """A request is in its memory. `count` has the harness's own meaning: rows or bytes."""
 
     kind: Literal["ask"] = "ask"
     count: Count
 
 
 class Answered(Message):
-    """The answer lies in its memory. `count` is the harness's own, and the host may lie about it."""
+    """The answer is in its memory. `count` has the harness's own meaning, and the host may lie about it."""
 
     kind: Literal["answered"] = "answered"
     count: Count = 0
@@ -161,13 +161,18 @@ class BeginPrepare(Message):
     settings: Settings
 
 
-class BeginTrainer(Message):
+class _BeginEdited(Message):
+    """Fields of the roles that run the edited file."""
+
     kind: Literal["begin"] = "begin"
     editable: list[str]
     device: str
     seed: int
     facts: Facts
     settings: Settings
+
+
+class BeginTrainer(_BeginEdited):
     training_seconds: float
     handover_seconds: float
     handover_bytes: int
@@ -178,25 +183,19 @@ class Started(Message):
 
 
 class Keep(Message):
-    """Instead of training, put what was compiled into the file that comes with this."""
+    """Instead of training, write the compiled code into the attached file."""
 
     kind: Literal["keep"] = "keep"
 
 
-class BeginHost(Message):
-    """`size` bytes were handed over."""
+class BeginHost(_BeginEdited):
+    """The result has `size` bytes."""
 
-    kind: Literal["begin"] = "begin"
-    editable: list[str]
-    device: str
-    seed: int
-    facts: Facts
-    settings: Settings
     size: int
 
 
 class BeginScorer(Message):
-    """`size` bytes were handed over; the edited files have `editable_bytes` together, in UTF-8."""
+    """The result has `size` bytes, the edited files together `editable_bytes` in UTF-8."""
 
     kind: Literal["begin"] = "begin"
     device: str

@@ -1,4 +1,4 @@
-"""What a project's untouched code compiles: made once on a machine, for the trainers of its runs to begin with."""
+"""Compiles a project's own code once per machine; the trainers of its runs start with the result."""
 
 import os
 import time
@@ -15,11 +15,10 @@ from worker.sandbox.shared_memory import SharedMemory
 
 
 def compile_ahead(spec: RunSpec, archive: Path, stop: Event) -> bool:
-    """Let `spec`'s code, which is the project's own, start as in a run, and keep what it compiled in `archive`.
+    """Start `spec`'s code, which is the project's own, as in a run, and keep its compiled code in `archive`.
 
-    False where there is nothing to keep: the code does not start here, or what it compiled exceeds the contract's
-    `compiled_mib`. Runs then compile for themselves. Raises RunStopped if `stop` was set, RunImpossible if this machine
-    cannot run the harness, and OSError of the disk.
+    False if the code does not start, or its compiled code exceeds the contract's `compiled_mib`; runs then compile for
+    themselves. Raises RunStopped if `stop` was set, RunImpossible if this machine cannot run the harness, OSError.
     """
     with SharedMemory("compiled", spec.contract.limits.compiled_mib * MIB) as room:
         try:
@@ -48,7 +47,7 @@ def _compile_into(room: SharedMemory, spec: RunSpec, stop: Event) -> int:
 
 
 def _save(room: SharedMemory, size: int, archive: Path) -> None:
-    """Put the first `size` bytes where archives are kept. The file appears whole or not at all."""
+    """Write the first `size` bytes to `archive`, atomically."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_name(f"{archive.name}.{os.getpid()}.part")
     try:

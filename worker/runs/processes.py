@@ -1,6 +1,6 @@
-"""Who takes part in a run: the sandboxed trainer, hosts and scorer, and the memory that they share.
+"""The sandboxed trainer, hosts and scorer of a run, and the memory that they share.
 
-Each host has two memories of its own between it and the scorer, so that nothing passes from one host to the next.
+Each host shares two memories of its own with the scorer, so that nothing passes from one host to the next.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 
 class Host:
-    """A host process, and the memories that only it and the scorer get."""
+    """A host process and the memories that it shares with the scorer alone."""
 
     def __init__(self, process: HarnessProcess, request: SharedMemory, answer: SharedMemory) -> None:
         self.process = process
@@ -29,7 +29,7 @@ class Host:
 
 
 class RunProcesses:
-    """Starts the processes of a run. All of them end, and all memory is given back, with the stack."""
+    """Starts the processes of a run. They end, and the memory is freed, when the stack closes."""
 
     def __init__(self, spec: RunSpec, stop: Event, stack: ExitStack) -> None:
         """Write the work trees, start the trainer, fill the shared memory."""
@@ -67,14 +67,14 @@ class RunProcesses:
         return self._scorer
 
     def start_judges(self) -> None:
-        """Start the scorer and the first host; repeated, it does nothing."""
+        """Start the scorer and the first host. Idempotent."""
         if self._scorer is None:
             scorer = HarnessProcess("the scorer", self._spec.contract.commands.scorer, self._scoring)
             self._scorer = self._stack.enter_context(scorer)
             self._start_host()
 
     def start_other_hosts(self) -> None:
-        """Start all hosts that the scorer may ask for; repeated, it does nothing."""
+        """Start all hosts that the scorer may ask for. Idempotent."""
         self.start_judges()
         while self._hosts_started < self._spec.data.needs.hosts:
             self._start_host()
@@ -91,7 +91,7 @@ class RunProcesses:
         self._waiting.append(Host(process, request, answer))
 
     def await_judges(self) -> None:
-        """Wait for the imports of the scorer and of all hosts that have started. Raises HarnessNotReady."""
+        """Wait for the imports of the scorer and the started hosts. Raises HarnessNotReady."""
         for process in (self.scorer, *(host.process for host in self._waiting)):
             process.await_ready()
 
@@ -111,7 +111,7 @@ class RunProcesses:
         if spec.compiled is None:
             self.trainer.send(message, [self.handover.descriptor])
             return
-        # For the trainer alone, and frozen: what others run, nobody has compiled for them.
+        # For the trainer alone, and frozen: hosts and scorer must not run code that was compiled elsewhere.
         with SharedMemory.of_file("compiled", spec.compiled) as compiled:
             self.trainer.send(message, [self.handover.descriptor, compiled.descriptor])
 
@@ -120,19 +120,18 @@ class RunProcesses:
         """The descriptor of the training data."""
         return self._train_data.descriptor
 
-    def take_result(self, size: int) -> None:
-        """Keep the first `size` bytes of what the trainer, which has ended, handed over: hosts get these and no more.
+    def copy_result(self, size: int) -> None:
+        """Copy the first `size` bytes of the ended trainer's result, once for each host.
 
-        A trainer could have written further bytes behind them, which no scorer would count. Each host gets a copy of
-        its own: in the attributes of one file, a host could leave notes for the next.
+        Further bytes would not count in the score, and hosts could leave notes in the attributes of a shared file.
         """
         for _ in range(self._spec.data.needs.hosts):
             self._results.append(self._stack.enter_context(self.handover.copy_start("result", size)))
 
-    def bring_host(self, deadline: float) -> int:
-        """End the host that was asked so far, and let the next take over the result.
+    def load_next_host(self, deadline: float) -> int:
+        """End the current host and let the next one load the result; returns the number of its parameters.
 
-        Returns the number of its parameters. Raises RunImpossible where there is no further host, and HarnessFault.
+        Raises RunImpossible if there is no further host, and HarnessFault.
         """
         if self.host is not None:
             self.host.process.end()
@@ -152,7 +151,7 @@ class RunProcesses:
         return self.host.process.expect(Loaded, deadline=deadline).parameters
 
     def begin_scorer(self, size: int) -> None:
-        """Let the scorer ask the host that was brought; `size` bytes were handed over. Raises HarnessFault."""
+        """Let the scorer question the current host about the result of `size` bytes. Raises HarnessFault."""
         assert self.host is not None
         spec = self._spec
         begin = BeginScorer(

@@ -1,4 +1,4 @@
-"""What a run leaves behind: `result.json`, and the familiar `key: value` summary for people."""
+"""Files of a finished run (`result.json`, a `key: value` summary, the log), its loss curve, and its deepest frame."""
 
 import math
 import re
@@ -41,7 +41,7 @@ def summarize(report: RunReport, contract: Contract) -> str:
 
 
 class LossCurve:
-    """Keeps every n-th point, n doubling whenever too many are held, so that a flood takes no memory."""
+    """Keeps every n-th point; n doubles when there are too many, so that memory stays bounded."""
 
     def __init__(self) -> None:
         self._points: list[CurvePoint] = []
@@ -74,7 +74,7 @@ _FRAME = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>
 def find_frame(log: str, files: Mapping[str, str], editable: Sequence[str]) -> str:
     """The deepest frame of an edited file in the last stack of a log, as `train.py:12 in forward: x = self.w @ x`.
 
-    Empty if there is none. The log is the experiment's own: what it says here is for people, and decides nothing.
+    Empty if there is none. The log is untrusted, so the frame is shown and decides nothing.
     """
     lines = log.splitlines()
     begins = [number for number, line in enumerate(lines) if _BEGINS.search(line)]

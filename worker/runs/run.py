@@ -1,9 +1,8 @@
 """One measurement: sandboxed processes and one clock.
 
-On a CPU trainer, scorer and first host start at once, and the budget starts only when they are ready, so that nothing
-else runs while the commit trains; further hosts start while the first is asked. With a GPU all of them start while
-training ends. Either way their imports take little time of their own. The trainer is ended before anything that it
-made is looked at.
+On a CPU, trainer, scorer and first host start together, and the budget starts when they are ready, so that nothing
+else runs while the commit trains; further hosts start while the first is asked. With a GPU, scorer and hosts start
+while training ends. The trainer is ended before its result is read.
 """
 
 import time
@@ -35,12 +34,12 @@ from worker.runs.report import LossCurve, find_frame
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
 from worker.runs.validate import find_excess
 
-TELL_SECONDS = 0.5
+REPORT_INTERVAL_SECONDS = 0.5
 PAUSE_SECONDS = 0.002
-"""Between two messages of progress: a trainer that floods waits for us, and not the reverse."""
+"""Pause between two messages of progress, so that a trainer that floods slows itself down."""
 
 JUDGES_LEAD_SECONDS = 20.0
-"""With a GPU, how long before the end of the budget scorer and hosts start: torch's import on a cold disk."""
+"""With a GPU, scorer and hosts start this long before the budget ends, to import torch from a cold disk."""
 
 
 class RunFailed(Exception):
@@ -57,14 +56,14 @@ class ActiveRun:
     def __init__(self, spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> None:
         self._spec = spec
         self._budget = spec.contract.budget
-        self._tell = on_progress
+        self._on_progress = on_progress
         self._stop = stop
         self._started_at: datetime = now()
         self._begun = time.monotonic()
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
         self._curve = LossCurve()
-        self._outlook = EarlyStop(spec.parent_curve, self._budget.training_seconds)
+        self._early_stop = EarlyStop(spec.parent_curve, self._budget.training_seconds)
         self._tokens = 0
         self._parameters = 0
         self._scoring_ends = 0.0
@@ -72,17 +71,17 @@ class ActiveRun:
         self._device_memory_mib = 0
 
     def measure(self) -> RunReport:
-        """Run it to its end. Raises Stopped, HarnessNotReady and RunImpossible."""
+        """Run to the end. Raises Stopped, HarnessNotReady and RunImpossible."""
         report = self._carry_out(self._score)
         assert report is not None
         return report
 
     def try_out(self) -> RunReport | None:
-        """Run it until the first host has loaded what was trained; None if that went well. Raises as `measure` does."""
+        """Run until the first host has loaded the result; None if that succeeds. Raises as `measure` does."""
         return self._carry_out(self._load)
 
     def _carry_out(self, finish: Callable[[int], Scored | None]) -> RunReport | None:
-        """Start, train, then `finish` with the size of what was handed over; None where that gave nothing."""
+        """Start, train, then `finish` with the size of the result; None if `finish` returns None."""
         outcome, failure, scored = RunOutcome.OK, None, None
         with ExitStack() as stack:
             self._processes = RunProcesses(self._spec, self._stop, stack)
@@ -117,7 +116,7 @@ class ActiveRun:
             peak_memory_mib=self._peak_memory_mib(),
             curve=self._curve.thinned(),
             log_tail=log_tail,
-            hopeless_at=self._outlook.hopeless_at,
+            hopeless_at=self._early_stop.hopeless_at,
             hardware=self._spec.hardware,
             sandbox=self._spec.sandbox.name,
         )
@@ -131,8 +130,8 @@ class ActiveRun:
             raise RunFailed(RunOutcome.INVALID, excess)
 
     def _start(self) -> None:
-        """Bring all to where only the budget is missing, and start it."""
-        self._say(Phase.STARTING)
+        """Prepare all processes, then start the budget."""
+        self._report(Phase.STARTING)
         trainer = self._processes.trainer
         if self._spec.device == "cpu":
             self._processes.start_judges()
@@ -143,12 +142,12 @@ class ActiveRun:
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
         if self._spec.device == "cpu":
             self._processes.await_judges()
-        self._budget_begun = time.monotonic()  # before the answer: no commit gains from a supervisor that is slow
+        self._budget_begun = time.monotonic()  # before the answer, so that no commit gains from a slow worker
         with _blamed_on_commit(late):
             trainer.send(Started(), [self._processes.train_data])
 
     def _train(self) -> int:
-        """Follow the training to its end and return how many bytes were handed over."""
+        """Follow the training to its end; returns the result's size in bytes."""
         assert self._budget_begun is not None
         budget = self._budget
         deadline = self._budget_begun + budget.training_seconds + budget.handover_seconds
@@ -156,15 +155,15 @@ class ActiveRun:
             f"training and handing over the result took more than "
             f"{budget.training_seconds:g} + {budget.handover_seconds:g} s: it did not return in time"
         )
-        self._say(Phase.TRAINING)
+        self._report(Phase.TRAINING)
         with _blamed_on_commit(late):
             while not isinstance(message := self._from_trainer(deadline), Trained):
-                self._note(message, time.monotonic() - self._budget_begun)
+                self._record(message, time.monotonic() - self._budget_begun)
                 time.sleep(PAUSE_SECONDS)
         self._trained_at = time.monotonic()
         self._count(message)
         if message.size > self._processes.handover.size:
-            raise RunFailed(RunOutcome.CRASHED, "the trainer says it handed over more than there is room for")
+            raise RunFailed(RunOutcome.CRASHED, "the trainer reports a larger result than there is room for")
         return message.size
 
     def _from_trainer(self, deadline: float) -> TrainingProgress | Trained:
@@ -182,19 +181,19 @@ class ActiveRun:
         return trainer.expect(TrainingProgress, Trained, deadline=deadline)
 
     def _load(self, size: int) -> None:
-        """Let the first host take over what was handed over, `size` bytes."""
-        self._say(Phase.SCORING)
+        """Let the first host load the result of `size` bytes."""
+        self._report(Phase.SCORING)
         processes = self._processes
         processes.trainer.end()
         processes.start_judges()
-        processes.take_result(size)
+        processes.copy_result(size)
         processes.await_judges()
         self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
         with _blamed_on_commit(self._scored_late):
-            self._parameters = processes.bring_host(self._scoring_ends)
+            self._parameters = processes.load_next_host(self._scoring_ends)
 
     def _score(self, size: int) -> Scored:
-        """Let the scorer question the hosts; `size` bytes were handed over."""
+        """Let the scorer question the hosts about the result of `size` bytes."""
         self._load(size)
         processes, deadline, late = self._processes, self._scoring_ends, self._scored_late
         processes.start_other_hosts()
@@ -208,9 +207,9 @@ class ActiveRun:
         return message
 
     def _answer(self, message: Ask | Renew, deadline: float) -> tuple[Answered | Renewed, list[int]]:
-        """What the scorer gets to hear, and descriptors with it."""
+        """The answer to the scorer, with its descriptors."""
         if isinstance(message, Renew):
-            self._processes.bring_host(deadline)
+            self._processes.load_next_host(deadline)
             assert self._processes.host is not None
             return Renewed(), self._processes.host.shared
         assert self._processes.host is not None
@@ -218,7 +217,7 @@ class ActiveRun:
         return self._processes.host.process.expect(Answered, deadline=deadline), []
 
     def _from_scorer(self, deadline: float, late: str) -> Ask | Renew | Scored | ScoreRejected:
-        """The scorer's next message. It is protected code: if it breaks, the commit is not to blame."""
+        """The scorer's next message. Its faults are not the commit's, because it is protected code."""
         try:
             return self._processes.scorer.expect(Ask, Renew, Scored, ScoreRejected, deadline=deadline)
         except HarnessTimeout as fault:
@@ -226,33 +225,33 @@ class ActiveRun:
         except HarnessFault as fault:
             raise RunImpossible(f"the project's scorer failed: {fault.reason}") from fault
 
-    def _note(self, message: TrainingProgress, seconds: float) -> None:
+    def _record(self, message: TrainingProgress, seconds: float) -> None:
         self._count(message)
         point = CurvePoint(step=message.step, seconds=seconds, loss=message.loss)
         self._curve.add(point)
-        self._outlook.add(point)
-        if self._outlook.hopeless_at is not None and not self._spec.run_to_end:
-            raise RunFailed(RunOutcome.STOPPED_EARLY, self._outlook.reason)
-        if time.monotonic() >= self._told_at + TELL_SECONDS:
-            self._say(Phase.TRAINING)
+        self._early_stop.add(point)
+        if self._early_stop.hopeless_at is not None and not self._spec.run_to_end:
+            raise RunFailed(RunOutcome.STOPPED_EARLY, self._early_stop.reason)
+        if time.monotonic() >= self._reported_at + REPORT_INTERVAL_SECONDS:
+            self._report(Phase.TRAINING)
 
     def _count(self, message: TrainingProgress | Trained) -> None:
         self._tokens = message.tokens
         self._device_memory_mib = max(self._device_memory_mib, message.device_memory_mib)
 
     def _peak_memory_mib(self) -> int:
-        """Of the device where it has memory of its own, else of the trainer's processes."""
+        """The device's memory if it has its own, else that of the trainer's processes."""
         return self._device_memory_mib or self._processes.trainer.peak_memory_mib
 
-    def _say(self, phase: Phase) -> None:
-        """Tell how far the run is."""
-        self._told_at = time.monotonic()
+    def _report(self, phase: Phase) -> None:
+        """Report the progress."""
+        self._reported_at = time.monotonic()
         last, share, tokens_per_second = self._curve.last, 0.0, 0.0
         if self._budget_begun is not None:
-            elapsed = (self._trained_at or self._told_at) - self._budget_begun
+            elapsed = (self._trained_at or self._reported_at) - self._budget_begun
             share = min(1.0, elapsed / self._budget.training_seconds)
             tokens_per_second = self._tokens / elapsed if elapsed > 0 else 0.0
-        self._tell(
+        self._on_progress(
             RunProgress(
                 phase=phase,
                 step=last.step if last else 0,
@@ -261,12 +260,12 @@ class ActiveRun:
                 tokens=self._tokens,
                 tokens_per_second=tokens_per_second,
                 peak_memory_mib=self._peak_memory_mib(),
-                parent_loss=self._outlook.parent_loss(share),
+                parent_loss=self._early_stop.parent_loss(share),
             )
         )
 
     def _seconds(self, ended_at: float) -> RunSeconds:
-        """Where the time went, of a run that may have ended in any phase."""
+        """Seconds of each phase; the run may have ended in any of them."""
         budget_begun = self._budget_begun or ended_at
         trained_at = self._trained_at or ended_at
         return RunSeconds(
@@ -279,7 +278,7 @@ class ActiveRun:
 
 @contextmanager
 def _blamed_on_commit(late: str) -> Iterator[None]:
-    """Faults of a process that runs the edited file are the run's outcome; `late` is the sentence for lateness."""
+    """Turn faults of a process that runs the edited file into the run's outcome; `late` describes a timeout."""
     try:
         yield
     except HarnessNotReady:

@@ -1,4 +1,4 @@
-"""What measures commits on this machine: a device, a sandbox, and the projects' data, prepared on first need."""
+"""Measures commits on this machine: a device, a sandbox, and the projects' data, prepared on first use."""
 
 import hashlib
 import json
@@ -25,23 +25,23 @@ from worker.sandbox import Sandbox
 from worker.settings import PUBLIC_PLACES, Mirrors
 
 SMOKE_SECONDS = 10.0
-WORTH_A_SMOKE_RUN = 10
-"""So many times longer than a smoke run must the budget be; a shorter run is its own."""
+MIN_BUDGET_IN_SMOKE_RUNS = 10
+"""Budgets shorter than this many smoke runs get no smoke run."""
 
 KEPT_RUNS = 20
-"""Folders of the last runs that stay on disk, with log and result, for people to look at."""
+"""Folders of the last runs that stay on disk, with log and result."""
 
 
 KEPT_ARCHIVES = 4
-"""Of compiled code, for each project: a machine may have GPUs of several kinds."""
+"""Archives of compiled code per project: a machine may have GPUs of several models."""
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A commit to be measured: its whole work tree, and the seed that the harness uses.
+    """A commit to measure: its whole work tree, and the harness's seed.
 
-    `try_first` asks for a smoke run before the run; the next two are for its early stop, see `RunSpec`.
-    `untouched` is the project's own work tree, where it is known: what it compiles is kept for all runs to begin with.
+    `try_first` asks for a smoke run first; `parent_curve` and `run_to_end` are as in `RunSpec`. `untouched` is the
+    project's own work tree, if known; all runs start with its compiled code.
     """
 
     contract: Contract
@@ -55,7 +55,7 @@ class RunRequest:
 
 
 class Runner(Protocol):
-    """Measures commits. `sandbox_name` is shown to people; `hardware` is what the coordinator is told."""
+    """Measures commits. `sandbox_name` is shown to people; `hardware` is reported to the coordinator."""
 
     @property
     def hardware(self) -> Hardware: ...
@@ -66,16 +66,16 @@ class Runner(Protocol):
     def measure(
         self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
-        """Measure a commit; every way in which it can fail is an outcome of the report.
+        """Measure a commit; each of its failures is an outcome of the report.
 
-        `tell` hears about the preparation of data. Raises DataError, and RunStopped where there is no measurement.
+        `tell` gets lines about the preparation. Raises DataError, and RunStopped if there is no measurement.
         """
         ...
 
 
 @dataclass
 class LocalRunner:
-    """This machine. Data is cached in `cache` for all workers; runs leave their logs in `runs`."""
+    """Implements `Runner` here. All workers share the data in `cache`; runs leave their logs in `runs`."""
 
     device: str
     hardware: Hardware
@@ -94,9 +94,9 @@ class LocalRunner:
     def measure(
         self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
     ) -> RunReport:
-        """Prepare what the project needs, if this process has not yet, try new code out, then train and score."""
+        """See `Runner`: prepare the data if needed, try new code in a smoke run, then train and score."""
         data = self.prepare(request, each_once(tell), stop)
-        self._forget_old_runs()
+        self._remove_old_runs()
         spec = RunSpec(
             files=request.files,
             commit_sha=request.sha,
@@ -113,7 +113,10 @@ class LocalRunner:
         )
         spec = replace(spec, compiled=self._compile(request, spec, tell, stop))
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
-        if request.try_first and request.contract.budget.training_seconds >= WORTH_A_SMOKE_RUN * self.smoke_seconds:
+        if (
+            request.try_first
+            and request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
+        ):
             tell(f"new code is tried for {self.smoke_seconds:g} s first")
             failed = try_out(spec, self.smoke_seconds, stop)
             if failed is not None:
@@ -121,7 +124,7 @@ class LocalRunner:
         return measure(spec, on_progress, stop)
 
     def prepare(self, request: RunRequest, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
-        """The project's data, made ready if this process has not yet. Raises DataError, RunStopped."""
+        """The project's data, prepared on first use. Raises DataError, RunStopped."""
         key = f"{request.contract.project.name}/{request.contract.project.version}"
         if key not in self._prepared:
 
@@ -139,14 +142,14 @@ class LocalRunner:
         return self._prepared[key]
 
     def _compile(self, request: RunRequest, spec: RunSpec, tell: Callable[[str], None], stop: Event) -> Path | None:
-        """What the project's untouched code compiled on this device, made if it is not there yet."""
+        """The archive of the project's own compiled code for this device, made on first use."""
         if request.untouched is None or not request.contract.limits.compiled_mib:
             return None
         project = request.contract.project.name
         archive = self.cache / "compiled" / f"{project}-{self._name_of_compiled(request.untouched)}.tar"
         if archive.name not in self._compiled:
             if not archive.exists():
-                tell("compiling the project's own code, once for all runs")
+                tell("compiling the project's own code once for all runs")
                 compile_ahead(replace(spec, files=request.untouched), archive, stop)
                 for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
                     old.unlink(missing_ok=True)
@@ -154,7 +157,7 @@ class LocalRunner:
         return self._compiled[archive.name]
 
     def _name_of_compiled(self, untouched: Mapping[str, str]) -> str:
-        """A name that changes with all that compiled code depends on."""
+        """A name that changes with everything that compiled code depends on."""
         platform = [self.hardware.hardware_class, self.hardware.torch_version, sys.version]
         described = json.dumps([platform, sorted(untouched.items())])
         return hashlib.sha256(described.encode()).hexdigest()[:20]
@@ -166,54 +169,54 @@ class LocalRunner:
         numbers = [int(n) for path in self._run_folders() if (n := path.name.partition("-")[0]).isdecimal()]
         return max(numbers, default=0) + 1
 
-    def _forget_old_runs(self) -> None:
+    def _remove_old_runs(self) -> None:
         for folder in self._run_folders()[: -KEPT_RUNS + 1]:
             shutil.rmtree(folder)
 
 
 def each_once(tell: Callable[[str], None]) -> Callable[[DataProgress], None]:
-    """Follows the preparation of data by a line for each thing that is done."""
-    said = ""
+    """A follower of the data's preparation that sends one line per step to `tell`."""
+    last = ""
 
     def follow(progress: DataProgress) -> None:
-        nonlocal said
-        if progress.what != said:
-            said = progress.what
-            tell(said)
+        nonlocal last
+        if progress.what != last:
+            last = progress.what
+            tell(last)
 
     return follow
 
 
 def _age_of(path: Path) -> float:
-    """For sorting: the youngest first."""
+    """Sort key: the youngest file first."""
     try:
         return -path.stat().st_mtime
-    except FileNotFoundError:  # another worker of this machine was quicker
+    except FileNotFoundError:  # another worker of this machine removed it
         return 0.0
 
 
 def measure(spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> RunReport:
-    """Train and score `spec`'s commit; every way in which it can fail is an outcome of the report.
+    """Train and score `spec`'s commit; each of its failures is an outcome of the report.
 
     `on_progress` is called about twice a second, from the calling thread, which must live as long as the run.
     Setting `stop` ends the run within a second. Raises RunStopped if `stop` was set, RunImpossible (a RunStopped) if
     this machine cannot run the harness.
     """
-    with _named():
+    with _translated_errors():
         report = ActiveRun(spec, on_progress, stop).measure()
-    with suppress(OSError):  # a full disk: people miss a file to read, and the measurement is kept
+    with suppress(OSError):  # a full disk costs only the readable files
         write_report(report, spec.contract, spec.folder)
     return report
 
 
 def try_out(spec: RunSpec, seconds: float, stop: Event) -> RunReport | None:
-    """Train `spec`'s commit for so long and load what comes of it: a smoke run. None if it went well; raises as above.
+    """A smoke run: train `spec`'s commit for `seconds` and load the result. None if it succeeds; raises as `measure`.
 
-    What fails here would have failed later, after the whole budget: a mistake in the host's part shows only then.
+    It finds mistakes in the host's part before the whole budget is spent.
     """
     budget = spec.contract.budget.model_copy(update={"training_seconds": seconds})
     contract = spec.contract.model_copy(update={"budget": budget})
-    with _named():
+    with _translated_errors():
         report = ActiveRun(replace(spec, contract=contract, parent_curve=()), lambda _: None, stop).try_out()
     if report is None:
         return None
@@ -221,8 +224,8 @@ def try_out(spec: RunSpec, seconds: float, stop: Event) -> RunReport | None:
 
 
 @contextmanager
-def _named() -> Iterator[None]:
-    """What ends a run without a report, by the names that callers know."""
+def _translated_errors() -> Iterator[None]:
+    """Translate errors that end a run without a report."""
     try:
         yield
     except Stopped:

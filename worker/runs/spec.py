@@ -1,4 +1,4 @@
-"""What a measurement is asked for, and what it tells while it runs."""
+"""Input of a measurement, its progress, and the errors that prevent it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ if TYPE_CHECKING:  # data/prepare.py imports this package
 
 
 class RunStopped(Exception):
-    """There is no measurement, through no fault of the commit; the message says why. The lease is to be given back."""
+    """There is no measurement, through no fault of the commit; the lease is to be released."""
 
 
 class RunImpossible(RunStopped):
-    """This machine could not run the project's harness (no torch, a broken sandbox ...): trying again will not help."""
+    """This machine cannot run the project's harness (no torch, a broken sandbox): a retry will not help."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ class RunSpec:
 
     `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:0`, as the
     sandbox names it; `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps
-    `result.json`, `summary.txt` and `log.txt`. `parent_curve` is what the run is compared with while it trains
-    (early_stop.py), and `run_to_end` lets it go on although it is hopeless. `compiled` is an archive of what the
-    project's untouched code compiled.
+    `result.json`, `summary.txt` and `log.txt`. `parent_curve` is for the early stop (early_stop.py), which `run_to_end`
+    disables. `compiled` is an archive of the compiled code of the project's own files.
     """
 
     files: Mapping[str, str]
@@ -51,11 +50,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run is: `share` of the training budget is used, 0 to 1; `loss` is the last one the commit logged.
+    """Progress of a run: the used `share` of the training budget (0 to 1), and the last logged `loss`.
 
-    `parent_loss` is its parent's at the same share, where that is known.
-
-    `peak_memory_mib` is that of the device where it has memory of its own, else that of the trainer's processes.
+    `parent_loss` is the parent's at the same share, if known. `peak_memory_mib` is the device's if it has memory of its
+    own, else that of the trainer's processes.
     """
 
     phase: Phase

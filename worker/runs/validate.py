@@ -1,4 +1,4 @@
-"""What can be told of edited files without running them: that they are within the contract's sizes."""
+"""Checks the sizes of edited files against the contract, without running them."""
 
 import lzma
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ _PACKING = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
 
 
 def find_excess(files: Mapping[str, str], limits: Files) -> str | None:
-    """Why these files are not to be run, as a sentence; None if they may be."""
+    """The reason why these files may not run, as a sentence, or None."""
     texts = {path: files.get(path, "").encode() for path in limits.editable}
     for path, text in texts.items():
         if len(text) > limits.max_bytes:
@@ -18,16 +18,15 @@ def find_excess(files: Mapping[str, str], limits: Files) -> str | None:
         size = pack(b"".join(texts.values()))
         if size > limits.max_text_bytes:
             return (
-                f"{' and '.join(texts)} hold {size:,} bytes when they are packed; the contract allows "
-                f"{limits.max_text_bytes:,}, because knowledge of the data does not belong into the code"
+                f"{' and '.join(texts)}: {size:,} bytes when compressed; the contract allows "
+                f"{limits.max_text_bytes:,}, because code must not contain knowledge of the data"
             )
     return None
 
 
 def pack(text: bytes) -> int:
-    """How many bytes of knowledge a text can carry: those that a compressor makes of it.
+    """Compressed size of a text, a bound on the knowledge it can carry.
 
-    A program reads its own source, so that anything can be hidden there: not in strings and comments alone, but also
-    in names, in the order of operators, or in blanks. All of it has to be packed.
+    The whole text counts, because a program can hide data in its own strings, comments, names, operators or blanks.
     """
     return len(lzma.compress(text, format=lzma.FORMAT_RAW, filters=_PACKING))

@@ -61,7 +61,7 @@ def test_a_favourite_seed_shows(measure_file: MeasureFile, honest: float) -> Non
 def test_a_text_learnt_by_heart_does_not_fit(name: str, measure_file: MeasureFile, data: PreparedData) -> None:
     report = measure_file(ship(name, data))
     assert report.outcome is RunOutcome.INVALID
-    assert "bytes when they are packed; the contract allows 4,096" in report.reason
+    assert "bytes when compressed; the contract allows 4,096" in report.reason
 
 
 def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float, compiled: Path) -> None:

@@ -114,7 +114,7 @@ def test_prepares_a_project_by_its_name(command: Command, live: LiveCoordinator,
     assert "preparing" not in command("run-local", tmp_path / "fast-words").stderr
     done = command("prepare", "slow-words", "--coordinator", live.url)
     assert (done.status, done.stdout) == (1, "")
-    assert f"slow-words is no folder, and no project of {live.url}" in done.stderr
+    assert f"slow-words is neither a folder nor a project of {live.url}" in done.stderr
 
 
 def test_measures_noise(command: Command, project: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_check_that_finds_an_error_runs_nothing(command: Command, project: Pat
     (project / "harness" / "scorer.py").unlink()
     done = command("check", project)
     assert done.status == 1
-    assert "error    commands.scorer = 'harness.scorer' is no module of this folder" in done.stdout
+    assert "error    commands.scorer = 'harness.scorer' is not a module of this folder" in done.stdout
     assert "starting" not in done.stderr
     assert json.loads(command("check", project, "--json").stdout.splitlines()[-1])["event"] == "remark"
 

@@ -103,7 +103,7 @@ def test_says_that_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_says_that_the_disk_is_full(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.data.prepare.download.FREE_BYTES_KEPT", 2**60)  # more than any disk of today has
+    monkeypatch.setattr("worker.data.download.FREE_BYTES_KEPT", 2**60)  # more than any disk of today has
     with pytest.raises(DataError, match=r"MiB free; .* needs \d+ MiB"):
         prepare(contract, tmp_path / "cache")
 

@@ -37,7 +37,7 @@ def test_counts_only_the_cores_asked_for() -> None:
 
 @pytest.mark.parametrize("cores", [0, -1, 100_000])
 def test_refuses_cores_that_are_not_there(cores: int) -> None:
-    with pytest.raises(HardwareError, match=rf"^{cores} CPU cores were asked for; this process may use \d+$"):
+    with pytest.raises(HardwareError, match=rf"^{cores} CPU cores were requested; this process may use \d+$"):
         detect_hardware("cpu", cores)
 
 

@@ -56,7 +56,7 @@ def test_a_run_with_hope_goes_on(child: Callable[[float], float]) -> None:
 def test_a_run_that_learns_nothing_is_stopped_at_the_first_occasion() -> None:
     outlook = follow(curve(lambda s: 6.4))
     assert outlook.hopeless_at == pytest.approx(0.5, abs=0.01)
-    assert outlook.reason.startswith("hopeless: at 50% of the budget its loss, 6.4")
+    assert outlook.reason.startswith("hopeless: at 50% of the budget its loss 6.4")
 
 
 def test_a_run_that_breaks_is_stopped_a_tenth_of_the_budget_later() -> None:

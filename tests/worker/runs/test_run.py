@@ -124,7 +124,7 @@ SITUATIONS = {
     ),
     "lies": Bad(
         append(TRAIN + "ctx._channel.send('scored', metric=0.1, scored_bytes=9)\n"),
-        "the trainer broke the harness's protocol: it said `scored` out of turn",
+        "the trainer broke the harness's protocol: it sent `scored` out of turn",
     ),
     "babbles": Bad(
         append(TRAIN + "ctx._channel.send('x' * 70_000)\n"),

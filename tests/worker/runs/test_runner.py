@@ -124,6 +124,6 @@ def test_the_untouched_code_compiles_once_for_all_runs(local: LocalRunner, contr
     assert archives() == {first}
     measure(asked, untouched | {"train.py": untouched["train.py"] + "\n"})
     assert len(archives()) == 2
-    assert told.count("compiling the project's own code, once for all runs") == 2
+    assert told.count("compiling the project's own code once for all runs") == 2
     measure(asked, edited)
     assert len(archives()) == 2, "code that does not start leaves none"

@@ -41,7 +41,7 @@ HIDDEN: dict[str, Callable[[Random], str]] = {
 @pytest.mark.parametrize("name", [name for name in HIDDEN if name not in ("order of names", "operators")])
 def test_counts_knowledge_wherever_it_hides(name: str) -> None:
     text = HIDDEN[name](Random(1))
-    assert f"hold {pack(text.encode()):,} bytes when they are packed" in str(find_excess({"train.py": text}, LIMITS))
+    assert f"{pack(text.encode()):,} bytes when compressed" in str(find_excess({"train.py": text}, LIMITS))
     unbounded = LIMITS.model_copy(update={"max_text_bytes": None})
     assert find_excess({"train.py": text}, unbounded) is None
 
@@ -55,7 +55,7 @@ def test_counts_files_together() -> None:
     limits = LIMITS.model_copy(update={"editable": ["a.py", "b.py"]})
     half = f"x = '{Random(1).randbytes(1000).hex()}'\n", f"x = '{Random(2).randbytes(1000).hex()}'\n"
     assert find_excess({"a.py": half[0], "b.py": ""}, limits) is None
-    assert "a.py and b.py hold" in str(find_excess({"a.py": half[0], "b.py": half[1]}, limits))
+    assert "a.py and b.py: " in str(find_excess({"a.py": half[0], "b.py": half[1]}, limits))
 
 
 def test_code_that_says_little_costs_little() -> None:
