@@ -119,7 +119,7 @@ NO_NUMBER = Expected(RunOutcome.INVALID, "the model returned a logit that is not
 EXPECTED = {
     "constant_loss": HONEST,
     "fake_summary": HONEST,
-    "speaks_for_the_scorer": Expected(RunOutcome.CRASHED, "broke the harness's protocol: it said `scored` out of turn"),
+    "speaks_for_the_scorer": Expected(RunOutcome.CRASHED, "broke the harness's protocol: it sent `scored` out of turn"),
     "peeks_at_the_next_token": PEEKS,
     "peeks_rarely": PEEKS,
     "peeks_at_one_place": PEEKS,
