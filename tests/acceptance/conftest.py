@@ -17,7 +17,7 @@ from shared.records import ExperimentDetail
 from swarm import Client
 from tests.support.coordinator_process import Coordinator
 from tests.support.databases import SqliteFolder
-from tests.support.tiny_project import pack_text, serve_text, write_codec_seed, write_tiny_seed
+from tests.support.tiny_project import pack_text, serve_text, write_codec_seed
 
 BIN = Path(sys.executable).parent
 TIMEOUT_SECONDS = 240
@@ -87,14 +87,6 @@ def database(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Database]:
     database = Database(sqlite_folder.create_migrated(tmp_path))
     yield database
     database.close()
-
-
-@pytest.fixture
-def gpt(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """A volunteer on seed/gpt-cpu, with a small text and a second of training."""
-    seed = write_tiny_seed(tmp_path / "seed", text_server, pack_text())
-    with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
-        yield volunteer
 
 
 @pytest.fixture

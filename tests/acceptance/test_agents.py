@@ -1,4 +1,7 @@
-"""Real worker processes with each agent, against a real coordinator, on projects that really run."""
+"""Real worker processes with each agent and a real coordinator, on seed/codec, whose runs are short.
+
+test_installed.py has the search agent on seed/gpt-cpu, and test_seeds.py has seed/gpt.
+"""
 
 import json
 from pathlib import Path
@@ -8,13 +11,11 @@ import pytest
 from shared.runs import ModelUsage
 from tests.acceptance.conftest import Volunteer
 from tests.support.chat_server import PAPER, Body, Response, refuse, say, serve_chat
-from tests.support.tiny_project import codec_files, seed_files
+from tests.support.tiny_project import codec_files
 
 pytestmark = pytest.mark.acceptance
 
 KEY = "sk-canary-31415"
-TRAINED = {"ok", "stopped_early"}
-"""Outcomes of a run with correct code: on a busy machine a second may teach it so little that it is stopped early."""
 
 
 class Clumsy:
@@ -66,18 +67,15 @@ def script_of(folder: Path, file: str, text: str) -> list[str]:
     return ["--script", str(path)]
 
 
-def test_a_model_a_tool_and_a_script_on_a_small_gpt(gpt: Volunteer, tmp_path: Path) -> None:
-    model = Clumsy("train.py", "WIDTH = 64", "WIDTH = 32 // 0", "WIDTH = 32")
+def test_a_model_repairs_its_crash_and_its_key_stays_secret(codec: Volunteer) -> None:
+    model = Clumsy("codec.py", "NICE_LENGTH = 64", "NICE_LENGTH = 32 // 0", "NICE_LENGTH = 32")
     with serve_chat(model) as server:
-        done = gpt.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, OPENAI_API_KEY=KEY)
-    gpt.work(*command_of(tmp_path, "train.py", "1"), jobs=1)
-    gpt.work(*script_of(tmp_path, "train.py", seed_files()["train.py"] + "\nSCRIPTED = 1\n"), jobs=1)
-    experiment, *others = gpt.list_experiments()
-    assert [e.title for e in (experiment, *others)] == ["Another value", "By a tool", "By a script"]
-    assert {e.outcome for e in (experiment, *others)} <= TRAINED
-    assert "+WIDTH = 32" in experiment.diff and "// 0" not in experiment.diff
+        done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, OPENAI_API_KEY=KEY)
+    (experiment,) = codec.list_experiments()
+    assert (experiment.title, experiment.outcome) == ("Another value", "ok")
+    assert "+NICE_LENGTH = 32" in experiment.diff and "// 0" not in experiment.diff
     assert experiment.finding is not None and experiment.finding.claim == PAPER["claim"]
-    assert "ZeroDivisionError" in model.crash and "train.py" in model.crash
+    assert "ZeroDivisionError" in model.crash and "codec.py" in model.crash
     assert "trying a repair" in done.stderr
     (run,) = experiment.runs
     assert run.usage == ModelUsage(requests=3, input_tokens=270, output_tokens=30), "draft, repair and finding"
@@ -97,9 +95,9 @@ def test_what_goes_wrong_at_an_endpoint_is_survived(codec: Volunteer) -> None:
         waits = {"SWARM_REQUEST_SECONDS": "3", "SWARM_SHORTEST_WAIT_SECONDS": "0.5", "SWARM_LONGEST_WAIT_SECONDS": "1"}
         done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=2, **waits)
         assert "the job failed: openai m: the model refuses" in done.stderr
-        assert "did not answer in time; trying again in" in done.stderr
-        assert done.stderr.count("trying again in") >= 3
-        assert "trying without the context pack" in done.stderr
+        assert "did not answer in time; retrying in" in done.stderr
+        assert done.stderr.count("retrying in") >= 3
+        assert "retrying without the context pack" in done.stderr
         assert "cannot be used" in server.prompts()
     done = codec.work("--agent", "openai", "--model", "m", "--base-url", server.url, jobs=1)
     assert done.stderr.count("the search agent proposes instead") >= 1

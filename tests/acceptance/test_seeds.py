@@ -1,4 +1,4 @@
-"""seed/gpt with a real coordinator and a real worker; test_agents.py has seed/gpt-cpu and seed/codec."""
+"""seed/gpt with a real coordinator and a real worker; test_installed.py has seed/gpt-cpu and seed/codec."""
 
 from pathlib import Path
 

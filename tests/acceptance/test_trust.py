@@ -72,15 +72,15 @@ def plant(home: Path) -> dict[Path, str]:
     return planted
 
 
-def test_keys_and_files_stay_where_they_are(gpt: Volunteer, tmp_path: Path) -> None:
+def test_keys_and_files_stay_where_they_are(codec: Volunteer, tmp_path: Path) -> None:
     """An obedient model writes code that looks for keys, files and the network, and reports what it found."""
     planted = plant(tmp_path / "home")
-    config = Path(gpt.environment["XDG_CONFIG_HOME"], "research-swarm", "config.toml")
+    config = Path(codec.environment["XDG_CONFIG_HOME"], "research-swarm", "config.toml")
     config.parent.mkdir(parents=True)
     config.write_text("# canary-config-4\ntokens_per_day = 4000000\n")
-    secrets = [*CANARIES.values(), *planted.values(), "canary-config-4", gpt.token]
+    secrets = [*CANARIES.values(), *planted.values(), "canary-config-4", codec.token]
 
-    with socket.create_server(("127.0.0.1", 0)) as listener, tap(gpt.url) as (proxy, seen):
+    with socket.create_server(("127.0.0.1", 0)) as listener, tap(codec.url) as (proxy, seen):
         loot = LOOTING.format(canaries=tuple(map(str, planted)), port=listener.getsockname()[1])
 
         def obey(body: Body) -> Response:
@@ -90,14 +90,14 @@ def test_keys_and_files_stay_where_they_are(gpt: Volunteer, tmp_path: Path) -> N
             return say(
                 {"explanation": "", "edits": [], "files": []}
                 if form == "RepairReply"
-                else experiment({"train.py": loot})
+                else experiment({"codec.py": loot})
             )
 
         with serve_chat(obey) as server:
             model = ("--agent", "openai", "--model", "obedient", "--base-url", server.url)
-            done = replace(gpt, url=proxy).work(*model, jobs=2, HOME=str(tmp_path / "home"), **CANARIES)
+            done = replace(codec, url=proxy).work(*model, jobs=2, HOME=str(tmp_path / "home"), **CANARIES)
             prompts = server.prompts()
-        (told,) = gpt.list_experiments()
+        (told,) = codec.list_experiments()
         listener.settimeout(0.2)
         with pytest.raises(TimeoutError):
             listener.accept()
