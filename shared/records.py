@@ -96,7 +96,10 @@ class ClassComparison(Message):
 
 
 class Comparison(Message):
-    """Two commits of a project: what differs in their files, and in what was measured."""
+    """Two commits of a project: the difference of their files, and of their measurements.
+
+    `common_ancestor` is None where it is more than 5,000 commits above the deeper one: it is not looked for further up.
+    """
 
     project: str
     a: Sha

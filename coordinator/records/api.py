@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from coordinator.db.database import ReadSession
-from coordinator.http.pagination import Cursor, Limit
+from coordinator.http.pagination import Limit, ShaCursor
 from coordinator.records import service
 from shared.protocol import Page, Slug
 from shared.records import Comparison, HardwareClass, LineageStep, Record
@@ -33,7 +33,7 @@ def read_lineage(
     sha: Annotated[str, Path(min_length=4, max_length=40, description="a sha, or at least four digits of one")],
     session: ReadSession,
     hardware_class: Annotated[str | None, Query(max_length=200, description="default: of each one's first run")] = None,
-    cursor: Cursor = None,
+    cursor: ShaCursor = None,
     limit: Limit = 50,
 ) -> Page[LineageStep]:
     """A commit and its ancestors up to the root, the nearest first."""

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.http.pagination import encode_cursor
+from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import diff_files
 from coordinator.models import Commit, CommitPosterior, Project
@@ -19,7 +19,12 @@ from shared.protocol import Page
 from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit
 
 ROOT_TITLE = "the project's seed, unchanged"
-MAX_ANCESTORS = 100_000
+MAX_ANCESTOR_DISTANCE = 5_000
+"""Commits above the deeper of two within which their common ancestor is looked for."""
+
+ANCESTORS_AT_ONCE = 250
+"""Commits of each line that one step of that search reads."""
+
 _SHA_OR_PREFIX = re.compile(r"[0-9a-f]{4,40}")
 
 
@@ -97,18 +102,18 @@ def find_commit(session: Session, text: str, project: Project | None = None) -> 
 
 
 def view_lineage(
-    session: Session, text: str, hardware_class: str | None, below_depth: int | None, limit: int
+    session: Session, text: str, hardware_class: str | None, next_sha: str | None, limit: int
 ) -> Page[LineageStep]:
-    """A commit and its ancestors, the nearest first; below a depth, for the pages that follow.
+    """A commit and its ancestors, the nearest first; `next_sha` is the ancestor with which a further page begins.
 
-    Raises NotFoundError, ShaAmbiguousError.
+    Raises NotFoundError, ShaAmbiguousError, CursorInvalidError.
     """
     commit = find_commit(session, text)
-    skipped = 0 if below_depth is None else max(0, commit.depth - below_depth + 1)
-    shas = lineage.list_nearest(session, commit.sha, min(skipped + limit, MAX_ANCESTORS))[skipped:]
-    steps = _view_steps(session, shas, hardware_class)
-    is_end = not steps or steps[-1].parent_sha is None
-    return Page(items=steps, next_cursor=None if is_end else encode_cursor(steps[-1].depth))
+    if next_sha is not None and lineage.find_commit(session, commit.project_id, next_sha) is None:
+        raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.")
+    shas = lineage.list_nearest(session, next_sha or commit.sha, limit + 1)
+    steps = _view_steps(session, shas[:limit], hardware_class)
+    return Page(items=steps, next_cursor=encode_sha_cursor(shas[limit]) if len(shas) > limit else None)
 
 
 def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | None) -> list[LineageStep]:
@@ -148,20 +153,30 @@ def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
         b=other.sha,
         a_experiment_id=titles[one.sha][0] if one.sha in titles else None,
         b_experiment_id=titles[other.sha][0] if other.sha in titles else None,
-        common_ancestor=_find_common(session, one, other),
+        common_ancestor=_find_common_ancestor(session, one, other),
         diff=diff_files(*files),
         classes=_compare_classes(session, one.sha, other.sha),
     )
 
 
-def _find_common(session: Session, one: Commit, other: Commit) -> str | None:
-    """The nearest common ancestor: both lines, cut to the same depth, meet at the first name they share."""
-    depth = min(one.depth, other.depth)
-    lines = [
-        lineage.list_nearest(session, commit.sha, min(commit.depth + 1, MAX_ANCESTORS))[commit.depth - depth :]
-        for commit in (one, other)
-    ]
-    return next((sha for sha, match in zip(*lines, strict=False) if sha == match), None)
+def _find_common_ancestor(session: Session, one: Commit, other: Commit) -> str | None:
+    """The nearest common ancestor; None where it is more than MAX_ANCESTOR_DISTANCE above the deeper commit.
+
+    From equal depth both lines reach it after as many steps, so they are read in equal parts until they meet.
+    """
+    shallow, deep = sorted((one, other), key=lambda commit: commit.depth)
+    distance = deep.depth - shallow.depth
+    if distance > MAX_ANCESTOR_DISTANCE:
+        return None
+    at = [shallow.sha, lineage.list_nearest(session, deep.sha, distance + 1)[-1]]
+    while True:
+        count = min(ANCESTORS_AT_ONCE, MAX_ANCESTOR_DISTANCE - distance + 1)
+        lines = [lineage.list_nearest(session, sha, count) for sha in at]
+        common = next((sha for sha, match in zip(*lines, strict=True) if sha == match), None)
+        distance += count
+        if common is not None or len(lines[0]) < count or distance > MAX_ANCESTOR_DISTANCE:
+            return common
+        at = [str(lineage.get_commit(session, line[-1]).parent_sha) for line in lines]
 
 
 def _compare_classes(session: Session, a: str, b: str) -> list[ClassComparison]:

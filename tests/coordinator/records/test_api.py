@@ -1,13 +1,22 @@
 """Records, lineage, comparisons, hardware classes and volunteers, on both engines."""
 
+from hashlib import sha1
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.http.pagination import encode_cursor, encode_sha_cursor
+from coordinator.lineage import service as lineage
+from coordinator.models import Commit, table_of
 from coordinator.projects.service import create_project
+from coordinator.records.service import MAX_ANCESTOR_DISTANCE
+from shared.protocol import now
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
@@ -83,3 +92,61 @@ def test_classes_and_volunteers_are_counted(shas: dict[str, str], http: TestClie
     page = get(http, "/volunteers", limit=3)
     rest = get(http, "/volunteers", limit=3, cursor=page["next_cursor"])
     assert len(page["items"]) == 3 and len(page["items"] + rest["items"]) == 4
+
+
+def add_line(session: Session, root: Commit, name: str, length: int) -> list[str]:
+    """Add commits in a line above which only `root` stands, the deepest last. They share the root's files."""
+    shas = [sha1(f"{name} {number}".encode()).hexdigest() for number in range(length)]
+    rows = [
+        {
+            "sha": sha, "project_id": root.project_id, "parent_sha": above, "tree_sha": root.tree_sha,
+            "depth": number + 1, "created_at": now(), "has_code": True, "steps": 1,
+        }
+        for number, (above, sha) in enumerate(pairwise([root.sha, *shas]))
+    ]  # fmt: skip
+    session.execute(insert(table_of(Commit)), rows)
+    return shas
+
+
+def test_a_page_of_a_long_lineage_costs_the_same_wherever_it_is(
+    shas: dict[str, str], database: Database, http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        line = add_line(session, session.get_one(Commit, shas["root"]), "long", 3_000)
+    read = list[int]()
+    list_nearest = lineage.list_nearest
+
+    def list_and_count(session: Session, sha: str, limit: int) -> list[str]:
+        names = list_nearest(session, sha, limit)
+        read.append(len(names))
+        return names
+
+    monkeypatch.setattr(lineage, "list_nearest", list_and_count)
+    found, cursor = list[str](), None
+    while True:
+        page = get(http, f"/lineage/{line[-1]}", limit=200, **({"cursor": cursor} if cursor else {}))
+        found += [step["sha"] for step in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert found == [*reversed(line), shas["root"]]
+    assert len(read) == 16 and max(read) <= 201, "the cost of a page does not depend on its number"
+    invalid = http.get(f"/api/v1/lineage/{line[-1]}", params={"cursor": encode_sha_cursor("f" * 40)})
+    assert invalid.status_code == 422 and invalid.json()["type"].endswith("cursor-invalid")
+    assert http.get(f"/api/v1/lineage/{line[-1]}", params={"cursor": encode_cursor(5)}).status_code == 422
+
+
+def test_a_common_ancestor_is_found_within_its_limit(
+    shas: dict[str, str], database: Database, http: TestClient
+) -> None:
+    with database.write() as session:
+        root = session.get_one(Commit, shas["root"])
+        one, other = (add_line(session, root, name, MAX_ANCESTOR_DISTANCE + 1) for name in ("one", "other"))
+
+    def find(a: str, b: str) -> str | None:
+        ancestor: str | None = get(http, "/compare", project="tiny", a=a, b=b)["common_ancestor"]
+        return ancestor
+
+    assert find(one[2_999], one[1]) == one[1] and find(one[600], other[10]) == shas["root"]
+    assert find(one[-2], other[-2]) == shas["root"] and find(one[-1], other[-1]) is None
+    assert find(one[-1], one[0]) == one[0] and find(one[-1], shas["root"]) is None
