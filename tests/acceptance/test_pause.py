@@ -110,7 +110,7 @@ def pause_and_resume(machine: Machine) -> None:
         with suppress(psutil.NoSuchProcess):
             process.suspend()  # so that the run lasts until all was looked at
     assert machine.read_state()[0] == "working"
-    assert "ends after this run" in machine.command("finish")
+    assert "stops after this run" in machine.command("finish")
     worker.wait_for(lambda: machine.status().get("ending") == "ends after this run")
     worker.wait_for(lambda: "ends after this run" in machine.page())
     for process in held:

@@ -51,7 +51,7 @@ class LiveCoordinator:
     token: SecretStr
 
     def list(self, what: str) -> list[dict[str, Any]]:
-        """What the API lists of the project, newest first."""
+        """Items that the API lists of the project, newest first."""
         answer = httpx.get(f"{self.url}{API_PREFIX}/{what}", params={"project": "tiny"}, timeout=60)
         assert answer.status_code == 200, answer.text
         items: list[dict[str, Any]] = answer.json()["items"]

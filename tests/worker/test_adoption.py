@@ -41,7 +41,7 @@ def measure(request: RunRequest) -> float:
 
 @pytest.fixture
 def agent() -> Agent:
-    """What `swarm-worker` has without any setting."""
+    """The agent of `swarm-worker` without settings."""
     return make_agent(load_settings({"device": "cpu"}), lambda line: None, Stop())
 
 

@@ -35,7 +35,7 @@ def empty(coordinator_settings: CoordinatorSettings) -> Iterator[LiveCoordinator
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What a worker finds: a home of its own, a CPU, a token that nobody gave out, and nobody at the address."""
+    """A worker's environment: its own home, a CPU, an unknown token, and an address where nobody answers."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SWARM_")}
     return kept | {
         "HOME": str(tmp_path),
