@@ -37,7 +37,7 @@ def find_by_meaning(
     session: Session, similarity: Similarity, words: str, project_ids: Sequence[int], limit: int
 ) -> list[int]:
     """Findings that say something like this, the nearest first; none where the embedder cannot be asked now."""
-    vector = similarity.embed([spell_out(words)])
+    vector = similarity.embed([spell_out(words)], is_request=True)
     if vector is None:
         return []
     found = [one for number in project_ids for one in similarity.find(session, number, SUBJECT, vector, limit)]
@@ -81,11 +81,14 @@ async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
 
     def go_on() -> None:
         nonlocal done
-        done = keep_up(database, app.state.similarity, done)
+        done = keep_up(database, similarity, done)
 
+    seconds = app.state.settings.meaning_check_seconds
+    similarity: Similarity = app.state.similarity
     async with (
-        tasks.once("vector index", app.state.similarity.prepare),
-        tasks.repeat("embeddings of findings", app.state.settings.meaning_check_seconds, go_on),
+        tasks.once("vector index", similarity.prepare),
+        tasks.repeat("deferred embeddings", seconds, similarity.store_deferred),
+        tasks.repeat("embeddings of findings", seconds, go_on),
     ):
         yield
 

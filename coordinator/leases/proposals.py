@@ -41,8 +41,12 @@ def submit_proposal(
         contract = projects.parse_stored(seen.contract)
         check_steps(seen, submission.proposal)
         lineage.check_files(submission.files, contract.files)
-        code = _describe(session, seen, contract, submission, similarity)
-        alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
+        code = _describe(session, seen, contract, submission)
+    code = novelty.embed(code, similarity)  # it may wait for an endpoint, so no transaction is open
+    alike: list[SimilarWork] = []
+    if code.vector is not None:
+        with database.read() as session:
+            alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
     with database.write() as session:
         beats.write_of(session, lease_id)
         lease = queries.lock_lease(session, lease_id)
@@ -82,13 +86,11 @@ def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
         raise StepsNotToldError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
 
 
-def _describe(
-    read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission, similarity: Similarity
-) -> ProposedCode:
+def _describe(read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission) -> ProposedCode:
     tree_sha, before = lineage.plan_child(read, lease.base_sha, submission.files, contract.files.editable)
     code = novelty.describe_code(tree_sha, lease.base_sha, submission.proposal, before, submission.files)
     is_worded = code.idea.is_worded and not JobKind(lease.kind).is_assembled
-    return novelty.embed(code, similarity, submission.proposal, before, submission.files) if is_worded else code
+    return novelty.add_parts(code, submission.proposal, before, submission.files) if is_worded else code
 
 
 def _answer_again(lease: LeaseRow) -> ProposalReply:

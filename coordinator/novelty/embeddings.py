@@ -9,7 +9,8 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Semaphore
+from time import monotonic
 from typing import Any, Protocol
 
 import httpx
@@ -17,15 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from coordinator.novelty.tokens import WordTokens
 from coordinator.settings import Settings
 
 Vectors = NDArray[np.float32]
 """One row for each text, of length one."""
 
-ENDPOINT_SECONDS = 10.0
+BACKGROUND_SECONDS = 10.0
+"""Longest wait of a background task for the endpoint."""
+
+REQUEST_SECONDS = 1.0
+"""Longest wait of a request for the endpoint."""
+
+PAUSE_SECONDS = 30.0
+"""After a request's question failed, no request asks the endpoint for this long."""
+
+MAX_REQUESTS_ASKING = 2
+"""Number of requests that may wait for the endpoint at once; SQLite's requests share four threads."""
+
 MAX_CHARACTERS = 8_000
-"""Of each text; what comes after is not looked at."""
+"""Only this much of each text is embedded."""
 
 
 class EmbeddingError(Exception):
@@ -48,6 +59,10 @@ class Embedder(Protocol):
         """A vector for each text. Raises EmbeddingError. Safe to use from several threads."""
         ...
 
+    def embed_for_request(self, texts: Sequence[str]) -> Vectors:
+        """The same, within about a second. Raises EmbeddingError where that is not possible."""
+        ...
+
 
 class WordLlamaEmbedder:
     """Static embeddings of words, averaged (256 numbers a text)."""
@@ -58,19 +73,22 @@ class WordLlamaEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text."""
         with _LOADING:
-            table, tokens = _load_wordllama()
+            table, tokenizer = _load_wordllama()
         sums = np.empty((len(texts), table.shape[1]), dtype=np.float32)
         for row, text in enumerate(texts):
-            table[tokens.list_tokens(text[:MAX_CHARACTERS] or " ")].sum(axis=0, out=sums[row])
+            tokens = tokenizer.encode(text[:MAX_CHARACTERS] or " ", add_special_tokens=False).ids
+            table[tokens].sum(axis=0, out=sums[row])
         return _normalise(sums)
+
+    embed_for_request = embed
 
 
 _LOADING = Lock()
 
 
 @cache
-def _load_wordllama() -> tuple[Vectors, WordTokens]:
-    """The words' vectors, and what finds them in texts; a process needs them once. Call it with `_LOADING` held."""
+def _load_wordllama() -> tuple[Vectors, Any]:
+    """The vectors of all tokens, and the model's `tokenizers.Tokenizer`. Call it with `_LOADING` held."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     import wordllama  # noqa: PLC0415 - takes most of a second
@@ -79,31 +97,66 @@ def _load_wordllama() -> tuple[Vectors, WordTokens]:
     logger.handlers[:] = handlers
     logger.setLevel(level)
     model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
-    return model.embedding, WordTokens(model.tokenizer, len(model.embedding))
+    return model.embedding, model.tokenizer
 
 
 class EndpointEmbedder:
-    """Any endpoint that speaks OpenAI's embeddings protocol."""
+    """Any endpoint that speaks OpenAI's embeddings protocol.
+
+    Requests of the coordinator wait for it only briefly, only a few at a time, and not at all while it fails.
+    """
 
     def __init__(self, url: str, model: str, key: SecretStr | None, near: float) -> None:
         self.name = f"endpoint {model}"
         self.near = near
         self._model = model
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=ENDPOINT_SECONDS)
+        self._http = httpx.Client(base_url=url, headers=headers)
+        self._paused_until = 0.0
+        self._asking = Semaphore(MAX_REQUESTS_ASKING)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """A vector for each text. Raises EmbeddingError."""
+        """A vector for each text. Raises EmbeddingError. A success lets requests ask again."""
+        vectors = self._ask(texts, BACKGROUND_SECONDS)
+        self._paused_until = 0.0
+        return vectors
+
+    def embed_for_request(self, texts: Sequence[str]) -> Vectors:
+        """The same within `REQUEST_SECONDS`. Raises EmbeddingError at once while the endpoint fails or is busy."""
+        if monotonic() < self._paused_until:
+            raise EmbeddingError(f"the embeddings endpoint failed within the last {PAUSE_SECONDS:.0f} s")
+        if not self._asking.acquire(blocking=False):
+            raise EmbeddingError("other requests wait for the embeddings endpoint")
+        try:
+            return self._ask(texts, REQUEST_SECONDS)
+        except EmbeddingError:
+            self._paused_until = monotonic() + PAUSE_SECONDS
+            raise
+        finally:
+            self._asking.release()
+
+    def _ask(self, texts: Sequence[str], seconds: float) -> Vectors:
         body = {"model": self._model, "input": [text[:MAX_CHARACTERS] or " " for text in texts]}
         try:
-            response = self._http.post("embeddings", json=body).raise_for_status()
-            answer = _Answer.model_validate_json(response.content)
+            answer = _Answer.model_validate_json(self._post(body, seconds))
         except (httpx.HTTPError, ValidationError) as error:
             raise EmbeddingError(f"the embeddings endpoint gives no answer that can be used: {error}") from error
         rows = sorted(answer.data, key=lambda row: row.index)
         if [row.index for row in rows] != list(range(len(texts))):
             raise EmbeddingError("the embeddings endpoint answers for other texts than it was asked for")
         return _normalise(np.array([row.embedding for row in rows], dtype=np.float32))
+
+    def _post(self, body: dict[str, Any], seconds: float) -> bytes:
+        """The endpoint's answer. `seconds` limits the connection, each read, and all reads together."""
+        deadline = monotonic() + seconds
+        content = bytearray()
+        with self._http.stream("POST", "embeddings", json=body, timeout=seconds) as response:
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
+                content += chunk
+                if monotonic() > deadline:
+                    raise EmbeddingError(f"the embeddings endpoint needs more than {seconds:.0f} s")
+        return bytes(content)
 
 
 class _Row(BaseModel):

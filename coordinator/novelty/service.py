@@ -20,7 +20,7 @@ from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.novelty.ideas import Idea, name_idea
 from coordinator.novelty.queries import CodeHolder
-from coordinator.novelty.similarity import Similarity
+from coordinator.novelty.similarity import DeferredText, Similarity
 from shared.experiments import Proposal, SimilarWork
 from shared.runs import RunOutcome
 
@@ -52,7 +52,7 @@ class Duplicate:
 class ProposedCode:
     """The tree that a proposal makes, fingerprints of its editable files and of its parent's, and its idea.
 
-    `vector` is that of its words and its diff, None where it is not needed or cannot be had.
+    `parts` are its words and its diff, empty where its idea says all; `vector` is theirs, None until it is known.
     """
 
     tree_sha: str
@@ -60,6 +60,7 @@ class ProposedCode:
     parent_fingerprint: str
     idea: Idea
     vector: "Vector | None" = None
+    parts: tuple[str, ...] = ()
 
 
 def describe_code(
@@ -71,13 +72,18 @@ def describe_code(
     return ProposedCode(tree_sha, fingerprint(after), fingerprint(parent_files), idea)
 
 
-def embed(
-    code: ProposedCode, similarity: Similarity, proposal: Proposal, before: Mapping[str, str], files: Mapping[str, str]
+def add_parts(
+    code: ProposedCode, proposal: Proposal, before: Mapping[str, str], files: Mapping[str, str]
 ) -> ProposedCode:
-    """With the vector of its words and its diff."""
+    """With its words and its diff, to be embedded outside of transactions."""
     words = f"{proposal.title}. {proposal.hypothesis} {proposal.axis} {proposal.direction.value} {proposal.value}"
     changes = (_list_changes(before.get(path, ""), text) for path, text in sorted(files.items()))
-    return replace(code, vector=similarity.embed([words, "\n".join(line for lines in changes for line in lines)]))
+    return replace(code, parts=(words, "\n".join(line for lines in changes for line in lines)))
+
+
+def embed(code: ProposedCode, similarity: Similarity) -> ProposedCode:
+    """With the vector of its parts, if it has any and the embedder answers in time. Call it outside of transactions."""
+    return replace(code, vector=similarity.embed(code.parts, is_request=True)) if code.parts else code
 
 
 def _list_changes(before: str, after: str) -> Iterable[str]:
@@ -151,9 +157,11 @@ def find_neighbours(
 
 
 def remember(session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID) -> None:
-    """Keep an accepted proposal's vector, so that others find it."""
+    """Store an accepted proposal's vector, now or later, so that others find it."""
     if code.vector is not None:
         similarity.store(session, project_id, SUBJECT, str(lease_id), code.vector)
+    elif code.parts:
+        similarity.defer(DeferredText(project_id, SUBJECT, str(lease_id), code.parts))
 
 
 def _tell(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:

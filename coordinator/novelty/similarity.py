@@ -1,15 +1,18 @@
 """What is alike: texts are embedded before a transaction, stored in it, and compared with what was stored before."""
 
+from collections import deque
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import structlog
 from fastapi import Depends, Request
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.novelty import embedding_queries as queries
+from coordinator.db.engine import UNAVAILABLE_ERRORS
+from coordinator.novelty import queries
 from coordinator.settings import Settings
 
 if TYPE_CHECKING:  # numpy and the model are loaded with the first text, and not when the coordinator starts
@@ -17,6 +20,19 @@ if TYPE_CHECKING:  # numpy and the model are loaded with the first text, and not
     from coordinator.novelty.vector_index import Index, Neighbour, Vector
 
 log = structlog.get_logger()
+
+
+MAX_DEFERRED = 1_000
+"""Number of texts that wait for a vector; beyond it the oldest get none."""
+
+
+class DeferredText(NamedTuple):
+    """A text without a vector, in `parts` that weigh the same. `subject` and `key` are those of `Similarity.store`."""
+
+    project_id: int
+    subject: str
+    key: str
+    parts: Sequence[str]
 
 
 class Similarity:
@@ -29,14 +45,19 @@ class Similarity:
         self._database, self._settings = database, settings
         self._opening, self._indexing = Lock(), Lock()
         self._embedder: Embedder | None = None
+        self._deferred = deque[DeferredText](maxlen=MAX_DEFERRED)
         self._index: Index | None = None
 
-    def embed(self, parts: Sequence[str]) -> "Vector | None":
-        """One vector for a text in parts that weigh the same; None where the embedder cannot be asked just now."""
+    def embed(self, parts: Sequence[str], *, is_request: bool = False) -> "Vector | None":
+        """One vector for a text in parts that weigh the same; None where the embedder cannot be asked now.
+
+        A request waits about a second at most, a background task longer.
+        """
         from coordinator.novelty.embeddings import EmbeddingError, average  # noqa: PLC0415 - see above
 
+        embedder = self._open_embedder()
         try:
-            return average(self._open_embedder().embed(parts))
+            return average(embedder.embed_for_request(parts) if is_request else embedder.embed(parts))
         except EmbeddingError as error:
             log.warning("what is alike is not looked for", error=str(error))
             return None
@@ -71,6 +92,27 @@ class Similarity:
         row = queries.add_embedding(session, project_id, subject, key, model, pack(vector))
         if index:
             index.add(session, row)
+
+    def defer(self, text: DeferredText) -> None:
+        """Embed and store a text later (`store_deferred`). Deferred texts are lost when the process ends."""
+        self._deferred.append(text)
+
+    def store_deferred(self) -> None:
+        """Give the deferred texts their vectors, as long as the embedder can be asked."""
+        for _ in range(len(self._deferred)):
+            text = self._deferred.popleft()
+            vector = self.embed(text.parts)
+            if vector is None:
+                self._deferred.appendleft(text)
+                return
+            try:
+                with self._database.write() as session:
+                    self.store(session, text.project_id, text.subject, text.key, vector)
+            except UNAVAILABLE_ERRORS:
+                self._deferred.appendleft(text)
+                raise
+            except IntegrityError:
+                log.info("a deferred text has a vector already", subject=text.subject, key=text.key)
 
     def forget(self, session: Session, subject: str, key: str) -> None:
         """A text says something else now: its vector is found no more, as soon as it gets another."""

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
-from coordinator.novelty import embedding_queries as queries
-from coordinator.novelty.embedding_queries import EmbeddingRow
+from coordinator.novelty import queries
+from coordinator.novelty.queries import EmbeddingRow
 
 log = structlog.get_logger()
 

@@ -14,17 +14,25 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from coordinator.app import create_app
-from coordinator.background import BackgroundTasks
+from coordinator.background import BackgroundTasks, TaskHealth
 from coordinator.db.database import Database
 from coordinator.leases.heartbeats import HeldBeat
 from coordinator.leases.state import LeaseClock
-from coordinator.novelty.similarity import Similarity
+from coordinator.novelty.similarity import DeferredText, Similarity
 from coordinator.settings import Settings
 from shared.events import EventView
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
 
-TASKS = {"live feed", "heartbeats", "epochs", "job mix", "vector index", "embeddings of findings"}
+TASKS = {
+    "live feed",
+    "heartbeats",
+    "epochs",
+    "job mix",
+    "vector index",
+    "embeddings of findings",
+    "deferred embeddings",
+}
 
 
 def test_work_repeats_and_is_waited_for_at_the_end() -> None:
@@ -122,14 +130,15 @@ def test_every_task_of_the_application_goes_on_after_an_error(database_url: str,
     app = create_app(settings)
     database = app.state.database = FaultyDatabase(database_url)
     app.state.similarity = Similarity(database, settings)
+    app.state.similarity.defer(DeferredText(1, "proposal", str(uuid4()), ("words",)))
     database.fault = fault
     clock = LeaseClock(LeaseState.RUNNING, Phase.TRAINING, 0, 0.0, now(), now(), now(), now())
 
-    def are_all(is_so: Callable[[int], bool]) -> bool:
+    def are_all(is_so: Callable[[TaskHealth], bool]) -> bool:
         held = HeldBeat(clock, None, now() + timedelta(seconds=100))
         app.state.held_beats.hold(uuid4(), held)  # so that there is something to write
         health = app.state.background.list_health()
-        return {task.name for task in health} == TASKS and all(is_so(task.failures) for task in health)
+        return {task.name for task in health} == TASKS and all(map(is_so, health))
 
     async def wait_until(is_reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
@@ -143,10 +152,9 @@ def test_every_task_of_the_application_goes_on_after_an_error(database_url: str,
     async def live() -> None:
         async with app.router.lifespan_context(app):
             listening = asyncio.create_task(listen([]))
-            await wait_until(lambda: are_all(lambda failures: failures > 0))
+            await wait_until(lambda: are_all(lambda task: task.last_error_at is not None))
             database.fault = None
-            await wait_until(lambda: are_all(lambda failures: failures == 0))
-            assert all(task.last_success_at is not None for task in app.state.background.list_health())
+            await wait_until(lambda: are_all(lambda task: task.failures == 0 and task.last_success_at is not None))
         await listening
 
     with capture_logs():

@@ -84,8 +84,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(status: int, answer: object) -> Iterator[Any]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+def serve(status: int, answer: object, handler: type[Answers] = Answers) -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.asked, server.answer = [], (status, answer)  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.db.database import Database
+from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.models import Project
 from coordinator.novelty import vector_index
-from coordinator.novelty.embedding_queries import add_embedding, set_aside
+from coordinator.novelty.queries import add_embedding, set_aside
 from coordinator.novelty.similarity import Similarity
 from coordinator.novelty.vector_index import ArrayIndex, Index, PgvectorIndex, Vector, open_index, pack, unpack
 from coordinator.settings import Settings
@@ -124,7 +125,7 @@ def test_while_the_index_is_made_nobody_waits_for_it(postgres: PostgresServer) -
     assert vector is not None
     with ThreadPoolExecutor(1) as pool, database.read() as session:
         with database.write() as other:
-            other.execute(text("select pg_advisory_xact_lock(7305802114)"))  # as another replica that makes it
+            lock_until_commit(other, AdvisoryLock.VECTOR_INDEX)  # as another process that makes it
             making = pool.submit(similarity.find, session, 1, "proposal", vector, 5)
             while not other.scalar(text("select count(*) from pg_locks where locktype = 'advisory' and not granted")):
                 assert not making.done()
