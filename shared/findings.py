@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Posterior, Standing, Verdict
-from shared.protocol import LongText, Message, Sha, ShortText, Slug, Timestamp
+from shared.protocol import LongText, Message, Page, Sha, ShortText, Slug, Timestamp
 
 MAX_FINDING_WORDS = 250
 MAX_TAGS = 8
@@ -153,6 +153,16 @@ class SearchHit(Message):
     score: float
     text_rank: int | None
     meaning_rank: int | None
+
+
+class SearchPage(Page[SearchHit]):
+    """The answer to a search. Findings are found by their words at once, by their meaning once they have a vector.
+
+    `waiting_for_vectors` counts findings of all projects without one: above 0, the same search may soon give another
+    order.
+    """
+
+    waiting_for_vectors: int = Field(ge=0)
 
 
 class ClassEvidence(Message):

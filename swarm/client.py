@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared.evidence import ExperimentEvidence
 from shared.export import ExportFormat, ExportTable
-from shared.findings import FindingSummary, Paper, Question, SearchHit, Topic, Tried, name_topic
+from shared.findings import FindingSummary, Paper, Question, SearchHit, SearchPage, Topic, Tried, name_topic
 from shared.leases import LeaseView
 from shared.projects import BranchView, CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, Page, Problem
@@ -105,7 +105,11 @@ class Client:
         self, words: str, project: str | None = None, limit: int = 20, **filters: Any
     ) -> list[SearchHit]:
         """The findings that match a few words best; `filters` as for `list_findings`."""
-        return self._get("/findings/search", Page[SearchHit], q=words, project=project, limit=limit, **filters).items
+        return self.search_page(words, project, limit, **filters).items
+
+    def search_page(self, words: str, project: str | None = None, limit: int = 20, **filters: Any) -> SearchPage:
+        """As `search_findings`, with the number of findings that cannot be found by their meaning yet."""
+        return self._get("/findings/search", SearchPage, q=words, project=project, limit=limit, **filters)
 
     def get_paper(self, finding_id: int) -> Paper:
         """A finding with its evidence as of now."""

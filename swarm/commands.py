@@ -85,9 +85,13 @@ def findings(
       swarm findings warmup --json finding.id,finding.claim,finding.posterior.effect_mean
     """
     with connected(coordinator) as client:
-        hits = client.search_findings(
+        page = client.search_page(
             words, project, limit, verdict=verdict, failure=failure, axis=axis, hardware_class=hardware_class
         )  # fmt: skip
+        if page.waiting_for_vectors:
+            notice = f"{page.waiting_for_vectors} findings are not indexed by meaning yet: the order may still change."
+            typer.echo(notice, err=True)
+        hits = page.items
         write(hits, json, lambda: print_rows(tabulate_hits(hits), "No finding matches. Try fewer or other words."))
 
 

@@ -24,7 +24,7 @@ from shared.findings import (
     NoteKind,
     Paper,
     Question,
-    SearchHit,
+    SearchPage,
     Topic,
     TopicSummary,
     Tried,
@@ -93,9 +93,9 @@ def list_findings(
 @router.get("/findings/search")
 def search_findings(
     session: ReadSession, similarity: CurrentSimilarity, filters: Filters, q: Words, limit: HitLimit = 20
-) -> Page[SearchHit]:
+) -> SearchPage:
     """The findings that answer a few words best, by their words and by their meaning."""
-    return Page(items=search.search(session, similarity, q, filters, limit))
+    return search.view_page(session, similarity, q, filters, limit)
 
 
 @router.get("/topics", tags=["topics"])

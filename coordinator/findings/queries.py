@@ -280,6 +280,13 @@ def list_without_vector(
     return [(finding, experiment) for finding, experiment in session.execute(query.order_by(Finding.id).limit(limit))]
 
 
+def count_without_vector(session: Session, model: str, subject: str) -> int:
+    """The number of findings that have no vector of a model."""
+    findings = select(func.count()).select_from(Finding).scalar_subquery()
+    vectors = select(func.count()).where(Embedding.subject == subject, Embedding.model == model).scalar_subquery()
+    return max(0, session.scalar(select(findings - vectors)) or 0)
+
+
 def find_newest_id(session: Session) -> int:
     return session.scalar(select(func.max(Finding.id))) or 0
 

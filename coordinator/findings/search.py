@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.findings import queries, service
 from coordinator.findings.queries import FindingFilters, FindingRow
-from coordinator.findings.semantic_index import find_by_meaning
+from coordinator.findings.semantic_index import count_waiting, find_by_meaning
 from coordinator.findings.text_index import text_index_of
 from coordinator.findings.tokenizer import find_best_part, list_terms
 from coordinator.novelty.similarity import Similarity
-from shared.findings import FindingSummary, SearchHit, Snippet
+from shared.findings import FindingSummary, SearchHit, SearchPage, Snippet
 
 FUSION = 60
 """The constant of reciprocal-rank fusion: how much the first ranks count beyond those after them."""
@@ -33,12 +33,10 @@ class Ranked(NamedTuple):
     meaning_rank: int | None
 
 
-def search(
-    session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int
-) -> list[SearchHit]:
-    """The findings that answer a few words best."""
-    ranked = rank(session, similarity, words, filters, limit)
-    return view_hits(session, words, ranked, filters.hardware_class)
+def view_page(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> SearchPage:
+    """The findings that match a few words best."""
+    hits = view_hits(session, words, rank(session, similarity, words, filters, limit), filters.hardware_class)
+    return SearchPage(items=hits, waiting_for_vectors=count_waiting(session, similarity))
 
 
 def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> list[Ranked]:

@@ -41,7 +41,12 @@ def find_by_meaning(
     if vector is None:
         return []
     found = [one for number in project_ids for one in similarity.find(session, number, SUBJECT, vector, limit)]
-    return [int(one.key) for one in sorted(found, key=lambda one: -one.similarity)[:limit]]
+    return [int(one.key) for one in sorted(found, key=lambda one: (-one.similarity, -int(one.key)))[:limit]]
+
+
+def count_waiting(session: Session, similarity: Similarity) -> int:
+    """The number of findings that cannot be found by their meaning yet."""
+    return queries.count_without_vector(session, similarity.model, SUBJECT)
 
 
 def embed_missing(database: Database, similarity: Similarity, after_id: int = 0) -> int:

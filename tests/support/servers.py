@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 
 from coordinator.server import CoordinatorServer
+from shared.protocol import API_PREFIX
 
 START_SECONDS = 20.0
+VECTORS_SECONDS = 120.0
 
 
 class RunningServer:
@@ -36,6 +39,14 @@ class RunningServer:
         self._server.should_exit = True
         self._thread.join()
         return time.monotonic() - began
+
+
+def wait_for_vectors(url: str) -> None:
+    """Waits until searches of this coordinator find everything by its meaning, so that their order is final."""
+    deadline = time.monotonic() + VECTORS_SECONDS
+    while httpx.get(f"{url}{API_PREFIX}/findings/search", params={"q": "any"}).json()["waiting_for_vectors"]:
+        assert time.monotonic() < deadline, "findings still have no vectors"
+        time.sleep(0.05)
 
 
 @contextmanager

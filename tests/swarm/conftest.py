@@ -12,7 +12,7 @@ from coordinator.settings import Settings
 from swarm.cli import app
 from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
-from tests.support.servers import serve
+from tests.support.servers import serve, wait_for_vectors
 from tests.support.swarm_data import write_history
 
 EXPERIMENTS = 12
@@ -27,6 +27,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -
     with serve(application) as server:
         with application.state.database.write() as session:
             write_history(session, create_project(session, write_seed(folder / "seed"))[0], EXPERIMENTS)
+        wait_for_vectors(server.url)
         yield server.url
 
 

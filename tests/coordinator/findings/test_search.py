@@ -6,15 +6,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.findings.search import FUSION, fuse
-from shared.findings import SearchHit
-from shared.protocol import API_PREFIX, Page
+from shared.findings import SearchHit, SearchPage
+from shared.protocol import API_PREFIX
 from tests.coordinator.findings.conftest import Author
 
 
 def search(http: TestClient, words: str, **filters: Any) -> list[SearchHit]:
     response = http.get(f"{API_PREFIX}/findings/search", params={"project": "tiny", "q": words} | filters)
     assert response.status_code == 200, response.text
-    return Page[SearchHit].model_validate_json(response.content).items
+    return SearchPage.model_validate_json(response.content).items
 
 
 def ids(hits: list[SearchHit]) -> list[int]:

@@ -29,6 +29,21 @@ def test_each_finding_gets_one_vector(app: FastAPI, database: Database, author: 
     assert found == [second, first]
 
 
+def test_a_search_says_how_many_findings_wait_for_a_vector(
+    http: TestClient, app: FastAPI, database: Database, author: Author
+) -> None:
+    def count_waiting() -> int:
+        answer = http.get(f"{API_PREFIX}/findings/search", params={"q": "vocabulary"}).json()
+        return int(answer["waiting_for_vectors"])
+
+    assert count_waiting() == 0
+    author.write("A larger vocabulary")
+    author.write("Half the learning rate")
+    assert count_waiting() == 2
+    embed_missing(database, app.state.similarity)
+    assert count_waiting() == 0
+
+
 def test_an_embedder_that_is_away_holds_nothing_up(database: Database, author: Author, settings: Settings) -> None:
     away = Settings(database_url=settings.database_url, embeddings_url="http://127.0.0.1:9/v1", embeddings_model="none")
     similarity = Similarity(database, away)
