@@ -227,13 +227,15 @@ def view_findings(
     `chosen` are the filters of the address; `verdicts` and `failures` pair each value of a filter with its address.
     """
     asked = {"project": project_name, **chosen, **({"q": q} if q else {})}
+    found = search.view_page(session, similarity, q, filters, PAGE_ROWS) if q else None
     return _start_context(projects.get_project(session, project_name)) | {
         "q": q,
         "query": urlencode(asked),
         "chosen": chosen,
         "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
         "failures": [(failure, _filter_address(asked, "failure", failure)) for failure in ("", *FailureClass)],
-        "hits": search.search(session, similarity, q, filters, PAGE_ROWS) if q else [],
+        "hits": found.items if found else [],
+        "waiting_for_vectors": found.waiting_for_vectors if found else 0,
         "newest": Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
     }
 
