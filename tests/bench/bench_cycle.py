@@ -3,6 +3,7 @@
 python -m tests.bench.bench_cycle                          prints a table
 python -m tests.bench.bench_cycle --sizes 100 5000 --seconds 5 --engines sqlite
 python -m tests.bench.bench_cycle --append docs/benchmarks.md
+python -m tests.bench.bench_cycle --against ../other       with the coordinator of another checkout, and the ratios
 
 One coordinator process for each database, client threads in this one. A result carries a file of 25 kB, a curve of 200
 points and a finding. CPU is what the kernel counted for the coordinator's process, for PostgreSQL's processes and for
@@ -11,6 +12,7 @@ turns.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -50,32 +52,69 @@ SETTLE_SECONDS = 1.2
 """After a turn, before its CPU is counted: what a coordinator holds back for a second belongs to it."""
 
 HEADINGS = (
-    "engine", "stored", "threads", "cycles/s", "server CPU-ms", "database CPU-ms", "client CPU-ms",
-    *(f"{name} p50 / p99 ms" for name in REQUESTS), "bytes an experiment", "failed",
+    "code", "engine", "stored", "threads", "cycles/s", "server CPU-ms", "database CPU-ms", "client CPU-ms",
+    *(f"{name} p50 / p99 ms" for name in REQUESTS), "failed",
 )  # fmt: skip
+
+
+OURS = Path(__file__).parents[2]
+FILL = """
+import json, sys
+from tests.bench import bench_cycle
+with bench_cycle.open_filled(sys.argv[1], int(sys.argv[2])) as bench:
+    pid = bench.postgres._instance.get_pid() if bench.postgres else None
+    print(json.dumps([bench.url, bench.tokens, bench.read_root_files(), pid]), flush=True)
+    sys.stdin.read()
+"""
+"""Fills a database with the code of the folder that it runs in, and keeps it until its input ends."""
+
+
+@dataclass
+class Served:
+    """A filled database, and the folder of the code that serves it. `postgres` is PostgreSQL's first process."""
+
+    code: Path
+    engine: str
+    url: str
+    tokens: list[str]
+    root_files: dict[str, str]
+    postgres: psutil.Process | None
+
+    @contextmanager
+    def serve(self) -> Iterator[tuple[str, psutil.Process]]:
+        environment = os.environ | {"SWARM_DATABASE_URL": self.url}
+        command = [sys.executable, "-m", "coordinator", "serve", "--port", "0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.code) as process:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[2], psutil.Process(process.pid)
+            process.terminate()
+
+    def cpu_seconds(self) -> float:
+        """Seconds of CPU that PostgreSQL's living processes have used."""
+        processes = [self.postgres, *self.postgres.children(recursive=True)] if self.postgres else []
+        return sum(_cpu(process) for process in processes)
+
+
+@contextmanager
+def fill(code: Path, engine: str, stored: int) -> Iterator[Served]:
+    """A database that the code in a folder fills in a process of its own."""
+    command = [sys.executable, "-c", FILL, engine, str(stored)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=code) as process:
+        assert process.stdin is not None and process.stdout is not None
+        url, tokens, root_files, pid = json.loads(process.stdout.readline())
+        yield Served(code, engine, url, tokens, root_files, psutil.Process(pid) if pid else None)
+        process.stdin.close()
 
 
 @dataclass
 class Bench:
-    """One engine's database and the processes that serve it."""
+    """A new database with a project; of PostgreSQL also its server."""
 
     engine: str
     url: str
     store: Store
     postgres: PostgresServer | None
     tokens: list[str]
-
-    @contextmanager
-    def serve(self) -> Iterator[tuple[str, psutil.Process]]:
-        environment = os.environ | {"SWARM_DATABASE_URL": self.url}
-        command = [Path(sys.executable).with_name("swarm-coordinator"), "serve", "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-            assert process.stdout is not None
-            yield process.stdout.readline().split()[2], psutil.Process(process.pid)
-            process.terminate()
-
-    def count_bytes(self) -> int:
-        return sum(self.store.measure_tables().values())
 
     def read_root_files(self) -> dict[str, str]:
         with self.store.database.read() as session:
@@ -86,14 +125,13 @@ class Bench:
 class Row:
     """A row of the table: a database of one size, its coordinator and some clients, measured in turns with others."""
 
-    bench: Bench
+    bench: Served
     stored: int
     process: psutil.Process
     clients: list[Client]
     tallies: list[Tally] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: tuple[float, ...] = (0.0, 0.0, 0.0)
-    grown: int = 0
 
     def take_turn(self, seconds: float) -> None:
         before, began = self._read_clocks(), time.monotonic()
@@ -105,8 +143,12 @@ class Row:
 
     def _read_clocks(self) -> tuple[float, ...]:
         """Seconds of CPU of the server, of PostgreSQL (SQLite runs inside the server), and of the clients here."""
-        postgres = self.bench.postgres
-        return _cpu(self.process), postgres.cpu_seconds() if postgres else 0.0, time.process_time()
+        return _cpu(self.process), self.bench.cpu_seconds(), time.process_time()
+
+    @property
+    def server_ms(self) -> float:
+        """The server's milliseconds of CPU for a cycle."""
+        return self.cpu_seconds[0] * 1000 / sum(tally.cycles for tally in self.tallies)
 
     def list_cells(self) -> list[str]:
         cycles = sum(tally.cycles for tally in self.tallies)
@@ -115,9 +157,10 @@ class Row:
             times = sorted(ms for tally in self.tallies for ms in tally.took[name])
             percentiles.append(f"{times[len(times) // 2]:.1f} / {times[len(times) * 99 // 100]:.1f}")
         return [
+            "ours" if self.bench.code == OURS else self.bench.code.name,
             self.bench.engine, f"{self.stored:,}", str(len(self.clients)), f"{cycles / self.seconds:.1f}",
             *(f"{spent * 1000 / cycles:.1f}" for spent in self.cpu_seconds),
-            *percentiles, f"{self.grown / cycles:,.0f}", str(sum(tally.failed for tally in self.tallies)),
+            *percentiles, str(sum(tally.failed for tally in self.tallies)),
         ]  # fmt: skip
 
 
@@ -174,27 +217,23 @@ def open_filled(engine: str, stored: int) -> Iterator[Bench]:
 
 
 @contextmanager
-def open_row(bench: Bench, stored: int, threads: int) -> Iterator[Row]:
+def open_row(bench: Served, stored: int, threads: int) -> Iterator[Row]:
     """A coordinator that runs, with clients that have had their first jobs."""
-    root_files = bench.read_root_files()
     with bench.serve() as (address, process):
-        clients = [Client(address, token, f"w{n}", root_files) for n, token in enumerate(bench.tokens[:threads])]
+        clients = [Client(address, token, f"w{n}", bench.root_files) for n, token in enumerate(bench.tokens[:threads])]
         for client in clients:
             client.calibrate()
         _work(clients, WARM_UP_SECONDS)
-        size_before = bench.count_bytes()
-        row = Row(bench, stored, process, clients)
-        yield row
-    row.grown = bench.count_bytes() - size_before
+        yield Row(bench, stored, process, clients)
 
 
-def run(engine: str, sizes: Sequence[int], seconds: float) -> Iterator[Row]:
-    """Fill a new database of each size, and measure them side by side."""
+def run(engine: str, sizes: Sequence[int], seconds: float, codes: Sequence[Path] = (OURS,)) -> Iterator[Row]:
+    """Fill a new database of each size with each code, and measure them side by side."""
     with ExitStack() as databases:
-        benches = {stored: databases.enter_context(open_filled(engine, stored)) for stored in sizes}
+        benches = [(stored, databases.enter_context(fill(code, engine, stored))) for stored in sizes for code in codes]
         for threads in THREADS:
             with ExitStack() as servers:
-                rows = [servers.enter_context(open_row(bench, stored, threads)) for stored, bench in benches.items()]
+                rows = [servers.enter_context(open_row(bench, stored, threads)) for stored, bench in benches]
                 for row in rows * TURNS:
                     row.take_turn(seconds / TURNS)
             yield from rows
@@ -205,16 +244,21 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="experiments stored beforehand")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each row, in all its turns")
+    parser.add_argument("--against", type=Path, help="a checkout of another commit, measured in turns with this one")
     parser.add_argument("--append", type=Path, help="add the table to this file")
     options = parser.parse_args()
     if options.seconds <= 0:
         parser.error("--seconds must be above 0")
-    rows = []
+    codes = [OURS, *([options.against.resolve()] if options.against else [])]
+    rows, ratios = [], []
     for engine in options.engines:
-        for row in run(engine, options.sizes, options.seconds):
-            rows.append(row.list_cells())
-            print(" | ".join(rows[-1]), file=sys.stderr)
+        measured = list(run(engine, options.sizes, options.seconds, codes))
+        rows += [row.list_cells() for row in measured]
+        for ours, theirs in zip(measured[::2], measured[1::2], strict=True) if options.against else ():
+            told = f"{engine}, {ours.stored:,} stored, {len(ours.clients)} threads"
+            ratios.append(f"{told}: {ours.server_ms / theirs.server_ms:.2f} times the other's server CPU")
     print(format_table(HEADINGS, rows))
+    print("", *ratios, sep="\n")
     if options.append:
         append_table(options.append, "tests.bench.bench_cycle", HEADINGS, rows)
 

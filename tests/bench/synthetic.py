@@ -6,7 +6,7 @@ experiments takes a place, so lines of descent grow to hundreds of commits, as i
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -89,7 +89,7 @@ class Growth:
             elif self.random.random() < 0.2:
                 self._frontier[self.random.randrange(FRONTIER)] = leaf
             self.shas.append(leaf.sha)
-            yield {"git_objects": [asdict(row) for row in encoded], **self._rows(parent, leaf, tree_sha)}
+            yield {"git_objects": [row._asdict() for row in encoded], **self._rows(parent, leaf, tree_sha)}
 
     def _experiment(self, parent: Leaf) -> tuple[Leaf, list[ObjectRow], str]:
         text = edit(parent.text, self.random)
