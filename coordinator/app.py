@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import version
 
-from anyio import to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
 
@@ -39,8 +39,14 @@ from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
 from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
-SQLITE_THREADS = 4
-"""Handlers that run at once on SQLite."""
+JOB_THREADS = 20
+"""Number of workers' requests that are handled at once."""
+
+JOB_THREADS_ON_SQLITE = 1
+"""The same on SQLite, which computes inside this process: a second thread takes the interpreter from the first."""
+
+JOB_THREADS_WITH_ENDPOINT = 4
+"""The same on SQLite where proposals ask an embeddings endpoint: while one waits for it, others are handled."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -50,8 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        if database.backend == "sqlite":
-            to_thread.current_default_thread_limiter().total_tokens = SQLITE_THREADS
+        app.state.job_threads = CapacityLimiter(_count_job_threads(database, settings))
         async with (
             run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
         ):  # fmt: skip
@@ -85,6 +90,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes.extend(_gather_routes())
     install_pages(app)
     return app
+
+
+def _count_job_threads(database: Database, settings: Settings) -> int:
+    if database.backend != "sqlite":
+        return JOB_THREADS
+    return JOB_THREADS_WITH_ENDPOINT if settings.embeddings_url else JOB_THREADS_ON_SQLITE
 
 
 @cache

@@ -1,9 +1,7 @@
 """The OpenAPI document: what FastAPI derives from handlers and models, and what holds for all of them besides."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
-from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,7 +12,6 @@ from shared.protocol import PROBLEM_MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
 
-EXAMPLES_FILE = "api_examples.json"
 DESCRIPTION = """\
 Branches, experiments, runs and findings of a volunteer research swarm. Reading needs no account, unless the maintainers
 closed it. `/api/v1` is stable: fields and addresses are added, never changed or removed within a version; clients
@@ -38,8 +35,6 @@ def _describe(app: FastAPI) -> Json:
         for methods in document["paths"].values():
             for method, operation in methods.items():
                 _complete(method, operation, schemas)
-        for name, example in read_examples().items():
-            schemas[name]["examples"] = [example]
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -90,10 +85,3 @@ def _resolve(schema: Json, schemas: Json) -> Json:
             resolved: Json = schemas[part["$ref"].removeprefix(_REFERENCE)]
             return resolved
     return schema
-
-
-def read_examples() -> dict[str, Json]:
-    """Examples by the schema's name, as a coordinator answered them."""
-    text = (resources.files("coordinator") / EXAMPLES_FILE).read_text()
-    examples: dict[str, Json] = json.loads(text)
-    return examples

@@ -1,8 +1,10 @@
 """Leases over HTTP: the requests of workers. Handlers render answers themselves: FastAPI would check them again."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
@@ -54,6 +56,16 @@ FittingVersions = Annotated[Versions, Depends(_get_fitting_versions)]
 version."""
 
 
+async def _get_job_threads(request: Request) -> CapacityLimiter:
+    threads = request.app.state.job_threads
+    assert isinstance(threads, CapacityLimiter)
+    return threads
+
+
+JobThreads = Annotated[CapacityLimiter, Depends(_get_job_threads)]
+"""Limits how many workers' requests are handled at once; pages and other reads have FastAPI's own threads."""
+
+
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
     return Response(reply.model_dump_json(), status_code, media_type="application/json")
 
@@ -77,11 +89,17 @@ async def show_versions(versions: Annotated[Versions, Depends(_get_versions)]) -
 
 
 @router.post("/leases", response_model=ClaimReply)
-def claim(
-    versions: FittingVersions, request: ClaimRequest, token: BearerToken, database: CurrentDatabase, shelf: CurrentShelf
+async def claim(
+    versions: FittingVersions,
+    request: ClaimRequest,
+    token: BearerToken,
+    threads: JobThreads,
+    database: CurrentDatabase,
+    shelf: CurrentShelf,
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return _render(claims.claim(database, shelf, token, request, versions))
+    reply = await to_thread.run_sync(claims.claim, database, shelf, token, request, versions, limiter=threads)
+    return _render(reply)
 
 
 @router.put("/leases/{lease_id}")
@@ -91,24 +109,32 @@ def register_own_lease(lease_id: UUID, own: OfflineLease, token: BearerToken, se
 
 
 @router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
-def heartbeat(
-    lease_id: UUID, beat: Heartbeat, token: BearerToken, database: CurrentDatabase, beats: CurrentBeats
+async def heartbeat(
+    lease_id: UUID,
+    beat: Heartbeat,
+    token: BearerToken,
+    threads: JobThreads,
+    database: CurrentDatabase,
+    beats: CurrentBeats,
 ) -> Response:
     """Renew a lease and say how far the job is."""
-    return _render(service.heartbeat(database, beats, token, lease_id, beat))
+    reply = await to_thread.run_sync(service.heartbeat, database, beats, token, lease_id, beat, limiter=threads)
+    return _render(reply)
 
 
 @router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
-def submit_proposal(
+async def submit_proposal(
     lease_id: UUID,
     submission: ProposalSubmission,
     token: BearerToken,
+    threads: JobThreads,
     database: CurrentDatabase,
     beats: CurrentBeats,
     similarity: CurrentSimilarity,
 ) -> Response:
     """State what is to be tried, before it is run."""
-    return _render(proposals.submit_proposal(database, beats, similarity, token, lease_id, submission))
+    call = partial(proposals.submit_proposal, database, beats, similarity, token, lease_id, submission)
+    return _render(await to_thread.run_sync(call, limiter=threads))
 
 
 @router.post("/leases/{lease_id}/release")
@@ -120,10 +146,11 @@ def release(
 
 
 @router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
-def deliver_result(
+async def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,
     token: BearerToken,
+    threads: JobThreads,
     database: CurrentDatabase,
     beats: CurrentBeats,
     idempotency_key: Annotated[UUID, Header(description="the run's own id")],
@@ -131,5 +158,5 @@ def deliver_result(
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
-    delivery = results.deliver(database, beats, token, lease_id, upload)
+    delivery = await to_thread.run_sync(results.deliver, database, beats, token, lease_id, upload, limiter=threads)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from coordinator.app import create_app
-from coordinator.http.openapi import read_examples
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from tests.support.databases import SqliteFolder
@@ -56,12 +54,3 @@ def test_the_server_keeps_to_the_document(url: str) -> None:
         keeps_to_it()
         tried += 1
     assert tried > 30
-
-
-def test_each_example_is_one(url: str) -> None:
-    schema = httpx.get(f"{url}/openapi.json").json()["components"]["schemas"]
-    examples = read_examples()
-    assert len(examples) >= 12
-    for name, example in examples.items():
-        assert schema[name]["examples"] == [example]
-        assert set(example) == set(schema[name]["properties"]), name
