@@ -20,9 +20,9 @@ NOT_OURS = ("coordinator/autoresearch/swarm_harness/", "worker/authoring/templat
 
 ALLOWED: dict[str, int] = {
     "small_modules": 7,
-    "top_level_entries": 4,
+    "top_level_entries": 3,
     "repeated_class_names": 7,
-    "noun_less_docstrings": 186,
+    "noun_less_docstrings": 182,
     "environment_reads": 0,
     "broad_excepts": 0,
     "commits": 0,
@@ -55,7 +55,7 @@ ENVIRONMENT_READERS = {
 }
 """Modules that may read the environment besides each cli.py, with the reason."""
 
-PRODUCT_LINES = 38_500
+PRODUCT_LINES = 37_600
 """Lines of Python outside tests and migrations."""
 
 WALKS = {"## A claim, function by function": 7, "## A result, function by function": 12}

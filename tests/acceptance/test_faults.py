@@ -49,7 +49,7 @@ def coordinator(database: Database, database_url: str, tmp_path: Path) -> Iterat
 
 
 def make_transports() -> list[RetryingTransport]:
-    """What each worker speaks through: it sends everything again until it is answered, each time on a connection."""
+    """A transport for each worker, which uses a new connection for each request."""
     return [
         RetryingTransport(httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))) for _ in range(WORKERS)
     ]
