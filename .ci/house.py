@@ -55,7 +55,7 @@ ENVIRONMENT_READERS = {
 }
 """Modules that may read the environment besides each cli.py, with the reason."""
 
-PRODUCT_LINES = 37_600
+PRODUCT_LINES = 37_900
 """Lines of Python outside tests and migrations."""
 
 WALKS = {"## A claim, function by function": 7, "## A result, function by function": 12}
