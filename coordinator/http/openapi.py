@@ -1,13 +1,12 @@
 """The OpenAPI document: what FastAPI derives from handlers and models, and what holds for all of them besides."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from coordinator.http.middleware import JSON, SPARSE_JSON
+from coordinator.http.middleware import JSON
 from shared.protocol import PROBLEM_MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
@@ -34,13 +33,13 @@ def _describe(app: FastAPI) -> Json:
             schemas.pop(name, None)
         for methods in document["paths"].values():
             for method, operation in methods.items():
-                _complete(method, operation, schemas)
+                _complete(method, operation)
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _complete(method: str, operation: Json, schemas: Json) -> None:
-    """Say of an operation how it fails, and for one that reads JSON which headers and fields it knows."""
+def _complete(method: str, operation: Json) -> None:
+    """Say of an operation how it fails, and for one that reads JSON which headers it knows."""
     responses = operation["responses"]
     responses.pop("422", None)
     problem = {"$ref": f"{_REFERENCE}Problem"}
@@ -49,39 +48,9 @@ def _complete(method: str, operation: Json, schemas: Json) -> None:
     content = found.get("content", {})
     if method != "get" or JSON not in content:
         return
-    parameters = operation.setdefault("parameters", [])
-    names = list(_list_fields(content[JSON]["schema"], schemas))
-    parameters.append(
-        {
-            "name": "fields", "in": "query", "required": False, "style": "form", "explode": False,
-            "description": "only these fields of each document, separated by commas",
-            "schema": {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1},
-        }
-    )  # fmt: skip
-    content[SPARSE_JSON] = {"schema": {"type": "object", "description": "The same with the chosen fields only."}}
+    parameters = operation.get("parameters", [])
     responses["304"] = {"description": "Unchanged: `If-None-Match` holds its `ETag`"}
     text = {"schema": {"type": "string"}}
     found["headers"] = {"ETag": text | {"description": "of this body"}}
     if "cursor" in {parameter["name"] for parameter in parameters}:
         found["headers"]["Link"] = text | {"description": 'the next page, `rel="next"`; missing on the last one'}
-
-
-def _list_fields(schema: Json, schemas: Json, prefix: str = "") -> Iterator[str]:
-    """The fields of a document, or of a page's items, and those one level below: `posterior.effect_mean`."""
-    properties = _resolve(schema, schemas).get("properties", {})
-    if not prefix and set(properties) == {"items", "next_cursor"}:
-        yield from _list_fields(properties["items"]["items"], schemas)
-        return
-    for name, kind in properties.items():
-        yield prefix + name
-        if not prefix:
-            yield from _list_fields(kind, schemas, f"{name}.")
-
-
-def _resolve(schema: Json, schemas: Json) -> Json:
-    """A schema itself, that which it refers to, or the one of `X or null`."""
-    for part in schema.get("anyOf", [schema]):
-        if "$ref" in part:
-            resolved: Json = schemas[part["$ref"].removeprefix(_REFERENCE)]
-            return resolved
-    return schema

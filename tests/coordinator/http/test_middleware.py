@@ -1,4 +1,4 @@
-"""Tags, links and chosen fields on every answer of the API."""
+"""Tags and links on every answer of the API."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
-from coordinator.http.middleware import FieldsUnknownError, select_fields
 from coordinator.projects.service import create_project
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history
@@ -39,24 +38,3 @@ def test_pages_are_linked_until_they_end(past: None, http: TestClient) -> None:
         assert (cursor is None) == ("Link" not in page.headers)
         address = page.links["next"]["url"] if cursor else None
     assert len(ids) >= 9 and ids == sorted(set(ids), reverse=True)
-
-
-def test_only_the_fields_that_are_asked_for(past: None, http: TestClient) -> None:
-    page = http.get("/api/v1/experiments?project=tiny&limit=2&fields=id,posterior.effect_mean,posterior.runs")
-    assert page.headers["Content-Type"] == "application/vnd.swarm.sparse+json"
-    assert "next" in page.links and "fields=id" in page.links["next"]["url"]
-    for item in page.json()["items"]:
-        assert set(item) == {"id", "posterior"}
-        assert item["posterior"] is None or set(item["posterior"]) == {"effect_mean", "runs"}
-    assert http.get("/api/v1/projects/tiny?fields=root_sha").json().keys() == {"root_sha"}
-    wrong = http.get("/api/v1/experiments?project=tiny&fields=id,sise")
-    assert wrong.status_code == 422 and wrong.json()["type"] == "/problems/fields-unknown"
-    assert "sise is not among them: axis," in wrong.json()["detail"]
-    assert http.get("/problems/fields-unknown").status_code == 200
-
-
-def test_fields_of_an_empty_page_are_not_judged() -> None:
-    assert select_fields(b'{"items":[],"next_cursor":null}', ["x"]) == b'{"items":[],"next_cursor":null}'
-    with pytest.raises(FieldsUnknownError):
-        select_fields(b'{"a":{"b":1}}', ["a.c"])
-    assert select_fields(b'{"a":{"b":1,"c":2},"d":3}', ["a.b", "a.c"]) == b'{"a":{"b":1,"c":2}}'
