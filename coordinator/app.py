@@ -22,10 +22,8 @@ from coordinator.findings import api as findings_api
 from coordinator.findings.candidates import Shelf
 from coordinator.findings.semantic_index import run_meaning
 from coordinator.git_http import api as remote_api
-from coordinator.http.closed_reading import ClosedReading
 from coordinator.http.errors import install_error_handlers
-from coordinator.http.limits import BodyLimit
-from coordinator.http.middleware import Answers
+from coordinator.http.middleware import AnswerHeaders, BodyLimit, ClosedReading, SecurityHeaders
 from coordinator.http.openapi import describe_api
 from coordinator.leases import api as leases_api
 from coordinator.leases.heartbeats import run_held_beats
@@ -81,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.similarity = Similarity(database, settings)
     app.state.shelf = Shelf()
-    app.add_middleware(Answers)
+    app.add_middleware(AnswerHeaders)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
@@ -89,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     app.router.routes.extend(_gather_routes())
     install_pages(app)
+    app.add_middleware(SecurityHeaders)
     return app
 
 

@@ -11,8 +11,7 @@ from fastapi.responses import StreamingResponse
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.git_http import negotiation, packs, protocol, queries
 from coordinator.git_http.protocol import FetchRefusedError
-from coordinator.http.errors import NotFoundError
-from coordinator.http.limits import BodyTooLargeError
+from coordinator.http.errors import BodyTooLargeError, NotFoundError
 from shared.protocol import Slug
 
 router = APIRouter(prefix="/git", include_in_schema=False)

@@ -30,6 +30,12 @@ class SwarmError(Exception):
         return Problem(type=f"/problems/{self.code}", title=self.title, status=self.status, detail=self.detail)
 
 
+class BodyTooLargeError(SwarmError):
+    status = 413
+    code = "body-too-large"
+    title = "The request is larger than this coordinator takes"
+
+
 class NotFoundError(SwarmError):
     status = 404
     code = "not-found"

@@ -12,8 +12,8 @@ from coordinator.accounts.service import authenticate
 from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
 from coordinator.findings.candidates import CurrentShelf
 from coordinator.leases import claim as claims
-from coordinator.leases import offline, proposals, results, service, views
-from coordinator.leases.eligibility import check_versions
+from coordinator.leases import offline, proposals, results, service
+from coordinator.leases.claim import check_versions
 from coordinator.leases.errors import ResultConflictError
 from coordinator.leases.heartbeats import CurrentBeats
 from coordinator.novelty.similarity import CurrentSimilarity
@@ -73,13 +73,13 @@ def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
 @router.get("/leases")
 def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
     """Who works on what right now."""
-    return Page(items=views.view_live_leases(session, projects.get_project(session, project)))
+    return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
 
 
 @router.get("/leases/{lease_id}/context")
 def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
     """What the agent of a lease got to read before it proposed."""
-    return views.view_context(session, lease_id)
+    return service.view_context(session, lease_id)
 
 
 @router.get("/versions")

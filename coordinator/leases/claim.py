@@ -12,7 +12,8 @@ from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.findings.candidates import Shelf
-from coordinator.leases import eligibility, queries, service, state
+from coordinator.leases import queries, service, state
+from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BranchName
@@ -24,12 +25,14 @@ from coordinator.selection.policy import Decision, NoJob
 from coordinator.selection.service import ChosenJob
 from coordinator.workers import service as fleet
 from coordinator.workers.service import WorkerRow
+from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
+from shared.hardware import DeviceKind, Hardware
 from shared.leases import BaseCommit, ClaimReply, ClaimRequest
 from shared.leases import GrantedLease as LeaseGrant
 from shared.projects import BranchState
-from shared.protocol import Versions, now
+from shared.protocol import Versions, now, version_key
 from shared.runs import MAX_SEED
 
 MAX_LEASES_PER_WORKER = 2
@@ -61,7 +64,7 @@ def claim(database: Database, shelf: Shelf, token: str | None, request: ClaimReq
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
     with database.read() as session:
         volunteer_id = authenticate(session, token)
-        eligibility.check_versions(request.protocol, None, versions)
+        check_versions(request.protocol, None, versions)
         offer = _find_offer(session, shelf, volunteer_id, request)
     if isinstance(offer, ClaimReply):
         return offer
@@ -145,9 +148,7 @@ def _choose_project(session: Session, request: ClaimRequest) -> Project | str:
         every = [projects.get_project(session, request.project)]
     else:
         every = list(projects.list_projects(session))
-    reasons = {
-        project.name: eligibility.why_unfit(projects.contract_of(project), request.hardware) for project in every
-    }
+    reasons = {project.name: why_unfit(projects.contract_of(project), request.hardware) for project in every}
     fitting = [project for project in every if not reasons[project.name]]
     live = queries.count_live_leases_by_project(session) if len(fitting) > 1 else {}
     chosen = min(fitting, key=lambda project: live.get(project.id, 0), default=None)
@@ -209,3 +210,42 @@ def _read_base(session: Session, project: Project, decision: Decision, hardware_
         posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
         curve=evidence.find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
     )
+
+
+def check_versions(protocol: int, version: str | None, ours: Versions) -> None:
+    """Whether a worker that speaks `protocol` may have a job; `version` is its program's, None: it did not say.
+
+    Raises ProtocolUnsupportedError.
+    """
+    if protocol > ours.protocol:
+        raise ProtocolUnsupportedError(
+            f"The worker speaks version {protocol} of the protocol, this coordinator {ours.protocol}: update the "
+            "coordinator, or use an older worker.",
+            ours,
+        )
+    if protocol < ours.oldest_protocol:
+        raise ProtocolUnsupportedError(
+            f"The worker speaks version {protocol} of the protocol, this coordinator {ours.oldest_protocol} or newer: "
+            "update the worker.",
+            ours,
+        )
+    if version is not None and version_key(version) < version_key(ours.oldest_worker):
+        raise ProtocolUnsupportedError(
+            f"The worker is of version {version}; this coordinator gives jobs to {ours.oldest_worker} or newer: "
+            "update the worker.",
+            ours,
+        )
+
+
+def why_unfit(contract: Contract, hardware: Hardware) -> str:
+    """Why a project cannot run on this hardware, as a sentence; empty if it can."""
+    needed, name = contract.limits.device_memory_mib, contract.project.name
+    if needed is None:
+        return ""
+    if hardware.kind is not DeviceKind.CUDA:
+        return f"The project {name} needs a GPU with {needed:,} MiB of memory, and this worker has none."
+    if hardware.memory_mib < needed:
+        return (
+            f"The project {name} needs a GPU with {needed:,} MiB of memory; this one has {hardware.memory_mib:,} MiB."
+        )
+    return ""

@@ -9,7 +9,6 @@ from coordinator.db.database import ReadSession
 from coordinator.experiments import service as experiments
 from coordinator.findings import papers, topics
 from coordinator.findings.api import Filters, TopicName
-from coordinator.http.headers import SecurityHeaders
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
@@ -33,7 +32,6 @@ def install_pages(app: FastAPI) -> None:
     app.router.routes.extend([*rendering.router.routes, *router.routes])  # plotly lies below /static, so it comes first
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)
-    app.add_middleware(SecurityHeaders)
 
 
 @router.get("/")

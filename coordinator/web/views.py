@@ -16,7 +16,7 @@ from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
 from coordinator.findings.queries import FindingFilters
 from coordinator.http.pagination import cut_page
-from coordinator.leases.views import view_context, view_live_leases
+from coordinator.leases.service import view_context, view_live_leases
 from coordinator.models import Project
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import queries as projects_queries

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_token
 from coordinator.app import create_app
-from coordinator.http.closed_reading import read_token
+from coordinator.http.middleware import read_token
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
 from tests.support.databases import SqliteFolder

@@ -1,4 +1,4 @@
-"""coordinator/leases/eligibility.py: which workers get jobs, and that all may deliver."""
+"""Versions and hardware: which workers get jobs; all may deliver."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
-from coordinator.leases.eligibility import check_versions, why_unfit
+from coordinator.leases.claim import check_versions, why_unfit
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.projects.service import create_project
 from coordinator.settings import Settings
