@@ -32,7 +32,7 @@ from coordinator.projects import api as projects_api
 from coordinator.records import api as atlas_api
 from coordinator.selection import api as selection_api
 from coordinator.selection.service import run_adaptation
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
 from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
@@ -47,7 +47,7 @@ JOB_THREADS_WITH_ENDPOINT = 4
 """The same on SQLite where proposals ask an embeddings endpoint: while one waits for it, others are handled."""
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: CoordinatorSettings) -> FastAPI:
     """The coordinator's application, on the database that the settings name. It migrates that database at start."""
     database = Database(settings.database_url)
 
@@ -91,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _count_job_threads(database: Database, settings: Settings) -> int:
+def _count_job_threads(database: Database, settings: CoordinatorSettings) -> int:
     if database.backend != "sqlite":
         return JOB_THREADS
     return JOB_THREADS_WITH_ENDPOINT if settings.embeddings_url else JOB_THREADS_ON_SQLITE

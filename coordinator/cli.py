@@ -18,11 +18,11 @@ import typer
 
 from coordinator.accounts import service as accounts
 from coordinator.admin.cli import app as maintenance
-from coordinator.console import CommandError, clear_errors
+from coordinator.console import CommandFailed, clear_errors
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database, upgrade
 from coordinator.projects import service as projects
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.contract import Direction
 from shared.seeds import resolve_seed
 
@@ -42,7 +42,7 @@ app = typer.Typer(
 app.add_typer(maintenance)
 
 
-class StartError(CommandError):
+class ServeError(CommandFailed):
     """The coordinator cannot start; the message says why and what to do."""
 
 
@@ -57,7 +57,7 @@ def serve(
     """
     with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-        settings = Settings().model_copy(update=given)
+        settings = CoordinatorSettings().model_copy(update=given)
         listener = _listen(settings.host, settings.port)
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         database = Database(settings.database_url)
@@ -66,7 +66,7 @@ def serve(
         _serve(settings, listener)
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
+def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     """Answer requests until a signal comes."""
     gc.disable()  # as in __main__
     import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
@@ -102,10 +102,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise StartError(
+            raise ServeError(
                 f"port {port} on {host} is in use. Stop what uses it, or choose another: --port."
             ) from error
-        raise StartError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
+        raise ServeError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
     return listener
 
 

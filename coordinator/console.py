@@ -17,7 +17,7 @@ ShowProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
-class CommandError(Exception):
+class CommandFailed(Exception):
     """A command cannot do its work; the message says why and what to do."""
 
 
@@ -26,7 +26,7 @@ def clear_errors() -> Iterator[None]:
     """Turn what a person can mend into one line and exit status 1."""
     try:
         yield
-    except (DatabaseError, CommandError) as error:
+    except (DatabaseError, CommandFailed) as error:
         problem = str(error)
     except SwarmError as error:
         problem = error.detail

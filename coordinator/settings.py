@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIB = 1024 * 1024
 
 
-class Settings(BaseSettings):
+class CoordinatorSettings(BaseSettings):
     """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds.
 
     `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. Anybody may make an

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from worker.api.retry import Backoff
 from worker.loop.stop import Stop
-from worker.settings import RunOptions, Settings
+from worker.settings import RunOptions, WorkerSettings
 from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
 from worker.ui.status import read_status
 from worker.ui.terminal import find_terminal
@@ -220,7 +220,7 @@ class WorkerGroup:
 
 
 def run_group(
-    settings: Settings,
+    settings: WorkerSettings,
     devices: Sequence[str],
     flags: Mapping[str, Any],
     options: RunOptions,

@@ -85,7 +85,7 @@ class RunOptions:
     parent: int | None = None
 
 
-class Settings(BaseSettings):
+class WorkerSettings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
     A coordinator that does not answer is asked again after `shortest_wait_seconds` to `longest_wait_seconds`; after
@@ -248,7 +248,7 @@ class _ConfigFile(TomlConfigSettingsSource):
         return found
 
 
-def load_settings(flags: Mapping[str, Any]) -> Settings:
+def load_settings(flags: Mapping[str, Any]) -> WorkerSettings:
     """The settings, from flags (None: not given), environment and file. Raises SettingsError."""
     given = {key: value for key, value in flags.items() if value is not None}
     if "token_file" in given:
@@ -256,7 +256,7 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
     if "api_key_file" in given:
         given["api_key"] = None
     try:
-        return Settings(**given)
+        return WorkerSettings(**given)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -283,7 +283,7 @@ def explain_settings(flags: Mapping[str, Any]) -> list[SettingSource]:
     given = {key for key, value in flags.items() if value is not None}
     in_file = set(tomllib.loads(config_path().read_text(encoding="utf-8"))) if config_path().exists() else set()
     origins = []
-    for name in Settings.model_fields:
+    for name in WorkerSettings.model_fields:
         value = getattr(settings, name)
         named = next((variable for variable in _variables(name) if os.environ.get(variable)), None)
         source = "default"
@@ -307,7 +307,7 @@ def _masked(text: str) -> str:
 
 def _variables(name: str) -> list[str]:
     """The environment variables of a setting, in order of precedence."""
-    alias = Settings.model_fields[name].validation_alias
+    alias = WorkerSettings.model_fields[name].validation_alias
     choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
     return [choice for choice in choices if choice.isupper()] or [f"SWARM_{name.upper()}"]
 

@@ -31,7 +31,7 @@ from worker.multi_gpu import end_with_parent, run_group
 from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.settings import RunOptions, Settings, SettingsError, folder_name, load_settings
+from worker.settings import RunOptions, SettingsError, WorkerSettings, folder_name, load_settings
 from worker.ui.events import EventHandler, EventHandlers, Notice, StopRequested, WorkerStarted, WorkerStopped
 from worker.ui.plain import PlainView
 from worker.ui.state_reporter import StateReporter
@@ -94,7 +94,7 @@ def start(flags: dict[str, Any], options: RunOptions, print_line: Callable[[str]
     return status
 
 
-def _run(settings: Settings, options: RunOptions) -> int:
+def _run(settings: WorkerSettings, options: RunOptions) -> int:
     """Assemble one worker from its settings and run it."""
     script = _load_script(settings, options)
     token = _read_token(settings)
@@ -150,21 +150,21 @@ def _run(settings: Settings, options: RunOptions) -> int:
         return _work(loop, options, folder)
 
 
-def _load_script(settings: Settings, options: RunOptions) -> Script | None:
+def _load_script(settings: WorkerSettings, options: RunOptions) -> Script | None:
     """The script of the scripted agent, if that is the agent. Raises ScriptError."""
     if (settings.agent == "scripted") != (options.script is not None):
         raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
     return load_script(options.script) if options.script is not None else None
 
 
-def _read_token(settings: Settings) -> SecretStr:
+def _read_token(settings: WorkerSettings) -> SecretStr:
     try:
         return settings.read_token()
     except SettingsError as error:
         raise StartError(str(error), EXIT_AUTHENTICATION) from error
 
 
-def _hold_folder(settings: Settings, stack: ExitStack) -> Path:
+def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
     """Hold the worker's folder until the stack is left; return the part for its coordinator.
 
     Each coordinator has a folder of its own, because a result belongs to the coordinator that gave its lease.
@@ -183,7 +183,7 @@ def _hold_folder(settings: Settings, stack: ExitStack) -> Path:
     return folder
 
 
-def _open_runner(settings: Settings, folder: Path) -> tuple[Machine, LocalRunner]:
+def _open_runner(settings: WorkerSettings, folder: Path) -> tuple[Machine, LocalRunner]:
     """Detect the machine and choose a sandbox. Raises HardwareError, SandboxUnavailable."""
     assert settings.device is not None
     machine = detect_machine(settings.device, settings.cores)
@@ -201,7 +201,7 @@ def _open_runner(settings: Settings, folder: Path) -> tuple[Machine, LocalRunner
     return machine, runner
 
 
-def _list_pause_reasons(settings: Settings, machine: Machine, sandbox: str) -> list[PauseReason]:
+def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str) -> list[PauseReason]:
     """The rules by which this worker pauses."""
     reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
     if settings.when_idle:
@@ -224,7 +224,7 @@ def _make_event_handlers(
     return EventHandlers([view, PlainView(log, log), StatusFile(worker_folder), reporter])
 
 
-def _make_agent(settings: Settings, script: Script | None, notify: Callable[[str], None], stop: Stop) -> Agent:
+def _make_agent(settings: WorkerSettings, script: Script | None, notify: Callable[[str], None], stop: Stop) -> Agent:
     if script is not None:
         return ScriptedAgent(script, stop.quiet)
     try:

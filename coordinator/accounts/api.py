@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, status
 
 from coordinator.accounts import service
 from coordinator.db.database import CurrentDatabase
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.accounts import Account, SignUp
 
 router = APIRouter(tags=["accounts"])
@@ -13,6 +13,6 @@ router = APIRouter(tags=["accounts"])
 @router.post("/accounts", status_code=status.HTTP_201_CREATED)
 def sign_up(asked: SignUp, request: Request, database: CurrentDatabase) -> Account:
     """Make an account. Its token comes with the answer, and never again."""
-    settings: Settings = request.app.state.settings
+    settings: CoordinatorSettings = request.app.state.settings
     with database.write() as session:
         return service.sign_up(session, asked, settings.sign_ups_per_hour)

@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import inspect, text
 
 from coordinator.admin import queries
-from coordinator.console import CommandError, ShowProgress
+from coordinator.console import CommandFailed, ShowProgress
 from coordinator.db.database import Database, refuse_newer
 from coordinator.db.migrate import upgrade
 
@@ -28,7 +28,7 @@ OUR_TABLES = {"alembic_version", "git_objects", "commits"}
 SIDECARS = ("-wal", "-shm", "-journal")
 
 
-class BackupError(CommandError):
+class BackupError(CommandFailed):
     """A backup or a restore cannot be done; nothing was changed."""
 
 

@@ -17,7 +17,7 @@ from coordinator.console import clear_errors, progress_bars
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.evidence import service as evidence
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
 
 app = typer.Typer()
@@ -34,8 +34,8 @@ def backup(
 
     Example:  swarm-coordinator backup /srv/backups/swarm.backup
     """
-    with clear_errors(), closing(Database(Settings().database_url)) as database, progress_bars() as show:
-        backups.backup(database, file, Settings().pg_bin, show, force=force)
+    with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database, progress_bars() as show:
+        backups.backup(database, file, CoordinatorSettings().pg_bin, show, force=force)
         typer.echo(f"Wrote {file}: {file.stat().st_size:,} bytes of {database.safe_url}.")
 
 
@@ -47,9 +47,9 @@ def restore(
 
     Example:  SWARM_DATABASE_URL=sqlite:///new/coordinator.db swarm-coordinator restore /srv/backups/swarm.backup
     """
-    with clear_errors(), closing(Database(Settings().database_url)) as database:
+    with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database:
         with progress_bars() as show:
-            backups.restore(database, file, Settings().pg_bin, show)
+            backups.restore(database, file, CoordinatorSettings().pg_bin, show)
         typer.echo(f"Restored {database.safe_url}.")
         _verify(database, as_json=False)
 

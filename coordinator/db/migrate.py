@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from coordinator.db.database import Database
 from coordinator.evidence import service as evidence
 from coordinator.findings import service as findings
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 
 
 def upgrade(database: Database) -> None:
@@ -27,6 +27,6 @@ def upgrade(database: Database) -> None:
 @contextmanager
 def open_database() -> Iterator[Database]:
     """The database that the settings name, up to date. Raises DatabaseError."""
-    with closing(Database(Settings().database_url)) as database:
+    with closing(Database(CoordinatorSettings().database_url)) as database:
         upgrade(database)
         yield database

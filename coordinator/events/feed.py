@@ -19,7 +19,7 @@ from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.events import queries, service
 from coordinator.http.errors import SwarmError
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.events import EventView
 
 BATCH_EVENTS = 500
@@ -140,7 +140,7 @@ async def run_feed(app: FastAPI) -> AsyncIterator[Feed]:
     A web server waits for open streams before it ends the lifespan, so whoever starts the server also calls
     `close` when it stops (`coordinator.server` does).
     """
-    settings: Settings = app.state.settings
+    settings: CoordinatorSettings = app.state.settings
     feed = app.state.feed = Feed(app.state.database)
     tasks: BackgroundTasks = app.state.background
     async with tasks.repeat_on_loop("live feed", settings.event_poll_seconds, feed.poll):

@@ -70,7 +70,7 @@ def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, ki
     _check_may(session, volunteer_id, finding, kind)
     try:
         finding.state = state.after_note(FindingState(finding.state), kind)
-    except state.TransitionError as error:
+    except state.FindingTransitionError as error:
         raise FindingStateError(f"{error}.") from error
     note = FindingNote(
         finding_id=finding.id, volunteer_id=volunteer_id, kind=kind, text=draft.text, key=key, created_at=now()

@@ -10,12 +10,12 @@ _AFTER = {
 }
 
 
-class TransitionError(Exception):
+class FindingTransitionError(Exception):
     """A step that a finding in this state cannot take."""
 
 
 def after_note(state: FindingState, kind: NoteKind) -> FindingState:
     """The state after something was written beside a finding. Raises TransitionError."""
     if (state, kind) not in _AFTER:
-        raise TransitionError(f"a finding that is {state} takes no {kind}")
+        raise FindingTransitionError(f"a finding that is {state} takes no {kind}")
     return _AFTER[state, kind]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 
 Vectors = NDArray[np.float32]
 """One row for each text, of length one."""
@@ -180,7 +180,7 @@ def average(vectors: Vectors) -> NDArray[np.float32]:
     return whole
 
 
-def make_embedder(settings: Settings) -> Embedder:
+def make_embedder(settings: CoordinatorSettings) -> Embedder:
     """The embedder that the settings name. Raises EmbeddingError where they cannot be used."""
     if not settings.embeddings_url:
         return WordLlamaEmbedder()

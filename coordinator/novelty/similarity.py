@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import Database
 from coordinator.db.engine import UNAVAILABLE_ERRORS
 from coordinator.novelty import queries
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 
 if TYPE_CHECKING:  # numpy and the model are loaded with the first text, and not when the coordinator starts
     from coordinator.novelty.embeddings import Embedder
@@ -41,7 +41,7 @@ class Similarity:
     A `subject` is a kind of text, within which a `key` names one; only texts of one kind and project are compared.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: CoordinatorSettings) -> None:
         self._database, self._settings = database, settings
         self._opening, self._indexing = Lock(), Lock()
         self._embedder: Embedder | None = None

@@ -23,7 +23,7 @@ import httpx
 from fastapi import FastAPI
 
 from coordinator.app import create_app
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.export import ExportFormat, ExportTable
 from shared.protocol import API_PREFIX
 from tests.bench.bench_git import open_store
@@ -62,7 +62,7 @@ class ExportServer(ServerProcess):
 
 def make_app() -> FastAPI:
     """The coordinator's application, for the server's process."""
-    return create_app(Settings())
+    return create_app(CoordinatorSettings())
 
 
 def download(address: str) -> int:

@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.protocol import API_PREFIX
 from tests.bench.findings_store import KNOBS, PARTS, FindingsStore, read_sentences
 from tests.bench.report import append_table, format_table
@@ -123,7 +123,7 @@ def open_filled(folder: Path, engine: str, findings: int) -> Iterator[httpx.Clie
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("analyze"))
         database.close()
-        settings = Settings(database_url=url, meaning_check_seconds=1e6, epoch_check_seconds=1e6)
+        settings = CoordinatorSettings(database_url=url, meaning_check_seconds=1e6, epoch_check_seconds=1e6)
         http = stack.enter_context(open_client(create_app(settings)))
         wait_for_meaning(http)
         sys.stderr.write(f"{engine}: the index of meanings is there after {time.monotonic() - began:.0f} s\n")

@@ -26,7 +26,7 @@ from coordinator.db.statements import Prepared
 from coordinator.evidence import service as evidence
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.experiments import JobKind, Standing
 from shared.leases import GrantedLease, ResultUpload
 from tests.bench import landscape as world
@@ -281,7 +281,7 @@ def open_swarm(landscape: Landscape, workers: int, seed: int, *, clean: bool = F
         (folder / "seed" / "swarm.toml").write_text(CONTRACT)
         (folder / "seed" / "train.py").write_text(write_code(landscape.start))
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
-        app = create_app(Settings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
+        app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
         with open_client(app) as http:
             with app.state.database.write() as session:
                 create_project(session, folder / "seed")

@@ -11,19 +11,19 @@ from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.seeds import write_seed
 from tests.support.volunteers import MiniWorker
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
+def settings(database_url: str) -> CoordinatorSettings:
     """Settings under which periodic tasks never come due: tests call the work themselves and see no other change."""
-    return Settings(database_url=database_url, epoch_check_seconds=1e6, meaning_check_seconds=1e6)
+    return CoordinatorSettings(database_url=database_url, epoch_check_seconds=1e6, meaning_check_seconds=1e6)
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
+def app(settings: CoordinatorSettings) -> FastAPI:
     return create_app(settings)
 
 

@@ -19,7 +19,7 @@ from coordinator.db.database import Database
 from coordinator.leases.heartbeats import HeldBeat
 from coordinator.leases.state import LeaseClock
 from coordinator.novelty.similarity import DeferredText, Similarity
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.events import EventView
 from shared.leases import LeaseState, Phase
 from shared.protocol import now
@@ -124,7 +124,7 @@ class FaultyDatabase(Database):
 )
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_every_task_of_the_application_goes_on_after_an_error(database_url: str, fault: Exception) -> None:
-    settings = Settings(
+    settings = CoordinatorSettings(
         database_url=database_url, event_poll_seconds=0.01, epoch_check_seconds=0.01, meaning_check_seconds=0.01
     )
     app = create_app(settings)

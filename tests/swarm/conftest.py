@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from coordinator.app import create_app
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from swarm.cli import app
 from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
@@ -23,7 +23,7 @@ Swarm = Callable[..., Result]
 @pytest.fixture(scope="package")
 def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("swarm")
-    application = create_app(Settings(database_url=sqlite_folder.create_migrated(folder)))
+    application = create_app(CoordinatorSettings(database_url=sqlite_folder.create_migrated(folder)))
     with serve(application) as server:
         with application.state.database.write() as session:
             write_history(session, create_project(session, write_seed(folder / "seed"))[0], EXPERIMENTS)

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from coordinator.accounts.service import create_token
 from coordinator.app import create_app
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from swarm import Client, CoordinatorError
 from tests.support.databases import SqliteFolder
 from tests.support.servers import serve
@@ -49,7 +49,7 @@ def test_what_a_newer_coordinator_adds_is_ignored(tmp_path: Path) -> None:
 
 
 def test_a_closed_swarm_is_read_with_a_token(tmp_path: Path, sqlite_folder: SqliteFolder) -> None:
-    settings = Settings(database_url=sqlite_folder.create_migrated(tmp_path), public_reading=False)
+    settings = CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path), public_reading=False)
     app = create_app(settings)
     with serve(app) as server:
         with app.state.database.write() as session:

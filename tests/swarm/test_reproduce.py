@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from coordinator.app import create_app
 from coordinator.autoresearch.reading import ImportOptions
 from coordinator.autoresearch.service import import_session
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from swarm.cli import app
 from tests.support.databases import SqliteFolder
 from tests.support.servers import serve
@@ -25,7 +25,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -
     session.keep("2.000000", "matrix_lr 0.04->0.03")
     session.note(session.commit("wider", "1.990000")[:7], "1.200000", "keep", "wider")
     session.discard("0.000000", "too wide", status="crash")
-    application = create_app(Settings(database_url=sqlite_folder.create_migrated(folder)))
+    application = create_app(CoordinatorSettings(database_url=sqlite_folder.create_migrated(folder)))
     with serve(application) as server:
         options = ImportOptions(session.folder, BRANCH, session.results, HARDWARE, name="session")
         with application.state.database.read() as read, application.state.database.write() as write:

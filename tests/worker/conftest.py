@@ -18,7 +18,7 @@ from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from shared.contract import Contract
 from shared.hardware import Hardware
 from shared.leases import Phase

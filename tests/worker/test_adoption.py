@@ -10,7 +10,7 @@ from sqlalchemy import select
 from coordinator.db.database import Database
 from coordinator.models import AssembledStep, KindShare, Project
 from coordinator.models import Event as EventRow
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from shared.events import EventKind
 from shared.experiments import AxisDirection, JobKind, Proposal
 from shared.leases import GrantedLease

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from tests.worker.conftest import LiveCoordinator, serve
 from worker.cli import main
 

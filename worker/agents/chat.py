@@ -42,7 +42,7 @@ class Busy(ChatError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class Unreachable(Busy):
+class EndpointUnreachable(Busy):
     """No connection to the endpoint, which seldom recovers within seconds."""
 
 
@@ -217,7 +217,7 @@ def _explain(error: openai.OpenAIError) -> ChatError:
     if isinstance(error, openai.APITimeoutError):
         return Busy("the model endpoint did not answer in time")
     if isinstance(error, openai.APIConnectionError):
-        return Unreachable("the model endpoint cannot be reached")
+        return EndpointUnreachable("the model endpoint cannot be reached")
     if not isinstance(error, openai.APIStatusError):
         return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
     code = _short_code(error)

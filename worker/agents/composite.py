@@ -15,10 +15,10 @@ from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
 from worker.loop.stop import Stop
 from worker.sandbox.tool import Mount
-from worker.settings import Settings, SettingsError
+from worker.settings import SettingsError, WorkerSettings
 
 
-def make_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
+def make_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop) -> Agent:
     """The agent of these settings (except `scripted`), for every kind of job.
 
     Raises SettingsError, OSError, and ImportError of a missing extra.
@@ -32,7 +32,7 @@ def make_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> A
     return AgentByKind(first, {JobKind.ADOPT: recombine, JobKind.ABLATE: recombine, JobKind.TUNE: search})
 
 
-def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
+def _make_command_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop) -> Agent:
     try:
         words = shlex.split(settings.agent_command or "")
     except ValueError as error:
@@ -56,7 +56,7 @@ def _make_command_agent(settings: Settings, tell: Callable[[str], None], stop: S
     return CommandAgent(tool, tell, stop.quiet)
 
 
-def _make_openai_agent(settings: Settings, tell: Callable[[str], None], stop: Stop) -> Agent:
+def _make_openai_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop) -> Agent:
     if settings.model is None:
         raise SettingsError("the openai agent needs a model: --model NAME (and --base-url URL for your own server)")
     limits = ("cost_per_experiment", "cost_per_day")

@@ -23,12 +23,12 @@ from worker.agents.chat import (
     Busy,
     Chat,
     ChatError,
+    EndpointUnreachable,
     Malformed,
     ModelRefused,
     Reply,
     TooLong,
     Turn,
-    Unreachable,
     Unusable,
     estimate_tokens,
 )
@@ -142,7 +142,9 @@ class OpenAIAgent:
                 seconds = max(1.0, self._conversing_until - time.monotonic())
                 answer = self._chat.ask(turns, form, seconds, self._stop_event)
             except Busy as error:
-                self._wait(error, pause, began + (ABSENT_SECONDS if isinstance(error, Unreachable) else BUSY_SECONDS))
+                self._wait(
+                    error, pause, began + (ABSENT_SECONDS if isinstance(error, EndpointUnreachable) else BUSY_SECONDS)
+                )
                 pause *= 2
                 continue
             except Malformed as error:

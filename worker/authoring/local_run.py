@@ -18,7 +18,7 @@ from worker.machine.hardware import HardwareError, detect_machine
 from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.spec import RunImpossible, RunStopped
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.settings import Settings, SettingsError, load_settings
+from worker.settings import SettingsError, WorkerSettings, load_settings
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -53,7 +53,7 @@ def read_tree(name: str) -> WorkTree:
     return WorkTree(contract, files, sha)
 
 
-def fetch_tree(name: str, settings: Settings) -> WorkTree:
+def fetch_tree(name: str, settings: WorkerSettings) -> WorkTree:
     """The first commit of a project on the coordinator. Raises AuthoringError."""
     client = CoordinatorClient(settings.coordinator_url, token=None)
     try:
@@ -97,7 +97,7 @@ class TreeRunner:
             return self.device_runner.prepare(request, follow, self._stop.now).train.parent
 
 
-def read_settings(flags: dict[str, Any]) -> Settings:
+def read_settings(flags: dict[str, Any]) -> WorkerSettings:
     """The worker's settings. Raises AuthoringError."""
     try:
         return load_settings(flags)

@@ -19,7 +19,7 @@ from worker.data.prepare import is_prepared
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
 from worker.machine.hardware import HardwareError, detect_machine, list_devices, try_torch
 from worker.sandbox import SandboxUnavailable, choose_sandbox
-from worker.settings import Settings, SettingsError, load_settings
+from worker.settings import SettingsError, WorkerSettings, load_settings
 
 MIB = 1024 * 1024
 LEAST_MEMORY_MIB = 2048
@@ -72,7 +72,7 @@ def render_text(check: Check) -> str:
     return line if check.ok or not check.advice else f"{line}\n    {'':12} {check.advice}"
 
 
-def _check_driver(settings: Settings, driver: Driver) -> Check:
+def _check_driver(settings: WorkerSettings, driver: Driver) -> Check:
     wants_gpu = (settings.device or "").startswith("cuda")
     try:
         report = driver.describe()
@@ -84,7 +84,7 @@ def _check_driver(settings: Settings, driver: Driver) -> Check:
     return Check("driver", True, f"{report.version} for CUDA {'.'.join(map(str, report.cuda))} · {gpus}")
 
 
-def _check_device(settings: Settings, driver: Driver) -> Check:
+def _check_device(settings: WorkerSettings, driver: Driver) -> Check:
     if settings.device is None:
         return Check("device", False, "no device is given", "give --gpu 0 for the first GPU, or --device cpu")
     try:
@@ -94,7 +94,7 @@ def _check_device(settings: Settings, driver: Driver) -> Check:
     return Check("device", True, " + ".join(machine.hardware.hardware_class for machine in machines))
 
 
-def _check_torch(settings: Settings, driver: Driver) -> Check:
+def _check_torch(settings: WorkerSettings, driver: Driver) -> Check:
     """Try torch on each device in the sandbox, as a run does first."""
     try:
         for device in list_devices(settings.device or "cpu", driver):
@@ -113,7 +113,7 @@ def _check_memory() -> Check:
     return Check("memory", available >= LEAST_MEMORY_MIB, f"{available} MiB available", advice)
 
 
-def _check_disk(settings: Settings) -> Check:
+def _check_disk(settings: WorkerSettings) -> Check:
     data = next(path for path in (settings.data_dir, *settings.data_dir.absolute().parents) if path.exists())
     free_mib = {folder: shutil.disk_usage(folder).free // MIB for folder in (data, Path(tempfile.gettempdir()))}
     advice = f"data and logs need about {LEAST_DISK_MIB} MiB: free some space, or choose another folder with --data-dir"
@@ -121,7 +121,7 @@ def _check_disk(settings: Settings) -> Check:
     return Check("disk", free_mib[data] >= LEAST_DISK_MIB, found, advice)
 
 
-def _check_sandbox(settings: Settings) -> Check:
+def _check_sandbox(settings: WorkerSettings) -> Check:
     try:
         name = choose_sandbox(settings.sandbox).name
     except SandboxUnavailable as error:
@@ -131,7 +131,7 @@ def _check_sandbox(settings: Settings) -> Check:
     )
 
 
-def _check_coordinator(settings: Settings) -> Check:
+def _check_coordinator(settings: WorkerSettings) -> Check:
     url = settings.coordinator_url
     try:
         client = CoordinatorClient(url, settings.read_token())
@@ -152,7 +152,7 @@ def _check_coordinator(settings: Settings) -> Check:
     return Check("coordinator", fits, found, f"it gives no jobs to this version: {UPDATE_COMMAND}")
 
 
-def _check_clock(settings: Settings) -> Check:
+def _check_clock(settings: WorkerSettings) -> Check:
     client = _public_client(settings)
     try:
         client.read_versions()
@@ -165,7 +165,7 @@ def _check_clock(settings: Settings) -> Check:
     return Check("clock", abs(error) < WRONG_CLOCK_SECONDS, found, "set it: timedatectl set-ntp true")
 
 
-def _check_data(settings: Settings) -> Check:
+def _check_data(settings: WorkerSettings) -> Check:
     """Report which projects' data is prepared. Missing data is no fault: the first run prepares it."""
     client = _public_client(settings)
     try:
@@ -189,12 +189,12 @@ def _check_data(settings: Settings) -> Check:
     return Check("data", True, " · ".join(found) or "the coordinator has no project")
 
 
-def _public_client(settings: Settings) -> CoordinatorClient:
+def _public_client(settings: WorkerSettings) -> CoordinatorClient:
     """A client for public data, which needs no token."""
     return CoordinatorClient(settings.coordinator_url, None)
 
 
-def _check_agent(settings: Settings) -> Check:
+def _check_agent(settings: WorkerSettings) -> Check:
     if settings.agent == "openai":
         return _check_model(settings)
     if settings.agent == "command":
@@ -207,7 +207,7 @@ def _check_agent(settings: Settings) -> Check:
     return Check("agent", True, settings.agent)
 
 
-def _check_model(settings: Settings) -> Check:
+def _check_model(settings: WorkerSettings) -> Check:
     from worker.agents.chat import Chat, ChatError  # noqa: PLC0415 - takes a second, and only this agent needs it
 
     if settings.model is None:

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.volunteers import MiniWorker
 
 
@@ -36,8 +36,8 @@ def test_a_name_is_given_once(http: TestClient) -> None:
 
 class TestFewAccounts:
     @pytest.fixture
-    def settings(self, database_url: str) -> Settings:
-        return Settings(database_url=database_url, sign_ups_per_hour=2)
+    def settings(self, database_url: str) -> CoordinatorSettings:
+        return CoordinatorSettings(database_url=database_url, sign_ups_per_hour=2)
 
     def test_so_many_an_hour_and_no_more(self, http: TestClient) -> None:
         assert [sign_up(http, name).status_code for name in ("a", "b", "c")] == [201, 201, 429]
@@ -47,8 +47,8 @@ class TestFewAccounts:
 
 class TestClosed:
     @pytest.fixture
-    def settings(self, database_url: str) -> Settings:
-        return Settings(database_url=database_url, sign_ups_per_hour=0)
+    def settings(self, database_url: str) -> CoordinatorSettings:
+        return CoordinatorSettings(database_url=database_url, sign_ups_per_hour=0)
 
     def test_maintainers_make_the_accounts(self, http: TestClient) -> None:
         refused = sign_up(http, "ada")

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.databases import PostgresServer
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history
@@ -69,7 +69,7 @@ def read_api() -> Callable[[str], list[Any]]:
     """What the API answers over a database."""
 
     def read(url: str) -> list[Any]:
-        with TestClient(create_app(Settings(database_url=url))) as http:
+        with TestClient(create_app(CoordinatorSettings(database_url=url))) as http:
             answers = [http.get(f"/api/v1/{path}") for path in PATHS]
         assert {answer.status_code for answer in answers} == {200}, answers
         return [answer.json() for answer in answers]

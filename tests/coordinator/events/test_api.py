@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.events import service
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.events import EventKind, EventView
 from tests.support.databases import SqliteFolder
 from tests.support.servers import RunningServer, serve
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 20
 
 
 @pytest.fixture
-def fast_app(settings: Settings) -> FastAPI:
+def fast_app(settings: CoordinatorSettings) -> FastAPI:
     return create_app(settings.model_copy(update={"event_poll_seconds": 0.05}))
 
 

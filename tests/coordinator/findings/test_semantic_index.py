@@ -11,7 +11,7 @@ from coordinator.findings import queries
 from coordinator.findings.semantic_index import SUBJECT, Progress, embed_missing, find_by_meaning, keep_up
 from coordinator.models import Embedding
 from coordinator.novelty.similarity import Similarity
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.protocol import API_PREFIX
 from tests.coordinator.findings.conftest import Author
 
@@ -44,8 +44,12 @@ def test_a_search_says_how_many_findings_wait_for_a_vector(
     assert count_waiting() == 0
 
 
-def test_an_embedder_that_is_away_holds_nothing_up(database: Database, author: Author, settings: Settings) -> None:
-    away = Settings(database_url=settings.database_url, embeddings_url="http://127.0.0.1:9/v1", embeddings_model="none")
+def test_an_embedder_that_is_away_holds_nothing_up(
+    database: Database, author: Author, settings: CoordinatorSettings
+) -> None:
+    away = CoordinatorSettings(
+        database_url=settings.database_url, embeddings_url="http://127.0.0.1:9/v1", embeddings_model="none"
+    )
     similarity = Similarity(database, away)
     author.write("A larger vocabulary")
     assert embed_missing(database, similarity) == 0, "they are tried again"

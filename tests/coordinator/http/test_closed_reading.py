@@ -10,7 +10,7 @@ from coordinator.accounts.service import create_token
 from coordinator.app import create_app
 from coordinator.http.middleware import read_token
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
 
@@ -19,7 +19,7 @@ CLOSED = ["/", "/projects/tiny", "/api/v1/projects", "/api/v1/events", "/git/tin
 
 
 def test_everything_but_the_way_in_asks_for_a_token(tmp_path: Path, sqlite_folder: SqliteFolder) -> None:
-    settings = Settings(database_url=sqlite_folder.create_migrated(tmp_path), public_reading=False)
+    settings = CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path), public_reading=False)
     app = create_app(settings)
     with TestClient(app, raise_server_exceptions=False) as http:
         with app.state.database.write() as session:

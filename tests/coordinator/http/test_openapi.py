@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from coordinator.app import create_app
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.databases import SqliteFolder
 from tests.support.examples import choose_examples
 from tests.support.seeds import write_seed
@@ -20,7 +20,7 @@ ENDLESS = "/api/v1/events"
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, sqlite_folder: SqliteFolder) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("openapi")
-    app = create_app(Settings(database_url=sqlite_folder.create_migrated(folder), sign_ups_per_hour=5))
+    app = create_app(CoordinatorSettings(database_url=sqlite_folder.create_migrated(folder), sign_ups_per_hour=5))
     with serve(app) as server:
         with app.state.database.write() as session:
             write_history(session, create_project(session, write_seed(folder / "seed"))[0], 6)

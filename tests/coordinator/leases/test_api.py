@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.app import create_app
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.leases import ResultUpload
 from tests.support.messages import claim_request, make_run
 from tests.support.volunteers import MiniWorker
@@ -105,7 +105,7 @@ def test_where_requests_go(http: TestClient, method: str, path: str, status: int
 
 
 @pytest.fixture
-def small(settings: Settings) -> Iterator[TestClient]:
+def small(settings: CoordinatorSettings) -> Iterator[TestClient]:
     """A client of a coordinator that takes 1000 bytes."""
     with TestClient(create_app(settings.model_copy(update={"max_body_bytes": 1000}))) as client:
         yield client

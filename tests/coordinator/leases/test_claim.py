@@ -11,7 +11,7 @@ from coordinator.db.database import Database
 from coordinator.leases.claim import check_versions, why_unfit
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.contract import Contract
 from shared.hardware import DeviceKind, Hardware
 from shared.leases import Phase
@@ -90,8 +90,8 @@ def test_a_worker_gets_no_job_of_a_project_that_it_is_too_small_for(
 
 class TestOldWorker:
     @pytest.fixture
-    def settings(self, database_url: str) -> Settings:
-        return Settings(database_url=database_url, oldest_worker="7.1")
+    def settings(self, database_url: str) -> CoordinatorSettings:
+        return CoordinatorSettings(database_url=database_url, oldest_worker="7.1")
 
     def test_finishes_and_delivers_but_gets_no_job(
         self, app: FastAPI, http: TestClient, make_worker: Callable[..., MiniWorker], project: str

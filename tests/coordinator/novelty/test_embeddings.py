@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from coordinator.novelty.embeddings import EmbeddingError, WordLlamaEmbedder, average, make_embedder
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.coordinator.novelty.proposals import PROPOSALS
 
 SAME = [
@@ -96,9 +96,9 @@ def serve(status: int, answer: object, handler: type[Answers] = Answers) -> Iter
             thread.join()
 
 
-def settings_of(server: Any, **changes: Any) -> Settings:
+def settings_of(server: Any, **changes: Any) -> CoordinatorSettings:
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    return Settings(embeddings_url=url, **({"embeddings_model": "small"} | changes))
+    return CoordinatorSettings(embeddings_url=url, **({"embeddings_model": "small"} | changes))
 
 
 def test_an_endpoint_embeds(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_an_endpoint_that_fails(status: int, answer: object) -> None:
 
 def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingError, match="SWARM_EMBEDDINGS_MODEL"):
-        make_embedder(Settings(embeddings_url="http://127.0.0.1:1/v1"))
-    missing = Settings(
+        make_embedder(CoordinatorSettings(embeddings_url="http://127.0.0.1:1/v1"))
+    missing = CoordinatorSettings(
         embeddings_url="http://127.0.0.1:1/v1", embeddings_model="m", embeddings_key_file=tmp_path / "none"
     )
     with pytest.raises(EmbeddingError, match="cannot read"):

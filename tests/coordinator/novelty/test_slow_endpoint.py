@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from coordinator.db.database import Database
 from coordinator.models import Embedding
 from coordinator.novelty.embeddings import EmbeddingError, make_embedder
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from shared.experiments import ProposalSubmission
 from tests.coordinator.novelty.test_alike import NORM, RMS, in_words
 from tests.coordinator.novelty.test_embeddings import Answers, serve, settings_of
@@ -40,7 +40,7 @@ def endpoint() -> Iterator[Any]:
 
 
 @pytest.fixture
-def settings(database_url: str, endpoint: Any) -> Settings:
+def settings(database_url: str, endpoint: Any) -> CoordinatorSettings:
     return settings_of(endpoint).model_copy(update={"database_url": database_url, "meaning_check_seconds": 0.05})
 
 

@@ -13,7 +13,7 @@ from coordinator.novelty import vector_index
 from coordinator.novelty.queries import add_embedding, set_aside
 from coordinator.novelty.similarity import Similarity
 from coordinator.novelty.vector_index import ArrayIndex, Index, PgvectorIndex, Vector, open_index, pack, unpack
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.databases import PostgresServer
 
 MODEL, DIMENSIONS = "test", 8
@@ -120,7 +120,7 @@ def test_another_vector_of_a_text_takes_the_place_of_the_one_before(database: Da
 def test_while_the_index_is_made_nobody_waits_for_it(postgres: PostgresServer) -> None:
     address = postgres.create_migrated()
     database = Database(address)
-    similarity = Similarity(database, Settings(database_url=address))
+    similarity = Similarity(database, CoordinatorSettings(database_url=address))
     vector = similarity.embed(["a text"])
     assert vector is not None
     with ThreadPoolExecutor(1) as pool, database.read() as session:

@@ -14,7 +14,7 @@ from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.models import Project, Worker
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings
+from coordinator.settings import CoordinatorSettings
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
@@ -44,7 +44,7 @@ class Swarm:
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """A project with sixty varied experiments, failures and hostile text among them."""
     folder = tmp_path_factory.mktemp("swarm")
-    app = create_app(Settings(database_url=f"sqlite:///{folder}/coordinator.db", event_poll_seconds=0.1))
+    app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/coordinator.db", event_poll_seconds=0.1))
     with serve(app) as server:
         database = app.state.database
         with database.write() as session:
@@ -56,7 +56,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 @pytest.fixture
 def bare_server(tmp_path: Path) -> Iterator[Swarm]:
     """A coordinator without any project."""
-    app = create_app(Settings(database_url=f"sqlite:///{tmp_path}/coordinator.db", event_poll_seconds=0.1))
+    app = create_app(CoordinatorSettings(database_url=f"sqlite:///{tmp_path}/coordinator.db", event_poll_seconds=0.1))
     with serve(app) as server:
         yield Swarm(server.url, app.state.database)
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from tests.worker.conftest import LiveCoordinator, serve
 from worker.authoring.new_project import write_project
 from worker.cli import main

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from tests.support.chat_server import serve_chat
 from tests.support.gpus import H100, OLD, FakeDriver
 from tests.worker.conftest import LiveCoordinator, serve

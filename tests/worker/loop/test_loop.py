@@ -4,7 +4,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from shared.leases import ResultUpload
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import sha_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.settings import Settings as CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from shared.experiments import ProposalSubmission
 from shared.leases import BaseCommit, GrantedLease
 from tests.support.messages import HARDWARE, make_proposal, make_run
