@@ -25,7 +25,7 @@ from shared.runs import RunOutcome
 ROWS_AT_ONCE = 1_000
 
 
-class CommitTrees(NamedTuple):
+class CommitWithTrees(NamedTuple):
     """A commit and its parent, by their trees."""
 
     sha: str
@@ -208,11 +208,11 @@ def load_around(session: Session, page: Sequence[CommitPosterior]) -> list[Commi
     return [*commits, *parents, *posteriors]
 
 
-def stream_steps(session: Session) -> Generator[CommitTrees, None, None]:
+def stream_steps(session: Session) -> Generator[CommitWithTrees, None, None]:
     """All commits that have a parent, parents first. Close it: it holds a cursor."""
     parent = aliased(Commit)
     query = select(Commit.sha, Commit.tree_sha, parent.tree_sha, Commit.depth)
     query = query.join(parent, parent.sha == Commit.parent_sha).order_by(Commit.depth, Commit.sha)
     with session.execute(query.execution_options(yield_per=ROWS_AT_ONCE)) as rows:
         for row in rows:
-            yield CommitTrees(*row)
+            yield CommitWithTrees(*row)

@@ -13,7 +13,7 @@ from itertools import groupby, islice
 from sqlalchemy.orm import Session
 
 from coordinator.admin import queries
-from coordinator.admin.queries import CommitTrees
+from coordinator.admin.queries import CommitWithTrees
 from coordinator.console import ShowProgress
 from coordinator.db.database import Database
 from coordinator.lineage import objects
@@ -53,7 +53,7 @@ def repack(database: Database, show_progress: ShowProgress, *, dry_run: bool = F
         return Repacked(total, rewritten, before, objects.count_bytes(session))
 
 
-def _encode(session: Session, steps: Iterable[CommitTrees]) -> list[ObjectRow]:
+def _encode(session: Session, steps: Iterable[CommitWithTrees]) -> list[ObjectRow]:
     """Objects that these commits brought, as far as they can be stored in a better way."""
     predecessors = _list_predecessors(session, steps)
     versions = objects.read_versions(session, predecessors.keys())
@@ -66,7 +66,7 @@ def _get_base(version: LoadedObject) -> str | None:
     return version.chain[1] if version.deltas else None
 
 
-def _list_predecessors(session: Session, steps: Iterable[CommitTrees]) -> dict[str, str]:
+def _list_predecessors(session: Session, steps: Iterable[CommitWithTrees]) -> dict[str, str]:
     known: dict[str, GitObject] = {}
     predecessors: dict[str, str] = {}
     for step in steps:
