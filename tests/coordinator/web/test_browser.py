@@ -1,5 +1,6 @@
 """The pages in a real browser on a real server, with live updates."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_click_on_a_mark_opens_its_experiment(page: Page, swarm: Swarm) -> Non
     expect(page.locator(f"{PLOT} .hoverlayer .hovertext")).to_be_visible()
     page.mouse.down()
     page.mouse.up()
-    page.wait_for_url("**/experiments/8")
+    expect(page).to_have_url(re.compile("/experiments/8$"))
     expect(page.locator("h1")).to_contain_text("#8")
     page.wait_for_selector("#loss-plot .scatterlayer .trace")
     names = page.locator("#loss-plot").evaluate("plot => plot.data.map((trace) => trace.name)")
@@ -89,7 +90,7 @@ def test_a_click_counts_while_something_new_waits_to_be_drawn(page: Page, swarm:
     expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs))
     page.mouse.down()
     page.mouse.up()
-    page.wait_for_url("**/experiments/8")
+    expect(page).to_have_url(re.compile("/experiments/8$"))
 
 
 def test_a_plot_is_drawn_anew_after_a_zoom_that_ends_outside(page: Page, swarm: Swarm) -> None:

@@ -19,5 +19,5 @@ def test_every_operation_and_schema_is_described(http: TestClient) -> None:
 def test_types_are_said_in_words(http: TestClient) -> None:
     page = http.get("/docs").text
     assert '<code>metric</code> <span class="muted"></span> number or null' in page
-    assert '<a href="#Run">list of Run</a>' in page
+    assert '<a href="#RunView">list of RunView</a>' in page
     assert "the last id you know; default: only what happens from now on" in page
