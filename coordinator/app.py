@@ -19,7 +19,6 @@ from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
-from coordinator.findings.candidates import Shelf
 from coordinator.findings.semantic_index import run_meaning
 from coordinator.git_http import api as remote_api
 from coordinator.http.errors import install_error_handlers
@@ -78,7 +77,6 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
         oldest_worker=settings.oldest_worker,
     )
     app.state.similarity = Similarity(database, settings)
-    app.state.shelf = Shelf()
     app.add_middleware(AnswerHeaders)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)

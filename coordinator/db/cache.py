@@ -1,4 +1,8 @@
-"""What was read lately, kept at hand: bounded, and safe to use from several threads."""
+"""The one kind of cache for stored values: bounded, safe to use from several threads.
+
+Values are either immutable (named by a sha or an id), or carry the moment they were read, so that their reader decides
+when to read again. So several processes on one database need not tell each other anything.
+"""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -15,8 +19,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Recent(Generic[K, V]):
-    """The values that were last asked for, `limit` of them at most."""
+class Cache(Generic[K, V]):
+    """Keeps the `limit` values that were asked for last."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -30,7 +34,7 @@ class Recent(Generic[K, V]):
                 self._values.move_to_end(key)
             return value
 
-    def keep(self, key: K, value: V) -> V:
+    def store(self, key: K, value: V) -> V:
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
@@ -39,15 +43,15 @@ class Recent(Generic[K, V]):
         return value
 
 
-class RecentByDatabase(Generic[K, V]):
-    """The same for each database that this process has open."""
+class CachePerDatabase(Generic[K, V]):
+    """One cache for each database that this process has open."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: WeakKeyDictionary[Pool, Recent[K, V]] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[Pool, Cache[K, V]] = WeakKeyDictionary()
         self._lock = Lock()
 
-    def of(self, session: Session) -> Recent[K, V]:
-        """What is kept of a session's database."""
+    def for_database(self, session: Session) -> Cache[K, V]:
+        """The cache of a session's database."""
         with self._lock:
-            return self._kept.setdefault(pool_of(session), Recent(self._limit))
+            return self._kept.setdefault(pool_of(session), Cache(self._limit))

@@ -25,7 +25,7 @@ _changes: WeakKeyDictionary[Pool, deque[tuple[float, str]]] = WeakKeyDictionary(
 _lock = Lock()
 
 
-def note_changed(session: Session, shas: Iterable[str]) -> None:
+def record_changed(session: Session, shas: Iterable[str]) -> None:
     """Note that what is known of commits has changed."""
     moment = monotonic()
     with _lock:

@@ -8,7 +8,7 @@ from sqlalchemy import Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.statements import Prepared
-from coordinator.evidence.changes import note_changed
+from coordinator.evidence.changes import record_changed
 from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
@@ -166,7 +166,7 @@ def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -
 
 
 def add_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    note_changed(session, [row["commit_sha"] for row in rows])
+    record_changed(session, [row["commit_sha"] for row in rows])
     for row in rows:
         _ADD_POSTERIOR.run(session, row)
 
@@ -174,12 +174,12 @@ def add_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 def change_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Change rows that are named by `of_commit_sha` and `of_hardware_class`."""
     if rows:
-        note_changed(session, [row["of_commit_sha"] for row in rows])
+        record_changed(session, [row["of_commit_sha"] for row in rows])
         session.execute(_CHANGE_POSTERIOR, rows)
 
 
 def remove_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> None:
-    note_changed(session, shas)
+    record_changed(session, shas)
     for some in _batches(shas):
         session.execute(_REMOVE_POSTERIORS, {"shas": some, "hardware_class": hardware_class})
 

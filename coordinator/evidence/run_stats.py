@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import Recent
+from coordinator.db.cache import Cache
 from coordinator.db.statements import Prepared
 from coordinator.models import CommitPosterior, Project, Run, table_of
 from coordinator.projects import service as projects
@@ -22,7 +22,7 @@ RECENT_CURVES = 512
 
 NEWEST_RUNS = 1000
 
-_RECENT = Recent[UUID, list[CurvePoint]](RECENT_CURVES)
+_RECENT = Cache[UUID, list[CurvePoint]](RECENT_CURVES)
 """By the run's own name. What a run told does not change."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
@@ -70,7 +70,7 @@ def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoi
     run_id, name = run
     known = _RECENT.find(name)
     if known is None:
-        known = _RECENT.keep(name, thin(_CURVE.scalar(session, {"run_id": run_id}) or []))
+        known = _RECENT.store(name, thin(_CURVE.scalar(session, {"run_id": run_id}) or []))
     return known
 
 

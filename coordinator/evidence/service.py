@@ -9,7 +9,7 @@ from coordinator.evidence import calibration, calibration_queries, queries
 from coordinator.evidence import trust as trusts
 from coordinator.evidence.calibration import RunOrigin as RunOrigin
 from coordinator.evidence.changes import list_changed as list_changed
-from coordinator.evidence.changes import note_changed as note_changed
+from coordinator.evidence.changes import record_changed as record_changed
 from coordinator.evidence.epochs import bring_up_to_date as bring_up_to_date
 from coordinator.evidence.epochs import end_epochs as end_epochs
 from coordinator.evidence.epochs import find_differences as find_differences

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import RecentByDatabase
+from coordinator.db.cache import CachePerDatabase
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries
 from coordinator.experiments.queries import ExperimentRow as ExperimentRow
@@ -225,15 +225,15 @@ class _Told(NamedTuple):
     read_at: float
 
 
-_told = RecentByDatabase[tuple[str, ...], _Told](MAX_KEPT)
+_told = CachePerDatabase[tuple[str, ...], _Told](MAX_KEPT)
 
 
 def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
     """As `tell_commits`; what other replicas changed within the last second may be missing."""
-    recent, key, moment = _told.of(session), tuple(shas), monotonic()
+    recent, key, moment = _told.for_database(session), tuple(shas), monotonic()
     known = recent.find(key)
     if known is not None and moment - known.read_at < KEPT_FOR:
         changed = evidence.list_changed(session, known.read_at)
         if changed is not None and changed.isdisjoint(key):
             return known.line
-    return recent.keep(key, _Told(queries.list_tried(session, shas), moment)).line
+    return recent.store(key, _Told(queries.list_tried(session, shas), moment)).line

@@ -1,36 +1,134 @@
-"""The findings that context packs choose from: a bounded part of all, read now and then and kept in this process.
+"""The findings that context packs choose from: the newest, and those of the best commits, cached for some seconds.
 
-A claim must not read thousands of rows, and what a pack quotes may be some seconds old: so each replica keeps, for each
-project and hardware class, the newest findings and those of the best commits.
+A claim must not read thousands of rows, and a pack may quote findings as they were some seconds ago.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from math import exp2
-from threading import Lock
-from typing import Annotated, Any
+from time import monotonic
+from typing import Any, NamedTuple
 
-from fastapi import Depends, Request
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import CachePerDatabase
 from coordinator.db.statements import Prepared
-from coordinator.findings.shelved import Shelved as Shelved
-from coordinator.findings.shelved import ShelvedFinding as ShelvedFinding
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
-from shared.experiments import Standing
+from shared.experiments import Standing, Verdict
 from shared.findings import FindingState
 from shared.protocol import now
 
+
+class CandidateFinding(NamedTuple):
+    """A finding as packs weigh and quote it. `words` are those of title, claim and topic.
+
+    The effect is that in the requested hardware class if it was measured there, else in the finding's own. `weight`,
+    from 0 to 1, does not depend on the job: it is evidence times freshness.
+    """
+
+    id: int
+    experiment_id: int
+    title: str
+    claim: str
+    topic: str
+    hardware_class: str
+    failure: str | None
+    pace: float | None
+    effect_mean: float | None
+    effect_sd: float | None
+    runs: int | None
+    checkers: int | None
+    verdict: str | None
+    created_at: datetime
+    words: frozenset[str]
+    weight: float
+
+
+def is_negative(one: CandidateFinding) -> bool:
+    """Whether the change did not help."""
+    return one.failure is not None or one.verdict in (Verdict.NO_CHANGE, Verdict.WORSE)
+
+
+class CandidateSet:
+    """Findings, newest first, with indexes by word, class and experiment. Arrays have one element a finding.
+
+    `weights` are the findings' own, `roots` the square roots of their word counts. `negative` marks changes that did
+    not help, `resolved` those with a resolved effect, `unchanged` the verdict `no_change`. `effects` are 0 where
+    unknown. `topics` holds a number for each topic.
+    """
+
+    def __init__(self, findings: Collection[CandidateFinding]) -> None:
+        self.findings: Sequence[CandidateFinding] = sorted(findings, key=lambda one: -one.id)
+        self.weights = np.array([one.weight for one in self.findings])
+        self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
+        self.negative = np.array([is_negative(one) for one in self.findings], dtype=bool)
+        self.resolved = np.array([_is_resolved(one) for one in self.findings], dtype=bool)
+        self.effects = np.array([one.effect_mean or 0.0 for one in self.findings])
+        self.unchanged = np.array([one.verdict == Verdict.NO_CHANGE for one in self.findings], dtype=bool)
+        self._numbers = {topic: at for at, topic in enumerate({one.topic for one in self.findings})}
+        self.topics = np.array([self._numbers[one.topic] for one in self.findings], dtype=np.int16)
+        self._by_word = _find_places((word, at) for at, one in enumerate(self.findings) for word in one.words)
+        self._by_class = _find_places((one.hardware_class, at) for at, one in enumerate(self.findings))
+        self._by_experiment = {one.experiment_id: at for at, one in enumerate(self.findings)}
+
+    def count_shared(self, words: Collection[str]) -> NDArray[Any]:
+        """The number of the words that each finding has."""
+        known = [self._by_word[word] for word in words if word in self._by_word]
+        if not known:
+            return np.zeros(len(self.findings), dtype=np.int64)
+        return np.bincount(np.concatenate(known), minlength=len(self.findings))
+
+    def list_of_class(self, hardware_class: str) -> NDArray[Any]:
+        """The places of findings that were measured in a class."""
+        return self._by_class.get(hardware_class, _NONE)
+
+    def look_up_topics(self, values: Mapping[str, int]) -> NDArray[Any]:
+        """For each finding the value of its topic; 0 where there is none."""
+        found = np.zeros(len(self._numbers), dtype=np.int64)
+        for topic, value in values.items():
+            if topic in self._numbers:
+                found[self._numbers[topic]] = value
+        return found[self.topics]
+
+    def list_of(self, experiment_ids: Collection[int]) -> list[int]:
+        """The places of the experiments' findings; each experiment has one."""
+        return [self._by_experiment[number] for number in experiment_ids if number in self._by_experiment]
+
+
+def _is_resolved(one: CandidateFinding) -> bool:
+    return one.effect_mean is not None and one.verdict not in (None, Verdict.UNRESOLVED)
+
+
+_NONE: NDArray[Any] = np.empty(0, dtype=np.int16)
+
+
+def _find_places(pairs: Iterator[tuple[Hashable, int]]) -> Mapping[Hashable, NDArray[Any]]:
+    """The places of each key, as views into one array."""
+    lists: dict[Hashable, list[int]] = {}
+    for key, at in pairs:
+        lists.setdefault(key, []).append(at)
+    every = np.array([at for places in lists.values() for at in places], dtype=np.int16)
+    found, start = {}, 0
+    for key, places in lists.items():
+        found[key] = every[start : start + len(places)]
+        start += len(places)
+    return found
+
+
 NEWEST, BEST = 256, 32
-"""The newest findings, and for each standing those of the best commits."""
+"""Number of the newest findings, and for each standing of the best commits' findings."""
+
 STANDINGS = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
-KEPT_FOR = timedelta(seconds=10)
+MAX_AGE_SECONDS, MAX_CACHED = 10.0, 256
+"""Age after which the candidates of a project and class are read again, and the number of cached ones."""
+
 HALF_LIFE, STALEST = timedelta(days=30), 0.25
 """A finding's freshness halves in this time, and does not fall below a quarter."""
-
 
 _FINDINGS, _EXPERIMENTS, _POSTERIORS = table_of(Finding), table_of(Experiment), table_of(CommitPosterior)
 _IS_OWN_CLASS = and_(
@@ -77,50 +175,43 @@ _BEST = Prepared(
         _POSTERIORS.c.standing == bindparam("standing"),
         _FINDINGS.c.state == FindingState.PUBLISHED,
     )
-    .order_by(_POSTERIORS.c.rank_score)
+    .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
     .limit(BEST)
 )
 
 
-class Shelf:
-    """What packs choose from. One for an application; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._kept: dict[tuple[int, str], tuple[datetime, Shelved]] = {}
-
-    def read(self, session: Session, project_id: int, hardware_class: str) -> Shelved:
-        """The newest findings of a project, and those of the best commits in a hardware class."""
-        key, moment = (project_id, hardware_class), now()
-        with self._lock:
-            kept = self._kept.get(key)
-        if kept is not None and moment - kept[0] < KEPT_FOR:
-            return kept[1]
-        found = Shelved(list_shelved(session, project_id, hardware_class))
-        with self._lock:
-            self._kept[key] = (moment, found)
-        return found
+_caches = CachePerDatabase[tuple[int, str], tuple[float, CandidateSet]](MAX_CACHED)
 
 
-def list_shelved(session: Session, project_id: int, hardware_class: str) -> Sequence[ShelvedFinding]:
-    """Read them now."""
+def read_candidates(session: Session, project_id: int, hardware_class: str) -> CandidateSet:
+    """The newest findings of a project, and those of the best commits in a hardware class."""
+    cache, key = _caches.for_database(session), (project_id, hardware_class)
+    cached = cache.find(key)
+    if cached is not None and monotonic() - cached[0] < MAX_AGE_SECONDS:
+        return cached[1]
+    found = CandidateSet(_list_candidates(session, project_id, hardware_class))
+    cache.store(key, (monotonic(), found))
+    return found
+
+
+def _list_candidates(session: Session, project_id: int, hardware_class: str) -> Sequence[CandidateFinding]:
     rows = _NEWEST.all(session, {"project_id": project_id})
-    for standing in STANDINGS:  # one by one, so that an index gives them in their order
+    for standing in STANDINGS:  # one statement for each, so that an index gives the rows in order
         given = {"project_id": project_id, "hardware_class": hardware_class, "standing": standing}
         rows += _BEST.all(session, given)
     moment = now()
-    return [_shelve(row, moment) for row in {row[0]: row for row in rows}.values()]
+    return [_make_candidate(row, moment) for row in {row[0]: row for row in rows}.values()]
 
 
-def _shelve(row: tuple[Any, ...], moment: datetime) -> ShelvedFinding:
+def _make_candidate(row: tuple[Any, ...], moment: datetime) -> CandidateFinding:
     _, _, title, claim, topic, *_ = row
-    one = ShelvedFinding._make((*row, _words_of(f"{title} {claim} {topic}"), 0.0))
+    one = CandidateFinding._make((*row, words_of(f"{title} {claim} {topic}"), 0.0))
     evidence = weigh_evidence(one.effect_mean, one.effect_sd, one.checkers or 0)
     return one._replace(weight=evidence * weigh_age(moment - one.created_at))
 
 
 def weigh_evidence(effect_mean: float | None, effect_sd: float | None, checkers: int) -> float:
-    """From 0 to 1: how far the effect is from what noise gives, and whether others measured it."""
+    """From 0 to 1: the effect against its noise, and whether others measured it."""
     if effect_mean is None or not effect_sd:
         return 0.2
     deviations = abs(effect_mean) / effect_sd
@@ -133,15 +224,6 @@ def weigh_age(age: timedelta) -> float:
 
 
 @lru_cache(maxsize=8_192)
-def _words_of(text: str) -> frozenset[str]:
-    """Most findings stand on the shelf for long, and their words are the same each time it is read."""
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text, cached, because the same findings are read again and again."""
     return frozenset(list_words(text))
-
-
-async def _get_shelf(request: Request) -> Shelf:
-    shelf = request.app.state.shelf
-    assert isinstance(shelf, Shelf)
-    return shelf
-
-
-CurrentShelf = Annotated[Shelf, Depends(_get_shelf)]

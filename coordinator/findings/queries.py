@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from coordinator.db.statements import Prepared
-from coordinator.findings.failures import SLOW_BELOW, WITHOUT_GAIN
+from coordinator.findings.state import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.models import (
     Branch,
     Citation,

@@ -9,9 +9,9 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.service import DerivedPosterior
 from coordinator.experiments.service import name_topic as name_topic
 from coordinator.findings import queries
-from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters as FindingFilters
 from coordinator.findings.queries import FindingRow
+from coordinator.findings.state import classify_failure, describe_failure
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
 from coordinator.http.pagination import cut_page

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
-from coordinator.findings import queries, service, topic_queries
+from coordinator.findings import paper_queries, queries, service
+from coordinator.findings.paper_queries import EffectRow, TopicRow
 from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
-from coordinator.findings.topic_queries import EffectRow, TopicRow
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Project
@@ -23,21 +23,21 @@ MAX_FOLLOW_UPS = 20
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[TopicSummary]:
     """A project's topics, that of the newest experiment first."""
-    rows = topic_queries.list_topics(session, project.id, before_id, limit + 1)
+    rows = paper_queries.list_topics(session, project.id, before_id, limit + 1)
     page = cut_page(rows, limit, lambda row: row.newest_id)
     return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
 
 
 def view_topic(session: Session, project: Project, slug: str) -> Topic:
     """All that is known along an axis. Raises NotFoundError."""
-    row = topic_queries.find_topic(session, project.id, slug)
+    row = paper_queries.find_topic(session, project.id, slug)
     if row is None:
         raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign
-    effects = [_view_effect(one) for one in topic_queries.list_effects(session, project.id, slug, MAX_EFFECTS)]
-    ids = topic_queries.list_finding_ids(session, project.id, slug, MAX_FINDINGS)
+    effects = [_view_effect(one) for one in paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)]
+    ids = paper_queries.list_finding_ids(session, project.id, slug, MAX_FINDINGS)
     summaries = service.view_summaries(session, queries.list_by_ids(session, ids))
-    follow_ups = topic_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
+    follow_ups = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
     return Topic(
         summary=_view_summary(row, project.name),
         effects=effects,

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Header, Request, Response, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
-from coordinator.findings.candidates import CurrentShelf
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
@@ -95,10 +94,9 @@ async def claim(
     token: BearerToken,
     threads: JobThreads,
     database: CurrentDatabase,
-    shelf: CurrentShelf,
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    reply = await to_thread.run_sync(claims.claim, database, shelf, token, request, versions, limiter=threads)
+    reply = await to_thread.run_sync(claims.claim, database, token, request, versions, limiter=threads)
     return _render(reply)
 
 

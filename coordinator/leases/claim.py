@@ -7,11 +7,10 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, hash_token
-from coordinator.db.cache import Recent
+from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
-from coordinator.findings.candidates import Shelf
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.lineage import branches
@@ -42,7 +41,7 @@ ASK_AGAIN_SECONDS = 30.0
 SAMPLED_ONE_IN = 5
 """Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
 
-_FILES = Recent[tuple[str, tuple[str, ...]], dict[str, str]](128)
+_FILES = Cache[tuple[str, tuple[str, ...]], dict[str, str]](128)
 """Files of the commits that jobs started from lately. A commit's name stands for its files."""
 
 NO_PACK = Pack("", [])
@@ -60,12 +59,12 @@ class Offer(NamedTuple):
     trials: list[Trial]
 
 
-def claim(database: Database, shelf: Shelf, token: str | None, request: ClaimRequest, versions: Versions) -> ClaimReply:
+def claim(database: Database, token: str | None, request: ClaimRequest, versions: Versions) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
     with database.read() as session:
         volunteer_id = authenticate(session, token)
         check_versions(request.protocol, None, versions)
-        offer = _find_offer(session, shelf, volunteer_id, request)
+        offer = _find_offer(session, volunteer_id, request)
     if isinstance(offer, ClaimReply):
         return offer
     with database.write() as session:
@@ -79,7 +78,7 @@ def claim(database: Database, shelf: Shelf, token: str | None, request: ClaimReq
         return ClaimReply.model_construct(lease=_take(session, worker, offer))
 
 
-def _find_offer(session: Session, shelf: Shelf, volunteer_id: int, request: ClaimRequest) -> Offer | ClaimReply:
+def _find_offer(session: Session, volunteer_id: int, request: ClaimRequest) -> Offer | ClaimReply:
     """A job for the worker; without one, the reply that says why."""
     project = _choose_project(session, request)
     if isinstance(project, str):
@@ -88,10 +87,10 @@ def _find_offer(session: Session, shelf: Shelf, volunteer_id: int, request: Clai
     chosen = selection.choose_job(session, project, volunteer_id, known, request)
     if isinstance(chosen, NoJob):
         return _nothing(chosen.reason, chosen.retry_after_seconds)
-    return _look_up(session, shelf, project, chosen, request)
+    return _look_up(session, project, chosen, request)
 
 
-def _look_up(session: Session, shelf: Shelf, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
+def _look_up(session: Session, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
     """All that the worker needs to know of a job."""
     decision, hardware_class = chosen.decision, request.hardware.hardware_class
     running = selection.list_running_jobs(session, project.id)
@@ -101,7 +100,7 @@ def _look_up(session: Session, shelf: Shelf, project: Project, chosen: ChosenJob
         about = f"{chosen.assignment.axis or ''} {branch.name} {branch.theme}"
         sign = projects.contract_of(project).objective.sign
         asked = PackRequest(project.id, decision.base_sha, hardware_class, sign, about, running)
-        pack = compose_pack(session, shelf, asked)
+        pack = compose_pack(session, asked)
     trials = []
     if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
         trials = selection.list_trials(session, project.id, hardware_class, running)
@@ -206,7 +205,7 @@ def _read_base(session: Session, project: Project, decision: Decision, hardware_
     key = (sha, tuple(editable))
     return BaseCommit.model_construct(
         sha=sha,
-        files=_FILES.find(key) or _FILES.keep(key, lineage.read_files(session, project.id, sha, editable)),
+        files=_FILES.find(key) or _FILES.store(key, lineage.read_files(session, project.id, sha, editable)),
         posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
         curve=evidence.find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
     )

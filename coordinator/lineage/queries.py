@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Integer, Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import Recent
+from coordinator.db.cache import Cache
 from coordinator.db.statements import Prepared
 from coordinator.models import Branch, BranchMove, Commit, Experiment, table_of
 from shared.projects import BranchState
@@ -100,7 +100,7 @@ def _select_nearest() -> Select[str]:
 
 
 _NEAREST = Prepared(_select_nearest())
-_LINES = Recent[tuple[str, int], list[str]](2_048)
+_LINES = Cache[tuple[str, int], list[str]](2_048)
 """Recently read short lines of ancestors, 1.5 kB each. A commit's sha determines its ancestors, so none gets stale."""
 
 
@@ -126,7 +126,7 @@ def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
     if known is None:
         known = [name for (name,) in _NEAREST.all(session, {"sha": sha, "limit": limit})]
         if known and limit <= MAX_CACHED_LINE:
-            _LINES.keep((sha, limit), known)
+            _LINES.store((sha, limit), known)
     return list(known)
 
 

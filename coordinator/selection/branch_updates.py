@@ -69,7 +69,7 @@ def _begin_branch(session: Session, contract: Contract, experiment: NewExperimen
     theme = experiment.proposal.title
     branch = branches.create_branch(session, experiment.project_id, name, theme, experiment.sha, experiment.who, why)
     experiments.move_to_branch(session, experiment.id, branch.id)
-    evidence.note_changed(session, [experiment.sha])
+    evidence.record_changed(session, [experiment.sha])
     return True
 
 

@@ -1,21 +1,112 @@
 """Context packs: what an agent gets to read before it proposes. All of it is quoted data, never instructions."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from coordinator.experiments import service as experiments
 from coordinator.experiments.service import TriedExperiment
-from coordinator.findings.candidates import Shelf, ShelvedFinding
-from coordinator.findings.failures import describe_failure
-from coordinator.findings.tokenizer import list_words
+from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
+from coordinator.findings.state import describe_failure
 from coordinator.lineage import service as lineage
 from coordinator.selection.queries import RunningJob
-from coordinator.selection.weighing import Subject, choose
 from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
+
+BEST, NEGATIVE = 12, 5
+OTHER_HARDWARE = 0.5
+
+LEFT_OUT = -1.0
+"""Replaces the weight of a finding that must not be quoted; weights are not negative."""
+
+UNRELATED = 0.1
+"""The relevance of a finding that shares no word with what the job is about."""
+
+
+class Subject(NamedTuple):
+    """Describes a job: words of its line, branch and task; each topic of its line with the sign of its effect.
+
+    Signs are turned so that -1 is a gain. `quoted` are experiments that other parts of the pack describe.
+    """
+
+    words: frozenset[str]
+    line: dict[str, int]
+    quoted: frozenset[int]
+    hardware_class: str
+    sign: float
+
+
+class Choice(NamedTuple):
+    """Findings to quote, the weightiest first; None where nothing speaks against the line."""
+
+    best: list[CandidateFinding]
+    negative: list[CandidateFinding]
+    contrarian: CandidateFinding | None
+
+
+def choose(known: CandidateSet, about: Subject) -> Choice:
+    """Choose the findings to quote."""
+    weights = weigh(known, about)
+    weights[known.list_of(about.quoted)] = LEFT_OUT
+    # The newest come first, and a stable sort leaves them so among those of one weight.
+    order = np.argsort(-weights, kind="stable")
+    order = order[weights[order] > LEFT_OUT]
+    against = order[speak_against(known, about)[order]][:1]
+    order = order[order != against] if len(against) else order
+    is_negative = known.negative[order]
+    best, negative = (
+        [known.findings[at] for at in _diversify(places, weights[places], known.topics[places], limit)]
+        for places, limit in ((order[~is_negative], BEST), (order[is_negative], NEGATIVE))
+    )
+    return Choice(best, negative, known.findings[against[0]] if len(against) else None)
+
+
+def weigh(known: CandidateSet, about: Subject) -> NDArray[Any]:
+    """The weight of each finding for a job."""
+    relevance = np.maximum(UNRELATED, known.count_shared(about.words) / known.roots)
+    hardware = np.full(len(relevance), OTHER_HARDWARE)
+    hardware[known.list_of_class(about.hardware_class)] = 1.0
+    weights: NDArray[Any] = relevance * known.weights * hardware
+    return weights
+
+
+def speak_against(known: CandidateSet, about: Subject) -> NDArray[Any]:
+    """Marks the findings on a topic of the line whose effect differs from the line's."""
+    sides = known.look_up_topics(about.line)
+    came_out = np.where(about.sign * known.effects > 0, 1, -1)
+    against: NDArray[Any] = (sides != 0) & known.resolved & (known.unchanged | (came_out != sides))
+    return against
+
+
+def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any], limit: int) -> Iterator[int]:
+    """The weightiest, where each one more of the same topic weighs half as much; `weights` begin with the heaviest.
+
+    Of each topic only the heaviest that is left is compared with others. Only the first `limit` topics are looked at:
+    until the end one of them has nothing chosen, and its heaviest is heavier than all of further topics.
+    """
+    _, firsts = np.unique(topics, return_index=True)
+    firsts = np.sort(firsts)[:limit]
+    members = {int(topics[first]): np.flatnonzero(topics == topics[first])[:limit].tolist() for first in firsts}
+    waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]
+    # That is a heap, for it begins with the heaviest.
+    chosen = Counter[int]()
+    for _ in range(limit):
+        if not waiting:
+            return
+        _, rank, topic = heappop(waiting)
+        chosen[topic] += 1
+        ranks, count = members[topic], chosen[topic]
+        if count < len(ranks):
+            following = ranks[count]
+            heappush(waiting, (-float(weights[following]) * 0.5**count, following, topic))
+        yield int(places[rank])
+
 
 MAX_STEPS = 12
 MAX_SIBLINGS = 20
@@ -24,11 +115,11 @@ MAX_LINE = 500
 """Characters of one line."""
 
 KEPT_LINES = 4_096
-"""So many are kept as they were put into words, for packs of one time tell much the same; 5 MB in all."""
+"""Number of formatted lines in the cache, since packs of one time quote much the same; 5 MB in all."""
 
 
 class PackRequest(NamedTuple):
-    """What a pack is for: the parent and the worker's class, what the job is about besides, and what others run.
+    """The job that a pack is for: its parent, the worker's class, words about the job, and the jobs of others.
 
     `sign` is 1 where a lower metric is better, else -1.
     """
@@ -56,7 +147,7 @@ class Line(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a pack. It may use `tokens` and what those before it left; `from_end`: its last lines are kept."""
+    """A part of a pack. It may use `tokens` and what earlier parts left. With `from_end` its last lines are kept."""
 
     heading: str
     tokens: int
@@ -64,20 +155,20 @@ class Part(NamedTuple):
     from_end: bool = False
 
 
-def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
+def compose_pack(session: Session, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
     steps = experiments.list_lineage_tried(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
     siblings = experiments.list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
-    known = shelf.read(session, request.project_id, request.hardware_class)
+    known = read_candidates(session, request.project_id, request.hardware_class)
     chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []
     parts = [
         Part("The steps that led to this parent", 1_200, [Line(_describe(step)) for step in steps], from_end=True),
-        Part("What was tried from this parent, and what came of it", 1_500, [_tell(one) for one in siblings]),
-        Part("What others run now", 500, [Line(str(job.proposal["title"])) for job in request.running]),
-        Part("What others found", 1_700, [_quote(one) for one in chosen.best]),
-        Part("What did not help", 800, [_quote(one) for one in chosen.negative]),
-        Part("What speaks against this line", 300, [_quote(one) for one in against]),
+        Part("Tried from this parent, with results", 1_500, [_view_sibling(one) for one in siblings]),
+        Part("Running now elsewhere", 500, [Line(str(job.proposal["title"])) for job in request.running]),
+        Part("Findings of others", 1_700, [_quote(one) for one in chosen.best]),
+        Part("Changes that did not help", 800, [_quote(one) for one in chosen.negative]),
+        Part("Evidence against this line", 300, [_quote(one) for one in against]),
     ]
     return join_parts(parts)
 
@@ -85,15 +176,10 @@ def compose_pack(session: Session, shelf: Shelf, request: PackRequest) -> Pack:
 def _find_subject(
     request: PackRequest, steps: Sequence[TriedExperiment], siblings: Sequence[TriedExperiment]
 ) -> Subject:
-    words = frozenset[str]().union(*(_words_of(text) for text in (request.about, *(step.title for step in steps))))
+    words = frozenset[str]().union(*(words_of(text) for text in (request.about, *(step.title for step in steps))))
     line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
     quoted = frozenset(one.id for one in (*steps, *siblings))
     return Subject(words, line, quoted, request.hardware_class, request.sign)
-
-
-@lru_cache(maxsize=KEPT_LINES)
-def _words_of(text: str) -> frozenset[str]:
-    return frozenset(list_words(text))
 
 
 def join_parts(parts: Iterable[Part]) -> Pack:
@@ -126,31 +212,31 @@ def _quote_line(text: str) -> tuple[str, int]:
 
 
 def estimate_tokens(text: str) -> int:
-    """Rather too many than too few: three characters of ASCII a token (numbers fall into many), others one each."""
+    """An upper estimate: three ASCII characters a token (numbers split into many), other characters one each."""
     ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     return ascii_characters // 3 + 1 + len(text) - ascii_characters
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _describe(told: TriedExperiment) -> str:
-    head = f"#{told.id} {told.title}"
-    if told.metric_mean is None or told.metric_sd is None:
-        return f"{head}: {told.outcome} ({told.reason or 'no reason given'})"
+def _describe(tried: TriedExperiment) -> str:
+    head = f"#{tried.id} {tried.title}"
+    if tried.metric_mean is None or tried.metric_sd is None:
+        return f"{head}: {tried.outcome} ({tried.reason or 'no reason given'})"
     effect = ""
-    if told.effect_mean is not None and told.effect_sd is not None:
-        effect = f", effect {format_effect(told.effect_mean, told.effect_sd)} ({told.verdict})"
-    return f"{head}: {format_measure(told.metric_mean, told.metric_sd)}, n = {told.runs}{effect}"
+    if tried.effect_mean is not None and tried.effect_sd is not None:
+        effect = f", effect {format_effect(tried.effect_mean, tried.effect_sd)} ({tried.verdict})"
+    return f"{head}: {format_measure(tried.metric_mean, tried.metric_sd)}, n = {tried.runs}{effect}"
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _tell(told: TriedExperiment) -> Line:
-    if not told.claim:
-        return Line(_describe(told))
-    return Line(f"{_describe(told)}. Its author says: {told.claim}", told.finding_id)
+def _view_sibling(tried: TriedExperiment) -> Line:
+    if not tried.claim:
+        return Line(_describe(tried))
+    return Line(f"{_describe(tried)}. Its author says: {tried.claim}", tried.finding_id)
 
 
 @lru_cache(maxsize=KEPT_LINES)
-def _quote(one: ShelvedFinding) -> Line:
+def _quote(one: CandidateFinding) -> Line:
     came = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:
         verdict = str(one.verdict).replace("_", " ")

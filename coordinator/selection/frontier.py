@@ -1,39 +1,43 @@
-"""The frontier of a project and hardware class, kept in this process for a moment.
+"""Caches the frontier of each project and hardware class, and how often each axis was tried on a branch.
 
-To read 256 rows takes longer than to draw from them, and from one claim to the next hardly any of them changes. What
-this process changes is seen at once, and what other replicas change a second later.
+Reading 256 rows takes longer than drawing from them, and few of them change from one claim to the next. A claim sees
+changes by this process at once, and those of other replicas a second later.
 """
 
 from bisect import bisect
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import RecentByDatabase
+from coordinator.db.cache import CachePerDatabase
 from coordinator.evidence import service as evidence
-from coordinator.selection import queries
+from coordinator.selection import queries, step_queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.queries import FRONTIER_ROWS, FrontierRow, JobsUnderWay
 from shared.experiments import JobKind, Standing
 
-KEPT_FOR = 1.0
-"""Seconds."""
+FRONTIER_MAX_AGE_SECONDS = 1.0
+"""Age after which a cached frontier is read again."""
 
-FEW = 64
-"""To read so many rows by their names costs less than to read them all."""
+TRIES_MAX_AGE_SECONDS = 30.0
+"""Age after which the tries on a branch are counted again, since an experiment may have moved to another branch."""
+
+MAX_CHANGED = 64
+"""Number of changed commits up to which only their rows are read again; beyond it, all rows are."""
 
 MAX_KEPT = 256
-"""Frontiers of one database; 100 kB each."""
+"""Cached frontiers, and cached counts of tries, for each database; a frontier takes 100 kB."""
 
 SETTLED = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
 
 class Frontier(NamedTuple):
-    """The best measured commits, the best first, and each as a candidate with no job under way.
+    """The best measured commits, best first, and each as a candidate with no job under way.
 
-    It was read as a whole at `read_at`, and looked through for changes at `seen_at`.
+    `read_at` is when all rows were read, `seen_at` when changes were last applied.
     """
 
     rows: Sequence[FrontierRow]
@@ -43,7 +47,7 @@ class Frontier(NamedTuple):
     seen_at: float
 
     def view_candidates(self, in_flight: Sequence[JobsUnderWay]) -> list[Candidate]:
-        """The candidates with what is under way on them."""
+        """The candidates with the jobs under way on them."""
         candidates = list(self.candidates)
         for jobs in in_flight:
             at = self.places.get(jobs.base_sha)
@@ -58,15 +62,15 @@ class Frontier(NamedTuple):
 
 
 _Key = tuple[int, str]
-_frontiers = RecentByDatabase[_Key, Frontier](MAX_KEPT)
+_frontiers = CachePerDatabase[_Key, Frontier](MAX_KEPT)
 
 
 def read_frontier(session: Session, project_id: int, hardware_class: str) -> Frontier:
     """The best measured commits, at most `FRONTIER_ROWS`."""
-    recent, key = _frontiers.of(session), (project_id, hardware_class)
+    recent, key = _frontiers.for_database(session), (project_id, hardware_class)
     kept = recent.find(key)
     frontier = _bring_up_to_date(session, key, kept) if kept else _read(session, key)
-    return frontier if frontier is kept else recent.keep(key, frontier)
+    return frontier if frontier is kept else recent.store(key, frontier)
 
 
 def _read(session: Session, key: _Key) -> Frontier:
@@ -78,10 +82,10 @@ def _read(session: Session, key: _Key) -> Frontier:
 
 def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
     moment = monotonic()
-    if moment - kept.read_at > KEPT_FOR:
+    if moment - kept.read_at > FRONTIER_MAX_AGE_SECONDS:
         return _read(session, key)
     changed = evidence.list_changed(session, kept.seen_at)
-    if changed is None or len(changed) > FEW:
+    if changed is None or len(changed) > MAX_CHANGED:
         return _read(session, key)
     if not changed:
         return kept
@@ -89,7 +93,7 @@ def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
 
 
 def _change(kept: Frontier, changed: Collection[str], present: Sequence[FrontierRow], moment: float) -> Frontier:
-    """The frontier with those of the changed commits that are present now, and without those that are not."""
+    """The frontier with the changed commits that belong to it now, and without those that no longer do."""
     rows, candidates = list(kept.rows), list(kept.candidates)
     for at in sorted((kept.places[sha] for sha in changed if sha in kept.places), reverse=True):
         del rows[at], candidates[at]
@@ -113,3 +117,26 @@ def _view(row: FrontierRow) -> Candidate:
         is_suspect=row.standing == Standing.SUSPECT,
         branch_id=row.branch_id,
     )
+
+
+class _Tries(NamedTuple):
+    counts: Counter[str]
+    through_id: int
+    read_at: float
+
+
+_tries = CachePerDatabase[tuple[int, int, int], _Tries](MAX_KEPT)
+
+
+def count_tries(session: Session, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
+    """The axes of a branch's experiments after one of them, with how often each was tried."""
+    recent, key = _tries.for_database(session), (project_id, branch_id, after_id)
+    moment, known = monotonic(), recent.find(key)
+    if known is None or moment - known.read_at > TRIES_MAX_AGE_SECONDS:
+        known = _Tries(Counter(), after_id, moment)
+    new = step_queries.list_tries(session, project_id, known.through_id)
+    if new:
+        counts = known.counts + Counter(axis for _, axis, of_branch in new if of_branch == branch_id)
+        known = known._replace(counts=counts, through_id=new[0][0])
+    recent.store(key, known)
+    return list(known.counts.items())

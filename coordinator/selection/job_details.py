@@ -12,9 +12,9 @@ from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import step_queries
 from coordinator.selection.adoption import Combination, draw_combination, is_combination_due
+from coordinator.selection.frontier import count_tries
 from coordinator.selection.policy import Decision, Snapshot
 from coordinator.selection.recombine import choose_ablation, choose_avoided, choose_constant
-from coordinator.selection.tries import count_tries
 from shared.experiments import Assignment, JobKind
 from shared.formatting import count_noun
 

@@ -1,44 +1,48 @@
-"""How much of a project's work each kind of experiment gets: what its contract begins with, and then what it gains.
+"""The share of a project's jobs that each kind of experiment gets: the contract's at first, then by confirmed gains.
 
-A kind's rate is its confirmed gain per GPU-second: the effects of its experiments that verified commits were built
-upon. Little is known of a rate at first, so each is shrunk towards the rate of all kinds together, as if it had been
-seen for PRIOR_RUNS typical runs more. Shares are the contract's, times the rates, with a floor.
+A kind's rate is its confirmed gain per GPU-second: the effects of its experiments that verified commits are built on.
+Each rate is shrunk towards that of all kinds together, as if PRIOR_RUNS more typical runs had been seen. A share is the
+contract's times the rate, with a floor.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
+from fastapi import FastAPI
+from sqlalchemy.orm import Session
+
+from coordinator.background import BackgroundTasks
+from coordinator.db.database import Database
+from coordinator.events import service as events
+from coordinator.models import Project
+from coordinator.projects import service as projects
+from coordinator.selection import queries
+from coordinator.selection.queries import KindTally
 from shared.contract import JobMix
+from shared.events import EventKind
 from shared.experiments import JobKind
+from shared.projects import KindShareView
+from shared.protocol import now
 
 FLOOR = 0.05
-"""No kind that the contract has on gets less (docs/architecture.md)."""
+"""Smallest share of a kind that the contract uses."""
 
 PRIOR_RUNS = 24.0
+"""Weight of the common rate in each kind's rate, in typical runs."""
+
 MOST_RATE = 10.0
-"""A rate counts as at most so many times that of all kinds together, and as no less than the inverse."""
-
-
-class KindTally(NamedTuple):
-    """What a kind's experiments took and brought. `gain` is in the metric's unit, positive where it is better."""
-
-    experiments: int
-    gpu_seconds: float
-    gain: float
-
-
-NOTHING = KindTally(0, 0.0, 0.0)
+"""Largest ratio of a kind's rate to the common rate; its inverse is the smallest."""
 
 
 def start_shares(mix: JobMix) -> dict[JobKind, float]:
-    """The contract's shares of the kinds that make experiments, summing to one; kinds that are off are not in it."""
+    """The contract's shares of the kinds that make experiments, without kinds that are off; their sum is one."""
     given: dict[JobKind, float] = {kind: getattr(mix, kind) for kind in JobKind if kind.makes_experiment}
     total = sum(given.values())
     return {kind: share / total for kind, share in given.items() if share > 0}
 
 
 def adapt_shares(mix: JobMix, tallies: Mapping[JobKind, KindTally]) -> dict[JobKind, float]:
-    """The kinds' shares after what they gained, summing to one."""
+    """The kinds' shares after their gains; their sum is one."""
     start = start_shares(mix)
     seconds = sum(tally.gpu_seconds for tally in tallies.values())
     gain = sum(tally.gain for tally in tallies.values())
@@ -48,7 +52,7 @@ def adapt_shares(mix: JobMix, tallies: Mapping[JobKind, KindTally]) -> dict[JobK
     prior = PRIOR_RUNS * seconds / experiments
     rates = {}
     for kind in start:
-        tally = tallies.get(kind, NOTHING)
+        tally = tallies.get(kind, KindTally())
         relative = (tally.gain / gain + prior / seconds) / (tally.gpu_seconds / seconds + prior / seconds)
         rates[kind] = min(max(relative, 1 / MOST_RATE), MOST_RATE)
     total = sum(start[kind] * rate for kind, rate in rates.items())
@@ -56,7 +60,7 @@ def adapt_shares(mix: JobMix, tallies: Mapping[JobKind, KindTally]) -> dict[JobK
 
 
 def raise_to_floor(shares: Mapping[JobKind, float]) -> dict[JobKind, float]:
-    """Shares of which none is below the floor; what that takes, the others give in proportion."""
+    """Raise shares to the floor; the others shrink in proportion."""
     low: set[JobKind] = set()
     while True:
         rest = sum(share for kind, share in shares.items() if kind not in low)
@@ -65,3 +69,68 @@ def raise_to_floor(shares: Mapping[JobKind, float]) -> dict[JobKind, float]:
         if not below:
             return {kind: FLOOR if kind in low else share * scale for kind, share in shares.items()}
         low |= below
+
+
+FIRST, GROWTH = 16, 1.25
+"""Shares are adapted when there are GROWTH times as many experiments as last time, plus FIRST."""
+
+
+@asynccontextmanager
+async def run_adaptation(app: FastAPI) -> AsyncIterator[None]:
+    """Adapt shares while the application lives. Replicas may all do so: the first one finds work."""
+    database: Database = app.state.database
+    tasks: BackgroundTasks = app.state.background
+    async with tasks.repeat("job mix", app.state.settings.epoch_check_seconds, lambda: _adapt_if_due(database)):
+        yield
+
+
+def _adapt_if_due(database: Database) -> None:
+    with database.read() as session:
+        is_due = any(_is_due(session, project) for project in projects.list_projects(session))
+    if is_due:
+        with database.write() as session:
+            adapt(session)
+
+
+def adapt(session: Session) -> int:
+    """Adapt the shares of all projects where that is due; returns the number of projects."""
+    due = [project for project in projects.list_projects(session) if _is_due(session, project)]
+    for project in due:
+        _adapt_project(session, project)
+    return len(due)
+
+
+def _is_due(session: Session, project: Project) -> bool:
+    before = sum(row.experiments for row in queries.list_shares(session, project.id))
+    return queries.count_experiments(session, project.id) >= GROWTH * before + FIRST
+
+
+def _adapt_project(session: Session, project: Project) -> None:
+    contract = projects.contract_of(project)
+    sign = contract.objective.sign
+    gains: dict[JobKind, float] = {}
+    for kind, effect in queries.list_confirmed(session, project.id):
+        gains[kind] = gains.get(kind, 0.0) + max(0.0, -sign * effect)
+    costs = queries.map_costs(session, project.id)
+    tallies = {kind: KindTally(count, seconds, gains.get(kind, 0.0)) for kind, (count, seconds) in costs.items()}
+    shares = adapt_shares(contract.jobs, tallies)
+    queries.replace_shares(session, project.id, shares, tallies, now())
+    rounded = {kind.value: round(share, 4) for kind, share in shares.items()}
+    events.record(session, EventKind.SHARES_ADAPTED, project.id, shares=rounded)
+
+
+def view_shares(session: Session, project: Project) -> list[KindShareView]:
+    """The shares of the kinds of experiment, with what they follow from; the contract's while nothing is known."""
+    rows = queries.list_shares(session, project.id)
+    if rows:
+        return [
+            KindShareView(
+                kind=JobKind(row.kind), share=row.share, gain=row.gain, gpu_seconds=row.gpu_seconds,
+                experiments=row.experiments,
+            )
+            for row in rows
+        ]  # fmt: skip
+    start = raise_to_floor(start_shares(projects.contract_of(project).jobs))
+    return [
+        KindShareView(kind=kind, share=share, gain=0, gpu_seconds=0, experiments=0) for kind, share in start.items()
+    ]

@@ -1,16 +1,17 @@
-"""The snapshot's rows: the frontier, what is in flight, and this worker's own history."""
+"""Rows that selection reads: the frontier, jobs in flight, a worker's history, and the job mix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import CompoundSelect, Select, and_, bindparam, func, or_, select, union_all, update
+from sqlalchemy import CompoundSelect, Select, and_, bindparam, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.statements import Prepared
 from coordinator.models import (
     Branch,
     Calibration,
+    Commit,
     CommitPosterior,
     EvidenceEpoch,
     Experiment,
@@ -22,17 +23,83 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.leases import LIVE_STATES
+from coordinator.selection import step_queries
 from shared.experiments import Assignment, JobKind, Standing
 from shared.protocol import now
 from shared.runs import RunOutcome
 
+
+class KindTally(NamedTuple):
+    """Cost and gain of a kind's experiments. `gain` is in the metric's unit, positive for better."""
+
+    experiments: int = 0
+    gpu_seconds: float = 0.0
+    gain: float = 0.0
+
+
+CONFIRMED = (Standing.VERIFIED, Standing.SINGLE_OWNER)
+
+_COMMITS, _POSTERIORS, _RUNS = table_of(Commit), table_of(CommitPosterior), table_of(Run)
+_EXPERIMENTS, _SHARES = table_of(Experiment), table_of(KindShare)
+
+
+def count_experiments(session: Session, project_id: int) -> int:
+    return session.scalar(select(func.count()).where(_EXPERIMENTS.c.project_id == project_id)) or 0
+
+
+def list_shares(session: Session, project_id: int) -> Sequence[KindShare]:
+    query = select(KindShare).where(KindShare.project_id == project_id).order_by(KindShare.share.desc(), KindShare.kind)
+    return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def map_costs(session: Session, project_id: int) -> dict[JobKind, tuple[int, float]]:
+    """The number of runs that made experiments, and their total seconds, by kind."""
+    query = (
+        select(_RUNS.c.kind, func.count(), func.sum(_RUNS.c.total_seconds))
+        .where(_RUNS.c.project_id == project_id)
+        .group_by(_RUNS.c.kind)
+    )
+    rows = [(JobKind(kind), count, seconds) for kind, count, seconds in session.execute(query)]
+    return {kind: (count, seconds) for kind, count, seconds in rows if kind.makes_experiment}
+
+
+def list_confirmed(session: Session, project_id: int) -> list[tuple[JobKind, float]]:
+    """The experiments that verified commits are built upon, each with its kind and the effect that is known best."""
+    line = (
+        select(_POSTERIORS.c.commit_sha.label("sha"))
+        .where(_POSTERIORS.c.project_id == project_id, _POSTERIORS.c.standing.in_(CONFIRMED))
+        .cte("line", recursive=True)
+    )
+    line = line.union(select(_COMMITS.c.parent_sha).join(line, _COMMITS.c.sha == line.c.sha))
+    ids = set(session.scalars(select(_EXPERIMENTS.c.id).join(line, line.c.sha == _EXPERIMENTS.c.commit_sha)))
+    while new := step_queries.find_adopted_by(session, sorted(ids)) - ids:
+        ids |= new
+    return step_queries.list_surest_effects(session, sorted(ids))
+
+
+def replace_shares(
+    session: Session, project_id: int, shares: Mapping[JobKind, float], tallies: Mapping[JobKind, KindTally],
+    moment: datetime,
+) -> None:  # fmt: skip
+    through = session.scalar(select(func.max(_RUNS.c.id)).where(_RUNS.c.project_id == project_id)) or 0
+    session.execute(delete(_SHARES).where(_SHARES.c.project_id == project_id))
+    session.execute(
+        insert(_SHARES),
+        [
+            {"project_id": project_id, "kind": kind, "share": share, "through_run_id": through, "updated_at": moment}
+            | tallies.get(kind, KindTally())._asdict()
+            for kind, share in shares.items()
+        ],
+    )
+
+
 FRONTIER_ROWS = 256
-"""Reading and drawing from each costs microseconds, for each claim; what lies further back is hardly ever drawn."""
+"""Number of best commits from which parents are drawn; those further back would hardly ever be drawn."""
 
 MAX_RUNNING = 100
 
 UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
-"""Commits from which nothing may start: a maintainer looks first, or their code is lost."""
+"""Standings of commits that are no parents: a maintainer must decide first, or the code is lost."""
 
 
 class FrontierRow(NamedTuple):
@@ -46,7 +113,7 @@ class FrontierRow(NamedTuple):
     branch_id: int
 
     def order(self) -> tuple[float, str]:
-        """What the frontier is sorted by."""
+        """The sort key of the frontier."""
         return self.rank_score, self.sha
 
 
@@ -297,6 +364,6 @@ def list_promises(session: Session, project_id: int, hardware_class: str) -> lis
 
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
-    """What others run now, the oldest job first, at most 100."""
+    """The jobs that run now, oldest first, at most MAX_RUNNING."""
     rows = _RUNNING.all(session, {"project_id": project_id, "moment": now()})
     return [RunningJob._make(row) for row in rows]

@@ -18,13 +18,13 @@ from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import job_mix as shares
 from coordinator.selection import policy, queries
-from coordinator.selection.adaptation import adapt as adapt
-from coordinator.selection.adaptation import run_adaptation as run_adaptation
-from coordinator.selection.adaptation import view_shares as view_shares
 from coordinator.selection.branch_updates import NewExperiment as NewExperiment
 from coordinator.selection.branch_updates import follow as follow
 from coordinator.selection.frontier import SETTLED, read_frontier
 from coordinator.selection.job_details import Assigner
+from coordinator.selection.job_mix import adapt as adapt
+from coordinator.selection.job_mix import run_adaptation as run_adaptation
+from coordinator.selection.job_mix import view_shares as view_shares
 from coordinator.selection.policy import LEADERS, Decision, Direction, NoJob, Snapshot, decide
 from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs

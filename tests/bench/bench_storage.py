@@ -19,7 +19,6 @@ from sqlalchemy import Integer, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.findings.candidates import Shelf
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
 from coordinator.lineage.objects import LoadedObject
@@ -157,7 +156,7 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     lease = session.get_one(Lease, experiment.lease_id)
     asked = PackRequest(project.id, project.root_sha, lease.hardware_class, 1.0, "", [])
-    pack = ContextPack(lease_id=lease.id, text=compose_pack(session, Shelf(), asked).text, findings=[])
+    pack = ContextPack(lease_id=lease.id, text=compose_pack(session, asked).text, findings=[])
     originals = {
         "commits": session.get_one(Commit, experiment.commit_sha),
         "leases": lease,

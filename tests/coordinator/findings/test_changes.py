@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.findings.changes import Rival, Written, judge, tell_rivals
+from coordinator.findings.papers import Rival, Written, judge, tell_rivals
 from shared.experiments import Dispute, Posterior, Standing, Verdict
 from shared.findings import Trend
 from shared.protocol import now

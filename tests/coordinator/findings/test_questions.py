@@ -1,6 +1,6 @@
 """What a question is about."""
 
-from coordinator.findings.questions import AskedStep, parse_question
+from coordinator.findings.prior_work import AskedStep, parse_question
 from shared.findings import QuestionKind
 
 DIFF = """\
