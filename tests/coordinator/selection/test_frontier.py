@@ -41,7 +41,7 @@ def test_what_others_change_is_seen_soon(
         assert len(read_frontier(session, 1, hardware_class).rows) == 2
     with database.write() as session:
         session.execute(update(CommitPosterior).values(standing=Standing.HELD))
-    later = frontier.monotonic() + frontier.KEPT_FOR
+    later = frontier.monotonic() + frontier.FRONTIER_MAX_AGE_SECONDS
     monkeypatch.setattr(frontier, "monotonic", lambda: later)
     with database.read() as session:
         assert read_frontier(session, 1, hardware_class).rows == []
