@@ -1,4 +1,4 @@
-"""Papers: a finding with all that the database knows of its experiment as of now."""
+"""Papers: findings with the current evidence on their experiments, and how that evidence changed."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -21,12 +21,12 @@ from shared.formatting import count_noun, format_effect, format_measure
 from shared.protocol import now
 
 CONCLUDED = frozenset({Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE})
-SURER = 0.75
-"""An effect of the same size whose sd fell below this part of what it was counts as strengthened."""
+STRENGTHENED_BELOW = 0.75
+"""An effect of the same size is strengthened when its sd falls below this share of the sd as written."""
 
 
 class Written(NamedTuple):
-    """What an author knew: the effect with the sign turned so that lower is better, and the verdict."""
+    """The effect that the author knew, with its sign turned so that lower is better, and the verdict."""
 
     mean: float
     sd: float
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 
 class LaterRun(NamedTuple):
-    """A run of the commit, the first one included, read without its worker's offset."""
+    """A run of the commit, with its worker's offset removed. The first run is included."""
 
     run_id: int
     worker: str
@@ -48,7 +48,7 @@ class LaterRun(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """Another experiment that bears on the claim: it took the step out, or made the same one from another parent."""
+    """Another experiment that tests the claim: it removed the step, or made the same step from another parent."""
 
     experiment_id: int
     is_ablation: bool
@@ -59,7 +59,7 @@ class Rival(NamedTuple):
 
 
 def judge(written: Written | None, now: Posterior | None, sign: float) -> Trend:
-    """How the evidence stands to what it was. `sign` is 1 where a lower metric is better, else -1."""
+    """How the evidence changed since the finding was written. `sign` is 1 where a lower metric is better, else -1."""
     if written is None or now is None or now.effect_mean is None or now.effect_sd is None:
         return Trend.AS_WRITTEN
     is_other = now.verdict != written.verdict and {now.verdict, written.verdict} <= CONCLUDED
@@ -68,13 +68,13 @@ def judge(written: Written | None, now: Posterior | None, sign: float) -> Trend:
     gained = written.side * (sign * now.effect_mean - written.mean)
     if gained < -now.effect_sd or now.standing is Standing.SUSPECT or now.dispute is Dispute.CONTESTED:
         return Trend.WEAKENED
-    if gained > now.effect_sd or now.effect_sd < SURER * written.sd:
+    if gained > now.effect_sd or now.effect_sd < STRENGTHENED_BELOW * written.sd:
         return Trend.STRENGTHENED
     return Trend.AS_WRITTEN
 
 
 def tell_runs(written: Written, runs: Sequence[LaterRun], noise_sd: float, sign: float) -> Iterator[EvidenceChange]:
-    """What each run after the first did to the claim."""
+    """The change of the claim by each run after the first."""
     for number, run in enumerate(runs[1:], start=1):
         before = fmean(earlier.read_as for earlier in runs[:number])
         against = written.side * sign * (run.read_as - before) < -noise_sd
@@ -85,7 +85,7 @@ def tell_runs(written: Written, runs: Sequence[LaterRun], noise_sd: float, sign:
 
 
 def tell_rivals(written: Written, rivals: Sequence[Rival], sign: float) -> Iterator[EvidenceChange]:
-    """What other experiments say about the same step."""
+    """The change of the claim by other experiments on the same step."""
     for rival in rivals:
         if rival.verdict not in CONCLUDED:
             continue
@@ -100,7 +100,7 @@ def tell_rivals(written: Written, rivals: Sequence[Rival], sign: float) -> Itera
 
 
 def tell_standing(now: Posterior | None, at: datetime) -> Iterator[EvidenceChange]:
-    """What the standing of the numbers does to the claim."""
+    """The change of the claim by the standing and dispute of its measurements."""
     if now is None:
         return
     reasons = []
@@ -196,7 +196,7 @@ def _find_sign(session: Session, finding: Finding) -> float:
 
 
 def _read_written(session: Session, finding: Finding) -> Written | None:
-    """What its author knew; None where there was no effect, or it was not kept."""
+    """The effect as the author knew it; None if it is unknown."""
     mean, sd = finding.written_effect_mean, finding.written_effect_sd
     if mean is None or sd is None:
         return None
@@ -205,7 +205,7 @@ def _read_written(session: Session, finding: Finding) -> Written | None:
 
 
 def _tell_changes(session: Session, row: FindingRow, written: Written, sign: float) -> Iterator[EvidenceChange]:
-    """What came since, in the hardware class that the author measured in."""
+    """The changes since the finding was written, in its author's hardware class."""
     finding, experiment = row.finding, row.experiment
     explained = experiments.view_evidence(session, experiment.id, finding.hardware_class)
     times = paper_queries.map_run_times(session, experiment.commit_sha)

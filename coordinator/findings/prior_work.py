@@ -1,4 +1,4 @@
-"""Has this been tried? The same step is known by its constant and value; what is only alike is searched for."""
+"""Answers whether an idea was tried: the same constant and value are looked up, and similar findings are searched."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ _TO = re.compile(r"([A-Za-z_]\w*)\s+(?:to|=)\s*([\d.][\d.eE^+-]*)")
 
 
 class AskedStep(NamedTuple):
-    """A constant that is set anew. `value` is its new value as it was written."""
+    """A constant that a question changes. `value` is its new value as written."""
 
     name: str
     value: str
 
 
 class ParsedQuestion(NamedTuple):
-    """`words` is what is looked for; `steps` are the constants that it names with a value."""
+    """A question as parsed: the text to search for, and the constants that it names with a value."""
 
     kind: QuestionKind
     words: str
@@ -39,7 +39,7 @@ class ParsedQuestion(NamedTuple):
 
 
 def parse_question(text: str) -> ParsedQuestion:
-    """Tell a diff from a sentence, and take the constants out of either."""
+    """Read the constants from a question, which is a diff or a sentence."""
     if _HUNK.search(text) or _looks_like_diff(text):
         return _parse_diff(text)
     found = _CHANGE.findall(text) or _TO.findall(text)
@@ -70,14 +70,14 @@ def _parse_diff(text: str) -> ParsedQuestion:
 
 MAX_SHOWN = 20
 MAX_CHARACTERS = 12_000
-"""Of a question; what comes after is not searched for."""
+"""The length of a question; the rest of a longer one is ignored."""
 
 ALIKE_SHARE = 0.5
-"""A running proposal that holds this part of a question's words is shown."""
+"""The share of a question's words that a running proposal must hold to be shown."""
 
 
 def answer(session: Session, similarity: Similarity, project: Project, question: Question) -> Tried:
-    """What the swarm knows of an idea: experiments that did it or something like it, and jobs that are at it now."""
+    """The experiments that tried an idea or a similar one, and the jobs that try it now."""
     parsed = parse_question(question.text[:MAX_CHARACTERS])
     filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
     likeness = dict(_find_steps(session, project.id, parsed.steps))

@@ -1,4 +1,4 @@
-"""A finding's state. Pure: nobody else assigns it."""
+"""The states of a finding, and the classes of failed experiments. Pure."""
 
 from shared.experiments import Verdict
 from shared.findings import FailureClass, FindingState, NoteKind
@@ -12,21 +12,21 @@ _FAILURES = {
 }
 
 SLOW_BELOW = 0.9
-"""An experiment whose run saw less than this part of its parent's tokens a second is slow.
+"""The share of its parent's tokens per second below which an experiment is slow.
 
-Runs of one commit on one machine differ by a few per cent. A budget is seconds, so who is a tenth slower has to be as
-much better as the last tenth of a budget teaches.
+Runs of one commit on one machine differ by a few per cent. Budgets are in seconds, so an experiment that is a tenth
+slower trains on a tenth less data.
 """
 
 WITHOUT_GAIN: dict[str | None, FailureClass] = {
     Verdict.NO_CHANGE: FailureClass.NO_EFFECT,
     Verdict.WORSE: FailureClass.WORSE,
 }
-"""Of an experiment that was measured, and was not slow."""
+"""The failure class of an experiment that was measured and was not slow, by its verdict."""
 
 
 def classify_failure(run: RunReport) -> FailureClass | None:
-    """In which way a run failed, as far as it shows that itself; None for one with a metric."""
+    """The failure class that a run itself shows; None for a run with a metric."""
     words = f"{run.reason}\n{run.frame}\n{run.log_tail[-2000:]}".casefold()
     if run.outcome is RunOutcome.CRASHED and ("out of memory" in words or "memoryerror" in words):
         return FailureClass.OUT_OF_MEMORY
@@ -40,7 +40,7 @@ def _says_diverged(words: str) -> bool:
 
 
 def describe_failure(stored: str | None, verdict: str | None, pace: float | None) -> FailureClass | None:
-    """In which way an experiment did not work: as its run showed, else by its verdict as of now and its pace."""
+    """The failure class of an experiment: the one its run showed, else by its current verdict and pace."""
     if stored is not None:
         return FailureClass(stored)
     failure = WITHOUT_GAIN.get(verdict)
@@ -57,11 +57,11 @@ _AFTER = {
 
 
 class FindingTransitionError(Exception):
-    """A step that a finding in this state cannot take."""
+    """A finding in this state does not accept this note."""
 
 
 def after_note(state: FindingState, kind: NoteKind) -> FindingState:
-    """The state after something was written beside a finding. Raises TransitionError."""
+    """The state of a finding after a note was added to it. Raises FindingTransitionError."""
     if (state, kind) not in _AFTER:
         raise FindingTransitionError(f"a finding that is {state} takes no {kind}")
     return _AFTER[state, kind]

@@ -35,15 +35,15 @@ def draw_combination(
     """Steps of all lines and classes that a commit could adopt; None where no gain was drawn, or is expected."""
     contract = projects.contract_of(project)
     sign, min_effect = contract.objective.sign, contract.objective.min_effect
-    surest: dict[str, KnownStep] = {}
+    most_certain: dict[str, KnownStep] = {}
     for name in (hardware_class, *queries.list_other_classes(session, project.id, hardware_class)):
         for one in step_queries.list_promising(session, project.id, name, sign, min_effect):
-            known = surest.get(one.sha)
+            known = most_certain.get(one.sha)
             if known is None or one.effect_sd < known.effect_sd:
-                surest[one.sha] = one
-    if not surest:
+                most_certain[one.sha] = one
+    if not most_certain:
         return None
-    fitting = _list_fitting(session, base_sha, list(surest.values()))
+    fitting = _list_fitting(session, base_sha, list(most_certain.values()))
     taken = combine(fitting, min_effect, rng)
     return Combination([one.step for one in taken], sum(one.effect_mean for one in taken)) if taken else None
 

@@ -1,4 +1,4 @@
-"""Context packs: what an agent gets to read before it proposes. All of it is quoted data, never instructions."""
+"""Context packs: the text that an agent reads before it proposes. All of it is quoted data, never instructions."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -112,7 +112,7 @@ MAX_STEPS = 12
 MAX_SIBLINGS = 20
 MAX_TOKENS = 6_000
 MAX_LINE = 500
-"""Characters of one line."""
+"""The length of one line, in characters."""
 
 KEPT_LINES = 4_096
 """Number of formatted lines in the cache, since packs of one time quote much the same; 5 MB in all."""

@@ -74,7 +74,7 @@ def list_confirmed(session: Session, project_id: int) -> list[tuple[JobKind, flo
     ids = set(session.scalars(select(_EXPERIMENTS.c.id).join(line, line.c.sha == _EXPERIMENTS.c.commit_sha)))
     while new := step_queries.find_adopted_by(session, sorted(ids)) - ids:
         ids |= new
-    return step_queries.list_surest_effects(session, sorted(ids))
+    return step_queries.list_most_certain_effects(session, sorted(ids))
 
 
 def replace_shares(

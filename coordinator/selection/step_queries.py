@@ -141,14 +141,14 @@ def find_adopted_by(session: Session, ids: Sequence[int]) -> set[int]:
     return {step for some in _batches(ids) for (step,) in _ADOPTED_BY.all(session, {"ids": some})}
 
 
-def list_surest_effects(session: Session, ids: Sequence[int]) -> list[tuple[JobKind, float]]:
+def list_most_certain_effects(session: Session, ids: Sequence[int]) -> list[tuple[JobKind, float]]:
     """The experiments' kinds, and their effects in the class where each is known best."""
-    surest: dict[int, tuple[float, JobKind, float]] = {}
+    most_certain: dict[int, tuple[float, JobKind, float]] = {}
     for some in _batches(ids):
         for number, kind, mean, sd in _EFFECTS.all(session, {"ids": some}):
-            if number not in surest or sd < surest[number][0]:
-                surest[number] = (sd, JobKind(kind), mean)
-    return [(kind, mean) for _, kind, mean in surest.values()]
+            if number not in most_certain or sd < most_certain[number][0]:
+                most_certain[number] = (sd, JobKind(kind), mean)
+    return [(kind, mean) for _, kind, mean in most_certain.values()]
 
 
 def find_ablated(session: Session, shas: Sequence[str]) -> set[int]:

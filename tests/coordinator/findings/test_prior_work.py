@@ -3,6 +3,7 @@
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
+from coordinator.findings.prior_work import AskedStep, parse_question
 from coordinator.models import Project
 from shared.findings import Likeness, Question, QuestionKind, Tried
 from shared.protocol import API_PREFIX
@@ -45,3 +46,37 @@ def test_what_others_are_at_now_is_told(http: TestClient, database: Database, au
     told = ask(http, "learning_rate 0.003 -> 0.004")
     assert [(one.likeness, one.value) for one in told.now] == [(Likeness.SAME_STEP, "0.004")]
     assert "1 job at something like it now" in told.answer
+
+
+DIFF = """\
+diff --git a/train.py b/train.py
+--- a/train.py
++++ b/train.py
+@@ -1,4 +1,4 @@
+ DEPTH = 4
+-WEIGHT_DECAY = 0.2  # range: 0 to 1
++WEIGHT_DECAY = 0.4  # range: 0 to 1
+-    x = relu(x)
++    x = gelu(x)
+"""
+
+
+def test_a_diff_tells_which_constants_are_set_anew() -> None:
+    parsed = parse_question(DIFF)
+    assert parsed.kind is QuestionKind.DIFF
+    assert parsed.steps[0] == AskedStep("WEIGHT_DECAY", "0.4")
+    assert "gelu" in parsed.words and "DEPTH" not in parsed.words
+
+
+def test_a_few_changed_lines_are_a_diff_too() -> None:
+    parsed = parse_question("-LEARNING_RATE: float = 3e-4\n+LEARNING_RATE: float = 6e-4")
+    assert (parsed.kind, parsed.steps) == (QuestionKind.DIFF, [AskedStep("LEARNING_RATE", "6e-4")])
+
+
+def test_a_sentence_may_name_a_step() -> None:
+    for sentence in ("weight_decay 0.2->0.4", "WEIGHT_DECAY from 0.2 to 0.4", "set weight_decay = 0.4"):
+        parsed = parse_question(sentence)
+        assert (parsed.kind, parsed.steps) == (QuestionKind.SENTENCE, [AskedStep(parsed.steps[0].name, "0.4")])
+        assert parsed.steps[0].name.casefold() == "weight_decay"
+    assert parse_question("- has anybody tried this?").kind is QuestionKind.SENTENCE
+    assert parse_question("Has a gated MLP been tried?").steps == []

@@ -1,15 +1,21 @@
 """Context packs: parts in order, within their budget; stored with the lease; what they quote is cited."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from coordinator.db.database import Database
+from coordinator.findings.candidates import CandidateFinding, CandidateSet, is_negative, weigh_age, weigh_evidence
 from coordinator.models import Citation, Finding, Project
-from coordinator.selection.context_pack import MAX_TOKENS, Line, Part, estimate_tokens, join_parts
+from coordinator.selection import context_pack
+from coordinator.selection.context_pack import MAX_TOKENS, Choice, Line, Part, Subject, estimate_tokens, join_parts
+from shared.experiments import Verdict
 from shared.findings import FindingDraft
 from shared.leases import GrantedLease, LeaseContext, ResultUpload
+from shared.protocol import now
 from tests.support.messages import make_proposal, make_result, make_run
 from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
@@ -136,3 +142,63 @@ def claim_of(worker: MiniWorker, fits: Callable[[GrantedLease], bool]) -> Grante
             return lease
         worker.release(lease)
     raise AssertionError("no such job came")
+
+
+NOW = now()
+HERE, ELSEWHERE = "this GPU", "another GPU"
+ABOUT = Subject(frozenset({"weight", "decay"}), {"weight-decay": -1}, frozenset(), HERE, 1.0)
+
+
+def candidate(number: int, **changes: Any) -> CandidateFinding:
+    known = CandidateFinding(
+        id=number, experiment_id=100 + number, title="t", claim="c", topic=f"topic-{number}", hardware_class=HERE,
+        failure=None, pace=None, effect_mean=-0.02, effect_sd=0.005, runs=1, checkers=0,
+        verdict=Verdict.IMPROVED, created_at=NOW, words=frozenset({"weight", "other"}), weight=0.0,
+    )._replace(**changes)  # fmt: skip
+    weight = weigh_evidence(known.effect_mean, known.effect_sd, known.checkers or 0) * weigh_age(NOW - known.created_at)
+    return known._replace(weight=weight)
+
+
+def weigh(one: CandidateFinding, about: Subject) -> float:
+    return float(context_pack.weigh(CandidateSet([one]), about)[0])
+
+
+def choose(known: list[CandidateFinding], about: Subject) -> Choice:
+    return context_pack.choose(CandidateSet(known), about)
+
+
+def test_weight_is_relevance_times_evidence_times_hardware_times_freshness() -> None:
+    usual = weigh(candidate(1), ABOUT)
+    lighter = (
+        {"words": frozenset({"nothing", "alike"})},
+        {"effect_mean": -0.001},
+        {"hardware_class": ELSEWHERE},
+        {"created_at": NOW - timedelta(days=40)},
+    )
+    assert all(weigh(candidate(1, **changes), ABOUT) < usual for changes in lighter)
+    assert weigh(candidate(1, checkers=2), ABOUT) > usual
+
+
+def test_negative_findings_and_one_against_the_line_have_their_places() -> None:
+    good = [candidate(number) for number in range(1, 30)]
+    bad = [candidate(number, verdict=Verdict.WORSE, effect_mean=0.02) for number in range(40, 43)]
+    crashed = candidate(50, failure="crashed", effect_mean=None, effect_sd=None, verdict=None)
+    against = candidate(60, topic="weight-decay", verdict=Verdict.NO_CHANGE, effect_mean=0.0001)
+    chosen = choose([*good, *bad, crashed, against], ABOUT)
+    assert chosen.contrarian == against
+    assert len(chosen.negative) >= 3 and all(map(is_negative, chosen.negative))
+    assert crashed in chosen.negative and not any(map(is_negative, chosen.best))
+    quoted = [*chosen.best, *chosen.negative, chosen.contrarian]
+    assert len({one.id for one in quoted if one}) == len(quoted), "none of them twice"
+
+
+def test_one_topic_does_not_fill_the_pack() -> None:
+    same = [candidate(number, topic="depth", checkers=1) for number in range(1, 20)]
+    others = [candidate(number) for number in range(30, 36)]
+    chosen = choose([*same, *others], ABOUT)
+    assert {one.topic for one in chosen.best} >= {one.topic for one in others}
+
+
+def test_what_the_pack_tells_elsewhere_is_not_told_again() -> None:
+    about = ABOUT._replace(quoted=frozenset({101}))
+    assert [one.id for one in choose([candidate(1), candidate(2)], about).best] == [2]
