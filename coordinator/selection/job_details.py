@@ -11,10 +11,16 @@ from coordinator.lineage.service import BranchRow
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import step_queries
-from coordinator.selection.adoption import Combination, draw_combination, is_combination_due
 from coordinator.selection.frontier import count_tries
 from coordinator.selection.policy import Decision, Snapshot
-from coordinator.selection.recombine import choose_ablation, choose_avoided, choose_constant
+from coordinator.selection.recombine import (
+    Combination,
+    choose_ablation,
+    choose_avoided,
+    choose_constant,
+    draw_combination,
+    is_combination_due,
+)
 from shared.experiments import Assignment, JobKind
 from shared.formatting import count_noun
 

@@ -1,15 +1,17 @@
 """What is known of steps: their effects, what they changed, and which of them a commit holds."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Float, Select, bindparam, select
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
-from coordinator.selection.recombine import KnownStep, split_axes
-from shared.experiments import JobKind, Standing, StepFate
+from shared.experiments import JobKind, Standing, Step, StepFate
+
+AND = " and "
+"""The separator between several axes of one experiment."""
 
 LOOKED_AT = 256
 """So many of a class's best commits, of each standing, are looked at for steps to adopt."""
@@ -24,6 +26,29 @@ RELIED_UPON = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 
 _EXPERIMENTS, _POSTERIORS, _STEPS = table_of(Experiment), table_of(CommitPosterior), table_of(AssembledStep)
 _STEP = tuple(_EXPERIMENTS.c[name] for name in ("id", "title", "commit_sha", "parent_sha"))
+
+
+class KnownStep(NamedTuple):
+    """A measured step. `axes` are what it changed; `constant` is the one constant of the code that it changed."""
+
+    experiment_id: int
+    title: str
+    sha: str
+    parent_sha: str
+    effect_mean: float
+    effect_sd: float
+    axes: frozenset[str] = frozenset()
+    constant: str | None = None
+
+    @property
+    def step(self) -> Step:
+        """The step as jobs name it."""
+        return Step(experiment_id=self.experiment_id, title=self.title, sha=self.sha, parent_sha=self.parent_sha)
+
+
+def split_axes(text: str) -> frozenset[str]:
+    """The axes that an experiment names."""
+    return frozenset(text.split(AND))
 
 
 def _select_best(limit: int) -> Select[*tuple[Any, ...]]:

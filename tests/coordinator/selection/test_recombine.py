@@ -6,15 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.selection.recombine import (
-    KnownStep,
     choose_ablation,
     choose_avoided,
     choose_constant,
     combine,
     is_due,
     list_fitting,
-    split_axes,
 )
+from coordinator.selection.step_queries import KnownStep, split_axes
 from shared.experiments import MAX_STEPS
 
 MIN_EFFECT = 0.002
