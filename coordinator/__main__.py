@@ -2,13 +2,13 @@
 
 import gc
 
-gc.disable()  # what modules make while they load lives for good; to search it for garbage takes a fifth of a start
+gc.disable()  # objects made while modules load are never garbage; searching them takes a fifth of a start
 
-from coordinator.cli import main as run  # noqa: E402  loading is what the line above is for
+from coordinator.cli import main as run  # noqa: E402  the line above must come first
 
 
 def main() -> None:
-    """Run the command line. What is loaded by now is left out of every later search for garbage."""
+    """Run the command line. Later searches for garbage skip the objects that exist now."""
     gc.freeze()
     gc.enable()
     run()

@@ -1,10 +1,14 @@
 """The application: routers, error handlers, the live feed. Importing this module builds nothing."""
 
+import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import version
+from types import FrameType
 
+import uvicorn
 from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI
 from starlette.routing import BaseRoute
@@ -14,7 +18,7 @@ from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
 from coordinator.events import api as activity_api
-from coordinator.events.feed import run_feed
+from coordinator.events.feed import Feed, run_feed
 from coordinator.evidence.epochs import run_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
@@ -97,8 +101,8 @@ def _count_job_threads(database: Database, settings: CoordinatorSettings) -> int
 
 @cache
 def _gather_routes() -> list[BaseRoute]:
-    """What programs ask for. FastAPI prepares each route when it is first looked at, which takes longer than most
-    requests; the applications of one process share them."""
+    """The routes of API and git remote. FastAPI prepares a route at its first request, which takes longer than most
+    requests; the applications of one process share the routes."""
     api = APIRouter(prefix=API_PREFIX)
     for module in (
         leases_api, projects_api, experiments_api, findings_api, export_api, activity_api, fleet_api, accounts_api,
@@ -109,3 +113,26 @@ def _gather_routes() -> list[BaseRoute]:
     root.include_router(api)
     root.include_router(remote_api.router)
     return root.routes
+
+
+class CoordinatorServer(uvicorn.Server):
+    """Closes the live feed before uvicorn shuts down.
+
+    uvicorn waits for open responses before it ends the lifespan, and a stream of events never ends by itself.
+    """
+
+    was_interrupted = False
+    """Whether Ctrl-C stopped it. After that, `run` returns with some event loops and raises with others."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Record a signal; uvicorn stops at its next tick."""
+        self.was_interrupted |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: streams end at once, other requests get the grace that the configuration gives."""
+        assert isinstance(self.config.app, FastAPI)
+        feed = self.config.app.state.feed
+        assert isinstance(feed, Feed)
+        feed.close()
+        await super().shutdown(sockets)

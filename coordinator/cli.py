@@ -1,6 +1,6 @@
-"""`swarm-coordinator`: serve, migrate, make projects and tokens. Commands on a whole database are in `maintenance`.
+"""`swarm-coordinator`: serve, migrate, create projects and tokens; `admin` has the commands on a whole database.
 
-What one command alone needs is imported in it, so that the others begin sooner.
+Modules that only one command needs are imported in it, so that the others start sooner.
 """
 
 import errno
@@ -18,7 +18,7 @@ import typer
 
 from coordinator.accounts import service as accounts
 from coordinator.admin.cli import app as maintenance
-from coordinator.console import CommandFailed, clear_errors
+from coordinator.admin.console import CommandFailed, clear_errors
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database, upgrade
 from coordinator.projects import service as projects
@@ -71,8 +71,7 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     gc.disable()  # as in __main__
     import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
 
-    from coordinator.app import create_app  # noqa: PLC0415 - likewise
-    from coordinator.server import CoordinatorServer  # noqa: PLC0415 - likewise
+    from coordinator.app import CoordinatorServer, create_app  # noqa: PLC0415 - likewise
 
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
@@ -89,16 +88,16 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open the port before anything else, so that a port in use is said at once. Raises StartError."""
+    """Open the port first, so that a port in use is reported at once. Raises ServeError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted connections inherit it. Else an answer's second packet waits 40 ms for the client's delayed ACK; asyncio
-    # sets it by itself only on sockets that name their protocol.
+    # Accepted connections inherit this. Without it an answer's second packet waits 40 ms for the client's delayed ACK;
+    # asyncio sets it only on sockets that name their protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
-        listener.listen(BACKLOG)  # from here on who connects waits, and is not refused
+        listener.listen(BACKLOG)  # from here on connections wait instead of being refused
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

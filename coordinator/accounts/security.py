@@ -1,4 +1,4 @@
-"""Who sent this request: the dependency that handlers ask for.
+"""Finds the token of a request, for handlers.
 
 It only takes the token out of its header, which needs no thread of its own; the handler asks `accounts.authenticate`
 whose it is, in the session that it has open anyway.

@@ -105,5 +105,5 @@ def get_name(session: Session, volunteer_id: int) -> str:
 
 
 def get_role(session: Session, volunteer_id: int) -> Role:
-    """What a volunteer who was just authenticated may do."""
+    """The role of an authenticated volunteer."""
     return Role(session.get_one(Volunteer, volunteer_id).role)

@@ -1,1 +1,1 @@
-"""What a maintainer does to a whole database: check it, pack it more tightly, back it up and restore it."""
+"""Commands of maintainers on a whole database: verify, repack, backup, restore."""

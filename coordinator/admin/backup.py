@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy import inspect, text
 
 from coordinator.admin import queries
-from coordinator.console import CommandFailed, ShowProgress
+from coordinator.admin.console import CommandFailed, ShowProgress
 from coordinator.db.database import Database, refuse_newer
 from coordinator.db.migrate import upgrade
 

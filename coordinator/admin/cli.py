@@ -12,8 +12,8 @@ import typer
 from coordinator.admin import backup as backups
 from coordinator.admin import queries
 from coordinator.admin import repack as packing
+from coordinator.admin.console import clear_errors, progress_bars
 from coordinator.admin.integrity import find_problems
-from coordinator.console import clear_errors, progress_bars
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.evidence import service as evidence

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from sqlalchemy.orm import Session
 
 from coordinator.admin import queries
-from coordinator.console import ShowProgress
+from coordinator.admin.console import ShowProgress
 from coordinator.evidence import service as evidence
 from coordinator.lineage import objects
 from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, ObjectMissingError
@@ -95,7 +95,7 @@ def _read(session: Session, names: Iterable[str]) -> Iterator[LoadedObject | str
 
 
 def _refer(obj: GitObject) -> list[str]:
-    """What a tree or a commit names, besides its parent: commits have a check of their own."""
+    """The objects that a tree or a commit names. Parents are checked elsewhere."""
     if obj.kind == "tree":
         return [sha for _, _, sha in parse_tree(obj.data)]
     return [parse_commit(obj.data).tree_sha] if obj.kind == "commit" else []

@@ -44,7 +44,7 @@ class Dangling(NamedTuple):
 
 
 def list_file_damage(session: Session) -> list[str]:
-    """What SQLite finds wrong with its file; PostgreSQL has no such question."""
+    """The damage that SQLite finds in its file; always empty on PostgreSQL."""
     if engine_of(session).dialect.name != "sqlite":
         return []
     return [line for line in session.scalars(text("pragma quick_check")) if line != "ok"]

@@ -13,8 +13,8 @@ from itertools import groupby, islice
 from sqlalchemy.orm import Session
 
 from coordinator.admin import queries
+from coordinator.admin.console import ShowProgress
 from coordinator.admin.queries import CommitWithTrees
-from coordinator.console import ShowProgress
 from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.lineage.objects import MAX_CHAIN, LoadedObject, ObjectRow
@@ -25,7 +25,7 @@ COMMITS_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Repacked:
-    """What was done, or would be. Bytes are those of the objects' contents as they are stored."""
+    """The result of a repack, real or planned. Bytes are those of stored object contents."""
 
     commits: int
     objects_rewritten: int

@@ -31,6 +31,6 @@ async def stream_events(
         int | None, Header(ge=0, le=MAX_ID, description="sent by browsers that reconnect; goes before `since`")
     ] = None,
 ) -> AsyncIterable[ServerSentEvent]:
-    """What happens, as it happens. Each event's name is its kind, its `id` the cursor for `since`."""
+    """Stream events as they happen. An event's name is its kind, its `id` the cursor for `since`."""
     async for event in feed.listen(since if last_event_id is None else last_event_id):
         yield ServerSentEvent(id=str(event.id), event=event.kind, data=event)

@@ -138,7 +138,7 @@ async def run_feed(app: FastAPI) -> AsyncIterator[Feed]:
     """Run the feed while the application lives; handlers find it as `app.state.feed`.
 
     A web server waits for open streams before it ends the lifespan, so whoever starts the server also calls
-    `close` when it stops (`coordinator.server` does).
+    `close` when it stops (`CoordinatorServer` does).
     """
     settings: CoordinatorSettings = app.state.settings
     feed = app.state.feed = Feed(app.state.database)

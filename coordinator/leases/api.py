@@ -71,19 +71,19 @@ def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
 
 @router.get("/leases")
 def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
-    """Who works on what right now."""
+    """The jobs that workers hold now."""
     return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
 
 
 @router.get("/leases/{lease_id}/context")
 def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
-    """What the agent of a lease got to read before it proposed."""
+    """The context pack that a lease's agent got to read."""
     return service.view_context(session, lease_id)
 
 
 @router.get("/versions")
 async def show_versions(versions: Annotated[Versions, Depends(_get_versions)]) -> Versions:
-    """What this coordinator speaks, and which workers it gives jobs to."""
+    """The versions of this coordinator and of the workers it gives jobs to."""
     return versions
 
 

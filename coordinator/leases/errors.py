@@ -1,4 +1,4 @@
-"""What can be wrong with a request about a lease."""
+"""Errors of requests about leases."""
 
 from coordinator.http.errors import SwarmError
 from shared.protocol import Problem, Versions

@@ -94,7 +94,7 @@ class CommitPosterior(Base):
 
 
 class EvidenceEpoch(Base):
-    """What is frozen in a hardware class until offsets are estimated again, from the runs up to `through_run_id`.
+    """Estimates of a hardware class, frozen until offsets are estimated again; from the runs up to `through_run_id`.
 
     Number 0 has the contract's noise, and the offsets of its workers' first shared runs. Who changes evidence in the
     class locks this row first. `rules` is the version of those by which the class's posteriors were derived.
@@ -113,7 +113,7 @@ class EvidenceEpoch(Base):
 
 
 class Calibration(Base):
-    """What is known of a worker in a project and a hardware class: its offset in this epoch, and how its jobs went.
+    """A worker in a project and hardware class: its offset in this epoch, and the outcomes of its jobs.
 
     Without an offset it counts as one drawn from the contract's prior. `through_run_id` is the newest run that the
     offset was estimated from; one above the epoch's own is a newcomer's, estimated when that run came. `parent_sha` is
@@ -138,7 +138,7 @@ class Calibration(Base):
 
 
 class TrustRecord(Base):
-    """What replications said of a volunteer's measurements in a project.
+    """Replications of a volunteer's measurements in a project.
 
     `agreements` counts since the last contradiction, `contradictions` all. Of the volunteer's `claims` of a gain,
     `replications_due` were put before others.

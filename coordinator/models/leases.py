@@ -71,7 +71,7 @@ class Lease(Base):
 
 
 class ContextPack(Base):
-    """What a lease's agent got to read, and the numbers of the findings in it. Who only measures reads nothing."""
+    """The text that a lease's agent got to read, and the ids of the findings in it. Measuring jobs have none."""
 
     __tablename__ = "context_packs"
 

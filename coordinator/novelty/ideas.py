@@ -78,7 +78,7 @@ def _find_constant(files: Mapping[str, str], name: str) -> str | None:
 
 
 def _list_given(text: str, name: str) -> Iterator[str]:
-    """What stands behind `NAME =` at the left edge. Looking for the name first takes a tenth of the time."""
+    """The value after `NAME =` at the left edge. Searching for the name first takes a tenth of the time."""
     given = re.compile(rf"\n{name}[ \t]*(?::[^=\n]*)?=[ \t]*(?!=)([^\n]*)")
     at = text.find(f"\n{name}")
     while at >= 0:

@@ -135,7 +135,7 @@ _AFTER = Prepared(
     .limit(ROWS_AT_ONCE)
 )
 _BEFORE = "-before"
-"""What is put behind the subject of vectors that were set aside."""
+"""Suffix of the subject of vectors that were set aside."""
 
 _ADD = Prepared(insert(_EMBEDDINGS).returning(_EMBEDDINGS.c.id))
 

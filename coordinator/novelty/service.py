@@ -36,7 +36,7 @@ TRIED = frozenset({RunOutcome.OK, RunOutcome.STOPPED_EARLY})
 PARENTS_REMEMBERED = 64
 MAX_SHOWN = 5
 NEIGHBOURS = 12
-"""So many of the nearest are looked at: some of them may belong to leases that ended without a result."""
+"""Number of nearest proposals to check, since some belong to leases that ended without a result."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ProposedCode:
 def describe_code(
     tree_sha: str, parent_sha: str, proposal: Proposal, parent_files: Mapping[str, str], files: Mapping[str, str]
 ) -> ProposedCode:
-    """What is compared of a proposal. `parent_files` are all editable files of the parent, `files` the changed ones."""
+    """Parts of a proposal that are compared. `parent_files` are the parent's editable files, `files` the changed"""
     after = {**parent_files, **files}
     idea = name_idea(proposal, parent_sha, parent_files, after)
     return ProposedCode(tree_sha, fingerprint(after), fingerprint(parent_files), idea)
@@ -112,7 +112,7 @@ def list_holders(session: Session, project_id: int, code: ProposedCode, lease_id
 def find_duplicate(
     session: Session, project_id: int, code: ProposedCode, holders: Sequence[CodeHolder]
 ) -> Duplicate | None:
-    """What already holds this code, or None; `holders` are from the same transaction."""
+    """The commit or lease that holds this code, or None; `holders` are from the same transaction."""
     commit = lineage.find_commit_by_tree(session, project_id, code.tree_sha)
     if commit is not None:
         experiment = experiments.find_experiment_by_commit(session, commit.sha)

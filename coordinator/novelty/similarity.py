@@ -1,4 +1,4 @@
-"""What is alike: texts are embedded before a transaction, stored in it, and compared with what was stored before."""
+"""Finds similar texts: embeds them before a transaction, stores vectors in it, compares with stored vectors."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ def name_branch(name: Slug, request: BranchRequest, token: BearerToken, session:
 
 @router.get("/projects/{name}/branches/{branch}/log", tags=["lineage"])
 def read_branch_log(name: Slug, branch: Slug, session: ReadSession) -> Page[BranchMoveView]:
-    """What happened to a branch: it was born, moved, paused or resumed, by whom and why."""
+    """The moves of a branch: created, moved, paused or resumed, with account and reason."""
     return Page(items=branches.view_log(session, service.get_project(session, name), branch))
 
 

@@ -24,7 +24,7 @@ def list_records(session: ReadSession, project: OptionalProject = None) -> Page[
 
 @router.get("/hardware-classes")
 def list_hardware_classes(session: ReadSession, project: OptionalProject = None) -> Page[HardwareClass]:
-    """What projects were measured on; only runs of one class are ever compared."""
+    """The hardware classes of projects' runs; only runs of one class are compared."""
     return Page(items=service.view_classes(session, project))
 
 

@@ -10,7 +10,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from coordinator.server import CoordinatorServer
+from coordinator.app import CoordinatorServer
 from shared.protocol import API_PREFIX
 
 START_SECONDS = 20.0

@@ -1,4 +1,4 @@
-"""What the commands of `swarm-coordinator` share: errors in one line, a progress bar."""
+"""Shared by the commands of `swarm-coordinator`: one-line errors and progress bars."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from coordinator.db.database import DatabaseError
 from coordinator.http.errors import SwarmError
 
 ShowProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of a task, the amount done, and the total."""
 
 
 class CommandFailed(Exception):
@@ -23,7 +23,7 @@ class CommandFailed(Exception):
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn what a person can mend into one line and exit status 1."""
+    """Print an expected error in one line and exit with status 1."""
     try:
         yield
     except (DatabaseError, CommandFailed) as error:
