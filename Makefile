@@ -38,7 +38,7 @@ check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/house.py
 
-bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 5000 --seconds 5")
+bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 --against ../other" compares two checkouts)
 	@$(BIN)/python -m tests.bench.bench_cycle $(BENCH)
 
 bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
