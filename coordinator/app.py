@@ -29,7 +29,7 @@ from coordinator.http.errors import install_error_handlers
 from coordinator.http.middleware import AnswerHeaders, BodyLimit, ClosedReading, SecurityHeaders
 from coordinator.http.openapi import describe_api
 from coordinator.leases import api as leases_api
-from coordinator.leases.heartbeats import run_held_beats
+from coordinator.leases.heartbeats import run_held_heartbeats
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
 from coordinator.records import api as atlas_api
@@ -59,7 +59,7 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
         upgrade(database)
         app.state.job_threads = CapacityLimiter(_count_job_threads(database, settings))
         async with (
-            run_feed(app), run_held_beats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
+            run_feed(app), run_held_heartbeats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
         ):  # fmt: skip
             yield
         database.close()
@@ -91,6 +91,11 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
     install_pages(app)
     app.add_middleware(SecurityHeaders)
     return app
+
+
+def create_app_from_environment() -> FastAPI:
+    """The application of one of several server processes (`serve --processes`)."""
+    return create_app(CoordinatorSettings())
 
 
 def _count_job_threads(database: Database, settings: CoordinatorSettings) -> int:

@@ -27,6 +27,9 @@ from shared.contract import Direction
 from shared.seeds import resolve_seed
 
 SHUTDOWN_SECONDS = 2
+HEALTH_CHECK_SECONDS = 60
+"""Seconds without an answer after which one of several server processes is replaced; starting takes some of them."""
+
 BACKLOG = 2048
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
@@ -50,10 +53,14 @@ class ServeError(CommandFailed):
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.  [default: 8000]")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Server processes; several need PostgreSQL.")] = 1,
 ) -> None:
     """Serve pages and API. Migrates the database first.
 
-    Example:  swarm-coordinator serve --port 8080
+    \b
+    Examples:
+      swarm-coordinator serve --port 8080
+      SWARM_DATABASE_URL=postgresql://swarm@localhost/swarm swarm-coordinator serve --processes 4
     """
     with clear_errors():
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
@@ -61,9 +68,17 @@ def serve(
         listener = _listen(settings.host, settings.port)
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         database = Database(settings.database_url)
+        if processes > 1 and database.backend == "sqlite":
+            raise ServeError(
+                "--processes needs PostgreSQL: SQLite has one writer at a time, which one process serves best. "
+                "Leave the option out, or name a postgresql:// address in SWARM_DATABASE_URL."
+            )
         upgrade(database)
         database.close()
-        _serve(settings, listener)
+        if processes > 1:
+            _serve_processes(settings, listener, processes)
+        else:
+            _serve(settings, listener)
 
 
 def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
@@ -85,6 +100,23 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
         server.run(sockets=[listener])
     if server.was_interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, processes: int) -> None:
+    """Answer requests in several processes until a signal comes. Each is a replica; uvicorn restarts one that ends."""
+    import uvicorn  # noqa: PLC0415 - so that --help comes at once
+    from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - likewise
+
+    os.environ |= {"SWARM_HOST": settings.host, "SWARM_PORT": str(settings.port)}  # the processes read their settings
+    config = uvicorn.Config(
+        "coordinator.app:create_app_from_environment", factory=True, workers=processes, log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
+    )  # fmt: skip
+    typer.echo(
+        f"Coordinator at {settings.base_url}  ({processes} processes, API: {settings.base_url}/docs)  Ctrl-C stops it."
+    )
+    sys.stdout.flush()
+    Multiprocess(config, sockets=[listener]).run()
 
 
 def _listen(host: str, port: int) -> socket.socket:

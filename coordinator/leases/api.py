@@ -14,7 +14,7 @@ from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
 from coordinator.leases.errors import ResultConflictError
-from coordinator.leases.heartbeats import CurrentBeats
+from coordinator.leases.heartbeats import CurrentHeartbeats
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
@@ -113,7 +113,7 @@ async def heartbeat(
     token: BearerToken,
     threads: JobThreads,
     database: CurrentDatabase,
-    beats: CurrentBeats,
+    beats: CurrentHeartbeats,
 ) -> Response:
     """Renew a lease and say how far the job is."""
     reply = await to_thread.run_sync(service.heartbeat, database, beats, token, lease_id, beat, limiter=threads)
@@ -127,7 +127,7 @@ async def submit_proposal(
     token: BearerToken,
     threads: JobThreads,
     database: CurrentDatabase,
-    beats: CurrentBeats,
+    beats: CurrentHeartbeats,
     similarity: CurrentSimilarity,
 ) -> Response:
     """State what is to be tried, before it is run."""
@@ -137,7 +137,7 @@ async def submit_proposal(
 
 @router.post("/leases/{lease_id}/release")
 def release(
-    lease_id: UUID, request: ReleaseRequest, token: BearerToken, session: WriteSession, beats: CurrentBeats
+    lease_id: UUID, request: ReleaseRequest, token: BearerToken, session: WriteSession, beats: CurrentHeartbeats
 ) -> HeartbeatReply:
     """Give a job back."""
     return service.release(session, beats, token, lease_id, request)
@@ -150,7 +150,7 @@ async def deliver_result(
     token: BearerToken,
     threads: JobThreads,
     database: CurrentDatabase,
-    beats: CurrentBeats,
+    beats: CurrentHeartbeats,
     idempotency_key: Annotated[UUID, Header(description="the run's own id")],
 ) -> Response:
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""

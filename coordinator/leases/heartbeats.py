@@ -25,7 +25,7 @@ HOLD_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class HeldBeat:
+class HeldHeartbeat:
     """A lease after a heartbeat that is not written yet."""
 
     clock: LeaseClock
@@ -33,18 +33,18 @@ class HeldBeat:
     expires_at: datetime
 
 
-class HeldBeats:
+class HeldHeartbeats:
     """The newest heartbeat of each lease, until it is written."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._held: dict[UUID, HeldBeat] = {}
+        self._held: dict[UUID, HeldHeartbeat] = {}
 
-    def hold(self, lease_id: UUID, beat: HeldBeat) -> None:
+    def hold(self, lease_id: UUID, beat: HeldHeartbeat) -> None:
         with self._lock:
             self._held[lease_id] = beat
 
-    def find(self, lease_id: UUID, stored: LeaseClock) -> HeldBeat | None:
+    def find(self, lease_id: UUID, stored: LeaseClock) -> HeldHeartbeat | None:
         """What is newer of a lease than how it is stored."""
         held = self._held.get(lease_id)
         if held is None or held.clock.phase is not stored.phase or held.clock.heartbeat_at < stored.heartbeat_at:
@@ -71,7 +71,7 @@ class HeldBeats:
                     del self._held[lease_id]
 
 
-def _row(lease_id: UUID, beat: HeldBeat) -> dict[str, Any]:
+def _row(lease_id: UUID, beat: HeldHeartbeat) -> dict[str, Any]:
     clock = beat.clock
     return {
         "lease_id": lease_id,
@@ -86,19 +86,19 @@ def _row(lease_id: UUID, beat: HeldBeat) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def run_held_beats(app: FastAPI) -> AsyncIterator[None]:
+async def run_held_heartbeats(app: FastAPI) -> AsyncIterator[None]:
     """Write held heartbeats each second while the application lives, and at its end."""
-    beats = app.state.held_beats = HeldBeats()
+    beats = app.state.held_beats = HeldHeartbeats()
     database: Database = app.state.database
     tasks: BackgroundTasks = app.state.background
     async with tasks.repeat("heartbeats", HOLD_SECONDS, lambda: beats.write_all(database), also_at_end=True):
         yield
 
 
-async def _get_held_beats(request: Request) -> HeldBeats:
+async def _get_held_beats(request: Request) -> HeldHeartbeats:
     beats = request.app.state.held_beats
-    assert isinstance(beats, HeldBeats)
+    assert isinstance(beats, HeldHeartbeats)
     return beats
 
 
-CurrentBeats = Annotated[HeldBeats, Depends(_get_held_beats)]
+CurrentHeartbeats = Annotated[HeldHeartbeats, Depends(_get_held_beats)]

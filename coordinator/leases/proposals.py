@@ -12,7 +12,7 @@ from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import LeaseTransitionError, StepsNotToldError
-from coordinator.leases.heartbeats import HeldBeats
+from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.lineage import service as lineage
@@ -31,7 +31,7 @@ ALIKE = "Much like this was tried, or is tried now. Propose something else, or s
 
 
 def submit_proposal(
-    database: Database, beats: HeldBeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
+    database: Database, beats: HeldHeartbeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
     submission: ProposalSubmission,
 ) -> ProposalReply:  # fmt: skip
     """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""

@@ -20,7 +20,7 @@ from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ResultConflictError, WrongCommitError
-from coordinator.leases.heartbeats import HeldBeats
+from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
@@ -46,7 +46,9 @@ class Delivery:
     is_new: bool
 
 
-def deliver(database: Database, beats: HeldBeats, bearer: str | None, lease_id: UUID, upload: ResultUpload) -> Delivery:
+def deliver(
+    database: Database, beats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
+) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
     with database.read() as session:
         seen = service.find_own(session, bearer, lease_id)

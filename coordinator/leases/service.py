@@ -20,7 +20,7 @@ from coordinator.leases.errors import (
     LeaseTransitionError,
     LeaseUnknownError,
 )
-from coordinator.leases.heartbeats import HeldBeat, HeldBeats
+from coordinator.leases.heartbeats import HeldHeartbeat, HeldHeartbeats
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
 from coordinator.models import Project
@@ -37,7 +37,7 @@ HELD_WITHIN = timedelta(seconds=30)
 
 
 def heartbeat(
-    database: Database, beats: HeldBeats, bearer: str | None, lease_id: UUID, beat: Heartbeat
+    database: Database, beats: HeldHeartbeats, bearer: str | None, lease_id: UUID, beat: Heartbeat
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
     with database.read() as session:
@@ -45,11 +45,11 @@ def heartbeat(
     check_token(lease, beat.token)
     budget = projects.parse_stored(lease.contract).budget
     clock = clock_of(lease)
-    held = beats.find(lease_id, clock) or HeldBeat(clock, None, lease.expires_at)
+    held = beats.find(lease_id, clock) or HeldHeartbeat(clock, None, lease.expires_at)
     after = _beat(held.clock, held.expires_at, beat)
     ends_at = state.expires_at(after, budget)
     if after.phase is clock.phase and lease.expires_at - after.heartbeat_at > HELD_WITHIN:
-        beats.hold(lease_id, HeldBeat(after, beat.loss, ends_at))
+        beats.hold(lease_id, HeldHeartbeat(after, beat.loss, ends_at))
         return HeartbeatReply(state=after.state, expires_at=ends_at)
     with database.write() as session:
         beats.write_of(session, lease_id)
@@ -74,7 +74,7 @@ def _beat(clock: LeaseClock, expires_at: datetime, beat: Heartbeat) -> LeaseCloc
 
 
 def release(
-    session: Session, beats: HeldBeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
+    session: Session, beats: HeldHeartbeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
 ) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
     check_token(find_own(session, bearer, lease_id), request.token)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from coordinator.app import create_app
 from coordinator.background import BackgroundTasks, TaskHealth
 from coordinator.db.database import Database
-from coordinator.leases.heartbeats import HeldBeat
+from coordinator.leases.heartbeats import HeldHeartbeat
 from coordinator.leases.state import LeaseClock
 from coordinator.novelty.similarity import DeferredText, Similarity
 from coordinator.settings import CoordinatorSettings
@@ -135,7 +135,7 @@ def test_every_task_of_the_application_goes_on_after_an_error(database_url: str,
     clock = LeaseClock(LeaseState.RUNNING, Phase.TRAINING, 0, 0.0, now(), now(), now(), now())
 
     def are_all(is_so: Callable[[TaskHealth], bool]) -> bool:
-        held = HeldBeat(clock, None, now() + timedelta(seconds=100))
+        held = HeldHeartbeat(clock, None, now() + timedelta(seconds=100))
         app.state.held_beats.hold(uuid4(), held)  # so that there is something to write
         health = app.state.background.list_health()
         return {task.name for task in health} == TASKS and all(map(is_so, health))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from coordinator.db.database import Database
-from coordinator.leases.heartbeats import HeldBeat, HeldBeats
+from coordinator.leases.heartbeats import HeldHeartbeat, HeldHeartbeats
 from coordinator.leases.state import LeaseClock
 from coordinator.models import Lease
 from shared.leases import GrantedLease as LeaseGrant
@@ -23,9 +23,9 @@ FILES = {"train.py": "DEPTH = 5\n"}
 
 
 @pytest.fixture
-def beats(http: TestClient) -> HeldBeats:
+def beats(http: TestClient) -> HeldHeartbeats:
     app = http.app
-    assert isinstance(app, FastAPI) and isinstance(app.state.held_beats, HeldBeats)
+    assert isinstance(app, FastAPI) and isinstance(app.state.held_beats, HeldHeartbeats)
     return app.state.held_beats
 
 
@@ -50,7 +50,7 @@ def test_a_new_phase_is_written_at_once(database: Database, running: LeaseGrant)
 
 
 def test_a_renewal_is_answered_now_and_written_soon(
-    worker: MiniWorker, database: Database, beats: HeldBeats, running: LeaseGrant
+    worker: MiniWorker, database: Database, beats: HeldHeartbeats, running: LeaseGrant
 ) -> None:
     for step in (2, 3):
         reply = worker.beat(running, Phase.TRAINING, step=step, loss=3.5, share=step / 10)
@@ -60,7 +60,7 @@ def test_a_renewal_is_answered_now_and_written_soon(
 
 
 def test_what_is_held_goes_before_the_result_and_never_undoes_it(
-    worker: MiniWorker, database: Database, beats: HeldBeats, running: LeaseGrant
+    worker: MiniWorker, database: Database, beats: HeldHeartbeats, running: LeaseGrant
 ) -> None:
     assert worker.beat(running, Phase.TRAINING, step=7, loss=3.4, share=0.7).status_code == 200
     upload = make_result(running, worker.files_of(running), FILES)
@@ -71,7 +71,7 @@ def test_what_is_held_goes_before_the_result_and_never_undoes_it(
 
 
 def test_what_is_held_does_not_revive_a_released_lease(
-    worker: MiniWorker, database: Database, beats: HeldBeats, running: LeaseGrant
+    worker: MiniWorker, database: Database, beats: HeldHeartbeats, running: LeaseGrant
 ) -> None:
     assert worker.beat(running, Phase.TRAINING, step=7, share=0.7).status_code == 200
     assert worker.release(running).status_code == 200
@@ -94,8 +94,8 @@ def test_what_cannot_be_written_is_kept(database: Database, running: LeaseGrant,
     clock = LeaseClock(
         LeaseState.RUNNING, Phase.TRAINING, 5, 0.5, running.issued_at, moment, moment, running.deadline_at
     )  # fmt: skip
-    beats = HeldBeats()
-    beats.hold(running.id, HeldBeat(clock, 3.3, moment + timedelta(seconds=100)))
+    beats = HeldHeartbeats()
+    beats.hold(running.id, HeldHeartbeat(clock, 3.3, moment + timedelta(seconds=100)))
     nowhere = Database(f"sqlite:///{tmp_path}/no/such/folder.db")
     with pytest.raises(OperationalError):
         beats.write_all(nowhere)

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.leases import state
-from coordinator.leases.heartbeats import HeldBeats
+from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.projects.service import create_project
 from shared.contract import Budget
 from shared.experiments import ProposalSubmission
@@ -48,7 +48,7 @@ numbers = count()
 class Interleavings(RuleBasedStateMachine):
     """Each example is a project of its own, in a database that the examples share."""
 
-    def __init__(self, http: TestClient, database: Database, beats: HeldBeats, clock: Clock, folder: Path) -> None:
+    def __init__(self, http: TestClient, database: Database, beats: HeldHeartbeats, clock: Clock, folder: Path) -> None:
         super().__init__()
         self.database, self.beats, self.clock = database, beats, clock
         self.project = f"p{next(numbers)}"

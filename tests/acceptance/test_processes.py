@@ -1,0 +1,98 @@
+"""`serve --processes 2` on PostgreSQL: requests of one job and the live feed may meet either process."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from coordinator.accounts.service import create_token
+from coordinator.db.database import Database
+from coordinator.projects.service import create_project
+from shared.leases import Phase
+from shared.protocol import API_PREFIX
+from tests.support.coordinator_process import wait_for_port
+from tests.support.databases import PostgresServer
+from tests.support.seeds import write_seed
+from tests.support.volunteers import MiniWorker
+
+pytestmark = pytest.mark.acceptance
+
+COMMAND = Path(sys.executable).with_name("swarm-coordinator")
+JOBS = 6
+REQUESTS = 200
+
+
+class FreshConnections(httpx.BaseTransport):
+    """Opens a connection for each request, so that either process may get it."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with httpx.HTTPTransport() as transport:
+            response = transport.handle_request(request)
+            response.read()
+            return response
+
+
+def list_kinds(url: str, wanted: int) -> list[str]:
+    """The kinds of the feed's first events."""
+    kinds: list[str] = []
+    with httpx.stream("GET", f"{url}{API_PREFIX}/events", params={"since": 0}, timeout=120) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                kinds.append(line.removeprefix("event: "))
+                if kinds.count("run_stored") == wanted:
+                    return kinds
+    return kinds
+
+
+def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: Path) -> None:
+    database_url = postgres.create_migrated()
+    database = Database(database_url)
+    with database.write() as session:
+        create_project(session, write_seed(tmp_path / "seed"))
+        token = create_token(session, "ada", "test")
+    database.close()
+    log = tmp_path / "coordinator.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", "--processes", "2"],
+            env=os.environ | {"SWARM_DATABASE_URL": database_url}, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{wait_for_port(process, log)}"
+        kinds: list[str] = []
+        listener = threading.Thread(target=lambda: kinds.extend(list_kinds(url, JOBS)))
+        listener.start()
+        with httpx.Client(base_url=url, transport=FreshConnections(), timeout=20) as http:
+            worker = MiniWorker(http, token)
+            worker.measure_root()
+            for number in range(JOBS - 1):
+                lease, _ = worker.experiment(f"DEPTH = {number + 10}\n")
+                assert worker.beat(lease, Phase.TRAINING).status_code == 410, "either process knows that it has ended"
+            assert len(http.get(f"{API_PREFIX}/runs", params={"project": "tiny"}).json()["items"]) == JOBS
+            servers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+            assert len(servers) == 2
+            before = [one.cpu_times().user for one in servers]
+            for _ in range(REQUESTS):
+                assert http.get(f"{API_PREFIX}/projects").status_code == 200
+            after = [one.cpu_times().user for one in servers]
+            assert all(end > start for start, end in zip(before, after, strict=True)), "only one of them answers"
+        listener.join(120)
+        assert kinds.count("run_stored") == JOBS
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+
+
+def test_sqlite_has_one_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "serve", "--port", "0", "--processes", "2"],
+        env=os.environ | {"SWARM_DATABASE_URL": f"sqlite:///{tmp_path}/coordinator.db"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and "--processes needs PostgreSQL" in done.stderr and "Traceback" not in done.stderr
