@@ -7,7 +7,7 @@ from pydantic import Field
 from shared.protocol import LongText, Message, Sha, ShortText, Slug
 
 MAX_STEPS = 16
-"""So many steps can be adopted at once."""
+"""Number of steps that one experiment can adopt."""
 
 Setting = bool | int | float | str
 """The value of a module-level constant of an editable file."""

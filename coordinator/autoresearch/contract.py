@@ -15,7 +15,7 @@ NORMAL_MAD = 1.4826
 """The sd of a normal distribution over its median absolute deviation."""
 
 LARGEST_GAIN_SD = 5.0
-"""A session's largest gain is at most so many sd of effects: far from the 10 beyond which one is held as too good."""
+"""Largest gain of a session, in sd of effects: far from the 10 beyond which one is held as too good."""
 
 NOISE_SHARE = 0.1
 """A session has no replications, so its noise is a guess, a tenth of its effects: small enough that its curve is shown

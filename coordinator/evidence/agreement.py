@@ -25,8 +25,8 @@ MAX_DIFFERENCE = 3.0
 """Measurements that differ by more sd than this contradict each other (docs/architecture.md)."""
 
 STANDS_APART = 2.0
-"""Who differs by more sd than this from all others that checked a commit is left out of its number: one honest result
-in twenty, and nearly all that are made up to matter."""
+"""Replications more than this many sd from the rest are excluded from a commit's number: one honest result in twenty,
+and nearly all invented ones that would matter."""
 
 CLOSE = 1.0
 """Two checkers alone must agree within so many sd of their difference; otherwise, in one case of three, a third is
@@ -36,10 +36,10 @@ ESTABLISHED_AFTER = 2
 """Agreements since the last contradiction: the seed's, which calibrates a worker, and one that is not by itself so."""
 
 MIN_SHARE = 0.02
-"""At least so much of what anybody claims is replicated, however often it was right (docs/architecture.md)."""
+"""Smallest share of a volunteer's claims that is replicated, however often they were right (docs/architecture.md)."""
 
 SERIOUS_SHARE = 3
-"""A claim is contested while one in so many of those who checked it, or more, contradict the others."""
+"""A claim is contested while at least one checker in this many contradicts the others."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from shared.contract import Contract
 
 NEW_RUNS = 16
 NEW_SHARE = 0.5
-"""An epoch ends once so many runs came, and so large a share of those it began with: in all, each run is gone through
-a few times only, however long the project lives."""
+"""An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those it began with. So each run is read only a
+few times, however long the project lives."""
 
 
 @asynccontextmanager

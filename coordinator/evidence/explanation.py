@@ -1,4 +1,4 @@
-"""Why a verdict is what it is: gathered from the database, told by `words.py`."""
+"""The reasons for a verdict: read from the database and put into sentences."""
 
 from collections.abc import Iterator, Sequence, Set
 from math import inf

@@ -18,7 +18,7 @@ CURVE_POINTS = 50
 """Of a parent's curve in a lease: one for each 2 % of the budget, 3 kB in all."""
 
 RECENT_CURVES = 512
-"""So many of them are kept at hand: 10 MB."""
+"""Number of curves kept in memory: 10 MB."""
 
 NEWEST_RUNS = 1000
 

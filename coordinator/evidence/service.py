@@ -1,4 +1,4 @@
-"""Storing runs, and showing them."""
+"""Stores runs with all that follows from them, and shows them."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -37,13 +37,13 @@ SURE_OF_CLAIMS = 0.99
 """Probability from which a finding may say that an experiment helped, once others checked it (docs/architecture.md)."""
 
 CHECKERS = 2
-"""So many volunteers besides the author must have measured a commit that is verified."""
+"""Number of volunteers besides the author who must have measured a verified commit."""
 
 MAX_RUNS = 6
 """Runs after which verification gives up: what is still open then stays open."""
 
 TOO_GOOD = 10.0
-"""A measured gain beyond so many effect_sd waits for a maintainer (docs/architecture.md)."""
+"""A measured gain of more than this many effect_sd waits for a maintainer (docs/architecture.md)."""
 
 
 @dataclass(frozen=True)

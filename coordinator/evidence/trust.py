@@ -1,4 +1,4 @@
-"""Keeping account of whom to trust, and which results others are to replicate because of it.
+"""Volunteers' trust histories, and the replications that results need because of them.
 
 What a measurement says of a volunteer is judged when it comes, by the offsets of its epoch, and stays: records are a
 history, unlike posteriors, and are not derived again.

@@ -1,4 +1,4 @@
-"""Storing experiments, and showing them."""
+"""Stores experiments, and shows them and the progress of a project."""
 
 from collections.abc import Sequence
 from time import monotonic
