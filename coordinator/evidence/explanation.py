@@ -111,7 +111,7 @@ class EvidenceCase(NamedTuple):
 
     @property
     def pooled(self) -> Normal:
-        """What these say, without ancestors."""
+        """The mean and sd of the selected runs, without ancestors."""
         return statistics.pool(self.selected, self.model.noise_sd)
 
     @property
@@ -149,7 +149,7 @@ def tell_story(case: EvidenceCase) -> Iterator[str]:
     else:
         place = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
         expected = format_measure(case.before.mean, case.before.sd)
-        yield f"Before its own runs {expected} was expected: {place}, give or take what experiments typically change."
+        yield f"Before its own runs {expected} was expected: {place}, with the typical change of an experiment added."
     if case.derived is None:
         yield "No run of it counts."
         return
@@ -159,7 +159,7 @@ def tell_story(case: EvidenceCase) -> Iterator[str]:
     others = " besides its author" if len(case.selected) < len(case.runs) else ""
     yield (
         f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
-        f"their workers' offsets, say {format_measure(pooled.mean, pooled.sd)}."
+        f"their workers' offsets, give {format_measure(pooled.mean, pooled.sd)}."
     )
     if others:
         yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
@@ -208,7 +208,7 @@ def _tell_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[st
 
 
 def list_would_change(case: EvidenceCase) -> Iterator[str]:
-    """What would change verdict or standing."""
+    """Yield a sentence on each thing that would change the verdict or the standing."""
     derived = case.derived
     if derived is None:
         yield "No run of it counts: any measurement would be the first."

@@ -1,10 +1,13 @@
-"""Which commits rows stand for; git is a dictionary here."""
+"""Plans of an import: the commits of rows and the changes that descriptions name. A dictionary replaces git."""
 
 from collections.abc import Iterator
 
-from coordinator.autoresearch.plan import make_plan
+import pytest
+
+from coordinator.autoresearch.plan import Change, make_plan, read_change
 from coordinator.autoresearch.results_file import ResultRow, parse_results
 from shared.contract import Direction
+from shared.experiments import AxisDirection
 
 OLD, ROOT, FIRST, SECOND, ASIDE = ("0" * 40, "a" * 40, "b" * 40, "c" * 40, "d" * 40)
 
@@ -70,3 +73,20 @@ def test_the_head_is_the_best_that_has_code() -> None:
     told = rows("aaaa\t1.0\tkeep\tbaseline", "bbbb\t0.9\tkeep\tx", "\t0.5\tkeep\tnobody knows")
     assert make_plan(told, Branch(), Direction.MINIMIZE).head == FIRST
     assert make_plan(told, Branch(), Direction.MAXIMIZE).head == ROOT
+
+
+@pytest.mark.parametrize(
+    ("description", "axis", "direction", "value"),
+    [
+        ("matrix_lr 0.04->0.03 — val_bpb improved 1.705->1.691", "matrix_lr", AxisDirection.DOWN, "0.03"),
+        ("adam beta2 0.95->0.9", "adam beta2", AxisDirection.DOWN, "0.9"),
+        ("batch 2^16->2^15", "batch", AxisDirection.CHANGE, "2^15"),
+        ("increase MATRIX_LR to 0.05", "MATRIX_LR", AxisDirection.UP, "0.05"),
+        ("reduce WEIGHT_DECAY to 0.17 (too low)", "WEIGHT_DECAY", AxisDirection.DOWN, "0.17"),
+        ("fine-tune MATRIX_LR to 0.075", "MATRIX_LR", AxisDirection.CHANGE, ""),
+        ("apply best focused Bayesian config", "other", AxisDirection.CHANGE, ""),
+        ("x" * 500 + " 1->2", "x" * 200, AxisDirection.UP, "2"),
+    ],
+)
+def test_changes_are_read(description: str, axis: str, direction: AxisDirection, value: str) -> None:
+    assert read_change(description) == Change(axis, direction, value)

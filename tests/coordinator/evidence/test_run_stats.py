@@ -1,4 +1,4 @@
-"""Hopeless runs: the parent's curve in a lease, and what stopping saves."""
+"""Statistics of runs: thinned curves, pace against the parent's runs, and the time that early stops save."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from coordinator.db.database import Database
-from coordinator.evidence.run_stats import CURVE_POINTS, thin
+from coordinator.evidence.run_stats import CURVE_POINTS, Work, compare_pace, thin
 from coordinator.models import CommitPosterior, Run
 from shared.leases import ResultUpload
 from shared.runs import EarlyStops, ModelUsage, RunOutcome
@@ -92,3 +92,31 @@ def test_what_a_model_was_asked_is_kept_with_the_run(worker: MiniWorker) -> None
     assert ModelUsage.model_validate(run["usage"]) == usage and root["usage"] is None
     page = worker.http.get(f"/experiments/{reply.experiment_id}").text
     assert "5,120" in page and "tokens read" in page
+
+
+def work(tokens: int, worker_id: int = 1, steps: int = 100, seconds: float = 10.0) -> Work:
+    return Work(worker_id, tokens, steps, seconds)
+
+
+@pytest.mark.parametrize(
+    ("own", "parents", "pace"),
+    [
+        (work(700), [work(1000)], 0.7),
+        (work(700, seconds=5), [work(1000)], 1.4),
+        (work(700), [work(1000), work(990), work(20)], 700 / 990),
+        (work(700), [work(1400, 2), work(1400, 3), work(1000, 1)], 0.7),
+        (work(700, 9), [work(1400, 2), work(1000, 1)], 700 / 1200),
+        (work(0, steps=80), [work(0)], 0.8),
+        (work(700), [work(0)], None),
+        (work(700), [], None),
+        (work(700), [work(1000, seconds=0)], None),
+        (work(700, seconds=0), [work(1000)], None),
+        (work(0, steps=0), [work(0)], None),
+    ],
+    ids=[
+        "fewer tokens", "less time", "the median", "its own worker's", "all others'", "steps", "tokens on one side",
+        "not measured", "no time", "no own time", "nothing counted",
+    ],
+)  # fmt: skip
+def test_a_pace_is_work_in_a_second_over_the_parents(own: Work, parents: list[Work], pace: float | None) -> None:
+    assert compare_pace(own, parents) == (None if pace is None else pytest.approx(pace))
