@@ -44,7 +44,7 @@ SERIOUS_SHARE = 3
 
 @dataclass(frozen=True)
 class TrustHistory:
-    """What replications said of a volunteer in a project. `agreements` counts since the last contradiction."""
+    """A volunteer's record in a project, from replications. `agreements` counts since the last contradiction."""
 
     agreements: int = 0
     contradictions: int = 0
@@ -52,7 +52,7 @@ class TrustHistory:
     replications_due: int = 0
 
     def trust(self, *, is_anchor: bool = False) -> Trust:
-        """What its measurements are worth as a check of others."""
+        """The weight of its measurements as checks of others."""
         if is_anchor:
             return Trust.ANCHOR
         if self.contradictions > self.agreements:

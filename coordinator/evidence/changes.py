@@ -19,7 +19,7 @@ LOOK_BACK = 0.25
 """Seconds. A change is noted so long, at most, before its transaction is committed and others see it."""
 
 NOTED = 1_024
-"""So many changes are remembered for each database."""
+"""The most changes that are remembered for each database."""
 
 _changes: WeakKeyDictionary[Pool, deque[tuple[float, str]]] = WeakKeyDictionary()
 _lock = Lock()

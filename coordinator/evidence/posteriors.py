@@ -88,7 +88,7 @@ class Ancestor(NamedTuple):
     is_doubtful: bool
 
     def expect(self, effect_sd: float) -> Normal:
-        """What is to be expected of the commit before its own runs."""
+        """The commit's expected metric before its own runs."""
         return Normal(self.belief.mean, (self.belief.variance + self.steps * effect_sd**2) ** 0.5)
 
 
@@ -246,7 +246,7 @@ def _rank(
 
 
 def find_ancestor(session: Session, commit: CommitRow, hardware_class: str) -> Ancestor | None:
-    """What is believed of the commit's nearest measured ancestor."""
+    """The posterior of the commit's nearest measured ancestor."""
     parents = [commit.parent_sha] if commit.parent_sha is not None else []
     known = queries.map_posteriors(session, parents, hardware_class)
     return _find_measured_ancestor(session, commit, known, hardware_class)

@@ -157,7 +157,7 @@ def find_posterior(session: Session, sha: str, hardware_class: str) -> Posterior
 
 
 def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:
-    """What is stored of commits, by commit."""
+    """The stored posteriors of commits, by commit."""
     return {
         row[0]: PosteriorRow._make(row)
         for some in _batches(shas)
@@ -191,7 +191,7 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
 
 
 def list_work(session: Session, sha: str, hardware_class: str) -> list[Work]:
-    """What a commit's newest runs in a hardware class got through."""
+    """The work of a commit's newest runs in a hardware class."""
     return [Work._make(row) for row in _WORK.all(session, {"sha": sha, "hardware_class": hardware_class})]
 
 

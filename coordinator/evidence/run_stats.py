@@ -91,7 +91,7 @@ def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:
 
 
 def view_early_stops(session: Session, project: Project) -> EarlyStops:
-    """What came of stopping in the project's newest runs, at most 1,000."""
+    """The results of early stops in the project's newest runs, at most 1,000."""
     contract = projects.contract_of(project)
     given = {"project_id": project.id, "sign": contract.objective.sign}
     runs, stopped, spent, saved_shares, sampled, wrong = session.execute(_EARLY_STOPS, given).one()
@@ -106,7 +106,7 @@ def view_early_stops(session: Session, project: Project) -> EarlyStops:
 
 
 class Work(NamedTuple):
-    """What a worker's run got through in its seconds of training. A count of 0 is not known."""
+    """The work of a worker's run in its seconds of training. A count of 0 is not known."""
 
     worker_id: int
     tokens: int

@@ -109,7 +109,7 @@ class Belief(NamedTuple):
 
 
 def pool(measurements: Iterable[Measurement], noise_sd: float) -> Normal:
-    """What a commit's runs alone say of its metric.
+    """The estimate of a commit's metric from its runs alone.
 
     n runs of one worker have the mean mu + o + b + noise, with variance noise_sd^2 / n + offset.sd^2; workers are
     independent, so their means are weighted by precision (Gelman et al., Bayesian Data Analysis, 3rd ed., §2.5).
