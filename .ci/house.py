@@ -19,10 +19,10 @@ NOT_OURS = ("coordinator/autoresearch/swarm_harness/", "worker/authoring/templat
 """Files of projects: they run in sandboxes and are read by agents."""
 
 ALLOWED: dict[str, int] = {
-    "small_modules": 7,
-    "top_level_entries": 3,
-    "repeated_class_names": 1,
-    "noun_less_docstrings": 182,
+    "small_modules": 0,
+    "top_level_entries": 0,
+    "repeated_class_names": 0,
+    "noun_less_docstrings": 0,
     "environment_reads": 0,
     "broad_excepts": 0,
     "commits": 0,
@@ -35,7 +35,14 @@ ALLOWED: dict[str, int] = {
 
 TOP_LEVEL_ENTRIES = {"coordinator": 26, "worker": 16}
 SMALLEST_MODULE_LINES = 25
-SMALL_MODULES: dict[str, str] = {}
+SMALL_MODULES: dict[str, str] = {
+    "coordinator/accounts/api.py": "one handler",
+    "coordinator/accounts/security.py": "one dependency, which every feature uses",
+    "coordinator/events/service.py": "one function, which every feature uses",
+    "coordinator/models/events.py": "the table of one feature",
+    "coordinator/models/novelty.py": "the table of one feature",
+    "coordinator/selection/api.py": "one handler; it cannot stand in projects, which selection uses",
+}
 """Modules of coordinator and worker that may be smaller, each with its reason."""
 
 BROAD_EXCEPTS = {
@@ -55,7 +62,7 @@ ENVIRONMENT_READERS = {
 }
 """Modules that may read the environment besides each cli.py, with the reason."""
 
-PRODUCT_LINES = 37_900
+PRODUCT_LINES = 37_500
 """Lines of Python outside tests and migrations."""
 
 WALKS = {"## A claim, function by function": 7, "## A result, function by function": 12}

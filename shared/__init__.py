@@ -1,1 +1,1 @@
-"""What coordinator, worker and the researcher's client all speak: wire models, the contract, and git objects."""
+"""Shared by coordinator, worker and client: wire models, the contract, and git objects."""

@@ -6,7 +6,7 @@ from shared.protocol import Message, ShortText, Slug
 
 
 class Role(StrEnum):
-    """What an account may do. Roles other than `volunteer` are given by maintainers."""
+    """The role of an account. Maintainers give all roles but `volunteer`."""
 
     VOLUNTEER = "volunteer"
     MAINTAINER = "maintainer"

@@ -40,7 +40,7 @@ class CommitWords:
 
 @dataclass(frozen=True)
 class ParsedCommit:
-    """What a commit object says."""
+    """The content of a commit object."""
 
     tree_sha: str
     parent_sha: str | None

@@ -24,14 +24,14 @@ class Direction(StrEnum):
 
 
 class ResultSource(StrEnum):
-    """Who computes the metric: the project's scorer, or the edited files themselves, which print a summary."""
+    """Source of the metric: the project's scorer, or a summary that the edited files print."""
 
     SCORER = "scorer"
     SUMMARY = "summary"
 
 
 class ProjectSection(Message):
-    """Who the project is."""
+    """Name and question of the project."""
 
     name: Slug
     title: ShortText
@@ -76,7 +76,7 @@ class Budget(Message):
 
 
 class Limits(Message):
-    """What each sandboxed process may use. A project with `device_memory_mib` needs a GPU of at least that memory.
+    """Limits of each sandboxed process. A project with `device_memory_mib` needs a GPU of at least that memory.
 
     `compiled_mib` is room for what the project's untouched code compiles, which a machine keeps for its later runs.
     """
@@ -133,7 +133,7 @@ class DataSource(Message):
 
 
 class Data(Message):
-    """What `prepare` needs and how long it may take, and the settings that it, the trainer and the scorer read."""
+    """Needs and time limit of `prepare`, and the settings that it, the trainer and the scorer read."""
 
     sources: list[DataSource] = Field(default_factory=list)
     base_url: Annotated[str, StringConstraints(pattern=r"^https://.+/$")] | None = None

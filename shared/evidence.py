@@ -7,7 +7,7 @@ from shared.protocol import Message, Sha
 
 
 class Trust(StrEnum):
-    """What is known of a volunteer's measurements in a project, from commits that others measured too.
+    """How far a volunteer's measurements in a project agree with those of others on the same commits.
 
     `anchor` is given by maintainers, to a worker. A doubted volunteer's results were contradicted more often than
     confirmed since.

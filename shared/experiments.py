@@ -85,7 +85,7 @@ class Step(Message):
 
 
 class Assignment(Message):
-    """What a job asks for besides its kind and its base.
+    """Details of a job besides its kind and its base.
 
     `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`); `predicted_effect` is what that
     should bring, child minus parent. `axis` is the constant whose best value is looked for (`tune`). `avoid_axes` were
@@ -99,7 +99,7 @@ class Assignment(Message):
 
 
 class StepFate(StrEnum):
-    """What became of a step: done as asked; left out because it conflicts; without effect on these files; or left out
+    """Result of a requested step: done; left out because it conflicts; without effect on these files; or left out
     because the combination with it exists already."""
 
     DONE = "done"
@@ -116,7 +116,7 @@ class StepReport(Message):
 
 
 class Proposal(Message):
-    """What is to be tried, stated before it is run. `predicted_effect` is in the metric's unit, child minus parent.
+    """A change, stated before it is run. `predicted_effect` is in the metric's unit, child minus parent.
 
     `insists` says why it is worth a run although something much like it was tried. `new_branch` names a research
     direction that begins with it. `steps` tells of what it was put together from, if it was.
@@ -178,7 +178,7 @@ class ProposalReply(Message):
 
 
 class Posterior(Message):
-    """What all runs together say of a commit: metric and effect against the parent, each mean and sd.
+    """A commit's metric, and its effect against the parent, given all runs; each with mean and sd.
 
     The milestone is the difference to the nearest ancestor that was verified, else to the root. `checkers` counts the
     volunteers besides the author who measured the commit. While its runs are in dispute it is not verified.

@@ -1,4 +1,4 @@
-"""What an export holds: a project's tables, flat, with the evidence as it stands at that moment."""
+"""Rows of an export: a project's flat tables, with the evidence at that moment."""
 
 from enum import StrEnum
 from uuid import UUID

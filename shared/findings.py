@@ -39,7 +39,7 @@ class FindingState(StrEnum):
 
 
 class NoteKind(StrEnum):
-    """What somebody wrote beside a finding. A retraction and its taking back are notes, too: so each leaves a trace."""
+    """Kind of a note on a finding. A retraction and its reversal are notes too, so that each leaves a trace."""
 
     NOTE = "note"
     RETRACTION = "retraction"
@@ -92,7 +92,7 @@ class NoteDraft(Message):
 
 
 class Note(Message):
-    """What somebody wrote beside a finding. It cannot be changed or removed."""
+    """A note on a finding. It cannot be changed or removed."""
 
     id: int
     kind: NoteKind
@@ -166,7 +166,7 @@ class SearchPage(Page[SearchHit]):
 
 
 class ClassEvidence(Message):
-    """What is known of an experiment's commit in one hardware class."""
+    """The evidence on an experiment's commit in one hardware class."""
 
     hardware_class: str
     runs: int
@@ -336,7 +336,7 @@ class UntestedValue(Message):
 
 
 class OpenFollowUp(Message):
-    """What a finding proposes as next, and nobody did."""
+    """A follow-up that a finding proposes and nobody tried."""
 
     finding_id: int
     experiment_id: int

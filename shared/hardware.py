@@ -1,4 +1,4 @@
-"""What a run was measured on, and the class within which measurements may be compared."""
+"""Hardware of a run, and the class within which measurements may be compared."""
 
 from enum import StrEnum
 

@@ -27,7 +27,7 @@ class LeaseState(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a worker says it is doing; the coordinator derives the lease's state from it."""
+    """The worker's current activity; the coordinator derives the lease's state from it."""
 
     DRAFTING = "drafting"
     READY = "ready"
@@ -159,7 +159,7 @@ class LeaseView(Message):
 
 
 class LeaseContext(Message):
-    """What the agent of a lease got to read before it proposed; empty where the job was to measure.
+    """The context pack of a lease; empty for a job that measures.
 
     `findings` are the numbers of the findings in it: what the experiment that came of it cites.
     """
@@ -194,7 +194,7 @@ class CommitUpload(Message):
 
 
 class ResultUpload(Message):
-    """What a worker delivers for a lease.
+    """The result of a lease, as a worker delivers it.
 
     A new experiment brings commit, proposal and finding; a measurement only `run`.
     """

@@ -11,7 +11,7 @@ OLDEST_PROTOCOL = 1
 """The oldest version of the protocol that this side still understands."""
 
 PROTOCOL_HEADER, VERSION_HEADER = "Swarm-Protocol", "Swarm-Version"
-"""What a worker sends with each request: the protocol it speaks, and its program's version. Headers, because they can
+"""Headers of each request of a worker: its protocol and its program's version. Headers, because they can
 be read where the body is of a form that is not known any more, or not yet."""
 
 API_PREFIX = "/api/v1"
@@ -46,7 +46,7 @@ class Page(Message, Generic[Row]):
 
 
 class Versions(Message):
-    """What a coordinator speaks, and the oldest worker that it gives jobs to."""
+    """Version and protocol of a coordinator, and the oldest worker that gets jobs."""
 
     version: str
     protocol: int
@@ -55,7 +55,7 @@ class Versions(Message):
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """What to compare versions by: the numbers that they begin with, `0.10.1` after `0.9`."""
+    """Sort key of a version: the numbers that it begins with, `0.10.1` after `0.9`."""
     found = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(number) for number in found[0].split(".")) if found else ()
 

@@ -146,7 +146,7 @@ class ProgressPoint(Message):
 
 
 class ProjectProgress(Message):
-    """What the progress plot shows, in one hardware class.
+    """Data of the progress plot in one hardware class.
 
     `leader_id` is the experiment that leads, None while the root does.
     """

@@ -41,7 +41,7 @@ class RunSeconds(Message):
 
 
 class ModelUsage(Message):
-    """What a language model was asked: answers, and tokens read and written for them.
+    """Use of a language model: answers, and tokens read and written for them.
 
     `cost` is in a currency of the volunteer's own, None where they stated no prices.
     """
@@ -145,7 +145,7 @@ class RunView(Message):
 
 
 class EarlyStops(Message):
-    """What stopping hopeless runs saves, and how often it is wrong, from a project's newest runs.
+    """Time that early stopping saves, and how often it is wrong, from a project's newest runs.
 
     `spent_seconds` is the device's time in all these runs, `saved_seconds` what those that were stopped would have
     taken besides. A sample of the hopeless runs goes on to the end all the same: `sampled` of them came to a metric,

@@ -8,7 +8,7 @@ from shared.protocol import Message, ShortText, Timestamp
 
 
 class WorkerState(StrEnum):
-    """What a worker last said. A job that it takes means `working` again."""
+    """The state that a worker last reported. Taking a job sets it to `working`."""
 
     WORKING = "working"
     WAITING = "waiting"  # there is nothing that it may do

@@ -34,7 +34,7 @@ class Priors:
 
 
 def estimate_priors(rows: Sequence[ResultRow], direction: Direction) -> Priors:
-    """What a session says of noise and effects. There is at least one row."""
+    """The noise and effects that a session reports. It has at least one row."""
     sign = 1.0 if direction is Direction.MINIMIZE else -1.0
     scores = [sign * row.metric for row in rows if row.metric is not None]
     changes = list(_list_changes(rows, sign))

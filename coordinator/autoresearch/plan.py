@@ -20,7 +20,7 @@ MIN_SUBJECT = 8
 
 
 class BranchHistory(Protocol):
-    """What is asked of a repository; `ForeignRepository` implements it."""
+    """The interface of a repository; `ForeignRepository` implements it."""
 
     def list_branch(self) -> list[str]: ...
     def list_ancestors(self, sha: str) -> Iterator[str]: ...
@@ -139,7 +139,7 @@ _UP, _DOWN = frozenset({"increase", "raise"}), frozenset({"reduce", "decrease", 
 
 @dataclass(frozen=True)
 class Change:
-    """What an experiment changed, as far as its description says."""
+    """The change of an experiment, as far as its description names it."""
 
     axis: str
     direction: AxisDirection

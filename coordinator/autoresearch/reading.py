@@ -1,4 +1,4 @@
-"""What is to be imported, read from disk: the session's results, and the commits that its repository still has."""
+"""Reads a session from disk: its results, and the commits that its repository still has."""
 
 import re
 from collections import Counter
@@ -33,7 +33,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What to import, and what its author knows besides. `budget_seconds` is what a run may take in all.
+    """The session to import, and facts from its author. `budget_seconds` is the total time of a run.
 
     What is None is found out: the name from repository and branch, direction and script from the session.
     """

@@ -62,7 +62,7 @@ class SessionChangedError(SwarmError):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did. `rows` are those of the file that could be read, `added` those that are new."""
+    """The result of an import. `rows` counts the readable rows of the file, `added` the new ones."""
 
     project: str
     is_new: bool
@@ -88,7 +88,7 @@ def import_session(read: Session, write: Session, options: ImportOptions) -> Imp
 
 
 def describe(report: ImportReport) -> Iterator[str]:
-    """What was done, a line each; what could not be read comes last."""
+    """One line for each thing done; rows that could not be read come last."""
     verb = "Created" if report.is_new else "Added to"
     yield f"{verb} project {report.project}: {report.added} of {report.rows} rows are new."
     yield f"Hardware class: {report.hardware_class}."

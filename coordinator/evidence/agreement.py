@@ -74,7 +74,7 @@ class TrustHistory:
 
 
 class Agreement(NamedTuple):
-    """What a new measurement of a commit says of the commit's author, and of who made it; None: nothing."""
+    """The agreement of a new measurement with the commit's author and with others; None if it shows nothing."""
 
     author_agrees: bool | None
     checker_agrees: bool | None
@@ -143,7 +143,7 @@ def _are_close(said: Mapping[int, Normal], allowed: float) -> bool:
 
 
 def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int, Normal]:
-    """What those say of a commit who checked it, are not doubted, and do not stand apart from each other."""
+    """The measurements of checkers who are not doubted and who agree with each other."""
     said = _pool_by_volunteer((run for run in by_others if run.trust is not Trust.DOUBTED), noise_sd)
     while len(said) > CHECKERS:
         apart = _measure_distances(said)
@@ -155,7 +155,7 @@ def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int,
 
 
 def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence[Measurement]:
-    """What several checkers say who agree, or the only one; nothing where they contradict each other.
+    """The result of checkers who agree, or of the only one; None where they contradict each other.
 
     Else a result that was made up would count against all who contradict it.
     """

@@ -1,4 +1,4 @@
-"""What is known of workers in a class: offsets, frozen for an epoch, and how their jobs went.
+"""Calibration of workers in a class: offsets, frozen for an epoch, and the outcomes of their jobs.
 
 The first worker of a class is what the class is measured by, until offsets are estimated together. A newcomer's offset
 is estimated once, from its first run of a commit that calibrated workers measured (as a rule the seed), and then stays

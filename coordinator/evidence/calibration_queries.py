@@ -36,7 +36,7 @@ _IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(N
 
 
 class EpochRow(NamedTuple):
-    """What is frozen in a class, as `EvidenceEpoch` stores it."""
+    """The frozen estimates of a class, as `EvidenceEpoch` stores them."""
 
     project_id: int
     hardware_class: str

@@ -23,7 +23,7 @@ PRIOR_RUNS = 8.0
 """The contract's noise weighs as much as so many degrees of freedom."""
 
 TOLERANCE = 1e-13
-"""What may be left of the equations' right side, as a share of it."""
+"""The residual at which the solver stops, as a share of the right-hand side."""
 
 MORE_ROUNDS = 50
 """In exact arithmetic as many rounds as workers are enough; rounding costs some more."""

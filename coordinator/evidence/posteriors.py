@@ -1,4 +1,4 @@
-"""What runs say of commits: posteriors derived from them, and brought up to date by a new run.
+"""Posteriors of commits: derived from runs, and updated by a new run.
 
 A run changes its commit's posterior, and with it the priors of the commits below. They are derived a generation at a
 time, with a few statements each, and no further down than numbers change: the weight of a prior falls with each
@@ -34,7 +34,7 @@ ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
 @dataclass(frozen=True)
 class DerivedPosterior:
-    """What the runs say of a commit in a hardware class, by the stored posterior of its nearest measured ancestor.
+    """The posterior of a commit in a hardware class, given that of its nearest measured ancestor.
 
     `is_implausible`, which is not stored, says that a run is better than the contract's floor: so the commit is held.
     """
@@ -125,7 +125,7 @@ def derive_and_store(
 
 
 def find_model(session: Session, contract: Contract, project_id: int, hardware_class: str) -> Model:
-    """What is frozen in a class; the contract's noise where nothing was measured yet."""
+    """The frozen estimates of a class; the contract's noise where nothing was measured yet."""
     noise_sd = queries.find_noise_sd(session, project_id, hardware_class)
     return Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd)
 

@@ -66,7 +66,7 @@ EXACT = Normal(0.0, 0.0)
 
 @dataclass(frozen=True)
 class Model:
-    """What holds for an epoch, in the metric's unit."""
+    """The parameters of an epoch, in the metric's unit."""
 
     noise_sd: float
     effect_sd: float
@@ -127,14 +127,14 @@ def pool(measurements: Iterable[Measurement], noise_sd: float) -> Normal:
 
 
 def combine(one: Normal, other: Normal) -> Normal:
-    """What two independent statements on one number say together; either sd may be infinite, not both."""
+    """Combines two independent estimates of one number; one sd may be infinite, not both."""
     weights = [0.0 if said.sd == inf else said.sd**-2 for said in (one, other)]
     mean = (weights[0] * one.mean + weights[1] * other.mean) / sum(weights)
     return Normal(mean, sqrt(1 / sum(weights)))
 
 
 def split(measurements: Iterable[Measurement]) -> tuple[list[Measurement], list[Measurement]]:
-    """What the volunteers measured who made the commit, and what all others did."""
+    """The measurements by the commit's author, and those by all others."""
     known = list(measurements)
     authors = {run.volunteer_id for run in known if run.is_authors}
     by_author = [run for run in known if run.volunteer_id in authors]
@@ -163,7 +163,7 @@ def extend(above: Belief, steps: int, measured: Normal, effect_sd: float) -> Bel
 
 
 def judge(effect: Normal, sign: float, min_effect: float) -> Verdict:
-    """What may be said of an effect. `sign` is +1 where lower is better, −1 where higher is."""
+    """The verdict on an effect. `sign` is +1 where lower is better, −1 where higher is."""
     gain = Normal(-sign * effect.mean, effect.sd)
     if 1 - gain.probability_below(0.0) >= SURE:
         return Verdict.IMPROVED

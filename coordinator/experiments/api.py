@@ -62,11 +62,11 @@ def read_progress(
         str | None, Query(max_length=200, description="default: the one with the most runs")
     ] = None,
 ) -> ProjectProgress:
-    """What the progress plot shows: every run in one hardware class, and the leading posterior."""
+    """Data of the progress plot: every run in one hardware class, and the leading posterior."""
     return view_progress(session, projects.get_project(session, name), hardware_class)
 
 
 @router.get("/projects/{name}/early-stops", tags=["projects"])
 def read_early_stops(name: Slug, session: ReadSession) -> EarlyStops:
-    """What stopping hopeless runs saves, and how often it is wrong."""
+    """Time that early stopping saves, and how often it is wrong."""
     return evidence.view_early_stops(session, projects.get_project(session, name))

@@ -51,7 +51,7 @@ def find_experiment(session: Session, experiment_id: int) -> ExperimentRow | Non
 
 
 def find_finding(session: Session, experiment_id: int) -> Finding | None:
-    """What an experiment's agent wrote about it."""
+    """The text that an experiment's agent wrote."""
     return session.scalar(select(Finding).where(Finding.experiment_id == experiment_id))
 
 
@@ -103,7 +103,7 @@ _TRIALS = Prepared(
 
 
 class TrialRow(NamedTuple):
-    """What `shared.experiments.Trial` holds."""
+    """The columns of `shared.experiments.Trial`."""
 
     sha: str
     parent_sha: str

@@ -33,7 +33,7 @@ from shared.records import ExperimentDetail, ExperimentSummary, HardwareClassCou
 from shared.runs import RunOutcome
 
 NO_COLUMNS = {"new_branch", "steps"}
-"""What a proposal says besides the columns of its experiment."""
+"""The parts of a proposal that have no column of their own."""
 
 
 def store_experiment(

@@ -159,7 +159,7 @@ def get_worker_class(session: Session, worker_id: int) -> str:
 
 
 class CitedFinding(NamedTuple):
-    """What a citation of a finding names."""
+    """The fields of a citation of a finding."""
 
     project: str
     claim: str

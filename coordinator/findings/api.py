@@ -58,7 +58,7 @@ def read_filters(
     effect_below: Annotated[float | None, Query(description="likewise, at most")] = None,
     with_retracted: Annotated[bool, Query(description="retracted findings, too")] = False,
 ) -> FindingFilters:
-    """What lists and searches may be narrowed to."""
+    """The filters of lists and searches."""
     return FindingFilters(
         project_id=projects.get_project(session, project).id if project else None,
         hardware_class=hardware_class,
@@ -106,7 +106,7 @@ def list_topics(project: Slug, session: ReadSession, cursor: Cursor = None, limi
 
 @router.get("/topics/{project}/{slug}", tags=["topics"])
 def read_topic(project: Slug, slug: TopicName, session: ReadSession) -> Topic:
-    """What is known along an axis: all effects, findings for and against, untested values, follow-ups nobody took."""
+    """All that is known along an axis: effects, findings for and against, untested values, open follow-ups."""
     return topics.view_topic(session, projects.get_project(session, project), slug)
 
 

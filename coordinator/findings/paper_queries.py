@@ -135,7 +135,7 @@ def list_citing(session: Session, finding_id: int, limit: int) -> list[tuple[int
 
 
 def list_notes(session: Session, finding_id: int) -> list[tuple[FindingNote, Volunteer]]:
-    """What was written beside a finding, oldest first."""
+    """The notes on a finding, oldest first."""
     query = (
         select(FindingNote, Volunteer)
         .join(Volunteer, Volunteer.id == FindingNote.volunteer_id)

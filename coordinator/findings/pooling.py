@@ -1,4 +1,4 @@
-"""What effects say together, and which values nobody tried. Pure."""
+"""Pools effects, and finds values that nobody tried. Pure."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ OUTLYING = 4.685
 of the precision (Beaton and Tukey, Technometrics 16, 1974)."""
 
 MAD = 1.4826
-"""What makes the median of absolute deviations a normal distribution's sd."""
+"""Factor from the median of absolute deviations to a normal distribution's sd."""
 
 MAD_OF_FEW = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 """By what it is too small besides, for so many values; n / (n - 0.8) beyond (Croux and Rousseeuw, COMPSTAT 1992)."""

@@ -59,7 +59,7 @@ _CITE = Prepared(
 
 
 class FindingFilters(NamedTuple):
-    """What a list or search is narrowed to; None, or false, where it is not."""
+    """The filters of a list or search; None or false means no filter."""
 
     project_id: int | None = None
     hardware_class: str | None = None
@@ -171,7 +171,7 @@ _CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "effect_above": lambda value: CommitPosterior.effect_mean >= value,
     "effect_below": lambda value: CommitPosterior.effect_mean <= value,
 }
-"""What each filter asks of a row of `_rows`."""
+"""The condition of each filter on a row of `_rows`."""
 
 
 def _narrow(query: Select[*tuple[Any, ...]], filters: FindingFilters) -> Select[*tuple[Any, ...]]:

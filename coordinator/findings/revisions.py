@@ -1,4 +1,4 @@
-"""What may be done to a finding after it was written: other words, notes, retraction. Nothing of it removes anything.
+"""Changes of a finding after it was written: new words, notes, retraction. Nothing is ever removed.
 
 A request is known by its key, so it may be sent again when its answer was lost.
 """

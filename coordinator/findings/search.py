@@ -18,10 +18,10 @@ FUSION = 60
 """The constant of reciprocal-rank fusion: how much the first ranks count beyond those after them."""
 
 DEPTH, DEPTH_WITH_FILTERS = 100, 1_000
-"""So many findings of each part are fused. With filters more: most of them may not fit."""
+"""Number of findings of each part that are fused; more with filters, since most may not fit."""
 
 CHECKED_FIRST = 200
-"""So many are held against the filters at once, the best first, and then twice as many each time."""
+"""Number of findings checked against the filters first; each further batch is twice as large."""
 
 
 class Ranked(NamedTuple):
@@ -40,7 +40,7 @@ def view_page(session: Session, similarity: Similarity, words: str, filters: Fin
 
 
 def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> list[Ranked]:
-    """What either part found and the filters let through, the best first."""
+    """The findings of either part that fit the filters, best first."""
     depth = DEPTH if filters.is_plain else DEPTH_WITH_FILTERS
     projects = [filters.project_id] if filters.project_id is not None else queries.list_project_ids(session)
     by_words = text_index_of(session).find(session, filters.project_id, list_terms(words), depth)
@@ -70,7 +70,7 @@ def fuse(by_words: Sequence[int], by_meaning: Sequence[int]) -> list[Ranked]:
 
 
 def view_hits(session: Session, words: str, ranked: Sequence[Ranked], hardware_class: str | None) -> list[SearchHit]:
-    """What was found, with the part of each finding that answers best."""
+    """The hits, each with the part of its finding that matches best."""
     rows = queries.list_by_ids(session, [one.finding_id for one in ranked], hardware_class)
     ranks = {one.finding_id: one for one in ranked}
     terms = list_terms(words)

@@ -71,7 +71,7 @@ def embed_missing(database: Database, similarity: Similarity, after_id: int = 0)
 
 
 def describe(finding: Finding, experiment: Experiment) -> list[str]:
-    """What a finding is about, and what it says of that; both weigh the same."""
+    """A finding's subject and its statements, as two texts that weigh the same."""
     about = f"{experiment.title}. {finding.claim} {experiment.axis} {experiment.value}"
     says = " ".join((experiment.hypothesis, finding.mechanism, finding.caveats, finding.follow_ups)).strip()
     return [spell_out(part) for part in (about, says) if part]

@@ -37,7 +37,7 @@ CANDIDATES = 2_000
 """Findings that are ranked. A word that more of them hold tells little apart while there are rarer ones."""
 
 COMMON_BESIDE_RARE, COMMON_ALONE = 2, 4
-"""So many common words rank, the longest, which tend to say most. Each costs a look at all findings that hold it."""
+"""Number of common words that count, the longest first. Each costs a read of all findings that hold it."""
 
 HEAD_WEIGHT, BODY_WEIGHT = 3.0, 1.0
 """A word in the claim, the title or the axis says more of what a finding is about than one in the text."""

@@ -25,7 +25,7 @@ ABBREVIATIONS = {
     "rope": "rotary position embedding",
     "wd": "weight decay",
 }
-"""What the field shortens, and what it stands for; both are looked for."""
+"""Abbreviations of the field and their long forms; a search looks for both."""
 
 STOP_WORDS = frozenset((
     "a", "an", "and", "any", "anybody", "are", "as", "at", "be", "been", "by", "did", "do", "does", "for", "from",

@@ -45,7 +45,7 @@ _FILES = Cache[tuple[str, tuple[str, ...]], dict[str, str]](128)
 """Files of the commits that jobs started from lately. A commit's name stands for its files."""
 
 NO_PACK = Pack("", [])
-"""Who measures needs nothing to read."""
+"""The pack of a job that measures: there is nothing to read."""
 
 
 class Offer(NamedTuple):

@@ -37,7 +37,7 @@ class LeaseTransitionError(SwarmError):
 
 
 class ProtocolUnsupportedError(SwarmError):
-    """What a worker has measured is taken all the same; it gets no new job. The document says which versions would."""
+    """The worker gets no new job; its finished results are still accepted. The document names versions that fit."""
 
     status = 426
     code = "protocol-unsupported"

@@ -45,7 +45,7 @@ class HeldHeartbeats:
             self._held[lease_id] = beat
 
     def find(self, lease_id: UUID, stored: LeaseClock) -> HeldHeartbeat | None:
-        """What is newer of a lease than how it is stored."""
+        """The held heartbeat of a lease, if it is newer than the stored one."""
         held = self._held.get(lease_id)
         if held is None or held.clock.phase is not stored.phase or held.clock.heartbeat_at < stored.heartbeat_at:
             return None

@@ -94,7 +94,7 @@ def _describe(read: Session, lease: LeaseRow, contract: Contract, submission: Pr
 
 
 def _answer_again(lease: LeaseRow) -> ProposalReply:
-    """What was answered, if the answer was lost."""
+    """The stored answer, for a worker that did not get it."""
     if JobKind(lease.kind).makes_experiment:
         return ProposalReply(accepted=True)
     return ProposalReply(accepted=False, measure=lease.base_sha)

@@ -165,7 +165,7 @@ def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextP
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:
-    """Who works on what now, the oldest job first."""
+    """The live leases with their workers, oldest first."""
     query = (
         select(Lease, Worker, Branch.name)
         .join(Worker, Worker.id == Lease.worker_id)

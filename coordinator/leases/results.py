@@ -35,7 +35,7 @@ from shared.experiments import JobKind, Proposal, StepFate
 from shared.leases import CommitUpload, ResultReply, ResultUpload
 
 HELD_COLUMNS = ("step", "share", "heartbeat_at", "progressed_at")
-"""What a heartbeat that is held has newer than its lease's row."""
+"""Columns in which a held heartbeat may be newer than its lease's row."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What becomes of a lease: heartbeats, its release and its end. `claims.py` gives them out."""
+"""Heartbeats, release and end of leases. `claim.py` gives them out."""
 
 import hmac
 from collections.abc import Mapping
@@ -169,7 +169,7 @@ MAX_LEASES = 200
 
 
 def view_context(session: Session, lease_id: UUID) -> LeaseContext:
-    """What a lease's agent got to read. Raises LeaseUnknownError."""
+    """The context pack of a lease. Raises LeaseUnknownError."""
     found = queries.find_context(session, lease_id)
     if found is None:
         raise LeaseUnknownError("This coordinator never gave out that lease.")

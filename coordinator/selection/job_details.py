@@ -25,7 +25,7 @@ from shared.experiments import Assignment, JobKind
 from shared.formatting import count_noun
 
 STACK_LOOKED_AT = 64
-"""So many of a parent's nearest ancestors are looked at for a step to take out."""
+"""Number of nearest ancestors among which a step to take out is sought."""
 
 NOTHING = Assignment()
 
@@ -65,7 +65,7 @@ class Assigner:
         return projects.contract_of(self.project).objective.sign
 
     def _find_combination(self, decision: Decision, snapshot: Snapshot) -> Combination | None:
-        """What the parent is to adopt; None where it should not.
+        """The steps that the parent should adopt; None where it should not.
 
         Jobs to adopt explore, so their steps are drawn; what is due promises something, so its steps are the best ones.
         """

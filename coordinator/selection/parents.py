@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
     branch_id: int = 0
 
 
-class Direction(NamedTuple):
+class ResearchDirection(NamedTuple):
     """A branch. `in_flight` counts the experiments under way on it; `is_stalled` asks for another axis."""
 
     id: int
@@ -67,16 +67,16 @@ class Parent(NamedTuple):
     """A drawn parent, the branch that the experiment belongs to (None: that of the parent), and why, in a sentence."""
 
     candidate: Candidate
-    branch: Direction | None
+    branch: ResearchDirection | None
     why: str
 
 
 def choose_parent(
     candidates: Sequence[Candidate],
-    branches: Sequence[Direction],
+    branches: Sequence[ResearchDirection],
     rules: Diversity,
     last_parent: str | None,
-    chosen: Direction | None,
+    chosen: ResearchDirection | None,
     rng: Random,
 ) -> Parent | None:
     """Where an experiment starts from; None if the branch that the volunteer has chosen has no candidate here."""
@@ -98,8 +98,8 @@ def exceeds(share: float, held: int, total: int) -> bool:
 
 
 def _reserve(
-    pool: Sequence[Candidate], branches: Sequence[Direction], rules: Diversity, rng: Random
-) -> tuple[Direction | None, str]:
+    pool: Sequence[Candidate], branches: Sequence[ResearchDirection], rules: Diversity, rng: Random
+) -> tuple[ResearchDirection | None, str]:
     """The branch whose minimum this job is part of, if it is part of one's."""
     total = sum(known.in_flight for known in branches)
     active = [b for b in branches if b.is_active and not exceeds(rules.max_branch, b.in_flight, total)]
@@ -110,8 +110,10 @@ def _reserve(
     return branch, f"Each active branch keeps a minimum of the jobs, and this one is {branch.name}'s. "
 
 
-def _leave_out(pool: Sequence[Candidate], branches: Sequence[Direction], rules: Diversity) -> Sequence[Candidate]:
-    """The candidates without those that only branches hold which rest, or have their maximum already."""
+def _leave_out(
+    pool: Sequence[Candidate], branches: Sequence[ResearchDirection], rules: Diversity
+) -> Sequence[Candidate]:
+    """The candidates without those of branches that are paused or have their maximum of jobs."""
     total = sum(known.in_flight for known in branches)
     active = [known for known in branches if known.is_active]
     free = [known for known in active if not exceeds(rules.max_branch, known.in_flight, total)]
@@ -136,7 +138,7 @@ def _draw(pool: Sequence[Candidate], last_parent: str | None, rng: Random) -> Ca
     return winner
 
 
-def _explain(drawn: Candidate, pool: int, branch: Direction | None, *, is_last: bool) -> str:
+def _explain(drawn: Candidate, pool: int, branch: ResearchDirection | None, *, is_last: bool) -> str:
     place = f" of {branch.name}" if branch else ""
     stays = ", like this worker's last one" if is_last else ""
     busy = count_noun(drawn.children_in_flight, "experiment")

@@ -16,7 +16,7 @@ from math import floor, inf
 from random import Random
 
 from coordinator.selection.parents import Candidate as Candidate
-from coordinator.selection.parents import Direction as Direction
+from coordinator.selection.parents import ResearchDirection as ResearchDirection
 from coordinator.selection.parents import choose_parent, exceeds
 from shared.contract import Diversity, JobMix
 from shared.experiments import JobKind
@@ -34,7 +34,7 @@ MIN_VOLUNTEERS = 4
 
 MAX_RUNS_OF_ONE_COMMIT = 6
 LEADERS = 4
-"""So many of the best commits are looked at for one to verify."""
+"""Number of leading commits considered for verification."""
 
 RUNS_OF_A_RECORD = 6
 """The best verified commit is measured until it has so many runs, several at once: its number is published."""
@@ -45,7 +45,7 @@ MAX_MEASURED_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the policy knows. Counts are of this worker, in this project and its hardware class.
+    """The input of the policy. Counts are of this worker, in this project and its hardware class.
 
     `turn` counts its jobs, from a start of its own, so that a fleet does not measure all at once. `due` are results of
     others that are to be replicated, the longest waiting first.
@@ -73,8 +73,8 @@ class Snapshot:
     is_anchor: bool = False
     jobs_held: int = 0
     rules: Diversity = field(default_factory=Diversity)
-    branches: Sequence[Direction] = ()
-    chosen: Direction | None = None
+    branches: Sequence[ResearchDirection] = ()
+    chosen: ResearchDirection | None = None
     last_parent: str | None = None
     kinds: frozenset[JobKind] = frozenset({JobKind.IMPROVE})
     shares: Mapping[JobKind, float] = field(default_factory=dict)
@@ -117,7 +117,7 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
 
 
 def turn_to_measure(turn: int, mix: JobMix) -> JobKind | None:
-    """What a worker should measure now, if this is its turn to measure something and not to search."""
+    """The commit that a worker should measure now, if it should measure at all."""
     measured = mix.replicate + mix.control
     if measured == 0:
         return None
@@ -198,7 +198,7 @@ def _replicate_due(snapshot: Snapshot) -> Decision | None:
 
 
 def _measure_seed_again(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
-    """Who works alone has measured the seed once, and every gain is counted from it: it is to be known as well."""
+    """A lone worker measures the seed again, because every gain is counted from it."""
     if not leaders or snapshot.root_measured >= min(leaders[0].runs, MAX_RUNS_OF_ONE_COMMIT):
         return None
     why = "A control: gains are counted from the seed, and it is known worse than the commit that leads."

@@ -25,7 +25,7 @@ from coordinator.selection.job_details import Assigner
 from coordinator.selection.job_mix import adapt as adapt
 from coordinator.selection.job_mix import run_adaptation as run_adaptation
 from coordinator.selection.job_mix import view_shares as view_shares
-from coordinator.selection.policy import LEADERS, Decision, Direction, NoJob, Snapshot, decide
+from coordinator.selection.policy import LEADERS, Decision, NoJob, ResearchDirection, Snapshot, decide
 from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
 from coordinator.selection.queries import note_parent as note_parent
@@ -136,13 +136,13 @@ def _list_due(
 
 def _view_branches(
     branches: Sequence[BranchRow], in_flight: Sequence[JobsUnderWay], contract: Contract
-) -> list[Direction]:
+) -> list[ResearchDirection]:
     experiments_on = Counter[int]()
     for jobs in in_flight:
         if JobKind(jobs.kind).makes_experiment:
             experiments_on[jobs.branch_id] += jobs.jobs
     return [
-        Direction(
+        ResearchDirection(
             row.id, row.name, row.head_sha, row.state == BranchState.ACTIVE,
             is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
             experiments_on[row.id],
@@ -152,8 +152,8 @@ def _view_branches(
 
 
 def _find_chosen(
-    session: Session, project: Project, name: str | None, directions: Sequence[Direction]
-) -> Direction | None:
+    session: Session, project: Project, name: str | None, directions: Sequence[ResearchDirection]
+) -> ResearchDirection | None:
     if name is None:
         return None
     branch_id = get_branch_by_name(session, project, name).id
@@ -203,7 +203,7 @@ def _find_elsewhere(
 
 
 def list_trials(session: Session, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:
-    """What the swarm tried in this hardware class, newest first, after what others run now."""
+    """The trials in this hardware class, newest first, after those that run now."""
     tried = experiments.list_trials(session, project_id, hardware_class, MAX_TRIALS)
     return [*(_view_running(job) for job in running), *tried]
 

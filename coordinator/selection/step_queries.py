@@ -1,4 +1,4 @@
-"""What is known of steps: their effects, what they changed, and which of them a commit holds."""
+"""Reads steps: their effects, their changes, and which of them a commit holds."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ AND = " and "
 """The separator between several axes of one experiment."""
 
 LOOKED_AT = 256
-"""So many of a class's best commits, of each standing, are looked at for steps to adopt."""
+"""Number of a class's best commits, of each standing, that are searched for steps to adopt."""
 
 BEST_TUNED = 64
 PROMISING_SD = 2.0
@@ -182,7 +182,7 @@ def find_ablated(session: Session, shas: Sequence[str]) -> set[int]:
 
 
 def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]:
-    """What each of these commits changed: its own axes, or those of the steps that it was put together from."""
+    """The axes that each commit changed: its own, or those of the steps it was made from."""
     found: dict[str, frozenset[str]] = {}
     for some in _batches(shas):
         for sha, own, of_step in _AXES.all(session, {"shas": some}):

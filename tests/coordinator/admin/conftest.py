@@ -66,7 +66,7 @@ def pg_bin(filled: Database, request: pytest.FixtureRequest) -> Path | None:
 
 @pytest.fixture
 def read_api() -> Callable[[str], list[Any]]:
-    """What the API answers over a database."""
+    """The API's answers over a database."""
 
     def read(url: str) -> list[Any]:
         with TestClient(create_app(CoordinatorSettings(database_url=url))) as http:

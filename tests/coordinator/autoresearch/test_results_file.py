@@ -1,4 +1,4 @@
-"""What a results.tsv says, and which of its lines cannot be read."""
+"""Reading a results.tsv, and the lines that cannot be read."""
 
 from pathlib import Path
 

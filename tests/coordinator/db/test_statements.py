@@ -68,7 +68,7 @@ def test_any_columns_may_change(database: Database, volunteer_id: int) -> None:
 
 
 def test_one_transaction_with_the_session(database: Database) -> None:
-    """What either writes the other sees, and an exception takes both back."""
+    """Each sees the writes of the other, and an exception rolls both back."""
     count = Prepared(select(func.count()).select_from(VOLUNTEERS))
     given = {"role": "volunteer", "created_at": now()}
     with pytest.raises(KeyError), database.write() as session:

@@ -1,4 +1,4 @@
-"""Who agrees with whom: disputes over a commit, and what they do to records."""
+"""Agreement of volunteers: disputes over a commit, and their effect on records."""
 
 from random import Random
 from statistics import mean
@@ -141,7 +141,7 @@ def test_what_brought_a_commit_to_notice_is_left_out_once_two_others_measured_it
 
 
 def test_a_number_that_was_checked_is_as_good_as_the_commit_on_average() -> None:
-    """What is picked for its author's run is too good by that run; what the others say is not."""
+    """A commit picked for its author's run looks too good by that run; others' runs are not biased."""
     draw = Random(1)
     picked, checked = [], []
     for _ in range(10_000):

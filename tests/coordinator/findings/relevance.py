@@ -29,7 +29,7 @@ def read_queries() -> list[LabelledQuery]:
 
 
 def read_descriptions() -> dict[str, str]:
-    """What each experiment's author wrote, by its label."""
+    """The text of each experiment's author, by label."""
     return {
         f"{letter}{number}": line.split("\t")[4]
         for letter in "ab"

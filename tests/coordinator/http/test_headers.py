@@ -1,4 +1,4 @@
-"""What every response carries."""
+"""Headers of every response."""
 
 from fastapi.testclient import TestClient
 

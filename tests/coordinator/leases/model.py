@@ -1,4 +1,4 @@
-"""What must be in the database after any requests: a model of leases and results, kept beside the application.
+"""A model of leases and results beside the application: the rows that must exist after any requests.
 
 Of each lease it knows what the pure transitions (`coordinator/leases/state.py`) make of it, and of each result whether
 it was acknowledged. `check` compares, and looks for docs/architecture.md's promises in the database's own rows.
@@ -113,7 +113,7 @@ class Model:
         self._check_leases({row.id: row for row in rows})
 
     def _check_results(self, session: Session, project_id: int) -> None:
-        """What was acknowledged is there, once, and nothing else."""
+        """Each acknowledged result is stored once, and nothing else is."""
         runs = session.scalars(select(Run.uuid).where(Run.project_id == project_id)).all()
         assert Counter(runs) == Counter(job.upload.run.id for job in self.jobs if job.upload is not None)
         commits = select(Commit.sha, Experiment.id, Finding.id, Commit.parent_sha)

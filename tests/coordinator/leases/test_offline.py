@@ -32,7 +32,7 @@ def code_of(response: httpx.Response) -> tuple[int, str]:
 
 
 def as_lease(lease: GrantedLease, lease_id: UUID, base_sha: str) -> GrantedLease:
-    """What the worker held it for, as far as delivering needs it."""
+    """The lease as the worker knew it, as far as delivering needs it."""
     return lease.model_copy(update={"id": lease_id, "base": lease.base.model_copy(update={"sha": base_sha})})
 
 

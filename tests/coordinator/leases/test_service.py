@@ -110,7 +110,7 @@ def test_expiry_is_a_predicate_and_a_late_result_counts(worker: MiniWorker, data
 def test_a_clock_that_goes_back_revives_no_job(
     worker: MiniWorker, make_worker: Callable[..., MiniWorker], clock: Clock
 ) -> None:
-    """What was given away because a lease had expired is not held twice."""
+    """Work given away after a lease expired is not held twice."""
     worker.measure_root()
     other = make_worker("w2")
     other.measure_root()

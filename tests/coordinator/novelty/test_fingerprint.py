@@ -1,4 +1,4 @@
-"""What counts as the same code."""
+"""Code that counts as the same."""
 
 from pathlib import Path
 from random import Random

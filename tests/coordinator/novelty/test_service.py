@@ -1,4 +1,4 @@
-"""Who asks about code first has it."""
+"""The first lease to propose code reserves it."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.selection.parents import Candidate, Direction, Parent, choose_parent
+from coordinator.selection.parents import Candidate, Parent, ResearchDirection, choose_parent
 from shared.contract import Diversity
 from tests.support.examples import choose_examples
 
@@ -16,12 +16,14 @@ SEEDS = st.integers(0, 2**32)
 
 
 @st.composite
-def frontiers(draw: st.DrawFn) -> tuple[list[Candidate], list[Direction]]:
+def frontiers(draw: st.DrawFn) -> tuple[list[Candidate], list[ResearchDirection]]:
     """Branches, each with some commits on it; the first one lives."""
     branches, candidates = [], []
     for number in range(1, draw(st.integers(1, 5)) + 1):
         in_flight = draw(st.integers(0, 40))
-        branch = Direction(number, f"b{number}", f"c{number}.0", number == 1 or draw(st.booleans()), False, in_flight)
+        branch = ResearchDirection(
+            number, f"b{number}", f"c{number}.0", number == 1 or draw(st.booleans()), False, in_flight
+        )
         branches.append(branch)
         for commit in range(draw(st.integers(1, 4))):
             mean, sd = draw(st.floats(2.0, 4.0)), draw(st.floats(0.001, 0.1))
@@ -32,14 +34,16 @@ def frontiers(draw: st.DrawFn) -> tuple[list[Candidate], list[Direction]]:
 
 
 def choose(
-    candidates: list[Candidate], branches: list[Direction], rng: Random, last: str | None = None,
-    chosen: Direction | None = None, rules: Diversity = RULES,
+    candidates: list[Candidate], branches: list[ResearchDirection], rng: Random, last: str | None = None,
+    chosen: ResearchDirection | None = None, rules: Diversity = RULES,
 ) -> Parent | None:  # fmt: skip
     return choose_parent(candidates, branches, rules, last, chosen, rng)
 
 
 @given(frontiers(), SEEDS)
-def test_a_parent_is_a_candidate_that_may_be_one(frontier: tuple[list[Candidate], list[Direction]], seed: int) -> None:
+def test_a_parent_is_a_candidate_that_may_be_one(
+    frontier: tuple[list[Candidate], list[ResearchDirection]], seed: int
+) -> None:
     candidates, branches = frontier
     parent = choose(candidates, branches, Random(seed))
     assert parent is not None and parent.candidate in candidates and parent.why.endswith("under way.")
@@ -50,7 +54,7 @@ def test_a_parent_is_a_candidate_that_may_be_one(frontier: tuple[list[Candidate]
 
 @given(frontiers(), SEEDS)
 def test_a_paused_branch_gets_nothing_while_another_is_active(
-    frontier: tuple[list[Candidate], list[Direction]], seed: int
+    frontier: tuple[list[Candidate], list[ResearchDirection]], seed: int
 ) -> None:
     candidates, branches = frontier
     sound = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
@@ -63,7 +67,7 @@ def test_a_paused_branch_gets_nothing_while_another_is_active(
 
 @given(frontiers(), SEEDS)
 def test_no_branch_goes_beyond_its_maximum_while_another_can_take_the_job(
-    frontier: tuple[list[Candidate], list[Direction]], seed: int
+    frontier: tuple[list[Candidate], list[ResearchDirection]], seed: int
 ) -> None:
     candidates, branches = frontier
     sound = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
@@ -79,7 +83,7 @@ def test_no_branch_goes_beyond_its_maximum_while_another_can_take_the_job(
 @given(st.integers(2, 6), SEEDS)
 def test_each_active_branch_keeps_its_minimum(count: int, seed: int) -> None:
     """However far it is behind: of 2,000 jobs at least 3 % where 5 % are expected, which is four sd."""
-    branches = [Direction(number, f"b{number}", f"c{number}") for number in range(count)]
+    branches = [ResearchDirection(number, f"b{number}", f"c{number}") for number in range(count)]
     candidates = [Candidate(f"c{number}", 3.0 + number, 0.001, 1, 0, branch_id=number) for number in range(count)]
     rng, drawn = Random(seed), Counter[int]()
     for _ in range(2000):
@@ -91,7 +95,7 @@ def test_each_active_branch_keeps_its_minimum(count: int, seed: int) -> None:
 
 
 @given(frontiers(), SEEDS)
-def test_a_chosen_branch_is_kept_to(frontier: tuple[list[Candidate], list[Direction]], seed: int) -> None:
+def test_a_chosen_branch_is_kept_to(frontier: tuple[list[Candidate], list[ResearchDirection]], seed: int) -> None:
     candidates, branches = frontier
     chosen = branches[-1]
     parent = choose(candidates, branches, Random(seed), chosen=chosen)
@@ -105,7 +109,7 @@ def test_a_chosen_branch_is_kept_to(frontier: tuple[list[Candidate], list[Direct
 def test_a_branch_without_experiments_begins_at_its_head() -> None:
     root = Candidate("root", 3.3, 0.01, 5, 0, branch_id=1)
     best = Candidate("best", 3.1, 0.01, 5, 0, branch_id=1)
-    branches = [Direction(1, "baseline", "best"), Direction(2, "norms", "root")]
+    branches = [ResearchDirection(1, "baseline", "best"), ResearchDirection(2, "norms", "root")]
     parent = choose([best, root], branches, Random(1), chosen=branches[1])
     assert parent is not None and parent.candidate is root and parent.branch is branches[1]
 

@@ -1,4 +1,4 @@
-"""What is adopted, taken out and tuned."""
+"""Steps to adopt and to take out, constants to tune."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""What workers say of themselves, and who sees it."""
+"""States that workers report, and their readers."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the worker makes of a model's answers."""
+"""Reading a model's answers."""
 
 from shared.findings import MAX_FINDING_WORDS
 from worker.agents.replies import PaperReply, describe

@@ -74,7 +74,7 @@ def test_fetches_once_more_what_was_too_short(server: FlakyServer, tmp_path: Pat
 
 
 def test_goes_on_in_another_process(server: FlakyServer, tmp_path: Path) -> None:
-    """What a worker that was stopped had fetched is not fetched again."""
+    """Bytes fetched before a stop are not fetched again."""
 
     class Stopped(Exception):
         pass

@@ -80,7 +80,7 @@ def test_is_the_same_every_time_also_without_a_sandbox(measure_codec: MeasureCod
 
 
 def test_the_file_counts(measure_codec: MeasureCodec) -> None:
-    """What is shipped in the file is paid for: here 1,000 bytes of nothing."""
+    """Bytes shipped in the file count: here 1,000 of no use."""
     first = measure_codec(codec_files()).metric
     second = measure_codec(with_code("# " + "x" * 995 + "\n")).metric
     assert first is not None and second is not None
@@ -161,7 +161,7 @@ def test_holds_both_clocks(measure_codec: MeasureCodec) -> None:
 
 
 def descendants() -> set[psutil.Process]:
-    """What this process started and what that started, and runs."""
+    """Live descendants of this process."""
     return {p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE}
 
 

@@ -1,4 +1,4 @@
-"""What untouched code compiles is where trainers begin, and nothing that a run does to it reaches anybody else."""
+"""Trainers begin with the compile cache of untouched code, and no run can change it for others."""
 
 import tarfile
 from dataclasses import replace

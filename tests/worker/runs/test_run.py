@@ -60,7 +60,7 @@ TRAIN = "\ndef train(ctx, model):\n    "
 
 @dataclass(frozen=True)
 class Bad:
-    """What goes wrong, and what people are told: how the reason begins, and parts of the frame and of the log."""
+    """A fault and its report: how the reason begins, and parts of the frame and of the log."""
 
     files: Files
     reason: str

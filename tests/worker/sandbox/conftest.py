@@ -21,7 +21,7 @@ PLAIN_UID = 47_110
 LIMITS = {"memory_mib": 256, "processes": 24, "disk_mib": 8}
 
 USERS = [None, PLAIN_UID] if os.geteuid() == 0 else [None]
-"""Who starts the sandbox: the user of the tests and, where that is root, a plain user as well."""
+"""The user that starts the sandbox: that of the tests and, where that is root, a plain user as well."""
 
 CONFINED = [("bubblewrap", uid) for uid in USERS] + [("container", None)] * ("SWARM_TEST_CONTAINER" in os.environ)
 """Containers need an engine, which a machine for tests seldom has: SWARM_TEST_CONTAINER=1 says that this one does."""

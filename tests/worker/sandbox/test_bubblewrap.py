@@ -1,4 +1,4 @@
-"""What bubblewrap shows and says, beyond the escapes that every sandbox has to stop."""
+"""Behaviour of bubblewrap besides the escapes that every sandbox must stop."""
 
 import json
 import os

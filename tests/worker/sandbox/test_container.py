@@ -1,4 +1,4 @@
-"""What a container is asked for, and that a run inside one gets what it needs.
+"""The command of a container, and a run inside one.
 
 The engine is tests/support/fake_engine.py; with SWARM_TEST_CONTAINER=1 test_escapes.py tries this machine's own.
 """

@@ -1,4 +1,4 @@
-"""What code in the sandbox can see, reach and use up: tried from inside the real thing."""
+"""The reach of code in the sandbox, tried from inside the real one."""
 
 import ctypes
 import os
