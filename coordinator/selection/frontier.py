@@ -70,7 +70,9 @@ def read_frontier(session: Session, project_id: int, hardware_class: str) -> Fro
     recent, key = _frontiers.for_database(session), (project_id, hardware_class)
     kept = recent.find(key)
     frontier = _bring_up_to_date(session, key, kept) if kept else _read(session, key)
-    return frontier if frontier is kept else recent.store(key, frontier)
+    if frontier is kept or not frontier.rows:  # the first measurement counts at once, whichever process stores it
+        return frontier
+    return recent.store(key, frontier)
 
 
 def _read(session: Session, key: _Key) -> Frontier:
