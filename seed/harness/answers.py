@@ -9,9 +9,7 @@ from typing import Protocol
 
 import numpy
 
-
-class Rejected(Exception):
-    """The model's answers failed a check; the message is a sentence about it."""
+from harness.channel import Rejected
 
 
 class Answers(Protocol):

@@ -3,7 +3,7 @@
 import numpy
 import torch
 
-from harness.answers import Rejected
+from harness.channel import Rejected
 
 
 class TorchAnswers:

@@ -16,16 +16,27 @@ Each may say `failed` instead. Needs the standard library only.
 """
 
 import faulthandler
+import importlib
 import json
 import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
+from types import ModuleType
 
 PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
 MAX_DESCRIPTORS = 250
 MAX_REASON, MAX_FRAME = 600, 900  # characters
+
+
+class Fault(Exception):
+    """The edited file breaks the contract between it and the harness; the message says how, as a sentence."""
+
+
+class Rejected(Exception):
+    """The scorer's verdict: the answers failed a check; the message is a sentence about it."""
 
 
 class Channel:
@@ -47,28 +58,38 @@ class Channel:
         assert message["kind"] in kinds, f"expected {kinds}, got `{message['kind']}`"
         return message, descriptors
 
-    def fail(self, error: BaseException, editable: list[str]) -> None:
-        """Report how this process failed: a sentence, and the deepest frame of the edited files."""
-        self.send(
-            "failed", reason=describe(error, editable)[:MAX_REASON], frame=find_frame(error, editable)[:MAX_FRAME]
-        )
 
+def run(work: Callable[..., None]) -> None:
+    """Run a process of the harness: `work(channel, begin, *descriptors)`. Call it after the imports.
 
-class Fault(Exception):
-    """The edited file breaks the contract between it and the harness; the message says how, as a sentence."""
-
-
-def open_channel() -> Channel:
-    """Opens this process's channel and sends `ready`; call it after the imports.
-
-    A process that crashes, or that gets SIGQUIT before it is ended, prints its stack.
+    Reports an error to the supervisor: a sentence, and the deepest frame of the edited files. A process that crashes,
+    or that gets SIGQUIT before it is ended, prints its stack.
     """
     faulthandler.enable()
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # it is ignored below a shell's background job
     faulthandler.register(signal.SIGQUIT, all_threads=False, chain=True)
     channel = Channel(int(sys.argv[-1]))
     channel.send("ready", protocol=PROTOCOL)
-    return channel
+    begin, descriptors = channel.expect("begin")
+    editable = begin.get("editable", [])
+    try:
+        work(channel, begin, *descriptors)
+    except Rejected as rejection:
+        channel.send("rejected", reason=str(rejection))
+    except BaseException as error:
+        reason, frame = describe(error, editable)[:MAX_REASON], find_frame(error, editable)[:MAX_FRAME]
+        channel.send("failed", reason=reason, frame=frame)
+        raise
+
+
+def import_edited(begin: dict, *functions: str) -> ModuleType:
+    """The edited file as a module that defines `functions`."""
+    path = begin["editable"][0]
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    for name in functions:
+        if not callable(getattr(module, name, None)):
+            raise Fault(f"{path} defines no function `{name}`")
+    return module
 
 
 def describe(error: BaseException, editable: list[str]) -> str:
@@ -79,7 +100,7 @@ def describe(error: BaseException, editable: list[str]) -> str:
     name = type(error).__name__
     if isinstance(error, MemoryError) or "OutOfMemory" in name or "can't allocate memory" in str(error):
         return f"out of memory: {first_line or name}"
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and editable:
         return f"{editable[0]} called sys.exit({error.code!r})"
     where = editable[0] if find_frame(error, editable) else "the harness"
     return f"{where} raised {name}: {first_line}"

@@ -6,6 +6,8 @@ import math
 import mmap
 import os
 import random
+import tarfile
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,7 +17,6 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from harness.channel import Channel, Fault
-from harness.compiled import keep_folder
 
 LOG_SECONDS = 0.04
 """Minimum time between two points of the loss curve that are sent to the supervisor: 25 a second at most."""
@@ -25,6 +26,9 @@ HANDOVER_FACTOR = 2.0
 
 LAST_STEPS = 16
 """Number of recent steps of which the longest is the expected duration of the next."""
+
+COMPILED_FOLDER = os.path.join(tempfile.gettempdir(), "compiled")
+"""The folder of torch's compiled code: each run has its own, which is deleted with its sandbox."""
 
 
 class Context:
@@ -72,7 +76,7 @@ class Context:
         self._channel.send("start")
         message, (train,) = self._channel.expect("started", "keep")
         if message["kind"] == "keep":
-            self._channel.send("kept", size=keep_folder(train))
+            self._channel.send("kept", size=keep_compiled(train))
             os._exit(0)  # there is nothing to train
         self._started_at = time.monotonic()
         self._tokens = numpy.frombuffer(mmap.mmap(train, 0, access=mmap.ACCESS_READ), dtype=numpy.uint16)
@@ -158,3 +162,29 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     numpy.random.seed(seed)
     random.seed(seed)
+
+
+def open_compiled(archive: int | None) -> None:
+    """Let torch keep compiled code in COMPILED_FOLDER, beginning with the archive's files if there is one.
+
+    The worker may have let the project's untouched code compile once, and kept the result. Each trainer unpacks a copy
+    of its own: it can change that as it likes, but no other process ever sees it.
+    """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(COMPILED_FOLDER, "inductor")
+    os.environ["TRITON_CACHE_DIR"] = os.path.join(COMPILED_FOLDER, "triton")
+    os.makedirs(COMPILED_FOLDER, exist_ok=True)
+    if archive is not None:
+        with os.fdopen(archive, "rb") as file, tarfile.open(fileobj=file, mode="r:") as files:
+            files.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+            files.extractall(COMPILED_FOLDER)
+
+
+def keep_compiled(archive: int) -> int:
+    """Archive what was compiled so far in a file of fixed size. Returns the archive's size, 0 for lack of room."""
+    with os.fdopen(archive, "wb", buffering=0) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="w:") as files:
+                files.add(COMPILED_FOLDER, arcname=".")
+        except PermissionError:  # the file cannot grow
+            return 0
+        return file.tell()

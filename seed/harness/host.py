@@ -9,26 +9,16 @@ import numpy
 import torch
 from safetensors.torch import load
 
-from harness.channel import Channel, Fault, open_channel
+from harness.channel import Channel, Fault, import_edited, run
 from harness.context import seed_everything
-from harness.trainer import build_model, import_edited
+from harness.trainer import build_model
 from harness.windows import Windows, open_windows
-
-
-def main() -> None:
-    channel = open_channel()
-    begin, shared = channel.expect("begin")
-    try:
-        serve(channel, begin, *shared)
-    except BaseException as error:
-        channel.fail(error, begin["editable"])
-        raise
 
 
 def serve(channel: Channel, begin: dict, weights: int, request: int, answer: int) -> None:
     """Load the weights once, then answer requests until the supervisor ends this process."""
     windows = open_windows(begin["facts"], [request, answer], begin["device"])
-    model = build_model(import_edited(begin["editable"][0], ("build",)), begin)
+    model = build_model(import_edited(begin, "build"), begin)
     load_weights(model, read_weights(weights, begin["size"]))
     model.eval()
     channel.send("loaded", parameters=sum(p.numel() for p in model.parameters()))
@@ -79,4 +69,4 @@ def load_weights(model: torch.nn.Module, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(serve)

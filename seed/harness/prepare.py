@@ -15,31 +15,25 @@ import tarfile
 
 import numpy
 
-from harness.channel import Channel, open_channel
+from harness.channel import Channel, run
 from harness.tokenizer import Tokenizer, learn
 from harness.windows import size_memories
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (train, validation, source) = channel.expect("begin")
+def main(channel: Channel, begin: dict, train: int, validation: int, source: int) -> None:
     settings = begin["settings"]
-    try:
-        text = read_text(source, settings["member"])
-        border = text.rindex(b"\n", 0, len(text) * (100 - settings["validation_percent"]) // 100) + 1
-        tokenizer = learn(text[:border], settings["vocab_size"])
-        with os.fdopen(train, "wb") as file:
-            file.write(numpy.array(tokenizer.encode(text[:border]), dtype=numpy.uint16).tobytes())
-        with os.fdopen(validation, "wb") as file:
-            windows = cut_windows(text[border:], tokenizer, settings["sequence_length"], settings["scored_bytes"])
-            numpy.savez(file, windows=windows, byte_lengths=numpy.array(tokenizer.byte_lengths))
-    except Exception as error:
-        channel.fail(error, [])
-        raise
-    say_prepared(channel, tokenizer.vocab_size, settings["sequence_length"])
+    text = read_text(source, settings["member"])
+    border = text.rindex(b"\n", 0, len(text) * (100 - settings["validation_percent"]) // 100) + 1
+    tokenizer = learn(text[:border], settings["vocab_size"])
+    with os.fdopen(train, "wb") as file:
+        file.write(numpy.array(tokenizer.encode(text[:border]), dtype=numpy.uint16).tobytes())
+    with os.fdopen(validation, "wb") as file:
+        windows = cut_windows(text[border:], tokenizer, settings["sequence_length"], settings["scored_bytes"])
+        numpy.savez(file, windows=windows, byte_lengths=numpy.array(tokenizer.byte_lengths))
+    send_prepared(channel, tokenizer.vocab_size, settings["sequence_length"])
 
 
-def say_prepared(channel: Channel, vocab_size: int, sequence_length: int) -> None:
+def send_prepared(channel: Channel, vocab_size: int, sequence_length: int) -> None:
     """Sends every run's facts to the supervisor. The second host answers questions that the first could foresee."""
     rows, request_bytes, answer_bytes = size_memories(sequence_length, vocab_size)
     facts = {"vocab_size": vocab_size, "sequence_length": sequence_length, "rows": rows}
@@ -62,4 +56,4 @@ def cut_windows(text: bytes, tokenizer: Tokenizer, length: int, scored_bytes: in
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

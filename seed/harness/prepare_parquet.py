@@ -17,33 +17,27 @@ import pyarrow
 import pyarrow.parquet
 import rustbpe
 
-from harness.channel import Fault, open_channel
-from harness.prepare import say_prepared
+from harness.channel import Channel, Fault, run
+from harness.prepare import send_prepared
 
 DOCUMENTS_AT_ONCE = 1024
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (train, validation, *sources) = channel.expect("begin")
+def main(channel: Channel, begin: dict, train: int, validation: int, *sources: int) -> None:
     settings = begin["settings"]
-    try:
-        shards = dict(zip(begin["sources"], sources, strict=True))
-        held_out = shards.pop(settings["validation_shard"])
-        tokenizer = learn(first_texts(shards, settings["tokenizer_bytes"]), settings["vocab_size"])
-        with os.fdopen(train, "wb") as file:
-            for name, shard in shards.items():
-                for tokens in encode(tokenizer, read_texts(name, shard)):
-                    file.write(tokens.tobytes())
-        byte_lengths = numpy.array([len(token) for token, _ in tokenizer.get_mergeable_ranks()] + [0])
-        tokens = encode(tokenizer, read_texts(settings["validation_shard"], held_out))
-        windows = cut_windows(tokens, byte_lengths, settings["sequence_length"], settings["scored_bytes"])
-        with os.fdopen(validation, "wb") as file:
-            numpy.savez(file, windows=windows, byte_lengths=byte_lengths)
-    except Exception as error:
-        channel.fail(error, [])
-        raise
-    say_prepared(channel, len(byte_lengths), settings["sequence_length"])
+    shards = dict(zip(begin["sources"], sources, strict=True))
+    held_out = shards.pop(settings["validation_shard"])
+    tokenizer = learn(first_texts(shards, settings["tokenizer_bytes"]), settings["vocab_size"])
+    with os.fdopen(train, "wb") as file:
+        for name, shard in shards.items():
+            for tokens in encode(tokenizer, read_texts(name, shard)):
+                file.write(tokens.tobytes())
+    byte_lengths = numpy.array([len(token) for token, _ in tokenizer.get_mergeable_ranks()] + [0])
+    tokens = encode(tokenizer, read_texts(settings["validation_shard"], held_out))
+    windows = cut_windows(tokens, byte_lengths, settings["sequence_length"], settings["scored_bytes"])
+    with os.fdopen(validation, "wb") as file:
+        numpy.savez(file, windows=windows, byte_lengths=byte_lengths)
+    send_prepared(channel, len(byte_lengths), settings["sequence_length"])
 
 
 def read_texts(name: str, shard: int) -> Iterator[list[str]]:
@@ -105,4 +99,4 @@ def cut_windows(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,19 +9,20 @@ shows another one's targets.
 import io
 import math
 import os
+from collections.abc import Sequence
 
 import numpy
 
-from harness.answers import Answers, Reader, Rejected, choose_reader
+from harness.answers import Answers, Reader, choose_reader
 from harness.causality import Plan, Variant, judge
-from harness.channel import Channel, open_channel
+from harness.channel import Channel, Rejected, run
 from harness.windows import open_windows
 
 
 class Host:
     """The model, as far as the scorer can know it."""
 
-    def __init__(self, channel: Channel, begin: dict, read: Reader, shared: list[int]) -> None:
+    def __init__(self, channel: Channel, begin: dict, read: Reader, shared: Sequence[int]) -> None:
         self._channel, self._read = channel, read
         self._facts, self._device = begin["facts"], begin["device"]
         self._windows = open_windows(self._facts, shared, self._device)
@@ -41,22 +42,13 @@ class Host:
         self._windows = open_windows(self._facts, shared, self._device)
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (validation, *shared) = channel.expect("begin")
-    try:
-        with os.fdopen(validation, "rb") as file:
-            data = numpy.load(io.BytesIO(file.read()), allow_pickle=False)
-        random = numpy.random.default_rng()  # seeded by the system: nobody can foresee it
-        host = Host(channel, begin, choose_reader(begin["device"], random), shared)
-        windows, byte_lengths = data["windows"], data["byte_lengths"]
-        nats = score(host, windows, random)
-    except Rejected as rejection:
-        channel.send("rejected", reason=str(rejection))
-        return
-    except Exception as error:
-        channel.fail(error, [])
-        raise
+def main(channel: Channel, begin: dict, validation: int, *shared: int) -> None:
+    with os.fdopen(validation, "rb") as file:
+        data = numpy.load(io.BytesIO(file.read()), allow_pickle=False)
+    random = numpy.random.default_rng()  # seeded by the system: nobody can foresee it
+    host = Host(channel, begin, choose_reader(begin["device"], random), shared)
+    windows, byte_lengths = data["windows"], data["byte_lengths"]
+    nats = score(host, windows, random)
     scored_bytes = int(byte_lengths[windows[:, 1:]].sum())
     channel.send("scored", metric=nats / math.log(2) / scored_bytes, scored_bytes=scored_bytes)
 
@@ -110,4 +102,4 @@ def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

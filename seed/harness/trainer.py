@@ -4,7 +4,6 @@ The edited file defines `build(config) -> torch.nn.Module` and `train(ctx, model
 `sequence_length`, `seed` and `device`. The weights leave as safetensors, never as pickle.
 """
 
-import importlib
 import os
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,9 +11,8 @@ from types import ModuleType
 import torch
 from safetensors.torch import save
 
-from harness.channel import Channel, Fault, open_channel
-from harness.compiled import open_folder
-from harness.context import Context, device_memory_mib, seed_everything
+from harness.channel import Channel, Fault, import_edited, run
+from harness.context import Context, device_memory_mib, open_compiled, seed_everything
 
 
 @dataclass(frozen=True)
@@ -27,19 +25,13 @@ class Config:
     device: str = "cpu"
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (handover, *compiled) = channel.expect("begin")
-    try:
-        open_folder(compiled[0] if compiled else None)
-        train(channel, begin, handover)
-    except BaseException as error:
-        channel.fail(error, begin["editable"])
-        raise
+def main(channel: Channel, begin: dict, handover: int, compiled: int | None = None) -> None:
+    open_compiled(compiled)
+    train(channel, begin, handover)
 
 
 def train(channel: Channel, begin: dict, handover: int) -> None:
-    edited = import_edited(begin["editable"][0], ("build", "train"))
+    edited = import_edited(begin, "build", "train")
     model = build_model(edited, begin)
     context = Context(channel, begin, model, rehearse=lambda: hand_over(model, handover, begin["handover_bytes"]))
     edited.train(context, model)
@@ -67,15 +59,6 @@ def hand_over(model: torch.nn.Module, handover: int, room: int) -> int:
     return written
 
 
-def import_edited(path: str, functions: tuple[str, ...]) -> ModuleType:
-    """The edited file as a module that defines `functions`."""
-    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    for name in functions:
-        if not callable(getattr(module, name, None)):
-            raise Fault(f"{path} defines no function `{name}`")
-    return module
-
-
 def build_model(edited: ModuleType, begin: dict) -> torch.nn.Module:
     """The model as the edited file builds it, on the device, from the harness's seed."""
     seed_everything(begin["seed"])
@@ -87,4 +70,4 @@ def build_model(edited: ModuleType, begin: dict) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

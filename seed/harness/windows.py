@@ -6,6 +6,7 @@ answer is float32: (rows, span, vocabulary). How many rows there is room for is 
 """
 
 import mmap
+from collections.abc import Sequence
 
 import numpy
 
@@ -57,7 +58,7 @@ class Windows:
         return self._answer[: rows * span * self.vocab_size].reshape(rows, span, self.vocab_size)
 
 
-def open_windows(facts: dict, shared: list[int], device: str) -> Windows:
+def open_windows(facts: dict, shared: Sequence[int], device: str) -> Windows:
     """Opens both memories, request and answer. For a GPU their pages are locked, which makes copies faster."""
     windows = Windows(facts, *shared)
     if device != "cpu":

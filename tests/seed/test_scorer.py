@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import numpy
 import pytest
-from harness.answers import NumpyAnswers, Rejected
+from harness.answers import NumpyAnswers
 from harness.answers_torch import TorchAnswers
 from harness.causality import LOOK_BACK, Variant, judge, spread
+from harness.channel import Rejected
 from harness.scorer import draw_batches, score
 from hypothesis import given
 from hypothesis import strategies as st

@@ -3,12 +3,10 @@
 import mmap
 import os
 
-from swarm_harness.channel import open_channel
+from swarm_harness.channel import Channel, run
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (handover, _, answer) = channel.expect("begin")
+def serve(channel: Channel, begin: dict, handover: int, _request: int, answer: int) -> None:
     result = os.pread(handover, begin["size"], 0)
     memory = mmap.mmap(answer, 0)
     channel.send("loaded")
@@ -19,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(serve)

@@ -5,14 +5,12 @@ Settings (`[data.settings]` in swarm.toml): `script` is the file to run, `metric
 
 import os
 
-from swarm_harness.channel import open_channel
+from swarm_harness.channel import Channel, run
 
 ANSWER_BYTES = 4096
 
 
-def main() -> None:
-    channel = open_channel()
-    _, (train, validation, *_) = channel.expect("begin")
+def prepare(channel: Channel, _begin: dict, train: int, validation: int, *_sources: int) -> None:
     for descriptor in (train, validation):
         with os.fdopen(descriptor, "wb") as file:
             file.write(b"none\n")
@@ -20,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(prepare)

@@ -4,25 +4,21 @@ import json
 import math
 import mmap
 
-from swarm_harness.channel import open_channel
+from swarm_harness.channel import Channel, Rejected, run
 
 
-def main() -> None:
-    channel = open_channel()
-    _, (_, _, answer) = channel.expect("begin")
+def score(channel: Channel, _begin: dict, _validation: int, _request: int, answer: int) -> None:
     memory = mmap.mmap(answer, 0, access=mmap.ACCESS_READ)
     channel.send("ask", count=0)
     message, _ = channel.expect("answered")
     try:
         metric = float(json.loads(memory[: message["count"]])["metric"])
-    except (ValueError, KeyError, TypeError):
-        channel.send("rejected", reason="the script's result is no number")
-        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise Rejected("the script's result is no number") from error
     if not math.isfinite(metric):
-        channel.send("rejected", reason=f"the script's metric is {metric}")
-        return
+        raise Rejected(f"the script's metric is {metric}")
     channel.send("scored", metric=metric, scored_bytes=message["count"])
 
 
 if __name__ == "__main__":
-    main()
+    run(score)

@@ -11,24 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from swarm_harness.channel import Channel, Fault, open_channel
+from swarm_harness.channel import Channel, Fault, run
 
 PROJECT = Path(__file__).resolve().parents[1]
 LINE = re.compile(r"^(\w+):\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf|nan)\s*$")
 MAX_VALUES = 64
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (handover, *_) = channel.expect("begin")
-    try:
-        run(channel, begin, handover)
-    except BaseException as error:
-        channel.fail(error, begin["editable"])
-        raise
-
-
-def run(channel: Channel, begin: dict, handover: int) -> None:
+def train(channel: Channel, begin: dict, handover: int, *_: int) -> None:
     settings = begin["settings"]
     channel.send("start")
     channel.expect("started")
@@ -60,4 +50,4 @@ def run_script(script: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(train)

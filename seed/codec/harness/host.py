@@ -6,23 +6,12 @@ It has the edited file and what `compress` returned, and nothing else that the c
 import mmap
 import os
 
-from harness.channel import Channel, Fault, open_channel
-from harness.trainer import import_edited
+from harness.channel import Channel, Fault, import_edited, run
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (handover, _, answer) = channel.expect("begin")
-    try:
-        serve(channel, begin, handover, answer)
-    except BaseException as error:
-        channel.fail(error, begin["editable"])
-        raise
-
-
-def serve(channel: Channel, begin: dict, handover: int, answer: int) -> None:
+def serve(channel: Channel, begin: dict, handover: int, _request: int, answer: int) -> None:
     """Answer each request with the text."""
-    codec = import_edited(begin["editable"][0], ("compress", "decompress"))
+    codec = import_edited(begin, "compress", "decompress")
     packed = os.pread(handover, begin["size"], 0)
     memory = mmap.mmap(answer, 0)
     channel.send("loaded")
@@ -36,4 +25,4 @@ def serve(channel: Channel, begin: dict, handover: int, answer: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(serve)

@@ -10,21 +10,15 @@ import json
 import os
 import tarfile
 
-from harness.channel import open_channel
+from harness.channel import Channel, run
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (train, validation, source) = channel.expect("begin")
+def prepare(channel: Channel, begin: dict, train: int, validation: int, source: int) -> None:
     settings = begin["settings"]
-    try:
-        text = read_text(source, settings["member"])[-settings["held_out_bytes"] :]
-        for descriptor in (train, validation):
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-    except Exception as error:
-        channel.fail(error, [])
-        raise
+    text = read_text(source, settings["member"])[-settings["held_out_bytes"] :]
+    for descriptor in (train, validation):
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
     # The request says nothing; the answer's last byte shows whether there is more than there should be.
     channel.send("prepared", facts={}, request_bytes=1, answer_bytes=len(text) + 1, hosts=1)
 
@@ -37,4 +31,4 @@ def read_text(source: int, member: str) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    run(prepare)

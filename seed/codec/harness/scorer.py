@@ -9,26 +9,13 @@ import mmap
 import os
 import time
 
-from harness.channel import Channel, open_channel
+from harness.channel import Channel, Rejected, run
 
 
-class Rejected(Exception):
-    """The answer differs from the text or was late; the message is a sentence about it."""
-
-
-def main() -> None:
-    channel = open_channel()
-    begin, (validation, _, answer) = channel.expect("begin")
-    try:
-        with os.fdopen(validation, "rb") as file:
-            text = file.read()
-        check(channel, text, answer, begin["settings"]["decompress_seconds"])
-    except Rejected as rejection:
-        channel.send("rejected", reason=str(rejection))
-        return
-    except Exception as error:
-        channel.fail(error, [])
-        raise
+def score(channel: Channel, begin: dict, validation: int, _request: int, answer: int) -> None:
+    with os.fdopen(validation, "rb") as file:
+        text = file.read()
+    check(channel, text, answer, begin["settings"]["decompress_seconds"])
     bits = 8 * (begin["size"] + begin["editable_bytes"])
     channel.send("scored", metric=bits / len(text), scored_bytes=len(text))
 
@@ -53,4 +40,4 @@ def check(channel: Channel, text: bytes, answer: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(score)

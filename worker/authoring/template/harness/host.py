@@ -7,28 +7,18 @@ import json
 import mmap
 import os
 
-from harness.channel import Channel, Fault, open_channel
-from harness.trainer import import_edited
+from harness.channel import Channel, Fault, import_edited, run
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (handover, request, answer) = channel.expect("begin")
-    try:
-        serve(channel, begin, handover, mmap.mmap(request, 0), mmap.mmap(answer, 0))
-    except BaseException as error:
-        channel.fail(error, begin["editable"])
-        raise
-
-
-def serve(channel: Channel, begin: dict, handover: int, request: mmap.mmap, memory: mmap.mmap) -> None:
+def serve(channel: Channel, begin: dict, handover: int, request: int, answer: int) -> None:
     """Answer questions for as long as the worker wants."""
-    edited = import_edited(begin["editable"][0], ("build", "answer"))
+    edited = import_edited(begin, "build", "answer")
+    questions, memory = mmap.mmap(request, 0), mmap.mmap(answer, 0)
     built = os.pread(handover, begin["size"], 0)
     channel.send("loaded")
     while True:
         message, _ = channel.expect("ask")
-        words = edited.answer(built, request[: message["count"]].decode())
+        words = edited.answer(built, questions[: message["count"]].decode())
         said = json.dumps(words).encode()
         if len(said) > len(memory):
             raise Fault(f"the answer takes {len(said):,} bytes; {len(memory):,} are allowed")
@@ -37,4 +27,4 @@ def serve(channel: Channel, begin: dict, handover: int, request: mmap.mmap, memo
 
 
 if __name__ == "__main__":
-    main()
+    run(serve)

@@ -8,24 +8,18 @@ import json
 import os
 import random
 
-from harness.channel import open_channel
+from harness.channel import Channel, run
 
 ANSWER_BYTES = 4096
 
 
-def main() -> None:
-    channel = open_channel()
-    begin, (train, validation, *_sources) = channel.expect("begin")
+def prepare(channel: Channel, begin: dict, train: int, validation: int, *_sources: int) -> None:
     settings = begin["settings"]
-    try:
-        examples = make_texts(random.Random(1), 5, settings["words"])
-        questions = make_texts(random.Random(2), settings["texts"], settings["words"])
-        for descriptor, texts in ((train, examples), (validation, questions)):
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(texts, file)
-    except Exception as error:
-        channel.fail(error, [])
-        raise
+    examples = make_texts(random.Random(1), 5, settings["words"])
+    questions = make_texts(random.Random(2), settings["texts"], settings["words"])
+    for descriptor, texts in ((train, examples), (validation, questions)):
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(texts, file)
     # How large the memories between scorer and host must be, and what all processes shall know.
     request_bytes = max(len(text.encode()) for text in questions)
     channel.send("prepared", facts={}, request_bytes=request_bytes, answer_bytes=ANSWER_BYTES, hosts=1)
@@ -40,4 +34,4 @@ def make_texts(draw: random.Random, count: int, words: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(prepare)

@@ -13,28 +13,15 @@ import re
 import time
 from collections import Counter
 
-from harness.channel import Channel, open_channel
+from harness.channel import Channel, Rejected, run
 
 
-class Rejected(Exception):
-    """An answer is wrong; the message says which, as a sentence."""
-
-
-def main() -> None:
-    channel = open_channel()
-    _, (validation, request, answer) = channel.expect("begin")
-    try:
-        with os.fdopen(validation) as file:
-            texts = json.load(file)
-        random.shuffle(texts)  # in an order that nobody can foresee
-        memories = mmap.mmap(request, 0), mmap.mmap(answer, 0, access=mmap.ACCESS_READ)
-        seconds = sorted(ask(channel, text, *memories) for text in texts)
-    except Rejected as rejection:
-        channel.send("rejected", reason=str(rejection))
-        return
-    except Exception as error:
-        channel.fail(error, [])
-        raise
+def score(channel: Channel, _begin: dict, validation: int, request: int, answer: int) -> None:
+    with os.fdopen(validation) as file:
+        texts = json.load(file)
+    random.shuffle(texts)  # in an order that nobody can foresee
+    memories = mmap.mmap(request, 0), mmap.mmap(answer, 0, access=mmap.ACCESS_READ)
+    seconds = sorted(ask(channel, text, *memories) for text in texts)
     fast = seconds[: max(1, len(seconds) // 2)]
     scored_bytes = sum(len(text.encode()) for text in texts)
     channel.send("scored", metric=1000 * sum(fast) / len(fast), scored_bytes=scored_bytes)
@@ -61,4 +48,4 @@ def find_words(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(score)

@@ -3,26 +3,14 @@
 Importing the edited file costs no budget. The clock runs from `start` to `trained`, and is the worker's own.
 """
 
-import importlib
 import json
 import os
-from types import ModuleType
 
-from harness.channel import Channel, Fault, open_channel
-
-
-def main() -> None:
-    channel = open_channel()
-    begin, (handover,) = channel.expect("begin")
-    try:
-        build(channel, begin, handover)
-    except BaseException as error:
-        channel.fail(error, begin["editable"])
-        raise
+from harness.channel import Channel, Fault, import_edited, run
 
 
 def build(channel: Channel, begin: dict, handover: int) -> None:
-    edited = import_edited(begin["editable"][0], ("build", "answer"))
+    edited = import_edited(begin, "build", "answer")
     channel.send("start")
     _, (train,) = channel.expect("started")
     examples = json.loads(os.pread(train, os.fstat(train).st_size, 0))
@@ -34,14 +22,5 @@ def build(channel: Channel, begin: dict, handover: int) -> None:
     channel.send("trained", size=len(built))
 
 
-def import_edited(path: str, functions: tuple[str, ...]) -> ModuleType:
-    """The edited file as a module that defines `functions`."""
-    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    for name in functions:
-        if not callable(getattr(module, name, None)):
-            raise Fault(f"{path} defines no function `{name}`")
-    return module
-
-
 if __name__ == "__main__":
-    main()
+    run(build)
