@@ -1,17 +1,17 @@
 """Interface of an agent: it drafts a proposal for a task, and writes the finding once the run is measured."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, Step, Trial
 from shared.findings import FindingDraft
 from shared.leases import BaseCommit
 from shared.runs import ModelUsage, RunOutcome, RunReport
+from worker.agents.search_space import read_settings
 
-MAX_CLAIM = 200
-"""Characters of a claim."""
+MAX_CLAIM_CHARACTERS = 200
 
 MAX_REASON_WORDS = 120
 """Words of a run's reason that a finding quotes."""
@@ -41,6 +41,12 @@ class Draft:
     files: Mapping[str, str]
     made_by: str = ""
     is_code: bool = False
+
+    def repair(self, files: Mapping[str, str], made_by: str) -> "Draft":
+        """The same proposal, with these files changed as well."""
+        changed = {**self.files, **files}
+        proposal = self.proposal.model_copy(update={"settings": read_settings(changed)})
+        return Draft(proposal, changed, made_by, is_code=True)
 
 
 class Usage:
@@ -87,42 +93,34 @@ class Task:
     replies: tuple[ProposalReply, ...] = ()
 
 
-class Agent(Protocol):
-    """Drafts experiments of the kinds `kinds`. `name` is shown beside its texts; `wants_trials`: it reads trials."""
+class Agent(ABC):
+    """Drafts experiments of the kinds `kinds`. `name` is shown beside its texts; `wants_trials`: it reads trials.
+
+    Unless a subclass does more, it repairs nothing and writes findings by template.
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str: ...
 
     @property
-    def wants_trials(self) -> bool: ...
-
-    @property
+    @abstractmethod
     def kinds(self) -> frozenset[JobKind]: ...
 
+    @property
+    def wants_trials(self) -> bool:
+        return False
+
+    @abstractmethod
     def propose(self, task: Task) -> Draft:
         """Draft a proposal. Raises AgentError; AgentFinished if there will be no more."""
-        ...
 
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - for subclasses
         """The same idea without the mistake that made its run crash, or None to give up. Raises AgentError."""
-        ...
-
-    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """Describe what the run showed, in at most 250 words. Raises AgentError."""
-        ...
-
-
-class RuleBasedAgent:
-    """Base of agents that do not reason: they repair nothing, and fill in a template for the finding."""
-
-    name: str
-
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:  # noqa: ARG002 - the Protocol's
-        """See `Agent`: None, the crash is the result."""
         return None
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """See `Agent`."""
+        """Describe what the run showed, in at most 250 words. Raises AgentError."""
         return plain_finding(task, draft, report, self.name)
 
 
@@ -136,37 +134,30 @@ def describe_measurement(task: Task, report: RunReport) -> str:
     if parent is None:
         return f"{measured}; the parent has not been measured yet"
     difference = report.metric - parent.metric_mean
-    word = "the same as" if difference == 0 else "better than" if _is_better(task, difference) else "worse than"
+    is_better = difference * task.contract.objective.sign < 0
+    word = "the same as" if difference == 0 else "better than" if is_better else "worse than"
     return f"{measured}, {word} the parent's {parent.metric_mean:.4f} by {abs(difference):.4f}"
 
 
 def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> FindingDraft:
     """A finding by template: the change, the result of one run, and the caveat that it is one run."""
-    title = draft.proposal.title
-    measured = describe_measurement(task, report)
+    title, measured = draft.proposal.title, describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
+        words = f"With this change {measured}.".split(" ")
+        if len(words) > MAX_REASON_WORDS:  # leave room for the rest of the finding
+            words = [*words[:MAX_REASON_WORDS], "…"]
         return FindingDraft(
-            claim=f"{shorten(title, MAX_CLAIM - 30)}: {report.outcome.value}",
-            mechanism=shorten(_first_words(f"With this change {measured}."), 1200),
+            claim=f"{shorten(title, MAX_CLAIM_CHARACTERS - 30)}: {report.outcome.value}",
+            mechanism=shorten(" ".join(words), 1200),
             caveats="One attempt on one machine; the cause was not examined.",
             agent=agent,
         )
     return FindingDraft(
-        claim=shorten(f"{title}: {measured}", 200),
+        claim=shorten(f"{title}: {measured}", MAX_CLAIM_CHARACTERS),
         mechanism="Unknown: the change was proposed from numbers alone.",
         caveats="One run with one seed on one worker; until it is replicated, the difference may be noise.",
         agent=agent,
     )
-
-
-def _is_better(task: Task, difference: float) -> bool:
-    return difference * task.contract.objective.sign < 0
-
-
-def _first_words(text: str) -> str:
-    """At most MAX_REASON_WORDS words, which leaves room for the rest of a finding."""
-    words = text.split()
-    return text if len(words) <= MAX_REASON_WORDS else " ".join([*words[:MAX_REASON_WORDS], "…"])
 
 
 def shorten(text: str, length: int) -> str:

@@ -1,13 +1,10 @@
 """Budget of a language model: tokens and money, per experiment and per day (UTC), counted on disk.
 
-    usage-<day>.jsonl    one line for each paid answer
-
-The volunteer's workers on one machine share the folder and the daily budget. Each line is appended in one write, so
-that workers do not interleave, and a killed process loses only the answer it waited for.
+`usage-<day>.jsonl` has a line for each paid answer. The volunteer's workers on one machine share the folder and the
+daily budget. Each line is appended in one write, so that workers do not interleave.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,8 +27,7 @@ class _Line(Message):
     usage: ModelUsage
 
 
-@dataclass(frozen=True)
-class Allowance:
+class Allowance(Message):
     """Limits (None: unlimited), and prices per million tokens in the volunteer's currency (None: unknown)."""
 
     tokens_per_experiment: int | None = None
@@ -57,10 +53,7 @@ class UsageLog:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def check(self, request: ModelUsage, experiment: ModelUsage) -> None:
-        """Raises BudgetSpent if a request of at most that size could exceed the day's or the experiment's limit.
-
-        `experiment` is the usage of this experiment so far.
-        """
+        """Raises BudgetSpent if the largest cost of a request could exceed the day's or the experiment's limit."""
         allowance, day = self._allowance, self.today()
         for spent, tokens, cost, span in (
             (experiment, allowance.tokens_per_experiment, allowance.cost_per_experiment, "this experiment's"),

@@ -5,10 +5,9 @@ a limited time. Only editable files are collected; other changes are reported an
 """
 
 import os
-import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -16,9 +15,8 @@ from threading import Event
 from pydantic import ValidationError
 
 from shared.experiments import JobKind
-from shared.findings import FindingDraft
 from shared.runs import RunReport
-from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, plain_finding
+from worker.agents.base import Agent, AgentError, AgentUnavailable, Draft, Task
 from worker.agents.collect import CollectError, collect_secrets, find_strays, holds_secret, read_regular, size_of
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, Statement, check_files
@@ -39,7 +37,7 @@ class Tool:
     `secrets` are values among its variables that must not be published.
     """
 
-    command: str
+    argv: Sequence[str]
     home: Path
     environment: Mapping[str, str]
     mounts: tuple[Mount, ...]
@@ -47,18 +45,17 @@ class Tool:
     secrets: frozenset[str] = frozenset()
 
 
-class CommandAgent:
-    """Implements `Agent`. `tell` gets a line for people; `stop` ends the tool."""
+class CommandAgent(Agent):
+    """Runs the tool for each draft and repair. `notify` gets a line for people; `stop` ends the tool."""
 
-    wants_trials = False
     kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
-    def __init__(self, tool: Tool, tell: Callable[[str], None], stop: Event) -> None:
-        self._tool, self._tell, self._stop = tool, tell, stop
+    def __init__(self, tool: Tool, notify: Callable[[str], None], stop: Event) -> None:
+        self._tool, self._notify, self._stop = tool, notify, stop
 
     @property
     def name(self) -> str:
-        return f"command {Path(shlex.split(self._tool.command)[0]).name}"[:80]
+        return f"command {Path(self._tool.argv[0]).name}"[:80]
 
     def propose(self, task: Task) -> Draft:
         """See `Agent`. Raises AgentUnavailable if the tool or its sandbox does not work."""
@@ -70,27 +67,19 @@ class CommandAgent:
         crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
         files = {**task.tree, **task.base.files, **draft.files}
         prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
-        repaired = self._run(task, files, prompt)
-        changed = {**draft.files, **repaired.files}
-        proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
-        return Draft(proposal, changed, repaired.made_by, is_code=True)
-
-    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """See `Agent`: by template."""
-        return plain_finding(task, draft, report, self.name)
+        return draft.repair(self._run(task, files, prompt).files, self.name)
 
     def _run(self, task: Task, files: Mapping[str, str], prompt: str) -> Draft:
         with tempfile.TemporaryDirectory(prefix="swarm-agent-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             write_worktree(folder / "work", files)
-            write_worktree(
-                folder / "brief", {"prompt.md": prompt, "context.md": fence("other volunteers", task.context)}
-            )
+            brief = {"prompt.md": prompt, "context.md": fence("other volunteers", task.context)}
+            write_worktree(folder / "brief", brief)
             (folder / "answer").mkdir()
             outcome = self._await(folder)
             strays = find_strays(folder / "work", files, task.contract.files.editable)
             if strays:
-                self._tell(f"{self.name} made changes that are not allowed, which were dropped: {'; '.join(strays)}")
+                self._notify(f"{self.name} made changes that are not allowed, which were dropped: {'; '.join(strays)}")
             try:
                 return self._collect_draft(task, files, folder)
             except (CollectError, EditError) as error:
@@ -98,7 +87,7 @@ class CommandAgent:
 
     def _await(self, folder: Path) -> ProcessOutcome:
         """Run the tool to its end; end it at its deadline, if its files are too large, or if the worker stops."""
-        argv = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md") for word in shlex.split(self._tool.command)]
+        argv = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md") for word in self._tool.argv]
         run = ToolRun(argv, folder, self._tool.home, self._tool.environment, self._tool.mounts)
         deadline = time.monotonic() + self._tool.seconds
         try:
@@ -124,7 +113,10 @@ class CommandAgent:
         texts = {path: read_regular(folder / "work", path) for path in task.contract.files.editable}
         base = {path: files[path] for path in texts if path in files}
         changed = check_files({p: t for p, t in texts.items() if t is not None}, base, task.contract.files)
-        statement = _read_statement(read_regular(folder / "answer", "proposal.json"))
+        try:
+            statement = Statement.model_validate_json(read_regular(folder / "answer", "proposal.json") or "")
+        except ValidationError:
+            statement = Statement.undescribed()
         secrets = self._tool.secrets | collect_secrets(self._tool.mounts)
         answer = "\n".join([*changed.values(), statement.model_dump_json()])
         if holds_secret(answer, "\n".join(files.values()), secrets):
@@ -133,14 +125,6 @@ class CommandAgent:
 
     def _brief(self, name: str, task: Task, **more: str) -> str:
         return render(name, layout=TOOL, work=WORK, brief=BRIEF, answer=ANSWER, **describe_task(task), **more)
-
-
-def _read_statement(text: str | None) -> Statement:
-    """The tool's own description of its change, or a placeholder if there is none."""
-    try:
-        return Statement.model_validate_json(text or "")
-    except ValidationError:
-        return Statement.undescribed()
 
 
 def _describe(outcome: ProcessOutcome) -> str:

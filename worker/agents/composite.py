@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from worker.sandbox.tool import Mount
 from worker.settings import SettingsError, WorkerSettings
 
 
-def make_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop) -> Agent:
+def make_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:
     """The agent of these settings (except `scripted`), for every kind of job.
 
     Raises SettingsError, OSError, and ImportError of a missing extra.
@@ -27,12 +28,12 @@ def make_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop
     first: Agent = search
     if settings.agent in ("openai", "command"):
         make = _make_openai_agent if settings.agent == "openai" else _make_command_agent
-        first = FallbackAgent(make(settings, tell, stop), search, tell)
+        first = FallbackAgent(make(settings, notify, stop), search, notify)
     recombine = RecombineAgent()
     return AgentByKind(first, {JobKind.ADOPT: recombine, JobKind.ABLATE: recombine, JobKind.TUNE: search})
 
 
-def _make_command_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop) -> Agent:
+def _make_command_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:
     try:
         words = shlex.split(settings.agent_command or "")
     except ValueError as error:
@@ -46,17 +47,17 @@ def _make_command_agent(settings: WorkerSettings, tell: Callable[[str], None], s
             raise SettingsError(f"the setting 'agent_paths' is wrong: {path} does not exist")
         mounts.append(Mount(path, writable=text.endswith(":rw")))
     tool = Tool(
-        command=settings.agent_command or "",
+        argv=tuple(words),
         home=Path.home(),
         environment=settings.read_agent_environment(),
         mounts=tuple(mounts),
         seconds=settings.agent_seconds,
         secrets=frozenset(settings.read_agent_secrets()),
     )
-    return CommandAgent(tool, tell, stop.quiet)
+    return CommandAgent(tool, notify, stop.quiet)
 
 
-def _make_openai_agent(settings: WorkerSettings, tell: Callable[[str], None], stop: Stop) -> Agent:
+def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:
     if settings.model is None:
         raise SettingsError("the openai agent needs a model: --model NAME (and --base-url URL for your own server)")
     limits = ("cost_per_experiment", "cost_per_day")
@@ -66,40 +67,40 @@ def _make_openai_agent(settings: WorkerSettings, tell: Callable[[str], None], st
     from worker.agents.openai import OpenAIAgent  # noqa: PLC0415 - likewise
 
     chat = Chat(settings.base_url, settings.model, settings.read_api_key(), settings.request_seconds)
-    allowance = Allowance(
-        tokens_per_experiment=settings.tokens_per_experiment,
-        tokens_per_day=settings.tokens_per_day,
-        cost_per_experiment=settings.cost_per_experiment,
-        cost_per_day=settings.cost_per_day,
-        input_price=settings.input_price,
-        output_price=settings.output_price,
-    )
-    return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), tell, stop)
+    allowance = Allowance.model_validate(settings, from_attributes=True)
+    return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), notify, stop)
 
 
 FALLBACK_SECONDS = 120.0
 """After a failure of the first agent, the worker asks this long only for jobs that the substitute can do."""
 
 
-class _Delegate:
-    """The parts of `Agent` that a chosen other agent does; `first` gives its name."""
+class _Delegate(Agent):
+    """An agent whose jobs are done by `agents`; the first gives its name."""
 
-    def __init__(self, first: Agent) -> None:
-        self._first = first
+    def __init__(self, *agents: Agent) -> None:
+        self._agents = agents
 
     @property
     def name(self) -> str:
-        return self._first.name
+        return self._agents[0].name
 
+    @property
+    def kinds(self) -> frozenset[JobKind]:
+        return frozenset().union(*(agent.kinds for agent in self._agents))
+
+    @property
+    def wants_trials(self) -> bool:
+        return any(agent.wants_trials for agent in self._agents)
+
+    @abstractmethod
     def _author(self, task: Task, draft: Draft) -> Agent:
-        raise NotImplementedError
+        """The agent that made a draft."""
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        """See `Agent`: done by the draft's author."""
         return self._author(task, draft).repair(task, draft, report)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """See `Agent`: done by the draft's author."""
         return self._author(task, draft).write_finding(task, draft, report)
 
 
@@ -108,22 +109,16 @@ class _Substituted(Draft):
 
 
 class FallbackAgent(_Delegate):
-    """Implements `Agent`: `first`, or `second` while the first is unavailable. `tell` gets a line for people."""
+    """`first`, or `second` while the first is unavailable. `notify` gets a line for people."""
 
-    def __init__(self, first: Agent, second: Agent, tell: Callable[[str], None]) -> None:
-        super().__init__(first)
-        self._second, self._tell = second, tell
+    def __init__(self, first: Agent, second: Agent, notify: Callable[[str], None]) -> None:
+        super().__init__(first, second)
+        self._first, self._second, self._notify = first, second, notify
         self._away_until = 0.0
 
     @property
-    def wants_trials(self) -> bool:
-        return self._first.wants_trials or self._second.wants_trials
-
-    @property
     def kinds(self) -> frozenset[JobKind]:
-        if time.monotonic() < self._away_until:
-            return self._second.kinds
-        return self._first.kinds | self._second.kinds
+        return self._second.kinds if time.monotonic() < self._away_until else super().kinds
 
     def propose(self, task: Task) -> Draft:
         """See `Agent`; raises AgentUnavailable if neither is available."""
@@ -133,7 +128,7 @@ class FallbackAgent(_Delegate):
             return draft
         except AgentUnavailable as error:
             self._away_until = time.monotonic() + FALLBACK_SECONDS
-            self._tell(f"{error}; the {self._second.name} agent proposes instead")
+            self._notify(f"{error}; the {self._second.name} agent proposes instead")
             draft = self._second.propose(task)
             return _Substituted(draft.proposal, draft.files, draft.made_by or self._second.name, draft.is_code)
 
@@ -142,26 +137,18 @@ class FallbackAgent(_Delegate):
 
 
 class AgentByKind(_Delegate):
-    """Implements `Agent`: `others` do the kinds of job they are listed for, `first` does all others."""
+    """`others` do the kinds of job they are listed for, `first` does all others."""
 
     def __init__(self, first: Agent, others: Mapping[JobKind, Agent]) -> None:
-        super().__init__(first)
-        self._others = others
-
-    @property
-    def wants_trials(self) -> bool:
-        return self._first.wants_trials
+        super().__init__(first, *others.values())
+        self._first, self._others = first, others
 
     @property
     def kinds(self) -> frozenset[JobKind]:
         return self._first.kinds.union(self._others)
 
     def propose(self, task: Task) -> Draft:
-        """See `Agent`."""
-        return self._choose(task).propose(task)
+        return self._others.get(task.kind, self._first).propose(task)
 
     def _author(self, task: Task, draft: Draft) -> Agent:  # noqa: ARG002 - the kind suffices
-        return self._choose(task)
-
-    def _choose(self, task: Task) -> Agent:
         return self._others.get(task.kind, self._first)

@@ -5,18 +5,20 @@ the last two fenced as data, and answers in a fixed form (worker/agents/replies.
 sent back with the reason. It has no tools, so its words reach no file, network or key of this machine.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event
+from typing import TypeVar
 
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
-from worker.agents.base import AgentError, AgentUnavailable, Draft, Task, describe_measurement
+from worker.agents.base import Agent, AgentError, AgentUnavailable, Draft, Task, describe_measurement
 from worker.agents.budget import BudgetSpent, UsageLog
 from worker.agents.chat import (
     Answer,
@@ -25,7 +27,6 @@ from worker.agents.chat import (
     ChatError,
     EndpointUnreachable,
     Malformed,
-    ModelRefused,
     Reply,
     TooLong,
     Turn,
@@ -49,18 +50,19 @@ FIRST_PAUSE_SECONDS = 1.0
 BUSY_SECONDS, ABSENT_SECONDS = 45.0, 10.0
 """Time to retry one request while the endpoint is busy, or unreachable; the GPU may be idle meanwhile."""
 
+Applied = TypeVar("Applied")
 
-class OpenAIAgent:
-    """Implements `Agent`. `tell` gets lines for people; `stop` ends a conversation. For one thread.
 
-    A worker that drains still waits for the finding of its last run, but for no new draft.
+class OpenAIAgent(Agent):
+    """Asks `chat` for drafts, repairs and findings. `notify` gets lines for people. For one thread.
+
+    `stop` ends a conversation; a worker that drains still waits for the finding of its last run.
     """
 
-    wants_trials = False
     kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
-    def __init__(self, chat: Chat, usage_log: UsageLog, tell: Callable[[str], None], stop: Stop) -> None:
-        self._chat, self._usage_log, self._tell, self._stop = chat, usage_log, tell, stop
+    def __init__(self, chat: Chat, usage_log: UsageLog, notify: Callable[[str], None], stop: Stop) -> None:
+        self._chat, self._usage_log, self._notify, self._stop = chat, usage_log, notify, stop
         self._backoff = Backoff()
         self._paused_until = -math.inf
         self._conversing_until = 0.0
@@ -76,12 +78,12 @@ class OpenAIAgent:
             try:
                 return self._draft(task, self._brief(task))
             except TooLong:
-                self._tell("the prompt is too long for the model: retrying without the context pack")
+                self._notify("the prompt is too long for the model: retrying without the context pack")
                 return self._draft(task, self._brief(replace(task, context="", program=_cut(task.program))))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
         """See `Agent`: from the deepest frame and the end of the log."""
-        files = dict(task.base.files) | dict(draft.files)
+        files = {**task.base.files, **draft.files}
         crash = f"{report.reason}\n\n{report.frame}\n\nThe log ends:\n{report.log_tail[-6000:]}"
         prompt = render(
             "repair",
@@ -89,21 +91,14 @@ class OpenAIAgent:
             crash=fence("what the program printed", crash),
             files=_show_files(files),
         )
+
+        def apply(reply: replies.RepairReply) -> Draft | None:
+            if not reply.edits and not reply.files:
+                return None
+            return draft.repair(_apply(reply, files, task), self._made_by(task))
+
         with self._conversation(DRAFT_SECONDS, self._stop.quiet):
-            turns = [self._system(task, replies.RepairReply), Turn("user", prompt)]
-            for _ in range(MAX_CORRECTIONS + 1):
-                answer, turns = self._ask(task, turns, replies.RepairReply)
-                if not answer.reply.edits and not answer.reply.files:
-                    return None
-                try:
-                    repaired = _apply(answer.reply, files, task)
-                except EditError as error:
-                    turns = _send_back(turns, answer.text, str(error))
-                    continue
-                changed = dict(draft.files) | repaired
-                proposal = draft.proposal.model_copy(update={"settings": read_settings(changed)})
-                return Draft(proposal, changed, self._made_by(task), is_code=True)
-        raise AgentError(f"{self.name} gave no repair that can be applied")
+            return self._ask_until_applied(task, prompt, replies.RepairReply, apply)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """See `Agent`."""
@@ -117,20 +112,27 @@ class OpenAIAgent:
             change=_show_files(draft.files),
         )
         with self._conversation(PAPER_SECONDS, self._stop.interrupt):
-            turns = [self._system(task, replies.PaperReply), Turn("user", prompt)]
-            answer, _ = self._ask(task, turns, replies.PaperReply)
+            answer, _ = self._ask(task, _begin(task, replies.PaperReply, prompt), replies.PaperReply)
         return answer.reply.to_finding(self.name)
 
     def _draft(self, task: Task, prompt: str) -> Draft:
-        turns = [self._system(task, replies.ExperimentReply), Turn("user", prompt)]
+        def apply(reply: replies.ExperimentReply) -> Draft:
+            files = _apply(reply, task.base.files, task)
+            return Draft(reply.to_proposal(read_settings(files)), files, self._made_by(task), is_code=True)
+
+        return self._ask_until_applied(task, prompt, replies.ExperimentReply, apply)
+
+    def _ask_until_applied(
+        self, task: Task, prompt: str, form: type[Reply], apply: Callable[[Reply], Applied]
+    ) -> Applied:
+        """The result of `apply` on the first answer that it accepts; each EditError is sent back."""
+        turns = _begin(task, form, prompt)
         for _ in range(MAX_CORRECTIONS + 1):
-            answer, turns = self._ask(task, turns, replies.ExperimentReply)
+            answer, turns = self._ask(task, turns, form)
             try:
-                files = _apply(answer.reply, task.base.files, task)
+                return apply(answer.reply)
             except EditError as error:
                 turns = _send_back(turns, answer.text, str(error))
-                continue
-            return Draft(answer.reply.to_proposal(read_settings(files)), files, self._made_by(task), is_code=True)
         raise AgentError(f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts")
 
     def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
@@ -142,9 +144,8 @@ class OpenAIAgent:
                 seconds = max(1.0, self._conversing_until - time.monotonic())
                 answer = self._chat.ask(turns, form, seconds, self._stop_event)
             except Busy as error:
-                self._wait(
-                    error, pause, began + (ABSENT_SECONDS if isinstance(error, EndpointUnreachable) else BUSY_SECONDS)
-                )
+                patience = ABSENT_SECONDS if isinstance(error, EndpointUnreachable) else BUSY_SECONDS
+                self._wait(error, pause, began + patience)
                 pause *= 2
                 continue
             except Malformed as error:
@@ -163,7 +164,7 @@ class OpenAIAgent:
         seconds = max(pause, error.retry_after_seconds or 0.0)
         if time.monotonic() + seconds >= min(until, self._conversing_until):
             raise error
-        self._tell(f"{error}; retrying in {seconds:.0f} s")
+        self._notify(f"{error}; retrying in {seconds:.0f} s")
         if self._stop_event.wait(seconds):
             raise AgentError("the worker is stopping or pausing")
 
@@ -189,12 +190,8 @@ class OpenAIAgent:
             raise AgentUnavailable(f"the model's budget: {error}") from error
         except OSError as error:
             raise AgentUnavailable(f"the model's usage cannot be recorded: {error.strerror or error}") from error
-        except (ModelRefused, TooLong, ChatError) as error:
+        except ChatError as error:
             raise AgentError(f"{self.name}: {error}") from error
-
-    def _system(self, task: Task, form: type[Reply]) -> Turn:
-        editable = ", ".join(task.contract.files.editable)
-        return Turn("system", render("system", editable=editable, schema=replies.describe(form)))
 
     def _brief(self, task: Task) -> str:
         return render(
@@ -208,6 +205,13 @@ class OpenAIAgent:
 
     def _made_by(self, task: Task) -> str:
         return f"{self.name} ({task.usage.total.describe()})"
+
+
+def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:
+    """A new conversation; the form's JSON schema is in the prompt, because not every endpoint enforces one."""
+    schema = json.dumps(form.model_json_schema(mode="serialization"))
+    rules = render("system", editable=", ".join(task.contract.files.editable), schema=schema)
+    return [Turn("system", rules), Turn("user", prompt)]
 
 
 def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:

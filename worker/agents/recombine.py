@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import AgentError, Draft, RuleBasedAgent, Task, describe_measurement, shorten
+from worker.agents.base import Agent, AgentError, Draft, Task, describe_measurement, shorten
 from worker.agents.replies import EditError, check_files
 from worker.agents.search_space import read_settings
 from worker.git.merge import MergeConflict, reapply
@@ -21,11 +21,10 @@ _FATES = {
 }
 
 
-class RecombineAgent(RuleBasedAgent):
+class RecombineAgent(Agent):
     """Implements `Agent` for jobs of kind `adopt` and `ablate`."""
 
     name = "assembly"
-    wants_trials = False
     kinds = frozenset({JobKind.ADOPT, JobKind.ABLATE})
 
     def propose(self, task: Task) -> Draft:

@@ -4,7 +4,6 @@ The schemas require every field and bound no text, because endpoints that enforc
 shortened here.
 """
 
-import json
 import math
 import re
 import warnings
@@ -18,6 +17,7 @@ from shared.contract import Files
 from shared.experiments import AxisDirection, Proposal, Setting
 from shared.findings import MAX_FINDING_WORDS, MAX_TAGS, FindingDraft
 from shared.protocol import FilePath, Message
+from worker.agents.base import shorten
 from worker.runs.validate import find_excess
 
 MAX_SHORT, MAX_LONG, MAX_TAG = 200, 4000, 63
@@ -106,27 +106,12 @@ class PaperReply(Message):
     def to_finding(self, agent: str) -> FindingDraft:
         """The finding as the coordinator accepts it; too long a text loses its end, the last part first."""
         left = MAX_FINDING_WORDS
-        parts = []
-        texts = (_line(self.claim) or "No claim.", self.mechanism, self.caveats, self.refuted_by, self.follow_ups)
-        for text in texts:
+        texts = self.model_dump(exclude={"tags"}) | {"claim": _line(self.claim) or "No claim."}
+        for name, text in texts.items():
             words = text.split()
-            parts.append(text[:MAX_LONG] if len(words) <= left else " ".join(words[:left])[:MAX_LONG])
+            texts[name] = (text if len(words) <= left else " ".join(words[:left]))[:MAX_LONG]
             left = max(0, left - len(words))
-        claim, mechanism, caveats, refuted_by, follow_ups = parts
-        return FindingDraft(
-            claim=claim,
-            mechanism=mechanism,
-            caveats=caveats,
-            refuted_by=refuted_by,
-            follow_ups=follow_ups,
-            tags=_list_tags(self.tags),
-            agent=agent,
-        )
-
-
-def describe(form: type[Message]) -> str:
-    """A form's JSON schema, for the prompt, because not every endpoint enforces one."""
-    return json.dumps(form.model_json_schema(mode="serialization"))
+        return FindingDraft(**texts, tags=_list_tags(self.tags), agent=agent)
 
 
 def _list_tags(words: list[str]) -> list[str]:
@@ -137,8 +122,7 @@ def _list_tags(words: list[str]) -> list[str]:
 
 def _line(text: str) -> str:
     """One line, short enough for a title."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_SHORT else line[: MAX_SHORT - 1] + "…"
+    return shorten(" ".join(text.split()), MAX_SHORT)
 
 
 def apply_edits(edits: Iterable[Edit], base: Mapping[str, str]) -> dict[str, str]:

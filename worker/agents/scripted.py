@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Proposal
 from shared.protocol import FilePath, LongText, Message, ShortText
-from worker.agents.base import AgentError, AgentFinished, Draft, RuleBasedAgent, Task
+from worker.agents.base import Agent, AgentError, AgentFinished, Draft, Task
 from worker.agents.replies import Edit, EditError, apply_edits
 from worker.agents.search_space import read_settings
 
@@ -79,11 +79,10 @@ def load_script(path: Path) -> Script:
         raise ScriptError(f"{path}: {error}") from error
 
 
-class ScriptedAgent(RuleBasedAgent):
+class ScriptedAgent(Agent):
     """Proposes a script's steps in their order, each once, then raises AgentFinished. `stop` ends thinking."""
 
     name = "scripted"
-    wants_trials = False
     kinds = frozenset({JobKind.IMPROVE})
 
     def __init__(self, script: Script, stop: Event | None = None) -> None:
@@ -97,15 +96,11 @@ class ScriptedAgent(RuleBasedAgent):
         step = self._steps.pop(0)
         if step.thinking_seconds and self._stop.wait(step.thinking_seconds):
             raise AgentError("the worker is stopping")
-        files = step.files or _apply(step.edits, task)
+        try:
+            files = step.files or apply_edits(step.edits, task.base.files)
+        except EditError as error:
+            raise AgentError(f"the script does not fit: {error}") from error
         proposal = Proposal(
             **step.model_dump(exclude={"files", "edits", "thinking_seconds"}), settings=read_settings(files)
         )
         return Draft(proposal, files)
-
-
-def _apply(edits: list[Edit], task: Task) -> dict[str, str]:
-    try:
-        return apply_edits(edits, task.base.files)
-    except EditError as error:
-        raise AgentError(f"the script does not fit: {error}") from error

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Trial
 from shared.runs import RunOutcome
-from worker.agents.base import AgentError, Draft, RuleBasedAgent, Task, shorten
+from worker.agents.base import Agent, AgentError, Draft, Task, shorten
 from worker.agents.search_space import (
     MAX_SETTINGS,
     ConstantsError,
@@ -43,7 +43,7 @@ ATTEMPTS = 200
 """Candidates drawn before the agent gives up: late in a search most are too close to an earlier trial."""
 
 
-class SearchAgent(RuleBasedAgent):
+class SearchAgent(Agent):
     """Searches the constants of the first editable Python file. The same task always gives the same draft."""
 
     name = "search"

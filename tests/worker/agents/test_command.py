@@ -1,6 +1,7 @@
 """worker/agents/command.py: real programs in the real sandbox, useful ones and hostile ones."""
 
 import os
+import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +43,7 @@ class Bench:
         environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "TOOL_KEY": "k-canary-tool"}
         mounts = (Mount(program), *self.mounts)
         command = f"/bin/bash {program} {{prompt_file}}"
-        tool = Tool(command, self.home, environment, mounts, seconds, self.secrets)
+        tool = Tool(shlex.split(command), self.home, environment, mounts, seconds, self.secrets)
         return CommandAgent(tool, self.said.append, self.stop)
 
     def propose(self, script: str, seconds: float = 60.0, task: Task = TASK) -> Draft:
@@ -143,7 +144,7 @@ def test_a_tool_that_fails_or_is_missing_is_unavailable(bench: Bench) -> None:
     with pytest.raises(AgentUnavailable, match="exit status 3: no credit"):
         bench.propose("echo no credit; exit 3")
     agent = bench.agent("true")
-    agent._tool = replace(agent._tool, command="/nowhere/tool {prompt_file}")
+    agent._tool = replace(agent._tool, argv=("/nowhere/tool", "{prompt_file}"))
     with pytest.raises(AgentUnavailable, match="No such file"):
         agent.propose(TASK)
 
