@@ -8,9 +8,8 @@ from pydantic import Field, model_validator
 
 from shared.experiments import Assignment, JobKind, Posterior, Proposal, Trial
 from shared.findings import FindingDraft
-from shared.hardware import Hardware
 from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
-from shared.runs import MAX_SEED, CurvePoint, RunReport
+from shared.runs import MAX_SEED, CurvePoint, Hardware, RunReport
 from shared.workers import WorkerState
 
 

@@ -1,10 +1,32 @@
-"""Workers as people see them, and what workers say of themselves between two jobs."""
+"""Accounts of volunteers, and their workers: states, notices and views."""
 
 from enum import StrEnum
 
 from pydantic import Field
 
-from shared.protocol import Message, ShortText, Timestamp
+from shared.protocol import Message, ShortText, Slug, Timestamp
+
+
+class Role(StrEnum):
+    """The role of an account. Maintainers give all roles but `volunteer`."""
+
+    VOLUNTEER = "volunteer"
+    MAINTAINER = "maintainer"
+    RESEARCHER = "researcher"
+
+
+class SignUp(Message):
+    """A new volunteer; `label` says what the token is for."""
+
+    name: Slug
+    label: ShortText = "worker"
+
+
+class Account(Message):
+    """The account, and its token, which is shown this once."""
+
+    volunteer: Slug
+    token: str
 
 
 class WorkerState(StrEnum):

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from shared.evidence import ExperimentEvidence
 from shared.export import ExportFormat, ExportTable
 from shared.findings import FindingSummary, Paper, Question, SearchHit, SearchPage, Topic, Tried, name_topic
 from shared.leases import LeaseView
@@ -19,6 +18,7 @@ from shared.protocol import API_PREFIX, Page, Problem
 from shared.records import (
     Comparison,
     ExperimentDetail,
+    ExperimentEvidence,
     ExperimentSummary,
     HardwareClass,
     LineageStep,

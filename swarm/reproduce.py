@@ -13,9 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.evidence import ExperimentEvidence
 from shared.formatting import format_effect, format_measure
-from shared.records import ExperimentDetail
+from shared.records import ExperimentDetail, ExperimentEvidence
 from shared.runs import RunReport
 from swarm.checkout import write_files
 from swarm.client import Client, CommandError

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, status
 from coordinator.accounts import service
 from coordinator.db.database import CurrentDatabase
 from coordinator.settings import CoordinatorSettings
-from shared.accounts import Account, SignUp
+from shared.workers import Account, SignUp
 
 router = APIRouter(tags=["accounts"])
 

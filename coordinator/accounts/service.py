@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from coordinator.accounts import queries
 from coordinator.http.errors import SwarmError
 from coordinator.models import Token, Volunteer
-from shared.accounts import Account, Role, SignUp
 from shared.protocol import now
+from shared.workers import Account, Role, SignUp
 
 TOKEN_PREFIX = "swt_"  # noqa: S105  a prefix that secret scanners can look for, not a secret
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

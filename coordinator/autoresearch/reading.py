@@ -21,7 +21,7 @@ from coordinator.autoresearch.results_file import (
 )
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, Direction, parse_contract
-from shared.hardware import DeviceKind, Hardware
+from shared.runs import DeviceKind, Hardware
 from shared.seeds import CHANNEL_FILE
 
 RESULTS_FILE = "results.tsv"

@@ -18,8 +18,8 @@ from math import sqrt
 from typing import NamedTuple
 
 from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, pool, split
-from shared.evidence import Trust
 from shared.experiments import Dispute
+from shared.records import Trust
 
 MAX_DIFFERENCE = 3.0
 """Measurements that differ by more sd than this contradict each other (docs/architecture.md)."""

@@ -13,9 +13,9 @@ from coordinator.lineage import service as lineage
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from shared.contract import Contract
-from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
 from shared.experiments import Dispute, JobKind, Standing, Verdict
 from shared.formatting import count_noun, format_effect, format_measure
+from shared.records import Estimate, EvidenceRun, ExperimentEvidence, Trust
 
 
 def explain(

@@ -19,9 +19,9 @@ from coordinator.lineage import service as lineage
 from coordinator.lineage.service import CommitRow
 from coordinator.models import CommitPosterior
 from shared.contract import Contract
-from shared.evidence import Trust
 from shared.experiments import Dispute, Posterior, Standing, Verdict
 from shared.protocol import now
+from shared.records import Trust
 
 SAME_NUMBER = 1e-9
 """How far a stored number may be, absolutely or relatively, from the one that its runs give."""

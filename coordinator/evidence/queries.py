@@ -13,8 +13,8 @@ from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
-from shared.evidence import Trust
 from shared.experiments import JobKind
+from shared.records import Trust
 from shared.runs import RunOutcome
 
 RunRow = tuple[Run, str]

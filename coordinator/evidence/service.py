@@ -35,11 +35,10 @@ from coordinator.http.pagination import cut_page
 from coordinator.lineage.service import CommitRow
 from coordinator.models import CommitPosterior, Project, Run
 from shared.contract import Contract
-from shared.evidence import Trust
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
-from shared.hardware import Hardware
 from shared.protocol import Page, now
-from shared.runs import CurvePoint, ModelUsage, RunOutcome, RunReport, RunSeconds, RunView
+from shared.records import Trust
+from shared.runs import CurvePoint, Hardware, ModelUsage, RunOutcome, RunReport, RunSeconds, RunView
 
 
 @dataclass(frozen=True)

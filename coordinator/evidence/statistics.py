@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from math import erf, inf, sqrt
 from typing import NamedTuple
 
-from shared.evidence import Trust
 from shared.experiments import Verdict
+from shared.records import Trust
 
 SURE = 0.95
 """Probability from which a verdict is given at all."""

@@ -20,9 +20,9 @@ from coordinator.models import DueReplication, Volunteer, table_of
 from coordinator.models.base import UtcDateTime
 from shared.contract import Contract
 from shared.events import EventKind
-from shared.evidence import Trust
 from shared.experiments import Standing
 from shared.protocol import now
+from shared.records import Trust
 from shared.runs import RunReport
 
 MAX_DUE = 8

@@ -10,9 +10,8 @@ from coordinator.experiments import service
 from coordinator.experiments.service import view_progress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.projects import service as projects
-from shared.evidence import ExperimentEvidence
 from shared.protocol import Page, Slug
-from shared.records import ExperimentDetail, ExperimentSummary, ProjectProgress
+from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProjectProgress
 from shared.runs import EarlyStops, RunView
 
 router = APIRouter(tags=["experiments"])

@@ -24,12 +24,18 @@ from coordinator.lineage import service as lineage
 from coordinator.lineage.service import diff_files
 from coordinator.models import CommitPosterior, Finding, Project
 from coordinator.projects import service as projects
-from shared.evidence import ExperimentEvidence
 from shared.experiments import AxisDirection, JobKind, Proposal, Standing, StepFate, StepReport, Trial
 from shared.findings import FindingView
 from shared.findings import name_topic as name_topic
 from shared.protocol import Page, now
-from shared.records import ExperimentDetail, ExperimentSummary, HardwareClassCount, ProgressPoint, ProjectProgress
+from shared.records import (
+    ExperimentDetail,
+    ExperimentEvidence,
+    ExperimentSummary,
+    HardwareClassCount,
+    ProgressPoint,
+    ProjectProgress,
+)
 from shared.runs import RunOutcome
 
 NO_COLUMNS = {"new_branch", "steps"}

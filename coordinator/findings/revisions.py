@@ -15,10 +15,10 @@ from coordinator.findings.text_index import text_index_of
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion
 from coordinator.novelty.similarity import Similarity
-from shared.accounts import Role
 from shared.events import EventKind
 from shared.findings import FindingDraft, FindingState, FindingView, Note, NoteDraft, NoteKind
 from shared.protocol import now
+from shared.workers import Role
 
 
 class NotAllowedError(SwarmError):

@@ -27,12 +27,11 @@ from coordinator.workers.service import WorkerRow
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
-from shared.hardware import DeviceKind, Hardware
 from shared.leases import BaseCommit, ClaimReply, ClaimRequest
 from shared.leases import GrantedLease as LeaseGrant
 from shared.projects import BranchState
 from shared.protocol import Versions, now, version_key
-from shared.runs import MAX_SEED
+from shared.runs import MAX_SEED, DeviceKind, Hardware
 
 MAX_LEASES_PER_WORKER = 2
 """One that trains, and one that is drafted meanwhile."""

@@ -17,7 +17,7 @@ class Run(Base):
     """One measurement of one commit by one worker with one seed. Seconds are wall time.
 
     `kind` is that of its lease. `counts` is false while a maintainer's quarantine keeps it out of the evidence. `trust`
-    is what was known of its worker when it came, this run included (`shared.evidence.Trust`).
+    is what was known of its worker when it came, this run included (`shared.records.Trust`).
     """
 
     __tablename__ = "runs"

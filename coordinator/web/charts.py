@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from coordinator.findings.pooling import read_number
-from shared.evidence import Estimate, ExperimentEvidence
 from shared.experiments import AxisDirection
 from shared.findings import Topic, TopicEffect, TopicPool
 from shared.formatting import decimals_for, format_effect, format_measure
+from shared.records import Estimate, ExperimentEvidence
 
 SPREAD = 2.0
 """Half the length of an interval in sd."""

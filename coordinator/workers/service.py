@@ -11,8 +11,8 @@ from coordinator.models import Worker
 from coordinator.workers import queries
 from coordinator.workers.queries import WorkerRow as WorkerRow
 from coordinator.workers.queries import find_worker as find_worker
-from shared.hardware import Hardware
 from shared.protocol import Page, now
+from shared.runs import Hardware
 from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
 
 SEEN_AGAIN = timedelta(seconds=60)

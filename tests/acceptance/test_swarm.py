@@ -17,8 +17,8 @@ import pytest
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from shared.commits import CommitWords, build_blob, build_commit, build_trees
-from shared.evidence import EvidenceRun
 from shared.experiments import JobKind
+from shared.records import EvidenceRun
 from shared.runs import RunView
 from swarm import Client
 from tests.acceptance.conftest import BIN, Volunteer, open_swarm

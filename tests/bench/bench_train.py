@@ -32,8 +32,7 @@ import pyarrow
 import pyarrow.parquet
 
 from shared.contract import Contract
-from shared.hardware import DeviceKind, Hardware
-from shared.runs import RunReport
+from shared.runs import DeviceKind, Hardware, RunReport
 from tests.bench.report import append_table, format_table
 from tests.support.shards import SHARDS
 from tests.support.tiny_project import serve_folder

@@ -8,8 +8,8 @@ import httpx
 
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
-from shared.hardware import Hardware
 from shared.leases import GrantedLease
+from shared.runs import Hardware
 from tests.bench import landscape as world
 from tests.bench.landscape import Landscape, Levels
 from tests.support.messages import HARDWARE

@@ -8,10 +8,9 @@ from uuid import uuid4
 from shared.commits import CommitWords, build_blob, build_commit, build_trees
 from shared.experiments import AxisDirection, Proposal
 from shared.findings import FindingDraft
-from shared.hardware import DeviceKind, Hardware
 from shared.leases import ClaimRequest, CommitUpload, GrantedLease, ResultUpload
 from shared.protocol import PROTOCOL_VERSION, now
-from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
+from shared.runs import CurvePoint, DeviceKind, Hardware, RunOutcome, RunReport, RunSeconds
 from worker.agents.search_space import read_settings
 
 HARDWARE = Hardware(kind=DeviceKind.CPU, model="Test CPU", memory_mib=8192, cores=2, isa="x86_64-avx2")

@@ -20,10 +20,9 @@ from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Contract
-from shared.hardware import Hardware
 from shared.leases import Phase
 from shared.protocol import API_PREFIX
-from shared.runs import RunReport
+from shared.runs import Hardware, RunReport
 from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from shared.accounts import Account, SignUp
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import (
     ClaimReply,
@@ -25,7 +24,7 @@ from shared.leases import (
 )
 from shared.projects import CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Page, Versions, now
-from shared.workers import WorkerNotice, WorkerView
+from shared.workers import Account, SignUp, WorkerNotice, WorkerView
 from worker.api.errors import ClientError as ClientError
 from worker.api.errors import Outdated as Outdated
 from worker.api.errors import Rejected as Rejected

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from shared.contract import Contract
-from shared.hardware import Hardware
-from shared.runs import RunOutcome, RunReport
+from shared.runs import Hardware, RunOutcome, RunReport
 from worker.agents.search_space import ConstantsError, find_space, read_constants
 from worker.authoring.local_run import TreeRunner, WorkTree
 from worker.authoring.noise import FIRST_SEED, Spread, measure_seeds

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.accounts import SignUp
+from shared.workers import SignUp
 from worker.api.client import ClientError, CoordinatorClient, Unauthorized
 from worker.settings import SettingsError, check_token, config_path, load_settings, login_path
 

@@ -24,10 +24,9 @@ from pydantic import Field, ValidationError
 
 from shared.contract import Contract
 from shared.experiments import JobKind, ProposalReply, ProposalSubmission, Trial
-from shared.hardware import Hardware
 from shared.leases import BaseCommit, GrantedLease, Heartbeat, HeartbeatReply, LeaseState, OfflineLease, ReleaseRequest
 from shared.protocol import Message, Sha, Slug, now
-from shared.runs import MAX_SEED, RunOutcome, RunReport
+from shared.runs import MAX_SEED, Hardware, RunOutcome, RunReport
 
 FILE = "alone.json"
 AWAY_SECONDS = 60.0

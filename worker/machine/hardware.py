@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from shared.hardware import DeviceKind, Hardware
+from shared.runs import DeviceKind, Hardware
 from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
 from worker.sandbox import Gpu, ProcessLimits, Sandbox, SandboxRequest
 

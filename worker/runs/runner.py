@@ -12,9 +12,8 @@ from threading import Event
 from typing import Protocol
 
 from shared.contract import Contract
-from shared.hardware import Hardware
 from shared.leases import Phase
-from shared.runs import CurvePoint, RunReport
+from shared.runs import CurvePoint, Hardware, RunReport
 from worker.data.prepare import DataProgress, PreparedData, prepare_data
 from worker.runs.harness_process import HarnessNotReady, Stopped
 from worker.runs.precompile import compile_ahead

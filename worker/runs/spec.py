@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.contract import Contract
-from shared.hardware import Hardware
 from shared.leases import Phase
-from shared.runs import CurvePoint
+from shared.runs import CurvePoint, Hardware
 from worker.sandbox import Sandbox
 
 if TYPE_CHECKING:  # data/prepare.py imports this package

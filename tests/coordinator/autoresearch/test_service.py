@@ -18,8 +18,8 @@ from coordinator.experiments.service import view_progress
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
 from shared.experiments import JobKind
-from shared.hardware import DeviceKind, Hardware
 from shared.records import ProjectProgress
+from shared.runs import DeviceKind, Hardware
 from tests.support.databases import count_rows
 from tests.support.git import run_git
 from tests.support.seeds import write_seed

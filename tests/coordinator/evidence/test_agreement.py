@@ -18,8 +18,8 @@ from coordinator.evidence.agreement import (
     select,
 )
 from coordinator.evidence.statistics import EXACT, Measurement, Normal, pool
-from shared.evidence import Trust
 from shared.experiments import Dispute
+from shared.records import Trust
 
 NOISE_SD = 0.0007
 LIE = -0.004

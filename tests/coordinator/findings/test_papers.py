@@ -11,10 +11,10 @@ from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
 from coordinator.findings.papers import Rival, Written, judge, tell_rivals
 from coordinator.models import Project, Volunteer
-from shared.accounts import Role
 from shared.experiments import Dispute, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
 from shared.protocol import API_PREFIX, now
+from shared.workers import Role
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History

@@ -13,9 +13,9 @@ from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Contract
-from shared.hardware import DeviceKind, Hardware
 from shared.leases import Phase
 from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER, Versions, version_key
+from shared.runs import DeviceKind, Hardware
 from tests.support.messages import HARDWARE, claim_request, make_result
 from tests.support.seeds import write_seed
 from tests.support.tiny_project import tiny_contract

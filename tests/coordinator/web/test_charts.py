@@ -1,8 +1,8 @@
 """The chart of an experiment's evidence."""
 
 from coordinator.web.charts import draw_evidence
-from shared.evidence import Estimate, EvidenceRun, ExperimentEvidence, Trust
 from shared.experiments import JobKind, Posterior
+from shared.records import Estimate, EvidenceRun, ExperimentEvidence, Trust
 
 
 def make_evidence(before: Estimate | None, *values: float, is_checked: bool = False) -> ExperimentEvidence:

@@ -8,10 +8,9 @@ from fastapi.testclient import TestClient
 from coordinator.db.database import Database
 from coordinator.models import Project
 from coordinator.projects.service import create_project
-from shared.hardware import DeviceKind, Hardware
 from shared.protocol import Problem
 from shared.records import ExperimentDetail
-from shared.runs import RunOutcome
+from shared.runs import DeviceKind, Hardware, RunOutcome
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import HOSTILE_TITLE, History, crash

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.hardware import DeviceKind
+from shared.runs import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.machine.gpu import DriverError
 from worker.machine.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine, list_devices, try_torch
