@@ -7,13 +7,12 @@ import typer
 from rich.console import Console
 
 from shared.export import ExportFormat
-from swarm.checkout import write_files
-from swarm.client import DEFAULT_URL, CoordinatorError
+from swarm.client import DEFAULT_URL, CommandError, CoordinatorError
 from swarm.commands import app
-from swarm.demo import DemoError, DemoOptions, run_demo
+from swarm.demo import DemoOptions, run_demo
 from swarm.dump import write_dump
 from swarm.output import AnyProject, Commit, Project, Url, connected
-from swarm.reproduce import reproduce
+from swarm.reproduce import reproduce, write_files
 
 
 @app.command()
@@ -127,7 +126,7 @@ def demo(
     """
     try:
         status = run_demo(DemoOptions(folder, seed, port, experiments), Console())
-    except (DemoError, CoordinatorError) as error:
+    except CommandError as error:
         typer.echo(f"swarm demo: {error}", err=True)
         raise typer.Exit(1) from error
     raise typer.Exit(status)

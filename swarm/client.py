@@ -122,7 +122,7 @@ class Client:
     def ask_whether_tried(self, project: str, text: str) -> Tried:
         """Past and running experiments like a sentence or a diff."""
         question = Question(project=project, text=text)
-        return self._read(Tried, self._send("POST", API_PREFIX + "/findings/tried", json=question.model_dump()))
+        return self._parse(Tried, self._send("POST", f"{API_PREFIX}/findings/tried", json=question.model_dump()))
 
     def list_records(self, project: str | None = None) -> list[Record]:
         """The best commits in each hardware class, of a project or of all."""
@@ -139,9 +139,15 @@ class Client:
         """A commit and its ancestors, the nearest first; four digits of a sha are enough."""
         return self._iterate(f"/lineage/{sha}", Page[LineageStep])
 
-    def compare(self, project: str, a: str, b: str) -> Comparison:
-        """Two commits: their diff, and how much better or worse `b` is."""
-        return self._get("/compare", Comparison, project=project, a=a, b=b)
+    def compare(self, project: str | None, a: str, b: str) -> Comparison:
+        """Two commits: their diff, and how much better or worse `b` is. Each is a sha or an experiment's number.
+
+        Without a project it is that of the experiment `a`, or the only one.
+        """
+        if project is None and is_experiment_id(a):
+            project = self.get_experiment(int(a)).project
+        a, b = self.find_sha(a), self.find_sha(b)
+        return self._get("/compare", Comparison, project=self.choose_project(project), a=a, b=b)
 
     def get_files(self, project: str, sha: str) -> CommitFiles:
         """All files of a commit; the whole sha is asked for."""
@@ -149,9 +155,7 @@ class Client:
 
     def cite(self, finding_id: int) -> str:
         """A finding as a BibTeX entry."""
-        response = self._send("GET", f"{API_PREFIX}/findings/{finding_id}/bibtex")
-        self._check(response)
-        return response.text
+        return self._send("GET", f"{API_PREFIX}/findings/{finding_id}/bibtex").text
 
     def export(self, project: str, table: ExportTable, format_: ExportFormat) -> Iterator[bytes]:
         """A whole table of a project, in chunks."""
@@ -180,7 +184,7 @@ class Client:
 
     def _get(self, path: str, model: type[Model], **parameters: Any) -> Model:
         given = {name: value for name, value in parameters.items() if value is not None}
-        return self._read(model, self._send("GET", API_PREFIX + path, params=given))
+        return self._parse(model, self._send("GET", API_PREFIX + path, params=given))
 
     def _iterate(self, path: str, model: type[Page[Any]], **parameters: Any) -> Iterator[Any]:
         cursor: str | None = None
@@ -193,13 +197,15 @@ class Client:
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         with self._reached():
-            return self._http.request(method, path, **request)
+            response = self._http.request(method, path, **request)
+        self._check(response)
+        return response
 
     def _stream(self, path: str) -> Iterator[bytes]:
         with self._reached(), self._http.stream("GET", path) as response:
             if not response.is_success:
                 response.read()
-                self._check(response)
+            self._check(response)
             yield from response.iter_bytes()
 
     @contextmanager
@@ -209,25 +215,18 @@ class Client:
         except httpx.HTTPError as error:
             raise CoordinatorError(f"{self.url} cannot be reached: {error}. Is the coordinator running?") from error
 
-    def _read(self, model: type[Model], response: httpx.Response) -> Model:
-        self._check(response)
+    def _check(self, response: httpx.Response) -> None:
+        """Raises CoordinatorError with the coordinator's own message unless the request succeeded."""
+        if not response.is_success:
+            problem = self._parse(Problem, response)
+            raise CoordinatorError(f"{problem.title}: {problem.detail}")
+
+    def _parse(self, model: type[Model], response: httpx.Response) -> Model:
         try:
             return model.model_validate_json(response.content, extra="ignore")
         except ValidationError as error:
-            raise self._foreign(response) from error
-
-    def _check(self, response: httpx.Response) -> None:
-        """Raises CoordinatorError with the coordinator's own message unless the request succeeded."""
-        if response.is_success:
-            return
-        try:
-            problem = Problem.model_validate_json(response.content)
-        except ValidationError as error:
-            raise self._foreign(response) from error
-        raise CoordinatorError(f"{problem.title}: {problem.detail}")
-
-    def _foreign(self, response: httpx.Response) -> CoordinatorError:
-        return CoordinatorError(f"{self.url} does not answer like a coordinator (HTTP {response.status_code}).")
+            answered = f"does not answer like a coordinator (HTTP {response.status_code})"
+            raise CoordinatorError(f"{self.url} {answered}.") from error
 
 
 def is_experiment_id(text: str) -> bool:

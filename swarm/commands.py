@@ -16,7 +16,7 @@ from shared.experiments import Verdict
 from shared.findings import FailureClass, FindingSummary, Paper, SearchHit, Tried
 from shared.formatting import format_effect, format_measure
 from shared.records import Comparison, ExperimentDetail, LineageStep, Record, RecordCommit
-from swarm.client import DEFAULT_URL, CoordinatorError, is_experiment_id
+from swarm.client import DEFAULT_URL, CoordinatorError
 from swarm.output import (
     NOTHING,
     AnyProject,
@@ -25,9 +25,9 @@ from swarm.output import (
     Limit,
     Project,
     Url,
-    add_row,
     build_experiments_table,
     connected,
+    count_runs,
     format_gain,
     format_metric,
     format_verdict,
@@ -172,9 +172,7 @@ def diff(
       swarm diff 3 17 > step.patch && git apply step.patch
     """
     with connected(coordinator) as client:
-        shas = [client.find_sha(text) for text in (a, b)]
-        chosen = client.get_experiment(int(a)).project if project is None and is_experiment_id(a) else project
-        comparison = client.compare(client.choose_project(chosen), *shas)
+        comparison = client.compare(project, a, b)
         write([comparison], json, lambda: show_comparison(comparison, Console(), Console(stderr=True)))
 
 
@@ -199,13 +197,12 @@ def list_experiments(
 
 
 def tabulate_records(records: Iterable[Record]) -> Table:
-    table = make_table("*project, hardware class", "standing", ">#", ">metric", ">gain", ">n")
+    rows: list[list[object]] = []
     for record in records:
-        where = f"{record.project}\n{record.hardware_class}"
-        add_row(table, [where, "verified", *_describe(record.record)])
+        rows.append([f"{record.project}\n{record.hardware_class}", "verified", *_describe(record.record)])
         if record.leader is not None and (record.record is None or record.leader.sha != record.record.sha):
-            add_row(table, ["", str(record.leader.posterior.standing), *_describe(record.leader)])
-    return table
+            rows.append(["", record.leader.posterior.standing, *_describe(record.leader)])
+    return make_table(["*project, hardware class", "standing", ">#", ">metric", ">gain", ">n"], rows)
 
 
 def _describe(commit: RecordCommit | None) -> list[object]:
@@ -218,18 +215,21 @@ def _describe(commit: RecordCommit | None) -> list[object]:
 
 
 def tabulate_hits(hits: Iterable[SearchHit]) -> Table:
-    table = make_table(">finding", "*what was tried, and the claim", ">effect", ">n", "verdict")
-    for hit in hits:
-        posterior = hit.finding.posterior
-        verdict = format_verdict(posterior) if posterior else hit.finding.outcome
-        count = posterior.runs if posterior else 0
-        add_row(table, [hit.finding.id, _summarize(hit.finding), format_gain(posterior), count, verdict.split(",")[0]])
-    return table
+    rows = (
+        [found.id, _summarize(found), format_gain(found.posterior), count_runs(found.posterior), _judge(found)]
+        for found in (hit.finding for hit in hits)
+    )
+    return make_table([">finding", "*what was tried, and the claim", ">effect", ">n", "verdict"], rows)
 
 
 def _summarize(finding: FindingSummary) -> str:
     """The title, followed by the claim unless that repeats it."""
     return finding.title if finding.claim.startswith(finding.title) else f"{finding.title}: {finding.claim}"
+
+
+def _judge(finding: FindingSummary) -> str:
+    """The verdict, or the outcome of a run without measurements."""
+    return format_verdict(finding.posterior).split(",")[0] if finding.posterior else finding.outcome
 
 
 def read_question(text: str) -> str:
@@ -248,45 +248,43 @@ def read_question(text: str) -> str:
 def show_tried(tried: Tried, console: Console) -> None:
     console.print(Text(tried.answer))
     if tried.before:
-        table = make_table(">finding", "how alike", "*what was tried", ">effect", "verdict")
-        for before in tried.before:
-            finding = before.hit.finding
-            verdict = format_verdict(finding.posterior).split(",")[0] if finding.posterior else finding.outcome
-            likeness = str(before.likeness).replace("_", " ")
-            add_row(table, [finding.id, likeness, finding.title, format_gain(finding.posterior), verdict])
-        console.print(table)
+        rows = (
+            [found.id, likeness.replace("_", " "), found.title, format_gain(found.posterior), _judge(found)]
+            for found, likeness in ((before.hit.finding, before.likeness) for before in tried.before)
+        )
+        console.print(make_table([">finding", "how alike", "*what was tried", ">effect", "verdict"], rows))
     for running in tried.now:
-        console.print(Text(f"Running now: {running.title} ({str(running.likeness).replace('_', ' ')})"))
+        console.print(Text(f"Running now: {running.title} ({running.likeness.replace('_', ' ')})"))
 
 
 def show_experiment(experiment: ExperimentDetail, paper: Paper | None, console: Console) -> None:
     """Prints an experiment: numbers first, then the author's text, then the runs."""
     posterior = experiment.posterior
     console.print(Text(f"#{experiment.id} {experiment.title}", style="bold"))
-    facts = {
+    parent = f"#{experiment.parent_id}" if experiment.parent_id else "the seed"
+    facts: dict[str, str | Text] = {
         "verdict": format_verdict(posterior) if posterior else experiment.outcome,
         "metric": f"{format_metric(posterior)}, n = {posterior.runs}" if posterior else NOTHING,
         "effect": format_gain(posterior),
         "axis": f"{experiment.axis} {experiment.direction} {experiment.value}".strip(),
         "measured on": experiment.hardware_class,
-        "commit": f"{experiment.sha}",
-        "parent": f"{experiment.parent_sha[:SHORT_SHA]}"
-        + (f", #{experiment.parent_id}" if experiment.parent_id else ", the seed"),
+        "commit": experiment.sha,
+        "parent": f"{experiment.parent_sha[:SHORT_SHA]}, {parent}",
         "why": experiment.why,
         "expected": experiment.hypothesis,
     }
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        if str(value):
-            grid.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(str(value)))
+        if value:
+            grid.add_row(Text(name, style="dim"), Text(value) if isinstance(value, str) else value)
     console.print(grid)
     if paper is not None:
         _show_text(paper, console)
-    table = make_table(">run", "worker", "outcome", ">metric", "*reason")
-    for run in experiment.runs:
-        metric = f"{run.metric:.6g}" if run.metric is not None else NOTHING
-        add_row(table, [run.id, run.worker, run.outcome, metric, run.reason])
-    console.print(table)
+    runs = (
+        [run.id, run.worker, run.outcome, f"{run.metric:.6g}" if run.metric is not None else NOTHING, run.reason]
+        for run in experiment.runs
+    )
+    console.print(make_table([">run", "worker", "outcome", ">metric", "*reason"], runs))
 
 
 def _show_text(paper: Paper, console: Console) -> None:
@@ -304,13 +302,14 @@ def _show_text(paper: Paper, console: Console) -> None:
 
 
 def tabulate_lineage(steps: Iterable[LineageStep]) -> Table:
-    table = make_table("commit", ">#", "*what was changed", ">metric", ">effect", ">n")
-    for step in steps:
-        count = step.posterior.runs if step.posterior else 0
-        number = step.experiment_id or "seed"
-        cells = [step.sha[:SHORT_SHA], number, step.title, format_metric(step.posterior), format_gain(step.posterior)]
-        add_row(table, [*cells, count])
-    return table
+    rows = (
+        [
+            step.sha[:SHORT_SHA], step.experiment_id or "seed", step.title,
+            format_metric(step.posterior), format_gain(step.posterior), count_runs(step.posterior),
+        ]
+        for step in steps
+    )  # fmt: skip
+    return make_table(["commit", ">#", "*what was changed", ">metric", ">effect", ">n"], rows)
 
 
 def show_comparison(comparison: Comparison, console: Console, errors: Console) -> None:

@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -24,7 +23,6 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.leases import LeaseView, Phase
-from shared.records import ExperimentSummary
 from swarm.client import Client, CommandError
 from swarm.output import build_experiments_table
 
@@ -50,25 +48,23 @@ _PHASES = {
 }
 
 
-class DemoError(CommandError):
-    """The demo cannot go on."""
-
-
 def run_command(name: str, *arguments: str, environment: Mapping[str, str]) -> str:
-    """Runs one of our commands to its end and returns its stdout. Raises DemoError with its stderr."""
+    """Runs one of our commands to its end and returns its stdout. Raises CommandError with its stderr."""
     done = subprocess.run(  # noqa: S603  our own program, found beside this interpreter
         [find_command(name), *arguments], env={**os.environ, **environment}, capture_output=True, text=True
     )
     if done.returncode != 0:
-        raise DemoError(done.stderr.strip() or f"{name} ended with status {done.returncode}")
+        raise CommandError(done.stderr.strip() or f"{name} ended with status {done.returncode}")
     return done.stdout.strip()
 
 
 def find_command(name: str) -> str:
-    """The program installed beside this interpreter. Raises DemoError."""
+    """The program installed beside this interpreter. Raises CommandError."""
     path = Path(sys.executable).with_name(name)
     if not path.exists():
-        raise DemoError(f"{name} is not installed beside {sys.executable}. Install research-swarm[coordinator,worker].")
+        raise CommandError(
+            f"{name} is not installed beside {sys.executable}. Install research-swarm[coordinator,worker]."
+        )
     return str(path)
 
 
@@ -78,14 +74,13 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-class ManagedProcess:
+class LoggedProcess(subprocess.Popen[bytes]):
     """A program in its own session, so that Ctrl-C does not reach it directly. Its output goes to a file."""
 
     def __init__(self, name: str, *arguments: str, environment: Mapping[str, str], log: Path) -> None:
-        self.name = name
-        self.log = log
+        self.name, self.log = name, log
         with log.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603  our own program, found beside this interpreter
+            super().__init__(
                 [find_command(name), *arguments],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
@@ -95,35 +90,14 @@ class ManagedProcess:
                 preexec_fn=_end_with_parent,
             )
 
-    @property
-    def status(self) -> int | None:
-        """Exit status, or None while it runs."""
-        return self._process.poll()
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.status is None:
-            self._process.send_signal(number)
-
-    def wait(self, seconds: float) -> bool:
-        """Waits for its end; False if it still runs after `seconds`."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
         """Ends it with SIGTERM, and after STOP_TIMEOUT_SECONDS with SIGKILL."""
-        self.signal(signal.SIGTERM)
-        if not self.wait(STOP_TIMEOUT_SECONDS):
-            self.signal(signal.SIGKILL)
-            self._process.wait()
+        self.terminate()
+        try:
+            self.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.wait()
 
     def read_last_line(self) -> str:
         """The last line of its output, or an empty text."""
@@ -131,16 +105,16 @@ class ManagedProcess:
         return next((line for line in reversed(lines) if line.strip()), "")
 
     def wait_for_address(self, seconds: float) -> str:
-        """Waits for the coordinator's address in its output. Raises DemoError if it ends or prints none in time."""
+        """Waits for the coordinator's address in its output. Raises CommandError if it ends or prints none in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = _ADDRESS.search(self.log.read_text(errors="replace"))
             if found:
                 return found.group(1)
-            if self.status is not None:
-                raise DemoError(self.read_last_line() or f"{self.name} ended with status {self.status}")
+            if self.poll() is not None:
+                raise CommandError(self.read_last_line() or f"{self.name} ended with status {self.returncode}")
             time.sleep(0.05)
-        raise DemoError(f"{self.name} did not start within {seconds:.0f} s; see {self.log}.")
+        raise CommandError(f"{self.name} did not start within {seconds:.0f} s; see {self.log}.")
 
 
 @dataclass(frozen=True)
@@ -174,7 +148,7 @@ class _Interrupts:
 
 
 def run_demo(options: DemoOptions, console: Console) -> int:
-    """Runs the demo to its end; returns an exit status. Raises DemoError, CoordinatorError."""
+    """Runs the demo to its end; returns an exit status. Raises CommandError."""
     interrupts = _Interrupts()
     with interrupts.caught():
         project = _set_up(options)
@@ -204,29 +178,29 @@ def _set_up(options: DemoOptions) -> str:
             with os.fdopen(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(token + "\n")
     except OSError as error:
-        raise DemoError(f"cannot write to {options.folder.absolute()}: {error.strerror}") from error
+        raise CommandError(f"cannot write to {options.folder.absolute()}: {error.strerror}") from error
     return created.split(" project ")[1].split()[0]
 
 
-def _start_coordinator(options: DemoOptions) -> ManagedProcess:
-    return ManagedProcess(
+def _start_coordinator(options: DemoOptions) -> LoggedProcess:
+    return LoggedProcess(
         "swarm-coordinator", "serve", "--port", str(options.port),
         environment=_environment(options), log=options.folder / "coordinator.log",
     )  # fmt: skip
 
 
-def _start_worker(options: DemoOptions, url: str, console: Console) -> ManagedProcess:
+def _start_worker(options: DemoOptions, url: str, console: Console) -> LoggedProcess:
     sandbox = "auto"
     try:
         run_command("swarm-worker", "sandbox", environment={})
-    except DemoError as error:
+    except CommandError as error:
         sandbox = "unconfined"
         console.print(Text(f"WARNING: {error}", style="bold yellow"))
         console.print(
             "[bold yellow]The demo goes on WITHOUT a sandbox, because its agent changes only constants. "
             "Never do so with other agents.[/]"
         )
-    return ManagedProcess(
+    return LoggedProcess(
         "swarm-worker", "run", "--device", "cpu", "--agent", "search", "--coordinator", url, "--name", "demo",
         "--data-dir", str(options.folder.absolute() / "worker"), "--sandbox", sandbox, "--plain",
         environment=_environment(options), log=options.folder / "worker.log",
@@ -238,7 +212,7 @@ class _Demo:
 
     def __init__(
         self, options: DemoOptions, console: Console, client: Client, project: str,
-        coordinator: ManagedProcess, worker: ManagedProcess, interrupts: _Interrupts,
+        coordinator: LoggedProcess, worker: LoggedProcess, interrupts: _Interrupts,
     ) -> None:  # fmt: skip
         self._options, self._console, self._client, self._project = options, console, client, project
         self._coordinator, self._worker, self._interrupts = coordinator, worker, interrupts
@@ -265,12 +239,10 @@ class _Demo:
 
     def _is_over(self) -> bool:
         if self._interrupts.count:
-            return self._worker.status is not None
+            return self._worker.poll() is not None
         goal = self._options.experiments
-        return goal is not None and self._count_done() >= goal
-
-    def _count_done(self) -> int:
-        return self._client.get_progress(self._project).experiments - self._done_before
+        done = self._client.get_progress(self._project).experiments - self._done_before
+        return goal is not None and done >= goal
 
     def _announce_runs(self) -> None:
         """Prints each new run once, with its result."""
@@ -282,25 +254,24 @@ class _Demo:
                 self._console.print(Text(f"{point.finished_at:%H:%M:%S}  {name}: {point.title}: {result}"))
 
     def _check_processes(self) -> None:
-        if self._interrupts.count:
-            return
         for process in (self._coordinator, self._worker):
-            if process.status is not None:
-                raise DemoError(f"{process.read_last_line() or process.name + ' ended'}  (log: {process.log})")
+            if process.poll() is not None and not self._interrupts.count:
+                raise CommandError(f"{process.read_last_line() or process.name + ' ended'}  (log: {process.log})")
 
     def _forward_interrupts(self) -> None:
         if self._interrupts.count == 1 and not self._is_draining:
             self._is_draining = True
             self._console.print("Finishing the run under way, at most half a minute. Ctrl-C again stops now.")
-            self._worker.signal(signal.SIGTERM)
+            self._worker.terminate()
         elif self._interrupts.count > 1:
             self._stop_worker()
 
     def _stop_worker(self) -> None:
         """Stops the worker now; it gives its unfinished job back."""
-        while self._worker.status is None:
-            self._worker.signal(signal.SIGTERM)
-            self._worker.wait(1.0)
+        while self._worker.poll() is None:
+            self._worker.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._worker.wait(1.0)
 
     def _render(self) -> RenderableType:
         experiments = self._client.list_experiments(self._project, SHOWN_EXPERIMENTS)
@@ -316,12 +287,12 @@ class _Demo:
         return grid
 
     def _print_last_table(self) -> None:
-        experiments: list[ExperimentSummary] = self._client.list_experiments(self._project, LAST_EXPERIMENTS)
-        self._console.print()
-        self._console.print(build_experiments_table(experiments[::-1], self._metric))
+        experiments = self._client.list_experiments(self._project, LAST_EXPERIMENTS)[::-1]
         self._console.print(
+            Text(""),
+            build_experiments_table(experiments, self._metric),
             "± is one standard deviation; n counts runs. With n = 1 an effect is provisional, never a record.\n"
-            f"Everything is in {self._options.folder}/; the next `swarm demo` in this folder goes on from here."
+            f"Everything is in {self._options.folder}/; the next `swarm demo` in this folder goes on from here.",
         )
 
 

@@ -31,16 +31,12 @@ An export of the project `{name}` from {url}, {moment:%Y-%m-%d %H:%M} UTC.
 """
 
 
-class DumpError(CommandError):
-    """The dump cannot be written."""
-
-
 def write_dump(
     client: Client, project: ProjectView, folder: Path, formats: list[ExportFormat], report: Callable[[str], None]
 ) -> None:
-    """Writes a project's dump to a new folder. Raises DumpError, CoordinatorError."""
+    """Writes a project's dump to a new folder. Raises CommandError."""
     if folder.exists():
-        raise DumpError(f"{folder} exists already; name another folder.")
+        raise CommandError(f"{folder} exists already; name another folder.")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -48,7 +44,7 @@ def write_dump(
         _write_all(client, project, unfinished, formats, report)
         unfinished.rename(folder)
     except OSError as error:
-        raise DumpError(f"cannot write to {folder}: {error.strerror}.") from error
+        raise CommandError(f"cannot write to {folder}: {error.strerror}.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

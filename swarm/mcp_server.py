@@ -76,9 +76,8 @@ class _Tools:
         """The code that differs between two commits, and how much better or worse `b` measures, by hardware class. Each
         is a sha, four digits of one, or an experiment's number."""
         with _errors_reported():
-            shas = [self._client.find_sha(text) for text in (a, b)]
-            known = self._client.get_experiment(int(a)).project if project is None and is_experiment_id(a) else project
-            return self._client.compare(self._choose(known), *shas).model_dump(mode="json")
+            default = None if is_experiment_id(a) else self._project
+            return self._client.compare(project or default, a, b).model_dump(mode="json")
 
     def records(self, project: str | None = None) -> list[Json]:
         """The best verified commit of each project in each hardware class, and the one that leads unverified."""

@@ -34,10 +34,6 @@ Json = Annotated[
 Commit = Annotated[str, typer.Argument(help="A sha (four digits are enough), or an experiment's number.")]
 
 
-class FieldUnknown(CommandError):
-    """`--json` names an unknown field; the message lists the known ones."""
-
-
 @contextmanager
 def connected(url: str) -> Iterator[Client]:
     """A client. An expected error becomes a line on stderr and exit status 1."""
@@ -62,18 +58,13 @@ def _read_token() -> SecretStr | None:
 
 
 def write(rows: Iterable[Message], fields: str | None, show: Callable[[], None]) -> None:
-    """Writes the rows as JSON lines if `fields` are given, else shows them to people. Raises FieldUnknown."""
+    """Shows the rows to people, or writes a JSON document per line if `fields` are given.
+
+    `fields` are names with commas, as `id,posterior.effect_mean`, or `all`. Raises CommandError.
+    """
     if fields is None:
         show()
-    else:
-        write_json(rows, fields)
-
-
-def write_json(rows: Iterable[Message], fields: str) -> None:
-    """Writes a JSON document per line; `fields` are names with commas, as `id,posterior.effect_mean`, or `all`.
-
-    Raises FieldUnknown.
-    """
+        return
     names = None if fields == ALL else [name.strip() for name in fields.split(",")]
     for row in rows:
         document = row.model_dump(mode="json")
@@ -89,13 +80,16 @@ def _look_up(document: dict[str, Any], name: str) -> Any:
             return None
         if not isinstance(value, dict) or part not in value:
             known = ", ".join(value) if isinstance(value, dict) else "none"
-            raise FieldUnknown(f"--json: there is no field {name!r}. Known fields: {known}.")
+            raise CommandError(f"--json: there is no field {name!r}. Known fields: {known}.")
         value = value[part]
     return value
 
 
-def make_table(*columns: str) -> Table:
-    """A table without lines. `>` before a column's name aligns it to the right, `*` lets its text wrap."""
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table without lines. `>` before a column's name aligns it to the right, `*` lets its text wrap.
+
+    Cells are plain text: none is read as markup.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     for column in columns:
         kind, name = (column[0], column[1:]) if column[0] in ">*" else ("", column)
@@ -103,12 +97,9 @@ def make_table(*columns: str) -> Table:
             table.add_column(name, overflow="fold", ratio=1)
         else:
             table.add_column(name, justify="right" if kind else "left", no_wrap=True)
+    for cells in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     return table
-
-
-def add_row(table: Table, cells: Sequence[object]) -> None:
-    """Adds cells as plain text: none is read as markup."""
-    table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
 
 
 def print_rows(table: Table, nothing: str) -> None:
@@ -121,13 +112,15 @@ def print_rows(table: Table, nothing: str) -> None:
 
 def build_experiments_table(experiments: list[ExperimentSummary], metric: str) -> Table:
     """One row for each experiment, in the given order."""
-    table = make_table(">id", ">parent", "*what was tried", f">{metric}", ">effect", ">n")
-    for experiment in experiments:
-        posterior = experiment.posterior
-        value = format_metric(posterior) if posterior else experiment.outcome
-        cells = [experiment.id, experiment.parent_id or "seed", experiment.title, value, format_gain(posterior)]
-        add_row(table, [*cells, posterior.runs if posterior else 0])
-    return table
+    rows = (
+        [
+            experiment.id, experiment.parent_id or "seed", experiment.title,
+            format_metric(experiment.posterior) if experiment.posterior else experiment.outcome,
+            format_gain(experiment.posterior), count_runs(experiment.posterior),
+        ]
+        for experiment in experiments
+    )  # fmt: skip
+    return make_table([">id", ">parent", "*what was tried", f">{metric}", ">effect", ">n"], rows)
 
 
 def format_metric(posterior: Posterior | None) -> str:
@@ -143,9 +136,10 @@ def format_gain(posterior: Posterior | None) -> Text:
     return Text(format_effect(posterior.effect_mean, posterior.effect_sd), style=style)
 
 
-def format_verdict(posterior: Posterior | None) -> str:
-    """`improved, provisional`; a dash without measurements."""
-    if posterior is None:
-        return NOTHING
-    words = [str(posterior.verdict), str(posterior.standing)] if posterior.verdict else [str(posterior.standing)]
-    return ", ".join(words).replace("_", " ")
+def format_verdict(posterior: Posterior) -> str:
+    """`improved, provisional`."""
+    return ", ".join(filter(None, (posterior.verdict, posterior.standing))).replace("_", " ")
+
+
+def count_runs(posterior: Posterior | None) -> int:
+    return posterior.runs if posterior else 0

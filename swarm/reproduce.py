@@ -1,4 +1,4 @@
-"""`swarm reproduce`: runs an experiment again on this machine and compares it with the published result.
+"""`swarm checkout` and `swarm reproduce`: write a commit to a folder, and run it again here against the published result.
 
 The run is `swarm-worker run-local` on the commit's files, so it uses the same sandboxes, clock, data and scoring. A
 single run has noise, and this machine an unknown offset, unless the parent is measured as well.
@@ -13,19 +13,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from shared.commits import CommitError, check_path
 from shared.formatting import format_effect, format_measure
+from shared.projects import CommitFiles
 from shared.records import ExperimentDetail, ExperimentEvidence
 from shared.runs import RunReport
-from swarm.checkout import write_files
 from swarm.client import Client, CommandError
 from swarm.demo import find_command
 
 CONTRADICTED_SD = 3.0
 """Number of sd beyond which two measurements contradict each other, as between volunteers."""
-
-
-class ReproductionError(CommandError):
-    """There is no run to compare."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,10 @@ class Reproduction:
 def reproduce(
     client: Client, experiment: ExperimentDetail, seed: int, worker_options: list[str], *, with_parent: bool
 ) -> Reproduction:
-    """Runs an experiment's commit here, and its parent if asked to. Raises ReproductionError, CoordinatorError."""
+    """Runs an experiment's commit here, and its parent if asked to. Raises CommandError."""
     posterior, evidence = experiment.posterior, client.get_evidence(experiment.id)
     if posterior is None:
-        raise ReproductionError(f"#{experiment.id} has no metric: its run {experiment.outcome}.")
+        raise CommandError(f"#{experiment.id} has no metric: its run {experiment.outcome}.")
     report = _run(client, experiment.project, experiment.sha, seed, worker_options)
     parent = _run(client, experiment.project, experiment.parent_sha, seed, worker_options) if with_parent else None
     assert report.metric is not None
@@ -97,14 +94,30 @@ def _run(client: Client, project: str, sha: str, seed: int, worker_options: list
 
 
 def _read_report(output: str) -> RunReport:
-    """The last line of the worker's events. Raises ReproductionError where there was no metric."""
+    """The last line of the worker's events. Raises CommandError where there was no metric."""
     last = output.strip().rpartition("\n")[2]
     try:
         event = json.loads(last) if last else {}
         event.pop("event", None)
         report = RunReport.model_validate(event)
     except (ValidationError, json.JSONDecodeError) as error:
-        raise ReproductionError("swarm-worker gave no result; its messages are above.") from error
+        raise CommandError("swarm-worker gave no result; its messages are above.") from error
     if report.metric is None:
-        raise ReproductionError(f"the run here {report.outcome}: {report.reason}.")
+        raise CommandError(f"the run here {report.outcome}: {report.reason}.")
     return report
+
+
+def write_files(commit: CommitFiles, folder: Path) -> None:
+    """Writes a commit's files to a new or empty folder. Raises CommandError, also for a path that leads out of it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CommandError(f"{folder} exists and is not an empty folder.")
+    try:
+        for path, text in commit.files.items():
+            check_path(path)
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", newline="")
+    except CommitError as error:
+        raise CommandError(f"{error}; files are only written inside {folder}.") from error
+    except OSError as error:
+        raise CommandError(f"cannot write to {folder}: {error.strerror}.") from error

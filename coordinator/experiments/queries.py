@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
 from shared.findings import FindingState
+from shared.records import HardwareClassCount
 
 _ParentExperiment = aliased(Experiment)
 
@@ -260,11 +261,12 @@ def list_progress(session: Session, project_id: int, hardware_class: str, limit:
     return [ProgressRow(*row) for row in session.execute(query)][::-1]
 
 
-def list_hardware_classes(session: Session, project_id: int) -> list[tuple[str, int]]:
-    """Hardware classes a project was measured in, with the number of runs, most runs first."""
+def list_hardware_classes(session: Session, project_id: int) -> list[HardwareClassCount]:
+    """Hardware classes that a project was measured in, most runs first."""
     count = func.count()
     query = select(Run.hardware_class, count).where(Run.project_id == project_id).group_by(Run.hardware_class)
-    return [(name, runs) for name, runs in session.execute(query.order_by(count.desc(), Run.hardware_class))]
+    rows = session.execute(query.order_by(count.desc(), Run.hardware_class))
+    return [HardwareClassCount(name=name, runs=runs) for name, runs in rows]
 
 
 def count_experiments(session: Session, project_id: int) -> int:

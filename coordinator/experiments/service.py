@@ -28,14 +28,7 @@ from shared.experiments import AxisDirection, JobKind, Proposal, Standing, StepF
 from shared.findings import FindingView
 from shared.findings import name_topic as name_topic
 from shared.protocol import Page, now
-from shared.records import (
-    ExperimentDetail,
-    ExperimentEvidence,
-    ExperimentSummary,
-    HardwareClassCount,
-    ProgressPoint,
-    ProjectProgress,
-)
+from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProgressPoint, ProjectProgress
 from shared.runs import RunOutcome
 
 NO_COLUMNS = {"new_branch", "steps"}
@@ -171,7 +164,7 @@ def view_progress(session: Session, project: Project, hardware_class: str | None
     """Every run of a project in a hardware class; without one, in the class with the most runs."""
     objective = projects.contract_of(project).objective
     classes = queries.list_hardware_classes(session, project.id)
-    chosen = hardware_class or (classes[0][0] if classes else None)
+    chosen = hardware_class or (classes[0].name if classes else None)
     rows = queries.list_progress(session, project.id, chosen, MAX_POINTS) if chosen else []
     points, leader = _follow_leader(rows)
     return ProjectProgress(
@@ -180,7 +173,7 @@ def view_progress(session: Session, project: Project, hardware_class: str | None
         unit=objective.unit,
         direction=objective.direction,
         hardware_class=chosen,
-        hardware_classes=[HardwareClassCount(name=name, runs=runs) for name, runs in classes],
+        hardware_classes=classes,
         experiments=queries.count_experiments(session, project.id),
         points=points,
         leader_sha=leader.commit_sha if leader else None,

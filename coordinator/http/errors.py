@@ -42,6 +42,37 @@ class NotFoundError(SwarmError):
     title = "There is nothing by that name"
 
 
+class RequestInvalidError(SwarmError):
+    """See /docs for the form of each request."""
+
+    status = 422
+    code = "request-invalid"
+    title = "The request is not of the form that the API describes"
+
+
+class MethodNotAllowedError(SwarmError):
+    """The address exists, but not with this HTTP method."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "Method Not Allowed"
+
+
+class HttpError(SwarmError):
+    """The request could not be understood as HTTP."""
+
+    code = "http-error"
+    title = "HTTP error"
+
+
+class InternalError(SwarmError):
+    """An error of the coordinator. Nothing was stored; the request may be tried again."""
+
+    status = 500
+    code = "internal"
+    title = "The coordinator made a mistake"
+
+
 class DatabaseUnavailableError(SwarmError):
     """The database does not answer, is full, or has too many writers. Nothing was stored; try again."""
 
@@ -82,23 +113,15 @@ def _on_invalid_request(_request: Request, error: Exception) -> Response:
         {"where": ".".join(str(part) for part in e["loc"]), "what": e["msg"]} for e in error.errors()[:20]
     ]
     detail = "; ".join(f"{m['where']}: {m['what']}" for m in mistakes[:3])
-    return problem_response(
-        Problem(
-            type="/problems/request-invalid",
-            title="The request is not of the form that the API describes",
-            status=422,
-            detail=detail,
-            errors=mistakes,
-        )
-    )
+    return problem_response(RequestInvalidError(detail).to_problem().model_copy(update={"errors": mistakes}))
 
 
 def _on_routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RoutingError)
-    code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
-    detail = f"{request.method} {request.url.path} is not here; see /docs for what is."
-    problem = Problem(type=f"/problems/{code}", title=str(error.detail), status=error.status_code, detail=detail)
-    return problem_response(problem, headers=dict(error.headers or {}))
+    kind = {404: NotFoundError, 405: MethodNotAllowedError}.get(error.status_code, HttpError)
+    problem = kind(f"{request.method} {request.url.path} is not here; see /docs for what is.").to_problem()
+    actual = {"title": str(error.detail), "status": error.status_code}
+    return problem_response(problem.model_copy(update=actual), headers=dict(error.headers or {}))
 
 
 def _on_unavailable(request: Request, error: Exception) -> Response:
@@ -108,11 +131,5 @@ def _on_unavailable(request: Request, error: Exception) -> Response:
 
 def _on_bug(request: Request, error: Exception) -> Response:
     log.error("request failed", method=request.method, path=request.url.path, error=repr(error))
-    return problem_response(
-        Problem(
-            type="/problems/internal",
-            title="The coordinator made a mistake",
-            status=500,
-            detail="Nothing of this request was stored; it may be tried again.",
-        )
-    )
+    detail = "Nothing of this request was stored; it may be tried again."
+    return problem_response(InternalError(detail).to_problem())

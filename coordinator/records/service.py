@@ -55,16 +55,17 @@ def _view_record(session: Session, project: Project, hardware_class: str, runs: 
         hardware_class=hardware_class,
         metric=objective.metric,
         direction=objective.direction,
-        record=_view_commit(best, titles, baseline),
-        leader=_view_commit(leader, titles, baseline),
+        record=view_commit(best, titles, baseline),
+        leader=view_commit(leader, titles, baseline),
         baseline=baseline,
         runs=runs,
     )
 
 
-def _view_commit(
+def view_commit(
     row: CommitPosterior | None, titles: dict[str, tuple[int, str]], baseline: Posterior | None
 ) -> RecordCommit | None:
+    """A leading commit, with its gain over the root's posterior; `titles` are as `find_titles` returns them."""
     posterior = evidence.view_posterior(row)
     if row is None or posterior is None:
         return None

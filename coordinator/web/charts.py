@@ -42,13 +42,20 @@ class Scale(NamedTuple):
         """The value's position in percent, or that of the nearer edge."""
         return round(min(100.0, max(0.0, 100 * (value - self.start) / self.width)), 2)
 
-    def place_interval(self, mean: float, sd: float) -> tuple[float, float, float]:
-        """The positions of an interval's low end, middle and high end."""
-        return self.place(mean - SPREAD * sd), self.place(mean), self.place(mean + SPREAD * sd)
+    def draw(
+        self, name: str, value: str, role: str, mean: float, sd: float, *, detail: str = "", experiment_id: int = 0
+    ) -> "Bar":
+        """The bar of an interval, with the number that is printed beside it."""
+        low, middle, high = (self.place(mean + side * SPREAD * sd) for side in (-1, 0, 1))
+        return Bar(name, value, role, low, middle, high, detail, experiment_id)
 
 
-class EvidenceRow(NamedTuple):
-    """One interval. `role` is `before`, `run`, `aside` (a run that is left out) or `after`."""
+class Bar(NamedTuple):
+    """One interval. A bar of many experiments has the `experiment_id` 0.
+
+    `role` is `before`, `run`, `aside` (a run that is left out) or `after` in the chart of an experiment, and a verdict
+    or `pool` in the chart of a topic.
+    """
 
     name: str
     value: str
@@ -56,12 +63,14 @@ class EvidenceRow(NamedTuple):
     low: float
     middle: float
     high: float
+    detail: str
+    experiment_id: int
 
 
 class EvidenceChart(NamedTuple):
     """The expected value, each run's, and the posterior as rows; ticks as (position, number)."""
 
-    rows: list[EvidenceRow]
+    rows: list[Bar]
     ticks: list[tuple[float, str]]
 
 
@@ -75,8 +84,7 @@ def draw_evidence(evidence: ExperimentEvidence) -> EvidenceChart | None:
     ends = [value.mean + side * SPREAD * value.sd for value in shown for side in (-1, 1)]
     scale = Scale.around(ends + ([evidence.before.mean] if evidence.before else []))
     drawn = [
-        EvidenceRow(name, format_measure(value.mean, value.sd), role, *scale.place_interval(value.mean, value.sd))
-        for name, role, value in rows
+        scale.draw(name, format_measure(value.mean, value.sd), role, value.mean, value.sd) for name, role, value in rows
     ]
     smallest_sd = min((value.sd for value in shown if value.sd > 0), default=0.0)
     return EvidenceChart(drawn, list(_list_ticks(scale, smallest_sd)))
@@ -101,30 +109,10 @@ def _list_ticks(scale: Scale, smallest_sd: float) -> Iterator[tuple[float, str]]
         yield round(position, 2), f"{scale.start + scale.width * position / 100:.{places}f}"
 
 
-class EffectBar(NamedTuple):
-    """One effect, or the pool of several. `role` is the verdict or `pool`; a pool has no experiment."""
-
-    name: str
-    detail: str
-    value: str
-    role: str
-    low: float
-    middle: float
-    high: float
-    experiment_id: int | None
-
-
-class EffectGroup(NamedTuple):
-    """The rows of one hardware class, or of all classes together (the last group)."""
-
-    heading: str
-    rows: list[EffectBar]
-
-
 class TopicChart(NamedTuple):
-    """Groups on one scale; `zero` is the position of no effect, `better` the side of gains."""
+    """Bars by hardware class on one scale; `zero` is the position of no effect, `better` the side of gains."""
 
-    groups: list[EffectGroup]
+    groups: dict[str, list[Bar]]
     zero: float
     better: str
 
@@ -134,15 +122,15 @@ def draw_topic(topic: Topic, sign: float) -> TopicChart | None:
     if not topic.effects:
         return None
     scale = _choose_scale(topic.effects)
-    groups = []
+    groups: dict[str, list[Bar]] = {}
     for heading in sorted({effect.hardware_class for effect in topic.effects}):
         effects = sorted((effect for effect in topic.effects if effect.hardware_class == heading), key=_order)
         pools = [pool for pool in topic.pools if pool.hardware_class == heading]
-        rows = [_draw_effect(effect, scale) for effect in effects] + [_draw_pool(pool, scale) for pool in pools]
-        groups.append(EffectGroup(heading, rows))
+        groups[heading] = [_draw_effect(effect, scale) for effect in effects]
+        groups[heading] += [_draw_pool(pool, scale) for pool in pools]
     together = [_draw_pool(pool, scale) for pool in topic.pools if pool.hardware_class is None]
     if together and len(groups) > 1:
-        groups.append(EffectGroup("All hardware classes together", together))
+        groups["All hardware classes together"] = together
     return TopicChart(groups, scale.place(0.0), "left" if sign > 0 else "right")
 
 
@@ -154,20 +142,21 @@ def _choose_scale(effects: Sequence[TopicEffect]) -> Scale:
     return Scale.around([0.0, *(max(-limit, low) for low, _ in ends), *(min(limit, high) for _, high in ends)])
 
 
-def _draw_effect(effect: TopicEffect, scale: Scale) -> EffectBar:
-    name = f"{_TO[effect.direction]} {effect.value}".strip()
-    value, role = format_effect(effect.mean, effect.sd), effect.verdict or "unresolved"
-    return EffectBar(
-        name, effect.title, value, role, *scale.place_interval(effect.mean, effect.sd), effect.experiment_id
-    )
+def _draw_effect(effect: TopicEffect, scale: Scale) -> Bar:
+    name, value = f"{_TO[effect.direction]} {effect.value}".strip(), format_effect(effect.mean, effect.sd)
+    return scale.draw(
+        name, value, effect.verdict or "unresolved", effect.mean, effect.sd,
+        detail=effect.title, experiment_id=effect.experiment_id,
+    )  # fmt: skip
 
 
-def _draw_pool(pool: TopicPool, scale: Scale) -> EffectBar:
+def _draw_pool(pool: TopicPool, scale: Scale) -> Bar:
     differ = f"; their true effects differ by about {pool.between_sd:.2g}" if pool.between_sd else ""
     outliers = f"; {pool.outliers} outliers have no weight" if pool.outliers else ""
     detail = f"{pool.experiments} together{differ}{outliers}"
-    value = format_effect(pool.mean, pool.sd)
-    return EffectBar(f"all {pool.direction}", detail, value, "pool", *scale.place_interval(pool.mean, pool.sd), None)
+    return scale.draw(
+        f"all {pool.direction}", format_effect(pool.mean, pool.sd), "pool", pool.mean, pool.sd, detail=detail
+    )
 
 
 def _order(effect: TopicEffect) -> tuple[float, int]:

@@ -1,8 +1,7 @@
 """Errors as pages for people, and the pages that a problem document's `type` points to."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from inspect import cleandoc, isawaitable
+from inspect import isawaitable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -14,36 +13,14 @@ from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 ErrorHandler = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 
-@dataclass(frozen=True)
-class ProblemType:
-    """A kind of problem: its short name, HTTP status, title, and a remedy (may be empty)."""
-
-    code: str
-    status: int
-    title: str
-    explanation: str
+def list_problem_types() -> list[type[SwarmError]]:
+    """All errors that this coordinator may answer with, by code."""
+    types = {error.code: error for error in _subclasses(SwarmError)}
+    return [types[code] for code in sorted(types)]
 
 
-_FRAMEWORK_PROBLEMS = [
-    ProblemType("request-invalid", 422, "The request does not have the form that the API describes", "See /docs."),
-    ProblemType("method-not-allowed", 405, "Method Not Allowed", "The address exists, but not with this HTTP method."),
-    ProblemType("http-error", 400, "HTTP error", "The request could not be understood as HTTP."),
-    ProblemType("internal", 500, "The coordinator made a mistake", "Nothing was stored; it may be tried again."),
-]
-"""Problems that come from the framework rather than from an error class of ours."""
-
-
-def list_problem_types() -> list[ProblemType]:
-    """All kinds of problem that this coordinator may answer with, by name."""
-    types = {kind.code: kind for kind in _FRAMEWORK_PROBLEMS}
-    for error in _subclasses(SwarmError):
-        explanation = cleandoc(error.__dict__.get("__doc__") or "")
-        types[error.code] = ProblemType(error.code, error.status, error.title, explanation)
-    return sorted(types.values(), key=lambda kind: kind.code)
-
-
-def get_problem_type(code: str) -> ProblemType:
-    """One kind of problem. Raises NotFoundError."""
+def get_problem_type(code: str) -> type[SwarmError]:
+    """The error with this code. Raises NotFoundError."""
     for kind in list_problem_types():
         if kind.code == code:
             return kind

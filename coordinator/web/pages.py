@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from coordinator.db.database import ReadSession
+from coordinator.events.queries import get_last_event_id
 from coordinator.experiments import service as experiments
 from coordinator.findings import papers, topics
 from coordinator.findings.api import Filters, TopicName
@@ -45,7 +46,7 @@ def show_front(
     """The chosen project's page, the first one's by default."""
     known = views.view_projects(session)
     if not known:
-        return render("projects/none.html", since=views.last_event_id(session))
+        return render("projects/none.html", since=get_last_event_id(session))
     return show_project(project or known[0].name, request, session, hardware_class, cursor)
 
 

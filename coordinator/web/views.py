@@ -1,7 +1,6 @@
 """The contents of each page, as plain values. Templates run no queries and make no decisions."""
 
-from dataclasses import dataclass
-from math import hypot
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,18 +16,19 @@ from coordinator.findings import service as findings
 from coordinator.findings.queries import FindingFilters
 from coordinator.http.pagination import cut_page
 from coordinator.leases.service import view_context, view_live_leases
-from coordinator.models import Project
+from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
-from coordinator.web import queries
+from coordinator.records import queries as records_queries
+from coordinator.records import service as records
 from coordinator.web.charts import draw_evidence, draw_topic
 from coordinator.workers import service as fleet
 from shared.experiments import Posterior, Verdict
 from shared.findings import FailureClass
 from shared.projects import ProjectView
-from shared.protocol import Message, Page
-from shared.records import ExperimentDetail, HardwareClassCount
+from shared.protocol import Page
+from shared.records import ExperimentDetail
 from shared.runs import RunOutcome, RunView
 
 PAGE_ROWS = 50
@@ -36,49 +36,16 @@ MAX_IDLE_WORKERS = 10
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
 
 
-@dataclass(frozen=True)
-class Leader:
-    """The commit with the best posterior mean; `experiment_id` is None where that is the root.
-
-    `gain_mean` and `gain_sd` are its difference from the root. The two are taken as independent; a commit's posterior
-    depends on its ancestors', so the true sd is at most this one.
-    """
-
-    experiment_id: int | None
-    title: str
-    posterior: Posterior
-    gain_mean: float | None
-    gain_sd: float | None
-
-
-class Curve(Message):
-    """A training curve, point by point: seconds since the start of the budget, step, and loss."""
-
-    name: str
-    is_parent: bool
-    seconds: list[float]
-    steps: list[int]
-    losses: list[float]
-
-
-class Curves(Message):
-    """All curves of a page; the parent's comes first and is drawn behind the others."""
-
-    curves: list[Curve]
-
-
 Context = dict[str, Any]
 """The values that a template gets as `page`."""
+
+Curve = dict[str, Any]
+"""A training curve for the page's script: seconds since the start of the budget, steps and losses, point by point."""
 
 
 def _start_context(project: Project) -> Context:
     """The values of every page that belongs to a project."""
     return {"project": projects.view_project(project), "objective": projects.contract_of(project).objective}
-
-
-def last_event_id(session: Session) -> int:
-    """The feed's cursor now: a page made now shows all events up to it."""
-    return activity_queries.get_last_event_id(session)
 
 
 def view_projects(session: Session) -> list[ProjectView]:
@@ -91,10 +58,7 @@ def view_project(
     """A project's page in one hardware class. `since` is the feed's cursor at that moment. Raises NotFoundError."""
     project = projects.get_project(session, name)
     since = activity_queries.get_last_event_id(session)
-    classes = [
-        HardwareClassCount(name=class_name, runs=runs)
-        for class_name, runs in experiments_queries.list_hardware_classes(session, project.id)
-    ]
+    classes = experiments_queries.list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0].name if classes else None)
     rows = experiments_queries.list_experiments(session, project.id, before_id, PAGE_ROWS + 1, chosen)
     summaries = [experiments.view_summary(row, project.name) for row in rows]
@@ -112,35 +76,19 @@ def view_project(
 def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> Context:
     """The parts of a project's page that change by the second. A job's `base_id` is None for the root."""
     baseline = _find_posterior(session, project.root_sha, hardware_class)
+    leader = records_queries.find_best(session, project.id, hardware_class, verified=False) if hardware_class else None
     leases = view_live_leases(session, project)
-    ids = queries.list_experiment_ids(session, [lease.base_sha for lease in leases])
+    shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
+    titles = records_queries.find_titles(session, shas)
     return {
         "experiments": experiments_queries.count_experiments(session, project.id),
         "runs": runs,
-        "leader": _view_leader(session, project, hardware_class, baseline),
+        "leader": records.view_commit(leader, titles, baseline),
         "baseline": baseline,
-        "jobs": [{"lease": lease, "base_id": ids.get(lease.base_sha)} for lease in leases],
+        "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
         "early_stops": evidence.view_early_stops(session, project),
         "idle": fleet.view_resting(session, MAX_IDLE_WORKERS),
     }
-
-
-def _view_leader(
-    session: Session, project: Project, hardware_class: str | None, baseline: Posterior | None
-) -> Leader | None:
-    row = queries.find_leader(session, project.id, hardware_class) if hardware_class else None
-    posterior = evidence.view_posterior(row)
-    if row is None or posterior is None:
-        return None
-    experiment = experiments_queries.find_experiment_by_commit(session, row.commit_sha)
-    is_comparable = experiment is not None and baseline is not None
-    return Leader(
-        experiment_id=experiment.id if experiment else None,
-        title=experiment.title if experiment else "",
-        posterior=posterior,
-        gain_mean=posterior.metric_mean - baseline.metric_mean if is_comparable and baseline else None,
-        gain_sd=hypot(posterior.metric_sd, baseline.metric_sd) if is_comparable and baseline else None,
-    )
 
 
 def _find_posterior(session: Session, sha: str, hardware_class: str | None) -> Posterior | None:
@@ -159,37 +107,34 @@ def view_experiment(session: Session, experiment_id: int) -> Context:
         "evidence": explained,
         "chart": draw_evidence(explained),
         "curves": view_curves(session, detail),
-        "context": view_context(session, queries.get_lease_id(session, experiment_id)),
+        "context": view_context(session, session.get_one(Experiment, experiment_id).lease_id),
         "since": since,
     }
 
 
-def view_curves(session: Session, detail: ExperimentDetail) -> Curves:
-    """An experiment's training curves, its parent's first."""
-    return Curves(curves=_parent_curve(session, detail) + _own_curves(detail.runs))
+def view_curves(session: Session, detail: ExperimentDetail) -> list[Curve]:
+    """An experiment's training curves. The first is that of its parent's first whole run in its hardware class."""
+    name = f"parent #{detail.parent_id}" if detail.parent_id else "parent (baseline)"
+    parents = (
+        _view_curve(evidence.view_run(run, worker, detail.project), name, is_parent=True)
+        for run, worker in evidence_queries.list_runs_of_commit(session, detail.parent_sha)
+        if run.hardware_class == detail.hardware_class and run.outcome == RunOutcome.OK and run.curve
+    )
+    return [*islice(parents, 1), *_own_curves(detail.runs)]
 
 
 def _own_curves(runs: list[RunView]) -> list[Curve]:
     return [_view_curve(run, f"run {run.id}, seed {run.seed}", is_parent=False) for run in runs if run.curve]
 
 
-def _parent_curve(session: Session, detail: ExperimentDetail) -> list[Curve]:
-    """The curve of the parent's first whole run in the experiment's hardware class, if there is one."""
-    name = f"parent #{detail.parent_id}" if detail.parent_id else "parent (baseline)"
-    for run, worker in evidence_queries.list_runs_of_commit(session, detail.parent_sha):
-        if run.hardware_class == detail.hardware_class and run.outcome == RunOutcome.OK and run.curve:
-            return [_view_curve(evidence.view_run(run, worker, detail.project), name, is_parent=True)]
-    return []
-
-
 def _view_curve(run: RunView, name: str, *, is_parent: bool) -> Curve:
-    return Curve(
-        name=name,
-        is_parent=is_parent,
-        seconds=[point.seconds for point in run.curve],
-        steps=[point.step for point in run.curve],
-        losses=[point.loss for point in run.curve],
-    )
+    return {
+        "name": name,
+        "is_parent": is_parent,
+        "seconds": [point.seconds for point in run.curve],
+        "steps": [point.step for point in run.curve],
+        "losses": [point.loss for point in run.curve],
+    }
 
 
 def find_experiment_of_run(session: Session, run_id: int) -> int | None:
@@ -202,8 +147,7 @@ def find_experiment_of_run(session: Session, run_id: int) -> int | None:
 def view_run(session: Session, run_id: int) -> Context:
     """The page of a run of the root. Raises NotFoundError."""
     run = evidence.view_one(session, run_id)
-    context = _start_context(projects.get_project(session, run.project))
-    return context | {"run": run, "curves": Curves(curves=_own_curves([run]))}
+    return _start_context(projects.get_project(session, run.project)) | {"run": run, "curves": _own_curves([run])}
 
 
 def view_finding(session: Session, finding_id: int, version: int | None) -> Context:

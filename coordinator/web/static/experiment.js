@@ -6,7 +6,7 @@ import { patchFrom, remember } from "./patch.js";
 import { keepTellingTimes } from "./times.js";
 
 const curves = document.getElementById("loss-curves");
-if (curves !== null) drawLossPlot(document.getElementById("loss-plot"), JSON.parse(curves.textContent).curves);
+if (curves !== null) drawLossPlot(document.getElementById("loss-plot"), JSON.parse(curves.textContent));
 
 remember(document);
 keepTellingTimes();

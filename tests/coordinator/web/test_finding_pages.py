@@ -45,7 +45,7 @@ def test_a_findings_page_says_what_came_since(http: TestClient, past: list[int])
     assert "A wider model helps" in page and "Weakened by run" in page and "grace-1" in page
     assert "at that time" in page and "2 by 2 volunteers" in page
     assert '<span class="line added">+' in page and "/topics/tiny/width" in page
-    curves = json.loads(page.split('id="loss-curves">')[1].split("</script>")[0])["curves"]
+    curves = json.loads(page.split('id="loss-curves">')[1].split("</script>")[0])
     assert [curve["name"].split(",")[0] for curve in curves] == ["parent (baseline)", "run 7", "run 8"]
     document = http.get(f"/findings/{past[0]}.json").json()
     assert document["words"] == http.get(f"/api/v1/findings/{past[0]}").json()["words"]
