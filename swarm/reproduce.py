@@ -1,4 +1,4 @@
-"""`swarm checkout` and `swarm reproduce`: write a commit to a folder, and run it again here against the published result.
+"""`swarm checkout` and `swarm reproduce`: write a commit to a folder, and run it again to check the published result.
 
 The run is `swarm-worker run-local` on the commit's files, so it uses the same sandboxes, clock, data and scoring. A
 single run has noise, and this machine an unknown offset, unless the parent is measured as well.
