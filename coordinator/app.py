@@ -10,7 +10,7 @@ from types import FrameType
 
 import uvicorn
 from anyio import CapacityLimiter
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from coordinator.accounts import api as accounts_api
@@ -38,7 +38,7 @@ from coordinator.selection.service import run_adaptation
 from coordinator.settings import CoordinatorSettings
 from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
-from shared.protocol import API_PREFIX, OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
+from shared.protocol import OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
 JOB_THREADS = 20
 """Number of workers' requests that are handled at once."""
@@ -70,6 +70,7 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the pages hold a reference that needs no other host
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # nothing here would send it
     )
     app.state.settings = settings
     app.state.background = BackgroundTasks()
@@ -108,16 +109,11 @@ def _count_job_threads(database: Database, settings: CoordinatorSettings) -> int
 def _gather_routes() -> list[BaseRoute]:
     """The routes of API and git remote. FastAPI prepares a route at its first request, which takes longer than most
     requests; the applications of one process share the routes."""
-    api = APIRouter(prefix=API_PREFIX)
-    for module in (
+    modules = (
         leases_api, projects_api, experiments_api, findings_api, export_api, activity_api, fleet_api, accounts_api,
-        selection_api, atlas_api,
-    ):  # fmt: skip
-        api.include_router(module.router)
-    root = APIRouter()
-    root.include_router(api)
-    root.include_router(remote_api.router)
-    return root.routes
+        selection_api, atlas_api, remote_api,
+    )  # fmt: skip
+    return [route for module in modules for route in module.router.routes]
 
 
 class CoordinatorServer(uvicorn.Server):

@@ -5,9 +5,10 @@ from fastapi import APIRouter, Request, status
 from coordinator.accounts import service
 from coordinator.db.database import CurrentDatabase
 from coordinator.settings import CoordinatorSettings
+from shared.protocol import API_PREFIX
 from shared.workers import Account, SignUp
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(prefix=API_PREFIX, tags=["accounts"])
 
 
 @router.post("/accounts", status_code=status.HTTP_201_CREATED)

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from coordinator.events.feed import Feed
+from shared.protocol import API_PREFIX
 
-router = APIRouter(tags=["activity"])
+router = APIRouter(prefix=API_PREFIX, tags=["activity"])
 
 MAX_ID = 2**63 - 1
 

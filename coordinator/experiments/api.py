@@ -10,11 +10,11 @@ from coordinator.experiments import service
 from coordinator.experiments.service import view_progress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.projects import service as projects
-from shared.protocol import Page, Slug
+from shared.protocol import API_PREFIX, Page, Slug
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProjectProgress
 from shared.runs import EarlyStops, RunView
 
-router = APIRouter(tags=["experiments"])
+router = APIRouter(prefix=API_PREFIX, tags=["experiments"])
 
 
 @router.get("/experiments")

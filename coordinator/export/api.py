@@ -12,9 +12,9 @@ from coordinator.export.formats import MEDIA_TYPES
 from coordinator.http.pagination import RowId
 from coordinator.projects import service as projects
 from shared.export import ExportFormat, ExportTable
-from shared.protocol import Slug
+from shared.protocol import API_PREFIX, Slug
 
-router = APIRouter(tags=["export"])
+router = APIRouter(prefix=API_PREFIX, tags=["export"])
 
 
 @router.get("/projects/{name}/export/results.tsv", response_class=StreamingResponse)

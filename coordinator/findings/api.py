@@ -29,9 +29,9 @@ from shared.findings import (
     TopicSummary,
     Tried,
 )
-from shared.protocol import Page, Slug, Timestamp
+from shared.protocol import API_PREFIX, Page, Slug, Timestamp
 
-router = APIRouter(tags=["findings"])
+router = APIRouter(prefix=API_PREFIX, tags=["findings"])
 
 Name = Annotated[str | None, Query(max_length=200)]
 Key = Annotated[

@@ -1,7 +1,8 @@
 """Leases over HTTP: the requests of workers. Handlers render answers themselves: FastAPI would check them again."""
 
-from functools import partial
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar, TypeVarTuple, Unpack
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
@@ -9,13 +10,13 @@ from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
-from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
+from coordinator.db.database import Database, ReadSession, WriteSession
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
 from coordinator.leases.errors import ResultConflictError
-from coordinator.leases.heartbeats import CurrentHeartbeats
-from coordinator.novelty.similarity import CurrentSimilarity
+from coordinator.leases.heartbeats import HeldHeartbeats
+from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
 from shared.experiments import ProposalReply, ProposalSubmission
 from shared.leases import (
@@ -30,22 +31,45 @@ from shared.leases import (
     ResultReply,
     ResultUpload,
 )
-from shared.protocol import PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Page, Slug, Versions
+from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Page, Slug, Versions
 
-router = APIRouter(tags=["leases"])
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
-async def _get_versions(request: Request) -> Versions:
-    versions = request.app.state.versions
-    assert isinstance(versions, Versions)
-    return versions
+@dataclass(frozen=True)
+class Jobs:
+    """What the requests of workers need of the application.
+
+    `threads` limits how many of them are handled at once; pages and other reads have FastAPI's own threads.
+    """
+
+    database: Database
+    heartbeats: HeldHeartbeats
+    similarity: Similarity
+    threads: CapacityLimiter
+
+    async def run(self, function: Callable[[Unpack[Args]], T], *args: *Args) -> T:
+        """Call a function in one of these threads."""
+        return await to_thread.run_sync(function, *args, limiter=self.threads)
+
+
+async def _get_jobs(request: Request) -> Jobs:
+    state = request.app.state
+    return Jobs(state.database, state.held_beats, state.similarity, state.job_threads)
+
+
+CurrentJobs = Annotated[Jobs, Depends(_get_jobs)]
+
+router = APIRouter(prefix=API_PREFIX, tags=["leases"])
 
 
 async def _get_fitting_versions(
-    versions: Annotated[Versions, Depends(_get_versions)],
+    request: Request,
     protocol: Annotated[int, Header(alias=PROTOCOL_HEADER)] = PROTOCOL_VERSION,
     version: Annotated[str | None, Header(alias=VERSION_HEADER, max_length=40)] = None,
 ) -> Versions:
+    versions: Versions = request.app.state.versions
     check_versions(protocol, version, versions)
     return versions
 
@@ -53,16 +77,6 @@ async def _get_fitting_versions(
 FittingVersions = Annotated[Versions, Depends(_get_fitting_versions)]
 """The coordinator's versions, once the worker's headers fit them. Checked before the body, whose form may differ by
 version."""
-
-
-async def _get_job_threads(request: Request) -> CapacityLimiter:
-    threads = request.app.state.job_threads
-    assert isinstance(threads, CapacityLimiter)
-    return threads
-
-
-JobThreads = Annotated[CapacityLimiter, Depends(_get_job_threads)]
-"""Limits how many workers' requests are handled at once; pages and other reads have FastAPI's own threads."""
 
 
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
@@ -82,8 +96,9 @@ def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
 
 
 @router.get("/versions")
-async def show_versions(versions: Annotated[Versions, Depends(_get_versions)]) -> Versions:
+async def show_versions(request: Request) -> Versions:
     """The versions of this coordinator and of the workers it gives jobs to."""
+    versions: Versions = request.app.state.versions
     return versions
 
 
@@ -92,12 +107,10 @@ async def claim(
     versions: FittingVersions,
     request: ClaimRequest,
     token: BearerToken,
-    threads: JobThreads,
-    database: CurrentDatabase,
+    jobs: CurrentJobs,
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    reply = await to_thread.run_sync(claims.claim, database, token, request, versions, limiter=threads)
-    return _render(reply)
+    return _render(await jobs.run(claims.claim, jobs.database, token, request, versions))
 
 
 @router.put("/leases/{lease_id}")
@@ -111,13 +124,10 @@ async def heartbeat(
     lease_id: UUID,
     beat: Heartbeat,
     token: BearerToken,
-    threads: JobThreads,
-    database: CurrentDatabase,
-    beats: CurrentHeartbeats,
+    jobs: CurrentJobs,
 ) -> Response:
     """Renew a lease and say how far the job is."""
-    reply = await to_thread.run_sync(service.heartbeat, database, beats, token, lease_id, beat, limiter=threads)
-    return _render(reply)
+    return _render(await jobs.run(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, beat))
 
 
 @router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
@@ -125,22 +135,19 @@ async def submit_proposal(
     lease_id: UUID,
     submission: ProposalSubmission,
     token: BearerToken,
-    threads: JobThreads,
-    database: CurrentDatabase,
-    beats: CurrentHeartbeats,
-    similarity: CurrentSimilarity,
+    jobs: CurrentJobs,
 ) -> Response:
     """State what is to be tried, before it is run."""
-    call = partial(proposals.submit_proposal, database, beats, similarity, token, lease_id, submission)
-    return _render(await to_thread.run_sync(call, limiter=threads))
+    submit = proposals.submit_proposal
+    return _render(await jobs.run(submit, jobs.database, jobs.heartbeats, jobs.similarity, token, lease_id, submission))
 
 
 @router.post("/leases/{lease_id}/release")
 def release(
-    lease_id: UUID, request: ReleaseRequest, token: BearerToken, session: WriteSession, beats: CurrentHeartbeats
+    lease_id: UUID, request: ReleaseRequest, token: BearerToken, session: WriteSession, jobs: CurrentJobs
 ) -> HeartbeatReply:
     """Give a job back."""
-    return service.release(session, beats, token, lease_id, request)
+    return service.release(session, jobs.heartbeats, token, lease_id, request)
 
 
 @router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
@@ -148,13 +155,11 @@ async def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,
     token: BearerToken,
-    threads: JobThreads,
-    database: CurrentDatabase,
-    beats: CurrentHeartbeats,
+    jobs: CurrentJobs,
     idempotency_key: Annotated[UUID, Header(description="the run's own id")],
 ) -> Response:
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
-    delivery = await to_thread.run_sync(results.deliver, database, beats, token, lease_id, upload, limiter=threads)
+    delivery = await jobs.run(results.deliver, jobs.database, jobs.heartbeats, token, lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
 from coordinator.background import BackgroundTasks
@@ -93,12 +93,3 @@ async def run_held_heartbeats(app: FastAPI) -> AsyncIterator[None]:
     tasks: BackgroundTasks = app.state.background
     async with tasks.repeat("heartbeats", HOLD_SECONDS, lambda: beats.write_all(database), also_at_end=True):
         yield
-
-
-async def _get_held_beats(request: Request) -> HeldHeartbeats:
-    beats = request.app.state.held_beats
-    assert isinstance(beats, HeldHeartbeats)
-    return beats
-
-
-CurrentHeartbeats = Annotated[HeldHeartbeats, Depends(_get_held_beats)]

@@ -12,9 +12,9 @@ from coordinator.lineage import service as lineage
 from coordinator.projects import queries, service
 from shared.experiments import MAX_STEPS
 from shared.projects import BranchMoveView, BranchRequest, BranchView, CommitFiles, ProjectView
-from shared.protocol import Page, Sha, Slug
+from shared.protocol import API_PREFIX, Page, Sha, Slug
 
-router = APIRouter(tags=["projects"])
+router = APIRouter(prefix=API_PREFIX, tags=["projects"])
 
 MAX_COMMITS = 2 * MAX_STEPS
 """Each step has two."""

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path, Query
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
 from coordinator.records import service
-from shared.protocol import Page, Slug
+from shared.protocol import API_PREFIX, Page, Slug
 from shared.records import Comparison, HardwareClass, LineageStep, Record
 
-router = APIRouter(tags=["atlas"])
+router = APIRouter(prefix=API_PREFIX, tags=["atlas"])
 
 ShaPrefix = Annotated[str, Query(min_length=4, max_length=40, description="a sha, or at least four digits of one")]
 OptionalProject = Annotated[Slug | None, Query(description="default: all")]

@@ -6,9 +6,9 @@ from coordinator.db.database import ReadSession
 from coordinator.projects import service as projects
 from coordinator.selection import service
 from shared.projects import KindShareView
-from shared.protocol import Page, Slug
+from shared.protocol import API_PREFIX, Page, Slug
 
-router = APIRouter(tags=["projects"])
+router = APIRouter(prefix=API_PREFIX, tags=["projects"])
 
 
 @router.get("/projects/{name}/shares")

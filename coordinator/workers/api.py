@@ -9,10 +9,10 @@ from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.pagination import Cursor, Limit
 from coordinator.workers import service
-from shared.protocol import Page
+from shared.protocol import API_PREFIX, Page
 from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
 
-router = APIRouter(tags=["workers"])
+router = APIRouter(prefix=API_PREFIX, tags=["workers"])
 
 
 @router.get("/workers")
