@@ -29,6 +29,7 @@ from coordinator.http.errors import install_error_handlers
 from coordinator.http.middleware import AnswerHeaders, BodyLimit, ClosedReading, SecurityHeaders
 from coordinator.http.openapi import describe_api
 from coordinator.leases import api as leases_api
+from coordinator.leases.api import Jobs
 from coordinator.leases.heartbeats import run_held_heartbeats
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
@@ -40,13 +41,13 @@ from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
 from shared.protocol import OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
-JOB_THREADS = 20
+JOBS_AT_ONCE = 20
 """Number of workers' requests that are handled at once."""
 
-JOB_THREADS_ON_SQLITE = 1
+JOBS_AT_ONCE_ON_SQLITE = 1
 """The same on SQLite, which computes inside this process: a second thread takes the interpreter from the first."""
 
-JOB_THREADS_WITH_ENDPOINT = 4
+JOBS_AT_ONCE_WITH_ENDPOINT = 4
 """The same on SQLite where proposals ask an embeddings endpoint: while one waits for it, others are handled."""
 
 
@@ -57,10 +58,12 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        app.state.job_threads = CapacityLimiter(_count_job_threads(database, settings))
+        at_once = _count_jobs_at_once(database, settings)
+        app.state.job_turns = CapacityLimiter(at_once)
         async with (
             run_feed(app), run_held_heartbeats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
         ):  # fmt: skip
+            app.state.jobs = Jobs(database, app.state.held_beats, app.state.similarity, CapacityLimiter(at_once))
             yield
         database.close()
 
@@ -99,10 +102,10 @@ def create_app_from_environment() -> FastAPI:
     return create_app(CoordinatorSettings())
 
 
-def _count_job_threads(database: Database, settings: CoordinatorSettings) -> int:
+def _count_jobs_at_once(database: Database, settings: CoordinatorSettings) -> int:
     if database.backend != "sqlite":
-        return JOB_THREADS
-    return JOB_THREADS_WITH_ENDPOINT if settings.embeddings_url else JOB_THREADS_ON_SQLITE
+        return JOBS_AT_ONCE
+    return JOBS_AT_ONCE_WITH_ENDPOINT if settings.embeddings_url else JOBS_AT_ONCE_ON_SQLITE
 
 
 @cache

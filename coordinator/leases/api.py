@@ -1,8 +1,8 @@
 """Leases over HTTP: the requests of workers. Handlers render answers themselves: FastAPI would check them again."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar, TypeVarTuple, Unpack
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
@@ -34,32 +34,29 @@ from shared.leases import (
 from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Message, Page, Slug, Versions
 
 T = TypeVar("T")
-Args = TypeVarTuple("Args")
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the requests of workers need of the application.
-
-    `threads` limits how many of them are handled at once; pages and other reads have FastAPI's own threads.
-    """
+    """What the requests of workers need of the application. Their threads are their own: slow pages delay no worker."""
 
     database: Database
     heartbeats: HeldHeartbeats
     similarity: Similarity
     threads: CapacityLimiter
 
-    async def run(self, function: Callable[[Unpack[Args]], T], *args: *Args) -> T:
-        """Call a function in one of these threads."""
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Call a function in a thread."""
         return await to_thread.run_sync(function, *args, limiter=self.threads)
 
 
-async def _get_jobs(request: Request) -> Jobs:
-    state = request.app.state
-    return Jobs(state.database, state.held_beats, state.similarity, state.job_threads)
+async def _take_turn(request: Request) -> AsyncIterator[Jobs]:
+    """Wait until few enough of workers' requests are handled. Their bodies have been read by then."""
+    async with request.app.state.job_turns:
+        yield request.app.state.jobs
 
 
-CurrentJobs = Annotated[Jobs, Depends(_get_jobs)]
+CurrentJobs = Annotated[Jobs, Depends(_take_turn, scope="function")]
 
 router = APIRouter(prefix=API_PREFIX, tags=["leases"])
 
@@ -144,7 +141,7 @@ async def submit_proposal(
 
 @router.post("/leases/{lease_id}/release")
 def release(
-    lease_id: UUID, request: ReleaseRequest, token: BearerToken, session: WriteSession, jobs: CurrentJobs
+    lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs, session: WriteSession
 ) -> HeartbeatReply:
     """Give a job back."""
     return service.release(session, jobs.heartbeats, token, lease_id, request)

@@ -135,6 +135,6 @@ def test_a_job_has_the_headers_of_every_answer(make_worker: Callable[..., MiniWo
 
 
 def test_a_mistake_of_ours_is_told_as_one(app: FastAPI, http: TestClient) -> None:
-    del app.state.held_beats
+    del app.state.jobs
     answer = http.post(heartbeat_address(), json=BEAT)
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
