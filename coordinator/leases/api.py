@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the requests of workers need of the application. Their threads are their own: slow pages delay no worker."""
+    """Parts of the application that workers' requests need. The threads are theirs: slow pages delay no worker."""
 
     database: Database
     heartbeats: HeldHeartbeats
