@@ -39,8 +39,6 @@ SMALL_MODULES: dict[str, str] = {
     "coordinator/accounts/api.py": "one handler",
     "coordinator/accounts/security.py": "one dependency, which every feature uses",
     "coordinator/events/service.py": "one function, which every feature uses",
-    "coordinator/models/events.py": "the table of one feature",
-    "coordinator/models/novelty.py": "the table of one feature",
     "coordinator/selection/api.py": "one handler; it cannot stand in projects, which selection uses",
 }
 """Modules of coordinator and worker that may be smaller, each with its reason."""

@@ -33,12 +33,12 @@ from coordinator.evidence.trust import list_due as list_due
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage.service import CommitRow
-from coordinator.models import CommitPosterior, Project, Run
+from coordinator.models import CommitPosterior, Project, Run, view_of
 from shared.contract import Contract
-from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
+from shared.experiments import Posterior
 from shared.protocol import Page, now
 from shared.records import Trust
-from shared.runs import CurvePoint, Hardware, ModelUsage, RunOutcome, RunReport, RunSeconds, RunView
+from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds, RunView
 
 
 @dataclass(frozen=True)
@@ -126,22 +126,7 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: b
 
 
 def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | None:
-    if row is None:
-        return None
-    # What is stored was derived here.
-    return Posterior.model_construct(
-        metric_mean=row.metric_mean,
-        metric_sd=row.metric_sd,
-        effect_mean=row.effect_mean,
-        effect_sd=row.effect_sd,
-        milestone_mean=row.milestone_mean,
-        milestone_sd=row.milestone_sd,
-        runs=row.runs,
-        checkers=row.checkers,
-        verdict=Verdict(row.verdict) if row.verdict else None,
-        standing=Standing(row.standing),
-        dispute=Dispute(row.dispute),
-    )
+    return None if row is None else Posterior.model_validate(row, from_attributes=True)
 
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[RunView]:
@@ -160,37 +145,11 @@ def view_one(session: Session, run_id: int) -> RunView:
 
 
 def view_run(run: Run, worker_name: str, project_name: str) -> RunView:
-    return RunView(
-        id=run.id,
-        uuid=run.uuid,
+    return view_of(
+        RunView,
+        run,
         project=project_name,
-        commit_sha=run.commit_sha,
-        experiment_id=run.experiment_id,
-        kind=JobKind(run.kind),
         worker=worker_name,
-        seed=run.seed,
-        outcome=run.outcome,
-        metric=run.metric,
-        reason=run.reason,
-        frame=run.frame,
-        hardware_class=run.hardware_class,
-        hardware=Hardware.model_validate(run.hardware),
-        sandbox=run.sandbox,
-        seconds=RunSeconds(
-            starting=run.starting_seconds,
-            training=run.training_seconds,
-            scoring=run.scoring_seconds,
-            total=run.total_seconds,
-        ),
-        steps=run.steps,
-        tokens=run.tokens,
-        parameters=run.parameters,
-        peak_memory_mib=run.peak_memory_mib,
+        seconds={part: getattr(run, f"{part}_seconds") for part in RunSeconds.model_fields},
         curve=[CurvePoint(step=step, seconds=seconds, loss=loss) for step, seconds, loss in run.curve],
-        log_tail=run.log_tail,
-        hopeless_at=run.hopeless_at,
-        usage=ModelUsage.model_validate(run.usage) if run.usage else None,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-        created_at=run.created_at,
     )

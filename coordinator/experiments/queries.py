@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
+from shared.experiments import Trial
 from shared.findings import FindingState
 from shared.records import HardwareClassCount
 
@@ -103,23 +104,10 @@ _TRIALS = Prepared(
 )
 
 
-class TrialRow(NamedTuple):
-    """The columns of `shared.experiments.Trial`."""
-
-    sha: str
-    parent_sha: str
-    title: str
-    axis: str
-    settings: dict[str, Any]
-    metric_mean: float | None
-    metric_sd: float | None
-    outcome: str
-
-
-def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[TrialRow]:
-    """The newest experiments, newest first."""
+def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[dict[str, Any]]:
+    """The newest experiments, newest first, as `shared.experiments.Trial` names their columns."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
-    return [TrialRow._make(row) for row in _TRIALS.all(session, given)]
+    return [dict(zip(Trial.model_fields, row, strict=True)) for row in _TRIALS.all(session, given)]
 
 
 class TriedExperiment(NamedTuple):

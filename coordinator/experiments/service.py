@@ -1,8 +1,9 @@
 """Stores experiments, and shows them and the progress of a project."""
 
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -21,15 +22,13 @@ from coordinator.experiments.queries import move_to_branch as move_to_branch
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import diff_files
-from coordinator.models import CommitPosterior, Finding, Project
+from coordinator.models import Finding, Project, view_of
 from coordinator.projects import service as projects
-from shared.experiments import AxisDirection, JobKind, Proposal, Standing, StepFate, StepReport, Trial
+from shared.experiments import JobKind, Proposal, Standing, Trial
 from shared.findings import FindingView
 from shared.findings import name_topic as name_topic
 from shared.protocol import Page, now
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProgressPoint, ProjectProgress
-from shared.runs import RunOutcome
 
 NO_COLUMNS = {"new_branch", "steps"}
 """The parts of a proposal that have no column of their own."""
@@ -59,41 +58,25 @@ def store_experiment(
 
 def view_finding(finding: Finding) -> FindingView:
     """A finding's words in their newest version."""
-    return FindingView(
-        id=finding.id,
-        experiment_id=finding.experiment_id,
-        claim=finding.claim,
-        mechanism=finding.mechanism,
-        caveats=finding.caveats,
-        refuted_by=finding.refuted_by,
-        follow_ups=finding.follow_ups,
-        tags=finding.tags,
-        agent=finding.agent,
-        version=finding.version,
-        created_at=finding.created_at,
-    )
+    return view_of(FindingView, finding)
 
 
 def view_summary(row: ExperimentRow, project_name: str) -> ExperimentSummary:
-    experiment = row.experiment
-    return ExperimentSummary(
-        id=experiment.id,
-        project=project_name,
-        kind=JobKind(experiment.kind),
-        sha=experiment.commit_sha,
-        parent_sha=experiment.parent_sha,
-        parent_id=row.parent_id,
-        branch=row.branch,
-        title=experiment.title,
-        axis=experiment.axis,
-        direction=AxisDirection(experiment.direction),
-        value=experiment.value,
-        outcome=RunOutcome(row.run.outcome),
-        hardware_class=row.run.hardware_class,
-        worker=row.worker,
-        posterior=evidence.view_posterior(row.posterior),
-        created_at=experiment.created_at,
-    )
+    return view_of(ExperimentSummary, row.experiment, **_summarize(row, project_name))
+
+
+def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
+    """The fields of a summary that are not columns of the experiment."""
+    return {
+        "project": project_name,
+        "sha": row.experiment.commit_sha,
+        "parent_id": row.parent_id,
+        "branch": row.branch,
+        "outcome": row.run.outcome,
+        "hardware_class": row.run.hardware_class,
+        "worker": row.worker,
+        "posterior": evidence.view_posterior(row.posterior),
+    }
 
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[ExperimentSummary]:
@@ -104,37 +87,34 @@ def view_page(session: Session, project: Project, before_id: int | None, limit: 
 
 def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     """One experiment with diff, runs and finding. Raises NotFoundError."""
-    row = queries.find_experiment(session, experiment_id)
-    if row is None:
-        raise NotFoundError(f"There is no experiment {experiment_id}.")
+    row = _get_experiment(session, experiment_id)
     experiment = row.experiment
     project = session.get_one(Project, experiment.project_id)
     before = lineage.read_files(session, project.id, experiment.parent_sha)
     after = lineage.read_files(session, project.id, experiment.commit_sha)
     finding = queries.find_finding(session, experiment.id)
     runs = evidence.list_runs_of_commit(session, experiment.commit_sha)
-    return ExperimentDetail(
-        **dict(view_summary(row, project.name)),
-        hypothesis=experiment.hypothesis,
-        predicted_effect=experiment.predicted_effect,
-        refuted_by=experiment.refuted_by,
-        insists=experiment.insists,
-        steps=[
-            StepReport(experiment_id=step, fate=StepFate(fate))
-            for step, fate in queries.list_steps(session, experiment.id)
-        ],
-        why=experiment.why,
-        diff=diff_files(before, after),
+    return view_of(
+        ExperimentDetail,
+        experiment,
+        **_summarize(row, project.name),
+        steps=[{"experiment_id": step, "fate": fate} for step, fate in queries.list_steps(session, experiment.id)],
+        diff=lineage.diff_files(before, after),
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
         finding=view_finding(finding) if finding else None,
     )
 
 
-def view_evidence(session: Session, experiment_id: int, hardware_class: str | None) -> ExperimentEvidence:
-    """Why an experiment's verdict is what it is; without a class, in that of its first run. Raises NotFoundError."""
+def _get_experiment(session: Session, experiment_id: int) -> ExperimentRow:
     row = queries.find_experiment(session, experiment_id)
     if row is None:
         raise NotFoundError(f"There is no experiment {experiment_id}.")
+    return row
+
+
+def view_evidence(session: Session, experiment_id: int, hardware_class: str | None) -> ExperimentEvidence:
+    """Why an experiment's verdict is what it is; without a class, in that of its first run. Raises NotFoundError."""
+    row = _get_experiment(session, experiment_id)
     project = session.get_one(Project, row.experiment.project_id)
     chosen = hardware_class or row.run.hardware_class
     return evidence.explain(session, project, experiment_id, row.experiment.commit_sha, chosen)
@@ -142,19 +122,7 @@ def view_evidence(session: Session, experiment_id: int, hardware_class: str | No
 
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
     """Experiments as an agent reads them, newest first."""
-    return [
-        Trial(
-            sha=row.sha,
-            parent_sha=row.parent_sha,
-            title=row.title,
-            axis=row.axis,
-            settings=row.settings,
-            metric_mean=row.metric_mean,
-            metric_sd=row.metric_sd,
-            outcome=row.outcome,
-        )
-        for row in queries.list_trials(session, project_id, hardware_class, limit)
-    ]
+    return [Trial(**row) for row in queries.list_trials(session, project_id, hardware_class, limit)]
 
 
 MAX_POINTS = 5000
@@ -183,56 +151,42 @@ def view_progress(session: Session, project: Project, hardware_class: str | None
 
 def _follow_leader(rows: list[ProgressRow]) -> tuple[list[ProgressPoint], ProgressRow | None]:
     points: list[ProgressPoint] = []
-    leader: ProgressRow | None = None
+    leader, lowest = None, inf
     for row in rows:
-        if _may_lead(row.posterior) and (leader is None or _score(row) < _score(leader)):
-            leader = row
+        posterior = row.posterior
+        if posterior is not None and posterior.standing != Standing.HELD and posterior.rank_score < lowest:
+            leader, lowest = row, posterior.rank_score
         points.append(
-            ProgressPoint(
-                run_id=row.run_id,
-                experiment_id=row.experiment_id,
+            view_of(
+                ProgressPoint,
+                row,
                 sha=row.commit_sha,
                 title=row.title or "the project's seed, unchanged",
-                outcome=RunOutcome(row.outcome),
-                metric=row.metric,
-                reason=row.reason,
-                posterior=evidence.view_posterior(row.posterior),
+                posterior=evidence.view_posterior(posterior),
                 leading=leader.posterior.metric_mean if leader and leader.posterior else None,
-                finished_at=row.finished_at,
             )
         )
     return points, leader
 
 
-def _may_lead(posterior: CommitPosterior | None) -> bool:
-    return posterior is not None and posterior.standing != Standing.HELD
+LINEAGE_CACHE_SECONDS = 1.0
+MAX_CACHED_LINEAGES = 256
 
 
-def _score(row: ProgressRow) -> float:
-    assert row.posterior is not None
-    return row.posterior.rank_score
-
-
-KEPT_FOR = 1.0
-"""Seconds."""
-
-MAX_KEPT = 256
-
-
-class _Told(NamedTuple):
-    line: Sequence[TriedExperiment]
+class _CachedLineage(NamedTuple):
+    experiments: Sequence[TriedExperiment]
     read_at: float
 
 
-_told = CachePerDatabase[tuple[str, ...], _Told](MAX_KEPT)
+_lineages = CachePerDatabase[tuple[str, ...], _CachedLineage](MAX_CACHED_LINEAGES)
 
 
 def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
-    """As `tell_commits`; what other replicas changed within the last second may be missing."""
-    recent, key, moment = _told.for_database(session), tuple(shas), monotonic()
-    known = recent.find(key)
-    if known is not None and moment - known.read_at < KEPT_FOR:
+    """As `queries.list_tried`; what other processes changed within the last second may be missing."""
+    cache, key, moment = _lineages.for_database(session), tuple(shas), monotonic()
+    known = cache.find(key)
+    if known is not None and moment - known.read_at < LINEAGE_CACHE_SECONDS:
         changed = evidence.list_changed(session, known.read_at)
         if changed is not None and changed.isdisjoint(key):
-            return known.line
-    return recent.store(key, _Told(queries.list_tried(session, shas), moment)).line
+            return known.experiments
+    return cache.store(key, _CachedLineage(queries.list_tried(session, shas), moment)).experiments

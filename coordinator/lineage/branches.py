@@ -11,7 +11,7 @@ from coordinator.events import service as activity
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import queries
 from coordinator.lineage.queries import BranchStatus as BranchStatus
-from coordinator.models import Branch, BranchMove, Project
+from coordinator.models import Branch, BranchMove, Project, view_of
 from shared.contract import Diversity
 from shared.events import EventKind
 from shared.projects import BranchMoveKind, BranchMoveView, BranchRequest, BranchState, BranchView
@@ -124,32 +124,14 @@ def view_branches(session: Session, project: Project) -> list[BranchView]:
 
 
 def view_branch(session: Session, project: Project, branch: Branch) -> BranchView:
-    return BranchView(
-        id=branch.id,
-        project=project.name,
-        name=branch.name,
-        theme=branch.theme,
-        head_sha=branch.head_sha,
-        state=BranchState(branch.state),
-        experiments_without_gain=branch.experiments_without_gain,
-        experiments=queries.count_branch_experiments(session, branch.id),
-        created_at=branch.created_at,
-    )
+    experiments = queries.count_branch_experiments(session, branch.id)
+    return view_of(BranchView, branch, project=project.name, experiments=experiments)
 
 
 def view_log(session: Session, project: Project, name: str) -> list[BranchMoveView]:
     """A branch's log, oldest first. Raises NotFoundError."""
-    return [
-        BranchMoveView(
-            kind=BranchMoveKind(move.kind),
-            from_sha=move.from_sha,
-            to_sha=move.to_sha,
-            by=move.moved_by,
-            why=move.why,
-            at=move.moved_at,
-        )
-        for move in queries.list_moves(session, get_branch_by_name(session, project, name).id)
-    ]
+    moves = queries.list_moves(session, get_branch_by_name(session, project, name).id)
+    return [view_of(BranchMoveView, move, by=move.moved_by, at=move.moved_at) for move in moves]
 
 
 def get_branch_by_name(session: Session, project: Project, name: str) -> Branch:

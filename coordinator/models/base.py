@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+from pydantic import BaseModel
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, String, Table, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
+View = TypeVar("View", bound=BaseModel)
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -57,6 +59,12 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
     }
+
+
+def view_of(model: type[View], row: object, **others: Any) -> View:
+    """A wire model of `others` and, for all other fields, a row's attributes of the same names."""
+    columns = {name: getattr(row, name) for name in model.model_fields.keys() - others.keys()}
+    return model.model_validate(columns | others)
 
 
 def table_of(model: type[Base]) -> Table:

@@ -1,13 +1,13 @@
-"""Experiments."""
+"""Experiments, imported ones included, and the embeddings of their proposals."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base
+from coordinator.models.base import Base, Sha
 
 
 class Experiment(Base):
@@ -56,3 +56,48 @@ class AssembledStep(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True)
     step_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), primary_key=True, index=True)
     fate: Mapped[str] = mapped_column(String(20))
+
+
+class ImportedSession(Base):
+    """A project that came from a session: the repository's branch, and the commit there that it begins with."""
+
+    __tablename__ = "imported_sessions"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    source: Mapped[str] = mapped_column(String(200))
+    branch: Mapped[str] = mapped_column(String(200))
+    source_sha: Mapped[str] = mapped_column(Sha)
+    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
+    imported_at: Mapped[datetime]
+
+
+class ImportedLine(Base):
+    """A line of the session's `results.tsv`, its bytes unchanged; the header is line 1.
+
+    `run_id` is the run that was made of it. `problem` says why none was, where the line could not be read.
+    """
+
+    __tablename__ = "imported_lines"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("imported_sessions.project_id"), primary_key=True)
+    line: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
+    problem: Mapped[str | None] = mapped_column(Text)
+
+
+class Embedding(Base):
+    """A text's vector by one model: 32-bit numbers, little-endian, of length one.
+
+    `subject` is the kind of text, and `key` names it there: for `proposal`, the lease that it was made for.
+    """
+
+    __tablename__ = "embeddings"
+    __table_args__ = (UniqueConstraint("subject", "key", "model"), Index("ix_embeddings_model_id", "model", "id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    subject: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str] = mapped_column(String(36))
+    model: Mapped[str] = mapped_column(String(120))
+    vector: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,6 +1,7 @@
-"""Projects: one research question each."""
+"""Projects: one research question each, its job mix, and the log of what happened."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -41,3 +42,15 @@ class KindShare(Base):
     experiments: Mapped[int]
     through_run_id: Mapped[int]
     updated_at: Mapped[datetime]
+
+
+class Event(Base):
+    """One thing that happened. `id` is the cursor of the live feed."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("projects.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

@@ -13,7 +13,7 @@ from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
-from coordinator.models import Project
+from coordinator.models import Project, view_of
 from coordinator.projects import queries
 from coordinator.projects.queries import find_project as find_project
 from coordinator.projects.queries import list_projects as list_projects
@@ -112,16 +112,7 @@ def request_branch(session: Session, volunteer_id: int, project_name: str, reque
 
 
 def view_project(project: Project) -> ProjectView:
-    return ProjectView(
-        name=project.name,
-        title=project.title,
-        question=project.question,
-        contract=project.contract,
-        contract_version=project.contract_version,
-        root_sha=project.root_sha,
-        self_scored=contract_of(project).objective.is_self_scored,
-        created_at=project.created_at,
-    )
+    return view_of(ProjectView, project, self_scored=contract_of(project).objective.is_self_scored)
 
 
 class SeedInvalidError(SwarmError):
