@@ -1,8 +1,7 @@
-"""Backups of a whole database into one file, and back.
+"""Writes a whole database to one file, and fills an empty database from it.
 
-A backup is a consistent state, taken while the coordinator works: SQLite is copied through its online backup interface
-within one reading transaction, PostgreSQL through its own pg_dump. It is written beside its place and renamed when it
-is complete, so a file of that name is always whole. It holds tokens' hashes and is readable by its owner only.
+A backup is one consistent state, taken while the coordinator works. It is written beside its final name and renamed
+when it is complete. It holds tokens' hashes, so only its owner can read it.
 """
 
 import os
@@ -42,9 +41,9 @@ def backup(database: Database, file: Path, pg_bin: Path | None, show_progress: S
         with _new_file(file) as unfinished:
             _copy_sqlite(source, unfinished, show_progress)
             with closing(sqlite3.connect(unfinished)) as copy:
-                _check_is_ours(database, _list_sqlite_tables(copy))
+                _check_is_coordinators(database, _list_sqlite_tables(copy))
     else:
-        _check_is_ours(database, inspect(database.engine).get_table_names())
+        _check_is_coordinators(database, inspect(database.engine).get_table_names())
         with _new_file(file) as unfinished:
             _run_postgres_tool(database, "pg_dump", pg_bin, "--format=custom", f"--file={unfinished}")
 
@@ -60,7 +59,7 @@ def _refuse_existing(file: Path, force: bool) -> None:
         raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
 
 
-def _check_is_ours(database: Database, tables: Iterable[str]) -> None:
+def _check_is_coordinators(database: Database, tables: Iterable[str]) -> None:
     if not OUR_TABLES.issubset(tables):
         raise BackupError(f"{database.safe_url} is not a coordinator's database. Is SWARM_DATABASE_URL right?")
 

@@ -17,6 +17,7 @@ from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.evidence import service as evidence
+from coordinator.models import Commit, Run
 from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
 
@@ -71,7 +72,7 @@ def _verify(database: Database, as_json: bool) -> None:
             problems.append(problem)
             if not as_json:
                 typer.echo(problem)
-        commits, runs = queries.count_commits(session), queries.count_runs(session)
+        commits, runs = queries.count_rows(session, Commit), queries.count_rows(session, Run)
     if as_json:
         typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems}))
     elif problems:

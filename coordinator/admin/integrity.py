@@ -1,8 +1,6 @@
-"""Whether a database is whole: everything that something refers to is there, and the numbers follow from the runs.
+"""Checks that a database is whole: everything that something refers to is there, and the numbers follow from the runs.
 
-It reads one snapshot page by page, so it takes little memory and may run beside a working coordinator. That every
-commit is complete follows from single references: each commit's object names its tree, each tree its files, and each of
-those is looked for.
+It reads one snapshot page by page, so it takes little memory and may run beside a working coordinator.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +12,7 @@ from coordinator.admin.console import ShowProgress
 from coordinator.evidence import service as evidence
 from coordinator.lineage import objects
 from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, ObjectMissingError
-from coordinator.models import Commit
+from coordinator.models import Commit, CommitPosterior
 from coordinator.projects import service as projects
 from shared.commits import CommitError, GitObject, parse_commit, parse_tree
 
@@ -24,45 +22,17 @@ OBJECTS_AT_ONCE = 200
 def find_problems(session: Session, show_progress: ShowProgress) -> Iterator[str]:
     """All that is wrong, each in one line."""
     yield from (f"the database file: {line}" for line in queries.list_file_damage(session))
-    dangling = [f"{row.table} {row.key}: {row.column} names {row.value}, which does not exist"
-                for row in queries.list_dangling(session)]  # fmt: skip
+    dangling = list(queries.list_dangling(session))
     yield from dangling
-    yield from _check_history(session)
-    yield from _check_results(session)
+    for project, roots in queries.list_wrong_roots(session):
+        yield f"project {project.name}: its root is {project.root_sha}, but the commits without parent are {roots}"
+    yield from queries.list_contradictions(session)
     yield from _check_objects(session, show_progress)
     yield from _check_commits(session, show_progress)
     if dangling:
         yield "the numbers were not computed again, because rows that they follow from are missing"
     else:
         yield from _check_posteriors(session, show_progress)
-
-
-def _check_history(session: Session) -> Iterator[str]:
-    for project, roots in queries.list_roots(session):
-        if roots != [project.root_sha]:
-            yield f"project {project.name}: its root is {project.root_sha}, but the commits without parent are {roots}"
-    for sha in queries.list_misplaced_commits(session):
-        yield f"commit {sha}: it is not one deeper than its parent, or in another project"
-    for number in queries.list_lost_moves(session):
-        yield f"branch move {number}: it leads from or to a commit that does not exist"
-    for name in queries.list_unmoved_branches(session):
-        yield f"branch {name}: its head is not where its last move led"
-
-
-def _check_results(session: Session) -> Iterator[str]:
-    """Of each result every part is there, and the parts agree."""
-    for lease in queries.list_leases_without_result(session):
-        yield f"lease {lease}: it is done, and its run is missing"
-    for number in queries.list_runs_without_lease(session):
-        yield f"run {number}: it is not the result of its lease"
-    for number in queries.list_bare_experiments(session):
-        yield f"experiment {number}: its run or its finding is missing"
-    for table, sha in queries.list_strays(session):
-        yield f"{table} of commit {sha}: the commit is in another project"
-    for number in queries.list_strange_experiments(session):
-        yield f"experiment {number}: its commit has another parent"
-    for number in queries.list_strange_runs(session):
-        yield f"run {number}: it measured another commit than its experiment's"
 
 
 def _check_objects(session: Session, show_progress: ShowProgress) -> Iterator[str]:
@@ -103,8 +73,8 @@ def _refer(obj: GitObject) -> list[str]:
 
 def _check_commits(session: Session, show_progress: ShowProgress) -> Iterator[str]:
     """Every commit's row says what its object says."""
-    done, total = 0, queries.count_commits(session)
-    for page in queries.page_commits(session):
+    done, total = 0, queries.count_rows(session, Commit)
+    for page in queries.page_rows(session, Commit):
         missing = objects.find_missing(session, [commit.sha for commit in page])
         found = {version.object.sha: version.object for version in _read(session, {c.sha for c in page} - missing)
                  if isinstance(version, LoadedObject)}  # fmt: skip
@@ -131,11 +101,9 @@ def _compare(commit: Commit, obj: GitObject) -> Iterator[str]:
 
 def _check_posteriors(session: Session, show_progress: ShowProgress) -> Iterator[str]:
     """Each posterior follows from runs and its nearest ancestor's posterior; so, by induction, all follow from runs."""
-    for sha, hardware_class in queries.list_unjudged(session):
-        yield f"commit {sha}: it was measured on {hardware_class} and has no posterior there"
     contracts = {project.id: projects.contract_of(project) for project in projects.list_projects(session)}
-    done, total = 0, queries.count_posteriors(session)
-    for page in queries.page_posteriors(session):
+    done, total = 0, queries.count_rows(session, CommitPosterior)
+    for page in queries.page_rows(session, CommitPosterior):
         around = queries.load_around(session, page)
         for row in page:
             wrong = evidence.find_wrong_numbers(session, contracts[row.project_id], row)

@@ -1,8 +1,7 @@
-"""Packing a database more tightly: objects that could be deltas become so, and chains that are too long are cut.
+"""Packs a database more tightly: objects that could be deltas become so, and chains that are too long are cut.
 
-Databases from before deltas hold every object whole. Commits are taken parents first, so that a base is settled before
-what hangs from it. Each batch is encoded with a reading session, then written and read back in a short transaction; an
-interrupted run leaves a sound database, and the next one goes on.
+Commits are taken parents first, so that a base is final before its deltas are made. Each batch is encoded in a reading
+session, then written in a short transaction; an interrupted run leaves a sound database, and the next one goes on.
 """
 
 from collections.abc import Iterable
@@ -17,7 +16,8 @@ from coordinator.admin.console import ShowProgress
 from coordinator.admin.queries import CommitWithTrees
 from coordinator.db.database import Database
 from coordinator.lineage import objects
-from coordinator.lineage.objects import MAX_CHAIN, LoadedObject, ObjectRow
+from coordinator.lineage.objects import MAX_CHAIN, ObjectRow
+from coordinator.models import Commit
 from shared.commits import GitObject
 
 COMMITS_AT_ONCE = 100
@@ -36,7 +36,7 @@ class Repacked:
 def repack(database: Database, show_progress: ShowProgress, *, dry_run: bool = False) -> Repacked:
     """Make deltas where that pays. A dry run only estimates, as if each object's chain stayed as short as it is."""
     with database.read() as listing, closing(queries.stream_steps(listing)) as steps:
-        total, before = queries.count_commits(listing), objects.count_bytes(listing)
+        total, before = queries.count_rows(listing, Commit), objects.count_bytes(listing)
         commits, rewritten, saved = 0, 0, 0
         for _, generation in groupby(steps, key=lambda step: step.depth):
             while some := list(islice(generation, COMMITS_AT_ONCE)):
@@ -44,7 +44,7 @@ def repack(database: Database, show_progress: ShowProgress, *, dry_run: bool = F
                     encoded = _encode(session, some)
                     was = objects.count_bytes(session, [obj.sha for obj in encoded])
                 saved += was - sum(len(obj.data) for obj in encoded)
-                rewritten += len(encoded) if dry_run else _store(database, encoded)
+                rewritten += len(encoded) if dry_run or not encoded else _store(database, encoded)
                 commits += len(some)
                 show_progress("commits", commits, total)
     if dry_run:
@@ -59,11 +59,8 @@ def _encode(session: Session, steps: Iterable[CommitWithTrees]) -> list[ObjectRo
     versions = objects.read_versions(session, predecessors.keys())
     improvable = [version for version in versions.values() if not 1 <= version.deltas <= MAX_CHAIN]
     encoded = objects.encode(session, (version.object for version in improvable), predecessors)
-    return [obj for obj in encoded if obj.base_sha != _get_base(versions[obj.sha])]
-
-
-def _get_base(version: LoadedObject) -> str | None:
-    return version.chain[1] if version.deltas else None
+    bases = {sha: version.chain[1] if version.deltas else None for sha, version in versions.items()}
+    return [obj for obj in encoded if obj.base_sha != bases[obj.sha]]
 
 
 def _list_predecessors(session: Session, steps: Iterable[CommitWithTrees]) -> dict[str, str]:
@@ -80,7 +77,5 @@ def _list_predecessors(session: Session, steps: Iterable[CommitWithTrees]) -> di
 
 
 def _store(database: Database, encoded: list[ObjectRow]) -> int:
-    if not encoded:
-        return 0
     with database.write() as session:
         return objects.replace_encodings(session, encoded)
