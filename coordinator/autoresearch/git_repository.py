@@ -1,8 +1,7 @@
-"""A git repository on this machine's disk, read: where an imported project's commits come from. Nothing is written."""
+"""Reads the git repository that an imported project's commits come from, on this machine's disk."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from dulwich.errors import NotGitRepository
@@ -30,14 +29,6 @@ class RepositoryInvalidError(SwarmError):
     title = "The repository cannot be read"
 
 
-@dataclass(frozen=True)
-class ForeignFiles:
-    """A commit's text files, path -> text, and what was left out, each with the reason."""
-
-    texts: dict[str, str]
-    left_out: dict[str, str] = field(default_factory=dict)
-
-
 class ForeignRepository:
     """An open repository, on one of its branches."""
 
@@ -52,13 +43,11 @@ class ForeignRepository:
 
     def list_ancestors(self, sha: str) -> Iterator[str]:
         """A commit and its first parents, as far as they are there, newest first."""
-        name: str | None = sha
-        while name is not None:
-            commit = self._find_commit(name)
-            if commit is None:
+        while commit := self._find_commit(sha):
+            yield sha
+            if not commit.parents:
                 return
-            yield name
-            name = commit.parents[0].decode() if commit.parents else None
+            sha = commit.parents[0].decode()
 
     def resolve(self, prefix: str) -> str | None:
         """The commit that a hash, which may be short, names; one of the branch goes before others. None without one."""
@@ -84,23 +73,23 @@ class ForeignRepository:
         message = commit.message.decode(errors="replace").replace("\0", "")
         return CommitWords(author, max(0, commit.author_time or 0), message)
 
-    def read_files(self, sha: str) -> ForeignFiles:
-        """A commit's text files, those nearest to the root first. Links, modules and binary files are left out."""
-        found = ForeignFiles({})
+    def read_files(self, sha: str) -> tuple[dict[str, str], dict[str, str]]:
+        """A commit's text files by path, those nearest to the root first; and what was left out, with the reasons."""
+        texts: dict[str, str] = {}
+        left_out: dict[str, str] = {}
         entries = self._repo.object_store.iter_tree_contents(self._get_commit(sha).tree)
         named = [((entry.path or b"").decode(errors="replace"), entry) for entry in entries]
         for path, entry in sorted(named, key=lambda pair: (pair[0].count("/"), pair[0])):
             if entry.mode not in REGULAR or entry.sha is None:
-                found.left_out[path] = "a link or a module"
+                left_out[path] = "a link or a module"
                 continue
             blob = self._repo.object_store[entry.sha]
             assert isinstance(blob, Blob)
-            reason = _find_reason(path, blob.data, len(found.texts))
-            if reason:
-                found.left_out[path] = reason
+            if reason := _find_reason(path, blob.data, len(texts)):
+                left_out[path] = reason
             else:
-                found.texts[path] = blob.data.decode()
-        return found
+                texts[path] = blob.data.decode()
+        return texts, left_out
 
     def read_file(self, path: str) -> bytes | None:
         """A file's content at the branch's tip; None without it."""

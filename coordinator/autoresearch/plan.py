@@ -1,4 +1,4 @@
-"""Which commits a session's rows stand for, and from which others they come. Pure: git is behind a Protocol.
+"""Finds which commits a session's rows stand for, and their parents. Pure: git is behind a Protocol.
 
 The first row measures the root. A row whose hash git still has is that commit; its parent is the nearest ancestor that
 has a row. A row without such a hash is matched with a commit of the branch by its description, if it was kept. What
@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from math import inf
+from operator import itemgetter
+from typing import NamedTuple, Protocol
 
 from coordinator.autoresearch.results_file import ResultRow
 from shared.contract import Direction
@@ -57,7 +59,7 @@ def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Dire
     sources = _find_sources(rows, history)
     root = _find_root(rows, sources, history)
     sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-    best, head = _Best(root), _Best(root)
+    best = head = (inf, root)  # score and key: of the best that was kept, and of the best of those with code
     known = {root}
     steps: list[PlannedRow] = []
     for row in rows:
@@ -66,26 +68,15 @@ def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Dire
         parent = None
         if key not in known:
             ancestors = islice(history.list_ancestors(source), 1, None) if source else iter(())
-            parent = next((sha for sha in ancestors if sha in known), best.key)
+            parent = next((sha for sha in ancestors if sha in known), best[1])
             known.add(key)
         steps.append(PlannedRow(row, key, root if key == root else source, parent))
         if row.is_kept and row.metric is not None:
-            best.offer(key, sign * row.metric)
+            kept = (sign * row.metric, key)
+            best = min(best, kept, key=itemgetter(0))
             if key == root or source:
-                head.offer(key, sign * row.metric)
-    return ImportPlan(root, steps, head.key)
-
-
-class _Best:
-    """The commit with the lowest score so far."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self._score: float | None = None
-
-    def offer(self, key: str, score: float) -> None:
-        if self._score is None or score < self._score:
-            self.key, self._score = key, score
+                head = min(head, kept, key=itemgetter(0))
+    return ImportPlan(root, steps, head[1])
 
 
 def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int, str]:
@@ -100,14 +91,14 @@ def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int
             after = max(after, place.get(found[row.line], -1))
         elif row.is_kept:
             matches = (n for n in range(after + 1, len(branch)) if branch[n] not in taken)
-            number = next((n for n in matches if _is_told_of(row.description, history.read_subject(branch[n]))), None)
+            number = next((n for n in matches if _describes(row.description, history.read_subject(branch[n]))), None)
             if number is not None:
                 found[row.line], after = branch[number], number
                 taken.add(branch[number])
     return found
 
 
-def _is_told_of(description: str, subject: str) -> bool:
+def _describes(description: str, subject: str) -> bool:
     one, other = (" ".join(text.lower().split()) for text in (description, subject))
     shorter, longer = sorted((one, other), key=len)
     return one == other or (len(shorter) >= MIN_SUBJECT and shorter in longer)
@@ -137,31 +128,26 @@ _NAME = re.compile(r"\b(?:[A-Z][A-Z0-9]*_[A-Z0-9_]+|[a-z][a-z0-9]*_[a-z0-9_]+|[A
 _UP, _DOWN = frozenset({"increase", "raise"}), frozenset({"reduce", "decrease", "lower"})
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """The change of an experiment, as far as its description names it."""
 
-    axis: str
-    direction: AxisDirection
-    value: str
+    axis: str = NO_AXIS
+    direction: AxisDirection = AxisDirection.CHANGE
+    value: str = ""
 
 
 def read_change(description: str) -> Change:
-    """The change that a description tells of."""
-    arrow = _ARROW.search(description)
-    if arrow is not None:
-        return _change(arrow["axis"], _compare(arrow["old"], arrow["new"]), arrow["new"])
-    verb = _VERB.search(description)
-    if verb is not None:
+    """The change that a description names."""
+    change = Change()
+    if arrow := _ARROW.search(description):
+        change = Change(arrow["axis"], _compare(arrow["old"], arrow["new"]), arrow["new"])
+    elif verb := _VERB.search(description):
         word = verb["verb"].lower()
         direction = AxisDirection.UP if word in _UP else AxisDirection.DOWN if word in _DOWN else AxisDirection.CHANGE
-        return _change(verb["axis"], direction, verb["new"])
-    name = _NAME.search(description)
-    return _change(name[0] if name else NO_AXIS, AxisDirection.CHANGE, "")
-
-
-def _change(axis: str, direction: AxisDirection, value: str) -> Change:
-    return Change(axis.strip()[:MAX_CHARACTERS], direction, value[:MAX_CHARACTERS])
+        change = Change(verb["axis"], direction, verb["new"])
+    elif name := _NAME.search(description):
+        change = Change(name[0])
+    return Change(change.axis.strip()[:MAX_CHARACTERS], change.direction, change.value[:MAX_CHARACTERS])
 
 
 def _compare(old: str, new: str) -> AxisDirection:

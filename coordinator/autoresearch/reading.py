@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 from coordinator.autoresearch.contract import MAX_EDITABLE, estimate_priors, write_contract
 from coordinator.autoresearch.git_repository import ForeignRepository, RepositoryInvalidError, open_repository
@@ -52,16 +53,14 @@ class ImportOptions:
     precision: str = UNKNOWN
 
 
-@dataclass(frozen=True)
-class Code:
-    """A commit of the repository: the editable files, and its own words."""
+class Code(NamedTuple):
+    """A commit of the repository: the editable files, and its author, time and message."""
 
     files: dict[str, str]
     words: CommitWords
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(NamedTuple):
     """Everything that is written to the database. `codes` are the commits with code, by key; `root_files` are all files
     of the first; `left_out` are files of it that cannot be part of a project, with the reasons."""
 
@@ -99,7 +98,6 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
             results.metric, results.rows
         )
         rows = read_zeros_as_crashes(results.rows, direction)
-        results = ResultsFile(results.metric, results.lines, rows, results.unreadable)
         plan = make_plan(rows, repository, direction)
         texts, left_out = _read_texts(repository, plan)
         editable = known.files.editable if known else _find_editable(plan, texts, options.script)
@@ -129,15 +127,9 @@ def _read_results(options: ImportOptions, repository: ForeignRepository) -> byte
 
 def _read_texts(repository: ForeignRepository, plan: ImportPlan) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """All text files of each commit with code, by key; and what was left out of the first."""
-    texts: dict[str, dict[str, str]] = {}
-    left_out: dict[str, str] = {}
-    for step in plan.steps:
-        if step.source is not None and step.key not in texts:
-            texts[step.key] = _keep_own(repository.read_files(step.source).texts)
-    root = repository.read_files(plan.root)
-    texts[plan.root] = _keep_own(root.texts)
-    left_out |= root.left_out
-    return texts, left_out
+    sources = {step.key: step.source for step in plan.steps if step.source is not None} | {plan.root: plan.root}
+    files = {key: repository.read_files(source) for key, source in sources.items()}
+    return {key: _keep_own(texts) for key, (texts, _) in files.items()}, files[plan.root][1]
 
 
 def _keep_own(texts: Mapping[str, str]) -> dict[str, str]:
@@ -154,13 +146,10 @@ def _find_editable(plan: ImportPlan, texts: Mapping[str, Mapping[str, str]], scr
     changes: Counter[str] = Counter()
     for step in plan.steps:
         if step.parent is not None and step.parent in texts and step.key in texts:
-            changes.update(_list_changed(texts[step.parent], texts[step.key]))
+            before, after = texts[step.parent], texts[step.key]
+            changes.update(path for path in sorted({*before, *after}) if before.get(path) != after.get(path))
     main = _find_script(script, [path for path, _ in changes.most_common()], texts[plan.root])
     return [main, *(path for path, _ in changes.most_common() if path != main)][:MAX_EDITABLE]
-
-
-def _list_changed(before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[str]:
-    return (path for path in sorted({*before, *after}) if before.get(path) != after.get(path))
 
 
 def _find_script(script: str | None, changed: Sequence[str], root: Mapping[str, str]) -> str:

@@ -1,13 +1,13 @@
-"""Reading a `results.tsv`: tab-separated, `commit <metric> [other columns] status description`.
+"""Reads a `results.tsv`: tab-separated, `commit <metric> [other columns] status description`.
 
-Sessions differ: hashes are short or missing, a crash has the metric 0.000000, loops that measure something else have a
-metric of another name and direction, and some lines are broken. Every line is kept as its bytes, so that the file can
-be written again as it was. Pure: no database, no git.
+Sessions differ: hashes are short or missing, a crash has the metric 0.000000, metrics have other names and directions,
+and some lines are broken. Every line is kept as its bytes, so that the file can be exported unchanged.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from io import BytesIO
 from math import isfinite
+from typing import NamedTuple
 
 from coordinator.http.errors import SwarmError
 from shared.contract import Direction
@@ -17,13 +17,7 @@ COMMIT, STATUS, DESCRIPTION, MEMORY = "commit", "status", "description", "memory
 BASELINE = "baseline"
 KEPT = frozenset({"keep", "kept", BASELINE})
 FAILURES = {
-    "crash": RunOutcome.CRASHED,
-    "crashed": RunOutcome.CRASHED,
-    "error": RunOutcome.CRASHED,
-    "fail": RunOutcome.CRASHED,
-    "failed": RunOutcome.CRASHED,
-    "oom": RunOutcome.CRASHED,
-    "nan": RunOutcome.CRASHED,
+    **dict.fromkeys(("crash", "crashed", "error", "fail", "failed", "oom", "nan"), RunOutcome.CRASHED),
     "timeout": RunOutcome.TIMEOUT,
     "invalid": RunOutcome.INVALID,
 }
@@ -43,8 +37,7 @@ class ResultsInvalidError(SwarmError):
     title = "The file is not of the form of a results.tsv"
 
 
-@dataclass(frozen=True)
-class ResultRow:
+class ResultRow(NamedTuple):
     """One experiment of a session. `line` counts from 1, the header's; `metric` is None where nothing was measured.
 
     `commit` is what stands in the file, in lower case: a hash that may be short, `baseline`, or nothing.
@@ -63,22 +56,16 @@ class ResultRow:
         return self.status in KEPT and self.metric is not None
 
 
-@dataclass(frozen=True)
-class UnreadableRow:
-    """A line that is no experiment, and why."""
+class ResultsFile(NamedTuple):
+    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's column.
 
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class ResultsFile:
-    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's column."""
+    `unreadable` are the numbers of lines that are no experiments, with the reasons.
+    """
 
     metric: str
     lines: list[bytes]
     rows: list[ResultRow]
-    unreadable: list[UnreadableRow]
+    unreadable: dict[int, str]
 
 
 class _RowProblem(Exception):
@@ -87,19 +74,16 @@ class _RowProblem(Exception):
 
 def parse_results(content: bytes) -> ResultsFile:
     """Read a file. Raises ResultsInvalidError where the header is not one."""
-    lines = content.split(b"\n")
-    lines = [line + b"\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+    lines = BytesIO(content).readlines()
     columns = _read_header(lines)
     rows: list[ResultRow] = []
-    unreadable: list[UnreadableRow] = []
+    unreadable: dict[int, str] = {}
     for number, line in enumerate(lines[1:], start=2):
         try:
-            row = _read_row(number, line, columns)
+            if row := _read_row(number, line, columns):
+                rows.append(row)
         except _RowProblem as problem:
-            unreadable.append(UnreadableRow(number, str(problem)))
-            continue
-        if row is not None:
-            rows.append(row)
+            unreadable[number] = str(problem)
     return ResultsFile(columns[1], lines, rows, unreadable)
 
 
@@ -168,14 +152,11 @@ def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> li
     """
     if direction is Direction.MAXIMIZE or any(row.is_kept and row.metric == 0 for row in rows):
         return list(rows)
-    return [replace(row, metric=None, outcome=RunOutcome.CRASHED) if row.metric == 0 else row for row in rows]
+    return [row._replace(metric=None, outcome=RunOutcome.CRASHED) if row.metric == 0 else row for row in rows]
 
 
 def find_direction(metric: str, rows: Sequence[ResultRow]) -> Direction:
-    """Whether less is better: what was kept says so, against what was kept before, and what was discarded, against it.
-
-    Where that says nothing, the metric's name does; then less.
-    """
+    """Whether less is better, by what was kept and discarded, else by the metric's name; minimized without a sign."""
     votes = sum(_vote(rows))
     if votes:
         return Direction.MINIMIZE if votes > 0 else Direction.MAXIMIZE

@@ -1,13 +1,13 @@
-"""Making a project of a session: one transaction, and the same again changes nothing.
+"""Imports a session of the original autoresearch loop as a project, in one transaction; a second import adds new lines.
 
-A session that went on is imported again: lines that are new are added, and those from before must be as they were.
-What stands for a row (its commit, run and finding) is of the same tables as what workers deliver, so the project can be
-browsed, searched and worked on as any other. Its runs belong to a worker of its own, of a volunteer without a token.
+A row becomes a commit, a run and a finding in the tables of workers' results, so the project can be browsed, searched
+and worked on as any other. Its runs belong to a worker of its own, of a volunteer without a token.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from sqlalchemy.orm import Session
@@ -19,7 +19,6 @@ from coordinator.autoresearch.queries import find_last_run as find_last_run
 from coordinator.autoresearch.queries import find_session as find_session
 from coordinator.autoresearch.queries import list_lines as list_lines
 from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
-from coordinator.autoresearch.results_file import UnreadableRow
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
 from coordinator.evidence.service import RunOrigin
@@ -45,13 +44,11 @@ from shared.runs import RunOutcome, RunReport, RunSeconds
 VOLUNTEER = "imported-sessions"
 AGENT = "autoresearch"
 SANDBOX = "imported"
-NAMESPACE = UUID("6f0c2c0e-5d5c-5c0b-9a5e-2b1c3f7d8a90")
-"""Of the ids that are made from a project's name and a line's number; any constant would do."""
+NAMESPACE = UUID("6f0c2c0e-5d5c-5c0b-9a5e-2b1c3f7d8a90")  # of ids made from a project's name and a line's number
 
 NO_CODE = "The session's history does not hold the code of this experiment."
 MAX_TITLE = 200
-NO_TOKEN = "0" * 64
-"""The hash of no token: nobody can deliver to such a lease."""
+NO_TOKEN = "0" * 64  # the hash of no token: nobody can deliver to such a lease
 
 
 class SessionChangedError(SwarmError):
@@ -60,8 +57,7 @@ class SessionChangedError(SwarmError):
     title = "The session is not the one that was imported before"
 
 
-@dataclass(frozen=True)
-class ImportReport:
+class ImportReport(NamedTuple):
     """The result of an import. `rows` counts the readable rows of the file, `added` the new ones."""
 
     project: str
@@ -69,7 +65,7 @@ class ImportReport:
     rows: int
     added: int
     without_code: int
-    unreadable: list[UnreadableRow]
+    unreadable: dict[int, str]
     left_out: dict[str, str]
     hardware_class: str
 
@@ -96,8 +92,8 @@ def describe(report: ImportReport) -> Iterator[str]:
         yield f"{report.without_code} of them have no code: the history does not hold their commits."
     if report.left_out:
         yield f"Left out of the code: {', '.join(f'{path} ({why})' for path, why in sorted(report.left_out.items()))}."
-    for row in report.unreadable:
-        yield f"Line {row.line} was not read: {row.reason}."
+    for line, reason in report.unreadable.items():
+        yield f"Line {line} was not read: {reason}."
 
 
 class _Import:
@@ -132,50 +128,46 @@ class _Import:
 
     def _open_project(self) -> tuple[Project, bool]:
         material, words = self._material, self._material.codes[self._plan.root].words
-        root = lineage.build_root(material.root_files, _told(words, self._plan.root))
+        root = lineage.build_root(material.root_files, _name_source(words, self._plan.root))
         self._shas[self._plan.root] = root.sha
-        project = projects.find_project(self._session, self._contract.project.name)
-        if project is not None and project.root_sha != root.sha:
-            raise SessionChangedError("It begins with another commit, or other files of it. Import it as --name OTHER.")
-        volunteer = accounts.find_or_add_volunteer(self._session, VOLUNTEER)
         name = self._contract.project.name
-        worker = fleet.register_worker(self._session, volunteer.id, name, AGENT, material.hardware)
-        self._worker_id = worker.id
+        project = projects.find_project(self._session, name)
+        if project is not None and project.root_sha != root.sha:
+            raise SessionChangedError("Its first commit, or that commit's files, changed. Import it as --name OTHER.")
+        volunteer = accounts.find_or_add_volunteer(self._session, VOLUNTEER)
+        self._worker_id = fleet.register_worker(self._session, volunteer.id, name, AGENT, material.hardware).id
         if project is not None:
             return project, False
         project = projects.add_project(self._session, self._contract, material.contract_text, root, now())
         imported = ImportedSession(
             project_id=project.id, source=material.source, branch=material.branch, source_sha=self._plan.root,
-            worker_id=worker.id, imported_at=now(),
+            worker_id=self._worker_id, imported_at=now(),
         )  # fmt: skip
         self._session.add(imported)
-        self._session.flush()
         return project, True
 
     def _check_unchanged(self, stored: Sequence[bytes]) -> None:
         """Raises SessionChangedError where a line is not as it was; the last may have got its end since."""
-        lines = self._material.results.lines
-        for number, content in enumerate(stored, start=1):
-            found = lines[number - 1] if number <= len(lines) else b""
+        pairs = zip_longest(stored, self._material.results.lines[: len(stored)], fillvalue=b"")
+        for number, (content, found) in enumerate(pairs, start=1):
             if found.rstrip(b"\r\n") != content.rstrip(b"\r\n"):
-                raise SessionChangedError(f"Line {number} is not as it was. Import the file as --name OTHER.")
+                raise SessionChangedError(f"Line {number} has changed since. Import the file as --name OTHER.")
 
     def _store_step(self, project: Project, branch: Branch, step: PlannedRow) -> int:
         """Store a row: its commit and experiment where it is their first, and its run, whose id is returned."""
         lease_id = uuid5(NAMESPACE, f"{project.name} lease {step.row.line}")
-        is_first = step.parent is not None
-        if is_first:
-            experiment_id: int | None = self._store_experiment(project, branch, step, lease_id)
+        kind, experiment_id = JobKind.IMPROVE, None
+        if step.parent is not None:
+            experiment_id = self._store_experiment(project, branch, step, lease_id)
         else:
-            sha = self._shas[step.key]
-            self._add_lease(project, branch, lease_id, JobKind.REPLICATE, sha, None, self._time_of(step))
-            made = experiments.find_experiment_by_commit(self._session, sha)
-            experiment_id = made.id if made else None
-        kind = JobKind.IMPROVE if is_first else JobKind.REPLICATE
+            kind, sha = JobKind.REPLICATE, self._shas[step.key]
+            self._add_lease(project, branch, lease_id, kind, sha, None, self._time_of(step))
+            if made := experiments.find_experiment_by_commit(self._session, sha):
+                experiment_id = made.id
         origin = RunOrigin(project.id, self._worker_id, lease_id, kind, experiment_id, asks_for_replication=False)
-        report = self._report(project.name, step)
+        report = self._make_report(project.name, step)
         stored = evidence.store_run(self._session, self._contract, origin, report)
-        if is_first and experiment_id is not None:
+        if step.parent is not None and experiment_id is not None:
             finding = FindingOrigin(project.id, experiment_id, _propose(step), report, stored.posterior)
             findings.store_finding(self._session, finding, _draft(step))
         return stored.id
@@ -184,7 +176,7 @@ class _Import:
         assert step.parent is not None
         parent = lineage.get_commit(self._session, self._shas[step.parent])
         code, moment = self._material.codes.get(step.key), self._time_of(step)
-        words = _told(code.words, step.key) if code else _lost(step, moment)
+        words = _name_source(code.words, step.key) if code else _describe_lost(step, moment)
         built = lineage.build_child(self._session, parent, code.files if code else {}, words)
         lineage.store_commit(self._session, project.id, built, has_code=code is not None)
         self._shas[step.key] = built.sha
@@ -192,11 +184,10 @@ class _Import:
         known_as = (built.tree_sha, fingerprint(code.files)) if code else None
         self._add_lease(project, branch, lease_id, JobKind.IMPROVE, parent.sha, known_as, moment)
         why = "Imported." if code else f"Imported. {NO_CODE}"
-        experiment_id = experiments.store_experiment(
+        return experiments.store_experiment(
             self._session, project.id, built.sha, parent.sha, lease_id, self._worker_id, branch.id, JobKind.IMPROVE,
             why, _propose(step),
         )  # fmt: skip
-        return experiment_id
 
     def _add_lease(
         self, project: Project, branch: Branch, lease_id: UUID, kind: JobKind, base_sha: str,
@@ -219,33 +210,25 @@ class _Import:
         code: Code = self._material.codes.get(step.key) or self._material.codes[self._plan.root]
         return datetime.fromtimestamp(code.words.authored_at, UTC)
 
-    def _report(self, project: str, step: PlannedRow) -> RunReport:
+    def _make_report(self, project: str, step: PlannedRow) -> RunReport:
         row, moment = step.row, self._time_of(step)
         return RunReport(
-            id=uuid5(NAMESPACE, f"{project} run {row.line}"),
-            commit_sha=self._shas[step.key],
-            seed=0,
-            outcome=row.outcome,
-            metric=row.metric,
+            id=uuid5(NAMESPACE, f"{project} run {row.line}"), commit_sha=self._shas[step.key], seed=0,
+            outcome=row.outcome, metric=row.metric,
             reason="" if row.outcome is RunOutcome.OK else f"{row.status}: {row.description}"[:1000],
-            started_at=moment,
-            finished_at=moment,
-            seconds=RunSeconds(starting=0, training=0, scoring=0, total=0),
-            peak_memory_mib=row.peak_memory_mib,
-            hardware=self._material.hardware,
-            sandbox=SANDBOX,
-        )
+            started_at=moment, finished_at=moment, seconds=RunSeconds(starting=0, training=0, scoring=0, total=0),
+            peak_memory_mib=row.peak_memory_mib, hardware=self._material.hardware, sandbox=SANDBOX,
+        )  # fmt: skip
 
     def _store_lines(self, project_id: int, stored: int, runs: dict[int, int]) -> None:
-        problems = {row.line: row.reason for row in self._material.results.unreadable}
-        lines = self._material.results.lines
-        for number in range(stored + 1, len(lines) + 1):
-            self._session.add(
-                ImportedLine(
-                    project_id=project_id, line=number, content=lines[number - 1], run_id=runs.get(number),
-                    problem=problems.get(number),
-                )
-            )  # fmt: skip
+        lines, problems = self._material.results.lines, self._material.results.unreadable
+        self._session.add_all(
+            ImportedLine(
+                project_id=project_id, line=number, content=content, run_id=runs.get(number),
+                problem=problems.get(number),
+            )
+            for number, content in enumerate(lines[stored:], start=stored + 1)
+        )  # fmt: skip
         if stored and stored <= len(lines):  # the last line may have got its end since
             self._session.get_one(ImportedLine, (project_id, stored)).content = lines[stored - 1]
         self._session.flush()
@@ -258,12 +241,12 @@ class _Import:
             branches.move_head(self._session, branch, head, VOLUNTEER, "The best commit that the session kept.")
 
 
-def _told(words: CommitWords, source: str) -> CommitWords:
-    """A commit's own words, and which commit of the repository it was."""
+def _name_source(words: CommitWords, source: str) -> CommitWords:
+    """A commit's author, time and message, with the repository's hash of it appended."""
     return CommitWords(words.author, words.authored_at, f"{words.message.rstrip()}\n\nImported-From: {source}\n")
 
 
-def _lost(step: PlannedRow, moment: datetime) -> CommitWords:
+def _describe_lost(step: PlannedRow, moment: datetime) -> CommitWords:
     message = f"{step.row.description}\n\n{NO_CODE}\n\nImported-From: line {step.row.line} of results.tsv\n"
     return CommitWords(f"{AGENT} <{AGENT}@localhost>", int(moment.timestamp()), message)
 
@@ -277,6 +260,5 @@ def _propose(step: PlannedRow) -> Proposal:
 
 
 def _draft(step: PlannedRow) -> FindingDraft:
-    """The row's description is all that its agent said."""
     words = " ".join(step.row.description.split()[:MAX_FINDING_WORDS])
     return FindingDraft(claim=words[:MAX_TITLE], agent=AGENT)

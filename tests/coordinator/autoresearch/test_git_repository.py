@@ -27,9 +27,9 @@ def test_reads_text_and_says_what_it_leaves_out(git: Git) -> None:
     git("add", "--all")
     git("commit", "--quiet", "--message", "more")
     with open_repository(git.folder, "main") as repository:
-        files = repository.read_files(git("rev-parse", "HEAD").strip())
-        assert files.texts == {"run.sh": "true\n", "train.py": "DEPTH = 4\n"}
-        assert set(files.left_out) == {"picture.png", "zeros.txt", "link"}
+        texts, left_out = repository.read_files(git("rev-parse", "HEAD").strip())
+        assert texts == {"run.sh": "true\n", "train.py": "DEPTH = 4\n"}
+        assert set(left_out) == {"picture.png", "zeros.txt", "link"}
         assert repository.read_file("run.sh") == b"true\n" and repository.read_file("none") is None
         assert [repository.read_subject(sha) for sha in repository.list_branch()] == ["begin", "more"]
 

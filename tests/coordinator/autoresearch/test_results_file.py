@@ -59,7 +59,7 @@ def test_lines_that_cannot_be_read_are_named() -> None:
     ]
     content = HEADER.encode() + b"".join(lines)
     results = parse_results(content)
-    problems = {row.line: row.reason for row in results.unreadable}
+    problems = results.unreadable
     assert sorted(problems) == [2, 4, 5, 6, 7, 8], "an empty line is no mistake"
     assert "not a number: 'many'" in problems[2] and "3 columns instead of 5" in problems[4]
     assert "header" in problems[5] and "no status" in problems[6] and "UTF-8" in problems[7] and "nan" in problems[8]

@@ -130,7 +130,7 @@ def test_unreadable_rows_are_listed_and_kept(database: Database, small: Session)
     small.note("a1b2c3d", "about 2", "discard", "no number")
     small.keep("2.000000", "embed_lr 0.6->0.7")
     report = load(database, small)
-    assert [(row.line, row.reason) for row in report.unreadable] == [(8, "its val_bpb is not a number: 'about 2'")]
+    assert report.unreadable == {8: "its val_bpb is not a number: 'about 2'"}
     assert report.added == 7
     with database.read() as read:
         project = projects.get_project(read, "imported")
