@@ -140,7 +140,7 @@ _CONTRADICTIONS: Sequence[tuple[str, Select[*tuple[Any, ...]]]] = (
         .distinct(),
     ),
 )
-"""What no two rows may say, as a sentence that takes the columns of the query's rows."""
+"""Queries for rows that contradict each other, each with a sentence that takes the row's columns."""
 
 
 def list_contradictions(session: Session) -> Iterator[str]:
