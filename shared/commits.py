@@ -1,7 +1,7 @@
-"""Git objects from files: the one place that both sides need, so that both arrive at the same sha.
+"""Builds git objects from files, for worker and coordinator, so that both arrive at the same sha.
 
-Every file is UTF-8 text with mode 100644; a commit has one parent (the root has none), its committer is its
-author, and its time zone is +0000. Nothing here touches a repository or a database.
+Every file is UTF-8 text with mode 100644; a commit has one parent (the root none), its committer is its author, and
+its time zone is +0000.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,30 +18,24 @@ MAX_PATH_DEPTH = 8
 
 
 class CommitError(ValueError):
-    """Files or a commit's words that git, or our rules, do not allow; the message says which."""
+    """Files or a commit's words that git, or our rules, do not allow."""
 
 
 class GitObject(NamedTuple):
-    """One object as git stores it: name, kind (`blob`, `tree`, `commit`) and content without the header."""
-
     sha: str
-    kind: str
-    data: bytes
+    kind: str  # `blob`, `tree` or `commit`
+    data: bytes  # without the header
 
 
 @dataclass(frozen=True)
 class CommitWords:
-    """A commit's own words. `author` is `Name <address>`; `authored_at` in whole seconds since the epoch."""
-
-    author: str
-    authored_at: int
+    author: str  # `Name <address>`
+    authored_at: int  # seconds since the epoch
     message: str
 
 
 @dataclass(frozen=True)
 class ParsedCommit:
-    """The content of a commit object."""
-
     tree_sha: str
     parent_sha: str | None
     words: CommitWords
@@ -56,15 +50,13 @@ def check_path(path: str) -> None:
 
 
 def build_blob(text: str) -> GitObject:
-    """A file's object."""
     data = text.encode()
     return GitObject(name_object("blob", data), "blob", data)
 
 
 def build_trees(entries: Mapping[str, str]) -> tuple[str, list[GitObject]]:
-    """The trees of a snapshot.
+    """The root tree's sha and every tree, children before parents, of a snapshot: path -> blob sha.
 
-    `entries` maps path -> blob sha. Returns the root tree's sha and every tree, children before parents.
     Raises CommitError for a path that is not allowed, or that is both a file and a folder.
     """
     for path in entries:
@@ -92,7 +84,7 @@ def _build_folder(entries: Mapping[str, str]) -> tuple[str, list[GitObject]]:
 
 
 def build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> GitObject:
-    """A commit's object. Raises CommitError for an author or a message that would break its format."""
+    """Raises CommitError for an author or a message that would break the commit's format."""
     if any(c in words.author for c in "\n\0") or "\0" in words.message:
         raise CommitError("the author or the message holds a character that a commit cannot hold")
     name, bracket, address = words.author.partition(" <")
@@ -109,7 +101,7 @@ def build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> G
 
 
 def parse_commit(data: bytes) -> ParsedCommit:
-    """Read a commit's content. Raises CommitError where it is not one."""
+    """Raises CommitError if `data` is not a commit's content."""
     try:
         commit = ShaFile.from_raw_string(Commit.type_num, data)
         assert isinstance(commit, Commit)
@@ -136,5 +128,5 @@ def _pack(obj: ShaFile) -> GitObject:
 
 
 def name_object(kind: str, data: bytes) -> str:
-    """The name that git gives to a content: the SHA-1 of a header and the content."""
+    """Git's name for a content: the SHA-1 of a header and the content."""
     return sha1(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()

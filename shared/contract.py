@@ -9,7 +9,6 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from shared.protocol import FilePath, LongText, Message, ShortText, Slug
 
 CONTRACT_FILE = "swarm.toml"
-
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -24,15 +23,13 @@ class Direction(StrEnum):
 
 
 class ResultSource(StrEnum):
-    """Source of the metric: the project's scorer, or a summary that the edited files print."""
+    """Source of the metric."""
 
     SCORER = "scorer"
-    SUMMARY = "summary"
+    SUMMARY = "summary"  # printed by the edited files: it could say anything, and the project is marked so
 
 
 class ProjectSection(Message):
-    """Name and question of the project."""
-
     name: Slug
     title: ShortText
     question: LongText = ""
@@ -40,10 +37,7 @@ class ProjectSection(Message):
 
 
 class Objective(Message):
-    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held.
-
-    With `result = "summary"` the project scores itself: what is measured could say anything, and it is marked so.
-    """
+    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held."""
 
     metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     unit: ShortText
@@ -58,15 +52,15 @@ class Objective(Message):
 
     @property
     def sign(self) -> float:
-        """+1 where lower is better, −1 where higher is: multiply a metric by it and lower is always better."""
+        """+1 or −1: multiply a metric by it, and lower is always better."""
         return 1.0 if self.direction is Direction.MINIMIZE else -1.0
 
 
 class Budget(Message):
     """Seconds a run may take, by part. Only `training_seconds` is the experiment's own time.
 
-    It ends when the supervisor holds the result. A result that comes later by at most `handover_seconds` still counts,
-    because a busy machine may hold up the last moment: the less, the less is there to be gained by being late.
+    It ends when the supervisor holds the result. One that is late by at most `handover_seconds` still counts, because a
+    busy machine may delay it: keep that short, so that lateness gains little.
     """
 
     training_seconds: Seconds
@@ -78,7 +72,7 @@ class Budget(Message):
 class Limits(Message):
     """Limits of each sandboxed process. A project with `device_memory_mib` needs a GPU of at least that memory.
 
-    `compiled_mib` is room for what the project's untouched code compiles, which a machine keeps for its later runs.
+    `compiled_mib` is room for the compiled code of the untouched project, which a machine keeps for later runs.
     """
 
     memory_mib: int = Field(default=8192, ge=64)
@@ -92,7 +86,7 @@ class Limits(Message):
 class Files(Message):
     """The editable files with their size cap. `harness` is the folder copied in when the project is created.
 
-    `max_text_bytes` bounds what they pack into together: a text that was learnt by heart would have to be in there.
+    `max_text_bytes` bounds their compressed size together: a text learnt by heart would have to be in there.
     """
 
     editable: list[FilePath] = Field(min_length=1, max_length=16)
@@ -102,7 +96,7 @@ class Files(Message):
 
 
 class Commands(Message):
-    """Module names that Python runs inside the sandboxes, from the project's own protected harness."""
+    """Modules of the project's protected harness that run inside the sandboxes."""
 
     prepare: ShortText = "harness.prepare"
     trainer: ShortText = "harness.trainer"
@@ -113,9 +107,8 @@ class Commands(Message):
 class DataSource(Message):
     """A file the worker downloads for `prepare`, checked against its hash.
 
-    It comes from `url` (HTTPS), from `pypi` (`name==version`, the file then being one of that release), or, with
-    neither, from the data section's `base_url`. A file whose hash is not known is trusted as it first came over HTTPS,
-    and must stay the same on that machine.
+    It comes from `url`, from a release on `pypi` (`name==version`), or else from the data section's `base_url`. Without
+    a hash the first download over HTTPS is trusted, and must stay the same on that machine.
     """
 
     file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
@@ -149,10 +142,7 @@ class Data(Message):
 
 
 class Evidence(Message):
-    """Priors, in the metric's unit: sd of one run's noise, of a typical experiment's effect, and of workers' offsets.
-
-    Without `offset_sd` it is ten times the noise: machines of one class differ by more than a run repeats itself.
-    """
+    """Prior sd of one run's noise, of a typical experiment's effect, and of workers' offsets, in the metric's unit."""
 
     noise_sd: float = Field(gt=0)
     effect_sd: float = Field(gt=0)
@@ -160,14 +150,12 @@ class Evidence(Message):
 
     @property
     def typical_offset_sd(self) -> float:
+        """By default ten times the noise: machines of one class differ by more than a run repeats itself."""
         return 10 * self.noise_sd if self.offset_sd is None else self.offset_sd
 
 
 class JobMix(Message):
-    """Shares of the kinds of job; they need not sum to one.
-
-    Those of experiments are where a project starts from: they follow what each kind gains. Zero turns a kind off.
-    """
+    """Initial shares of the kinds of job, which need not sum to one and adapt to each kind's gain. Zero is off."""
 
     improve: float = Field(default=4.0, ge=0)
     draft: float = Field(default=0.5, ge=0)
@@ -179,16 +167,13 @@ class JobMix(Message):
 
     @property
     def experiments(self) -> float:
-        """The share of all kinds that make experiments, together."""
         return self.improve + self.draft + self.adopt + self.ablate + self.tune
 
 
 class Diversity(Message):
-    """How a fleet is spread over research directions. Shares are of the experiments under way.
+    """Limits of each branch's share of the experiments under way, and of a volunteer's share of all jobs.
 
-    Each active branch keeps `min_branch`, and none takes more than `max_branch`. No volunteer holds more than
-    `max_volunteer` of all jobs once several are at work. After `stall_after` experiments without a gain a branch is
-    stalled; `max_branches` may live at a time.
+    A branch is stalled after `stall_after` experiments without a gain; `max_branches` may live at a time.
     """
 
     min_branch: float = Field(default=0.05, ge=0, le=0.5)
@@ -199,8 +184,6 @@ class Diversity(Message):
 
 
 class Contract(Message):
-    """A whole `swarm.toml`."""
-
     project: ProjectSection
     objective: Objective
     budget: Budget

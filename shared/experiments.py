@@ -6,26 +6,19 @@ from pydantic import Field
 
 from shared.protocol import LongText, Message, Sha, ShortText, Slug
 
-MAX_STEPS = 16
-"""Number of steps that one experiment can adopt."""
-
-Setting = bool | int | float | str
-"""The value of a module-level constant of an editable file."""
+MAX_STEPS = 16  # that one experiment can adopt
+Setting = bool | int | float | str  # the value of a module-level constant of an editable file
 
 
 class JobKind(StrEnum):
-    """Why a worker is asked to do something. `replicate` and `control` measure existing commits.
-
-    `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes one
-    of the steps that led to it out; `tune` looks for a constant's best value. These three need no language model.
-    """
+    """Purpose of a job. `adopt`, `ablate` and `tune` need no language model."""
 
     IMPROVE = "improve"
-    DRAFT = "draft"
-    ADOPT = "adopt"
-    ABLATE = "ablate"
-    TUNE = "tune"
-    REPLICATE = "replicate"
+    DRAFT = "draft"  # a structural departure
+    ADOPT = "adopt"  # re-applies other experiments' steps to the parent
+    ABLATE = "ablate"  # takes one of the steps that led to the parent out
+    TUNE = "tune"  # looks for a constant's best value
+    REPLICATE = "replicate"  # measures an existing commit, as `control` does
     CONTROL = "control"
 
     @property
@@ -34,7 +27,7 @@ class JobKind(StrEnum):
 
     @property
     def is_assembled(self) -> bool:
-        """Whether its code is put together from steps that exist, and nobody has to write any."""
+        """Whether its code is put together from existing steps."""
         return self in (JobKind.ADOPT, JobKind.ABLATE)
 
 
@@ -47,26 +40,22 @@ class Verdict(StrEnum):
 
 
 class Standing(StrEnum):
-    """How far a posterior may be relied upon. `single_owner` is as sure as `verified`, but nobody else measured it.
-
-    `reported` is what an imported session tells of a commit whose code it does not hold: nobody can repeat it.
-    """
+    """How far a posterior may be relied upon."""
 
     PROVISIONAL = "provisional"
     VERIFIED = "verified"
-    SINGLE_OWNER = "single_owner"
+    SINGLE_OWNER = "single_owner"  # as sure as `verified`, but nobody else measured it
     SUSPECT = "suspect"
     HELD = "held"
-    REPORTED = "reported"
+    REPORTED = "reported"  # by an imported session without the commit's code: nobody can repeat it
 
 
 class Dispute(StrEnum):
-    """Whether runs of a commit contradict each other beyond 3 sd. `refuted`: those who checked it agree, against its
-    author."""
+    """Whether runs of a commit contradict each other beyond 3 sd."""
 
     NONE = "none"
     CONTESTED = "contested"
-    REFUTED = "refuted"
+    REFUTED = "refuted"  # those who checked it agree, against its author
 
 
 class AxisDirection(StrEnum):
@@ -87,9 +76,8 @@ class Step(Message):
 class Assignment(Message):
     """Details of a job besides its kind and its base.
 
-    `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`); `predicted_effect` is what that
-    should bring, child minus parent. `axis` is the constant whose best value is looked for (`tune`). `avoid_axes` were
-    tried in vain of late: another one is asked for.
+    `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`), with `predicted_effect`, child
+    minus parent. `axis` is the constant to `tune`. `avoid_axes` were tried in vain of late.
     """
 
     steps: list[Step] = Field(default=[], max_length=MAX_STEPS)
@@ -99,18 +87,15 @@ class Assignment(Message):
 
 
 class StepFate(StrEnum):
-    """Result of a requested step: done; left out because it conflicts; without effect on these files; or left out
-    because the combination with it exists already."""
+    """Result of a requested step."""
 
     DONE = "done"
-    CONFLICT = "conflict"
-    IDLE = "idle"
-    SKIPPED = "skipped"
+    CONFLICT = "conflict"  # left out
+    IDLE = "idle"  # without effect on these files
+    SKIPPED = "skipped"  # left out because the combination with it exists already
 
 
 class StepReport(Message):
-    """A step of the assignment, and what became of it."""
-
     experiment_id: int
     fate: StepFate
 
@@ -118,8 +103,8 @@ class StepReport(Message):
 class Proposal(Message):
     """A change, stated before it is run. `predicted_effect` is in the metric's unit, child minus parent.
 
-    `insists` says why it is worth a run although something much like it was tried. `new_branch` names a research
-    direction that begins with it. `steps` tells of what it was put together from, if it was.
+    `insists` says why it is worth a run although something similar was tried. `new_branch` names a research direction
+    that begins with it. `steps` are those of the assignment, for a change that is put together from them.
     """
 
     title: ShortText
@@ -136,10 +121,7 @@ class Proposal(Message):
 
 
 class ProposalSubmission(Message):
-    """A proposal with the files it would change, so that novelty can be judged before a GPU is used.
-
-    `may_measure` says that the worker is ready to measure the commit that holds this code already, if one does.
-    """
+    """A proposal with its changed files. `may_measure`: if a commit holds this code already, measure that instead."""
 
     token: str
     proposal: Proposal
@@ -148,10 +130,9 @@ class ProposalSubmission(Message):
 
 
 class SimilarWork(Message):
-    """An experiment much like a proposal; `experiment_id` is None while it is under way.
+    """An experiment similar to a proposal; `experiment_id` is None while it is under way.
 
-    Effects are in the metric's unit, child minus parent. `similarity` is that of the words, at most 1; None where it is
-    the same step of the same constant.
+    Effects are child minus parent. `similarity` of the words is at most 1, None for the same step of a constant.
     """
 
     experiment_id: int | None
@@ -167,7 +148,7 @@ class SimilarWork(Message):
 class ProposalReply(Message):
     """`accepted`; or the experiment that already holds this code; or `similar` ones, against which one may insist.
 
-    With `measure` the lease now asks for a run of that commit, which holds this code, and of nothing else.
+    With `measure` the lease now asks for a run of that commit and nothing else.
     """
 
     accepted: bool
@@ -178,10 +159,10 @@ class ProposalReply(Message):
 
 
 class Posterior(Message):
-    """A commit's metric, and its effect against the parent, given all runs; each with mean and sd.
+    """A commit's metric, and its effect against the parent, given all runs.
 
-    The milestone is the difference to the nearest ancestor that was verified, else to the root. `checkers` counts the
-    volunteers besides the author who measured the commit. While its runs are in dispute it is not verified.
+    The milestone is the difference to the nearest verified ancestor, else to the root. `checkers` counts the volunteers
+    besides the author who measured the commit.
     """
 
     metric_mean: float
@@ -198,9 +179,9 @@ class Posterior(Message):
 
 
 class Trial(Message):
-    """An earlier experiment as an agent reads it. `metric_mean` is None while it runs or if it failed.
+    """An earlier experiment as an agent reads it.
 
-    `outcome` is that of its first run, or `running`. While it runs, `sha` names its tree: there is no commit yet.
+    `outcome` is that of its first run, or `running`: `sha` then names its tree, because there is no commit yet.
     """
 
     sha: Sha

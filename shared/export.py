@@ -17,18 +17,13 @@ class ExportTable(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """One JSON document a line, comma-separated values with a header, or Apache Parquet."""
-
-    JSONL = "jsonl"
+    JSONL = "jsonl"  # one JSON document a line
     CSV = "csv"
     PARQUET = "parquet"
 
 
 class ExportedExperiment(Message):
-    """One experiment. Numbers are its posterior in the hardware class of its first run, whose outcome this is.
-
-    `settings` is a JSON object of the editable files' constants.
-    """
+    """One experiment, with its outcome and posterior in its first run's hardware class. `settings` is a JSON object."""
 
     id: int
     project: str
@@ -62,10 +57,7 @@ class ExportedExperiment(Message):
 
 
 class ExportedRun(Message):
-    """One run, without curve and log. `counts` is false while a quarantine keeps it out of the evidence.
-
-    `hardware` is a JSON object; times are in seconds.
-    """
+    """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object."""
 
     id: int
     uuid: UUID
@@ -100,10 +92,7 @@ class ExportedRun(Message):
 
 
 class ExportedFinding(Message):
-    """The newest words of one finding; its numbers are those of its experiment. `tags` is a JSON list.
-
-    `failure` is what the first run showed itself, and `pace` its tokens a second over its parent's.
-    """
+    """The newest words of one finding. `tags` is a JSON list; `pace` is tokens a second, relative to the parent."""
 
     id: int
     project: str

@@ -11,14 +11,12 @@ from shared.protocol import LongText, Message, Page, Sha, ShortText, Slug, Times
 
 MAX_FINDING_WORDS = 250
 MAX_TAGS = 8
+MAX_QUESTION_CHARACTERS = 60_000
+MAX_TOPIC_CHARACTERS = 80
 
 
 class FailureClass(StrEnum):
-    """In which way an experiment did not work.
-
-    `slower`, `no_effect` and `worse` are those of experiments that were measured and brought no gain; `slower`: in its
-    first run it saw clearly fewer tokens a second than its parent in the same hardware class.
-    """
+    """How an experiment failed. The last three are those of measured experiments without a gain."""
 
     OUT_OF_MEMORY = "out_of_memory"
     DIVERGED = "diverged"
@@ -26,7 +24,7 @@ class FailureClass(StrEnum):
     TIMEOUT = "timeout"
     INVALID = "invalid"
     HOPELESS = "hopeless"
-    SLOWER = "slower"
+    SLOWER = "slower"  # clearly fewer tokens a second than its parent in the first run's hardware class
     NO_EFFECT = "no_effect"
     WORSE = "worse"
 
@@ -39,7 +37,7 @@ class FindingState(StrEnum):
 
 
 class NoteKind(StrEnum):
-    """Kind of a note on a finding. A retraction and its reversal are notes too, so that each leaves a trace."""
+    """A retraction of a finding and its reversal are notes too, so that each leaves a trace."""
 
     NOTE = "note"
     RETRACTION = "retraction"
@@ -47,10 +45,7 @@ class NoteKind(StrEnum):
 
 
 class FindingDraft(Message):
-    """The agent's own words, at most 250 of them together.
-
-    `caveats` names what else may explain the result, `refuted_by` what would show the claim to be wrong.
-    """
+    """The agent's own words. `caveats` names other explanations, `refuted_by` what would show the claim to be wrong."""
 
     claim: ShortText
     mechanism: LongText = ""
@@ -92,7 +87,7 @@ class NoteDraft(Message):
 
 
 class Note(Message):
-    """A note on a finding. It cannot be changed or removed."""
+    """A note on a finding, which cannot be changed or removed."""
 
     id: int
     kind: NoteKind
@@ -102,15 +97,10 @@ class Note(Message):
     created_at: Timestamp
 
 
-MAX_QUESTION_CHARACTERS = 60_000
-"""Of what may be asked about: a sentence, or a diff."""
-
-
 class FindingSummary(Message):
-    """A finding in a list: its claim, and what the evidence says of its experiment as of now.
+    """A finding in a list, with the current evidence on its experiment in the hardware class of its first run.
 
-    `posterior` is that in the hardware class of the experiment's first run, None where nothing was measured.
-    `citations` counts the experiments whose agents had it to read, up to 1,000.
+    `citations` counts the experiments whose agents read it, up to 1,000.
     """
 
     id: int
@@ -135,7 +125,7 @@ class FindingSummary(Message):
 
 
 class Snippet(Message):
-    """The part of a finding that answers a search best. `marks` are [start, end) of the words that fit."""
+    """The part of a finding that answers a search best. `marks` are [start, end) of matching words."""
 
     field: str
     text: str
@@ -143,10 +133,7 @@ class Snippet(Message):
 
 
 class SearchHit(Message):
-    """A finding that was found.
-
-    The ranks, from 1 and before filters, say which part of the search found it; None: that part did not.
-    """
+    """A finding that was found. Ranks count from 1, before filters; None where that part of the search missed it."""
 
     finding: FindingSummary
     snippet: Snippet
@@ -156,18 +143,16 @@ class SearchHit(Message):
 
 
 class SearchPage(Page[SearchHit]):
-    """The answer to a search. Findings are found by their words at once, by their meaning once they have a vector.
+    """The answer to a search.
 
-    `waiting_for_vectors` counts findings of all projects without one: above 0, the same search may soon give another
-    order.
+    `waiting_for_vectors` counts findings of all projects that cannot be found by their meaning yet: above 0, the same
+    search may soon give another order.
     """
 
     waiting_for_vectors: int = Field(ge=0)
 
 
 class ClassEvidence(Message):
-    """The evidence on an experiment's commit in one hardware class."""
-
     hardware_class: str
     runs: int
     volunteers: int
@@ -175,7 +160,7 @@ class ClassEvidence(Message):
 
 
 class Trend(StrEnum):
-    """How the evidence stands to what it was when the finding was written. `overturned`: the verdict is another."""
+    """Change of the evidence since the finding was written. `overturned`: the verdict is another."""
 
     AS_WRITTEN = "as_written"
     STRENGTHENED = "strengthened"
@@ -184,7 +169,7 @@ class Trend(StrEnum):
 
 
 class EvidenceChange(Message):
-    """Something that came after the finding was written, and what it did to its claim."""
+    """An event after the finding was written, and its effect on the claim."""
 
     trend: Trend
     words: str
@@ -194,12 +179,11 @@ class EvidenceChange(Message):
 
 
 class Paper(Message):
-    """A finding with all that the database adds. `evidence` and what follows from it are as of now.
+    """A finding with all that the database adds, as of now.
 
     `written_effect_*` and `written_verdict` are what its author knew; None for findings from before they were kept.
-    `citations` counts the experiments whose agents had it to read, and `confirmed_citations` those of them that turned
-    out as improvements and were measured by others, too. `pace` is the first run's tokens a second over its parent's,
-    None where that is not known.
+    `confirmed_citations` counts citing experiments that are improvements and were measured by others, too. `pace` is
+    the first run's tokens a second over its parent's.
     """
 
     summary: FindingSummary
@@ -239,23 +223,20 @@ class QuestionKind(StrEnum):
 
 
 class Likeness(StrEnum):
-    """How like a thing is to what was asked about: the same step of the same constant, that constant at another value,
-    or something that only reads alike."""
+    """Similarity of an earlier attempt to the question."""
 
-    SAME_STEP = "same_step"
-    SAME_AXIS = "same_axis"
-    ALIKE = "alike"
+    SAME_STEP = "same_step"  # of the same constant
+    SAME_AXIS = "same_axis"  # that constant at another value
+    ALIKE = "alike"  # only the words
 
 
 class TriedBefore(Message):
-    """Something like it that was tried; its finding says what came of it."""
-
     likeness: Likeness
     hit: SearchHit
 
 
 class TriedNow(Message):
-    """Something like it that a worker is at just now."""
+    """A similar experiment that is under way."""
 
     title: str
     axis: str
@@ -264,7 +245,7 @@ class TriedNow(Message):
 
 
 class Tried(Message):
-    """The answer to "has this been tried?". `answer` says it in a sentence; the nearest come first."""
+    """The reply to "has this been tried?": `answer` is a sentence; the nearest attempts come first."""
 
     kind: QuestionKind
     answer: str
@@ -272,16 +253,13 @@ class Tried(Message):
     now: list[TriedNow]
 
 
-MAX_TOPIC = 80
-
-
 def name_topic(axis: str) -> str:
     """An axis as it stands in addresses: `weight-decay` for WEIGHT_DECAY and for "Weight decay"."""
-    return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC].strip("-") or "other"
+    return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC_CHARACTERS].strip("-") or "other"
 
 
 class TopicSummary(Message):
-    """An axis in the list: how much was tried along it, and what came of that. `slug` names it in addresses."""
+    """An axis in the list, with counts of its experiments by outcome. `slug` names it in addresses."""
 
     project: str
     slug: str
@@ -296,8 +274,6 @@ class TopicSummary(Message):
 
 
 class TopicEffect(Message):
-    """One experiment's effect against its parent, in one hardware class."""
-
     experiment_id: int
     finding_id: int
     title: str
@@ -312,10 +288,9 @@ class TopicEffect(Message):
 
 
 class TopicPool(Message):
-    """Effects in one direction taken together, in a hardware class or (None) in all of them.
+    """A random-effects mean of the effects in one direction, in a hardware class or (None) in all of them.
 
-    A random-effects mean that few effects cannot move far: the steps differ, so their true effects may, too.
-    `between_sd` is how much they do; `outliers` of the experiments lie so far off that they count for nothing.
+    `between_sd` is the sd of the true effects, which differ as the steps do; `outliers` are left out of the mean.
     """
 
     direction: AxisDirection
@@ -328,7 +303,7 @@ class TopicPool(Message):
 
 
 class UntestedValue(Message):
-    """A value, or a hardware class for a value, that nobody tried yet, and why it is worth a look."""
+    """A value, or a hardware class for a value, that nobody tried yet."""
 
     value: str
     hardware_class: str | None
@@ -344,8 +319,6 @@ class OpenFollowUp(Message):
 
 
 class Topic(Message):
-    """All that is known along an axis."""
-
     summary: TopicSummary
     effects: list[TopicEffect]
     pools: list[TopicPool]

@@ -26,7 +26,7 @@ class LeaseState(StrEnum):
 
 
 class Phase(StrEnum):
-    """The worker's current activity; the coordinator derives the lease's state from it."""
+    """The worker's current activity, from which the coordinator derives the lease's state."""
 
     DRAFTING = "drafting"
     READY = "ready"
@@ -39,9 +39,8 @@ class Phase(StrEnum):
 class ClaimRequest(Message):
     """A worker asks for a job, of one project if it names one.
 
-    `holding` names the leases it still works on; any other live lease of this worker is given up. `wants_trials` is for
-    agents that learn from a list of numbers; others read the context. `kinds` are the kinds of experiment that it can
-    do just now (measure it always can); `branch` is the research direction that its volunteer chose.
+    Any live lease of this worker that is not in `holding` is given up. `wants_trials` is for agents that learn from
+    numbers; others read the context. `kinds` are the experiments that it can do now (it can always measure).
     """
 
     protocol: int
@@ -56,9 +55,9 @@ class ClaimRequest(Message):
 
 
 class BaseCommit(Message):
-    """The commit a job starts from: the parent of a new experiment, or the commit to be measured.
+    """The parent of a new experiment, or the commit to be measured.
 
-    `curve` is a thinned training curve of it in the worker's hardware class; empty where there is none.
+    `curve` is its thinned training curve in the worker's hardware class, empty where there is none.
     """
 
     sha: Sha
@@ -70,8 +69,7 @@ class BaseCommit(Message):
 class GrantedLease(Message):
     """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`.
 
-    `run_to_end`: the run is not to be stopped early, hopeless or not. It belongs to the sample that shows how often
-    stopping is wrong.
+    `run_to_end`: the run belongs to the sample that shows how often stopping early is wrong.
     """
 
     id: UUID
@@ -94,9 +92,9 @@ class GrantedLease(Message):
 
 
 class OfflineLease(Message):
-    """A job that a worker gave itself while its coordinator was away, under an id and a token of its own making.
+    """An experiment that a worker gave itself while its coordinator was away, with an id and a token of its own.
 
-    It is always an experiment, on a commit that the coordinator knows by the time it hears of it: parents come first.
+    The coordinator knows its base by then: results of parents come first.
     """
 
     token: str = Field(min_length=16, max_length=100)
@@ -110,7 +108,7 @@ class OfflineLease(Message):
 
 
 class ClaimReply(Message):
-    """A lease, or None with a reason a person understands and when to ask again."""
+    """A lease, or a reason that a person understands and when to ask again."""
 
     lease: GrantedLease | None
     reason: str = ""
@@ -118,7 +116,7 @@ class ClaimReply(Message):
 
 
 class Heartbeat(Message):
-    """Renews a lease and carries progress; `share` is the share of the budget that is used, 0 to 1."""
+    """Renews a lease and reports progress; `share` is the used share of the budget, 0 to 1."""
 
     token: str
     phase: Phase
@@ -128,15 +126,11 @@ class Heartbeat(Message):
 
 
 class HeartbeatReply(Message):
-    """The lease's state after a heartbeat and until when it holds."""
-
     state: LeaseState
     expires_at: Timestamp
 
 
 class LeaseView(Message):
-    """A lease as people see it: who works on what right now."""
-
     id: UUID
     project: Slug
     worker: str
@@ -158,10 +152,7 @@ class LeaseView(Message):
 
 
 class LeaseContext(Message):
-    """The context pack of a lease; empty for a job that measures.
-
-    `findings` are the numbers of the findings in it: what the experiment that came of it cites.
-    """
+    """The context pack of a lease (empty if it measures) and the findings in it, which its experiment cites."""
 
     lease_id: UUID
     project: Slug
@@ -179,10 +170,7 @@ class ReleaseRequest(Message):
 
 
 class CommitUpload(Message):
-    """The changed files and the commit's own words; the coordinator rebuilds the commit and compares `sha`.
-
-    `authored_at` is in whole seconds since the epoch; the time zone is always +0000.
-    """
+    """A commit that the coordinator rebuilds to compare `sha`. `authored_at` is in seconds since the epoch, in UTC."""
 
     sha: Sha
     parent_sha: Sha
@@ -193,10 +181,7 @@ class CommitUpload(Message):
 
 
 class ResultUpload(Message):
-    """The result of a lease, as a worker delivers it.
-
-    A new experiment brings commit, proposal and finding; a measurement only `run`.
-    """
+    """The result of a lease: a new experiment brings commit, proposal and finding, a measurement only `run`."""
 
     run: RunReport
     commit: CommitUpload | None = None
@@ -214,8 +199,6 @@ class ResultUpload(Message):
 
 
 class ResultReply(Message):
-    """Where a stored result is to be seen, and what it changed."""
-
     run_id: int
     run_uuid: UUID
     experiment_id: int | None

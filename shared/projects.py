@@ -7,10 +7,7 @@ from shared.protocol import LongText, Message, Sha, Slug, Timestamp
 
 
 class ProjectView(Message):
-    """One research question. `contract` is the text of its `swarm.toml`.
-
-    In a project that is `self_scored` the edited files state the metric themselves, and nothing checks it.
-    """
+    """One research question. `contract` is its `swarm.toml`. `self_scored`: nothing checks the stated metric."""
 
     name: Slug
     title: str
@@ -23,8 +20,6 @@ class ProjectView(Message):
 
 
 class CommitFiles(Message):
-    """All files of a commit, as text."""
-
     sha: Sha
     parent_sha: Sha | None
     files: dict[str, str]
@@ -33,8 +28,7 @@ class CommitFiles(Message):
 class KindShareView(Message):
     """A kind's share of a project's experiments, and what it follows from.
 
-    `gain` is what its experiments added to commits that were verified, in the metric's unit and positive where it is
-    better; `gpu_seconds` is what all of them took.
+    `gain` is what they added to verified commits, in the metric's unit, positive where it is better.
     """
 
     kind: JobKind
@@ -59,8 +53,6 @@ class BranchMoveKind(StrEnum):
 
 
 class BranchView(Message):
-    """A named research direction: its theme and its head. `experiments_without_gain` counts since the last gain."""
-
     id: int
     project: Slug
     name: str
@@ -73,7 +65,7 @@ class BranchView(Message):
 
 
 class BranchRequest(Message):
-    """A request for a new branch. It begins at `from_sha`, or at the project's root."""
+    """A new branch, from `from_sha` or the project's root."""
 
     name: Slug
     theme: LongText

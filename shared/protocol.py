@@ -1,4 +1,4 @@
-"""The ground the wire models stand on: their base class, shared field types, and the protocol's version."""
+"""Base class and field types of the wire models, and the version of the protocol."""
 
 import re
 from datetime import UTC, datetime
@@ -7,35 +7,26 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 PROTOCOL_VERSION = 1
-OLDEST_PROTOCOL = 1
-"""The oldest version of the protocol that this side still understands."""
-
+OLDEST_PROTOCOL = 1  # that this side still understands
+# In each request of a worker. Headers, because they can be read where the body has an unknown form.
 PROTOCOL_HEADER, VERSION_HEADER = "Swarm-Protocol", "Swarm-Version"
-"""Headers of each request of a worker: its protocol and its program's version. Headers, because they can
-be read where the body is of a form that is not known any more, or not yet."""
-
 API_PREFIX = "/api/v1"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-"""A git object's name: 40 hexadecimal digits."""
-
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-"""A name that stands in a URL."""
-
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]  # a name that stands in a URL
 ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 LongText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000)]
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=255)]  # see `shared.commits.check_path`
+Timestamp = AwareDatetime
 
-FilePath = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-"""A path inside a project; `shared.commits.check_path` says which are allowed."""
+Row = TypeVar("Row")
 
 
 class Message(BaseModel):
     """Base of everything that crosses the wire: unknown fields are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Row = TypeVar("Row")
 
 
 class Page(Message, Generic[Row]):
@@ -61,14 +52,7 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def now() -> datetime:
-    """The present moment, aware, in UTC."""
     return datetime.now(UTC)
-
-
-Timestamp = AwareDatetime
-
-
-PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):

@@ -9,8 +9,6 @@ from shared.runs import RunOutcome, RunView
 
 
 class ExperimentSummary(Message):
-    """A row of the list of experiments."""
-
     id: int
     project: str
     kind: JobKind
@@ -30,8 +28,6 @@ class ExperimentSummary(Message):
 
 
 class ExperimentDetail(ExperimentSummary):
-    """One experiment, whole."""
-
     hypothesis: str
     predicted_effect: float | None
     refuted_by: str
@@ -44,7 +40,10 @@ class ExperimentDetail(ExperimentSummary):
 
 
 class RecordCommit(Message):
-    """A commit that leads; `experiment_id` is None where it is the root."""
+    """A commit that leads; `experiment_id` is None for the root.
+
+    `gain` is metric(commit) − metric(root); its sd takes the two as independent, so the true one is at most that.
+    """
 
     sha: Sha
     experiment_id: int | None
@@ -55,10 +54,7 @@ class RecordCommit(Message):
 
 
 class Record(Message):
-    """The best commit of a project in a hardware class: `record` is verified, `leader` may be provisional.
-
-    `gain` is metric(record) − metric(root); its sd takes the two as independent, so the true one is at most that.
-    """
+    """The best commit of a project in a hardware class: `record` is verified, `leader` may be provisional."""
 
     project: str
     hardware_class: str
@@ -98,10 +94,7 @@ class ClassComparison(Message):
 
 
 class Comparison(Message):
-    """Two commits of a project: the difference of their files, and of their measurements.
-
-    `common_ancestor` is None where it is more than 5,000 commits above the deeper one: it is not looked for further up.
-    """
+    """Two commits of a project. `common_ancestor` is None if it is more than 5,000 commits above the deeper one."""
 
     project: str
     a: Sha
@@ -126,8 +119,6 @@ class HardwareClass(Message):
 
 
 class HardwareClassCount(Message):
-    """A hardware class that a project was measured in."""
-
     name: str
     runs: int
 
@@ -148,10 +139,7 @@ class ProgressPoint(Message):
 
 
 class ProjectProgress(Message):
-    """Data of the progress plot in one hardware class.
-
-    `leader_id` is the experiment that leads, None while the root does.
-    """
+    """Data of the progress plot in one hardware class. `leader_id` is an experiment, None while the root leads."""
 
     project: Slug
     metric: str
@@ -166,16 +154,12 @@ class ProjectProgress(Message):
 
 
 class Trust(StrEnum):
-    """How far a volunteer's measurements in a project agree with those of others on the same commits.
-
-    `anchor` is given by maintainers, to a worker. A doubted volunteer's results were contradicted more often than
-    confirmed since.
-    """
+    """How far a volunteer's measurements in a project agree with those of others on the same commits."""
 
     NEWCOMER = "newcomer"
     ESTABLISHED = "established"
-    ANCHOR = "anchor"
-    DOUBTED = "doubted"
+    ANCHOR = "anchor"  # a worker that maintainers rely upon
+    DOUBTED = "doubted"  # contradicted more often than confirmed since
 
 
 class Estimate(Message):
@@ -186,11 +170,10 @@ class Estimate(Message):
 
 
 class EvidenceRun(Message):
-    """A run of the commit. `read_as` is its metric less the worker's offset; None where it measured nothing.
+    """A run of the commit. `read_as` is its metric less the worker's offset; `trust` is its worker's when it came.
 
-    `counts` is false for a run without a metric, and while a quarantine keeps it out. `is_in_posterior` says that the
-    commit's number rests on it: not so for an author's once enough others measured the commit. `trust` is its worker's
-    when it came.
+    `counts` is false without a metric, and while a quarantine keeps the run out. `is_in_posterior`: an author's run
+    leaves the posterior once enough others measured the commit.
     """
 
     run_id: int
@@ -208,11 +191,10 @@ class EvidenceRun(Message):
 class ExperimentEvidence(Message):
     """The evidence on one experiment in a hardware class.
 
-    `before` is the posterior of its nearest measured ancestor widened by the prior of effects: what was expected before
-    the commit's own runs. `runs_say` is what the runs in the posterior say alone. Offsets and `noise_sd` are frozen for
-    the epoch. Probabilities are those of a gain of at least `min_effect`, against the parent and since the last
-    verified ancestor.
-    `is_claim_confirmed` says that others checked it and the first of them is high enough for a finding's claim.
+    `before` is the posterior of the nearest measured ancestor, widened by the prior of effects; `runs_say` is the
+    estimate from the runs alone. Offsets and `noise_sd` are frozen for the epoch. Probabilities are those of a gain of
+    at least `min_effect`, against the parent and since the last verified ancestor. `is_claim_confirmed`: others checked
+    it, and `effect_probability` is high enough for a finding's claim.
     """
 
     experiment_id: int

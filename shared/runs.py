@@ -10,7 +10,6 @@ from shared.experiments import JobKind
 from shared.protocol import Message, Sha, Timestamp
 
 MAX_CURVE_POINTS = 500
-MAX_LOG_LINES = 50
 MAX_SEED = 2**31 - 1
 
 
@@ -20,10 +19,9 @@ class DeviceKind(StrEnum):
 
 
 class Hardware(Message):
-    """Facts about the device a worker trains on.
+    """The device a worker trains on: a GPU, or the `cores` of a CPU that the worker may use.
 
-    For a GPU: model name, memory in MiB, power cap in watts. For a CPU: `isa` (for example `x86_64-avx2`) and
-    the number of cores the worker may use. `precision` is the arithmetic the seed's matrices use on it.
+    `isa` is, for example, `x86_64-avx2`; `precision` is the arithmetic of the seed's matrices on the device.
     """
 
     kind: DeviceKind
@@ -37,10 +35,7 @@ class Hardware(Message):
 
     @property
     def hardware_class(self) -> str:
-        """The name of the class: only runs of one class are ever compared (docs/glossary.md).
-
-        GPU: model, memory in GiB, power cap, torch's major version, precision. CPU: cores and ISA.
-        """
+        """Name of the class; only runs of one class are ever compared (docs/glossary.md)."""
         if self.kind is DeviceKind.CPU:
             return f"cpu · {self.cores} cores · {self.isa or 'unknown isa'}"
         major = self.torch_version.split(".", 1)[0] or "?"
@@ -74,10 +69,7 @@ class RunSeconds(Message):
 
 
 class ModelUsage(Message):
-    """Use of a language model: answers, and tokens read and written for them.
-
-    `cost` is in a currency of the volunteer's own, None where they stated no prices.
-    """
+    """Use of a language model. `cost` is in the volunteer's own currency, None where they stated no prices."""
 
     requests: int = Field(default=0, ge=0)
     input_tokens: int = Field(default=0, ge=0)
@@ -89,7 +81,7 @@ class ModelUsage(Message):
         return self.input_tokens + self.output_tokens
 
     def plus(self, other: "ModelUsage") -> "ModelUsage":
-        """Both together. A cost that is not known counts as none, unless neither is."""
+        """The sum of both. One unknown cost counts as zero."""
         costs = [usage.cost for usage in (self, other) if usage.cost is not None]
         return ModelUsage(
             requests=self.requests + other.requests,
@@ -107,11 +99,9 @@ class ModelUsage(Message):
 class RunReport(Message):
     """A run as its worker reports it. `id` is the worker's own, so that a late report is stored once.
 
-    `metric` is in the contract's unit and given only with outcome `ok`; `reason` says in a sentence why an
-    outcome is not `ok`; `frame` is the deepest frame of the edited file; `log_tail` its last lines of output.
-    `hopeless_at` is the share of the budget, 0 to 1, at which it was clear that the run would not come out as well as
-    its parent: there it ended, if its outcome is `stopped_early`. `usage` is what its experiment's agent asked of a
-    language model, from the draft to the finding.
+    `metric` is in the contract's unit; `reason` says in a sentence why the outcome is not `ok`; `frame` is the deepest
+    frame of the edited file. `hopeless_at` is the share of the budget, 0 to 1, after which the run could not become as
+    good as its parent: with `stopped_early` it ended there. `usage` is that of the experiment's agent.
     """
 
     id: UUID
@@ -178,11 +168,10 @@ class RunView(Message):
 
 
 class EarlyStops(Message):
-    """Time that early stopping saves, and how often it is wrong, from a project's newest runs.
+    """Device time that early stopping saves, and how often it is wrong, from a project's newest runs.
 
-    `spent_seconds` is the device's time in all these runs, `saved_seconds` what those that were stopped would have
-    taken besides. A sample of the hopeless runs goes on to the end all the same: `sampled` of them came to a metric,
-    and `wrong` of these have a better posterior than their parent.
+    A sample of the hopeless runs goes on to the end: `sampled` of them came to a metric, and `wrong` of these have a
+    better posterior than their parent.
     """
 
     runs: int
@@ -194,5 +183,5 @@ class EarlyStops(Message):
 
     @property
     def saved_share(self) -> float:
-        """Of the time that all these runs would have taken, 0 to 1."""
+        """Share of the time that all these runs would have taken, 0 to 1."""
         return self.saved_seconds / (self.spent_seconds + self.saved_seconds) if self.saved_seconds else 0.0

@@ -4,18 +4,16 @@ from pathlib import Path
 
 from shared.contract import CONTRACT_FILE, Contract, ContractError, parse_contract
 
-SEEDS_FOLDER = Path(__file__).parents[1] / "seed"
-"""The folder of the seeds. It stands beside `shared` in a checkout and in an installed package."""
+SEEDS_FOLDER = Path(__file__).parents[1] / "seed"  # in a checkout and in an installed package
 HARNESS_FOLDER = "harness"
-CHANNEL_FILE = SEEDS_FOLDER / HARNESS_FOLDER / "channel.py"
-"""The harness's side of the protocol with the worker. Every project gets a copy of this one file when it is created."""
+CHANNEL_FILE = SEEDS_FOLDER / HARNESS_FOLDER / "channel.py"  # of which every new project gets a copy
 MAX_FILES = 200
 MAX_FILE_BYTES = 1_048_576
 _SKIPPED = {"__pycache__", ".git"}
 
 
 class SeedInvalid(ValueError):
-    """A folder that holds no project; the message says what to mend."""
+    """A folder holds no valid project; the message says what to mend."""
 
 
 def list_seeds() -> list[str]:
@@ -24,7 +22,7 @@ def list_seeds() -> list[str]:
 
 
 def resolve_seed(name: str) -> Path:
-    """The seed's folder: the folder called `name`, or the seed of that name that comes with the package."""
+    """The folder called `name`, or else the seed of that name that comes with the package."""
     if name in list_seeds() and not (Path(name) / CONTRACT_FILE).is_file():
         return SEEDS_FOLDER / name
     return Path(name)
@@ -33,9 +31,8 @@ def resolve_seed(name: str) -> Path:
 def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
     """The contract and all files of a project's work tree: path -> text.
 
-    The harness that the contract names is copied in as `harness/`, so that a project carries its own and old results
-    stay reproducible. A harness that imports `channel.py` and has none gets a copy, too. Files that the folder has
-    already, as clones do, stay as they are. Raises SeedInvalid.
+    A harness that the contract names is copied in as `harness/`, and `channel.py` into a harness that imports it, so
+    that old results stay reproducible. Files that the folder has already, as clones do, stay. Raises SeedInvalid.
     """
     if not (folder / CONTRACT_FILE).is_file():
         raise SeedInvalid(

@@ -6,9 +6,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runs import MAX_LOG_LINES
 from tests.worker.sandbox.conftest import Worker
-from worker.sandbox.process import LOG_LINE_CHARACTERS, LogTail
+from worker.sandbox.process import LOG_LINE_CHARACTERS, LOG_LINES, LogTail
 
 
 def test_keeps_the_last_lines_of_a_flood_without_the_flood(bubblewrap: Worker) -> None:
@@ -24,7 +23,7 @@ def test_keeps_the_last_lines_of_a_flood_without_the_flood(bubblewrap: Worker) -
         timeout=2.0,
     )
     lines = outcome.log_tail.splitlines()
-    assert len(lines) == MAX_LOG_LINES
+    assert len(lines) == LOG_LINES
     assert lines[0] == "a line of a log that never ends"
     assert time.process_time() - begun < 2
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -53,7 +52,7 @@ def test_is_bounded_whatever_comes(chunks: list[bytes]) -> None:
     for chunk in chunks:
         log.add(chunk)
     lines = log.text().split("\n")
-    assert len(lines) <= MAX_LOG_LINES
+    assert len(lines) <= LOG_LINES
     assert all(len(line) <= LOG_LINE_CHARACTERS for line in lines)
     assert len(log.text()) < 20_000
 
