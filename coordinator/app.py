@@ -4,7 +4,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from types import FrameType
 
@@ -19,7 +19,7 @@ from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
 from coordinator.events import api as activity_api
 from coordinator.events.feed import Feed, run_feed
-from coordinator.evidence.epochs import run_epochs
+from coordinator.evidence.epochs import end_due_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
@@ -35,7 +35,7 @@ from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
 from coordinator.records import api as atlas_api
 from coordinator.selection import api as selection_api
-from coordinator.selection.service import run_adaptation
+from coordinator.selection.job_mix import adapt_if_due
 from coordinator.settings import CoordinatorSettings
 from coordinator.web.pages import install_pages
 from coordinator.workers import api as fleet_api
@@ -60,8 +60,11 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
         upgrade(database)
         at_once = _count_jobs_at_once(database, settings)
         app.state.job_turns = CapacityLimiter(at_once)
+        repeat, seconds = app.state.background.repeat, settings.epoch_check_seconds
         async with (
-            run_feed(app), run_held_heartbeats(app), run_epochs(app), run_adaptation(app), run_meaning(app),
+            run_feed(app), run_held_heartbeats(app), run_meaning(app),
+            repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
+            repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
         ):  # fmt: skip
             app.state.jobs = Jobs(database, app.state.held_beats, app.state.similarity, CapacityLimiter(at_once))
             yield

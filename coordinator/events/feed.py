@@ -143,7 +143,7 @@ async def run_feed(app: FastAPI) -> AsyncIterator[Feed]:
     settings: CoordinatorSettings = app.state.settings
     feed = app.state.feed = Feed(app.state.database)
     tasks: BackgroundTasks = app.state.background
-    async with tasks.repeat_on_loop("live feed", settings.event_poll_seconds, feed.poll):
+    async with tasks.repeat("live feed", settings.event_poll_seconds, feed.poll):
         try:
             yield feed
         finally:

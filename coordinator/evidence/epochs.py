@@ -1,12 +1,9 @@
 """Epochs: when one ends, its offsets, noise and posteriors are derived again from all runs of the hardware class."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
-from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
-from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.evidence import calibration, posteriors
 from coordinator.evidence import calibration_queries as queries
@@ -23,16 +20,7 @@ NEW_SHARE = 0.5
 few times, however long the project lives."""
 
 
-@asynccontextmanager
-async def run_epochs(app: FastAPI) -> AsyncIterator[None]:
-    """End the epochs that are over while the application lives. Every process may do so: the first one finds work."""
-    database: Database = app.state.database
-    tasks: BackgroundTasks = app.state.background
-    async with tasks.repeat("epochs", app.state.settings.epoch_check_seconds, lambda: _end_due_epochs(database)):
-        yield
-
-
-def _end_due_epochs(database: Database) -> None:
+def end_due_epochs(database: Database) -> None:
     """Start a new epoch in each class where enough runs came, each in a short transaction of its own."""
     with database.read() as session:
         over = list_over(session)

@@ -91,7 +91,7 @@ async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
     seconds = app.state.settings.meaning_check_seconds
     similarity: Similarity = app.state.similarity
     async with (
-        tasks.once("vector index", similarity.prepare),
+        tasks.repeat("vector index", 0, similarity.prepare, until_success=True),
         tasks.repeat("deferred embeddings", seconds, similarity.store_deferred),
         tasks.repeat("embeddings of findings", seconds, go_on),
     ):

@@ -3,7 +3,6 @@
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode
 
@@ -34,48 +33,45 @@ class AnswerHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_read = scope["type"] == "http" and scope["method"] == "GET" and scope["path"].startswith(API_PREFIX)
-        await (_Answer(self._app, scope, receive, send).run() if is_read else self._app(scope, receive, send))
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(API_PREFIX):
+            await self._app(scope, receive, send)
+            return
+        start: Message | None = None
+        body = bytearray()
+
+        async def hold(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_json(message):
+                start = message
+            elif start is None:
+                await send(message)
+            else:
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    for complete in _add_headers(scope, start, bytes(body)):
+                        await send(complete)
+
+        await self._app(scope, receive, hold)
 
 
-class _Answer:
-    """One answer. `_start` is its first message while it is held back."""
-
-    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        self._app, self._scope, self._receive, self._send = app, scope, receive, send
-        self._start: Message | None = None
-        self._parts: list[bytes] = []
-
-    async def run(self) -> None:
-        await self._app(self._scope, self._receive, self._take)
-
-    async def _take(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_json(message):
-            self._start = message
-        elif self._start is None:
-            await self._send(message)
-        else:
-            self._parts.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                await self._finish(self._start, b"".join(self._parts))
-
-    async def _finish(self, start: Message, body: bytes) -> None:
-        query = dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        following = _NEXT.search(body[-200:])
-        headers = MutableHeaders(raw=list(start["headers"]))
-        tag = f'"{sha256(body).hexdigest()[:32]}"'
-        headers["ETag"] = tag
-        headers.setdefault("Cache-Control", "no-cache")
-        if following:
-            address = f"{self._scope['path']}?{urlencode(query | {'cursor': following[1].decode()})}"
-            headers["Link"] = f'<{address}>; rel="next"'
-        status = start["status"]
-        if tag in _known_tags(self._scope):
-            status, body = NOT_MODIFIED, b""
-            del headers["Content-Type"]
-        headers["Content-Length"] = str(len(body))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers.raw})
-        await self._send({"type": "http.response.body", "body": body})
+def _add_headers(scope: Scope, start: Message, body: bytes) -> tuple[Message, Message]:
+    """The messages of a whole answer."""
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    following = _NEXT.search(body[-200:])
+    headers = MutableHeaders(raw=list(start["headers"]))
+    tag = f'"{sha256(body).hexdigest()[:32]}"'
+    headers["ETag"] = tag
+    headers.setdefault("Cache-Control", "no-cache")
+    if following:
+        address = f"{scope['path']}?{urlencode(query | {'cursor': following[1].decode()})}"
+        headers["Link"] = f'<{address}>; rel="next"'
+    status = start["status"]
+    if tag in _known_tags(scope):
+        status, body = NOT_MODIFIED, b""
+        del headers["Content-Type"]
+    headers["Content-Length"] = str(len(body))
+    start = {"type": "http.response.start", "status": status, "headers": headers.raw}
+    return start, {"type": "http.response.body", "body": body}
 
 
 def _is_json(message: Message) -> bool:
@@ -91,69 +87,44 @@ def _known_tags(scope: Scope) -> set[str]:
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is known to be larger than `max_bytes`."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        try:
-            _check_announced(dict(scope["headers"]), self.max_bytes)
-        except BodyTooLargeError:
-            await self.refuse(scope, receive, send)
-            return
-        await _Bounded(self, scope, receive, send).run()
-
-    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem_response(_too_large(self.max_bytes).to_problem())(scope, receive, send)
-
-
-def _check_announced(headers: Mapping[bytes, bytes], max_bytes: int) -> None:
-    announced = headers.get(b"content-length", b"0")
-    if not announced.isdigit() or int(announced) > max_bytes:
-        raise _too_large(max_bytes)
-
-
-def _too_large(max_bytes: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"A body has at most {max_bytes} bytes.")
-
-
-class _Bounded:
-    """One request whose body is counted as it arrives.
+    """Answers 413 as soon as a body is known to be larger than `max_bytes`.
 
     The application may turn the error about a long body into an answer of its own, so this replaces that answer
     instead of catching the error.
     """
 
-    def __init__(self, limit: BodyLimit, scope: Scope, receive: Receive, send: Send) -> None:
-        self._limit, self._scope, self._receive, self._send = limit, scope, receive, send
-        self._received = 0
-        self._refused = False
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
 
-    async def run(self) -> None:
-        await self._limit.app(self._scope, self._count, self._answer)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        error = BodyTooLargeError(f"A body has at most {self._max_bytes} bytes.")
+        refusal = problem_response(error.to_problem())
+        received, is_refused = 0, False
 
-    @property
-    def _too_large(self) -> bool:
-        return self._received > self._limit.max_bytes
+        async def count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise error
+            return message
 
-    async def _count(self) -> Message:
-        message = await self._receive()
-        self._received += len(message.get("body", b""))
-        if self._too_large:
-            raise BodyTooLargeError("the body went on past its limit")
-        return message
+        async def answer(message: Message) -> None:
+            nonlocal is_refused
+            if received <= self._max_bytes:
+                await send(message)
+            elif not is_refused:
+                is_refused = True
+                await refusal(scope, receive, send)
 
-    async def _answer(self, message: Message) -> None:
-        if not self._too_large:
-            await self._send(message)
-        elif not self._refused:
-            self._refused = True
-            await self._limit.refuse(self._scope, self._receive, self._send)
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) <= self._max_bytes:
+            await self._app(scope, count, answer)
+        else:
+            await refusal(scope, receive, send)
 
 
 CONTENT_SECURITY_POLICY = "; ".join(

@@ -11,10 +11,9 @@ from coordinator.http.errors import SwarmError
 from shared.protocol import Page
 
 Row = TypeVar("Row")
-_PREFIX = b"before:"
-_MAX_ID = 2**63 - 1
-_SHA_PREFIX = b"from:"
-_SHA_CURSOR = re.compile(_SHA_PREFIX + rb"([0-9a-f]{40})")
+_ID_CURSOR = re.compile(rb"before:(\d{1,18})")
+_SHA_CURSOR = re.compile(rb"from:([0-9a-f]{40})")
+_Given = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 
 
 class CursorInvalidError(SwarmError):
@@ -24,41 +23,16 @@ class CursorInvalidError(SwarmError):
 
 
 def encode_cursor(row_id: int) -> str:
-    return urlsafe_b64encode(_PREFIX + str(row_id).encode()).decode()
-
-
-def decode_cursor(cursor: str) -> int:
-    """The id inside a cursor. Raises CursorInvalidError."""
-    try:
-        text = urlsafe_b64decode(cursor.encode())
-        if not text.startswith(_PREFIX):
-            raise ValueError("no prefix")
-        row_id = int(text.removeprefix(_PREFIX))
-    except ValueError as error:
-        raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.") from error
-    if not 0 <= row_id <= _MAX_ID:
-        raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.")
-    return row_id
-
-
-def _before_id(
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
-) -> int | None:
-    return decode_cursor(cursor) if cursor is not None else None
+    return urlsafe_b64encode(f"before:{row_id}".encode()).decode()
 
 
 def encode_sha_cursor(sha: str) -> str:
-    return urlsafe_b64encode(_SHA_PREFIX + sha.encode()).decode()
+    return urlsafe_b64encode(f"from:{sha}".encode()).decode()
 
 
-def _decode_sha_cursor(
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
-) -> str | None:
-    """The sha inside a cursor. Raises CursorInvalidError."""
-    if cursor is None:
-        return None
+def _decode(cursor: str, form: re.Pattern[bytes]) -> str:
     try:
-        found = _SHA_CURSOR.fullmatch(urlsafe_b64decode(cursor.encode()))
+        found = form.fullmatch(urlsafe_b64decode(cursor))
     except ValueError:
         found = None
     if found is None:
@@ -66,13 +40,21 @@ def _decode_sha_cursor(
     return found[1].decode()
 
 
+def _decode_id(cursor: _Given = None) -> int | None:
+    return int(_decode(cursor, _ID_CURSOR)) if cursor is not None else None
+
+
+def _decode_sha(cursor: _Given = None) -> str | None:
+    return _decode(cursor, _SHA_CURSOR) if cursor is not None else None
+
+
 RowId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 """The id of a row in a path, within what an integer column of PostgreSQL holds."""
 
-Cursor = Annotated[int | None, Depends(_before_id)]
+Cursor = Annotated[int | None, Depends(_decode_id)]
 """The id below which a page begins, or None for the first page."""
 
-ShaCursor = Annotated[str | None, Depends(_decode_sha_cursor)]
+ShaCursor = Annotated[str | None, Depends(_decode_sha)]
 """The sha of the commit with which a page begins, or None for the first page."""
 
 Limit = Annotated[int, Query(ge=1, le=200, description="rows a page")]

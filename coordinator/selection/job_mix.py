@@ -5,13 +5,10 @@ Each rate is shrunk towards that of all kinds together, as if PRIOR_RUNS more ty
 contract's times the rate, with a floor.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
-from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
-from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.events import service as events
 from coordinator.models import Project
@@ -75,16 +72,8 @@ FIRST, GROWTH = 16, 1.25
 """Shares are adapted when there are GROWTH times as many experiments as last time, plus FIRST."""
 
 
-@asynccontextmanager
-async def run_adaptation(app: FastAPI) -> AsyncIterator[None]:
-    """Adapt shares while the application lives. Replicas may all do so: the first one finds work."""
-    database: Database = app.state.database
-    tasks: BackgroundTasks = app.state.background
-    async with tasks.repeat("job mix", app.state.settings.epoch_check_seconds, lambda: _adapt_if_due(database)):
-        yield
-
-
-def _adapt_if_due(database: Database) -> None:
+def adapt_if_due(database: Database) -> None:
+    """Adapt the shares of all projects where that is due. Every process may do so: the first one finds work."""
     with database.read() as session:
         is_due = any(_is_due(session, project) for project in projects.list_projects(session))
     if is_due:

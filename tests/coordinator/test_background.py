@@ -82,7 +82,7 @@ def test_work_goes_on_after_an_error() -> None:
 
     async def live() -> BackgroundTasks:
         tasks = BackgroundTasks()
-        async with tasks.repeat("work", 0.001, work), tasks.once("first", lambda: None):
+        async with tasks.repeat("work", 0.001, work), tasks.repeat("first", 0, lambda: None, until_success=True):
             assert await asyncio.to_thread(succeeded.wait, 60)
         return tasks
 

@@ -45,7 +45,7 @@ def add_many(database: Database, count: int) -> None:
 @asynccontextmanager
 async def polling(database: Database) -> AsyncIterator[Feed]:
     feed = Feed(database)
-    async with BackgroundTasks().repeat_on_loop("feed", POLL_SECONDS, feed.poll):
+    async with BackgroundTasks().repeat("feed", POLL_SECONDS, feed.poll):
         yield feed
         feed.close()
 
