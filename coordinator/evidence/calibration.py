@@ -121,7 +121,7 @@ def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
     project_id, hardware_class = epoch.project_id, epoch.hardware_class
     runs = queries.list_measured(session, project_id, hardware_class)
     through = max((run.run_id for run in runs), default=0)
-    estimate = derive_epoch(contract, [run.shared for run in runs])
+    estimate = derive_epoch(contract, runs)
     queries.forget_offsets(session, project_id, hardware_class)
     for worker_id, offset in estimate.offsets.items():
         key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}

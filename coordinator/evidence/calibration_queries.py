@@ -26,13 +26,11 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.base import UtcDateTime
+from coordinator.models.experiments import IS_MEASUREMENT
 from shared.experiments import JobKind
-from shared.runs import RunOutcome
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
-_COMMITS = table_of(Commit)
-_IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
 
 
 class EpochRow(NamedTuple):
@@ -76,21 +74,7 @@ class WorkerEvidence(NamedTuple):
         return TrustHistory(self.agreements, self.contradictions, self.claims, self.replications_due)
 
 
-class MeasuredRow(NamedTuple):
-    """A run that counts, in the order of the runs."""
-
-    run_id: int
-    commit_sha: str
-    worker_id: int
-    value: float
-    kind: str
-
-    @property
-    def shared(self) -> SharedRun:
-        return SharedRun(self.commit_sha, self.worker_id, self.value, JobKind(self.kind).makes_experiment)
-
-
-_VOLUNTEERS = table_of(Volunteer)
+_COMMITS, _VOLUNTEERS = table_of(Commit), table_of(Volunteer)
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 _LOCK_EPOCH = Prepared(select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update())
 _ADD_EPOCH = text(
@@ -205,22 +189,25 @@ def map_offsets(
 
 def list_measured(
     session: Session, project_id: int, hardware_class: str, sha: str | None = None, through_run_id: int | None = None
-) -> list[MeasuredRow]:
+) -> list[SharedRun]:
     """Runs of a class that count, of one commit if it is named, up to a run if it is named."""
-    query = select(*(_RUNS.c[name] for name in ("id", "commit_sha", "worker_id", "metric", "kind"))).where(
-        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _IS_MEASUREMENT
+    query = select(*(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id"))).where(
+        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT
     )
     if sha is not None:
         query = query.where(_RUNS.c.commit_sha == sha)
     if through_run_id is not None:
         query = query.where(_RUNS.c.id <= through_run_id)
-    return [MeasuredRow(*row) for row in session.execute(query.order_by(_RUNS.c.id))]
+    return [
+        SharedRun(commit_sha, worker_id, metric, JobKind(kind).makes_experiment, run_id)
+        for commit_sha, worker_id, metric, kind, run_id in session.execute(query.order_by(_RUNS.c.id))
+    ]
 
 
 def list_commits_of_worker(session: Session, worker_id: int, hardware_class: str) -> list[str]:
     """Commits that the worker measured in the class."""
     query = select(_RUNS.c.commit_sha).where(
-        _RUNS.c.worker_id == worker_id, _RUNS.c.hardware_class == hardware_class, _IS_MEASUREMENT
+        _RUNS.c.worker_id == worker_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT
     )
     return list(session.scalars(query.distinct()))
 

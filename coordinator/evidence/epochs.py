@@ -120,7 +120,7 @@ def _check_offsets(session: Session, contract: Contract, epoch: EpochRow) -> Ite
     derived: dict[int, Normal | None] = {}
     if epoch.number > 0:
         runs = queries.list_measured(session, project_id, hardware_class, through_run_id=epoch.through_run_id)
-        estimate = calibration.derive_epoch(contract, [run.shared for run in runs])
+        estimate = calibration.derive_epoch(contract, runs)
         derived |= estimate.offsets
         if abs(estimate.noise_sd - epoch.noise_sd) > SAME_NUMBER:
             yield f"noise is {epoch.noise_sd}, the runs give {estimate.noise_sd}"

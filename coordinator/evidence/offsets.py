@@ -36,6 +36,7 @@ class SharedRun(NamedTuple):
     worker_id: int
     value: float
     is_authors: bool = False
+    run_id: int = 0
 
 
 class EpochEstimate(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.statements import Prepared
@@ -13,11 +13,11 @@ from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
+from coordinator.models.experiments import IS_MEASUREMENT
 from shared.experiments import JobKind
 from shared.records import Trust
-from shared.runs import RunOutcome
 
-RunRow = tuple[Run, str]
+RunRow = Row[Run, str]
 """A run and its worker's name."""
 
 
@@ -47,7 +47,6 @@ MAX_WORK = 32
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _ADD_RUN = Prepared(insert(_RUNS).returning(_RUNS.c.id))
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
-_IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
 _MEASUREMENTS = Prepared(
     select(
         _RUNS.c.commit_sha,
@@ -71,7 +70,7 @@ _MEASUREMENTS = Prepared(
     .where(
         _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
         _RUNS.c.hardware_class == bindparam("hardware_class"),
-        _IS_MEASUREMENT,
+        IS_MEASUREMENT,
     )
     .order_by(_RUNS.c.id)
 )
@@ -109,7 +108,7 @@ _WORK = Prepared(
     .where(
         _RUNS.c.commit_sha == bindparam("sha"),
         _RUNS.c.hardware_class == bindparam("hardware_class"),
-        _IS_MEASUREMENT,
+        IS_MEASUREMENT,
     )
     .order_by(_RUNS.c.id.desc())
     .limit(MAX_WORK)
@@ -117,9 +116,8 @@ _WORK = Prepared(
 _RUN_ID_BY_UUID = Prepared(select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")))
 
 
-def _rows() -> Select[*tuple[Any, ...]]:
-    query = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id)
-    return query.options(undefer_group(REPORT))
+def _rows() -> Select[Run, str]:
+    return select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).options(undefer_group(REPORT))
 
 
 def add_run(session: Session, columns: Mapping[str, Any]) -> int:
@@ -199,19 +197,17 @@ def has_run(session: Session, uuid: UUID) -> bool:
     return _RUN_ID_BY_UUID.scalar(session, {"uuid": uuid}) is not None
 
 
-def list_runs_of_commit(session: Session, sha: str) -> list[RunRow]:
-    rows = session.execute(_rows().where(Run.commit_sha == sha).order_by(Run.id))
-    return [(run, name) for run, name in rows]
+def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:
+    return session.execute(_rows().where(Run.commit_sha == sha).order_by(Run.id)).all()
 
 
-def list_runs(session: Session, project_id: int, before_id: int | None, limit: int) -> list[RunRow]:
+def list_runs(session: Session, project_id: int, before_id: int | None, limit: int) -> Sequence[RunRow]:
     """Runs of a project, newest first, older than `before_id`."""
     query = _rows().where(Run.project_id == project_id)
     if before_id is not None:
         query = query.where(Run.id < before_id)
-    return [(run, name) for run, name in session.execute(query.order_by(Run.id.desc()).limit(limit))]
+    return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
 
 
 def find_run(session: Session, run_id: int) -> RunRow | None:
-    row = session.execute(_rows().where(Run.id == run_id)).one_or_none()
-    return (row[0], row[1]) if row else None
+    return session.execute(_rows().where(Run.id == run_id)).one_or_none()

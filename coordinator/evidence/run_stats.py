@@ -1,6 +1,7 @@
 """Runs that are hopeless against their parent: the curve that workers compare with, and what stopping saves."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -117,15 +118,12 @@ class Work(NamedTuple):
 def compare_pace(own: Work, parents: Sequence[Work]) -> float | None:
     """A run's tokens a second over those of its parent's runs (their median), None where that is not known.
 
-    Where the run's own worker measured the parent, its runs alone are looked at: machines of one class differ, too.
-    Steps stand in for tokens that a project does not count.
+    The parent's runs by the same worker are used where there are any: machines of one class differ, too. Steps stand
+    in for tokens that a project does not count.
     """
     same = [one for one in parents if one.worker_id == own.worker_id] or parents
-    return _divide(own, same, lambda one: one.tokens if own.tokens else one.steps)
-
-
-def _divide(own: Work, parents: Sequence[Work], count: Callable[[Work], int]) -> float | None:
-    rates = [count(one) / one.seconds for one in parents if one.seconds > 0 and count(one) > 0]
+    count: Callable[[Work], int] = attrgetter("tokens" if own.tokens else "steps")
+    rates = [count(one) / one.seconds for one in same if one.seconds > 0 and count(one) > 0]
     if not rates or own.seconds <= 0 or count(own) <= 0:
         return None
     return count(own) / own.seconds / median(rates)

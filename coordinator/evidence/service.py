@@ -33,12 +33,14 @@ from coordinator.evidence.trust import list_due as list_due
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage.service import CommitRow
-from coordinator.models import CommitPosterior, Project, Run, view_of
+from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
 from shared.experiments import Posterior
 from shared.protocol import Page, now
 from shared.records import Trust
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds, RunView
+
+_REPORTED_COLUMNS = [name for name in RunReport.model_fields if name in table_of(Run).c and name != "id"]
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ def measure_pace(session: Session, parent_sha: str, worker_id: int, report: RunR
 
 
 def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: bool) -> dict[str, Any]:
-    return {
+    reported = {name: getattr(report, name) for name in _REPORTED_COLUMNS}
+    seconds = {f"{part}_seconds": value for part, value in report.seconds}
+    return reported | seconds | {
         "uuid": report.id,
         "project_id": origin.project_id,
-        "commit_sha": report.commit_sha,
         "experiment_id": origin.experiment_id,
         "worker_id": origin.worker_id,
         "lease_id": origin.lease_id,
@@ -100,29 +103,10 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: b
         "trust": trust,
         "hardware_class": report.hardware.hardware_class,
         "hardware": report.hardware.model_dump(mode="json"),
-        "seed": report.seed,
-        "outcome": report.outcome,
-        "metric": report.metric,
-        "reason": report.reason,
-        "frame": report.frame,
-        "starting_seconds": report.seconds.starting,
-        "training_seconds": report.seconds.training,
-        "scoring_seconds": report.seconds.scoring,
-        "total_seconds": report.seconds.total,
-        "steps": report.steps,
-        "tokens": report.tokens,
-        "parameters": report.parameters,
-        "scored_bytes": report.scored_bytes,
-        "peak_memory_mib": report.peak_memory_mib,
         "curve": [[point.step, point.seconds, point.loss] for point in report.curve],
-        "log_tail": report.log_tail,
-        "hopeless_at": report.hopeless_at,
         "usage": report.usage.model_dump() if report.usage else None,
-        "sandbox": report.sandbox,
-        "started_at": report.started_at,
-        "finished_at": report.finished_at,
         "created_at": now(),
-    }
+    }  # fmt: skip
 
 
 def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | None:

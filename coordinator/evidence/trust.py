@@ -4,8 +4,6 @@ What a measurement says of a volunteer is judged when it comes, by the offsets o
 history, unlike posteriors, and are not derived again.
 """
 
-from datetime import datetime
-
 from sqlalchemy import bindparam, delete, insert, select, text
 from sqlalchemy.orm import Session
 
@@ -27,7 +25,7 @@ from shared.runs import RunReport
 
 MAX_DUE = 8
 
-_DUE, _VOLUNTEERS = table_of(DueReplication), table_of(Volunteer)
+_DUE = table_of(DueReplication)
 _ADD_OUTCOME = text(
     "INSERT INTO trust_records "
     "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
@@ -54,7 +52,7 @@ _LIST_DUE = (
         _DUE.c.hardware_class == bindparam("hardware_class"),
         _DUE.c.volunteer_id != bindparam("volunteer_id"),
     )
-    .order_by(_DUE.c.created_at)
+    .order_by(_DUE.c.created_at, _DUE.c.commit_sha)
     .limit(MAX_DUE)
 )
 
@@ -86,9 +84,11 @@ def record_run(
 
 
 def _record_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
-    add_outcome(session, project_id, volunteer_id, now(), agrees=agrees)
+    """Count an agreement, or a contradiction, which begins the count of agreements anew."""
+    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}
+    session.execute(_ADD_OUTCOME, given | {"agrees": int(agrees), "contradicts": int(not agrees)})
     if not agrees:
-        name = get_volunteer_name(session, volunteer_id)
+        name = session.get_one(Volunteer, volunteer_id).name
         activity.record(
             session, EventKind.RESULT_CONTRADICTED, project_id, volunteer=name, commit=report.commit_sha,
             run=str(report.id),
@@ -108,16 +108,18 @@ def record_claim(
     if derived.effect is None or objective.sign * derived.effect.mean > -objective.min_effect:
         return
     is_due = not derived.is_implausible and (worker.record.is_replication_due or _waits_for_others(derived))
-    add_claim(session, origin.project_id, worker.volunteer_id, now(), is_due=is_due)
+    key = {"project_id": origin.project_id, "volunteer_id": worker.volunteer_id}
+    session.execute(_ADD_CLAIM, key | {"moment": now(), "due": int(is_due)})
     if is_due:
-        hardware_class = report.hardware.hardware_class
-        add_due(session, origin.project_id, report.commit_sha, hardware_class, worker.volunteer_id, now())
+        place = {"commit_sha": report.commit_sha, "hardware_class": report.hardware.hardware_class}
+        session.execute(_ADD_DUE, key | place | {"created_at": now()})
 
 
 def resolve_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
-    """After a replication. Whatever came of it: who cannot run a commit is not asked for it for ever."""
+    """Remove a replication that is done, failed ones included: a commit that nobody can run is not due for ever."""
     if report.metric is None or derived is None or not _waits_for_others(derived):
-        remove_due(session, report.commit_sha, report.hardware.hardware_class)
+        given = {"sha": report.commit_sha, "hardware_class": report.hardware.hardware_class}
+        session.execute(_REMOVE_DUE, given)
 
 
 def _waits_for_others(derived: DerivedPosterior) -> bool:
@@ -125,42 +127,7 @@ def _waits_for_others(derived: DerivedPosterior) -> bool:
     return derived.standing is Standing.HELD and not derived.is_implausible and derived.runs < MAX_RUNS
 
 
-def add_outcome(session: Session, project_id: int, volunteer_id: int, moment: datetime, *, agrees: bool) -> None:
-    """Count an agreement, or a contradiction, which begins the count of agreements anew."""
-    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": moment}
-    session.execute(_ADD_OUTCOME, given | {"agrees": int(agrees), "contradicts": int(not agrees)})
-
-
-def add_claim(session: Session, project_id: int, volunteer_id: int, moment: datetime, *, is_due: bool) -> None:
-    """Count a claim of a gain."""
-    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": moment, "due": int(is_due)}
-    session.execute(_ADD_CLAIM, given)
-
-
-def add_due(
-    session: Session, project_id: int, sha: str, hardware_class: str, volunteer_id: int, moment: datetime
-) -> None:
-    session.execute(
-        _ADD_DUE,
-        {
-            "commit_sha": sha,
-            "hardware_class": hardware_class,
-            "project_id": project_id,
-            "volunteer_id": volunteer_id,
-            "created_at": moment,
-        },
-    )
-
-
-def remove_due(session: Session, sha: str, hardware_class: str) -> None:
-    session.execute(_REMOVE_DUE, {"sha": sha, "hardware_class": hardware_class})
-
-
 def list_due(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> list[str]:
     """Commits of other volunteers that are to be replicated in the class, the longest waiting first, at most 8."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
     return list(session.scalars(_LIST_DUE, given))
-
-
-def get_volunteer_name(session: Session, volunteer_id: int) -> str:
-    return session.get_one(Volunteer, volunteer_id).name

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import Select, and_, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
+from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Trial
 from shared.findings import FindingState
 from shared.records import HardwareClassCount
@@ -27,22 +28,13 @@ class ExperimentRow(NamedTuple):
     parent_id: int | None
 
 
-def _first_run() -> ColumnElement[int]:
-    return select(func.min(Run.id)).where(Run.experiment_id == Experiment.id).correlate(Experiment).scalar_subquery()
-
-
-def _is_posterior_of_run() -> ColumnElement[bool]:
-    """The posterior of the run's commit in the run's hardware class."""
-    return and_(CommitPosterior.commit_sha == Run.commit_sha, CommitPosterior.hardware_class == Run.hardware_class)
-
-
 def _rows() -> Select[*tuple[Any, ...]]:
     return (
         select(Experiment, Run, CommitPosterior, Branch.name, Worker.name, _ParentExperiment.id)
-        .join(Run, Run.id == _first_run())
+        .join(Run, IS_FIRST_RUN)
         .join(Branch, Branch.id == Experiment.branch_id)
         .join(Worker, Worker.id == Experiment.worker_id)
-        .outerjoin(CommitPosterior, _is_posterior_of_run())
+        .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
         .outerjoin(_ParentExperiment, _ParentExperiment.commit_sha == Experiment.parent_sha)
     )
 
@@ -79,13 +71,6 @@ def list_experiments(
 
 
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
-_FIRST_RUN = (
-    select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
-).scalar_subquery()
-_MEASURED = _EXPERIMENTS.join(_RUNS, _RUNS.c.id == _FIRST_RUN).outerjoin(
-    _POSTERIORS,
-    and_(_POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class),
-)
 _TRIALS = Prepared(
     select(
         _EXPERIMENTS.c.commit_sha,
@@ -97,7 +82,7 @@ _TRIALS = Prepared(
         _POSTERIORS.c.metric_sd,
         _RUNS.c.outcome,
     )
-    .select_from(_MEASURED)
+    .select_from(MEASURED)
     .where(_EXPERIMENTS.c.project_id == bindparam("project_id"), _RUNS.c.hardware_class == bindparam("hardware_class"))
     .order_by(_EXPERIMENTS.c.id.desc())
     .limit(bindparam("limit"))
@@ -111,10 +96,7 @@ def list_trials(session: Session, project_id: int, hardware_class: str, limit: i
 
 
 class TriedExperiment(NamedTuple):
-    """An experiment as a context pack tells of it: what was tried, what came of it, and its author's claim.
-
-    A finding that was retracted claims nothing.
-    """
+    """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted."""
 
     id: int
     title: str
@@ -131,7 +113,7 @@ class TriedExperiment(NamedTuple):
     claim: str | None
 
 
-_TOLD = select(
+_TRIED = select(
     _EXPERIMENTS.c.id,
     _EXPERIMENTS.c.title,
     _EXPERIMENTS.c.topic,
@@ -141,21 +123,21 @@ _TOLD = select(
     _FINDINGS.c.id,
     _FINDINGS.c.claim,
 ).select_from(
-    _MEASURED.outerjoin(
+    MEASURED.outerjoin(
         _FINDINGS,
         and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED),
     )
 )
-_TOLD_BY_COMMIT = Prepared(
-    _TOLD.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(_EXPERIMENTS.c.id)
+_TRIED_BY_COMMIT = Prepared(
+    _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(_EXPERIMENTS.c.id)
 )
-_TOLD_BY_LEASE = Prepared(
-    _TOLD.add_columns(_EXPERIMENTS.c.lease_id).where(
+_TRIED_BY_LEASE = Prepared(
+    _TRIED.add_columns(_EXPERIMENTS.c.lease_id).where(
         _EXPERIMENTS.c.lease_id.in_(bindparam("lease_ids", expanding=True))
     )
 )
-_TOLD_BY_PARENT = Prepared(
-    _TOLD.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
+_TRIED_BY_PARENT = Prepared(
+    _TRIED.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
     .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
     .order_by(_EXPERIMENTS.c.id.desc())
     .limit(bindparam("limit"))
@@ -164,21 +146,21 @@ _TOLD_BY_PARENT = Prepared(
 
 def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
     """The experiments that made these commits, oldest first."""
-    return [TriedExperiment._make(row) for row in _TOLD_BY_COMMIT.all(session, {"shas": list(shas)})]
+    return [TriedExperiment._make(row) for row in _TRIED_BY_COMMIT.all(session, {"shas": list(shas)})]
 
 
 def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
     """The experiments that these leases made, by the lease."""
     if not lease_ids:
         return {}
-    rows = _TOLD_BY_LEASE.all(session, {"lease_ids": list(lease_ids)})
+    rows = _TRIED_BY_LEASE.all(session, {"lease_ids": list(lease_ids)})
     return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
 
 
 def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
     """Experiments that were made from the same parent, newest first."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [TriedExperiment._make(row) for row in _TOLD_BY_PARENT.all(session, given)]
+    return [TriedExperiment._make(row) for row in _TRIED_BY_PARENT.all(session, given)]
 
 
 _BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
@@ -197,7 +179,7 @@ def move_to_branch(session: Session, experiment_id: int, branch_id: int) -> None
 
 
 def add_steps(session: Session, experiment_id: int, fates: Mapping[int, str]) -> None:
-    """Note what became of other experiments' steps in this one."""
+    """Store what became of other experiments' steps in this one."""
     if fates:
         rows = [{"experiment_id": experiment_id, "step_id": step, "fate": fate} for step, fate in fates.items()]
         session.execute(insert(table_of(AssembledStep)), rows)
@@ -238,10 +220,7 @@ def list_progress(session: Session, project_id: int, hardware_class: str, limit:
             CommitPosterior,
         )
         .outerjoin(Experiment, Experiment.id == Run.experiment_id)
-        .outerjoin(
-            CommitPosterior,
-            and_(CommitPosterior.commit_sha == Run.commit_sha, CommitPosterior.hardware_class == Run.hardware_class),
-        )
+        .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
         .where(Run.project_id == project_id, Run.hardware_class == hardware_class)
         .order_by(Run.id.desc())
         .limit(limit)

@@ -16,6 +16,7 @@ from coordinator.experiments.queries import ProgressRow
 from coordinator.experiments.queries import TriedExperiment as TriedExperiment
 from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
 from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
+from coordinator.experiments.queries import list_hardware_classes as list_hardware_classes
 from coordinator.experiments.queries import list_siblings as list_siblings
 from coordinator.experiments.queries import map_tried_by_lease as map_tried_by_lease
 from coordinator.experiments.queries import move_to_branch as move_to_branch

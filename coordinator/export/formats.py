@@ -119,17 +119,18 @@ def cite(session: Session, finding_id: int, base_url: str) -> str:
     found = queries.find_cited(session, finding_id)
     if found is None:
         raise NotFoundError(f"There is no finding {finding_id}.")
+    moment, project = found["created_at"], found["project"]
     fields = {
-        "title": f"{{{escape(found.claim)}}}",
-        "author": f"{{{escape(found.volunteer)}}} and {{{escape(found.agent)}}}",
-        "year": f"{found.created_at:%Y}",
-        "month": f"{found.created_at:%b}".lower(),
+        "title": f"{{{escape(found['claim'])}}}",
+        "author": f"{{{escape(found['volunteer'])}}} and {{{escape(found['agent'])}}}",
+        "year": f"{moment:%Y}",
+        "month": f"{moment:%b}".lower(),
         "howpublished": rf"\url{{{base_url}/findings/{finding_id}}}",
-        "note": f"Finding {finding_id} of the research swarm's project {escape(found.project)}, "
-        f"experiment {found.experiment_id}, commit {found.sha}",
+        "note": f"Finding {finding_id} of the research swarm's project {escape(project)}, "
+        f"experiment {found['experiment_id']}, commit {found['commit_sha']}",
     }
     lines = [f"  {name} = {value if name == 'month' else '{' + value + '}'}," for name, value in fields.items()]
-    return "\n".join([f"@misc{{swarm-{found.project}-{finding_id},", *lines, "}\n"])
+    return "\n".join([f"@misc{{swarm-{project}-{finding_id},", *lines, "}\n"])
 
 
 def escape(text: str) -> str:

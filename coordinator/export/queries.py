@@ -2,10 +2,9 @@
 
 from collections import ChainMap
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy import Column, RowMapping, Select, Table, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -20,15 +19,13 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.export import ExportedCitation, ExportedExperiment, ExportedFinding, ExportedRun, ExportTable
 from shared.protocol import Message
 
 _EXPERIMENTS, _RUNS, _FINDINGS = table_of(Experiment), table_of(Run), table_of(Finding)
 _POSTERIORS, _BRANCHES, _PROJECTS = table_of(CommitPosterior), table_of(Branch), table_of(Project)
 _WORKERS, _VOLUNTEERS, _CITATIONS = table_of(Worker), table_of(Volunteer), table_of(Citation)
-_FIRST_RUN = (
-    select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
-).scalar_subquery()
 _NAMED = {
     "project": _PROJECTS.c.name,
     "branch": _BRANCHES.c.name,
@@ -46,11 +43,7 @@ def _columns(model: type[Message], *tables: Table) -> list[Any]:
     return [places[name].label(name) for name in model.model_fields]
 
 
-_IS_POSTERIOR = and_(
-    _POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class
-)
 _OWNED = _WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
-_MEASURED = _EXPERIMENTS.join(_RUNS, _RUNS.c.id == _FIRST_RUN).outerjoin(_POSTERIORS, _IS_POSTERIOR)
 
 
 class Source(NamedTuple):
@@ -64,7 +57,7 @@ _SOURCES = {
     ExportTable.EXPERIMENTS: Source(
         (_EXPERIMENTS.c.id,),
         select(*_columns(ExportedExperiment, _EXPERIMENTS, _RUNS, _POSTERIORS)).select_from(
-            _MEASURED.join(_PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id)
+            MEASURED.join(_PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id)
             .join(_BRANCHES, _BRANCHES.c.id == _EXPERIMENTS.c.branch_id)
             .join(_OWNED, _WORKERS.c.id == _EXPERIMENTS.c.worker_id)
         ),
@@ -129,16 +122,15 @@ def list_results(
     first_of_root = select(func.min(_RUNS.c.id)).where(
         _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _RUNS.c.experiment_id.is_(None)
     )
-    is_first = or_(_RUNS.c.id == _FIRST_RUN, _RUNS.c.id == first_of_root.scalar_subquery())
+    is_first = or_(IS_FIRST_RUN, _RUNS.c.id == first_of_root.scalar_subquery())
     query = (
         select(
             _RUNS.c.id, _RUNS.c.commit_sha, _RUNS.c.metric, _RUNS.c.outcome, _RUNS.c.peak_memory_mib,
             _POSTERIORS.c.verdict, _EXPERIMENTS.c.title,
         )
         .select_from(
-            _RUNS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.id == _RUNS.c.experiment_id).outerjoin(
-                _POSTERIORS, _IS_POSTERIOR
-            )
+            _RUNS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.id == _RUNS.c.experiment_id)
+            .outerjoin(_POSTERIORS, IS_POSTERIOR_OF_RUN)
         )
         .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, is_first)
         .where(_RUNS.c.id > after_run_id)
@@ -148,33 +140,13 @@ def list_results(
     return [ResultLine(*row) for row in session.execute(query)]
 
 
-def list_classes(session: Session, project_id: int) -> list[str]:
-    """Hardware classes a project was measured in, most runs first."""
-    query = select(_RUNS.c.hardware_class).where(_RUNS.c.project_id == project_id).group_by(_RUNS.c.hardware_class)
-    return list(session.scalars(query.order_by(func.count().desc(), _RUNS.c.hardware_class)))
-
-
-def get_worker_class(session: Session, worker_id: int) -> str:
-    return str(session.scalars(select(_WORKERS.c.hardware_class).where(_WORKERS.c.id == worker_id)).one())
-
-
-class CitedFinding(NamedTuple):
+def find_cited(session: Session, finding_id: int) -> RowMapping | None:
     """The fields of a citation of a finding."""
-
-    project: str
-    claim: str
-    agent: str
-    volunteer: str
-    sha: str
-    experiment_id: int
-    created_at: datetime
-
-
-def find_cited(session: Session, finding_id: int) -> CitedFinding | None:
     query = (
         select(
-            _PROJECTS.c.name, _FINDINGS.c.claim, _FINDINGS.c.agent, _VOLUNTEERS.c.name, _EXPERIMENTS.c.commit_sha,
-            _EXPERIMENTS.c.id, _FINDINGS.c.created_at,
+            _PROJECTS.c.name.label("project"), _FINDINGS.c.claim, _FINDINGS.c.agent,
+            _VOLUNTEERS.c.name.label("volunteer"), _EXPERIMENTS.c.commit_sha, _FINDINGS.c.experiment_id,
+            _FINDINGS.c.created_at,
         )
         .select_from(
             _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
@@ -183,5 +155,4 @@ def find_cited(session: Session, finding_id: int) -> CitedFinding | None:
         )
         .where(_FINDINGS.c.id == finding_id)
     )  # fmt: skip
-    row = session.execute(query).one_or_none()
-    return CitedFinding(*row) if row else None
+    return session.execute(query).mappings().one_or_none()

@@ -8,11 +8,12 @@ from sqlalchemy.orm import Session
 
 from coordinator.autoresearch import service as autoresearch
 from coordinator.db.database import Database
+from coordinator.experiments import service as experiments
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
 from coordinator.export.queries import ResultLine
 from coordinator.http.errors import NotFoundError
-from coordinator.models import Project
+from coordinator.models import Project, Worker
 from coordinator.projects import service as projects
 from shared.experiments import Verdict
 from shared.export import ROWS, ExportFormat, ExportTable
@@ -50,7 +51,7 @@ def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def choose_class(session: Session, project: Project, hardware_class: str | None) -> str:
     """The hardware class asked for, else that with the most runs. Raises NotFoundError where nothing was measured."""
-    known = queries.list_classes(session, project.id)
+    known = [row.name for row in experiments.list_hardware_classes(session, project.id)]
     chosen = hardware_class or next(iter(known), None)
     if chosen is None or chosen not in known:
         raise NotFoundError(f"{project.name} was not measured on {hardware_class or 'anything'} yet.")
@@ -60,7 +61,7 @@ def choose_class(session: Session, project: Project, hardware_class: str | None)
 def export_results(database: Database, session: Session, project: Project, hardware_class: str) -> Iterator[bytes]:
     """The rows of a hardware class, streamed; imported ones, whose class is one, come with that class alone."""
     imported = autoresearch.find_session(session, project.id)
-    is_imported = imported is not None and queries.get_worker_class(session, imported.worker_id) == hardware_class
+    is_imported = imported is not None and session.get_one(Worker, imported.worker_id).hardware_class == hardware_class
     if is_imported:
         lines, last_run = autoresearch.list_lines(session, project.id), autoresearch.find_last_run(session, project.id)
     else:

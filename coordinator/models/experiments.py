@@ -1,13 +1,15 @@
-"""Experiments, imported ones included, and the embeddings of their proposals."""
+"""Experiments, imported ones included, the embeddings of their proposals, and what queries of measurements share."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, and_, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, Sha
+from coordinator.models.base import Base, Sha, table_of
+from coordinator.models.evidence import CommitPosterior, Run
+from shared.runs import RunOutcome
 
 
 class Experiment(Base):
@@ -101,3 +103,17 @@ class Embedding(Base):
     key: Mapped[str] = mapped_column(String(36))
     model: Mapped[str] = mapped_column(String(120))
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+_EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
+_FIRST_RUN = select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
+
+IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
+IS_FIRST_RUN = _RUNS.c.id == _FIRST_RUN.scalar_subquery()
+"""That a run is its experiment's first."""
+
+IS_POSTERIOR_OF_RUN = and_(
+    _POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class
+)
+MEASURED = _EXPERIMENTS.join(_RUNS, IS_FIRST_RUN).outerjoin(_POSTERIORS, IS_POSTERIOR_OF_RUN)
+"""Experiments with their first run, and their posterior in its hardware class."""

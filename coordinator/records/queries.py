@@ -1,46 +1,34 @@
 """Questions across a project's tables; nothing here writes."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import RowMapping, Select, and_, func, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Commit, CommitPosterior, EvidenceEpoch, Experiment, Project, Run, Worker, table_of
+from coordinator.models import Commit, CommitPosterior, EvidenceEpoch, Experiment, Run, Worker, table_of
 from shared.experiments import Standing
 
-_COMMITS, _EXPERIMENTS, _RUNS = table_of(Commit), table_of(Experiment), table_of(Run)
-MAX_MATCHES = 2
+_EXPERIMENTS, _RUNS = table_of(Experiment), table_of(Run)
 
 
-class HardwareClassRow(NamedTuple):
-    """A hardware class in a project."""
-
-    name: str
-    runs: int
-    workers: int
-    noise_sd: float | None
-    epoch: int | None
-    newest_run_at: datetime
-
-
-def list_classes(session: Session, project_id: int) -> list[HardwareClassRow]:
-    """Hardware classes that a project was measured in, most runs first."""
+def list_classes(session: Session, project_id: int) -> Sequence[RowMapping]:
+    """Hardware classes that a project was measured in, as `HardwareClass` names their columns; most runs first."""
     count = func.count(_RUNS.c.id)
     epochs = table_of(EvidenceEpoch)
     is_epoch = and_(epochs.c.project_id == _RUNS.c.project_id, epochs.c.hardware_class == _RUNS.c.hardware_class)
     query = (
         select(
-            _RUNS.c.hardware_class, count, func.count(_RUNS.c.worker_id.distinct()),
-            func.max(epochs.c.noise_sd), func.max(epochs.c.number), func.max(_RUNS.c.created_at),
+            _RUNS.c.hardware_class.label("name"), count.label("runs"),
+            func.count(_RUNS.c.worker_id.distinct()).label("workers"), func.max(epochs.c.noise_sd).label("noise_sd"),
+            func.max(epochs.c.number).label("epoch"), func.max(_RUNS.c.created_at).label("newest_run_at"),
         )
         .select_from(_RUNS.outerjoin(epochs, is_epoch))
         .where(_RUNS.c.project_id == project_id)
         .group_by(_RUNS.c.hardware_class)
         .order_by(count.desc(), _RUNS.c.hardware_class)
     )  # fmt: skip
-    return [HardwareClassRow(*row) for row in session.execute(query)]
+    return session.execute(query).mappings().all()
 
 
 def find_best(session: Session, project_id: int, hardware_class: str, *, verified: bool) -> CommitPosterior | None:
@@ -52,16 +40,12 @@ def find_best(session: Session, project_id: int, hardware_class: str, *, verifie
     return session.scalar(query.order_by(CommitPosterior.rank_score, CommitPosterior.commit_sha).limit(1))
 
 
-def find_project_of(session: Session, commit: Commit) -> Project:
-    return session.get_one(Project, commit.project_id)
-
-
 def find_commits(session: Session, prefix: str, project_id: int | None) -> Sequence[Commit]:
     """Commits whose sha begins so, at most two: more than one is no answer."""
     query = select(Commit).where(Commit.sha >= prefix, Commit.sha < prefix + "g")
     if project_id is not None:
         query = query.where(Commit.project_id == project_id)
-    return session.scalars(query.order_by(Commit.sha).limit(MAX_MATCHES)).all()
+    return session.scalars(query.order_by(Commit.sha).limit(2)).all()
 
 
 class StepRow(NamedTuple):

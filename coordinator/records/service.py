@@ -1,16 +1,16 @@
 """Records, lines of descent, comparisons: put together from what other features store."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import hypot
 
+from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import diff_files
 from coordinator.models import Commit, CommitPosterior, Project
 from coordinator.projects import service as projects
 from coordinator.records import queries
@@ -36,12 +36,19 @@ class ShaAmbiguousError(SwarmError):
 
 def view_records(session: Session, project_name: str | None) -> list[Record]:
     """The best commits of a project, or of all, by hardware class. Raises NotFoundError."""
+    classes = _list_classes(session, project_name)
+    return [_view_record(session, project, row["name"], row["runs"]) for project, row in classes]
+
+
+def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
+    """Hardware classes of a project, or of all, most runs first. Raises NotFoundError."""
+    return [HardwareClass(project=project.name, **row) for project, row in _list_classes(session, project_name)]
+
+
+def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[Project, RowMapping]]:
     chosen = [projects.get_project(session, project_name)] if project_name else projects.list_projects(session)
-    return [
-        _view_record(session, project, row.name, row.runs)
-        for project in chosen
-        for row in queries.list_classes(session, project.id)
-    ]
+    for project in chosen:
+        yield from ((project, row) for row in queries.list_classes(session, project.id))
 
 
 def _view_record(session: Session, project: Project, hardware_class: str, runs: int) -> Record:
@@ -81,16 +88,6 @@ def view_commit(
     )
 
 
-def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
-    """Hardware classes of a project, or of all, most runs first. Raises NotFoundError."""
-    chosen = [projects.get_project(session, project_name)] if project_name else projects.list_projects(session)
-    return [
-        HardwareClass(project=project.name, **row._asdict())
-        for project in chosen
-        for row in queries.list_classes(session, project.id)
-    ]
-
-
 def find_commit(session: Session, text: str, project: Project | None = None) -> Commit:
     """The commit that a sha, or at least four digits of one, names. Raises NotFoundError, ShaAmbiguousError."""
     found = queries.find_commits(session, text.lower(), project.id if project else None)
@@ -120,13 +117,13 @@ def view_lineage(
 def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | None) -> list[LineageStep]:
     rows = queries.list_steps(session, shas)
     posteriors = {(row.commit_sha, row.hardware_class): row for row in queries.list_posteriors(session, shas)}
-    names = {row.commit.project_id: queries.find_project_of(session, row.commit).name for row in rows[:1]}
+    project = session.get_one(Project, rows[0].commit.project_id).name
     return [
         LineageStep(
             sha=row.commit.sha,
             parent_sha=row.commit.parent_sha,
             depth=row.commit.depth,
-            project=names[row.commit.project_id],
+            project=project,
             experiment_id=row.experiment.id if row.experiment else None,
             title=row.experiment.title if row.experiment else ROOT_TITLE,
             axis=row.experiment.axis if row.experiment else "",
@@ -155,7 +152,7 @@ def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
         a_experiment_id=titles[one.sha][0] if one.sha in titles else None,
         b_experiment_id=titles[other.sha][0] if other.sha in titles else None,
         common_ancestor=_find_common_ancestor(session, one, other),
-        diff=diff_files(*files),
+        diff=lineage.diff_files(*files),
         classes=_compare_classes(session, one.sha, other.sha),
     )
 

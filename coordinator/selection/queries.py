@@ -171,7 +171,7 @@ def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
     return (
         _measured_commits()
         .where(_POSTERIORS.c.project_id == bindparam("project_id"), _POSTERIORS.c.standing == standing)
-        .order_by(_POSTERIORS.c.rank_score)
+        .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
         .limit(FRONTIER_ROWS)
     )
 

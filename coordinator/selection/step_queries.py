@@ -60,7 +60,7 @@ def _select_best(limit: int) -> Select[*tuple[Any, ...]]:
             _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
             _POSTERIORS.c.standing == bindparam("standing"),
         )
-        .order_by(_POSTERIORS.c.rank_score)
+        .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
         .limit(limit)
     )
 
