@@ -1,19 +1,28 @@
 """`swarm-worker`: the volunteer's command. Commands import what they need, so that `--help` is quick."""
 
 import importlib.metadata
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from worker.authoring.cli import app as authoring
 from worker.commands.cli import app as commands
+from worker.commands.options import (
+    EXIT_ERROR,
+    AgentName,
+    CommandError,
+    Coordinator,
+    Cores,
+    DataDir,
+    Device,
+    Gpu,
+    Sandbox,
+    choose_device,
+)
 
 _EXAMPLES = """
 Examples:
@@ -48,10 +57,8 @@ class _RunByDefault(TyperGroup):
     """`swarm-worker --gpu 0` means `swarm-worker run --gpu 0`."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        own = ("--help", "--version")
-        if not args or (args[0] not in self.commands and args[0] not in own):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
+        names_command = args and args[0] in (*self.commands, "--help", "--version")
+        return super().parse_args(ctx, args if names_command else ["run", *args])
 
 
 app = typer.Typer(
@@ -81,24 +88,15 @@ def _worker(
 
 @app.command(epilog=_SETTINGS, help="Claim a job, run it, report it, and repeat.\n" + _EXAMPLES)
 def run(
-    gpu: Annotated[
-        str | None, typer.Option(metavar="N|N,M|all", help="The GPU to use, as nvidia-smi numbers it, or several.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")] = None,
-    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    gpu: Gpu = None,
+    device: Device = None,
+    cores: Cores = None,
+    coordinator: Coordinator = None,
     token_file: Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")] = None,
     project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
     branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="This machine's name in the swarm.  [default: its host name]")
-    ] = None,
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="search|openai|command|scripted", help="The agent that proposes experiments.  [default: search]"
-        ),
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
+    agent: AgentName = None,
     model: Annotated[str | None, typer.Option(help="The model of --agent openai.")] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")] = None,
     agent_command: Annotated[
@@ -107,14 +105,9 @@ def run(
     agent_path: Annotated[
         list[str] | None, typer.Option(metavar="PATH[:rw]", help="A path that the tool may read. Repeatable.")
     ] = None,
-    script: Annotated[
-        Path | None, typer.Option(help="The script that --agent scripted replays (TOML or JSON).")
-    ] = None,
-    sandbox: Annotated[
-        str | None,
-        typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined means no protection."),
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder for data, repositories and the outbox.")] = None,
+    script: Annotated[Path | None, typer.Option(help="The script of --agent scripted (TOML or JSON).")] = None,
+    sandbox: Sandbox = None,
+    data_dir: DataDir = None,
     schedule: Annotated[
         str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
     ] = None,
@@ -123,18 +116,12 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="Run one job, if there is one, and end.")] = False,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="End after this many reported jobs.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="One line per event, as off a terminal.")] = False,
-    show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print every setting and its source, and end.")
-    ] = False,
+    show_config: Annotated[bool, typer.Option("--show-config", help="Print every setting and its source.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    if gpu is not None and device not in (None, f"cuda:{gpu}"):
-        raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
-    if gpu is not None and not re.fullmatch(r"all|\d{1,3}(,\d{1,3})*", gpu):
-        raise typer.BadParameter("give a number, several (0,1), or all", param_hint="--gpu")
     flags = {
-        "device": device if gpu is None else f"cuda:{gpu}",
+        "device": choose_device(gpu, device),
         "cores": cores,
         "coordinator_url": coordinator,
         "token_file": token_file,
@@ -153,76 +140,47 @@ def run(
         "nice": nice,
     }
     if show_config:
-        sys.exit(_show_settings(flags))
-    typer.echo(_starting_line(plain or not sys.stderr.isatty()), err=True)
-    with _packages_are_installed():
-        from worker.settings import RunOptions
-        from worker.start import start
+        from worker.settings import explain_settings
 
-    options = RunOptions(script=script, once=once, max_jobs=max_jobs, plain=plain, no_color=no_color, parent=parent)
-    sys.exit(start(flags, options, _complain))
+        for setting, value, source in explain_settings(flags):
+            typer.echo(f"{setting:22} {value or '-':44} {source}")
+        return
+    if plain or not sys.stderr.isatty():  # the imports take a second or two; the format is that of worker/ui/plain.py
+        typer.echo(f"timestamp={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} level=info event=starting", err=True)
+    else:
+        typer.echo("swarm-worker is starting …", err=True)
+    from worker.settings import RunOptions
+    from worker.start import start
+
+    sys.exit(start(flags, RunOptions(script, once, max_jobs, plain, no_color, parent)))
 
 
 @app.command("sandbox")
-def show_sandbox(
-    sandbox: Annotated[
-        str | None, typer.Option(metavar="auto|bubblewrap|container|unconfined", help="The one to try.")
-    ] = None,
-) -> None:
+def show_sandbox(sandbox: Sandbox = None) -> None:
     """Try the sandbox that a run would use and print its name; exit status 1 if it does not work."""
-    with _packages_are_installed():
-        from worker.sandbox import SandboxUnavailable, choose_sandbox
-        from worker.settings import SettingsError, load_settings
+    from worker.sandbox import SandboxUnavailable, choose_sandbox
+    from worker.settings import load_settings
 
     try:
         typer.echo(choose_sandbox(load_settings({"sandbox": sandbox}).sandbox).name)
-    except (SettingsError, SandboxUnavailable) as error:
-        _complain(str(error))
-        raise typer.Exit(1) from error
+    except SandboxUnavailable as error:
+        raise CommandError(str(error)) from error
 
 
 app.add_typer(authoring)
 app.add_typer(commands)
 
 
-def _show_settings(flags: dict[str, Any]) -> int:
-    """Print the settings, secrets masked, and the source of each; return the exit status."""
-    with _packages_are_installed():
-        from worker.settings import SettingsError, explain_settings
-
-    try:
-        for origin in explain_settings(flags):
-            typer.echo(f"{origin.name:22} {origin.value or '-':44} {origin.source}")
-    except SettingsError as error:
-        _complain(str(error))
-        return 2
-    return 0
-
-
-@contextmanager
-def _packages_are_installed() -> Iterator[None]:
-    """Explain a missing package in one line: a researcher's install lacks the worker's packages."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        _complain(f"{error.name} is not installed: pip install 'research-swarm[worker]'")
-        raise typer.Exit(1) from error
-
-
-def _starting_line(structured: bool) -> str:
-    """The line before the imports, which take a second or two; in the format of worker/ui/plain.py if structured."""
-    if not structured:
-        return "swarm-worker is starting …"
-    return f"timestamp={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} level=info event=starting"
-
-
-def _complain(line: str) -> None:
-    typer.echo(f"swarm-worker: {line}", err=True)
-
-
 def main() -> None:
-    """The entry point."""
-    app()
+    """The entry point. An error that a person can mend is one line on stderr."""
+    try:
+        app()
+    except CommandError as error:
+        line, status = str(error), error.status
+    except ModuleNotFoundError as error:  # a researcher's install lacks the worker's packages
+        line, status = f"{error.name} is not installed: pip install 'research-swarm[worker]'", EXIT_ERROR
+    typer.echo(f"swarm-worker: {line}", err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.api.retry import Backoff
+from worker.commands.options import EXIT_AUTHENTICATION, EXIT_INTERRUPTED, EXIT_NOTHING_TO_DO, EXIT_OK, EXIT_USAGE
 from worker.loop.stop import Stop
 from worker.settings import RunOptions, WorkerSettings
 from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
@@ -37,9 +38,8 @@ DRAW_INTERVAL_SECONDS = 1.0
 """Least seconds between two drawings of the terminal."""
 
 PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
-NOTHING_TO_DO = 75
-FINAL_STATUSES = (0, 2, 4, NOTHING_TO_DO, 130)
-"""Exit statuses after which a worker is not started again (worker/start.py)."""
+FINAL_STATUSES = (EXIT_OK, EXIT_USAGE, EXIT_AUTHENTICATION, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED)
+"""Exit statuses after which a worker is not started again."""
 
 WARNINGS = ("level=warning", "level=error", "swarm-worker:")
 """Texts that mark a line as a warning."""
@@ -219,13 +219,7 @@ class WorkerGroup:
                 worker.process.send_signal(signal.SIGTERM)
 
 
-def run_group(
-    settings: WorkerSettings,
-    devices: Sequence[str],
-    flags: Mapping[str, Any],
-    options: RunOptions,
-    print_line: Callable[[str], None],
-) -> int:
+def run_group(settings: WorkerSettings, devices: Sequence[str], flags: Mapping[str, Any], options: RunOptions) -> int:
     """Run one worker for each device until all have ended; return the exit status. Each checks its own settings."""
     cores = settings.cores or max(1, len(os.sched_getaffinity(0)) // len(devices))
     names = {device: device.replace("cuda:", "gpu") for device in devices}
@@ -240,16 +234,19 @@ def run_group(
         view: GroupView = PlainGroupView(sys.stderr, sys.stdout)
         if console is not None:
             view = stack.enter_context(TerminalGroupView(console, folders))
-        stack.enter_context(stop.on_signals(lambda: print_line(STOP_NOW if stop.now.is_set() else STOP_AFTER)))
+
+        def show_stop() -> None:
+            sys.stderr.write(f"swarm-worker: {STOP_NOW if stop.now.is_set() else STOP_AFTER}\n")
+
+        stack.enter_context(stop.on_signals(show_stop))
         return WorkerGroup(workers, view, restarts=restarts).run(stop)
 
 
 def total_status(statuses: Sequence[int]) -> int:
     """One exit status for several: "nothing to do" only if that holds for all, else the largest."""
-    if all(status == NOTHING_TO_DO for status in statuses):
-        return NOTHING_TO_DO
-    failures = [status if status > 0 else 128 - status for status in statuses if status not in (0, NOTHING_TO_DO)]
-    return max(failures, default=0)
+    if set(statuses) == {EXIT_NOTHING_TO_DO}:
+        return EXIT_NOTHING_TO_DO
+    return max(0 if status == EXIT_NOTHING_TO_DO else status if status >= 0 else 128 - status for status in statuses)
 
 
 def worker_command(flags: Mapping[str, Any], options: RunOptions) -> list[str]:

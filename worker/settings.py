@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from shared.protocol import Slug
+from worker.commands.options import EXIT_USAGE, CommandError
 from worker.loop.availability import parse_schedule
 from worker.sandbox import SandboxName
 
@@ -44,8 +45,11 @@ Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{
 """`cuda:0`, or several: `cuda:0,1`, `cuda:all`."""
 
 
-class SettingsError(ValueError):
+class SettingsError(CommandError):
     """A setting is wrong or missing; the message names it and shows no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, EXIT_USAGE)
 
 
 def config_path() -> Path:
@@ -268,21 +272,13 @@ def load_settings(flags: Mapping[str, Any]) -> WorkerSettings:
         raise SettingsError(f"cannot read {config_path()}: {_reason(error)}") from error
 
 
-@dataclass(frozen=True)
-class SettingSource:
-    """A setting's value with secrets masked, and its source."""
-
-    name: str
-    value: str
-    source: str
-
-
-def explain_settings(flags: Mapping[str, Any]) -> list[SettingSource]:
-    """Every setting, secrets masked. Raises SettingsError."""
+def explain_settings(flags: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Each setting's name, its value with secrets masked, and its source. Raises SettingsError."""
     settings = load_settings(flags)
     given = {key for key, value in flags.items() if value is not None}
     in_file = set(tomllib.loads(config_path().read_text(encoding="utf-8"))) if config_path().exists() else set()
-    origins = []
+    stored = settings.token is None and settings.token_file is None and login_path().exists()
+    rows = []
     for name in WorkerSettings.model_fields:
         value = getattr(settings, name)
         named = next((variable for variable in _variables(name) if os.environ.get(variable)), None)
@@ -293,16 +289,11 @@ def explain_settings(flags: Mapping[str, Any]) -> list[SettingSource]:
             source = f"environment ({named})"
         elif name in in_file and value is not None:
             source = str(config_path())
-        origins.append(SettingSource(name, "" if value is None else _masked(str(value)), source))
-    if settings.token is None and settings.token_file is None and login_path().exists():
-        kept = SettingSource("token", str(SecretStr("kept")), f"swarm-worker login ({login_path()})")
-        origins = [kept if origin.name == "token" else origin for origin in origins]
-    return origins
-
-
-def _masked(text: str) -> str:
-    """The text without the name and password of a URL."""
-    return re.sub(r"://[^/@\s]+@", "://**********@", text)
+        elif name == "token" and stored:
+            value, source = SecretStr("stored"), f"swarm-worker login ({login_path()})"
+        without_password = re.sub(r"://[^/@\s]+@", "://**********@", str(value))
+        rows.append((name, "" if value is None else without_password, source))
+    return rows
 
 
 def _variables(name: str) -> list[str]:

@@ -9,12 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from worker.agents.base import Agent
-from worker.agents.scripted import Script, ScriptedAgent, ScriptError, load_script
+from worker.agents.scripted import Script, ScriptedAgent, load_script
 from worker.api.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.api.retry import Backoff
+from worker.commands.options import (
+    EXIT_AUTHENTICATION,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING_TO_DO,
+    EXIT_OK,
+    EXIT_USAGE,
+    CommandError,
+)
 from worker.git.projects import Projects
 from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
 from worker.loop.heartbeat import HeartbeatDied
@@ -39,13 +46,6 @@ from worker.ui.status import Totals, read_status
 from worker.ui.status_file import StatusFile, open_log
 from worker.ui.terminal import TerminalView, find_terminal
 
-EXIT_OK = 0
-EXIT_ERROR = 1
-EXIT_USAGE = 2
-EXIT_AUTHENTICATION = 4
-EXIT_NOTHING_TO_DO = 75
-EXIT_INTERRUPTED = 130
-
 _STATUSES = {
     Ending.DONE: EXIT_OK,
     Ending.DRAINED: EXIT_OK,
@@ -61,43 +61,34 @@ UNCONFINED_WARNING = (
 )
 
 
-class StartError(Exception):
-    """The worker cannot start; the message says why and what to do. `status` is the process's exit status."""
-
-    def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def start(flags: dict[str, Any], options: RunOptions, print_line: Callable[[str], None]) -> int:
-    """Run a worker, or one for each device, until it ends; return the exit status. An error prints one line."""
+def start(flags: dict[str, Any], options: RunOptions) -> int:
+    """Run a worker, or one for each device, until it ends; return the exit status. Raises CommandError."""
+    settings = load_settings(flags)
     try:
-        settings = load_settings(flags)
         if settings.device is None:
-            raise StartError("no device is given: --gpu 0 for the first GPU, or --device cpu", EXIT_USAGE)
+            raise CommandError("no device is given: --gpu 0 for the first GPU, or --device cpu", EXIT_USAGE)
         devices = list_devices(settings.device)
         if len(devices) > 1:
-            return run_group(settings, devices, flags, options, print_line)
+            return run_group(settings, devices, flags, options)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
-    except StartError as error:
-        status, line = error.status, str(error)
-    except (SettingsError, ScriptError) as error:
-        status, line = EXIT_USAGE, str(error)
     except Unauthorized as error:
-        status = EXIT_AUTHENTICATION
-        line = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
+        problem = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
+        raise CommandError(problem, EXIT_AUTHENTICATION) from error
     except Unreachable as error:
-        status, line = EXIT_ERROR, f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?"
+        raise CommandError(f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?") from error
     except (ClientError, HardwareError, HeartbeatDied, RunImpossible, SandboxUnavailable) as error:
-        status, line = EXIT_ERROR, str(error)
-    print_line(line)
-    return status
+        raise CommandError(str(error)) from error
 
 
 def _run(settings: WorkerSettings, options: RunOptions) -> int:
     """Assemble one worker from its settings and run it."""
-    script = _load_script(settings, options)
-    token = _read_token(settings)
+    if (settings.agent == "scripted") != (options.script is not None):
+        raise CommandError("--agent scripted and --script FILE come together.", EXIT_USAGE)
+    script = load_script(options.script) if options.script is not None else None
+    try:
+        token = settings.read_token()
+    except SettingsError as error:
+        raise CommandError(str(error), EXIT_AUTHENTICATION) from error
     name, stop = settings.worker_name, Stop()
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
@@ -150,20 +141,6 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
         return _work(loop, options, folder)
 
 
-def _load_script(settings: WorkerSettings, options: RunOptions) -> Script | None:
-    """The script of the scripted agent, if that is the agent. Raises ScriptError."""
-    if (settings.agent == "scripted") != (options.script is not None):
-        raise StartError("--agent scripted and --script FILE come together.", EXIT_USAGE)
-    return load_script(options.script) if options.script is not None else None
-
-
-def _read_token(settings: WorkerSettings) -> SecretStr:
-    try:
-        return settings.read_token()
-    except SettingsError as error:
-        raise StartError(str(error), EXIT_AUTHENTICATION) from error
-
-
 def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
     """Hold the worker's folder until the stack is left; return the part for its coordinator.
 
@@ -176,10 +153,10 @@ def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
         stack.enter_context(hold(settings.worker_folder))
         folder.mkdir(exist_ok=True)
     except AlreadyRunning as error:
-        raise StartError(f"{error}. Give this one another --name, or another --data-dir.") from error
+        raise CommandError(f"{error}. Give this one another --name, or another --data-dir.") from error
     except OSError as error:
         problem = f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
-        raise StartError(problem) from error
+        raise CommandError(problem) from error
     return folder
 
 
@@ -206,10 +183,10 @@ def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str
     reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
     if settings.when_idle:
         if machine.gpu is None:
-            raise StartError("--when-idle needs a GPU: omit it, or give --gpu 0.", EXIT_USAGE)
+            raise CommandError("--when-idle needs a GPU: omit it, or give --gpu 0.", EXIT_USAGE)
         if sandbox.startswith("container"):
             problem = "--when-idle cannot tell a container's processes from others': use bubblewrap."
-            raise StartError(problem, EXIT_USAGE)
+            raise CommandError(problem, EXIT_USAGE)
         reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
     return reasons
 
@@ -232,7 +209,7 @@ def _make_agent(settings: WorkerSettings, script: Script | None, notify: Callabl
 
         return make_agent(settings, notify, stop)
     except ImportError as error:
-        raise StartError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
+        raise CommandError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
 
 
 def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
@@ -241,7 +218,7 @@ def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
     except (ClientError, HeartbeatDied, RunImpossible):
         raise
     except OSError as error:
-        raise StartError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
+        raise CommandError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
     except Exception as error:  # the outermost: people get a line, a file gets the rest
         record_crash(folder / CRASH_LOG, error)
-        raise StartError(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error
+        raise CommandError(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error

@@ -30,9 +30,10 @@ from shared.protocol import FilePath, LongText, Message, ShortText
 from worker.agents.base import Agent, AgentError, AgentFinished, Draft, Task
 from worker.agents.replies import Edit, EditError, apply_edits
 from worker.agents.search_space import read_settings
+from worker.settings import SettingsError
 
 
-class ScriptError(ValueError):
+class ScriptError(SettingsError):
     """The script cannot be read; the message names the file and what is wrong with it."""
 
 

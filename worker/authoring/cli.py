@@ -5,9 +5,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from worker.commands.options import Coordinator, Cores, DataDir, Device, Json, Sandbox
+
+if TYPE_CHECKING:
+    from worker.authoring.local_run import TreeRunner, WorkTree
+    from worker.authoring.view import View
 
 app = typer.Typer()
 
@@ -17,11 +23,6 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 Folder = Annotated[
     str, typer.Argument(metavar="SEED", help="A folder with swarm.toml, or a seed of the package: gpt, gpt-cpu, codec.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting, else cpu]")]
-Cores = Annotated[int | None, typer.Option(min=1, help="CPU cores to use at most.  [default: all]")]
-Sandbox = Annotated[str | None, typer.Option(metavar="auto|bubblewrap|unconfined", help="As for a worker.")]
-DataDir = Annotated[Path | None, typer.Option(help="Where data and the runs' logs are kept.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, for programs.")]
 
 
 @app.command("run-local")
@@ -44,24 +45,20 @@ def run_local(
       swarm-worker run-local gpt --device cuda:0
       swarm-worker run-local . --seed 7 --json | jq .loss
     """
-    with _reported_errors():
-        from shared.runs import RunOutcome
-        from worker.authoring.local_run import open_runner, read_tree
-        from worker.authoring.view import View
-        from worker.runs.report import summarize
+    with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
+        report = runner.measure(tree, seed)
+    from shared.runs import RunOutcome
+    from worker.runs.report import summarize
 
-        view, tree = View(as_json), read_tree(folder)
-        with open_runner(_flags(device, cores, sandbox, data_dir), view) as runner:
-            report = runner.measure(tree, seed)
-        if as_json:
-            view.emit("result", **report.model_dump(mode="json"))
-        else:
-            sys.stdout.write(summarize(report, tree.contract))
-        if report.outcome is not RunOutcome.OK:
-            if report.log_tail:
-                view.tell("The last lines that it printed:")
-                sys.stderr.write(report.log_tail + "\n")
-            raise typer.Exit(1)
+    if as_json:
+        view.emit("result", **report.model_dump(mode="json"))
+    else:
+        sys.stdout.write(summarize(report, tree.contract))
+    if report.outcome is not RunOutcome.OK:
+        if report.log_tail:
+            view.show("The last lines that it printed:")
+            sys.stderr.write(report.log_tail + "\n")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -83,17 +80,13 @@ def noise(
       swarm-worker noise gpt-cpu --runs 5 --cores 2
       swarm-worker noise . --json | tail -1 | jq .varied_seeds.sd
     """
-    with _reported_errors():
-        from worker.authoring.local_run import open_runner, read_tree
-        from worker.authoring.noise import describe_noise, measure_noise, print_noise
-        from worker.authoring.view import View
+    from worker.authoring.noise import measure_noise
 
-        view, tree = View(as_json), read_tree(folder)
-        with open_runner(_flags(device, cores, sandbox, data_dir), view) as runner:
-            found = measure_noise(runner, tree, runs, view)
-        view.emit("noise", **describe_noise(found))
-        if not as_json:
-            print_noise(found, tree, typer.echo)
+    with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
+        found = measure_noise(runner, tree, runs, view)
+    view.emit("noise", **found.to_json())
+    if not as_json:
+        typer.echo(found.describe(tree.contract))
 
 
 @app.command()
@@ -115,26 +108,23 @@ def check(
       swarm-worker check codec
       swarm-worker check my-goal --runs 0
     """
-    with _reported_errors():
-        from worker.authoring.check import Level, check_seed
-        from worker.authoring.local_run import open_runner, read_tree
-        from worker.authoring.view import View
+    from worker.authoring.check import Level, check_seed
 
-        view, tree, failed = View(as_json), read_tree(folder), False
-        with open_runner(_flags(device, cores, sandbox, data_dir), view) as runner:
-            for remark in check_seed(runner, tree, runs, view):
-                failed = failed or remark.level is Level.ERROR
-                view.emit("remark", level=remark.level.value, text=remark.text)
-                if not as_json:
-                    typer.echo(f"{remark.level.value:8} {remark.text}")
-        if failed:
-            raise typer.Exit(1)
+    failed = False
+    with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
+        for remark in check_seed(runner, tree, runs, view):
+            failed = failed or remark.level is Level.ERROR
+            view.emit("remark", level=remark.level.value, text=remark.text)
+            if not as_json:
+                typer.echo(f"{remark.level.value:8} {remark.text}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
 def prepare(
     project: Annotated[str, typer.Argument(help="A seed's folder, or the name of a project of the coordinator.")],
-    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    coordinator: Coordinator = None,
     sandbox: Sandbox = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -145,15 +135,17 @@ def prepare(
       swarm-worker prepare seed/gpt
       swarm-worker prepare gpt --coordinator https://swarm.example.org
     """
-    with _reported_errors():
-        from worker.authoring.local_run import fetch_tree, open_runner, read_settings, read_tree
-        from worker.authoring.view import View
+    from worker.authoring.local_run import fetch_tree, open_runner, read_tree
+    from worker.authoring.view import View
+    from worker.settings import load_settings
 
-        flags = {**_flags("cpu", None, sandbox, data_dir), "coordinator_url": coordinator}
-        is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
-        tree = fetch_tree(project, read_settings(flags)) if is_name else read_tree(project)
-        with open_runner(flags, View(as_json=False)) as runner:
-            typer.echo(runner.prepare(tree))
+    settings = load_settings(
+        {"device": "cpu", "sandbox": sandbox, "data_dir": data_dir, "coordinator_url": coordinator}
+    )
+    is_name = SLUG.fullmatch(project) is not None and not Path(project).exists()
+    tree = fetch_tree(project, settings) if is_name else read_tree(project)
+    with open_runner(settings, View(as_json=False)) as runner:
+        typer.echo(runner.prepare(tree))
 
 
 @app.command("new-project")
@@ -168,28 +160,23 @@ def new_project(
       swarm-worker check fast-words
       swarm-coordinator create-project fast-words
     """
-    with _reported_errors():
-        from worker.authoring.new_project import write_project
+    from worker.authoring.new_project import write_project
 
-        for path in write_project(folder):
-            typer.echo(path)
-        typer.echo(f"Next: swarm-worker check {folder}", err=True)
-
-
-def _flags(device: str | None, cores: int | None, sandbox: str | None, data_dir: Path | None) -> dict[str, Any]:
-    return {"device": device, "cores": cores, "sandbox": sandbox, "data_dir": data_dir}
+    for path in write_project(folder):
+        typer.echo(path)
+    typer.echo(f"Next: swarm-worker check {folder}", err=True)
 
 
 @contextmanager
-def _reported_errors() -> Iterator[None]:
-    """Report an AuthoringError as a line on stderr and an exit status."""
-    try:
-        from worker.authoring.local_run import AuthoringError
-    except ModuleNotFoundError as error:
-        typer.echo(f"swarm-worker: {error.name} is not installed: pip install 'research-swarm[worker]'", err=True)
-        raise typer.Exit(1) from error
-    try:
-        yield
-    except AuthoringError as error:
-        typer.echo(f"swarm-worker: {error}", err=True)
-        raise typer.Exit(error.status) from error
+def _opened(
+    folder: str, as_json: bool, device: str | None, cores: int | None, sandbox: str | None, data_dir: Path | None
+) -> "Iterator[tuple[WorkTree, TreeRunner, View]]":
+    """The work tree in a folder, a runner with these settings, and a view of its runs."""
+    from worker.authoring.local_run import open_runner, read_tree
+    from worker.authoring.view import View
+    from worker.settings import load_settings
+
+    view, tree = View(as_json), read_tree(folder)
+    settings = load_settings({"device": device, "cores": cores, "sandbox": sandbox, "data_dir": data_dir})
+    with open_runner(settings, view) as runner:
+        yield tree, runner, view

@@ -20,6 +20,9 @@ from worker.ui.plain import clean
 SHARE_BETWEEN_LINES = 0.1
 """Share of the budget between two lines if stderr is not a terminal."""
 
+PROGRESS_FIELDS = ("phase", "step", "loss", "tokens", "tokens_per_second", "share", "peak_memory_mib")
+"""Fields of a JSON line, in this order."""
+
 
 class View:
     """Shows runs. A terminal has one line that is overwritten; elsewhere there is a line per tenth of the budget."""
@@ -30,14 +33,14 @@ class View:
         self._next_share = 0.0
         self._phase: Phase | None = None
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """A line for people."""
         self._write(clean(text), stays=True)
 
     def follow(self, progress: RunProgress) -> None:
         """Show the progress of the run."""
-        if self._as_json:
-            self._emit_progress(progress)
+        rounded = {"tokens_per_second": round(progress.tokens_per_second, 1), "share": round(progress.share, 4)}
+        self.emit("progress", **{name: getattr(progress, name) for name in PROGRESS_FIELDS} | rounded)
         is_new = progress.phase is not self._phase
         if is_new:
             self._phase, self._next_share = progress.phase, 0.0
@@ -52,7 +55,7 @@ class View:
     def follow_data(self) -> Iterator[Callable[[DataProgress], None]]:
         """Show the preparation of data: a bar on a terminal, elsewhere a line per step."""
         if not self._is_terminal:
-            yield each_once(self.tell)
+            yield each_once(self.show)
             return
         with DataBar(make_bars(Console(stderr=True))) as bar:
             yield bar.follow
@@ -68,18 +71,6 @@ class View:
         if self._as_json:
             sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
             sys.stdout.flush()
-
-    def _emit_progress(self, progress: RunProgress) -> None:
-        self.emit(
-            "progress",
-            phase=progress.phase.value,
-            step=progress.step,
-            loss=progress.loss,
-            tokens=progress.tokens,
-            tokens_per_second=round(progress.tokens_per_second, 1),
-            share=round(progress.share, 4),
-            peak_memory_mib=progress.peak_memory_mib,
-        )
 
     def _write(self, text: str, stays: bool) -> None:
         if self._is_terminal:
@@ -99,8 +90,7 @@ class DataBar:
     """A bar for the current step; finished files stay above it."""
 
     def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._what = ""
+        self._bars, self._what = bars, ""
         self._size: int | None = None
         self._task: TaskID | None = None
 

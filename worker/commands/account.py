@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,11 +22,9 @@ def sign_up(name: str, coordinator: str | None) -> str:
         raise SettingsError(
             f"{name!r} is not a valid account name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first"
         ) from error
-    client = CoordinatorClient(load_settings({"coordinator_url": coordinator}).coordinator_url, None)
-    try:
+    url = load_settings({"coordinator_url": coordinator}).coordinator_url
+    with closing(CoordinatorClient(url, None)) as client:
         return client.sign_up(asked).token
-    finally:
-        client.close()
 
 
 def store_login(text: str, coordinator: str | None, print_line: Callable[[str], None]) -> Path:
@@ -36,15 +35,13 @@ def store_login(text: str, coordinator: str | None, print_line: Callable[[str], 
     """
     token = check_token(text, "what was given")
     url = load_settings({"coordinator_url": coordinator}).coordinator_url
-    client = CoordinatorClient(url, token)
     try:
-        client.check_token()
+        with closing(CoordinatorClient(url, token)) as client:
+            client.check_token()
     except Unauthorized as error:
         raise SettingsError(f"{url} does not accept this token: {error}") from error
     except ClientError as error:
         print_line(f"the token could not be checked: {error}")
-    finally:
-        client.close()
     path = login_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, token.get_secret_value() + "\n")

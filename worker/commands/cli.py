@@ -1,27 +1,42 @@
 """The volunteer's commands besides `run`. Commands import what they need, so that `--help` is quick."""
 
+import json
 import re
 import sys
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands.options import (
+    EXIT_AUTHENTICATION,
+    EXIT_ERROR,
+    EXIT_OK,
+    AgentName,
+    CommandError,
+    Coordinator,
+    DataDir,
+    Device,
+    Gpu,
+    Json,
+    Sandbox,
+    Worker,
+    choose_device,
+)
+
+if TYPE_CHECKING:
+    from worker.loop.stop import ControlFiles
+
 app = typer.Typer()
-
-EXIT_ERROR, EXIT_USAGE, EXIT_AUTHENTICATION = 1, 2, 4
-
-DataDir = Annotated[Path | None, typer.Option(help="The worker's data folder.  [default: as in the settings]")]
-Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, such as box-gpu0.  [default: all]")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @app.command()
 def login(
-    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
+    coordinator: Coordinator = None,
     new: Annotated[str | None, typer.Option(metavar="NAME", help="Create an account with this name.")] = None,
 ) -> None:
     """Store a token: that of a new account, from a pipe, or typed in. Only you can read its file.
@@ -37,14 +52,20 @@ def login(
     from worker.settings import SettingsError
 
     try:
-        text = _ask_for_token() if new is None else sign_up(new, coordinator)
+        if new is not None:
+            text = sign_up(new, coordinator)
+        elif not sys.stdin.isatty():
+            text = sys.stdin.read()
+        else:
+            typer.echo("Enter your token. To create an account, use `login --new NAME`.", err=True)
+            text = str(typer.prompt("Token", hide_input=True, err=True))
         path = store_login(text, coordinator, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
-        _fail(str(error), EXIT_AUTHENTICATION)
+        raise CommandError(str(error), EXIT_AUTHENTICATION) from error
     except ClientError as error:
-        _fail(f"the account could not be created: {error}", EXIT_ERROR)
+        raise CommandError(f"the account could not be created: {error}") from error
     except OSError as error:
-        _fail(f"cannot store the token: {error.strerror or error}", EXIT_ERROR)
+        raise CommandError(f"cannot store the token: {error.strerror or error}") from error
     typer.echo(f"The token is stored in {path}.")
 
 
@@ -53,11 +74,11 @@ def doctor(
     checks: Annotated[
         list[str] | None, typer.Argument(help="Checks to make, such as `coordinator agent`.  [default: all]")
     ] = None,
-    gpu: Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU of a run, or several.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, or cuda:N.")] = None,
-    sandbox: Annotated[str | None, typer.Option(metavar="NAME", help="The sandbox of a run.")] = None,
-    coordinator: Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")] = None,
-    agent: Annotated[str | None, typer.Option(help="The agent of a run.")] = None,
+    gpu: Gpu = None,
+    device: Device = None,
+    sandbox: Sandbox = None,
+    coordinator: Coordinator = None,
+    agent: AgentName = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -71,37 +92,37 @@ def doctor(
     """
     if not as_json:
         typer.echo("checking this machine ...", err=True)  # the imports take a while
-    from worker.commands.doctor import examine, render_json, render_text
-    from worker.settings import SettingsError
+    from worker.commands.doctor import examine
 
-    found = []
     flags = {
-        "device": device if gpu is None else f"cuda:{gpu}",
+        "device": choose_device(gpu, device),
         "sandbox": sandbox,
         "coordinator_url": coordinator,
         "agent": agent,
         "data_dir": data_dir,
     }
-    try:
-        for check in examine(flags, checks or ()):
-            found.append(check)
-            if not as_json:
-                typer.echo(render_text(check))
-    except SettingsError as error:
-        _fail(str(error), EXIT_USAGE)
+    found = []
+    for check in examine(flags, checks or ()):
+        found.append(check)
+        if not as_json:
+            typer.echo(check.describe())
     if as_json:
-        typer.echo(render_json(found))
-    raise typer.Exit(0 if all(check.ok for check in found) else EXIT_ERROR)
+        typer.echo(json.dumps([asdict(check) for check in found], indent=1))
+    raise typer.Exit(EXIT_OK if all(check.ok for check in found) else EXIT_ERROR)
 
 
 @app.command()
 def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = False) -> None:
     """Show the state of each worker on this machine; exit status 1 if none runs."""
-    from worker.commands.inspect import list_reports, render_json, render_text
+    from worker.commands.inspect import list_reports
 
     reports = list_reports(_data_dir(data_dir), worker)
-    typer.echo(render_json(reports) if as_json else render_text(reports))
-    raise typer.Exit(0 if any(report.running for report in reports) else EXIT_ERROR)
+    if as_json:
+        typer.echo(json.dumps([report.to_json() for report in reports], indent=1))
+    else:
+        described = [report.describe() for report in reports]
+        typer.echo("\n".join(described) or "No worker has run with this data folder.")
+    raise typer.Exit(EXIT_OK if any(report.running for report in reports) else EXIT_ERROR)
 
 
 @app.command()
@@ -118,38 +139,27 @@ def pause(
       swarm-worker pause --for 2h
     """
     from shared.protocol import now
-    from worker.loop.stop import list_running
 
     until = now() + _duration(duration) if duration else None
-    controls = list_running(_data_dir(data_dir), worker)
-    for control in controls:
+    for control in _list_running(data_dir, worker):
         control.pause(until)
         typer.echo(f"{control.folder.name}: pausing{f' until {until:%Y-%m-%d %H:%M} UTC' if until else ''}")
-    _expect_some(len(controls))
 
 
 @app.command()
 def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
     """Continue after `pause`."""
-    from worker.loop.stop import list_running
-
-    controls = list_running(_data_dir(data_dir), worker)
-    for control in controls:
+    for control in _list_running(data_dir, worker):
         control.resume()
         typer.echo(f"{control.folder.name}: resumed")
-    _expect_some(len(controls))
 
 
 @app.command()
 def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
     """Stop after the current run is finished and reported."""
-    from worker.loop.stop import list_running
-
-    controls = list_running(_data_dir(data_dir), worker)
-    for control in controls:
+    for control in _list_running(data_dir, worker):
         control.finish()
         typer.echo(f"{control.folder.name}: stops after this run")
-    _expect_some(len(controls))
 
 
 @app.command()
@@ -161,29 +171,17 @@ def logs(
     """Print the last events of each worker on this machine."""
     from worker.commands.inspect import tail_logs
 
-    found = False
-    for name, tail in tail_logs(_data_dir(data_dir), worker, lines):
-        found = True
-        typer.echo(f"==> {name}")
-        typer.echo("\n".join(tail))
-    if not found:
-        _fail("no worker has run with this data folder", EXIT_ERROR)
-
-
-def _ask_for_token() -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.read()
-    typer.echo("Enter the token that a maintainer gave you. To create an account, use `login --new NAME`.", err=True)
-    return str(typer.prompt("Token", hide_input=True, err=True))
+    tails = tail_logs(_data_dir(data_dir), worker, lines)
+    if not tails:
+        raise CommandError("no worker has run with this data folder")
+    for name, tail in tails.items():
+        typer.echo("\n".join((f"==> {name}", *tail)))
 
 
 def _data_dir(given: Path | None) -> Path:
-    from worker.settings import SettingsError, load_settings
+    from worker.settings import load_settings
 
-    try:
-        return load_settings({"data_dir": given}).data_dir
-    except SettingsError as error:
-        _fail(str(error), EXIT_USAGE)
+    return load_settings({"data_dir": given}).data_dir
 
 
 def _duration(text: str) -> timedelta:
@@ -193,11 +191,11 @@ def _duration(text: str) -> timedelta:
     return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
-def _expect_some(count: int) -> None:
-    if not count:
-        _fail("no worker runs with this data folder", EXIT_ERROR)
+def _list_running(data_dir: Path | None, worker: str | None) -> "list[ControlFiles]":
+    """The control files of the running workers. Raises CommandError if there are none."""
+    from worker.loop.stop import list_running
 
-
-def _fail(line: str, exit_status: int) -> NoReturn:
-    typer.echo(f"swarm-worker: {line}", err=True)
-    raise typer.Exit(exit_status)
+    controls = list_running(_data_dir(data_dir), worker)
+    if not controls:
+        raise CommandError("no worker runs with this data folder")
+    return controls

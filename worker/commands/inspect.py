@@ -1,7 +1,5 @@
 """`status` and `logs`: the current or last state of each worker of a data folder. Imports little, to answer at once."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,11 @@ class WorkerReport:
     name: str
     running: bool
     status: Status | None
+
+    def to_json(self) -> dict[str, object]:
+        """The worker's name, whether it runs, and the fields of its status."""
+        fields = self.status.model_dump(mode="json") if self.status else {}
+        return {"name": self.name, "running": self.running, **fields}
 
     def describe(self) -> str:
         """A few lines for people."""
@@ -40,28 +43,16 @@ def list_reports(data_dir: Path, worker: str | None) -> list[WorkerReport]:
     return [WorkerReport(path.name, is_held(path), read_status(path)) for path in _list_folders(data_dir, worker)]
 
 
-def render_json(reports: list[WorkerReport]) -> str:
-    """An array with an object for each worker."""
-    rows = []
-    for report in reports:
-        fields = report.status.model_dump(mode="json") if report.status else {}
-        rows.append({"name": report.name, "running": report.running, **fields})
-    return json.dumps(rows, indent=1)
-
-
-def render_text(reports: list[WorkerReport]) -> str:
-    """A few lines for each worker."""
-    return "\n".join(report.describe() for report in reports) or "No worker has run with this data folder."
-
-
-def tail_logs(data_dir: Path, worker: str | None, lines: int) -> Iterator[tuple[str, list[str]]]:
-    """The name of each worker that has a log, and the log's last lines."""
+def tail_logs(data_dir: Path, worker: str | None, lines: int) -> dict[str, list[str]]:
+    """The last lines of each worker's log, by the worker's name."""
+    tails = {}
     for folder in _list_folders(data_dir, worker):
         path = folder / LOG_FILE
         if path.exists():
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - MAX_TAIL_BYTES))
-                yield folder.name, file.read().decode(errors="replace").splitlines()[-lines:]
+                tails[folder.name] = file.read().decode(errors="replace").splitlines()[-lines:]
+    return tails
 
 
 def _list_folders(data_dir: Path, worker: str | None) -> list[Path]:

@@ -7,7 +7,7 @@ from worker.authoring.noise import Spread
 
 def test_the_spread_of_some_metrics() -> None:
     spread = Spread((1.0, 2.0, 4.0))
-    assert (spread.mean, spread.low, spread.high) == (pytest.approx(7 / 3), 1.0, 4.0)
+    assert spread.to_json() == {"runs": 3, "mean": pytest.approx(7 / 3), "sd": spread.sd, "low": 1.0, "high": 4.0}
     assert spread.sd == pytest.approx((7 / 3) ** 0.5)  # of the sample: the sum of squares over n - 1
 
 

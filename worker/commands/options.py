@@ -1,0 +1,42 @@
+"""Options, exit statuses and the error that all commands share. Imports little, so that `--help` is quick."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_AUTHENTICATION, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED = 0, 1, 2, 4, 75, 130
+
+Gpu = Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU, as nvidia-smi numbers it, or several.")]
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")]
+Cores = Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")]
+Sandbox = Annotated[
+    str | None, typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined means no protection.")
+]
+Coordinator = Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")]
+AgentName = Annotated[
+    str | None, typer.Option(metavar="search|openai|command|scripted", help="Who proposes.  [default: search]")
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder for data, repositories, logs and the outbox.")]
+Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, such as box-gpu0.  [default: all]")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+
+
+class CommandError(Exception):
+    """A command failed; the message is one line with reason and remedy. `status` is the exit status."""
+
+    def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def choose_device(gpu: str | None, device: str | None) -> str | None:
+    """The setting `device` for the options --gpu and --device. Raises BadParameter."""
+    if gpu is None:
+        return device
+    if device not in (None, f"cuda:{gpu}"):
+        raise typer.BadParameter("give either --gpu or --device", param_hint="--gpu")
+    if not re.fullmatch(r"all|\d{1,3}(,\d{1,3})*", gpu):
+        raise typer.BadParameter("give a number, several (0,1), or all", param_hint="--gpu")
+    return f"cuda:{gpu}"
