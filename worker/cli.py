@@ -14,7 +14,7 @@ from worker.commands.cli import app as commands
 from worker.commands.options import (
     EXIT_ERROR,
     AgentName,
-    CommandError,
+    CommandFailed,
     Coordinator,
     Cores,
     DataDir,
@@ -164,7 +164,7 @@ def show_sandbox(sandbox: Sandbox = None) -> None:
     try:
         typer.echo(choose_sandbox(load_settings({"sandbox": sandbox}).sandbox).name)
     except SandboxUnavailable as error:
-        raise CommandError(str(error)) from error
+        raise CommandFailed(str(error)) from error
 
 
 app.add_typer(authoring)
@@ -175,7 +175,7 @@ def main() -> None:
     """The entry point. An error that a person can mend is one line on stderr."""
     try:
         app()
-    except CommandError as error:
+    except CommandFailed as error:
         line, status = str(error), error.status
     except ModuleNotFoundError as error:  # a researcher's install lacks the worker's packages
         line, status = f"{error.name} is not installed: pip install 'research-swarm[worker]'", EXIT_ERROR

@@ -32,7 +32,7 @@ from pydantic_settings import (
 )
 
 from shared.protocol import Slug
-from worker.commands.options import EXIT_USAGE, CommandError
+from worker.commands.options import EXIT_USAGE, CommandFailed
 from worker.loop.availability import parse_schedule
 from worker.sandbox import SandboxName
 
@@ -45,7 +45,7 @@ Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{
 """`cuda:0`, or several: `cuda:0,1`, `cuda:all`."""
 
 
-class SettingsError(CommandError):
+class SettingsError(CommandFailed):
     """A setting is wrong or missing; the message names it and shows no secret."""
 
     def __init__(self, message: str) -> None:

@@ -20,7 +20,7 @@ from worker.commands.options import (
     EXIT_NOTHING_TO_DO,
     EXIT_OK,
     EXIT_USAGE,
-    CommandError,
+    CommandFailed,
 )
 from worker.git.projects import Projects
 from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
@@ -62,33 +62,33 @@ UNCONFINED_WARNING = (
 
 
 def start(flags: dict[str, Any], options: RunOptions) -> int:
-    """Run a worker, or one for each device, until it ends; return the exit status. Raises CommandError."""
+    """Run a worker, or one for each device, until it ends; return the exit status. Raises CommandFailed."""
     settings = load_settings(flags)
     try:
         if settings.device is None:
-            raise CommandError("no device is given: --gpu 0 for the first GPU, or --device cpu", EXIT_USAGE)
+            raise CommandFailed("no device is given: --gpu 0 for the first GPU, or --device cpu", EXIT_USAGE)
         devices = list_devices(settings.device)
         if len(devices) > 1:
             return run_group(settings, devices, flags, options)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
     except Unauthorized as error:
         problem = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
-        raise CommandError(problem, EXIT_AUTHENTICATION) from error
+        raise CommandFailed(problem, EXIT_AUTHENTICATION) from error
     except Unreachable as error:
-        raise CommandError(f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?") from error
+        raise CommandFailed(f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?") from error
     except (ClientError, HardwareError, HeartbeatDied, RunImpossible, SandboxUnavailable) as error:
-        raise CommandError(str(error)) from error
+        raise CommandFailed(str(error)) from error
 
 
 def _run(settings: WorkerSettings, options: RunOptions) -> int:
     """Assemble one worker from its settings and run it."""
     if (settings.agent == "scripted") != (options.script is not None):
-        raise CommandError("--agent scripted and --script FILE come together.", EXIT_USAGE)
+        raise CommandFailed("--agent scripted and --script FILE come together.", EXIT_USAGE)
     script = load_script(options.script) if options.script is not None else None
     try:
         token = settings.read_token()
     except SettingsError as error:
-        raise CommandError(str(error), EXIT_AUTHENTICATION) from error
+        raise CommandFailed(str(error), EXIT_AUTHENTICATION) from error
     name, stop = settings.worker_name, Stop()
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
@@ -153,10 +153,10 @@ def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
         stack.enter_context(hold(settings.worker_folder))
         folder.mkdir(exist_ok=True)
     except AlreadyRunning as error:
-        raise CommandError(f"{error}. Give this one another --name, or another --data-dir.") from error
+        raise CommandFailed(f"{error}. Give this one another --name, or another --data-dir.") from error
     except OSError as error:
         problem = f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
-        raise CommandError(problem) from error
+        raise CommandFailed(problem) from error
     return folder
 
 
@@ -183,10 +183,10 @@ def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str
     reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
     if settings.when_idle:
         if machine.gpu is None:
-            raise CommandError("--when-idle needs a GPU: omit it, or give --gpu 0.", EXIT_USAGE)
+            raise CommandFailed("--when-idle needs a GPU: omit it, or give --gpu 0.", EXIT_USAGE)
         if sandbox.startswith("container"):
             problem = "--when-idle cannot tell a container's processes from others': use bubblewrap."
-            raise CommandError(problem, EXIT_USAGE)
+            raise CommandFailed(problem, EXIT_USAGE)
         reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
     return reasons
 
@@ -209,7 +209,7 @@ def _make_agent(settings: WorkerSettings, script: Script | None, notify: Callabl
 
         return make_agent(settings, notify, stop)
     except ImportError as error:
-        raise CommandError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
+        raise CommandFailed(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
 
 
 def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
@@ -218,7 +218,7 @@ def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
     except (ClientError, HeartbeatDied, RunImpossible):
         raise
     except OSError as error:
-        raise CommandError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
+        raise CommandFailed(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
     except Exception as error:  # the outermost: people get a line, a file gets the rest
         record_crash(folder / CRASH_LOG, error)
-        raise CommandError(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error
+        raise CommandFailed(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error

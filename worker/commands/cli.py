@@ -15,7 +15,7 @@ from worker.commands.options import (
     EXIT_ERROR,
     EXIT_OK,
     AgentName,
-    CommandError,
+    CommandFailed,
     Coordinator,
     DataDir,
     Device,
@@ -61,11 +61,11 @@ def login(
             text = str(typer.prompt("Token", hide_input=True, err=True))
         path = store_login(text, coordinator, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
-        raise CommandError(str(error), EXIT_AUTHENTICATION) from error
+        raise CommandFailed(str(error), EXIT_AUTHENTICATION) from error
     except ClientError as error:
-        raise CommandError(f"the account could not be created: {error}") from error
+        raise CommandFailed(f"the account could not be created: {error}") from error
     except OSError as error:
-        raise CommandError(f"cannot store the token: {error.strerror or error}") from error
+        raise CommandFailed(f"cannot store the token: {error.strerror or error}") from error
     typer.echo(f"The token is stored in {path}.")
 
 
@@ -173,7 +173,7 @@ def logs(
 
     tails = tail_logs(_data_dir(data_dir), worker, lines)
     if not tails:
-        raise CommandError("no worker has run with this data folder")
+        raise CommandFailed("no worker has run with this data folder")
     for name, tail in tails.items():
         typer.echo("\n".join((f"==> {name}", *tail)))
 
@@ -192,10 +192,10 @@ def _duration(text: str) -> timedelta:
 
 
 def _list_running(data_dir: Path | None, worker: str | None) -> "list[ControlFiles]":
-    """The control files of the running workers. Raises CommandError if there are none."""
+    """The control files of the running workers. Raises CommandFailed if there are none."""
     from worker.loop.stop import list_running
 
     controls = list_running(_data_dir(data_dir), worker)
     if not controls:
-        raise CommandError("no worker runs with this data folder")
+        raise CommandFailed("no worker runs with this data folder")
     return controls

@@ -44,7 +44,7 @@ class Check:
 
 
 class CheckFailed(Exception):
-    """A check failed: what was found, and advice."""
+    """A check failed: the finding, and advice."""
 
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(found)
@@ -82,7 +82,7 @@ def _make(name: str, check: Callable[[], str]) -> Check:
 
 
 def _require(ok: bool, found: str, advice: str) -> str:
-    """What was found. Raises CheckFailed if it is not `ok`."""
+    """The finding. Raises CheckFailed if it is not `ok`."""
     if not ok:
         raise CheckFailed(found, advice)
     return found

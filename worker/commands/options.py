@@ -23,7 +23,7 @@ Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, su
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 
 
-class CommandError(Exception):
+class CommandFailed(Exception):
     """A command failed; the message is one line with reason and remedy. `status` is the exit status."""
 
     def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
