@@ -10,19 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from worker.authoring.cli import app as authoring
+from worker.commands import options
 from worker.commands.cli import app as commands
-from worker.commands.options import (
-    EXIT_ERROR,
-    AgentName,
-    CommandFailed,
-    Coordinator,
-    Cores,
-    DataDir,
-    Device,
-    Gpu,
-    Sandbox,
-    choose_device,
-)
 
 _EXAMPLES = """
 Examples:
@@ -88,15 +77,15 @@ def _worker(
 
 @app.command(epilog=_SETTINGS, help="Claim a job, run it, report it, and repeat.\n" + _EXAMPLES)
 def run(
-    gpu: Gpu = None,
-    device: Device = None,
-    cores: Cores = None,
-    coordinator: Coordinator = None,
+    gpu: options.Gpu = None,
+    device: options.Device = None,
+    cores: options.Cores = None,
+    coordinator: options.Coordinator = None,
     token_file: Annotated[Path | None, typer.Option(help="A file that holds this worker's token.")] = None,
     project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
     branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
     name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
-    agent: AgentName = None,
+    agent: options.AgentName = None,
     model: Annotated[str | None, typer.Option(help="The model of --agent openai.")] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")] = None,
     agent_command: Annotated[
@@ -106,8 +95,8 @@ def run(
         list[str] | None, typer.Option(metavar="PATH[:rw]", help="A path that the tool may read. Repeatable.")
     ] = None,
     script: Annotated[Path | None, typer.Option(help="The script of --agent scripted (TOML or JSON).")] = None,
-    sandbox: Sandbox = None,
-    data_dir: DataDir = None,
+    sandbox: options.Sandbox = None,
+    data_dir: options.DataDir = None,
     schedule: Annotated[
         str | None, typer.Option(metavar="HOURS", help="Hours to work: '22:00-07:00', 'mon-fri 19:00-8:00, sat-sun'.")
     ] = None,
@@ -121,7 +110,7 @@ def run(
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     flags = {
-        "device": choose_device(gpu, device),
+        "device": options.choose_device(gpu, device),
         "cores": cores,
         "coordinator_url": coordinator,
         "token_file": token_file,
@@ -156,7 +145,7 @@ def run(
 
 
 @app.command("sandbox")
-def show_sandbox(sandbox: Sandbox = None) -> None:
+def show_sandbox(sandbox: options.Sandbox = None) -> None:
     """Try the sandbox that a run would use and print its name; exit status 1 if it does not work."""
     from worker.sandbox import SandboxUnavailable, choose_sandbox
     from worker.settings import load_settings
@@ -164,7 +153,7 @@ def show_sandbox(sandbox: Sandbox = None) -> None:
     try:
         typer.echo(choose_sandbox(load_settings({"sandbox": sandbox}).sandbox).name)
     except SandboxUnavailable as error:
-        raise CommandFailed(str(error)) from error
+        raise options.WorkerCommandError(str(error)) from error
 
 
 app.add_typer(authoring)
@@ -175,10 +164,10 @@ def main() -> None:
     """The entry point. An error that a person can mend is one line on stderr."""
     try:
         app()
-    except CommandFailed as error:
+    except options.WorkerCommandError as error:
         line, status = str(error), error.status
     except ModuleNotFoundError as error:  # a researcher's install lacks the worker's packages
-        line, status = f"{error.name} is not installed: pip install 'research-swarm[worker]'", EXIT_ERROR
+        line, status = f"{error.name} is not installed: pip install 'research-swarm[worker]'", options.ExitStatus.ERROR
     typer.echo(f"swarm-worker: {line}", err=True)
     sys.exit(status)
 

@@ -1,7 +1,6 @@
 """Several GPUs: this process starts a worker's process for each, passes signals on, and shows their output.
 
-A worker that fails is started again after a while if it had measured something; one that could not begin is not, and
-the others go on. The exit status at the end covers all of them.
+A worker that fails is started again after a while if it had measured something.
 """
 
 import ctypes
@@ -16,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -24,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.api.retry import Backoff
-from worker.commands.options import EXIT_AUTHENTICATION, EXIT_INTERRUPTED, EXIT_NOTHING_TO_DO, EXIT_OK, EXIT_USAGE
+from worker.commands.options import ExitStatus
 from worker.loop.stop import Stop
 from worker.settings import RunOptions, WorkerSettings
 from worker.ui.plain import STOP_AFTER, STOP_NOW, clean
@@ -32,13 +31,10 @@ from worker.ui.status import read_status
 from worker.ui.terminal import find_terminal
 
 POLL_INTERVAL_SECONDS = 0.2
-"""Seconds between two looks at the processes."""
-
 DRAW_INTERVAL_SECONDS = 1.0
-"""Least seconds between two drawings of the terminal."""
 
 PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
-FINAL_STATUSES = (EXIT_OK, EXIT_USAGE, EXIT_AUTHENTICATION, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED)
+FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.ERROR}
 """Exit statuses after which a worker is not started again."""
 
 WARNINGS = ("level=warning", "level=error", "swarm-worker:")
@@ -48,15 +44,8 @@ _FLAG_NAMES = {"coordinator_url": "coordinator", "agent_paths": "agent_path"}
 """Flags of settings that have another name."""
 
 
-class GroupView(Protocol):
-    """Shows the output of several workers. Several threads call `show_line`; `refresh` comes a few times a second."""
-
-    def show_line(self, worker: str, text: str, *, is_result: bool) -> None: ...
-    def refresh(self) -> None: ...
-
-
 class PlainGroupView:
-    """Implements `GroupView`: each line with its worker's name before it, on the stream that it came from."""
+    """Shows each worker's lines with its name before them, on the stream that they came from; for several threads."""
 
     def __init__(self, messages: TextIO, results: TextIO) -> None:
         self._messages, self._results = messages, results
@@ -73,13 +62,12 @@ class PlainGroupView:
 
 
 class TerminalGroupView:
-    """Implements `GroupView`: a row with the status of each worker; results and warnings stand above.
+    """Shows a row with the status of each worker, by the name of its folder; results and warnings stand above.
 
     A context manager. It is drawn about once a second, and only after a change.
     """
 
     def __init__(self, console: Console, folders: Mapping[str, Path]) -> None:
-        """`folders` maps each worker's name to its folder."""
         self._console, self._folders = console, folders
         self._lock = threading.Lock()
         self._live = Live(console=console, auto_refresh=False)
@@ -107,7 +95,15 @@ class TerminalGroupView:
         if rows != self._rows:
             self._rows = rows
             with self._lock:
-                self._live.update(_table(rows), refresh=True)
+                table = Table.grid(padding=(0, 2))
+                for style in ("bold", "", "", "dim", "dim"):
+                    table.add_column(style=style, no_wrap=True, overflow="ellipsis")
+                for row in rows:
+                    table.add_row(*row)
+                self._live.update(table, refresh=True)
+
+
+GroupView = PlainGroupView | TerminalGroupView
 
 
 def _describe_worker(name: str, folder: Path) -> tuple[str, ...]:
@@ -115,17 +111,7 @@ def _describe_worker(name: str, folder: Path) -> tuple[str, ...]:
     if status is None:
         return (name, "starting", "", "", "")
     share = f"{status.share:.0%}" if status.share else ""
-    state = f"{status.state}, {status.ending}" if status.ending else status.state
-    return (name, clean(state), share, clean(status.trying or status.job or ""), f"{status.runs} runs")
-
-
-def _table(rows: list[tuple[str, ...]]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for style in ("bold", "", "", "dim", "dim"):
-        table.add_column(style=style, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return (name, clean(status.state_text), share, clean(status.trying or status.job or ""), f"{status.runs} runs")
 
 
 @dataclass
@@ -155,7 +141,9 @@ class WorkerGroup:
             asked = stop.draining.is_set() + stop.now.is_set()
             while passed_on < asked:
                 passed_on += 1
-                self._signal()
+                for worker in self._workers:
+                    if worker.process is not None and worker.process.poll() is None:
+                        worker.process.send_signal(signal.SIGTERM)
             for worker in self._workers:
                 self._check(worker, draining=bool(asked))
             self._view.refresh()
@@ -175,8 +163,8 @@ class WorkerGroup:
         status = worker.process.poll()
         if status is None:
             return
-        for reader in worker.readers:
-            reader.join()
+        while worker.readers:
+            worker.readers.pop().join()
         worker.process = None
         if status in FINAL_STATUSES or draining or not self._restarts or not (worker.has_measured or status < 0):
             worker.status = status
@@ -196,12 +184,9 @@ class WorkerGroup:
             start_new_session=True,  # a Ctrl-C reaches this process alone, which passes it on once
         )
         assert worker.process.stdout is not None and worker.process.stderr is not None
-        pipes = ((worker.process.stdout, True), (worker.process.stderr, False))
-        worker.readers = [
-            threading.Thread(target=self._read, args=(worker, source, is_result), daemon=True)
-            for source, is_result in pipes
-        ]
-        for reader in worker.readers:
+        for source, is_result in ((worker.process.stdout, True), (worker.process.stderr, False)):
+            reader = threading.Thread(target=self._read, args=(worker, source, is_result), daemon=True)
+            worker.readers.append(reader)
             reader.start()
 
     def _read(self, worker: WorkerProcess, source: TextIO, is_result: bool) -> None:
@@ -212,11 +197,6 @@ class WorkerGroup:
                     worker.has_measured = True
                     worker.backoff.reset()
                 self._view.show_line(worker.name, line.rstrip("\n"), is_result=is_result)
-
-    def _signal(self) -> None:
-        for worker in self._workers:
-            if worker.process is not None and worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGTERM)
 
 
 def run_group(settings: WorkerSettings, devices: Sequence[str], flags: Mapping[str, Any], options: RunOptions) -> int:
@@ -244,9 +224,10 @@ def run_group(settings: WorkerSettings, devices: Sequence[str], flags: Mapping[s
 
 def total_status(statuses: Sequence[int]) -> int:
     """One exit status for several: "nothing to do" only if that holds for all, else the largest."""
-    if set(statuses) == {EXIT_NOTHING_TO_DO}:
-        return EXIT_NOTHING_TO_DO
-    return max(0 if status == EXIT_NOTHING_TO_DO else status if status >= 0 else 128 - status for status in statuses)
+    if set(statuses) == {ExitStatus.NOTHING_TO_DO}:
+        return ExitStatus.NOTHING_TO_DO
+    failures = [status for status in statuses if status != ExitStatus.NOTHING_TO_DO]
+    return max(128 - status if status < 0 else status for status in failures)
 
 
 def worker_command(flags: Mapping[str, Any], options: RunOptions) -> list[str]:

@@ -1,7 +1,6 @@
-"""Settings of a worker: flags, then the environment (`SWARM_*`), then `config.toml`.
+"""Settings of a worker: flags, then the environment (`SWARM_*`), then `config.toml` of the platform's user folder.
 
-`config.toml` lies in the platform's configuration folder (`~/.config/research-swarm` on Linux) and has the names
-below as keys. The token is never a flag: other users of a machine can read a process's command line.
+The token is never a flag: other users of a machine can read a process's command line.
 """
 
 import os
@@ -24,15 +23,10 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from shared.protocol import Slug
-from worker.commands.options import EXIT_USAGE, CommandFailed
+from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.loop.availability import parse_schedule
 from worker.sandbox import SandboxName
 
@@ -45,11 +39,11 @@ Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{
 """`cuda:0`, or several: `cuda:0,1`, `cuda:all`."""
 
 
-class SettingsError(CommandFailed):
+class SettingsError(WorkerCommandError):
     """A setting is wrong or missing; the message names it and shows no secret."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, EXIT_USAGE)
+        super().__init__(message, ExitStatus.USAGE)
 
 
 def config_path() -> Path:
@@ -92,14 +86,9 @@ class RunOptions:
 class WorkerSettings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
-    A coordinator that does not answer is asked again after `shortest_wait_seconds` to `longest_wait_seconds`; after
-    `alone_after_seconds` without an answer the worker works offline.
-
-    `schedule` are the hours of work (worker/loop/availability.py), `nice` lowers the CPU priority, and with `when_idle`
-    the worker pauses while others use its GPU.
-
-    `base_url` and later settings are for the agents `openai` and `command`. Prices are per million tokens; costs have
-    the same currency. A command may see the paths `agent_paths` and the variables `agent_environment`.
+    While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
+    works offline after `alone_after_seconds`. `base_url` and later settings are for the agents `openai` and `command`:
+    prices are per million tokens, and a command may see the paths `agent_paths` and the variables `agent_environment`.
     """
 
     model_config = SettingsConfigDict(
@@ -203,12 +192,10 @@ class WorkerSettings(BaseSettings):
         if self.api_key_file is None:
             return SecretStr("none-is-set")
         path = self.api_key_file.expanduser()
-        try:
-            if path.stat().st_mode & 0o077:
-                raise SettingsError(f"others can read the key's file {path}: chmod 600 {path}")
-            return check_token(path.read_text(encoding="utf-8"), f"the file {path}")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"cannot read the key's file {path}: {_reason(error)}") from error
+        key = _read_secret(path, "key")
+        if path.stat().st_mode & 0o077:
+            raise SettingsError(f"others can read the key's file {path}: chmod 600 {path}")
+        return key
 
     @property
     def mirrors(self) -> Mirrors:
@@ -225,11 +212,15 @@ class WorkerSettings(BaseSettings):
                 "there is no token: set SWARM_TOKEN_FILE to a file that holds it (or SWARM_TOKEN to the token itself), "
                 "or store it: swarm-worker login"
             )
-        try:
-            text = path.expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"cannot read the token's file {path}: {_reason(error)}") from error
-        return check_token(text, f"the file {path}")
+        return _read_secret(path.expanduser(), "token")
+
+
+def _read_secret(path: Path, what: str) -> SecretStr:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the {what}'s file {path}: {_reason(error)}") from error
+    return check_token(text, f"the file {path}")
 
 
 def check_token(text: str, place: str) -> SecretStr:

@@ -13,15 +13,7 @@ from worker.agents.base import Agent
 from worker.agents.scripted import Script, ScriptedAgent, load_script
 from worker.api.client import ClientError, CoordinatorClient, Unauthorized, Unreachable
 from worker.api.retry import Backoff
-from worker.commands.options import (
-    EXIT_AUTHENTICATION,
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING_TO_DO,
-    EXIT_OK,
-    EXIT_USAGE,
-    CommandFailed,
-)
+from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.git.projects import Projects
 from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
 from worker.loop.heartbeat import HeartbeatDied
@@ -47,11 +39,11 @@ from worker.ui.status_file import StatusFile, open_log
 from worker.ui.terminal import TerminalView, find_terminal
 
 _STATUSES = {
-    Ending.DONE: EXIT_OK,
-    Ending.DRAINED: EXIT_OK,
-    Ending.NOTHING_TO_DO: EXIT_NOTHING_TO_DO,
-    Ending.FAILED: EXIT_ERROR,
-    Ending.STOPPED: EXIT_INTERRUPTED,
+    Ending.DONE: ExitStatus.OK,
+    Ending.DRAINED: ExitStatus.OK,
+    Ending.NOTHING_TO_DO: ExitStatus.NOTHING_TO_DO,
+    Ending.FAILED: ExitStatus.ERROR,
+    Ending.STOPPED: ExitStatus.INTERRUPTED,
 }
 
 CRASH_LOG = "crash.log"
@@ -62,33 +54,33 @@ UNCONFINED_WARNING = (
 
 
 def start(flags: dict[str, Any], options: RunOptions) -> int:
-    """Run a worker, or one for each device, until it ends; return the exit status. Raises CommandFailed."""
+    """Run a worker, or one for each device, until it ends; return the exit status. Raises WorkerCommandError."""
     settings = load_settings(flags)
     try:
         if settings.device is None:
-            raise CommandFailed("no device is given: --gpu 0 for the first GPU, or --device cpu", EXIT_USAGE)
+            raise WorkerCommandError("no device is given: --gpu 0 for the first GPU, or --device cpu", ExitStatus.USAGE)
         devices = list_devices(settings.device)
         if len(devices) > 1:
             return run_group(settings, devices, flags, options)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
     except Unauthorized as error:
         problem = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
-        raise CommandFailed(problem, EXIT_AUTHENTICATION) from error
+        raise WorkerCommandError(problem, ExitStatus.AUTHENTICATION) from error
     except Unreachable as error:
-        raise CommandFailed(f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?") from error
+        raise WorkerCommandError(f"{error}. Is it running, and is SWARM_COORDINATOR_URL right?") from error
     except (ClientError, HardwareError, HeartbeatDied, RunImpossible, SandboxUnavailable) as error:
-        raise CommandFailed(str(error)) from error
+        raise WorkerCommandError(str(error)) from error
 
 
 def _run(settings: WorkerSettings, options: RunOptions) -> int:
     """Assemble one worker from its settings and run it."""
     if (settings.agent == "scripted") != (options.script is not None):
-        raise CommandFailed("--agent scripted and --script FILE come together.", EXIT_USAGE)
+        raise WorkerCommandError("--agent scripted and --script FILE come together.", ExitStatus.USAGE)
     script = load_script(options.script) if options.script is not None else None
     try:
         token = settings.read_token()
     except SettingsError as error:
-        raise CommandFailed(str(error), EXIT_AUTHENTICATION) from error
+        raise WorkerCommandError(str(error), ExitStatus.AUTHENTICATION) from error
     name, stop = settings.worker_name, Stop()
     with ExitStack() as stack:
         folder = _hold_folder(settings, stack)
@@ -142,10 +134,7 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
 
 
 def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
-    """Hold the worker's folder until the stack is left; return the part for its coordinator.
-
-    Each coordinator has a folder of its own, because a result belongs to the coordinator that gave its lease.
-    """
+    """Hold the worker's folder until the stack is left; return its subfolder for this coordinator."""
     url = settings.coordinator_url
     name = f"{folder_name(url.partition('://')[2])}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
     folder = settings.worker_folder / name
@@ -153,10 +142,10 @@ def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
         stack.enter_context(hold(settings.worker_folder))
         folder.mkdir(exist_ok=True)
     except AlreadyRunning as error:
-        raise CommandFailed(f"{error}. Give this one another --name, or another --data-dir.") from error
+        raise WorkerCommandError(f"{error}. Give this one another --name, or another --data-dir.") from error
     except OSError as error:
         problem = f"cannot write to {settings.data_dir}: {error.strerror}. Choose another folder: --data-dir."
-        raise CommandFailed(problem) from error
+        raise WorkerCommandError(problem) from error
     return folder
 
 
@@ -167,15 +156,8 @@ def _open_runner(settings: WorkerSettings, folder: Path) -> tuple[Machine, Local
     sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     if machine.gpu is not None:
         try_torch(sandbox, machine.device)
-    runner = LocalRunner(
-        device=machine.device,
-        hardware=machine.hardware,
-        sandbox=sandbox,
-        cache=settings.data_dir / "data",
-        runs=folder / "runs",
-        mirrors=settings.mirrors,
-    )
-    return machine, runner
+    cache, runs = settings.data_dir / "data", folder / "runs"
+    return machine, LocalRunner(machine.device, machine.hardware, sandbox, cache, runs, settings.mirrors)
 
 
 def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str) -> list[PauseReason]:
@@ -183,10 +165,10 @@ def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str
     reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
     if settings.when_idle:
         if machine.gpu is None:
-            raise CommandFailed("--when-idle needs a GPU: omit it, or give --gpu 0.", EXIT_USAGE)
+            raise WorkerCommandError("--when-idle needs a GPU: omit it, or give --gpu 0.", ExitStatus.USAGE)
         if sandbox.startswith("container"):
             problem = "--when-idle cannot tell a container's processes from others': use bubblewrap."
-            raise CommandFailed(problem, EXIT_USAGE)
+            raise WorkerCommandError(problem, ExitStatus.USAGE)
         reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
     return reasons
 
@@ -209,7 +191,7 @@ def _make_agent(settings: WorkerSettings, script: Script | None, notify: Callabl
 
         return make_agent(settings, notify, stop)
     except ImportError as error:
-        raise CommandFailed(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
+        raise WorkerCommandError(f"this agent needs {error.name}: pip install 'research-swarm[worker]'.") from error
 
 
 def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
@@ -218,7 +200,7 @@ def _work(loop: Loop, options: RunOptions, folder: Path) -> int:
     except (ClientError, HeartbeatDied, RunImpossible):
         raise
     except OSError as error:
-        raise CommandFailed(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
+        raise WorkerCommandError(f"the folder {folder} cannot be used: {error.strerror or error}.") from error
     except Exception as error:  # the outermost: people get a line, a file gets the rest
         record_crash(folder / CRASH_LOG, error)
-        raise CommandFailed(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error
+        raise WorkerCommandError(f"an error in the worker's code; please report {folder / CRASH_LOG}") from error

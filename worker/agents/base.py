@@ -72,10 +72,9 @@ class StepFiles:
 class Task:
     """Everything an agent is given.
 
-    `base.files` holds the editable files; `program` is the project's `program.md`, empty where it has none;
-    `context` and `trials` come from the coordinator and are data, never instructions; `seed` fixes the agent's
-    random choices; `refused` are this task's drafts that were known already, `replies` the coordinator's answers to
-    them; `tree` holds all files of the base, protected ones too; `steps` are those of the `assignment`.
+    `base.files` holds the editable files, `tree` all files of the base; `program` is the project's `program.md` or
+    empty; `context` and `trials` are data, never instructions; `seed` fixes the agent's random choices; `refused` are
+    drafts that were known already, `replies` the coordinator's answers to them; `steps` are the assignment's.
     """
 
     contract: Contract

@@ -4,7 +4,6 @@
 daily budget. Each line is appended in one write, so that workers do not interleave.
 """
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -73,11 +72,10 @@ class UsageLog:
         if not usage.requests:  # no answer
             return usage
         line = _Line(at=now(), model=self._model, usage=usage)
-        descriptor = os.open(self._path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, line.model_dump_json().encode() + b"\n")
-        finally:
-            os.close(descriptor)
+        path = self._path()
+        path.touch(mode=0o600)
+        with path.open("ab", buffering=0) as file:
+            file.write(line.model_dump_json().encode() + b"\n")
         return usage
 
     def today(self) -> ModelUsage:

@@ -1,15 +1,15 @@
 """Speaks to a language model: a chat-completions endpoint, through the openai SDK.
 
-Each kind of failure has a class; only after `Busy` can the same request be repeated. Messages contain the endpoint's
-status and short code, never its text, because some endpoints quote the key in it.
+Messages contain the endpoint's status and short code, never its text, because some endpoints quote the key in it.
 """
 
 import asyncio
 import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -35,7 +35,7 @@ class ChatError(Exception):
 
 
 class Busy(ChatError):
-    """No answer now: too many requests, a server error, a time-out, or no connection."""
+    """No answer now (too many requests, a server error, no connection): the same request may succeed later."""
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -86,9 +86,7 @@ class Chat:
     """Conversations with one model. `spent` is the usage of the last request, even if it failed."""
 
     def __init__(self, base_url: str, model: str, key: SecretStr, timeout_seconds: float) -> None:
-        self.model = model
-        self.base_url = base_url
-        self._key = key
+        self.model, self.base_url, self._key = model, base_url, key
         self._timeout_seconds = timeout_seconds
         self._takes_schema = True
         self.spent = ModelUsage()
@@ -124,10 +122,7 @@ class Chat:
     def _connect(self) -> openai.AsyncOpenAI:
         """A connection for one request, so that a cancelled one is closed at once."""
         return openai.AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=self._key.get_secret_value(),
-            timeout=self._timeout_seconds,
-            max_retries=0,
+            base_url=self.base_url, api_key=self._key.get_secret_value(), timeout=self._timeout_seconds, max_retries=0
         )
 
     async def _list_models(self) -> list[str]:
@@ -136,30 +131,24 @@ class Chat:
 
     async def _complete(self, turns: Sequence[Turn], form: type[Message], timeout_seconds: float) -> ChatCompletion:
         messages: Any = [{"role": turn.role, "content": turn.text} for turn in turns]
-        schema: Any = {
-            "type": "json_schema",
-            "json_schema": {
-                "name": form.__name__,
-                "schema": form.model_json_schema(mode="serialization"),
-                "strict": True,
-            },
-        }
-        asked: Any = {
-            "model": self.model,
-            "messages": messages,
-            "max_completion_tokens": MAX_OUTPUT_TOKENS,
-            "timeout": timeout_seconds,
-        }
+        schema = {"name": form.__name__, "schema": form.model_json_schema(mode="serialization"), "strict": True}
+        structured: Any = {"type": "json_schema", "json_schema": schema}
         async with self._connect() as client:
-            create = client.chat.completions.create
+            create = partial(
+                client.chat.completions.create,
+                model=self.model,
+                messages=messages,
+                max_completion_tokens=MAX_OUTPUT_TOKENS,
+                timeout=timeout_seconds,
+            )
             if self._takes_schema:
                 try:
-                    return cast(ChatCompletion, await create(**asked, response_format=schema))
+                    return await create(response_format=structured)
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                     if "response_format" not in f"{error.message}{error.param}" and "schema" not in error.message:
                         raise
                     self._takes_schema = False  # some local servers; the schema is in the prompt too
-            return cast(ChatCompletion, await create(**asked))
+            return await create()
 
     def _read(self, turns: Sequence[Turn], completion: ChatCompletion) -> str:
         """The answer's text. Its usage is counted first."""
@@ -220,7 +209,7 @@ def _explain(error: openai.OpenAIError) -> ChatError:
         return EndpointUnreachable("the model endpoint cannot be reached")
     if not isinstance(error, openai.APIStatusError):
         return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
-    code = _short_code(error)
+    code = error.code if error.code and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", error.code) else ""
     said = f"the model endpoint says HTTP {error.status_code}{f' ({code})' if code else ''}"
     if code == "context_length_exceeded" or re.search(r"context (length|window|size)|too long", error.message):
         return TooLong(said)
@@ -229,16 +218,7 @@ def _explain(error: openai.OpenAIError) -> ChatError:
     if code == "insufficient_quota":
         return Unusable(said)
     if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
-        return Busy(said, _retry_after(error))
+        seconds = error.response.headers.get("Retry-After", "")  # or a date, which is ignored
+        is_number = re.fullmatch(r"\d{1,9}(\.\d{1,6})?", seconds)
+        return Busy(said, min(float(seconds), MAX_RETRY_AFTER_SECONDS) if is_number else None)
     return Unusable(said)
-
-
-def _short_code(error: openai.APIStatusError) -> str:
-    """The error's short code, or an empty text."""
-    return error.code if error.code and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", error.code) else ""
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds of `Retry-After`; None for a date."""
-    text = error.response.headers.get("Retry-After", "")
-    return min(float(text), MAX_RETRY_AFTER_SECONDS) if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) else None

@@ -1,7 +1,6 @@
-"""Collects regular text files from a folder that an untrusted program has worked in, and looks for leaked secrets.
+"""Collects text files from a folder that an untrusted program has worked in, and looks for leaked secrets.
 
-The program has ended, but its files may be hostile: links that point elsewhere, pipes that never end, devices, files
-of any size. No path is opened through a link, and no file is opened that could block.
+Its files may be links, pipes, devices or huge: no path is opened through a link, and no file that could block.
 """
 
 import os
@@ -109,7 +108,8 @@ def collect_secrets(mounts: Iterable[Mount]) -> set[str]:
     for path in files[:MAX_FILES]:
         try:
             if path.stat().st_size <= MAX_FILE_BYTES:
-                secrets |= {word for word in _WORD.findall(path.read_text(errors="replace")) if _is_key(word)}
+                words = _WORD.findall(path.read_text(errors="replace"))
+                secrets |= {word for word in words if re.search(r"\d", word) and re.search("[A-Za-z]", word)}
         except OSError:  # unreadable for this user, so for the command too
             continue
     return secrets
@@ -124,7 +124,3 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     return [Path(parent, name) for parent, _, names in os.walk(path) for name in sorted(names)][:MAX_FILES]
-
-
-def _is_key(word: str) -> bool:
-    return any(c.isdigit() for c in word) and any(c.isalpha() for c in word)

@@ -1,7 +1,6 @@
 """The agent that runs a coding tool of the volunteer's choice: `--agent-command 'tool -p {prompt_file}'`.
 
-For each experiment the tool works in a new folder with the parent's files, in a sandbox (worker/sandbox/tool.py), for
-a limited time. Only editable files are collected; other changes are reported and dropped.
+It works in a new folder with the parent's files, in a sandbox, for a limited time; only editable files are collected.
 """
 
 import os

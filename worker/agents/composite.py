@@ -20,10 +20,7 @@ from worker.settings import SettingsError, WorkerSettings
 
 
 def make_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:
-    """The agent of these settings (except `scripted`), for every kind of job.
-
-    Raises SettingsError, OSError, and ImportError of a missing extra.
-    """
+    """The agent of these settings. Raises SettingsError, OSError, and ImportError of a missing extra."""
     search = SearchAgent()
     first: Agent = search
     if settings.agent in ("openai", "command"):

@@ -1,8 +1,6 @@
 """The agent that asks a language model, behind any endpoint with the chat-completions protocol.
 
-Each experiment is a new conversation. The model reads the parent's editable files, `program.md` and the context pack,
-the last two fenced as data, and answers in a fixed form (worker/agents/replies.py). Its answer is applied exactly, or
-sent back with the reason. It has no tools, so its words reach no file, network or key of this machine.
+Each experiment is a new conversation. The model has no tools, so its words reach no file, network or key.
 """
 
 import json
@@ -79,7 +77,8 @@ class OpenAIAgent(Agent):
                 return self._draft(task, self._brief(task))
             except TooLong:
                 self._notify("the prompt is too long for the model: retrying without the context pack")
-                return self._draft(task, self._brief(replace(task, context="", program=_cut(task.program))))
+                cut = task.program[:4000] + "\n[cut]" if len(task.program) > 4000 else task.program
+                return self._draft(task, self._brief(replace(task, context="", program=cut)))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
         """See `Agent`: from the deepest frame and the end of the log."""
@@ -172,7 +171,7 @@ class OpenAIAgent(Agent):
     def _conversation(self, seconds: float, stop_event: Event) -> Iterator[None]:
         """A conversation of at most `seconds`, or until `stop_event`; the model's errors become AgentErrors.
 
-        After a failure the endpoint is not asked for a while, because each attempt would keep the GPU waiting.
+        After a failure the endpoint is not asked for a while, so that the GPU does not wait for it each time.
         """
         now = time.monotonic()
         if now < self._paused_until:
@@ -230,12 +229,5 @@ def _show_files(files: Mapping[str, str]) -> str:
 
 def _send_back(turns: list[Turn], text: str, reason: str) -> list[Turn]:
     """The conversation with its last unusable answer and the reason."""
-    return [
-        *turns[:2],
-        Turn("assistant", text),
-        Turn("user", f"This answer cannot be used: {reason}. Send a complete new answer."),
-    ]
-
-
-def _cut(text: str, length: int = 4000) -> str:
-    return text if len(text) <= length else text[:length] + "\n[cut]"
+    request = f"This answer cannot be used: {reason}. Send a complete new answer."
+    return [*turns[:2], Turn("assistant", text), Turn("user", request)]

@@ -1,12 +1,7 @@
 """Renders the prompts in `prompts/`, with texts by others fenced as data.
 
-    improve, draft, adopt, ablate   the kinds of job; each states its mission and extends `_chat` or `_tool`
-    repair, tool_repair, paper      after a run
-    system                          the rules, and the form of an answer
-
-Texts by others (findings, code, logs) stand between two lines with a random number, new for each fence, so that no text
-can close its own fence. Against a model that obeys such data all the same, the defences are: it has no tools, only
-editable files are taken from its answer (worker/agents/replies.py), and they run in a sandbox.
+Such texts (findings, code, logs) stand between two lines with a random number, new for each fence, so that no text can
+close its own. Against a model that obeys them all the same: it has no tools, and only editable files are taken.
 """
 
 import secrets

@@ -1,7 +1,5 @@
-"""The agent that combines existing steps by rule.
-
-`adopt` re-applies other experiments' steps to the parent, the most promising first; a step that conflicts is left out
-and named. `ablate` reverts one of the steps that led to the parent.
+"""The agent that combines steps by rule: `adopt` re-applies other experiments' steps to the parent, the most promising
+first, and leaves out those that conflict; `ablate` reverts one of the steps that led to the parent.
 """
 
 from collections.abc import Mapping
@@ -42,7 +40,8 @@ class RecombineAgent(Agent):
         try:
             changed = check_files(files, base, task.contract.files)
         except EditError as error:
-            raise AgentError(f"{_list_steps(task)} cannot be combined: {error}") from error
+            steps = ", ".join(f"#{step.step.experiment_id}" for step in task.steps) or "no steps"
+            raise AgentError(f"{steps} cannot be combined: {error}") from error
         return Draft(_describe(task, fates, read_settings({**base, **changed})), changed, is_code=True)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
@@ -106,7 +105,3 @@ def _describe(task: Task, fates: Mapping[int, StepFate], settings: dict[str, boo
         settings=settings,
         steps=[StepReport(experiment_id=number, fate=fate) for number, fate in fates.items()],
     )
-
-
-def _list_steps(task: Task) -> str:
-    return ", ".join(f"#{step.step.experiment_id}" for step in task.steps) or "no steps"

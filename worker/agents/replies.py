@@ -1,7 +1,6 @@
 """Forms of a model's answers (JSON schemas), and their conversion to proposals, findings and changed files.
 
-The schemas require every field and bound no text, because endpoints that enforce a schema support no more; texts are
-shortened here.
+The schemas require every field and bound no text, because endpoints that enforce a schema support no more.
 """
 
 import math
@@ -140,10 +139,7 @@ def apply_edits(edits: Iterable[Edit], base: Mapping[str, str]) -> dict[str, str
 
 
 def check_files(files: Mapping[str, str], base: Mapping[str, str], limits: Files) -> dict[str, str]:
-    """The files that differ from the base.
-
-    Raises EditError if one is not editable, too large or not Python, or if nothing differs.
-    """
+    """The files that differ from the base. Raises EditError if none does, or one is forbidden, too large or not Python."""
     for path, text in files.items():
         if path not in limits.editable:
             raise EditError(f"{path} is not editable; only these files are: {', '.join(limits.editable)}")

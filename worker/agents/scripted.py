@@ -1,20 +1,16 @@
-"""The agent that replays a script: for tests, demonstrations and prepared lists of ideas.
+"""The agent that replays a script (TOML, or JSON of the same form), for tests, demonstrations and prepared ideas.
 
-A script is TOML (or JSON of the same form). A step gives whole files, or edits of the base's files:
+[[steps]]
+title = "Halve the depth"
+hypothesis = "Within 20 s, more steps are worth more than more layers."
+axis = "DEPTH"
+direction = "down"
+value = "2"
 
-    [[steps]]
-    title = "Halve the depth"
-    hypothesis = "Within 20 s, more steps are worth more than more layers."
-    axis = "DEPTH"
-    direction = "down"
-    value = "2"
-
-    [[steps.edits]]
-    file = "train.py"
-    search = "DEPTH = 4"
-    replace = "DEPTH = 2"
-
-`thinking_seconds` of a step delays it, to imitate an agent that reasons.
+[[steps.edits]]  # or [steps.files]: whole texts by path
+file = "train.py"
+search = "DEPTH = 4"
+replace = "DEPTH = 2"
 """
 
 import json
@@ -38,7 +34,10 @@ class ScriptError(SettingsError):
 
 
 class ScriptStep(Message):
-    """One proposal: `files` by their whole text, or `edits`, not both. `insists` justifies a near-duplicate."""
+    """One proposal: `files` by their whole text, or `edits`, not both. `insists` justifies a near-duplicate.
+
+    `thinking_seconds` delays it, to imitate an agent that reasons.
+    """
 
     title: ShortText
     hypothesis: LongText

@@ -1,8 +1,7 @@
 """The agent without a language model: it changes one or two constants by a tree-structured Parzen estimator (TPE).
 
-Every experiment that the task lists is a trial, whoever ran it: measured ones with their metric, failed ones as bad,
-running ones as if they would end badly (Optuna's constant liar), so that concurrent workers spread out. One constant
-changes per experiment, sometimes two, so that effects stay attributable.
+Every experiment that the task lists is a trial: measured ones with their metric, failed ones as bad, running ones as
+if they would end badly (Optuna's constant liar), so that concurrent workers spread out.
 """
 
 import random
@@ -60,14 +59,12 @@ class SearchAgent(Agent):
             raise AgentError(f"{path}: {error}") from error
         if not spaces:
             raise AgentError(f"{path} has no constant to search: no UPPER_CASE number or bool at module level")
-        spaces = _narrow(spaces, task)
-        search = _Search(task, current, spaces)
+        search = _Search(task, current, _narrow(spaces, task))
         changes = search.draw()
         settings = current | changes
+        moves = ", ".join(f"{n} {format_value(current[n])} -> {format_value(v)}" for n, v in changes.items())
         proposal = Proposal(
-            title=shorten(
-                ", ".join(f"{n} {format_value(current[n])} -> {format_value(v)}" for n, v in changes.items()), 200
-            ),
+            title=shorten(moves, 200),
             hypothesis=search.reason(changes),
             axis=shorten(" and ".join(changes), 200),
             direction=_direction(current, changes),
@@ -84,9 +81,7 @@ class _Search:
     """The search for one draft: evaluates the trials and draws candidates."""
 
     def __init__(self, task: Task, current: Mapping[str, Setting], spaces: Mapping[str, SearchSpace]) -> None:
-        self.task = task
-        self.current = dict(current)
-        self.spaces = spaces
+        self.task, self.current, self.spaces = task, dict(current), spaces
         self.sign = task.contract.objective.sign
         self.random = random.Random(task.seed)
         self.by_sha = {t.sha: t for t in task.trials}
@@ -97,9 +92,7 @@ class _Search:
         self.measured = [(t, m) for t in task.trials if (m := self.metrics.get(t.sha)) is not None]
         self.weights = self._weigh_axes()
         self.taken = [t.settings for t in task.trials] + [dict(d.proposal.settings) for d in task.refused]
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=0, multivariate=False, constant_liar=True, seed=task.seed % 2**32
-        )
+        sampler = optuna.samplers.TPESampler(n_startup_trials=0, constant_liar=True, seed=task.seed % 2**32)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(sampler=sampler)
         self.study.add_trials(self._history())
@@ -119,14 +112,9 @@ class _Search:
         return " ".join(self._reason(name, value) for name, value in changes.items())
 
     def predict_effect(self, changes: Mapping[str, Setting]) -> float:
-        """Child minus parent: the mean effect of earlier changes of these constants in that direction.
-
-        Without any: the smallest effect that matters, as an improvement.
-        """
+        """Child minus parent: the mean effect of earlier changes in that direction, else the smallest improvement."""
         direction = _direction(self.current, changes)
-        effects = [
-            e for name in changes for t, e in self._moves(name) if _direction_of(t, self.by_sha, name) == direction
-        ]
+        effects = [effect for name in changes for move, effect in self._moves(name) if move == direction]
         return sum(effects) / len(effects) if effects else -self.sign * self.task.contract.objective.min_effect
 
     def _weigh_axes(self) -> dict[str, float]:
@@ -146,15 +134,16 @@ class _Search:
             return [first]
         return [first, self.random.choice(rest)]
 
-    def _moves(self, name: str) -> list[tuple[Trial, float]]:
-        """Measured trials that changed this constant against their parent, each with its effect."""
+    def _moves(self, name: str) -> list[tuple[AxisDirection, float]]:
+        """Direction and effect of each measured change of this constant."""
         moves = []
         for trial, metric in self.measured:
             parent = self.by_sha.get(trial.parent_sha or "")
             if parent is None or parent.sha not in self.metrics:
                 continue
             if name in trial.settings and name in parent.settings and trial.settings[name] != parent.settings[name]:
-                moves.append((trial, metric - self.metrics[parent.sha]))
+                direction = _direction(parent.settings, {name: trial.settings[name]})
+                moves.append((direction, metric - self.metrics[parent.sha]))
         return moves
 
     def _candidate(self, names: Iterable[str]) -> dict[str, Setting]:
@@ -248,11 +237,6 @@ def _direction(before: Mapping[str, Setting], changes: Mapping[str, Setting]) ->
     if isinstance(old, bool | str) or isinstance(after, bool | str):
         return AxisDirection.CHANGE
     return AxisDirection.UP if after > old else AxisDirection.DOWN
-
-
-def _direction_of(trial: Trial, by_sha: Mapping[str, Trial], name: str) -> AxisDirection:
-    parent = by_sha[trial.parent_sha or ""]
-    return _direction(parent.settings, {name: trial.settings[name]})
 
 
 def _refutation(task: Task) -> str:

@@ -1,21 +1,17 @@
 """Constants of a Python file, their search space (an annotation or a default), and rewriting their values.
 
-A constant is an UPPER_CASE name that is assigned one literal (bool, int, float or str) exactly once, at module level:
-`EMBEDDING_LR = 0.003` or `DEPTH: int = 4`.
-
-An annotation is a comment on the constant's line, alone or after other words:
+A constant is an UPPER_CASE name that is assigned one literal (bool, int, float or str) exactly once, at module level.
+A comment on its line may state its search space, alone or after other words:
 
     EMBEDDING_LR = 0.003  # range: 1e-4 to 3e-2, log
-    DEPTH = 4             # range: 1 to 8
-    HEADS = 4             # choices: 2, 3, 4, 6
+    HEADS: int = 4        # choices: 2, 3, 4, 6
     SEQUENCE_LENGTH = 128 # fixed
 
 Defaults without one:
 
 - a positive float: a quarter to four times its value, logarithmic. A fraction stays a fraction: from 0.5 (say, a
   momentum) the distance to 1 is scaled instead; below 0.5 the range ends at 0.5.
-- a positive int: half to twice its value (1: 1 to 2), logarithmic. From 32, multiples of 8 stay multiples of 8, as
-  widths and batch sizes mostly must.
+- a positive int: half to twice its value, logarithmic. From 32, multiples of 8 stay multiples of 8.
 - the float zero: 0 to 0.2, because it is mostly a rate that is switched off.
 - a bool: both values.
 - strings, negative numbers and the int 0 are not searched: a guess would mostly break the file.
@@ -144,10 +140,9 @@ MIN_STEP = 0.08
 
 @dataclass(frozen=True)
 class NumberRange:
-    """Numbers from `low` to `high`.
+    """Numbers from `low` to `high`, for integers only multiples of `multiple`.
 
-    `scale` is `linear`, `log`, or `complement` (the logarithm of the distance to 1). `integer` numbers are multiples
-    of `multiple`.
+    `scale` is `linear`, `log`, or `complement` (the logarithm of the distance to 1).
     """
 
     low: float

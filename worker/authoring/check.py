@@ -41,7 +41,7 @@ _fine, _warning, _error = (partial(Remark, level) for level in Level)
 
 
 def check_seed(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Iterator[Remark]:
-    """All remarks in turn. A seed with errors in its files is not run. Raises CommandFailed."""
+    """All remarks in turn. A seed with errors in its files is not run. Raises WorkerCommandError."""
     found = list(inspect(tree, runner.device_runner.hardware))
     yield from found
     if any(remark.level is Level.ERROR for remark in found):

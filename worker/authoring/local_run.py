@@ -11,7 +11,7 @@ from shared.runs import RunReport
 from shared.seeds import SeedInvalid, read_seed, resolve_seed
 from worker.api.client import ClientError, CoordinatorClient, Rejected
 from worker.authoring.view import View
-from worker.commands.options import EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
+from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.data.prepare import DataError
 from worker.loop.stop import Stop
 from worker.machine.hardware import HardwareError, detect_machine
@@ -31,29 +31,29 @@ class WorkTree:
 
 
 def read_tree(name: str) -> WorkTree:
-    """Read a seed of the package, a seed's folder, or a clone of a project. Raises CommandFailed."""
+    """Read a seed of the package, a seed's folder, or a clone of a project. Raises WorkerCommandError."""
     folder = resolve_seed(name)
     if not folder.is_dir():
-        raise CommandFailed(f"{folder} is not a folder", EXIT_USAGE)
+        raise WorkerCommandError(f"{folder} is not a folder", ExitStatus.USAGE)
     try:
         contract, files = read_seed(folder)
         sha, _ = build_trees({path: build_blob(text).sha for path, text in files.items()})
     except (SeedInvalid, CommitError) as error:
-        raise CommandFailed(str(error).rstrip(".")) from error
+        raise WorkerCommandError(str(error).rstrip(".")) from error
     return WorkTree(contract, files, sha)
 
 
 def fetch_tree(name: str, settings: WorkerSettings) -> WorkTree:
-    """The first commit of a project on the coordinator. Raises CommandFailed."""
+    """The first commit of a project on the coordinator. Raises WorkerCommandError."""
     try:
         with closing(CoordinatorClient(settings.coordinator_url, token=None)) as client:
             project = client.fetch_project(name)
             files = client.fetch_files(name, project.root_sha).files
         return WorkTree(parse_contract(project.contract), files, project.root_sha)
     except Rejected as error:
-        raise CommandFailed(f"{name} is neither a folder nor a project of {settings.coordinator_url}") from error
+        raise WorkerCommandError(f"{name} is neither a folder nor a project of {settings.coordinator_url}") from error
     except (ClientError, ContractError) as error:
-        raise CommandFailed(f"{name} is not a folder, and cannot be fetched as a project: {error}") from error
+        raise WorkerCommandError(f"{name} is not a folder, and cannot be fetched as a project: {error}") from error
 
 
 class TreeRunner:
@@ -63,7 +63,7 @@ class TreeRunner:
         self.device_runner, self._stop, self._view = device_runner, stop, view
 
     def measure(self, tree: WorkTree, seed: int, compiles_ahead: bool = False) -> RunReport:
-        """Run a tree once, after preparing its data. Raises CommandFailed if there is no run.
+        """Run a tree once, after preparing its data. Raises WorkerCommandError if there is no run.
 
         With `compiles_ahead`, its compiled code is kept for its next run, as for a project's first commit.
         """
@@ -76,7 +76,7 @@ class TreeRunner:
         return report
 
     def prepare(self, tree: WorkTree) -> Path:
-        """Download and prepare a tree's data; returns its folder. Raises CommandFailed."""
+        """Download and prepare a tree's data; returns its folder. Raises WorkerCommandError."""
         request = RunRequest(tree.contract, tree.sha, tree.files, seed=0)
         with _command_errors(), self._view.follow_data() as follow:
             return self.device_runner.prepare(request, follow, self._stop.now).train.parent
@@ -84,7 +84,7 @@ class TreeRunner:
 
 @contextmanager
 def open_runner(settings: WorkerSettings, view: View) -> Iterator[TreeRunner]:
-    """A runner by the worker's settings; the default device is the CPU. Main thread only. Raises CommandFailed.
+    """A runner by the worker's settings; the default device is the CPU. Main thread only. Raises WorkerCommandError.
 
     The first Ctrl-C already ends a run, because there is no lease to report it for.
     """
@@ -92,15 +92,9 @@ def open_runner(settings: WorkerSettings, view: View) -> Iterator[TreeRunner]:
         machine = detect_machine(settings.device or "cpu", settings.cores)
         sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     except (HardwareError, SandboxUnavailable) as error:
-        raise CommandFailed(str(error)) from error
-    device_runner = LocalRunner(
-        device=machine.device,
-        hardware=machine.hardware,
-        sandbox=sandbox,
-        cache=settings.data_dir / "data",
-        runs=settings.data_dir / "workshop",
-        mirrors=settings.mirrors,
-    )
+        raise WorkerCommandError(str(error)) from error
+    cache, runs = settings.data_dir / "data", settings.data_dir / "workshop"
+    device_runner = LocalRunner(machine.device, machine.hardware, sandbox, cache, runs, settings.mirrors)
     stop = Stop()
     with stop.on_signals(stop.request):
         yield TreeRunner(device_runner, stop, view)
@@ -108,12 +102,12 @@ def open_runner(settings: WorkerSettings, view: View) -> Iterator[TreeRunner]:
 
 @contextmanager
 def _command_errors() -> Iterator[None]:
-    """Turn errors that prevent a run into CommandFailed."""
+    """Turn errors that prevent a run into WorkerCommandError."""
     try:
         yield
     except (DataError, RunImpossible) as error:
-        raise CommandFailed(str(error)) from error
+        raise WorkerCommandError(str(error)) from error
     except RunStopped as error:
-        raise CommandFailed("stopped", EXIT_INTERRUPTED) from error
+        raise WorkerCommandError("stopped", ExitStatus.INTERRUPTED) from error
     except OSError as error:
-        raise CommandFailed(f"this machine's disk cannot be used: {error.strerror or error}") from error
+        raise WorkerCommandError(f"this machine's disk cannot be used: {error.strerror or error}") from error

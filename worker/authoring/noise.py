@@ -8,7 +8,7 @@ from shared.contract import Contract
 from shared.runs import RunOutcome
 from worker.authoring.local_run import TreeRunner, WorkTree
 from worker.authoring.view import View
-from worker.commands.options import CommandFailed
+from worker.commands.options import WorkerCommandError
 
 FIRST_SEED = 1
 
@@ -54,24 +54,21 @@ class Noise:
 
 
 def measure_noise(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Noise:
-    """Run a tree `runs` times with one seed, and with seeds 1 to `runs`; the run in common is done once.
-
-    Raises CommandFailed, also if a run has no metric.
-    """
+    """Run a tree `runs` times with one seed, and with seeds 1 to `runs`. Raises WorkerCommandError."""
     same = measure_seeds(runner, tree, [FIRST_SEED] * runs, view)
     others = measure_seeds(runner, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
     return Noise(Spread(same), Spread((same[0], *others)), runner.device_runner.hardware.hardware_class)
 
 
 def measure_seeds(runner: TreeRunner, tree: WorkTree, seeds: Sequence[int], view: View) -> tuple[float, ...]:
-    """The metric of a run with each seed. Raises CommandFailed, also if a run has none."""
+    """The metric of a run with each seed. Raises WorkerCommandError, also if a run has none."""
     metrics: list[float] = []
     for number, seed in enumerate(seeds, start=1):
         view.show(f"run {number} of {len(seeds)}, seed {seed}")
         report = runner.measure(tree, seed, compiles_ahead=True)
         view.emit("run", **report.model_dump(mode="json", include={"seed", "outcome", "metric", "reason"}))
         if report.outcome is not RunOutcome.OK or report.metric is None:
-            raise CommandFailed(f"a run ended as {report.outcome.value}: {report.reason}")
+            raise WorkerCommandError(f"a run ended as {report.outcome.value}: {report.reason}")
         view.show(f"run {number} of {len(seeds)}, seed {seed}: {tree.contract.objective.metric} {report.metric:.6f}")
         metrics.append(report.metric)
     return tuple(metrics)

@@ -4,8 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -57,8 +55,8 @@ class View:
         if not self._is_terminal:
             yield each_once(self.show)
             return
-        with DataBar(make_bars(Console(stderr=True))) as bar:
-            yield bar.follow
+        with make_bars(Console(stderr=True)) as bars:
+            yield DataBar(bars).follow
 
     def end(self) -> None:
         """End the run: clear the overwritten line."""
@@ -93,13 +91,6 @@ class DataBar:
         self._bars, self._what = bars, ""
         self._size: int | None = None
         self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._bars.stop()
 
     def follow(self, progress: DataProgress) -> None:
         """Show the progress; without a known size the bar moves to and fro."""

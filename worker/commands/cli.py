@@ -10,21 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.commands.options import (
-    EXIT_AUTHENTICATION,
-    EXIT_ERROR,
-    EXIT_OK,
-    AgentName,
-    CommandFailed,
-    Coordinator,
-    DataDir,
-    Device,
-    Gpu,
-    Json,
-    Sandbox,
-    Worker,
-    choose_device,
-)
+from worker.commands import options
 
 if TYPE_CHECKING:
     from worker.loop.stop import ControlFiles
@@ -36,7 +22,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @app.command()
 def login(
-    coordinator: Coordinator = None,
+    coordinator: options.Coordinator = None,
     new: Annotated[str | None, typer.Option(metavar="NAME", help="Create an account with this name.")] = None,
 ) -> None:
     """Store a token: that of a new account, from a pipe, or typed in. Only you can read its file.
@@ -61,11 +47,11 @@ def login(
             text = str(typer.prompt("Token", hide_input=True, err=True))
         path = store_login(text, coordinator, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
-        raise CommandFailed(str(error), EXIT_AUTHENTICATION) from error
+        raise options.WorkerCommandError(str(error), options.ExitStatus.AUTHENTICATION) from error
     except ClientError as error:
-        raise CommandFailed(f"the account could not be created: {error}") from error
+        raise options.WorkerCommandError(f"the account could not be created: {error}") from error
     except OSError as error:
-        raise CommandFailed(f"cannot store the token: {error.strerror or error}") from error
+        raise options.WorkerCommandError(f"cannot store the token: {error.strerror or error}") from error
     typer.echo(f"The token is stored in {path}.")
 
 
@@ -74,13 +60,13 @@ def doctor(
     checks: Annotated[
         list[str] | None, typer.Argument(help="Checks to make, such as `coordinator agent`.  [default: all]")
     ] = None,
-    gpu: Gpu = None,
-    device: Device = None,
-    sandbox: Sandbox = None,
-    coordinator: Coordinator = None,
-    agent: AgentName = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
+    gpu: options.Gpu = None,
+    device: options.Device = None,
+    sandbox: options.Sandbox = None,
+    coordinator: options.Coordinator = None,
+    agent: options.AgentName = None,
+    data_dir: options.DataDir = None,
+    as_json: options.Json = False,
 ) -> None:
     """Check whether this machine can run a worker, and advise; exit status 1 if a check fails.
 
@@ -95,7 +81,7 @@ def doctor(
     from worker.commands.doctor import examine
 
     flags = {
-        "device": choose_device(gpu, device),
+        "device": options.choose_device(gpu, device),
         "sandbox": sandbox,
         "coordinator_url": coordinator,
         "agent": agent,
@@ -108,11 +94,11 @@ def doctor(
             typer.echo(check.describe())
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in found], indent=1))
-    raise typer.Exit(EXIT_OK if all(check.ok for check in found) else EXIT_ERROR)
+    raise typer.Exit(options.ExitStatus.OK if all(check.ok for check in found) else options.ExitStatus.ERROR)
 
 
 @app.command()
-def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = False) -> None:
+def status(data_dir: options.DataDir = None, worker: options.Worker = None, as_json: options.Json = False) -> None:
     """Show the state of each worker on this machine; exit status 1 if none runs."""
     from worker.commands.inspect import list_reports
 
@@ -122,14 +108,14 @@ def status(data_dir: DataDir = None, worker: Worker = None, as_json: Json = Fals
     else:
         described = [report.describe() for report in reports]
         typer.echo("\n".join(described) or "No worker has run with this data folder.")
-    raise typer.Exit(EXIT_OK if any(report.running for report in reports) else EXIT_ERROR)
+    raise typer.Exit(options.ExitStatus.OK if any(report.running for report in reports) else options.ExitStatus.ERROR)
 
 
 @app.command()
 def pause(
     duration: Annotated[str | None, typer.Option("--for", metavar="2h", help="How long: 90s, 30m, 2h, 1d.")] = None,
-    data_dir: DataDir = None,
-    worker: Worker = None,
+    data_dir: options.DataDir = None,
+    worker: options.Worker = None,
 ) -> None:
     """Free the GPU within 10 seconds: the current run is stopped and its job given back.
 
@@ -147,7 +133,7 @@ def pause(
 
 
 @app.command()
-def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
+def resume(data_dir: options.DataDir = None, worker: options.Worker = None) -> None:
     """Continue after `pause`."""
     for control in _list_running(data_dir, worker):
         control.resume()
@@ -155,7 +141,7 @@ def resume(data_dir: DataDir = None, worker: Worker = None) -> None:
 
 
 @app.command()
-def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
+def finish(data_dir: options.DataDir = None, worker: options.Worker = None) -> None:
     """Stop after the current run is finished and reported."""
     for control in _list_running(data_dir, worker):
         control.finish()
@@ -165,15 +151,15 @@ def finish(data_dir: DataDir = None, worker: Worker = None) -> None:
 @app.command()
 def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each worker.")] = 40,
-    data_dir: DataDir = None,
-    worker: Worker = None,
+    data_dir: options.DataDir = None,
+    worker: options.Worker = None,
 ) -> None:
     """Print the last events of each worker on this machine."""
     from worker.commands.inspect import tail_logs
 
     tails = tail_logs(_data_dir(data_dir), worker, lines)
     if not tails:
-        raise CommandFailed("no worker has run with this data folder")
+        raise options.WorkerCommandError("no worker has run with this data folder")
     for name, tail in tails.items():
         typer.echo("\n".join((f"==> {name}", *tail)))
 
@@ -192,10 +178,10 @@ def _duration(text: str) -> timedelta:
 
 
 def _list_running(data_dir: Path | None, worker: str | None) -> "list[ControlFiles]":
-    """The control files of the running workers. Raises CommandFailed if there are none."""
+    """The control files of the running workers. Raises WorkerCommandError if there are none."""
     from worker.loop.stop import list_running
 
     controls = list_running(_data_dir(data_dir), worker)
     if not controls:
-        raise CommandFailed("no worker runs with this data folder")
+        raise options.WorkerCommandError("no worker runs with this data folder")
     return controls

@@ -29,8 +29,8 @@ class WorkerReport:
         if status is None or not self.running:
             ended = f" (since {status.since:%Y-%m-%d %H:%M} UTC)" if status else ""
             return f"{self.name}: not running{ended}"
-        share, ending = f", {status.share:.0%}" if status.share else "", f", {status.ending}" if status.ending else ""
-        lines = [f"{self.name}: {status.state}{share}{ending}"]
+        share = f", {status.share:.0%}" if status.share else ""
+        lines = [f"{self.name}: {status.state_text}{share}"]
         fields = {name: getattr(status, name) for name in ("job", "trying", "why", "next", "last")}
         lines += [f"  {label:7} {text}" for label, text in fields.items() if text]
         lines.append(f"  in all  {status.totals.describe()}")

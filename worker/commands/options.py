@@ -1,12 +1,11 @@
 """Options, exit statuses and the error that all commands share. Imports little, so that `--help` is quick."""
 
 import re
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_AUTHENTICATION, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED = 0, 1, 2, 4, 75, 130
 
 Gpu = Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU, as nvidia-smi numbers it, or several.")]
 Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")]
@@ -23,10 +22,21 @@ Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, su
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 
 
-class CommandFailed(Exception):
+class ExitStatus(IntEnum):
+    """Exit statuses of all commands."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    AUTHENTICATION = 4
+    NOTHING_TO_DO = 75
+    INTERRUPTED = 130
+
+
+class WorkerCommandError(Exception):
     """A command failed; the message is one line with reason and remedy. `status` is the exit status."""
 
-    def __init__(self, message: str, status: int = EXIT_ERROR) -> None:
+    def __init__(self, message: str, status: int = ExitStatus.ERROR) -> None:
         super().__init__(message)
         self.status = status
 

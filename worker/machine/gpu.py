@@ -1,7 +1,4 @@
-"""Asks NVIDIA's driver (NVML) which GPUs this machine has, and which processes use them.
-
-The answers are plain data behind a Protocol, so that code which depends on them also runs without a GPU.
-"""
+"""Asks NVIDIA's driver (NVML) which GPUs this machine has, and which processes use them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -76,8 +76,7 @@ def detect_machine(
 ) -> Machine:
     """Find `device` (`cpu` or `cuda:<index>`) for a worker with `cores` CPU cores (None: all available).
 
-    Raises HardwareError if the device, a core or torch is missing, or if torch and the driver do not fit: a requested
-    GPU is never replaced by the CPU.
+    Raises HardwareError if the device, a core or torch is missing, or torch and the driver do not fit.
     """
     available = len(os.sched_getaffinity(0))
     if cores is not None and not 1 <= cores <= available:
@@ -90,13 +89,19 @@ def detect_machine(
         raise HardwareError(f"there is no device {device!r}: use `--device cpu`, or `--gpu N`")
     if torch.version.endswith("+cpu"):
         raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
-    try:
-        report = (driver or NvidiaDriver()).describe()
-    except DriverError as error:
-        raise HardwareError(str(error)) from error
+    report = _ask_driver(driver)
     found = find_gpu(report, int(index))
     check_driver(report, torch)
-    return Machine(_describe_gpu(found, cores or available, torch.version), found.gpu)
+    hardware = Hardware(
+        kind=DeviceKind.CUDA,
+        model=found.model,
+        memory_mib=found.memory_mib,
+        cores=cores or available,
+        power_cap_watts=found.power_cap_watts,
+        torch_version=torch.version,
+        precision="bfloat16",
+    )
+    return Machine(hardware, found.gpu)
 
 
 def list_devices(device: str, driver: Driver | None = None) -> list[str]:
@@ -104,15 +109,19 @@ def list_devices(device: str, driver: Driver | None = None) -> list[str]:
     kind, _, numbers = device.partition(":")
     if kind != "cuda" or (numbers.isdecimal()):
         return [device]
-    try:
-        report = (driver or NvidiaDriver()).describe()
-    except DriverError as error:
-        raise HardwareError(str(error)) from error
+    report = _ask_driver(driver)
     if numbers != "all":
         return [f"cuda:{find_gpu(report, int(index)).index}" for index in dict.fromkeys(numbers.split(","))]
     if not report.gpus:
         raise HardwareError("this machine has no NVIDIA GPU: use `--device cpu` to train on the processor")
     return [f"cuda:{gpu.index}" for gpu in report.gpus]
+
+
+def _ask_driver(driver: Driver | None) -> DriverReport:
+    try:
+        return (driver or NvidiaDriver()).describe()
+    except DriverError as error:
+        raise HardwareError(str(error)) from error
 
 
 def find_gpu(report: DriverReport, index: int) -> GpuReport:
@@ -124,10 +133,9 @@ def find_gpu(report: DriverReport, index: int) -> GpuReport:
 
 
 def check_driver(report: DriverReport, torch: TorchBuild) -> None:
-    """Whether the driver is new enough for torch. Raises HardwareError.
+    """Raises HardwareError if the driver is too old for torch.
 
-    Within one major version of CUDA any driver of that version or a later one will do (NVIDIA's minor version
-    compatibility), so only the major version is compared.
+    Only CUDA's major version is compared (NVIDIA's minor version compatibility).
     """
     wanted = torch.cuda_major
     if wanted is not None and report.cuda[0] < wanted:
@@ -151,18 +159,6 @@ def _describe_cpu(cores: int, torch_version: str) -> Hardware:
         cores=cores,
         isa="-".join(part for part in (platform.machine(), level) if part)[:60],
         torch_version=torch_version,
-    )
-
-
-def _describe_gpu(found: GpuReport, cores: int, torch_version: str) -> Hardware:
-    return Hardware(
-        kind=DeviceKind.CUDA,
-        model=found.model,
-        memory_mib=found.memory_mib,
-        cores=cores,
-        power_cap_watts=found.power_cap_watts,
-        torch_version=torch_version,
-        precision="bfloat16",
     )
 
 
@@ -191,10 +187,7 @@ def try_torch(sandbox: Sandbox, device: str) -> None:
 
 @contextmanager
 def claim_cores(count: int) -> Iterator[frozenset[int]]:
-    """Hold `count` of this process's cores, or all of them if it has fewer.
-
-    Cores that no other worker of this user holds come first. A claim ends with the block or the process.
-    """
+    """Hold `count` of this process's cores, or all if it has fewer; those that no other worker holds come first."""
     folder = Path(tempfile.gettempdir(), f"swarm-cores-{os.geteuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     free: list[int] = []

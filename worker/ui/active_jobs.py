@@ -47,11 +47,6 @@ class JobView:
         return f"measure {self.lease.base.sha[:10]}" + (" once more" if self.lease.kind is JobKind.REPLICATE else "")
 
     @property
-    def predicted(self) -> float | None:
-        """The effect that the proposal predicts."""
-        return self.proposal.predicted_effect if self.proposal is not None else None
-
-    @property
     def line(self) -> str:
         """A job that is not on the device, in one line: `DEPTH 4 -> 6 · ready, waits for the device`."""
         return f"{self.trying or self.name} · {_PHASE_TEXTS.get(self.phase, self.phase.value)}"

@@ -1,7 +1,6 @@
-"""Events of a worker: frozen dataclasses that its parts emit and that views, logs and reporters handle.
+"""Events of a worker, which views, logs and reporters handle.
 
-A worker has up to two jobs: one is measured while the next is drafted. A job begins with `JobClaimed`, and ends with
-`RunFinished` or `JobDropped`.
+A job begins with `JobClaimed` and ends with `RunFinished` or `JobDropped`; one is measured while the next is drafted.
 """
 
 from collections.abc import Sequence
@@ -99,19 +98,8 @@ class Notice:
     is_warning: bool = False
 
 
-Event = (
-    WorkerStarted
-    | WorkerStopped
-    | JobClaimed
-    | ExperimentProposed
-    | JobProgressed
-    | JobDropped
-    | RunFinished
-    | WaitStarted
-    | OutboxChanged
-    | StopRequested
-    | Notice
-)
+JobEvent = JobClaimed | ExperimentProposed | JobProgressed | JobDropped | RunFinished
+Event = JobEvent | WorkerStarted | WorkerStopped | WaitStarted | OutboxChanged | StopRequested | Notice
 
 
 class EventHandler(Protocol):

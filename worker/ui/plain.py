@@ -8,7 +8,6 @@ from uuid import UUID
 import structlog
 
 from shared.leases import GrantedLease, Phase
-from worker.runs.spec import RunProgress
 from worker.ui import events
 from worker.ui.run_summary import RunSummary
 
@@ -38,11 +37,13 @@ class PlainView:
             case events.WorkerStopped():
                 log("stopped")
             case events.JobClaimed(lease):
-                self._log_claim(lease)
+                about = {"project": lease.project, "kind": lease.kind.value, "base": lease.base.sha[:10]}
+                log("job", id=_short_id(lease), **about, branch=lease.branch, why=lease.why)
             case events.ExperimentProposed(lease, proposal):
                 log("proposed", job=_short_id(lease), title=proposal.title, hypothesis=proposal.hypothesis)
-            case events.JobProgressed(lease, progress):
-                self._log_phase(lease, progress)
+            case events.JobProgressed(lease, progress) if progress.phase is not self._phases.get(lease.id):
+                self._phases[lease.id] = progress.phase
+                log("phase", job=_short_id(lease), phase=progress.phase.value)
             case events.JobDropped(lease):
                 self._phases.pop(lease.id, None)
                 log("dropped", job=_short_id(lease))
@@ -57,22 +58,6 @@ class PlainView:
                 log("stopping", how=STOP_NOW if now else STOP_AFTER)
             case events.Notice(text, is_warning):
                 (self._messages.warning if is_warning else log)(text)
-
-    def _log_claim(self, lease: GrantedLease) -> None:
-        self._messages.info(
-            "job",
-            id=_short_id(lease),
-            project=lease.project,
-            kind=lease.kind.value,
-            base=lease.base.sha[:10],
-            branch=lease.branch,
-            why=lease.why,
-        )
-
-    def _log_phase(self, lease: GrantedLease, progress: RunProgress) -> None:
-        if progress.phase is not self._phases.get(lease.id):
-            self._phases[lease.id] = progress.phase
-            self._messages.info("phase", job=_short_id(lease), phase=progress.phase.value)
 
     def _log_run(self, summary: RunSummary) -> None:
         report = summary.report

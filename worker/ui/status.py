@@ -59,6 +59,11 @@ class Status(Message):
     outbox: int = Field(default=0, ge=0)
     last: str | None = None
 
+    @property
+    def state_text(self) -> str:
+        """The state, and how the worker stops if that was requested."""
+        return f"{self.state}, {self.ending}" if self.ending else self.state
+
 
 def read_status(worker_folder: Path) -> Status | None:
     """The last status of a worker, running or not; None if there is none that can be read."""

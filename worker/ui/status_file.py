@@ -63,7 +63,8 @@ class StatusFile:
         changed = self._jobs.apply(event)
         match event:
             case events.WorkerStarted():
-                self._start(event)
+                self._status = Status(pid=os.getpid(), since=now(), **vars(event))
+                self._update(state="asking for a job")
             case events.WorkerStopped():
                 self._jobs = ActiveJobs()
                 self._update(**self._describe_jobs() | {"state": "stopped"})
@@ -80,21 +81,8 @@ class StatusFile:
                 self._update(state=reason)
             case events.OutboxChanged(waiting):
                 self._update(outbox=waiting)
-            case events.StopRequested(now):
-                self._update(ending="stops now" if now else "ends after this run")
-
-    def _start(self, started: events.WorkerStarted) -> None:
-        self._status = Status(
-            pid=os.getpid(),
-            worker=started.worker,
-            device=started.device,
-            sandbox=started.sandbox,
-            agent=started.agent,
-            coordinator=started.coordinator,
-            totals=started.totals,
-            since=now(),
-        )
-        self._update(state="asking for a job")
+            case events.StopRequested(is_now):
+                self._update(ending="stops now" if is_now else "ends after this run")
 
     def _describe_jobs(self) -> dict[str, object]:
         """The fields of the status that describe the worker's jobs."""

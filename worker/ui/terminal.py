@@ -1,7 +1,6 @@
 """The view of a worker at a terminal: a few lines that stay in place, and above them a summary of each finished run.
 
-It is drawn only after an event, at most about twice a second: a ticking clock would take time from the cores that are
-being measured.
+It is drawn only after an event: a ticking clock would take time from the cores that are being measured.
 """
 
 import sys
@@ -131,7 +130,8 @@ class TerminalView:
 def _describe_parent(job: JobView) -> str:
     """The parent's posterior, and the effect that the proposal predicts."""
     known = describe_posterior(job.lease.base.posterior)
-    return known if job.predicted is None else f"{known} · predicted effect {_signed(job.predicted)}"
+    predicted = job.proposal.predicted_effect if job.proposal is not None else None
+    return known if predicted is None else f"{known} · predicted effect {_signed(predicted)}"
 
 
 def _describe_losses(job: JobView) -> str:

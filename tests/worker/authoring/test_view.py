@@ -20,7 +20,8 @@ STEPS = [
 def test_draws_a_bar() -> None:
     drawn = io.StringIO()
     bars = make_bars(Console(file=drawn, force_terminal=True, width=100), refreshes=False)
-    with DataBar(bars) as bar:
+    bar = DataBar(bars)
+    with bars:
         seen = []
         for step in STEPS:
             bar.follow(step)
