@@ -240,7 +240,7 @@ def test_version(run_here: RunHere, environment: dict[str, str]) -> None:
     ("module", "heavy"),
     [
         ("worker.cli", {"torch", "optuna", "httpx", "pydantic_settings", "dulwich", "rich.live"}),
-        ("worker.commands.inspect", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
+        ("worker.ui.status", {"torch", "httpx", "structlog", "shared.contract", "pydantic_settings"}),
         ("worker.loop.stop", {"pydantic_settings", "psutil"}),
         ("worker.settings", {"httpx", "rich"}),
         ("worker.start", {"torch", "optuna"}),

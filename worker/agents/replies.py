@@ -139,7 +139,7 @@ def apply_edits(edits: Iterable[Edit], base: Mapping[str, str]) -> dict[str, str
 
 
 def check_files(files: Mapping[str, str], base: Mapping[str, str], limits: Files) -> dict[str, str]:
-    """The files that differ from the base. Raises EditError if none does, or one is forbidden, too large or not Python."""
+    """The files that differ from the base. Raises EditError if none does, or one is forbidden, too large or broken."""
     for path, text in files.items():
         if path not in limits.editable:
             raise EditError(f"{path} is not editable; only these files are: {', '.join(limits.editable)}")

@@ -22,7 +22,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Proposal
-from shared.protocol import FilePath, LongText, Message, ShortText
+from shared.protocol import FilePath, Message
 from worker.agents.base import Agent, AgentError, AgentFinished, Draft, Task
 from worker.agents.replies import Edit, EditError, apply_edits
 from worker.agents.search_space import read_settings
@@ -33,20 +33,13 @@ class ScriptError(SettingsError):
     """The script cannot be read; the message names the file and what is wrong with it."""
 
 
-class ScriptStep(Message):
+class ScriptStep(Proposal):
     """One proposal: `files` by their whole text, or `edits`, not both. `insists` justifies a near-duplicate.
 
     `thinking_seconds` delays it, to imitate an agent that reasons.
     """
 
-    title: ShortText
-    hypothesis: LongText
-    axis: ShortText
     direction: AxisDirection = AxisDirection.CHANGE
-    value: str = ""
-    predicted_effect: float | None = None
-    refuted_by: LongText = ""
-    insists: LongText = ""
     files: dict[FilePath, str] = Field(default={})
     edits: list[Edit] = Field(default=[])
     thinking_seconds: float = Field(default=0.0, ge=0, le=3600)
@@ -100,7 +93,5 @@ class ScriptedAgent(Agent):
             files = step.files or apply_edits(step.edits, task.base.files)
         except EditError as error:
             raise AgentError(f"the script does not fit: {error}") from error
-        proposal = Proposal(
-            **step.model_dump(exclude={"files", "edits", "thinking_seconds"}), settings=read_settings(files)
-        )
-        return Draft(proposal, files)
+        fields = step.model_dump(include=set(Proposal.model_fields))
+        return Draft(Proposal.model_validate(fields | {"settings": read_settings(files)}), files)

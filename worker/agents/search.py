@@ -6,6 +6,7 @@ if they would end badly (Optuna's constant liar), so that concurrent workers spr
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -20,7 +21,6 @@ from worker.agents.search_space import (
     NumberRange,
     SearchSpace,
     find_space,
-    format_value,
     read_constants,
     rewrite_constants,
 )
@@ -62,13 +62,13 @@ class SearchAgent(Agent):
         search = _Search(task, current, _narrow(spaces, task))
         changes = search.draw()
         settings = current | changes
-        moves = ", ".join(f"{n} {format_value(current[n])} -> {format_value(v)}" for n, v in changes.items())
+        moves = ", ".join(f"{n} {current[n]!r} -> {v!r}" for n, v in changes.items())
         proposal = Proposal(
             title=shorten(moves, 200),
             hypothesis=search.reason(changes),
             axis=shorten(" and ".join(changes), 200),
             direction=_direction(current, changes),
-            value=shorten(", ".join(format_value(v) for v in changes.values()), 200),
+            value=shorten(", ".join(repr(v) for v in changes.values()), 200),
             predicted_effect=search.predict_effect(changes),
             refuted_by=_refutation(task),
             settings=dict(list(settings.items())[:MAX_SETTINGS]),
@@ -126,7 +126,6 @@ class _Search:
         return weights
 
     def _draw_axes(self) -> list[str]:
-        """Draw the constants to change."""
         names = list(self.spaces)
         first = self.random.choices(names, [self.weights[name] for name in names])[0]
         rest = [name for name in names if name != first]
@@ -173,22 +172,21 @@ class _Search:
                 yield create_trial(value=metric * self.sign, params=params, distributions=distributions)
 
     def _are_same(self, one: Mapping[str, Setting], other: Mapping[str, Setting]) -> bool:
-        if one.keys() != other.keys():
-            return False
-        return all(s.are_close(one[n], other[n]) for n, s in self.spaces.items()) and all(
-            one[n] == other[n] for n in one.keys() - self.spaces.keys()
-        )
+        def are_close(name: str) -> bool:
+            space = self.spaces.get(name)
+            return one[name] == other[name] if space is None else space.are_close(one[name], other[name])
+
+        return one.keys() == other.keys() and all(map(are_close, one))
 
     def _reason(self, name: str, value: Setting) -> str:
-        known = sorted(
-            ((m * self.sign, t.settings[name]) for t, m in self.measured if name in t.settings), key=lambda p: p[0]
-        )
-        here = format_value(self.current[name])
-        if len({str(v) for _, v in known}) < 3:
-            tried = ", ".join(dict.fromkeys(format_value(v) for _, v in known)) or here
-            return f"{name} has been tried only at {tried}; trying {format_value(value)} measures its sensitivity."
-        best = [v for _, v in known[: max(2, len(known) // 4)]]
-        listed = ", ".join(dict.fromkeys(format_value(v) for v in best[:5]))
+        measured = [(metric * self.sign, trial) for trial, metric in self.measured if name in trial.settings]
+        known = [trial.settings[name] for _, trial in sorted(measured, key=itemgetter(0))]
+        here = repr(self.current[name])
+        if len({str(v) for v in known}) < 3:
+            tried = ", ".join(dict.fromkeys(map(repr, known))) or here
+            return f"{name} has been tried only at {tried}; trying {value!r} measures its sensitivity."
+        best = known[: max(2, len(known) // 4)]
+        listed = ", ".join(dict.fromkeys(map(repr, best[:5])))
         return f"The best {len(best)} of {len(known)} measured trials have {name} at {listed}; the parent has {here}."
 
 

@@ -82,15 +82,8 @@ def rewrite_constants(source: str, values: Mapping[str, Setting]) -> str:
     # From the end, so that positions on the same line stay valid.
     for constant in sorted((constants[name] for name in values), key=lambda c: (c.line, c.start), reverse=True):
         line = lines[constant.line]
-        lines[constant.line] = (
-            line[: constant.start] + format_value(values[constant.name]).encode() + line[constant.end :]
-        )
+        lines[constant.line] = line[: constant.start] + repr(values[constant.name]).encode() + line[constant.end :]
     return b"".join(lines).decode()
-
-
-def format_value(value: Setting) -> str:
-    """A value as Python source, which reads back as the same value and type."""
-    return repr(value)
 
 
 def _lines(source: str) -> list[bytes]:

@@ -58,7 +58,9 @@ def inspect(tree: WorkTree, hardware: Hardware) -> Iterator[Remark]:
     contract = tree.contract
     yield from _inspect_files(tree)
     yield from _inspect_commands(tree)
-    yield from _inspect_data(contract)
+    for source in contract.data.sources:
+        if source.url and source.url.startswith("http:"):
+            yield _warning(f"{source.file} comes over plain http: the checksum protects what is read, not who sees it")
     budget, evidence, objective = contract.budget, contract.evidence, contract.objective
     if budget.handover_seconds > MAX_HANDOVER_SHARE * budget.training_seconds:
         yield _warning(
@@ -149,19 +151,13 @@ def _inspect_commands(tree: WorkTree) -> Iterator[Remark]:
     """Each role's module must exist and must not be editable."""
     for role, module in tree.contract.commands:
         path = PurePosixPath(*module.split("."))
-        places = [f"{path}.py", f"{path}/__main__.py"]
-        found = [place for place in places if place in tree.files]
+        candidates = [f"{path}.py", f"{path}/__main__.py"]
+        found = [path for path in candidates if path in tree.files]
         if not found:
-            yield _error(f"commands.{role} = {module!r} is not a module of this folder: {places[0]} is missing")
+            yield _error(f"commands.{role} = {module!r} is not a module of this folder: {candidates[0]} is missing")
         elif found[0] in tree.contract.files.editable:
             yield _error(f"commands.{role} is {found[0]}, which experiments may edit: they would judge themselves")
     package = tree.contract.commands.scorer.split(".")[0]
     inside = [path for path in tree.contract.files.editable if path.startswith(f"{package}/")]
     if inside:
         yield _error(f"experiments may edit {', '.join(inside)}, beside the scorer that judges them")
-
-
-def _inspect_data(contract: Contract) -> Iterator[Remark]:
-    for source in contract.data.sources:
-        if source.url and source.url.startswith("http:"):
-            yield _warning(f"{source.file} comes over plain http: the checksum protects what is read, not who sees it")

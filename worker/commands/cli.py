@@ -100,7 +100,7 @@ def doctor(
 @app.command()
 def status(data_dir: options.DataDir = None, worker: options.Worker = None, as_json: options.Json = False) -> None:
     """Show the state of each worker on this machine; exit status 1 if none runs."""
-    from worker.commands.inspect import list_reports
+    from worker.ui.status import list_reports
 
     reports = list_reports(_data_dir(data_dir), worker)
     if as_json:
@@ -155,7 +155,7 @@ def logs(
     worker: options.Worker = None,
 ) -> None:
     """Print the last events of each worker on this machine."""
-    from worker.commands.inspect import tail_logs
+    from worker.ui.status import tail_logs
 
     tails = tail_logs(_data_dir(data_dir), worker, lines)
     if not tails:
