@@ -150,20 +150,6 @@ def commits() -> Iterator[str]:
                 yield f"{path}:{called.lineno} commits"
 
 
-def _links() -> Iterator[tuple[str, str, Path]]:
-    """Page, link text and target of each relative link."""
-    for page in list_documents():
-        for text, target in re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", read(page)):
-            if not re.match(r"[a-z]+:|#", target):
-                yield page, text, (ROOT / page).parent / target.split("#")[0]
-
-
-def broken_links() -> Iterator[str]:
-    for page, text, target in _links():
-        if not target.exists():
-            yield f"{page}: the link [{text}] leads to {target}, which does not exist"
-
-
 def _defined_names(path: Path) -> set[str]:
     """Functions, classes, their methods as `Class.method`, and constants of a module."""
     names = set()
@@ -178,13 +164,17 @@ def _defined_names(path: Path) -> set[str]:
     return names
 
 
-def unknown_names_in_links() -> Iterator[str]:
-    """A link [`name`](module.py) promises that the module defines the name."""
-    for page, text, target in _links():
-        name = text.strip("`").removesuffix("()")
-        is_name = text.startswith("`") and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", name) and not name.endswith(".py")
-        if is_name and target.suffix == ".py" and target.exists() and name not in _defined_names(target):
-            yield f"{page}: {target} does not define {name}"
+def wrong_links() -> Iterator[str]:
+    """A relative link leads to a file, and [`name`](module.py) to a module that defines the name."""
+    for page in list_documents():
+        for text, target in re.findall(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)[^)\s]*\)", read(page)):
+            path = (ROOT / page).parent / target
+            name = text.strip("`").removesuffix("()")
+            is_name = text.startswith("`") and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", name) and not name.endswith(".py")
+            if not path.exists():
+                yield f"{page}: the link [{text}] leads to {path}, which does not exist"
+            elif is_name and path.suffix == ".py" and name not in _defined_names(path):
+                yield f"{page}: {path} does not define {name}"
 
 
 def unknown_paths() -> Iterator[str]:
@@ -205,7 +195,7 @@ def unknown_paths() -> Iterator[str]:
 
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
-    commits, broken_links, unknown_names_in_links, unknown_paths, product_lines, long_walks,
+    commits, wrong_links, unknown_paths, product_lines, long_walks,
 )  # fmt: skip
 
 

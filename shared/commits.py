@@ -10,7 +10,7 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from dulwich.errors import ObjectFormatException
-from dulwich.objects import Commit, ObjectID, ShaFile, Tree
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tree
 
 FILE_MODE = 0o100644
 FOLDER_MODE = 0o040000
@@ -50,8 +50,7 @@ def check_path(path: str) -> None:
 
 
 def build_blob(text: str) -> GitObject:
-    data = text.encode()
-    return GitObject(name_object("blob", data), "blob", data)
+    return _pack(Blob.from_string(text.encode()))
 
 
 def build_trees(entries: Mapping[str, str]) -> tuple[str, list[GitObject]]:
@@ -103,8 +102,7 @@ def build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> G
 def parse_commit(data: bytes) -> ParsedCommit:
     """Raises CommitError if `data` is not a commit's content."""
     try:
-        commit = ShaFile.from_raw_string(Commit.type_num, data)
-        assert isinstance(commit, Commit)
+        commit = Commit.from_string(data)
         commit.check()
     except ObjectFormatException as error:
         raise CommitError(f"not a commit: {error}") from error
@@ -115,9 +113,7 @@ def parse_commit(data: bytes) -> ParsedCommit:
 
 def parse_tree(data: bytes) -> Iterator[tuple[str, bool, str]]:
     """Entries of a tree's content: name, whether it is a folder, sha."""
-    tree = ShaFile.from_raw_string(Tree.type_num, data)
-    assert isinstance(tree, Tree)
-    for entry in tree.iteritems():
+    for entry in Tree.from_string(data).iteritems():
         assert entry.path is not None and entry.mode is not None and entry.sha is not None
         yield entry.path.decode(), entry.mode == FOLDER_MODE, entry.sha.decode()
 

@@ -23,8 +23,6 @@ class Direction(StrEnum):
 
 
 class ResultSource(StrEnum):
-    """Source of the metric."""
-
     SCORER = "scorer"
     SUMMARY = "summary"  # printed by the edited files: it could say anything, and the project is marked so
 
@@ -96,8 +94,6 @@ class Files(Message):
 
 
 class Commands(Message):
-    """Modules of the project's protected harness that run inside the sandboxes."""
-
     prepare: ShortText = "harness.prepare"
     trainer: ShortText = "harness.trainer"
     host: ShortText = "harness.host"

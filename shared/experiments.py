@@ -87,8 +87,6 @@ class Assignment(Message):
 
 
 class StepFate(StrEnum):
-    """Result of a requested step."""
-
     DONE = "done"
     CONFLICT = "conflict"  # left out
     IDLE = "idle"  # without effect on these files

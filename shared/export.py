@@ -113,8 +113,6 @@ class ExportedFinding(Message):
 
 
 class ExportedCitation(Message):
-    """A finding that was in the context pack of an experiment."""
-
     project: str
     experiment_id: int
     finding_id: int

@@ -87,8 +87,6 @@ class NoteDraft(Message):
 
 
 class Note(Message):
-    """A note on a finding, which cannot be changed or removed."""
-
     id: int
     kind: NoteKind
     text: str
@@ -223,8 +221,6 @@ class QuestionKind(StrEnum):
 
 
 class Likeness(StrEnum):
-    """Similarity of an earlier attempt to the question."""
-
     SAME_STEP = "same_step"  # of the same constant
     SAME_AXIS = "same_axis"  # that constant at another value
     ALIKE = "alike"  # only the words
@@ -236,8 +232,6 @@ class TriedBefore(Message):
 
 
 class TriedNow(Message):
-    """A similar experiment that is under way."""
-
     title: str
     axis: str
     value: str
@@ -303,16 +297,12 @@ class TopicPool(Message):
 
 
 class UntestedValue(Message):
-    """A value, or a hardware class for a value, that nobody tried yet."""
-
     value: str
     hardware_class: str | None
     why: str
 
 
 class OpenFollowUp(Message):
-    """A follow-up that a finding proposes and nobody tried."""
-
     finding_id: int
     experiment_id: int
     text: str

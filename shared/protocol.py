@@ -37,12 +37,10 @@ class Page(Message, Generic[Row]):
 
 
 class Versions(Message):
-    """Version and protocol of a coordinator, and the oldest worker that gets jobs."""
-
     version: str
     protocol: int
     oldest_protocol: int
-    oldest_worker: str
+    oldest_worker: str  # that gets jobs
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -68,5 +66,4 @@ class Problem(BaseModel):
 
     @property
     def code(self) -> str:
-        """The problem's short name, for example `lease-unknown`."""
         return self.type.rsplit("/", 1)[-1]

@@ -163,8 +163,6 @@ class Trust(StrEnum):
 
 
 class Estimate(Message):
-    """Mean and sd of a number, in the metric's unit."""
-
     mean: float
     sd: float
 

@@ -1,7 +1,7 @@
 """A scorer's view of a model's logits: the log-probability of each target, and tokens drawn from them.
 
-On a CPU by numpy, which is imported in a tenth of torch's time; with a GPU by torch on it, because 2 million tokens of
-8,192 logits each are 64 GB. Both take a copy before they check anything: the host could still write to the memory.
+On a CPU by numpy, which is imported in a tenth of torch's time; on a GPU by torch, because 2 million tokens of 8,192
+logits each are 64 GB. Both copy before they check: the host could still write to the memory.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Answers(Protocol):
         """The log-probability in nats of each target: (rows, span) from (rows, span)."""
 
     def sample(self, row: int, first: int, forbidden: int) -> numpy.ndarray:
-        """A token drawn at each place of a row from `first` on; the first of them is not `forbidden`."""
+        """A token drawn at each position of a row from `first` on; the first of them is not `forbidden`."""
 
 
 Reader = Callable[[numpy.ndarray], Answers]
@@ -35,8 +35,6 @@ def choose_reader(device: str, random: numpy.random.Generator) -> Reader:
 
 
 class NumpyAnswers:
-    """Implements `Answers`."""
-
     def __init__(self, logits: numpy.ndarray, random: numpy.random.Generator) -> None:
         values = logits.copy()
         if not numpy.isfinite(values).all():
@@ -49,9 +47,7 @@ class NumpyAnswers:
         return numpy.take_along_axis(self.log_probabilities, targets[..., None], axis=-1)[..., 0]
 
     def sample(self, row: int, first: int, forbidden: int) -> numpy.ndarray:
-        # The largest of these is a sample: the Gumbel-max trick.
-        noisy = self.log_probabilities[row, first:] + self._random.gumbel(
-            size=self.log_probabilities[row, first:].shape
-        )
+        values = self.log_probabilities[row, first:]
+        noisy = values + self._random.gumbel(size=values.shape)  # the Gumbel-max trick: the largest is a sample
         noisy[0, forbidden] = -numpy.inf
         return noisy.argmax(axis=-1)

@@ -7,7 +7,7 @@ from harness.channel import Rejected
 
 
 class TorchAnswers:
-    """Implements `Answers`. Sums are float32 on the device; the scorer adds rows up in float64."""
+    """Sums are float32 on the device; the scorer adds rows up in float64."""
 
     def __init__(self, logits: numpy.ndarray, device: str) -> None:
         values = torch.from_numpy(logits).to(device, copy=True)
@@ -16,8 +16,8 @@ class TorchAnswers:
         self.log_probabilities = values.log_softmax(dim=-1)
 
     def of_targets(self, targets: numpy.ndarray) -> numpy.ndarray:
-        places = torch.from_numpy(targets).to(self.log_probabilities.device)[..., None]
-        return self.log_probabilities.gather(-1, places)[..., 0].cpu().numpy()
+        indices = torch.from_numpy(targets).to(self.log_probabilities.device)[..., None]
+        return self.log_probabilities.gather(-1, indices)[..., 0].cpu().numpy()
 
     def sample(self, row: int, first: int, forbidden: int) -> numpy.ndarray:
         values = self.log_probabilities[row, first:]

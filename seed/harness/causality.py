@@ -1,32 +1,29 @@
 """Tests by a model's answers alone whether it uses tokens that come later.
 
-All windows are first scored by one host. Then a second host, a fresh process that knows nothing of what the first was
-asked, gets each window once more, in one of two forms:
+One host scores all windows. A second host, a fresh process, then gets each window once more, in one of two forms:
  * a *cut*: the inputs from a random position `cut` on are replaced by tokens drawn from the model's own answers, the
    first of them never the true one, so that a model cannot tell by their likeness that they are not the text;
- * a *repeat*: the very same inputs once more.
+ * a *repeat*: the very same inputs.
 
-Compared is the log-probability of the true tokens at the LOOK_BACK positions just before the cut (all, where there are
-fewer), first answer minus second, summed, in nats: the *drop*. A model that reads only what came before gives the same
-answers up to rounding, for cuts and for repeats. One that peeks at the next token meets a wrong one at the last of
-these positions: if peeking gains it g nats per token on average, its cuts drop by at least g on average, for there it
-gains nothing. It cannot make up for that by remembering: the true token is in nothing that the second host was ever
-shown. No window is shown to it in both forms, so that the two cannot be put side by side, and all windows are checked,
-so that one cannot peek at a few and hope. Cuts fall on each position equally often, the first included, in a random
-order: with as many cuts as positions, a model that peeks at one position of every window is met for certain.
+The *drop* is the log-probability of the true tokens at the LOOK_BACK positions just before the cut, first answer minus
+second, summed, in nats. A model that reads only what came before gives the same answers up to rounding. For one that
+gains g nats per token by peeking at the next, cuts drop by at least g on average: the last of these positions shows it
+a wrong token. It cannot remember the true one, which the second host was never shown. No window is shown in both forms,
+so the two cannot be compared; all windows are checked, so peeking at a few does not pay. Cuts fall on each position
+equally often, the first included, in a random order: with as many cuts as positions, a model that peeks at one position
+of every window is met for certain.
 
-The threshold. Repeats have the rounding noise of cuts, and nothing else, so their standard deviation s measures it. For
-an honest model the mean drop of n cuts has mean 0 and the standard error s / sqrt(n). Cuts are rejected beyond
+The threshold. Repeats have the rounding noise of cuts and nothing else; their standard deviation s measures it. For an
+honest model the mean drop of n cuts has mean 0 and standard error s / sqrt(n). Cuts are rejected beyond
 TOLERANCE + Z * s / sqrt(n): with Z = 6 one honest run in 1e9 for normal noise, and by Chebyshev's inequality at most
-one in 36 for any noise at all, even without TOLERANCE, which covers noise that only cuts have: other tokens behind may
-change how earlier ones are rounded (those of a mixture of experts, say). TOLERANCE is the gain per token that may go
-unseen: with 4 bytes per token, 0.002 nats are 0.0007 bits per byte. A model that peeks at
-few places only is seen by a single drop: no rounding moves a sum of LOOK_BACK log-probabilities by MAX_DROP.
+one in 36 for any noise, even without TOLERANCE. That covers noise that only cuts have: later tokens may change how
+earlier ones are rounded, as in a mixture of experts. It is also the gain per token that may go unseen: with 4 bytes per
+token, 0.002 nats are 0.0007 bits per byte. A model that peeks at few positions is seen by a single drop: no rounding
+moves a sum of LOOK_BACK log-probabilities by MAX_DROP.
 
 A model cannot buy a higher threshold with noise of its own: repeats that scatter by more than MAX_SCATTER, or shift by
-more than MAX_SHIFT, are themselves a reason to reject, because answers must not depend on what was asked before. Chance
-as such is no fault: the host seeds torch before each answer, and batches stay the same, so that a dropout that is left
-on falls on the same places again.
+more than MAX_SHIFT, are rejected, because answers must not depend on earlier questions. Chance as such is no fault: the
+host seeds torch before each answer and batches stay the same, so a dropout that is left on repeats itself.
 """
 
 from dataclasses import dataclass
@@ -36,9 +33,7 @@ import numpy
 from harness.answers import Answers
 
 LOOK_BACK = 16
-REPEATS = 4
-"""One window in so many is repeated, the others are cut."""
-
+REPEATS = 4  # one window in 4 is repeated, the others are cut
 TOLERANCE = 0.002  # nats
 Z = 6.0
 MAX_SCATTER = 0.03  # nats
@@ -50,8 +45,8 @@ MAX_DROP = 1.0  # nats
 class Variant:
     """The second host's input for a window: `inputs` (length,), which before `cut` are the window's own.
 
-    `before` holds the log-probabilities of the true targets at the places before the cut that are looked at, as the
-    first host answered; `drop` is how much less likely, in nats, the second finds them.
+    `before` holds the first host's log-probabilities of the true targets at the compared positions before the cut;
+    `drop` is how much less likely, in nats, the second finds them.
     """
 
     cut: int
@@ -62,7 +57,7 @@ class Variant:
 
     @property
     def first(self) -> int:
-        """The first place that is looked at."""
+        """The first compared position."""
         return self.cut - len(self.before)
 
     def measure_drop(self, after: numpy.ndarray) -> None:
@@ -71,7 +66,7 @@ class Variant:
 
 
 class Plan:
-    """Which windows are cut, and where. Drawn before the first question."""
+    """The windows that are cut, and where. Drawn before the first question."""
 
     def __init__(self, count: int, length: int, random: numpy.random.Generator) -> None:
         assert count >= 2, "a cut and a repeat need a window each"
@@ -85,10 +80,7 @@ class Plan:
     def make_variant(
         self, index: int, window: numpy.ndarray, true: numpy.ndarray, answers: Answers, row: int
     ) -> Variant:
-        """The variant of a window (length + 1,), which is a row of `answers`.
-
-        `true` holds the log-probabilities of the window's targets (length,).
-        """
+        """The variant of a window (length + 1,), a row of `answers`; `true` are its targets' log-probabilities."""
         cut = int(self.cuts[index])
         inputs = window[:-1].copy()
         if self.is_cut[index]:

@@ -1,7 +1,7 @@
 """The channel to the worker's supervisor, which started this process and holds clock, data and limits.
 
 A SOCK_SEQPACKET socket, whose number is the last argument of the command line. Each packet is one JSON document with
-a `kind`; open descriptors may come attached to it. The kinds, in the order in which each process uses them:
+a `kind`, perhaps with open descriptors. The kinds, in the order in which each process uses them:
 
     prepare    -> ready    <- begin [train, validation, sources...]    -> prepared
     trainer    -> ready    <- begin [handover]    -> start    <- started [train]    -> progress ...    -> trained
@@ -32,16 +32,14 @@ MAX_REASON, MAX_FRAME = 600, 900  # characters
 
 
 class Fault(Exception):
-    """The edited file breaks the contract between it and the harness; the message says how, as a sentence."""
+    """The edited file breaks its contract with the harness; the message is a sentence about it."""
 
 
 class Rejected(Exception):
-    """The scorer's verdict: the answers failed a check; the message is a sentence about it."""
+    """The answers failed a check of the scorer; the message is a sentence about it."""
 
 
 class Channel:
-    """This process's end of the channel."""
-
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
 

@@ -18,26 +18,18 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from harness.channel import Channel, Fault
 
-LOG_SECONDS = 0.04
-"""Minimum time between two points of the loss curve that are sent to the supervisor: 25 a second at most."""
-
-HANDOVER_FACTOR = 2.0
-"""Expected duration of the hand-over as a multiple of its rehearsal's, at most half of the budget."""
-
-LAST_STEPS = 16
-"""Number of recent steps of which the longest is the expected duration of the next."""
-
-COMPILED_FOLDER = os.path.join(tempfile.gettempdir(), "compiled")
-"""The folder of torch's compiled code: each run has its own, which is deleted with its sandbox."""
+LOG_SECONDS = 0.04  # minimum time between two points of the loss curve that are sent to the supervisor
+HANDOVER_FACTOR = 2.0  # expected duration of the hand-over, in durations of its rehearsal
+LAST_STEPS = 16  # the longest of these is the expected duration of the next step
+COMPILED_FOLDER = os.path.join(tempfile.gettempdir(), "compiled")  # each run's own, deleted with its sandbox
 
 
 class Context:
     """The first argument of `train`.
 
-    `device` is the torch device to use, `seed` the harness's seed. Until `start()` the batches are random tokens and
-    no time counts: compile and warm up there. `start()` then puts model, optimizers and random numbers back to where
-    they were, gets the training data from the supervisor, and the budget runs. It ends when the supervisor has the
-    weights: `rehearse` hands them over as the end of the training will, to learn how long that takes.
+    Until `start()` the batches are random tokens and no time counts: compile and warm up there. `start()` then resets
+    model, optimizers and random numbers, gets the training data from the supervisor, and the budget runs. It ends when
+    the supervisor has the weights: `rehearse` hands them over as the end of the training will, to time that.
     """
 
     def __init__(self, channel: Channel, begin: dict, model: torch.nn.Module, rehearse: Callable[[], object]) -> None:
@@ -84,8 +76,7 @@ class Context:
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless batches `(inputs, targets)`, int64 of shape (batch_size, sequence_length) on `device`.
 
-        Targets are the inputs moved on by one token. The order follows the harness's seed. Before `start()` the
-        tokens are random; the same iterator then goes on with real ones.
+        Targets are the inputs moved on by one token; the seed sets the order. From `start()` on the tokens are real.
         """
         window = numpy.arange(self._length + 1)
         while True:
@@ -102,14 +93,11 @@ class Context:
             yield batch[:, :-1], batch[:, 1:]
 
     def progress(self) -> float:
-        """The used share of the budget, 0 to 1; the time for the hand-over is not part of the budget."""
+        """The used share of the budget, 0 to 1, without the time for the hand-over."""
         return min(1.0, self._elapsed() / self._budget)
 
     def out_of_time(self) -> bool:
-        """Whether to return now: another step would end too late to hand over the weights within the budget.
-
-        Call it before each step: the time between two calls is taken for a step's duration.
-        """
+        """Whether another step would end too late. Call it before each step: that is how steps are timed."""
         elapsed = self._elapsed()
         self._steps.append(elapsed - self._asked_at)
         self._asked_at = elapsed
@@ -165,10 +153,9 @@ def seed_everything(seed: int) -> None:
 
 
 def open_compiled(archive: int | None) -> None:
-    """Let torch keep compiled code in COMPILED_FOLDER, beginning with the archive's files if there is one.
+    """Let torch keep compiled code in COMPILED_FOLDER, beginning with the files of the archive, if there is one.
 
-    The worker may have let the project's untouched code compile once, and kept the result. Each trainer unpacks a copy
-    of its own: it can change that as it likes, but no other process ever sees it.
+    A machine compiles the untouched code once. Each trainer unpacks its own copy, which no other process sees.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(COMPILED_FOLDER, "inductor")
     os.environ["TRITON_CACHE_DIR"] = os.path.join(COMPILED_FOLDER, "triton")

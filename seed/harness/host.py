@@ -1,6 +1,6 @@
 """Answers token windows with logits: `python -m harness.host <descriptor>`, in a sandbox that never saw training.
 
-It has the edited file and the weights, no targets, and nothing that the trainer could write besides the weights.
+It has the edited file and the trainer's weights, but no targets.
 """
 
 import os
@@ -12,12 +12,12 @@ from safetensors.torch import load
 from harness.channel import Channel, Fault, import_edited, run
 from harness.context import seed_everything
 from harness.trainer import build_model
-from harness.windows import Windows, open_windows
+from harness.windows import Windows
 
 
 def serve(channel: Channel, begin: dict, weights: int, request: int, answer: int) -> None:
     """Load the weights once, then answer requests until the supervisor ends this process."""
-    windows = open_windows(begin["facts"], [request, answer], begin["device"])
+    windows = Windows(begin["facts"], begin["device"], request, answer)
     model = build_model(import_edited(begin, "build"), begin)
     load_weights(model, read_weights(weights, begin["size"]))
     model.eval()
@@ -33,7 +33,7 @@ def answer_windows(model: torch.nn.Module, windows: Windows, rows: int, device: 
     """Put the logits of a request into its answer's memory. Raises Fault for a wrong shape."""
     tokens, first, span = windows.read(rows)
     padded = numpy.zeros((windows.rows, windows.length), dtype=numpy.int64)
-    padded[:rows] = tokens  # one shape for all requests: nothing is compiled twice, nothing rounded otherwise
+    padded[:rows] = tokens  # one shape for all requests: nothing is compiled twice or rounded in another way
     with torch.inference_mode():
         logits = model(torch.from_numpy(padded).to(device))
         wanted = (*padded.shape, windows.vocab_size)
@@ -48,20 +48,18 @@ def answer_windows(model: torch.nn.Module, windows: Windows, rows: int, device: 
 
 
 def read_weights(descriptor: int, size: int) -> bytes:
-    """Reads all bytes of the hand-over, in parts: one read returns 2 GiB at most."""
-    parts: list[bytes] = []
-    done = 0
-    while done < size:
-        part = os.pread(descriptor, size - done, done)
+    """All bytes of the hand-over, read in parts: one read returns 2 GiB at most."""
+    content = b""
+    while len(content) < size:
+        part = os.pread(descriptor, size - len(content), len(content))
         if not part:
-            raise Fault(f"the trainer handed over {done:,} bytes, and said {size:,}")
-        parts.append(part)
-        done += len(part)
-    return b"".join(parts)
+            raise Fault(f"the trainer handed over {len(content):,} bytes, and said {size:,}")
+        content += part
+    return content
 
 
 def load_weights(model: torch.nn.Module, content: bytes) -> None:
-    """Strictly: every name and shape must match what `build` makes now."""
+    """Raises Fault unless every name and shape matches what `build` makes now."""
     try:
         model.load_state_dict(load(content), strict=True)
     except RuntimeError as error:

@@ -30,11 +30,11 @@ def main(channel: Channel, begin: dict, train: int, validation: int, source: int
     with os.fdopen(validation, "wb") as file:
         windows = cut_windows(text[border:], tokenizer, settings["sequence_length"], settings["scored_bytes"])
         numpy.savez(file, windows=windows, byte_lengths=numpy.array(tokenizer.byte_lengths))
-    send_prepared(channel, tokenizer.vocab_size, settings["sequence_length"])
+    send_prepared(channel, len(tokenizer.byte_lengths), settings["sequence_length"])
 
 
 def send_prepared(channel: Channel, vocab_size: int, sequence_length: int) -> None:
-    """Sends every run's facts to the supervisor. The second host answers questions that the first could foresee."""
+    """Send every run's facts to the supervisor. A scorer asks two hosts, so that the second cannot remember."""
     rows, request_bytes, answer_bytes = size_memories(sequence_length, vocab_size)
     facts = {"vocab_size": vocab_size, "sequence_length": sequence_length, "rows": rows}
     channel.send("prepared", facts=facts, request_bytes=request_bytes, answer_bytes=answer_bytes, hosts=2)
@@ -48,7 +48,7 @@ def read_text(source: int, member: str) -> bytes:
 
 
 def cut_windows(text: bytes, tokenizer: Tokenizer, length: int, scored_bytes: int) -> numpy.ndarray:
-    """Windows of `length` + 1 tokens, none overlapping another, that hold about `scored_bytes` together."""
+    """Windows of `length` + 1 tokens, without overlap, that hold about `scored_bytes` together."""
     tokens = numpy.array(tokenizer.encode(text))
     windows = tokens[: len(tokens) // (length + 1) * (length + 1)].reshape(-1, length + 1)
     wanted = max(1, round(len(windows) * scored_bytes / len(text)))

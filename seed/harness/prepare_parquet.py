@@ -5,12 +5,13 @@ file that nothing is trained on, `vocab_size` the tokenizer's size, `tokenizer_b
 `sequence_length` a window's, `scored_bytes` how many bytes of the validation shard are scored.
 
 Every document begins with a token of its own, the last of the vocabulary, which stands for no byte. A token's length is
-that of the bytes it stands for, not of what they decode to: half a character decodes to U+FFFD, which has three.
-The files made are those of prepare.py.
+that of its bytes, not of what they decode to: half a character decodes to U+FFFD, which has three. The files made are
+those of prepare.py.
 """
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy
 import pyarrow
@@ -41,7 +42,7 @@ def main(channel: Channel, begin: dict, train: int, validation: int, *sources: i
 
 
 def read_texts(name: str, shard: int) -> Iterator[list[str]]:
-    """The documents of a shard, some at once; rows without a text are left out. Raises Fault if it is no such shard."""
+    """Batches of a shard's documents, without empty rows. Raises Fault if it is no such shard."""
     with os.fdopen(os.dup(shard), "rb") as file:
         file.seek(0)
         try:
@@ -53,25 +54,24 @@ def read_texts(name: str, shard: int) -> Iterator[list[str]]:
 
 def first_texts(shards: dict[str, int], limit: int) -> Iterator[str]:
     """Documents from the first shard on, about `limit` bytes of them."""
+    batches = chain.from_iterable(read_texts(name, shard) for name, shard in shards.items())
     done = 0
-    for name, shard in shards.items():
-        for texts in read_texts(name, shard):
-            for text in texts:
-                if done >= limit:
-                    return
-                done += len(text.encode())
-                yield text
+    for text in chain.from_iterable(batches):
+        if done >= limit:
+            return
+        done += len(text.encode())
+        yield text
 
 
 def learn(texts: Iterator[str], vocab_size: int) -> rustbpe.Tokenizer:
-    """A byte-pair encoding of `vocab_size` - 1 tokens; one is for where a document begins."""
+    """A byte-pair encoding of `vocab_size` - 1 tokens; one more is for the beginning of a document."""
     tokenizer = rustbpe.Tokenizer()
     tokenizer.train_from_iterator(texts, vocab_size - 1)
     return tokenizer
 
 
 def encode(tokenizer: rustbpe.Tokenizer, batches: Iterator[list[str]]) -> Iterator[numpy.ndarray]:
-    """The tokens (uint16) of each batch of documents, one after the other."""
+    """The tokens (uint16) of each batch of documents."""
     start = [tokenizer.vocab_size]
     for texts in batches:
         yield numpy.array([token for ids in tokenizer.batch_encode(texts) for token in start + ids], dtype=numpy.uint16)
@@ -80,10 +80,7 @@ def encode(tokenizer: rustbpe.Tokenizer, batches: Iterator[list[str]]) -> Iterat
 def cut_windows(
     batches: Iterator[numpy.ndarray], byte_lengths: numpy.ndarray, length: int, scored_bytes: int
 ) -> numpy.ndarray:
-    """Windows of `length` + 1 tokens from the beginning on, none overlapping another.
-
-    As many as it takes for their targets to stand for `scored_bytes` bytes, however the text falls into tokens.
-    """
+    """Windows of `length` + 1 tokens from the beginning on, without overlap, whose targets stand for `scored_bytes`."""
     tokens, windows, scored = numpy.empty(0, dtype=numpy.uint16), [], 0
     for batch in batches:
         tokens = numpy.concatenate([tokens, batch])

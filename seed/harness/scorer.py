@@ -1,9 +1,8 @@
 """Scores a model it never sees: `python -m harness.scorer <descriptor>`, with the validation data, in a sandbox.
 
-It writes token windows into shared memory, the host (which has the edited file, but no targets) answers with logits.
-The metric is bits per byte: the negative log-likelihood of the windows' targets, in bits, over the number of bytes of
-text that they stand for. The first token of a window is only context, and no two windows share a token, so no window
-shows another one's targets.
+It writes token windows into shared memory; the host, which has the edited file but no targets, answers with logits. The
+metric is bits per byte: the negative log-likelihood of the windows' targets over the bytes of text that they stand for.
+The first token of a window is only context. No two windows share a token, so none shows another one's targets.
 """
 
 import io
@@ -16,30 +15,29 @@ import numpy
 from harness.answers import Answers, Reader, choose_reader
 from harness.causality import Plan, Variant, judge
 from harness.channel import Channel, Rejected, run
-from harness.windows import open_windows
+from harness.windows import Windows
 
 
 class Host:
     """The model, as far as the scorer can know it."""
 
     def __init__(self, channel: Channel, begin: dict, read: Reader, shared: Sequence[int]) -> None:
-        self._channel, self._read = channel, read
-        self._facts, self._device = begin["facts"], begin["device"]
-        self._windows = open_windows(self._facts, shared, self._device)
+        self._channel, self._begin, self._read = channel, begin, read
+        self._windows = Windows(begin["facts"], begin["device"], *shared)
         self.rows = self._windows.rows
 
     def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> Answers:
-        """The answers to inputs (rows, length), at `span` places of each row from `first` (rows,) on."""
+        """The answers to inputs (rows, length), at `span` positions of each row from `first` (rows,) on."""
         self._windows.write(inputs, first, span)
         self._channel.send("ask", count=len(inputs))
         self._channel.expect("answered")
         return self._read(self._windows.logits(len(inputs), span))
 
     def renew(self) -> None:
-        """From here on ask a fresh process, which was never asked anything."""
+        """Replace the host by a fresh process."""
         self._channel.send("renew")
         _, shared = self._channel.expect("renewed")
-        self._windows = open_windows(self._facts, shared, self._device)
+        self._windows = Windows(self._begin["facts"], self._begin["device"], *shared)
 
 
 def main(channel: Channel, begin: dict, validation: int, *shared: int) -> None:
@@ -54,7 +52,7 @@ def main(channel: Channel, begin: dict, validation: int, *shared: int) -> None:
 
 
 def score(host: Host, windows: numpy.ndarray, random: numpy.random.Generator) -> float:
-    """Total negative log-likelihood, in nats, of all targets. Raises Rejected if a check of the answers fails."""
+    """Total negative log-likelihood of all targets, in nats. Raises Rejected if a check of the answers fails."""
     length = windows.shape[1] - 1
     plan = Plan(len(windows), length, random)
     variants: dict[int, Variant] = {}
@@ -67,29 +65,25 @@ def score(host: Host, windows: numpy.ndarray, random: numpy.random.Generator) ->
         for row, index in enumerate(batch):
             variants[index] = plan.make_variant(index, windows[index], true[row], answers, row)
     host.renew()
-    for place in random.permutation(len(batches)):
-        check_batch(host, batches[place], windows, variants, plan.span)
-    complaint = judge(list(variants.values()))
-    if complaint:
+    for index in random.permutation(len(batches)):
+        check_batch(host, batches[index], windows, variants, plan.span)
+    if complaint := judge(list(variants.values())):
         raise Rejected(complaint)
     return nats
 
 
 def check_batch(host: Host, batch: list[int], windows: numpy.ndarray, variants: dict[int, Variant], span: int) -> None:
-    """Show the variants of a batch's windows, in the same rows, and measure how much their answers differ."""
+    """Ask for the variants of a batch's windows, in the same rows, and measure how much the answers differ."""
     first = numpy.array([variants[index].first for index in batch])
     answers = host.ask(numpy.stack([variants[index].inputs for index in batch]), first, span)
-    places = first[:, None] + numpy.arange(span)
-    after = answers.of_targets(windows[:, 1:][numpy.array(batch)[:, None], places])
+    positions = first[:, None] + numpy.arange(span)
+    after = answers.of_targets(windows[:, 1:][numpy.array(batch)[:, None], positions])
     for row, index in enumerate(batch):
         variants[index].measure_drop(after[row])
 
 
 def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[list[int]]:
-    """The numbers below `count`, shuffled, in batches of at most `rows`.
-
-    No batch holds neighbours in the text: one would show what comes after the other.
-    """
+    """The numbers below `count`, shuffled, in batches of at most `rows`, none with two neighbours in the text."""
     batches: list[list[int]] = []
     for index in random.permutation(count).tolist():
         for batch in batches:

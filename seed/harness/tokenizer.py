@@ -1,7 +1,7 @@
 """A small byte-pair encoding, learned from the training text. Needs the standard library only.
 
-Tokens 0 to 255 are the bytes; each further token joins two earlier ones. Pairs never cross the border of a word, a
-word being letters, or anything else but white space, with the blank before it.
+Tokens 0 to 255 are the bytes; each further token joins two earlier ones within a word: letters, or anything else but
+white space, with the blank before it.
 """
 
 import re
@@ -13,7 +13,7 @@ Pair = tuple[int, int]
 
 
 class Tokenizer:
-    """Turns bytes into tokens. `byte_lengths[token]` is the number of bytes a token stands for."""
+    """Turns bytes into tokens, each of which stands for `byte_lengths[token]` bytes."""
 
     def __init__(self, merges: list[Pair]) -> None:
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
@@ -21,10 +21,6 @@ class Tokenizer:
         self.byte_lengths = [1] * 256
         for left, right in merges:
             self.byte_lengths.append(self.byte_lengths[left] + self.byte_lengths[right])
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.byte_lengths)
 
     def encode(self, text: bytes) -> list[int]:
         """The tokens of a text; their byte lengths add up to its length."""
@@ -46,10 +42,7 @@ class Tokenizer:
 
 
 def learn(text: bytes, vocab_size: int) -> Tokenizer:
-    """Join the most frequent pair of tokens, again and again, until there are `vocab_size` tokens.
-
-    Ties go to the smaller pair, so that the same text gives the same tokenizer everywhere.
-    """
+    """Join the most frequent pair of tokens (of equal ones the smaller) until there are `vocab_size` tokens."""
     counts = Counter(WORD.findall(text))
     words = [list(word) for word in counts]
     weights = list(counts.values())
@@ -74,7 +67,7 @@ def learn(text: bytes, vocab_size: int) -> Tokenizer:
 
 
 def join(tokens: list[int], pair: Pair, joined: int) -> list[int]:
-    """`tokens` with each occurrence of `pair`, from the left, replaced by the token `joined`."""
+    """`tokens` with each occurrence of `pair`, from the left, replaced by `joined`."""
     result: list[int] = []
     i = 0
     while i < len(tokens):

@@ -1,7 +1,7 @@
 """Trains the edited file's model: `python -m harness.trainer <descriptor>`, started by the worker in a sandbox.
 
-The edited file defines `build(config) -> torch.nn.Module` and `train(ctx, model) -> None`; `config` has `vocab_size`,
-`sequence_length`, `seed` and `device`. The weights leave as safetensors, never as pickle.
+The edited file defines `build(config) -> torch.nn.Module` and `train(ctx, model) -> None`. The weights leave as
+safetensors, never as pickle.
 """
 
 import os
@@ -48,7 +48,7 @@ def train(channel: Channel, begin: dict, handover: int) -> None:
 
 
 def hand_over(model: torch.nn.Module, handover: int, room: int) -> int:
-    """Write the weights where the supervisor finds them, at most `room` bytes. Returns how many."""
+    """Write the weights for the supervisor, at most `room` bytes. Returns how many."""
     # Cloned, because safetensors refuses tensors that share memory, as tied embeddings do.
     content = save({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
     if len(content) > room:

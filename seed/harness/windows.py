@@ -1,21 +1,16 @@
 """The memory between scorer and host: token windows one way, logits the other.
 
-The scorer asks about some rows at once. For each row it wants the logits at `span` places from `first` on; `span` is
-the same for all rows. The request is int64: `span`, then `first` of each row, then the tokens (rows, length). The
-answer is float32: (rows, span, vocabulary). How many rows there is room for is a fact of the project (see prepare.py).
+The scorer asks for the logits at `span` positions of each row, from the row's `first` on. The request is int64: `span`,
+then `first` of each row, then the tokens (rows, length). The answer is float32: (rows, span, vocabulary).
 """
 
 import mmap
-from collections.abc import Sequence
 
 import numpy
 
+# Of a request, which has at least one row. Few large ones keep a GPU busier than many small ones.
 MAX_ROWS = 32
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-"""Maximum rows of a request and maximum bytes of its answer; a request has at least one row.
-
-Few large requests keep a GPU busier than many small ones: of 2,048 tokens with 8,192 logits each, it is four rows.
-"""
+MAX_ANSWER_BYTES = 256 * 1024 * 1024  # four rows of 2,048 tokens with 8,192 logits each
 
 
 def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:
@@ -26,19 +21,19 @@ def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:
 
 
 class Windows:
-    """One process's view of both memories."""
+    """One process's view of both memories. For a GPU their pages are locked, which makes copies faster."""
 
-    def __init__(self, facts: dict, request: int, answer: int) -> None:
+    def __init__(self, facts: dict, device: str, request: int, answer: int) -> None:
         self.rows: int = facts["rows"]
         self.length: int = facts["sequence_length"]
         self.vocab_size: int = facts["vocab_size"]
         self._request = numpy.frombuffer(mmap.mmap(request, 0), dtype=numpy.int64)
         self._answer = numpy.frombuffer(mmap.mmap(answer, 0), dtype=numpy.float32)
+        if device != "cpu":
+            import torch  # noqa: PLC0415 - the scorer of a CPU run does without
 
-    @property
-    def memory(self) -> numpy.ndarray:
-        """The answer's raw memory, for locking its pages."""
-        return self._answer
+            # Where the system refuses, copies are slower, and nothing else.
+            torch.cuda.cudart().cudaHostRegister(self._answer.ctypes.data, self._answer.nbytes, 0)
 
     def write(self, tokens: numpy.ndarray, first: numpy.ndarray, span: int) -> None:
         """Put a request: `tokens` int64 (rows, length), `first` (rows,)."""
@@ -56,14 +51,3 @@ class Windows:
     def logits(self, rows: int, span: int) -> numpy.ndarray:
         """The memory of the answer to `rows` rows: float32 (rows, span, vocabulary)."""
         return self._answer[: rows * span * self.vocab_size].reshape(rows, span, self.vocab_size)
-
-
-def open_windows(facts: dict, shared: Sequence[int], device: str) -> Windows:
-    """Opens both memories, request and answer. For a GPU their pages are locked, which makes copies faster."""
-    windows = Windows(facts, *shared)
-    if device != "cpu":
-        import torch  # noqa: PLC0415 - the scorer of a CPU run does without
-
-        # Where the system refuses, copies are slower, and nothing else.
-        torch.cuda.cudart().cudaHostRegister(windows.memory.ctypes.data, windows.memory.nbytes, 0)
-    return windows

@@ -1,7 +1,4 @@
-"""Decompresses: `python -m harness.host <descriptor>`, in a sandbox that never saw the text.
-
-It has the edited file and what `compress` returned, and nothing else that the compressing side could write.
-"""
+"""Decompresses: `python -m harness.host <descriptor>`, in a sandbox that never saw the text."""
 
 import mmap
 import os

@@ -2,8 +2,7 @@
 
 The text is that of one file of a source package: JSON lines, each with a `text`. Settings (`[data.settings]` in
 swarm.toml): `member` is that file's path in the package, `held_out_bytes` how much of its end is to be compressed.
-
-Both files that are made hold these same bytes: the one is compressed, the other is what the scorer compares with.
+Both files made hold these bytes, for the trainer to compress and the scorer to compare.
 """
 
 import json

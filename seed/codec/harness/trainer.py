@@ -1,7 +1,6 @@
 """Compresses: `python -m harness.trainer <descriptor>`, started by the worker in a sandbox.
 
-The edited file defines `compress(text: bytes) -> bytes` and `decompress(packed: bytes) -> bytes`. Importing it costs no
-budget. Then the clock starts, and only then does the text come.
+Importing the edited file costs no budget. Then the clock starts, and only then does the text come.
 """
 
 import os
