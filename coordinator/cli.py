@@ -122,21 +122,18 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
 def _listen(host: str, port: int) -> socket.socket:
     """Open the port first, so that a port in use is reported at once. Raises ServeError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted connections inherit this. Without it an answer's second packet waits 40 ms for the client's delayed ACK;
-    # asyncio sets it only on sockets that name their protocol.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        listener.bind((host, port))
-        listener.listen(BACKLOG)  # from here on connections wait instead of being refused
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
     except OSError as error:
-        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ServeError(
                 f"port {port} on {host} is in use. Stop what uses it, or choose another: --port."
             ) from error
         raise ServeError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
+    # Accepted connections inherit this. Without it an answer's second packet waits 40 ms for the client's delayed ACK;
+    # asyncio sets it only on sockets that name their protocol.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 

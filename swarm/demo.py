@@ -26,7 +26,6 @@ from shared.leases import LeaseView, Phase
 from swarm.client import Client, CommandError
 from swarm.output import build_experiments_table
 
-TOKEN_FILE = "token"  # noqa: S105  a file's name
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
 POLL_INTERVAL_SECONDS = 0.5
@@ -126,6 +125,15 @@ class DemoOptions:
     port: int
     experiments: int | None
 
+    @property
+    def token_file(self) -> Path:
+        return self.folder.absolute() / "token"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        database = f"sqlite:///{self.folder.absolute() / 'coordinator.db'}"
+        return {"SWARM_DATABASE_URL": database, "SWARM_TOKEN_FILE": str(self.token_file)}
+
 
 class _Interrupts:
     """Counts Ctrl-C, SIGTERM and SIGHUP: the first finishes the run under way, the next stops at once."""
@@ -152,41 +160,27 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     interrupts = _Interrupts()
     with interrupts.caught():
         project = _set_up(options)
-        with _start_coordinator(options) as coordinator:
+        serve = ["swarm-coordinator", "serve", "--port", str(options.port)]
+        log = options.folder / "coordinator.log"
+        with LoggedProcess(*serve, environment=options.environment, log=log) as coordinator:
             url = coordinator.wait_for_address(START_TIMEOUT_SECONDS)
             console.print(f"The swarm is at [bold]{url}[/]  (Ctrl-C stops after this run)")
             with _start_worker(options, url, console) as worker, Client(url) as client:
                 return _Demo(options, console, client, project, coordinator, worker, interrupts).watch()
 
 
-def _environment(options: DemoOptions) -> dict[str, str]:
-    folder = options.folder.absolute()
-    return {
-        "SWARM_DATABASE_URL": f"sqlite:///{folder / 'coordinator.db'}",
-        "SWARM_TOKEN_FILE": str(folder / TOKEN_FILE),
-    }
-
-
 def _set_up(options: DemoOptions) -> str:
     """Creates folder, token and project; returns the project's name."""
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
-        token_file = options.folder / TOKEN_FILE
-        created = run_command("swarm-coordinator", "create-project", options.seed, environment=_environment(options))
-        if not token_file.exists():
-            token = run_command("swarm-coordinator", "create-token", "demo", environment=_environment(options))
-            with os.fdopen(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        created = run_command("swarm-coordinator", "create-project", options.seed, environment=options.environment)
+        if not options.token_file.exists():
+            token = run_command("swarm-coordinator", "create-token", "demo", environment=options.environment)
+            with os.fdopen(os.open(options.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(token + "\n")
     except OSError as error:
         raise CommandError(f"cannot write to {options.folder.absolute()}: {error.strerror}") from error
     return created.split(" project ")[1].split()[0]
-
-
-def _start_coordinator(options: DemoOptions) -> LoggedProcess:
-    return LoggedProcess(
-        "swarm-coordinator", "serve", "--port", str(options.port),
-        environment=_environment(options), log=options.folder / "coordinator.log",
-    )  # fmt: skip
 
 
 def _start_worker(options: DemoOptions, url: str, console: Console) -> LoggedProcess:
@@ -203,7 +197,7 @@ def _start_worker(options: DemoOptions, url: str, console: Console) -> LoggedPro
     return LoggedProcess(
         "swarm-worker", "run", "--device", "cpu", "--agent", "search", "--coordinator", url, "--name", "demo",
         "--data-dir", str(options.folder.absolute() / "worker"), "--sandbox", sandbox, "--plain",
-        environment=_environment(options), log=options.folder / "worker.log",
+        environment=options.environment, log=options.folder / "worker.log",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ The folder is written under another name and renamed at the end, so it is comple
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 from shared.contract import CONTRACT_FILE
@@ -77,8 +77,5 @@ def _write_all(
 
 
 def _describe(file: Path) -> dict[str, int | str]:
-    digest = sha256()
     with file.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
-    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+        return {"bytes": file.stat().st_size, "sha256": file_digest(opened, "sha256").hexdigest()}

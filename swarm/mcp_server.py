@@ -30,7 +30,7 @@ def make_server(client: Client, project: str | None) -> FastMCP:
     server = FastMCP("research-swarm", instructions=INSTRUCTIONS, log_level="ERROR")
     tools = _Tools(client, project)
     for tool in (tools.search, tools.tried, tools.paper, tools.topic, tools.lineage, tools.diff, tools.records):
-        server.add_tool(tool, name=tool.__name__)
+        server.add_tool(_errors_reported()(tool), name=tool.__name__)
     return server
 
 
@@ -46,43 +46,36 @@ class _Tools:
     ) -> list[Json]:
         """Search the papers for a few words; `verdict` (improved, no_change, worse, ...) narrows it, so `worse` finds
         failed ideas. Each hit has the finding's id, claim, effect with sd, runs and verdict."""
-        with _errors_reported():
-            return _dump(self._client.search_findings(words, project or self._project, limit, verdict=verdict))
+        return _dump(self._client.search_findings(words, project or self._project, limit, verdict=verdict))
 
     def tried(self, text: str, project: str | None = None) -> Json:
         """Has this been tried? `text` is a sentence or a unified diff. Answers in a sentence, with the experiments that
         are most alike, finished and running, and what came of them."""
-        with _errors_reported():
-            return self._client.ask_whether_tried(self._choose(project), text).model_dump(mode="json")
+        return self._client.ask_whether_tried(self._choose(project), text).model_dump(mode="json")
 
     def paper(self, finding_id: int) -> Json:
         """One finding whole: claim, mechanism, caveats, what would refute it, follow-ups, the evidence as of now."""
-        with _errors_reported():
-            return self._client.get_paper(finding_id).model_dump(mode="json")
+        return self._client.get_paper(finding_id).model_dump(mode="json")
 
     def topic(self, axis: str, project: str | None = None) -> Json:
         """Results along one axis, say WEIGHT_DECAY: all effects, findings for and against, untested values."""
-        with _errors_reported():
-            return self._client.get_topic(self._choose(project), axis).model_dump(mode="json")
+        return self._client.get_topic(self._choose(project), axis).model_dump(mode="json")
 
     def lineage(self, commit: str, limit: int = 30) -> list[Json]:
         """A commit and its ancestors, the nearest first, with the effect of each step. `commit` is a
         sha, four digits of one, or an experiment's number."""
-        with _errors_reported():
-            steps = self._client.iterate_lineage(self._client.find_sha(commit))
-            return _dump(islice(steps, max(1, limit)))
+        steps = self._client.iterate_lineage(self._client.find_sha(commit))
+        return _dump(islice(steps, max(1, limit)))
 
     def diff(self, a: str, b: str, project: str | None = None) -> Json:
         """The code that differs between two commits, and how much better or worse `b` measures, by hardware class. Each
         is a sha, four digits of one, or an experiment's number."""
-        with _errors_reported():
-            default = None if is_experiment_id(a) else self._project
-            return self._client.compare(project or default, a, b).model_dump(mode="json")
+        default = None if is_experiment_id(a) else self._project
+        return self._client.compare(project or default, a, b).model_dump(mode="json")
 
     def records(self, project: str | None = None) -> list[Json]:
         """The best verified commit of each project in each hardware class, and the one that leads unverified."""
-        with _errors_reported():
-            return _dump(self._client.list_records(project or self._project))
+        return _dump(self._client.list_records(project or self._project))
 
     def _choose(self, project: str | None) -> str:
         return self._client.choose_project(project or self._project)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from shared.commits import CommitError, check_path
 from shared.formatting import format_effect, format_measure
 from shared.projects import CommitFiles
-from shared.records import ExperimentDetail, ExperimentEvidence
+from shared.records import ExperimentDetail
 from shared.runs import RunReport
 from swarm.client import Client, CommandError
 from swarm.demo import find_command
@@ -27,10 +27,8 @@ CONTRADICTED_SD = 3.0
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A local run and its comparison. `deviation_sd` is its distance from the posterior in sd of their difference."""
+    """A comparison in lines of text. `deviation_sd` is the distance of both values in sd of their difference."""
 
-    report: RunReport
-    parent: RunReport | None
     lines: list[str]
     deviation_sd: float
 
@@ -43,48 +41,29 @@ def reproduce(
     client: Client, experiment: ExperimentDetail, seed: int, worker_options: list[str], *, with_parent: bool
 ) -> Reproduction:
     """Runs an experiment's commit here, and its parent if asked to. Raises CommandError."""
-    posterior, evidence = experiment.posterior, client.get_evidence(experiment.id)
+    posterior, noise_sd = experiment.posterior, client.get_evidence(experiment.id).noise_sd
     if posterior is None:
         raise CommandError(f"#{experiment.id} has no metric: its run {experiment.outcome}.")
-    report = _run(client, experiment.project, experiment.sha, seed, worker_options)
-    parent = _run(client, experiment.project, experiment.parent_sha, seed, worker_options) if with_parent else None
-    assert report.metric is not None
-    found = [f"here       {report.metric:.6g}, one run with seed {seed}"]
-    if parent is not None and parent.metric is not None and posterior.effect_mean is not None:
-        return _compare_effects(experiment, evidence, report, parent)
-    sd = hypot(posterior.metric_sd, evidence.noise_sd)
-    found.append(f"published  {format_measure(posterior.metric_mean, posterior.metric_sd)}, n = {posterior.runs}")
-    found += _note_hardware(experiment, report)
-    return Reproduction(report, None, found, (report.metric - posterior.metric_mean) / sd)
+    here, hardware_class = _run(client, experiment.project, experiment.sha, seed, worker_options)
+    if with_parent and posterior.effect_mean is not None and posterior.effect_sd is not None:
+        here -= _run(client, experiment.project, experiment.parent_sha, seed, worker_options)[0]
+        noise_sd, mean, sd = hypot(noise_sd, noise_sd), posterior.effect_mean, posterior.effect_sd
+        measured = f"{format_effect(here, noise_sd)}, one run each of it and its parent"
+        published = format_effect(mean, sd)
+    else:
+        mean, sd = posterior.metric_mean, posterior.metric_sd
+        measured, published = f"{here:.6g}, one run", format_measure(mean, sd)
+    lines = [f"here       {measured} with seed {seed}", f"published  {published}, n = {posterior.runs}"]
+    if hardware_class != experiment.hardware_class:
+        lines += [
+            f"Measured on other hardware: {hardware_class} here, {experiment.hardware_class} there.",
+            "Only effects may be compared across hardware, and with care: --with-parent measures one.",
+        ]
+    return Reproduction(lines, (here - mean) / hypot(noise_sd, sd))
 
 
-def _compare_effects(
-    experiment: ExperimentDetail, evidence: ExperimentEvidence, report: RunReport, parent: RunReport
-) -> Reproduction:
-    posterior = experiment.posterior
-    assert posterior is not None and posterior.effect_mean is not None and posterior.effect_sd is not None
-    assert report.metric is not None and parent.metric is not None
-    effect, noise_sd = report.metric - parent.metric, hypot(evidence.noise_sd, evidence.noise_sd)
-    lines = [
-        f"here       {format_effect(effect, noise_sd)}, one run each of it and its parent with seed {report.seed}",
-        f"published  {format_effect(posterior.effect_mean, posterior.effect_sd)}, n = {posterior.runs}",
-    ]
-    deviation = (effect - posterior.effect_mean) / hypot(noise_sd, posterior.effect_sd)
-    return Reproduction(report, parent, lines + _note_hardware(experiment, report), deviation)
-
-
-def _note_hardware(experiment: ExperimentDetail, report: RunReport) -> list[str]:
-    here = report.hardware.hardware_class
-    if here == experiment.hardware_class:
-        return []
-    return [
-        f"Measured on other hardware: {here} here, {experiment.hardware_class} there.",
-        "Only effects may be compared across hardware, and with care: --with-parent measures one.",
-    ]
-
-
-def _run(client: Client, project: str, sha: str, seed: int, worker_options: list[str]) -> RunReport:
-    """Runs a commit on this machine. The worker's progress goes to stderr."""
+def _run(client: Client, project: str, sha: str, seed: int, worker_options: list[str]) -> tuple[float, str]:
+    """Runs a commit on this machine: its metric and hardware class. The worker's progress goes to stderr."""
     with tempfile.TemporaryDirectory(prefix="swarm-reproduce-") as name:
         folder = Path(name, project)
         write_files(client.get_files(project, sha), folder)
@@ -93,7 +72,7 @@ def _run(client: Client, project: str, sha: str, seed: int, worker_options: list
     return _read_report(done.stdout)
 
 
-def _read_report(output: str) -> RunReport:
+def _read_report(output: str) -> tuple[float, str]:
     """The last line of the worker's events. Raises CommandError where there was no metric."""
     last = output.strip().rpartition("\n")[2]
     try:
@@ -104,7 +83,7 @@ def _read_report(output: str) -> RunReport:
         raise CommandError("swarm-worker gave no result; its messages are above.") from error
     if report.metric is None:
         raise CommandError(f"the run here {report.outcome}: {report.reason}.")
-    return report
+    return report.metric, report.hardware.hardware_class
 
 
 def write_files(commit: CommitFiles, folder: Path) -> None:

@@ -148,27 +148,17 @@ def _colour(code: str) -> str:
     return highlight(code, _python, _spans).rstrip("\n")
 
 
-def _make_environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": format_count,
-        "seconds": format_seconds,
-        "markdown": render_markdown,
-        "diff": render_diff,
-        "marked": render_marked,
-        "utc": format_utc,
-        "words": lambda value: str(value).replace("_", " "),
-    }
-    environment.globals |= {
-        "static_url": static_url, "plotly_url": PLOTLY_PATH, "measure": format_measure, "effect": format_effect,
-    }  # fmt: skip
-    return environment
-
-
-_environment = _make_environment()
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= {
+    "count": format_count, "seconds": format_seconds, "markdown": render_markdown, "diff": render_diff,
+    "marked": render_marked, "utc": format_utc, "words": lambda value: str(value).replace("_", " "),
+}  # fmt: skip
+_environment.globals |= {
+    "static_url": static_url, "plotly_url": PLOTLY_PATH, "measure": format_measure, "effect": format_effect,
+}  # fmt: skip

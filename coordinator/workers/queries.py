@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.statements import Prepared
 from coordinator.models import Experiment, Run, Volunteer, Worker, table_of
-from shared.workers import WorkerState
+from shared.workers import VolunteerView, WorkerState, WorkerView
 
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
 
@@ -27,7 +27,7 @@ class WorkerRow(NamedTuple):
     last_seen_at: datetime
 
 
-_WORKERS = table_of(Worker)
+_WORKERS, _RUNS, _EXPERIMENTS = table_of(Worker), table_of(Run), table_of(Experiment)
 _ROWS = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
     _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name")
 )
@@ -48,33 +48,34 @@ def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | N
     return WorkerRow._make(row) if row else None
 
 
-def get_worker(session: Session, worker_id: int) -> Worker:
-    worker = session.get(Worker, worker_id)
-    assert worker is not None, "a foreign key promised this worker"
-    return worker
+_VIEWS = select(
+    Worker.id, Worker.name, Volunteer.name.label("volunteer"), Worker.agent, Worker.hardware_class,
+    Worker.state, Worker.state_reason.label("reason"), Worker.state_at, Worker.last_seen_at,
+).join(Volunteer, Worker.volunteer_id == Volunteer.id)  # fmt: skip
 
 
-def get_volunteer_name(session: Session, volunteer_id: int) -> str:
-    return session.scalars(select(Volunteer.name).where(Volunteer.id == volunteer_id)).one()
+def _view(session: Session, query: Select[*tuple[Any, ...]]) -> list[WorkerView]:
+    return [WorkerView.model_validate(row, from_attributes=True) for row in session.execute(query)]
 
 
-def list_workers(
+def view_worker(session: Session, worker_id: int) -> WorkerView:
+    return _view(session, _VIEWS.where(Worker.id == worker_id))[0]
+
+
+def view_workers(
     session: Session, before_id: int | None, limit: int, states: Sequence[WorkerState] | None
-) -> list[tuple[Worker, str]]:
-    """Workers with their volunteers' names, newest first."""
-    query = select(Worker, Volunteer.name).join(Volunteer, Worker.volunteer_id == Volunteer.id)
+) -> list[WorkerView]:
+    """Workers, newest first; of some states only, if any are given."""
+    query = _VIEWS.order_by(Worker.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(Worker.id < before_id)
-    if states:
-        query = query.where(Worker.state.in_(states))
-    return [(worker, name) for worker, name in session.execute(query.order_by(Worker.id.desc()).limit(limit))]
+    return _view(session, query.where(Worker.state.in_(states)) if states else query)
 
 
-def list_resting(session: Session, since: datetime, limit: int) -> list[tuple[Worker, str]]:
-    """Workers that said since then that they rest, with their volunteers' names, the latest first."""
-    query = select(Worker, Volunteer.name).join(Volunteer, Worker.volunteer_id == Volunteer.id)
-    query = query.where(Worker.state.in_(RESTING), Worker.last_seen_at >= since)
-    return [(worker, name) for worker, name in session.execute(query.order_by(Worker.state_at.desc()).limit(limit))]
+def view_resting(session: Session, since: datetime, limit: int) -> list[WorkerView]:
+    """Workers that have reported since then that they rest, the latest first."""
+    query = _VIEWS.where(Worker.state.in_(RESTING), Worker.last_seen_at >= since)
+    return _view(session, query.order_by(Worker.state_at.desc()).limit(limit))
 
 
 def add_worker(session: Session, columns: Mapping[str, Any]) -> int:
@@ -86,30 +87,17 @@ def change_worker(session: Session, worker_id: int, columns: Mapping[str, Any]) 
     _CHANGE.run(session, {"worker_id": worker_id, **columns})
 
 
-class VolunteerRow(NamedTuple):
-    """A volunteer, and how much its workers did."""
-
-    id: int
-    name: str
-    role: str
-    workers: int
-    runs: int
-    experiments: int
-    created_at: datetime
-
-
-def list_volunteers(session: Session, before_id: int | None, limit: int) -> list[VolunteerRow]:
-    """Volunteers, newest first."""
-    own = _WORKERS.c.volunteer_id == Volunteer.id
-    counted = [
-        select(func.count()).select_from(_WORKERS).where(own),
-        *(
-            select(func.count()).select_from(table.join(_WORKERS, table.c.worker_id == _WORKERS.c.id)).where(own)
-            for table in (table_of(Run), table_of(Experiment))
-        ),
-    ]
-    counts = [query.correlate(Volunteer).scalar_subquery() for query in counted]
+def view_volunteers(session: Session, before_id: int | None, limit: int) -> list[VolunteerView]:
+    """Volunteers and how much their workers did, newest first."""
+    sources = {
+        "workers": _WORKERS,
+        "runs": _RUNS.join(_WORKERS, _RUNS.c.worker_id == _WORKERS.c.id),
+        "experiments": _EXPERIMENTS.join(_WORKERS, _EXPERIMENTS.c.worker_id == _WORKERS.c.id),
+    }
+    own = select(func.count()).where(_WORKERS.c.volunteer_id == Volunteer.id).correlate(Volunteer)
+    counts = [own.select_from(source).scalar_subquery().label(name) for name, source in sources.items()]
     query = select(Volunteer.id, Volunteer.name, Volunteer.role, *counts, Volunteer.created_at)
     if before_id is not None:
         query = query.where(Volunteer.id < before_id)
-    return [VolunteerRow(*row) for row in session.execute(query.order_by(Volunteer.id.desc()).limit(limit))]
+    rows = session.execute(query.order_by(Volunteer.id.desc()).limit(limit))
+    return [VolunteerView.model_validate(row, from_attributes=True) for row in rows]

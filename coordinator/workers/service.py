@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
-from coordinator.models import Worker
 from coordinator.workers import queries
 from coordinator.workers.queries import WorkerRow as WorkerRow
 from coordinator.workers.queries import find_worker as find_worker
@@ -46,47 +45,29 @@ def register_worker(session: Session, volunteer_id: int, name: str, agent: str, 
 
 
 def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
-    """Note what a worker is about to do. Raises NotFoundError for one that never had a job."""
+    """Store what a worker is about to do. Raises NotFoundError for one that never had a job."""
     known = queries.lock_worker(session, volunteer_id, notice.worker)
     if known is None:
         raise NotFoundError("A worker is known from its first job.")
-    worker, moment = queries.get_worker(session, known.id), now()
-    if worker.state != notice.state:
-        worker.state_at = moment
-    worker.state, worker.state_reason, worker.last_seen_at = notice.state, notice.reason, moment
-    session.flush()
-    return _view(worker, queries.get_volunteer_name(session, volunteer_id))
+    moment = now()
+    columns = {"state": notice.state, "state_reason": notice.reason, "last_seen_at": moment}
+    is_new = known.state != notice.state
+    queries.change_worker(session, known.id, columns | ({"state_at": moment} if is_new else {}))
+    return queries.view_worker(session, known.id)
 
 
 def view_page(
     session: Session, before_id: int | None, limit: int, states: list[WorkerState] | None
 ) -> Page[WorkerView]:
     """Workers, newest first; of some states only, if any are given."""
-    rows = queries.list_workers(session, before_id, limit + 1, states)
-    return cut_page([_view(worker, volunteer) for worker, volunteer in rows], limit, lambda view: view.id)
+    return cut_page(queries.view_workers(session, before_id, limit + 1, states), limit, lambda view: view.id)
 
 
 def view_resting(session: Session, limit: int) -> list[WorkerView]:
     """Workers that lately said why they do nothing, the latest first."""
-    since = now() - RESTING_FOR
-    return [_view(worker, volunteer) for worker, volunteer in queries.list_resting(session, since, limit)]
+    return queries.view_resting(session, now() - RESTING_FOR, limit)
 
 
 def view_volunteers(session: Session, before_id: int | None, limit: int) -> Page[VolunteerView]:
     """Volunteers, newest first."""
-    rows = queries.list_volunteers(session, before_id, limit + 1)
-    return cut_page([VolunteerView(**row._asdict()) for row in rows], limit, lambda view: view.id)
-
-
-def _view(worker: Worker, volunteer: str) -> WorkerView:
-    return WorkerView(
-        id=worker.id,
-        name=worker.name,
-        volunteer=volunteer,
-        agent=worker.agent,
-        hardware_class=worker.hardware_class,
-        state=WorkerState(worker.state),
-        reason=worker.state_reason,
-        state_at=worker.state_at,
-        last_seen_at=worker.last_seen_at,
-    )
+    return cut_page(queries.view_volunteers(session, before_id, limit + 1), limit, lambda view: view.id)
