@@ -134,9 +134,7 @@ def _copy_sqlite(source: Path, target: Path, show_progress: ShowProgress) -> Non
         reader.execute("begin")
         reader.execute("select count(*) from sqlite_schema").fetchone()  # from here on it sees one state
         reader.backup(
-            writer,
-            pages=PAGES_AT_ONCE,
-            progress=lambda _, left, total: show_progress("pages", total - left, total),
+            writer, pages=PAGES_AT_ONCE, progress=lambda _, left, total: show_progress("pages", total - left, total)
         )
         writer.execute("pragma journal_mode = delete")  # one file, without a log beside it
 

@@ -41,9 +41,7 @@ def backup(
 
 
 @app.command()
-def restore(
-    file: Annotated[Path, typer.Argument(help="A file that `swarm-coordinator backup` wrote.")],
-) -> None:
+def restore(file: Annotated[Path, typer.Argument(help="A file that `swarm-coordinator backup` wrote.")]) -> None:
     """Fill an empty database from a backup, then verify it.
 
     Example:  SWARM_DATABASE_URL=sqlite:///new/coordinator.db swarm-coordinator restore /srv/backups/swarm.backup

@@ -1,5 +1,6 @@
 """Updates branches after an experiment: it may begin one, move its own head, or pause its own."""
 
+from math import inf
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -10,7 +11,6 @@ from coordinator.experiments import service as experiments
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.branches import BranchStatus
-from coordinator.models import Branch
 from coordinator.selection import queries
 from shared.contract import Contract
 from shared.experiments import JobKind, Proposal, Verdict
@@ -39,27 +39,29 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
         return
     if posterior is not None and posterior.verdict is Verdict.IMPROVED:
         branch = lineage.get_branch(session, experiment.branch_id)
-        if _is_ahead(session, branch, experiment.hardware_class, posterior):
-            _take_further(session, branch, experiment, posterior)
+        if posterior.rank_score < _score_head(session, branch.head_sha, experiment):
+            runs = count_noun(posterior.runs, "run")
+            why = f"#{experiment.id} {experiment.proposal.title} is provisionally the best of the branch, on {runs}."
+            branches.move_head(session, branch, experiment.sha, experiment.who, why)
+            branches.record_gain(session, branch, experiment.id)  # also resumes a paused branch
             return
     status = branches.record_no_gain(session, experiment.branch_id)
     if branches.may_pause(status, 0, contract.diversity):
         _pause_if_stalled(session, contract, experiment, status)
 
 
-def _take_further(session: Session, branch: Branch, experiment: NewExperiment, posterior: DerivedPosterior) -> None:
-    """Have an experiment lead its branch, which resumes a paused one."""
-    why = f"#{experiment.id} {experiment.proposal.title} leads provisionally, on {count_noun(posterior.runs, 'run')}."
-    branches.move_head(session, branch, experiment.sha, experiment.who, why)
-    branches.record_gain(session, branch, experiment.id)
+def _score_head(session: Session, head_sha: str, experiment: NewExperiment) -> float:
+    """The rank score of a branch's head in the experiment's class; infinite where it was not measured there."""
+    posterior = evidence.find_posterior(session, head_sha, experiment.hardware_class)
+    return inf if posterior is None else posterior.rank_score
 
 
 def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
-    """Whether a branch begins with the experiment: its agent named one, or it is a draft that holds its ground."""
+    """Whether a branch begins with the experiment: its agent named one, or it is a draft no worse than its parent."""
     if experiment.proposal.new_branch is not None:
-        name, why = experiment.proposal.new_branch, f"#{experiment.id} begins it, as its agent proposed."
-    elif experiment.kind is JobKind.DRAFT and _holds_ground(contract, posterior):
-        name, why = f"draft-{experiment.id}", f"#{experiment.id} departs from its parent and holds its ground."
+        name, why = experiment.proposal.new_branch, f"Its agent proposed a new branch with #{experiment.id}."
+    elif experiment.kind is JobKind.DRAFT and _is_no_worse(contract, posterior):
+        name, why = f"draft-{experiment.id}", f"The draft #{experiment.id} is no worse than its parent."
     else:
         return False
     if not branches.has_room(session, experiment.project_id, contract.diversity):
@@ -73,35 +75,26 @@ def _begin_branch(session: Session, contract: Contract, experiment: NewExperimen
     return True
 
 
-def _holds_ground(contract: Contract, posterior: DerivedPosterior) -> bool:
-    """Whether a departure is no worse than its parent, as far as one can tell."""
+def _is_no_worse(contract: Contract, posterior: DerivedPosterior) -> bool:
+    """Whether a draft is no worse than its parent, within the smallest effect that matters."""
     if posterior.effect is None or posterior.verdict is Verdict.WORSE:
         return False
     return contract.objective.sign * posterior.effect.mean <= contract.objective.min_effect
 
 
-def _is_ahead(session: Session, branch: Branch, hardware_class: str, posterior: DerivedPosterior) -> bool:
-    """Whether an improvement is ahead of its branch's head; the head stays provisional."""
-    head = evidence.find_posterior(session, branch.head_sha, hardware_class)
-    return head is None or posterior.rank_score < head.rank_score
-
-
 def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExperiment, status: BranchStatus) -> None:
     """Pauses a branch that has stalled for long, if another one leads and no job on it is under way."""
-    project_id, branch_id, hardware_class = experiment.project_id, experiment.branch_id, experiment.hardware_class
-    rows = lineage.list_branch_rows(session, project_id)
-    others = [row for row in rows if row.id != branch_id and row.state == BranchState.ACTIVE]
+    rows = lineage.list_branch_rows(session, experiment.project_id)
+    others = [row for row in rows if row.id != experiment.branch_id and row.state == BranchState.ACTIVE]
     if not others:
         return
-    jobs = queries.count_in_flight(session, project_id)
-    under_way = sum(job.jobs for job in jobs if job.branch_id == branch_id)
+    jobs = queries.count_in_flight(session, experiment.project_id)
+    under_way = sum(job.jobs for job in jobs if job.branch_id == experiment.branch_id)
     if not branches.may_pause(status, under_way, contract.diversity):
         return
-    branch = lineage.get_branch(session, branch_id)
-    own = evidence.find_posterior(session, branch.head_sha, hardware_class)
-    for other in others:
-        head = evidence.find_posterior(session, other.head_sha, hardware_class)
-        if head is not None and (own is None or head.rank_score < own.rank_score):
-            why = f"It has gained nothing in {branch.experiments_without_gain} experiments, and {other.name} leads."
-            branches.pause(session, branch, why)
-            return
+    branch = lineage.get_branch(session, experiment.branch_id)
+    own = _score_head(session, branch.head_sha, experiment)
+    leader = next((other for other in others if _score_head(session, other.head_sha, experiment) < own), None)
+    if leader is not None:
+        count = count_noun(branch.experiments_without_gain, "experiment")
+        branches.pause(session, branch, f"No gain in its last {count}, and {leader.name} is ahead.")

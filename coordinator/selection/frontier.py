@@ -4,9 +4,8 @@ Reading 256 rows takes longer than drawing from them, and few of them change fro
 changes by this process at once, and those of other replicas a second later.
 """
 
-from bisect import bisect
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -16,8 +15,8 @@ from coordinator.db.cache import CachePerDatabase
 from coordinator.evidence import service as evidence
 from coordinator.selection import queries, step_queries
 from coordinator.selection.parents import Candidate
-from coordinator.selection.queries import FRONTIER_ROWS, FrontierRow, JobsUnderWay
-from shared.experiments import JobKind, Standing
+from coordinator.selection.queries import FRONTIER_ROWS, JobsUnderWay
+from shared.experiments import JobKind
 
 FRONTIER_MAX_AGE_SECONDS = 1.0
 """Age after which a cached frontier is read again."""
@@ -31,16 +30,13 @@ MAX_CHANGED = 64
 MAX_KEPT = 256
 """Cached frontiers, and cached counts of tries, for each database; a frontier takes 100 kB."""
 
-SETTLED = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
-
 
 class Frontier(NamedTuple):
-    """The best measured commits, best first, and each as a candidate with no job under way.
+    """The best measured commits, best first, without the jobs under way on them; `places` are their positions by sha.
 
     `read_at` is when all rows were read, `seen_at` when changes were last applied.
     """
 
-    rows: Sequence[FrontierRow]
     candidates: Sequence[Candidate]
     places: Mapping[str, int]
     read_at: float
@@ -68,57 +64,22 @@ _frontiers = CachePerDatabase[_Key, Frontier](MAX_KEPT)
 def read_frontier(session: Session, project_id: int, hardware_class: str) -> Frontier:
     """The best measured commits, at most `FRONTIER_ROWS`."""
     recent, key = _frontiers.for_database(session), (project_id, hardware_class)
-    kept = recent.find(key)
-    frontier = _bring_up_to_date(session, key, kept) if kept else _read(session, key)
-    if frontier is kept or not frontier.rows:  # the first measurement counts at once, whichever process stores it
+    kept, moment = recent.find(key), monotonic()
+    changed = None
+    if kept is not None and moment - kept.read_at <= FRONTIER_MAX_AGE_SECONDS:
+        changed = evidence.list_changed(session, kept.seen_at)
+    if kept is None or changed is None or len(changed) > MAX_CHANGED:
+        read_at, candidates = moment, queries.list_frontier(session, *key)
+    elif not changed:
+        return kept
+    else:
+        read_at, unchanged = kept.read_at, [one for one in kept.candidates if one.sha not in changed]
+        candidates = [*unchanged, *queries.list_candidates(session, *key, sorted(changed))]
+        candidates = sorted(candidates, key=queries.order_frontier)[:FRONTIER_ROWS]
+    frontier = Frontier(candidates, {one.sha: at for at, one in enumerate(candidates)}, read_at, moment)
+    if not candidates:  # the first measurement counts at once, whichever process stores it
         return frontier
     return recent.store(key, frontier)
-
-
-def _read(session: Session, key: _Key) -> Frontier:
-    moment = monotonic()
-    rows = queries.list_frontier(session, *key)
-    places = {row.sha: at for at, row in enumerate(rows)}
-    return Frontier(rows, [_view(row) for row in rows], places, moment, moment)
-
-
-def _bring_up_to_date(session: Session, key: _Key, kept: Frontier) -> Frontier:
-    moment = monotonic()
-    if moment - kept.read_at > FRONTIER_MAX_AGE_SECONDS:
-        return _read(session, key)
-    changed = evidence.list_changed(session, kept.seen_at)
-    if changed is None or len(changed) > MAX_CHANGED:
-        return _read(session, key)
-    if not changed:
-        return kept
-    return _change(kept, changed, queries.list_frontier_rows(session, *key, sorted(changed)), moment)
-
-
-def _change(kept: Frontier, changed: Collection[str], present: Sequence[FrontierRow], moment: float) -> Frontier:
-    """The frontier with the changed commits that belong to it now, and without those that no longer do."""
-    rows, candidates = list(kept.rows), list(kept.candidates)
-    for at in sorted((kept.places[sha] for sha in changed if sha in kept.places), reverse=True):
-        del rows[at], candidates[at]
-    for row in present:
-        at = bisect(rows, row.order(), key=FrontierRow.order)
-        rows.insert(at, row)
-        candidates.insert(at, _view(row))
-    del rows[FRONTIER_ROWS:], candidates[FRONTIER_ROWS:]
-    places = {row.sha: at for at, row in enumerate(rows)}
-    return Frontier(rows, candidates, places, kept.read_at, moment)
-
-
-def _view(row: FrontierRow) -> Candidate:
-    return Candidate(
-        sha=row.sha,
-        mean=row.rank_score,
-        sd=row.metric_sd,
-        runs=row.runs,
-        children_in_flight=0,
-        is_settled=row.standing in SETTLED,
-        is_suspect=row.standing == Standing.SUSPECT,
-        branch_id=row.branch_id,
-    )
 
 
 class _Tries(NamedTuple):

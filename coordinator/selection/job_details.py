@@ -1,4 +1,4 @@
-"""From a decision to a job: what it asks for besides its kind and parent, from the database."""
+"""Chooses what a job asks for besides its kind and parent: steps, a constant, or axes to avoid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +24,7 @@ from coordinator.selection.recombine import (
 from shared.experiments import Assignment, JobKind
 from shared.formatting import count_noun
 
-STACK_LOOKED_AT = 64
-"""Number of nearest ancestors among which a step to take out is sought."""
+STACK_LOOKED_AT = 64  # nearest ancestors among which a step to take out is chosen
 
 NOTHING = Assignment()
 
@@ -42,16 +41,13 @@ class Assigner:
     def assign(
         self, decision: Decision, snapshot: Snapshot, branches: Sequence[BranchRow]
     ) -> tuple[Decision, Assignment]:
-        """The job. Where there is nothing to take out or to tune, it becomes one to improve the same parent.
-
-        Whatever kind was drawn, it becomes one to adopt where that is due.
-        """
+        """The job: an adoption where one is due; to improve the parent where its own kind finds nothing to do."""
         if not decision.kind.makes_experiment:
             return decision, NOTHING
         if combination := self._find_combination(decision, snapshot):
             return self._adopt(decision, combination)
         if decision.kind is JobKind.ADOPT:
-            return _improve(decision, "There is nothing to adopt"), NOTHING
+            return _improve(decision, "There is no step to adopt"), NOTHING
         if decision.kind is JobKind.ABLATE:
             return self._ablate(decision)
         if decision.kind is JobKind.TUNE:
@@ -65,23 +61,20 @@ class Assigner:
         return projects.contract_of(self.project).objective.sign
 
     def _find_combination(self, decision: Decision, snapshot: Snapshot) -> Combination | None:
-        """The steps that the parent should adopt; None where it should not.
-
-        Jobs to adopt explore, so their steps are drawn; what is due promises something, so its steps are the best ones.
-        """
+        """The steps that the parent should adopt: drawn for a job to adopt, else the best ones where that is due."""
         if JobKind.ADOPT not in snapshot.kinds or not snapshot.shares.get(JobKind.ADOPT):
             return None
-        place = self.session, self.project, self.hardware_class
+        where = self.session, self.project, self.hardware_class
         rng = self.rng if decision.kind is JobKind.ADOPT else None
-        combination = draw_combination(*place, decision.base_sha, rng)
+        combination = draw_combination(*where, decision.base_sha, rng)
         if combination is None or decision.kind is JobKind.ADOPT:
             return combination
         base = next(candidate for candidate in snapshot.candidates if candidate.sha == decision.base_sha)
-        return combination if is_combination_due(*place, base, snapshot.candidates, combination) else None
+        return combination if is_combination_due(*where, base, snapshot.candidates, combination) else None
 
     def _adopt(self, decision: Decision, combination: Combination) -> tuple[Decision, Assignment]:
         numbers = ", ".join(f"#{step.experiment_id}" for step in combination.steps)
-        why = f"{decision.why} What {numbers} changed elsewhere looks like a gain, and is not in this line."
+        why = f"{decision.why} The changes of {numbers} look like gains, and this line does not have them."
         effect = self._sign * combination.expected
         asked = Assignment(steps=combination.steps, predicted_effect=effect)
         return replace(decision, kind=JobKind.ADOPT, why=why), asked
@@ -95,30 +88,30 @@ class Assigner:
         step = choose_ablation(known, step_queries.find_ablated(self.session, line), self.rng)
         if step is None:
             return _improve(decision, "There is no step to take out"), NOTHING
-        why = f"{decision.why} Does its gain stay without #{step.experiment_id}, which may have gained nothing?"
+        why = f"{decision.why} #{step.experiment_id} may have gained nothing: does the metric stay without its change?"
         return replace(decision, why=why), Assignment(steps=[step])
 
     def _tune(self, decision: Decision) -> tuple[Decision, Assignment]:
         known = step_queries.list_constants(self.session, self.project.id, self.hardware_class, self._sign)
         constant = choose_constant(known, self.rng)
         if constant is None:
-            return _improve(decision, "No constant is known to matter"), NOTHING
-        why = f"{decision.why} {constant} mattered where it was changed: which value is best here?"
+            return _improve(decision, "No constant is known to have an effect"), NOTHING
+        why = f"{decision.why} Changing {constant} had an effect; this job looks for its best value here."
         return replace(decision, why=why), Assignment(axis=constant)
 
     def _leave_axes(self, decision: Decision, branch: BranchRow) -> tuple[Decision, Assignment]:
-        """Another axis than those that were tried in vain of late."""
+        """Ask for another axis than those tried since the branch's last gain."""
         after = branch.gained_experiment_id or 0
         avoided = choose_avoided(count_tries(self.session, self.project.id, branch.id, after))
         if not avoided:
             return decision, NOTHING
-        gained = f"{branch.name} has gained nothing in {count_noun(branch.experiments_without_gain, 'experiment')}"
-        why = f"{decision.why} {gained}: try another axis than {_join(avoided)}."
+        count = count_noun(branch.experiments_without_gain, "experiment")
+        why = f"{decision.why} {branch.name} had no gain in its last {count}: try another axis than {_join(avoided)}."
         return replace(decision, why=why), Assignment(avoid_axes=avoided)
 
 
 def _improve(decision: Decision, reason: str) -> Decision:
-    return replace(decision, kind=JobKind.IMPROVE, why=f"{decision.why} {reason}, so it is to be improved.")
+    return replace(decision, kind=JobKind.IMPROVE, why=f"{decision.why} {reason}, so the job is to improve it.")
 
 
 def _join(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The share of a project's jobs that each kind of experiment gets: the contract's at first, then by confirmed gains.
+"""Computes each kind of experiment's share of a project's jobs: the contract's at first, then by confirmed gains.
 
 A kind's rate is its confirmed gain per GPU-second: the effects of its experiments that verified commits are built on.
 Each rate is shrunk towards that of all kinds together, as if PRIOR_RUNS more typical runs had been seen. A share is the
@@ -6,6 +6,7 @@ contract's times the rate, with a floor.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from sqlalchemy.orm import Session
 
@@ -36,6 +37,12 @@ def start_shares(mix: JobMix) -> dict[JobKind, float]:
     given: dict[JobKind, float] = {kind: getattr(mix, kind) for kind in JobKind if kind.makes_experiment}
     total = sum(given.values())
     return {kind: share / total for kind, share in given.items() if share > 0}
+
+
+@lru_cache(maxsize=256)
+def share_by_contract(mix: JobMix) -> dict[JobKind, float]:
+    """The shares while nothing is known of the gains."""
+    return raise_to_floor(start_shares(mix))
 
 
 def adapt_shares(mix: JobMix, tallies: Mapping[JobKind, KindTally]) -> dict[JobKind, float]:
@@ -75,7 +82,7 @@ FIRST, GROWTH = 16, 1.25
 def adapt_if_due(database: Database) -> None:
     """Adapt the shares of all projects where that is due. Every process may do so: the first one finds work."""
     with database.read() as session:
-        is_due = any(_is_due(session, project) for project in projects.list_projects(session))
+        is_due = bool(_list_due(session))
     if is_due:
         with database.write() as session:
             adapt(session)
@@ -83,15 +90,20 @@ def adapt_if_due(database: Database) -> None:
 
 def adapt(session: Session) -> int:
     """Adapt the shares of all projects where that is due; returns the number of projects."""
-    due = [project for project in projects.list_projects(session) if _is_due(session, project)]
+    due = _list_due(session)
     for project in due:
         _adapt_project(session, project)
     return len(due)
 
 
-def _is_due(session: Session, project: Project) -> bool:
-    before = sum(row.experiments for row in queries.list_shares(session, project.id))
-    return queries.count_experiments(session, project.id) >= GROWTH * before + FIRST
+def _list_due(session: Session) -> list[Project]:
+    """Projects with enough new experiments."""
+    due = []
+    for project in projects.list_projects(session):
+        before = sum(row.experiments for row in queries.list_shares(session, project.id))
+        if queries.count_experiments(session, project.id) >= GROWTH * before + FIRST:
+            due.append(project)
+    return due
 
 
 def _adapt_project(session: Session, project: Project) -> None:
@@ -112,14 +124,8 @@ def view_shares(session: Session, project: Project) -> list[KindShareView]:
     """The shares of the kinds of experiment, with what they follow from; the contract's while nothing is known."""
     rows = queries.list_shares(session, project.id)
     if rows:
-        return [
-            KindShareView(
-                kind=JobKind(row.kind), share=row.share, gain=row.gain, gpu_seconds=row.gpu_seconds,
-                experiments=row.experiments,
-            )
-            for row in rows
-        ]  # fmt: skip
-    start = raise_to_floor(start_shares(projects.contract_of(project).jobs))
+        return [KindShareView.model_validate(row, from_attributes=True) for row in rows]
+    start = share_by_contract(projects.contract_of(project).jobs)
     return [
         KindShareView(kind=kind, share=share, gain=0, gpu_seconds=0, experiments=0) for kind, share in start.items()
     ]

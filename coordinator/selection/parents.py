@@ -1,15 +1,12 @@
-"""From which commit: Thompson sampling over the frontier, spread over branches, with a worker's last parent first.
+"""Chooses an experiment's parent: Thompson sampling over the frontier, spread over branches.
 
-Draw once from each candidate's posterior, and the lowest draw wins (Thompson 1933; Russo et al. 2018, A Tutorial on
+Each candidate draws once from its posterior, and the lowest draw wins (Thompson 1933; Russo et al. 2018, A Tutorial on
 Thompson Sampling). A winner with children in flight is turned down with probability 1 − 1/(1 + children), and all draw
-again, so that a fleet spreads out: each candidate is chosen in proportion to its probability of winning, damped by
-1/(1 + children).
+again, so that a fleet spreads out.
 
-A worker tends to stay with its last parent, because experiments on one parent, measured by one worker, are compared
-best: that parent's draws count as better by its own posterior's sd. The better it is known, the less that is.
-
-Each active branch keeps a minimum: with that probability each, a job is a branch's own, and it does not compete with
-others. A branch that already holds its maximum of the experiments under way gets none of the other jobs.
+Experiments of one worker on one parent are compared best, so the draw of a worker's last parent counts as better by its
+posterior's sd. Each active branch gets a minimum share of the jobs, for which it does not compete with others; a branch
+with its maximum of the experiments under way gets none of the other jobs.
 """
 
 from collections.abc import Sequence
@@ -24,17 +21,16 @@ from shared.contract import Diversity
 from shared.formatting import count_noun
 
 MAX_DRAWS = 100
-"""After so many winners were turned down the next one is taken: the whole frontier is busy."""
+"""Largest number of draws; the last winner is taken although it is busy."""
 
 MAX_RESERVED = 0.5
-"""The branches' minimums take no more than this part of all jobs together."""
+"""Largest share of all jobs that the branches' minimums take together."""
 
 
 class Candidate(NamedTuple):
     """A measured commit. `mean` and `sd` are of the posterior, with the sign turned so that lower is better.
 
-    `is_settled` says that it needs no more runs: it is verified. `measured_in_flight` counts live leases that measure
-    it.
+    A commit `is_settled` once it is verified. `measured_in_flight` counts live leases that measure it.
     """
 
     sha: str
@@ -79,9 +75,9 @@ def choose_parent(
     chosen: ResearchDirection | None,
     rng: Random,
 ) -> Parent | None:
-    """Where an experiment starts from; None if the branch that the volunteer has chosen has no candidate here."""
+    """The parent of an experiment; None if the branch that the volunteer has chosen has no candidate here."""
     pool = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
-    branch, reason = chosen, f"{chosen.name} is the direction that its volunteer chose. " if chosen else ""
+    branch, reason = chosen, f"{chosen.name} is the branch that its volunteer chose. " if chosen else ""
     if chosen is None:
         branch, reason = _reserve(pool, branches, rules, rng)
     pool = [c for c in pool if branch.holds(c)] if branch else _leave_out(pool, branches, rules)
@@ -93,21 +89,21 @@ def choose_parent(
 
 
 def exceeds(share: float, held: int, total: int) -> bool:
-    """Whether one more, of `total` that are under way, would be more than a share of them all. Part of one is one."""
+    """Whether one more job would exceed a share of the `total` under way; a share is rounded up to whole jobs."""
     return held + 1 > ceil(share * (total + 1))
 
 
 def _reserve(
     pool: Sequence[Candidate], branches: Sequence[ResearchDirection], rules: Diversity, rng: Random
 ) -> tuple[ResearchDirection | None, str]:
-    """The branch whose minimum this job is part of, if it is part of one's."""
+    """The branch whose minimum share this job belongs to, if any, and a sentence that says so."""
     total = sum(known.in_flight for known in branches)
     active = [b for b in branches if b.is_active and not exceeds(rules.max_branch, b.in_flight, total)]
     active = [known for known in active if any(map(known.holds, pool))] if active[1:] else active
     if len(active) < 2 or rng.random() >= min(MAX_RESERVED, rules.min_branch * len(active)):
         return None, ""
     branch = rng.choice(active)
-    return branch, f"Each active branch keeps a minimum of the jobs, and this one is {branch.name}'s. "
+    return branch, f"Each active branch gets a minimum share of the jobs, and this job is part of {branch.name}'s. "
 
 
 def _leave_out(
@@ -139,10 +135,9 @@ def _draw(pool: Sequence[Candidate], last_parent: str | None, rng: Random) -> Ca
 
 
 def _explain(drawn: Candidate, pool: int, branch: ResearchDirection | None, *, is_last: bool) -> str:
-    place = f" of {branch.name}" if branch else ""
-    stays = ", like this worker's last one" if is_last else ""
-    busy = count_noun(drawn.children_in_flight, "experiment")
+    on_branch = f" of {branch.name}" if branch else ""
+    stays = ", the same as in this worker's last experiment" if is_last else ""
     return (
-        f"Thompson sampling over {pool} measured commits drew this parent{place}{stays}. It has "
-        f"{count_noun(drawn.runs, 'run')}, and {busy} on it under way."
+        f"Thompson sampling over {count_noun(pool, 'measured commit')} chose this parent{on_branch}{stays}. It has "
+        f"{count_noun(drawn.runs, 'run')}, and {count_noun(drawn.children_in_flight, 'experiment')} on it under way."
     )

@@ -1,13 +1,10 @@
 """The policy: which kind of job, from which commit. Pure: a snapshot and a source of randomness in, a decision out.
 
-Most jobs search. Of a worker's jobs one in eight measures what exists, where the evidence has use for it: in turn the
-leading commit, to verify it, and a control. Sequential verification looks at a leader again after each run, and gives
-up after six. Before a control comes a result that is due for a replication because of its author's trust. A commit is
-measured again by other volunteers than those who did so before, whoever asks first; nobody chooses. An anchor verifies
-whenever there is something to verify. A newcomer's first job measures the seed, which calibrates it.
+A worker's first job measures the seed, as its baseline. After that most jobs are experiments; by default one in eight
+measures an existing commit, in turn the leading one, to verify it, and a control. Volunteers do not measure again what
+they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
 
-Kinds of experiment have shares per project (`shares.py`), and a worker gets one of those that it can do. The parent is
-drawn by `parents.py`.
+Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,36 +22,32 @@ from shared.formatting import count_noun
 MAX_ROOT_FAILURES = 3
 MAX_FAILURES_IN_ROW = 5
 THROTTLE_SECONDS = 900.0
-SHARE_SECONDS = 120.0
-"""When a volunteer whose share is taken up may ask again."""
+SHARE_SECONDS = 120.0  # after which a volunteer at its largest share may ask again
 
-MIN_FLEET = 16
-MIN_VOLUNTEERS = 4
-"""From so many jobs under way, and so many volunteers on them, no volunteer holds more than a share."""
+MIN_FLEET, MIN_VOLUNTEERS = 16, 4
+"""Jobs under way, and volunteers on them, from which on no volunteer may hold more than its largest share."""
 
 MAX_RUNS_OF_ONE_COMMIT = 6
 LEADERS = 4
 """Number of leading commits considered for verification."""
 
 RUNS_OF_A_RECORD = 6
-"""The best verified commit is measured until it has so many runs, several at once: its number is published."""
+"""Runs that the best verified commit gets, several at once, because its number is published."""
 
 MAX_MEASURED_AT_ONCE = 2
-"""Sequential verification needs its next run only when the last one left the question open."""
+"""Live leases that may measure one leader; the result of one run decides whether another is needed."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The input of the policy. Counts are of this worker, in this project and its hardware class.
 
-    `turn` counts its jobs, from a start of its own, so that a fleet does not measure all at once. `due` are results of
-    others that are to be replicated, the longest waiting first.
+    `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
     class. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
-    `jobs_held` are under way on this worker: it asks for the next one while they run.
-    `kinds` are those that the worker can do, `shares` the project's shares of them; `chosen` is the branch that the
-    volunteer wants. `held` counts the volunteer's jobs under way, `fleet` all jobs, `volunteers` those who hold them;
-    they are needed from MIN_FLEET jobs on.
+    `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
+    them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
+    under way, `fleet` all jobs, and `volunteers` those who hold them.
     """
 
     root_sha: str
@@ -85,10 +78,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Decision:
-    """A job: its kind, the commit it starts from, why, in a sentence for people, and its branch.
-
-    Without a `branch_id` the job belongs to the branch of its commit.
-    """
+    """A job, and why, in a sentence for people. Without a `branch_id` it belongs to the branch of its base commit."""
 
     kind: JobKind
     base_sha: str
@@ -98,7 +88,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class NoJob:
-    """Nothing to do, with the reason a person understands."""
+    """No job, with the reason in a sentence for people."""
 
     reason: str
     retry_after_seconds: float
@@ -106,41 +96,42 @@ class NoJob:
 
 def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     """Choose the next job for a worker."""
-    refusal = _refuse(snapshot)
-    if refusal is not None:
+    if refusal := _refuse(snapshot):
         return refusal
     if snapshot.root_measured == 0:
         return _calibrate(snapshot)
     if not snapshot.candidates:
-        return NoJob("Every measured commit of this project waits for a maintainer.", retry_after_seconds=300)
+        return NoJob(
+            "Every measured commit of this project waits for a maintainer's decision.", retry_after_seconds=300
+        )
     return _choose_measurement(snapshot) or _choose_experiment(snapshot, rng)
 
 
 def turn_to_measure(turn: int, mix: JobMix) -> JobKind | None:
-    """The commit that a worker should measure now, if it should measure at all."""
+    """The kind of measurement that a worker's turn asks for; None where it should experiment."""
     measured = mix.replicate + mix.control
     if measured == 0:
         return None
     period = max(2, round((mix.experiments + measured) / measured))
-    before, place = divmod(turn, period)
-    if place != period - 1:
+    before, position = divmod(turn, period)
+    if position != period - 1:
         return None
     controls = mix.control / measured
     return JobKind.CONTROL if floor((before + 1) * controls) > floor(before * controls) else JobKind.REPLICATE
 
 
 def is_near_share(held: int, fleet: int, rules: Diversity) -> bool:
-    """Whether it matters how many volunteers are at work: one holds its share, if they are several."""
+    """Whether a volunteer has reached its largest share, which counts where several are at work."""
     return fleet >= MIN_FLEET and exceeds(rules.max_volunteer, held, fleet)
 
 
 def _refuse(snapshot: Snapshot) -> NoJob | None:
     if snapshot.quarantine is not None:
-        reason = f"A maintainer keeps this worker apart: {snapshot.quarantine}"
+        reason = f"A maintainer has put this worker in quarantine: {snapshot.quarantine}"
         return NoJob(reason, retry_after_seconds=THROTTLE_SECONDS)
     is_broken = snapshot.root_measured > 0 and snapshot.failures_in_row >= MAX_FAILURES_IN_ROW
     if is_broken and snapshot.seconds_since_run < THROTTLE_SECONDS:
-        reason = f"This worker's last {snapshot.failures_in_row} runs failed. It gets a job again after a pause."
+        reason = f"This worker's last {snapshot.failures_in_row} runs failed. It gets another job after a pause."
         return NoJob(reason, retry_after_seconds=THROTTLE_SECONDS - snapshot.seconds_since_run)
     if is_near_share(snapshot.held, snapshot.fleet, snapshot.rules) and snapshot.volunteers >= MIN_VOLUNTEERS:
         reason = (
@@ -154,13 +145,13 @@ def _refuse(snapshot: Snapshot) -> NoJob | None:
 def _choose_experiment(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     kind = _draw_kind(snapshot, rng)
     if kind is None:
-        return NoJob("There is nothing to measure just now, and this worker takes no experiments.", 60.0)
+        return NoJob("Nothing needs to be measured at the moment, and this worker runs no experiments.", 60.0)
     parent = choose_parent(
         snapshot.candidates, snapshot.branches, snapshot.rules, snapshot.last_parent, snapshot.chosen, rng
     )
     if parent is None:
         assert snapshot.chosen is not None
-        why = f"{snapshot.chosen.name}, the direction that its volunteer chose, has not been measured on this hardware."
+        why = f"{snapshot.chosen.name}, the branch that its volunteer chose, has not been measured on this hardware."
         return Decision(JobKind.REPLICATE, snapshot.chosen.head_sha, why, snapshot.chosen.id)
     return Decision(kind, parent.candidate.sha, parent.why, parent.branch.id if parent.branch else None)
 
@@ -179,7 +170,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     if turn is None:
         return None
     if snapshot.elsewhere is not None:
-        why = "It leads on other hardware, by more than any commit leads here, and nobody measured it on this one."
+        why = "It leads on other hardware by more than any commit leads here, and has no run on this hardware yet."
         return Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
     leaders = sorted(snapshot.candidates, key=lambda candidate: candidate.mean)[:LEADERS]
     if turn is JobKind.REPLICATE:
@@ -193,7 +184,7 @@ def _replicate_due(snapshot: Snapshot) -> Decision | None:
     """A result that its author's trust makes due."""
     if not snapshot.due:
         return None
-    why = "Its author claims a gain, and of what that volunteer claims a share is measured by others."
+    why = "Its author reports a gain, and others replicate a share of the gains that this volunteer reports."
     return Decision(JobKind.REPLICATE, snapshot.due[0], why)
 
 
@@ -201,14 +192,16 @@ def _measure_seed_again(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Dec
     """A lone worker measures the seed again, because every gain is counted from it."""
     if not leaders or snapshot.root_measured >= min(leaders[0].runs, MAX_RUNS_OF_ONE_COMMIT):
         return None
-    why = "A control: gains are counted from the seed, and it is known worse than the commit that leads."
+    why = "A control: gains are measured from the seed, which has fewer runs than the leading commit."
     return Decision(JobKind.CONTROL, snapshot.root_sha, why)
 
 
 def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
-    """A run of the record while it rests on few, else of the best commit that is not settled; none once the best is."""
+    """A run of the record while it has few, else of a leader that is not settled; none once the best is."""
     if not snapshot.is_alone and (record := _find_record(snapshot)):
-        why = f"The best verified commit rests on {count_noun(record.runs, 'run')}; another one makes its number surer."
+        why = (
+            f"The best verified commit has {count_noun(record.runs, 'run')}; another one makes its number more certain."
+        )
         return Decision(JobKind.REPLICATE, record.sha, why)
     for leader in leaders:
         if leader.is_settled or leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
@@ -216,13 +209,15 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         is_open = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
         is_others = snapshot.is_alone or leader.sha not in snapshot.own
         if is_open and is_others and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
-            why = f"The leading commit rests on {count_noun(leader.runs, 'run')}; another one tells luck from gain."
+            why = (
+                f"The leading commit has {count_noun(leader.runs, 'run')}; another one shows whether its gain is real."
+            )
             return Decision(JobKind.REPLICATE, leader.sha, why)
     return None
 
 
 def _find_record(snapshot: Snapshot) -> Candidate | None:
-    """The best verified commit, if its number is to be surer, and this volunteer can help with that."""
+    """The best verified commit, if it should have more runs, and this volunteer may add one."""
     settled = [candidate for candidate in snapshot.candidates if candidate.is_settled]
     record = min(settled, key=lambda candidate: candidate.mean, default=None)
     if record is None or record.sha in snapshot.own:
@@ -231,14 +226,12 @@ def _find_record(snapshot: Snapshot) -> Candidate | None:
 
 
 def _control(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
-    """A run of this worker's last parent, or of a leading commit, that others measured: its offset is known better."""
+    """A run of this worker's last parent, or of a leading commit, that others measured, to estimate its offset."""
     last = [candidate for candidate in snapshot.candidates if candidate.sha == snapshot.last_parent]
     for commit in (*last, *leaders):
         if commit.sha not in snapshot.own and commit.measured_in_flight < MAX_MEASURED_AT_ONCE:
-            why = (
-                "A control: this worker's offset is known from commits that others measured too, and "
-                f"{'its own' if last else 'other'} jobs start from this one."
-            )
+            jobs = "its own jobs" if last else "other jobs"
+            why = f"A control: commits that others measured too show this worker's offset, and {jobs} start here."
             return Decision(JobKind.CONTROL, commit.sha, why)
     return None
 
@@ -247,13 +240,10 @@ def _calibrate(snapshot: Snapshot) -> Decision | NoJob:
     if snapshot.root_failed >= MAX_ROOT_FAILURES:
         return NoJob(
             f"The project's unchanged seed failed {snapshot.root_failed} times on this worker, so the fault is likely "
-            "here. Look at the reason of its last run, mend it, and start the worker under another name.",
+            "here. Read the reason of its last run, fix it, and start the worker under another name.",
             retry_after_seconds=600,
         )
     if snapshot.jobs_held:
-        return NoJob("This worker's baseline is being measured: experiments follow.", retry_after_seconds=30)
-    return Decision(
-        JobKind.REPLICATE,
-        snapshot.root_sha,
-        "This worker's first job here: measure the unchanged seed, as its baseline.",
-    )
+        return NoJob("This worker's baseline is being measured; experiments follow.", retry_after_seconds=30)
+    why = "This worker's first job in this project: measure the unchanged seed, as its baseline."
+    return Decision(JobKind.REPLICATE, snapshot.root_sha, why)

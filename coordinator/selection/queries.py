@@ -24,6 +24,8 @@ from coordinator.models import (
 )
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection import step_queries
+from coordinator.selection.parents import Candidate
+from coordinator.selection.step_queries import HARDWARE_CLASS, PROJECT, SHAS
 from shared.experiments import Assignment, JobKind, Standing
 from shared.protocol import now
 from shared.runs import RunOutcome
@@ -38,9 +40,53 @@ class KindTally(NamedTuple):
 
 
 CONFIRMED = (Standing.VERIFIED, Standing.SINGLE_OWNER)
+"""Standings of commits that need no more runs."""
 
-_COMMITS, _POSTERIORS, _RUNS = table_of(Commit), table_of(CommitPosterior), table_of(Run)
-_EXPERIMENTS, _SHARES = table_of(Experiment), table_of(KindShare)
+FRONTIER_ROWS = 256
+"""Number of best commits from which parents are drawn; those further back would hardly ever be drawn."""
+
+MAX_RUNNING = 100
+
+UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
+"""Standings of commits that are no parents: a maintainer must decide first, or the code is lost."""
+
+
+class JobsUnderWay(NamedTuple):
+    """Live leases that start from one commit, are of one kind, and belong to one branch."""
+
+    base_sha: str
+    kind: str
+    branch_id: int
+    jobs: int
+
+
+class RunningJob(NamedTuple):
+    """A live lease whose proposal was accepted. `proposal` is a `shared.experiments.Proposal` as JSON."""
+
+    base_sha: str
+    proposal: dict[str, Any]
+    tree_sha: str
+
+
+class WorkerHistory(NamedTuple):
+    """A worker's jobs in a project and class; `quarantine` is a maintainer's reason for giving it none.
+
+    `parent_sha` is the commit that its last experiment started from.
+    """
+
+    jobs_done: int
+    seed_measured: int
+    seed_failed: int
+    failures_in_row: int
+    parent_sha: str | None
+    last_run_at: datetime | None
+    quarantine: str | None
+    is_anchor: bool
+
+
+_COMMITS, _POSTERIORS, _RUNS, _LEASES = map(table_of, (Commit, CommitPosterior, Run, Lease))
+_EXPERIMENTS, _SHARES, _BRANCHES, _EPOCHS = map(table_of, (Experiment, KindShare, Branch, EvidenceEpoch))
+_WORKERS, _VOLUNTEERS, _CALIBRATIONS = map(table_of, (Worker, Volunteer, Calibration))
 
 
 def count_experiments(session: Session, project_id: int) -> int:
@@ -93,106 +139,35 @@ def replace_shares(
     )
 
 
-FRONTIER_ROWS = 256
-"""Number of best commits from which parents are drawn; those further back would hardly ever be drawn."""
-
-MAX_RUNNING = 100
-
-UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
-"""Standings of commits that are no parents: a maintainer must decide first, or the code is lost."""
-
-
-class FrontierRow(NamedTuple):
-    """A measured commit; `rank_score` is its metric's mean, turned so that lower is better."""
-
-    sha: str
-    rank_score: float
-    metric_sd: float
-    runs: int
-    standing: str
-    branch_id: int
-
-    def order(self) -> tuple[float, str]:
-        """The sort key of the frontier."""
-        return self.rank_score, self.sha
-
-
-class JobsUnderWay(NamedTuple):
-    """Live leases that start from one commit, are of one kind, and belong to one branch."""
-
-    base_sha: str
-    kind: str
-    branch_id: int
-    jobs: int
-
-
-class RunningJob(NamedTuple):
-    """A live lease whose proposal was accepted. `proposal` is a `shared.experiments.Proposal` as JSON."""
-
-    base_sha: str
-    proposal: dict[str, Any]
-    tree_sha: str
-
-
-class WorkerHistory(NamedTuple):
-    """A worker's jobs in a project and class; `quarantine` is a maintainer's reason for giving it none.
-
-    `parent_sha` is the commit that its last experiment started from.
-    """
-
-    jobs_done: int
-    seed_measured: int
-    seed_failed: int
-    failures_in_row: int
-    parent_sha: str | None
-    last_run_at: datetime | None
-    quarantine: str | None
-    is_anchor: bool
-
-
-_LEASES, _POSTERIORS, _RUNS = table_of(Lease), table_of(CommitPosterior), table_of(Run)
-_EXPERIMENTS, _SHARES, _BRANCHES = table_of(Experiment), table_of(KindShare), table_of(Branch)
-_WORKERS, _VOLUNTEERS = table_of(Worker), table_of(Volunteer)
-_CALIBRATIONS, _EPOCHS = table_of(Calibration), table_of(EvidenceEpoch)
-
-
 def _measured_commits() -> Select[*tuple[Any, ...]]:
     """Those of a class; the root, which no experiment made, belongs to the project's first branch."""
-    first = select(func.min(_BRANCHES.c.id)).where(_BRANCHES.c.project_id == bindparam("project_id"))
+    first = select(func.min(_BRANCHES.c.id)).where(_BRANCHES.c.project_id == PROJECT)
     return (
         select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
         .add_columns(func.coalesce(_EXPERIMENTS.c.branch_id, first.scalar_subquery()).label("branch_id"))
         .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
-        .where(_POSTERIORS.c.hardware_class == bindparam("hardware_class"))
-    )
-
-
-def _best_of(standing: Standing) -> Select[*tuple[Any, ...]]:
-    return (
-        _measured_commits()
-        .where(_POSTERIORS.c.project_id == bindparam("project_id"), _POSTERIORS.c.standing == standing)
-        .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
-        .limit(FRONTIER_ROWS)
+        .where(_POSTERIORS.c.hardware_class == HARDWARE_CLASS)
     )
 
 
 def _select_frontier() -> CompoundSelect[*tuple[Any, ...]]:
     """Each standing is asked for by itself, because then an index gives the order; else every row would be sorted."""
-    parts = [_best_of(standing).subquery() for standing in Standing if standing not in UNUSABLE]
+    standings = [standing for standing in Standing if standing not in UNUSABLE]
+    parts = [step_queries.take_best(_measured_commits(), standing, FRONTIER_ROWS).subquery() for standing in standings]
     return union_all(*(select(*part.c) for part in parts))
 
 
 _FRONTIER = Prepared(_select_frontier())
-_FRONTIER_ROWS = Prepared(
-    # Which project a commit is of is seen afterwards: asked for that, SQLite would go through all of the class.
+_CANDIDATES = Prepared(
+    # The project is compared afterwards: with it in the query, SQLite would go through all of the class.
     _measured_commits()
     .add_columns(_POSTERIORS.c.project_id)
-    .where(_POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)), _POSTERIORS.c.standing.not_in(UNUSABLE))
+    .where(_POSTERIORS.c.commit_sha.in_(SHAS), _POSTERIORS.c.standing.not_in(UNUSABLE))
 )
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _IN_FLIGHT = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
-    .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
+    .where(_LEASES.c.project_id == PROJECT, _IS_LIVE)
     .group_by(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id)
 )
 _COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "parent_sha")
@@ -204,29 +179,27 @@ _HISTORY = Prepared(
         _CALIBRATIONS,
         and_(
             _CALIBRATIONS.c.worker_id == _WORKERS.c.id,
-            _CALIBRATIONS.c.project_id == bindparam("project_id"),
-            _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+            _CALIBRATIONS.c.project_id == PROJECT,
+            _CALIBRATIONS.c.hardware_class == HARDWARE_CLASS,
         ),
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
 _HELD = Prepared(
     select(func.count())
-    .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
-    .where(
-        _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == bindparam("project_id"), _IS_LIVE
-    )
+    .join_from(_WORKERS, _LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == PROJECT, _IS_LIVE)
 )
 _VOLUNTEERS_AT_WORK = Prepared(
     select(func.count(_WORKERS.c.volunteer_id.distinct()))
-    .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
-    .where(_LEASES.c.project_id == bindparam("project_id"), _IS_LIVE)
+    .join_from(_WORKERS, _LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
+    .where(_LEASES.c.project_id == PROJECT, _IS_LIVE)
 )
 _OTHER_VOLUNTEER = Prepared(
     select(_CALIBRATIONS.c.worker_id)
     .where(
-        _CALIBRATIONS.c.project_id == bindparam("project_id"),
-        _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+        _CALIBRATIONS.c.project_id == PROJECT,
+        _CALIBRATIONS.c.hardware_class == HARDWARE_CLASS,
         _CALIBRATIONS.c.volunteer_id != bindparam("volunteer_id"),
     )
     .limit(1)
@@ -234,12 +207,9 @@ _OTHER_VOLUNTEER = Prepared(
 _MEASURED_BY = Prepared(
     select(_RUNS.c.commit_sha)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-    .where(
-        _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
-        _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
-    )
+    .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"))
 )
-_KIND_SHARES = Prepared(select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == bindparam("project_id")))
+_KIND_SHARES = Prepared(select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == PROJECT))
 _NOTE_PARENT = Prepared(
     update(_CALIBRATIONS).where(
         _CALIBRATIONS.c.project_id == bindparam("of_project"),
@@ -256,52 +226,60 @@ _CRASHED = Prepared(
     .limit(1)
 )
 _CLASSES = select(_EPOCHS.c.hardware_class).where(
-    _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class != bindparam("hardware_class")
+    _EPOCHS.c.project_id == PROJECT, _EPOCHS.c.hardware_class != HARDWARE_CLASS
 )
 _SCORE = select(_POSTERIORS.c.rank_score).where(
-    _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
+    _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == HARDWARE_CLASS
 )
 _PROMISES = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
-        _LEASES.c.project_id == bindparam("project_id"),
-        _LEASES.c.hardware_class == bindparam("hardware_class"),
+        _LEASES.c.project_id == PROJECT,
+        _LEASES.c.hardware_class == HARDWARE_CLASS,
         _LEASES.c.kind == JobKind.ADOPT,
         _IS_LIVE,
     )
 )
 _RUNNING = Prepared(
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
-    .where(_LEASES.c.project_id == bindparam("project_id"), _LEASES.c.proposed_tree_sha.is_not(None), _IS_LIVE)
+    .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), _IS_LIVE)
     .order_by(_LEASES.c.issued_at)
     .limit(MAX_RUNNING)
 )
 
 
-def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[FrontierRow]:
+def order_frontier(candidate: Candidate) -> tuple[float, str]:
+    """The sort key of the frontier."""
+    return candidate.mean, candidate.sha
+
+
+def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[Candidate]:
     """The best measured commits, the best first, at most `FRONTIER_ROWS`."""
     rows = _FRONTIER.all(session, {"project_id": project_id, "hardware_class": hardware_class})
-    return sorted(map(FrontierRow._make, rows), key=FrontierRow.order)[:FRONTIER_ROWS]
+    return sorted(map(_make_candidate, rows), key=order_frontier)[:FRONTIER_ROWS]
 
 
-def list_frontier_rows(
-    session: Session, project_id: int, hardware_class: str, shas: Sequence[str]
-) -> list[FrontierRow]:
+def list_candidates(session: Session, project_id: int, hardware_class: str, shas: Sequence[str]) -> list[Candidate]:
     """Those of the commits that may stand on the frontier, in any order."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "shas": list(shas)}
-    rows = _FRONTIER_ROWS.all(session, given)
-    return [FrontierRow._make(row) for *row, of_project in rows if of_project == project_id]
+    rows = _CANDIDATES.all(session, given)
+    return [_make_candidate(row) for *row, of_project in rows if of_project == project_id]
+
+
+def _make_candidate(row: Sequence[Any]) -> Candidate:
+    sha, rank_score, sd, runs, standing, branch_id = row
+    return Candidate(
+        sha, rank_score, sd, runs, 0, standing in CONFIRMED, standing == Standing.SUSPECT, branch_id=branch_id
+    )
 
 
 def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:
     """Live leases by the commit they start from, kind and branch."""
-    rows = _IN_FLIGHT.all(session, {"project_id": project_id, "moment": now()})
-    return [JobsUnderWay._make(row) for row in rows]
+    return list(map(JobsUnderWay._make, _IN_FLIGHT.all(session, {"project_id": project_id, "moment": now()})))
 
 
 def count_held(session: Session, project_id: int, volunteer_id: int) -> int:
     """The live leases of a volunteer's workers."""
-    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}
-    return int(_HELD.scalar(session, given))
+    return int(_HELD.scalar(session, {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}))
 
 
 def count_volunteers_at_work(session: Session, project_id: int) -> int:
@@ -343,7 +321,7 @@ def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -
 
 
 def has_crashed_by_itself(session: Session, sha: str) -> bool:
-    """Whether a run of a commit failed in the commit's own code: then another one would too."""
+    """Whether a run of a commit failed in the commit's own code, as another one would."""
     return _CRASHED.scalar(session, {"sha": sha}) is not None
 
 
@@ -357,13 +335,11 @@ def find_score(session: Session, sha: str, hardware_class: str) -> float | None:
 
 
 def list_promises(session: Session, project_id: int, hardware_class: str) -> list[tuple[str, float | None]]:
-    """The jobs to adopt that are under way in a class: the commit each starts from, and the effect that is expected."""
-    given = {"project_id": project_id, "hardware_class": hardware_class, "moment": now()}
-    rows = _PROMISES.all(session, given)
+    """The adoptions under way in a class: the commit each starts from, and the effect that is expected."""
+    rows = _PROMISES.all(session, {"project_id": project_id, "hardware_class": hardware_class, "moment": now()})
     return [(sha, Assignment.model_validate(asked or {}).predicted_effect) for sha, asked in rows]
 
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
     """The jobs that run now, oldest first, at most MAX_RUNNING."""
-    rows = _RUNNING.all(session, {"project_id": project_id, "moment": now()})
-    return [RunningJob._make(row) for row in rows]
+    return list(map(RunningJob._make, _RUNNING.all(session, {"project_id": project_id, "moment": now()})))

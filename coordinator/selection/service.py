@@ -1,11 +1,11 @@
-"""From the database to the policy's snapshot, and to the trials that an agent learns from."""
+"""Chooses a worker's next job: reads the policy's snapshot from the database, and the trials that an agent reads."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from math import inf
 from random import Random
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -16,20 +16,20 @@ from coordinator.lineage.branches import get_branch_by_name, is_stalled
 from coordinator.lineage.service import BranchRow
 from coordinator.models import Project
 from coordinator.projects import service as projects
-from coordinator.selection import job_mix as shares
-from coordinator.selection import policy, queries
+from coordinator.selection import job_mix, policy, queries
 from coordinator.selection.branch_updates import NewExperiment as NewExperiment
 from coordinator.selection.branch_updates import follow as follow
-from coordinator.selection.frontier import SETTLED, read_frontier
+from coordinator.selection.frontier import read_frontier
 from coordinator.selection.job_details import Assigner
 from coordinator.selection.job_mix import adapt as adapt
 from coordinator.selection.job_mix import view_shares as view_shares
+from coordinator.selection.parents import Candidate
 from coordinator.selection.policy import LEADERS, Decision, NoJob, ResearchDirection, Snapshot, decide
-from coordinator.selection.queries import FrontierRow, JobsUnderWay, RunningJob, WorkerHistory
+from coordinator.selection.queries import JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
 from coordinator.selection.queries import note_parent as note_parent
 from coordinator.workers.service import WorkerRow
-from shared.contract import Contract, JobMix
+from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
 from shared.leases import ClaimRequest
 from shared.projects import BranchState
@@ -37,13 +37,12 @@ from shared.protocol import now
 
 MAX_TRIALS = 128
 STAGGER = 3
-"""Workers count their turns from so many further on, each after the other. Fleets often begin together."""
+"""Offset in turns between one worker and the next, so that a fleet that begins together does not measure at once."""
 
 NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None, is_anchor=False)
 
 
-@dataclass(frozen=True)
-class ChosenJob:
+class ChosenJob(NamedTuple):
     """A decision, what it asks for, and whether the worker's experiments start from another parent than before."""
 
     decision: Decision
@@ -75,7 +74,11 @@ def _take_snapshot(
     in_flight = queries.count_in_flight(session, project.id)
     history = NOBODY if worker is None else queries.find_history(session, project.id, hardware_class, worker.id)
     frontier = read_frontier(session, project.id, hardware_class)
+    chosen_id = None if request.branch is None else get_branch_by_name(session, project, request.branch).id
     directions = _view_branches(branches, in_flight, contract)
+    shares: dict[JobKind, float] = {}
+    if request.kinds != [JobKind.IMPROVE]:
+        shares = queries.map_shares(session, project.id) or job_mix.share_by_contract(contract.jobs)
     snapshot = Snapshot(
         root_sha=project.root_sha,
         root_measured=history.seed_measured,
@@ -90,23 +93,26 @@ def _take_snapshot(
         jobs_held=len(request.holding),
         rules=contract.diversity,
         branches=directions,
-        chosen=_find_chosen(session, project, request.branch, directions),
+        chosen=next((known for known in directions if known.id == chosen_id), None),
         last_parent=history.parent_sha,
         kinds=frozenset(request.kinds),
-        shares=_find_shares(session, project, contract.jobs) if request.kinds != [JobKind.IMPROVE] else {},
+        shares=shares,
     )
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
     is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     if worker is None or not is_turn:
         return snapshot
-    record = next((row.sha for row in frontier.rows if row.standing in SETTLED), None)
-    looked_at = [row.sha for row in frontier.rows[:LEADERS]] + [sha for sha in (history.parent_sha, record) if sha]
+    record = next((one.sha for one in frontier.candidates if one.is_settled), None)
+    looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
+    looked_at += [sha for sha in (history.parent_sha, record) if sha]
+    measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
+    due = evidence.list_due(session, project.id, hardware_class, volunteer_id)
     return replace(
         snapshot,
         own=queries.find_measured_by(session, volunteer_id, looked_at),
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
-        elsewhere=_find_elsewhere(session, project, hardware_class, frontier.rows, in_flight),
-        due=_list_due(session, project.id, hardware_class, volunteer_id, in_flight),
+        elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, in_flight),
+        due=[sha for sha in due if sha not in measured],
     )
 
 
@@ -124,15 +130,6 @@ def needs_run(session: Session, contract: Contract, hardware_class: str, sha: st
     return is_open and is_gain and not queries.find_measured_by(session, volunteer_id, [sha])
 
 
-def _list_due(
-    session: Session, project_id: int, hardware_class: str, volunteer_id: int, in_flight: Sequence[JobsUnderWay]
-) -> list[str]:
-    """Results that are due for a replication by somebody like this volunteer, and nobody is at it."""
-    measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
-    due = evidence.list_due(session, project_id, hardware_class, volunteer_id)
-    return [sha for sha in due if sha not in measured]
-
-
 def _view_branches(
     branches: Sequence[BranchRow], in_flight: Sequence[JobsUnderWay], contract: Contract
 ) -> list[ResearchDirection]:
@@ -144,28 +141,10 @@ def _view_branches(
         ResearchDirection(
             row.id, row.name, row.head_sha, row.state == BranchState.ACTIVE,
             is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
-            experiments_on[row.id],
+            experiments_on[row.id]
         )
         for row in branches
     ]  # fmt: skip
-
-
-def _find_chosen(
-    session: Session, project: Project, name: str | None, directions: Sequence[ResearchDirection]
-) -> ResearchDirection | None:
-    if name is None:
-        return None
-    branch_id = get_branch_by_name(session, project, name).id
-    return next(known for known in directions if known.id == branch_id)
-
-
-def _find_shares(session: Session, project: Project, mix: JobMix) -> dict[JobKind, float]:
-    return queries.map_shares(session, project.id) or _start_shares(mix)
-
-
-@lru_cache(maxsize=256)
-def _start_shares(mix: JobMix) -> dict[JobKind, float]:
-    return shares.raise_to_floor(shares.start_shares(mix))
 
 
 def _count_fleet(
@@ -182,19 +161,19 @@ def _count_fleet(
 
 
 def _find_elsewhere(
-    session: Session, project: Project, hardware_class: str, frontier: Sequence[FrontierRow],
+    session: Session, project: Project, hardware_class: str, frontier: Sequence[Candidate],
     in_flight: Sequence[JobsUnderWay],
 ) -> str | None:  # fmt: skip
     """The commit that gained most over the seed on other hardware, if none gained as much here, and it is new here."""
     here = queries.find_score(session, project.root_sha, hardware_class)
     if here is None or not frontier:
         return None
-    best_gain, best_sha = frontier[0].rank_score - here, None
+    best_gain, best_sha = frontier[0].mean - here, None
     for other in queries.list_other_classes(session, project.id, hardware_class):
         root = queries.find_score(session, project.root_sha, other)
-        for row in read_frontier(session, project.id, other).rows[:1]:
-            if root is not None and row.rank_score - root < best_gain:
-                best_gain, best_sha = row.rank_score - root, row.sha
+        for leader in read_frontier(session, project.id, other).candidates[:1]:
+            if root is not None and leader.mean - root < best_gain:
+                best_gain, best_sha = leader.mean - root, leader.sha
     if best_sha is None or queries.find_score(session, best_sha, hardware_class) is not None:
         return None
     is_under_way = any(jobs.base_sha == best_sha and jobs.kind == JobKind.REPLICATE for jobs in in_flight)
@@ -204,18 +183,11 @@ def _find_elsewhere(
 def list_trials(session: Session, project_id: int, hardware_class: str, running: Sequence[RunningJob]) -> list[Trial]:
     """The trials in this hardware class, newest first, after those that run now."""
     tried = experiments.list_trials(session, project_id, hardware_class, MAX_TRIALS)
-    return [*(_view_running(job) for job in running), *tried]
+    return [*(_view_running(job, Proposal.model_validate(job.proposal)) for job in running), *tried]
 
 
-def _view_running(job: RunningJob) -> Trial:
-    proposal = Proposal.model_validate(job.proposal)
+def _view_running(job: RunningJob, proposal: Proposal) -> Trial:
     return Trial(
-        sha=job.tree_sha,
-        parent_sha=job.base_sha,
-        title=proposal.title,
-        axis=proposal.axis,
-        settings=proposal.settings,
-        metric_mean=None,
-        metric_sd=None,
-        outcome="running",
-    )
+        sha=job.tree_sha, parent_sha=job.base_sha, title=proposal.title, axis=proposal.axis,
+        settings=proposal.settings, metric_mean=None, metric_sd=None, outcome="running",
+    )  # fmt: skip

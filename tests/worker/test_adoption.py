@@ -95,7 +95,7 @@ def test_gains_of_two_lines_are_put_together(
     lease = work(make_worker, live, agent, "w1")
     assert lease.kind is JobKind.ADOPT and len(lease.assignment.steps) == 1
     other = lease.assignment.steps[0].experiment_id
-    assert f"What #{other} changed elsewhere looks like a gain" in lease.why
+    assert f"The changes of #{other} look like gains" in lease.why
     newest = live.get(f"experiments/{live.list('experiments')[0]['id']}")
     assert newest["kind"] == "adopt" and newest["steps"] == [{"experiment_id": other, "fate": "done"}]
     assert newest["parent_sha"] == lease.base.sha and newest["why"] == lease.why

@@ -142,7 +142,7 @@ def test_a_worker_stays_with_its_parent(known: MiniWorker, database: Database) -
     lease = known.claim_job()
     with database.read() as session:
         assert session.scalar(select(Calibration.parent_sha)) == lease.base.sha == lease.root_sha
-    assert "like this worker's last one" in known.claim_job().why
+    assert "the same as in this worker's last experiment" in known.claim_job().why
 
 
 def test_steps_are_told_as_they_were_asked_for(known: MiniWorker) -> None:

@@ -27,9 +27,9 @@ def test_what_this_process_changes_is_seen_at_once(worker: MiniWorker, database:
         hardware_class = try_depth(worker, 10 + number, metric)
         with database.read() as session:
             kept = read_frontier(session, 1, hardware_class)
-            assert kept.rows == queries.list_frontier(session, 1, hardware_class) and len(kept.rows) == number + 2
-        assert [candidate.sha for candidate in kept.candidates] == [row.sha for row in kept.rows]
-        assert kept.places == {row.sha: at for at, row in enumerate(kept.rows)}
+            assert kept.candidates == queries.list_frontier(session, 1, hardware_class)
+        assert len(kept.candidates) == number + 2
+        assert kept.places == {candidate.sha: at for at, candidate in enumerate(kept.candidates)}
 
 
 def test_what_others_change_is_seen_soon(
@@ -38,13 +38,13 @@ def test_what_others_change_is_seen_soon(
     worker.measure_root(3.3)
     hardware_class = try_depth(worker, 10, 3.2)
     with database.read() as session:
-        assert len(read_frontier(session, 1, hardware_class).rows) == 2
+        assert len(read_frontier(session, 1, hardware_class).candidates) == 2
     with database.write() as session:
         session.execute(update(CommitPosterior).values(standing=Standing.HELD))
     later = frontier.monotonic() + frontier.FRONTIER_MAX_AGE_SECONDS
     monkeypatch.setattr(frontier, "monotonic", lambda: later)
     with database.read() as session:
-        assert read_frontier(session, 1, hardware_class).rows == []
+        assert read_frontier(session, 1, hardware_class).candidates == []
 
 
 def test_jobs_under_way_are_counted_on_their_commit(worker: MiniWorker, database: Database) -> None:
