@@ -32,14 +32,11 @@ SMALL_MODULES = {
 }
 BROAD_EXCEPTS = {
     "coordinator/background.py": "outermost loop of each background task: logs the error and records it",
-    "coordinator/entrance.py": "answers each request, whatever happens",
-    "coordinator/leases/handlers.py": "hands an error to the waiting request",
     "worker/loop/loop.py": "outermost loop of the worker",
     "worker/loop/prefetch.py": "outermost loop of the thread that prepares jobs",
     "worker/start.py": "outermost: a line for people, a file for the rest",
 }
 ENVIRONMENT_READERS = {
-    "coordinator/settings.py": "the settings",
     "worker/settings.py": "the settings",
     "swarm/output.py": "the client's command line, which has no settings of its own",
     "swarm/demo.py": "passes its environment on to the processes that it starts",

@@ -92,8 +92,8 @@ class ModelUsage(Message):
 
     def describe(self) -> str:
         """`3 requests, 5120 + 800 tokens`."""
-        many = "" if self.requests == 1 else "s"
-        return f"{self.requests} request{many}, {self.input_tokens} + {self.output_tokens} tokens"
+        plural = "" if self.requests == 1 else "s"
+        return f"{self.requests} request{plural}, {self.input_tokens} + {self.output_tokens} tokens"
 
 
 class RunReport(Message):
