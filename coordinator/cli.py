@@ -93,8 +93,7 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     )
     gc.freeze()
     gc.enable()
-    typer.echo(f"Coordinator at {settings.base_url}  (API: {settings.base_url}/docs)  Ctrl-C stops it.")
-    sys.stdout.flush()
+    _announce(settings.base_url)
     server = CoordinatorServer(config)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
@@ -112,11 +111,13 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
         "coordinator.app:create_app_from_environment", factory=True, workers=processes, log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
     )  # fmt: skip
-    typer.echo(
-        f"Coordinator at {settings.base_url}  ({processes} processes, API: {settings.base_url}/docs)  Ctrl-C stops it."
-    )
-    sys.stdout.flush()
+    _announce(settings.base_url, f"{processes} processes, ")
     Multiprocess(config, sockets=[listener]).run()
+
+
+def _announce(url: str, details: str = "") -> None:
+    typer.echo(f"Coordinator at {url}  ({details}API: {url}/docs)  Ctrl-C stops it.")
+    sys.stdout.flush()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -42,9 +42,3 @@ class CoordinatorSettings(BaseSettings):
     def base_url(self) -> str:
         """The address under which people reach this coordinator, without a slash at the end."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
-
-    @property
-    def sqlite_path(self) -> Path | None:
-        """The database's file, or None where it is not SQLite on disk."""
-        prefix = "sqlite:///"
-        return Path(self.database_url.removeprefix(prefix)) if self.database_url.startswith(prefix) else None

@@ -1,5 +1,4 @@
 """The researcher's side: a small typed client of the API, and the command line `swarm`."""
 
-from swarm.client import Client, CoordinatorError
-
-__all__ = ["Client", "CoordinatorError"]
+from swarm.client import Client as Client
+from swarm.client import CoordinatorError as CoordinatorError

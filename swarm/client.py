@@ -46,7 +46,7 @@ class CoordinatorError(CommandError):
 class Client:
     """A connection to one coordinator; a context manager. Closed reading needs a volunteer's `token`.
 
-    Methods that return a list read one page of at most 200 rows; `iterate_*` read to the end. All raise
+    Methods that return a list read one page of at most 200 rows, newest first; `iterate_*` read to the end. All raise
     CoordinatorError.
     """
 
@@ -71,11 +71,9 @@ class Client:
         return self._get(f"/projects/{project}/progress", ProjectProgress)
 
     def list_experiments(self, project: str, limit: int = 50) -> list[ExperimentSummary]:
-        """The newest experiments, newest first."""
         return self._get("/experiments", Page[ExperimentSummary], project=project, limit=limit).items
 
     def iterate_experiments(self, project: str) -> Iterator[ExperimentSummary]:
-        """All experiments, newest first."""
         return self._iterate("/experiments", Page[ExperimentSummary], project=project)
 
     def get_experiment(self, experiment_id: int) -> ExperimentDetail:
@@ -86,11 +84,9 @@ class Client:
         return self._get(f"/experiments/{experiment_id}/evidence", ExperimentEvidence)
 
     def list_runs(self, project: str, limit: int = 50) -> list[RunView]:
-        """The newest runs, newest first."""
         return self._get("/runs", Page[RunView], project=project, limit=limit).items
 
     def iterate_runs(self, project: str) -> Iterator[RunView]:
-        """All runs, newest first."""
         return self._iterate("/runs", Page[RunView], project=project)
 
     def list_live_leases(self, project: str) -> list[LeaseView]:
@@ -132,7 +128,6 @@ class Client:
         return self._get("/hardware-classes", Page[HardwareClass], project=project).items
 
     def list_volunteers(self, limit: int = 50) -> list[VolunteerView]:
-        """The newest volunteers."""
         return self._get("/volunteers", Page[VolunteerView], limit=limit).items
 
     def iterate_lineage(self, sha: str) -> Iterator[LineageStep]:

@@ -72,10 +72,8 @@ def findings(
     failure: Annotated[FailureClass | None, typer.Option(help="Only this failure, for example `slower`.")] = None,
     axis: Annotated[str | None, typer.Option(help="Only along this axis, for example WEIGHT_DECAY.")] = None,
     hardware_class: Annotated[str | None, typer.Option(help="Only this hardware class.")] = None,
-    limit: Limit = 10,
-    json: Json = None,
-    coordinator: Url = DEFAULT_URL,
-) -> None:
+    limit: Limit = 10, json: Json = None, coordinator: Url = DEFAULT_URL,
+) -> None:  # fmt: skip
     """Search the findings, negative results included.
 
     \b
@@ -98,10 +96,8 @@ def findings(
 @app.command()
 def tried(
     question: Annotated[str, typer.Argument(metavar="FILE_OR_SENTENCE", help="A diff's file, -, or a sentence.")],
-    project: Project = None,
-    json: Json = None,
-    coordinator: Url = DEFAULT_URL,
-) -> None:
+    project: Project = None, json: Json = None, coordinator: Url = DEFAULT_URL,
+) -> None:  # fmt: skip
     """Ask whether an idea was tried: a sentence or a diff, answered with the results of similar experiments.
 
     \b
@@ -119,9 +115,8 @@ def tried(
 def show(
     experiment: Annotated[int, typer.Argument(metavar="ID", min=1, help="An experiment's number.")],
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Only its finding, as a BibTeX entry.")] = False,
-    json: Json = None,
-    coordinator: Url = DEFAULT_URL,
-) -> None:
+    json: Json = None, coordinator: Url = DEFAULT_URL,
+) -> None:  # fmt: skip
     """Show one experiment: its numbers with their uncertainty, its author's text, its runs.
 
     \b
@@ -145,9 +140,8 @@ def show(
 def lineage(
     commit: Commit,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of commits.")] = 50,
-    json: Json = None,
-    coordinator: Url = DEFAULT_URL,
-) -> None:
+    json: Json = None, coordinator: Url = DEFAULT_URL,
+) -> None:  # fmt: skip
     """List a commit and its ancestors up to the seed, with the effect of each.
 
     \b
@@ -179,10 +173,8 @@ def diff(
 @app.command("experiments")
 def list_experiments(
     project: Annotated[str, typer.Argument(help="The project's name, for example gpt-cpu.")],
-    limit: Limit = 20,
-    json: Json = None,
-    coordinator: Url = DEFAULT_URL,
-) -> None:
+    limit: Limit = 20, json: Json = None, coordinator: Url = DEFAULT_URL,
+) -> None:  # fmt: skip
     """List a project's newest experiments.
 
     \b

@@ -219,8 +219,7 @@ class _Demo:
     def watch(self) -> int:
         """Shows progress until the experiments are done or the user stops it; returns the exit status."""
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            while not self._is_over():
-                self._announce_runs()
+            while not self._is_over(self._announce_runs()):
                 if self._console.is_terminal:
                     live.update(self._render(), refresh=True)
                 self._check_processes()
@@ -231,21 +230,21 @@ class _Demo:
         self._print_last_table()
         return INTERRUPTED if self._interrupts.count else 0
 
-    def _is_over(self) -> bool:
+    def _is_over(self, experiments: int) -> bool:
         if self._interrupts.count:
             return self._worker.poll() is not None
-        goal = self._options.experiments
-        done = self._client.get_progress(self._project).experiments - self._done_before
-        return goal is not None and done >= goal
+        return self._options.experiments is not None and experiments >= self._options.experiments
 
-    def _announce_runs(self) -> None:
-        """Prints each new run once, with its result."""
-        for point in self._client.get_progress(self._project).points:
+    def _announce_runs(self) -> int:
+        """Prints each new run once, with its result. Returns the number of experiments finished in this demo."""
+        progress = self._client.get_progress(self._project)
+        for point in progress.points:
             if point.run_id not in self._seen_runs:
                 self._seen_runs.add(point.run_id)
                 name = f"experiment {point.experiment_id}" if point.experiment_id else "measurement"
                 result = f"{self._metric} {point.metric:.4f}" if point.metric is not None else str(point.outcome)
                 self._console.print(Text(f"{point.finished_at:%H:%M:%S}  {name}: {point.title}: {result}"))
+        return progress.experiments - self._done_before
 
     def _check_processes(self) -> None:
         for process in (self._coordinator, self._worker):
@@ -269,16 +268,13 @@ class _Demo:
 
     def _render(self) -> RenderableType:
         experiments = self._client.list_experiments(self._project, SHOWN_EXPERIMENTS)
-        return Group(build_experiments_table(experiments, self._metric), Text(""), self._render_work())
-
-    def _render_work(self) -> RenderableType:
+        work: RenderableType = Text(self._worker.read_last_line(), style="dim", overflow="ellipsis", no_wrap=True)
         leases = self._client.list_live_leases(self._project)
-        if not leases:
-            return Text(self._worker.read_last_line(), style="dim", overflow="ellipsis", no_wrap=True)
-        grid = Table.grid(padding=(0, 1))
-        for lease in leases:
-            grid.add_row(ProgressBar(total=1.0, completed=lease.share, width=20), Text(_describe(lease)))
-        return grid
+        if leases:
+            work = Table.grid(padding=(0, 1))
+            for lease in leases:
+                work.add_row(ProgressBar(total=1.0, completed=lease.share, width=20), Text(_describe(lease)))
+        return Group(build_experiments_table(experiments, self._metric), Text(""), work)
 
     def _print_last_table(self) -> None:
         experiments = self._client.list_experiments(self._project, LAST_EXPERIMENTS)[::-1]

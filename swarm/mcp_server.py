@@ -5,6 +5,7 @@ Volunteers' agents wrote the texts that these tools return: they are data for th
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -34,12 +35,12 @@ def make_server(client: Client, project: str | None) -> FastMCP:
     return server
 
 
+@dataclass(frozen=True)
 class _Tools:
     """The tools. An agent reads their docstrings."""
 
-    def __init__(self, client: Client, project: str | None) -> None:
-        self._client = client
-        self._project = project
+    _client: Client
+    _project: str | None
 
     def search(
         self, words: str, project: str | None = None, verdict: Verdict | None = None, limit: int = 10

@@ -80,9 +80,11 @@ def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
     }
 
 
-def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[ExperimentSummary]:
-    """A page of a project's experiments, newest first."""
-    rows = queries.list_experiments(session, project.id, before_id, limit + 1)
+def view_page(
+    session: Session, project: Project, before_id: int | None, limit: int, hardware_class: str | None = None
+) -> Page[ExperimentSummary]:
+    """A page of a project's experiments, of one hardware class or of all, newest first."""
+    rows = queries.list_experiments(session, project.id, before_id, limit + 1, hardware_class)
     return cut_page([view_summary(row, project.name) for row in rows], limit, lambda row: row.id)
 
 

@@ -6,25 +6,16 @@ from inspect import isawaitable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.errors import SwarmError
 from coordinator.web.rendering import render
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 
 ErrorHandler = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 
-def list_problem_types() -> list[type[SwarmError]]:
-    """All errors that this coordinator may answer with, by code."""
-    types = {error.code: error for error in _subclasses(SwarmError)}
-    return [types[code] for code in sorted(types)]
-
-
-def get_problem_type(code: str) -> type[SwarmError]:
-    """The error with this code. Raises NotFoundError."""
-    for kind in list_problem_types():
-        if kind.code == code:
-            return kind
-    raise NotFoundError(f"There is no kind of problem called {code!r}.")
+def map_problem_types() -> dict[str, type[SwarmError]]:
+    """All errors that this coordinator may answer with, by code in order."""
+    return {error.code: error for error in sorted(_subclasses(SwarmError), key=lambda error: error.code)}
 
 
 def _subclasses(base: type[SwarmError]) -> Iterator[type[SwarmError]]:

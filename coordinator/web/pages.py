@@ -10,6 +10,7 @@ from coordinator.events.queries import get_last_event_id
 from coordinator.experiments import service as experiments
 from coordinator.findings import papers, topics
 from coordinator.findings.api import Filters, TopicName
+from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import service as projects
@@ -80,7 +81,6 @@ def read_experiment(experiment_id: RowId, session: ReadSession) -> ExperimentDet
 
 @router.get("/experiments/{experiment_id}")
 def show_experiment(experiment_id: RowId, session: ReadSession) -> Response:
-    """An experiment's proposal, verdict, loss curves, diff, runs and finding."""
     return render("experiments/experiment.html", page=views.view_experiment(session, experiment_id))
 
 
@@ -95,7 +95,6 @@ def show_run(run_id: RowId, session: ReadSession) -> Response:
 
 @router.get("/docs")
 def show_reference(request: Request) -> Response:
-    """The API's reference."""
     document = request.app.openapi()
     groups, schemas = reference.list_operations(document), reference.list_schemas(document)
     return render("reference/reference.html", groups=groups, schemas=schemas)
@@ -103,13 +102,16 @@ def show_reference(request: Request) -> Response:
 
 @router.get("/problems")
 def list_problems() -> Response:
-    return render("problems/list.html", types=errors.list_problem_types())
+    return render("problems/list.html", types=errors.map_problem_types().values())
 
 
 @router.get("/problems/{code}")
 def show_problem(code: str) -> Response:
     """The meaning of a problem document's `type`."""
-    return render("problems/type.html", type=errors.get_problem_type(code))
+    known = errors.map_problem_types()
+    if code not in known:
+        raise NotFoundError(f"There is no kind of problem called {code!r}.")
+    return render("problems/type.html", type=known[code])
 
 
 @router.get("/findings")
@@ -137,7 +139,6 @@ def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
 def show_finding(
     finding_id: RowId, session: ReadSession, version: Annotated[int | None, Query(ge=1, le=10_000)] = None
 ) -> Response:
-    """A finding, with its evidence as of now."""
     return render("findings/finding.html", page=views.view_finding(session, finding_id, version))
 
 
@@ -154,5 +155,4 @@ def read_topic(project: Slug, slug: JsonName, session: ReadSession) -> Topic:
 
 @router.get("/topics/{project}/{slug}")
 def show_topic(project: Slug, slug: TopicName, session: ReadSession) -> Response:
-    """All that is known along one axis."""
     return render("topics/topic.html", page=views.view_topic(session, project, slug))

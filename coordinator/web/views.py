@@ -14,7 +14,6 @@ from coordinator.experiments import service as experiments
 from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
 from coordinator.findings.queries import FindingFilters
-from coordinator.http.pagination import cut_page
 from coordinator.leases.service import view_context, view_live_leases
 from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
@@ -24,7 +23,7 @@ from coordinator.records import queries as records_queries
 from coordinator.records import service as records
 from coordinator.web.charts import draw_evidence, draw_topic
 from coordinator.workers import service as fleet
-from shared.experiments import Posterior, Verdict
+from shared.experiments import Verdict
 from shared.findings import FailureClass
 from shared.projects import ProjectView
 from shared.protocol import Page
@@ -34,7 +33,6 @@ from shared.runs import RunOutcome, RunView
 PAGE_ROWS = 50
 MAX_IDLE_WORKERS = 10
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
-
 
 Context = dict[str, Any]
 """The values that a template gets as `page`."""
@@ -60,14 +58,12 @@ def view_project(
     since = activity_queries.get_last_event_id(session)
     classes = experiments_queries.list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0].name if classes else None)
-    rows = experiments_queries.list_experiments(session, project.id, before_id, PAGE_ROWS + 1, chosen)
-    summaries = [experiments.view_summary(row, project.name) for row in rows]
     return _start_context(project) | {
         "projects": view_projects(session),
         "hardware_class": chosen,
         "hardware_classes": classes,
         "live": _view_live(session, project, chosen, sum(known.runs for known in classes if known.name == chosen)),
-        "experiments": cut_page(summaries, PAGE_ROWS, lambda summary: summary.id),
+        "experiments": experiments.view_page(session, project, before_id, PAGE_ROWS, chosen),
         "is_first": before_id is None,
         "since": since,
     }
@@ -75,8 +71,10 @@ def view_project(
 
 def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> Context:
     """The parts of a project's page that change by the second. A job's `base_id` is None for the root."""
-    baseline = _find_posterior(session, project.root_sha, hardware_class)
-    leader = records_queries.find_best(session, project.id, hardware_class, verified=False) if hardware_class else None
+    baseline = leader = None
+    if hardware_class is not None:
+        baseline = evidence.view_posterior(evidence_queries.find_posterior(session, project.root_sha, hardware_class))
+        leader = records_queries.find_best(session, project.id, hardware_class, verified=False)
     leases = view_live_leases(session, project)
     shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
     titles = records_queries.find_titles(session, shas)
@@ -89,12 +87,6 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
         "early_stops": evidence.view_early_stops(session, project),
         "idle": fleet.view_resting(session, MAX_IDLE_WORKERS),
     }
-
-
-def _find_posterior(session: Session, sha: str, hardware_class: str | None) -> Posterior | None:
-    if hardware_class is None:
-        return None
-    return evidence.view_posterior(evidence_queries.find_posterior(session, sha, hardware_class))
 
 
 def view_experiment(session: Session, experiment_id: int) -> Context:
