@@ -16,7 +16,8 @@ from coordinator.admin.console import clear_errors, progress_bars
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs
+from coordinator.evidence.quarantine import set_anchor, set_quarantine
 from coordinator.models import Commit, Run
 from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
@@ -113,10 +114,10 @@ def recompute(
     with clear_errors(), open_database() as database:
         if not check:
             with database.write() as session:
-                typer.echo(f"{evidence.recompute(session):,} posteriors were changed.")
+                typer.echo(f"{epochs.recompute(session):,} posteriors were changed.")
             return
         with database.read() as session:
-            differences = list(evidence.find_differences(session))
+            differences = list(epochs.find_differences(session))
         for line in differences:
             typer.echo(line)
         typer.echo(
@@ -135,7 +136,7 @@ def new_epoch() -> None:
     The coordinator does so by itself now and then.  Example:  swarm-coordinator new-epoch
     """
     with clear_errors(), open_database() as database, database.write() as session:
-        typer.echo(f"A new epoch began in {evidence.end_epochs(session, always=True)} hardware class(es).")
+        typer.echo(f"A new epoch began in {epochs.end_epochs(session, always=True)} hardware class(es).")
 
 
 @app.command()
@@ -174,11 +175,11 @@ def anchor(
     Example:  swarm-coordinator anchor ada gpu-0
     """
     with clear_errors(), open_database() as database, database.write() as session:
-        evidence.set_anchor(session, volunteer, worker, is_anchor=not remove, who=getuser())
+        set_anchor(session, volunteer, worker, is_anchor=not remove, who=getuser())
         typer.echo(f"{volunteer}/{worker} is {'no longer an anchor' if remove else 'an anchor'}.")
 
 
 def _quarantine(volunteer: str, worker: str | None, reason: str | None) -> None:
     with clear_errors(), open_database() as database, database.write() as session:
-        changed = evidence.set_quarantine(session, volunteer, worker, reason, who=getuser())
+        changed = set_quarantine(session, volunteer, worker, reason, who=getuser())
         typer.echo(f"{count_noun(changed, 'run')} now {'counted again' if reason is None else 'left out'}.")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.admin import queries
 from coordinator.admin.console import ShowProgress
-from coordinator.evidence import service as evidence
+from coordinator.evidence import posteriors
 from coordinator.lineage import objects
 from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, ObjectMissingError
 from coordinator.models import Commit, CommitPosterior
@@ -106,7 +106,7 @@ def _check_posteriors(session: Session, show_progress: ShowProgress) -> Iterator
     for page in queries.page_rows(session, CommitPosterior):
         around = queries.load_around(session, page)
         for row in page:
-            wrong = evidence.find_wrong_numbers(session, contracts[row.project_id], row)
+            wrong = posteriors.find_wrong_numbers(session, contracts[row.project_id], row)
             if wrong:
                 yield f"posterior of commit {row.commit_sha} on {row.hardware_class}: {wrong}"
         del around

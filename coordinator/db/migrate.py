@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from coordinator.db.database import Database
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs
 from coordinator.findings import service as findings
 from coordinator.settings import CoordinatorSettings
 
@@ -13,10 +13,10 @@ def upgrade(database: Database) -> None:
     """Bring schema and posteriors up to date. Raises DatabaseError."""
     database.migrate()
     with database.read() as session:
-        is_up_to_date = evidence.is_up_to_date(session)
+        is_up_to_date = epochs.is_up_to_date(session)
     if not is_up_to_date:
         with database.write() as session:
-            evidence.bring_up_to_date(session)
+            epochs.bring_up_to_date(session)
     with database.read() as session:
         is_indexed = findings.is_indexed(session)
     if not is_indexed:

@@ -13,7 +13,7 @@ number, but to what could be expected from it and its ancestors together: the po
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import NamedTuple
 
@@ -64,8 +64,8 @@ class TrustHistory:
         if agrees is None:
             return self
         if agrees:
-            return TrustHistory(self.agreements + 1, self.contradictions, self.claims, self.replications_due)
-        return TrustHistory(0, self.contradictions + 1, self.claims, self.replications_due)
+            return replace(self, agreements=self.agreements + 1)
+        return replace(self, agreements=0, contradictions=self.contradictions + 1)
 
     @property
     def is_replication_due(self) -> bool:
@@ -207,11 +207,7 @@ def _measure_distances(said: Mapping[int, Normal]) -> dict[int, float]:
 
 
 def _pool_by_volunteer(measurements: Iterable[Measurement], noise_sd: float) -> dict[int, Normal]:
-    return {volunteer: pool(runs, noise_sd) for volunteer, runs in _by_volunteer(measurements).items()}
-
-
-def _by_volunteer(measurements: Iterable[Measurement]) -> Mapping[int, list[Measurement]]:
     found: dict[int, list[Measurement]] = {}
     for run in measurements:
         found.setdefault(run.volunteer_id, []).append(run)
-    return found
+    return {volunteer: pool(runs, noise_sd) for volunteer, runs in found.items()}

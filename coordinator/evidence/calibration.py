@@ -1,8 +1,7 @@
 """Calibration of workers in a class: offsets, frozen for an epoch, and the outcomes of their jobs.
 
-The first worker of a class is what the class is measured by, until offsets are estimated together. A newcomer's offset
-is estimated once, from its first run of a commit that calibrated workers measured (as a rule the seed), and then stays
-as it is until the next epoch. All of it follows from the runs, in their order.
+A class is measured by its first worker until offsets are estimated together. A newcomer's offset is estimated once,
+from its first run of a commit that calibrated workers measured (usually the seed), and stays until the next epoch.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ def begin_run(session: Session, contract: Contract, project_id: int, hardware_cl
     """Lock the class's epoch, so that its runs are stored one after the other; the first run makes it."""
     epoch = queries.lock_epoch(session, project_id, hardware_class)
     if epoch is None:
-        queries.add_epoch(session, project_id, hardware_class, contract.evidence.noise_sd, RULES, now())
+        queries.add_epoch(session, project_id, hardware_class, contract.evidence.noise_sd, RULES)
         epoch = queries.lock_epoch(session, project_id, hardware_class)
     assert epoch is not None, "it was just made"
     return epoch
@@ -127,4 +126,7 @@ def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
         key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
         columns = {"offset_mean": offset.mean, "offset_sd": offset.sd, "through_run_id": through, "updated_at": now()}
         queries.change_calibration(session, key, columns)
-    queries.change_epoch(session, epoch, estimate.noise_sd, through, len(runs), now())
+    queries.change_epoch(
+        session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
+        started_at=now(),
+    )  # fmt: skip

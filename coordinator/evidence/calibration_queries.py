@@ -1,7 +1,6 @@
 """Questions about a hardware class as a whole: its epoch, its workers' calibrations, all its runs."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from coordinator.models import (
 from coordinator.models.base import UtcDateTime
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.experiments import JobKind
+from shared.protocol import now
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
@@ -46,8 +46,7 @@ class EpochRow(NamedTuple):
 
 
 class WorkerEvidence(NamedTuple):
-    """A worker as the evidence needs it: quarantine (its own or its volunteer's), its calibration in a class, and what
-    is known of its volunteer in the project."""
+    """A worker with its calibration in a class and its volunteer's trust record; quarantine is either's."""
 
     volunteer_id: int
     is_quarantined: bool
@@ -124,30 +123,15 @@ def lock_epoch(session: Session, project_id: int, hardware_class: str) -> EpochR
     return EpochRow._make(row) if row else None
 
 
-def add_epoch(
-    session: Session, project_id: int, hardware_class: str, noise_sd: float, rules: int, moment: datetime
-) -> None:
+def add_epoch(session: Session, project_id: int, hardware_class: str, noise_sd: float, rules: int) -> None:
     """Begin epoch 0, unless another transaction just did."""
-    given = {"project_id": project_id, "hardware_class": hardware_class, "noise_sd": noise_sd, "moment": moment}
+    given = {"project_id": project_id, "hardware_class": hardware_class, "noise_sd": noise_sd, "moment": now()}
     session.execute(_ADD_EPOCH, given | {"rules": rules})
 
 
-def change_rules(session: Session, epoch: EpochRow, rules: int) -> None:
-    """Note by which rules the posteriors of the epoch's class are derived from now on."""
-    query = update(_EPOCHS).where(
-        _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
-    )
-    session.execute(query.values(rules=rules))
-
-
-def change_epoch(
-    session: Session, epoch: EpochRow, noise_sd: float, through_run_id: int, runs: int, moment: datetime
-) -> None:
-    query = update(_EPOCHS).where(
-        _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
-    )
-    columns = {"noise_sd": noise_sd, "through_run_id": through_run_id, "runs": runs, "started_at": moment}
-    session.execute(query.values(number=epoch.number + 1, **columns))
+def change_epoch(session: Session, epoch: EpochRow, **columns: Any) -> None:
+    is_epoch = _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
+    session.execute(update(_EPOCHS).where(*is_epoch).values(**columns))
 
 
 def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerEvidence:
@@ -229,10 +213,7 @@ def count_runs_since(session: Session, epoch: EpochRow) -> int:
 
 
 def list_generations(session: Session, project_id: int, hardware_class: str) -> list[list[CommitRow]]:
-    """Commits that have a run or a posterior in the class, by depth, from the root downwards.
-
-    One question for all of them: one for each depth would go through the whole class each time.
-    """
+    """Commits that have a run or a posterior in the class, by depth, from the root downwards."""
     ran = exists().where(_RUNS.c.commit_sha == _COMMITS.c.sha, _RUNS.c.hardware_class == hardware_class)
     judged = exists().where(_POSTERIORS.c.commit_sha == _COMMITS.c.sha, _POSTERIORS.c.hardware_class == hardware_class)
     query = lineage.COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))

@@ -23,16 +23,20 @@ few times, however long the project lives."""
 def end_due_epochs(database: Database) -> None:
     """Start a new epoch in each class where enough runs came, each in a short transaction of its own."""
     with database.read() as session:
-        over = list_over(session)
-    for project_id, hardware_class in over:
+        over = [epoch for epoch in _list_epochs(session) if epoch is not None and _is_over(session, epoch)]
+    for epoch in over:
         with database.write() as session:
-            end_epoch(session, project_id, hardware_class)
+            end_epoch(session, epoch.project_id, epoch.hardware_class)
+
+
+def _list_epochs(session: Session) -> list[EpochRow | None]:
+    """The epoch of each class in which workers are known; None in one from before there were epochs."""
+    return [queries.find_epoch(session, *name) for name in queries.list_classes(session)]
 
 
 def is_up_to_date(session: Session) -> bool:
     """Whether all posteriors were derived by the present rules."""
-    epochs = (queries.find_epoch(session, *name) for name in queries.list_classes(session))
-    return all(epoch is not None and epoch.rules == calibration.RULES for epoch in epochs)
+    return all(epoch is not None and epoch.rules == calibration.RULES for epoch in _list_epochs(session))
 
 
 def bring_up_to_date(session: Session) -> None:
@@ -48,18 +52,12 @@ def bring_up_to_date(session: Session) -> None:
             calibration.start_epoch(session, contract, epoch)
         if is_first or epoch.rules != calibration.RULES:
             derive_again(session, contract, project_id, hardware_class)
-            queries.change_rules(session, epoch, calibration.RULES)
+            queries.change_epoch(session, epoch, rules=calibration.RULES)
 
 
 def end_epochs(session: Session, *, always: bool = False) -> int:
     """Start a new epoch in each class where enough runs came since the last; returns in how many."""
     return sum(end_epoch(session, *name, always=always) for name in queries.list_classes(session))
-
-
-def list_over(session: Session) -> list[tuple[int, str]]:
-    """The classes whose epochs are over: projects, by id, with hardware classes."""
-    epochs = (queries.find_epoch(session, *name) for name in queries.list_classes(session))
-    return [(one.project_id, one.hardware_class) for one in epochs if one is not None and _is_over(session, one)]
 
 
 def end_epoch(session: Session, project_id: int, hardware_class: str, *, always: bool = False) -> bool:

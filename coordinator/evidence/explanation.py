@@ -10,7 +10,7 @@ from coordinator.evidence import agreement, calibration_queries, posteriors, que
 from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
 from coordinator.evidence.statistics import Measurement, Model, Normal
 from coordinator.lineage import service as lineage
-from coordinator.models import Project
+from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from shared.contract import Contract
 from shared.experiments import Dispute, JobKind, Standing, Verdict
@@ -41,19 +41,15 @@ def explain(
         effect_sd=model.effect_sd,
         ancestor_sha=ancestor.sha if ancestor else None,
         runs=_view_runs(session, project.id, sha, hardware_class, unknown, {run.worker_id for run in case.selected}),
-        before=_view(before) if before else None,
-        runs_say=_view(case.pooled) if runs else None,
+        before=view_of(Estimate, before) if before else None,
+        runs_say=view_of(Estimate, case.pooled) if runs else None,
         after=derived.view() if derived else None,
         effect_probability=case.chance_of_effect,
         milestone_probability=case.chance_of_milestone,
         is_claim_confirmed=case.is_claim_confirmed,
-        story=list(tell_story(case)),
+        story=list(list_reasons(case)),
         would_change=list(list_would_change(case)),
     )
-
-
-def _view(value: Normal) -> Estimate:
-    return Estimate(mean=value.mean, sd=value.sd)
 
 
 def _view_runs(
@@ -68,16 +64,15 @@ def _view_runs(
         offset = offsets.get(run.worker_id, unknown)
         counts = run.counts and run.metric is not None
         views.append(
-            EvidenceRun(
+            view_of(
+                EvidenceRun,
+                run,
                 run_id=run.id,
                 worker=worker,
-                kind=JobKind(run.kind),
                 is_authors=JobKind(run.kind).makes_experiment,
-                trust=Trust(run.trust),
                 counts=counts,
                 is_in_posterior=counts and run.worker_id in selected,
-                metric=run.metric,
-                offset=_view(offset),
+                offset=view_of(Estimate, offset),
                 read_as=None if run.metric is None else run.metric - offset.mean,
             )
         )
@@ -125,31 +120,26 @@ class EvidenceCase(NamedTuple):
         return self._chance_of(self.derived.milestone if self.derived else None)
 
     @property
-    def is_checked(self) -> bool:
-        """Whether enough others measured it and agree, one of whom is known to measure well, and nobody contradicts."""
-        if self.derived is None or self.derived.dispute is not Dispute.NONE:
-            return False
-        return self.is_agreed and agreement.is_vouched(self.runs)
-
-    @property
     def is_agreed(self) -> bool:
         """Whether those who checked it agree as well as a claim demands."""
         return agreement.is_agreed(self.runs, self.model.noise_sd)
 
     @property
     def is_claim_confirmed(self) -> bool:
-        """Whether a finding may say that it helps."""
-        return self.is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
+        """Whether a finding may say that it helps: others checked it without a dispute, and it is sure enough."""
+        is_undisputed = self.derived is not None and self.derived.dispute is Dispute.NONE
+        is_checked = is_undisputed and self.is_agreed and agreement.is_vouched(self.runs)
+        return is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
 
 
-def tell_story(case: EvidenceCase) -> Iterator[str]:
+def list_reasons(case: EvidenceCase) -> Iterator[str]:
     """How the verdict came about."""
     if case.before is None:
         yield "No ancestor of it was measured on this hardware, so there is nothing to compare it with."
     else:
-        place = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
+        above = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
         expected = format_measure(case.before.mean, case.before.sd)
-        yield f"Before its own runs {expected} was expected: {place}, with the typical change of an experiment added."
+        yield f"Before its own runs {expected} was expected: {above}, with the typical change of an experiment added."
     if case.derived is None:
         yield "No run of it counts."
         return
@@ -166,11 +156,11 @@ def tell_story(case: EvidenceCase) -> Iterator[str]:
     if others and len(case.selected) < len(by_others):
         left_out = count_noun(len(by_others) - len(case.selected), "run")
         yield f"So is {left_out} by volunteers who stand apart from the others, or were contradicted of late."
-    yield from _tell_verdict(case, case.derived)
-    yield from _tell_standing(case, case.derived)
+    yield from _explain_verdict(case, case.derived)
+    yield from _explain_standing(case, case.derived)
 
 
-def _tell_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:
+def _explain_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:
     together = format_measure(derived.metric.mean, derived.metric.sd)
     if derived.effect is None or derived.verdict is None:
         yield f"Together that makes {together}."
@@ -188,7 +178,7 @@ def _tell_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str
     yield f"Together that makes {together}, {effect} against its parent: {verdict}, since {reason}."
 
 
-def _tell_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:
+def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:
     chance = case.chance_of_milestone
     if derived.milestone is None or chance is None:
         return

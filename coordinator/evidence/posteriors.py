@@ -52,7 +52,7 @@ class DerivedPosterior:
     is_implausible: bool
 
     def columns(self) -> dict[str, Any]:
-        """As `CommitPosterior` stores it."""
+        """The columns of `CommitPosterior`."""
         return {
             "metric_mean": self.metric.mean,
             "metric_sd": self.metric.sd,
@@ -110,7 +110,7 @@ def store_first(
     session: Session, contract: Contract, noise_sd: float, commit: CommitRow, hardware_class: str, run: Measurement
 ) -> DerivedPosterior:
     """Store what the first run says of a commit that was just made: nothing is known of it, and nothing is below it."""
-    model = Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd)
+    model = Model(noise_sd, contract.evidence.effect_sd)
     derived = conclude_on(commit, contract, model, find_ancestor(session, commit, hardware_class), [run])
     queries.add_posteriors(session, [_row_of(commit, hardware_class, derived)])
     return derived
@@ -172,7 +172,7 @@ def _derive(
     above = queries.map_posteriors(session, parents, hardware_class)
     derived = {}
     for commit in measured:
-        ancestor = _find_measured_ancestor(session, commit, above, hardware_class)
+        ancestor = find_ancestor(session, commit, hardware_class, above)
         derived[commit.sha] = conclude_on(commit, contract, model, ancestor, runs[commit.sha])
     return derived
 
@@ -180,7 +180,7 @@ def _derive(
 def conclude_on(
     commit: CommitRow, contract: Contract, model: Model, ancestor: Ancestor | None, runs: Sequence[Measurement]
 ) -> DerivedPosterior:
-    """As `conclude`; what is told of a commit whose code is lost stands as reported, whatever the numbers."""
+    """As `conclude`, but the results of a commit whose code is lost stand as reported."""
     derived = conclude(contract, model, ancestor, runs)
     return derived if commit.has_code else replace(derived, standing=Standing.REPORTED)
 
@@ -217,14 +217,9 @@ def conclude(
 
 
 def _rank(
-    contract: Contract,
-    model: Model,
-    ancestor: Ancestor | None,
-    runs: Sequence[Measurement],
-    measured: Normal,
-    milestone: Normal | None,
-    dispute: Dispute,
-) -> Standing:
+    contract: Contract, model: Model, ancestor: Ancestor | None, runs: Sequence[Measurement], measured: Normal,
+    milestone: Normal | None, dispute: Dispute,
+) -> Standing:  # fmt: skip
     objective, checkers = contract.objective, statistics.count_checkers(runs)
     if _is_implausible(contract, runs):
         return Standing.HELD
@@ -245,21 +240,15 @@ def _rank(
     return Standing.PROVISIONAL
 
 
-def find_ancestor(session: Session, commit: CommitRow, hardware_class: str) -> Ancestor | None:
-    """The posterior of the commit's nearest measured ancestor."""
-    parents = [commit.parent_sha] if commit.parent_sha is not None else []
-    known = queries.map_posteriors(session, parents, hardware_class)
-    return _find_measured_ancestor(session, commit, known, hardware_class)
-
-
-def _find_measured_ancestor(
-    session: Session, commit: CommitRow, known: Mapping[str, PosteriorRow], hardware_class: str
+def find_ancestor(
+    session: Session, commit: CommitRow, hardware_class: str, parents: Mapping[str, PosteriorRow] | None = None
 ) -> Ancestor | None:
-    """The nearest ancestor with a posterior in the class (those of parents are `known`), and how far above it is."""
+    """The nearest ancestor with a posterior in the class; those of `parents` are known already."""
     at, steps, is_doubtful = commit, commit.steps, False
     while at.parent_sha is not None:
         above, is_parent = at.parent_sha, at is commit
-        row = known.get(above) if is_parent else queries.find_posterior(session, above, hardware_class)
+        is_read = is_parent and parents is not None
+        row = (parents or {}).get(above) if is_read else queries.find_posterior(session, above, hardware_class)
         if row is not None:
             is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
             return Ancestor(above, _believe(row), steps, is_parent, is_doubtful)

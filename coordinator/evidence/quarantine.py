@@ -1,8 +1,7 @@
 """Maintainers keep a worker or a volunteer out of the evidence, let it in again, and name anchors.
 
-Unverified runs stop counting at once; what several volunteers confirmed stands. Commits that lose all their runs lose
-their posterior, and what was built upon them is suspect until others test it. The classes concerned begin a new epoch,
-since offsets may rest on those runs too: it costs as much as the class is large, in one transaction, and is rare.
+Unverified runs stop counting at once. Commits that lose all their runs lose their posterior, and their descendants are
+suspect until others test them. The classes concerned begin a new epoch, since offsets may rest on those runs too.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,8 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     target = person if worker is None else _get_worker(session, person, worker)
     target.quarantine = reason
     session.flush()
-    workers = [target.id] if isinstance(target, Worker) else _list_workers(session, target.id)
+    is_target = Worker.id == target.id if worker else Worker.volunteer_id == target.id
+    workers = session.scalars(select(Worker.id).where(is_target)).all()
     changed = _recount_runs(session, workers)
     for project_id, hardware_class in changed:
         epochs.end_epoch(session, project_id, hardware_class, always=True)
@@ -62,10 +62,6 @@ def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
     if worker is None:
         raise NotFoundError(f"{volunteer.name} has no worker {name!r}.")
     return worker
-
-
-def _list_workers(session: Session, volunteer_id: int) -> list[int]:
-    return list(session.scalars(select(Worker.id).where(Worker.volunteer_id == volunteer_id)))
 
 
 def _recount_runs(session: Session, worker_ids: Sequence[int]) -> dict[tuple[int, str], int]:

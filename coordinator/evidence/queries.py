@@ -42,7 +42,7 @@ class PosteriorRow(NamedTuple):
 
 NAMES_AT_ONCE = 500
 MAX_WORK = 32
-"""Runs that tell how fast a commit is, the newest."""
+"""Number of newest runs from which a commit's pace is measured."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _ADD_RUN = Prepared(insert(_RUNS).returning(_RUNS.c.id))
@@ -74,15 +74,8 @@ _MEASUREMENTS = Prepared(
     )
     .order_by(_RUNS.c.id)
 )
-_DISCOUNTED = Prepared(
-    select(_RUNS.c.id)
-    .where(
-        _RUNS.c.commit_sha == bindparam("sha"),
-        _RUNS.c.hardware_class == bindparam("hardware_class"),
-        _RUNS.c.counts.is_(False),
-    )
-    .limit(1)
-)
+_OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
+_DISCOUNTED = Prepared(select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1))
 _NOISE_SD = Prepared(
     select(_EPOCHS.c.noise_sd).where(
         _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
@@ -93,23 +86,15 @@ _CHANGE_POSTERIOR = update(_POSTERIORS).where(
     _POSTERIORS.c.commit_sha == bindparam("of_commit_sha"),
     _POSTERIORS.c.hardware_class == bindparam("of_hardware_class"),
 )
-_REMOVE_POSTERIORS = delete(_POSTERIORS).where(
+_OF_COMMITS = (
     _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
     _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
 )
-_POSTERIORS_OF = Prepared(
-    select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(
-        _POSTERIORS.c.commit_sha.in_(bindparam("shas", expanding=True)),
-        _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
-    )
-)
+_REMOVE_POSTERIORS = delete(_POSTERIORS).where(*_OF_COMMITS)
+_POSTERIORS_OF = Prepared(select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(*_OF_COMMITS))
 _WORK = Prepared(
     select(_RUNS.c.worker_id, _RUNS.c.tokens, _RUNS.c.steps, _RUNS.c.training_seconds)
-    .where(
-        _RUNS.c.commit_sha == bindparam("sha"),
-        _RUNS.c.hardware_class == bindparam("hardware_class"),
-        IS_MEASUREMENT,
-    )
+    .where(*_OF_COMMIT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())
     .limit(MAX_WORK)
 )

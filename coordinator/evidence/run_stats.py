@@ -24,16 +24,13 @@ RECENT_CURVES = 512
 NEWEST_RUNS = 1000
 
 _RECENT = Cache[UUID, list[CurvePoint]](RECENT_CURVES)
-"""By the run's own name. What a run told does not change."""
+"""By the run's own id. A run does not change."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _FIRST_WHOLE = Prepared(
     select(_RUNS.c.id, _RUNS.c.uuid)
-    .where(
-        _RUNS.c.commit_sha == bindparam("sha"),
-        _RUNS.c.hardware_class == bindparam("hardware_class"),
-        _RUNS.c.outcome == RunOutcome.OK,
-    )
+    .where(_RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class"))
+    .where(_RUNS.c.outcome == RunOutcome.OK)
     .order_by(_RUNS.c.id)
     .limit(1)
 )
@@ -64,7 +61,7 @@ _EARLY_STOPS = select(
 
 
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
-    """The thinned curve of a commit's first whole run in a class; empty where there is none, or it told none."""
+    """The thinned curve of a commit's first whole run in a class; empty where there is none."""
     run = _FIRST_WHOLE.first(session, {"sha": sha, "hardware_class": hardware_class})
     if run is None:
         return []

@@ -7,20 +7,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration, calibration_queries, queries
 from coordinator.evidence import trust as trusts
-from coordinator.evidence.calibration import RunOrigin as RunOrigin
+from coordinator.evidence.calibration import RunOrigin
 from coordinator.evidence.changes import list_changed as list_changed
 from coordinator.evidence.changes import record_changed as record_changed
-from coordinator.evidence.epochs import bring_up_to_date as bring_up_to_date
-from coordinator.evidence.epochs import end_epochs as end_epochs
-from coordinator.evidence.epochs import find_differences as find_differences
-from coordinator.evidence.epochs import is_up_to_date as is_up_to_date
-from coordinator.evidence.epochs import recompute as recompute
 from coordinator.evidence.explanation import explain as explain
-from coordinator.evidence.posteriors import DerivedPosterior as DerivedPosterior
-from coordinator.evidence.posteriors import find_wrong_numbers as find_wrong_numbers
-from coordinator.evidence.posteriors import refresh_posteriors, store_first
-from coordinator.evidence.quarantine import set_anchor as set_anchor
-from coordinator.evidence.quarantine import set_quarantine as set_quarantine
+from coordinator.evidence.posteriors import DerivedPosterior, refresh_posteriors, store_first
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.queries import find_posterior as find_posterior
 from coordinator.evidence.queries import has_run as has_run

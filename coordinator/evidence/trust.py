@@ -1,7 +1,6 @@
 """Volunteers' trust histories, and the replications that results need because of them.
 
-What a measurement says of a volunteer is judged when it comes, by the offsets of its epoch, and stays: records are a
-history, unlike posteriors, and are not derived again.
+A measurement is judged when it comes, by the offsets of its epoch; unlike posteriors, histories are not derived again.
 """
 
 from sqlalchemy import bindparam, delete, insert, select, text
@@ -62,9 +61,7 @@ def record_run(
 ) -> Trust:
     """Compare a run that is about to be stored with those of its commit; returns what its worker is worth now."""
     record = worker.record
-    if origin.kind.makes_experiment or worker.is_quarantined:
-        return record.trust(is_anchor=worker.is_anchor)
-    if report.metric is None:
+    if origin.kind.makes_experiment or worker.is_quarantined or report.metric is None:
         return record.trust(is_anchor=worker.is_anchor)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
     runs = queries.map_measurements(session, [report.commit_sha], epoch.hardware_class, unknown)

@@ -1,4 +1,4 @@
-"""Rows as bytes, a batch at a time. What is open holds one batch in memory, whatever the table's length."""
+"""Rows as bytes, one batch in memory at a time."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def _write_csv(model: type[Message], batches: Batches) -> Iterator[bytes]:
 
 
 class _Sink(io.RawIOBase):
-    """A file that hands on what is written to it."""
+    """A file whose content is taken out as it is written."""
 
     def __init__(self) -> None:
         super().__init__()

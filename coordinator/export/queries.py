@@ -53,6 +53,7 @@ class Source(NamedTuple):
     query: Select[*tuple[Any, ...]]
 
 
+_OF_PROJECT = _EXPERIMENTS.join(_PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id)
 _SOURCES = {
     ExportTable.EXPERIMENTS: Source(
         (_EXPERIMENTS.c.id,),
@@ -71,17 +72,13 @@ _SOURCES = {
     ExportTable.FINDINGS: Source(
         (_FINDINGS.c.id,),
         select(*_columns(ExportedFinding, _FINDINGS)).select_from(
-            _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).join(
-                _PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id
-            )
+            _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
         ),
     ),
     ExportTable.CITATIONS: Source(
         (_CITATIONS.c.experiment_id, _CITATIONS.c.finding_id),
         select(*_columns(ExportedCitation, _CITATIONS)).select_from(
-            _CITATIONS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _CITATIONS.c.experiment_id).join(
-                _PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id
-            )
+            _CITATIONS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _CITATIONS.c.experiment_id)
         ),
     ),
 }
@@ -149,8 +146,7 @@ def find_cited(session: Session, finding_id: int) -> RowMapping | None:
             _FINDINGS.c.created_at,
         )
         .select_from(
-            _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
-            .join(_PROJECTS, _PROJECTS.c.id == _EXPERIMENTS.c.project_id)
+            _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
             .join(_OWNED, _WORKERS.c.id == _EXPERIMENTS.c.worker_id)
         )
         .where(_FINDINGS.c.id == finding_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
-from coordinator.evidence.service import DerivedPosterior
+from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.experiments.service import name_topic as name_topic
 from coordinator.findings import queries
 from coordinator.findings.queries import FindingFilters as FindingFilters

@@ -118,7 +118,7 @@ class RecentObjects:
                 self._versions.move_to_end(sha)
         return found
 
-    def keep(self, versions: Mapping[str, LoadedObject]) -> None:
+    def store(self, versions: Mapping[str, LoadedObject]) -> None:
         with self._lock:
             for sha, version in versions.items():
                 if sha not in self._versions:
@@ -142,7 +142,7 @@ def read_recent(session: Session, shas: Collection[str]) -> dict[str, LoadedObje
     found = RECENT.find(shas)
     if len(found) < len(set(shas)):
         read = read_versions(session, [sha for sha in shas if sha not in found])
-        RECENT.keep(read)
+        RECENT.store(read)
         found |= read
     return found
 
@@ -191,7 +191,8 @@ def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject
     known = known or {}
     level = {"": tree_sha}
     while level:
-        trees = _read_trees(session, set(level.values()), known)
+        read = read_recent(session, set(level.values()) - known.keys())
+        trees = {sha: known[sha] if sha in known else read[sha].object for sha in level.values()}
         snapshot.folders.update(level)
         snapshot.trees.update(trees)
         below: dict[str, str] = {}
@@ -200,11 +201,6 @@ def read_snapshot(session: Session, tree_sha: str, known: Mapping[str, GitObject
                 (below if is_folder else snapshot.files)[f"{folder}/{name}" if folder else name] = sha
         level = below
     return snapshot
-
-
-def _read_trees(session: Session, shas: set[str], known: Mapping[str, GitObject]) -> dict[str, GitObject]:
-    read = read_recent(session, shas - known.keys())
-    return {sha: known[sha] if sha in known else read[sha].object for sha in shas}
 
 
 def list_tree(session: Session, tree_sha: str) -> dict[str, str]:
@@ -294,9 +290,8 @@ def _prepare_adding(dialect: str, count: int) -> Prepared:
         {column.name: bindparam(f"{column.name}_{at}", type_=column.type) for column in _OBJECTS.c}
         for at in range(count)
     ]
-    if dialect == "sqlite":
-        return Prepared(sqlite.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
-    return Prepared(postgresql.insert(_OBJECTS).values(rows).on_conflict_do_nothing())
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return Prepared(insert(_OBJECTS).values(rows).on_conflict_do_nothing())
 
 
 def replace_encodings(session: Session, encoded: Sequence[ObjectRow]) -> int:

@@ -72,15 +72,12 @@ _COMMIT_BY_TREE = Prepared(
 )
 _ADD_COMMIT = Prepared(insert(_COMMITS))
 _BRANCH = select(Branch).where(Branch.id == bindparam("branch_id")).execution_options(populate_existing=True)
-_BRANCH_NAME = Prepared(
-    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state, _BRANCHES.c.theme).where(
-        _BRANCHES.c.id == bindparam("branch_id")
-    )
-)
+_BRANCH_NAMES = select(*(_BRANCHES.c[name] for name in BranchName._fields))
+_BRANCH_NAME = Prepared(_BRANCH_NAMES.where(_BRANCHES.c.id == bindparam("branch_id")))
 _BRANCH_OF_COMMIT = Prepared(
-    select(_BRANCHES.c.id, _BRANCHES.c.name, _BRANCHES.c.state, _BRANCHES.c.theme)
-    .join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id)
-    .where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
+    _BRANCH_NAMES.join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id).where(
+        _EXPERIMENTS.c.commit_sha == bindparam("sha")
+    )
 )
 
 _COUNT_WITHOUT_GAIN = Prepared(

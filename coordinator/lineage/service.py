@@ -4,7 +4,7 @@ Building is slow and only reads, so it is separate from storing: `build_child` p
 before the write transaction begins, and `store_commit` then adds rows.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 
@@ -65,7 +65,7 @@ class FileTooLargeError(SwarmError):
 
 @dataclass(frozen=True)
 class BuiltCommit:
-    """A commit that is not stored yet, and the objects of it that are not."""
+    """A commit that is not stored yet, and those of its objects that are not."""
 
     sha: str
     parent_sha: str | None
@@ -175,16 +175,11 @@ def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:
 
 def diff_files(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """A unified diff as `git diff` would head it; empty where nothing changed."""
-    return "".join(
-        line for path in sorted({*before, *after}) for line in _diff_file(path, before.get(path), after.get(path))
-    )
-
-
-def _diff_file(path: str, before: str | None, after: str | None) -> Iterator[str]:
-    if before == after:
-        return
-    old_name = "/dev/null" if before is None else f"a/{path}"
-    new_name = "/dev/null" if after is None else f"b/{path}"
-    lines = unified_diff((before or "").splitlines(), (after or "").splitlines(), old_name, new_name, lineterm="")
-    for line in lines:
-        yield line + "\n"
+    lines: list[str] = []
+    for path in sorted({*before, *after}):
+        old, new = (files.get(path, "").splitlines() for files in (before, after))
+        old_name = f"a/{path}" if path in before else "/dev/null"
+        new_name = f"b/{path}" if path in after else "/dev/null"
+        if before.get(path) != after.get(path):
+            lines += unified_diff(old, new, old_name, new_name, lineterm="")
+    return "".join(f"{line}\n" for line in lines)

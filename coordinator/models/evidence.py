@@ -66,9 +66,8 @@ class Run(Base):
 class CommitPosterior(Base):
     """Mean and sd of a commit's metric and effect in a hardware class, given all runs.
 
-    `rank_score` is the metric's mean with its sign turned so that lower is better: the frontier's order. `milestone_*`
-    is the difference to the anchor (the nearest verified ancestor, else the root), and `anchor_sd` what is not known of
-    the anchor; None together with the effect, and in rows from before there were milestones.
+    `rank_score` orders the frontier: the metric's mean, its sign turned so that lower is better. `milestone_*` is the
+    difference to the anchor (the nearest verified ancestor, else the root), whose own sd is `anchor_sd`.
     """
 
     __tablename__ = "commit_posteriors"
@@ -94,10 +93,10 @@ class CommitPosterior(Base):
 
 
 class EvidenceEpoch(Base):
-    """Estimates of a hardware class, frozen until offsets are estimated again; from the runs up to `through_run_id`.
+    """Estimates of a hardware class from the runs up to `through_run_id`, frozen until the next epoch.
 
-    Number 0 has the contract's noise, and the offsets of its workers' first shared runs. Who changes evidence in the
-    class locks this row first. `rules` is the version of those by which the class's posteriors were derived.
+    Every change of the class's evidence locks this row first. `rules` is the version of the program's rules
+    (`calibration.RULES`) by which its posteriors were derived.
     """
 
     __tablename__ = "evidence_epochs"
@@ -115,9 +114,8 @@ class EvidenceEpoch(Base):
 class Calibration(Base):
     """A worker in a project and hardware class: its offset in this epoch, and the outcomes of its jobs.
 
-    Without an offset it counts as one drawn from the contract's prior. `through_run_id` is the newest run that the
-    offset was estimated from; one above the epoch's own is a newcomer's, estimated when that run came. `parent_sha` is
-    the commit that its last experiment started from, with which it tends to stay.
+    `through_run_id` is the newest run that the offset was estimated from, above the epoch's own for a newcomer.
+    `parent_sha` is the commit that its last experiment started from.
     """
 
     __tablename__ = "calibrations"

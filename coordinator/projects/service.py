@@ -1,4 +1,4 @@
-"""Making and finding projects."""
+"""Creates and finds projects."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -78,15 +78,11 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
 
 def add_project(session: Session, contract: Contract, text: str, root: BuiltCommit, created_at: datetime) -> Project:
     """Add a project with its root commit and its first branch; `text` is that of the contract."""
+    given = contract.project
     project = Project(
-        name=contract.project.name,
-        title=contract.project.title,
-        question=contract.project.question,
-        contract=text,
-        contract_version=contract.project.version,
-        root_sha=root.sha,
-        created_at=created_at,
-    )
+        name=given.name, title=given.title, question=given.question, contract=text, contract_version=given.version,
+        root_sha=root.sha, created_at=created_at,
+    )  # fmt: skip
     session.add(project)
     session.flush()
     lineage.store_commit(session, project.id, root)
@@ -116,8 +112,6 @@ def view_project(project: Project) -> ProjectView:
 
 
 class SeedInvalidError(SwarmError):
-    """A folder that cannot become a project; the message says what to mend."""
-
     status = 422
     code = "seed-invalid"
     title = "The folder cannot become a project"

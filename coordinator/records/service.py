@@ -11,7 +11,7 @@ from coordinator.evidence import service as evidence
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
 from coordinator.lineage import service as lineage
-from coordinator.models import Commit, CommitPosterior, Project
+from coordinator.models import Commit, CommitPosterior, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.records import queries
 from shared.experiments import Posterior
@@ -119,10 +119,9 @@ def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | Non
     posteriors = {(row.commit_sha, row.hardware_class): row for row in queries.list_posteriors(session, shas)}
     project = session.get_one(Project, rows[0].commit.project_id).name
     return [
-        LineageStep(
-            sha=row.commit.sha,
-            parent_sha=row.commit.parent_sha,
-            depth=row.commit.depth,
+        view_of(
+            LineageStep,
+            row.commit,
             project=project,
             experiment_id=row.experiment.id if row.experiment else None,
             title=row.experiment.title if row.experiment else ROOT_TITLE,
@@ -133,7 +132,6 @@ def _view_steps(session: Session, shas: Sequence[str], hardware_class: str | Non
             posterior=evidence.view_posterior(
                 posteriors.get((row.commit.sha, hardware_class or row.hardware_class or ""))
             ),
-            created_at=row.commit.created_at,
         )
         for row in rows
     ]
@@ -149,8 +147,8 @@ def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
         project=project.name,
         a=one.sha,
         b=other.sha,
-        a_experiment_id=titles[one.sha][0] if one.sha in titles else None,
-        b_experiment_id=titles[other.sha][0] if other.sha in titles else None,
+        a_experiment_id=titles.get(one.sha, (None,))[0],
+        b_experiment_id=titles.get(other.sha, (None,))[0],
         common_ancestor=_find_common_ancestor(session, one, other),
         diff=lineage.diff_files(*files),
         classes=_compare_classes(session, one.sha, other.sha),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
-from coordinator.evidence.service import DerivedPosterior
+from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.experiments import service as experiments
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage

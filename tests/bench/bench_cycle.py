@@ -29,7 +29,7 @@ import psutil
 
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs
 from coordinator.lineage import service as lineage
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.cycle_client import REQUESTS, Client, Tally
@@ -212,7 +212,7 @@ def open_filled(engine: str, stored: int) -> Iterator[Bench]:
             bench.store.insert(some)
         index_findings(bench.store.database, bench.store.project_id)
         with bench.store.database.write() as session:
-            evidence.end_epochs(session)
+            epochs.end_epochs(session)
         yield bench
 
 

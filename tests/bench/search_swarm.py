@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.db.statements import Prepared
+from coordinator.evidence import epochs
 from coordinator.evidence import service as evidence
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
@@ -161,7 +162,7 @@ class Swarm:
             if event.time - checked_at >= EPOCH_CHECK:
                 checked_at = event.time
                 with self.database.write() as session:
-                    evidence.end_epochs(session)
+                    epochs.end_epochs(session)
             if event.lease is not None:
                 self._deliver(event.member, event.lease, event.draft)
                 yield event.time

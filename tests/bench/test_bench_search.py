@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs
 from shared.experiments import JobKind, Step
 from shared.leases import GrantedLease
 from tests.bench import landscape as world
@@ -28,7 +28,7 @@ def test_a_small_swarm_searches_and_its_numbers_follow_from_its_runs() -> None:
         for _ in swarm.run(until=14):
             pass
         with swarm.database.read() as session:
-            assert list(evidence.find_differences(session)) == []
+            assert list(epochs.find_differences(session)) == []
         gained = START - swarm.find_leader()
         assert gained > 0.15 * (START - target), "in a ninth of the time that one thread needs for all of it"
         tally = swarm.tally

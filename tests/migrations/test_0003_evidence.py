@@ -9,7 +9,7 @@ from sqlalchemy import Connection, MetaData, literal, select, text
 
 from coordinator.db.database import Database, migration_config
 from coordinator.db.migrate import upgrade
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs
 from coordinator.models import CommitPosterior
 from coordinator.projects.service import create_project
 from tests.support.databases import PostgresServer
@@ -67,7 +67,7 @@ def test_rows_are_kept_and_evidence_begins(old: Database) -> None:
         jobs = session.execute(text("select sum(jobs_done), sum(seed_measured) from calibrations")).one()
         assert (jobs[0], jobs[1]) == (runs, 3)
     with old.read() as session:
-        assert list(evidence.find_differences(session)) == []
+        assert list(epochs.find_differences(session)) == []
         after = session.scalars(select(CommitPosterior)).all()
         assert len(after) == posteriors
         assert any(row.milestone_mean is not None for row in after)

@@ -13,7 +13,7 @@ from coordinator.autoresearch.reading import ImportOptions
 from coordinator.autoresearch.results_file import ResultsInvalidError
 from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session, list_lines
 from coordinator.db.database import Database
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs
 from coordinator.experiments.service import view_progress
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
@@ -67,7 +67,7 @@ def test_rows_become_commits_runs_and_findings(database: Database, small: Sessio
     branch = http.get("/api/v1/projects/imported/branches").json()["items"][0]
     assert branch["head_sha"] == kept["sha"]
     with database.read() as session:
-        assert list(evidence.find_differences(session)) == []
+        assert list(epochs.find_differences(session)) == []
 
 
 @pytest.mark.parametrize("name", ["session-a.tsv", "session-b.tsv"])

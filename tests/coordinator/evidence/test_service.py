@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from coordinator.db.database import Database
-from coordinator.evidence import service as evidence
+from coordinator.evidence import epochs, quarantine
 from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Project, Run
 from shared.events import EventKind
 from shared.leases import ResultUpload
@@ -17,7 +17,7 @@ from tests.support.volunteers import MiniWorker
 
 def find_differences(database: Database) -> list[str]:
     with database.read() as session:
-        return list(evidence.find_differences(session))
+        return list(epochs.find_differences(session))
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_what_two_others_confirm_is_verified(history_database: Database) -> None
 
 def test_an_epoch_estimates_all_offsets_again(history_database: Database) -> None:
     with history_database.write() as session:
-        assert evidence.end_epochs(session, always=True) == 1
-        assert evidence.end_epochs(session) == 0, "too few runs since"
+        assert epochs.end_epochs(session, always=True) == 1
+        assert epochs.end_epochs(session) == 0, "too few runs since"
     assert find_differences(history_database) == []
     with history_database.read() as session:
         epoch = session.scalars(select(EvidenceEpoch)).one()
@@ -75,8 +75,8 @@ def test_recompute_mends_what_was_changed(history_database: Database) -> None:
         session.execute(update(CommitPosterior).values(metric_mean=CommitPosterior.metric_mean + 0.01))
     assert len(find_differences(history_database)) == 5
     with history_database.write() as session:
-        assert evidence.recompute(session) == 5
-        assert evidence.recompute(session) == 0
+        assert epochs.recompute(session) == 5
+        assert epochs.recompute(session) == 0
     assert find_differences(history_database) == []
 
 
@@ -92,7 +92,7 @@ def test_a_varied_history_follows_from_its_runs(project: str, database: Database
         write_history(session, session.scalars(select(Project)).one(), count=40)
     assert find_differences(database) == []
     with database.write() as session:
-        assert evidence.end_epochs(session) == 1, "far more runs than the first epoch began with"
+        assert epochs.end_epochs(session) == 1, "far more runs than the first epoch began with"
     assert find_differences(database) == []
 
 
@@ -108,11 +108,11 @@ def test_quarantine_takes_unverified_runs_out_and_release_brings_them_back(histo
         history.measure(bad, history.project.root_sha, 3.3)
         claimed = history.add_experiment(bad, history.project.root_sha, 3.0, make_proposal()).commit_sha
         built = history.add_experiment(good, claimed, 3.28, make_proposal()).commit_sha
-        evidence.end_epochs(session, always=True)
+        epochs.end_epochs(session, always=True)
     before = read()
     assert before[claimed][0] == before[built][0] == "provisional"
     with history_database.write() as session:
-        assert evidence.set_quarantine(session, "mallory", None, "its numbers do not repeat", "maintainer") == 2
+        assert quarantine.set_quarantine(session, "mallory", None, "its numbers do not repeat", "maintainer") == 2
     during = read()
     assert claimed not in during and during[built] == ("suspect", 1)
     assert find_differences(history_database) == []
@@ -121,7 +121,7 @@ def test_quarantine_takes_unverified_runs_out_and_release_brings_them_back(histo
         history.measure(history.add_worker("w2", "cy"), built, 3.28)
     assert read()[built] == ("provisional", 2), "tested again by another volunteer"
     with history_database.write() as session:
-        assert evidence.set_quarantine(session, "mallory", None, None, "maintainer") == 2
+        assert quarantine.set_quarantine(session, "mallory", None, None, "maintainer") == 2
     after = read()
     assert after[claimed] == before[claimed] and after[built] == ("provisional", 2)
     assert find_differences(history_database) == []
@@ -131,14 +131,14 @@ def test_who_is_in_quarantine_gets_no_job(worker: MiniWorker, database: Database
     worker.measure_root()
     lease = worker.claim_job()
     with database.write() as session:
-        evidence.set_quarantine(session, "ada", "w1", "a broken fan", "maintainer")
+        quarantine.set_quarantine(session, "ada", "w1", "a broken fan", "maintainer")
     reply = worker.claim(holding=[str(lease.id)])
     assert reply.lease is None and "a broken fan" in reply.reason
     with database.read() as session:
         logged = session.scalars(select(Event).where(Event.kind == EventKind.QUARANTINE_CHANGED)).one()
     assert (logged.data["reason"], logged.data["by"], logged.data["runs"]) == ("a broken fan", "maintainer", 1)
     with database.write() as session:
-        assert evidence.set_quarantine(session, "ada", "w1", None, "maintainer") == 1
+        assert quarantine.set_quarantine(session, "ada", "w1", None, "maintainer") == 1
     assert worker.claim(holding=[str(lease.id)]).lease is not None
 
 

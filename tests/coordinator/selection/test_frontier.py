@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import update
 
 from coordinator.db.database import Database
-from coordinator.evidence.changes import NOTED, list_changed, record_changed
+from coordinator.evidence.changes import MAX_CHANGES, list_changed, record_changed
 from coordinator.models import CommitPosterior
 from coordinator.selection import frontier, queries
 from coordinator.selection.frontier import read_frontier
@@ -66,5 +66,5 @@ def test_changes_that_are_too_many_are_not_told_one_by_one(database: Database) -
     with database.read() as session:
         record_changed(session, ["a", "b"])
         assert list_changed(session, 0.0) == {"a", "b"}
-        record_changed(session, map(str, range(NOTED)))
+        record_changed(session, map(str, range(MAX_CHANGES)))
         assert list_changed(session, 0.0) is None
