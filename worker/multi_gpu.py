@@ -14,10 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -64,28 +62,19 @@ class PlainGroupView:
 class TerminalGroupView:
     """Shows a row with the status of each worker, by the name of its folder; results and warnings stand above.
 
-    A context manager. It is drawn about once a second, and only after a change.
+    It is drawn about once a second, and only after a change.
     """
 
-    def __init__(self, console: Console, folders: Mapping[str, Path]) -> None:
-        self._console, self._folders = console, folders
+    def __init__(self, live: Live, folders: Mapping[str, Path]) -> None:
+        self._live, self._folders = live, folders
         self._lock = threading.Lock()
-        self._live = Live(console=console, auto_refresh=False)
         self._rows: list[tuple[str, ...]] = []
         self._drawn_at = 0.0
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        with self._lock:
-            self._live.stop()
 
     def show_line(self, worker: str, text: str, *, is_result: bool) -> None:
         if is_result or any(word in text for word in WARNINGS):
             with self._lock:
-                self._console.print(Text(f"{worker}  {clean(text)}", style="" if is_result else "yellow"))
+                self._live.console.print(Text(f"{worker}  {clean(text)}", style="" if is_result else "yellow"))
 
     def refresh(self) -> None:
         if time.monotonic() < self._drawn_at + DRAW_INTERVAL_SECONDS:
@@ -151,7 +140,6 @@ class WorkerGroup:
         return total_status([worker.status or 0 for worker in self._workers])
 
     def _check(self, worker: WorkerProcess, *, draining: bool) -> None:
-        """Start a worker whose time has come, or record that it has ended."""
         if worker.status is not None:
             return
         if worker.process is None:
@@ -213,7 +201,7 @@ def run_group(settings: WorkerSettings, devices: Sequence[str], flags: Mapping[s
         console = None if options.plain else find_terminal(no_color=options.no_color)
         view: GroupView = PlainGroupView(sys.stderr, sys.stdout)
         if console is not None:
-            view = stack.enter_context(TerminalGroupView(console, folders))
+            view = TerminalGroupView(stack.enter_context(Live(console=console, auto_refresh=False)), folders)
 
         def show_stop() -> None:
             sys.stderr.write(f"swarm-worker: {STOP_NOW if stop.now.is_set() else STOP_AFTER}\n")

@@ -65,7 +65,6 @@ class Mirrors:
 
 
 PUBLIC_PLACES = Mirrors()
-"""No replacements."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,6 @@ def start(flags: dict[str, Any], options: RunOptions) -> int:
 
 
 def _run(settings: WorkerSettings, options: RunOptions) -> int:
-    """Assemble one worker from its settings and run it."""
     if (settings.agent == "scripted") != (options.script is not None):
         raise WorkerCommandError("--agent scripted and --script FILE come together.", ExitStatus.USAGE)
     script = load_script(options.script) if options.script is not None else None
@@ -161,7 +160,6 @@ def _open_runner(settings: WorkerSettings, folder: Path) -> tuple[Machine, Local
 
 
 def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str) -> list[PauseReason]:
-    """The rules by which this worker pauses."""
     reasons = [pause_outside(parse_schedule(settings.schedule))] if settings.schedule else []
     if settings.when_idle:
         if machine.gpu is None:

@@ -21,7 +21,7 @@ from shared.runs import CurvePoint, RunReport
 from tests.bench.report import append_table, format_table
 from worker.agents.base import Task
 from worker.agents.search import SearchAgent
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs import early_stop
 from worker.runs.runner import LocalRunner, RunRequest
 from worker.sandbox import choose_sandbox
@@ -43,7 +43,9 @@ def measure(folder: Path, numbers: range) -> Iterator[RunReport]:
     """Run number 0 is the seed's; the others are the search agent's steps from it."""
     files = read_seed()
     contract = parse_contract(files["swarm.toml"])
-    runner = LocalRunner("cpu", detect_hardware("cpu", 1), choose_sandbox("auto"), folder / "cache", folder / "runs")
+    runner = LocalRunner(
+        "cpu", detect_machine("cpu", 1).hardware, choose_sandbox("auto"), folder / "cache", folder / "runs"
+    )
     for number in numbers:
         changed = {} if number == 0 else draft(contract, files["train.py"], number)
         request = RunRequest(contract, "0" * 40, {**files, **changed}, seed=number)

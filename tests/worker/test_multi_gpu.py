@@ -9,6 +9,7 @@ from threading import Thread
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from tests.worker.workers import wait_until
 from worker.api.retry import Backoff
@@ -125,7 +126,8 @@ def test_a_terminal_has_a_row_for_each_worker_and_their_results_above(tmp_path: 
     status = StatusFile(folders["gpu0"])
     status.handle(WorkerStarted("box-gpu0", "H100", "bubblewrap", "search", "http://h"))
     status.handle(StopRequested(now=False))
-    with TerminalGroupView(console, folders) as view:
+    with Live(console=console, auto_refresh=False) as live:
+        view = TerminalGroupView(live, folders)
         view.refresh()
         view.show_line("gpu1", "level=info event=phase", is_result=False)
         view.show_line("gpu1", 'level=warning event="the job failed\\x1b[2J"', is_result=False)

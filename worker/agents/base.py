@@ -142,12 +142,12 @@ def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> Fi
     """A finding by template: the change, the result of one run, and the caveat that it is one run."""
     title, measured = draft.proposal.title, describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
-        words = f"With this change {measured}.".split(" ")
-        if len(words) > MAX_REASON_WORDS:  # leave room for the rest of the finding
-            words = [*words[:MAX_REASON_WORDS], "…"]
+        mechanism = f"With this change {measured}."
+        if len(mechanism.split()) > MAX_REASON_WORDS:  # leave room for the rest of the finding
+            mechanism = " ".join([*mechanism.split()[:MAX_REASON_WORDS], "…"])
         return FindingDraft(
             claim=f"{shorten(title, MAX_CLAIM_CHARACTERS - 30)}: {report.outcome.value}",
-            mechanism=shorten(" ".join(words), 1200),
+            mechanism=shorten(mechanism, 1200),
             caveats="One attempt on one machine; the cause was not examined.",
             agent=agent,
         )

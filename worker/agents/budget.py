@@ -19,8 +19,6 @@ class BudgetSpent(Exception):
 
 
 class _Line(Message):
-    """One answer, as a line of the file."""
-
     at: Timestamp
     model: str
     usage: ModelUsage

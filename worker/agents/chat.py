@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -74,14 +74,6 @@ class Turn:
     text: str
 
 
-@dataclass(frozen=True)
-class Answer(Generic[Reply]):
-    """A model's answer, parsed and as text."""
-
-    reply: Reply
-    text: str
-
-
 class Chat:
     """Conversations with one model. `spent` is the usage of the last request, even if it failed."""
 
@@ -98,8 +90,8 @@ class Chat:
         except openai.OpenAIError as error:
             raise _explain(error) from None
 
-    def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float, stop: Event) -> Answer[Reply]:
-        """Ask for an answer of that form; waits until `timeout_seconds` or `stop`. Raises ChatError."""
+    def ask(self, turns: Sequence[Turn], form: type[Reply], timeout_seconds: float, stop: Event) -> tuple[Reply, str]:
+        """The answer in that form, and its text; waits until `timeout_seconds` or `stop`. Raises ChatError."""
         self.spent = ModelUsage()
         try:
             request = self._complete(turns, form, min(timeout_seconds, self._timeout_seconds))
@@ -113,7 +105,7 @@ class Chat:
             raise Busy(f"{self.base_url} does not answer with a chat completion") from error
         text = self._read(turns, completion)
         try:
-            return Answer(form.model_validate_json(_unwrap(text)), text)
+            return form.model_validate_json(_unwrap(text)), text
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the answer"

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from worker.sandbox.tool import Mount
@@ -97,6 +98,13 @@ def _walk(folder: Path) -> Iterator[str]:
             yield os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118
 
 
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for parent, _, names in os.walk(path):
+        yield from (Path(parent, name) for name in sorted(names))
+
+
 _WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{16,}")
 MAX_FILES, MAX_FILE_BYTES = 500, 65_536
 
@@ -104,8 +112,7 @@ MAX_FILES, MAX_FILE_BYTES = 500, 65_536
 def collect_secrets(mounts: Iterable[Mount]) -> set[str]:
     """Words that look like keys in the files below these paths."""
     secrets: set[str] = set()
-    files = [path for mount in mounts for path in _files(mount.path)]
-    for path in files[:MAX_FILES]:
+    for path in islice((file for mount in mounts for file in _files(mount.path)), MAX_FILES):
         try:
             if path.stat().st_size <= MAX_FILE_BYTES:
                 words = _WORD.findall(path.read_text(errors="replace"))
@@ -118,9 +125,3 @@ def collect_secrets(mounts: Iterable[Mount]) -> set[str]:
 def holds_secret(answer: str, parent: str, secrets: Iterable[str]) -> bool:
     """Whether the answer contains a secret that the parent's files do not."""
     return any(secret in answer and secret not in parent for secret in secrets)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return [Path(parent, name) for parent, _, names in os.walk(path) for name in sorted(names)][:MAX_FILES]

@@ -43,14 +43,8 @@ def _make_command_agent(settings: WorkerSettings, notify: Callable[[str], None],
         if not path.exists():
             raise SettingsError(f"the setting 'agent_paths' is wrong: {path} does not exist")
         mounts.append(Mount(path, writable=text.endswith(":rw")))
-    tool = Tool(
-        argv=tuple(words),
-        home=Path.home(),
-        environment=settings.read_agent_environment(),
-        mounts=tuple(mounts),
-        seconds=settings.agent_seconds,
-        secrets=frozenset(settings.read_agent_secrets()),
-    )
+    environment, secrets = settings.read_agent_environment(), frozenset(settings.read_agent_secrets())
+    tool = Tool(words, Path.home(), environment, tuple(mounts), settings.agent_seconds, secrets)
     return CommandAgent(tool, notify, stop.quiet)
 
 

@@ -19,7 +19,6 @@ from worker.agents import replies
 from worker.agents.base import Agent, AgentError, AgentUnavailable, Draft, Task, describe_measurement
 from worker.agents.budget import BudgetSpent, UsageLog
 from worker.agents.chat import (
-    Answer,
     Busy,
     Chat,
     ChatError,
@@ -100,7 +99,6 @@ class OpenAIAgent(Agent):
             return self._ask_until_applied(task, prompt, replies.RepairReply, apply)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        """See `Agent`."""
         proposal = draft.proposal
         prompt = render(
             "paper",
@@ -111,8 +109,8 @@ class OpenAIAgent(Agent):
             change=_show_files(draft.files),
         )
         with self._conversation(PAPER_SECONDS, self._stop.interrupt):
-            answer, _ = self._ask(task, _begin(task, replies.PaperReply, prompt), replies.PaperReply)
-        return answer.reply.to_finding(self.name)
+            reply, _, _ = self._ask(task, _begin(task, replies.PaperReply, prompt), replies.PaperReply)
+        return reply.to_finding(self.name)
 
     def _draft(self, task: Task, prompt: str) -> Draft:
         def apply(reply: replies.ExperimentReply) -> Draft:
@@ -127,21 +125,21 @@ class OpenAIAgent(Agent):
         """The result of `apply` on the first answer that it accepts; each EditError is sent back."""
         turns = _begin(task, form, prompt)
         for _ in range(MAX_CORRECTIONS + 1):
-            answer, turns = self._ask(task, turns, form)
+            reply, text, turns = self._ask(task, turns, form)
             try:
-                return apply(answer.reply)
+                return apply(reply)
             except EditError as error:
-                turns = _send_back(turns, answer.text, str(error))
+                turns = _send_back(turns, text, str(error))
         raise AgentError(f"{self.name} gave no change that can be applied, in {MAX_CORRECTIONS + 1} attempts")
 
-    def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Answer[Reply], list[Turn]]:
-        """An answer of that form, and the conversation up to it. Retries a busy endpoint while there is time."""
+    def _ask(self, task: Task, turns: list[Turn], form: type[Reply]) -> tuple[Reply, str, list[Turn]]:
+        """An answer, its text, and the conversation up to it. Retries a busy endpoint while there is time."""
         corrections, pause, began = 0, FIRST_PAUSE_SECONDS, time.monotonic()
         while True:
             self._usage_log.check(estimate_tokens(turns), task.usage.total)
             try:
                 seconds = max(1.0, self._conversing_until - time.monotonic())
-                answer = self._chat.ask(turns, form, seconds, self._stop_event)
+                reply, text = self._chat.ask(turns, form, seconds, self._stop_event)
             except Busy as error:
                 patience = ABSENT_SECONDS if isinstance(error, EndpointUnreachable) else BUSY_SECONDS
                 self._wait(error, pause, began + patience)
@@ -156,7 +154,7 @@ class OpenAIAgent(Agent):
             finally:
                 task.usage.add(self._usage_log.record(self._chat.spent))
             self._backoff.reset()
-            return answer, turns
+            return reply, text, turns
 
     def _wait(self, error: Busy, pause: float, until: float) -> None:
         """Wait before the next attempt; raises `error` if there is no time for one."""
@@ -214,7 +212,6 @@ def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:
 
 
 def _apply(reply: replies.Changes, base: Mapping[str, str], task: Task) -> dict[str, str]:
-    """The changed files. Raises EditError."""
     files = apply_edits(reply.edits, base)
     for whole in reply.files:
         if whole.file in files:

@@ -59,7 +59,6 @@ def fence(label: str, text: str) -> str:
 
 
 def _describe_parent(task: Task) -> str:
-    """The posterior of the parent in words."""
     posterior = task.base.posterior
     if posterior is None:
         return "it has not been measured yet"
@@ -77,7 +76,6 @@ def _list_refused(task: Task) -> str:
 
 
 def _describe_similar(one: SimilarWork) -> str:
-    """Another volunteer's experiment and its effect."""
     which = "under way" if one.experiment_id is None else f"#{one.experiment_id}"
     effect = "" if one.effect_mean is None else f", effect {format_effect(one.effect_mean, one.effect_sd or 0.0)}"
     return f"{which}: {one.title} ({one.axis} {one.value}){effect}"

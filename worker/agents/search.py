@@ -62,6 +62,8 @@ class SearchAgent(Agent):
         search = _Search(task, current, _narrow(spaces, task))
         changes = search.draw()
         settings = current | changes
+        objective = task.contract.objective
+        least = f"{objective.min_effect:g} {'lower' if objective.sign > 0 else 'higher'}"
         moves = ", ".join(f"{n} {current[n]!r} -> {v!r}" for n, v in changes.items())
         proposal = Proposal(
             title=shorten(moves, 200),
@@ -70,7 +72,7 @@ class SearchAgent(Agent):
             direction=_direction(current, changes),
             value=shorten(", ".join(repr(v) for v in changes.values()), 200),
             predicted_effect=search.predict_effect(changes),
-            refuted_by=_refutation(task),
+            refuted_by=f"The mean {objective.metric} of replicated runs is not at least {least} than the parent's.",
             settings=dict(list(settings.items())[:MAX_SETTINGS]),
             insists=INSISTS if len(task.refused) >= REFUSALS_BEFORE_INSISTING else "",
         )
@@ -235,10 +237,3 @@ def _direction(before: Mapping[str, Setting], changes: Mapping[str, Setting]) ->
     if isinstance(old, bool | str) or isinstance(after, bool | str):
         return AxisDirection.CHANGE
     return AxisDirection.UP if after > old else AxisDirection.DOWN
-
-
-def _refutation(task: Task) -> str:
-    objective = task.contract.objective
-    word = "lower" if objective.sign > 0 else "higher"
-    least = f"{objective.min_effect:g}"
-    return f"The mean {objective.metric} of replicated runs is not at least {least} {word} than the parent's."

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from pathlib import PurePosixPath
 
 from shared.contract import Contract
 from shared.runs import Hardware, RunOutcome, RunReport
@@ -150,9 +149,9 @@ def _count_spaces(text: str) -> int:
 def _inspect_commands(tree: WorkTree) -> Iterator[Remark]:
     """Each role's module must exist and must not be editable."""
     for role, module in tree.contract.commands:
-        path = PurePosixPath(*module.split("."))
+        path = module.replace(".", "/")
         candidates = [f"{path}.py", f"{path}/__main__.py"]
-        found = [path for path in candidates if path in tree.files]
+        found = [file for file in candidates if file in tree.files]
         if not found:
             yield _error(f"commands.{role} = {module!r} is not a module of this folder: {candidates[0]} is missing")
         elif found[0] in tree.contract.files.editable:

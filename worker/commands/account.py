@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from shared.workers import SignUp
 from worker.api.client import ClientError, CoordinatorClient, Unauthorized
-from worker.settings import SettingsError, check_token, config_path, load_settings, login_path
+from worker.settings import SettingsError, check_token, config_path, login_path
 
 
-def sign_up(name: str, coordinator: str | None) -> str:
+def sign_up(name: str, url: str) -> str:
     """Create an account; return its token. Raises SettingsError for a wrong name, and ClientError."""
     try:
         asked = SignUp(name=name, label=socket.gethostname()[:200] or "worker")
@@ -22,19 +22,17 @@ def sign_up(name: str, coordinator: str | None) -> str:
         raise SettingsError(
             f"{name!r} is not a valid account name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first"
         ) from error
-    url = load_settings({"coordinator_url": coordinator}).coordinator_url
     with closing(CoordinatorClient(url, None)) as client:
         return client.sign_up(asked).token
 
 
-def store_login(text: str, coordinator: str | None, print_line: Callable[[str], None]) -> Path:
-    """Store the token and, if given, the coordinator's address; return the token's file.
+def store_login(text: str, url: str, keeps_url: bool, print_line: Callable[[str], None]) -> Path:
+    """Store the token and, with `keeps_url`, the coordinator's address; return the token's file.
 
     A token that cannot be checked is stored too. Raises SettingsError for a text that is no token or a token that is
     refused, and OSError.
     """
     token = check_token(text, "what was given")
-    url = load_settings({"coordinator_url": coordinator}).coordinator_url
     try:
         with closing(CoordinatorClient(url, token)) as client:
             client.check_token()
@@ -45,7 +43,7 @@ def store_login(text: str, coordinator: str | None, print_line: Callable[[str], 
     path = login_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, token.get_secret_value() + "\n")
-    if coordinator is not None:
+    if keeps_url:
         _store_address(url, print_line)
     return path
 

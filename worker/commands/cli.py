@@ -35,17 +35,18 @@ def login(
     """
     from worker.api.client import ClientError
     from worker.commands.account import sign_up, store_login
-    from worker.settings import SettingsError
+    from worker.settings import SettingsError, load_settings
 
     try:
+        url = load_settings({"coordinator_url": coordinator}).coordinator_url
         if new is not None:
-            text = sign_up(new, coordinator)
+            text = sign_up(new, url)
         elif not sys.stdin.isatty():
             text = sys.stdin.read()
         else:
             typer.echo("Enter your token. To create an account, use `login --new NAME`.", err=True)
             text = str(typer.prompt("Token", hide_input=True, err=True))
-        path = store_login(text, coordinator, lambda line: typer.echo(line, err=True))
+        path = store_login(text, url, coordinator is not None, lambda line: typer.echo(line, err=True))
     except SettingsError as error:
         raise options.WorkerCommandError(str(error), options.ExitStatus.AUTHENTICATION) from error
     except ClientError as error:

@@ -48,11 +48,8 @@ class GpuProcess:
 class Driver(Protocol):
     """Interface of a driver. Its methods raise DriverError."""
 
-    def describe(self) -> DriverReport:
-        """The driver and its GPUs."""
-
-    def list_processes(self, gpu: Gpu) -> list[GpuProcess]:
-        """The processes that use a GPU now."""
+    def describe(self) -> DriverReport: ...
+    def list_processes(self, gpu: Gpu) -> list[GpuProcess]: ...
 
 
 class NvidiaDriver:

@@ -66,11 +66,6 @@ def find_torch() -> TorchBuild:
         raise HardwareError("torch is not installed: `pip install 'research-swarm[worker]'`") from error
 
 
-def detect_hardware(device: str, cores: int | None = None) -> Hardware:
-    """The facts about `device` for the coordinator; see `detect_machine`."""
-    return detect_machine(device, cores).hardware
-
-
 def detect_machine(
     device: str, cores: int | None = None, driver: Driver | None = None, torch: TorchBuild | None = None
 ) -> Machine:
@@ -91,7 +86,13 @@ def detect_machine(
         raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
     report = _ask_driver(driver)
     found = find_gpu(report, int(index))
-    check_driver(report, torch)
+    # Any driver of torch's major version of CUDA or a later one will do (NVIDIA's minor version compatibility).
+    if torch.cuda_major is not None and report.cuda[0] < torch.cuda_major:
+        supported = ".".join(map(str, report.cuda))
+        raise HardwareError(
+            f"torch {torch.version} is built for CUDA {torch.cuda_major}, and the NVIDIA driver {report.version} "
+            f"supports CUDA {supported}: update the driver, or install torch for CUDA {report.cuda[0]}"
+        )
     hardware = Hardware(
         kind=DeviceKind.CUDA,
         model=found.model,
@@ -107,7 +108,7 @@ def detect_machine(
 def list_devices(device: str, driver: Driver | None = None) -> list[str]:
     """The devices of a setting: `cuda:0,1` are two, `cuda:all` are all GPUs. Raises HardwareError if one is missing."""
     kind, _, numbers = device.partition(":")
-    if kind != "cuda" or (numbers.isdecimal()):
+    if kind != "cuda" or numbers.isdecimal():
         return [device]
     report = _ask_driver(driver)
     if numbers != "all":
@@ -130,20 +131,6 @@ def find_gpu(report: DriverReport, index: int) -> GpuReport:
         there = ", ".join(f"{gpu.index}: {gpu.model}" for gpu in report.gpus) or "none"
         raise HardwareError(f"there is no GPU {index}: this machine has {len(report.gpus)} ({there})")
     return report.gpus[index]
-
-
-def check_driver(report: DriverReport, torch: TorchBuild) -> None:
-    """Raises HardwareError if the driver is too old for torch.
-
-    Only CUDA's major version is compared (NVIDIA's minor version compatibility).
-    """
-    wanted = torch.cuda_major
-    if wanted is not None and report.cuda[0] < wanted:
-        supported = ".".join(map(str, report.cuda))
-        raise HardwareError(
-            f"torch {torch.version} is built for CUDA {wanted}, and the NVIDIA driver {report.version} supports CUDA "
-            f"{supported}: update the driver, or install torch for CUDA {report.cuda[0]}"
-        )
 
 
 def _describe_cpu(cores: int, torch_version: str) -> Hardware:
@@ -179,9 +166,9 @@ def try_torch(sandbox: Sandbox, device: str) -> None:
     if outcome is None:
         process.kill()
         raise HardwareError(f"torch did not add numbers on {device} within {PROBE_SECONDS:g} s, in {sandbox.name}")
-    said = outcome.log_tail.rpartition("\n")[2]
-    if outcome.exit_status != 0 or said != "sum 1000":
-        why = outcome.killed_for or said or f"signal {outcome.signal}"
+    last = outcome.log_tail.rpartition("\n")[2]
+    if outcome.exit_status != 0 or last != "sum 1000":
+        why = outcome.killed_for or last or f"signal {outcome.signal}"
         raise HardwareError(f"torch cannot use {device} in the sandbox {sandbox.name}: {why}")
 
 

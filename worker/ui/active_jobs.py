@@ -26,6 +26,16 @@ class JobView:
     progress: RunProgress | None = None
     losses: list[float] = field(default_factory=list)
 
+    def follow(self, progress: RunProgress) -> bool:
+        """Keep the progress; return whether the phase changed."""
+        changed = progress.phase is not self.phase
+        if progress.phase is Phase.STARTING:  # also of a repaired run
+            self.losses.clear()
+        if progress.phase is Phase.TRAINING and progress.loss is not None and math.isfinite(progress.loss):
+            self.losses.append(progress.loss)
+        self.progress = progress
+        return changed
+
     @property
     def phase(self) -> Phase:
         if self.progress is not None:
@@ -83,7 +93,7 @@ class ActiveJobs:
             case ExperimentProposed(lease, proposal) if lease.id in self._jobs:
                 self._jobs[lease.id].proposal = proposal
             case JobProgressed(lease, progress) if lease.id in self._jobs:
-                return self._update(self._jobs[lease.id], progress)
+                return self._jobs[lease.id].follow(progress)
             case JobDropped(lease):
                 self._jobs.pop(lease.id, None)
             case RunFinished(summary):
@@ -91,12 +101,3 @@ class ActiveJobs:
             case _:
                 return False
         return True
-
-    def _update(self, job: JobView, progress: RunProgress) -> bool:
-        changed = progress.phase is not job.phase
-        if progress.phase is Phase.STARTING:  # also of a repaired run
-            job.losses.clear()
-        if progress.phase is Phase.TRAINING and progress.loss is not None and math.isfinite(progress.loss):
-            job.losses.append(progress.loss)
-        job.progress = progress
-        return changed

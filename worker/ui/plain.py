@@ -79,7 +79,6 @@ class PlainView:
 
 
 def _short_id(lease: GrantedLease) -> str:
-    """The first characters of a lease's id, which tell two jobs apart."""
     return str(lease.id)[:8]
 
 

@@ -46,29 +46,19 @@ class RunSummary:
         words.append(posterior.standing.value.replace("_", " "))
         return f"{format_effect(posterior.effect_mean, posterior.effect_sd)} ({', '.join(words)})"
 
-    @property
-    def is_gain(self) -> bool:
-        """Whether the run belongs to an experiment whose verdict is `improved`."""
-        makes = self.lease.kind.makes_experiment
-        return makes and self.posterior is not None and self.posterior.verdict is Verdict.IMPROVED
-
-    @property
-    def saved_seconds(self) -> float:
-        """Seconds of the budget that an early stop saved."""
-        if self.report.outcome is not RunOutcome.STOPPED_EARLY or self.report.hopeless_at is None:
-            return 0.0
-        return (1 - self.report.hopeless_at) * self.contract.budget.training_seconds
-
     def add_to(self, totals: Totals) -> Totals:
         """The totals including this run."""
-        outcome = self.report.outcome
+        report, posterior = self.report, self.posterior
+        improved = posterior is not None and posterior.verdict is Verdict.IMPROVED and self.lease.kind.makes_experiment
+        stopped = report.outcome is RunOutcome.STOPPED_EARLY
+        saved_share = 1 - report.hopeless_at if stopped and report.hopeless_at is not None else 0.0
         return Totals(
             runs=totals.runs + 1,
-            improved=totals.improved + self.is_gain,
-            failed=totals.failed + (outcome not in (RunOutcome.OK, RunOutcome.STOPPED_EARLY)),
-            stopped=totals.stopped + (outcome is RunOutcome.STOPPED_EARLY),
-            device_seconds=totals.device_seconds + self.report.seconds.total,
-            saved_seconds=totals.saved_seconds + self.saved_seconds,
+            improved=totals.improved + improved,
+            failed=totals.failed + (not stopped and report.outcome is not RunOutcome.OK),
+            stopped=totals.stopped + stopped,
+            device_seconds=totals.device_seconds + report.seconds.total,
+            saved_seconds=totals.saved_seconds + saved_share * self.contract.budget.training_seconds,
         )
 
 

@@ -56,11 +56,9 @@ class StateReporter:
                 if report == self._sent:
                     continue
                 self._sent = report
-            self._send(*report)
-
-    def _send(self, state: WorkerState, reason: str) -> None:
-        try:
-            self._client.report_state(WorkerNotice(worker=self._name, state=state, reason=reason))
-        except ClientError:
-            with self._changed:
-                self._sent = None
+            state, reason = report
+            try:
+                self._client.report_state(WorkerNotice(worker=self._name, state=state, reason=reason))
+            except ClientError:
+                with self._changed:
+                    self._sent = None

@@ -85,7 +85,6 @@ class StatusFile:
                 self._update(ending="stops now" if is_now else "ends after this run")
 
     def _describe_jobs(self) -> dict[str, object]:
-        """The fields of the status that describe the worker's jobs."""
         job, others = self._jobs.current, self._jobs.others
         if job is None:
             empty = dict.fromkeys(("project", "job", "trying", "why", "next"))

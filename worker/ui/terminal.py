@@ -46,9 +46,7 @@ class TerminalView:
         self._live = Live(console=console, auto_refresh=False)
         self._worker: events.WorkerStarted | None = None
         self._jobs = ActiveJobs()
-        self._waits = ""
-        self._hint = HINT
-        self._outbox = 0
+        self._waits, self._hint, self._outbox = "", HINT, 0
         self._totals = Totals()
 
     def handle(self, event: events.Event) -> None:
@@ -128,7 +126,6 @@ class TerminalView:
 
 
 def _describe_parent(job: JobView) -> str:
-    """The parent's posterior, and the effect that the proposal predicts."""
     known = describe_posterior(job.lease.base.posterior)
     predicted = job.proposal.predicted_effect if job.proposal is not None else None
     return known if predicted is None else f"{known} · predicted effect {_signed(predicted)}"
@@ -144,7 +141,6 @@ def _describe_losses(job: JobView) -> str:
 
 
 def _list_details(summary: RunSummary) -> list[str]:
-    """The lines below a summary's first one."""
     report, posterior = summary.report, summary.posterior
     lines = []
     if summary.effect:

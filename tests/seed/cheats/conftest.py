@@ -22,7 +22,7 @@ from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_contract
 from worker.data.prepare import PreparedData, prepare_data
 from worker.git.repository import write_worktree
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs.precompile import compile_ahead
 from worker.runs.runner import measure
 from worker.runs.spec import RunSpec
@@ -47,7 +47,7 @@ def make_job(
     contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp_path_factory: pytest.TempPathFactory
 ) -> MakeJob:
     """Runs of files; by default with so much time that a busy machine is not the reason why one fails."""
-    hardware = detect_hardware("cpu", 1)
+    hardware = detect_machine("cpu", 1).hardware
 
     def make(files: Files, seed: int = 7, seconds: float = 60, folder: Path | None = None, apart: str = "") -> RunSpec:
         budget = {"training_seconds": seconds, "starting_seconds": 120, "scoring_seconds": 120}

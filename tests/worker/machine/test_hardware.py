@@ -13,7 +13,7 @@ import pytest
 from shared.runs import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.machine.gpu import DriverError
-from worker.machine.hardware import HardwareError, TorchBuild, detect_hardware, detect_machine, list_devices, try_torch
+from worker.machine.hardware import HardwareError, TorchBuild, detect_machine, list_devices, try_torch
 from worker.sandbox import Gpu, Sandbox
 from worker.sandbox.choose import UnconfinedSandbox
 
@@ -21,7 +21,7 @@ CUDA_12 = TorchBuild("2.13.0+cu128")
 
 
 def test_describes_the_processor() -> None:
-    hardware = detect_hardware("cpu")
+    hardware = detect_machine("cpu").hardware
     assert hardware.kind is DeviceKind.CPU
     assert hardware.cores == len(os.sched_getaffinity(0))
     assert hardware.memory_mib > 256
@@ -32,25 +32,25 @@ def test_describes_the_processor() -> None:
 
 
 def test_counts_only_the_cores_asked_for() -> None:
-    assert detect_hardware("cpu", 1).cores == 1
+    assert detect_machine("cpu", 1).hardware.cores == 1
 
 
 @pytest.mark.parametrize("cores", [0, -1, 100_000])
 def test_refuses_cores_that_are_not_there(cores: int) -> None:
     with pytest.raises(HardwareError, match=rf"^{cores} CPU cores were requested; this process may use \d+$"):
-        detect_hardware("cpu", cores)
+        detect_machine("cpu", cores)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:x", "tpu:0", "", "cuda:-1"])
 def test_refuses_a_device_it_does_not_know(device: str) -> None:
     with pytest.raises(HardwareError, match="there is no device"):
-        detect_hardware(device)
+        detect_machine(device)
 
 
 def test_never_falls_back_to_the_processor() -> None:
     """On any machine: no GPU has this number, whether torch, the driver or the GPU is what is missing."""
     with pytest.raises(HardwareError) as refusal:
-        detect_hardware("cuda:4096")
+        detect_machine("cuda:4096")
     assert "\n" not in str(refusal.value)
     assert "use `--device cpu`" in str(refusal.value) or "there is no GPU 4096" in str(refusal.value)
 

@@ -12,7 +12,7 @@ from shared.runs import RunReport
 from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData, prepare_data
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs.runner import measure
 from worker.runs.spec import RunProgress, RunSpec
 from worker.sandbox import Sandbox
@@ -44,7 +44,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
                 "limits": contract.limits.model_copy(update=dict(limits or {})),
             }
         )
-        hardware = detect_hardware("cpu", 1)
+        hardware = detect_machine("cpu", 1).hardware
         job = RunSpec(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, hardware, tmp_path / "run", **more)
         return measure(job, on_progress, stop or Event())
 

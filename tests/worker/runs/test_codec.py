@@ -14,7 +14,7 @@ from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
 from tests.support.tiny_project import Files, codec_contract, codec_files, pack_text, serve_text
 from worker.data.prepare import PreparedData, prepare_data
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs.runner import measure
 from worker.runs.spec import RunProgress, RunSpec, RunStopped
 from worker.sandbox import Sandbox, choose_sandbox
@@ -47,7 +47,9 @@ def measure_codec(codec: tuple[Contract, PreparedData], sandbox: Sandbox, tmp_pa
         settings = contract.data.settings | {"decompress_seconds": decompress_seconds}
         section = contract.data.model_copy(update={"settings": settings})
         changed = contract.model_copy(update={"budget": seconds, "data": section})
-        job = RunSpec(files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, detect_hardware("cpu", 1), tmp_path / "run")
+        job = RunSpec(
+            files, "c" * 40, changed, 7, "cpu", 1, data, sandbox, detect_machine("cpu", 1).hardware, tmp_path / "run"
+        )
         return measure(job, on_progress, stop or Event())
 
     return run

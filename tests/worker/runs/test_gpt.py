@@ -16,7 +16,7 @@ from tests.support.shards import SHARDS, make_shards
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
 from worker.data.prepare import DataError, PreparedData, prepare_data
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs.runner import measure
 from worker.runs.spec import RunSpec
 from worker.sandbox import Sandbox
@@ -63,7 +63,7 @@ def test_trains_and_is_scored_on_a_cpu(
     data: PreparedData, project: tuple[Contract, Files], preloaded: PreloadedSandbox, tmp_path: Path
 ) -> None:
     contract, files = project
-    job = RunSpec(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, detect_hardware("cpu", 1), tmp_path)
+    job = RunSpec(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, detect_machine("cpu", 1).hardware, tmp_path)
     report = measure(job, lambda progress: None, Event())
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     assert report.metric is not None and 0.1 < report.metric < 3.2  # untrained: log2(300) bits a token of 2.6 bytes

@@ -12,7 +12,7 @@ from shared.runs import RunOutcome
 from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs.precompile import compile_ahead
 from worker.runs.runner import measure
 from worker.runs.spec import RunSpec, RunStopped
@@ -70,7 +70,7 @@ def job(contract: Contract, data: PreparedData, preloaded: PreloadedSandbox, tmp
     limits = contract.limits.model_copy(update={"compiled_mib": 1})
     patient = contract.budget.model_copy(update={"training_seconds": 0.5, "handover_seconds": 60})
     contract = contract.model_copy(update={"limits": limits, "budget": patient})
-    files, hardware = project_files(), detect_hardware("cpu", 1)
+    files, hardware = project_files(), detect_machine("cpu", 1).hardware
     return RunSpec(files, "c" * 40, contract, 7, "cpu", 1, data, preloaded, hardware, tmp_path / "run")
 
 

@@ -11,14 +11,14 @@ from shared.leases import Phase
 from shared.runs import RunOutcome
 from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import seed_files
-from worker.machine.hardware import detect_hardware
+from worker.machine.hardware import detect_machine
 from worker.runs.runner import KEPT_RUNS, LocalRunner, RunRequest
 from worker.runs.spec import RunProgress, RunStopped
 
 
 @pytest.fixture
 def local(tmp_path: Path, preloaded: PreloadedSandbox) -> LocalRunner:
-    return LocalRunner("cpu", detect_hardware("cpu", 1), preloaded, tmp_path / "cache", tmp_path / "runs")
+    return LocalRunner("cpu", detect_machine("cpu", 1).hardware, preloaded, tmp_path / "cache", tmp_path / "runs")
 
 
 def test_prepares_data_once_measures_and_keeps_the_last_runs(
