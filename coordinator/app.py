@@ -51,8 +51,9 @@ JOBS_AT_ONCE_WITH_ENDPOINT = 4
 """The same on SQLite where proposals ask an embeddings endpoint: while one waits for it, others are handled."""
 
 
-def create_app(settings: CoordinatorSettings) -> FastAPI:
-    """The coordinator's application, on the database that the settings name. It migrates that database at start."""
+def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
+    """The coordinator's application, by default with the settings of the environment. It migrates its database."""
+    settings = given or CoordinatorSettings()
     database = Database(settings.database_url)
 
     @asynccontextmanager
@@ -98,11 +99,6 @@ def create_app(settings: CoordinatorSettings) -> FastAPI:
     install_pages(app)
     app.add_middleware(SecurityHeaders)
     return app
-
-
-def create_app_from_environment() -> FastAPI:
-    """The application of one of several server processes (`serve --processes`)."""
-    return create_app(CoordinatorSettings())
 
 
 def _count_jobs_at_once(database: Database, settings: CoordinatorSettings) -> int:

@@ -53,8 +53,10 @@ class BackgroundTasks:
         ending = asyncio.Event()
 
         async def go_on() -> None:
-            while not await _is_set_within(ending, max(seconds, _backoff_seconds(health.failures))):
-                if await _attempt(health, work) and until_success:
+            while True:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ending.wait(), max(seconds, _backoff_seconds(health.failures)))
+                if ending.is_set() or (await _attempt(health, work) and until_success):
                     return
 
         task = asyncio.create_task(go_on(), name=name)
@@ -86,9 +88,3 @@ async def _attempt(health: TaskHealth, work: Callable[[], object]) -> bool:
 def _backoff_seconds(failures: int) -> float:
     """The pause after this many failures in a row: 1 s, then doubled each time; 0 without a failure."""
     return min(MAX_BACKOFF_SECONDS, 2.0 ** min(failures - 1, 10)) if failures else 0.0
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()

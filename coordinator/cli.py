@@ -45,10 +45,6 @@ app = typer.Typer(
 app.add_typer(maintenance)
 
 
-class ServeError(CommandFailed):
-    """The coordinator cannot start; the message says why and what to do."""
-
-
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
@@ -69,7 +65,7 @@ def serve(
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         database = Database(settings.database_url)
         if processes > 1 and database.backend == "sqlite":
-            raise ServeError(
+            raise CommandFailed(
                 "--processes needs PostgreSQL: SQLite has one writer at a time, which one process serves best. "
                 "Leave the option out, or name a postgresql:// address in SWARM_DATABASE_URL."
             )
@@ -108,7 +104,7 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
 
     os.environ |= {"SWARM_HOST": settings.host, "SWARM_PORT": str(settings.port)}  # the processes read their settings
     config = uvicorn.Config(
-        "coordinator.app:create_app_from_environment", factory=True, workers=processes, log_level="warning",
+        "coordinator.app:create_app", factory=True, workers=processes, log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
     )  # fmt: skip
     _announce(settings.base_url, f"{processes} processes, ")
@@ -121,17 +117,17 @@ def _announce(url: str, details: str = "") -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open the port first, so that a port in use is reported at once. Raises ServeError."""
+    """Open the port first, so that a port in use is reported at once. Raises CommandFailed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=is_dual)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ServeError(
+            raise CommandFailed(
                 f"port {port} on {host} is in use. Stop what uses it, or choose another: --port."
             ) from error
-        raise ServeError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
+        raise CommandFailed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
     # Accepted connections inherit this. Without it an answer's second packet waits 40 ms for the client's delayed ACK;
     # asyncio sets it only on sockets that name their protocol.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

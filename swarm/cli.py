@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from shared.export import ExportFormat
-from swarm.client import DEFAULT_URL, CommandError, CoordinatorError
+from swarm.client import DEFAULT_URL, CommandError
 from swarm.commands import app
 from swarm.demo import DemoOptions, run_demo
 from swarm.dump import write_dump
@@ -84,10 +84,7 @@ def export(
       swarm export gpt-cpu-2026 --project gpt-cpu --format jsonl
     """
     with connected(coordinator) as client:
-        name = client.choose_project(project)
-        chosen = next((known for known in client.list_projects() if known.name == name), None)
-        if chosen is None:
-            raise CoordinatorError(f"There is no project {name!r}.")
+        chosen = client.get_project(client.choose_project(project))
         write_dump(client, chosen, folder, formats or list(ExportFormat), lambda line: typer.echo(line, err=True))
         typer.echo(folder)
 

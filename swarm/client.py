@@ -64,6 +64,9 @@ class Client:
     def list_projects(self) -> list[ProjectView]:
         return self._get("/projects", Page[ProjectView]).items
 
+    def get_project(self, name: str) -> ProjectView:
+        return self._get(f"/projects/{name}", ProjectView)
+
     def list_branches(self, project: str) -> list[BranchView]:
         return self._get(f"/projects/{project}/branches", Page[BranchView]).items
 

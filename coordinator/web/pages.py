@@ -2,35 +2,39 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from coordinator.db.database import ReadSession
 from coordinator.events.queries import get_last_event_id
-from coordinator.experiments import service as experiments
-from coordinator.findings import papers, topics
+from coordinator.experiments import api as experiments_api
+from coordinator.findings import api as findings_api
 from coordinator.findings.api import Filters, TopicName
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.novelty.similarity import CurrentSimilarity
-from coordinator.projects import service as projects
+from coordinator.projects import api as projects_api
 from coordinator.web import errors, reference, rendering, views
 from coordinator.web.rendering import render
-from shared.findings import Paper, Topic
-from shared.projects import ProjectView
 from shared.protocol import Slug
-from shared.records import ExperimentDetail
 
 router = APIRouter(include_in_schema=False)
 
 HardwareClass = Annotated[str | None, Query(max_length=200)]
-JsonName = Annotated[str, Path(min_length=1, max_length=80)]
 NO_FILTERS = frozenset({"project", "q", "cursor"})
 """Parameters of the findings page that are no filters."""
 
+for path, handler in (
+    ("/projects/{name}.json", projects_api.read_project),
+    ("/experiments/{experiment_id}.json", experiments_api.read_experiment),
+    ("/findings/{finding_id}.json", findings_api.read_finding),
+    ("/topics/{project}/{slug}.json", findings_api.read_topic),
+):
+    router.add_api_route(path, handler)  # before the pages, whose paths would match it
+
 
 def install_pages(app: FastAPI) -> None:
-    """Adds static files, pages, error pages and security headers. Comes after `install_error_handlers`."""
+    """Adds static files, pages and error pages. Comes after `install_error_handlers`."""
     app.router.routes.extend([*rendering.router.routes, *router.routes])  # plotly lies below /static, so it comes first
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)
@@ -51,11 +55,6 @@ def show_front(
     return show_project(project or known[0].name, request, session, hardware_class, cursor)
 
 
-@router.get("/projects/{name}.json")
-def read_project(name: Slug, session: ReadSession) -> ProjectView:
-    return projects.view_project(projects.get_project(session, name))
-
-
 @router.get("/projects/{name}")
 def show_project(
     name: Slug, request: Request, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
@@ -74,11 +73,6 @@ def show_live(
     return render("projects/live.html", page=views.view_project(session, name, hardware_class, cursor))
 
 
-@router.get("/experiments/{experiment_id}.json")
-def read_experiment(experiment_id: RowId, session: ReadSession) -> ExperimentDetail:
-    return experiments.view_detail(session, experiment_id)
-
-
 @router.get("/experiments/{experiment_id}")
 def show_experiment(experiment_id: RowId, session: ReadSession) -> Response:
     return render("experiments/experiment.html", page=views.view_experiment(session, experiment_id))
@@ -87,10 +81,10 @@ def show_experiment(experiment_id: RowId, session: ReadSession) -> Response:
 @router.get("/runs/{run_id}")
 def show_run(run_id: RowId, session: ReadSession) -> Response:
     """A run of the root; another run redirects to its experiment's page."""
-    experiment_id = views.find_experiment_of_run(session, run_id)
-    if experiment_id is not None:
-        return RedirectResponse(f"/experiments/{experiment_id}#run-{run_id}")
-    return render("runs/run.html", page=views.view_run(session, run_id))
+    page = views.view_run(session, run_id)
+    if page["experiment_id"] is not None:
+        return RedirectResponse(f"/experiments/{page['experiment_id']}#run-{run_id}")
+    return render("runs/run.html", page=page)
 
 
 @router.get("/docs")
@@ -130,11 +124,6 @@ def show_findings(
     return render("findings/list.html", page=page)
 
 
-@router.get("/findings/{finding_id}.json")
-def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
-    return papers.view_paper(session, finding_id)
-
-
 @router.get("/findings/{finding_id}")
 def show_finding(
     finding_id: RowId, session: ReadSession, version: Annotated[int | None, Query(ge=1, le=10_000)] = None
@@ -146,11 +135,6 @@ def show_finding(
 def show_topics(name: Slug, session: ReadSession, cursor: Cursor = None) -> Response:
     """The axes along which a project was explored."""
     return render("topics/list.html", page=views.view_topics(session, name, cursor))
-
-
-@router.get("/topics/{project}/{slug}.json")
-def read_topic(project: Slug, slug: JsonName, session: ReadSession) -> Topic:
-    return topics.view_topic(session, projects.get_project(session, project), slug)
 
 
 @router.get("/topics/{project}/{slug}")

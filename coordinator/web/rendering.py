@@ -105,12 +105,9 @@ def format_utc(moment: datetime) -> str:
 def render_markdown(text: str) -> Markup:
     """An agent's Markdown as HTML. Raw HTML is shown as text; links lead only to http and https."""
     html = nh3.clean(
-        _markdown.render(text),
-        tags=ALLOWED_TAGS,
-        attributes={"a": {"href"}},
-        url_schemes={"http", "https"},
+        _markdown.render(text), tags=ALLOWED_TAGS, attributes={"a": {"href"}}, url_schemes={"http", "https"},
         link_rel="nofollow noopener noreferrer",
-    )
+    )  # fmt: skip
     return Markup(html)  # noqa: S704  sanitised on the line above
 
 

@@ -129,17 +129,15 @@ def _view_curve(run: RunView, name: str, *, is_parent: bool) -> Curve:
     }
 
 
-def find_experiment_of_run(session: Session, run_id: int) -> int | None:
-    """The experiment whose commit a run measured, None for the root's. Raises NotFoundError."""
+def view_run(session: Session, run_id: int) -> Context:
+    """A run's page. `experiment_id` is None for a run of the root. Raises NotFoundError."""
     run = evidence.view_one(session, run_id)
     experiment = experiments_queries.find_experiment_by_commit(session, run.commit_sha)
-    return experiment.id if experiment else None
-
-
-def view_run(session: Session, run_id: int) -> Context:
-    """The page of a run of the root. Raises NotFoundError."""
-    run = evidence.view_one(session, run_id)
-    return _start_context(projects.get_project(session, run.project)) | {"run": run, "curves": _own_curves([run])}
+    return _start_context(projects.get_project(session, run.project)) | {
+        "run": run,
+        "curves": _own_curves([run]),
+        "experiment_id": experiment.id if experiment else None,
+    }
 
 
 def view_finding(session: Session, finding_id: int, version: int | None) -> Context:
