@@ -21,7 +21,7 @@ from coordinator.autoresearch.queries import list_lines as list_lines
 from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
-from coordinator.evidence.calibration import RunOrigin
+from coordinator.evidence.epochs import RunOrigin
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin

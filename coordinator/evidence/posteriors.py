@@ -34,10 +34,7 @@ ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
 @dataclass(frozen=True)
 class DerivedPosterior:
-    """The posterior of a commit in a hardware class, given that of its nearest measured ancestor.
-
-    `is_implausible`, which is not stored, says that a run is better than the contract's floor: so the commit is held.
-    """
+    """The posterior of a commit in a class; it `is_implausible` if a run is better than the contract's floor."""
 
     metric: Normal
     effect: Normal | None
@@ -53,21 +50,11 @@ class DerivedPosterior:
 
     def columns(self) -> dict[str, Any]:
         """The columns of `CommitPosterior`."""
-        return {
-            "metric_mean": self.metric.mean,
-            "metric_sd": self.metric.sd,
-            "effect_mean": self.effect.mean if self.effect else None,
-            "effect_sd": self.effect.sd if self.effect else None,
-            "milestone_mean": self.milestone.mean if self.milestone else None,
-            "milestone_sd": self.milestone.sd if self.milestone else None,
-            "anchor_sd": self.anchor_sd,
-            "runs": self.runs,
-            "checkers": self.checkers,
-            "verdict": self.verdict,
-            "standing": self.standing,
-            "dispute": self.dispute,
-            "rank_score": self.rank_score,
-        }
+        numbers = {"metric": self.metric, "effect": self.effect, "milestone": self.milestone}
+        means = {f"{name}_mean": number.mean if number else None for name, number in numbers.items()}
+        sds = {f"{name}_sd": number.sd if number else None for name, number in numbers.items()}
+        names = ("anchor_sd", "runs", "checkers", "verdict", "standing", "dispute", "rank_score")
+        return means | sds | {name: getattr(self, name) for name in names}
 
     def view(self) -> Posterior:
         stored = self.columns()
@@ -77,8 +64,7 @@ class DerivedPosterior:
 class Ancestor(NamedTuple):
     """The nearest measured ancestor, `steps` steps above: one for a commit, more for one that adopts several at once.
 
-    `is_parent` says that no commit is between. `is_doubtful` says that one on the way to it lost the runs that it was
-    built upon, or that it was refuted, or is itself suspect.
+    It `is_doubtful` if it is suspect or refuted, or if a commit on the way to it lost its runs to a quarantine.
     """
 
     sha: str

@@ -4,15 +4,17 @@ Unverified runs stop counting at once. Commits that lose all their runs lose the
 suspect until others test them. The classes concerned begin a new epoch, since offsets may rest on those runs too.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as activity
 from coordinator.evidence import epochs
 from coordinator.http.errors import NotFoundError
 from coordinator.models import CommitPosterior, Run, Volunteer, Worker, table_of
+from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
 from shared.events import EventKind
 from shared.experiments import Standing
 
@@ -36,9 +38,9 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
         epochs.end_epoch(session, project_id, hardware_class, always=True)
     activity.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
-        runs=sum(changed.values()),
+        runs=changed.total(),
     )  # fmt: skip
-    return sum(changed.values())
+    return changed.total()
 
 
 def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool, who: str) -> None:
@@ -64,12 +66,12 @@ def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
     return worker
 
 
-def _recount_runs(session: Session, worker_ids: Sequence[int]) -> dict[tuple[int, str], int]:
+def _recount_runs(session: Session, worker_ids: Sequence[int]) -> Counter[tuple[int, str]]:
     """Let runs of workers count or not, as quarantines say; returns how many changed, by project and class.
 
     Runs of a commit that is verified in their class keep counting: others confirmed them.
     """
-    changed: dict[tuple[int, str], int] = {}
+    changed = Counter[tuple[int, str]]()
     for worker_id in worker_ids:
         own, volunteers = session.execute(
             select(_WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine)
@@ -77,18 +79,9 @@ def _recount_runs(session: Session, worker_ids: Sequence[int]) -> dict[tuple[int
             .where(_WORKERS.c.id == worker_id)
         ).one()
         is_free = own is None and volunteers is None
-        query = select(_RUNS.c.id, _RUNS.c.project_id, _RUNS.c.hardware_class).where(
-            _RUNS.c.worker_id == worker_id, _RUNS.c.counts.is_(not is_free)
-        )
+        query = update(_RUNS).where(_RUNS.c.worker_id == worker_id, _RUNS.c.counts.is_(not is_free))
         if not is_free:
-            verified = select(_POSTERIORS.c.commit_sha).where(
-                _POSTERIORS.c.commit_sha == _RUNS.c.commit_sha,
-                _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class,
-                _POSTERIORS.c.standing == Standing.VERIFIED,
-            )
-            query = query.where(~verified.exists())
-        for run_id, project_id, hardware_class in session.execute(query).all():
-            session.execute(update(_RUNS).where(_RUNS.c.id == run_id).values(counts=is_free))
-            key = (project_id, hardware_class)
-            changed[key] = changed.get(key, 0) + 1
+            query = query.where(~exists().where(IS_POSTERIOR_OF_RUN, _POSTERIORS.c.standing == Standing.VERIFIED))
+        rows = session.execute(query.values(counts=is_free).returning(_RUNS.c.project_id, _RUNS.c.hardware_class))
+        changed.update((project_id, hardware_class) for project_id, hardware_class in rows)
     return changed

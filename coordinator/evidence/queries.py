@@ -49,12 +49,8 @@ _ADD_RUN = Prepared(insert(_RUNS).returning(_RUNS.c.id))
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
 _MEASUREMENTS = Prepared(
     select(
-        _RUNS.c.commit_sha,
-        _RUNS.c.metric,
-        _RUNS.c.worker_id,
+        *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust")),
         _WORKERS.c.volunteer_id,
-        _RUNS.c.kind,
-        _RUNS.c.trust,
         _CALIBRATIONS.c.offset_mean,
         _CALIBRATIONS.c.offset_sd,
     )
@@ -117,7 +113,7 @@ def map_measurements(
     found: dict[str, list[Measurement]] = {}
     for some in _batches(shas):
         for row in _MEASUREMENTS.all(session, {"shas": some, "hardware_class": hardware_class}):
-            sha, metric, worker_id, volunteer_id, kind, trust, mean, sd = row
+            sha, metric, worker_id, kind, trust, volunteer_id, mean, sd = row
             offset = unknown_offset if mean is None else Normal(mean, sd)
             makes = JobKind(kind).makes_experiment
             run = Measurement(metric, worker_id, volunteer_id, makes, offset, Trust(trust))

@@ -5,11 +5,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import calibration, calibration_queries, queries
+from coordinator.evidence import calibration_queries, epochs, queries
 from coordinator.evidence import trust as trusts
-from coordinator.evidence.calibration import RunOrigin
 from coordinator.evidence.changes import list_changed as list_changed
 from coordinator.evidence.changes import record_changed as record_changed
+from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.posteriors import DerivedPosterior, refresh_posteriors, store_first
 from coordinator.evidence.queries import PosteriorRow
@@ -48,17 +48,17 @@ def store_run(
     """Add a run, and bring up to date what it changes: its worker's calibration, its commit, the commits below, and
     whom to trust. `made` is its commit where this transaction stored it, so that the run is its first."""
     hardware_class = report.hardware.hardware_class
-    epoch = calibration.begin_run(session, contract, origin.project_id, hardware_class)
+    epoch = epochs.begin_run(session, contract, origin.project_id, hardware_class)
     worker = calibration_queries.find_worker(session, origin.project_id, hardware_class, origin.worker_id)
     trust = trusts.record_run(session, contract, epoch, origin, worker, report)
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
-    calibration.count_run(session, origin, worker, report)
+    epochs.count_run(session, origin, worker, report)
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
     if made is None or (is_measured and worker.offset is None):
         changed = [report.commit_sha]
         if is_measured and worker.offset is None:
-            found = calibration.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, changed[0])
+            found = epochs.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, changed[0])
             changed += [sha for sha in found if sha != changed[0]]
         first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
     elif is_measured:

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.events import service as activity
 from coordinator.evidence import agreement, queries
-from coordinator.evidence.calibration import RunOrigin
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
+from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal
 from coordinator.lineage import service as lineage
@@ -25,21 +25,17 @@ from shared.runs import RunReport
 MAX_DUE = 8
 
 _DUE = table_of(DueReplication)
-_ADD_OUTCOME = text(
+_ADD_TO_HISTORY = text(
     "INSERT INTO trust_records "
     "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
-    "VALUES (:project_id, :volunteer_id, :agrees, :contradicts, 0, 0, :moment) "
+    "VALUES (:project_id, :volunteer_id, :agreements, :contradictions, :claims, :due, :moment) "
     "ON CONFLICT (project_id, volunteer_id) DO UPDATE SET "
-    "agreements = trust_records.agreements * :agrees + :agrees, "
-    "contradictions = trust_records.contradictions + :contradicts, updated_at = :moment"
-).bindparams(bindparam("moment", type_=UtcDateTime()))
-_ADD_CLAIM = text(
-    "INSERT INTO trust_records "
-    "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
-    "VALUES (:project_id, :volunteer_id, 0, 0, 1, :due, :moment) "
-    "ON CONFLICT (project_id, volunteer_id) DO UPDATE SET claims = trust_records.claims + 1, "
+    "agreements = trust_records.agreements * (1 - :contradictions) + :agreements, "
+    "contradictions = trust_records.contradictions + :contradictions, claims = trust_records.claims + :claims, "
     "replications_due = trust_records.replications_due + :due, updated_at = :moment"
 ).bindparams(bindparam("moment", type_=UtcDateTime()))
+"""A contradiction begins the count of agreements anew."""
+
 _ADD_DUE = insert(_DUE)
 _REMOVE_DUE = delete(_DUE).where(
     _DUE.c.commit_sha == bindparam("sha"), _DUE.c.hardware_class == bindparam("hardware_class")
@@ -81,9 +77,9 @@ def record_run(
 
 
 def _record_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
-    """Count an agreement, or a contradiction, which begins the count of agreements anew."""
-    given = {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}
-    session.execute(_ADD_OUTCOME, given | {"agrees": int(agrees), "contradicts": int(not agrees)})
+    counted = {"agreements": int(agrees), "contradictions": int(not agrees), "claims": 0, "due": 0}
+    key = {"project_id": project_id, "volunteer_id": volunteer_id}
+    session.execute(_ADD_TO_HISTORY, key | counted | {"moment": now()})
     if not agrees:
         name = session.get_one(Volunteer, volunteer_id).name
         activity.record(
@@ -96,20 +92,20 @@ def record_claim(
     session: Session, contract: Contract, origin: RunOrigin, worker: WorkerEvidence, report: RunReport,
     derived: DerivedPosterior,
 ) -> None:  # fmt: skip
-    """Ask for a replication of a new result, if it claims a gain and its volunteer's trust demands one.
+    """Ask for a replication of a new result that claims a gain, if its volunteer's trust demands one.
 
-    What is too good to be believed is due in any case: others may find the same. What is beyond the plausible floor is
-    not: only a maintainer can release it.
+    A result that is held as too good is due in any case, unless only a maintainer can release it.
     """
     objective = contract.objective
     if derived.effect is None or objective.sign * derived.effect.mean > -objective.min_effect:
         return
     is_due = not derived.is_implausible and (worker.record.is_replication_due or _waits_for_others(derived))
     key = {"project_id": origin.project_id, "volunteer_id": worker.volunteer_id}
-    session.execute(_ADD_CLAIM, key | {"moment": now(), "due": int(is_due)})
+    counted = {"agreements": 0, "contradictions": 0, "claims": 1, "due": int(is_due)}
+    session.execute(_ADD_TO_HISTORY, key | counted | {"moment": now()})
     if is_due:
-        place = {"commit_sha": report.commit_sha, "hardware_class": report.hardware.hardware_class}
-        session.execute(_ADD_DUE, key | place | {"created_at": now()})
+        commit = {"commit_sha": report.commit_sha, "hardware_class": report.hardware.hardware_class}
+        session.execute(_ADD_DUE, key | commit | {"created_at": now()})
 
 
 def resolve_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
@@ -120,7 +116,7 @@ def resolve_due(session: Session, report: RunReport, derived: DerivedPosterior |
 
 
 def _waits_for_others(derived: DerivedPosterior) -> bool:
-    """Whether others can release a result that is held: beyond the plausible floor only a maintainer can."""
+    """Whether a held result is released by others: beyond the plausible floor only a maintainer can."""
     return derived.standing is Standing.HELD and not derived.is_implausible and derived.runs < MAX_RUNS
 
 

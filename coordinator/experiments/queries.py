@@ -73,11 +73,7 @@ def list_experiments(
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
 _TRIALS = Prepared(
     select(
-        _EXPERIMENTS.c.commit_sha,
-        _EXPERIMENTS.c.parent_sha,
-        _EXPERIMENTS.c.title,
-        _EXPERIMENTS.c.axis,
-        _EXPERIMENTS.c.settings,
+        *(_EXPERIMENTS.c[name] for name in ("commit_sha", "parent_sha", "title", "axis", "settings")),
         _POSTERIORS.c.metric_mean,
         _POSTERIORS.c.metric_sd,
         _RUNS.c.outcome,
@@ -209,22 +205,15 @@ def list_progress(session: Session, project_id: int, hardware_class: str, limit:
     """The newest `limit` runs of a project in a hardware class, oldest first."""
     query = (
         select(
-            Run.id,
-            Run.experiment_id,
-            Run.commit_sha,
-            Experiment.title,
-            Run.outcome,
-            Run.metric,
-            Run.reason,
-            Run.finished_at,
-            CommitPosterior,
+            Run.id, Run.experiment_id, Run.commit_sha, Experiment.title, Run.outcome, Run.metric, Run.reason,
+            Run.finished_at, CommitPosterior,
         )
         .outerjoin(Experiment, Experiment.id == Run.experiment_id)
         .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
         .where(Run.project_id == project_id, Run.hardware_class == hardware_class)
         .order_by(Run.id.desc())
         .limit(limit)
-    )
+    )  # fmt: skip
     return [ProgressRow(*row) for row in session.execute(query)][::-1]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import inf
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -176,20 +176,15 @@ LINEAGE_CACHE_SECONDS = 1.0
 MAX_CACHED_LINEAGES = 256
 
 
-class _CachedLineage(NamedTuple):
-    experiments: Sequence[TriedExperiment]
-    read_at: float
-
-
-_lineages = CachePerDatabase[tuple[str, ...], _CachedLineage](MAX_CACHED_LINEAGES)
+_lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
 
 
 def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
     """As `queries.list_tried`; what other processes changed within the last second may be missing."""
     cache, key, moment = _lineages.for_database(session), tuple(shas), monotonic()
     known = cache.find(key)
-    if known is not None and moment - known.read_at < LINEAGE_CACHE_SECONDS:
-        changed = evidence.list_changed(session, known.read_at)
+    if known is not None and moment - known[1] < LINEAGE_CACHE_SECONDS:
+        changed = evidence.list_changed(session, since=known[1])
         if changed is not None and changed.isdisjoint(key):
-            return known.experiments
-    return cache.store(key, _CachedLineage(queries.list_tried(session, shas), moment)).experiments
+            return known[0]
+    return cache.store(key, (queries.list_tried(session, shas), moment))[0]

@@ -41,12 +41,11 @@ def _list_batches(database: Database, project_id: int, table: ExportTable, throu
         if not rows:
             return
         last = rows[-1]
-        yield [model.model_validate(_flatten(row)) for row in rows]
-
-
-def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON columns become text: a table's cells hold no objects."""
-    return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+        cells = [  # a table's cells hold no objects: JSON columns become text
+            {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
+            for row in rows
+        ]
+        yield [model.model_validate(row) for row in cells]
 
 
 def choose_class(session: Session, project: Project, hardware_class: str | None) -> str:

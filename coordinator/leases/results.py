@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import Database
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
-from coordinator.evidence.calibration import RunOrigin
+from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.experiments import service as experiments
 from coordinator.findings import service as findings

@@ -11,10 +11,7 @@ from shared.workers import WorkerState
 
 
 class Volunteer(Base):
-    """A person who lends machines. Roles other than `volunteer` are given by maintainers.
-
-    `quarantine` is a maintainer's reason for not counting the runs of this volunteer's workers; None without one.
-    """
+    """A person who lends machines. `quarantine` is a maintainer's reason for not counting the runs of their workers."""
 
     __tablename__ = "volunteers"
 
@@ -41,8 +38,7 @@ class Token(Base):
 class Worker(Base):
     """A worker as it described itself at its last claim. In quarantine its runs do not count, and it gets no job.
 
-    Maintainers trust an anchor to verify what others found. `state` is what it last said it was about to do
-    (shared/workers.py), `state_reason` why.
+    Maintainers trust an anchor to verify what others found. `state` is the one that it last reported.
     """
 
     __tablename__ = "workers"

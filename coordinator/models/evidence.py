@@ -96,7 +96,7 @@ class EvidenceEpoch(Base):
     """Estimates of a hardware class from the runs up to `through_run_id`, frozen until the next epoch.
 
     Every change of the class's evidence locks this row first. `rules` is the version of the program's rules
-    (`calibration.RULES`) by which its posteriors were derived.
+    (`epochs.RULES`) by which its posteriors were derived.
     """
 
     __tablename__ = "evidence_epochs"
@@ -136,10 +136,9 @@ class Calibration(Base):
 
 
 class TrustRecord(Base):
-    """Replications of a volunteer's measurements in a project.
+    """Replications of a volunteer's measurements in a project; `agreements` counts since the last contradiction.
 
-    `agreements` counts since the last contradiction, `contradictions` all. Of the volunteer's `claims` of a gain,
-    `replications_due` were put before others.
+    Of the volunteer's `claims` of a gain, `replications_due` had to be replicated.
     """
 
     __tablename__ = "trust_records"

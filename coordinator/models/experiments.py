@@ -48,10 +48,7 @@ class Experiment(Base):
 
 
 class AssembledStep(Base):
-    """A step that an experiment was asked to adopt, or to take out, and what became of it (a `StepFate`).
-
-    Who did it and why stand with the experiment.
-    """
+    """A step that an experiment was asked to adopt, or to take out, and what became of it (a `StepFate`)."""
 
     __tablename__ = "assembled_steps"
 
@@ -74,10 +71,7 @@ class ImportedSession(Base):
 
 
 class ImportedLine(Base):
-    """A line of the session's `results.tsv`, its bytes unchanged; the header is line 1.
-
-    `run_id` is the run that was made of it. `problem` says why none was, where the line could not be read.
-    """
+    """A line of the session's `results.tsv`, unchanged; the header is line 1. `problem` says why it has no run."""
 
     __tablename__ = "imported_lines"
 
@@ -89,10 +83,7 @@ class ImportedLine(Base):
 
 
 class Embedding(Base):
-    """A text's vector by one model: 32-bit numbers, little-endian, of length one.
-
-    `subject` is the kind of text, and `key` names it there: for `proposal`, the lease that it was made for.
-    """
+    """A text's vector by one model: 32-bit numbers, little-endian, of length one. A `proposal`'s `key` is its lease."""
 
     __tablename__ = "embeddings"
     __table_args__ = (UniqueConstraint("subject", "key", "model"), Index("ix_embeddings_model_id", "model", "id"))

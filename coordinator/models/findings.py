@@ -47,10 +47,7 @@ class Finding(Base):
 
 
 class FindingVersion(Base):
-    """Words that a finding had before its author wrote others. `words` is a `shared.findings.Finding`.
-
-    `key` is the request's that replaced them, so that it is carried out once.
-    """
+    """Earlier words of a finding (a `shared.findings.Finding`). `key` is that of the request that replaced them."""
 
     __tablename__ = "finding_versions"
 

@@ -9,10 +9,7 @@ from coordinator.models.base import Base, Sha
 
 
 class StoredObject(Base):
-    """A git object's content (without git's header), or a delta against another object's content; zlib either way.
-
-    `size` is that of the content, in bytes. Where `base_sha` is given, `data` is a delta against that object.
-    """
+    """A git object. `data` is its content, or a delta against `base_sha`, as zlib; `size` is the content's in bytes."""
 
     __tablename__ = "git_objects"
 
@@ -24,9 +21,8 @@ class StoredObject(Base):
 
 
 class Commit(Base):
-    """A commit. `depth` is its distance from the root, which has none; `steps` is how many it takes at once.
+    """A commit. `depth` is its distance from the root; `steps` is the number of adopted changes that it makes at once.
 
-    It is one but for a commit that adopts several steps of others, which may differ the more from its parent.
     Without `has_code` it stands for an imported experiment whose code is lost, and holds its parent's files.
     """
 
@@ -46,8 +42,7 @@ class Commit(Base):
 class Branch(Base):
     """A named research direction. It is never merged; its head moves, and each move is logged.
 
-    `state` is a `BranchState`; `experiments_without_gain` counts since its last gain, the one of `gained_experiment_id`
-    (None before the first).
+    `experiments_without_gain` counts since its last gain, by `gained_experiment_id`.
     """
 
     __tablename__ = "branches"

@@ -25,11 +25,10 @@ class Project(Base):
 
 
 class KindShare(Base):
-    """A kind's share of a project's experiments, and what it follows from.
+    """A kind's share of a project's experiments, from the runs up to `through_run_id`.
 
-    `gain` is what experiments of the kind added to commits that were verified, in the metric's unit and positive where
-    it is better; `gpu_seconds` is the time that all experiments of the kind took; both are of the runs up to
-    `through_run_id`.
+    `gain` is what experiments of the kind added to verified commits, in the metric's unit, positive where better;
+    `gpu_seconds` is the time that all experiments of the kind took.
     """
 
     __tablename__ = "kind_shares"

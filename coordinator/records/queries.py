@@ -1,9 +1,9 @@
 """Questions across a project's tables; nothing here writes."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import RowMapping, Select, and_, func, select
+from sqlalchemy import RowMapping, and_, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Commit, CommitPosterior, EvidenceEpoch, Experiment, Run, Worker, table_of
@@ -57,19 +57,17 @@ class StepRow(NamedTuple):
     hardware_class: str | None
 
 
-def _steps() -> Select[*tuple[Any, ...]]:
+def list_steps(session: Session, shas: Sequence[str]) -> list[StepRow]:
+    """Commits with their experiments, the deepest first."""
     first_run = select(func.min(_RUNS.c.id)).where(_RUNS.c.commit_sha == Commit.sha).correlate(Commit)
-    return (
+    query = (
         select(Commit, Experiment, Worker.name, _RUNS.c.hardware_class)
         .outerjoin(Experiment, Experiment.commit_sha == Commit.sha)
         .outerjoin(Worker, Worker.id == Experiment.worker_id)
         .outerjoin(_RUNS, _RUNS.c.id == first_run.scalar_subquery())
+        .where(Commit.sha.in_(shas))
+        .order_by(Commit.depth.desc())
     )
-
-
-def list_steps(session: Session, shas: Sequence[str]) -> list[StepRow]:
-    """Commits with their experiments, the deepest first."""
-    query = _steps().where(Commit.sha.in_(shas)).order_by(Commit.depth.desc())
     return [StepRow(*row) for row in session.execute(query)]
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import authenticate, create_token
 from coordinator.events import service as activity
 from coordinator.evidence import service as evidence
-from coordinator.evidence.calibration import RunOrigin
+from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.service import StoredRun
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
