@@ -50,13 +50,12 @@ def backup(database: Database, file: Path, pg_bin: Path | None, show_progress: S
 
 def _refuse_existing(file: Path, force: bool) -> None:
     try:
-        is_folder, is_there = file.is_dir(), file.exists()
+        if file.is_dir():
+            raise BackupError(f"{file} is a folder. Name a file in it.")
+        if file.exists() and not force:
+            raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
     except OSError as error:
         raise BackupError(f"cannot write {file}: {error.strerror}.") from error
-    if is_folder:
-        raise BackupError(f"{file} is a folder. Name a file in it.")
-    if is_there and not force:
-        raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
 
 
 def _check_is_coordinators(database: Database, tables: Iterable[str]) -> None:
@@ -165,10 +164,10 @@ def _check_sqlite_is_empty(place: Path) -> None:
             with closing(sqlite3.connect(place)) as target:
                 tables = _list_sqlite_tables(target)
         except sqlite3.Error as error:
-            raise BackupError(f"{place} is there and cannot be read: {error}. Move it away.") from error
+            raise BackupError(f"{place} exists and cannot be read: {error}. Move it away.") from error
     if tables or left:
-        what = f"{place} has tables" if tables else f"{place}{left[0]} is left of another database"
-        raise BackupError(f"{what}. Restore into an empty place: name another file, or move this one away.")
+        problem = f"{place} has tables" if tables else f"{place}{left[0]} is left of another database"
+        raise BackupError(f"{problem}. Restore into a new file: name another one, or move this one away.")
 
 
 def _list_sqlite_tables(connection: sqlite3.Connection) -> list[str]:

@@ -12,9 +12,7 @@ from coordinator.http.errors import SwarmError
 from shared.commits import CommitError, CommitWords, check_path
 from shared.seeds import MAX_FILE_BYTES, MAX_FILES
 
-MIN_PREFIX = 4
-"""As git: a shorter hash names nothing."""
-
+MIN_PREFIX = 4  # as git: a shorter hash names nothing
 REGULAR = frozenset({0o100644, 0o100755, 0o100664})
 BRANCH_PLACES = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
 NO_AUTHOR = "unknown <unknown@localhost>"
@@ -22,8 +20,6 @@ _HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 class RepositoryInvalidError(SwarmError):
-    """There is no repository, or it has no such branch; the message says which."""
-
     status = 422
     code = "repository-invalid"
     title = "The repository cannot be read"
@@ -50,7 +46,7 @@ class ForeignRepository:
             sha = commit.parents[0].decode()
 
     def resolve(self, prefix: str) -> str | None:
-        """The commit that a hash, which may be short, names; one of the branch goes before others. None without one."""
+        """The commit that a hash, which may be short, names; those of the branch come first."""
         if len(prefix) < MIN_PREFIX or not _HEXADECIMAL.issuperset(prefix):
             return None
         known = [sha for sha in self._on_branch if sha.startswith(prefix)]

@@ -7,7 +7,6 @@ is left (discarded commits, as a rule) is an experiment without code, a child of
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from operator import itemgetter
@@ -17,8 +16,7 @@ from coordinator.autoresearch.results_file import ResultRow
 from shared.contract import Direction
 from shared.experiments import AxisDirection
 
-MIN_SUBJECT = 8
-"""A description that is part of a commit's subject, or the reverse, has at least so many characters."""
+MIN_SUBJECT = 8  # characters of a description or subject that is matched as a part of the other
 
 
 class BranchHistory(Protocol):
@@ -30,13 +28,9 @@ class BranchHistory(Protocol):
     def read_subject(self, sha: str) -> str: ...
 
 
-@dataclass(frozen=True)
-class PlannedRow:
+class PlannedRow(NamedTuple):
     """A row and the commit that it measured, by `key`. `source` is its hash in the repository, None without code.
-
-    `parent` is the key of the parent where the row is that commit's first, else None: a further measurement, or the
-    root's.
-    """
+    `parent` is the key of the commit's parent where the row is its first; None for others, and for the root's."""
 
     row: ResultRow
     key: str
@@ -44,10 +38,9 @@ class PlannedRow:
     parent: str | None
 
 
-@dataclass(frozen=True)
-class ImportPlan:
-    """`root` is the repository's commit that the project begins with; its key is the same. `head` is the best commit
-    that was kept and has code."""
+class ImportPlan(NamedTuple):
+    """The rows in order. `root` is the repository's commit that the project begins with, and its key; `head` is the
+    best commit that was kept and has code."""
 
     root: str
     steps: list[PlannedRow]

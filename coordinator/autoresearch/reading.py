@@ -1,15 +1,16 @@
 """Reads a session from disk: its results, and the commits that its repository still has."""
 
+import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
-from coordinator.autoresearch.contract import MAX_EDITABLE, estimate_priors, write_contract
 from coordinator.autoresearch.git_repository import ForeignRepository, RepositoryInvalidError, open_repository
 from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
@@ -35,9 +36,7 @@ UNKNOWN = "unknown"
 @dataclass(frozen=True)
 class ImportOptions:
     """The session to import, and facts from its author. `budget_seconds` is the total time of a run.
-
-    What is None is found out: the name from repository and branch, direction and script from the session.
-    """
+    A name that is None is made of repository and branch; direction and script are then found in the session."""
 
     repository: Path
     branch: str
@@ -101,7 +100,12 @@ def read_material(options: ImportOptions, known: Contract | None, known_text: st
         plan = make_plan(rows, repository, direction)
         texts, left_out = _read_texts(repository, plan)
         editable = known.files.editable if known else _find_editable(plan, texts, options.script)
-        text = known_text or _describe(options, results.metric, rows, direction, editable, texts)
+        sizes = (len(files.get(path, "").encode()) for files in texts.values() for path in editable)
+        text = known_text or write_contract(
+            choose_name(options), f"{options.repository.resolve().name}, branch {options.branch}",
+            clean_metric(results.metric), direction, estimate_priors(rows, direction), editable, editable[0],
+            max(sizes), options.budget_seconds,
+        )  # fmt: skip
         words = {key: repository.read_words(key) for key in texts}
     codes = {key: Code({path: files.get(path, "") for path in editable}, words[key]) for key, files in texts.items()}
     root_files = texts[plan.root] | codes[plan.root].files | {CONTRACT_FILE: text} | read_harness()
@@ -161,18 +165,6 @@ def _find_script(script: str | None, changed: Sequence[str], root: Mapping[str, 
     return found
 
 
-def _describe(
-    options: ImportOptions, metric: str, rows: Sequence[ResultRow], direction: Direction, editable: Sequence[str],
-    texts: Mapping[str, Mapping[str, str]],
-) -> str:  # fmt: skip
-    """The contract's text."""
-    sizes = (len(files.get(path, "").encode()) for files in texts.values() for path in editable)
-    return write_contract(
-        choose_name(options), f"{options.repository.resolve().name}, branch {options.branch}", clean_metric(metric),
-        direction, estimate_priors(rows, direction), editable, editable[0], max(sizes), options.budget_seconds,
-    )  # fmt: skip
-
-
 def clean_metric(name: str) -> str:
     """A metric's name as contracts spell it."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
@@ -195,3 +187,115 @@ def read_harness() -> dict[str, str]:
     folder = resources.files("coordinator.autoresearch") / HARNESS
     files = [*(file for file in folder.iterdir() if file.name.endswith(".py")), CHANNEL_FILE]
     return {f"{HARNESS}/{file.name}": file.read_text() for file in files}
+
+
+MAX_EDITABLE = 16
+MIN_FILE_BYTES = 65_536
+MAX_TEXT = 180
+NORMAL_MAD = 1.4826  # the sd of a normal distribution over its median absolute deviation
+LARGEST_GAIN_SD = 5.0  # largest gain of a session, in sd of effects; beyond 10 one is held as too good
+
+NOISE_SHARE = 0.1
+"""Guessed noise over the sd of effects, since a session has no replications; the swarm's own replace it."""
+
+FLOOR_SD = 20.0
+
+
+class Priors(NamedTuple):
+    """In the metric's unit: sd of noise and of effects, and the value beyond which a result is held."""
+
+    noise_sd: float
+    effect_sd: float
+    plausible_floor: float
+
+
+def estimate_priors(rows: Sequence[ResultRow], direction: Direction) -> Priors:
+    """The noise and effects that a session reports. It has at least one row."""
+    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+    scores = [sign * row.metric for row in rows if row.metric is not None]
+    changes = list(_list_changes(rows, sign))
+    typical = NORMAL_MAD * median(map(abs, changes)) if changes else 0.0
+    largest_gain = max((-change for change in changes), default=0.0)
+    size = max(map(abs, scores), default=1.0) or 1.0
+    effect_sd = max(typical, largest_gain / LARGEST_GAIN_SD) or 0.01 * size
+    best, first = min(scores, default=0.0), scores[0] if scores else 0.0
+    floor = best - max(first - best, FLOOR_SD * effect_sd)
+    return Priors(_round(NOISE_SHARE * effect_sd), _round(effect_sd), sign * _round(floor))
+
+
+def _list_changes(rows: Sequence[ResultRow], sign: float) -> Iterator[float]:
+    """Differences to the best kept before, below zero where it is better."""
+    best: float | None = None
+    for row in rows:
+        if row.metric is None:
+            continue
+        score = sign * row.metric
+        if best is not None and score != best:
+            yield score - best
+        if row.is_kept:
+            best = score if best is None else min(best, score)
+
+
+def _round(number: float) -> float:
+    """The number to three significant digits."""
+    return float(f"{number:.3g}")
+
+
+def write_contract(
+    name: str, source: str, metric: str, direction: Direction, priors: Priors, editable: Sequence[str], script: str,
+    largest_file: int, budget_seconds: float,
+) -> str:  # fmt: skip
+    """The text of the contract. `source` says in words where the session is from."""
+    better = "lowers" if direction is Direction.MINIMIZE else "raises"
+    return f"""\
+# Written when the session was imported. The project scores itself: the metric is the one that {script} prints.
+
+[project]
+name = {_quote(name)}
+title = {_quote(f"{name}, an imported session")}
+question = {_quote(f"What {better} {metric}? Imported from {source}.")}
+version = 1
+
+[objective]
+metric = {_quote(metric)}
+unit = {_quote("bits per byte" if metric.endswith("bpb") else metric)}
+direction = {_quote(direction.value)}
+min_effect = {priors.noise_sd!r}
+plausible_floor = {priors.plausible_floor!r}
+result = "summary"
+
+[budget]
+training_seconds = {budget_seconds!r}
+handover_seconds = 1.0
+starting_seconds = 60
+scoring_seconds = 60
+
+[limits]
+memory_mib = 16384
+processes = 512
+disk_mib = 4096
+weights_mib = 1
+
+[files]
+editable = {json.dumps(list(editable))}
+max_bytes = {max(MIN_FILE_BYTES, 2 * largest_file)}
+
+[commands]
+prepare = "swarm_harness.prepare"
+trainer = "swarm_harness.trainer"
+host = "swarm_harness.host"
+scorer = "swarm_harness.scorer"
+
+[data.settings]
+script = {_quote(script)}
+metric = {_quote(metric)}
+
+[evidence]
+noise_sd = {priors.noise_sd!r}
+effect_sd = {priors.effect_sd!r}
+"""
+
+
+def _quote(text: str) -> str:
+    """A string of TOML; its escapes are those of JSON."""
+    return json.dumps(" ".join(text.split())[:MAX_TEXT], ensure_ascii=False)

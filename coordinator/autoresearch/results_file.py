@@ -4,7 +4,7 @@ Sessions differ: hashes are short or missing, a crash has the metric 0.000000, m
 and some lines are broken. Every line is kept as its bytes, so that the file can be exported unchanged.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from math import isfinite
 from typing import NamedTuple
@@ -25,13 +25,10 @@ FAILURES = {
 
 LOWER_IS_BETTER = ("bpb", "loss", "ppl", "perplexity", "error", "bits", "seconds", "latency", "time", "mse", "mae")
 HIGHER_IS_BETTER = ("acc", "score", "reward", "f1", "auc", "map", "mfu", "throughput", "per_second")
-MIB_PER_GB = 1024
-"""The original loop's `memory_gb` is its peak in MiB divided by 1024."""
+MIB_PER_GB = 1024  # the original loop's `memory_gb` is its peak in MiB divided by 1024
 
 
 class ResultsInvalidError(SwarmError):
-    """A file that is no `results.tsv`; the message says what is missing."""
-
     status = 422
     code = "results-invalid"
     title = "The file is not of the form of a results.tsv"
@@ -39,9 +36,7 @@ class ResultsInvalidError(SwarmError):
 
 class ResultRow(NamedTuple):
     """One experiment of a session. `line` counts from 1, the header's; `metric` is None where nothing was measured.
-
-    `commit` is what stands in the file, in lower case: a hash that may be short, `baseline`, or nothing.
-    """
+    `commit` is as in the file, in lower case: a hash that may be short, `baseline`, or nothing."""
 
     line: int
     commit: str
@@ -69,7 +64,7 @@ class ResultsFile(NamedTuple):
 
 
 class _RowProblem(Exception):
-    """Why a line cannot be read, as a clause."""
+    """A line cannot be read; the message is a clause that says why."""
 
 
 def parse_results(content: bytes) -> ResultsFile:
@@ -146,10 +141,7 @@ def _read_memory(text: str) -> int:
 
 
 def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
-    """Rows in which a metric of 0 that was not kept is no measurement but a failed run, whatever its status says.
-
-    Where more is better, a result of 0 may be one.
-    """
+    """The rows, with a metric of 0 as a failed run where less is better and no kept row has it."""
     if direction is Direction.MAXIMIZE or any(row.is_kept and row.metric == 0 for row in rows):
         return list(rows)
     return [row._replace(metric=None, outcome=RunOutcome.CRASHED) if row.metric == 0 else row for row in rows]
@@ -157,21 +149,14 @@ def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> li
 
 def find_direction(metric: str, rows: Sequence[ResultRow]) -> Direction:
     """Whether less is better, by what was kept and discarded, else by the metric's name; minimized without a sign."""
-    votes = sum(_vote(rows))
+    votes = 0  # each measured row votes for less (+1) or for more (-1), compared with the last that was kept
+    best: float | None = None
+    for row in rows:
+        if row.metric is not None and best is not None and row.metric != best:
+            votes += 1 if (row.metric < best) == row.is_kept else -1
+        if row.is_kept:
+            best = row.metric
     if votes:
         return Direction.MINIMIZE if votes > 0 else Direction.MAXIMIZE
     is_higher = any(part in metric for part in HIGHER_IS_BETTER) and not any(part in metric for part in LOWER_IS_BETTER)
     return Direction.MAXIMIZE if is_higher else Direction.MINIMIZE
-
-
-def _vote(rows: Sequence[ResultRow]) -> Iterator[int]:
-    """+1 for each row that speaks for less, -1 for each that speaks for more."""
-    best: float | None = None
-    for row in rows:
-        if row.metric is None:
-            continue
-        if best is not None and row.metric != best:
-            is_lower = row.metric < best
-            yield 1 if is_lower == row.is_kept else -1
-        if row.is_kept:
-            best = row.metric

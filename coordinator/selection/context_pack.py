@@ -22,17 +22,16 @@ from shared.formatting import format_effect, format_measure
 BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5
 
-LEFT_OUT = -1.0
-"""Replaces the weight of a finding that must not be quoted; weights are not negative."""
+LEFT_OUT = -1.0  # replaces the weight of a finding that must not be quoted; weights are not negative
 
 UNRELATED = 0.1
 """The relevance of a finding that shares no word with what the job is about."""
 
 
 class Subject(NamedTuple):
-    """Describes a job: words of its line, branch and task; each topic of its line with the sign of its effect.
+    """A job's words, and the sign of the effect of each topic in its line; -1 is a gain.
 
-    Signs are turned so that -1 is a gain. `quoted` are experiments that other parts of the pack describe.
+    `quoted` are experiments that other parts of the pack describe.
     """
 
     words: frozenset[str]
@@ -43,7 +42,7 @@ class Subject(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Findings to quote, the weightiest first; None where nothing speaks against the line."""
+    """Findings to quote, by weight; `contrarian` is evidence against the job's line."""
 
     best: list[CandidateFinding]
     negative: list[CandidateFinding]
@@ -54,10 +53,9 @@ def choose(known: CandidateSet, about: Subject) -> Choice:
     """Choose the findings to quote."""
     weights = weigh(known, about)
     weights[known.list_of(about.quoted)] = LEFT_OUT
-    # The newest come first, and a stable sort leaves them so among those of one weight.
-    order = np.argsort(-weights, kind="stable")
+    order = np.argsort(-weights, kind="stable")  # of equal weights, the newest first
     order = order[weights[order] > LEFT_OUT]
-    against = order[speak_against(known, about)[order]][:1]
+    against = order[mark_against(known, about)[order]][:1]
     order = order[order != against] if len(against) else order
     is_negative = known.negative[order]
     best, negative = (
@@ -76,25 +74,23 @@ def weigh(known: CandidateSet, about: Subject) -> NDArray[Any]:
     return weights
 
 
-def speak_against(known: CandidateSet, about: Subject) -> NDArray[Any]:
+def mark_against(known: CandidateSet, about: Subject) -> NDArray[Any]:
     """Marks the findings on a topic of the line whose effect differs from the line's."""
     sides = known.look_up_topics(about.line)
-    came_out = np.where(about.sign * known.effects > 0, 1, -1)
-    against: NDArray[Any] = (sides != 0) & known.resolved & (known.unchanged | (came_out != sides))
+    effects = np.where(about.sign * known.effects > 0, 1, -1)
+    against: NDArray[Any] = (sides != 0) & known.resolved & (known.unchanged | (effects != sides))
     return against
 
 
 def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any], limit: int) -> Iterator[int]:
-    """The weightiest, where each one more of the same topic weighs half as much; `weights` begin with the heaviest.
+    """The `limit` heaviest, where each further one of a topic weighs half as much; `weights` are in falling order.
 
-    Of each topic only the heaviest that is left is compared with others. Only the first `limit` topics are looked at:
-    until the end one of them has nothing chosen, and its heaviest is heavier than all of further topics.
+    Only the first `limit` topics can be chosen from: until the end one of them is unused, and outweighs later topics.
     """
     _, firsts = np.unique(topics, return_index=True)
     firsts = np.sort(firsts)[:limit]
     members = {int(topics[first]): np.flatnonzero(topics == topics[first])[:limit].tolist() for first in firsts}
-    waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]
-    # That is a heap, for it begins with the heaviest.
+    waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]  # sorted, so a heap
     chosen = Counter[int]()
     for _ in range(limit):
         if not waiting:
@@ -111,18 +107,14 @@ def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any]
 MAX_STEPS = 12
 MAX_SIBLINGS = 20
 MAX_TOKENS = 6_000
-MAX_LINE = 500
-"""The length of one line, in characters."""
+MAX_LINE = 500  # characters
 
 KEPT_LINES = 4_096
-"""Number of formatted lines in the cache, since packs of one time quote much the same; 5 MB in all."""
+"""Number of formatted lines in each cache, since concurrent packs quote much the same; 5 MB in all."""
 
 
 class PackRequest(NamedTuple):
-    """The job that a pack is for: its parent, the worker's class, words about the job, and the jobs of others.
-
-    `sign` is 1 where a lower metric is better, else -1.
-    """
+    """The job that a pack is for. `sign` is 1 where a lower metric is better, else -1; `about` describes the job."""
 
     project_id: int
     base_sha: str
@@ -133,7 +125,7 @@ class PackRequest(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """The text, and the numbers of the findings that it quotes."""
+    """A pack's text, and the numbers of the findings that it quotes."""
 
     text: str
     findings: list[int]
@@ -147,7 +139,7 @@ class Line(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a pack. It may use `tokens` and what earlier parts left. With `from_end` its last lines are kept."""
+    """A part of a pack. It may use `tokens` and what earlier parts left; `from_end` keeps its last lines."""
 
     heading: str
     tokens: int
@@ -212,7 +204,7 @@ def _quote_line(text: str) -> tuple[str, int]:
 
 
 def estimate_tokens(text: str) -> int:
-    """An upper estimate: three ASCII characters a token (numbers split into many), other characters one each."""
+    """An upper estimate: three ASCII characters a token, since numbers split into many; other characters one each."""
     ascii_characters = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     return ascii_characters // 3 + 1 + len(text) - ascii_characters
 
@@ -237,12 +229,11 @@ def _view_sibling(tried: TriedExperiment) -> Line:
 
 @lru_cache(maxsize=KEPT_LINES)
 def _quote(one: CandidateFinding) -> Line:
-    came = (one.failure or "not measured").replace("_", " ")
+    outcome = (one.failure or "not measured").replace("_", " ")
     if one.effect_mean is not None and one.effect_sd is not None:
         verdict = str(one.verdict).replace("_", " ")
-        came = f"effect {format_effect(one.effect_mean, one.effect_sd)} ({verdict}), n = {one.runs}"
+        outcome = f"effect {format_effect(one.effect_mean, one.effect_sd)} ({verdict}), n = {one.runs}"
     if describe_failure(one.failure, one.verdict, one.pace) is FailureClass.SLOWER and one.pace is not None:
-        came += f", at {100 * one.pace:.0f} % of its parent's speed"
-    return Line(
-        f"#{one.experiment_id} {one.title} on {one.hardware_class}: {came}. Its author says: {one.claim}", one.id
-    )
+        outcome += f", at {100 * one.pace:.0f} % of its parent's speed"
+    text = f"#{one.experiment_id} {one.title} on {one.hardware_class}: {outcome}. Its author says: {one.claim}"
+    return Line(text, one.id)

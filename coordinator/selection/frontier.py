@@ -1,7 +1,6 @@
 """Caches the frontier of each project and hardware class, and how often each axis was tried on a branch.
 
-Reading 256 rows takes longer than drawing from them, and few of them change from one claim to the next. A claim sees
-changes by this process at once, and those of other replicas a second later.
+A claim sees changes by this process at once, and those of other replicas a second later.
 """
 
 from collections import Counter
@@ -18,17 +17,10 @@ from coordinator.selection.parents import Candidate
 from coordinator.selection.queries import FRONTIER_ROWS, JobsUnderWay
 from shared.experiments import JobKind
 
-FRONTIER_MAX_AGE_SECONDS = 1.0
-"""Age after which a cached frontier is read again."""
-
-TRIES_MAX_AGE_SECONDS = 30.0
-"""Age after which the tries on a branch are counted again, since an experiment may have moved to another branch."""
-
-MAX_CHANGED = 64
-"""Number of changed commits up to which only their rows are read again; beyond it, all rows are."""
-
-MAX_KEPT = 256
-"""Cached frontiers, and cached counts of tries, for each database; a frontier takes 100 kB."""
+FRONTIER_MAX_AGE_SECONDS = 1.0  # after which a cached frontier is read again
+TRIES_MAX_AGE_SECONDS = 30.0  # after which tries are counted again, since experiments may move to other branches
+MAX_CHANGED = 64  # commits up to which only changed rows are read again
+MAX_KEPT = 256  # cached frontiers, and cached counts of tries, for each database; a frontier takes 100 kB
 
 
 class Frontier(NamedTuple):

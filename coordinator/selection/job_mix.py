@@ -1,8 +1,7 @@
 """Computes each kind of experiment's share of a project's jobs: the contract's at first, then by confirmed gains.
 
-A kind's rate is its confirmed gain per GPU-second: the effects of its experiments that verified commits are built on.
-Each rate is shrunk towards that of all kinds together, as if PRIOR_RUNS more typical runs had been seen. A share is the
-contract's times the rate, with a floor.
+A kind's rate is the effects of its experiments that verified commits are built on, per GPU-second, shrunk towards the
+rate of all kinds as if by PRIOR_RUNS more runs. A share is the contract's times the rate, with a floor.
 """
 
 from collections.abc import Mapping
@@ -22,14 +21,9 @@ from shared.experiments import JobKind
 from shared.projects import KindShareView
 from shared.protocol import now
 
-FLOOR = 0.05
-"""Smallest share of a kind that the contract uses."""
-
-PRIOR_RUNS = 24.0
-"""Weight of the common rate in each kind's rate, in typical runs."""
-
-MOST_RATE = 10.0
-"""Largest ratio of a kind's rate to the common rate; its inverse is the smallest."""
+FLOOR = 0.05  # smallest share of a kind that the contract uses
+PRIOR_RUNS = 24.0  # weight of the common rate in each kind's rate, in typical runs
+MOST_RATE = 10.0  # largest ratio of a kind's rate to the common rate; its inverse is the smallest
 
 
 def start_shares(mix: JobMix) -> dict[JobKind, float]:

@@ -189,7 +189,7 @@ def _replicate_due(snapshot: Snapshot) -> Decision | None:
 
 
 def _measure_seed_again(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None:
-    """A lone worker measures the seed again, because every gain is counted from it."""
+    """A run of the seed by a lone worker, because every gain is counted from it."""
     if not leaders or snapshot.root_measured >= min(leaders[0].runs, MAX_RUNS_OF_ONE_COMMIT):
         return None
     why = "A control: gains are measured from the seed, which has fewer runs than the leading commit."

@@ -7,21 +7,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import CompoundSelect, Select, and_, bindparam, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
+from coordinator import models
 from coordinator.db.statements import Prepared
-from coordinator.models import (
-    Branch,
-    Calibration,
-    Commit,
-    CommitPosterior,
-    EvidenceEpoch,
-    Experiment,
-    KindShare,
-    Lease,
-    Run,
-    Volunteer,
-    Worker,
-    table_of,
-)
+from coordinator.models import KindShare, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection import step_queries
 from coordinator.selection.parents import Candidate
@@ -42,9 +30,7 @@ class KindTally(NamedTuple):
 CONFIRMED = (Standing.VERIFIED, Standing.SINGLE_OWNER)
 """Standings of commits that need no more runs."""
 
-FRONTIER_ROWS = 256
-"""Number of best commits from which parents are drawn; those further back would hardly ever be drawn."""
-
+FRONTIER_ROWS = 256  # best commits from which parents are drawn; later ones would hardly ever be drawn
 MAX_RUNNING = 100
 
 UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
@@ -84,9 +70,11 @@ class WorkerHistory(NamedTuple):
     is_anchor: bool
 
 
-_COMMITS, _POSTERIORS, _RUNS, _LEASES = map(table_of, (Commit, CommitPosterior, Run, Lease))
-_EXPERIMENTS, _SHARES, _BRANCHES, _EPOCHS = map(table_of, (Experiment, KindShare, Branch, EvidenceEpoch))
-_WORKERS, _VOLUNTEERS, _CALIBRATIONS = map(table_of, (Worker, Volunteer, Calibration))
+_COMMITS, _POSTERIORS, _RUNS, _LEASES = map(table_of, (models.Commit, models.CommitPosterior, models.Run, models.Lease))
+_EXPERIMENTS, _SHARES, _BRANCHES, _EPOCHS = map(
+    table_of, (models.Experiment, KindShare, models.Branch, models.EvidenceEpoch)
+)
+_WORKERS, _VOLUNTEERS, _CALIBRATIONS = map(table_of, (models.Worker, models.Volunteer, models.Calibration))
 
 
 def count_experiments(session: Session, project_id: int) -> int:

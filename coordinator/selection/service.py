@@ -117,11 +117,8 @@ def _take_snapshot(
 
 
 def needs_run(session: Session, contract: Contract, hardware_class: str, sha: str, volunteer_id: int) -> bool:
-    """Whether a commit, whose code a volunteer proposes anew, should be measured once more, by that volunteer.
-
-    Where it was never measured: unless a run crashed in its own code. Elsewhere: while it looks like a gain, and others
-    than this volunteer measured it.
-    """
+    """Whether a volunteer that proposes a commit's code anew should measure it: where it was never measured and did not
+    crash by itself, or looks like a gain that only others have measured."""
     posterior = evidence.find_posterior(session, sha, hardware_class)
     if posterior is None or posterior.effect_mean is None:
         return not queries.has_crashed_by_itself(session, sha)

@@ -13,13 +13,9 @@ from shared.experiments import JobKind, Standing, Step, StepFate
 
 AND = " and "  # separates several axes of one experiment
 
-LOOKED_AT = 256
-"""Number of a class's best commits, of each standing, that are searched for steps to adopt."""
-
+LOOKED_AT = 256  # best commits of a class, of each standing, that are searched for steps to adopt
 BEST_TUNED = 64
-PROMISING_SD = 2.0
-"""A step is considered if its effect may be a gain that matters within this many sd."""
-
+PROMISING_SD = 2.0  # a step is considered if its effect may be a gain that matters within this many sd
 TRIES_LOOKED_AT = 2_000
 NAMES_AT_ONCE = 500
 RELIED_UPON = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)

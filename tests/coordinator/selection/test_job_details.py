@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.selection.recombine import (
+from coordinator.selection.job_details import (
     choose_ablation,
     choose_avoided,
     choose_constant,

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from coordinator.autoresearch.contract import estimate_priors, write_contract
-from coordinator.autoresearch.reading import clean_metric
+from coordinator.autoresearch.reading import clean_metric, estimate_priors, write_contract
 from coordinator.autoresearch.results_file import parse_results
 from shared.contract import Direction, parse_contract
 from tests.support.sessions import DATA
