@@ -2,7 +2,6 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict
 from getpass import getuser
 from pathlib import Path
 from typing import Annotated
@@ -95,7 +94,7 @@ def repack(
         with progress_bars() as show:
             done = packing.repack(database, show, dry_run=dry_run)
         if as_json:
-            typer.echo(json.dumps(asdict(done)))
+            typer.echo(json.dumps(done._asdict()))
             return
         typer.echo(
             f"{done.objects_rewritten:,} objects {'would be' if dry_run else 'were'} rewritten: "
@@ -120,13 +119,10 @@ def recompute(
             differences = list(epochs.find_differences(session))
         for line in differences:
             typer.echo(line)
-        typer.echo(
-            f"{count_noun(len(differences), 'number')} did not follow from the runs."
-            if differences
-            else "All numbers follow from the runs."
-        )
         if differences:
+            typer.echo(f"{count_noun(len(differences), 'number')} did not follow from the runs.")
             raise typer.Exit(1)
+        typer.echo("All numbers follow from the runs.")
 
 
 @app.command()

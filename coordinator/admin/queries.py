@@ -170,10 +170,8 @@ def page_rows(session: Session, model: type[Model]) -> Iterator[Sequence[Model]]
 
 
 def load_around(session: Session, page: Sequence[CommitPosterior]) -> list[Commit | CommitPosterior]:
-    """The commits of posteriors, their parents and the parents' posteriors, so that the session has them at hand.
-
-    The session forgets what nobody holds: keep the answer as long as they are asked for.
-    """
+    """Load the commits of posteriors, their parents and the parents' posteriors into the session. The session forgets
+    rows that nobody references, so keep the returned list while they are needed."""
     commits = session.scalars(select(Commit).where(Commit.sha.in_([row.commit_sha for row in page]))).all()
     above = [commit.parent_sha for commit in commits if commit.parent_sha]
     parents = session.scalars(select(Commit).where(Commit.sha.in_(above))).all()

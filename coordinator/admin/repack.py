@@ -6,8 +6,8 @@ session, then written in a short transaction; an interrupted run leaves a sound 
 
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import groupby, islice
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -23,8 +23,7 @@ from shared.commits import GitObject
 COMMITS_AT_ONCE = 100
 
 
-@dataclass(frozen=True)
-class Repacked:
+class Repacked(NamedTuple):
     """The result of a repack, real or planned. Bytes are those of stored object contents."""
 
     commits: int

@@ -52,10 +52,8 @@ class ResultRow(NamedTuple):
 
 
 class ResultsFile(NamedTuple):
-    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's column.
-
-    `unreadable` are the numbers of lines that are no experiments, with the reasons.
-    """
+    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's column; `unreadable` are
+    the numbers of lines that are no experiments, with the reasons."""
 
     metric: str
     lines: list[bytes]

@@ -100,10 +100,8 @@ class _Import:
     """One import. Commits are known by the plan's keys, and stored under the shas that these become here."""
 
     def __init__(self, session: Session, material: Material) -> None:
-        self._session = session
-        self._material = material
-        self._plan = material.plan
-        self._contract = material.contract
+        self._session, self._material = session, material
+        self._plan, self._contract = material.plan, material.contract
         self._hardware_class = material.hardware.hardware_class
         self._shas: dict[str, str] = {}
         self._without_code = 0

@@ -23,16 +23,12 @@ BEST, NEGATIVE = 12, 5
 OTHER_HARDWARE = 0.5
 
 LEFT_OUT = -1.0  # replaces the weight of a finding that must not be quoted; weights are not negative
-
-UNRELATED = 0.1
-"""The relevance of a finding that shares no word with what the job is about."""
+UNRELATED = 0.1  # relevance of a finding that shares no word with the job
 
 
 class Subject(NamedTuple):
-    """A job's words, and the sign of the effect of each topic in its line; -1 is a gain.
-
-    `quoted` are experiments that other parts of the pack describe.
-    """
+    """A job's words, and the sign of the effect of each topic in its line; -1 is a gain. `quoted` are experiments that
+    other parts of the pack describe."""
 
     words: frozenset[str]
     line: dict[str, int]
@@ -83,12 +79,9 @@ def mark_against(known: CandidateSet, about: Subject) -> NDArray[Any]:
 
 
 def _diversify(places: NDArray[Any], weights: NDArray[Any], topics: NDArray[Any], limit: int) -> Iterator[int]:
-    """The `limit` heaviest, where each further one of a topic weighs half as much; `weights` are in falling order.
-
-    Only the first `limit` topics can be chosen from: until the end one of them is unused, and outweighs later topics.
-    """
+    """The `limit` heaviest, where each further one of a topic weighs half as much; `weights` are in falling order."""
     _, firsts = np.unique(topics, return_index=True)
-    firsts = np.sort(firsts)[:limit]
+    firsts = np.sort(firsts)[:limit]  # until the end one of these is unused, and outweighs later topics
     members = {int(topics[first]): np.flatnonzero(topics == topics[first])[:limit].tolist() for first in firsts}
     waiting = [(-float(weights[ranks[0]]), ranks[0], topic) for topic, ranks in members.items()]  # sorted, so a heap
     chosen = Counter[int]()
@@ -108,9 +101,7 @@ MAX_STEPS = 12
 MAX_SIBLINGS = 20
 MAX_TOKENS = 6_000
 MAX_LINE = 500  # characters
-
-KEPT_LINES = 4_096
-"""Number of formatted lines in each cache, since concurrent packs quote much the same; 5 MB in all."""
+KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quote much the same; 5 MB in all
 
 
 class PackRequest(NamedTuple):

@@ -25,9 +25,7 @@ MAX_KEPT = 256  # cached frontiers, and cached counts of tries, for each databas
 
 class Frontier(NamedTuple):
     """The best measured commits, best first, without the jobs under way on them; `places` are their positions by sha.
-
-    `read_at` is when all rows were read, `seen_at` when changes were last applied.
-    """
+    `read_at` is when all rows were read, `seen_at` when changes were last applied."""
 
     candidates: Sequence[Candidate]
     places: Mapping[str, int]

@@ -39,19 +39,14 @@ NOTHING = Assignment()
 
 
 def list_fitting(known: Sequence[KnownStep], changed: Mapping[str, frozenset[str]]) -> list[KnownStep]:
-    """Steps that fit a commit: nothing has changed their axes since the commits that they were made from.
-
-    `changed` has the axes that differ between a step's parent and the commit, by the parent; a step whose parent is not
-    in it is left out. A step that the commit holds, or has adopted, changed them itself.
-    """
+    """Steps that fit a commit: their axes are not among those `changed` between their parent and the commit. A step
+    whose parent is not in `changed` is left out; one that the commit holds changed its axes itself."""
     return [one for one in known if one.parent_sha in changed and not one.axes & changed[one.parent_sha]]
 
 
 def combine(known: Sequence[KnownStep], min_effect: float, rng: Random | None) -> list[KnownStep]:
-    """Steps to adopt: those drawn as gains that matter, the largest first, one for each axis, at most MAX_STEPS.
-
-    Without a source of randomness, those that are expected to be.
-    """
+    """Steps to adopt: those drawn (without `rng`, expected) as gains that matter, the largest first, one for each axis,
+    at most MAX_STEPS."""
     drawn = sorted((_draw(one, rng) if rng else one.effect_mean, one.experiment_id, one) for one in known)
     taken: list[KnownStep] = []
     axes: set[str] = set()
@@ -65,10 +60,8 @@ def combine(known: Sequence[KnownStep], min_effect: float, rng: Random | None) -
 
 
 def is_due(base_mean: float, expected: float, rivals: Collection[float], effect_sd: float) -> bool:
-    """Whether a combination on a base promises more, by a typical effect, than the best commit and others under way.
-
-    `expected` is the sum of its steps' mean effects; `rivals` are the metrics of those, lower is better.
-    """
+    """Whether a combination on a base promises more, by a typical effect, than its `rivals`. `expected` is the sum of
+    its steps' mean effects; lower is better."""
     return base_mean + expected < min(rivals, default=base_mean) - effect_sd
 
 
@@ -85,10 +78,7 @@ def choose_constant(known: Sequence[KnownStep], rng: Random) -> str | None:
 
 
 def choose_avoided(tries: Sequence[tuple[str, int]]) -> list[str]:
-    """The axes that a stalled branch should leave: those tried most often since its last gain, at most half of them.
-
-    `tries` are axes with how often each was tried.
-    """
+    """The axes that a stalled branch should leave: those tried most often since its last gain, at most half of them."""
     often = sorted(((count, axis) for axis, count in tries if count >= MIN_TRIES), reverse=True)
     return [axis for _, axis in often[: min(MAX_AVOIDED, len(tries) // 2)]]
 

@@ -69,25 +69,17 @@ def raise_to_floor(shares: Mapping[JobKind, float]) -> dict[JobKind, float]:
         low |= below
 
 
-FIRST, GROWTH = 16, 1.25
-"""Shares are adapted when there are GROWTH times as many experiments as last time, plus FIRST."""
+FIRST, GROWTH = 16, 1.25  # shares are adapted at GROWTH times as many experiments as last time, plus FIRST
 
 
 def adapt_if_due(database: Database) -> None:
     """Adapt the shares of all projects where that is due. Every process may do so: the first one finds work."""
     with database.read() as session:
-        is_due = bool(_list_due(session))
-    if is_due:
-        with database.write() as session:
-            adapt(session)
-
-
-def adapt(session: Session) -> int:
-    """Adapt the shares of all projects where that is due; returns the number of projects."""
-    due = _list_due(session)
-    for project in due:
-        _adapt_project(session, project)
-    return len(due)
+        if not _list_due(session):
+            return
+    with database.write() as session:
+        for project in _list_due(session):
+            _adapt_project(session, project)
 
 
 def _list_due(session: Session) -> list[Project]:

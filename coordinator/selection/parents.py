@@ -20,18 +20,13 @@ from numpy.random import SFC64, Generator
 from shared.contract import Diversity
 from shared.formatting import count_noun
 
-MAX_DRAWS = 100
-"""Largest number of draws; the last winner is taken although it is busy."""
-
-MAX_RESERVED = 0.5
-"""Largest share of all jobs that the branches' minimums take together."""
+MAX_DRAWS = 100  # after which the last winner is taken although it is busy
+MAX_RESERVED = 0.5  # largest share of all jobs that the branches' minimums take together
 
 
 class Candidate(NamedTuple):
-    """A measured commit. `mean` and `sd` are of the posterior, with the sign turned so that lower is better.
-
-    A commit `is_settled` once it is verified. `measured_in_flight` counts live leases that measure it.
-    """
+    """A measured commit, settled once it is verified. `mean` and `sd` are of the posterior, with the sign turned so
+    that lower is better; `measured_in_flight` counts live leases that measure it."""
 
     sha: str
     mean: float

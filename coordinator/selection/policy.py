@@ -28,14 +28,9 @@ MIN_FLEET, MIN_VOLUNTEERS = 16, 4
 """Jobs under way, and volunteers on them, from which on no volunteer may hold more than its largest share."""
 
 MAX_RUNS_OF_ONE_COMMIT = 6
-LEADERS = 4
-"""Number of leading commits considered for verification."""
-
-RUNS_OF_A_RECORD = 6
-"""Runs that the best verified commit gets, several at once, because its number is published."""
-
-MAX_MEASURED_AT_ONCE = 2
-"""Live leases that may measure one leader; the result of one run decides whether another is needed."""
+LEADERS = 4  # leading commits considered for verification
+RUNS_OF_A_RECORD = 6  # that the best verified commit gets, several at once, because its number is published
+MAX_MEASURED_AT_ONCE = 2  # live leases that may measure one leader, since each run decides whether another is needed
 
 
 @dataclass(frozen=True)

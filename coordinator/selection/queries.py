@@ -55,10 +55,8 @@ class RunningJob(NamedTuple):
 
 
 class WorkerHistory(NamedTuple):
-    """A worker's jobs in a project and class; `quarantine` is a maintainer's reason for giving it none.
-
-    `parent_sha` is the commit that its last experiment started from.
-    """
+    """A worker's jobs in a project and class. `quarantine` is a maintainer's reason for giving it none; `parent_sha` is
+    the commit that its last experiment started from."""
 
     jobs_done: int
     seed_measured: int

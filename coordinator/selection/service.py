@@ -21,8 +21,6 @@ from coordinator.selection.branch_updates import NewExperiment as NewExperiment
 from coordinator.selection.branch_updates import follow as follow
 from coordinator.selection.frontier import read_frontier
 from coordinator.selection.job_details import Assigner
-from coordinator.selection.job_mix import adapt as adapt
-from coordinator.selection.job_mix import view_shares as view_shares
 from coordinator.selection.parents import Candidate
 from coordinator.selection.policy import LEADERS, Decision, NoJob, ResearchDirection, Snapshot, decide
 from coordinator.selection.queries import JobsUnderWay, RunningJob, WorkerHistory

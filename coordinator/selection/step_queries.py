@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Float, Select, bindparam, select
 from sqlalchemy.orm import Session, aliased
@@ -175,10 +175,9 @@ def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]
     return found
 
 
-def list_tries(session: Session, project_id: int, after_id: int) -> list[tuple[int, str, int]]:
+def list_tries(session: Session, project_id: int, after_id: int) -> list[tuple[Any, ...]]:
     """The experiments after one of them, newest first, each with its number, axis and branch."""
-    rows = _TRIES.all(session, {"project_id": project_id, "after_id": after_id})
-    return cast("list[tuple[int, str, int]]", rows)
+    return _TRIES.all(session, {"project_id": project_id, "after_id": after_id})
 
 
 def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
