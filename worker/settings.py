@@ -69,10 +69,7 @@ PUBLIC_PLACES = Mirrors()
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The command line of one start, besides the settings.
-
-    `script` is for the scripted agent; `parent` is the process that started this one (worker/multi_gpu.py).
-    """
+    """The command line of one start, besides the settings; `parent` is the process that started this one."""
 
     script: Path | None = None
     once: bool = False
@@ -182,10 +179,7 @@ class WorkerSettings(BaseSettings):
         return [value for value in values if len(value) >= SHORTEST_SECRET]
 
     def read_api_key(self) -> SecretStr:
-        """The key of the model endpoint, or a placeholder for servers that need none.
-
-        Raises SettingsError if the key's file cannot be read, or others can read it.
-        """
+        """The key of the model endpoint, or a placeholder. Raises SettingsError for an unreadable or public file."""
         if self.api_key is not None:
             return check_token(self.api_key.get_secret_value(), "the setting 'api_key' (SWARM_API_KEY)")
         if self.api_key_file is None:
@@ -222,11 +216,11 @@ def _read_secret(path: Path, what: str) -> SecretStr:
     return check_token(text, f"the file {path}")
 
 
-def check_token(text: str, place: str) -> SecretStr:
-    """A token or key on one line. Raises SettingsError, which names `place`."""
+def check_token(text: str, source: str) -> SecretStr:
+    """A token or key on one line. Raises SettingsError, which names `source`."""
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError(f"{place} holds no token: it must be one line without spaces")
+        raise SettingsError(f"{source} holds no token: it must be one line without spaces")
     return SecretStr(token)
 
 

@@ -202,15 +202,15 @@ def _explain(error: openai.OpenAIError) -> ChatError:
     if not isinstance(error, openai.APIStatusError):
         return Busy(f"the model endpoint gave a broken answer ({type(error).__name__})")
     code = error.code if error.code and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", error.code) else ""
-    said = f"the model endpoint says HTTP {error.status_code}{f' ({code})' if code else ''}"
+    problem = f"the model endpoint says HTTP {error.status_code}{f' ({code})' if code else ''}"
     if code == "context_length_exceeded" or re.search(r"context (length|window|size)|too long", error.message):
-        return TooLong(said)
+        return TooLong(problem)
     if code in ("content_filter", "content_policy_violation"):
-        return ModelRefused(said)
+        return ModelRefused(problem)
     if code == "insufficient_quota":
-        return Unusable(said)
+        return Unusable(problem)
     if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
         seconds = error.response.headers.get("Retry-After", "")  # or a date, which is ignored
         is_number = re.fullmatch(r"\d{1,9}(\.\d{1,6})?", seconds)
-        return Busy(said, min(float(seconds), MAX_RETRY_AFTER_SECONDS) if is_number else None)
-    return Unusable(said)
+        return Busy(problem, min(float(seconds), MAX_RETRY_AFTER_SECONDS) if is_number else None)
+    return Unusable(problem)

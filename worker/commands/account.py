@@ -29,8 +29,7 @@ def sign_up(name: str, url: str) -> str:
 def store_login(text: str, url: str, keeps_url: bool, print_line: Callable[[str], None]) -> Path:
     """Store the token and, with `keeps_url`, the coordinator's address; return the token's file.
 
-    A token that cannot be checked is stored too. Raises SettingsError for a text that is no token or a token that is
-    refused, and OSError.
+    A token that cannot be checked is stored too. Raises SettingsError for a text that is no token or is refused.
     """
     token = check_token(text, "what was given")
     try:

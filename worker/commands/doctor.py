@@ -52,10 +52,7 @@ class CheckFailed(Exception):
 
 
 def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver | None = None) -> Iterator[Check]:
-    """Yield all checks, or only the named ones, of the settings from these flags, the environment and the file.
-
-    Raises SettingsError at once, also for an unknown check.
-    """
+    """Yield all checks, or only the named ones, of the settings with these flags. Raises SettingsError at once."""
     settings, driver = load_settings(flags), driver or NvidiaDriver()
     checks: dict[str, Callable[[], str]] = {
         "driver": lambda: _check_driver(settings, driver),

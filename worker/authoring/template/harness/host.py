@@ -19,11 +19,11 @@ def serve(channel: Channel, begin: dict, handover: int, request: int, answer: in
     while True:
         message, _ = channel.expect("ask")
         words = edited.answer(built, questions[: message["count"]].decode())
-        said = json.dumps(words).encode()
-        if len(said) > len(memory):
-            raise Fault(f"the answer takes {len(said):,} bytes; {len(memory):,} are allowed")
-        memory[: len(said)] = said
-        channel.send("answered", count=len(said))
+        encoded = json.dumps(words).encode()
+        if len(encoded) > len(memory):
+            raise Fault(f"the answer takes {len(encoded):,} bytes; {len(memory):,} are allowed")
+        memory[: len(encoded)] = encoded
+        channel.send("answered", count=len(encoded))
 
 
 if __name__ == "__main__":
