@@ -155,10 +155,7 @@ def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int,
 
 
 def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence[Measurement]:
-    """The result of checkers who agree, or of the only one; None where they contradict each other.
-
-    Else a result that was made up would count against all who contradict it.
-    """
+    """The runs of checkers who agree, or of the only one; empty where they contradict each other."""
     if len({run.volunteer_id for run in by_others}) < CHECKERS:
         return by_others
     agreed = _find_agreed(by_others, noise_sd)
@@ -174,7 +171,7 @@ def is_vouched(measurements: Sequence[Measurement]) -> bool:
 def _is_repeated(
     by_author: Sequence[Measurement], by_others: Sequence[Measurement], noise_sd: float, expected: Normal | None
 ) -> bool:
-    """Whether others find what was to be expected from the author's runs; true while there are none."""
+    """Whether others find what was to be expected from the author's runs; true while there are no others."""
     said = pool(by_author, noise_sd)
     return not by_others or _agree(combine(said, expected) if expected else said, pool(by_others, noise_sd))
 

@@ -26,12 +26,10 @@ from shared.runs import RunOutcome, RunReport
 
 NEW_RUNS = 16
 NEW_SHARE = 0.5
-"""An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those it began with. So each run is read only a
-few times, however long the project lives."""
+"""An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
 RULES = 4
-"""Version of what posteriors are made of, and how. Raise it where a release derives others from the same runs: they are
-derived again when the database is opened."""
+"""Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
 
 def begin_run(session: Session, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
@@ -60,7 +58,6 @@ class RunOrigin:
 
 
 def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
-    """Count a worker's run."""
     is_ok = report.outcome is RunOutcome.OK
     was_stopped = report.outcome is RunOutcome.STOPPED_EARLY  # which says nothing against the worker
     is_seed = origin.experiment_id is None  # no experiment made the seed
@@ -71,11 +68,8 @@ def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report
         "failures_in_row": 0 if is_ok or was_stopped else known.failures_in_row + 1,
         "updated_at": now(),
     }
-    key = {
-        "project_id": origin.project_id,
-        "hardware_class": report.hardware.hardware_class,
-        "worker_id": origin.worker_id,
-    }
+    hardware_class = report.hardware.hardware_class
+    key = {"project_id": origin.project_id, "hardware_class": hardware_class, "worker_id": origin.worker_id}
     if known.is_new:
         queries.add_calibration(session, key | counted | {"volunteer_id": known.volunteer_id})
     else:
@@ -161,10 +155,7 @@ def is_up_to_date(session: Session) -> bool:
 
 
 def bring_up_to_date(session: Session) -> None:
-    """Derive again what another version of this program wrote. A class from before there were epochs begins its first.
-
-    It takes as long as the classes concerned are large, once after an upgrade.
-    """
+    """Derive again what another version of this program wrote; a class without an epoch begins its first."""
     for project_id, hardware_class in queries.list_classes(session):
         contract = projects.contract_of(session.get_one(Project, project_id))
         is_first = queries.find_epoch(session, project_id, hardware_class) is None

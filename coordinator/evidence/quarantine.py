@@ -23,10 +23,8 @@ _VOLUNTEERS = table_of(Volunteer)
 
 
 def set_quarantine(session: Session, volunteer: str, worker: str | None, reason: str | None, who: str) -> int:
-    """Quarantine a volunteer or one of its workers with a reason, or lift it with None; returns how many runs changed.
-
-    Raises NotFoundError.
-    """
+    """Quarantine a volunteer or one of their workers with a reason, or lift it with None; returns the number of changed
+    runs. Raises NotFoundError."""
     person = _get_volunteer(session, volunteer)
     target = person if worker is None else _get_worker(session, person, worker)
     target.quarantine = reason
@@ -67,10 +65,8 @@ def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
 
 
 def _recount_runs(session: Session, worker_ids: Sequence[int]) -> Counter[tuple[int, str]]:
-    """Let runs of workers count or not, as quarantines say; returns how many changed, by project and class.
-
-    Runs of a commit that is verified in their class keep counting: others confirmed them.
-    """
+    """Let runs of workers count or not, as quarantines say; returns the number of changed ones by project and class.
+    Runs of a commit that is verified in their class keep counting: others confirmed them."""
     changed = Counter[tuple[int, str]]()
     for worker_id in worker_ids:
         own, volunteers = session.execute(

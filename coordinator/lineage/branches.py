@@ -31,8 +31,6 @@ class BranchExistsError(SwarmError):
 
 
 class TooManyBranchesError(SwarmError):
-    """The contract bounds how many branches are active at a time; those that stall are paused by themselves."""
-
     status = 409
     code = "too-many-branches"
     title = "The project has as many active branches as its contract allows"
@@ -62,10 +60,7 @@ def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
 
 
 def request_branch(session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str) -> Branch:
-    """Creates the branch that a person asked for.
-
-    Raises NotFoundError for an unknown commit, BranchExistsError, TooManyBranchesError.
-    """
+    """Creates a branch for a person. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     sha = request.from_sha or project.root_sha
     if queries.find_commit(session, project.id, sha) is None:
         raise NotFoundError(f"{project.name} has no commit {sha}.")

@@ -48,11 +48,8 @@ class ObjectRow(NamedTuple):
 
 
 def _select_chains() -> Select[str, str, int, bytes, str | None]:
-    """The rows of the objects `shas` and of all that they are deltas against.
-
-    The union keeps each row once and ends a circle. It carries whole rows: PostgreSQL would look up bare names by
-    reading the whole table. It is built once, because building takes longer than running.
-    """
+    """The rows of the objects `shas` and of all that they are deltas against; the union keeps each once, and ends a
+    circle. It carries whole rows, because PostgreSQL would look up bare names by reading the whole table."""
     columns = StoredObject.__table__.c
     row = select(columns.sha, columns.kind, columns.size, columns.data, columns.base_sha)
     chain = row.where(columns.sha.in_(bindparam("shas", expanding=True))).cte("chain", recursive=True)

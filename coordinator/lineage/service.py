@@ -1,7 +1,6 @@
-"""Builds commits from files, stores them and reads them back. `branches.py` has the branches.
+"""Builds commits from files, stores them and reads them back.
 
-Building is slow and only reads, so it is separate from storing: `build_child` prepares everything, deltas included,
-before the write transaction begins, and `store_commit` then adds rows.
+Building is slow and only reads, so it happens before the write transaction, in which `store_commit` then adds rows.
 """
 
 from collections.abc import Collection, Mapping
@@ -111,10 +110,8 @@ def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], w
 def plan_child(
     session: Session, parent_sha: str, files: Mapping[str, str], paths: Collection[str]
 ) -> tuple[str, dict[str, str]]:
-    """The tree that a commit on `parent_sha` with `files` replaced would have, and the parent's files of `paths`.
-
-    Raises CommitInvalidError.
-    """
+    """The tree of a commit on `parent_sha` with `files` replaced, and the parent's files of `paths`. Raises
+    CommitInvalidError."""
     before = objects.list_tree(session, queries.get_commit(session, parent_sha).tree_sha)
     tree_sha, _ = build_snapshot(before, files)
     return tree_sha, objects.read_texts(session, {path: before[path] for path in paths if path in before})
@@ -143,10 +140,7 @@ def _build_commit(tree_sha: str, parent_sha: str | None, words: CommitWords) -> 
 def store_commit(
     session: Session, project_id: int, built: BuiltCommit, *, steps: int = 1, has_code: bool = True
 ) -> CommitRow:
-    """Adds a built commit's rows; `steps` is the number of adopted changes that it makes at once.
-
-    Without `has_code` it holds its parent's files, because its own are lost.
-    """
+    """Adds a built commit's rows (`steps` and `has_code`: see `Commit`)."""
     objects.add_objects(session, built.objects)
     commit = CommitRow(built.sha, project_id, built.parent_sha, built.tree_sha, built.depth, has_code, steps)
     queries.add_commit(session, commit._asdict() | {"created_at": now()})

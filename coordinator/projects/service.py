@@ -53,10 +53,8 @@ def parse_stored(text: str) -> Contract:
 
 
 def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
-    """Make a project from a seed's folder; returns it and whether it is new.
-
-    The same files again are the same project. Raises SeedInvalidError, ProjectExistsError.
-    """
+    """Make a project from a seed's folder; returns it and whether it is new: the same files are the same project.
+    Raises SeedInvalidError, ProjectExistsError."""
     contract, files = read_seed(folder)
     existing = queries.find_project(session, contract.project.name)
     created_at = existing.created_at if existing else now()

@@ -102,10 +102,8 @@ def find_commit(session: Session, text: str, project: Project | None = None) -> 
 def view_lineage(
     session: Session, text: str, hardware_class: str | None, next_sha: str | None, limit: int
 ) -> Page[LineageStep]:
-    """A commit and its ancestors, the nearest first; `next_sha` is the ancestor with which a further page begins.
-
-    Raises NotFoundError, ShaAmbiguousError, CursorInvalidError.
-    """
+    """A commit and its ancestors, the nearest first, from `next_sha` on if given. Raises NotFoundError,
+    ShaAmbiguousError, CursorInvalidError."""
     commit = find_commit(session, text)
     if next_sha is not None and lineage.find_commit(session, commit.project_id, next_sha) is None:
         raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.")
