@@ -17,14 +17,14 @@ from coordinator.accounts import api as accounts_api
 from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
-from coordinator.events import api as activity_api
+from coordinator.events import api as events_api
 from coordinator.events.feed import Feed, run_feed
 from coordinator.evidence.epochs import end_due_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.semantic_index import run_meaning
-from coordinator.git_http import api as remote_api
+from coordinator.git_http import api as git_api
 from coordinator.http.errors import install_error_handlers
 from coordinator.http.middleware import AnswerHeaders, BodyLimit, ClosedReading, SecurityHeaders
 from coordinator.http.openapi import describe_api
@@ -33,12 +33,12 @@ from coordinator.leases.api import Jobs
 from coordinator.leases.heartbeats import run_held_heartbeats
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
-from coordinator.records import api as atlas_api
+from coordinator.records import api as records_api
 from coordinator.selection import api as selection_api
 from coordinator.selection.job_mix import adapt_if_due
 from coordinator.settings import CoordinatorSettings
 from coordinator.web.pages import install_pages
-from coordinator.workers import api as fleet_api
+from coordinator.workers import api as workers_api
 from shared.protocol import OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
 JOBS_AT_ONCE = 20
@@ -112,8 +112,8 @@ def _gather_routes() -> list[BaseRoute]:
     """The routes of API and git remote. FastAPI prepares a route at its first request, which takes longer than most
     requests; the applications of one process share the routes."""
     modules = (
-        leases_api, projects_api, experiments_api, findings_api, export_api, activity_api, fleet_api, accounts_api,
-        selection_api, atlas_api, remote_api,
+        leases_api, projects_api, experiments_api, findings_api, export_api, events_api, workers_api, accounts_api,
+        selection_api, records_api, git_api,
     )  # fmt: skip
     return [route for module in modules for route in module.router.routes]
 

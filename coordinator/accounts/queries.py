@@ -1,4 +1,4 @@
-"""Questions about accounts."""
+"""Queries about accounts."""
 
 from datetime import datetime
 

@@ -50,7 +50,7 @@ class SignUpBusyError(SwarmError):
 
 
 def sign_up(session: Session, asked: SignUp, per_hour: int) -> Account:
-    """Make a volunteer with a token, at most so many an hour, 0 for none.
+    """Make a volunteer with a token. `per_hour` limits all sign-ups together; 0 allows none.
 
     Raises NameTakenError, SignUpClosedError, SignUpBusyError.
     """

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from coordinator.events import queries as activity_queries
+from coordinator.events import queries as events_queries
 from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
 from coordinator.experiments import queries as experiments_queries
@@ -22,7 +22,7 @@ from coordinator.projects import service as projects
 from coordinator.records import queries as records_queries
 from coordinator.records import service as records
 from coordinator.web.charts import draw_evidence, draw_topic
-from coordinator.workers import service as fleet
+from coordinator.workers import service as workers
 from shared.experiments import Verdict
 from shared.findings import FailureClass
 from shared.projects import ProjectView
@@ -55,7 +55,7 @@ def view_project(
 ) -> Context:
     """A project's page in one hardware class. `since` is the feed's cursor at that moment. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    since = activity_queries.get_last_event_id(session)
+    since = events_queries.get_last_event_id(session)
     classes = experiments_queries.list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0].name if classes else None)
     return _start_context(project) | {
@@ -85,13 +85,13 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
         "baseline": baseline,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
         "early_stops": evidence.view_early_stops(session, project),
-        "idle": fleet.view_resting(session, MAX_IDLE_WORKERS),
+        "idle": workers.view_resting(session, MAX_IDLE_WORKERS),
     }
 
 
 def view_experiment(session: Session, experiment_id: int) -> Context:
     """An experiment's page. `since` is the feed's cursor at the moment of these numbers. Raises NotFoundError."""
-    since = activity_queries.get_last_event_id(session)
+    since = events_queries.get_last_event_id(session)
     detail = experiments.view_detail(session, experiment_id)
     explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
     return _start_context(projects.get_project(session, detail.project)) | {

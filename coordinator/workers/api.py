@@ -1,4 +1,4 @@
-"""Workers over HTTP: who there is, and what each last said of itself."""
+"""Workers over HTTP: the lists of workers and volunteers, and notices by which a worker reports its state."""
 
 from typing import Annotated
 
@@ -34,5 +34,5 @@ def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 
 
 @router.post("/workers/notices")
 def take_notice(notice: WorkerNotice, token: BearerToken, session: WriteSession) -> WorkerView:
-    """A worker says that it pauses, waits, goes on or ends, so that people see why nothing happens."""
+    """Report that a worker pauses, waits, goes on or ends, so that people see why nothing happens."""
     return service.take_notice(session, authenticate(session, token), notice)

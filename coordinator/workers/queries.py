@@ -1,4 +1,4 @@
-"""Questions about workers."""
+"""Queries about workers and volunteers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -15,10 +15,10 @@ from shared.runs import Hardware
 from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
 
 SEEN_AGAIN = timedelta(seconds=60)
-"""`last_seen_at` is written at most so often."""
+"""Shortest interval between two updates of `last_seen_at`."""
 
 RESTING_FOR = timedelta(days=1)
-"""A worker that has said nothing for longer is no news."""
+"""Workers whose last report is older are not listed as resting."""
 
 
 def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> WorkerRow:
@@ -64,7 +64,7 @@ def view_page(
 
 
 def view_resting(session: Session, limit: int) -> list[WorkerView]:
-    """Workers that lately said why they do nothing, the latest first."""
+    """Workers that lately reported why they do nothing, the latest first."""
     return queries.view_resting(session, now() - RESTING_FOR, limit)
 
 
