@@ -139,8 +139,8 @@ def _copy_sqlite(source: Path, target: Path, show_progress: ShowProgress) -> Non
 
 
 def _restore_sqlite(database: Database, file: Path, show_progress: ShowProgress) -> None:
-    place = _get_sqlite_file(database)
-    _check_sqlite_is_empty(place)
+    path = _get_sqlite_file(database)
+    _check_sqlite_is_empty(path)
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source:
         try:
             if not OUR_TABLES.issubset(_list_sqlite_tables(source)):
@@ -149,24 +149,24 @@ def _restore_sqlite(database: Database, file: Path, show_progress: ShowProgress)
         except sqlite3.Error as error:
             raise BackupError(f"{file} is damaged: {error}.") from error
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BackupError(f"cannot create the folder {place.parent}: {error.strerror}.") from error
-    with _new_file(place) as unfinished:
+        raise BackupError(f"cannot create the folder {path.parent}: {error.strerror}.") from error
+    with _new_file(path) as unfinished:
         _copy_sqlite(file, unfinished, show_progress)
 
 
-def _check_sqlite_is_empty(place: Path) -> None:
-    left = [name for name in SIDECARS if Path(f"{place}{name}").exists()]
+def _check_sqlite_is_empty(path: Path) -> None:
+    left = [name for name in SIDECARS if Path(f"{path}{name}").exists()]
     tables: list[str] = []
-    if place.exists():
+    if path.exists():
         try:
-            with closing(sqlite3.connect(place)) as target:
+            with closing(sqlite3.connect(path)) as target:
                 tables = _list_sqlite_tables(target)
         except sqlite3.Error as error:
-            raise BackupError(f"{place} exists and cannot be read: {error}. Move it away.") from error
+            raise BackupError(f"{path} exists and cannot be read: {error}. Move it away.") from error
     if tables or left:
-        problem = f"{place} has tables" if tables else f"{place}{left[0]} is left of another database"
+        problem = f"{path} has tables" if tables else f"{path}{left[0]} is left of another database"
         raise BackupError(f"{problem}. Restore into a new file: name another one, or move this one away.")
 
 

@@ -14,7 +14,7 @@ from shared.seeds import MAX_FILE_BYTES, MAX_FILES
 
 MIN_PREFIX = 4  # as git: a shorter hash names nothing
 REGULAR = frozenset({0o100644, 0o100755, 0o100664})
-BRANCH_PLACES = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
+REF_FORMATS = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
 NO_AUTHOR = "unknown <unknown@localhost>"
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
@@ -97,8 +97,8 @@ class ForeignRepository:
 
     def _find_branch(self, branch: str) -> str:
         refs = self._repo.get_refs()
-        for place in BRANCH_PLACES:
-            sha = refs.get(place.format(branch).encode())  # type: ignore[call-overload]  # a ref's name is bytes
+        for ref in REF_FORMATS:
+            sha = refs.get(ref.format(branch).encode())  # type: ignore[call-overload]  # a ref's name is bytes
             if sha is not None and self._find_commit(sha.decode()) is not None:
                 return str(sha.decode())
         known = sorted(name.decode().removeprefix("refs/heads/") for name in refs if name.startswith(b"refs/heads/"))

@@ -76,12 +76,12 @@ def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int
     """The commits of rows by their lines: by hash, or of those that were kept by their description, in order."""
     found = {row.line: sha for row in rows if (sha := history.resolve(row.commit)) is not None}
     branch = history.list_branch()
-    place = {sha: number for number, sha in enumerate(branch)}
+    position = {sha: number for number, sha in enumerate(branch)}
     taken = set(found.values())
     after = -1
     for row in rows:
         if row.line in found:
-            after = max(after, place.get(found[row.line], -1))
+            after = max(after, position.get(found[row.line], -1))
         elif row.is_kept:
             matches = (n for n in range(after + 1, len(branch)) if branch[n] not in taken)
             number = next((n for n in matches if _describes(row.description, history.read_subject(branch[n]))), None)

@@ -1,4 +1,4 @@
-"""Reads a session from disk: its results, and the commits that its repository still has."""
+"""Reads a session from disk: its results, the commits that its repository still has, and a contract made from them."""
 
 import json
 import re
@@ -31,6 +31,17 @@ HARNESS = "swarm_harness"
 SCRIPT = "train.py"
 MAX_METRIC, MAX_NAME, MAX_HARDWARE = 40, 63, 120
 UNKNOWN = "unknown"
+
+MAX_EDITABLE = 16
+MIN_FILE_BYTES = 65_536
+MAX_TEXT = 180
+NORMAL_MAD = 1.4826  # the sd of a normal distribution over its median absolute deviation
+LARGEST_GAIN_SD = 5.0  # largest gain of a session, in sd of effects; beyond 10 one is held as too good
+
+NOISE_SHARE = 0.1
+"""Guessed noise over the sd of effects, since a session has no replications; the swarm's own replace it."""
+
+FLOOR_SD = 20.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,7 @@ def _read_texts(repository: ForeignRepository, plan: ImportPlan) -> tuple[dict[s
 
 
 def _keep_own(texts: Mapping[str, str]) -> dict[str, str]:
-    """Files that are the project's code: not the results, and nothing that stands in the place of ours."""
+    """Files that are the project's code: not the results, and nothing that would replace ours."""
     return {
         path: text
         for path, text in texts.items()
@@ -187,18 +198,6 @@ def read_harness() -> dict[str, str]:
     folder = resources.files("coordinator.autoresearch") / HARNESS
     files = [*(file for file in folder.iterdir() if file.name.endswith(".py")), CHANNEL_FILE]
     return {f"{HARNESS}/{file.name}": file.read_text() for file in files}
-
-
-MAX_EDITABLE = 16
-MIN_FILE_BYTES = 65_536
-MAX_TEXT = 180
-NORMAL_MAD = 1.4826  # the sd of a normal distribution over its median absolute deviation
-LARGEST_GAIN_SD = 5.0  # largest gain of a session, in sd of effects; beyond 10 one is held as too good
-
-NOISE_SHARE = 0.1
-"""Guessed noise over the sd of effects, since a session has no replications; the swarm's own replace it."""
-
-FLOOR_SD = 20.0
 
 
 class Priors(NamedTuple):

@@ -111,7 +111,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
     project, decision = offer.project, offer.chosen.decision
     columns = _make_lease(project, worker, offer.chosen, offer.branch.id)
     if offer.chosen.is_new_parent:
-        selection.note_parent(session, project.id, worker.hardware_class, worker.id, decision.base_sha)
+        selection.record_parent(session, project.id, worker.hardware_class, worker.id, decision.base_sha)
     token = secrets.token_urlsafe(24)
     queries.add_lease(session, columns | {"token_sha256": hash_token(token)})
     if offer.pack.text:

@@ -196,7 +196,7 @@ _MEASURED_BY = Prepared(
     .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"))
 )
 _KIND_SHARES = Prepared(select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == PROJECT))
-_NOTE_PARENT = Prepared(
+_RECORD_PARENT = Prepared(
     update(_CALIBRATIONS).where(
         _CALIBRATIONS.c.project_id == bindparam("of_project"),
         _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
@@ -278,10 +278,10 @@ def map_shares(session: Session, project_id: int) -> dict[JobKind, float]:
     return {JobKind(kind): share for kind, share in _KIND_SHARES.all(session, {"project_id": project_id})}
 
 
-def note_parent(session: Session, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
+def record_parent(session: Session, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
     """Remember the commit that a worker's experiment starts from."""
     given = {"of_project": project_id, "of_class": hardware_class, "of_worker": worker_id, "parent_sha": sha}
-    _NOTE_PARENT.run(session, given)
+    _RECORD_PARENT.run(session, given)
 
 
 def find_history(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:

@@ -25,7 +25,7 @@ from coordinator.selection.parents import Candidate
 from coordinator.selection.policy import LEADERS, Decision, NoJob, ResearchDirection, Snapshot, decide
 from coordinator.selection.queries import JobsUnderWay, RunningJob, WorkerHistory
 from coordinator.selection.queries import list_running_jobs as list_running_jobs
-from coordinator.selection.queries import note_parent as note_parent
+from coordinator.selection.queries import record_parent as record_parent
 from coordinator.workers.service import WorkerRow
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
