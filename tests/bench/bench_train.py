@@ -36,10 +36,12 @@ from shared.runs import DeviceKind, Hardware, RunReport
 from tests.bench.report import append_table, format_table
 from tests.support.shards import SHARDS
 from tests.support.tiny_project import serve_folder
-from worker.authoring.local_run import AuthoringError, TreeRunner, WorkTree, open_runner, read_tree
+from worker.authoring.local_run import TreeRunner, WorkTree, open_runner, read_tree
 from worker.authoring.view import View
+from worker.commands.options import WorkerCommandError
 from worker.machine.hardware import HardwareError, detect_machine
 from worker.runs.runner import RunRequest
+from worker.settings import load_settings
 
 SEEDS = Path(__file__).parents[2] / "seed"
 PEAK_TFLOPS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100": 311.9, "RTX 4090": 165.2}
@@ -145,7 +147,7 @@ def measure(name: str, tree: WorkTree, runner: TreeRunner) -> tuple[str, ...]:
 def _run(tree: WorkTree, runner: TreeRunner, compiles_ahead: bool) -> RunReport:
     report = runner.measure(tree, seed=1, compiles_ahead=compiles_ahead)
     if report.metric is None:
-        raise AuthoringError(f"a run ended as {report.outcome.value}: {report.reason}\n{report.log_tail}")
+        raise WorkerCommandError(f"a run ended as {report.outcome.value}: {report.reason}\n{report.log_tail}")
     return report
 
 
@@ -170,9 +172,9 @@ def main() -> None:
         write_shards(Path(name), on_gpu)
         flags = {"device": device, "cores": given.cores, "data_dir": Path(name, "worker"), "data_mirror": address}
         try:
-            with open_runner(flags, View(as_json=False)) as runner:
+            with open_runner(load_settings(flags), View(as_json=False)) as runner:
                 rows = [measure(*item, runner) for item in choose_trees(on_gpu, given.seconds).items()]
-        except AuthoringError as error:
+        except WorkerCommandError as error:
             sys.exit(str(error))
     print(format_table(HEADINGS, rows))
     if given.append:
