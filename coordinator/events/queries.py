@@ -6,18 +6,17 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.models import Event, Project, table_of
 
 EventRow = tuple[Event, str | None]
 """An event and the name of its project."""
 
 
-_ADD = Prepared(insert(table_of(Event)))
+_ADD = insert(table_of(Event))
 
 
 def add_event(session: Session, project_id: int | None, kind: str, data: dict[str, Any], moment: datetime) -> None:
-    _ADD.run(session, {"project_id": project_id, "kind": kind, "data": data, "created_at": moment})
+    session.execute(_ADD, {"project_id": project_id, "kind": kind, "data": data, "created_at": moment})
 
 
 def list_events_after(session: Session, after_id: int, limit: int) -> list[EventRow]:

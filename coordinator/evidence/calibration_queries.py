@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.evidence.agreement import TrustHistory
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import Normal
@@ -75,13 +74,13 @@ class WorkerEvidence(NamedTuple):
 
 _COMMITS, _VOLUNTEERS = table_of(Commit), table_of(Volunteer)
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
-_LOCK_EPOCH = Prepared(select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update())
+_LOCK_EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update()
 _ADD_EPOCH = text(
     "INSERT INTO evidence_epochs "
     "(project_id, hardware_class, number, noise_sd, through_run_id, runs, rules, started_at) "
     "VALUES (:project_id, :hardware_class, 0, :noise_sd, 0, 0, :rules, :moment) ON CONFLICT DO NOTHING"
 ).bindparams(bindparam("moment", type_=UtcDateTime()))
-_WORKER = Prepared(
+_WORKER = (
     select(
         _WORKERS.c.volunteer_id,
         or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None)),
@@ -107,19 +106,17 @@ _WORKER = Prepared(
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
-_ADD_CALIBRATION = Prepared(insert(_CALIBRATIONS))
-_CHANGE_CALIBRATION = Prepared(
-    update(_CALIBRATIONS).where(
-        _CALIBRATIONS.c.project_id == bindparam("of_project_id"),
-        _CALIBRATIONS.c.hardware_class == bindparam("of_hardware_class"),
-        _CALIBRATIONS.c.worker_id == bindparam("of_worker_id"),
-    )
+_ADD_CALIBRATION = insert(_CALIBRATIONS)
+_CHANGE_CALIBRATION = update(_CALIBRATIONS).where(
+    _CALIBRATIONS.c.project_id == bindparam("of_project_id"),
+    _CALIBRATIONS.c.hardware_class == bindparam("of_hardware_class"),
+    _CALIBRATIONS.c.worker_id == bindparam("of_worker_id"),
 )
 
 
 def lock_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
     """The class's epoch, locked until the transaction ends; SQLite has one writer anyway."""
-    row = _LOCK_EPOCH.first(session, {"project_id": project_id, "hardware_class": hardware_class})
+    row = session.execute(_LOCK_EPOCH, {"project_id": project_id, "hardware_class": hardware_class}).first()
     return EpochRow._make(row) if row else None
 
 
@@ -137,17 +134,17 @@ def change_epoch(session: Session, epoch: EpochRow, **columns: Any) -> None:
 def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerEvidence:
     """A worker that is registered; `is_new` if the class has not seen it."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
-    row = _WORKER.first(session, given)
+    row = session.execute(_WORKER, given).first()
     assert row is not None, "the worker is known"
     return WorkerEvidence._make(row)
 
 
 def add_calibration(session: Session, columns: Mapping[str, Any]) -> None:
-    _ADD_CALIBRATION.run(session, columns)
+    session.execute(_ADD_CALIBRATION, columns)
 
 
 def change_calibration(session: Session, key: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    _CHANGE_CALIBRATION.run(session, {f"of_{name}": value for name, value in key.items()} | dict(columns))
+    session.execute(_CHANGE_CALIBRATION, {f"of_{name}": value for name, value in key.items()} | dict(columns))
 
 
 def forget_offsets(session: Session, project_id: int, hardware_class: str) -> None:

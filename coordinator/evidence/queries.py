@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import Row, Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session, undefer_group
 
-from coordinator.db.statements import Prepared
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import Measurement, Normal
@@ -45,9 +44,9 @@ MAX_WORK = 32
 """Number of newest runs from which a commit's pace is measured."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
-_ADD_RUN = Prepared(insert(_RUNS).returning(_RUNS.c.id))
+_ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
-_MEASUREMENTS = Prepared(
+_MEASUREMENTS = (
     select(
         *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust")),
         _WORKERS.c.volunteer_id,
@@ -71,13 +70,11 @@ _MEASUREMENTS = Prepared(
     .order_by(_RUNS.c.id)
 )
 _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
-_DISCOUNTED = Prepared(select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1))
-_NOISE_SD = Prepared(
-    select(_EPOCHS.c.noise_sd).where(
-        _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
-    )
+_DISCOUNTED = select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1)
+_NOISE_SD = select(_EPOCHS.c.noise_sd).where(
+    _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 )
-_ADD_POSTERIOR = Prepared(insert(_POSTERIORS))
+_ADD_POSTERIOR = insert(_POSTERIORS)
 _CHANGE_POSTERIOR = update(_POSTERIORS).where(
     _POSTERIORS.c.commit_sha == bindparam("of_commit_sha"),
     _POSTERIORS.c.hardware_class == bindparam("of_hardware_class"),
@@ -87,14 +84,14 @@ _OF_COMMITS = (
     _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
 )
 _REMOVE_POSTERIORS = delete(_POSTERIORS).where(*_OF_COMMITS)
-_POSTERIORS_OF = Prepared(select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(*_OF_COMMITS))
-_WORK = Prepared(
+_POSTERIORS_OF = select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(*_OF_COMMITS)
+_WORK = (
     select(_RUNS.c.worker_id, _RUNS.c.tokens, _RUNS.c.steps, _RUNS.c.training_seconds)
     .where(*_OF_COMMIT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())
     .limit(MAX_WORK)
 )
-_RUN_ID_BY_UUID = Prepared(select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")))
+_RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
 
 
 def _rows() -> Select[Run, str]:
@@ -103,7 +100,7 @@ def _rows() -> Select[Run, str]:
 
 def add_run(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
-    return int(_ADD_RUN.scalar(session, columns))
+    return int(session.scalar(_ADD_RUN, columns))
 
 
 def map_measurements(
@@ -112,8 +109,8 @@ def map_measurements(
     """All runs that count as measurements, by commit, in the order of the runs."""
     found: dict[str, list[Measurement]] = {}
     for some in _batches(shas):
-        for row in _MEASUREMENTS.all(session, {"shas": some, "hardware_class": hardware_class}):
-            sha, metric, worker_id, kind, trust, volunteer_id, mean, sd = row
+        rows = session.execute(_MEASUREMENTS, {"shas": some, "hardware_class": hardware_class})
+        for sha, metric, worker_id, kind, trust, volunteer_id, mean, sd in map(tuple, rows):
             offset = unknown_offset if mean is None else Normal(mean, sd)
             makes = JobKind(kind).makes_experiment
             run = Measurement(metric, worker_id, volunteer_id, makes, offset, Trust(trust))
@@ -123,11 +120,11 @@ def map_measurements(
 
 def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:
     """Whether a quarantine keeps a run of the commit from counting."""
-    return _DISCOUNTED.scalar(session, {"sha": sha, "hardware_class": hardware_class}) is not None
+    return session.scalar(_DISCOUNTED, {"sha": sha, "hardware_class": hardware_class}) is not None
 
 
 def find_noise_sd(session: Session, project_id: int, hardware_class: str) -> float | None:
-    noise_sd: float | None = _NOISE_SD.scalar(session, {"project_id": project_id, "hardware_class": hardware_class})
+    noise_sd: float | None = session.scalar(_NOISE_SD, {"project_id": project_id, "hardware_class": hardware_class})
     return noise_sd
 
 
@@ -140,14 +137,14 @@ def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -
     return {
         row[0]: PosteriorRow._make(row)
         for some in _batches(shas)
-        for row in _POSTERIORS_OF.all(session, {"shas": some, "hardware_class": hardware_class})
+        for row in session.execute(_POSTERIORS_OF, {"shas": some, "hardware_class": hardware_class}).all()
     }
 
 
 def add_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     record_changed(session, [row["commit_sha"] for row in rows])
     for row in rows:
-        _ADD_POSTERIOR.run(session, row)
+        session.execute(_ADD_POSTERIOR, row)
 
 
 def change_posteriors(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -171,11 +168,11 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
 
 def list_work(session: Session, sha: str, hardware_class: str) -> list[Work]:
     """The work of a commit's newest runs in a hardware class."""
-    return [Work._make(row) for row in _WORK.all(session, {"sha": sha, "hardware_class": hardware_class})]
+    return [Work._make(row) for row in session.execute(_WORK, {"sha": sha, "hardware_class": hardware_class}).all()]
 
 
 def has_run(session: Session, uuid: UUID) -> bool:
-    return _RUN_ID_BY_UUID.scalar(session, {"uuid": uuid}) is not None
+    return session.scalar(_RUN_ID_BY_UUID, {"uuid": uuid}) is not None
 
 
 def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:

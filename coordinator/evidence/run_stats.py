@@ -10,7 +10,6 @@ from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import Cache
-from coordinator.db.statements import Prepared
 from coordinator.models import CommitPosterior, Project, Run, table_of
 from coordinator.projects import service as projects
 from shared.runs import CurvePoint, EarlyStops, RunOutcome
@@ -27,14 +26,14 @@ _RECENT = Cache[UUID, list[CurvePoint]](RECENT_CURVES)
 """By the run's own id. A run does not change."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
-_FIRST_WHOLE = Prepared(
+_FIRST_WHOLE = (
     select(_RUNS.c.id, _RUNS.c.uuid)
     .where(_RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class"))
     .where(_RUNS.c.outcome == RunOutcome.OK)
     .order_by(_RUNS.c.id)
     .limit(1)
 )
-_CURVE = Prepared(select(_RUNS.c.curve).where(_RUNS.c.id == bindparam("run_id")))
+_CURVE = select(_RUNS.c.curve).where(_RUNS.c.id == bindparam("run_id"))
 _NEWEST = (
     select(*(_RUNS.c[name] for name in ("commit_sha", "hardware_class", "outcome", "total_seconds", "hopeless_at")))
     .where(_RUNS.c.project_id == bindparam("project_id"))
@@ -62,13 +61,13 @@ _EARLY_STOPS = select(
 
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
     """The thinned curve of a commit's first whole run in a class; empty where there is none."""
-    run = _FIRST_WHOLE.first(session, {"sha": sha, "hardware_class": hardware_class})
+    run = session.execute(_FIRST_WHOLE, {"sha": sha, "hardware_class": hardware_class}).first()
     if run is None:
         return []
     run_id, name = run
     known = _RECENT.find(name)
     if known is None:
-        known = _RECENT.store(name, thin(_CURVE.scalar(session, {"run_id": run_id}) or []))
+        known = _RECENT.store(name, thin(session.scalar(_CURVE, {"run_id": run_id}) or []))
     return known
 
 

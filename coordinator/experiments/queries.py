@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import Select, and_, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Trial
@@ -71,7 +70,7 @@ def list_experiments(
 
 
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
-_TRIALS = Prepared(
+_TRIALS = (
     select(
         *(_EXPERIMENTS.c[name] for name in ("commit_sha", "parent_sha", "title", "axis", "settings")),
         _POSTERIORS.c.metric_mean,
@@ -88,7 +87,7 @@ _TRIALS = Prepared(
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[dict[str, Any]]:
     """The newest experiments, newest first, as `shared.experiments.Trial` names their columns."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
-    return [dict(zip(Trial.model_fields, row, strict=True)) for row in _TRIALS.all(session, given)]
+    return [dict(zip(Trial.model_fields, row, strict=True)) for row in session.execute(_TRIALS, given).all()]
 
 
 class TriedExperiment(NamedTuple):
@@ -124,15 +123,13 @@ _TRIED = select(
         and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED),
     )
 )
-_TRIED_BY_COMMIT = Prepared(
-    _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(_EXPERIMENTS.c.id)
+_TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(
+    _EXPERIMENTS.c.id
 )
-_TRIED_BY_LEASE = Prepared(
-    _TRIED.add_columns(_EXPERIMENTS.c.lease_id).where(
-        _EXPERIMENTS.c.lease_id.in_(bindparam("lease_ids", expanding=True))
-    )
+_TRIED_BY_LEASE = _TRIED.add_columns(_EXPERIMENTS.c.lease_id).where(
+    _EXPERIMENTS.c.lease_id.in_(bindparam("lease_ids", expanding=True))
 )
-_TRIED_BY_PARENT = Prepared(
+_TRIED_BY_PARENT = (
     _TRIED.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
     .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
     .order_by(_EXPERIMENTS.c.id.desc())
@@ -142,32 +139,32 @@ _TRIED_BY_PARENT = Prepared(
 
 def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
     """The experiments that made these commits, oldest first."""
-    return [TriedExperiment._make(row) for row in _TRIED_BY_COMMIT.all(session, {"shas": list(shas)})]
+    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()]
 
 
 def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
     """The experiments that these leases made, by the lease."""
     if not lease_ids:
         return {}
-    rows = _TRIED_BY_LEASE.all(session, {"lease_ids": list(lease_ids)})
+    rows = session.execute(_TRIED_BY_LEASE, {"lease_ids": list(lease_ids)}).all()
     return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
 
 
 def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
     """Experiments that were made from the same parent, newest first."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [TriedExperiment._make(row) for row in _TRIED_BY_PARENT.all(session, given)]
+    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_PARENT, given).all()]
 
 
 _BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
 _BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
 _MOVE = update(_EXPERIMENTS).where(_EXPERIMENTS.c.id == bindparam("experiment_id"))
-_ADD = Prepared(insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id))
+_ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
 
 
 def add_experiment(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
-    return int(_ADD.scalar(session, columns))
+    return int(session.scalar(_ADD, columns))
 
 
 def move_to_branch(session: Session, experiment_id: int, branch_id: int) -> None:

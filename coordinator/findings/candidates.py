@@ -16,7 +16,6 @@ from sqlalchemy import Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
-from coordinator.db.statements import Prepared
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from shared.experiments import Standing, Verdict
@@ -151,7 +150,7 @@ def _columns() -> Select[*tuple[object, ...]]:
     )
 
 
-_NEWEST = Prepared(
+_NEWEST = (
     _columns()
     .select_from(
         _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).outerjoin(
@@ -162,7 +161,7 @@ _NEWEST = Prepared(
     .order_by(_FINDINGS.c.id.desc())
     .limit(NEWEST)
 )
-_BEST = Prepared(
+_BEST = (
     _columns()
     .select_from(
         _POSTERIORS.join(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha).join(
@@ -195,10 +194,10 @@ def read_candidates(session: Session, project_id: int, hardware_class: str) -> C
 
 
 def _list_candidates(session: Session, project_id: int, hardware_class: str) -> Sequence[CandidateFinding]:
-    rows = _NEWEST.all(session, {"project_id": project_id})
+    rows = list(session.execute(_NEWEST, {"project_id": project_id}))
     for standing in STANDINGS:  # one statement for each, so that an index gives the rows in order
         given = {"project_id": project_id, "hardware_class": hardware_class, "standing": standing}
-        rows += _BEST.all(session, given)
+        rows += session.execute(_BEST, given)
     moment = now()
     return [_make_candidate(row, moment) for row in {row[0]: row for row in rows}.values()]
 

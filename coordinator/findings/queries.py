@@ -20,7 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.findings.state import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.models import (
     Branch,
@@ -47,14 +46,12 @@ MAX_COUNTED_CITATIONS = 1_000
 MAX_RUNNING = 200
 
 _FINDINGS, _CITATIONS = table_of(Finding), table_of(Citation)
-_ADD = Prepared(insert(_FINDINGS).returning(_FINDINGS.c.id))
-_CITE = Prepared(
-    insert(_CITATIONS).from_select(
-        ["experiment_id", "finding_id"],
-        select(bindparam("of_experiment", type_=Integer), _FINDINGS.c.id).where(
-            _FINDINGS.c.id.in_(bindparam("ids", expanding=True))
-        ),
-    )
+_ADD = insert(_FINDINGS).returning(_FINDINGS.c.id)
+_CITE = insert(_CITATIONS).from_select(
+    ["experiment_id", "finding_id"],
+    select(bindparam("of_experiment", type_=Integer), _FINDINGS.c.id).where(
+        _FINDINGS.c.id.in_(bindparam("ids", expanding=True))
+    ),
 )
 
 
@@ -96,13 +93,13 @@ class FindingRow(NamedTuple):
 
 def add_finding(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
-    return int(_ADD.scalar(session, columns))
+    return int(session.scalar(_ADD, columns))
 
 
 def add_citations(session: Session, experiment_id: int, finding_ids: Iterable[int]) -> None:
     ids = list(finding_ids)
     if ids:
-        _CITE.run(session, {"of_experiment": experiment_id, "ids": ids})
+        session.execute(_CITE, {"of_experiment": experiment_id, "ids": ids})
 
 
 def add_tags(session: Session, finding_id: int, tags: Iterable[str]) -> None:
@@ -198,10 +195,8 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
     return [found[finding_id] for finding_id in ids if finding_id in found]
 
 
-_PUBLISHED = Prepared(
-    select(_FINDINGS.c.id).where(
-        _FINDINGS.c.id.in_(bindparam("ids", expanding=True)), _FINDINGS.c.state == FindingState.PUBLISHED
-    )
+_PUBLISHED = select(_FINDINGS.c.id).where(
+    _FINDINGS.c.id.in_(bindparam("ids", expanding=True)), _FINDINGS.c.state == FindingState.PUBLISHED
 )
 _NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
 
@@ -211,7 +206,7 @@ def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) 
     if not ids or (filters.is_plain and filters.with_retracted):
         return set(ids)
     if filters.is_plain:
-        return {row[0] for row in _PUBLISHED.all(session, {"ids": ids})}
+        return {row[0] for row in session.execute(_PUBLISHED, {"ids": ids}).all()}
     given = {name for name, value in filters._asdict().items() if value is not None}
     query = select(Finding.id).where(Finding.id.in_(ids))
     if given & {*_NEEDS_EXPERIMENT, "hardware_class"}:
@@ -225,19 +220,17 @@ def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) 
     return set(session.scalars(_narrow(query, filters)))
 
 
-_COUNT_CITATIONS = Prepared(
-    select(func.count()).select_from(
-        select(_CITATIONS.c.experiment_id)
-        .where(_CITATIONS.c.finding_id == bindparam("finding_id"))
-        .limit(MAX_COUNTED_CITATIONS)
-        .subquery()
-    )
+_COUNT_CITATIONS = select(func.count()).select_from(
+    select(_CITATIONS.c.experiment_id)
+    .where(_CITATIONS.c.finding_id == bindparam("finding_id"))
+    .limit(MAX_COUNTED_CITATIONS)
+    .subquery()
 )
 
 
 def count_citations(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """How many experiments' agents had each finding to read, as far as MAX_COUNTED_CITATIONS."""
-    return {one: int(_COUNT_CITATIONS.scalar(session, {"finding_id": one})) for one in ids}
+    return {one: session.scalar(_COUNT_CITATIONS, {"finding_id": one}) or 0 for one in ids}
 
 
 def list_texts(session: Session, ids: Sequence[int]) -> list[tuple[Finding, Experiment]]:

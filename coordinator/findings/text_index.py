@@ -30,7 +30,6 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import engine_of
-from coordinator.db.statements import Prepared
 from coordinator.findings.tokenizer import MAX_TERMS
 
 CANDIDATES = 2_000
@@ -101,8 +100,8 @@ _FTS = table("search_texts", column("rowid", Integer), *(column(name, Text) for 
 class SqliteTextIndex:
     """FTS5. Its `scope` column holds the project, as a word; nothing looks for it: BM25 would count all its holders."""
 
-    _put = Prepared(insert(_FTS))
-    _remove = Prepared(delete(_FTS).where(_FTS.c.rowid == bindparam("of_rowid")))
+    _put = insert(_FTS)
+    _remove = delete(_FTS).where(_FTS.c.rowid == bindparam("of_rowid"))
     _count = text("select count(*) from (select rowid from search_texts where search_texts match :words limit :most)")
     _find = text(
         "select rowid from (select rowid, bm25(search_texts, 0.0, :head, :body) as cost from search_texts "
@@ -118,9 +117,9 @@ class SqliteTextIndex:
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
         """Store a finding's words; if it is not new, in the place of those before."""
         if not is_new:
-            self._remove.run(session, {"of_rowid": indexed.finding_id})
+            session.execute(self._remove, {"of_rowid": indexed.finding_id})
         row = {"rowid": indexed.finding_id, "scope": f"p{indexed.project_id}"}
-        self._put.run(session, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
+        session.execute(self._put, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
 
     def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
         """Findings that hold some of the terms, the best first."""
@@ -157,8 +156,8 @@ _TEXTS = table(
 class PostgresTextIndex:
     """A tsvector in a schema of its own; weight A marks the head's words."""
 
-    _put = Prepared(insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR)))
-    _remove = Prepared(delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of_finding_id")))
+    _put = insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR))
+    _remove = delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of_finding_id"))
     _common = text(
         "select known.word, known.share * texts.reltuples from pg_stats, pg_class as texts, "
         "unnest(cast(cast(most_common_elems as text) as text[]), most_common_elem_freqs) as known (word, share) "
@@ -174,10 +173,10 @@ class PostgresTextIndex:
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
         """Store a finding's words; if it is not new, in the place of those before."""
         if not is_new:
-            self._remove.run(session, {"of_finding_id": indexed.finding_id})
+            session.execute(self._remove, {"of_finding_id": indexed.finding_id})
         weights = dict.fromkeys(indexed.body, "") | dict.fromkeys(indexed.head, "A")
         words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
-        self._put.run(session, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
+        session.execute(self._put, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
 
     def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
         """Findings that hold some of the terms, the best first."""

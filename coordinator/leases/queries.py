@@ -1,6 +1,6 @@
 """Questions about leases.
 
-Statements that every job needs stand prepared in constants: building one takes longer than running it.
+Statements that every job needs stand in constants: building one takes longer than running it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,6 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.models import Branch, ContextPack, Lease, Project, Token, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from shared.protocol import now
@@ -69,28 +68,24 @@ _FIND = (
     .join(_PROJECTS, _PROJECTS.c.id == _LEASES.c.project_id)
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
-_LOCK = Prepared(_FIND.with_for_update(of=_LEASES))
-_SEE = Prepared(_FIND)
-_SEE_OWN = Prepared(
-    _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
-        _TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None)
-    )
+_LOCK = _FIND.with_for_update(of=_LEASES)
+_SEE = _FIND
+_SEE_OWN = _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
+    _TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None)
 )
-_OPEN_OF_WORKER = Prepared(
-    select(_LEASES.c.id, _LEASES.c.expires_at).where(
-        _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
-    )
+_OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
+    _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
 )
 _LIVE_BY_PROJECT = (
     select(_LEASES.c.project_id, func.count())
     .where(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment"))
     .group_by(_LEASES.c.project_id)
 )
-_ADD = Prepared(insert(_LEASES))
-_ADD_PACK = Prepared(insert(_PACKS))
-_FINDINGS_READ = Prepared(select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id")))
-_CHANGE = Prepared(update(_LEASES).where(_LEASES.c.id == bindparam("lease_id")))
-_BEAT = Prepared(
+_ADD = insert(_LEASES)
+_ADD_PACK = insert(_PACKS)
+_FINDINGS_READ = select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id"))
+_CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
+_BEAT = (
     update(_LEASES)
     .where(
         _LEASES.c.id == bindparam("lease_id"),
@@ -106,50 +101,53 @@ _BEAT = Prepared(
 
 
 def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
-    row = _SEE.first(session, {"lease_id": lease_id})
+    row = session.execute(_SEE, {"lease_id": lease_id}).first()
     return LeaseRow._make(row) if row else None
 
 
 def find_lease_of_token(session: Session, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
     """A lease, if it is of the volunteer whose unrevoked token has this hash."""
-    row = _SEE_OWN.first(session, {"lease_id": lease_id, "sha256": token_sha256})
+    row = session.execute(_SEE_OWN, {"lease_id": lease_id, "sha256": token_sha256}).first()
     return LeaseRow._make(row) if row else None
 
 
 def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
     """A lease that exists, its row locked until the transaction ends (SQLite locks the whole database instead)."""
-    row = _LOCK.first(session, {"lease_id": lease_id})
+    row = session.execute(_LOCK, {"lease_id": lease_id}).first()
     assert row is not None, "leases are never removed"
     return LeaseRow._make(row)
 
 
 def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
-    _ADD.run(session, columns)
+    session.execute(_ADD, columns)
 
 
 def add_pack(session: Session, lease_id: UUID, text: str, findings: list[int]) -> None:
-    _ADD_PACK.run(session, {"lease_id": lease_id, "text": text, "findings": findings})
+    session.execute(_ADD_PACK, {"lease_id": lease_id, "text": text, "findings": findings})
 
 
 def list_findings_read(session: Session, lease_id: UUID) -> list[int]:
     """The numbers of the findings that a lease's agent got to read."""
-    findings: list[int] | None = _FINDINGS_READ.scalar(session, {"lease_id": lease_id})
+    findings: list[int] | None = session.scalar(_FINDINGS_READ, {"lease_id": lease_id})
     return findings or []
 
 
 def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:
-    _CHANGE.run(session, {"lease_id": lease_id, **columns})
+    session.execute(_CHANGE, {"lease_id": lease_id, **columns})
 
 
 def store_beats(session: Session, beats: Iterable[Mapping[str, Any]]) -> None:
     """Write heartbeats (keys: `_BEAT`'s parameters) to leases still in that phase that have heard nothing newer."""
     for beat in beats:
-        _BEAT.run(session, beat)
+        session.execute(_BEAT, beat)
 
 
 def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:
     """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
-    return [(lease_id, expires_at) for lease_id, expires_at in _OPEN_OF_WORKER.all(session, {"worker_id": worker_id})]
+    return [
+        (lease_id, expires_at)
+        for lease_id, expires_at in session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id}).all()
+    ]
 
 
 def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextPack | None] | None:

@@ -10,7 +10,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from threading import Lock
 from typing import NamedTuple
@@ -21,7 +21,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import engine_of
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
-from coordinator.db.statements import Prepared
 from coordinator.lineage.deltas import DeltaDamagedError, apply_delta, make_delta
 from coordinator.models import StoredObject, table_of
 from shared.commits import GitObject, name_object, parse_tree
@@ -58,12 +57,9 @@ def _select_chains() -> Select[str, str, int, bytes, str | None]:
 
 
 CHAINS = _select_chains()
-_READ_CHAINS = Prepared(CHAINS)
+_READ_CHAINS = CHAINS
 _OBJECTS = table_of(StoredObject)
-PRESENT = Prepared(select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True))))
-
-OBJECTS_AT_ONCE = 8
-"""Number of objects that one statement adds; it is prepared for each smaller number."""
+PRESENT = select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True)))
 
 
 class ObjectMissingError(Exception):
@@ -148,7 +144,7 @@ def read_versions(session: Session, shas: Collection[str]) -> dict[str, LoadedOb
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
         return {}
-    rows = {row[0]: ObjectRow._make(row) for row in _READ_CHAINS.all(session, {"shas": list(shas)})}
+    rows = {row[0]: ObjectRow._make(row) for row in session.execute(_READ_CHAINS, {"shas": list(shas)}).all()}
     return {sha: _decode(rows, sha) for sha in shas}
 
 
@@ -246,7 +242,7 @@ def encode_one(obj: GitObject, base: LoadedObject | None = None) -> ObjectRow:
 def find_missing(session: Session, shas: Iterable[str]) -> set[str]:
     """Names that are not in the store."""
     wanted = set(shas)
-    return wanted - {sha for (sha,) in PRESENT.all(session, {"shas": list(wanted)})}
+    return wanted - {sha for (sha,) in session.execute(PRESENT, {"shas": list(wanted)}).all()}
 
 
 def list_names(session: Session, after: str, limit: int) -> Sequence[str]:
@@ -273,22 +269,10 @@ def add_objects(session: Session, encoded: Iterable[ObjectRow]) -> None:
 
     They are sorted, so that two transactions with the same objects wait for each other in one order.
     """
-    ordered = sorted(encoded, key=lambda obj: obj.sha)
-    for start in range(0, len(ordered), OBJECTS_AT_ONCE):
-        some = ordered[start : start + OBJECTS_AT_ONCE]
-        given = {f"{name}_{at}": value for at, obj in enumerate(some) for name, value in obj._asdict().items()}
-        _prepare_adding(engine_of(session).dialect.name, len(some)).run(session, given)
-
-
-@cache
-def _prepare_adding(dialect: str, count: int) -> Prepared:
-    """An insert of `count` objects; each parameter's name ends with its object's number."""
-    rows = [
-        {column.name: bindparam(f"{column.name}_{at}", type_=column.type) for column in _OBJECTS.c}
-        for at in range(count)
-    ]
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return Prepared(insert(_OBJECTS).values(rows).on_conflict_do_nothing())
+    rows = [obj._asdict() for obj in sorted(encoded, key=lambda obj: obj.sha)]
+    if rows:
+        insert = sqlite.insert if engine_of(session).dialect.name == "sqlite" else postgresql.insert
+        session.execute(insert(_OBJECTS).on_conflict_do_nothing(), rows)
 
 
 def replace_encodings(session: Session, encoded: Sequence[ObjectRow]) -> int:

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import bindparam, insert, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.models import Embedding, Lease, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.novelty.ideas import Idea
@@ -27,7 +26,7 @@ _HOLDER = (
     _LEASES.c.proposed_tree_sha,
     _LEASES.c.proposed_fingerprint,
 )
-_HOLDERS = Prepared(  # together: an OR would make SQLite look at all of the project's leases
+_HOLDERS = (  # together: an OR would make SQLite look at all of the project's leases
     select(*_HOLDER)
     .where(*_IS_OTHER, _IS_OF_CODE, _LEASES.c.state.in_([*LIVE_STATES, LeaseState.DONE]))
     .union_all(select(*_HOLDER).where(*_IS_OTHER, _IS_OF_FILES, _LEASES.c.state.in_(LIVE_STATES)))
@@ -38,7 +37,7 @@ _OF_IDEA = union_all(
         for named in (_LEASES.c.proposed_idea == bindparam("idea"), _LEASES.c.proposed_move == bindparam("move"))
     )
 )
-_SAME_IDEA = Prepared(
+_SAME_IDEA = (
     select(_LEASES.c.id)
     .where(  # not of the project, which `_OF_IDEA` says: SQLite would look at all of its leases
         _LEASES.c.id != bindparam("own_lease_id"),
@@ -48,12 +47,10 @@ _SAME_IDEA = Prepared(
     .order_by(_LEASES.c.issued_at.desc())
     .limit(bindparam("limit"))
 )
-_BY_ID = Prepared(
-    select(_LEASES.c.id, _LEASES.c.state == LeaseState.DONE, _LEASES.c.proposal).where(
-        _LEASES.c.id.in_(bindparam("ids", expanding=True)),
-        _LEASES.c.proposal.is_not(None),
-        or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
-    )
+_BY_ID = select(_LEASES.c.id, _LEASES.c.state == LeaseState.DONE, _LEASES.c.proposal).where(
+    _LEASES.c.id.in_(bindparam("ids", expanding=True)),
+    _LEASES.c.proposal.is_not(None),
+    or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
 )
 
 
@@ -86,12 +83,12 @@ class CodeHolder(NamedTuple):
 def list_same_idea(session: Session, project_id: int, idea: Idea, own_lease_id: UUID, limit: int) -> list[UUID]:
     """Other leases that try the same idea, or did so with a result; the newest first."""
     given = {"project_id": project_id, "idea": idea.on_parent, "move": idea.move, "own_lease_id": own_lease_id}
-    return [lease_id for (lease_id,) in _SAME_IDEA.all(session, given | {"limit": limit, "moment": now()})]
+    return [lease_id for (lease_id,) in session.execute(_SAME_IDEA, given | {"limit": limit, "moment": now()}).all()]
 
 
 def list_leases(session: Session, ids: Sequence[UUID]) -> list[ProposedLease]:
     """Those of the leases that have their result, or are under way."""
-    rows = _BY_ID.all(session, {"ids": list(ids), "moment": now()})
+    rows = session.execute(_BY_ID, {"ids": list(ids), "moment": now()}).all()
     return [ProposedLease(lease_id, bool(is_done), proposal) for lease_id, is_done, proposal in rows]
 
 
@@ -106,7 +103,7 @@ def list_holders(
         "project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint, "own_lease_id": own_lease_id,
         "moment": now(),
     }  # fmt: skip
-    rows = sorted(_HOLDERS.all(session, given), key=lambda row: row[2])
+    rows = sorted(session.execute(_HOLDERS, given).all(), key=lambda row: row[2])
     return [
         CodeHolder(lease_id, LeaseState(state), bool(is_in_time), tree == tree_sha, code == fingerprint)
         for lease_id, state, _, is_in_time, tree, code in rows
@@ -128,7 +125,7 @@ class EmbeddingRow(NamedTuple):
     vector: bytes
 
 
-_AFTER = Prepared(
+_AFTER = (
     select(*(_EMBEDDINGS.c[name] for name in EmbeddingRow._fields))
     .where(_EMBEDDINGS.c.model == bindparam("model"), _EMBEDDINGS.c.id > bindparam("last_id"))
     .order_by(_EMBEDDINGS.c.id)
@@ -137,12 +134,12 @@ _AFTER = Prepared(
 _BEFORE = "-before"
 """Suffix of the subject of vectors that were set aside."""
 
-_ADD = Prepared(insert(_EMBEDDINGS).returning(_EMBEDDINGS.c.id))
+_ADD = insert(_EMBEDDINGS).returning(_EMBEDDINGS.c.id)
 
 
 def list_after(session: Session, model: str, last_id: int) -> Iterator[EmbeddingRow]:
     """The rows of a model with a higher number, in their order."""
-    while rows := _AFTER.all(session, {"model": model, "last_id": last_id}):
+    while rows := session.execute(_AFTER, {"model": model, "last_id": last_id}).all():
         for row in rows:
             yield EmbeddingRow._make(row)
         last_id = rows[-1][0]
@@ -156,7 +153,7 @@ def has_any(session: Session) -> bool:
 def add_embedding(session: Session, project_id: int, subject: str, key: str, model: str, vector: bytes) -> EmbeddingRow:
     """Store a vector."""
     given = {"project_id": project_id, "subject": subject, "key": key, "model": model, "vector": vector}
-    return EmbeddingRow(int(_ADD.scalar(session, given)), project_id, subject, key, vector)
+    return EmbeddingRow(int(session.scalar(_ADD, given)), project_id, subject, key, vector)
 
 
 def set_aside(session: Session, subject: str, key: str) -> list[EmbeddingRow]:

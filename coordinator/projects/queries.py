@@ -7,21 +7,20 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.models import Project, table_of
 
 _PROJECTS = table_of(Project)
-_ALL = Prepared(select(_PROJECTS).order_by(_PROJECTS.c.id))
-_BY_NAME = Prepared(select(_PROJECTS).where(_PROJECTS.c.name == bindparam("name")))
+_ALL = select(_PROJECTS).order_by(_PROJECTS.c.id)
+_BY_NAME = select(_PROJECTS).where(_PROJECTS.c.name == bindparam("name"))
 
 
 def find_project(session: Session, name: str) -> Project | None:
-    row = _BY_NAME.first(session, {"name": name})
+    row = session.execute(_BY_NAME, {"name": name}).first()
     return _view(row) if row else None
 
 
 def list_projects(session: Session) -> Sequence[Project]:
-    return [_view(row) for row in _ALL.all(session, {})]
+    return [_view(row) for row in session.execute(_ALL, {}).all()]
 
 
 @lru_cache(maxsize=256)

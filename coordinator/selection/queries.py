@@ -8,7 +8,6 @@ from sqlalchemy import CompoundSelect, Select, and_, bindparam, delete, func, in
 from sqlalchemy.orm import Session
 
 from coordinator import models
-from coordinator.db.statements import Prepared
 from coordinator.models import KindShare, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection import step_queries
@@ -143,21 +142,21 @@ def _select_frontier() -> CompoundSelect[*tuple[Any, ...]]:
     return union_all(*(select(*part.c) for part in parts))
 
 
-_FRONTIER = Prepared(_select_frontier())
-_CANDIDATES = Prepared(
+_FRONTIER = _select_frontier()
+_CANDIDATES = (
     # The project is compared afterwards: with it in the query, SQLite would go through all of the class.
     _measured_commits()
     .add_columns(_POSTERIORS.c.project_id)
     .where(_POSTERIORS.c.commit_sha.in_(SHAS), _POSTERIORS.c.standing.not_in(UNUSABLE))
 )
 _IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
-_IN_FLIGHT = Prepared(
+_IN_FLIGHT = (
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
     .where(_LEASES.c.project_id == PROJECT, _IS_LIVE)
     .group_by(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id)
 )
 _COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "parent_sha")
-_HISTORY = Prepared(
+_HISTORY = (
     select(*(_CALIBRATIONS.c[name] for name in _COUNTED))
     .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine, _WORKERS.c.is_anchor)
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
@@ -171,17 +170,17 @@ _HISTORY = Prepared(
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
 )
-_HELD = Prepared(
+_HELD = (
     select(func.count())
     .join_from(_WORKERS, _LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
     .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == PROJECT, _IS_LIVE)
 )
-_VOLUNTEERS_AT_WORK = Prepared(
+_VOLUNTEERS_AT_WORK = (
     select(func.count(_WORKERS.c.volunteer_id.distinct()))
     .join_from(_WORKERS, _LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
     .where(_LEASES.c.project_id == PROJECT, _IS_LIVE)
 )
-_OTHER_VOLUNTEER = Prepared(
+_OTHER_VOLUNTEER = (
     select(_CALIBRATIONS.c.worker_id)
     .where(
         _CALIBRATIONS.c.project_id == PROJECT,
@@ -190,20 +189,18 @@ _OTHER_VOLUNTEER = Prepared(
     )
     .limit(1)
 )
-_MEASURED_BY = Prepared(
+_MEASURED_BY = (
     select(_RUNS.c.commit_sha)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"))
 )
-_KIND_SHARES = Prepared(select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == PROJECT))
-_RECORD_PARENT = Prepared(
-    update(_CALIBRATIONS).where(
-        _CALIBRATIONS.c.project_id == bindparam("of_project"),
-        _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
-        _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
-    )
+_KIND_SHARES = select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == PROJECT)
+_RECORD_PARENT = update(_CALIBRATIONS).where(
+    _CALIBRATIONS.c.project_id == bindparam("of_project"),
+    _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
+    _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
 )
-_CRASHED = Prepared(
+_CRASHED = (
     select(_RUNS.c.id)
     .where(
         _RUNS.c.commit_sha == bindparam("sha"),
@@ -217,15 +214,13 @@ _CLASSES = select(_EPOCHS.c.hardware_class).where(
 _SCORE = select(_POSTERIORS.c.rank_score).where(
     _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == HARDWARE_CLASS
 )
-_PROMISES = Prepared(
-    select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
-        _LEASES.c.project_id == PROJECT,
-        _LEASES.c.hardware_class == HARDWARE_CLASS,
-        _LEASES.c.kind == JobKind.ADOPT,
-        _IS_LIVE,
-    )
+_PROMISES = select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
+    _LEASES.c.project_id == PROJECT,
+    _LEASES.c.hardware_class == HARDWARE_CLASS,
+    _LEASES.c.kind == JobKind.ADOPT,
+    _IS_LIVE,
 )
-_RUNNING = Prepared(
+_RUNNING = (
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
     .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), _IS_LIVE)
     .order_by(_LEASES.c.issued_at)
@@ -240,14 +235,14 @@ def order_frontier(candidate: Candidate) -> tuple[float, str]:
 
 def list_frontier(session: Session, project_id: int, hardware_class: str) -> list[Candidate]:
     """The best measured commits, the best first, at most `FRONTIER_ROWS`."""
-    rows = _FRONTIER.all(session, {"project_id": project_id, "hardware_class": hardware_class})
+    rows = session.execute(_FRONTIER, {"project_id": project_id, "hardware_class": hardware_class}).all()
     return sorted(map(_make_candidate, rows), key=order_frontier)[:FRONTIER_ROWS]
 
 
 def list_candidates(session: Session, project_id: int, hardware_class: str, shas: Sequence[str]) -> list[Candidate]:
     """Those of the commits that may stand on the frontier, in any order."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "shas": list(shas)}
-    rows = _CANDIDATES.all(session, given)
+    rows = session.execute(_CANDIDATES, given).all()
     return [_make_candidate(row) for *row, of_project in rows if of_project == project_id]
 
 
@@ -260,34 +255,34 @@ def _make_candidate(row: Sequence[Any]) -> Candidate:
 
 def count_in_flight(session: Session, project_id: int) -> list[JobsUnderWay]:
     """Live leases by the commit they start from, kind and branch."""
-    return list(map(JobsUnderWay._make, _IN_FLIGHT.all(session, {"project_id": project_id, "moment": now()})))
+    return list(map(JobsUnderWay._make, session.execute(_IN_FLIGHT, {"project_id": project_id, "moment": now()}).all()))
 
 
 def count_held(session: Session, project_id: int, volunteer_id: int) -> int:
     """The live leases of a volunteer's workers."""
-    return int(_HELD.scalar(session, {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}))
+    return session.scalar(_HELD, {"project_id": project_id, "volunteer_id": volunteer_id, "moment": now()}) or 0
 
 
 def count_volunteers_at_work(session: Session, project_id: int) -> int:
     """Volunteers whose workers hold a live lease."""
-    return int(_VOLUNTEERS_AT_WORK.scalar(session, {"project_id": project_id, "moment": now()}))
+    return session.scalar(_VOLUNTEERS_AT_WORK, {"project_id": project_id, "moment": now()}) or 0
 
 
 def map_shares(session: Session, project_id: int) -> dict[JobKind, float]:
     """The shares of the kinds of experiment; empty while those of the contract hold."""
-    return {JobKind(kind): share for kind, share in _KIND_SHARES.all(session, {"project_id": project_id})}
+    return {JobKind(kind): share for kind, share in session.execute(_KIND_SHARES, {"project_id": project_id}).all()}
 
 
 def record_parent(session: Session, project_id: int, hardware_class: str, worker_id: int, sha: str) -> None:
     """Remember the commit that a worker's experiment starts from."""
     given = {"of_project": project_id, "of_class": hardware_class, "of_worker": worker_id, "parent_sha": sha}
-    _RECORD_PARENT.run(session, given)
+    session.execute(_RECORD_PARENT, given)
 
 
 def find_history(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerHistory:
     """How the worker's jobs in the class went."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
-    row = _HISTORY.first(session, given)
+    row = session.execute(_HISTORY, given).first()
     assert row is not None, "the worker is known"
     done, measured, failed, in_row = (count or 0 for count in row[:4])
     return WorkerHistory(
@@ -298,17 +293,19 @@ def find_history(session: Session, project_id: int, hardware_class: str, worker_
 def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:
     """Whether anybody else works in the class."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
-    return _OTHER_VOLUNTEER.scalar(session, given) is not None
+    return session.scalar(_OTHER_VOLUNTEER, given) is not None
 
 
 def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
     """Those of the commits that a volunteer made or measured, on whatever hardware."""
-    return frozenset(sha for (sha,) in _MEASURED_BY.all(session, {"volunteer_id": volunteer_id, "shas": list(shas)}))
+    return frozenset(
+        sha for (sha,) in session.execute(_MEASURED_BY, {"volunteer_id": volunteer_id, "shas": list(shas)}).all()
+    )
 
 
 def has_crashed_by_itself(session: Session, sha: str) -> bool:
     """Whether a run of a commit failed in the commit's own code, as another one would."""
-    return _CRASHED.scalar(session, {"sha": sha}) is not None
+    return session.scalar(_CRASHED, {"sha": sha}) is not None
 
 
 def list_other_classes(session: Session, project_id: int, hardware_class: str) -> list[str]:
@@ -322,10 +319,12 @@ def find_score(session: Session, sha: str, hardware_class: str) -> float | None:
 
 def list_promises(session: Session, project_id: int, hardware_class: str) -> list[tuple[str, float | None]]:
     """The adoptions under way in a class: the commit each starts from, and the effect that is expected."""
-    rows = _PROMISES.all(session, {"project_id": project_id, "hardware_class": hardware_class, "moment": now()})
+    rows = session.execute(
+        _PROMISES, {"project_id": project_id, "hardware_class": hardware_class, "moment": now()}
+    ).all()
     return [(sha, Assignment.model_validate(asked or {}).predicted_effect) for sha, asked in rows]
 
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
     """The jobs that run now, oldest first, at most MAX_RUNNING."""
-    return list(map(RunningJob._make, _RUNNING.all(session, {"project_id": project_id, "moment": now()})))
+    return list(map(RunningJob._make, session.execute(_RUNNING, {"project_id": project_id, "moment": now()}).all()))

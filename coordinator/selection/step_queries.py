@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Float, Select, bindparam, select
+from sqlalchemy import BindParameter, Executable, Float, Select, bindparam, select
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.db.statements import Prepared
 from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
 from shared.experiments import JobKind, Standing, Step, StepFate
 
@@ -69,12 +68,12 @@ _BEST_EFFECTS = select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.effect_mean, _POS
 _BEST = take_best(_BEST_EFFECTS, bindparam("standing"), LOOKED_AT).subquery()
 _TUNED = take_best(_BEST_EFFECTS, bindparam("standing"), BEST_TUNED).subquery()
 _SIGN, _MIN_EFFECT = bindparam("sign", type_=Float), bindparam("min_effect", type_=Float)
-_PROMISING = Prepared(
+_PROMISING = (
     select(*_STEP, _BEST.c.effect_mean, _BEST.c.effect_sd)
     .join_from(_BEST, _EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _BEST.c.commit_sha)
     .where(_SIGN * _BEST.c.effect_mean - PROMISING_SD * _BEST.c.effect_sd < -_MIN_EFFECT)
 )
-_CONSTANTS = Prepared(
+_CONSTANTS = (
     select(*_STEP, _TUNED.c.effect_mean, _TUNED.c.effect_sd, _EXPERIMENTS.c.axis, _EXPERIMENTS.c.settings)
     .join_from(_TUNED, _EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _TUNED.c.commit_sha)
     .where(_TUNED.c.effect_mean.is_not(None))
@@ -85,26 +84,26 @@ _KNOWN = (
     .where(_POSTERIORS.c.effect_mean.is_not(None), _POSTERIORS.c.hardware_class == HARDWARE_CLASS)
 )
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
-_OF_COMMITS = Prepared(_KNOWN.where(_POSTERIORS.c.commit_sha.in_(SHAS)))
-_OF_EXPERIMENTS = Prepared(_KNOWN.where(_EXPERIMENTS.c.id.in_(_IDS)))
+_OF_COMMITS = _KNOWN.where(_POSTERIORS.c.commit_sha.in_(SHAS))
+_OF_EXPERIMENTS = _KNOWN.where(_EXPERIMENTS.c.id.in_(_IDS))
 _ASSEMBLED = select(_STEPS.c.step_id).join_from(_STEPS, _EXPERIMENTS, _EXPERIMENTS.c.id == _STEPS.c.experiment_id)
 _ALL_ADOPTED = _ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ADOPT, _STEPS.c.fate == StepFate.DONE)
-_ADOPTED = Prepared(_ALL_ADOPTED.where(_EXPERIMENTS.c.commit_sha.in_(SHAS)))
-_ADOPTED_BY = Prepared(_ALL_ADOPTED.where(_STEPS.c.experiment_id.in_(_IDS)))
-_EFFECTS = Prepared(
+_ADOPTED = _ALL_ADOPTED.where(_EXPERIMENTS.c.commit_sha.in_(SHAS))
+_ADOPTED_BY = _ALL_ADOPTED.where(_STEPS.c.experiment_id.in_(_IDS))
+_EFFECTS = (
     select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.kind, _POSTERIORS.c.effect_mean, _POSTERIORS.c.effect_sd)
     .join_from(_EXPERIMENTS, _POSTERIORS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
     .where(_POSTERIORS.c.effect_mean.is_not(None), _EXPERIMENTS.c.id.in_(_IDS))
 )
-_ABLATED = Prepared(_ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ABLATE, _EXPERIMENTS.c.parent_sha.in_(SHAS)))
+_ABLATED = _ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ABLATE, _EXPERIMENTS.c.parent_sha.in_(SHAS))
 _OTHERS = aliased(_EXPERIMENTS)
 _DONE = (_STEPS.c.experiment_id == _EXPERIMENTS.c.id) & (_STEPS.c.fate == StepFate.DONE)
-_AXES = Prepared(
+_AXES = (
     select(_EXPERIMENTS.c.commit_sha, _EXPERIMENTS.c.axis, _OTHERS.c.axis)
     .select_from(_EXPERIMENTS.outerjoin(_STEPS, _DONE).outerjoin(_OTHERS, _OTHERS.c.id == _STEPS.c.step_id))
     .where(_EXPERIMENTS.c.commit_sha.in_(SHAS))
 )
-_TRIES = Prepared(
+_TRIES = (
     select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.axis, _EXPERIMENTS.c.branch_id)
     .where(_EXPERIMENTS.c.project_id == PROJECT, _EXPERIMENTS.c.id > bindparam("after_id"))
     .order_by(_EXPERIMENTS.c.id.desc())
@@ -117,14 +116,14 @@ def list_promising(
 ) -> list[KnownStep]:
     """Steps that led to the best commits of a class and may be gains; `sign` turns effects so that lower is better."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "sign": sign, "min_effect": min_effect}
-    rows = (_PROMISING.all(session, given | {"standing": standing}) for standing in RELIED_UPON)
+    rows = (session.execute(_PROMISING, given | {"standing": standing}).all() for standing in RELIED_UPON)
     return [_view_step(row, sign) for row in chain.from_iterable(rows)]
 
 
 def list_constants(session: Session, project_id: int, hardware_class: str, sign: float) -> list[KnownStep]:
     """Steps that led to the best commits of a class, each with the constant that it changed."""
     given = {"project_id": project_id, "hardware_class": hardware_class}
-    rows = (_CONSTANTS.all(session, given | {"standing": standing}) for standing in RELIED_UPON)
+    rows = (session.execute(_CONSTANTS, given | {"standing": standing}).all() for standing in RELIED_UPON)
     return [
         _view_step(step, sign)._replace(constant=axis if axis in settings else None)
         for *step, axis, settings in chain.from_iterable(rows)
@@ -177,7 +176,7 @@ def map_axes(session: Session, shas: Sequence[str]) -> dict[str, frozenset[str]]
 
 def list_tries(session: Session, project_id: int, after_id: int) -> list[tuple[Any, ...]]:
     """The experiments after one of them, newest first, each with its number, axis and branch."""
-    return _TRIES.all(session, {"project_id": project_id, "after_id": after_id})
+    return [tuple(row) for row in session.execute(_TRIES, {"project_id": project_id, "after_id": after_id})]
 
 
 def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
@@ -187,8 +186,8 @@ def _view_step(row: Sequence[Any], sign: float) -> KnownStep:
 
 
 def _run_batches(
-    session: Session, statement: Prepared, name: str, values: Sequence[Any], **given: Any
+    session: Session, statement: Executable, name: str, values: Sequence[Any], **given: Any
 ) -> Iterator[Sequence[Any]]:
     """The rows of a statement that takes at most NAMES_AT_ONCE values for its list parameter `name`."""
     for start in range(0, len(values), NAMES_AT_ONCE):
-        yield from statement.all(session, given | {name: list(values[start : start + NAMES_AT_ONCE])})
+        yield from session.execute(statement, given | {name: list(values[start : start + NAMES_AT_ONCE])})

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.db.statements import Prepared
 from coordinator.models import Experiment, Run, Volunteer, Worker, table_of
 from shared.workers import VolunteerView, WorkerState, WorkerView
 
@@ -31,20 +30,20 @@ _WORKERS, _RUNS, _EXPERIMENTS = table_of(Worker), table_of(Run), table_of(Experi
 _ROWS = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
     _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name")
 )
-_FIND = Prepared(_ROWS)
-_LOCK = Prepared(_ROWS.with_for_update())
-_ADD = Prepared(insert(_WORKERS).returning(_WORKERS.c.id))
-_CHANGE = Prepared(update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id")))
+_FIND = _ROWS
+_LOCK = _ROWS.with_for_update()
+_ADD = insert(_WORKERS).returning(_WORKERS.c.id)
+_CHANGE = update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id"))
 
 
 def find_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
-    row = _FIND.first(session, {"volunteer_id": volunteer_id, "name": name})
+    row = session.execute(_FIND, {"volunteer_id": volunteer_id, "name": name}).first()
     return WorkerRow._make(row) if row else None
 
 
 def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
     """The worker, with its row locked until the transaction ends: its claims come one after the other."""
-    row = _LOCK.first(session, {"volunteer_id": volunteer_id, "name": name})
+    row = session.execute(_LOCK, {"volunteer_id": volunteer_id, "name": name}).first()
     return WorkerRow._make(row) if row else None
 
 
@@ -80,11 +79,11 @@ def view_resting(session: Session, since: datetime, limit: int) -> list[WorkerVi
 
 def add_worker(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
-    return int(_ADD.scalar(session, columns))
+    return int(session.scalar(_ADD, columns))
 
 
 def change_worker(session: Session, worker_id: int, columns: Mapping[str, Any]) -> None:
-    _CHANGE.run(session, {"worker_id": worker_id, **columns})
+    session.execute(_CHANGE, {"worker_id": worker_id, **columns})
 
 
 def view_volunteers(session: Session, before_id: int | None, limit: int) -> list[VolunteerView]:

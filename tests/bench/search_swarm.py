@@ -22,7 +22,6 @@ from sqlalchemy.orm import Session
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
-from coordinator.db.statements import Prepared
 from coordinator.evidence import epochs
 from coordinator.evidence import service as evidence
 from coordinator.models import Commit, CommitPosterior, Project, table_of
@@ -71,10 +70,10 @@ RUN_SECONDS = 330.0
 
 CLAIMABLE = (Standing.VERIFIED, Standing.SINGLE_OWNER)
 _POSTERIORS = table_of(CommitPosterior)
-_SCORES = Prepared(
-    select(_POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score).where(_POSTERIORS.c.commit_sha == bindparam("sha"))
+_SCORES = select(_POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score).where(
+    _POSTERIORS.c.commit_sha == bindparam("sha")
 )
-_BEST = Prepared(
+_BEST = (
     select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score)
     .where(
         _POSTERIORS.c.project_id == 1,
@@ -226,9 +225,9 @@ class Swarm:
         root = next(iter(self.levels))
         best_gain, leader = 0.0, root
         with self.database.read() as session:
-            for name, score in _SCORES.all(session, {"sha": root}):
+            for name, score in session.execute(_SCORES, {"sha": root}):
                 for standing in (*CLAIMABLE, Standing.PROVISIONAL):
-                    best = _BEST.first(session, {"name": name, "standing": standing})
+                    best = session.execute(_BEST, {"name": name, "standing": standing}).first()
                     if best is not None and score - best[1] > best_gain:
                         best_gain, leader = score - best[1], best[0]
         return self.landscape.value(self.levels[leader])
