@@ -144,10 +144,12 @@ class SearchPage(Page[SearchHit]):
     """The answer to a search.
 
     `waiting_for_vectors` counts findings of all projects that cannot be found by their meaning yet: above 0, the same
-    search may soon give another order.
+    search may soon give another order. `meaning_used` is False where the search was by words only, since the embedder
+    or the vector index was not available.
     """
 
     waiting_for_vectors: int = Field(ge=0)
+    meaning_used: bool = True
 
 
 class ClassEvidence(Message):
@@ -239,12 +241,16 @@ class TriedNow(Message):
 
 
 class Tried(Message):
-    """The reply to "has this been tried?": `answer` is a sentence; the nearest attempts come first."""
+    """The reply to "has this been tried?": `answer` is a sentence; the nearest attempts come first.
+
+    `meaning_used` is as in `SearchPage`.
+    """
 
     kind: QuestionKind
     answer: str
     before: list[TriedBefore]
     now: list[TriedNow]
+    meaning_used: bool = True
 
 
 def name_topic(axis: str) -> str:

@@ -40,6 +40,8 @@ SHORT_SHA = 10
 MAX_FILE_NAME = 255
 """Maximum characters of a file's name: a longer argument of `swarm tried` is a sentence."""
 
+WORDS_ONLY = "Search by meaning is not available now: these results match by words only."
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -86,6 +88,8 @@ def findings(
         page = client.search_page(
             words, project, limit, verdict=verdict, failure=failure, axis=axis, hardware_class=hardware_class
         )  # fmt: skip
+        if not page.meaning_used:
+            typer.echo(WORDS_ONLY, err=True)
         if page.waiting_for_vectors:
             notice = f"{page.waiting_for_vectors} findings are not indexed by meaning yet: the order may still change."
             typer.echo(notice, err=True)
@@ -239,6 +243,8 @@ def read_question(text: str) -> str:
 
 def show_tried(tried: Tried, console: Console) -> None:
     console.print(Text(tried.answer))
+    if not tried.meaning_used:
+        console.print(Text(WORDS_ONLY))
     if tried.before:
         rows = (
             [found.id, likeness.replace("_", " "), found.title, format_gain(found.posterior), _judge(found)]

@@ -15,7 +15,7 @@ from coordinator.models import Project
 from coordinator.novelty.similarity import Similarity
 from shared.experiments import Proposal
 from shared.findings import Likeness, Question, QuestionKind, SearchHit, Tried, TriedBefore, TriedNow
-from shared.formatting import format_effect
+from shared.formatting import count_noun, format_effect
 
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?::[^=]+)?=\s*([^=#\n][^#\n]*?),?\s*(?:#.*)?$")
@@ -81,15 +81,16 @@ def answer(session: Session, similarity: Similarity, project: Project, question:
     parsed = parse_question(question.text[:MAX_CHARACTERS])
     filters = FindingFilters(project_id=project.id, hardware_class=question.hardware_class)
     likeness = dict(_find_steps(session, project.id, parsed.steps))
-    found = search.rank(session, similarity, parsed.words, filters, MAX_SHOWN)
-    for one in found:
+    ranking = search.rank(session, similarity, parsed.words, filters, MAX_SHOWN)
+    for one in ranking.items:
         likeness.setdefault(one.finding_id, Likeness.ALIKE)
-    ranks = {one.finding_id: one for one in found}
+    ranks = {one.finding_id: one for one in ranking.items}
     ranked = [ranks.get(number, Ranked(number, 0.0, None, None)) for number in list(likeness)[:MAX_SHOWN]]
     hits = search.view_hits(session, parsed.words, ranked, question.hardware_class)
     before = [TriedBefore(likeness=likeness[hit.finding.id], hit=hit) for hit in hits]
     running = list(_find_running(session, project.id, parsed))
-    return Tried(kind=parsed.kind, answer=_say(before, running), before=before, now=running)
+    sentence = _summarise(before, running)
+    return Tried(kind=parsed.kind, answer=sentence, before=before, now=running, meaning_used=ranking.meaning_used)
 
 
 def _find_steps(session: Session, project_id: int, steps: Sequence[AskedStep]) -> Iterator[tuple[int, Likeness]]:
@@ -126,22 +127,25 @@ def _find_running(session: Session, project_id: int, parsed: ParsedQuestion) -> 
         yield TriedNow(title=proposal.title, axis=proposal.axis, value=proposal.value, likeness=likeness)
 
 
-def _say(before: Sequence[TriedBefore], running: Sequence[TriedNow]) -> str:
-    by_likeness = {kind: [one.hit for one in before if one.likeness is kind] for kind in Likeness}
-    now = f" {_count(len(running), 'job')} at something like it now." if running else ""
-    same = by_likeness[Likeness.SAME_STEP]
-    if same:
-        return f"Yes: {_tell(same[0])}{_more(same[1:])}.{now}"
-    near = by_likeness[Likeness.SAME_AXIS]
-    if near:
-        return f"Not at this value. Of the same constant: {_tell(near[0])}{_more(near[1:])}.{now}"
-    alike = by_likeness[Likeness.ALIKE]
-    if alike:
-        return f"Nothing says the same; what reads most like it: {_tell(alike[0])}{_more(alike[1:])}.{now}"
-    return f"Nothing like it is known.{now}"
+ANSWERS = {
+    Likeness.SAME_STEP: "Yes:",
+    Likeness.SAME_AXIS: "Not at this value. Another value of the same constant was tried:",
+    Likeness.ALIKE: "Not exactly. The most similar finding is of",
+}
+"""Beginnings of an answer by the closest likeness that was found, closest first."""
 
 
-def _tell(hit: SearchHit) -> str:
+def _summarise(before: Sequence[TriedBefore], running: Sequence[TriedNow]) -> str:
+    now = f" Running now: {count_noun(len(running), 'similar job')}." if running else ""
+    for likeness, beginning in ANSWERS.items():
+        hits = [one.hit for one in before if one.likeness is likeness]
+        if hits:
+            others = f", and {count_noun(len(hits) - 1, 'other')}" if len(hits) > 1 else ""
+            return f"{beginning} {_describe(hits[0])}{others}.{now}"
+    return f"No similar finding is known.{now}"
+
+
+def _describe(hit: SearchHit) -> str:
     finding = hit.finding
     came = finding.outcome.replace("_", " ")
     posterior = finding.posterior
@@ -149,11 +153,3 @@ def _tell(hit: SearchHit) -> str:
         verdict = f", {posterior.verdict.replace('_', ' ')}" if posterior.verdict else ""
         came = f"{format_effect(posterior.effect_mean, posterior.effect_sd)}{verdict}, n = {posterior.runs}"
     return f"experiment {finding.experiment_id} ({finding.title}): {came}"
-
-
-def _more(others: Sequence[SearchHit]) -> str:
-    return f", and {_count(len(others), 'other')}" if others else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -38,8 +38,8 @@ def revise(
 ) -> FindingView:
     """Put new words in the place of a finding's, by its author. Raises NotFoundError, NotAllowedError."""
     if paper_queries.find_version_by_key(session, key) is not None:  # sent again because the answer was lost
-        return experiments.view_finding(_get(session, finding_id))
-    finding = _lock(session, finding_id)
+        return experiments.view_finding(_require(queries.find_finding(session, finding_id), finding_id))
+    finding = _require(queries.lock_finding(session, finding_id), finding_id)
     if paper_queries.find_author(session, finding) != volunteer_id:
         raise NotAllowedError("Only the volunteer whose worker left a finding can give it other words.")
     before = experiments.view_finding(finding).model_dump(mode="json")
@@ -66,7 +66,7 @@ def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, ki
     known = paper_queries.find_note_by_key(session, key)
     if known is not None:  # sent again because the answer was lost
         return papers.view_note(*known)
-    finding = _lock(session, finding_id)
+    finding = _require(queries.lock_finding(session, finding_id), finding_id)
     _check_may(session, volunteer_id, finding, kind)
     try:
         finding.state = state.after_note(FindingState(finding.state), kind)
@@ -94,15 +94,7 @@ def _check_may(session: Session, volunteer_id: int, finding: Finding, kind: Note
     raise NotAllowedError("A finding is retracted by its author or by a maintainer.")
 
 
-def _get(session: Session, finding_id: int) -> Finding:
-    finding = queries.find_finding(session, finding_id)
-    if finding is None:
-        raise NotFoundError(f"There is no finding {finding_id}.")
-    return finding
-
-
-def _lock(session: Session, finding_id: int) -> Finding:
-    finding = queries.lock_finding(session, finding_id)
+def _require(finding: Finding | None, finding_id: int) -> Finding:
     if finding is None:
         raise NotFoundError(f"There is no finding {finding_id}.")
     return finding

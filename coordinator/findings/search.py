@@ -33,19 +33,31 @@ class Ranked(NamedTuple):
     meaning_rank: int | None
 
 
+class Ranking(NamedTuple):
+    """Findings, best first, and whether they were searched by meaning as well as by words."""
+
+    items: list[Ranked]
+    meaning_used: bool
+
+
 def view_page(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> SearchPage:
     """The findings that match a few words best."""
-    hits = view_hits(session, words, rank(session, similarity, words, filters, limit), filters.hardware_class)
-    return SearchPage(items=hits, waiting_for_vectors=count_waiting(session, similarity))
+    ranking = rank(session, similarity, words, filters, limit)
+    return SearchPage(
+        items=view_hits(session, words, ranking.items, filters.hardware_class),
+        waiting_for_vectors=count_waiting(session, similarity),
+        meaning_used=ranking.meaning_used,
+    )
 
 
-def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> list[Ranked]:
+def rank(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> Ranking:
     """The findings of either part that fit the filters, best first."""
     depth = DEPTH if filters.is_plain else DEPTH_WITH_FILTERS
     projects = [filters.project_id] if filters.project_id is not None else queries.list_project_ids(session)
     by_words = text_index_of(session).find(session, filters.project_id, list_terms(words), depth)
     by_meaning = find_by_meaning(session, similarity, words, projects, depth)
-    return list(islice(_keep_fitting(session, fuse(by_words, by_meaning), filters), limit))
+    fitting = _keep_fitting(session, fuse(by_words, by_meaning or []), filters)
+    return Ranking(list(islice(fitting, limit)), meaning_used=by_meaning is not None)
 
 
 def _keep_fitting(session: Session, ranked: Sequence[Ranked], filters: FindingFilters) -> Iterator[Ranked]:

@@ -35,12 +35,17 @@ class Progress(NamedTuple):
 
 def find_by_meaning(
     session: Session, similarity: Similarity, words: str, project_ids: Sequence[int], limit: int
-) -> list[int]:
-    """Findings that say something like this, the nearest first; none where the embedder cannot be asked now."""
+) -> list[int] | None:
+    """Findings of similar meaning, the nearest first; None while the embedder or the index is not available."""
     vector = similarity.embed([spell_out(words)], is_request=True)
     if vector is None:
-        return []
-    found = [one for number in project_ids for one in similarity.find(session, number, SUBJECT, vector, limit)]
+        return None
+    found = []
+    for project_id in project_ids:
+        near = similarity.find(session, project_id, SUBJECT, vector, limit)
+        if near is None:
+            return None
+        found += near
     return [int(one.key) for one in sorted(found, key=lambda one: (-one.similarity, -int(one.key)))[:limit]]
 
 

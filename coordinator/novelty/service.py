@@ -151,7 +151,7 @@ def find_neighbours(
     """Others whose words and diff say much the same, the nearest first."""
     if code.vector is None:
         return []
-    near = similarity.find(session, project_id, SUBJECT, code.vector, NEIGHBOURS)
+    near = similarity.find(session, project_id, SUBJECT, code.vector, NEIGHBOURS) or []
     keys = {UUID(one.key): one.similarity for one in near if one.similarity >= similarity.near}
     return _tell(session, {key: value for key, value in keys.items() if key != lease_id})
 

@@ -59,7 +59,7 @@ class Similarity:
         try:
             return average(embedder.embed_for_request(parts) if is_request else embedder.embed(parts))
         except EmbeddingError as error:
-            log.warning("what is alike is not looked for", error=str(error))
+            log.warning("similar texts are not searched", error=str(error))
             return None
 
     @property
@@ -72,10 +72,12 @@ class Similarity:
         """From this similarity on, two proposals are taken for the same idea."""
         return self._open_embedder().near
 
-    def find(self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int) -> list["Neighbour"]:
-        """The nearest stored texts, the nearest first; none while the index is made."""
+    def find(
+        self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int
+    ) -> "list[Neighbour] | None":
+        """The nearest stored texts, the nearest first; None while the index is being built."""
         index = self._open_index(vector)
-        return index.find(session, project_id, subject, vector, limit) if index else []
+        return index.find(session, project_id, subject, vector, limit) if index else None
 
     def prepare(self) -> None:
         """Make the index now, if there is anything to put into it: so no request has to wait for it."""

@@ -169,6 +169,7 @@ def view_findings(
         "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
         "failures": [(failure, _filter_address(asked, "failure", failure)) for failure in ("", *FailureClass)],
         "hits": found.items if found else [],
+        "meaning_used": found is None or found.meaning_used,
         "waiting_for_vectors": found.waiting_for_vectors if found else 0,
         "newest": Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
     }

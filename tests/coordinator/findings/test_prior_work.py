@@ -35,7 +35,7 @@ def test_the_same_step_is_known_however_it_is_written(http: TestClient, author: 
 def test_what_nobody_tried_is_said_so(http: TestClient, author: Author) -> None:
     author.write("Wider")
     told = ask(http, "mixture of experts")
-    assert told.before == [] and told.answer == "Nothing like it is known."
+    assert told.before == [] and told.answer == "No similar finding is known."
 
 
 def test_what_others_are_at_now_is_told(http: TestClient, database: Database, author: Author) -> None:
@@ -45,7 +45,7 @@ def test_what_others_are_at_now_is_told(http: TestClient, database: Database, au
         history.add_running_lease(history.add_worker(), project.root_sha, "LEARNING_RATE 0.003 → 0.004")
     told = ask(http, "learning_rate 0.003 -> 0.004")
     assert [(one.likeness, one.value) for one in told.now] == [(Likeness.SAME_STEP, "0.004")]
-    assert "1 job at something like it now" in told.answer
+    assert "Running now: 1 similar job." in told.answer
 
 
 DIFF = """\

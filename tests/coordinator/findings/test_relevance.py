@@ -29,10 +29,10 @@ def test_both_parts_together_find_more_than_either(database: Database, app: Fast
         index = text_index_of(session)
         words = recall(lambda asked: [labels[one] for one in index.find(session, project_id, list_terms(asked), 100)])
         meaning = recall(
-            lambda asked: [labels[one] for one in find_by_meaning(session, similarity, asked, [project_id], 100)]
+            lambda asked: [labels[one] for one in find_by_meaning(session, similarity, asked, [project_id], 100) or []]
         )
         both = recall(
-            lambda asked: [labels[one.finding_id] for one in search.rank(session, similarity, asked, filters, 10)]
+            lambda asked: [labels[one.finding_id] for one in search.rank(session, similarity, asked, filters, 10).items]
         )
     print(f"recall@10: words {words:.3f}, meaning {meaning:.3f}, both {both:.3f}")  # noqa: T201 - for `pytest -s`
     assert both > max(words, meaning)

@@ -54,7 +54,27 @@ def test_an_embedder_that_is_away_holds_nothing_up(
     author.write("A larger vocabulary")
     assert embed_missing(database, similarity) == 0, "they are tried again"
     with database.read() as session:
-        assert find_by_meaning(session, similarity, "words", [1], 5) == []
+        assert find_by_meaning(session, similarity, "words", [1], 5) is None
+
+
+def test_a_search_says_that_meaning_was_not_used(
+    http: TestClient, app: FastAPI, database: Database, author: Author, settings: CoordinatorSettings
+) -> None:
+    author.write("A larger vocabulary")
+    embed_missing(database, app.state.similarity)
+
+    def ask() -> tuple[bool, bool, int]:
+        page = http.get(f"{API_PREFIX}/findings/search", params={"q": "vocabulary"}).json()
+        question = {"project": "tiny", "text": "a larger vocabulary"}
+        tried = http.post(f"{API_PREFIX}/findings/tried", json=question).json()
+        return page["meaning_used"], tried["meaning_used"], len(page["items"])
+
+    assert ask() == (True, True, 1)
+    away = CoordinatorSettings(
+        database_url=settings.database_url, embeddings_url="http://127.0.0.1:9/v1", embeddings_model="none"
+    )
+    app.state.similarity = Similarity(database, away)
+    assert ask() == (False, False, 1)
 
 
 def test_other_words_get_another_vector(http: TestClient, app: FastAPI, database: Database, author: Author) -> None:
