@@ -73,7 +73,9 @@ def judge(written: Written | None, now: Posterior | None, sign: float) -> Trend:
     return Trend.AS_WRITTEN
 
 
-def tell_runs(written: Written, runs: Sequence[LaterRun], noise_sd: float, sign: float) -> Iterator[EvidenceChange]:
+def list_run_changes(
+    written: Written, runs: Sequence[LaterRun], noise_sd: float, sign: float
+) -> Iterator[EvidenceChange]:
     """The change of the claim by each run after the first."""
     for number, run in enumerate(runs[1:], start=1):
         before = fmean(earlier.read_as for earlier in runs[:number])
@@ -84,7 +86,7 @@ def tell_runs(written: Written, runs: Sequence[LaterRun], noise_sd: float, sign:
         yield EvidenceChange(trend=trend, words=words, run_id=run.run_id, at=run.at)
 
 
-def tell_rivals(written: Written, rivals: Sequence[Rival], sign: float) -> Iterator[EvidenceChange]:
+def list_rival_changes(written: Written, rivals: Sequence[Rival], sign: float) -> Iterator[EvidenceChange]:
     """The change of the claim by other experiments on the same step."""
     for rival in rivals:
         if rival.verdict not in CONCLUDED:
@@ -99,7 +101,7 @@ def tell_rivals(written: Written, rivals: Sequence[Rival], sign: float) -> Itera
         yield EvidenceChange(trend=trend, words=words, experiment_id=rival.experiment_id, at=rival.at)
 
 
-def tell_standing(now: Posterior | None, at: datetime) -> Iterator[EvidenceChange]:
+def list_standing_changes(now: Posterior | None, at: datetime) -> Iterator[EvidenceChange]:
     """The change of the claim by the standing and dispute of its measurements."""
     if now is None:
         return
@@ -214,13 +216,13 @@ def _tell_changes(session: Session, row: FindingRow, written: Written, sign: flo
         for run in explained.runs
         if run.counts and run.read_as is not None
     ]
-    yield from tell_runs(written, runs, explained.noise_sd, sign)
+    yield from list_run_changes(written, runs, explained.noise_sd, sign)
     rivals = paper_queries.list_ablations(session, experiment.id, finding.hardware_class)
-    yield from tell_rivals(written, _view_rivals(rivals, is_ablation=True), sign)
+    yield from list_rival_changes(written, _view_rivals(rivals, is_ablation=True), sign)
     rivals = paper_queries.list_same_steps(session, experiment, finding.hardware_class)
-    yield from tell_rivals(written, _view_rivals(rivals, is_ablation=False), sign)
+    yield from list_rival_changes(written, _view_rivals(rivals, is_ablation=False), sign)
     if row.posterior is not None:
-        yield from tell_standing(evidence.view_posterior(row.posterior), row.posterior.updated_at)
+        yield from list_standing_changes(evidence.view_posterior(row.posterior), row.posterior.updated_at)
 
 
 def _view_rivals(rows: Sequence[RivalRow], *, is_ablation: bool) -> list[Rival]:

@@ -142,7 +142,7 @@ def find_duplicate(
 def find_same_idea(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[SimilarWork]:
     """Others that try the same step of the same constant, on this parent or on another one, or did so."""
     found = queries.list_same_idea(session, project_id, code.idea, lease_id, MAX_SHOWN)
-    return _tell(session, dict.fromkeys(found))
+    return _view_similar(session, dict.fromkeys(found))
 
 
 def find_neighbours(
@@ -153,7 +153,7 @@ def find_neighbours(
         return []
     near = similarity.find(session, project_id, SUBJECT, code.vector, NEIGHBOURS) or []
     keys = {UUID(one.key): one.similarity for one in near if one.similarity >= similarity.near}
-    return _tell(session, {key: value for key, value in keys.items() if key != lease_id})
+    return _view_similar(session, {key: value for key, value in keys.items() if key != lease_id})
 
 
 def remember(session: Session, similarity: Similarity, project_id: int, code: ProposedCode, lease_id: UUID) -> None:
@@ -164,7 +164,7 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
         similarity.defer(DeferredText(project_id, SUBJECT, str(lease_id), code.parts))
 
 
-def _tell(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
+def _view_similar(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
     """Those of the leases that were measured or are under way, with what came of them."""
     leases = queries.list_leases(session, list(similarities)) if similarities else []
     told = experiments.map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
-from coordinator.findings.papers import Rival, Written, judge, tell_rivals
+from coordinator.findings.papers import Rival, Written, judge, list_rival_changes
 from coordinator.models import Project, Volunteer
 from shared.experiments import Dispute, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
@@ -195,10 +195,10 @@ def rival(effect: float, verdict: Verdict, *, is_ablation: bool) -> Rival:
     ],
 )
 def test_taking_the_step_out_again_speaks_for_or_against_it(one: Rival, trend: Trend) -> None:
-    (change,) = tell_rivals(GAIN, [one], sign=1.0)
+    (change,) = list_rival_changes(GAIN, [one], sign=1.0)
     assert (change.trend, change.experiment_id) == (trend, 31)
     assert change.words.startswith(trend.capitalize())
 
 
 def test_what_is_not_concluded_says_nothing() -> None:
-    assert list(tell_rivals(GAIN, [rival(0.0, Verdict.UNRESOLVED, is_ablation=True)], sign=1.0)) == []
+    assert list(list_rival_changes(GAIN, [rival(0.0, Verdict.UNRESOLVED, is_ablation=True)], sign=1.0)) == []
