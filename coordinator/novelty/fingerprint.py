@@ -1,11 +1,12 @@
 """Fingerprints of code that ignore comments, layout, docstrings and the names of local variables.
 
-Python files are compiled, never run, and the bytecode of each top-level statement is hashed. Bytecode differs between
+Python files are compiled, never run, and their bytecode is hashed. Bytecode differs between
 Python versions: after an upgrade of the coordinator, older code is recognised by its files only. A file that does not
 compile counts as text.
 """
 
 import ast
+import dis
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -19,6 +20,7 @@ FILES_REMEMBERED = 128
 """Number of cached files: many proposals change few files of the same parents."""
 
 _NOT_COMPILED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+_NO_OP = dis.opmap["NOP"]
 _CLASSES_STORE_LINES = sys.version_info >= (3, 13)
 """From Python 3.13 on, the bytecode of a class contains its line number."""
 
@@ -40,41 +42,29 @@ def _digest_file(path: str, text: str) -> bytes:
 def _normalise(path: str, text: str) -> bytes:
     if path.endswith(".py"):
         try:
-            statements = ast.parse(text).body
-            return b"statements\0" + b"".join(_describe_code(_compile(_isolate(one))) for one in statements)
+            return b"code\0" + b"".join(_list_parts(_compile(text)))
         except _NOT_COMPILED:
             pass
     return b"text\0" + text.encode()
 
 
-def _describe_code(code: CodeType) -> bytes:
-    if code.co_code == _NOTHING.co_code and code.co_consts == _NOTHING.co_consts:
-        return b""
-    return sha256(b"".join(_list_parts(code))).digest()
-
-
-def _isolate(statement: ast.stmt) -> ast.Module:
+def _compile(text: str) -> CodeType:
+    source: str | ast.Module = text
     if _CLASSES_STORE_LINES:
-        for node in ast.walk(statement):
+        source = ast.parse(text)
+        for node in ast.walk(source):
             if hasattr(node, "lineno"):
                 node.lineno = node.end_lineno = 1  # type: ignore[attr-defined]  # as of those that have lines
-    return ast.Module([statement], type_ignores=[])
-
-
-def _compile(source: ast.Module) -> CodeType:
     code = compile(source, "a.py", "exec", dont_inherit=True, optimize=NO_DOCSTRINGS)
     assert isinstance(code, CodeType)
     return code
-
-
-_NOTHING = _compile(ast.Module([ast.Pass(lineno=1, col_offset=0)], type_ignores=[]))
 
 
 def _list_parts(code: CodeType) -> Iterator[bytes]:
     """The parts of the bytecode that do not depend on layout or on the names of locals."""
     arguments = code.co_argcount + code.co_kwonlyargcount
     names = (code.co_name, code.co_names, code.co_varnames[:arguments], code.co_flags, arguments)
-    yield b"%b\0%b\0%b\0" % (code.co_code, code.co_exceptiontable, repr(names).encode())
+    yield b"%b\0%b\0%b\0" % (_without_no_ops(code.co_code), code.co_exceptiontable, repr(names).encode())
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _list_parts(constant)
@@ -82,3 +72,10 @@ def _list_parts(code: CodeType) -> Iterator[bytes]:
             yield repr(sorted(map(repr, constant))).encode() + b"\0"
         else:
             yield repr(constant).encode() + b"\0"
+
+
+def _without_no_ops(code: bytes) -> bytes:
+    """Instructions, two bytes each, less those that statements such as `pass` leave behind."""
+    if _NO_OP not in code:
+        return code
+    return b"".join(code[at : at + 2] for at in range(0, len(code), 2) if code[at] != _NO_OP)
