@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, case, distinct, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import (
     AssembledStep,
@@ -20,37 +20,26 @@ from coordinator.models import (
     Worker,
 )
 from shared.experiments import Dispute, JobKind, Verdict
-from shared.findings import FindingState
+from shared.findings import ClassEvidence, FindingState
 from shared.runs import RunOutcome
 
 MAX_RIVALS = 20
 
 
-class ClassRow(NamedTuple):
-    """Runs of a commit in a hardware class that measured something, and of how many volunteers they are."""
-
-    hardware_class: str
-    runs: int
-    volunteers: int
-    posterior: CommitPosterior | None
-
-
-def list_classes(session: Session, sha: str) -> list[ClassRow]:
+def list_classes(session: Session, sha: str) -> list[ClassEvidence]:
     """The hardware classes that a commit was measured in, the one with the most runs first."""
+    volunteers = func.count(distinct(Worker.volunteer_id)).label("volunteers")
     runs = (
-        select(
-            Run.hardware_class, func.count().label("runs"), func.count(distinct(Worker.volunteer_id)).label("people")
-        )
+        select(Run.hardware_class, func.count().label("runs"), volunteers)
         .join(Worker, Worker.id == Run.worker_id)
         .where(Run.commit_sha == sha, Run.outcome == RunOutcome.OK)
         .group_by(Run.hardware_class)
         .subquery()
     )
-    is_same = and_(CommitPosterior.commit_sha == sha, CommitPosterior.hardware_class == runs.c.hardware_class)
-    query = select(runs.c.hardware_class, runs.c.runs, runs.c.people, CommitPosterior).outerjoin(
-        CommitPosterior, is_same
-    )
-    return [ClassRow(*row) for row in session.execute(query.order_by(runs.c.runs.desc(), runs.c.hardware_class))]
+    posterior = aliased(CommitPosterior, name="posterior")
+    is_same = and_(posterior.commit_sha == sha, posterior.hardware_class == runs.c.hardware_class)
+    query = select(runs, posterior).outerjoin(posterior, is_same).order_by(runs.c.runs.desc(), runs.c.hardware_class)
+    return [ClassEvidence.model_validate(row, from_attributes=True) for row in session.execute(query)]
 
 
 def count_volunteers(session: Session, sha: str) -> int:
@@ -59,11 +48,10 @@ def count_volunteers(session: Session, sha: str) -> int:
     return session.scalar(query.where(Run.commit_sha == sha, Run.outcome == RunOutcome.OK)) or 0
 
 
-def map_run_times(session: Session, sha: str) -> dict[int, Any]:
+def map_run_times(session: Session, sha: str) -> dict[int, datetime]:
     """When each run of a commit came, by its number."""
-    return {
-        row.id: row.created_at for row in session.execute(select(Run.id, Run.created_at).where(Run.commit_sha == sha))
-    }
+    query = select(Run.id, Run.created_at).where(Run.commit_sha == sha)
+    return {row.id: row.created_at for row in session.execute(query)}
 
 
 RivalRow = tuple[Experiment, CommitPosterior]
@@ -122,16 +110,6 @@ def count_all_citations(session: Session, finding_id: int) -> tuple[int, int]:
         .where(of_it)
     )
     return every, session.scalar(confirmed) or 0
-
-
-def list_citing(session: Session, finding_id: int, limit: int) -> list[tuple[int, str]]:
-    """The newest experiments whose agents had a finding to read: number and title."""
-    query = (
-        select(Experiment.id, Experiment.title)
-        .join(Citation, Citation.experiment_id == Experiment.id)
-        .where(Citation.finding_id == finding_id)
-    )
-    return [(row.id, row.title) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 
 
 def list_notes(session: Session, finding_id: int) -> list[tuple[FindingNote, Volunteer]]:

@@ -112,10 +112,6 @@ def remove_tags(session: Session, finding_id: int) -> None:
     session.execute(delete(FindingTag).where(FindingTag.finding_id == finding_id))
 
 
-def find_finding(session: Session, finding_id: int) -> Finding | None:
-    return session.get(Finding, finding_id)
-
-
 def lock_finding(session: Session, finding_id: int) -> Finding | None:
     """A finding, its row locked until the transaction ends."""
     return session.scalar(select(Finding).where(Finding.id == finding_id).with_for_update())

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from coordinator.accounts import service as accounts
 from coordinator.events import service as activity
 from coordinator.experiments import service as experiments
-from coordinator.findings import paper_queries, papers, queries, semantic_index, service, state
+from coordinator.findings import paper_queries, papers, queries, semantic_index, service
 from coordinator.findings.text_index import text_index_of
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.models import Experiment, Finding, FindingNote, FindingVersion
+from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer
 from coordinator.novelty.similarity import Similarity
 from shared.events import EventKind
 from shared.findings import FindingDraft, FindingState, FindingView, Note, NoteDraft, NoteKind
@@ -33,13 +33,20 @@ class FindingStateError(SwarmError):
     title = "The finding's state does not allow that"
 
 
+_CHANGES = {
+    NoteKind.RETRACTION: (FindingState.PUBLISHED, FindingState.RETRACTED),
+    NoteKind.RESTORATION: (FindingState.RETRACTED, FindingState.PUBLISHED),
+}
+"""The state of a finding before and after."""
+
+
 def revise(
     session: Session, similarity: Similarity, volunteer_id: int, finding_id: int, key: UUID, draft: FindingDraft
 ) -> FindingView:
     """Put new words in the place of a finding's, by its author. Raises NotFoundError, NotAllowedError."""
     if paper_queries.find_version_by_key(session, key) is not None:  # sent again because the answer was lost
-        return experiments.view_finding(_require(queries.find_finding(session, finding_id), finding_id))
-    finding = _require(queries.lock_finding(session, finding_id), finding_id)
+        return experiments.view_finding(papers.get_row(session, finding_id).finding)
+    finding = _lock_finding(session, finding_id)
     if paper_queries.find_author(session, finding) != volunteer_id:
         raise NotAllowedError("Only the volunteer whose worker left a finding can give it other words.")
     before = experiments.view_finding(finding).model_dump(mode="json")
@@ -51,37 +58,36 @@ def revise(
     queries.remove_tags(session, finding.id)
     queries.add_tags(session, finding.id, dict.fromkeys(draft.tags))
     experiment = session.get_one(Experiment, finding.experiment_id)
-    text_index_of(session).put(session, service.index_of(finding, experiment), is_new=False)
+    indexed = service.index_of(finding.id, finding.project_id, finding, experiment)
+    text_index_of(session).put(session, indexed, is_new=False)
     semantic_index.forget(session, similarity, finding.id)
     activity.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
     return experiments.view_finding(finding)
 
 
 def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft) -> Note:
-    """Write a note, a retraction or its taking back beside a finding.
+    """Add a note, a retraction or a restoration to a finding. Raises NotFoundError, NotAllowedError, FindingStateError.
 
-    Maintainers may do all of that, a finding's author may retract it. Raises NotFoundError, NotAllowedError,
-    FindingStateError.
+    Maintainers may do all of that, a finding's author may retract and restore it.
     """
     known = paper_queries.find_note_by_key(session, key)
     if known is not None:  # sent again because the answer was lost
         return papers.view_note(*known)
-    finding = _require(queries.lock_finding(session, finding_id), finding_id)
+    finding = _lock_finding(session, finding_id)
     _check_may(session, volunteer_id, finding, kind)
-    try:
-        finding.state = state.after_note(FindingState(finding.state), kind)
-    except state.FindingTransitionError as error:
-        raise FindingStateError(f"{error}.") from error
+    if kind is not NoteKind.NOTE:
+        before, after = _CHANGES[kind]
+        if finding.state != before:
+            raise FindingStateError(f"A finding that is {finding.state} takes no {kind}.")
+        finding.state = after
     note = FindingNote(
         finding_id=finding.id, volunteer_id=volunteer_id, kind=kind, text=draft.text, key=key, created_at=now()
     )
     session.add(note)
     session.flush()
-    by = accounts.get_name(session, volunteer_id)
-    activity.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=by)
-    written = paper_queries.find_note_by_key(session, key)
-    assert written is not None
-    return papers.view_note(*written)
+    author = session.get_one(Volunteer, volunteer_id)
+    activity.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=author.name)
+    return papers.view_note(note, author)
 
 
 def _check_may(session: Session, volunteer_id: int, finding: Finding, kind: NoteKind) -> None:
@@ -94,7 +100,8 @@ def _check_may(session: Session, volunteer_id: int, finding: Finding, kind: Note
     raise NotAllowedError("A finding is retracted by its author or by a maintainer.")
 
 
-def _require(finding: Finding | None, finding_id: int) -> Finding:
+def _lock_finding(session: Session, finding_id: int) -> Finding:
+    finding = queries.lock_finding(session, finding_id)
     if finding is None:
         raise NotFoundError(f"There is no finding {finding_id}.")
     return finding

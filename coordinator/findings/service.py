@@ -1,6 +1,6 @@
 """Storing findings, and showing them in lists."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -15,8 +15,8 @@ from coordinator.findings.state import classify_failure, describe_failure
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
 from coordinator.http.pagination import cut_page
-from coordinator.models import Experiment, Finding
-from shared.experiments import AxisDirection, Proposal
+from coordinator.models import Experiment, Finding, view_of
+from shared.experiments import Proposal
 from shared.findings import FindingDraft, FindingState, FindingSummary
 from shared.protocol import Page, now
 from shared.runs import RunReport
@@ -60,9 +60,8 @@ def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) 
         },
     )
     queries.add_tags(session, finding_id, dict.fromkeys(draft.tags))
-    head = (draft.claim, origin.proposal.title, origin.proposal.axis, origin.proposal.value, *draft.tags)
-    body = (origin.proposal.hypothesis, draft.mechanism, draft.caveats, draft.refuted_by, draft.follow_ups)
-    text_index_of(session).put(session, _index(finding_id, origin.project_id, head, body), is_new=True)
+    indexed = index_of(finding_id, origin.project_id, draft, origin.proposal)
+    text_index_of(session).put(session, indexed, is_new=True)
     return finding_id
 
 
@@ -81,19 +80,18 @@ def index_missing(session: Session) -> int:
     index, done = text_index_of(session), 0
     while ids := index.list_missing(session, ROWS_AT_ONCE):
         for finding, experiment in queries.list_texts(session, ids):
-            index.put(session, index_of(finding, experiment), is_new=True)
+            indexed = index_of(finding.id, finding.project_id, finding, experiment)
+            index.put(session, indexed, is_new=True)
         done += len(ids)
     return done
 
 
-def index_of(finding: Finding, experiment: Experiment) -> IndexedText:
-    """The words of a stored finding."""
+def index_of(
+    finding_id: int, project_id: int, finding: Finding | FindingDraft, experiment: Experiment | Proposal
+) -> IndexedText:
+    """The words of a finding."""
     head = (finding.claim, experiment.title, experiment.axis, experiment.value, *finding.tags)
     body = (experiment.hypothesis, finding.mechanism, finding.caveats, finding.refuted_by, finding.follow_ups)
-    return _index(finding.id, finding.project_id, head, body)
-
-
-def _index(finding_id: int, project_id: int, head: Iterable[str], body: Iterable[str]) -> IndexedText:
     return IndexedText(finding_id, project_id, list_words("\n".join(head)), list_words("\n".join(body)))
 
 
@@ -110,24 +108,19 @@ def view_summaries(session: Session, rows: Sequence[FindingRow]) -> list[Finding
 
 def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
     finding, experiment = row.finding, row.experiment
-    return FindingSummary(
-        id=finding.id,
-        experiment_id=finding.experiment_id,
+    return view_of(
+        FindingSummary,
+        finding,
         project=row.project,
-        claim=finding.claim,
         title=experiment.title,
         axis=experiment.axis,
         topic=experiment.topic,
-        direction=AxisDirection(experiment.direction),
+        direction=experiment.direction,
         value=experiment.value,
         branch=row.branch,
         volunteer=row.volunteer,
-        hardware_class=finding.hardware_class,
         outcome=row.outcome,
         failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None, finding.pace),
         posterior=evidence.view_posterior(row.posterior),
-        tags=finding.tags,
-        state=FindingState(finding.state),
         citations=citations,
-        created_at=finding.created_at,
     )

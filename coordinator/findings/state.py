@@ -1,7 +1,7 @@
-"""The states of a finding, and the classes of failed experiments. Pure."""
+"""The classes of failed experiments. Pure."""
 
 from shared.experiments import Verdict
-from shared.findings import FailureClass, FindingState, NoteKind
+from shared.findings import FailureClass
 from shared.runs import RunOutcome, RunReport
 
 _FAILURES = {
@@ -46,22 +46,3 @@ def describe_failure(stored: str | None, verdict: str | None, pace: float | None
     failure = WITHOUT_GAIN.get(verdict)
     is_slow = pace is not None and pace < SLOW_BELOW
     return FailureClass.SLOWER if failure is not None and is_slow else failure
-
-
-_AFTER = {
-    (FindingState.PUBLISHED, NoteKind.RETRACTION): FindingState.RETRACTED,
-    (FindingState.RETRACTED, NoteKind.RESTORATION): FindingState.PUBLISHED,
-    (FindingState.PUBLISHED, NoteKind.NOTE): FindingState.PUBLISHED,
-    (FindingState.RETRACTED, NoteKind.NOTE): FindingState.RETRACTED,
-}
-
-
-class FindingTransitionError(Exception):
-    """A finding in this state does not accept this note."""
-
-
-def after_note(state: FindingState, kind: NoteKind) -> FindingState:
-    """The state of a finding after a note was added to it. Raises FindingTransitionError."""
-    if (state, kind) not in _AFTER:
-        raise FindingTransitionError(f"a finding that is {state} takes no {kind}")
-    return _AFTER[state, kind]

@@ -8,14 +8,16 @@ and of those that are left all words of the question decide.
 The index is derived: `list_missing` names what is not in it, and its tables are not among the models.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import log
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Integer,
     Text,
+    TextClause,
     bindparam,
     cast,
     column,
@@ -51,20 +53,30 @@ class IndexedText(NamedTuple):
     body: Sequence[str]
 
 
-class TextIndex(Protocol):
+class TextIndex(ABC):
     """The index of one engine. Project None stands for all of them."""
 
+    _missing: TextClause
+
+    @abstractmethod
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
         """Store a finding's words; if it is not new, in the place of those before."""
-        ...
 
     def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
         """Findings that hold some of the terms, the best first."""
-        ...
+        choice = _choose(self._count_holders(session, terms))
+        return self._rank(session, project_id, choice, limit) if choice.rare or choice.common else []
 
     def list_missing(self, session: Session, limit: int) -> list[int]:
         """Findings whose words are not in the index."""
-        ...
+        return list(session.scalars(self._missing, {"limit": limit}))
+
+    @abstractmethod
+    def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+        """How many findings of all projects hold each term; more than `CANDIDATES` need not be counted."""
+
+    @abstractmethod
+    def _rank(self, session: Session, project_id: int | None, choice: "_Choice", limit: int) -> list[int]: ...
 
 
 def text_index_of(session: Session) -> TextIndex:
@@ -97,7 +109,7 @@ def _choose(counts: dict[str, int]) -> _Choice:
 _FTS = table("search_texts", column("rowid", Integer), *(column(name, Text) for name in ("scope", "head", "body")))
 
 
-class SqliteTextIndex:
+class SqliteTextIndex(TextIndex):
     """FTS5. Its `scope` column holds the project, as a word; nothing looks for it: BM25 would count all its holders."""
 
     _put = insert(_FTS)
@@ -115,29 +127,20 @@ class SqliteTextIndex:
     _missing = text("select id from findings where id not in (select rowid from search_texts) order by id limit :limit")
 
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
-        """Store a finding's words; if it is not new, in the place of those before."""
         if not is_new:
             session.execute(self._remove, {"of_rowid": indexed.finding_id})
         row = {"rowid": indexed.finding_id, "scope": f"p{indexed.project_id}"}
         session.execute(self._put, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
 
-    def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
-        """Findings that hold some of the terms, the best first."""
-        choice = _choose({term: self._count_holders(session, term) for term in terms})
-        if not choice.rare and not choice.common:
-            return []
+    def _rank(self, session: Session, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         given = {"words": _match(choice), "head": HEAD_WEIGHT, "body": BODY_WEIGHT, "most": CANDIDATES, "limit": limit}
         if project_id is None:
             return list(session.scalars(self._find, given))
         return list(session.scalars(self._find_in_project, given | {"project_id": project_id}))
 
-    def list_missing(self, session: Session, limit: int) -> list[int]:
-        """Findings whose words are not in the index."""
-        return list(session.scalars(self._missing, {"limit": limit}))
-
-    def _count_holders(self, session: Session, term: str) -> int:
-        """Of all projects; further ones than `CANDIDATES` are not counted."""
-        return session.scalar(self._count, {"words": f'"{term}"', "most": CANDIDATES + 1}) or 0
+    def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
+        given = {"most": CANDIDATES + 1}
+        return {term: session.scalar(self._count, given | {"words": f'"{term}"'}) or 0 for term in terms}
 
 
 def _match(choice: _Choice) -> str:
@@ -153,7 +156,7 @@ _TEXTS = table(
 )
 
 
-class PostgresTextIndex:
+class PostgresTextIndex(TextIndex):
     """A tsvector in a schema of its own; weight A marks the head's words."""
 
     _put = insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR))
@@ -171,18 +174,13 @@ class PostgresTextIndex:
     )
 
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
-        """Store a finding's words; if it is not new, in the place of those before."""
         if not is_new:
             session.execute(self._remove, {"of_finding_id": indexed.finding_id})
         weights = dict.fromkeys(indexed.body, "") | dict.fromkeys(indexed.head, "A")
         words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
         session.execute(self._put, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})
 
-    def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
-        """Findings that hold some of the terms, the best first."""
-        choice = _choose(self._count_holders(session, terms))
-        if not choice.rare and not choice.common:
-            return []
+    def _rank(self, session: Session, project_id: int | None, choice: _Choice, limit: int) -> list[int]:
         asked = " | ".join(_quote(choice.rare)) if choice.rare else " & ".join(_quote(choice.common))
         within = (
             select(_TEXTS.c.finding_id, _TEXTS.c.document)
@@ -198,14 +196,8 @@ class PostgresTextIndex:
         rows = select(chosen.c.finding_id).order_by(score.desc(), chosen.c.finding_id.desc()).limit(limit)
         return list(session.scalars(rows))
 
-    def list_missing(self, session: Session, limit: int) -> list[int]:
-        """Findings whose words are not in the index."""
-        return list(session.scalars(self._missing, {"limit": limit}))
-
     def _count_holders(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
-        """How many findings hold each term, of all projects; further ones than `CANDIDATES` are not counted.
-
-        PostgreSQL reads all rows of a common word before it counts the first. But it keeps statistics of them."""
+        # PostgreSQL reads all rows of a common word before it counts the first; but it keeps statistics of them.
         common = {
             word: int(count)
             for word, count in session.execute(self._common, {"words": list(terms), "most": CANDIDATES})
@@ -235,10 +227,9 @@ def _score(choice: _Choice, findings: int) -> str:
     for term in (*choice.rare, *choice.common):
         count = choice.counts[term]
         idf = log(1 + (max(findings, count) - count + 0.5) / (count + 0.5))
-        in_head = HEAD_WEIGHT - BODY_WEIGHT
         parts.append(
             f"{idf:.6f} * ((document @@ cast('''{term}''' as tsquery))::int * {BODY_WEIGHT} + "
-            f"(document @@ cast('''{term}'':A' as tsquery))::int * {in_head})"
+            f"(document @@ cast('''{term}'':A' as tsquery))::int * {HEAD_WEIGHT - BODY_WEIGHT})"
         )
     return f"({' + '.join(parts)}) / (1 + {LENGTH_PULL} * length(document))"
 

@@ -10,7 +10,7 @@ from coordinator.findings.paper_queries import EffectRow, TopicRow
 from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
-from coordinator.models import Project
+from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from shared.experiments import AxisDirection, Standing, Verdict
 from shared.findings import FindingSummary, OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
@@ -55,35 +55,21 @@ def view_topic(session: Session, project: Project, slug: str) -> Topic:
 
 
 def _view_summary(row: TopicRow, project: str) -> TopicSummary:
-    return TopicSummary(
-        project=project,
-        slug=row.topic,
-        axis=row.axis,
-        experiments=row.experiments,
-        improved=row.improved,
-        no_change=row.no_change,
-        worse=row.worse,
-        unresolved=row.unresolved,
-        failed=row.failed,
-        newest_at=row.newest_at,
-    )
+    return view_of(TopicSummary, row, project=project, slug=row.topic)
 
 
 def _view_effect(row: EffectRow) -> TopicEffect:
     experiment, posterior = row.experiment, row.posterior
-    assert posterior.effect_mean is not None and posterior.effect_sd is not None
-    return TopicEffect(
+    return view_of(
+        TopicEffect,
+        posterior,
         experiment_id=experiment.id,
         finding_id=row.finding.id,
         title=experiment.title,
-        direction=AxisDirection(experiment.direction),
+        direction=experiment.direction,
         value=experiment.value,
-        hardware_class=posterior.hardware_class,
         mean=posterior.effect_mean,
         sd=posterior.effect_sd,
-        runs=posterior.runs,
-        verdict=Verdict(posterior.verdict) if posterior.verdict else None,
-        standing=Standing(posterior.standing),
     )
 
 
@@ -104,11 +90,8 @@ def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
                 groups[name, effect.direction].append((effect.mean, effect.sd))
     for (name, direction), members in sorted(groups.items(), key=_by_class):
         if len(members) >= MIN_POOLED:
-            pooled = pool(members)
-            yield TopicPool(
-                direction=direction, hardware_class=name, experiments=len(members), mean=pooled.mean, sd=pooled.sd,
-                between_sd=pooled.between_sd, outliers=pooled.outliers,
-            )  # fmt: skip
+            counts = {"direction": direction, "hardware_class": name, "experiments": len(members)}
+            yield view_of(TopicPool, pool(members), **counts)
 
 
 def _by_class(group: tuple[tuple[str | None, AxisDirection], object]) -> tuple[bool, str, str]:

@@ -9,9 +9,10 @@ from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
-from coordinator.findings.papers import Rival, Written, judge, list_rival_changes
-from coordinator.models import Project, Volunteer
-from shared.experiments import Dispute, Posterior, Standing, Verdict
+from coordinator.findings.paper_queries import RivalRow
+from coordinator.findings.papers import Written, judge, list_rival_changes
+from coordinator.models import CommitPosterior, Experiment, Project, Volunteer
+from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
 from shared.protocol import API_PREFIX, now
 from shared.workers import Role
@@ -180,8 +181,10 @@ def test_a_metric_that_is_to_rise_is_read_the_other_way_round() -> None:
     assert judge(GAIN, posterior(0.010), sign=-1.0) is Trend.WEAKENED
 
 
-def rival(effect: float, verdict: Verdict, *, is_ablation: bool) -> Rival:
-    return Rival(31, is_ablation, effect, 0.004, verdict, now())
+def rival(effect: float, verdict: Verdict, *, is_ablation: bool) -> RivalRow:
+    kind = JobKind.ABLATE if is_ablation else JobKind.IMPROVE
+    experiment = Experiment(id=31, kind=kind, created_at=now())
+    return experiment, CommitPosterior(effect_mean=effect, effect_sd=0.004, verdict=verdict)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,7 @@ def rival(effect: float, verdict: Verdict, *, is_ablation: bool) -> Rival:
         (rival(0.0, Verdict.NO_CHANGE, is_ablation=False), Trend.WEAKENED),
     ],
 )
-def test_taking_the_step_out_again_speaks_for_or_against_it(one: Rival, trend: Trend) -> None:
+def test_taking_the_step_out_again_speaks_for_or_against_it(one: RivalRow, trend: Trend) -> None:
     (change,) = list_rival_changes(GAIN, [one], sign=1.0)
     assert (change.trend, change.experiment_id) == (trend, 31)
     assert change.words.startswith(trend.capitalize())
