@@ -227,13 +227,15 @@ def open_row(bench: Served, stored: int, threads: int) -> Iterator[Row]:
         yield Row(bench, stored, process, clients)
 
 
-def run(engine: str, sizes: Sequence[int], seconds: float, codes: Sequence[Path] = (OURS,)) -> Iterator[Row]:
+def run(
+    engine: str, sizes: Sequence[int], seconds: float, codes: Sequence[Path] = (OURS,), threads: Sequence[int] = THREADS
+) -> Iterator[Row]:
     """Fill a new database of each size with each code, and measure them side by side."""
     with ExitStack() as databases:
         benches = [(stored, databases.enter_context(fill(code, engine, stored))) for stored in sizes for code in codes]
-        for threads in THREADS:
+        for count in threads:
             with ExitStack() as servers:
-                rows = [servers.enter_context(open_row(bench, stored, threads)) for stored, bench in benches]
+                rows = [servers.enter_context(open_row(bench, stored, count)) for stored, bench in benches]
                 for row in rows * TURNS:
                     row.take_turn(seconds / TURNS)
             yield from rows
@@ -243,6 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="experiments stored beforehand")
+    parser.add_argument("--threads", nargs="+", type=int, default=list(THREADS), choices=range(1, 5), help="clients")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each row, in all its turns")
     parser.add_argument("--against", type=Path, help="a checkout of another commit, measured in turns with this one")
     parser.add_argument("--append", type=Path, help="add the table to this file")
@@ -252,7 +255,7 @@ def main() -> None:
     codes = [OURS, *([options.against.resolve()] if options.against else [])]
     rows, ratios = [], []
     for engine in options.engines:
-        measured = list(run(engine, options.sizes, options.seconds, codes))
+        measured = list(run(engine, options.sizes, options.seconds, codes, options.threads))
         rows += [row.list_cells() for row in measured]
         for ours, theirs in zip(measured[::2], measured[1::2], strict=True) if options.against else ():
             told = f"{engine}, {ours.stored:,} stored, {len(ours.clients)} threads"
