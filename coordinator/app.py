@@ -67,7 +67,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
             repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
         ):  # fmt: skip
-            app.state.jobs = Jobs(database, app.state.held_beats, app.state.similarity, CapacityLimiter(at_once))
+            app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, CapacityLimiter(at_once))
             yield
         database.close()
 

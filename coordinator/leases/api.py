@@ -119,12 +119,12 @@ def register_own_lease(lease_id: UUID, own: OfflineLease, token: BearerToken, se
 @router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
 async def heartbeat(
     lease_id: UUID,
-    beat: Heartbeat,
+    heartbeat: Heartbeat,
     token: BearerToken,
     jobs: CurrentJobs,
 ) -> Response:
     """Renew a lease and say how far the job is."""
-    return _render(await jobs.run(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, beat))
+    return _render(await jobs.run(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, heartbeat))
 
 
 @router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)

@@ -40,9 +40,9 @@ class HeldHeartbeats:
         self._lock = Lock()
         self._held: dict[UUID, HeldHeartbeat] = {}
 
-    def hold(self, lease_id: UUID, beat: HeldHeartbeat) -> None:
+    def hold(self, lease_id: UUID, heartbeat: HeldHeartbeat) -> None:
         with self._lock:
-            self._held[lease_id] = beat
+            self._held[lease_id] = heartbeat
 
     def find(self, lease_id: UUID, stored: LeaseClock) -> HeldHeartbeat | None:
         """The held heartbeat of a lease, if it is newer than the stored one."""
@@ -55,7 +55,7 @@ class HeldHeartbeats:
         """Write what is held of one lease, for a transaction that is about to change it."""
         held = self._held.get(lease_id)
         if held is not None:
-            queries.store_beats(session, [_row(lease_id, held)])
+            queries.store_heartbeats(session, [_row(lease_id, held)])
 
     def write_all(self, database: Database) -> None:
         """Write what is held, and hold it no longer; if the database refuses, it stays."""
@@ -64,32 +64,32 @@ class HeldHeartbeats:
         if not held:
             return
         with database.write() as session:
-            queries.store_beats(session, [_row(lease_id, beat) for lease_id, beat in held.items()])
+            queries.store_heartbeats(session, [_row(lease_id, heartbeat) for lease_id, heartbeat in held.items()])
         with self._lock:
-            for lease_id, beat in held.items():
-                if self._held.get(lease_id) is beat:
+            for lease_id, heartbeat in held.items():
+                if self._held.get(lease_id) is heartbeat:
                     del self._held[lease_id]
 
 
-def _row(lease_id: UUID, beat: HeldHeartbeat) -> dict[str, Any]:
-    clock = beat.clock
+def _row(lease_id: UUID, heartbeat: HeldHeartbeat) -> dict[str, Any]:
+    clock = heartbeat.clock
     return {
         "lease_id": lease_id,
-        "beat_phase": clock.phase,
-        "beat_at": clock.heartbeat_at,
-        "beat_step": clock.step,
-        "beat_share": clock.share,
-        "beat_loss": beat.loss,
-        "beat_progressed_at": clock.progressed_at,
-        "beat_expires_at": beat.expires_at,
+        "new_phase": clock.phase,
+        "new_at": clock.heartbeat_at,
+        "new_step": clock.step,
+        "new_share": clock.share,
+        "new_loss": heartbeat.loss,
+        "new_progressed_at": clock.progressed_at,
+        "new_expires_at": heartbeat.expires_at,
     }
 
 
 @asynccontextmanager
 async def run_held_heartbeats(app: FastAPI) -> AsyncIterator[None]:
     """Write held heartbeats each second while the application lives, and at its end."""
-    beats = app.state.held_beats = HeldHeartbeats()
+    held_heartbeats = app.state.held_heartbeats = HeldHeartbeats()
     database: Database = app.state.database
     tasks: BackgroundTasks = app.state.background
-    async with tasks.repeat("heartbeats", HOLD_SECONDS, lambda: beats.write_all(database), also_at_end=True):
+    async with tasks.repeat("heartbeats", HOLD_SECONDS, lambda: held_heartbeats.write_all(database), also_at_end=True):
         yield

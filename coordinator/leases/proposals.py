@@ -31,7 +31,7 @@ ALIKE = "Much like this was tried, or is tried now. Propose something else, or s
 
 
 def submit_proposal(
-    database: Database, beats: HeldHeartbeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
+    database: Database, held_heartbeats: HeldHeartbeats, similarity: Similarity, bearer: str | None, lease_id: UUID,
     submission: ProposalSubmission,
 ) -> ProposalReply:  # fmt: skip
     """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""
@@ -48,7 +48,7 @@ def submit_proposal(
         with database.read() as session:
             alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
     with database.write() as session:
-        beats.write_of(session, lease_id)
+        held_heartbeats.write_of(session, lease_id)
         lease = queries.lock_lease(session, lease_id)
         return _judge(session, similarity, lease, contract, submission, code, alike)
 

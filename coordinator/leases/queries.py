@@ -85,17 +85,17 @@ _ADD = insert(_LEASES)
 _ADD_PACK = insert(_PACKS)
 _FINDINGS_READ = select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id"))
 _CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
-_BEAT = (
+_RENEW = (
     update(_LEASES)
     .where(
         _LEASES.c.id == bindparam("lease_id"),
         _LEASES.c.state.in_(LIVE_STATES),
-        _LEASES.c.phase == bindparam("beat_phase"),
-        _LEASES.c.heartbeat_at < bindparam("beat_at"),
+        _LEASES.c.phase == bindparam("new_phase"),
+        _LEASES.c.heartbeat_at < bindparam("new_at"),
     )
     .values(
-        {name: bindparam(f"beat_{name}") for name in ("step", "share", "loss", "progressed_at", "expires_at")}
-        | {"heartbeat_at": bindparam("beat_at")}
+        {name: bindparam(f"new_{name}") for name in ("step", "share", "loss", "progressed_at", "expires_at")}
+        | {"heartbeat_at": bindparam("new_at")}
     )
 )
 
@@ -136,10 +136,10 @@ def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -
     session.execute(_CHANGE, {"lease_id": lease_id, **columns})
 
 
-def store_beats(session: Session, beats: Iterable[Mapping[str, Any]]) -> None:
-    """Write heartbeats (keys: `_BEAT`'s parameters) to leases still in that phase that have heard nothing newer."""
-    for beat in beats:
-        session.execute(_BEAT, beat)
+def store_heartbeats(session: Session, heartbeats: Iterable[Mapping[str, Any]]) -> None:
+    """Write heartbeats (keys: `_RENEW`'s parameters) to leases still in that phase that have heard nothing newer."""
+    for heartbeat in heartbeats:
+        session.execute(_RENEW, heartbeat)
 
 
 def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:

@@ -48,7 +48,7 @@ class Delivery:
 
 
 def deliver(
-    database: Database, beats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
+    database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
 ) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
     with database.read() as session:
@@ -67,7 +67,7 @@ def deliver(
             "result_sha256": body_sha256,
             "result_reply": reply.model_dump(mode="json"),
         }
-        held = beats.find(lease_id, service.clock_of(lease))
+        held = held_heartbeats.find(lease_id, service.clock_of(lease))
         if held is not None and lease.state in state.LIVE:  # so the end of the lease writes it
             lease = lease._replace(**{name: getattr(held.clock, name) for name in HELD_COLUMNS})
             result["loss"] = held.loss

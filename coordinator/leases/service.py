@@ -37,26 +37,26 @@ HELD_WITHIN = timedelta(seconds=30)
 
 
 def heartbeat(
-    database: Database, beats: HeldHeartbeats, bearer: str | None, lease_id: UUID, beat: Heartbeat
+    database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, heartbeat: Heartbeat
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
     with database.read() as session:
         lease = find_own(session, bearer, lease_id)
-    check_token(lease, beat.token)
+    check_token(lease, heartbeat.token)
     budget = projects.parse_stored(lease.contract).budget
     clock = clock_of(lease)
-    held = beats.find(lease_id, clock) or HeldHeartbeat(clock, None, lease.expires_at)
-    after = _beat(held.clock, held.expires_at, beat)
+    held = held_heartbeats.find(lease_id, clock) or HeldHeartbeat(clock, None, lease.expires_at)
+    after = _renew(held.clock, held.expires_at, heartbeat)
     ends_at = state.expires_at(after, budget)
     if after.phase is clock.phase and lease.expires_at - after.heartbeat_at > HELD_WITHIN:
-        beats.hold(lease_id, HeldHeartbeat(after, beat.loss, ends_at))
+        held_heartbeats.hold(lease_id, HeldHeartbeat(after, heartbeat.loss, ends_at))
         return HeartbeatReply(state=after.state, expires_at=ends_at)
     with database.write() as session:
-        beats.write_of(session, lease_id)
+        held_heartbeats.write_of(session, lease_id)
         lease = queries.lock_lease(session, lease_id)
-        after = _beat(clock_of(lease), lease.expires_at, beat)
+        after = _renew(clock_of(lease), lease.expires_at, heartbeat)
         columns = columns_of(after, budget)
-        queries.change_lease(session, lease_id, columns | {"loss": beat.loss})
+        queries.change_lease(session, lease_id, columns | {"loss": heartbeat.loss})
         if after.phase != lease.phase:
             activity.record(
                 session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase
@@ -64,21 +64,21 @@ def heartbeat(
     return HeartbeatReply(state=after.state, expires_at=columns["expires_at"])
 
 
-def _beat(clock: LeaseClock, expires_at: datetime, beat: Heartbeat) -> LeaseClock:
+def _renew(clock: LeaseClock, expires_at: datetime, heartbeat: Heartbeat) -> LeaseClock:
     moment = now()
     refuse_ended(clock.state, expires_at, moment)
     try:
-        return state.beat(clock, beat.phase, beat.step, beat.share, moment)
+        return state.renew(clock, heartbeat.phase, heartbeat.step, heartbeat.share, moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
 
 
 def release(
-    session: Session, beats: HeldHeartbeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
+    session: Session, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
 ) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
     check_token(find_own(session, bearer, lease_id), request.token)
-    beats.write_of(session, lease_id)
+    held_heartbeats.write_of(session, lease_id)
     lease = queries.lock_lease(session, lease_id)
     if lease.state not in state.LIVE:
         return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)

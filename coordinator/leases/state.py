@@ -89,7 +89,7 @@ def effective_state(state: LeaseState, expires: datetime, now: datetime) -> Leas
     return LeaseState.EXPIRED if state in LIVE and expires <= now else state
 
 
-def beat(clock: LeaseClock, phase: Phase, step: int, share: float, now: datetime) -> LeaseClock:
+def renew(clock: LeaseClock, phase: Phase, step: int, share: float, now: datetime) -> LeaseClock:
     """After a heartbeat. Raises TransitionError for an ended lease and for a step back or past the proposal."""
     if clock.state not in LIVE:
         raise TransitionError(f"the lease is {clock.state}")

@@ -136,7 +136,7 @@ def test_every_task_of_the_application_goes_on_after_an_error(database_url: str,
 
     def are_all(is_so: Callable[[TaskHealth], bool]) -> bool:
         held = HeldHeartbeat(clock, None, now() + timedelta(seconds=100))
-        app.state.held_beats.hold(uuid4(), held)  # so that there is something to write
+        app.state.held_heartbeats.hold(uuid4(), held)  # so that there is something to write
         health = app.state.background.list_health()
         return {task.name for task in health} == TASKS and all(map(is_so, health))
 

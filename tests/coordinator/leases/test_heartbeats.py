@@ -23,10 +23,10 @@ FILES = {"train.py": "DEPTH = 5\n"}
 
 
 @pytest.fixture
-def beats(http: TestClient) -> HeldHeartbeats:
+def held_heartbeats(http: TestClient) -> HeldHeartbeats:
     app = http.app
-    assert isinstance(app, FastAPI) and isinstance(app.state.held_beats, HeldHeartbeats)
-    return app.state.held_beats
+    assert isinstance(app, FastAPI) and isinstance(app.state.held_heartbeats, HeldHeartbeats)
+    return app.state.held_heartbeats
 
 
 @pytest.fixture
@@ -50,32 +50,32 @@ def test_a_new_phase_is_written_at_once(database: Database, running: LeaseGrant)
 
 
 def test_a_renewal_is_answered_now_and_written_soon(
-    worker: MiniWorker, database: Database, beats: HeldHeartbeats, running: LeaseGrant
+    worker: MiniWorker, database: Database, held_heartbeats: HeldHeartbeats, running: LeaseGrant
 ) -> None:
     for step in (2, 3):
         reply = worker.beat(running, Phase.TRAINING, step=step, loss=3.5, share=step / 10)
         assert reply.json()["state"] == "running"
-    beats.write_all(database)
+    held_heartbeats.write_all(database)
     assert read(database, running) == ("running", "training", 3, 3.5)
 
 
 def test_what_is_held_goes_before_the_result_and_never_undoes_it(
-    worker: MiniWorker, database: Database, beats: HeldHeartbeats, running: LeaseGrant
+    worker: MiniWorker, database: Database, held_heartbeats: HeldHeartbeats, running: LeaseGrant
 ) -> None:
     assert worker.beat(running, Phase.TRAINING, step=7, loss=3.4, share=0.7).status_code == 200
     upload = make_result(running, worker.files_of(running), FILES)
     assert worker.deliver(running, upload).status_code == 201
     assert read(database, running) == ("done", "reporting", 7, 3.4)
-    beats.write_all(database)
+    held_heartbeats.write_all(database)
     assert read(database, running) == ("done", "reporting", 7, 3.4)
 
 
 def test_what_is_held_does_not_revive_a_released_lease(
-    worker: MiniWorker, database: Database, beats: HeldHeartbeats, running: LeaseGrant
+    worker: MiniWorker, database: Database, held_heartbeats: HeldHeartbeats, running: LeaseGrant
 ) -> None:
     assert worker.beat(running, Phase.TRAINING, step=7, share=0.7).status_code == 200
     assert worker.release(running).status_code == 200
-    beats.write_all(database)
+    held_heartbeats.write_all(database)
     assert read(database, running)[0] == LeaseState.RELEASED
     assert worker.beat(running, Phase.TRAINING, step=8, share=0.8).status_code == 410
 
@@ -94,11 +94,11 @@ def test_what_cannot_be_written_is_kept(database: Database, running: LeaseGrant,
     clock = LeaseClock(
         LeaseState.RUNNING, Phase.TRAINING, 5, 0.5, running.issued_at, moment, moment, running.deadline_at
     )  # fmt: skip
-    beats = HeldHeartbeats()
-    beats.hold(running.id, HeldHeartbeat(clock, 3.3, moment + timedelta(seconds=100)))
+    held_heartbeats = HeldHeartbeats()
+    held_heartbeats.hold(running.id, HeldHeartbeat(clock, 3.3, moment + timedelta(seconds=100)))
     nowhere = Database(f"sqlite:///{tmp_path}/no/such/folder.db")
     with pytest.raises(OperationalError):
-        beats.write_all(nowhere)
+        held_heartbeats.write_all(nowhere)
     nowhere.close()
-    beats.write_all(database)
+    held_heartbeats.write_all(database)
     assert read(database, running) == ("running", "training", 5, 3.3)

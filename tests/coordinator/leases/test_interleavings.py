@@ -48,9 +48,11 @@ numbers = count()
 class Interleavings(RuleBasedStateMachine):
     """Each example is a project of its own, in a database that the examples share."""
 
-    def __init__(self, http: TestClient, database: Database, beats: HeldHeartbeats, clock: Clock, folder: Path) -> None:
+    def __init__(
+        self, http: TestClient, database: Database, held_heartbeats: HeldHeartbeats, clock: Clock, folder: Path
+    ) -> None:
         super().__init__()
-        self.database, self.beats, self.clock = database, beats, clock
+        self.database, self.held_heartbeats, self.clock = database, held_heartbeats, clock
         self.project = f"p{next(numbers)}"
         with database.write() as session:
             project, _ = create_project(session, write_seed(folder / self.project, self.project))
@@ -91,12 +93,12 @@ class Interleavings(RuleBasedStateMachine):
             self.refused(send, 410, "lease-ended")
             return
         try:
-            after = state.beat(job.clock, phase, step, 0.5, self.clock.moment)
+            after = state.renew(job.clock, phase, step, 0.5, self.clock.moment)
         except state.TransitionError:
             self.refused(send, 409, "lease-transition")
             return
         assert send().json()["state"] == after.state
-        self.beats.write_all(self.database)  # as happens within a second
+        self.held_heartbeats.write_all(self.database)  # as happens within a second
         self.model.note_beat(job, after)
 
     @rule(which=WHICH, wait=WAITS, text=st.sampled_from(TEXTS))
@@ -244,7 +246,7 @@ EXAMPLES = {"sqlite": choose_examples(7, 300), "postgresql": choose_examples(3, 
 def test_any_interleaving_keeps_the_promises(
     app: FastAPI, http: TestClient, database: Database, tmp_path: Path, clock: Clock, search: int
 ) -> None:
-    make = partial(Interleavings, http, database, app.state.held_beats, clock, tmp_path)
+    make = partial(Interleavings, http, database, app.state.held_heartbeats, clock, tmp_path)
     run_state_machine_as_test(
         seed(search)(lambda: make()),
         settings=settings(max_examples=EXAMPLES[database.backend], stateful_step_count=40, phases=[Part.generate]),

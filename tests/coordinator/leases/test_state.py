@@ -33,27 +33,27 @@ def test_silence_ends_a_lease_after_three_heartbeats() -> None:
 
 
 def test_heartbeats_without_progress_do_not_keep_a_training_alive() -> None:
-    clock = state.beat(state.begin(False, BUDGET, START), Phase.TRAINING, 10, 0.1, after(10))
+    clock = state.renew(state.begin(False, BUDGET, START), Phase.TRAINING, 10, 0.1, after(10))
     for seconds in range(20, 120, 10):
-        clock = state.beat(clock, Phase.TRAINING, 10, 0.1, after(seconds))
+        clock = state.renew(clock, Phase.TRAINING, 10, 0.1, after(seconds))
     assert state.expires_at(clock, BUDGET) == after(10 + 120)
-    clock = state.beat(clock, Phase.TRAINING, 11, 0.1, after(120))
+    clock = state.renew(clock, Phase.TRAINING, 11, 0.1, after(120))
     assert state.expires_at(clock, BUDGET) == after(240)
 
 
 def test_waiting_for_the_gpu_is_exempt_from_progress() -> None:
     clock = state.begin(False, BUDGET, START)
     for seconds in range(60, 3000, 60):
-        clock = state.beat(clock, Phase.READY, 0, 0.0, after(seconds))
+        clock = state.renew(clock, Phase.READY, 0, 0.0, after(seconds))
     assert state.expires_at(clock, BUDGET) > after(3000)
 
 
 def test_a_crashed_run_is_mended_and_waits_for_the_gpu_again() -> None:
-    clock = state.beat(state.begin(False, BUDGET, START), Phase.TRAINING, 10, 0.1, after(10))
-    clock = state.beat(clock, Phase.READY, 0, 0.0, after(20))
+    clock = state.renew(state.begin(False, BUDGET, START), Phase.TRAINING, 10, 0.1, after(10))
+    clock = state.renew(clock, Phase.READY, 0, 0.0, after(20))
     assert (clock.state, state.expires_at(clock, BUDGET)) == (LeaseState.READY, after(200))
     with pytest.raises(TransitionError, match="does not go back"):
-        state.beat(clock, Phase.DRAFTING, 0, 0.0, after(30))
+        state.renew(clock, Phase.DRAFTING, 0, 0.0, after(30))
 
 
 def test_nothing_outlives_the_deadline() -> None:
@@ -62,16 +62,16 @@ def test_nothing_outlives_the_deadline() -> None:
         "an hour, the run before it, and its own"
     )
     for seconds in range(60, 5000, 60):
-        clock = state.beat(clock, Phase.TRAINING, seconds, 0.5, after(seconds))
+        clock = state.renew(clock, Phase.TRAINING, seconds, 0.5, after(seconds))
     assert state.expires_at(clock, BUDGET) == clock.deadline_at
 
 
 def test_running_needs_an_accepted_proposal() -> None:
     clock = state.begin(True, BUDGET, START)
     with pytest.raises(TransitionError, match="has not been accepted"):
-        state.beat(clock, Phase.TRAINING, 1, 0.0, after(1))
+        state.renew(clock, Phase.TRAINING, 1, 0.0, after(1))
     clock = state.accept_proposal(clock, after(1))
-    assert state.beat(clock, Phase.TRAINING, 1, 0.0, after(2)).state is LeaseState.RUNNING
+    assert state.renew(clock, Phase.TRAINING, 1, 0.0, after(2)).state is LeaseState.RUNNING
     with pytest.raises(TransitionError):
         state.accept_proposal(clock, after(3))
 
@@ -104,7 +104,7 @@ def test_any_history_keeps_the_rules(needs_draft: bool, steps: list[tuple[str, P
         before = clock
         try:
             if action == "beat":
-                clock = state.beat(clock, phase, number, 0.0, moment)
+                clock = state.renew(clock, phase, number, 0.0, moment)
             elif action == "accept":
                 clock = state.accept_proposal(clock, moment)
             elif action == "again":
