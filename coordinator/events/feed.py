@@ -12,12 +12,13 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from operator import attrgetter
 
 from fastapi import FastAPI
 
 from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
-from coordinator.events import queries, service
+from coordinator.events import queries
 from coordinator.http.errors import SwarmError
 from coordinator.settings import CoordinatorSettings
 from shared.events import EventView
@@ -61,7 +62,10 @@ class Feed:
     async def poll(self) -> None:
         """Read all new events, once somebody listens. Returns at once when the feed is closed."""
         if self._listeners == 0 and not self._closed:
-            await self._wait_for_listeners()
+            self._window.clear()
+            self._window_start = None
+            self._wanted.clear()
+            await self._wanted.wait()
         is_behind = True
         while is_behind and not self._closed:
             is_behind = await self._read_batch()
@@ -88,13 +92,7 @@ class Feed:
             return []
         if cursor < self._window_start:
             return await asyncio.to_thread(self._read_events, cursor)
-        return self._window[bisect_right(self._window, cursor, key=_id_of) :]
-
-    async def _wait_for_listeners(self) -> None:
-        self._window.clear()
-        self._window_start = None
-        self._wanted.clear()
-        await self._wanted.wait()
+        return self._window[bisect_right(self._window, cursor, key=attrgetter("id")) :]
 
     async def _read_batch(self) -> bool:
         """Read the next events into the window. Returns whether there may be more."""
@@ -122,15 +120,11 @@ class Feed:
 
     def _read_events(self, after_id: int) -> list[EventView]:
         with self._database.read() as session:
-            return service.view_events_after(session, after_id, BATCH_EVENTS)
+            return queries.list_events_after(session, after_id, BATCH_EVENTS)
 
     def _read_last_id(self) -> int:
         with self._database.read() as session:
             return queries.get_last_event_id(session)
-
-
-def _id_of(event: EventView) -> int:
-    return event.id
 
 
 @asynccontextmanager

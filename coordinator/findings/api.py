@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, status
+from pydantic import BaseModel
 
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
@@ -41,43 +42,34 @@ TopicName = Annotated[str, Path(min_length=1, max_length=80, description="an axi
 VersionNumber = Annotated[int, Path(ge=1, le=10_000)]
 
 
-def read_filters(
-    session: ReadSession,
-    project: Slug | None = None,
-    hardware_class: Name = None,
-    verdict: Verdict | None = None,
-    standing: Standing | None = None,
-    axis: Annotated[str | None, Query(max_length=200, description="as written, or as it stands in addresses")] = None,
-    volunteer: Name = None,
-    branch: Name = None,
-    tag: Name = None,
-    failure: FailureClass | None = None,
-    since: Annotated[Timestamp | None, Query(description="written at or after this moment")] = None,
-    until: Annotated[Timestamp | None, Query(description="written before this moment")] = None,
-    effect_above: Annotated[float | None, Query(description="metric(child) − metric(parent), posterior mean")] = None,
-    effect_below: Annotated[float | None, Query(description="likewise, at most")] = None,
-    with_retracted: Annotated[bool, Query(description="retracted findings, too")] = False,
-) -> FindingFilters:
-    """The filters of lists and searches."""
+class FilterQuery(BaseModel):
+    """The filters of lists and searches, as they stand in addresses."""
+
+    project: Slug | None = None
+    hardware_class: Name = None
+    verdict: Verdict | None = None
+    standing: Standing | None = None
+    axis: Annotated[str | None, Query(max_length=200, description="as written, or as it stands in addresses")] = None
+    volunteer: Name = None
+    branch: Name = None
+    tag: Name = None
+    failure: FailureClass | None = None
+    since: Annotated[Timestamp | None, Query(description="written at or after this moment")] = None
+    until: Annotated[Timestamp | None, Query(description="written before this moment")] = None
+    effect_above: Annotated[float | None, Query(description="metric(child) − metric(parent), posterior mean")] = None
+    effect_below: Annotated[float | None, Query(description="likewise, at most")] = None
+    with_retracted: Annotated[bool, Query(description="retracted findings, too")] = False
+
+
+def _read_filters(session: ReadSession, given: Annotated[FilterQuery, Query()]) -> FindingFilters:
     return FindingFilters(
-        project_id=projects.get_project(session, project).id if project else None,
-        hardware_class=hardware_class,
-        verdict=verdict,
-        standing=standing,
-        topic=service.name_topic(axis) if axis else None,
-        volunteer=volunteer,
-        branch=branch,
-        tag=tag,
-        failure=failure,
-        since=since,
-        until=until,
-        effect_above=effect_above,
-        effect_below=effect_below,
-        with_retracted=with_retracted,
+        project_id=projects.get_project(session, given.project).id if given.project else None,
+        topic=service.name_topic(given.axis) if given.axis else None,
+        **given.model_dump(exclude={"project", "axis"}),
     )
 
 
-Filters = Annotated[FindingFilters, Depends(read_filters)]
+Filters = Annotated[FindingFilters, Depends(_read_filters)]
 Words = Annotated[str, Query(min_length=1, max_length=1_000, description="a few words, or a sentence")]
 HitLimit = Annotated[int, Query(ge=1, le=100, description="findings at most")]
 

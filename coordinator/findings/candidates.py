@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, and_, bindparam, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
@@ -135,24 +135,18 @@ _IS_OWN_CLASS = and_(
 )
 
 
-def _columns() -> Select[*tuple[object, ...]]:
-    return select(
-        _FINDINGS.c.id,
-        _FINDINGS.c.experiment_id,
-        _EXPERIMENTS.c.title,
-        _FINDINGS.c.claim,
-        _EXPERIMENTS.c.topic,
-        _FINDINGS.c.hardware_class,
-        _FINDINGS.c.failure,
-        _FINDINGS.c.pace,
-        *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
-        _FINDINGS.c.created_at,
-    )
-
-
+_COLUMNS = select(
+    _FINDINGS.c.id,
+    _FINDINGS.c.experiment_id,
+    _EXPERIMENTS.c.title,
+    _FINDINGS.c.claim,
+    _EXPERIMENTS.c.topic,
+    *(_FINDINGS.c[name] for name in ("hardware_class", "failure", "pace")),
+    *(_POSTERIORS.c[name] for name in ("effect_mean", "effect_sd", "runs", "checkers", "verdict")),
+    _FINDINGS.c.created_at,
+)
 _NEWEST = (
-    _columns()
-    .select_from(
+    _COLUMNS.select_from(
         _FINDINGS.join(_EXPERIMENTS, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id).outerjoin(
             _POSTERIORS, _IS_OWN_CLASS
         )
@@ -162,8 +156,7 @@ _NEWEST = (
     .limit(NEWEST)
 )
 _BEST = (
-    _columns()
-    .select_from(
+    _COLUMNS.select_from(
         _POSTERIORS.join(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha).join(
             _FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id
         )

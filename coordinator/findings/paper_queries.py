@@ -223,17 +223,6 @@ def list_effects(session: Session, project_id: int, topic: str, limit: int) -> l
     return [EffectRow(*row) for row in rows]
 
 
-def list_finding_ids(session: Session, project_id: int, topic: str, limit: int) -> list[int]:
-    """The newest findings of a topic."""
-    query = (
-        select(Finding.id)
-        .join(Experiment, Experiment.id == Finding.experiment_id)
-        .where(Experiment.project_id == project_id, Experiment.topic == topic)
-        .where(Finding.state == FindingState.PUBLISHED)
-    )
-    return list(session.scalars(query.order_by(Experiment.id.desc()).limit(limit)))
-
-
 def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: int) -> list[Finding]:
     """The newest findings of a topic that propose something, and from which nobody went on along this topic.
 

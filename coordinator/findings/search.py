@@ -11,6 +11,7 @@ from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.semantic_index import count_waiting, find_by_meaning
 from coordinator.findings.text_index import text_index_of
 from coordinator.findings.tokenizer import find_best_part, list_terms
+from coordinator.models import view_of
 from coordinator.novelty.similarity import Similarity
 from shared.findings import FindingSummary, SearchHit, SearchPage, Snippet
 
@@ -104,10 +105,4 @@ def _view_hit(row: FindingRow, summary: FindingSummary, ranked: Ranked, terms: S
         ("refuted_by", finding.refuted_by),
     )
     name, text, marks = find_best_part(fields, terms)
-    return SearchHit(
-        finding=summary,
-        snippet=Snippet(field=name, text=text, marks=marks),
-        score=ranked.score,
-        text_rank=ranked.text_rank,
-        meaning_rank=ranked.meaning_rank,
-    )
+    return view_of(SearchHit, ranked, finding=summary, snippet=Snippet(field=name, text=text, marks=marks))

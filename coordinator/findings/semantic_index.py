@@ -55,10 +55,7 @@ def count_waiting(session: Session, similarity: Similarity) -> int:
 
 
 def embed_missing(database: Database, similarity: Similarity, after_id: int = 0) -> int:
-    """Give vectors to findings above `after_id` that have none; returns the number up to which all have one.
-
-    Stops where the embedder cannot be asked.
-    """
+    """Give vectors to findings that have none; returns up to which number all have one. Stops at a failing embedder."""
     while True:
         with database.read() as session:
             rows = queries.list_without_vector(session, similarity.model, SUBJECT, after_id, AT_ONCE)
@@ -115,8 +112,3 @@ def keep_up(database: Database, similarity: Similarity, done: Progress) -> Progr
         return Progress(embed_missing(database, similarity, done.through_id), revisions)
     except IntegrityError:  # another replica was faster
         return done
-
-
-def forget(session: Session, similarity: Similarity, finding_id: int) -> None:
-    """A finding's words are others now: `keep_up` will give it another vector."""
-    similarity.forget(session, SUBJECT, str(finding_id))

@@ -35,7 +35,7 @@ def view_topic(session: Session, project: Project, slug: str) -> Topic:
         raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign
     effects = [_view_effect(one) for one in paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)]
-    ids = paper_queries.list_finding_ids(session, project.id, slug, MAX_FINDINGS)
+    ids = [finding_id for finding_id, _ in queries.list_of_topic(session, project.id, slug, MAX_FINDINGS)]
     summaries = service.view_summaries(session, queries.list_by_ids(session, ids))
     follow_ups = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
     return Topic(

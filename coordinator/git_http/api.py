@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.git_http import negotiation, packs, protocol, queries
 from coordinator.git_http.protocol import FetchRefusedError
-from coordinator.http.errors import BodyTooLargeError, NotFoundError
+from coordinator.http.errors import BodyTooLargeError
+from coordinator.projects import service as projects
 from shared.protocol import Slug
 
 router = APIRouter(prefix="/git", include_in_schema=False)
@@ -27,10 +28,7 @@ READ_ONLY = (
 
 
 def _find_project(project: Slug, session: ReadSession) -> int:
-    project_id = queries.find_project_id(session, project)
-    if project_id is None:
-        raise NotFoundError(f"There is no project {project!r}.")
-    return project_id
+    return projects.get_project(session, project).id
 
 
 async def _read_request(request: Request, content_encoding: Annotated[str, Header()] = "") -> bytes:
@@ -69,13 +67,13 @@ def upload_pack(
     """Answers one request of a fetch. Git prints a refusal as a remote error."""
     try:
         request = protocol.parse_request(body)
-        answer = negotiation.answer_fetch(session, project_id, request)
+        lines, objects = negotiation.answer_fetch(session, project_id, request)
     except FetchRefusedError as error:
         return _respond(f"{FETCH}-result", [protocol.frame_error(error.detail)])
-    if answer.objects is None:
-        return _respond(f"{FETCH}-result", [answer.lines])
-    pack = packs.stream_pack(database, answer.objects, is_thin="thin-pack" in request.capabilities)
-    return _respond(f"{FETCH}-result", chain([answer.lines], protocol.frame_pack(pack, request.capabilities)))
+    if objects is None:
+        return _respond(f"{FETCH}-result", [lines])
+    pack = packs.stream_pack(database, objects, is_thin="thin-pack" in request.capabilities)
+    return _respond(f"{FETCH}-result", chain([lines], protocol.frame_pack(pack, request.capabilities)))
 
 
 @router.get("/{project}.bundle")

@@ -20,14 +20,6 @@ MAX_HAVES = 2000
 
 
 @dataclass(frozen=True)
-class FetchAnswer:
-    """The framed `lines` of an answer, and the objects of the pack that follows, if one does."""
-
-    lines: bytes
-    objects: ObjectList | None = None
-
-
-@dataclass(frozen=True)
 class _Ends:
     """The ends of the client's history before (`had`) and after (`now`), and commits `beyond` the old ones to send."""
 
@@ -37,14 +29,17 @@ class _Ends:
     lines: bytes = b""
 
 
-def answer_fetch(session: Session, project_id: int, request: FetchRequest) -> FetchAnswer:
-    """Answers a request. Raises FetchRefusedError where it wants a sha that is no commit of the project."""
+def answer_fetch(session: Session, project_id: int, request: FetchRequest) -> tuple[bytes, ObjectList | None]:
+    """The framed lines of an answer, and the objects of the pack that follows, if one does.
+
+    Raises FetchRefusedError where the request wants a sha that is no commit of the project.
+    """
     if not request.wants:
-        return FetchAnswer(b"")  # git asks so whether it may send a long request
+        return b"", None  # git asks so whether it may send a long request
     wants = _find_wants(session, project_id, request.wants)
     ends = _move_ends(session, project_id, wants, request)
     if not request.is_negotiating:
-        return FetchAnswer(ends.lines)
+        return ends.lines, None
     known = queries.find_commits(session, project_id, request.haves[:MAX_HAVES])
     common = [sha for sha in request.haves if sha in known]
     haves = [known[sha] for sha in common]
@@ -52,9 +47,12 @@ def answer_fetch(session: Session, project_id: int, request: FetchRequest) -> Fe
     def walk() -> Iterator[MissingCommit]:
         return walk_missing(session, [*wants, *ends.beyond], haves, ends.had, ends.now)
 
-    words, is_pack_due = _acknowledge(request, common, lambda: _are_few(walk()))
+    def is_near() -> bool:
+        return sum(1 for _ in islice(walk(), FEW_COMMITS + 1)) <= FEW_COMMITS
+
+    words, is_pack_due = _acknowledge(request, common, is_near)
     lines = ends.lines + b"".join(frame(word) for word in words)
-    return FetchAnswer(lines, list_objects(session, walk()) if is_pack_due else None)
+    return lines, list_objects(session, walk()) if is_pack_due else None
 
 
 def _find_wants(session: Session, project_id: int, shas: list[str]) -> list[CommitTrees]:
@@ -100,7 +98,3 @@ def _acknowledge(request: FetchRequest, common: list[str], is_near: Callable[[],
     if is_ready and "no-done" in request.capabilities:
         return [*words, f"ACK {common[-1]}"], True
     return words, False
-
-
-def _are_few(commits: Iterator[MissingCommit]) -> bool:
-    return sum(1 for _ in islice(commits, FEW_COMMITS + 1)) <= FEW_COMMITS

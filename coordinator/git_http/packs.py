@@ -25,14 +25,9 @@ from coordinator.git_http.walk import MissingCommit
 from coordinator.lineage.objects import ObjectMissingError, ObjectRow, read_versions
 from shared.commits import parse_tree
 
-COMMITS_AT_ONCE = 200
-"""Number of commits whose trees are compared together."""
-
-OBJECTS_AT_ONCE = 128
-"""Number of a stream's objects in memory. A file has at most one MiB, and usually some 10 kB."""
-
-MEMORY_BYTES = 256 * 1024
-"""Bytes of a bundle's list of refs in memory; a longer list goes to a temporary file."""
+COMMITS_AT_ONCE = 200  # whose trees are compared together
+OBJECTS_AT_ONCE = 128  # of a stream in memory; a file has at most one MiB, and usually some 10 kB
+MEMORY_BYTES = 256 * 1024  # of a bundle's list of refs; a longer list goes to a temporary file
 
 Folder = dict[str, tuple[bool, str]]
 """A tree's entries: name -> whether it is a folder, and its sha."""
@@ -46,11 +41,9 @@ class Listed(NamedTuple):
 
 
 class ObjectList:
-    """The objects of a pack, each once, in the order of adding. It must be complete before the pack begins, because a
-    pack starts with its length. Close it.
+    """The objects of a pack, each once, in the order of adding. Complete it first: a pack begins with its length.
 
-    It is a private, nameless SQLite database: in memory while it is small, in a temporary file when it grows, so a
-    million objects need no more memory than some thousands.
+    It is a nameless SQLite database, which goes from memory to a temporary file as it grows. Close it.
     """
 
     def __init__(self) -> None:
@@ -129,10 +122,7 @@ def list_history(session: Session, project_id: int) -> ObjectList:
 
 
 def write_bundle_header(session: Session, project_id: int) -> IO[bytes]:
-    """The beginning of a bundle: HEAD, the branches, and a tag for each experiment, because a clone takes all tags.
-
-    To be read once and closed.
-    """
+    """The beginning of a bundle: HEAD, the branches, and a tag for each experiment, because a clone takes all tags."""
     header = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  the stream closes it
     branches = queries.list_branch_refs(session, project_id)
     header.write(f"# v2 git bundle\n{branches[0].sha} HEAD\n".encode())

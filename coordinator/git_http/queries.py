@@ -8,7 +8,7 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.lineage.objects import ObjectRow
-from coordinator.models import Branch, Commit, Experiment, Project, StoredObject
+from coordinator.models import Branch, Commit, Experiment, StoredObject
 
 SHAS_PER_QUERY = 500
 PAGE_ROWS = 1000
@@ -31,10 +31,6 @@ class Ref(NamedTuple):
 
     name: str
     sha: str
-
-
-def find_project_id(session: Session, name: str) -> int | None:
-    return session.scalar(select(Project.id).where(Project.name == name))
 
 
 def list_branch_refs(session: Session, project_id: int) -> list[Ref]:
@@ -88,7 +84,7 @@ def list_all_commits(session: Session, project_id: int) -> Iterator[CommitTrees]
 
 def list_stored_objects(session: Session, shas: Sequence[str]) -> list[ObjectRow]:
     """The rows of the stored objects among `shas`, in no particular order."""
-    columns = (StoredObject.sha, StoredObject.kind, StoredObject.size, StoredObject.data, StoredObject.base_sha)
+    columns = (getattr(StoredObject, name) for name in ObjectRow._fields)
     return [ObjectRow(*row) for row in session.execute(select(*columns).where(StoredObject.sha.in_(shas)))]
 
 

@@ -6,12 +6,13 @@ embeddings protocol may be set instead (`SWARM_EMBEDDINGS_URL`, `SWARM_EMBEDDING
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock, Semaphore
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,55 +24,43 @@ from coordinator.settings import CoordinatorSettings
 Vectors = NDArray[np.float32]
 """One row for each text, of length one."""
 
-BACKGROUND_SECONDS = 10.0
-"""Longest wait of a background task for the endpoint."""
+BACKGROUND_SECONDS, REQUEST_SECONDS = 10.0, 1.0
+"""Longest wait for the endpoint, of a background task and of a request."""
 
-REQUEST_SECONDS = 1.0
-"""Longest wait of a request for the endpoint."""
-
-PAUSE_SECONDS = 30.0
-"""After a request's question failed, no request asks the endpoint for this long."""
-
-MAX_REQUESTS_ASKING = 2
-"""Number of requests that may wait for the endpoint at once; SQLite's requests share four threads."""
-
-MAX_CHARACTERS = 8_000
-"""Only this much of each text is embedded."""
+PAUSE_SECONDS = 30.0  # without a request to the endpoint, after one failed
+MAX_REQUESTS_ASKING = 2  # at once: SQLite's requests share four threads
+MAX_CHARACTERS = 8_000  # of each text; the rest is not embedded
 
 
 class EmbeddingError(Exception):
     """The texts cannot be embedded now; the message says why."""
 
 
-class Embedder(Protocol):
+class Embedder(ABC):
     """`name` says which model it is: vectors of different names are never compared.
 
     From the similarity `near` on, two proposals are taken for the same idea.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    near: float
 
-    @property
-    def near(self) -> float: ...
-
+    @abstractmethod
     def embed(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text. Raises EmbeddingError. Safe to use from several threads."""
-        ...
 
     def embed_for_request(self, texts: Sequence[str]) -> Vectors:
         """The same, within about a second. Raises EmbeddingError where that is not possible."""
-        ...
+        return self.embed(texts)
 
 
-class WordLlamaEmbedder:
+class WordLlamaEmbedder(Embedder):
     """Static embeddings of words, averaged (256 numbers a text)."""
 
     name = "wordllama-l2-supercat-256"
     near = 0.65  # tests/coordinator/novelty/test_embeddings.py shows what it tells apart
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """A vector for each text."""
         with _LOADING:
             table, tokenizer = _load_wordllama()
         sums = np.empty((len(texts), table.shape[1]), dtype=np.float32)
@@ -79,8 +68,6 @@ class WordLlamaEmbedder:
             tokens = tokenizer.encode(text[:MAX_CHARACTERS] or " ", add_special_tokens=False).ids
             table[tokens].sum(axis=0, out=sums[row])
         return _normalise(sums)
-
-    embed_for_request = embed
 
 
 _LOADING = Lock()
@@ -100,7 +87,7 @@ def _load_wordllama() -> tuple[Vectors, Any]:
     return model.embedding, model.tokenizer
 
 
-class EndpointEmbedder:
+class EndpointEmbedder(Embedder):
     """Any endpoint that speaks OpenAI's embeddings protocol.
 
     Requests of the coordinator wait for it only briefly, only a few at a time, and not at all while it fails.
@@ -116,9 +103,8 @@ class EndpointEmbedder:
         self._asking = Semaphore(MAX_REQUESTS_ASKING)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """A vector for each text. Raises EmbeddingError. A success lets requests ask again."""
         vectors = self._ask(texts, BACKGROUND_SECONDS)
-        self._paused_until = 0.0
+        self._paused_until = 0.0  # requests may ask again
         return vectors
 
     def embed_for_request(self, texts: Sequence[str]) -> Vectors:

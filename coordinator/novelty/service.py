@@ -5,7 +5,7 @@ The same code is known by its files, and by what it does whatever it looks like.
 What was never measured stands in nobody's way, and a reservation ends with its lease.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.locks import lock_hashes
 from coordinator.experiments import service as experiments
 from coordinator.lineage import service as lineage
+from coordinator.models import view_of
 from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.novelty.ideas import Idea, name_idea
@@ -43,9 +44,9 @@ NEIGHBOURS = 12
 class Duplicate:
     """Why a proposal is not new; the experiment and its commit are None where nothing finished holds the code."""
 
-    experiment_id: int | None
-    sha: str | None
     reason: str
+    experiment_id: int | None = None
+    sha: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ProposedCode:
 def describe_code(
     tree_sha: str, parent_sha: str, proposal: Proposal, parent_files: Mapping[str, str], files: Mapping[str, str]
 ) -> ProposedCode:
-    """Parts of a proposal that are compared. `parent_files` are the parent's editable files, `files` the changed"""
+    """Parts of a proposal that are compared. `parent_files` are its parent's editable files, `files` the changed."""
     after = {**parent_files, **files}
     idea = name_idea(proposal, parent_sha, parent_files, after)
     return ProposedCode(tree_sha, fingerprint(after), fingerprint(parent_files), idea)
@@ -86,14 +87,13 @@ def embed(code: ProposedCode, similarity: Similarity) -> ProposedCode:
     return replace(code, vector=similarity.embed(code.parts, is_request=True)) if code.parts else code
 
 
-def _list_changes(before: str, after: str) -> Iterable[str]:
+def _list_changes(before: str, after: str) -> list[str]:
     """The lines that go and come, without those around them."""
     old, old_lines = _split(before)
     new = after.splitlines()
     new_lines = set(new)
-    gone, come = old_lines - new_lines, new_lines - old_lines
-    lines = [("-", line) for line in old if line in gone] + [("+", line) for line in new if line in come]
-    return [f"{sign} {line.strip()}" for sign, line in lines]
+    gone = [f"- {line.strip()}" for line in old if line not in new_lines]
+    return gone + [f"+ {line.strip()}" for line in new if line not in old_lines]
 
 
 @lru_cache(maxsize=PARENTS_REMEMBERED)
@@ -117,26 +117,23 @@ def find_duplicate(
     if commit is not None:
         experiment = experiments.find_experiment_by_commit(session, commit.sha)
         if experiment is None:
-            reason = "These are exactly the files of the project's seed: the proposal changes nothing."
-            return Duplicate(None, None, reason)
+            return Duplicate("These are exactly the files of the project's seed: the proposal changes nothing.")
         reason = f"Experiment {experiment.id} ({experiment.title}) has exactly these files."
-        return Duplicate(experiment.id, commit.sha, reason)
+        return Duplicate(reason, experiment.id, commit.sha)
     if any(holder.has_files and holder.is_live for holder in holders):
-        return Duplicate(None, None, "Another worker is running exactly these files now.")
+        return Duplicate("Another worker is running exactly these files now.")
     if code.fingerprint == code.parent_fingerprint:
-        reason = "Only looks differ from the parent (comments, layout, names): it would do the same."
-        return Duplicate(None, None, reason)
+        return Duplicate("Only comments, layout or names differ from the parent's: the code would do the same.")
     same = next((holder for holder in holders if holder.has_code and (holder.is_done or holder.is_live)), None)
     if same is None:
         return None
     if not same.is_done:
-        reason = "Another worker is running code now that does the same, though it looks different."
-        return Duplicate(None, None, reason)
+        return Duplicate("Another worker is running code now that does the same, though it looks different.")
     experiment = experiments.find_experiment_by_lease(session, same.id)
     if experiment is None:
         return None
     reason = f"Experiment {experiment.id} ({experiment.title}) has code that does the same, though it looks different."
-    return Duplicate(experiment.id, experiment.commit_sha, reason)
+    return Duplicate(reason, experiment.id, experiment.commit_sha)
 
 
 def find_same_idea(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[SimilarWork]:
@@ -167,27 +164,21 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
 def _view_similar(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
     """Those of the leases that were measured or are under way, with what came of them."""
     leases = queries.list_leases(session, list(similarities)) if similarities else []
-    told = experiments.map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])
+    tried = experiments.map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])
     similar = []
     for lease in leases:
-        known = told.get(lease.id)
+        known = tried.get(lease.id)
         if (known is None and lease.is_done) or (known is not None and known.outcome not in TRIED):
             continue
-        proposal = Proposal.model_validate(lease.proposal)
         similar.append(
-            SimilarWork(
+            view_of(
+                SimilarWork,
+                Proposal.model_validate(lease.proposal),
                 experiment_id=known.id if known else None,
-                title=proposal.title,
-                axis=proposal.axis,
-                value=proposal.value,
                 outcome=known.outcome if known else "running",
                 effect_mean=known.effect_mean if known else None,
                 effect_sd=known.effect_sd if known else None,
                 similarity=similarities[lease.id],
             )
         )
-    return _nearest_first(similar)
-
-
-def _nearest_first(similar: Sequence[SimilarWork]) -> list[SimilarWork]:
     return sorted(similar, key=lambda one: -(one.similarity or 1.0))

@@ -5,10 +5,11 @@ schema of its own that may be dropped (it is made and filled again) and that bac
 pgvector, or we may not use it, arrays serve there too.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
@@ -46,24 +47,22 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-class Index(Protocol):
+class Index(ABC):
     """An index of one model's vectors. Safe to use from several threads."""
 
+    @abstractmethod
     def catch_up(self, database: Database) -> None:
         """Take in all rows that are stored."""
-        ...
 
-    def add(self, session: Session, row: EmbeddingRow) -> None:
-        """Take in a row that was just stored in this transaction."""
-        ...
-
-    def remove(self, session: Session, row: EmbeddingRow) -> None:
-        """Leave out a row that was just set aside in this transaction, if it was there."""
-        ...
-
+    @abstractmethod
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         """The nearest texts of a kind in a project, the nearest first."""
-        ...
+
+    def add(self, session: Session, row: EmbeddingRow) -> None:  # noqa: B027 - not every index needs it
+        """Take in a row that was just stored in this transaction."""
+
+    def remove(self, session: Session, row: EmbeddingRow) -> None:  # noqa: B027 - likewise
+        """Leave out a row that was just set aside in this transaction, if it was there."""
 
 
 def pack(vector: Vector) -> bytes:
@@ -108,9 +107,10 @@ class _Group:
         return [Neighbour(self.keys[at], float(similarities[at])) for at in best]
 
 
-class ArrayIndex:
-    """Arrays in this process. What was stored since it looked last is read before each search.
+class ArrayIndex(Index):
+    """Arrays in this process. Before each search it reads what was stored since the last.
 
+    A text that was set aside is found by its earlier words until its next row takes its place.
     On PostgreSQL a row may become visible after one with a higher number, and is then passed over until a restart.
     """
 
@@ -123,12 +123,6 @@ class ArrayIndex:
     def catch_up(self, database: Database) -> None:
         with database.read() as session, self._lock:
             self._read_new(session)
-
-    def add(self, session: Session, row: EmbeddingRow) -> None:
-        """Nothing: rows are read when they are looked for."""
-
-    def remove(self, session: Session, row: EmbeddingRow) -> None:
-        """Nothing: the text's next row takes its place. Until then what it said before is found."""
 
     def find(self, session: Session, project_id: int, subject: str, vector: Vector, limit: int) -> list[Neighbour]:
         with self._lock:
@@ -144,7 +138,7 @@ class ArrayIndex:
             self._last_id = row.id
 
 
-class PgvectorIndex:
+class PgvectorIndex(Index):
     """pgvector's HNSW (Malkov, Yashunin 2018), by scalar product."""
 
     def __init__(self, model: str, dimensions: int) -> None:
@@ -188,8 +182,7 @@ class PgvectorIndex:
         session.execute(self._sql["add"], self._columns_of(row))
 
     def _columns_of(self, row: EmbeddingRow) -> dict[str, Any]:
-        given = {"id": row.id, "project_id": row.project_id, "subject": row.subject, "key": row.key}
-        return given | {"model": self._model, "vector": _write(unpack(row.vector))}
+        return row._asdict() | {"model": self._model, "vector": _write(unpack(row.vector))}
 
     def remove(self, session: Session, row: EmbeddingRow) -> None:
         session.execute(self._sql["remove"], {"id": row.id})

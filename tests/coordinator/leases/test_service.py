@@ -238,7 +238,7 @@ def test_code_that_only_looks_different_is_a_duplicate(
     worker.measure_root()
     lease = worker.claim_job()
     looks = worker.propose(lease, {"train.py": "# a comment\nLEARNING_RATE = 0.003\n\nDEPTH = 4\n"})
-    assert not looks.accepted and "Only looks differ" in looks.reason
+    assert not looks.accepted and "Only comments, layout or names differ" in looks.reason
     assert worker.propose(lease, {"train.py": "DEPTH = 5\n"}).accepted
     other = make_worker("w2")
     other.measure_root()
