@@ -3,7 +3,12 @@
 Nothing is repeated here: each error says whether another attempt can help.
 """
 
+import importlib.metadata
+import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -23,16 +28,18 @@ from shared.leases import (
     ResultUpload,
 )
 from shared.projects import CommitFiles, ProjectView
-from shared.protocol import API_PREFIX, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, Page, Versions, now
+from shared.protocol import (
+    API_PREFIX,
+    PROBLEM_MEDIA_TYPE,
+    PROTOCOL_HEADER,
+    PROTOCOL_VERSION,
+    VERSION_HEADER,
+    Page,
+    Problem,
+    Versions,
+    now,
+)
 from shared.workers import Account, SignUp, WorkerNotice, WorkerView
-from worker.api.errors import ClientError as ClientError
-from worker.api.errors import Outdated as Outdated
-from worker.api.errors import Rejected as Rejected
-from worker.api.errors import Unauthorized as Unauthorized
-from worker.api.errors import UnexpectedReply as UnexpectedReply
-from worker.api.errors import Unreachable as Unreachable
-from worker.api.errors import answered_at, explain, raise_for_problem, user_agent
-from worker.api.errors import program_version as program_version
 from worker.settings import SettingsError
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -40,6 +47,45 @@ UNAUTHORIZED = 401
 SHORT_TIMEOUT = httpx.Timeout(5.0)  # for requests that must not delay a worker
 
 Reply = TypeVar("Reply", bound=BaseModel)
+
+UPGRADE_REQUIRED = 426
+UPDATE_COMMAND = "pip install --upgrade 'research-swarm[worker]'"
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+Headers = Mapping[str, str]  # of an answer; names are case-insensitive
+
+
+class ClientError(Exception):
+    """A request to the coordinator failed; the message says why."""
+
+
+class Unreachable(ClientError):
+    """No answer, or "not now": another attempt can help, after `retry_after_seconds` if given."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unauthorized(ClientError):
+    """The coordinator does not know the token, or the account may not do this. A foreign lease is Rejected instead."""
+
+
+class Rejected(ClientError):
+    """The coordinator rejects this request and would reject it again. `code` is the problem's short name."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+        self.status = status
+        self.code = code
+
+
+class Outdated(ClientError):
+    """The coordinator does not support this worker's version: it gives no more jobs, but accepts results."""
+
+
+class UnexpectedReply(ClientError):
+    """The answer does not follow the protocol: another program, a proxy, or another version."""
 
 
 class CoordinatorClient:
@@ -64,7 +110,7 @@ class CoordinatorClient:
         self._http = httpx.Client(
             base_url=self.url + API_PREFIX,
             headers={
-                "User-Agent": user_agent(),
+                "User-Agent": f"research-swarm-worker/{program_version()} Python/{platform.python_version()}",
                 PROTOCOL_HEADER: str(PROTOCOL_VERSION),
                 VERSION_HEADER: program_version(),
             },
@@ -73,14 +119,10 @@ class CoordinatorClient:
         )
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def check_token(self) -> None:
-        """Check the token by a request to release a lease that does not exist.
-
-        Raises Unauthorized if the token is refused, and other ClientErrors.
-        """
+        """Check the token by releasing a lease that does not exist. Raises Unauthorized if the token is refused."""
         try:
             self.release(uuid4(), ReleaseRequest(token="none", reason="a check of the token"))  # noqa: S106 - of a lease
         except Rejected as error:
@@ -96,11 +138,9 @@ class CoordinatorClient:
         return self._send("POST", f"/leases/{lease_id}/heartbeat", beat, HeartbeatReply, timeout=SHORT_TIMEOUT)
 
     def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply:
-        """Ask whether a proposal is new."""
         return self._send("POST", f"/leases/{lease_id}/proposal", submission, ProposalReply)
 
     def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:
-        """Give a job back."""
         return self._send("POST", f"/leases/{lease_id}/release", request, HeartbeatReply, timeout=SHORT_TIMEOUT)
 
     def register_own(self, lease_id: UUID, own: OfflineLease) -> HeartbeatReply:
@@ -123,20 +163,17 @@ class CoordinatorClient:
         """The coordinator's protocol, and the versions of workers that it accepts."""
         return self._get("/versions", Versions)
 
-    def sign_up(self, asked: SignUp) -> Account:
+    def sign_up(self, sign_up: SignUp) -> Account:
         """Make an account; this needs no token. Raises Rejected where the name is taken."""
-        return self._send("POST", "/accounts", asked, Account)
+        return self._send("POST", "/accounts", sign_up, Account)
 
     def list_projects(self) -> list[ProjectView]:
-        """All projects of the coordinator."""
         return self._get("/projects", Page[ProjectView]).items
 
     def fetch_project(self, project: str) -> ProjectView:
-        """A project, with its contract."""
         return self._get(f"/projects/{project}", ProjectView)
 
     def fetch_files(self, project: str, sha: str) -> CommitFiles:
-        """All files of a commit."""
         commit = self._get(f"/projects/{project}/commits/{sha}/files", CommitFiles)
         if commit.sha != sha:
             raise UnexpectedReply(f"the coordinator sends the files of {commit.sha}, not of {sha}")
@@ -162,12 +199,11 @@ class CoordinatorClient:
         timeout: httpx.Timeout = TIMEOUT,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        content_type = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(headers or {})}
         content = message.model_dump_json()
-        request = self._http.build_request(
-            method, path, content=content, headers=content_type | dict(headers or {}), timeout=timeout
+        return self._request(
+            self._http.build_request(method, path, content=content, headers=headers, timeout=timeout), reply
         )
-        return self._request(request, reply)
 
     def _request(self, request: httpx.Request, reply: type[Reply]) -> Reply:
         with self._lock:
@@ -207,3 +243,79 @@ class CoordinatorClient:
             except SettingsError:
                 return None
             return self._token if self._token != refused else None
+
+
+def program_version() -> str:
+    return importlib.metadata.version("research-swarm")
+
+
+def raise_for_problem(url: str, status: int, headers: Headers, content: bytes) -> None:
+    """Raise the ClientError for an answer with this status, if it is an error."""
+    if 200 <= status < 300:
+        return
+    problem = _problem(headers, content)
+    reason = f"{problem.title}: {problem.detail}".rstrip(": ") if problem else f"HTTP {status}"
+    if status == UPGRADE_REQUIRED and problem is not None:
+        raise Outdated(_explain_versions(problem, url))
+    if status in (401, 403) and problem is not None and not problem.code.startswith("lease-"):
+        raise Unauthorized(reason)
+    if status in (408, 425, 429) or status >= 500:
+        raise Unreachable(f"{url} cannot answer now: {reason}", _retry_after(headers))
+    if status >= 400 and problem is not None:
+        raise Rejected(status, problem.code, reason)
+    raise UnexpectedReply(f"{url} answered with HTTP {status} and no reason; is it a coordinator?")
+
+
+def answered_at(headers: Headers) -> datetime | None:
+    """The time of an answer by the server's clock."""
+    return _parse_date(headers.get("Date", ""))
+
+
+def explain(error: Exception) -> str:
+    """The error's message without an errno prefix, with a hint if one is known."""
+    words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+    if "certificate is not yet valid" in words or "certificate has expired" in words:
+        words += " (is this machine's clock right?)"
+    return words
+
+
+def _explain_versions(problem: Problem, url: str) -> str:
+    """One line that says which side must be updated."""
+    ours = f"this worker is of version {program_version()} and speaks protocol {PROTOCOL_VERSION}"
+    try:
+        theirs = Versions.model_validate((problem.model_extra or {})["versions"])
+    except (KeyError, ValidationError):
+        return f"{ours}, and does not fit {url}: {problem.detail}"
+    if theirs.protocol < PROTOCOL_VERSION:
+        return f"{ours}, {url} only {theirs.protocol}: ask its maintainers to update it, or install an older worker"
+    wanted = f"protocol {theirs.oldest_protocol} and version {theirs.oldest_worker}, or newer"
+    return f"{ours}; {url} gives jobs to {wanted}. Update it: {UPDATE_COMMAND}"
+
+
+def _problem(headers: Headers, content: bytes) -> Problem | None:
+    if headers.get("Content-Type", "").partition(";")[0].strip() != PROBLEM_MEDIA_TYPE:
+        return None
+    try:
+        return Problem.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def _retry_after(headers: Headers) -> float | None:
+    """The seconds of `Retry-After`. A date is read by the server's clock, because ours may be wrong."""
+    text = headers.get("Retry-After", "")
+    if text.isascii() and text.isdigit():
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
+    until = _parse_date(text)
+    if until is None:
+        return None
+    seconds = (until - (answered_at(headers) or now())).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def _parse_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None

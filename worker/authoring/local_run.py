@@ -12,7 +12,7 @@ from shared.seeds import SeedInvalid, read_seed, resolve_seed
 from worker.api.client import ClientError, CoordinatorClient, Rejected
 from worker.authoring.view import View
 from worker.commands.options import ExitStatus, WorkerCommandError
-from worker.data.prepare import DataError
+from worker.data.download import DataError
 from worker.loop.stop import Stop
 from worker.machine.hardware import HardwareError, detect_machine
 from worker.runs.runner import LocalRunner, RunRequest

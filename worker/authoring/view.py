@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as Bars
 
 from shared.leases import Phase
-from worker.data.prepare import DataProgress
+from worker.data.download import DataProgress
 from worker.runs.runner import each_once
 from worker.runs.spec import RunProgress
 from worker.ui.plain import clean

@@ -13,8 +13,7 @@ import psutil
 
 from shared.contract import ContractError, parse_contract
 from shared.protocol import PROTOCOL_VERSION, version_key
-from worker.api.client import ClientError, CoordinatorClient, Unauthorized, program_version
-from worker.api.errors import UPDATE_COMMAND
+from worker.api.client import UPDATE_COMMAND, ClientError, CoordinatorClient, Unauthorized, program_version
 from worker.data.prepare import is_prepared
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
 from worker.machine.hardware import HardwareError, detect_machine, list_devices, try_torch

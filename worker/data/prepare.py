@@ -26,8 +26,6 @@ from worker.runs.harness_protocol import BeginPrepare, DataPrepared
 from worker.sandbox import ProcessLimits, Sandbox
 from worker.settings import PUBLIC_PLACES, Mirrors
 
-__all__ = ["DataError", "DataProgress", "PreparedData", "prepare_data"]
-
 NEEDS_FILE = "needs.json"
 
 
@@ -85,14 +83,11 @@ def _protected(contract: Contract, files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _folder(contract: Contract, protected: Mapping[str, str], cache: Path) -> Path:
-    return cache / "tokens" / _key(contract, protected)
-
-
-def _key(contract: Contract, protected: Mapping[str, str]) -> str:
-    """A name that changes with the inputs of `prepare`: the contract's data section and the protected code."""
+    """The data's folder; its name changes with the inputs of `prepare`: the data section and the protected code."""
     code = {path: text for path, text in sorted(protected.items()) if path.endswith(".py")}
     described = json.dumps([contract.data.model_dump(), contract.commands.prepare, code], sort_keys=True)
-    return f"{contract.project.name}-{hashlib.sha256(described.encode()).hexdigest()[:20]}"
+    digest = hashlib.sha256(described.encode()).hexdigest()[:20]
+    return cache / "tokens" / f"{contract.project.name}-{digest}"
 
 
 def _prepare(
@@ -111,9 +106,9 @@ def _prepare(
         tree = write_worktree(Path(name, "tree"), protected)
         modes = [(new / "train.bin", "xb"), (new / "validation.bin", "xb"), *((path, "rb") for path in sources)]
         opened = [stack.enter_context(path.open(mode)) for path, mode in modes]
-        place = ProcessSetup(sandbox, tree, limits, stop=stop)
+        setup = ProcessSetup(sandbox, tree, limits, stop=stop)
         try:
-            with HarnessProcess("the project's prepare", contract.commands.prepare, place) as process:
+            with HarnessProcess("the project's prepare", contract.commands.prepare, setup) as process:
                 process.await_ready()
                 begin = BeginPrepare(sources=[p.name for p in sources], settings=contract.data.settings)
                 process.send(begin, [file.fileno() for file in opened])
@@ -141,18 +136,18 @@ def fetch(
     source: DataSource, data: Data, folder: Path, mirrors: Mirrors, on_progress: Callable[[DataProgress], None]
 ) -> Path:
     """The file of a source, from `folder` or downloaded; its hash is always checked. Raises DataError."""
-    place = folder / (source.sha256 or _unpinned_name(source, data))
-    path, record = place / source.file, place / f"{source.file}.sha256"
+    subfolder = folder / (source.sha256 or _unpinned_name(source, data))
+    path, record = subfolder / source.file, subfolder / f"{source.file}.sha256"
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        subfolder.mkdir(parents=True, exist_ok=True)
         expected = source.sha256 or (record.read_text().strip() if record.exists() else None)
         if path.exists() and expected is not None and hash_of(path, source.file, on_progress) == expected:
             return path
         url = find_url(source, data, mirrors)
-        found = _download_right(url, source.file, place, expected, on_progress)
+        found = _download_right(url, source.file, subfolder, expected, on_progress)
         if source.sha256 is None:
             record.write_text(found + "\n")
-        (place / f"{source.file}.part").replace(path)
+        (subfolder / f"{source.file}.part").replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"the disk of {folder} is full: {source.file} does not fit") from error
@@ -161,10 +156,10 @@ def fetch(
 
 
 def _download_right(
-    url: str, name: str, place: Path, expected: str | None, on_progress: Callable[[DataProgress], None]
+    url: str, name: str, subfolder: Path, expected: str | None, on_progress: Callable[[DataProgress], None]
 ) -> str:
     """Download until the hash is as expected (None: any); returns the hash. Raises DataError."""
-    part, found = place / f"{name}.part", ""
+    part, found = subfolder / f"{name}.part", ""
     for _ in range(DOWNLOADS_OF_A_WRONG_FILE):
         download(url, part, name, on_progress)
         found = hash_of(part, name, on_progress)

@@ -27,7 +27,7 @@ from shared.leases import GrantedLease, ReleaseRequest
 from shared.protocol import now
 from worker.agents.base import AgentError, AgentFinished
 from worker.api.client import ClientError, Unauthorized
-from worker.data.prepare import DataError
+from worker.data.download import DataError
 from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat

@@ -71,10 +71,10 @@ class ProcessSetup:
 class HarnessProcess:
     """A running process of the harness. Leaving its `with` block ends it, with everything it started."""
 
-    def __init__(self, name: str, module: str, place: ProcessSetup) -> None:
+    def __init__(self, name: str, module: str, setup: ProcessSetup) -> None:
         """Start `module`; `name` is for messages, for example `the trainer`."""
         self.name = name
-        self._stop = place.stop
+        self._stop = setup.stop
         self._ready = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(SEND_TIMEOUT_SECONDS)
@@ -83,15 +83,11 @@ class HarnessProcess:
         with theirs:
             # -P keeps the working folder, which is the scratch folder, out of sys.path.
             argv = (sys.executable, "-B", "-P", "-s", "-m", module, str(theirs.fileno()))
+            descriptors = (theirs.fileno(),)
             request = SandboxRequest(
-                argv,
-                place.limits,
-                place.folder,
-                descriptors=(theirs.fileno(),),
-                cores=place.cores,
-                device=place.device,
+                argv, setup.limits, setup.folder, descriptors, cores=setup.cores, device=setup.device
             )
-            self._process = place.sandbox.start(request)
+            self._process = setup.sandbox.start(request)
 
     def __enter__(self) -> Self:
         return self

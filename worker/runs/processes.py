@@ -5,9 +5,10 @@ Each host shares two memories of its own with the scorer, so that nothing passes
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
@@ -20,12 +21,12 @@ from worker.sandbox.shared_memory import SharedMemory
 MIB = 1024 * 1024
 
 
+@dataclass(frozen=True)
 class Host:
-    """A host process and the memories that it shares with the scorer alone."""
+    """A host process and the descriptors of the memories that it shares with the scorer alone."""
 
-    def __init__(self, process: HarnessProcess, request: SharedMemory, answer: SharedMemory) -> None:
-        self.process = process
-        self.shared = [request.descriptor, answer.descriptor]
+    process: HarnessProcess
+    shared: list[int]
 
 
 class RunProcesses:
@@ -39,6 +40,9 @@ class RunProcesses:
         folder.chmod(0o755)
         editable = contract.files.editable
         protected = {path: text for path, text in spec.files.items() if path not in editable}
+        facts, settings = spec.data.needs.facts, contract.data.settings
+        self._begin: dict[str, Any] = {"device": spec.device, "facts": facts, "settings": settings}
+        self._begin_edited = self._begin | {"editable": editable, "seed": spec.seed}
         self._editable_bytes = sum(len(spec.files[path].encode()) for path in editable if path in spec.files)
         self._whole = ProcessSetup(
             spec.sandbox,
@@ -54,7 +58,7 @@ class RunProcesses:
         self._results: list[SharedMemory] = []
         self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
-        self._train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
+        self.train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
         self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))
         self._waiting: list[Host] = []
         self._hosts_started = 0
@@ -84,11 +88,9 @@ class RunProcesses:
         name = "the model host" if self._hosts_started == 1 else f"model host {self._hosts_started}"
         needs, enter = self._spec.data.needs, self._stack.enter_context
         process = enter(HarnessProcess(name, self._spec.contract.commands.host, self._whole))
-        request, answer = (
-            enter(SharedMemory(name, size))
-            for name, size in (("request", needs.request_bytes), ("answer", needs.answer_bytes))
-        )
-        self._waiting.append(Host(process, request, answer))
+        request = enter(SharedMemory("request", needs.request_bytes))
+        answer = enter(SharedMemory("answer", needs.answer_bytes))
+        self._waiting.append(Host(process, [request.descriptor, answer.descriptor]))
 
     def await_judges(self) -> None:
         """Wait for the imports of the scorer and the started hosts. Raises HarnessNotReady."""
@@ -99,11 +101,7 @@ class RunProcesses:
         """Let the trainer build and warm up. Raises HarnessFault."""
         spec, budget = self._spec, self._spec.contract.budget
         message = BeginTrainer(
-            editable=spec.contract.files.editable,
-            device=spec.device,
-            seed=spec.seed,
-            facts=spec.data.needs.facts,
-            settings=spec.contract.data.settings,
+            **self._begin_edited,
             training_seconds=budget.training_seconds,
             handover_seconds=budget.handover_seconds,
             handover_bytes=self.handover.size,
@@ -114,11 +112,6 @@ class RunProcesses:
         # For the trainer alone, and frozen: hosts and scorer must not run code that was compiled elsewhere.
         with SharedMemory.of_file("compiled", spec.compiled) as compiled:
             self.trainer.send(message, [self.handover.descriptor, compiled.descriptor])
-
-    @property
-    def train_data(self) -> int:
-        """The descriptor of the training data."""
-        return self._train_data.descriptor
 
     def copy_result(self, size: int) -> None:
         """Copy the first `size` bytes of the ended trainer's result, once for each host.
@@ -137,28 +130,14 @@ class RunProcesses:
             self.host.process.end()
         if not self._waiting:
             raise RunImpossible("the project's scorer asked for more hosts than its prepare did")
-        spec, self.host, result = self._spec, self._waiting.pop(0), self._results.pop()
+        self.host, result = self._waiting.pop(0), self._results.pop()
         self.host.process.await_ready()
-        begin = BeginHost(
-            editable=spec.contract.files.editable,
-            device=spec.device,
-            seed=spec.seed,
-            facts=spec.data.needs.facts,
-            settings=spec.contract.data.settings,
-            size=result.size,
-        )
+        begin = BeginHost(**self._begin_edited, size=result.size)
         self.host.process.send(begin, [result.descriptor, *self.host.shared])
         return self.host.process.expect(Loaded, deadline=deadline).parameters
 
     def begin_scorer(self, size: int) -> None:
         """Let the scorer question the current host about the result of `size` bytes. Raises HarnessFault."""
         assert self.host is not None
-        spec = self._spec
-        begin = BeginScorer(
-            device=spec.device,
-            facts=spec.data.needs.facts,
-            settings=spec.contract.data.settings,
-            size=size,
-            editable_bytes=self._editable_bytes,
-        )
+        begin = BeginScorer(**self._begin, size=size, editable_bytes=self._editable_bytes)
         self.scorer.send(begin, [self._validation_data.descriptor, *self.host.shared])

@@ -86,7 +86,8 @@ class ActiveRun:
         with ExitStack() as stack:
             self._processes = RunProcesses(self._spec, self._stop, stack)
             try:
-                self._inspect()
+                if excess := find_excess(self._spec.files, self._spec.contract.files):
+                    raise RunFailed(RunOutcome.INVALID, excess)
                 self._start()
                 scored = finish(self._train())
             except RunFailed as error:
@@ -98,6 +99,8 @@ class ActiveRun:
             log_tail = blamed.end(print_stacks=outcome is RunOutcome.TIMEOUT).log_tail
         if scored is None and failure is None:
             return None
+        editable = self._spec.contract.files.editable
+        frame = (failure.frame or find_frame(log_tail, self._spec.files, editable)) if failure else ""
         return RunReport(
             id=uuid4(),
             commit_sha=self._spec.commit_sha,
@@ -105,7 +108,7 @@ class ActiveRun:
             outcome=outcome,
             metric=scored.metric if scored else None,
             reason=failure.reason[:1000] if failure else "",
-            frame=self._frame_of(failure, log_tail)[:1000] if failure else "",
+            frame=frame[:1000],
             started_at=self._started_at,
             finished_at=now(),
             seconds=self._seconds(ended_at),
@@ -120,14 +123,6 @@ class ActiveRun:
             hardware=self._spec.hardware,
             sandbox=self._spec.sandbox.name,
         )
-
-    def _frame_of(self, failure: RunFailed, log_tail: str) -> str:
-        return failure.frame or find_frame(log_tail, self._spec.files, self._spec.contract.files.editable)
-
-    def _inspect(self) -> None:
-        excess = find_excess(self._spec.files, self._spec.contract.files)
-        if excess:
-            raise RunFailed(RunOutcome.INVALID, excess)
 
     def _start(self) -> None:
         """Prepare all processes, then start the budget."""
@@ -144,7 +139,7 @@ class ActiveRun:
             self._processes.await_judges()
         self._budget_begun = time.monotonic()  # before the answer, so that no commit gains from a slow worker
         with _blamed_on_commit(late):
-            trainer.send(Started(), [self._processes.train_data])
+            trainer.send(Started(), [self._processes.train_data.descriptor])
 
     def _train(self) -> int:
         """Follow the training to its end; returns the result's size in bytes."""
@@ -195,33 +190,34 @@ class ActiveRun:
     def _score(self, size: int) -> Scored:
         """Let the scorer question the hosts about the result of `size` bytes."""
         self._load(size)
-        processes, deadline, late = self._processes, self._scoring_ends, self._scored_late
+        processes = self._processes
         processes.start_other_hosts()
         processes.begin_scorer(size)
-        while isinstance(message := self._from_scorer(deadline, late), Ask | Renew):
-            with _blamed_on_commit(late):
-                answer, shared = self._answer(message, deadline)
+        while isinstance(message := self._from_scorer(), Ask | Renew):
+            with _blamed_on_commit(self._scored_late):
+                answer, shared = self._answer(message)
             processes.scorer.send(answer, shared)
         if isinstance(message, ScoreRejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
         return message
 
-    def _answer(self, message: Ask | Renew, deadline: float) -> tuple[Answered | Renewed, list[int]]:
+    def _answer(self, message: Ask | Renew) -> tuple[Answered | Renewed, list[int]]:
         """The answer to the scorer, with its descriptors."""
         if isinstance(message, Renew):
-            self._processes.load_next_host(deadline)
-            assert self._processes.host is not None
-            return Renewed(), self._processes.host.shared
-        assert self._processes.host is not None
-        self._processes.host.process.send(message)
-        return self._processes.host.process.expect(Answered, deadline=deadline), []
+            self._processes.load_next_host(self._scoring_ends)
+        host = self._processes.host
+        assert host is not None
+        if isinstance(message, Renew):
+            return Renewed(), host.shared
+        host.process.send(message)
+        return host.process.expect(Answered, deadline=self._scoring_ends), []
 
-    def _from_scorer(self, deadline: float, late: str) -> Ask | Renew | Scored | ScoreRejected:
+    def _from_scorer(self) -> Ask | Renew | Scored | ScoreRejected:
         """The scorer's next message. Its faults are not the commit's, because it is protected code."""
         try:
-            return self._processes.scorer.expect(Ask, Renew, Scored, ScoreRejected, deadline=deadline)
+            return self._processes.scorer.expect(Ask, Renew, Scored, ScoreRejected, deadline=self._scoring_ends)
         except HarnessTimeout as fault:
-            raise RunFailed(RunOutcome.TIMEOUT, late) from fault
+            raise RunFailed(RunOutcome.TIMEOUT, self._scored_late) from fault
         except HarnessFault as fault:
             raise RunImpossible(f"the project's scorer failed: {fault.reason}") from fault
 
@@ -244,7 +240,6 @@ class ActiveRun:
         return self._device_memory_mib or self._processes.trainer.peak_memory_mib
 
     def _report(self, phase: Phase) -> None:
-        """Report the progress."""
         self._reported_at = time.monotonic()
         last, share, tokens_per_second = self._curve.last, 0.0, 0.0
         if self._budget_begun is not None:

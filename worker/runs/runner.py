@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -14,14 +16,19 @@ from typing import Protocol
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import CurvePoint, Hardware, RunReport
-from worker.data.prepare import DataProgress, PreparedData, prepare_data
-from worker.runs.harness_process import HarnessNotReady, Stopped
-from worker.runs.precompile import compile_ahead
+from worker.data.download import DataProgress
+from worker.data.prepare import PreparedData, prepare_data
+from worker.runs.harness_process import HarnessFault, HarnessNotReady, Stopped
+from worker.runs.harness_protocol import Keep, Kept, Start
+from worker.runs.processes import MIB, RunProcesses
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec, RunStopped
 from worker.sandbox import Sandbox
+from worker.sandbox.shared_memory import SharedMemory
 from worker.settings import PUBLIC_PLACES, Mirrors
+
+Notify = Callable[[str], None]
 
 SMOKE_SECONDS = 10.0
 MIN_BUDGET_IN_SMOKE_RUNS = 10
@@ -29,7 +36,6 @@ MIN_BUDGET_IN_SMOKE_RUNS = 10
 
 KEPT_RUNS = 20
 """Folders of the last runs that stay on disk, with log and result."""
-
 
 KEPT_ARCHIVES = 4
 """Archives of compiled code per project: a machine may have GPUs of several models."""
@@ -63,11 +69,11 @@ class Runner(Protocol):
     def sandbox_name(self) -> str: ...
 
     def measure(
-        self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
+        self, request: RunRequest, on_progress: Callable[[RunProgress], None], notify: Notify, stop: Event
     ) -> RunReport:
         """Measure a commit; each of its failures is an outcome of the report.
 
-        `tell` gets lines about the preparation. Raises DataError, and RunStopped if there is no measurement.
+        `notify` gets lines about the preparation. Raises DataError, and RunStopped if there is no measurement.
         """
         ...
 
@@ -91,10 +97,9 @@ class LocalRunner:
         return self.sandbox.name
 
     def measure(
-        self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
+        self, request: RunRequest, on_progress: Callable[[RunProgress], None], notify: Notify, stop: Event
     ) -> RunReport:
-        """See `Runner`: prepare the data if needed, try new code in a smoke run, then train and score."""
-        data = self.prepare(request, each_once(tell), stop)
+        data = self.prepare(request, each_once(notify), stop)
         self._remove_old_runs()
         spec = RunSpec(
             files=request.files,
@@ -110,15 +115,12 @@ class LocalRunner:
             parent_curve=request.parent_curve,
             run_to_end=request.run_to_end,
         )
-        spec = replace(spec, compiled=self._compile(request, spec, tell, stop))
+        spec = replace(spec, compiled=self._compile(request, spec, notify, stop))
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
-        if (
-            request.try_first
-            and request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
-        ):
-            tell(f"new code is tried for {self.smoke_seconds:g} s first")
-            failed = try_out(spec, self.smoke_seconds, stop)
-            if failed is not None:
+        has_time = request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
+        if request.try_first and has_time:
+            notify(f"new code is tried for {self.smoke_seconds:g} s first")
+            if (failed := try_out(spec, self.smoke_seconds, stop)) is not None:
                 return failed
         return measure(spec, on_progress, stop)
 
@@ -140,26 +142,24 @@ class LocalRunner:
                 raise RunStopped("the worker was stopped while it prepared the project's data") from None
         return self._prepared[key]
 
-    def _compile(self, request: RunRequest, spec: RunSpec, tell: Callable[[str], None], stop: Event) -> Path | None:
+    def _compile(self, request: RunRequest, spec: RunSpec, notify: Notify, stop: Event) -> Path | None:
         """The archive of the project's own compiled code for this device, made on first use."""
         if request.untouched is None or not request.contract.limits.compiled_mib:
             return None
         project = request.contract.project.name
-        archive = self.cache / "compiled" / f"{project}-{self._name_of_compiled(request.untouched)}.tar"
+        # Compiled code depends on all of these.
+        platform = [self.hardware.hardware_class, self.hardware.torch_version, sys.version]
+        described = json.dumps([platform, sorted(request.untouched.items())])
+        digest = hashlib.sha256(described.encode()).hexdigest()[:20]
+        archive = self.cache / "compiled" / f"{project}-{digest}.tar"
         if archive.name not in self._compiled:
             if not archive.exists():
-                tell("compiling the project's own code once for all runs")
+                notify("compiling the project's own code once for all runs")
                 compile_ahead(replace(spec, files=request.untouched), archive, stop)
                 for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
                     old.unlink(missing_ok=True)
             self._compiled[archive.name] = archive if archive.exists() else None
         return self._compiled[archive.name]
-
-    def _name_of_compiled(self, untouched: Mapping[str, str]) -> str:
-        """A name that changes with everything that compiled code depends on."""
-        platform = [self.hardware.hardware_class, self.hardware.torch_version, sys.version]
-        described = json.dumps([platform, sorted(untouched.items())])
-        return hashlib.sha256(described.encode()).hexdigest()[:20]
 
     def _run_folders(self) -> list[Path]:
         return sorted(path for path in self.runs.glob("*-*") if path.is_dir())
@@ -173,15 +173,15 @@ class LocalRunner:
             shutil.rmtree(folder)
 
 
-def each_once(tell: Callable[[str], None]) -> Callable[[DataProgress], None]:
-    """A follower of the data's preparation that sends one line per step to `tell`."""
+def each_once(notify: Notify) -> Callable[[DataProgress], None]:
+    """A follower of the data's preparation that sends one line per step to `notify`."""
     last = ""
 
     def follow(progress: DataProgress) -> None:
         nonlocal last
         if progress.what != last:
             last = progress.what
-            tell(last)
+            notify(last)
 
     return follow
 
@@ -223,11 +223,54 @@ def try_out(spec: RunSpec, seconds: float, stop: Event) -> RunReport | None:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translated_errors(stopped: str = "the worker was asked to stop") -> Iterator[None]:
     """Translate errors that end a run without a report."""
     try:
         yield
     except Stopped:
-        raise RunStopped("the worker was asked to stop") from None
+        raise RunStopped(stopped) from None
     except HarnessNotReady as fault:
         raise RunImpossible(f"this machine cannot run the project's harness: {fault.reason}") from fault
+
+
+def compile_ahead(spec: RunSpec, archive: Path, stop: Event) -> bool:
+    """Start `spec`'s code, which is the project's own, as in a run, and keep its compiled code in `archive`.
+
+    False if the code does not start, or its compiled code exceeds the contract's `compiled_mib`; runs then compile for
+    themselves. Raises RunStopped and RunImpossible as `measure`, and OSError.
+    """
+    with SharedMemory("compiled", spec.contract.limits.compiled_mib * MIB) as room:
+        try:
+            with _translated_errors("the worker was stopped while it compiled the project's own code"):
+                size = min(_compile_into(room, spec, stop), room.size)
+        except HarnessFault:
+            return False
+        if size:
+            _save(room, size, archive)
+        return size > 0
+
+
+def _compile_into(room: SharedMemory, spec: RunSpec, stop: Event) -> int:
+    """The size of the archive that the trainer wrote. Raises Stopped and HarnessFault."""
+    deadline = time.monotonic() + spec.contract.budget.starting_seconds
+    with ExitStack() as stack:
+        processes = RunProcesses(replace(spec, compiled=None), stop, stack)
+        processes.trainer.await_ready()
+        processes.begin_trainer()
+        processes.trainer.expect(Start, deadline=deadline)
+        processes.trainer.send(Keep(), [room.descriptor])
+        return processes.trainer.expect(Kept, deadline=deadline).size
+
+
+def _save(room: SharedMemory, size: int, archive: Path) -> None:
+    """Write the first `size` bytes to `archive`, atomically."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    part = archive.with_name(f"{archive.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            done = 0
+            while done < size:
+                done += os.sendfile(file.fileno(), room.descriptor, done, size - done)
+        part.replace(archive)
+    finally:
+        part.unlink(missing_ok=True)

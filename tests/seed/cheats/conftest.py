@@ -23,8 +23,7 @@ from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_
 from worker.data.prepare import PreparedData, prepare_data
 from worker.git.repository import write_worktree
 from worker.machine.hardware import detect_machine
-from worker.runs.precompile import compile_ahead
-from worker.runs.runner import measure
+from worker.runs.runner import compile_ahead, measure
 from worker.runs.spec import RunSpec
 from worker.sandbox import ProcessLimits, SandboxRequest
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from worker.authoring.view import DataBar, View, make_bars
-from worker.data.prepare import DataProgress
+from worker.data.download import DataProgress
 
 STEPS = [
     DataProgress("downloading a.parquet", 0, 4_000_000),

@@ -11,7 +11,7 @@ from tests.worker.agents.tasks import sha_of
 from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
 from tests.worker.workers import Wire, WorkerFactory, cut, make_script, refuse
 from worker.api.client import Outdated, Rejected, Unauthorized, Unreachable
-from worker.data.prepare import DataError
+from worker.data.download import DataError
 from worker.loop.loop import Ending, Loop
 from worker.loop.outbox import Entry
 from worker.runs.runner import RunRequest

@@ -15,7 +15,8 @@ from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.shards import SHARDS, make_shards
 from tests.support.tiny_project import SEED, Files
 from tests.worker.flaky_server import FlakyServer, serve_flaky
-from worker.data.prepare import DataError, PreparedData, prepare_data
+from worker.data.download import DataError
+from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import measure
 from worker.runs.spec import RunSpec

@@ -13,8 +13,7 @@ from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
 from worker.machine.hardware import detect_machine
-from worker.runs.precompile import compile_ahead
-from worker.runs.runner import measure
+from worker.runs.runner import compile_ahead, measure
 from worker.runs.spec import RunSpec, RunStopped
 
 COMPILER = """
