@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, case, distinct, func, select
+from sqlalchemy import Select, and_, distinct, func, select
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import (
@@ -128,10 +128,6 @@ def find_note_by_key(session: Session, key: UUID) -> tuple[FindingNote, Voluntee
     return (row[0], row[1]) if row else None
 
 
-def find_version(session: Session, finding_id: int, number: int) -> FindingVersion | None:
-    return session.get(FindingVersion, (finding_id, number))
-
-
 def find_version_by_key(session: Session, key: UUID) -> FindingVersion | None:
     return session.scalar(select(FindingVersion).where(FindingVersion.key == key))
 
@@ -165,10 +161,6 @@ class EffectRow(NamedTuple):
     posterior: CommitPosterior
 
 
-def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
-
 def _topics() -> Select[*tuple[Any, ...]]:
     own = and_(
         CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == Finding.hardware_class
@@ -179,11 +171,11 @@ def _topics() -> Select[*tuple[Any, ...]]:
             Experiment.topic,
             func.min(Experiment.axis),
             func.count(),
-            _count(verdict == Verdict.IMPROVED),
-            _count(verdict == Verdict.NO_CHANGE),
-            _count(verdict == Verdict.WORSE),
-            _count(verdict == Verdict.UNRESOLVED),
-            _count(Finding.failure.is_not(None)),
+            func.count().filter(verdict == Verdict.IMPROVED),
+            func.count().filter(verdict == Verdict.NO_CHANGE),
+            func.count().filter(verdict == Verdict.WORSE),
+            func.count().filter(verdict == Verdict.UNRESOLVED),
+            func.count().filter(Finding.failure.is_not(None)),
             func.max(Experiment.id),
             func.max(Experiment.created_at),
         )

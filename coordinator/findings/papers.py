@@ -13,7 +13,7 @@ from coordinator.findings import paper_queries, queries, service
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.queries import FindingRow
 from coordinator.http.errors import NotFoundError
-from coordinator.models import Finding, FindingNote, Project, Volunteer, view_of
+from coordinator.models import Finding, FindingNote, FindingVersion, Project, Volunteer, view_of
 from coordinator.projects import service as projects
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import EvidenceChange, FindingView, Note, Paper, Trend
@@ -151,7 +151,7 @@ def view_words(session: Session, finding_id: int, number: int) -> FindingView:
     finding = get_row(session, finding_id).finding
     if number == finding.version:
         return experiments.view_finding(finding)
-    version = paper_queries.find_version(session, finding_id, number)
+    version = session.get(FindingVersion, (finding_id, number))
     if version is None:
         raise NotFoundError(
             f"Finding {finding_id} has {count_noun(finding.version, 'version')}, and no version {number}."

@@ -229,10 +229,12 @@ def count_citations(session: Session, ids: Sequence[int]) -> dict[int, int]:
     return {one: session.scalar(_COUNT_CITATIONS, {"finding_id": one}) or 0 for one in ids}
 
 
+_TEXTS = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)
+
+
 def list_texts(session: Session, ids: Sequence[int]) -> list[tuple[Finding, Experiment]]:
     """Findings with their experiments, for the index of words."""
-    query = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)
-    return [(finding, experiment) for finding, experiment in session.execute(query.where(Finding.id.in_(ids)))]
+    return [(finding, experiment) for finding, experiment in session.execute(_TEXTS.where(Finding.id.in_(ids)))]
 
 
 def list_of_topic(session: Session, project_id: int, topic: str, limit: int) -> list[tuple[int, str]]:
@@ -261,12 +263,8 @@ def list_without_vector(
     has_one = exists().where(
         Embedding.subject == subject, Embedding.key == cast(Finding.id, String), Embedding.model == model
     )
-    query = (
-        select(Finding, Experiment)
-        .join(Experiment, Experiment.id == Finding.experiment_id)
-        .where(Finding.id > after_id, ~has_one)
-    )
-    return [(finding, experiment) for finding, experiment in session.execute(query.order_by(Finding.id).limit(limit))]
+    query = _TEXTS.where(Finding.id > after_id, ~has_one).order_by(Finding.id).limit(limit)
+    return [(finding, experiment) for finding, experiment in session.execute(query)]
 
 
 def count_without_vector(session: Session, model: str, subject: str) -> int:

@@ -51,14 +51,14 @@ def find_by_meaning(
 
 def count_waiting(session: Session, similarity: Similarity) -> int:
     """The number of findings that cannot be found by their meaning yet."""
-    return queries.count_without_vector(session, similarity.model, SUBJECT)
+    return queries.count_without_vector(session, similarity.embedder.name, SUBJECT)
 
 
 def embed_missing(database: Database, similarity: Similarity, after_id: int = 0) -> int:
     """Give vectors to findings that have none; returns up to which number all have one. Stops at a failing embedder."""
     while True:
         with database.read() as session:
-            rows = queries.list_without_vector(session, similarity.model, SUBJECT, after_id, AT_ONCE)
+            rows = queries.list_without_vector(session, similarity.embedder.name, SUBJECT, after_id, AT_ONCE)
             newest = queries.find_newest_id(session)
         if not rows:
             return newest

@@ -25,16 +25,8 @@ MAX_SHAS = 20_000
 """Maximum number of commits that a request may name."""
 
 CAPABILITIES = (
-    "multi_ack_detailed",
-    "no-done",
-    "side-band-64k",
-    "thin-pack",
-    "shallow",
-    "deepen-relative",
-    "allow-tip-sha1-in-want",
-    "allow-reachable-sha1-in-want",
-    "object-format=sha1",
-    "agent=research-swarm",
+    "multi_ack_detailed no-done side-band-64k thin-pack shallow deepen-relative allow-tip-sha1-in-want "
+    "allow-reachable-sha1-in-want object-format=sha1 agent=research-swarm"
 )
 
 
@@ -128,9 +120,8 @@ def announce(service: str) -> bytes:
 
 def advertise(refs: list[Ref]) -> bytes:
     """The refs with our capabilities. HEAD comes first and is the first of `refs`."""
-    head = refs[0]
-    capabilities = " ".join((*CAPABILITIES, f"symref=HEAD:{head.name}"))
-    lines = [f"{head.sha} HEAD\0{capabilities}", *(f"{ref.sha} {ref.name}" for ref in sorted(refs))]
+    head = f"{refs[0].sha} HEAD\0{CAPABILITIES} symref=HEAD:{refs[0].name}"
+    lines = [head, *(f"{ref.sha} {ref.name}" for ref in sorted(refs))]
     return b"".join(frame(line) for line in lines) + FLUSH
 
 

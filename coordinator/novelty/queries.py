@@ -159,8 +159,7 @@ def add_embedding(session: Session, project_id: int, subject: str, key: str, mod
 def set_aside(session: Session, subject: str, key: str) -> list[EmbeddingRow]:
     """Leave a text without a vector; returns the rows as they were.
 
-    They stay, under a subject that nobody looks for: so their numbers are not given again, by which indexes know what
-    is new.
+    They stay, under a subject that nobody looks for, so that their numbers, by which indexes know new rows, stay taken.
     """
     of_it = _EMBEDDINGS.c.subject == subject, _EMBEDDINGS.c.key == key
     rows = session.execute(select(*(_EMBEDDINGS.c[name] for name in EmbeddingRow._fields)).where(*of_it)).all()

@@ -1,8 +1,8 @@
 """Novelty of a proposal, among finished work and what others hold reserved.
 
-The same code is known by its files, and by what it does whatever it looks like. What is only alike is known by its idea
-(the same step of a constant), or, where words alone tell what is tried, by their embedding beside that of the diff.
-What was never measured stands in nobody's way, and a reservation ends with its lease.
+The same code is recognised by its files, or by what it does however it looks; a similar idea by the constant that it
+moves, or, where only words describe it, by the embedding of its words and diff. Work that was never measured does not
+count, and a reservation ends with its lease.
 """
 
 from collections.abc import Mapping, Sequence
@@ -149,7 +149,7 @@ def find_neighbours(
     if code.vector is None:
         return []
     near = similarity.find(session, project_id, SUBJECT, code.vector, NEIGHBOURS) or []
-    keys = {UUID(one.key): one.similarity for one in near if one.similarity >= similarity.near}
+    keys = {UUID(one.key): one.similarity for one in near if one.similarity >= similarity.embedder.near}
     return _view_similar(session, {key: value for key, value in keys.items() if key != lease_id})
 
 

@@ -55,22 +55,22 @@ class Similarity:
         """
         from coordinator.novelty.embeddings import EmbeddingError, average  # noqa: PLC0415 - see above
 
-        embedder = self._open_embedder()
+        embed = self.embedder.embed_for_request if is_request else self.embedder.embed
         try:
-            return average(embedder.embed_for_request(parts) if is_request else embedder.embed(parts))
+            return average(embed(parts))
         except EmbeddingError as error:
             log.warning("similar texts are not searched", error=str(error))
             return None
 
     @property
-    def model(self) -> str:
-        """The name of the model that the vectors are of."""
-        return self._open_embedder().name
+    def embedder(self) -> "Embedder":
+        """The embedder that the settings name, made when it is asked for first."""
+        from coordinator.novelty.embeddings import make_embedder  # noqa: PLC0415 - see above
 
-    @property
-    def near(self) -> float:
-        """From this similarity on, two proposals are taken for the same idea."""
-        return self._open_embedder().near
+        with self._opening:
+            if self._embedder is None:
+                self._embedder = make_embedder(self._settings)
+            return self._embedder
 
     def find(
         self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int
@@ -90,7 +90,7 @@ class Similarity:
         """Keep a vector, in the session's transaction."""
         from coordinator.novelty.vector_index import pack  # noqa: PLC0415 - see above
 
-        index, model = self._open_index(vector), self._open_embedder().name
+        index, model = self._open_index(vector), self.embedder.name
         row = queries.add_embedding(session, project_id, subject, key, model, pack(vector))
         if index:
             index.add(session, row)
@@ -125,14 +125,6 @@ class Similarity:
             if index:
                 index.remove(session, row)
 
-    def _open_embedder(self) -> "Embedder":
-        from coordinator.novelty.embeddings import make_embedder  # noqa: PLC0415 - see above
-
-        with self._opening:
-            if self._embedder is None:
-                self._embedder = make_embedder(self._settings)
-            return self._embedder
-
     def _open_index(self, vector: "Vector") -> "Index | None":
         """The index; None while another thread makes it, which may take minutes."""
         from coordinator.novelty.vector_index import open_index  # noqa: PLC0415 - see above
@@ -140,7 +132,7 @@ class Similarity:
         if self._index is None and self._indexing.acquire(blocking=False):
             try:
                 if self._index is None:
-                    self._index = open_index(self._database, self._open_embedder().name, len(vector))
+                    self._index = open_index(self._database, self.embedder.name, len(vector))
                     self._index.catch_up(self._database)  # with what came in meanwhile, and was left to us
             finally:
                 self._indexing.release()
