@@ -9,7 +9,7 @@ import pytest
 from tests.support.databases import PostgresServer, SqliteFolder, run_postgres
 from tests.support.examples import register_profiles
 from tests.support.preloaded_sandbox import PreloadedSandbox, enter_sandbox
-from worker.sandbox import choose_sandbox
+from worker.sandbox.choose import choose_sandbox
 
 register_profiles()
 

@@ -147,7 +147,8 @@ def run(
 @app.command("sandbox")
 def show_sandbox(sandbox: options.Sandbox = None) -> None:
     """Try the sandbox that a run would use and print its name; exit status 1 if it does not work."""
-    from worker.sandbox import SandboxUnavailable, choose_sandbox
+    from worker.sandbox.base import SandboxUnavailable
+    from worker.sandbox.choose import choose_sandbox
     from worker.settings import load_settings
 
     try:

@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from shared.protocol import Slug
 from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.loop.availability import parse_schedule
-from worker.sandbox import SandboxName
+from worker.sandbox.choose import SandboxName
 
 APPLICATION = "research-swarm"
 SHORTEST_SECRET = 8

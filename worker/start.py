@@ -17,7 +17,7 @@ from worker.commands.options import ExitStatus, WorkerCommandError
 from worker.git.projects import Projects
 from worker.loop.availability import OtherGpuUsers, parse_schedule, pause_outside
 from worker.loop.heartbeat import HeartbeatDied
-from worker.loop.job import Workplace, commit_author
+from worker.loop.job import WorkerParts, commit_author
 from worker.loop.lock import AlreadyRunning, hold
 from worker.loop.loop import Ending, Loop
 from worker.loop.offline import OfflineMode
@@ -29,7 +29,8 @@ from worker.machine.hardware import HardwareError, Machine, detect_machine, list
 from worker.multi_gpu import end_with_parent, run_group
 from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
-from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.sandbox.base import SandboxUnavailable
+from worker.sandbox.choose import choose_sandbox
 from worker.settings import RunOptions, SettingsError, WorkerSettings, folder_name, load_settings
 from worker.ui.events import EventHandler, EventHandlers, Notice, StopRequested, WorkerStarted, WorkerStopped
 from worker.ui.plain import PlainView
@@ -103,7 +104,7 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
 
         projects = Projects(client, folder / "projects", stop.draining)
         stack.callback(projects.close)
-        place = Workplace(
+        parts = WorkerParts(
             client=client,
             agent=agent,
             runner=runner,
@@ -115,7 +116,7 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
             offline=OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds),
         )
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
-        loop = Loop(place, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
+        loop = Loop(parts, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
 
         started = WorkerStarted(
             worker=name,

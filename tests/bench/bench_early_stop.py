@@ -24,7 +24,7 @@ from worker.agents.search import SearchAgent
 from worker.machine.hardware import detect_machine
 from worker.runs import early_stop
 from worker.runs.runner import LocalRunner, RunRequest
-from worker.sandbox import choose_sandbox
+from worker.sandbox.choose import choose_sandbox
 
 SEED = Path(__file__).parents[2] / "seed"
 DELAYS = (1.0, 1.25, 1.5, 2.0)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from worker.machine.gpu import DriverError, DriverReport, GpuProcess, GpuReport
-from worker.sandbox import Gpu
+from worker.sandbox.base import Gpu
 
 H100 = GpuReport(1, Gpu("GPU-11111111-2222-3333-4444-555555555555", 1), "NVIDIA H100 80GB HBM3", 81559, 700)
 OLD = GpuReport(0, Gpu("GPU-00000000-2222-3333-4444-555555555555", 0), "NVIDIA GeForce GTX 1060 3GB", 3072, None)

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from worker.sandbox import ProcessLimits, ProcessOutcome, Sandbox, SandboxedProcess, SandboxRequest
+from worker.sandbox.base import ProcessLimits, ProcessOutcome, Sandbox, SandboxedProcess, SandboxRequest
 from worker.sandbox.process import LogTail
 
 FORK_SERVER = Path(__file__).with_name("fork_server.py")

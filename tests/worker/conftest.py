@@ -32,14 +32,15 @@ from worker.agents.base import Agent
 from worker.agents.search import SearchAgent
 from worker.api.client import CoordinatorClient
 from worker.git.projects import Projects
-from worker.loop.job import Workplace, commit_author
+from worker.loop.job import WorkerParts, commit_author
 from worker.loop.loop import Loop
 from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
 from worker.runs.runner import RunRequest
 from worker.runs.spec import RunProgress, RunStopped
-from worker.sandbox import Sandbox, choose_sandbox
+from worker.sandbox.base import Sandbox
+from worker.sandbox.choose import choose_sandbox
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def runner() -> FormulaRunner:
 @pytest.fixture
 def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[WorkerFactory]:
     """Make workers; a worker waits no longer than the first time it has to, then it is told to stop."""
-    places: list[Workplace] = []
+    places: list[WorkerParts] = []
 
     def make(
         url: str,
@@ -154,7 +155,7 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
         agent, offline = agent or SearchAgent(), None
         if (patience := changes.pop("alone_after", None)) is not None:
             offline = OfflineMode(folder, name, agent.name, HARDWARE, patience)
-        place = Workplace(
+        parts = WorkerParts(
             client=client,
             agent=agent,
             runner=changes.pop("runner", runner),
@@ -166,13 +167,13 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
             retry_for_seconds=0.2,
             offline=offline,
         )
-        places.append(place)
-        return Worker(place, Loop(place, name, None, folder / "crash.log"), witness, folder)
+        places.append(parts)
+        return Worker(parts, Loop(parts, name, None, folder / "crash.log"), witness, folder)
 
     yield make
-    for place in places:
-        place.projects.close()
-        place.client.close()
+    for parts in places:
+        parts.projects.close()
+        parts.client.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import httpx
 from shared.leases import GrantedLease, Phase
 from tests.support.seeds import TRAIN
 from worker.agents.scripted import Script, ScriptedAgent
-from worker.loop.job import Workplace
+from worker.loop.job import WorkerParts
 from worker.loop.loop import Loop
 from worker.loop.outbox import Outbox
 from worker.loop.stop import Stop
@@ -71,18 +71,18 @@ def make_script(*depths: int, thinking_seconds: float = 0.0, stop: Stop | None =
 class Worker:
     """A worker in this process: its loop, and what one may want to look at."""
 
-    place: Workplace
+    parts: WorkerParts
     loop: Loop
     witness: Witness
     folder: Path
 
     @property
     def outbox(self) -> Outbox:
-        return self.place.outbox
+        return self.parts.outbox
 
     @property
     def stop(self) -> Stop:
-        return self.place.stop
+        return self.parts.stop
 
 
 class Wire(httpx.BaseTransport):

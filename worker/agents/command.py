@@ -21,7 +21,7 @@ from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, Statement, check_files
 from worker.agents.search_space import read_settings
 from worker.git.repository import write_worktree
-from worker.sandbox import ProcessOutcome, SandboxUnavailable
+from worker.sandbox.base import ProcessOutcome, SandboxUnavailable
 from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Mount, ToolRun, start_tool
 
 MIB = 1024 * 1024

@@ -17,7 +17,8 @@ from worker.loop.stop import Stop
 from worker.machine.hardware import HardwareError, detect_machine
 from worker.runs.runner import LocalRunner, RunRequest
 from worker.runs.spec import RunImpossible, RunStopped
-from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.sandbox.base import SandboxUnavailable
+from worker.sandbox.choose import choose_sandbox
 from worker.settings import WorkerSettings
 
 

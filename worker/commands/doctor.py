@@ -17,7 +17,8 @@ from worker.api.client import UPDATE_COMMAND, ClientError, CoordinatorClient, Un
 from worker.data.prepare import is_prepared
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
 from worker.machine.hardware import HardwareError, detect_machine, list_devices, try_torch
-from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.sandbox.base import SandboxUnavailable
+from worker.sandbox.choose import choose_sandbox
 from worker.settings import SettingsError, WorkerSettings, load_settings
 
 MIB = 1024 * 1024

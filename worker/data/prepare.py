@@ -23,7 +23,7 @@ from worker.data.download import TIMEOUT_SECONDS, DataError, DataProgress, downl
 from worker.git.repository import write_worktree
 from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginPrepare, DataPrepared
-from worker.sandbox import ProcessLimits, Sandbox
+from worker.sandbox.base import ProcessLimits, Sandbox
 from worker.settings import PUBLIC_PLACES, Mirrors
 
 NEEDS_FILE = "needs.json"

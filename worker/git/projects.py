@@ -40,7 +40,13 @@ class Projects:
         key = (lease.project, lease.root_sha)
         if key not in self._known:
             repository = Repository(self._folder / f"{lease.project}.git")
-            files = self._read_root(lease, repository)
+            try:
+                files = repository.read_files(lease.root_sha)
+            except CommitUnknown:
+                fetch = self._client.fetch_files
+                commit = retry(lambda: fetch(lease.project, lease.root_sha), self._stop, RETRY_FOR_SECONDS)
+                repository.store_files(commit)
+                files = commit.files
             # The contract is a file of the root commit.
             contract = parse_contract(files.get(CONTRACT_FILE, ""))
             self._known[key] = LocalProject(contract, files.get(PROGRAM_FILE, ""), repository)
@@ -67,15 +73,5 @@ class Projects:
         return tuple(StepFiles(step, commits[step.parent_sha], commits[step.sha]) for step in steps)
 
     def close(self) -> None:
-        """Close the repositories."""
         for project in self._known.values():
             project.repository.close()
-
-    def _read_root(self, lease: GrantedLease, repository: Repository) -> dict[str, str]:
-        try:
-            return repository.read_files(lease.root_sha)
-        except CommitUnknown:
-            fetch = self._client.fetch_files
-            commit = retry(lambda: fetch(lease.project, lease.root_sha), self._stop, RETRY_FOR_SECONDS)
-            repository.store_files(commit)
-            return commit.files

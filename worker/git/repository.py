@@ -52,7 +52,6 @@ class Repository:
             self._repo = Repo.init_bare(str(path))
 
     def close(self) -> None:
-        """Close the repository's files."""
         self._repo.close()
 
     def store_files(self, commit: CommitFiles) -> None:

@@ -18,7 +18,7 @@ import psutil
 from shared.protocol import now
 from worker.loop.stop import PauseReason
 from worker.machine.gpu import Driver, DriverError
-from worker.sandbox import Gpu
+from worker.sandbox.base import Gpu
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_OF_DAY = 24 * 60

@@ -8,7 +8,7 @@ from shared.protocol import PROTOCOL_VERSION
 from worker.api.client import ClientError, Outdated, Unauthorized, Unreachable
 from worker.api.retry import Backoff
 from worker.loop.deliver import deliver
-from worker.loop.job import Workplace
+from worker.loop.job import WorkerParts
 
 DEFAULT_WAIT_SECONDS = 30.0
 """Seconds until the next request if the coordinator has no job and names no time."""
@@ -28,7 +28,7 @@ class JobClaimer:
 
     def __init__(
         self,
-        place: Workplace,
+        parts: WorkerParts,
         worker_name: str,
         project: str | None,
         branch: str | None,
@@ -36,9 +36,8 @@ class JobClaimer:
         *,
         once: bool,
     ) -> None:
-        self._place, self._worker_name, self._once = place, worker_name, once
-        self._project, self._branch = project, branch
-        self._backoff = backoff
+        self._parts, self._worker_name, self._once = parts, worker_name, once
+        self._project, self._branch, self._backoff = project, branch, backoff
         self._has_asked = self._has_answer = False
         self._waits_until = 0.0
         self._waits_for_jobs = self._waits_for_coordinator = False
@@ -69,9 +68,9 @@ class JobClaimer:
         if self._wait_left() and self._may_go_offline():
             return self._make_offline_lease()
         try:
-            self._place.outbox.make_room()
-            deliver(self._place)
-            reply = self._place.client.claim(self._request(held))
+            self._parts.outbox.make_room()
+            deliver(self._parts)
+            reply = self._parts.client.claim(self._request(held))
         except Unauthorized:
             raise
         except Outdated as error:  # current jobs are finished and reported
@@ -81,8 +80,8 @@ class JobClaimer:
             self._handle_error(error)
             return self._make_offline_lease() if self._may_go_offline() else None
         self._record_answer()
-        if reply.lease is not None and self._place.offline is not None:
-            self._place.offline.record_lease(reply.lease)
+        if reply.lease is not None and self._parts.offline is not None:
+            self._parts.offline.record_lease(reply.lease)
         if reply.lease is None:
             self.found_nothing = True
             self._wait(reply.reason or "There is nothing to do.", reply.retry_after_seconds or DEFAULT_WAIT_SECONDS)
@@ -105,22 +104,22 @@ class JobClaimer:
             self._waits_until = 0.0
 
     def _request(self, held: list[UUID]) -> ClaimRequest:
-        place = self._place
+        parts = self._parts
         return ClaimRequest(
             protocol=PROTOCOL_VERSION,
             worker=self._worker_name,
-            agent=place.agent.name,
-            hardware=place.runner.hardware,
+            agent=parts.agent.name,
+            hardware=parts.runner.hardware,
             project=self._project,
-            holding=list(dict.fromkeys([*held, *place.outbox.leases()]))[:MAX_HOLDING],
-            wants_trials=place.agent.wants_trials,
-            kinds=sorted(place.agent.kinds),
+            holding=list(dict.fromkeys([*held, *parts.outbox.leases()]))[:MAX_HOLDING],
+            wants_trials=parts.agent.wants_trials,
+            kinds=sorted(parts.agent.kinds),
             branch=self._branch,
         )
 
     def _handle_error(self, error: ClientError | OSError) -> None:
         """Wait after a failed attempt, or raise its error."""
-        offline, is_away = self._place.offline, isinstance(error, Unreachable)
+        offline, is_away = self._parts.offline, isinstance(error, Unreachable)
         may_go_on = self._has_answer or (is_away and offline is not None and offline.has_project)
         if self._once or not may_go_on:
             raise error
@@ -133,31 +132,28 @@ class JobClaimer:
     def _record_answer(self) -> None:
         self._has_answer = True
         self._waits_for_coordinator = False
-        if self._place.offline is not None:
-            self._place.offline.record_answer()
+        if self._parts.offline is not None:
+            self._parts.offline.record_answer()
         if self._warned_of_absence:
             self._warned_of_absence = False
-            self._place.notify("the coordinator is back")
-        self._check_clock()
-
-    def _check_clock(self) -> None:
-        """Warn once if this machine's clock is wrong: it dates the results."""
-        error = self._place.client.clock_error_seconds
+            self._parts.notify("the coordinator is back")
+        # A wrong clock of this machine would date the results wrongly.
+        error = self._parts.client.clock_error_seconds
         if abs(error) >= WRONG_CLOCK_SECONDS and not self._warned_of_clock:
             self._warned_of_clock = True
             off = f"{abs(error) / 60:.0f} min {'ahead of' if error > 0 else 'behind'} the coordinator's"
-            self._place.warn(f"this machine's clock is {off}: set it (timedatectl set-ntp true)")
+            self._parts.warn(f"this machine's clock is {off}: set it (timedatectl set-ntp true)")
 
     def _may_go_offline(self) -> bool:
-        offline = self._place.offline
+        offline = self._parts.offline
         return self._waits_for_coordinator and offline is not None and offline.may_claim
 
     def _make_offline_lease(self) -> GrantedLease:
-        assert self._place.offline is not None
+        assert self._parts.offline is not None
         if not self._warned_of_absence:
             self._warned_of_absence = True
-            self._place.warn("the coordinator is away: working offline, results wait in the outbox")
-        return self._place.offline.make_lease()
+            self._parts.warn("the coordinator is away: working offline, results wait in the outbox")
+        return self._parts.offline.make_lease()
 
     def _wait(self, reason: str, seconds: float) -> None:
         self.reason, self._waits_until = reason, time.monotonic() + seconds

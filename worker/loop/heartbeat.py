@@ -4,12 +4,11 @@ import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
 from types import TracebackType
-from typing import Protocol, Self
-from uuid import UUID
+from typing import Self
 
-from shared.experiments import ProposalReply, ProposalSubmission
-from shared.leases import GrantedLease, Heartbeat, HeartbeatReply, LeaseState, Phase, ReleaseRequest
-from worker.api.client import Rejected, Unauthorized, UnexpectedReply, Unreachable
+from shared.leases import GrantedLease, Heartbeat, LeaseState, Phase
+from worker.api.client import CoordinatorClient, Rejected, Unauthorized, UnexpectedReply, Unreachable
+from worker.loop.offline import OfflineMode
 from worker.runs.spec import RunProgress
 
 CONFLICT = 409
@@ -20,17 +19,8 @@ class HeartbeatDied(Exception):
     """The thread that renews a lease ended by an unexpected error, so the worker must stop."""
 
 
-class HeartbeatClient(Protocol):
-    """The coordinator's client, as far as heartbeats use it."""
-
-    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply: ...
-
-
-class LeaseClient(HeartbeatClient, Protocol):
-    """Answers requests about a lease: the coordinator's client, or `OfflineMode` for a job of the worker's own."""
-
-    def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply: ...
-    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply: ...
+LeaseClient = CoordinatorClient | OfflineMode
+"""Answers requests about a lease: the coordinator's client, or offline mode for a job of the worker's own."""
 
 
 class LeaseHeartbeat:
@@ -40,7 +30,7 @@ class LeaseHeartbeat:
     gets the reason and heartbeats end; a run that has begun is still worth finishing.
     """
 
-    def __init__(self, client: HeartbeatClient, lease: GrantedLease) -> None:
+    def __init__(self, client: LeaseClient, lease: GrantedLease) -> None:
         self._client = client
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
@@ -56,15 +46,12 @@ class LeaseHeartbeat:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.stop()
-        if kind is None:
+        if error[0] is None:
             self.check()
 
     def start(self) -> None:
-        """Send heartbeats from now on."""
         self._thread = self._executor.submit(self._run)
 
     def stop(self) -> None:
@@ -97,11 +84,13 @@ class LeaseHeartbeat:
 
     def _send(self) -> None:
         with self._lock:
-            p = self._progress
-        loss = p.loss if p.loss is not None and math.isfinite(p.loss) else None
-        beat = Heartbeat(token=self._lease.token, phase=p.phase, step=p.step, loss=loss, share=p.share)
+            progress = self._progress
+        loss = progress.loss if progress.loss is not None and math.isfinite(progress.loss) else None
+        heartbeat = Heartbeat(
+            token=self._lease.token, phase=progress.phase, step=progress.step, loss=loss, share=progress.share
+        )
         try:
-            reply = self._client.heartbeat(self._lease.id, beat)
+            reply = self._client.heartbeat(self._lease.id, heartbeat)
         except (Unreachable, UnexpectedReply):
             return
         except (Rejected, Unauthorized) as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
 from worker.api.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
 from worker.api.retry import retry
 from worker.git.projects import RETRY_FOR_SECONDS, LocalProject, Projects
-from worker.git.repository import Repository
 from worker.loop.heartbeat import LeaseClient, LeaseHeartbeat
 from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Entry, Outbox
@@ -44,7 +44,7 @@ class Draining(Exception):
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkerParts:
     """The parts of a worker that its jobs use.
 
     `author` is the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the middle of a job
@@ -63,7 +63,6 @@ class Workplace:
     offline: OfflineMode | None = None
 
     def notify(self, text: str) -> None:
-        """Show people a line."""
         self.events.handle(Notice(text))
 
     def warn(self, text: str) -> None:
@@ -106,7 +105,6 @@ class Job:
 
     @property
     def title(self) -> str:
-        """The proposal's title, or the kind and base of a measurement."""
         if self.plan is not None:
             return self.plan.draft.proposal.title
         return f"{self.lease.kind.value} {self.lease.base.sha[:10]}"
@@ -119,79 +117,87 @@ class Job:
 
     @property
     def needs_repair(self) -> bool:
-        """Whether its run crashed and its agent may repair it."""
         crashed = self.report is not None and self.report.outcome is RunOutcome.CRASHED
         return crashed and self.plan is not None and self.repairs_left > 0
 
 
-def prepare_job(lease: GrantedLease, heartbeat: LeaseHeartbeat, place: Workplace) -> Job:
+def prepare_job(lease: GrantedLease, heartbeat: LeaseHeartbeat, parts: WorkerParts) -> Job:
     """Draft and commit an experiment that the coordinator accepts as new, so that the job needs only the device.
 
     Raises LeaseLost, Draining, AgentError, AgentFinished, HeartbeatDied, ClientError, CommitError, and OSError of the
     disk.
     """
-    project = place.projects.get(lease)
-    job = Job(lease, heartbeat, project, place.projects.read_base(lease))
+    project = parts.projects.get(lease)
+    job = Job(lease, heartbeat, project, parts.projects.read_base(lease))
     if lease.kind.makes_experiment:
-        task = _describe_task(job, place)
-        draft = _draft(job, task, place)
+        task = _describe_task(job, parts)
+        draft = _draft(job, task, parts)
         if isinstance(draft, Draft):
-            job.plan = PlannedExperiment(task, draft, _commit(job, draft, place))
+            job.plan = PlannedExperiment(task, draft, _commit(job, draft, parts))
         else:
-            job = _measure_instead(job, draft, place)
-    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), place)
+            job = _measure_instead(job, draft, parts)
+    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), parts)
     return job
 
 
-def measure_job(job: Job, place: Workplace) -> None:
+def measure_job(job: Job, parts: WorkerParts) -> None:
     """Measure a job's commit on the device. Its result is then on the disk, unless it needs repair.
 
     Raises LeaseLost, Draining, RunStopped, HeartbeatDied, DataError, and OSError of the disk.
     """
-    if place.stop.quiet.is_set():
-        raise _draining(place)
+    if parts.stop.quiet.is_set():
+        raise _draining(parts)
     if job.heartbeat.lost is not None and job.report is None:
         raise LeaseLost(job.heartbeat.lost)
-    report = place.runner.measure(
-        _run_request(job), lambda progress: report_progress(job, progress, place), place.notify, place.stop.interrupt
+    report = parts.runner.measure(
+        _run_request(job), lambda progress: report_progress(job, progress, parts), parts.notify, parts.stop.interrupt
     )
     if job.heartbeat.lost is not None:
-        place.warn(f"{job.heartbeat.lost}; the run was finished, because a first late result is accepted")
+        parts.warn(f"{job.heartbeat.lost}; the run was finished, because a first late result is accepted")
     job.report = report
     if not job.needs_repair:
-        store_result(job, place)
+        store_result(job, parts)
 
 
-def repair_job(job: Job, place: Workplace) -> bool:
+def repair_job(job: Job, parts: WorkerParts) -> bool:
     """Let the agent repair a job whose run crashed; if it does not, store the result and return False."""
     assert job.plan is not None and job.report is not None
     job.repairs_left -= 1
-    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), place)
-    repaired = None if place.stop.quiet.is_set() else _repair(job.plan, job.report, place)
+    report_progress(job, RunProgress(Phase.READY, 0, None, 0.0), parts)
+    repaired = None
+    if not parts.stop.quiet.is_set():
+        try:
+            repaired = parts.agent.repair(job.plan.task, job.plan.draft, job.report)
+        except (AgentError, ValidationError) as error:
+            parts.notify(f"no repair: {error}")
     if repaired is None:
         job.repairs_left = 0
-        store_result(job, place)
+        store_result(job, parts)
         return False
-    job.plan = PlannedExperiment(job.plan.task, repaired, _commit(job, repaired, place))
+    parts.notify(f"crashed ({job.report.reason or 'no reason given'}); trying a repair")
+    job.plan = PlannedExperiment(job.plan.task, repaired, _commit(job, repaired, parts))
     return True
 
 
-def store_result(job: Job, place: Workplace) -> None:
+def store_result(job: Job, parts: WorkerParts) -> None:
     """Put the result on the disk with a plain finding, because the agent's own may take a minute."""
     assert job.report is not None
-    report_progress(job, RunProgress(Phase.REPORTING, job.report.steps, None, 1.0), place)
+    report_progress(job, RunProgress(Phase.REPORTING, job.report.steps, None, 1.0), parts)
     _record_usage(job)
-    job.stored = place.outbox.put(_make_entry(job, place, finding=None), held=True)
-    if place.outbox.unsaved:
-        place.warn(f"the disk is full: the result is in memory only; free some space in {place.outbox.folder}")
+    job.stored = parts.outbox.put(_make_entry(job, parts, finding=None), held=True)
+    if parts.outbox.unsaved:
+        parts.warn(f"the disk is full: the result is in memory only; free some space in {parts.outbox.folder}")
 
 
-def write_finding(job: Job, place: Workplace) -> None:
+def write_finding(job: Job, parts: WorkerParts) -> None:
     """Replace the plain finding by the agent's own, if it has one, and let the result be delivered."""
     assert job.report is not None and job.stored is not None
-    finding = _find_finding(place.agent, job.plan, job.report) if job.plan is not None else None
+    finding = None
+    if job.plan is not None:
+        with suppress(AgentError, ValidationError):
+            finding = parts.agent.write_finding(job.plan.task, job.plan.draft, job.report)
     _record_usage(job)
-    place.outbox.release(job.stored, _make_entry(job, place, finding) if finding is not None else None)
+    parts.outbox.release(job.stored, _make_entry(job, parts, finding) if finding is not None else None)
 
 
 def _record_usage(job: Job) -> None:
@@ -202,10 +208,10 @@ def _record_usage(job: Job) -> None:
         job.report = job.report.model_copy(update={"usage": usage})
 
 
-def report_progress(job: Job, progress: RunProgress, place: Workplace) -> None:
+def report_progress(job: Job, progress: RunProgress, parts: WorkerParts) -> None:
     """Report the progress of a job to the coordinator and to people. Raises HeartbeatDied."""
     job.heartbeat.update(progress)
-    place.events.handle(JobProgressed(job.lease, progress))
+    parts.events.handle(JobProgressed(job.lease, progress))
 
 
 def _run_request(job: Job) -> RunRequest:
@@ -218,18 +224,18 @@ def _run_request(job: Job) -> RunRequest:
     return RunRequest(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)
 
 
-def _make_entry(job: Job, place: Workplace, finding: FindingDraft | None) -> Entry:
+def _make_entry(job: Job, parts: WorkerParts, finding: FindingDraft | None) -> Entry:
     assert job.report is not None
     run, plan = job.report, job.plan
     upload = ResultUpload(run=run)
     if plan is not None:
-        finding = finding or plain_finding(plan.task, plan.draft, run, place.agent.name)
+        finding = finding or plain_finding(plan.task, plan.draft, run, parts.agent.name)
         upload = ResultUpload(run=run, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
-    own = place.offline.find_offline(job.lease.id) if place.offline is not None else None
+    own = parts.offline.find_offline(job.lease.id) if parts.offline is not None else None
     return Entry(project=job.lease.project, lease_id=job.lease.id, own=own, upload=upload)
 
 
-def _describe_task(job: Job, place: Workplace) -> Task:
+def _describe_task(job: Job, parts: WorkerParts) -> Task:
     lease = job.lease
     # The lease's id is part of the agent's seed: two workers with the same base and trials must not draft the same.
     digest = hashlib.sha256(f"{lease.id} {lease.seed}".encode()).digest()
@@ -243,46 +249,46 @@ def _describe_task(job: Job, place: Workplace) -> Task:
         tree=job.files,
         kind=lease.kind,
         assignment=lease.assignment,
-        steps=place.projects.read_steps(lease),
+        steps=parts.projects.read_steps(lease),
     )
 
 
-def _draft(job: Job, task: Task, place: Workplace) -> Draft | Sha:
+def _draft(job: Job, task: Task, parts: WorkerParts) -> Draft | Sha:
     """A draft that the coordinator accepts as new, in at most MAX_DRAFTS attempts; or the commit to measure instead."""
     reason = ""
     for _ in range(MAX_DRAFTS):
         try:
-            draft = place.agent.propose(task)
+            draft = parts.agent.propose(task)
         except AgentError as error:
-            if place.stop.quiet.is_set():  # the stop interrupted it
-                raise _draining(place) from error
+            if parts.stop.quiet.is_set():  # the stop interrupted it
+                raise _draining(parts) from error
             raise
-        place.events.handle(ExperimentProposed(job.lease, draft.proposal))
+        parts.events.handle(ExperimentProposed(job.lease, draft.proposal))
         if job.heartbeat.lost is not None:
             raise LeaseLost(job.heartbeat.lost)
-        reply = _submit(job.lease, draft, place)
+        reply = _submit(job.lease, draft, parts)
         if reply.accepted:
             return draft
         reason = _explain(reply)
-        place.notify(f"{draft.proposal.title}: {reason}")
+        parts.notify(f"{draft.proposal.title}: {reason}")
         if reply.measure is not None:
             return reply.measure
         task = replace(task, refused=(*task.refused, draft), replies=(*task.replies, reply))
     raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
 
 
-def _submit(lease: GrantedLease, draft: Draft, place: Workplace) -> ProposalReply:
+def _submit(lease: GrantedLease, draft: Draft, parts: WorkerParts) -> ProposalReply:
     """The coordinator's reply to a draft, which counts as accepted if there is no answer."""
     submission = ProposalSubmission(
         token=lease.token, proposal=draft.proposal, files=dict(draft.files), may_measure=True
     )
     try:
-        client = place.client_for(lease)
-        return retry(lambda: client.propose(lease.id, submission), place.stop.quiet, place.retry_for_seconds)
+        client = parts.client_for(lease)
+        return retry(lambda: client.propose(lease.id, submission), parts.stop.quiet, parts.retry_for_seconds)
     except (Unreachable, UnexpectedReply) as error:
-        if place.stop.quiet.is_set():
-            raise _draining(place) from error
-        place.warn(f"{error}; continuing without a check whether this was tried before")
+        if parts.stop.quiet.is_set():
+            raise _draining(parts) from error
+        parts.warn(f"{error}; continuing without a check whether this was tried before")
         return ProposalReply(accepted=True)
     except Rejected as error:
         if error.status in _LEASE_GONE:
@@ -290,8 +296,8 @@ def _submit(lease: GrantedLease, draft: Draft, place: Workplace) -> ProposalRepl
         raise
 
 
-def _draining(place: Workplace) -> Draining:
-    return Draining(place.stop.pause or "the worker is stopping")
+def _draining(parts: WorkerParts) -> Draining:
+    return Draining(parts.stop.pause or "the worker is stopping")
 
 
 def _explain(reply: ProposalReply) -> str:
@@ -303,44 +309,27 @@ def _explain(reply: ProposalReply) -> str:
     return f"{reply.reason or 'the coordinator knows this already'}{which}"
 
 
-def _measure_instead(job: Job, sha: Sha, place: Workplace) -> Job:
+def _measure_instead(job: Job, sha: Sha, parts: WorkerParts) -> Job:
     """The job, changed to a run of the existing commit that has the drafted code."""
-    files = place.client.fetch_editable(job.lease.project, [sha])[sha]
+    files = parts.client.fetch_editable(job.lease.project, [sha])[sha]
     base = BaseCommit(sha=sha, files=files, posterior=None)
     lease = job.lease.model_copy(update={"kind": JobKind.REPLICATE, "base": base, "assignment": Assignment()})
-    place.notify(f"measuring {sha[:10]} instead: it has the same code and needs another run")
-    return replace(job, lease=lease, files=place.projects.read_base(lease))
+    parts.notify(f"measuring {sha[:10]} instead: it has the same code and needs another run")
+    return replace(job, lease=lease, files=parts.projects.read_base(lease))
 
 
-def _commit(job: Job, draft: Draft, place: Workplace) -> CommitUpload:
-    return commit_draft(job.project.repository, job.lease.base.sha, draft, place.author)
-
-
-def _repair(plan: PlannedExperiment, report: RunReport, place: Workplace) -> Draft | None:
-    """The repaired draft; None if the agent gives up."""
-    try:
-        repaired = place.agent.repair(plan.task, plan.draft, report)
-    except (AgentError, ValidationError) as error:
-        place.notify(f"no repair: {error}")
-        return None
-    if repaired is not None:
-        place.notify(f"crashed ({report.reason or 'no reason given'}); trying a repair")
-    return repaired
-
-
-def _find_finding(agent: Agent, plan: PlannedExperiment, report: RunReport) -> FindingDraft | None:
-    """The agent's own finding; None if it has none or an invalid one."""
-    try:
-        return agent.write_finding(plan.task, plan.draft, report)
-    except (AgentError, ValidationError):
-        return None
-
-
-def commit_draft(repository: Repository, parent_sha: str, draft: Draft, author: str) -> CommitUpload:
+def _commit(job: Job, draft: Draft, parts: WorkerParts) -> CommitUpload:
     """Commit a draft's files on its parent in the worker's repository. Raises OSError, CommitError."""
-    words = CommitWords(author, int(now().timestamp()), _describe(draft))
+    proposal = draft.proposal
+    agent = f"Agent: {' '.join(draft.made_by.split())}\n" if draft.made_by else ""
+    message = (
+        f"{proposal.title}\n\n{proposal.hypothesis}\n\n"
+        f"Axis: {proposal.axis}\nDirection: {proposal.direction.value}\n{agent}"
+    )
+    words = CommitWords(parts.author, int(now().timestamp()), message)
+    parent_sha = job.lease.base.sha
     return CommitUpload(
-        sha=repository.commit(parent_sha, draft.files, words),
+        sha=job.project.repository.commit(parent_sha, draft.files, words),
         parent_sha=parent_sha,
         files=dict(draft.files),
         author=words.author,
@@ -354,17 +343,3 @@ def commit_author(worker_name: str) -> str:
     name = "".join(c for c in worker_name if c.isprintable() and c not in "<>").strip() or "worker"
     address = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).lower()
     return f"{name} <{address}@worker.invalid>"
-
-
-def _describe(draft: Draft) -> str:
-    proposal = draft.proposal
-    lines = [
-        proposal.title,
-        "",
-        proposal.hypothesis,
-        "",
-        f"Axis: {proposal.axis}",
-        f"Direction: {proposal.direction.value}",
-        *([f"Agent: {' '.join(draft.made_by.split())}"] if draft.made_by else []),
-    ]
-    return "\n".join(lines) + "\n"

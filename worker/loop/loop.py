@@ -5,7 +5,7 @@ from pathlib import Path
 
 from worker.api.retry import Backoff
 from worker.loop.claim import JobClaimer
-from worker.loop.job import Workplace, measure_job
+from worker.loop.job import WorkerParts, measure_job
 from worker.loop.prefetch import Prefetcher
 
 
@@ -27,14 +27,14 @@ class Loop:
 
     def __init__(
         self,
-        place: Workplace,
+        parts: WorkerParts,
         worker_name: str,
         project: str | None,
         crash_log: Path,
         branch: str | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        self._place = place
+        self._parts = parts
         self._worker_name = worker_name
         self._project, self._branch = project, branch
         self._crash_log = crash_log
@@ -47,25 +47,25 @@ class Loop:
         any ClientError or OSError of the first request; RunImpossible of the first job; and Outdated after the current
         jobs are reported.
         """
-        place = self._place
-        claimer = JobClaimer(place, self._worker_name, self._project, self._branch, self._backoff, once=once)
-        with Prefetcher(place, claimer, self._crash_log, max_jobs) as prefetcher:
+        parts = self._parts
+        claimer = JobClaimer(parts, self._worker_name, self._project, self._branch, self._backoff, once=once)
+        with Prefetcher(parts, claimer, self._crash_log, max_jobs) as prefetcher:
             while (job := prefetcher.next_job()) is not None:
                 try:
-                    measure_job(job, place)
+                    measure_job(job, parts)
                 except Exception as error:  # noqa: BLE001 - the prefetcher decides whether the worker goes on
                     job.error = error
                 prefetcher.return_job(job)
         if claimer.outdated is not None:
             raise claimer.outdated
         if prefetcher.finished is not None:
-            place.notify(prefetcher.finished)
+            parts.notify(prefetcher.finished)
             return Ending.DONE
-        if once and not place.stop.draining.is_set():
+        if once and not parts.stop.draining.is_set():
             if claimer.found_nothing:
-                place.notify(claimer.reason)
+                parts.notify(claimer.reason)
                 return Ending.NOTHING_TO_DO
-            return Ending.DONE if prefetcher.reported and len(place.outbox) == 0 else Ending.FAILED
+            return Ending.DONE if prefetcher.reported and len(parts.outbox) == 0 else Ending.FAILED
         if max_jobs is not None and prefetcher.reported >= max_jobs:
             return Ending.DONE
-        return Ending.STOPPED if place.stop.now.is_set() else Ending.DRAINED
+        return Ending.STOPPED if parts.stop.now.is_set() else Ending.DRAINED

@@ -79,7 +79,6 @@ class OfflineMode:
 
     @property
     def coordinator_is_away(self) -> bool:
-        """Whether the last request got no answer."""
         return self._away_since is not None
 
     @property
@@ -94,12 +93,10 @@ class OfflineMode:
         return waited and self.has_project
 
     def record_no_answer(self) -> None:
-        """Record that the coordinator did not answer."""
         if self._away_since is None:
             self._away_since = self._clock()
 
     def record_answer(self) -> None:
-        """Record that the coordinator answered."""
         self._away_since = None
 
     def record_lease(self, lease: GrantedLease) -> None:
@@ -134,7 +131,6 @@ class OfflineMode:
         self._save(state.model_copy(update={"scores": scores, "best": best}))
 
     def make_lease(self) -> GrantedLease:
-        """Make a job of this worker's own."""
         assert self._state is not None
         state, moment = self._state, now()
         lease = GrantedLease(
@@ -180,9 +176,8 @@ class OfflineMode:
     def propose(self, lease_id: UUID, submission: ProposalSubmission) -> ProposalReply:
         """Accept an experiment that this process has not tried yet."""
         with self._lock:
-            own = self._leases[lease_id]
-        code = hashlib.sha256(json.dumps([own.base_sha, submission.files], sort_keys=True).encode()).hexdigest()
-        with self._lock:
+            base_sha = self._leases[lease_id].base_sha
+            code = hashlib.sha256(json.dumps([base_sha, submission.files], sort_keys=True).encode()).hexdigest()
             if code in self._tried:
                 reason = "this worker has tried this while the coordinator was away"
                 return ProposalReply(accepted=False, reason=reason)
@@ -190,7 +185,6 @@ class OfflineMode:
         return ProposalReply(accepted=True)
 
     def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:  # noqa: ARG002 - the Protocol's
-        """Forget the job."""
         with self._lock:
             self._leases.pop(lease_id, None)
         return HeartbeatReply(state=LeaseState.RELEASED, expires_at=now())
@@ -217,7 +211,6 @@ def expected_metric(value: float, scores: dict[Sha, float], parent: Sha | None, 
 
 
 def _load(path: Path) -> OfflineState | None:
-    """The saved state; None if there is none that can be read."""
     try:
         return OfflineState.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):

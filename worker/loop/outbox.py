@@ -20,14 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Protocol
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
-from shared.leases import HeartbeatReply, OfflineLease, ResultReply, ResultUpload
+from shared.leases import OfflineLease, ResultReply, ResultUpload
 from shared.protocol import Message, Slug
-from worker.api.client import Rejected
+from worker.api.client import CoordinatorClient, Rejected
 
 RESERVE_BYTES = 8 << 20
 """Size of the reserve: two results of the largest size that a coordinator accepts."""
@@ -47,13 +46,6 @@ class Entry(Message):
     lease_id: UUID
     own: OfflineLease | None = None
     upload: ResultUpload
-
-
-class ResultClient(Protocol):
-    """The coordinator's client, as far as the outbox uses it."""
-
-    def register_own(self, lease_id: UUID, own: OfflineLease) -> HeartbeatReply: ...
-    def upload_result(self, lease_id: UUID, upload: ResultUpload) -> ResultReply: ...
 
 
 @dataclass(frozen=True)
@@ -123,19 +115,17 @@ class Outbox:
             if self._unsaved:
                 problem = f"{self.unsaved} results do not fit on the disk: free some space"
                 raise NoRoom(errno.ENOSPC, problem, str(self.folder))
-            if not self._reserve.exists():
-                self._allocate_reserve()
-
-    def _allocate_reserve(self) -> None:
-        try:
-            with self._reserve.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-        except OSError as error:
-            self._reserve.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            needed = f"{RESERVE_BYTES >> 20} MiB"
-            raise NoRoom(errno.ENOSPC, f"the disk is full: free at least {needed}", str(self.folder)) from error
+            if self._reserve.exists():
+                return
+            try:
+                with self._reserve.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            except OSError as error:
+                self._reserve.unlink(missing_ok=True)
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+                problem = f"the disk is full: free at least {RESERVE_BYTES >> 20} MiB"
+                raise NoRoom(errno.ENOSPC, problem, str(self.folder)) from error
 
     def put(self, entry: Entry, *, held: bool = False) -> Path:
         """Store a result on the disk, or in memory if it does not fit. A `held` result waits for `release`."""
@@ -156,7 +146,7 @@ class Outbox:
     def save_all(self) -> None:
         """Try to write the results that did not fit before."""
         with self._lock:
-            for path, entry in [*self._unsaved.items()]:
+            for path, entry in list(self._unsaved.items()):
                 self._save(path, entry)
 
     def leases(self) -> list[UUID]:
@@ -169,7 +159,7 @@ class Outbox:
         with self._lock:
             return len(self._paths())
 
-    def deliver(self, client: ResultClient) -> Iterator[DeliveryOutcome]:
+    def deliver(self, client: CoordinatorClient) -> Iterator[DeliveryOutcome]:
         """Deliver waiting results, oldest first, and yield the outcome of each.
 
         A held result, and any ClientError of `client` but Rejected, ends the delivery: that result and later ones

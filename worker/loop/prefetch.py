@@ -31,7 +31,7 @@ from worker.data.download import DataError
 from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat
-from worker.loop.job import Draining, Job, LeaseLost, Workplace, prepare_job, repair_job, write_finding
+from worker.loop.job import Draining, Job, LeaseLost, WorkerParts, prepare_job, repair_job, write_finding
 from worker.runs.spec import RunImpossible, RunStopped
 from worker.ui.events import JobClaimed, JobDropped, WaitStarted
 
@@ -49,8 +49,8 @@ class Prefetcher:
     `reported` counts the jobs that were measured and reported; `finished` is why the agent has no more experiments.
     """
 
-    def __init__(self, place: Workplace, claimer: JobClaimer, crash_log: Path, max_jobs: int | None) -> None:
-        self._place, self._claimer, self._crash_log, self._max_jobs = place, claimer, crash_log, max_jobs
+    def __init__(self, parts: WorkerParts, claimer: JobClaimer, crash_log: Path, max_jobs: int | None) -> None:
+        self._parts, self._claimer, self._crash_log, self._max_jobs = parts, claimer, crash_log, max_jobs
         self._changed = Condition()
         self._ready: deque[Job] = deque()
         self._returned: deque[Job] = deque()
@@ -76,7 +76,7 @@ class Prefetcher:
         deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         while self._thread.is_alive():
             self._thread.join(POLL_INTERVAL_SECONDS)
-            if not self._place.stop.now.is_set():
+            if not self._parts.stop.now.is_set():
                 deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
             elif time.monotonic() > deadline:  # the thread is blocked, and ends with the process
                 if (lease := self._drafting) is not None:
@@ -90,8 +90,8 @@ class Prefetcher:
         with self._changed:
             self._device_is_idle = True
             self._changed.notify_all()
-            while not self._ended and not self._place.stop.now.is_set():
-                if self._ready and not self._must_leave() and self._place.stop.pause is None:
+            while not self._ended and not self._parts.stop.now.is_set():
+                if self._ready and not self._must_leave() and self._parts.stop.pause is None:
                     self._running = self._ready.popleft()
                     self._device_is_idle, self._idle_reason = False, ""
                     return self._running
@@ -101,7 +101,6 @@ class Prefetcher:
             return None
 
     def return_job(self, job: Job) -> None:
-        """Return a job that was measured, or whose `error` says why not."""
         with self._changed:
             self._running = None
             self._returned.append(job)
@@ -125,13 +124,13 @@ class Prefetcher:
         """Wait for the next thing to do; None when all is done."""
         with self._changed:
             while True:
-                obstacle = self._place.stop.pause or ("the worker is stopping" if self._must_leave() else None)
+                obstacle = self._parts.stop.pause or ("the worker is stopping" if self._must_leave() else None)
                 if self._returned:
                     return partial(self._finish, self._returned.popleft())
                 if obstacle and self._ready:
                     return partial(self._drop, self._ready.popleft(), obstacle)
-                if self._ready and self._ready[-1].heartbeat.lost is not None:
-                    return partial(self._drop_lost, self._ready.pop())
+                if self._ready and (lost := self._ready[-1].heartbeat.lost) is not None:
+                    return partial(self._fail_job, self._ready.pop(), LeaseLost(lost))
                 if self._running is None and not self._ready and self._claims_no_more():
                     return None
                 if not obstacle and self._may_claim():
@@ -140,7 +139,7 @@ class Prefetcher:
                 self._changed.wait(POLL_INTERVAL_SECONDS)
 
     def _must_leave(self) -> bool:
-        return self._leaving or self._place.stop.draining.is_set()
+        return self._leaving or self._parts.stop.draining.is_set()
 
     def _claims_no_more(self) -> bool:
         enough = self._max_jobs is not None and self.reported >= self._max_jobs
@@ -157,10 +156,10 @@ class Prefetcher:
         """Show once why the device is idle, unless it waits for a draft."""
         if not self._device_is_idle:
             return
-        pause, left = self._place.stop.pause, self._claimer.seconds_left
+        pause, left = self._parts.stop.pause, self._claimer.seconds_left
         reason = pause or (self._claimer.reason if left else "")
         if reason and reason != self._idle_reason:
-            self._place.events.handle(WaitStarted(reason, POLL_INTERVAL_SECONDS if pause else left))
+            self._parts.events.handle(WaitStarted(reason, POLL_INTERVAL_SECONDS if pause else left))
         self._idle_reason = reason
 
     def _claim(self) -> None:
@@ -168,11 +167,11 @@ class Prefetcher:
         if lease is None:
             return
         self._drafting = lease
-        self._place.events.handle(JobClaimed(lease))
-        heartbeat = LeaseHeartbeat(self._place.client_for(lease), lease)
+        self._parts.events.handle(JobClaimed(lease))
+        heartbeat = LeaseHeartbeat(self._parts.client_for(lease), lease)
         heartbeat.start()
         try:
-            job = prepare_job(lease, heartbeat, self._place)
+            job = prepare_job(lease, heartbeat, self._parts)
         except Exception as error:  # noqa: BLE001 - an error of one job must not end the worker
             self._drafting = None
             heartbeat.stop()
@@ -188,43 +187,42 @@ class Prefetcher:
         try:
             if job.error is not None:
                 raise job.error
-            if job.needs_repair and repair_job(job, self._place):
+            if job.needs_repair and repair_job(job, self._parts):
                 with self._changed:
                     self._ready.appendleft(job)
                     self._changed.notify_all()
                 return
-            write_finding(job, self._place)
+            write_finding(job, self._parts)
             job.heartbeat.stop()
             job.heartbeat.check()
         except Exception as error:  # noqa: BLE001 - as above
-            job.heartbeat.stop()
-            self._fail(job.lease, error)
+            self._fail_job(job, error)
             return
         self._claimer.record_success()
         self.reported += 1
-        report_result(job, self._place)
+        report_result(job, self._parts)
 
     def _drop_returned(self, job: Job) -> None:
         """Drop a job that was returned too late to be finished; a result is delivered by the next process."""
         if job.stored is not None:
-            show_summary(job, self._place, ResultPlace())
+            show_summary(job, self._parts, ResultPlace())
             job.heartbeat.stop()
         else:
             self._drop(job, str(job.error or "the worker is stopping"))
-
-    def _drop_lost(self, job: Job) -> None:
-        job.heartbeat.stop()
-        self._fail(job.lease, LeaseLost(job.heartbeat.lost or ""))
 
     def _drop(self, job: Job, reason: str) -> None:
         job.heartbeat.stop()
         self._give_back(job.lease, reason)
 
+    def _fail_job(self, job: Job, error: Exception) -> None:
+        job.heartbeat.stop()
+        self._fail(job.lease, error)
+
     def _fail(self, lease: GrantedLease, error: Exception) -> None:
         """Give back a job without a result, and raise the errors that end the worker."""
         if isinstance(error, LeaseLost):
-            self._place.warn(f"the job is no longer ours: {error}")
-            self._place.events.handle(JobDropped(lease))
+            self._parts.warn(f"the job is no longer ours: {error}")
+            self._parts.events.handle(JobDropped(lease))
             return
         reason = str(error) or type(error).__name__
         is_first = isinstance(error, RunImpossible) and not self.reported
@@ -237,8 +235,8 @@ class Prefetcher:
             if not isinstance(error, _EXPECTED):
                 record_crash(self._crash_log, error)
                 reason = f"an error in the worker's code: {type(error).__name__}: {reason}"
-                self._place.warn(f"please report this error; its details are in {self._crash_log}")
-            self._place.warn(f"the job failed: {reason}")
+                self._parts.warn(f"please report this error; its details are in {self._crash_log}")
+            self._parts.warn(f"the job failed: {reason}")
             self._claimer.record_failure()
         self._give_back(lease, reason)
 
@@ -246,11 +244,11 @@ class Prefetcher:
         """Release the lease if the coordinator answers; otherwise it expires."""
         request = ReleaseRequest(token=lease.token, reason=" ".join(reason.split())[:200] or "no reason")
         try:
-            self._place.client_for(lease).release(lease.id, request)
+            self._parts.client_for(lease).release(lease.id, request)
         except ClientError as error:
-            self._place.notify(f"the job could not be given back, its lease will expire: {error}")
+            self._parts.notify(f"the job could not be given back, its lease will expire: {error}")
         self._claimer.record_release()
-        self._place.events.handle(JobDropped(lease))
+        self._parts.events.handle(JobDropped(lease))
 
 
 def record_crash(path: Path, error: Exception) -> None:

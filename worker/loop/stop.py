@@ -129,15 +129,12 @@ class ControlFiles:
         self._finish = worker_folder / "control" / "finish"
 
     def pause(self, until: datetime | None) -> None:
-        """Request a pause."""
         _write(self._pause, until.isoformat() if until else "")
 
     def resume(self) -> None:
-        """Withdraw the request to pause."""
         self._pause.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Request a stop after the current run."""
         _write(self._finish, "")
 
     def find_pause(self) -> PauseRequest | None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pynvml
 
-from worker.sandbox import Gpu
+from worker.sandbox.base import Gpu
 
 MIB = 1024 * 1024
 

@@ -16,7 +16,7 @@ import psutil
 
 from shared.runs import DeviceKind, Hardware
 from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
-from worker.sandbox import Gpu, ProcessLimits, Sandbox, SandboxRequest
+from worker.sandbox.base import Gpu, ProcessLimits, Sandbox, SandboxRequest
 
 MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from shared.protocol import Message
 from worker.runs.harness_protocol import HARNESS_PROTOCOL, MAX_PACKET_BYTES, RECEIVED, Failed, Ready, Received, Sent
-from worker.sandbox import ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
+from worker.sandbox.base import ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
 
 POLL_INTERVAL_SECONDS = 0.2
 SEND_TIMEOUT_SECONDS = 5.0

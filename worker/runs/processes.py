@@ -15,7 +15,7 @@ from worker.machine.hardware import claim_cores
 from worker.runs.harness_process import HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Loaded
 from worker.runs.spec import RunImpossible, RunSpec
-from worker.sandbox import ProcessLimits
+from worker.sandbox.base import ProcessLimits
 from worker.sandbox.shared_memory import SharedMemory
 
 MIB = 1024 * 1024

@@ -24,7 +24,7 @@ from worker.runs.processes import MIB, RunProcesses
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec, RunStopped
-from worker.sandbox import Sandbox
+from worker.sandbox.base import Sandbox
 from worker.sandbox.shared_memory import SharedMemory
 from worker.settings import PUBLIC_PLACES, Mirrors
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shared.contract import Contract
 from shared.leases import Phase
 from shared.runs import CurvePoint, Hardware
-from worker.sandbox import Sandbox
+from worker.sandbox.base import Sandbox
 
 if TYPE_CHECKING:  # data/prepare.py imports this package
     from worker.data.prepare import PreparedData

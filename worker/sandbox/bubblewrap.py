@@ -46,6 +46,14 @@ NAMESPACE_HINT = (
 )
 
 
+def find_program() -> str:
+    """The path of bubblewrap. Raises SandboxUnavailable."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxUnavailable(f"bubblewrap is not installed: {INSTALL_HINT}")
+    return program
+
+
 class BubblewrapSandbox:
     """Implements `Sandbox`."""
 
@@ -53,24 +61,18 @@ class BubblewrapSandbox:
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """Find and try bubblewrap; `gpu` is for processes whose request names a GPU. Raises SandboxUnavailable."""
-        program = shutil.which("bwrap")
-        if program is None:
-            raise SandboxUnavailable(f"bubblewrap is not installed: {INSTALL_HINT}")
-        self._program, self._gpu = program, gpu
+        self._program, self._gpu = find_program(), gpu
         if gpu is not None:
             load_driver()
             find_devices(gpu)
         self._folders = tuple(readable_folders())
-        said = try_out(self)
-        if said:
-            raise SandboxUnavailable(f"bubblewrap does not work here ({said}): {NAMESPACE_HINT}")
+        if problem := try_out(self):
+            raise SandboxUnavailable(f"bubblewrap does not work here ({problem}): {NAMESPACE_HINT}")
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
-        """See `Sandbox.start`."""
         sources = [self._program, *self._folders, str(request.folder)]
         aliases: dict[str, str] = {}
-        uid = None
-        others = 0
+        uid, others = None, 0
         if os.geteuid() == 0:
             uid = unused_uid()
             aliases = {source: f"{ALIAS_FOLDER}/{number}" for number, source in enumerate(sources)}
@@ -80,13 +82,9 @@ class BubblewrapSandbox:
         binds.append(("--ro-bind", aliases.get(sources[-1], sources[-1]), "/project"))
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         gpu = self._gpu if request.device != "cpu" else None
+        program = aliases.get(self._program, self._program)
         plan = LaunchPlan(
-            argv=(
-                aliases.get(self._program, self._program),
-                *_options(binds, request.limits, environment, gpu),
-                "--",
-                *request.argv,
-            ),
+            argv=(program, *_options(binds, request.limits, environment, gpu), "--", *request.argv),
             rlimits=resource_limits(request, other_processes=others),
             uid=uid,
             aliases=aliases,

@@ -48,7 +48,6 @@ class UnconfinedSandbox:
         self._gpu = gpu
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
-        """See `Sandbox.start`."""
         scratch = tempfile.TemporaryDirectory(prefix="swarm-scratch-", ignore_cleanup_errors=True)
         plan = LaunchPlan(
             argv=request.argv,

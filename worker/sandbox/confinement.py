@@ -35,7 +35,7 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
     if request.device == "cpu":
         # Waiting threads sleep. Spinning, the default, makes a step ten times slower once the cores are shared.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    environment |= gpu_environment(gpu if request.device != "cpu" else None)
+    environment["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu is not None and request.device != "cpu" else ""
     return environment | dict(request.environment)
 
 
@@ -105,11 +105,6 @@ def load_driver() -> None:
     program = shutil.which("nvidia-modprobe")
     if program is not None:
         subprocess.run([program, "-u", "-c", "0"], timeout=MODPROBE_TIMEOUT_SECONDS, check=False)  # noqa: S603 - nothing of a stranger's
-
-
-def gpu_environment(gpu: Gpu | None) -> dict[str, str]:
-    """Variables that show CUDA this GPU only, or none."""
-    return {"CUDA_VISIBLE_DEVICES": "" if gpu is None else gpu.uuid}
 
 
 def bind_gpu(gpu: Gpu, folder: Path = DEVICES) -> Iterator[str]:

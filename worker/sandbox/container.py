@@ -66,17 +66,15 @@ class ContainerSandbox:
         program = shutil.which(name)
         if program is None:
             raise SandboxUnavailable(f"{name} is not installed")
-        answer = _ask(program, "info")
+        answer = _run(program, "info")
         if answer.returncode != 0:
             raise SandboxUnavailable(f"{name} does not work ({_last_line(answer)})")
         self._engine, self.name = program, f"container ({name})"
         self._image = _provide_image(program)
-        said = try_out(self)
-        if said:
-            raise SandboxUnavailable(f"{name} cannot run a container here ({said})")
+        if problem := try_out(self):
+            raise SandboxUnavailable(f"{name} cannot run a container here ({problem})")
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
-        """See `Sandbox.start`."""
         name, uid = f"swarm-{uuid4().hex}", os.geteuid() or unused_uid()
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         rlimits = resource_limits(request, other_processes=threads_of_user(uid))
@@ -90,8 +88,8 @@ class ContainerSandbox:
             self._engine, "run", "--name", name,
             *_confine(request, rlimits["RLIMIT_NPROC"]),
             *_user(Path(self._engine).name, uid),
-            *_give_gpu(Path(self._engine).name, self._gpu if request.device != "cpu" else None),
-            *_show(self._folders, request.folder, Path(folder.name)),
+            *_gpu_options(Path(self._engine).name, self._gpu if request.device != "cpu" else None),
+            *_mount_options(self._folders, request.folder, Path(folder.name)),
             *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")),
             "--entrypoint", sys.executable, self._image,
             "-I", "-S", "/swarm/container_init.py", f"/swarm/socket/{SOCKET_NAME}",
@@ -103,8 +101,8 @@ def _provide_image(engine: str) -> str:
     """The image: the system's links and empty mount points, nothing else. Raises SandboxUnavailable."""
     root = _pack_root()
     image = f"research-swarm-root:{hashlib.sha256(root).hexdigest()[:16]}"
-    if _ask(engine, "image", "inspect", image).returncode != 0:
-        made = _ask(engine, "import", "-", image, given=root)
+    if _run(engine, "image", "inspect", image).returncode != 0:
+        made = _run(engine, "import", "-", image, given=root)
         if made.returncode != 0:
             raise SandboxUnavailable(f"{Path(engine).name} cannot make an image: {_last_line(made)}")
     return image
@@ -148,7 +146,7 @@ def _user(engine: str, uid: int) -> Iterator[str]:
         yield from ("--userns", "keep-id")  # without it, podman maps the user to another one outside
 
 
-def _give_gpu(engine: str, gpu: Gpu | None) -> Iterator[str]:
+def _gpu_options(engine: str, gpu: Gpu | None) -> Iterator[str]:
     """Options for one GPU by its UUID."""
     if gpu is not None:
         yield from (
@@ -156,13 +154,13 @@ def _give_gpu(engine: str, gpu: Gpu | None) -> Iterator[str]:
         )
 
 
-def _show(folders: Sequence[str], project: Path, socket_folder: Path) -> Iterator[str]:
+def _mount_options(folders: Sequence[str], project: Path, socket_folder: Path) -> Iterator[str]:
     shown = [*((folder, folder) for folder in folders), (str(project), "/project")]
     for source, target in (*shown, (str(socket_folder), "/swarm/socket"), (str(ENTRY), "/swarm/container_init.py")):
         yield from ("--mount", f"type=bind,source={source},target={target},readonly")
 
 
-def _ask(*command: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+def _run(*command: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     """Run one command of the engine. Raises SandboxUnavailable if it does not answer."""
     try:
         return subprocess.run(command, input=given, capture_output=True, timeout=ENGINE_SECONDS, check=False)  # noqa: S603 - ours

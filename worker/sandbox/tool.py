@@ -11,13 +11,12 @@ Not covered, besides the list in worker/sandbox/bubblewrap.py:
    hold. Paths named with `:rw` can be changed.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.sandbox.base import ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable
-from worker.sandbox.bubblewrap import INSTALL_HINT
+from worker.sandbox.base import ProcessLimits, SandboxedProcess, SandboxRequest
+from worker.sandbox.bubblewrap import find_program
 from worker.sandbox.confinement import SYSTEM_FOLDERS, find_links, threads_of_user
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
 
@@ -51,12 +50,9 @@ class ToolRun:
 
 def start_tool(run: ToolRun, uid: int) -> SandboxedProcess:
     """Start a tool as this process's user `uid`. Raises SandboxUnavailable."""
-    program = shutil.which("bwrap")
-    if program is None:
-        raise SandboxUnavailable(f"bubblewrap is not installed: {INSTALL_HINT}")
     request = SandboxRequest(tuple(run.argv), LIMITS, run.folder, device="none")
     plan = LaunchPlan(
-        argv=(program, *_options(run), "--", *run.argv),
+        argv=(find_program(), *_options(run), "--", *run.argv),
         rlimits=resource_limits(request, other_processes=threads_of_user(uid)),
     )
     return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"))

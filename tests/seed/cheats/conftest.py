@@ -25,7 +25,7 @@ from worker.git.repository import write_worktree
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import compile_ahead, measure
 from worker.runs.spec import RunSpec
-from worker.sandbox import ProcessLimits, SandboxRequest
+from worker.sandbox.base import ProcessLimits, SandboxRequest
 
 NAIVE = HERE / "naive.py"
 

@@ -12,7 +12,7 @@ from shared.contract import Contract
 from tests.support.tiny_project import PACKAGE, pack_text, seed_files, serve_folder, tiny_contract
 from worker.data.download import DataError, DataProgress
 from worker.data.prepare import PreparedData, prepare_data
-from worker.sandbox import choose_sandbox
+from worker.sandbox.choose import choose_sandbox
 from worker.settings import Mirrors
 
 

@@ -136,7 +136,7 @@ def test_a_worker_goes_on_alone_and_delivers_when_the_coordinator_is_back(
     assert any("working offline" in line for line in worker.witness.lines)
     assert len(gone.seen) <= 4, "it is asked at the times of the backoff, and not after each run"
     with serve(coordinator_settings) as url:
-        live = LiveCoordinator(url, worker.place.client._token)
+        live = LiveCoordinator(url, worker.parts.client._token)
         later = make_worker(url, make_script(8))
         assert later.loop.run(max_jobs=1) is Ending.DONE
         assert len(later.outbox) == 0

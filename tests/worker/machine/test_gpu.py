@@ -3,7 +3,7 @@
 import pytest
 
 from worker.machine.gpu import DriverError, NvidiaDriver
-from worker.sandbox import Gpu
+from worker.sandbox.base import Gpu
 
 
 def test_the_driver_answers_or_says_in_a_line_what_to_do() -> None:

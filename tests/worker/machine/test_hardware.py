@@ -14,7 +14,7 @@ from shared.runs import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.machine.gpu import DriverError
 from worker.machine.hardware import HardwareError, TorchBuild, detect_machine, list_devices, try_torch
-from worker.sandbox import Gpu, Sandbox
+from worker.sandbox.base import Gpu, Sandbox
 from worker.sandbox.choose import UnconfinedSandbox
 
 CUDA_12 = TorchBuild("2.13.0+cu128")

@@ -17,7 +17,8 @@ from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import measure
 from worker.runs.spec import RunProgress, RunSpec, RunStopped
-from worker.sandbox import Sandbox, choose_sandbox
+from worker.sandbox.base import Sandbox
+from worker.sandbox.choose import choose_sandbox
 
 MeasureCodec = Callable[..., RunReport]
 

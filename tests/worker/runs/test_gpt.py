@@ -20,7 +20,7 @@ from worker.data.prepare import PreparedData, prepare_data
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import measure
 from worker.runs.spec import RunSpec
-from worker.sandbox import Sandbox
+from worker.sandbox.base import Sandbox
 from worker.settings import Mirrors
 
 

@@ -11,7 +11,7 @@ from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.runs.conftest import Measure
 from worker.runs.spec import RunImpossible, RunProgress
-from worker.sandbox import Sandbox
+from worker.sandbox.base import Sandbox
 
 
 def edit(old: str, new: str) -> Files:

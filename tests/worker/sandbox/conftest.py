@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.worker.sandbox.driver import DriverRequest
-from worker.sandbox import ProcessOutcome
+from worker.sandbox.base import ProcessOutcome
 
 DRIVER = Path(__file__).with_name("driver.py")
 PLAIN_UID = 47_110

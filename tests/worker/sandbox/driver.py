@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
 sys.path.insert(0, str(REPOSITORY))
 
-from worker.sandbox import ProcessLimits, Sandbox, SandboxRequest, choose_sandbox  # noqa: E402 - the path comes first
+from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest  # noqa: E402 - the path comes first
+from worker.sandbox.choose import choose_sandbox  # noqa: E402 - the path comes first
 from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker.sandbox.conftest import Worker
-from worker.sandbox import SandboxUnavailable, choose_sandbox
+from worker.sandbox.base import SandboxUnavailable
+from worker.sandbox.choose import choose_sandbox
 
 
 def test_reads_its_project_and_its_libraries(bubblewrap: Worker) -> None:

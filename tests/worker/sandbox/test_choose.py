@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker.sandbox.conftest import Worker
-from worker.sandbox import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable, choose_sandbox
-from worker.sandbox.choose import UnconfinedSandbox
+from worker.sandbox.base import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
+from worker.sandbox.choose import UnconfinedSandbox, choose_sandbox
 
 
 def test_is_used_only_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

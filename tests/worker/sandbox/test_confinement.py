@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.sandbox import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
+from worker.sandbox.base import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
 from worker.sandbox.confinement import bind_gpu, find_devices, sandbox_environment
 from worker.sandbox.process import resource_limits

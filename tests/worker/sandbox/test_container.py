@@ -16,7 +16,8 @@ import pytest
 from tests.support.fake_engine import install_engine
 from tests.worker.sandbox.conftest import Worker
 from tests.worker.sandbox.test_escapes import wait_until
-from worker.sandbox import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable, choose_sandbox
+from worker.sandbox.base import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
+from worker.sandbox.choose import choose_sandbox
 from worker.sandbox.container import ContainerSandbox
 
 GPU = Gpu("GPU-5e0f1c2a-aaaa-bbbb-cccc-0123456789ab", 0)

@@ -22,7 +22,7 @@ def test_a_pause_an_end_and_their_reasons_are_seen_at_the_coordinator(
     worker = make_worker(live.url)
     worker.loop.run(max_jobs=1)
     stop = Stop()
-    reporter = StateReporter(worker.place.client, "w1", stop)
+    reporter = StateReporter(worker.parts.client, "w1", stop)
 
     def seen() -> dict[str, Any]:
         (row,) = live.get("workers")["items"]
