@@ -29,6 +29,7 @@ from shared.findings import (
     Topic,
     TopicSummary,
     Tried,
+    name_topic,
 )
 from shared.protocol import API_PREFIX, Page, Slug, Timestamp
 
@@ -64,7 +65,7 @@ class FilterQuery(BaseModel):
 def _read_filters(session: ReadSession, given: Annotated[FilterQuery, Query()]) -> FindingFilters:
     return FindingFilters(
         project_id=projects.get_project(session, given.project).id if given.project else None,
-        topic=service.name_topic(given.axis) if given.axis else None,
+        topic=name_topic(given.axis) if given.axis else None,
         **given.model_dump(exclude={"project", "axis"}),
     )
 

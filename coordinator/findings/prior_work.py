@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.experiments.service import name_topic
 from coordinator.findings import queries, search
 from coordinator.findings.queries import FindingFilters
 from coordinator.findings.search import Ranked
@@ -14,7 +13,7 @@ from coordinator.findings.tokenizer import list_terms, list_words
 from coordinator.models import Project
 from coordinator.novelty.similarity import Similarity
 from shared.experiments import Proposal
-from shared.findings import Likeness, Question, QuestionKind, SearchHit, Tried, TriedBefore, TriedNow
+from shared.findings import Likeness, Question, QuestionKind, SearchHit, Tried, TriedBefore, TriedNow, name_topic
 from shared.formatting import count_noun, format_effect
 
 _HUNK = re.compile(r"^(@@ |diff --git |--- |\+\+\+ )", re.MULTILINE)

@@ -7,10 +7,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
-from coordinator.experiments.service import name_topic as name_topic
 from coordinator.findings import queries
-from coordinator.findings.queries import FindingFilters as FindingFilters
-from coordinator.findings.queries import FindingRow
+from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.state import classify_failure, describe_failure
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
@@ -66,7 +64,7 @@ def store_finding(session: Session, origin: FindingOrigin, draft: FindingDraft) 
 
 
 def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> None:
-    """Note which findings an experiment's agent had to read."""
+    """Store which findings an experiment's agent had to read."""
     queries.add_citations(session, experiment_id, finding_ids)
 
 
