@@ -76,8 +76,7 @@ class Rejected(ClientError):
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(f"{detail} ({code})")
-        self.status = status
-        self.code = code
+        self.status, self.code = status, code
 
 
 class Outdated(ClientError):

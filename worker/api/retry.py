@@ -33,7 +33,6 @@ class Backoff:
         self._attempts = 0
 
     def reset(self) -> None:
-        """Start over after a success."""
         self._attempts = 0
 
     def next_wait(self, at_least_seconds: float | None = None) -> float:

@@ -73,26 +73,16 @@ def _attempt(url: str, part: Path, name: str, on_progress: Callable[[DataProgres
         tag_file.write_text(_tag_of(response))
         length = int(response.headers.get("content-length", 0))
         _check_room(name, length, part)
+        size = done + length or None
         with part.open("ab" if done else "wb") as file:
-            _receive(response, file.write, name, done, done + length, on_progress)
+            for chunk in response.iter_bytes():  # small chunks: a larger one would be lost with the connection
+                done += len(chunk)
+                if done > MAX_SOURCE_BYTES:
+                    limit = f"{MAX_SOURCE_BYTES // 1024**3} GiB"
+                    raise DataError(f"{name} is larger than {limit}: the download was stopped")
+                file.write(chunk)
+                on_progress(DataProgress(f"downloading {name}", done, size))
     tag_file.unlink()
-
-
-def _receive(
-    response: httpx.Response,
-    write: Callable[[bytes], int],
-    name: str,
-    done: int,
-    size: int,
-    on_progress: Callable[[DataProgress], None],
-) -> None:
-    """Write the response; `done` bytes of `size` exist already."""
-    for chunk in response.iter_bytes():  # small chunks: a larger one would be lost with the connection
-        done += len(chunk)
-        if done > MAX_SOURCE_BYTES:
-            raise DataError(f"{name} is larger than {MAX_SOURCE_BYTES // 1024**3} GiB: the download was stopped")
-        write(chunk)
-        on_progress(DataProgress(f"downloading {name}", done, size or None))
 
 
 def _tag_of(response: httpx.Response) -> str:

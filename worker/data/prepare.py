@@ -59,10 +59,8 @@ def prepare_data(
     try:
         with _locked(folder.with_suffix(".lock")):
             if not folder.exists():
-                sources = [
-                    fetch(source, contract.data, cache / "sources", mirrors, on_progress)
-                    for source in contract.data.sources
-                ]
+                data, kept = contract.data, cache / "sources"
+                sources = [fetch(source, data, kept, mirrors, on_progress) for source in data.sources]
                 on_progress(DataProgress("preparing the data"))
                 _prepare(contract, protected, sources, folder, sandbox, stop or Event())
         needs = DataPrepared.model_validate_json((folder / NEEDS_FILE).read_bytes())

@@ -44,8 +44,7 @@ class HarnessFault(Exception):
 
     def __init__(self, reason: str, frame: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.frame = frame
+        self.reason, self.frame = reason, frame
 
 
 class HarnessTimeout(HarnessFault):

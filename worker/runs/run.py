@@ -54,21 +54,17 @@ class ActiveRun:
     """A measurement while it goes on. Times are seconds on the monotonic clock."""
 
     def __init__(self, spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Event) -> None:
-        self._spec = spec
-        self._budget = spec.contract.budget
-        self._on_progress = on_progress
-        self._stop = stop
+        self._spec, self._budget = spec, spec.contract.budget
+        self._on_progress, self._stop = on_progress, stop
         self._started_at: datetime = now()
         self._begun = time.monotonic()
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
         self._curve = LossCurve()
         self._early_stop = EarlyStop(spec.parent_curve, self._budget.training_seconds)
-        self._tokens = 0
-        self._parameters = 0
+        self._tokens = self._parameters = self._device_memory_mib = 0
         self._scoring_ends = 0.0
         self._scored_late = f"scoring took more than {self._budget.scoring_seconds:g} s"
-        self._device_memory_mib = 0
 
     def measure(self) -> RunReport:
         """Run to the end. Raises Stopped, HarnessNotReady and RunImpossible."""
@@ -99,6 +95,8 @@ class ActiveRun:
             log_tail = blamed.end(print_stacks=outcome is RunOutcome.TIMEOUT).log_tail
         if scored is None and failure is None:
             return None
+        # The run may have ended in any phase.
+        budget_begun, trained_at = self._budget_begun or ended_at, self._trained_at or ended_at
         editable = self._spec.contract.files.editable
         frame = (failure.frame or find_frame(log_tail, self._spec.files, editable)) if failure else ""
         return RunReport(
@@ -111,7 +109,12 @@ class ActiveRun:
             frame=frame[:1000],
             started_at=self._started_at,
             finished_at=now(),
-            seconds=self._seconds(ended_at),
+            seconds=RunSeconds(
+                starting=budget_begun - self._begun,
+                training=trained_at - budget_begun,
+                scoring=ended_at - trained_at,
+                total=ended_at - self._begun,
+            ),
             steps=self._curve.last.step if self._curve.last else 0,
             tokens=self._tokens,
             parameters=self._parameters,
@@ -257,17 +260,6 @@ class ActiveRun:
                 peak_memory_mib=self._peak_memory_mib(),
                 parent_loss=self._early_stop.parent_loss(share),
             )
-        )
-
-    def _seconds(self, ended_at: float) -> RunSeconds:
-        """Seconds of each phase; the run may have ended in any of them."""
-        budget_begun = self._budget_begun or ended_at
-        trained_at = self._trained_at or ended_at
-        return RunSeconds(
-            starting=budget_begun - self._begun,
-            training=trained_at - budget_begun,
-            scoring=ended_at - trained_at,
-            total=ended_at - self._begun,
         )
 
 

@@ -100,7 +100,6 @@ class LocalRunner:
         self, request: RunRequest, on_progress: Callable[[RunProgress], None], notify: Notify, stop: Event
     ) -> RunReport:
         data = self.prepare(request, each_once(notify), stop)
-        self._remove_old_runs()
         spec = RunSpec(
             files=request.files,
             commit_sha=request.sha,
@@ -111,7 +110,7 @@ class LocalRunner:
             data=data,
             sandbox=self.sandbox,
             hardware=self.hardware,
-            folder=self.runs / f"{self._next_run():06d}-{request.sha[:10]}",
+            folder=self._next_folder(request.sha),
             parent_curve=request.parent_curve,
             run_to_end=request.run_to_end,
         )
@@ -161,16 +160,13 @@ class LocalRunner:
             self._compiled[archive.name] = archive if archive.exists() else None
         return self._compiled[archive.name]
 
-    def _run_folders(self) -> list[Path]:
-        return sorted(path for path in self.runs.glob("*-*") if path.is_dir())
-
-    def _next_run(self) -> int:
-        numbers = [int(n) for path in self._run_folders() if (n := path.name.partition("-")[0]).isdecimal()]
-        return max(numbers, default=0) + 1
-
-    def _remove_old_runs(self) -> None:
-        for folder in self._run_folders()[: -KEPT_RUNS + 1]:
-            shutil.rmtree(folder)
+    def _next_folder(self, sha: str) -> Path:
+        """The folder for the next run of that commit; folders of old runs are removed."""
+        folders = sorted(path for path in self.runs.glob("*-*") if path.is_dir())
+        numbers = [int(n) for path in folders if (n := path.name.partition("-")[0]).isdecimal()]
+        for old in folders[: -KEPT_RUNS + 1]:
+            shutil.rmtree(old)
+        return self.runs / f"{max(numbers, default=0) + 1:06d}-{sha[:10]}"
 
 
 def each_once(notify: Notify) -> Callable[[DataProgress], None]:
