@@ -18,7 +18,7 @@ Not covered:
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from worker.sandbox.base import Gpu, ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
@@ -93,16 +93,21 @@ class BubblewrapSandbox:
         return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"))
 
 
-def _options(
-    binds: Iterable[tuple[str, str, str]], limits: ProcessLimits, environment: dict[str, str], gpu: Gpu | None
-) -> Iterator[str]:
-    """bubblewrap's command line up to the program. The order matters: a later mount covers an earlier one."""
+def isolation_options(environment: Mapping[str, str]) -> Iterator[str]:
+    """Options for namespaces of its own, no capabilities, these variables only, and new /proc and /dev."""
     yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000")
     yield from ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv")
     for name, value in environment.items():
         yield from ("--setenv", name, value)
-    size = str(limits.disk_mib * MIB)
     yield from ("--proc", "/proc", "--dev", "/dev")
+
+
+def _options(
+    binds: Iterable[tuple[str, str, str]], limits: ProcessLimits, environment: dict[str, str], gpu: Gpu | None
+) -> Iterator[str]:
+    """bubblewrap's command line up to the program. The order matters: a later mount covers an earlier one."""
+    yield from isolation_options(environment)
+    size = str(limits.disk_mib * MIB)
     if gpu is not None:
         yield from bind_gpu(gpu)
     yield from ("--size", size, "--tmpfs", "/dev/shm", "--size", size, "--tmpfs", "/tmp")  # noqa: S108 - inside

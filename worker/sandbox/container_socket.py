@@ -75,10 +75,12 @@ class ContainerSocket:
 
     def _serve(self) -> None:
         try:
-            connection = self._accept()
-            if connection is not None:
-                with connection:
-                    self._exchange(connection)
+            if (connection := self._accept()) is not None:
+                # An OSError means that the container has ended.
+                with connection, contextlib.suppress(OSError):
+                    socket.send_fds(connection, [json.dumps(self._task).encode()], self._descriptors)
+                    while packet := connection.recv(1024):
+                        self._out_of_memory = bool(json.loads(packet)["out_of_memory"])
         finally:
             self._pid = None
             self._listener.close()
@@ -99,9 +101,3 @@ class ContainerSocket:
                     self._pid, self._connection = pid, connection
                     return connection
             connection.close()
-
-    def _exchange(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it has ended
-            socket.send_fds(connection, [json.dumps(self._task).encode()], self._descriptors)
-            while packet := connection.recv(1024):
-                self._out_of_memory = bool(json.loads(packet)["out_of_memory"])

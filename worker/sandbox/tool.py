@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.sandbox.base import ProcessLimits, SandboxedProcess, SandboxRequest
-from worker.sandbox.bubblewrap import find_program
+from worker.sandbox.bubblewrap import find_program, isolation_options
 from worker.sandbox.confinement import SYSTEM_FOLDERS, find_links, threads_of_user
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
 
@@ -60,12 +60,9 @@ def start_tool(run: ToolRun, uid: int) -> SandboxedProcess:
 
 def _options(run: ToolRun) -> Iterator[str]:
     """bubblewrap's command line up to the program. A later mount covers an earlier one."""
-    yield from ("--unshare-all", "--share-net", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000")
-    yield from ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv")
-    for name, value in run.environment.items():
-        yield from ("--setenv", name, value)
+    yield from (*isolation_options(run.environment), "--share-net")
     size = str(LIMITS.disk_mib * MIB)
-    yield from ("--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/tmp")  # noqa: S108 - inside
+    yield from ("--size", size, "--tmpfs", "/tmp")  # noqa: S108 - inside
     links = dict(find_links())
     for path in (*SYSTEM_FOLDERS, *NETWORK_FILES):
         yield from ("--symlink", links[path], path) if path in links else ("--ro-bind-try", path, path)
