@@ -10,11 +10,10 @@ from tests.support.swarm_data import History
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_cycles_of_clients_that_work_at_the_same_time_all_succeed(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_cycle, "THREADS", (2,))
     monkeypatch.setattr(bench_cycle, "TURNS", 2)
     monkeypatch.setattr(bench_cycle, "WARM_UP_SECONDS", 0.2)
     monkeypatch.setattr(bench_cycle, "SETTLE_SECONDS", 0.1)
-    rows = list(bench_cycle.run(engine, (5, 40), seconds=1.0))
+    rows = list(bench_cycle.run(engine, (5, 40), seconds=1.0, threads=(2,)))
     tallies = [tally for row in rows for tally in row.tallies]
     assert [row.stored for row in rows] == [5, 40]
     assert len(tallies) == len(rows) * 2 * 2  # turns, clients
