@@ -105,7 +105,9 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="Run one job, if there is one, and end.")] = False,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="End after this many reported jobs.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="One line per event, as off a terminal.")] = False,
-    show_config: Annotated[bool, typer.Option("--show-config", help="Print every setting and its source.")] = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print every setting and its source, and end.")
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -146,7 +148,10 @@ def run(
 
 @app.command("sandbox")
 def show_sandbox(sandbox: options.Sandbox = None) -> None:
-    """Try the sandbox that a run would use and print its name; exit status 1 if it does not work."""
+    """Try the sandbox that a run would use and print its name.
+
+    Exit status 1 if it does not work, 2 for a wrong setting.
+    """
     from worker.sandbox.base import SandboxUnavailable
     from worker.sandbox.choose import choose_sandbox
     from worker.settings import load_settings
@@ -168,6 +173,8 @@ def main() -> None:
     except options.WorkerCommandError as error:
         line, status = str(error), error.status
     except ModuleNotFoundError as error:  # a researcher's install lacks the worker's packages
+        if (error.name or "worker").partition(".")[0] in ("worker", "shared"):
+            raise  # one of our own modules: a fault of this program
         line, status = f"{error.name} is not installed: pip install 'research-swarm[worker]'", options.ExitStatus.ERROR
     typer.echo(f"swarm-worker: {line}", err=True)
     sys.exit(status)

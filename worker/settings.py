@@ -185,10 +185,13 @@ class WorkerSettings(BaseSettings):
         if self.api_key_file is None:
             return SecretStr("none-is-set")
         path = self.api_key_file.expanduser()
-        key = _read_secret(path, "key")
-        if path.stat().st_mode & 0o077:
+        try:
+            is_public = bool(path.stat().st_mode & 0o077)
+        except OSError as error:
+            raise SettingsError(f"cannot read the key's file {path}: {_reason(error)}") from error
+        if is_public:
             raise SettingsError(f"others can read the key's file {path}: chmod 600 {path}")
-        return key
+        return _read_secret(path, "key")
 
     @property
     def mirrors(self) -> Mirrors:

@@ -116,7 +116,11 @@ class FormulaRunner:
     requests: list[RunRequest] = field(default_factory=list)
 
     def measure(
-        self, request: RunRequest, on_progress: Callable[[RunProgress], None], tell: Callable[[str], None], stop: Event
+        self,
+        request: RunRequest,
+        on_progress: Callable[[RunProgress], None],
+        notify: Callable[[str], None],
+        stop: Event,
     ) -> RunReport:
         self.requests.append(request)
         for share in (0.0, 0.5):
@@ -138,7 +142,7 @@ def runner() -> FormulaRunner:
 @pytest.fixture
 def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iterator[WorkerFactory]:
     """Make workers; a worker waits no longer than the first time it has to, then it is told to stop."""
-    places: list[WorkerParts] = []
+    made: list[WorkerParts] = []
 
     def make(
         url: str,
@@ -167,11 +171,11 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
             retry_for_seconds=0.2,
             offline=offline,
         )
-        places.append(parts)
+        made.append(parts)
         return Worker(parts, Loop(parts, name, None, folder / "crash.log"), witness, folder)
 
     yield make
-    for parts in places:
+    for parts in made:
         parts.projects.close()
         parts.client.close()
 

@@ -20,7 +20,7 @@ _FATES = {
 
 
 class RecombineAgent(Agent):
-    """Implements `Agent` for jobs of kind `adopt` and `ablate`."""
+    """Drafts experiments of the kinds `adopt` and `ablate`."""
 
     name = "assembly"
     kinds = frozenset({JobKind.ADOPT, JobKind.ABLATE})

@@ -46,6 +46,8 @@ class ScriptStep(Proposal):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
+        if ours := self.model_fields_set & {"settings", "steps", "new_branch"}:
+            raise ValueError(f"a script cannot give {', '.join(sorted(ours))}")
         if bool(self.files) == bool(self.edits):
             raise ValueError("give either `files` or `edits`")
         return self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.commands.options import Coordinator, Cores, DataDir, Device, Json, Sandbox
+from worker.commands.options import Coordinator, Cores, DataDir, Sandbox
 
 if TYPE_CHECKING:
     from worker.authoring.local_run import TreeRunner, WorkTree
@@ -20,6 +20,8 @@ app = typer.Typer()
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 """A project's name; anything else is a folder."""
 
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N.  [default: the worker's setting, else cpu]")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, for programs.")]
 Folder = Annotated[
     str, typer.Argument(metavar="SEED", help="A folder with swarm.toml, or a seed of the package: gpt, gpt-cpu, codec.")
 ]

@@ -15,9 +15,14 @@ Sandbox = Annotated[
 ]
 Coordinator = Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")]
 AgentName = Annotated[
-    str | None, typer.Option(metavar="search|openai|command|scripted", help="Who proposes.  [default: search]")
+    str | None,
+    typer.Option(
+        metavar="search|openai|command|scripted", help="The agent that proposes experiments.  [default: search]"
+    ),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder for data, repositories, logs and the outbox.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder for data, repositories, logs and the outbox.  [default: as in the settings]")
+]
 Worker = Annotated[str | None, typer.Option(metavar="NAME", help="One worker, such as box-gpu0.  [default: all]")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 

@@ -169,7 +169,7 @@ class OfflineMode:
         with self._lock:
             return self._leases.get(lease_id)
 
-    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:  # noqa: ARG002 - the Protocol's
+    def heartbeat(self, lease_id: UUID, beat: Heartbeat) -> HeartbeatReply:  # noqa: ARG002 - as CoordinatorClient's
         """Answer that the job goes on."""
         return HeartbeatReply(state=LeaseState.RUNNING, expires_at=now() + LEASE_TIME)
 
@@ -184,7 +184,7 @@ class OfflineMode:
             self._tried.add(code)
         return ProposalReply(accepted=True)
 
-    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:  # noqa: ARG002 - the Protocol's
+    def release(self, lease_id: UUID, request: ReleaseRequest) -> HeartbeatReply:  # noqa: ARG002 - as CoordinatorClient's
         with self._lock:
             self._leases.pop(lease_id, None)
         return HeartbeatReply(state=LeaseState.RELEASED, expires_at=now())

@@ -14,7 +14,6 @@ def test_a_paper_keeps_what_would_refute_it_and_its_tags() -> None:
     draft = make_paper(refuted_by="No gain in three runs.", tags=tags).to_finding("model")
     assert draft.refuted_by == "No gain in three runs."
     assert draft.tags == ["weight-decay", "muon", "x" * 63]
-    assert {"refuted_by", "tags"} <= set(PaperReply.model_json_schema(mode="serialization")["properties"])
 
 
 def test_a_paper_that_is_too_long_loses_its_end() -> None:

@@ -87,6 +87,10 @@ def test_an_edit_that_does_not_fit_is_the_agents_error(tmp_path: Path, search: s
         ("not toml", "script.toml"),
         ("[[steps]]\ntitle = 't'\nhypothesis = 'h'\naxis = 'a'", "either `files` or `edits`"),
         ("[[steps]]\ntitle = 't'\nhypothesis = 'h'\naxis = 'a'\nfoo = 1\nfiles = {a = 'b'}", "foo"),
+        (
+            "[[steps]]\ntitle = 't'\nhypothesis = 'h'\naxis = 'a'\nnew_branch = 'x'\nfiles = {a = 'b'}",
+            "cannot give new_branch",
+        ),
     ],
 )
 def test_a_bad_script_is_named_with_its_mistake(tmp_path: Path, text: str, message: str) -> None:

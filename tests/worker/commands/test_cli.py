@@ -108,6 +108,7 @@ def test_the_doctor_says_what_is_there_and_what_to_do(tell: Callable[..., Done])
     for words in ("BAD device", "BAD torch", "BAD sandbox", "apt-get install bubblewrap", "swarm-worker login"):
         assert words in ill.stdout
     assert tell("doctor", "feelings").returncode == 2
+    assert tell("doctor", "--gpu", "0", "--device", "cpu").returncode == 2
 
 
 def test_the_doctor_sees_a_gpu_that_runs_will_use() -> None:
