@@ -102,13 +102,23 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
     import uvicorn  # noqa: PLC0415 - so that --help comes at once
     from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - likewise
 
+    class Supervisor(Multiprocess):
+        was_interrupted = False
+
+        def handle_int(self) -> None:
+            self.was_interrupted = True
+            super().handle_int()
+
     os.environ |= {"SWARM_HOST": settings.host, "SWARM_PORT": str(settings.port)}  # the processes read their settings
     config = uvicorn.Config(
         "coordinator.app:create_app", factory=True, workers=processes, log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
     )  # fmt: skip
     _announce(settings.base_url, f"{processes} processes, ")
-    Multiprocess(config, sockets=[listener]).run()
+    supervisor = Supervisor(config, sockets=[listener])
+    supervisor.run()
+    if supervisor.was_interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _announce(url: str, details: str = "") -> None:

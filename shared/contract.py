@@ -35,7 +35,10 @@ class ProjectSection(Message):
 
 
 class Objective(Message):
-    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held."""
+    """The metric. `min_effect` is the smallest change that matters; beyond `plausible_floor` a result is held.
+
+    With `result = "summary"` the edited files state it themselves: nothing checks it, and it is marked so.
+    """
 
     metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     unit: ShortText
@@ -138,7 +141,10 @@ class Data(Message):
 
 
 class Evidence(Message):
-    """Prior sd of one run's noise, of a typical experiment's effect, and of workers' offsets, in the metric's unit."""
+    """Prior sd of one run's noise, of a typical experiment's effect, and of workers' offsets, in the metric's unit.
+
+    Without `offset_sd` it is ten times the noise.
+    """
 
     noise_sd: float = Field(gt=0)
     effect_sd: float = Field(gt=0)
@@ -169,7 +175,9 @@ class JobMix(Message):
 class Diversity(Message):
     """Limits of each branch's share of the experiments under way, and of a volunteer's share of all jobs.
 
-    A branch is stalled after `stall_after` experiments without a gain; `max_branches` may live at a time.
+    Each active branch keeps `min_branch`, and none takes more than `max_branch`. No volunteer holds more than
+    `max_volunteer` of all jobs once several are at work. A branch is stalled after `stall_after` experiments without a
+    gain; `max_branches` may be active at a time.
     """
 
     min_branch: float = Field(default=0.05, ge=0, le=0.5)

@@ -11,14 +11,18 @@ Setting = bool | int | float | str  # the value of a module-level constant of an
 
 
 class JobKind(StrEnum):
-    """Purpose of a job. `adopt`, `ablate` and `tune` need no language model."""
+    """Purpose of a job. `replicate` and `control` measure existing commits.
+
+    `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes out one
+    of the steps that led to it; `tune` looks for a constant's best value. The last three need no language model.
+    """
 
     IMPROVE = "improve"
-    DRAFT = "draft"  # a structural departure
-    ADOPT = "adopt"  # re-applies other experiments' steps to the parent
-    ABLATE = "ablate"  # takes one of the steps that led to the parent out
-    TUNE = "tune"  # looks for a constant's best value
-    REPLICATE = "replicate"  # measures an existing commit, as `control` does
+    DRAFT = "draft"
+    ADOPT = "adopt"
+    ABLATE = "ablate"
+    TUNE = "tune"
+    REPLICATE = "replicate"
     CONTROL = "control"
 
     @property
@@ -40,22 +44,25 @@ class Verdict(StrEnum):
 
 
 class Standing(StrEnum):
-    """How far a posterior may be relied upon."""
+    """How far a posterior may be relied upon. `single_owner` is as sure as `verified`, but nobody else measured it.
+
+    `reported` comes from an imported session without the commit's code: nobody can repeat it.
+    """
 
     PROVISIONAL = "provisional"
     VERIFIED = "verified"
-    SINGLE_OWNER = "single_owner"  # as sure as `verified`, but nobody else measured it
+    SINGLE_OWNER = "single_owner"
     SUSPECT = "suspect"
     HELD = "held"
-    REPORTED = "reported"  # by an imported session without the commit's code: nobody can repeat it
+    REPORTED = "reported"
 
 
 class Dispute(StrEnum):
-    """Whether runs of a commit contradict each other beyond 3 sd."""
+    """Whether runs of a commit contradict each other beyond 3 sd. `refuted`: its checkers agree, against its author."""
 
     NONE = "none"
     CONTESTED = "contested"
-    REFUTED = "refuted"  # those who checked it agree, against its author
+    REFUTED = "refuted"
 
 
 class AxisDirection(StrEnum):
@@ -87,10 +94,13 @@ class Assignment(Message):
 
 
 class StepFate(StrEnum):
+    """What became of a step: done as asked; left out because it conflicts; without effect on these files; or left out
+    because the combination with it exists already."""
+
     DONE = "done"
-    CONFLICT = "conflict"  # left out
-    IDLE = "idle"  # without effect on these files
-    SKIPPED = "skipped"  # left out because the combination with it exists already
+    CONFLICT = "conflict"
+    IDLE = "idle"
+    SKIPPED = "skipped"
 
 
 class StepReport(Message):
@@ -160,7 +170,7 @@ class Posterior(Message):
     """A commit's metric, and its effect against the parent, given all runs.
 
     The milestone is the difference to the nearest verified ancestor, else to the root. `checkers` counts the volunteers
-    besides the author who measured the commit.
+    besides the author who measured the commit. While its runs are in dispute it is not verified.
     """
 
     metric_mean: float
@@ -180,6 +190,7 @@ class Trial(Message):
     """An earlier experiment as an agent reads it.
 
     `outcome` is that of its first run, or `running`: `sha` then names its tree, because there is no commit yet.
+    `metric_mean` is None while it runs or if it failed.
     """
 
     sha: Sha

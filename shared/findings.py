@@ -16,7 +16,10 @@ MAX_TOPIC_CHARACTERS = 80
 
 
 class FailureClass(StrEnum):
-    """How an experiment failed. The last three are those of measured experiments without a gain."""
+    """How an experiment failed. The last three are those of measured experiments without a gain.
+
+    `slower`: its first run saw clearly fewer tokens a second than its parent in the same hardware class.
+    """
 
     OUT_OF_MEMORY = "out_of_memory"
     DIVERGED = "diverged"
@@ -24,7 +27,7 @@ class FailureClass(StrEnum):
     TIMEOUT = "timeout"
     INVALID = "invalid"
     HOPELESS = "hopeless"
-    SLOWER = "slower"  # clearly fewer tokens a second than its parent in the first run's hardware class
+    SLOWER = "slower"
     NO_EFFECT = "no_effect"
     WORSE = "worse"
 
@@ -45,7 +48,10 @@ class NoteKind(StrEnum):
 
 
 class FindingDraft(Message):
-    """The agent's own words. `caveats` names other explanations, `refuted_by` what would show the claim to be wrong."""
+    """The agent's own words, at most 250 together.
+
+    `caveats` names other explanations, `refuted_by` what would show the claim to be wrong.
+    """
 
     claim: ShortText
     mechanism: LongText = ""
@@ -223,9 +229,11 @@ class QuestionKind(StrEnum):
 
 
 class Likeness(StrEnum):
-    SAME_STEP = "same_step"  # of the same constant
-    SAME_AXIS = "same_axis"  # that constant at another value
-    ALIKE = "alike"  # only the words
+    """Similarity to a question: the same step of a constant, that constant at another value, or similar words."""
+
+    SAME_STEP = "same_step"
+    SAME_AXIS = "same_axis"
+    ALIKE = "alike"
 
 
 class TriedBefore(Message):

@@ -40,7 +40,8 @@ class ClaimRequest(Message):
     """A worker asks for a job, of one project if it names one.
 
     Any live lease of this worker that is not in `holding` is given up. `wants_trials` is for agents that learn from
-    numbers; others read the context. `kinds` are the experiments that it can do now (it can always measure).
+    numbers; others read the context. `kinds` are the experiments that it can do now (it can always measure);
+    `branch` is the research direction that its volunteer chose.
     """
 
     protocol: int

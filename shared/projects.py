@@ -28,7 +28,8 @@ class CommitFiles(Message):
 class KindShareView(Message):
     """A kind's share of a project's experiments, and what it follows from.
 
-    `gain` is what they added to verified commits, in the metric's unit, positive where it is better.
+    `gain` is what they added to verified commits, in the metric's unit, positive where it is better; `gpu_seconds` is
+    the device time that they took.
     """
 
     kind: JobKind
@@ -53,6 +54,8 @@ class BranchMoveKind(StrEnum):
 
 
 class BranchView(Message):
+    """A research direction with a name. `experiments_without_gain` counts since its last gain."""
+
     id: int
     project: Slug
     name: str

@@ -154,12 +154,15 @@ class ProjectProgress(Message):
 
 
 class Trust(StrEnum):
-    """How far a volunteer's measurements in a project agree with those of others on the same commits."""
+    """How far a volunteer's measurements in a project agree with those of others on the same commits.
+
+    Maintainers make a worker an `anchor`; `doubted` volunteers were contradicted more often than confirmed since.
+    """
 
     NEWCOMER = "newcomer"
     ESTABLISHED = "established"
-    ANCHOR = "anchor"  # a worker that maintainers rely upon
-    DOUBTED = "doubted"  # contradicted more often than confirmed since
+    ANCHOR = "anchor"
+    DOUBTED = "doubted"
 
 
 class Estimate(Message):

@@ -26,8 +26,7 @@ from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
 from coordinator.projects import service as projects
 from shared.experiments import JobKind, Proposal, Standing, Trial
-from shared.findings import FindingView
-from shared.findings import name_topic as name_topic
+from shared.findings import FindingView, name_topic
 from shared.protocol import Page, now
 from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProgressPoint, ProjectProgress
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from coordinator.findings.state import SLOW_BELOW, WITHOUT_GAIN
+from coordinator.findings.failures import SLOW_BELOW, WITHOUT_GAIN
 from coordinator.models import (
     Branch,
     Citation,

@@ -38,7 +38,7 @@ _CHANGES = {
     NoteKind.RETRACTION: (FindingState.PUBLISHED, FindingState.RETRACTED),
     NoteKind.RESTORATION: (FindingState.RETRACTED, FindingState.PUBLISHED),
 }
-"""The state of a finding before and after."""
+"""The state of a finding before and after a note; other notes leave it as it is."""
 
 
 def revise(
@@ -76,11 +76,7 @@ def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, ki
         return papers.view_note(*known)
     finding = _lock_finding(session, finding_id)
     _check_may(session, volunteer_id, finding, kind)
-    if kind is not NoteKind.NOTE:
-        before, after = _CHANGES[kind]
-        if finding.state != before:
-            raise FindingStateError(f"A finding that is {finding.state} takes no {kind}.")
-        finding.state = after
+    finding.state = _change_state(FindingState(finding.state), kind)
     note = FindingNote(
         finding_id=finding.id, volunteer_id=volunteer_id, kind=kind, text=draft.text, key=key, created_at=now()
     )
@@ -89,6 +85,14 @@ def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, ki
     author = session.get_one(Volunteer, volunteer_id)
     activity.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=author.name)
     return papers.view_note(note, author)
+
+
+def _change_state(state: FindingState, kind: NoteKind) -> FindingState:
+    """The state of a finding after a note. Raises FindingStateError."""
+    before, after = _CHANGES.get(kind, (state, state))
+    if state is not before:
+        raise FindingStateError(f"A finding that is {state} takes no {kind}.")
+    return after
 
 
 def _check_may(session: Session, volunteer_id: int, finding: Finding, kind: NoteKind) -> None:

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
 from coordinator.findings import queries
+from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters, FindingRow
-from coordinator.findings.state import classify_failure, describe_failure
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
 from coordinator.http.pagination import cut_page

@@ -139,12 +139,10 @@ async def submit_proposal(
     return _render(await jobs.run(submit, jobs.database, jobs.heartbeats, jobs.similarity, token, lease_id, submission))
 
 
-@router.post("/leases/{lease_id}/release")
-def release(
-    lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs, session: WriteSession
-) -> HeartbeatReply:
+@router.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
+async def release(lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs) -> Response:
     """Give a job back."""
-    return service.release(session, jobs.heartbeats, token, lease_id, request)
+    return _render(await jobs.run(service.release, jobs.database, jobs.heartbeats, token, lease_id, request))
 
 
 @router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)

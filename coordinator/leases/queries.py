@@ -69,7 +69,6 @@ _FIND = (
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
 _LOCK = _FIND.with_for_update(of=_LEASES)
-_SEE = _FIND
 _SEE_OWN = _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
     _TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None)
 )
@@ -101,7 +100,7 @@ _RENEW = (
 
 
 def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
-    row = session.execute(_SEE, {"lease_id": lease_id}).first()
+    row = session.execute(_FIND, {"lease_id": lease_id}).first()
     return LeaseRow._make(row) if row else None
 
 

@@ -74,15 +74,16 @@ def _renew(clock: LeaseClock, expires_at: datetime, heartbeat: Heartbeat) -> Lea
 
 
 def release(
-    session: Session, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
+    database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, request: ReleaseRequest
 ) -> HeartbeatReply:
     """Take a job back. Releasing again is fine; after the result it changes nothing."""
-    check_token(find_own(session, bearer, lease_id), request.token)
-    held_heartbeats.write_of(session, lease_id)
-    lease = queries.lock_lease(session, lease_id)
-    if lease.state not in state.LIVE:
-        return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
-    return HeartbeatReply(state=give_back(session, lease, request.reason), expires_at=lease.expires_at)
+    with database.write() as session:
+        check_token(find_own(session, bearer, lease_id), request.token)
+        held_heartbeats.write_of(session, lease_id)
+        lease = queries.lock_lease(session, lease_id)
+        is_live = lease.state in state.LIVE
+        after = give_back(session, lease, request.reason) if is_live else LeaseState(lease.state)
+        return HeartbeatReply(state=after, expires_at=lease.expires_at)
 
 
 def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None:

@@ -31,6 +31,8 @@ class BranchExistsError(SwarmError):
 
 
 class TooManyBranchesError(SwarmError):
+    """The contract bounds the number of active branches. Branches that stall are paused by themselves."""
+
     status = 409
     code = "too-many-branches"
     title = "The project has as many active branches as its contract allows"

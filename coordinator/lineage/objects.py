@@ -57,7 +57,6 @@ def _select_chains() -> Select[str, str, int, bytes, str | None]:
 
 
 CHAINS = _select_chains()
-_READ_CHAINS = CHAINS
 _OBJECTS = table_of(StoredObject)
 PRESENT = select(_OBJECTS.c.sha).where(_OBJECTS.c.sha.in_(bindparam("shas", expanding=True)))
 
@@ -144,7 +143,7 @@ def read_versions(session: Session, shas: Collection[str]) -> dict[str, LoadedOb
     """Several objects, with one query. Raises ObjectMissingError, ObjectDamagedError."""
     if not shas:
         return {}
-    rows = {row[0]: ObjectRow._make(row) for row in session.execute(_READ_CHAINS, {"shas": list(shas)}).all()}
+    rows = {row[0]: ObjectRow._make(row) for row in session.execute(CHAINS, {"shas": list(shas)}).all()}
     return {sha: _decode(rows, sha) for sha in shas}
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from coordinator.experiments import service as experiments
 from coordinator.experiments.service import TriedExperiment
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
-from coordinator.findings.state import describe_failure
+from coordinator.findings.failures import describe_failure
 from coordinator.lineage import service as lineage
 from coordinator.selection.queries import RunningJob
 from shared.findings import FailureClass

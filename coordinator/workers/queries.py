@@ -27,11 +27,10 @@ class WorkerRow(NamedTuple):
 
 
 _WORKERS, _RUNS, _EXPERIMENTS = table_of(Worker), table_of(Run), table_of(Experiment)
-_ROWS = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
+_FIND = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
     _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name")
 )
-_FIND = _ROWS
-_LOCK = _ROWS.with_for_update()
+_LOCK = _FIND.with_for_update()
 _ADD = insert(_WORKERS).returning(_WORKERS.c.id)
 _CHANGE = update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id"))
 

@@ -89,6 +89,18 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
         assert process.wait(60) == 0, log.read_text()
 
 
+def test_ctrl_c_ends_several_processes_as_it_ends_one(postgres: PostgresServer, tmp_path: Path) -> None:
+    log = tmp_path / "coordinator.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", "--processes", "2"],
+            env=os.environ | {"SWARM_DATABASE_URL": postgres.create_migrated()}, stdout=output, stderr=output,
+        )  # fmt: skip
+    wait_for_port(process, log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, log.read_text()
+
+
 def test_sqlite_has_one_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [COMMAND, "serve", "--port", "0", "--processes", "2"],

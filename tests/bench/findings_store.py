@@ -14,7 +14,6 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.experiments.service import name_topic
 from coordinator.findings import service as findings
 from coordinator.findings.semantic_index import SUBJECT, describe
 from coordinator.models import Base, CommitPosterior, Embedding, Experiment, Finding, Project, Run
@@ -22,6 +21,7 @@ from coordinator.novelty.embeddings import WordLlamaEmbedder, average
 from coordinator.novelty.vector_index import pack
 from coordinator.projects.service import create_project
 from shared.experiments import AxisDirection, Verdict
+from shared.findings import name_topic
 from tests.coordinator.findings.relevance import read_descriptions
 from tests.support.messages import make_proposal
 from tests.support.seeds import write_seed

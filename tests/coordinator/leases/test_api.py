@@ -1,6 +1,8 @@
 """Workers' requests over HTTP: routes, forms, bounds, headers and errors."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
 from uuid import uuid4
 
 import pytest
@@ -138,3 +140,24 @@ def test_a_mistake_of_ours_is_told_as_one(app: FastAPI, http: TestClient) -> Non
     del app.state.jobs
     answer = http.post(heartbeat_address(), json=BEAT)
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
+
+
+def test_slow_pages_delay_no_request_of_a_worker(settings: CoordinatorSettings) -> None:
+    app, has_begun, is_done = create_app(settings), Semaphore(0), Event()
+
+    @app.get("/slow")
+    def _wait() -> None:
+        has_begun.release()
+        is_done.wait(60)
+
+    address = f"/api/v1/leases/{uuid4()}"
+    with TestClient(app) as http, ThreadPoolExecutor(60) as threads:
+        pages = [threads.submit(http.get, "/slow") for _ in range(40)]  # all threads that FastAPI has
+        assert all(has_begun.acquire(timeout=30) for _ in pages)
+        release = threads.submit(http.post, f"{address}/release", json={"token": "x", "reason": "r"})
+        heartbeat = threads.submit(http.post, f"{address}/heartbeat", json=BEAT)
+        try:
+            assert (release.result(30).status_code, heartbeat.result(30).status_code) == (401, 401)
+        finally:
+            is_done.set()
+        assert {page.result(30).status_code for page in pages} == {200}

@@ -1,8 +1,11 @@
 """Code that counts as the same."""
 
+from pathlib import Path
+from random import Random
+
 import pytest
 
-from coordinator.novelty.fingerprint import fingerprint
+from coordinator.novelty.fingerprint import describe_by_pieces, describe_statements, fingerprint
 
 CODE = '''"""A model."""
 import math
@@ -132,17 +135,46 @@ EDGES = {
 
 
 @pytest.mark.parametrize("text", [PROGRAM, *EDGES.values()], ids=["program", *EDGES])
-def test_a_statement_that_does_nothing_before_a_file_does_not_count(text: str) -> None:
-    changed = fingerprint({"train.py": "pass\n" + text}) != fingerprint({"train.py": text})
-    assert changed == (not _compiles("pass\n" + text))
+def test_pieces_tell_what_the_whole_tells(text: str) -> None:
+    assert describe_by_pieces(text) == describe_statements(text)
 
 
-def _compiles(text: str) -> bool:
-    try:
-        compile(text, "train.py", "exec", dont_inherit=True)
-    except SyntaxError:
-        return False
-    return True
+@pytest.mark.parametrize("text", [PROGRAM, *EDGES.values()], ids=["program", *EDGES])
+def test_each_piece_tells_what_it_tells_among_others(text: str) -> None:
+    assert describe_by_pieces(text) == describe_statements("pass\n" + text)
+
+
+def test_long_texts_at_the_left_edge_are_read_as_a_whole() -> None:
+    text = "x = (\n" + "left,\n" * 500 + ")\ny = 2\n"
+    assert describe_by_pieces(text) is None
+    assert fingerprint({"train.py": text}) == fingerprint({"train.py": text + "# the end\n"})
+    assert fingerprint({"train.py": text}) != fingerprint({"train.py": text.replace("y = 2", "y = 3")})
+
+
+@pytest.mark.parametrize("begin", ["x = (\n", "def f():\n", "@f\n", ""])
+@pytest.mark.parametrize("line", ["  a # b\n", "# a\n", "\n", "  # a; b\n", "@f\n", "# a '\n"])
+def test_no_text_is_read_in_endlessly_many_ways(begin: str, line: str) -> None:
+    for end in ("  x; y\n", "  'a'; y # b\n", "\f\n", "!\n"):
+        text = begin + line * 500 + end
+        assert fingerprint({"train.py": text}) != fingerprint({"train.py": text + "z = 1\n"})
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_any_edit_of_lines(seed: int) -> None:
+    random = Random(seed)
+    texts = [PROGRAM, Path("seed/gpt-cpu/train.py").read_text(), *EDGES.values()]
+    compiled = 0
+    for _ in range(150):
+        lines = random.choice(texts[:2] * 10 + texts[2:]).splitlines(keepends=True) or ["\n"]
+        for _ in range(random.choice((1, 1, 2, 4))):
+            at, other = random.randrange(len(lines)), random.choice(lines)
+            lines[at : at + random.choice((0, 1))] = random.choice(([], [other], [f"    {other}"], [other.strip(" ")]))
+            lines = lines or ["\n"]
+        by_pieces, whole = describe_by_pieces("".join(lines)), describe_statements("".join(lines))
+        assert by_pieces == whole == describe_statements("pass\n" + "".join(lines))
+        compiled += whole is not None
+    assert compiled > 30
 
 
 def test_where_a_class_stands_does_not_count() -> None:
@@ -156,3 +188,18 @@ def test_what_does_nothing_does_not_count() -> None:
     assert fingerprint({"a.py": "x = 1\npass\n'a remark'\nassert x\n"}) == fingerprint({"a.py": "x = 1\n"})
     assert fingerprint({"a.py": "x = 1; y = 2\n"}) == fingerprint({"a.py": "x = 1\ny = 2\n"})
     assert fingerprint({"a.py": "x = 1; y = 2\n"}) != fingerprint({"a.py": "y = 2\nx = 1\n"})
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_statements_that_do_nothing_do_not_move_the_end_of_a_block(count: int) -> None:
+    inside = "def f(c, x):\n if c:\n  x = 1\n return x\n"
+    outside = "def f(c, x):\n if c:\n" + "  pass\n" * count + " x = 1\n return x\n"
+    assert fingerprint({"train.py": inside}) != fingerprint({"train.py": outside})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a, b", "a, *, b"), ("a, b", "a, b, /"), ("a, /, **k", "a, **k"), ("a, /, b", "a, *, b")]
+)
+def test_kinds_of_arguments_count(one: str, other: str) -> None:
+    codes = [f"def f({arguments}): return a\n" for arguments in (one, other)]
+    assert fingerprint({"train.py": codes[0]}) != fingerprint({"train.py": codes[1]})
