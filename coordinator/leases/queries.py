@@ -143,10 +143,8 @@ def store_heartbeats(session: Session, heartbeats: Iterable[Mapping[str, Any]]) 
 
 def list_open_of_worker(session: Session, worker_id: int) -> list[tuple[UUID, datetime]]:
     """A worker's leases that are live, or have expired and nobody wrote it down; each with when it expires."""
-    return [
-        (lease_id, expires_at)
-        for lease_id, expires_at in session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id}).all()
-    ]
+    rows = session.execute(_OPEN_OF_WORKER, {"worker_id": worker_id})
+    return [(lease_id, expires_at) for lease_id, expires_at in rows]
 
 
 def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextPack | None] | None:
