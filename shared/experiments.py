@@ -94,7 +94,7 @@ class Assignment(Message):
 
 
 class StepFate(StrEnum):
-    """What became of a step: done as asked; left out because it conflicts; without effect on these files; or left out
+    """Outcome of a step: done as asked, left out because it conflicts, without effect on these files, or left out
     because the combination with it exists already."""
 
     DONE = "done"

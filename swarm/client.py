@@ -107,7 +107,7 @@ class Client:
         return self.search_page(words, project, limit, **filters).items
 
     def search_page(self, words: str, project: str | None = None, limit: int = 20, **filters: Any) -> SearchPage:
-        """As `search_findings`, with the number of findings that cannot be found by their meaning yet."""
+        """As `search_findings`, with whether meaning was used and how many findings cannot be found by it yet."""
         return self._get("/findings/search", SearchPage, q=words, project=project, limit=limit, **filters)
 
     def get_paper(self, finding_id: int) -> Paper:

@@ -72,9 +72,10 @@ def run(work: Callable[..., None]) -> None:
     editable = begin.get("editable", [])
     try:
         work(channel, begin, *descriptors)
-    except Rejected as rejection:
-        channel.send("rejected", reason=str(rejection))
     except BaseException as error:
+        if isinstance(error, Rejected) and not editable:  # only a scorer rejects, which runs no edited file
+            channel.send("rejected", reason=str(error)[:MAX_REASON])
+            return
         reason, frame = describe(error, editable)[:MAX_REASON], find_frame(error, editable)[:MAX_FRAME]
         channel.send("failed", reason=reason, frame=frame)
         raise

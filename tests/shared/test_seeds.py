@@ -56,7 +56,7 @@ def test_a_harness_that_imports_the_channel_gets_a_copy(tmp_path: Path) -> None:
     assert read_seed(resolve_seed("codec"))[1]["harness/channel.py"] == CHANNEL_FILE.read_text()
     seed = write_seed(tmp_path / "seed")
     (seed / "harness").mkdir()
-    (seed / "harness" / "trainer.py").write_text("from harness.channel import open_channel\n")
+    (seed / "harness" / "trainer.py").write_text("from harness.channel import run\n")
     assert read_seed(seed)[1]["harness/channel.py"] == CHANNEL_FILE.read_text()
     (seed / "harness" / "channel.py").write_text("# its own\n")
     assert read_seed(seed)[1]["harness/channel.py"] == "# its own\n"
