@@ -147,6 +147,13 @@ def commits() -> Iterator[str]:
                 yield f"{path}:{called.lineno} commits"
 
 
+def reexports() -> Iterator[str]:
+    """`import X as X` offers a name that another module defines: whoever needs it imports it from there."""
+    for place, line in find_lines(r"import (\w+) as \1$", *PACKAGES):
+        if "/__init__.py:" not in place:
+            yield f"{place} {line}"
+
+
 def _defined_names(path: Path) -> set[str]:
     """Functions, classes, their methods as `Class.method`, and constants of a module."""
     names = set()
@@ -192,7 +199,7 @@ def unknown_paths() -> Iterator[str]:
 
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
-    commits, wrong_links, unknown_paths, product_lines, long_walks,
+    commits, reexports, wrong_links, unknown_paths, product_lines, long_walks,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from coordinator.lineage import objects
 from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, ObjectMissingError
 from coordinator.models import Commit, CommitPosterior
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
 from shared.commits import CommitError, GitObject, parse_commit, parse_tree
 
 OBJECTS_AT_ONCE = 200
@@ -101,7 +102,7 @@ def _compare(commit: Commit, obj: GitObject) -> Iterator[str]:
 
 def _check_posteriors(session: Session, show_progress: ShowProgress) -> Iterator[str]:
     """Each posterior follows from runs and its nearest ancestor's posterior; so, by induction, all follow from runs."""
-    contracts = {project.id: projects.contract_of(project) for project in projects.list_projects(session)}
+    contracts = {project.id: projects.contract_of(project) for project in list_projects(session)}
     done, total = 0, queries.count_rows(session, CommitPosterior)
     for page in queries.page_rows(session, CommitPosterior):
         around = queries.load_around(session, page)

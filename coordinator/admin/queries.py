@@ -20,8 +20,8 @@ from coordinator.models import (
     Run,
     table_of,
 )
+from coordinator.models.experiments import IS_MEASUREMENT, IS_POSTERIOR_OF_RUN
 from shared.leases import LeaseState
-from shared.runs import RunOutcome
 
 ROWS_AT_ONCE = 1_000
 
@@ -73,9 +73,6 @@ _RESULT_OF_LEASE = exists().where(Run.lease_id == Lease.id, Run.uuid == Lease.re
 _LAST_MOVES = select(func.max(BranchMove.id)).group_by(BranchMove.branch_id)
 _MOVE_TO_HEAD = exists().where(
     BranchMove.id.in_(_LAST_MOVES), BranchMove.branch_id == Branch.id, BranchMove.to_sha == Branch.head_sha
-)
-_POSTERIOR_OF_RUN = exists().where(
-    CommitPosterior.commit_sha == Run.commit_sha, CommitPosterior.hardware_class == Run.hardware_class
 )
 
 _CONTRADICTIONS: Sequence[tuple[str, Select[*tuple[Any, ...]]]] = (
@@ -136,7 +133,7 @@ _CONTRADICTIONS: Sequence[tuple[str, Select[*tuple[Any, ...]]]] = (
     (
         "commit {}: it was measured on {} and has no posterior there",
         select(Run.commit_sha, Run.hardware_class)
-        .where(Run.outcome == RunOutcome.OK, Run.metric.is_not(None), Run.counts, ~_POSTERIOR_OF_RUN)
+        .where(IS_MEASUREMENT, ~exists().where(IS_POSTERIOR_OF_RUN))
         .distinct(),
     ),
 )

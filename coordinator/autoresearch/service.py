@@ -13,26 +13,26 @@ from uuid import UUID, uuid5
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.autoresearch import queries
+from coordinator.autoresearch.lookup import find_session, list_lines, map_commits
 from coordinator.autoresearch.plan import PlannedRow, read_change
-from coordinator.autoresearch.queries import find_last_run as find_last_run
-from coordinator.autoresearch.queries import find_session as find_session
-from coordinator.autoresearch.queries import list_lines as list_lines
 from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.experiments import service as experiments
+from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.http.errors import SwarmError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
+from coordinator.lineage.commits import get_commit
 from coordinator.models import Branch, ImportedLine, ImportedSession, Lease, Project
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import find_project
 from coordinator.projects.service import ProjectExistsError
-from coordinator.workers import service as fleet
+from coordinator.workers import service as workers
 from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal
@@ -75,8 +75,8 @@ def import_session(read: Session, write: Session, options: ImportOptions) -> Imp
 
     Raises RepositoryInvalidError, ResultsInvalidError, ProjectExistsError, SessionChangedError.
     """
-    known = projects.find_project(read, choose_name(options))
-    if known is not None and queries.find_session(read, known.id) is None:
+    known = find_project(read, choose_name(options))
+    if known is not None and find_session(read, known.id) is None:
         raise ProjectExistsError(f"The project {known.name} was not imported. Choose another name with --name.")
     contract = projects.contract_of(known) if known else None
     material = read_material(options, contract, known.contract if known else "")
@@ -108,9 +108,9 @@ class _Import:
 
     def store(self) -> ImportReport:
         project, is_new = self._open_project()
-        stored = queries.list_lines(self._session, project.id)
+        stored = list_lines(self._session, project.id)
         self._check_unchanged(stored)
-        commits = queries.map_commits(self._session, project.id)
+        commits = map_commits(self._session, project.id)
         self._shas |= {step.key: commits[step.row.line] for step in self._plan.steps if step.row.line in commits}
         branch = branches.get_branch_by_name(self._session, project, projects.FIRST_BRANCH)
         new = [step for step in self._plan.steps if step.row.line > len(stored)]
@@ -118,7 +118,7 @@ class _Import:
         self._store_lines(project.id, len(stored), runs)
         self._move_head(branch, is_new)
         if new:
-            activity.record(self._session, EventKind.SESSION_IMPORTED, project.id, rows=len(new))
+            events.record(self._session, EventKind.SESSION_IMPORTED, project.id, rows=len(new))
         return ImportReport(
             project.name, is_new, len(self._plan.steps), len(new), self._without_code,
             self._material.results.unreadable, self._material.left_out, self._hardware_class,
@@ -129,11 +129,11 @@ class _Import:
         root = lineage.build_root(material.root_files, _name_source(words, self._plan.root))
         self._shas[self._plan.root] = root.sha
         name = self._contract.project.name
-        project = projects.find_project(self._session, name)
+        project = find_project(self._session, name)
         if project is not None and project.root_sha != root.sha:
             raise SessionChangedError("Its first commit, or that commit's files, changed. Import it as --name OTHER.")
         volunteer = accounts.find_or_add_volunteer(self._session, VOLUNTEER)
-        self._worker_id = fleet.register_worker(self._session, volunteer.id, name, AGENT, material.hardware).id
+        self._worker_id = workers.register_worker(self._session, volunteer.id, name, AGENT, material.hardware).id
         if project is not None:
             return project, False
         project = projects.add_project(self._session, self._contract, material.contract_text, root, now())
@@ -160,7 +160,7 @@ class _Import:
         else:
             kind, sha = JobKind.REPLICATE, self._shas[step.key]
             self._add_lease(project, branch, lease_id, kind, sha, None, self._time_of(step))
-            if made := experiments.find_experiment_by_commit(self._session, sha):
+            if made := find_experiment_by_commit(self._session, sha):
                 experiment_id = made.id
         origin = RunOrigin(project.id, self._worker_id, lease_id, kind, experiment_id, asks_for_replication=False)
         report = self._make_report(project.name, step)
@@ -172,7 +172,7 @@ class _Import:
 
     def _store_experiment(self, project: Project, branch: Branch, step: PlannedRow, lease_id: UUID) -> int:
         assert step.parent is not None
-        parent = lineage.get_commit(self._session, self._shas[step.parent])
+        parent = get_commit(self._session, self._shas[step.parent])
         code, moment = self._material.codes.get(step.key), self._time_of(step)
         words = _name_source(code.words, step.key) if code else _describe_lost(step, moment)
         built = lineage.build_child(self._session, parent, code.files if code else {}, words)

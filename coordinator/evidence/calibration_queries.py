@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.evidence.agreement import TrustHistory
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import Normal
-from coordinator.lineage import service as lineage
-from coordinator.lineage.service import CommitRow
+from coordinator.lineage.commits import COMMIT_ROWS, CommitRow
 from coordinator.models import (
     Calibration,
     Commit,
@@ -213,7 +212,7 @@ def list_generations(session: Session, project_id: int, hardware_class: str) -> 
     """Commits that have a run or a posterior in the class, by depth, from the root downwards."""
     ran = exists().where(_RUNS.c.commit_sha == _COMMITS.c.sha, _RUNS.c.hardware_class == hardware_class)
     judged = exists().where(_POSTERIORS.c.commit_sha == _COMMITS.c.sha, _POSTERIORS.c.hardware_class == hardware_class)
-    query = lineage.COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))
+    query = COMMIT_ROWS.where(_COMMITS.c.project_id == project_id, or_(ran, judged))
     rows = map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha)))
     return [list(generation) for _, generation in groupby(rows, key=lambda row: row.depth)]
 

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import agreement, calibration_queries, posteriors, queries, statistics
 from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
+from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.evidence.statistics import Measurement, Model, Normal
-from coordinator.lineage import service as lineage
+from coordinator.lineage.commits import get_commit
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from shared.contract import Contract
@@ -25,7 +26,7 @@ def explain(
     contract = projects.contract_of(project)
     model = posteriors.find_model(session, contract, project.id, hardware_class)
     epoch = calibration_queries.find_epoch(session, project.id, hardware_class)
-    commit = lineage.get_commit(session, sha)
+    commit = get_commit(session, sha)
     ancestor = posteriors.find_ancestor(session, commit, hardware_class)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
     runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
@@ -58,7 +59,7 @@ def _view_runs(
     """All runs of a commit; `selected` are the workers whose runs the posterior rests on."""
     offsets = calibration_queries.map_offsets(session, project_id, hardware_class)
     views = []
-    for run, worker in queries.list_runs_of_commit(session, sha):
+    for run, worker in list_runs_of_commit(session, sha):
         if run.hardware_class != hardware_class:
             continue
         offset = offsets.get(run.worker_id, unknown)

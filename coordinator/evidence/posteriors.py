@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import agreement, queries, statistics
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.statistics import Belief, Measurement, Model, Normal
-from coordinator.lineage import service as lineage
-from coordinator.lineage.service import CommitRow
+from coordinator.lineage.commits import CommitRow, get_commit, list_children
 from coordinator.models import CommitPosterior
 from shared.contract import Contract
 from shared.experiments import Dispute, Posterior, Standing, Verdict
@@ -78,17 +77,21 @@ class Ancestor(NamedTuple):
         return Normal(self.belief.mean, (self.belief.variance + self.steps * effect_sd**2) ** 0.5)
 
 
+def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
+    return queries.map_posteriors(session, [sha], hardware_class).get(sha)
+
+
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:
     """Bring up to date what the runs say of a commit and of its measured descendants; returns the commit's own."""
     first: DerivedPosterior | None = None
-    generation: Sequence[CommitRow] = [lineage.get_commit(session, sha)]
+    generation: Sequence[CommitRow] = [get_commit(session, sha)]
     model = find_model(session, contract, generation[0].project_id, hardware_class)
     while generation:
         derived = _derive(session, contract, model, generation, hardware_class)
         first = first or derived.get(sha)
         settled = _store(session, generation, derived, hardware_class)
         above = [commit.sha for commit in generation if commit.sha not in settled]
-        generation = lineage.list_children(session, above) if above else []
+        generation = list_children(session, above) if above else []
     return first
 
 
@@ -234,12 +237,12 @@ def find_ancestor(
     while at.parent_sha is not None:
         above, is_parent = at.parent_sha, at is commit
         is_read = is_parent and parents is not None
-        row = (parents or {}).get(above) if is_read else queries.find_posterior(session, above, hardware_class)
+        row = (parents or {}).get(above) if is_read else find_posterior(session, above, hardware_class)
         if row is not None:
             is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
             return Ancestor(above, _believe(row), steps, is_parent, is_doubtful)
         is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)
-        at = lineage.get_commit(session, above)
+        at = get_commit(session, above)
         steps += at.steps
     return None
 
@@ -262,7 +265,7 @@ def _is_implausible(contract: Contract, runs: Sequence[Measurement]) -> bool:
 
 def find_wrong_numbers(session: Session, contract: Contract, stored: CommitPosterior) -> str:
     """How a stored posterior differs from what its runs give, in words; empty where it does not."""
-    commit = lineage.get_commit(session, stored.commit_sha)
+    commit = get_commit(session, stored.commit_sha)
     model = find_model(session, contract, stored.project_id, stored.hardware_class)
     derived = _derive(session, contract, model, [commit], stored.hardware_class).get(commit.sha)
     if derived is None:

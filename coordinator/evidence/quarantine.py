@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.evidence import epochs
 from coordinator.http.errors import NotFoundError
 from coordinator.models import CommitPosterior, Run, Volunteer, Worker, table_of
@@ -34,7 +34,7 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     changed = _recount_runs(session, workers)
     for project_id, hardware_class in changed:
         epochs.end_epoch(session, project_id, hardware_class, always=True)
-    activity.record(
+    events.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
         runs=changed.total(),
     )  # fmt: skip
@@ -45,7 +45,7 @@ def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool
     """Make a worker an anchor, or no longer one. What it measured before stays what it was. Raises NotFoundError."""
     _get_worker(session, _get_volunteer(session, volunteer), worker).is_anchor = is_anchor
     session.flush()
-    activity.record(
+    events.record(
         session, EventKind.ANCHOR_CHANGED, None, volunteer=volunteer, worker=worker, is_anchor=is_anchor, by=who
     )
 

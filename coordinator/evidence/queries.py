@@ -2,22 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, bindparam, delete, insert, select, update
-from sqlalchemy.orm import Session, undefer_group
+from sqlalchemy import and_, bindparam, delete, insert, select, update
+from sqlalchemy.orm import Session
 
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import Measurement, Normal
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
-from coordinator.models.evidence import REPORT
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.experiments import JobKind
 from shared.records import Trust
-
-RunRow = Row[Run, str]
-"""A run and its worker's name."""
 
 
 class PosteriorRow(NamedTuple):
@@ -91,11 +86,6 @@ _WORK = (
     .order_by(_RUNS.c.id.desc())
     .limit(MAX_WORK)
 )
-_RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
-
-
-def _rows() -> Select[Run, str]:
-    return select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).options(undefer_group(REPORT))
 
 
 def add_run(session: Session, columns: Mapping[str, Any]) -> int:
@@ -126,10 +116,6 @@ def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:
 def find_noise_sd(session: Session, project_id: int, hardware_class: str) -> float | None:
     noise_sd: float | None = session.scalar(_NOISE_SD, {"project_id": project_id, "hardware_class": hardware_class})
     return noise_sd
-
-
-def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
-    return map_posteriors(session, [sha], hardware_class).get(sha)
 
 
 def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:
@@ -169,23 +155,3 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
 def list_work(session: Session, sha: str, hardware_class: str) -> list[Work]:
     """The work of a commit's newest runs in a hardware class."""
     return [Work._make(row) for row in session.execute(_WORK, {"sha": sha, "hardware_class": hardware_class}).all()]
-
-
-def has_run(session: Session, uuid: UUID) -> bool:
-    return session.scalar(_RUN_ID_BY_UUID, {"uuid": uuid}) is not None
-
-
-def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:
-    return session.execute(_rows().where(Run.commit_sha == sha).order_by(Run.id)).all()
-
-
-def list_runs(session: Session, project_id: int, before_id: int | None, limit: int) -> Sequence[RunRow]:
-    """Runs of a project, newest first, older than `before_id`."""
-    query = _rows().where(Run.project_id == project_id)
-    if before_id is not None:
-        query = query.where(Run.id < before_id)
-    return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
-
-
-def find_run(session: Session, run_id: int) -> RunRow | None:
-    return session.execute(_rows().where(Run.id == run_id)).one_or_none()

@@ -1,4 +1,4 @@
-"""Runs that are hopeless against their parent: the curve that workers compare with, and what stopping saves."""
+"""Runs as pages and other features read them: rows, curves, pace, and what stopping hopeless ones saves."""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -6,13 +6,18 @@ from statistics import median
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Row, bindparam, case, func, select
+from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.cache import Cache
-from coordinator.models import CommitPosterior, Project, Run, table_of
+from coordinator.models import CommitPosterior, Project, Run, Worker, table_of
+from coordinator.models.evidence import REPORT
 from coordinator.projects import service as projects
+from shared.records import HardwareClassCount
 from shared.runs import CurvePoint, EarlyStops, RunOutcome
+
+RunRow = Row[Run, str]
+"""A run and its worker's name."""
 
 CURVE_POINTS = 50
 """Of a parent's curve in a lease: one for each 2 % of the budget, 3 kB in all."""
@@ -57,6 +62,36 @@ _EARLY_STOPS = select(
         (_POSTERIORS.c.commit_sha == _NEWEST.c.commit_sha) & (_POSTERIORS.c.hardware_class == _NEWEST.c.hardware_class),
     )
 )
+_RUN_ROWS = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).options(undefer_group(REPORT))
+_RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
+
+
+def has_run(session: Session, uuid: UUID) -> bool:
+    return session.scalar(_RUN_ID_BY_UUID, {"uuid": uuid}) is not None
+
+
+def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:
+    return session.execute(_RUN_ROWS.where(Run.commit_sha == sha).order_by(Run.id)).all()
+
+
+def list_runs(session: Session, project_id: int, before_id: int | None, limit: int) -> Sequence[RunRow]:
+    """Runs of a project, newest first, older than `before_id`."""
+    query = _RUN_ROWS.where(Run.project_id == project_id)
+    if before_id is not None:
+        query = query.where(Run.id < before_id)
+    return session.execute(query.order_by(Run.id.desc()).limit(limit)).all()
+
+
+def find_run(session: Session, run_id: int) -> RunRow | None:
+    return session.execute(_RUN_ROWS.where(Run.id == run_id)).one_or_none()
+
+
+def list_hardware_classes(session: Session, project_id: int) -> list[HardwareClassCount]:
+    """Hardware classes that a project was measured in, most runs first."""
+    count = func.count()
+    query = select(Run.hardware_class, count).where(Run.project_id == project_id).group_by(Run.hardware_class)
+    rows = session.execute(query.order_by(count.desc(), Run.hardware_class))
+    return [HardwareClassCount(name=name, runs=runs) for name, runs in rows]
 
 
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:

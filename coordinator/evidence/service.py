@@ -7,23 +7,14 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import calibration_queries, epochs, queries
 from coordinator.evidence import trust as trusts
-from coordinator.evidence.changes import list_changed as list_changed
-from coordinator.evidence.changes import record_changed as record_changed
 from coordinator.evidence.epochs import RunOrigin
-from coordinator.evidence.explanation import explain as explain
 from coordinator.evidence.posteriors import DerivedPosterior, refresh_posteriors, store_first
 from coordinator.evidence.queries import PosteriorRow
-from coordinator.evidence.queries import find_posterior as find_posterior
-from coordinator.evidence.queries import has_run as has_run
-from coordinator.evidence.queries import list_runs_of_commit as list_runs_of_commit
-from coordinator.evidence.run_stats import Work, compare_pace
-from coordinator.evidence.run_stats import find_curve as find_curve
-from coordinator.evidence.run_stats import view_early_stops as view_early_stops
+from coordinator.evidence.run_stats import Work, compare_pace, find_run, list_runs
 from coordinator.evidence.statistics import Measurement
-from coordinator.evidence.trust import list_due as list_due
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
-from coordinator.lineage.service import CommitRow
+from coordinator.lineage.commits import CommitRow
 from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
 from shared.experiments import Posterior
@@ -106,13 +97,13 @@ def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | No
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[RunView]:
     """A page of a project's runs, newest first."""
-    rows = queries.list_runs(session, project.id, before_id, limit + 1)
+    rows = list_runs(session, project.id, before_id, limit + 1)
     return cut_page([view_run(run, worker, project.name) for run, worker in rows], limit, lambda run: run.id)
 
 
 def view_one(session: Session, run_id: int) -> RunView:
     """One run. Raises NotFoundError."""
-    row = queries.find_run(session, run_id)
+    row = find_run(session, run_id)
     if row is None:
         raise NotFoundError(f"There is no run {run_id}.")
     run, worker = row

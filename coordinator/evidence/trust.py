@@ -6,13 +6,13 @@ A measurement is judged when it comes, by the offsets of its epoch; unlike poste
 from sqlalchemy import bindparam, delete, insert, select, text
 from sqlalchemy.orm import Session
 
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.evidence import agreement, queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal
-from coordinator.lineage import service as lineage
+from coordinator.lineage.commits import get_commit
 from coordinator.models import DueReplication, Volunteer, table_of
 from coordinator.models.base import UtcDateTime
 from shared.contract import Contract
@@ -65,7 +65,7 @@ def record_run(
         report.metric, origin.worker_id, worker.volunteer_id, False, unknown if worker.offset is None else worker.offset
     )
     known = runs.get(report.commit_sha, [])
-    ancestor = find_ancestor(session, lineage.get_commit(session, report.commit_sha), epoch.hardware_class)
+    ancestor = find_ancestor(session, get_commit(session, report.commit_sha), epoch.hardware_class)
     expected = ancestor.expect(contract.evidence.effect_sd) if ancestor else None
     outcome = agreement.compare([*known, measured], epoch.noise_sd, expected)
     judged = {run.volunteer_id: outcome.author_agrees for run in known if run.is_authors}
@@ -82,7 +82,7 @@ def _record_outcome(session: Session, project_id: int, volunteer_id: int, report
     session.execute(_ADD_TO_HISTORY, key | counted | {"moment": now()})
     if not agrees:
         name = session.get_one(Volunteer, volunteer_id).name
-        activity.record(
+        events.record(
             session, EventKind.RESULT_CONTRADICTED, project_id, volunteer=name, commit=report.commit_sha,
             run=str(report.id),
         )  # fmt: skip

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from coordinator.db.database import ReadSession
 from coordinator.evidence import service as evidence
+from coordinator.evidence.run_stats import view_early_stops
 from coordinator.experiments import service
 from coordinator.experiments.service import view_progress
 from coordinator.http.pagination import Cursor, Limit, RowId
@@ -68,4 +69,4 @@ def read_progress(
 @router.get("/projects/{name}/early-stops", tags=["projects"])
 def read_early_stops(name: Slug, session: ReadSession) -> EarlyStops:
     """Time that early stopping saves, and how often it is wrong."""
-    return evidence.view_early_stops(session, projects.get_project(session, name))
+    return view_early_stops(session, projects.get_project(session, name))

@@ -1,17 +1,14 @@
 """Questions about experiments. Rows join what a list shows, so that a page is one query."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from sqlalchemy import Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Trial
-from shared.findings import FindingState
-from shared.records import HardwareClassCount
 
 _ParentExperiment = aliased(Experiment)
 
@@ -48,15 +45,6 @@ def find_finding(session: Session, experiment_id: int) -> Finding | None:
     return session.scalar(select(Finding).where(Finding.experiment_id == experiment_id))
 
 
-def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
-    return session.scalar(_BY_COMMIT, {"sha": sha})
-
-
-def find_experiment_by_lease(session: Session, lease_id: UUID) -> Experiment | None:
-    """The experiment that a lease made, if it made one."""
-    return session.scalar(_BY_LEASE, {"lease_id": lease_id})
-
-
 def list_experiments(
     session: Session, project_id: int, before_id: int | None, limit: int, hardware_class: str | None = None
 ) -> list[ExperimentRow]:
@@ -90,74 +78,6 @@ def list_trials(session: Session, project_id: int, hardware_class: str, limit: i
     return [dict(zip(Trial.model_fields, row, strict=True)) for row in session.execute(_TRIALS, given).all()]
 
 
-class TriedExperiment(NamedTuple):
-    """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted."""
-
-    id: int
-    title: str
-    topic: str
-    outcome: str
-    reason: str
-    metric_mean: float | None
-    metric_sd: float | None
-    runs: int | None
-    effect_mean: float | None
-    effect_sd: float | None
-    verdict: str | None
-    finding_id: int | None
-    claim: str | None
-
-
-_TRIED = select(
-    _EXPERIMENTS.c.id,
-    _EXPERIMENTS.c.title,
-    _EXPERIMENTS.c.topic,
-    _RUNS.c.outcome,
-    _RUNS.c.reason,
-    *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),
-    _FINDINGS.c.id,
-    _FINDINGS.c.claim,
-).select_from(
-    MEASURED.outerjoin(
-        _FINDINGS,
-        and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED),
-    )
-)
-_TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(
-    _EXPERIMENTS.c.id
-)
-_TRIED_BY_LEASE = _TRIED.add_columns(_EXPERIMENTS.c.lease_id).where(
-    _EXPERIMENTS.c.lease_id.in_(bindparam("lease_ids", expanding=True))
-)
-_TRIED_BY_PARENT = (
-    _TRIED.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
-    .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
-    .order_by(_EXPERIMENTS.c.id.desc())
-    .limit(bindparam("limit"))
-)
-
-
-def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
-    """The experiments that made these commits, oldest first."""
-    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()]
-
-
-def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
-    """The experiments that these leases made, by the lease."""
-    if not lease_ids:
-        return {}
-    rows = session.execute(_TRIED_BY_LEASE, {"lease_ids": list(lease_ids)}).all()
-    return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
-
-
-def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
-    """Experiments that were made from the same parent, newest first."""
-    given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
-    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_PARENT, given).all()]
-
-
-_BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
-_BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
 _MOVE = update(_EXPERIMENTS).where(_EXPERIMENTS.c.id == bindparam("experiment_id"))
 _ADD = insert(_EXPERIMENTS).returning(_EXPERIMENTS.c.id)
 
@@ -212,14 +132,6 @@ def list_progress(session: Session, project_id: int, hardware_class: str, limit:
         .limit(limit)
     )  # fmt: skip
     return [ProgressRow(*row) for row in session.execute(query)][::-1]
-
-
-def list_hardware_classes(session: Session, project_id: int) -> list[HardwareClassCount]:
-    """Hardware classes that a project was measured in, most runs first."""
-    count = func.count()
-    query = select(Run.hardware_class, count).where(Run.project_id == project_id).group_by(Run.hardware_class)
-    rows = session.execute(query.order_by(count.desc(), Run.hardware_class))
-    return [HardwareClassCount(name=name, runs=runs) for name, runs in rows]
 
 
 def count_experiments(session: Session, project_id: int) -> int:

@@ -1,25 +1,17 @@
 """Stores experiments, and shows them and the progress of a project."""
 
-from collections.abc import Sequence
 from math import inf
-from time import monotonic
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from coordinator.db.cache import CachePerDatabase
 from coordinator.evidence import service as evidence
+from coordinator.evidence.changes import record_changed
+from coordinator.evidence.explanation import explain
+from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit
 from coordinator.experiments import queries
-from coordinator.experiments.queries import ExperimentRow as ExperimentRow
-from coordinator.experiments.queries import ProgressRow
-from coordinator.experiments.queries import TriedExperiment as TriedExperiment
-from coordinator.experiments.queries import find_experiment_by_commit as find_experiment_by_commit
-from coordinator.experiments.queries import find_experiment_by_lease as find_experiment_by_lease
-from coordinator.experiments.queries import list_hardware_classes as list_hardware_classes
-from coordinator.experiments.queries import list_siblings as list_siblings
-from coordinator.experiments.queries import map_tried_by_lease as map_tried_by_lease
-from coordinator.experiments.queries import move_to_branch as move_to_branch
+from coordinator.experiments.queries import ExperimentRow, ProgressRow
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage import service as lineage
@@ -54,6 +46,12 @@ def store_experiment(
     experiment_id = queries.add_experiment(session, given | proposal.model_dump(mode="json", exclude=NO_COLUMNS))
     queries.add_steps(session, experiment_id, {step.experiment_id: step.fate for step in proposal.steps})
     return experiment_id
+
+
+def move_to_branch(session: Session, experiment_id: int, sha: str, branch_id: int) -> None:
+    """Moves an experiment to another branch, and has caches of its commit read again."""
+    queries.move_to_branch(session, experiment_id, branch_id)
+    record_changed(session, [sha])
 
 
 def view_finding(finding: Finding) -> FindingView:
@@ -95,7 +93,7 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     before = lineage.read_files(session, project.id, experiment.parent_sha)
     after = lineage.read_files(session, project.id, experiment.commit_sha)
     finding = queries.find_finding(session, experiment.id)
-    runs = evidence.list_runs_of_commit(session, experiment.commit_sha)
+    runs = list_runs_of_commit(session, experiment.commit_sha)
     return view_of(
         ExperimentDetail,
         experiment,
@@ -119,7 +117,7 @@ def view_evidence(session: Session, experiment_id: int, hardware_class: str | No
     row = _get_experiment(session, experiment_id)
     project = session.get_one(Project, row.experiment.project_id)
     chosen = hardware_class or row.run.hardware_class
-    return evidence.explain(session, project, experiment_id, row.experiment.commit_sha, chosen)
+    return explain(session, project, experiment_id, row.experiment.commit_sha, chosen)
 
 
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
@@ -133,7 +131,7 @@ MAX_POINTS = 5000
 def view_progress(session: Session, project: Project, hardware_class: str | None) -> ProjectProgress:
     """Every run of a project in a hardware class; without one, in the class with the most runs."""
     objective = projects.contract_of(project).objective
-    classes = queries.list_hardware_classes(session, project.id)
+    classes = list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0].name if classes else None)
     rows = queries.list_progress(session, project.id, chosen, MAX_POINTS) if chosen else []
     points, leader = _follow_leader(rows)
@@ -169,21 +167,3 @@ def _follow_leader(rows: list[ProgressRow]) -> tuple[list[ProgressPoint], Progre
             )
         )
     return points, leader
-
-
-LINEAGE_CACHE_SECONDS = 1.0
-MAX_CACHED_LINEAGES = 256
-
-
-_lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
-
-
-def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
-    """As `queries.list_tried`; what other processes changed within the last second may be missing."""
-    cache, key, moment = _lineages.for_database(session), tuple(shas), monotonic()
-    known = cache.find(key)
-    if known is not None and moment - known[1] < LINEAGE_CACHE_SECONDS:
-        changed = evidence.list_changed(session, since=known[1])
-        if changed is not None and changed.isdisjoint(key):
-            return known[0]
-    return cache.store(key, (queries.list_tried(session, shas), moment))[0]

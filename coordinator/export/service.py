@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from coordinator.autoresearch import service as autoresearch
+from coordinator.autoresearch.lookup import find_last_run, find_session, list_lines
 from coordinator.db.database import Database
-from coordinator.experiments import service as experiments
+from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
 from coordinator.export.queries import ResultLine
@@ -50,7 +50,7 @@ def _list_batches(database: Database, project_id: int, table: ExportTable, throu
 
 def choose_class(session: Session, project: Project, hardware_class: str | None) -> str:
     """The hardware class asked for, else that with the most runs. Raises NotFoundError where nothing was measured."""
-    known = [row.name for row in experiments.list_hardware_classes(session, project.id)]
+    known = [row.name for row in list_hardware_classes(session, project.id)]
     chosen = hardware_class or next(iter(known), None)
     if chosen is None or chosen not in known:
         raise NotFoundError(f"{project.name} was not measured on {hardware_class or 'anything'} yet.")
@@ -59,10 +59,10 @@ def choose_class(session: Session, project: Project, hardware_class: str | None)
 
 def export_results(database: Database, session: Session, project: Project, hardware_class: str) -> Iterator[bytes]:
     """The rows of a hardware class, streamed; imported ones, whose class is one, come with that class alone."""
-    imported = autoresearch.find_session(session, project.id)
+    imported = find_session(session, project.id)
     is_imported = imported is not None and session.get_one(Worker, imported.worker_id).hardware_class == hardware_class
     if is_imported:
-        lines, last_run = autoresearch.list_lines(session, project.id), autoresearch.find_last_run(session, project.id)
+        lines, last_run = list_lines(session, project.id), find_last_run(session, project.id)
     else:
         metric = projects.contract_of(project).objective.metric
         lines, last_run = [f"commit\t{metric}\tmemory_gb\tstatus\tdescription\n".encode()], 0

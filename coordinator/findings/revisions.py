@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.experiments import service as experiments
 from coordinator.findings import paper_queries, papers, queries, service
 from coordinator.findings.semantic_index import SUBJECT
@@ -62,7 +62,7 @@ def revise(
     indexed = service.index_of(finding.id, finding.project_id, finding, experiment)
     text_index_of(session).put(session, indexed, is_new=False)
     similarity.forget(session, SUBJECT, str(finding.id))  # it gets a vector of its new words soon
-    activity.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
+    events.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
     return experiments.view_finding(finding)
 
 
@@ -83,7 +83,7 @@ def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, ki
     session.add(note)
     session.flush()
     author = session.get_one(Volunteer, volunteer_id)
-    activity.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=author.name)
+    events.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=author.name)
     return papers.view_note(note, author)
 
 

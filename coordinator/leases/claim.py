@@ -9,21 +9,25 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.evidence import service as evidence
+from coordinator.evidence.posteriors import find_posterior
+from coordinator.evidence.run_stats import find_curve
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import BranchName
+from coordinator.lineage.branches import BranchName, get_branch, get_branch_name, get_branch_of_commit
 from coordinator.models import Project
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
 from coordinator.selection import service as selection
 from coordinator.selection.context_pack import Pack, PackRequest, compose_pack
 from coordinator.selection.policy import Decision, NoJob
+from coordinator.selection.running_jobs import list_running_jobs
 from coordinator.selection.service import ChosenJob
-from coordinator.workers import service as fleet
-from coordinator.workers.service import WorkerRow
+from coordinator.workers import service as workers
+from coordinator.workers.lookup import WorkerRow, find_worker
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
@@ -67,13 +71,13 @@ def claim(database: Database, token: str | None, request: ClaimRequest, versions
     if isinstance(offer, ClaimReply):
         return offer
     with database.write() as session:
-        worker = fleet.register_worker(session, volunteer_id, request.worker, request.agent, request.hardware)
+        worker = workers.register_worker(session, volunteer_id, request.worker, request.agent, request.hardware)
         held = _give_up_forgotten(session, worker, set(request.holding))
         if held >= MAX_LEASES_PER_WORKER:
             return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
         if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
             why = f"{worker.name}'s volunteer chose it."
-            branches.resume(session, lineage.get_branch(session, offer.branch.id), worker.name, why)
+            branches.resume(session, get_branch(session, offer.branch.id), worker.name, why)
         return ClaimReply.model_construct(lease=_take(session, worker, offer))
 
 
@@ -82,7 +86,7 @@ def _find_offer(session: Session, volunteer_id: int, request: ClaimRequest) -> O
     project = _choose_project(session, request)
     if isinstance(project, str):
         return _nothing(project, ASK_AGAIN_SECONDS)
-    known = fleet.find_worker(session, volunteer_id, request.worker)
+    known = find_worker(session, volunteer_id, request.worker)
     chosen = selection.choose_job(session, project, volunteer_id, known, request)
     if isinstance(chosen, NoJob):
         return _nothing(chosen.reason, chosen.retry_after_seconds)
@@ -92,7 +96,7 @@ def _find_offer(session: Session, volunteer_id: int, request: ClaimRequest) -> O
 def _look_up(session: Session, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:
     """All that the worker needs to know of a job."""
     decision, hardware_class = chosen.decision, request.hardware.hardware_class
-    running = selection.list_running_jobs(session, project.id)
+    running = list_running_jobs(session, project.id)
     branch = _find_branch(session, project, decision)
     pack = NO_PACK
     if decision.kind.makes_experiment:
@@ -110,13 +114,12 @@ def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
     """Make the offer the worker's lease."""
     project, decision = offer.project, offer.chosen.decision
     columns = _make_lease(project, worker, offer.chosen, offer.branch.id)
-    if offer.chosen.is_new_parent:
-        selection.record_parent(session, project.id, worker.hardware_class, worker.id, decision.base_sha)
+    selection.record_parent(session, project, worker, offer.chosen)
     token = secrets.token_urlsafe(24)
     queries.add_lease(session, columns | {"token_sha256": hash_token(token)})
     if offer.pack.text:
         queries.add_pack(session, columns["id"], offer.pack.text, offer.pack.findings)
-    activity.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
+    events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = projects.contract_of(project).budget.training_seconds
     return LeaseGrant.model_construct(
@@ -145,7 +148,7 @@ def _choose_project(session: Session, request: ClaimRequest) -> Project | str:
     if request.project is not None:
         every = [projects.get_project(session, request.project)]
     else:
-        every = list(projects.list_projects(session))
+        every = list(list_projects(session))
     reasons = {project.name: why_unfit(projects.contract_of(project), request.hardware) for project in every}
     fitting = [project for project in every if not reasons[project.name]]
     live = queries.count_live_leases_by_project(session) if len(fitting) > 1 else {}
@@ -173,8 +176,8 @@ def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) 
 
 def _find_branch(session: Session, project: Project, decision: Decision) -> BranchName:
     if decision.branch_id is not None:
-        return lineage.get_branch_name(session, decision.branch_id)
-    return lineage.get_branch_of_commit(session, project.id, decision.base_sha)
+        return get_branch_name(session, decision.branch_id)
+    return get_branch_of_commit(session, project.id, decision.base_sha)
 
 
 def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
@@ -205,8 +208,8 @@ def _read_base(session: Session, project: Project, decision: Decision, hardware_
     return BaseCommit.model_construct(
         sha=sha,
         files=_FILES.find(key) or _FILES.store(key, lineage.read_files(session, project.id, sha, editable)),
-        posterior=evidence.view_posterior(evidence.find_posterior(session, sha, hardware_class)),
-        curve=evidence.find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
+        posterior=evidence.view_posterior(find_posterior(session, sha, hardware_class)),
+        curve=find_curve(session, sha, hardware_class) if decision.kind.makes_experiment else [],
     )
 
 

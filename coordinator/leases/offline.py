@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import hash_token
 from coordinator.http.errors import NotFoundError
 from coordinator.leases import queries, service, state
-from coordinator.lineage import service as lineage
+from coordinator.lineage.branches import get_branch_of_commit
+from coordinator.lineage.commits import find_commit
 from coordinator.projects import service as projects
-from coordinator.workers import service as fleet
+from coordinator.workers import service as workers
 from shared.experiments import JobKind
 from shared.leases import HeartbeatReply, LeaseState, OfflineLease
 from shared.protocol import now
@@ -27,10 +28,10 @@ def register_own(session: Session, volunteer_id: int, lease_id: UUID, own: Offli
         service.check_token(lease, own.token)
         return HeartbeatReply(state=LeaseState(lease.state), expires_at=lease.expires_at)
     project = projects.get_project(session, own.project)
-    if lineage.find_commit(session, project.id, own.base_sha) is None:
+    if find_commit(session, project.id, own.base_sha) is None:
         raise NotFoundError(f"The project {own.project} has no commit {own.base_sha}. Deliver parents first.")
-    branch = lineage.get_branch_of_commit(session, project.id, own.base_sha)
-    worker = fleet.register_worker(session, volunteer_id, own.worker, own.agent, own.hardware)
+    branch = get_branch_of_commit(session, project.id, own.base_sha)
+    worker = workers.register_worker(session, volunteer_id, own.worker, own.agent, own.hardware)
     moment = now()
     clock = state.begin_expired(own.issued_at, moment)
     columns = service.columns_of(clock, projects.contract_of(project).budget) | {

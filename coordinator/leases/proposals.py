@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import LeaseTransitionError, StepsNotToldError
 from coordinator.leases.heartbeats import HeldHeartbeats
@@ -121,7 +121,7 @@ def _refuse_duplicate(
         "proposed_tree_sha": code.tree_sha,
     }
     queries.change_lease(write, lease.id, columns | turned)
-    activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
+    events.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
     return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason, measure=sha)
 
 
@@ -137,7 +137,7 @@ def _reserve(
         "proposed_move": code.idea.move,
     }
     queries.change_lease(write, lease.id, columns | reserved)
-    activity.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
+    events.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
 
 
 def _accept(clock: LeaseClock) -> LeaseClock:

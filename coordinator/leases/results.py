@@ -12,11 +12,13 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior
+from coordinator.evidence.run_stats import has_run
 from coordinator.experiments import service as experiments
+from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.leases import queries, service, state
@@ -25,10 +27,10 @@ from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
-from coordinator.lineage.service import BuiltCommit, CommitMismatchError, CommitRow
+from coordinator.lineage.commits import CommitRow, find_commit, get_commit
+from coordinator.lineage.service import BuiltCommit, CommitMismatchError
 from coordinator.projects import service as projects
-from coordinator.selection import service as selection
-from coordinator.selection.service import NewExperiment
+from coordinator.selection.branch_updates import NewExperiment, follow
 from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
@@ -89,7 +91,7 @@ def _build(session: Session, lease: LeaseRow, contract: Contract, upload: Result
     check_steps(lease, upload.proposal)
     lineage.check_files(upload.commit.files, contract.files)
     built = lineage.build_child(
-        session, lineage.get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)
+        session, get_commit(session, lease.base_sha), upload.commit.files, _words(upload.commit)
     )
     if built.sha != upload.commit.sha:
         raise CommitMismatchError(f"The files and words give {built.sha}, the upload says {upload.commit.sha}.")
@@ -105,7 +107,7 @@ def _find_stored(session: Session, lease: LeaseRow, key: UUID, body_sha256: str)
         if (lease.result_key, lease.result_sha256) != (key, body_sha256):
             raise ResultConflictError("This lease has its result, and it is not this one.")
         return ResultReply.model_validate(lease.result_reply)
-    if evidence.has_run(session, key):
+    if has_run(session, key):
         raise ResultConflictError("A run of this id was delivered for another lease.")
     return None
 
@@ -119,7 +121,7 @@ def _store(
         experiment_id: int | None = _store_experiment(session, lease, upload, commit)
     else:  # a measurement belongs to the experiment that made the commit; the root was made by none
         commit = None
-        experiment = experiments.find_experiment_by_commit(session, lease.base_sha)
+        experiment = find_experiment_by_commit(session, lease.base_sha)
         experiment_id = experiment.id if experiment else None
     origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, JobKind(lease.kind), experiment_id)
     stored = evidence.store_run(session, contract, origin, run, commit)
@@ -131,7 +133,7 @@ def _store(
         findings.store_finding(session, finding, upload.finding)
         findings.cite(session, experiment_id, queries.list_findings_read(session, lease.id))
         _follow(session, contract, lease, upload, experiment_id, posterior)
-    activity.record(
+    events.record(
         session,
         EventKind.RUN_STORED,
         lease.project_id,
@@ -151,7 +153,7 @@ def _store(
 
 def _store_commit(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> CommitRow:
     assert upload.proposal is not None
-    if lineage.find_commit(session, lease.project_id, built.sha) is not None:
+    if find_commit(session, lease.project_id, built.sha) is not None:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
     return lineage.store_commit(session, lease.project_id, built, steps=_count_steps(lease, upload.proposal))
 
@@ -189,10 +191,10 @@ def _follow(
         experiment_id, lease.project_id, lease.branch_id, upload.run.commit_sha, JobKind(lease.kind),
         upload.run.hardware.hardware_class, upload.proposal, lease.worker,
     )  # fmt: skip
-    selection.follow(session, contract, new, posterior)
+    follow(session, contract, new, posterior)
     done = [step.experiment_id for step in upload.proposal.steps if step.fate is StepFate.DONE]
     if new.kind is JobKind.ADOPT and done:
-        activity.record(
+        events.record(
             session, EventKind.STEPS_ADOPTED, lease.project_id, experiment=experiment_id, steps=done, by=lease.worker,
             why=lease.why,
         )  # fmt: skip

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.database import Database
-from coordinator.events import service as activity
-from coordinator.experiments import service as experiments
+from coordinator.events import service as events
+from coordinator.experiments.lookup import find_experiment_by_lease
 from coordinator.leases import queries, state
 from coordinator.leases.errors import (
     LeaseEndedError,
@@ -58,9 +58,7 @@ def heartbeat(
         columns = columns_of(after, budget)
         queries.change_lease(session, lease_id, columns | {"loss": heartbeat.loss})
         if after.phase != lease.phase:
-            activity.record(
-                session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase
-            )
+            events.record(session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase)
     return HeartbeatReply(state=after.state, expires_at=columns["expires_at"])
 
 
@@ -95,7 +93,7 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
         raise LeaseTransitionError(f"{error}.") from error
     columns = columns_of(clock, projects.parse_stored(lease.contract).budget) | {"ended_at": moment, **result}
     queries.change_lease(session, lease.id, columns)
-    activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
+    events.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
 
 
 def give_back(session: Session, lease: LeaseRow, reason: str) -> LeaseState:
@@ -111,7 +109,7 @@ def expire(session: Session, lease_id: UUID, reason: str) -> None:
 
 def _end(session: Session, lease: LeaseRow, ended: LeaseState, reason: str) -> LeaseState:
     queries.change_lease(session, lease.id, {"state": ended, "ended_at": now(), "end_reason": reason})
-    activity.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=ended)
+    events.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=ended)
     return ended
 
 
@@ -175,7 +173,7 @@ def view_context(session: Session, lease_id: UUID) -> LeaseContext:
     if found is None:
         raise LeaseUnknownError("This coordinator never gave out that lease.")
     lease, project, pack = found
-    experiment = experiments.find_experiment_by_lease(session, lease_id)
+    experiment = find_experiment_by_lease(session, lease_id)
     return LeaseContext(
         lease_id=lease_id,
         project=project,

@@ -5,17 +5,68 @@
                                                                 └──a volunteer chooses it, or it gains─────┘
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.lineage import queries
-from coordinator.lineage.queries import BranchStatus as BranchStatus
-from coordinator.models import Branch, BranchMove, Project, view_of
+from coordinator.lineage.commits import find_commit
+from coordinator.models import Branch, BranchMove, Experiment, Project, table_of, view_of
 from shared.contract import Diversity
 from shared.events import EventKind
 from shared.projects import BranchMoveKind, BranchMoveView, BranchRequest, BranchState, BranchView
 from shared.protocol import now
+
+
+class BranchStatus(NamedTuple):
+    """A branch's state, and its number of experiments since its last gain."""
+
+    state: BranchState
+    experiments_without_gain: int
+
+
+class BranchName(NamedTuple):
+    """The part of a branch that a lease carries."""
+
+    id: int
+    name: str
+    state: str
+    theme: str
+
+
+class BranchRow(NamedTuple):
+    """A branch without its theme."""
+
+    id: int
+    name: str
+    head_sha: str
+    state: str
+    experiments_without_gain: int
+    gained_experiment_id: int | None
+
+
+_BRANCHES, _EXPERIMENTS = table_of(Branch), table_of(Experiment)
+_BRANCH_ROWS = (
+    select(*(_BRANCHES.c[name] for name in BranchRow._fields))
+    .where(_BRANCHES.c.project_id == bindparam("project_id"))
+    .order_by(_BRANCHES.c.id)
+)
+_BRANCH = select(Branch).where(Branch.id == bindparam("branch_id")).execution_options(populate_existing=True)
+_BRANCH_NAMES = select(*(_BRANCHES.c[name] for name in BranchName._fields))
+_BRANCH_NAME = _BRANCH_NAMES.where(_BRANCHES.c.id == bindparam("branch_id"))
+_FIRST_BRANCH = _BRANCH_NAMES.where(_BRANCHES.c.project_id == bindparam("project_id")).order_by(_BRANCHES.c.id).limit(1)
+_BRANCH_OF_COMMIT = _BRANCH_NAMES.join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id).where(
+    _EXPERIMENTS.c.commit_sha == bindparam("sha")
+)
+_COUNT_WITHOUT_GAIN = (
+    update(_BRANCHES)
+    .where(_BRANCHES.c.id == bindparam("branch_id"))
+    .values(experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1)
+    .returning(_BRANCHES.c.state, _BRANCHES.c.experiments_without_gain)
+)
 
 PAUSE_AFTER = 3
 """A branch is paused after this multiple of the experiments without gain that make it stalled."""
@@ -38,11 +89,38 @@ class TooManyBranchesError(SwarmError):
     title = "The project has as many active branches as its contract allows"
 
 
+def get_branch(session: Session, branch_id: int) -> Branch:
+    return session.scalars(_BRANCH, {"branch_id": branch_id}).one()
+
+
+def list_branches(session: Session, project_id: int) -> Sequence[Branch]:
+    return session.scalars(select(Branch).where(Branch.project_id == project_id).order_by(Branch.id)).all()
+
+
+def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
+    """A project's branches, oldest first."""
+    return [BranchRow._make(row) for row in session.execute(_BRANCH_ROWS, {"project_id": project_id}).all()]
+
+
+def find_branch(session: Session, project_id: int, name: str) -> Branch | None:
+    return session.scalar(select(Branch).where(Branch.project_id == project_id, Branch.name == name))
+
+
+def get_branch_name(session: Session, branch_id: int) -> BranchName:
+    return BranchName._make(session.execute(_BRANCH_NAME, {"branch_id": branch_id}).one())
+
+
+def get_branch_of_commit(session: Session, project_id: int, sha: str) -> BranchName:
+    """The branch on which a commit was made; the root belongs to the project's first."""
+    row = session.execute(_BRANCH_OF_COMMIT, {"sha": sha}).first()
+    return BranchName._make(row or session.execute(_FIRST_BRANCH, {"project_id": project_id}).one())
+
+
 def create_branch(
     session: Session, project_id: int, name: str, theme: str, head_sha: str, who: str, why: str
 ) -> Branch:
     """Creates a branch whose head is an existing commit. Raises BranchExistsError."""
-    if queries.find_branch(session, project_id, name) is not None:
+    if find_branch(session, project_id, name) is not None:
         raise BranchExistsError(f"Choose another name, or work on {name}.")
     branch = Branch(
         project_id=project_id, name=name, theme=theme, head_sha=head_sha, **BORN._asdict(), gained_experiment_id=None,
@@ -51,20 +129,20 @@ def create_branch(
     session.add(branch)
     session.flush()
     _log(session, branch, BranchMoveKind.BORN, None, who, why)
-    activity.record(session, EventKind.BRANCH_BORN, project_id, branch=name, theme=theme, sha=head_sha, by=who, why=why)
+    events.record(session, EventKind.BRANCH_BORN, project_id, branch=name, theme=theme, sha=head_sha, by=who, why=why)
     return branch
 
 
 def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
     """Whether the contract allows one more active branch."""
-    rows = queries.list_branch_rows(session, project_id)
+    rows = list_branch_rows(session, project_id)
     return sum(row.state == BranchState.ACTIVE for row in rows) < rules.max_branches
 
 
 def request_branch(session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str) -> Branch:
     """Creates a branch for a person. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     sha = request.from_sha or project.root_sha
-    if queries.find_commit(session, project.id, sha) is None:
+    if find_commit(session, project.id, sha) is None:
         raise NotFoundError(f"{project.name} has no commit {sha}.")
     if not has_room(session, project.id, rules):
         raise TooManyBranchesError(f"The contract allows {rules.max_branches} of them.")
@@ -76,7 +154,7 @@ def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str)
     from_sha, branch.head_sha = branch.head_sha, to_sha
     _log(session, branch, BranchMoveKind.MOVED, from_sha, who, why)
     moved = {"branch": branch.name, "from_sha": from_sha, "to_sha": to_sha, "by": who, "why": why}
-    activity.record(session, EventKind.BRANCH_MOVED, branch.project_id, **moved)
+    events.record(session, EventKind.BRANCH_MOVED, branch.project_id, **moved)
 
 
 def record_gain(session: Session, branch: Branch, experiment_id: int) -> None:
@@ -88,7 +166,8 @@ def record_gain(session: Session, branch: Branch, experiment_id: int) -> None:
 
 def record_no_gain(session: Session, branch_id: int) -> BranchStatus:
     """Counts an experiment that was no gain for its branch; returns the branch's status after it."""
-    return queries.count_without_gain(session, branch_id)
+    state, without_gain = session.execute(_COUNT_WITHOUT_GAIN, {"branch_id": branch_id}).one()
+    return BranchStatus(BranchState(state), without_gain)
 
 
 def is_stalled(experiments_without_gain: int, in_flight: int, rules: Diversity) -> bool:
@@ -117,25 +196,26 @@ def resume(session: Session, branch: Branch, who: str, why: str) -> None:
 
 def view_branches(session: Session, project: Project) -> list[BranchView]:
     """The project's branches, oldest first."""
-    return [view_branch(session, project, branch) for branch in queries.list_branches(session, project.id)]
+    return [view_branch(session, project, branch) for branch in list_branches(session, project.id)]
 
 
 def view_branch(session: Session, project: Project, branch: Branch) -> BranchView:
-    experiments = queries.count_branch_experiments(session, branch.id)
+    experiments = session.scalar(select(func.count()).where(Experiment.branch_id == branch.id)) or 0
     return view_of(BranchView, branch, project=project.name, experiments=experiments)
 
 
 def view_log(session: Session, project: Project, name: str) -> list[BranchMoveView]:
     """A branch's log, oldest first. Raises NotFoundError."""
-    moves = queries.list_moves(session, get_branch_by_name(session, project, name).id)
+    branch = get_branch_by_name(session, project, name)
+    moves = session.scalars(select(BranchMove).where(BranchMove.branch_id == branch.id).order_by(BranchMove.id))
     return [view_of(BranchMoveView, move, by=move.moved_by, at=move.moved_at) for move in moves]
 
 
 def get_branch_by_name(session: Session, project: Project, name: str) -> Branch:
     """A project's branch. Raises NotFoundError."""
-    branch = queries.find_branch(session, project.id, name)
+    branch = find_branch(session, project.id, name)
     if branch is None:
-        known = ", ".join(row.name for row in queries.list_branch_rows(session, project.id))
+        known = ", ".join(row.name for row in list_branch_rows(session, project.id))
         raise NotFoundError(f"{project.name} has no branch {name!r}. It has: {known}.")
     return branch
 
@@ -144,7 +224,7 @@ def _record_change(
     session: Session, branch: Branch, kind: BranchMoveKind, event: EventKind, who: str, why: str
 ) -> None:
     _log(session, branch, kind, branch.head_sha, who, why)
-    activity.record(session, event, branch.project_id, branch=branch.name, by=who, why=why)
+    events.record(session, event, branch.project_id, branch=branch.name, by=who, why=why)
 
 
 def _log(session: Session, branch: Branch, kind: BranchMoveKind, from_sha: str | None, who: str, why: str) -> None:

@@ -10,22 +10,9 @@ from difflib import unified_diff
 from sqlalchemy.orm import Session
 
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.lineage import objects, queries
+from coordinator.lineage import objects
+from coordinator.lineage.commits import CommitRow, add_commit, find_commit, get_commit
 from coordinator.lineage.objects import ObjectRow
-from coordinator.lineage.queries import COMMIT_ROWS as COMMIT_ROWS
-from coordinator.lineage.queries import BranchName as BranchName
-from coordinator.lineage.queries import BranchRow as BranchRow
-from coordinator.lineage.queries import CommitRow as CommitRow
-from coordinator.lineage.queries import find_branch as find_branch
-from coordinator.lineage.queries import find_commit as find_commit
-from coordinator.lineage.queries import find_commit_by_tree as find_commit_by_tree
-from coordinator.lineage.queries import get_branch as get_branch
-from coordinator.lineage.queries import get_branch_name as get_branch_name
-from coordinator.lineage.queries import get_branch_of_commit as get_branch_of_commit
-from coordinator.lineage.queries import get_commit as get_commit
-from coordinator.lineage.queries import list_branch_rows as list_branch_rows
-from coordinator.lineage.queries import list_children as list_children
-from coordinator.lineage.queries import list_nearest as list_nearest
 from shared.commits import CommitError, CommitWords, GitObject, build_blob, build_commit, build_trees, check_path
 from shared.contract import Files
 from shared.projects import CommitFiles
@@ -112,7 +99,7 @@ def plan_child(
 ) -> tuple[str, dict[str, str]]:
     """The tree of a commit on `parent_sha` with `files` replaced, and the parent's files of `paths`. Raises
     CommitInvalidError."""
-    before = objects.list_tree(session, queries.get_commit(session, parent_sha).tree_sha)
+    before = objects.list_tree(session, get_commit(session, parent_sha).tree_sha)
     tree_sha, _ = build_snapshot(before, files)
     return tree_sha, objects.read_texts(session, {path: before[path] for path in paths if path in before})
 
@@ -143,7 +130,7 @@ def store_commit(
     """Adds a built commit's rows (`steps` and `has_code`: see `Commit`)."""
     objects.add_objects(session, built.objects)
     commit = CommitRow(built.sha, project_id, built.parent_sha, built.tree_sha, built.depth, has_code, steps)
-    queries.add_commit(session, commit._asdict() | {"created_at": now()})
+    add_commit(session, commit._asdict() | {"created_at": now()})
     return commit
 
 
@@ -161,7 +148,7 @@ def view_commit(session: Session, project_id: int, sha: str, paths: Collection[s
 
 
 def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:
-    commit = queries.find_commit(session, project_id, sha)
+    commit = find_commit(session, project_id, sha)
     if commit is None:
         raise NotFoundError(f"This project has no commit {sha}.")
     return commit

@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from coordinator.db.locks import lock_hashes
-from coordinator.experiments import service as experiments
-from coordinator.lineage import service as lineage
+from coordinator.experiments.lookup import find_experiment_by_commit, find_experiment_by_lease, map_tried_by_lease
+from coordinator.lineage.commits import find_commit_by_tree
 from coordinator.models import view_of
 from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
@@ -113,9 +113,9 @@ def find_duplicate(
     session: Session, project_id: int, code: ProposedCode, holders: Sequence[CodeHolder]
 ) -> Duplicate | None:
     """The commit or lease that holds this code, or None; `holders` are from the same transaction."""
-    commit = lineage.find_commit_by_tree(session, project_id, code.tree_sha)
+    commit = find_commit_by_tree(session, project_id, code.tree_sha)
     if commit is not None:
-        experiment = experiments.find_experiment_by_commit(session, commit.sha)
+        experiment = find_experiment_by_commit(session, commit.sha)
         if experiment is None:
             return Duplicate("These are exactly the files of the project's seed: the proposal changes nothing.")
         reason = f"Experiment {experiment.id} ({experiment.title}) has exactly these files."
@@ -129,7 +129,7 @@ def find_duplicate(
         return None
     if not same.is_done:
         return Duplicate("Another worker is running code now that does the same, though it looks different.")
-    experiment = experiments.find_experiment_by_lease(session, same.id)
+    experiment = find_experiment_by_lease(session, same.id)
     if experiment is None:
         return None
     reason = f"Experiment {experiment.id} ({experiment.title}) has code that does the same, though it looks different."
@@ -164,7 +164,7 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
 def _view_similar(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:
     """Those of the leases that were measured or are under way, with what came of them."""
     leases = queries.list_leases(session, list(similarities)) if similarities else []
-    tried = experiments.map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])
+    tried = map_tried_by_lease(session, [lease.id for lease in leases if lease.is_done])
     similar = []
     for lease in leases:
         known = tried.get(lease.id)

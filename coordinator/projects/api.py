@@ -9,7 +9,7 @@ from coordinator.accounts.service import authenticate
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
-from coordinator.projects import queries, service
+from coordinator.projects import lookup, service
 from shared.experiments import MAX_STEPS
 from shared.projects import BranchMoveView, BranchRequest, BranchView, CommitFiles, ProjectView
 from shared.protocol import API_PREFIX, Page, Sha, Slug
@@ -23,7 +23,7 @@ MAX_COMMITS = 2 * MAX_STEPS
 @router.get("/projects")
 def list_projects(session: ReadSession) -> Page[ProjectView]:
     """All projects."""
-    return Page(items=[service.view_project(project) for project in queries.list_projects(session)])
+    return Page(items=[service.view_project(project) for project in lookup.list_projects(session)])
 
 
 @router.get("/projects/{name}")

@@ -8,15 +8,13 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
 from coordinator.models import Project, view_of
-from coordinator.projects import queries
-from coordinator.projects.queries import find_project as find_project
-from coordinator.projects.queries import list_projects as list_projects
+from coordinator.projects.lookup import find_project
 from shared import seeds
 from shared.commits import CommitWords
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
@@ -35,7 +33,7 @@ class ProjectExistsError(SwarmError):
 
 def get_project(session: Session, name: str) -> Project:
     """The project of that name. Raises NotFoundError."""
-    project = queries.find_project(session, name)
+    project = find_project(session, name)
     if project is None:
         raise NotFoundError(f"There is no project {name!r}.")
     return project
@@ -56,7 +54,7 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
     """Make a project from a seed's folder; returns it and whether it is new: the same files are the same project.
     Raises SeedInvalidError, ProjectExistsError."""
     contract, files = read_seed(folder)
-    existing = queries.find_project(session, contract.project.name)
+    existing = find_project(session, contract.project.name)
     created_at = existing.created_at if existing else now()
     words = CommitWords(
         author="research-swarm <swarm@localhost>",
@@ -84,7 +82,7 @@ def add_project(session: Session, contract: Contract, text: str, root: BuiltComm
     session.add(project)
     session.flush()
     lineage.store_commit(session, project.id, root)
-    activity.record(session, EventKind.PROJECT_CREATED, project.id, project=project.name)
+    events.record(session, EventKind.PROJECT_CREATED, project.id, project=project.name)
     branches.create_branch(
         session, project.id, FIRST_BRANCH, contract.project.title, root.sha, "research-swarm", "The project begins."
     )

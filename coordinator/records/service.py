@@ -8,11 +8,14 @@ from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
+from coordinator.evidence.posteriors import find_posterior
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
+from coordinator.lineage import commits
 from coordinator.lineage import service as lineage
 from coordinator.models import Commit, CommitPosterior, Project, view_of
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
 from coordinator.records import queries
 from shared.experiments import Posterior
 from shared.protocol import Page
@@ -46,7 +49,7 @@ def view_classes(session: Session, project_name: str | None) -> list[HardwareCla
 
 
 def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[Project, RowMapping]]:
-    chosen = [projects.get_project(session, project_name)] if project_name else projects.list_projects(session)
+    chosen = [projects.get_project(session, project_name)] if project_name else list_projects(session)
     for project in chosen:
         yield from ((project, row) for row in queries.list_classes(session, project.id))
 
@@ -55,7 +58,7 @@ def _view_record(session: Session, project: Project, hardware_class: str, runs: 
     objective = projects.contract_of(project).objective
     best = queries.find_best(session, project.id, hardware_class, verified=True)
     leader = queries.find_best(session, project.id, hardware_class, verified=False)
-    baseline = evidence.view_posterior(evidence.find_posterior(session, project.root_sha, hardware_class))
+    baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
     titles = queries.find_titles(session, [row.commit_sha for row in (best, leader) if row is not None])
     return Record(
         project=project.name,
@@ -105,9 +108,9 @@ def view_lineage(
     """A commit and its ancestors, the nearest first, from `next_sha` on if given. Raises NotFoundError,
     ShaAmbiguousError, CursorInvalidError."""
     commit = find_commit(session, text)
-    if next_sha is not None and lineage.find_commit(session, commit.project_id, next_sha) is None:
+    if next_sha is not None and commits.find_commit(session, commit.project_id, next_sha) is None:
         raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.")
-    shas = lineage.list_nearest(session, next_sha or commit.sha, limit + 1)
+    shas = commits.list_nearest(session, next_sha or commit.sha, limit + 1)
     steps = _view_steps(session, shas[:limit], hardware_class)
     return Page(items=steps, next_cursor=encode_sha_cursor(shas[limit]) if len(shas) > limit else None)
 
@@ -162,15 +165,15 @@ def _find_common_ancestor(session: Session, one: Commit, other: Commit) -> str |
     distance = deep.depth - shallow.depth
     if distance > MAX_ANCESTOR_DISTANCE:
         return None
-    at = [shallow.sha, lineage.list_nearest(session, deep.sha, distance + 1)[-1]]
+    at = [shallow.sha, commits.list_nearest(session, deep.sha, distance + 1)[-1]]
     while True:
         count = min(ANCESTORS_AT_ONCE, MAX_ANCESTOR_DISTANCE - distance + 1)
-        lines = [lineage.list_nearest(session, sha, count) for sha in at]
+        lines = [commits.list_nearest(session, sha, count) for sha in at]
         common = next((sha for sha, match in zip(*lines, strict=True) if sha == match), None)
         distance += count
         if common is not None or len(lines[0]) < count or distance > MAX_ANCESTOR_DISTANCE:
             return common
-        at = [str(lineage.get_commit(session, line[-1]).parent_sha) for line in lines]
+        at = [str(commits.get_commit(session, line[-1]).parent_sha) for line in lines]
 
 
 def _compare_classes(session: Session, a: str, b: str) -> list[ClassComparison]:

@@ -5,12 +5,10 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import service as evidence
-from coordinator.evidence.posteriors import DerivedPosterior
+from coordinator.evidence.posteriors import DerivedPosterior, find_posterior
 from coordinator.experiments import service as experiments
 from coordinator.lineage import branches
-from coordinator.lineage import service as lineage
-from coordinator.lineage.branches import BranchStatus
+from coordinator.lineage.branches import BranchStatus, find_branch, get_branch, list_branch_rows
 from coordinator.selection import queries
 from shared.contract import Contract
 from shared.experiments import JobKind, Proposal, Verdict
@@ -38,7 +36,7 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
     if posterior is not None and _begin_branch(session, contract, experiment, posterior):
         return
     if posterior is not None and posterior.verdict is Verdict.IMPROVED:
-        branch = lineage.get_branch(session, experiment.branch_id)
+        branch = get_branch(session, experiment.branch_id)
         if posterior.rank_score < _score_head(session, branch.head_sha, experiment):
             runs = count_noun(posterior.runs, "run")
             why = f"#{experiment.id} {experiment.proposal.title} is provisionally the best of the branch, on {runs}."
@@ -52,7 +50,7 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
 
 def _score_head(session: Session, head_sha: str, experiment: NewExperiment) -> float:
     """The rank score of a branch's head in the experiment's class; infinite where it was not measured there."""
-    posterior = evidence.find_posterior(session, head_sha, experiment.hardware_class)
+    posterior = find_posterior(session, head_sha, experiment.hardware_class)
     return inf if posterior is None else posterior.rank_score
 
 
@@ -66,12 +64,11 @@ def _begin_branch(session: Session, contract: Contract, experiment: NewExperimen
         return False
     if not branches.has_room(session, experiment.project_id, contract.diversity):
         return False
-    if lineage.find_branch(session, experiment.project_id, name) is not None:
+    if find_branch(session, experiment.project_id, name) is not None:
         name = f"{name[: MAX_NAME - len(str(experiment.id)) - 1]}-{experiment.id}"
     theme = experiment.proposal.title
     branch = branches.create_branch(session, experiment.project_id, name, theme, experiment.sha, experiment.who, why)
-    experiments.move_to_branch(session, experiment.id, branch.id)
-    evidence.record_changed(session, [experiment.sha])
+    experiments.move_to_branch(session, experiment.id, experiment.sha, branch.id)
     return True
 
 
@@ -84,7 +81,7 @@ def _is_no_worse(contract: Contract, posterior: DerivedPosterior) -> bool:
 
 def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExperiment, status: BranchStatus) -> None:
     """Pauses a branch that has stalled for long, if another one leads and no job on it is under way."""
-    rows = lineage.list_branch_rows(session, experiment.project_id)
+    rows = list_branch_rows(session, experiment.project_id)
     others = [row for row in rows if row.id != experiment.branch_id and row.state == BranchState.ACTIVE]
     if not others:
         return
@@ -92,7 +89,7 @@ def _pause_if_stalled(session: Session, contract: Contract, experiment: NewExper
     under_way = sum(job.jobs for job in jobs if job.branch_id == experiment.branch_id)
     if not branches.may_pause(status, under_way, contract.diversity):
         return
-    branch = lineage.get_branch(session, experiment.branch_id)
+    branch = get_branch(session, experiment.branch_id)
     own = _score_head(session, branch.head_sha, experiment)
     leader = next((other for other in others if _score_head(session, other.head_sha, experiment) < own), None)
     if leader is not None:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from coordinator.experiments import service as experiments
-from coordinator.experiments.service import TriedExperiment
+from coordinator.experiments.lookup import TriedExperiment, list_lineage_tried, list_siblings
 from coordinator.findings.candidates import CandidateFinding, CandidateSet, read_candidates, words_of
 from coordinator.findings.failures import describe_failure
-from coordinator.lineage import service as lineage
-from coordinator.selection.queries import RunningJob
+from coordinator.lineage.commits import list_nearest
+from coordinator.selection.running_jobs import RunningJob
 from shared.findings import FailureClass
 from shared.formatting import format_effect, format_measure
 
@@ -140,8 +139,8 @@ class Part(NamedTuple):
 
 def compose_pack(session: Session, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
-    steps = experiments.list_lineage_tried(session, lineage.list_nearest(session, request.base_sha, MAX_STEPS))
-    siblings = experiments.list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
+    steps = list_lineage_tried(session, list_nearest(session, request.base_sha, MAX_STEPS))
+    siblings = list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
     known = read_candidates(session, request.project_id, request.hardware_class)
     chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
-from coordinator.evidence import service as evidence
+from coordinator.evidence.changes import list_changed
 from coordinator.selection import queries, step_queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.queries import FRONTIER_ROWS, JobsUnderWay
@@ -57,7 +57,7 @@ def read_frontier(session: Session, project_id: int, hardware_class: str) -> Fro
     kept, moment = recent.find(key), monotonic()
     changed = None
     if kept is not None and moment - kept.read_at <= FRONTIER_MAX_AGE_SECONDS:
-        changed = evidence.list_changed(session, kept.seen_at)
+        changed = list_changed(session, kept.seen_at)
     if kept is None or changed is None or len(changed) > MAX_CHANGED:
         read_at, candidates = moment, queries.list_frontier(session, *key)
     elif not changed:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.lineage import service as lineage
-from coordinator.lineage.service import BranchRow
+from coordinator.lineage.branches import BranchRow
+from coordinator.lineage.commits import list_nearest
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import queries, step_queries
@@ -172,7 +172,7 @@ class Assigner:
 
     def _ablate(self, decision: Decision) -> tuple[Decision, Assignment]:
         """A step of the parent's own stack; its last one is left alone, since without it there is the commit before."""
-        line = lineage.list_nearest(self.session, decision.base_sha, STACK_LOOKED_AT)
+        line = list_nearest(self.session, decision.base_sha, STACK_LOOKED_AT)
         adopted = sorted(step_queries.find_adopted(self.session, line))
         known = step_queries.list_steps_of_commits(self.session, line[1:], self.hardware_class, self._sign)
         known += step_queries.list_steps(self.session, adopted, self.hardware_class, self._sign)
@@ -203,7 +203,7 @@ class Assigner:
 
 def _find_fitting(session: Session, base_sha: str, known: Sequence[KnownStep]) -> list[KnownStep]:
     """The steps that fit a commit, each with its axes."""
-    line = lineage.list_nearest(session, base_sha, LINE_LOOKED_AT)
+    line = list_nearest(session, base_sha, LINE_LOOKED_AT)
     position = {sha: number for number, sha in enumerate(line)}
     sides = _trace_sides(session, position, known)
     looked_at = {*line, *(sha for side in sides.values() for sha in side), *(one.sha for one in known)}
@@ -224,7 +224,7 @@ def _trace_sides(session: Session, position: Mapping[str, int], known: Sequence[
     sides = {}
     outside = dict.fromkeys(one.parent_sha for one in known if one.parent_sha not in position)
     for parent in list(outside)[:MAX_SIDES]:
-        side = lineage.list_nearest(session, parent, SIDE_LOOKED_AT)
+        side = list_nearest(session, parent, SIDE_LOOKED_AT)
         meeting = next((number for number, sha in enumerate(side) if sha in position), None)
         if meeting is not None:
             sides[parent] = side[: meeting + 1]

@@ -13,6 +13,7 @@ from coordinator.db.database import Database
 from coordinator.events import service as events
 from coordinator.models import Project
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
 from coordinator.selection import queries
 from coordinator.selection.queries import KindTally
 from shared.contract import JobMix
@@ -85,7 +86,7 @@ def adapt_if_due(database: Database) -> None:
 def _list_due(session: Session) -> list[Project]:
     """Projects with enough new experiments."""
     due = []
-    for project in projects.list_projects(session):
+    for project in list_projects(session):
         before = sum(row.experiments for row in queries.list_shares(session, project.id))
         if queries.count_experiments(session, project.id) >= GROWTH * before + FIRST:
             due.append(project)

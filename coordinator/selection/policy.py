@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from math import floor, inf
 from random import Random
 
-from coordinator.selection.parents import Candidate as Candidate
-from coordinator.selection.parents import ResearchDirection as ResearchDirection
-from coordinator.selection.parents import choose_parent, exceeds
+from coordinator.selection.parents import Candidate, ResearchDirection, choose_parent, exceeds
 from shared.contract import Diversity, JobMix
 from shared.experiments import JobKind
 from shared.formatting import count_noun

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from coordinator import models
 from coordinator.models import KindShare, table_of
-from coordinator.models.leases import LIVE_STATES
 from coordinator.selection import step_queries
 from coordinator.selection.parents import Candidate
+from coordinator.selection.running_jobs import IS_LIVE
 from coordinator.selection.step_queries import HARDWARE_CLASS, PROJECT, SHAS
 from shared.experiments import Assignment, JobKind, Standing
 from shared.protocol import now
@@ -30,7 +30,6 @@ CONFIRMED = (Standing.VERIFIED, Standing.SINGLE_OWNER)
 """Standings of commits that need no more runs."""
 
 FRONTIER_ROWS = 256  # best commits from which parents are drawn; later ones would hardly ever be drawn
-MAX_RUNNING = 100
 
 UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
 """Standings of commits that are no parents: a maintainer must decide first, or the code is lost."""
@@ -43,14 +42,6 @@ class JobsUnderWay(NamedTuple):
     kind: str
     branch_id: int
     jobs: int
-
-
-class RunningJob(NamedTuple):
-    """A live lease whose proposal was accepted. `proposal` is a `shared.experiments.Proposal` as JSON."""
-
-    base_sha: str
-    proposal: dict[str, Any]
-    tree_sha: str
 
 
 class WorkerHistory(NamedTuple):
@@ -149,10 +140,9 @@ _CANDIDATES = (
     .add_columns(_POSTERIORS.c.project_id)
     .where(_POSTERIORS.c.commit_sha.in_(SHAS), _POSTERIORS.c.standing.not_in(UNUSABLE))
 )
-_IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _IN_FLIGHT = (
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
-    .where(_LEASES.c.project_id == PROJECT, _IS_LIVE)
+    .where(_LEASES.c.project_id == PROJECT, IS_LIVE)
     .group_by(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id)
 )
 _COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "parent_sha")
@@ -173,12 +163,12 @@ _HISTORY = (
 _HELD = (
     select(func.count())
     .join_from(_WORKERS, _LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
-    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == PROJECT, _IS_LIVE)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LEASES.c.project_id == PROJECT, IS_LIVE)
 )
 _VOLUNTEERS_AT_WORK = (
     select(func.count(_WORKERS.c.volunteer_id.distinct()))
     .join_from(_WORKERS, _LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
-    .where(_LEASES.c.project_id == PROJECT, _IS_LIVE)
+    .where(_LEASES.c.project_id == PROJECT, IS_LIVE)
 )
 _OTHER_VOLUNTEER = (
     select(_CALIBRATIONS.c.worker_id)
@@ -218,13 +208,7 @@ _PROMISES = select(_LEASES.c.base_sha, _LEASES.c.assignment).where(
     _LEASES.c.project_id == PROJECT,
     _LEASES.c.hardware_class == HARDWARE_CLASS,
     _LEASES.c.kind == JobKind.ADOPT,
-    _IS_LIVE,
-)
-_RUNNING = (
-    select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
-    .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), _IS_LIVE)
-    .order_by(_LEASES.c.issued_at)
-    .limit(MAX_RUNNING)
+    IS_LIVE,
 )
 
 
@@ -323,8 +307,3 @@ def list_promises(session: Session, project_id: int, hardware_class: str) -> lis
         _PROMISES, {"project_id": project_id, "hardware_class": hardware_class, "moment": now()}
     ).all()
     return [(sha, Assignment.model_validate(asked or {}).predicted_effect) for sha, asked in rows]
-
-
-def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
-    """The jobs that run now, oldest first, at most MAX_RUNNING."""
-    return list(map(RunningJob._make, session.execute(_RUNNING, {"project_id": project_id, "moment": now()}).all()))

@@ -9,24 +9,20 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import service as evidence
+from coordinator.evidence.posteriors import find_posterior
+from coordinator.evidence.trust import list_due
 from coordinator.experiments import service as experiments
-from coordinator.lineage import service as lineage
-from coordinator.lineage.branches import get_branch_by_name, is_stalled
-from coordinator.lineage.service import BranchRow
+from coordinator.lineage.branches import BranchRow, get_branch_by_name, is_stalled, list_branch_rows
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import job_mix, policy, queries
-from coordinator.selection.branch_updates import NewExperiment as NewExperiment
-from coordinator.selection.branch_updates import follow as follow
 from coordinator.selection.frontier import read_frontier
 from coordinator.selection.job_details import Assigner
-from coordinator.selection.parents import Candidate
-from coordinator.selection.policy import LEADERS, Decision, NoJob, ResearchDirection, Snapshot, decide
-from coordinator.selection.queries import JobsUnderWay, RunningJob, WorkerHistory
-from coordinator.selection.queries import list_running_jobs as list_running_jobs
-from coordinator.selection.queries import record_parent as record_parent
-from coordinator.workers.service import WorkerRow
+from coordinator.selection.parents import Candidate, ResearchDirection
+from coordinator.selection.policy import LEADERS, Decision, NoJob, Snapshot, decide
+from coordinator.selection.queries import JobsUnderWay, WorkerHistory
+from coordinator.selection.running_jobs import RunningJob
+from coordinator.workers.lookup import WorkerRow
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
 from shared.leases import ClaimRequest
@@ -54,7 +50,7 @@ def choose_job(
     """The next job for a volunteer's worker; None stands for one that was never here. Raises NotFoundError."""
     rng = Random()
     hardware_class = request.hardware.hardware_class
-    branches = lineage.list_branch_rows(session, project.id)
+    branches = list_branch_rows(session, project.id)
     snapshot = _take_snapshot(session, project, volunteer_id, worker, request, branches)
     decision = decide(snapshot, rng)
     if isinstance(decision, NoJob):
@@ -62,6 +58,12 @@ def choose_job(
     decision, assignment = Assigner(session, project, hardware_class, rng).assign(decision, snapshot, branches)
     is_new_parent = decision.kind.makes_experiment and decision.base_sha != snapshot.last_parent
     return ChosenJob(decision, assignment, is_new_parent)
+
+
+def record_parent(session: Session, project: Project, worker: WorkerRow, chosen: ChosenJob) -> None:
+    """Remembers the commit that the worker's experiments start from, where it is another than before."""
+    if chosen.is_new_parent:
+        queries.record_parent(session, project.id, worker.hardware_class, worker.id, chosen.decision.base_sha)
 
 
 def _take_snapshot(
@@ -104,7 +106,7 @@ def _take_snapshot(
     looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
     looked_at += [sha for sha in (history.parent_sha, record) if sha]
     measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
-    due = evidence.list_due(session, project.id, hardware_class, volunteer_id)
+    due = list_due(session, project.id, hardware_class, volunteer_id)
     return replace(
         snapshot,
         own=queries.find_measured_by(session, volunteer_id, looked_at),
@@ -117,7 +119,7 @@ def _take_snapshot(
 def needs_run(session: Session, contract: Contract, hardware_class: str, sha: str, volunteer_id: int) -> bool:
     """Whether a volunteer that proposes a commit's code anew should measure it: where it was never measured and did not
     crash by itself, or looks like a gain that only others have measured."""
-    posterior = evidence.find_posterior(session, sha, hardware_class)
+    posterior = find_posterior(session, sha, hardware_class)
     if posterior is None or posterior.effect_mean is None:
         return not queries.has_crashed_by_itself(session, sha)
     is_open = posterior.standing == Standing.PROVISIONAL and posterior.runs < policy.MAX_RUNS_OF_ONE_COMMIT

@@ -7,18 +7,20 @@ from urllib.parse import urlencode
 from sqlalchemy.orm import Session
 
 from coordinator.events import queries as events_queries
-from coordinator.evidence import queries as evidence_queries
 from coordinator.evidence import service as evidence
+from coordinator.evidence.posteriors import find_posterior
+from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit, view_early_stops
 from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
+from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
 from coordinator.findings.queries import FindingFilters
 from coordinator.leases.service import view_context, view_live_leases
 from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
-from coordinator.projects import queries as projects_queries
 from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
 from coordinator.records import queries as records_queries
 from coordinator.records import service as records
 from coordinator.web.charts import draw_evidence, draw_topic
@@ -47,7 +49,7 @@ def _start_context(project: Project) -> Context:
 
 
 def view_projects(session: Session) -> list[ProjectView]:
-    return [projects.view_project(project) for project in projects_queries.list_projects(session)]
+    return [projects.view_project(project) for project in list_projects(session)]
 
 
 def view_project(
@@ -56,7 +58,7 @@ def view_project(
     """A project's page in one hardware class. `since` is the feed's cursor at that moment. Raises NotFoundError."""
     project = projects.get_project(session, name)
     since = events_queries.get_last_event_id(session)
-    classes = experiments_queries.list_hardware_classes(session, project.id)
+    classes = list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0].name if classes else None)
     return _start_context(project) | {
         "projects": view_projects(session),
@@ -73,7 +75,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
     """The parts of a project's page that change by the second. A job's `base_id` is None for the root."""
     baseline = leader = None
     if hardware_class is not None:
-        baseline = evidence.view_posterior(evidence_queries.find_posterior(session, project.root_sha, hardware_class))
+        baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
         leader = records_queries.find_best(session, project.id, hardware_class, verified=False)
     leases = view_live_leases(session, project)
     shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
@@ -84,7 +86,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
         "leader": records.view_commit(leader, titles, baseline),
         "baseline": baseline,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
-        "early_stops": evidence.view_early_stops(session, project),
+        "early_stops": view_early_stops(session, project),
         "idle": workers.view_resting(session, MAX_IDLE_WORKERS),
     }
 
@@ -109,7 +111,7 @@ def view_curves(session: Session, detail: ExperimentDetail) -> list[Curve]:
     name = f"parent #{detail.parent_id}" if detail.parent_id else "parent (baseline)"
     parents = (
         _view_curve(evidence.view_run(run, worker, detail.project), name, is_parent=True)
-        for run, worker in evidence_queries.list_runs_of_commit(session, detail.parent_sha)
+        for run, worker in list_runs_of_commit(session, detail.parent_sha)
         if run.hardware_class == detail.hardware_class and run.outcome == RunOutcome.OK and run.curve
     )
     return [*islice(parents, 1), *_own_curves(detail.runs)]
@@ -132,7 +134,7 @@ def _view_curve(run: RunView, name: str, *, is_parent: bool) -> Curve:
 def view_run(session: Session, run_id: int) -> Context:
     """A run's page. `experiment_id` is None for a run of the root. Raises NotFoundError."""
     run = evidence.view_one(session, run_id)
-    experiment = experiments_queries.find_experiment_by_commit(session, run.commit_sha)
+    experiment = find_experiment_by_commit(session, run.commit_sha)
     return _start_context(projects.get_project(session, run.project)) | {
         "run": run,
         "curves": _own_curves([run]),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -13,37 +13,9 @@ from shared.workers import VolunteerView, WorkerState, WorkerView
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
 
 
-class WorkerRow(NamedTuple):
-    """A worker, as `Worker` stores it."""
-
-    id: int
-    volunteer_id: int
-    name: str
-    agent: str
-    hardware: dict[str, Any]
-    hardware_class: str
-    state: str
-    last_seen_at: datetime
-
-
 _WORKERS, _RUNS, _EXPERIMENTS = table_of(Worker), table_of(Run), table_of(Experiment)
-_FIND = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
-    _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name")
-)
-_LOCK = _FIND.with_for_update()
 _ADD = insert(_WORKERS).returning(_WORKERS.c.id)
 _CHANGE = update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id"))
-
-
-def find_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
-    row = session.execute(_FIND, {"volunteer_id": volunteer_id, "name": name}).first()
-    return WorkerRow._make(row) if row else None
-
-
-def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
-    """The worker, with its row locked until the transaction ends: its claims come one after the other."""
-    row = session.execute(_LOCK, {"volunteer_id": volunteer_id, "name": name}).first()
-    return WorkerRow._make(row) if row else None
 
 
 _VIEWS = select(

@@ -8,8 +8,7 @@ from sqlalchemy.orm import Session
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.workers import queries
-from coordinator.workers.queries import WorkerRow as WorkerRow
-from coordinator.workers.queries import find_worker as find_worker
+from coordinator.workers.lookup import WorkerRow, lock_worker
 from shared.protocol import Page, now
 from shared.runs import Hardware
 from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
@@ -23,7 +22,7 @@ RESTING_FOR = timedelta(days=1)
 
 def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> WorkerRow:
     """The volunteer's worker of that name, made or brought up to date, and locked."""
-    known = queries.lock_worker(session, volunteer_id, name)
+    known = lock_worker(session, volunteer_id, name)
     moment = now()
     described: dict[str, Any] = {
         "agent": agent,
@@ -46,7 +45,7 @@ def register_worker(session: Session, volunteer_id: int, name: str, agent: str, 
 
 def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
     """Store what a worker is about to do. Raises NotFoundError for one that never had a job."""
-    known = queries.lock_worker(session, volunteer_id, notice.worker)
+    known = lock_worker(session, volunteer_id, notice.worker)
     if known is None:
         raise NotFoundError("A worker is known from its first job.")
     moment = now()

@@ -23,8 +23,8 @@ from sqlalchemy import select
 
 from coordinator.db.database import Database
 from coordinator.git_http.protocol import frame
-from coordinator.lineage.branches import move_head
-from coordinator.lineage.queries import list_branches, list_nearest
+from coordinator.lineage.branches import list_branches, move_head
+from coordinator.lineage.commits import list_nearest
 from coordinator.models import Commit
 from tests.bench.bench_storage import ROWS_AT_ONCE, Store
 from tests.bench.report import append_table, format_table

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
+from coordinator.lineage.commits import get_commit
 from coordinator.lineage.objects import LoadedObject
 from coordinator.models import (
     Base,
@@ -124,7 +125,7 @@ class Store:
     def _write(self, sha: str, random: Random) -> None:
         """Build a commit with a read session, then store it in a transaction, as a result does."""
         with self.database.read() as session:
-            parent = lineage.get_commit(session, sha)
+            parent = get_commit(session, sha)
             program = lineage.read_files(session, self.project_id, sha)["train.py"]
             words = CommitWords(AUTHOR, 1_800_000_000, "An edit")
             built = lineage.build_child(session, parent, {"train.py": edit(program, random)}, words)
@@ -132,7 +133,7 @@ class Store:
             lineage.store_commit(session, self.project_id, built)
 
     def _chain_of(self, session: Session, sha: str) -> LoadedObject:
-        blob = objects.list_tree(session, lineage.get_commit(session, sha).tree_sha)["train.py"]
+        blob = objects.list_tree(session, get_commit(session, sha).tree_sha)["train.py"]
         return objects.read_versions(session, [blob])[blob]
 
     def measure_tables(self) -> dict[str, int]:
@@ -168,7 +169,7 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     }
     rows = {table: {column.name: getattr(row, column.name) for column in Base.metadata.tables[table].columns}
             for table, row in originals.items()}  # fmt: skip
-    files = objects.list_tree(session, lineage.get_commit(session, project.root_sha).tree_sha)
+    files = objects.list_tree(session, get_commit(session, project.root_sha).tree_sha)
     version = objects.read_versions(session, [files["train.py"]])[files["train.py"]]
     return Leaf(project.root_sha, 0, version.object.data.decode(), files, version), rows
 

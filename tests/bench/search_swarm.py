@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
-from coordinator.evidence import service as evidence
+from coordinator.evidence.explanation import explain
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
@@ -268,7 +268,7 @@ class Swarm:
 
     def _rests_on_fabrication(self, session: Session, project: Project, row: CommitPosterior) -> bool:
         """Whether a result that was made up is among those that a commit's number is made of."""
-        explained = evidence.explain(session, project, 0, row.commit_sha, row.hardware_class)
+        explained = explain(session, project, 0, row.commit_sha, row.hardware_class)
         return any(run.is_in_posterior and (row.commit_sha, run.worker) in self.made_up for run in explained.runs)
 
 

@@ -7,20 +7,21 @@ from uuid import uuid4
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, create_token
-from coordinator.events import service as activity
+from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.service import StoredRun
-from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
+from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.leases import state
-from coordinator.lineage import queries as lineage_queries
 from coordinator.lineage import service as lineage
+from coordinator.lineage.branches import list_branches
+from coordinator.lineage.commits import get_commit
 from coordinator.models import Experiment, Lease, Project, Run, Worker
 from coordinator.projects import service as projects
-from coordinator.workers import service as fleet
+from coordinator.workers import service as workers
 from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal
@@ -50,7 +51,7 @@ class History:
 
     def add_worker(self, name: str = "w1", volunteer: str = "ada") -> Worker:
         token = create_token(self.session, volunteer, "test")
-        return fleet.register_worker(self.session, authenticate(self.session, token), name, "search", HARDWARE)
+        return workers.register_worker(self.session, authenticate(self.session, token), name, "search", HARDWARE)
 
     def add_lease(self, worker: Worker, base_sha: str, kind: JobKind = JobKind.IMPROVE, **changes: Any) -> Lease:
         """A lease that has just been claimed."""
@@ -65,7 +66,7 @@ class History:
             id=uuid4(),
             project_id=self.project.id,
             worker_id=worker.id,
-            branch_id=lineage_queries.list_branches(self.session, self.project.id)[0].id,
+            branch_id=list_branches(self.session, self.project.id)[0].id,
             hardware_class=worker.hardware_class,
             kind=kind,
             base_sha=base_sha,
@@ -81,7 +82,7 @@ class History:
         )
         self.session.add(lease)
         self.session.flush()
-        activity.record(self.session, EventKind.LEASE_CLAIMED, self.project.id, lease=str(lease.id))
+        events.record(self.session, EventKind.LEASE_CLAIMED, self.project.id, lease=str(lease.id))
         return lease
 
     def add_running_lease(self, worker: Worker, base_sha: str, title: str, share: float = 0.4) -> Lease:
@@ -99,7 +100,7 @@ class History:
     def measure(self, worker: Worker, sha: str, metric: float | None, **changes: Any) -> Run:
         """A run of an existing commit, or of the root."""
         lease = self.add_lease(worker, sha, JobKind.REPLICATE, state=LeaseState.DONE)
-        experiment = experiments_queries.find_experiment_by_commit(self.session, sha)
+        experiment = find_experiment_by_commit(self.session, sha)
         _, stored = self._add_run(lease, worker, sha, metric, experiment.id if experiment else None, **changes)
         return self.session.get_one(Run, stored.id)
 
@@ -117,7 +118,7 @@ class History:
     ) -> Experiment:
         """An experiment with its commit, finding and first run. No metric: it crashed."""
         lease = self.add_lease(worker, parent_sha, state=LeaseState.DONE)
-        parent = lineage_queries.get_commit(self.session, parent_sha)
+        parent = get_commit(self.session, parent_sha)
         text = lineage.read_files(self.session, self.project.id, parent_sha)["train.py"]
         words = CommitWords(AUTHOR, 1_790_000_000, proposal.title)
         built = lineage.build_child(self.session, parent, {"train.py": f"{text}# {uuid4()}\n"}, words)
@@ -141,7 +142,7 @@ class History:
         origin = RunOrigin(self.project.id, worker.id, lease.id, JobKind(lease.kind), experiment_id)
         stored = evidence.store_run(self.session, self.contract, origin, report)
         lease.result_key = report.id
-        activity.record(
+        events.record(
             self.session, EventKind.RUN_STORED, self.project.id, run=stored.id, experiment=experiment_id,
             outcome=report.outcome, metric=metric,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from coordinator.admin.repack import repack
 from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
+from coordinator.lineage.commits import get_commit
 from coordinator.lineage.objects import MAX_CHAIN, RecentObjects
 from coordinator.models import Commit, Project, StoredObject
 from coordinator.projects.service import create_project
@@ -44,13 +45,13 @@ def add_versions(database: Database, texts: list[str]) -> list[str]:
     """A line of commits below the root, one for each text; returns the names of their files."""
     with database.write() as session:
         project = session.scalars(select(Project)).one()
-        parent: Commit = lineage.get_commit(session, project.root_sha)
+        parent: Commit = get_commit(session, project.root_sha)
         names = []
         for number, text in enumerate(texts):
             words = CommitWords(AUTHOR, 1_790_000_000 + number, "An edit")
             built = lineage.build_child(session, parent, {"train.py": text}, words)
             lineage.store_commit(session, project.id, built)
-            parent = lineage.get_commit(session, built.sha)
+            parent = get_commit(session, built.sha)
             names.append(objects.list_tree(session, parent.tree_sha)["train.py"])
         return names
 

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.autoresearch.git_repository import RepositoryInvalidError
+from coordinator.autoresearch.lookup import list_lines
 from coordinator.autoresearch.reading import ImportOptions
 from coordinator.autoresearch.results_file import ResultsInvalidError
-from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session, list_lines
+from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.experiments.service import view_progress

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 from coordinator.cli import app
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
-from coordinator.evidence import service as evidence
+from coordinator.evidence.explanation import explain
+from coordinator.evidence.trust import list_due
 from coordinator.models import CommitPosterior, Event, Project, Run, TrustRecord, Volunteer, Worker
 from shared.events import EventKind
 from tests.support.messages import HARDWARE, make_proposal
@@ -59,7 +60,7 @@ class Village:
         with self.database.read() as session:
             project_id = session.scalars(select(Project.id)).one()
             volunteer_id = session.scalars(select(Volunteer.id).where(Volunteer.name == name)).one()
-            return evidence.list_due(session, project_id, CLASS, volunteer_id)
+            return list_due(session, project_id, CLASS, volunteer_id)
 
     def check_numbers(self) -> None:
         with self.database.read() as session:
@@ -168,7 +169,7 @@ def test_who_stands_apart_is_left_out_of_a_number_and_that_is_told(village: Vill
     assert village.posterior(sha).metric_mean == pytest.approx(3.2, abs=0.01), "dan's has no part in it"
     with village.database.read() as session:
         project = session.scalars(select(Project)).one()
-        told = evidence.explain(session, project, 0, sha, CLASS)
+        told = explain(session, project, 0, sha, CLASS)
     assert [run.is_in_posterior for run in told.runs] == [False, False, True, True]
     assert any("1 run by volunteers who stand apart" in sentence for sentence in told.story)
     village.check_numbers()

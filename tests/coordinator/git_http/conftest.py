@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 
 from coordinator.db.database import Database
-from coordinator.lineage import queries
 from coordinator.lineage import service as lineage
-from coordinator.lineage.branches import create_branch, move_head
+from coordinator.lineage.branches import create_branch, list_branches, move_head
+from coordinator.lineage.commits import get_commit
 from coordinator.projects.service import create_project
 from shared.commits import CommitWords
 from tests.support.messages import AUTHOR
@@ -41,7 +41,7 @@ class Upstream:
                 self._commits += 1
                 files = {path: f"{text}# experiment {self._commits}\n"}
                 words = CommitWords(AUTHOR, 1_790_000_000 + self._commits, f"Experiment {self._commits}")
-                built = lineage.build_child(session, queries.get_commit(session, shas[-1]), files, words)
+                built = lineage.build_child(session, get_commit(session, shas[-1]), files, words)
                 lineage.store_commit(session, self.project_id, built)
                 shas.append(built.sha)
         return shas[1:]
@@ -49,7 +49,7 @@ class Upstream:
     def branch(self, **heads: str) -> None:
         """Make branches, or move their heads."""
         with self.database.write() as session:
-            branches = {branch.name: branch for branch in queries.list_branches(session, self.project_id)}
+            branches = {branch.name: branch for branch in list_branches(session, self.project_id)}
             for name, sha in heads.items():
                 if name in branches:
                     move_head(session, branches[name], sha, "ada", "It is better.")

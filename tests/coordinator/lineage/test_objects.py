@@ -16,8 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from coordinator.db.database import Database
 from coordinator.lineage import objects
 from coordinator.lineage import service as lineage
+from coordinator.lineage.commits import CommitRow, get_commit
 from coordinator.lineage.objects import MAX_CHAIN, ObjectDamagedError, ObjectMissingError, ObjectRow
-from coordinator.lineage.service import CommitRow
 from coordinator.models import StoredObject
 from coordinator.projects import service as projects
 from shared.commits import CommitWords, build_blob, build_trees
@@ -38,7 +38,7 @@ def store(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def root(database: Database, project: str) -> CommitRow:
     with database.read() as session:
-        return lineage.get_commit(session, projects.get_project(session, project).root_sha)
+        return get_commit(session, projects.get_project(session, project).root_sha)
 
 
 def make_program(lines: int = 400, seed: int = 3) -> str:
@@ -65,7 +65,7 @@ def add_child(database: Database, parent: CommitRow, text: str) -> CommitRow:
     with database.write() as session:
         lineage.store_commit(session, parent.project_id, built)
     with database.read() as session:
-        return lineage.get_commit(session, built.sha)
+        return get_commit(session, built.sha)
 
 
 @settings(max_examples=choose_examples(15, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.http.pagination import encode_cursor, encode_sha_cursor
-from coordinator.lineage import service as lineage
+from coordinator.lineage import commits
+from coordinator.lineage.commits import list_nearest
 from coordinator.models import Commit, table_of
 from coordinator.projects.service import create_project
 from coordinator.records.service import MAX_ANCESTOR_DISTANCE
@@ -114,14 +115,13 @@ def test_a_page_of_a_long_lineage_costs_the_same_wherever_it_is(
     with database.write() as session:
         line = add_line(session, session.get_one(Commit, shas["root"]), "long", 3_000)
     read = list[int]()
-    list_nearest = lineage.list_nearest
 
     def list_and_count(session: Session, sha: str, limit: int) -> list[str]:
         names = list_nearest(session, sha, limit)
         read.append(len(names))
         return names
 
-    monkeypatch.setattr(lineage, "list_nearest", list_and_count)
+    monkeypatch.setattr(commits, "list_nearest", list_and_count)
     found, cursor = list[str](), None
     while True:
         page = get(http, f"/lineage/{line[-1]}", limit=200, **({"cursor": cursor} if cursor else {}))

@@ -1,0 +1,108 @@
+"""Experiments as other features look them up: by commit, by lease, and with what they tried."""
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.cache import CachePerDatabase
+from coordinator.evidence.changes import list_changed
+from coordinator.models import CommitPosterior, Experiment, Finding, Run, table_of
+from coordinator.models.experiments import MEASURED
+from shared.findings import FindingState
+
+LINEAGE_CACHE_SECONDS = 1.0
+MAX_CACHED_LINEAGES = 256
+
+
+class TriedExperiment(NamedTuple):
+    """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted."""
+
+    id: int
+    title: str
+    topic: str
+    outcome: str
+    reason: str
+    metric_mean: float | None
+    metric_sd: float | None
+    runs: int | None
+    effect_mean: float | None
+    effect_sd: float | None
+    verdict: str | None
+    finding_id: int | None
+    claim: str | None
+
+
+_lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
+_EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
+_BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
+_BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
+_TRIED = select(
+    _EXPERIMENTS.c.id,
+    _EXPERIMENTS.c.title,
+    _EXPERIMENTS.c.topic,
+    _RUNS.c.outcome,
+    _RUNS.c.reason,
+    *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),
+    _FINDINGS.c.id,
+    _FINDINGS.c.claim,
+).select_from(
+    MEASURED.outerjoin(
+        _FINDINGS,
+        and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED),
+    )
+)
+_TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(
+    _EXPERIMENTS.c.id
+)
+_TRIED_BY_LEASE = _TRIED.add_columns(_EXPERIMENTS.c.lease_id).where(
+    _EXPERIMENTS.c.lease_id.in_(bindparam("lease_ids", expanding=True))
+)
+_TRIED_BY_PARENT = (
+    _TRIED.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
+    .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
+    .order_by(_EXPERIMENTS.c.id.desc())
+    .limit(bindparam("limit"))
+)
+
+
+def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
+    return session.scalar(_BY_COMMIT, {"sha": sha})
+
+
+def find_experiment_by_lease(session: Session, lease_id: UUID) -> Experiment | None:
+    """The experiment that a lease made, if it made one."""
+    return session.scalar(_BY_LEASE, {"lease_id": lease_id})
+
+
+def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
+    """The experiments that made these commits, oldest first."""
+    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_COMMIT, {"shas": list(shas)}).all()]
+
+
+def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID, TriedExperiment]:
+    """The experiments that these leases made, by the lease."""
+    if not lease_ids:
+        return {}
+    rows = session.execute(_TRIED_BY_LEASE, {"lease_ids": list(lease_ids)}).all()
+    return {lease_id: TriedExperiment._make(row) for *row, lease_id in rows}
+
+
+def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
+    """Experiments that were made from the same parent, newest first."""
+    given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
+    return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_PARENT, given).all()]
+
+
+def list_lineage_tried(session: Session, shas: Sequence[str]) -> Sequence[TriedExperiment]:
+    """As `list_tried`; what other processes changed within the last second may be missing."""
+    cache, key, moment = _lineages.for_database(session), tuple(shas), monotonic()
+    known = cache.find(key)
+    if known is not None and moment - known[1] < LINEAGE_CACHE_SECONDS:
+        changed = list_changed(session, since=known[1])
+        if changed is not None and changed.isdisjoint(key):
+            return known[0]
+    return cache.store(key, (list_tried(session, shas), moment))[0]

@@ -1,0 +1,90 @@
+"""Commits: their rows, and their ancestors and children."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Integer, Select, bindparam, insert, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.cache import Cache, CachePerDatabase
+from coordinator.models import Commit, table_of
+
+MAX_CACHED_LINE = 16
+"""Maximum number of commits in a cached line of ancestors."""
+
+
+class CommitRow(NamedTuple):
+    """A commit, as `Commit` stores it."""
+
+    sha: str
+    project_id: int
+    parent_sha: str | None
+    tree_sha: str
+    depth: int
+    has_code: bool
+    steps: int
+
+
+_COMMITS = table_of(Commit)
+COMMIT_ROWS = select(*(_COMMITS.c[name] for name in CommitRow._fields))
+_COMMIT = COMMIT_ROWS.where(_COMMITS.c.sha == bindparam("sha"))
+_CHILDREN = COMMIT_ROWS.where(_COMMITS.c.parent_sha.in_(bindparam("shas", expanding=True))).order_by(_COMMITS.c.sha)
+_COMMIT_BY_TREE = (
+    COMMIT_ROWS.where(_COMMITS.c.project_id == bindparam("project_id"), _COMMITS.c.tree_sha == bindparam("tree_sha"))
+    .order_by(_COMMITS.c.created_at, _COMMITS.c.sha)
+    .limit(1)
+)
+_ADD_COMMIT = insert(_COMMITS)
+
+
+def _select_nearest() -> Select[str]:
+    first = select(_COMMITS.c.sha, _COMMITS.c.parent_sha, bindparam("limit", type_=Integer).label("left"))
+    chain = first.where(_COMMITS.c.sha == bindparam("sha")).cte("chain", recursive=True)
+    above = select(_COMMITS.c.sha, _COMMITS.c.parent_sha, chain.c.left - 1)
+    chain = chain.union_all(above.join(chain, _COMMITS.c.sha == chain.c.parent_sha).where(chain.c.left > 1))
+    return select(chain.c.sha).order_by(chain.c.left.desc())
+
+
+_NEAREST = _select_nearest()
+_LINES = Cache[tuple[str, int], list[str]](2_048)
+"""Recently read short lines of ancestors, 1.5 kB each. A commit's sha determines its ancestors, so none gets stale."""
+
+_KNOWN = CachePerDatabase[str, CommitRow](2_048)
+
+
+def find_commit(session: Session, project_id: int, sha: str) -> CommitRow | None:
+    row = session.execute(_COMMIT, {"sha": sha}).first()
+    commit = CommitRow._make(row) if row else None
+    return commit if commit is not None and commit.project_id == project_id else None
+
+
+def get_commit(session: Session, sha: str) -> CommitRow:
+    """A commit that exists. Commits never change, so those read lately are kept."""
+    known = _KNOWN.for_database(session)
+    if (commit := known.find(sha)) is None:
+        commit = known.store(sha, CommitRow._make(session.execute(_COMMIT, {"sha": sha}).one()))
+    return commit
+
+
+def add_commit(session: Session, columns: Mapping[str, Any]) -> None:
+    session.execute(_ADD_COMMIT, columns)
+
+
+def list_nearest(session: Session, sha: str, limit: int) -> list[str]:
+    """The names of the commit itself and its nearest ancestors, in this order, `limit` in all."""
+    known = _LINES.find((sha, limit))
+    if known is None:
+        known = [name for (name,) in session.execute(_NEAREST, {"sha": sha, "limit": limit}).all()]
+        if known and limit <= MAX_CACHED_LINE:
+            _LINES.store((sha, limit), known)
+    return list(known)
+
+
+def list_children(session: Session, shas: Sequence[str]) -> list[CommitRow]:
+    return [CommitRow._make(row) for row in session.execute(_CHILDREN, {"shas": list(shas)}).all()]
+
+
+def find_commit_by_tree(session: Session, project_id: int, tree_sha: str) -> CommitRow | None:
+    """The first commit that holds exactly these files."""
+    row = session.execute(_COMMIT_BY_TREE, {"project_id": project_id, "tree_sha": tree_sha}).first()
+    return CommitRow._make(row) if row else None

@@ -1,0 +1,36 @@
+"""Jobs that run now."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from coordinator.models import Lease, table_of
+from coordinator.models.leases import LIVE_STATES
+from coordinator.selection.step_queries import PROJECT
+from shared.protocol import now
+
+MAX_RUNNING = 100
+
+
+class RunningJob(NamedTuple):
+    """A live lease whose proposal was accepted. `proposal` is a `shared.experiments.Proposal` as JSON."""
+
+    base_sha: str
+    proposal: dict[str, Any]
+    tree_sha: str
+
+
+_LEASES = table_of(Lease)
+IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
+_RUNNING = (
+    select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
+    .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE)
+    .order_by(_LEASES.c.issued_at)
+    .limit(MAX_RUNNING)
+)
+
+
+def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
+    """The jobs that run now, oldest first, at most MAX_RUNNING."""
+    return list(map(RunningJob._make, session.execute(_RUNNING, {"project_id": project_id, "moment": now()}).all()))
