@@ -135,8 +135,7 @@ def create_branch(
 
 def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
     """Whether the contract allows one more active branch."""
-    rows = list_branch_rows(session, project_id)
-    return sum(row.state == BranchState.ACTIVE for row in rows) < rules.max_branches
+    return [row.state for row in list_branch_rows(session, project_id)].count(BranchState.ACTIVE) < rules.max_branches
 
 
 def request_branch(session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str) -> Branch:

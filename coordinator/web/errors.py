@@ -6,6 +6,7 @@ from inspect import isawaitable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+import coordinator.autoresearch.service  # noqa: F401 - has errors that only the command line answers with
 from coordinator.http.errors import SwarmError
 from coordinator.web.rendering import render
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
