@@ -24,7 +24,7 @@ from coordinator.db.migrate import open_database, upgrade
 from coordinator.projects import service as projects
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Direction
-from shared.seeds import resolve_seed
+from shared.seeds import SEEDS_FOLDER, resolve_seed
 
 SHUTDOWN_SECONDS = 2
 HEALTH_CHECK_SECONDS = 60
@@ -155,15 +155,22 @@ def migrate() -> None:
 def create_project(
     seed: Annotated[str, typer.Argument(help="A seed that comes with the package (gpt, gpt-cpu, codec), or a folder.")],
 ) -> None:
-    """Make a project from a seed. The same files again change nothing.
+    """Make a project from a seed. The same files again change nothing, nor does a seed's newer version.
 
     \b
     Examples:
       swarm-coordinator create-project gpt-cpu
       swarm-coordinator create-project ~/my-goal
     """
+    folder = resolve_seed(seed)
     with clear_errors(), open_database() as database, database.write() as session:
-        project, is_new = projects.create_project(session, resolve_seed(seed))
+        try:
+            project, is_new = projects.create_project(session, folder)
+        except projects.ProjectExistsError:
+            if folder.parent != SEEDS_FOLDER:
+                raise
+            project, is_new = projects.get_project(session, folder.name), False
+            typer.echo("The seed came with other files since; the project keeps those that it was made of.", err=True)
         typer.echo(f"{'Created' if is_new else 'Already there:'} project {project.name} at {project.root_sha[:10]}.")
 
 

@@ -1,5 +1,6 @@
 """Finds the seeds that come with the package, and reads a seed's folder or a clone of a project from disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.contract import CONTRACT_FILE, Contract, ContractError, parse_contract
@@ -28,11 +29,12 @@ def resolve_seed(name: str) -> Path:
     return Path(name)
 
 
-def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
+def read_seed(folder: Path, known: Mapping[str, str] | None = None) -> tuple[Contract, dict[str, str]]:
     """The contract and all files of a project's work tree: path -> text.
 
     A harness that the contract names is copied in as `harness/`, and `channel.py` into a harness that imports it, so
-    that old results stay reproducible. Files that the folder has already, as clones do, stay. Raises SeedInvalid.
+    that old results stay reproducible: the `channel.py` of `known`, the files of the folder's project, goes before a
+    newer one. Files that the folder has already, as clones do, stay. Raises SeedInvalid.
     """
     if not (folder / CONTRACT_FILE).is_file():
         raise SeedInvalid(
@@ -49,10 +51,9 @@ def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
             raise SeedInvalid(f"files.harness names {harness}, which is not a folder.")
         files |= {f"{HARNESS_FOLDER}/{path}": text for path, text in _read_folder(harness).items()}
     package = contract.commands.trainer.partition(".")[0]
-    if f"{package}/channel.py" not in files and any(
-        f"from {package}.channel import" in text for text in files.values()
-    ):
-        files[f"{package}/channel.py"] = CHANNEL_FILE.read_text(encoding="utf-8")
+    channel, imports = f"{package}/channel.py", f"from {package}.channel import"
+    if channel not in files and any(imports in text for text in files.values()):
+        files[channel] = (known or {}).get(channel) or CHANNEL_FILE.read_text(encoding="utf-8")
     missing = [path for path in contract.files.editable if path not in files]
     if missing:
         raise SeedInvalid(f"files.editable names {', '.join(missing)}, which the folder does not hold.")

@@ -125,20 +125,22 @@ class _Import:
         )  # fmt: skip
 
     def _open_project(self) -> tuple[Project, bool]:
-        material, words = self._material, self._material.codes[self._plan.root].words
-        root = lineage.build_root(material.root_files, _name_source(words, self._plan.root))
-        self._shas[self._plan.root] = root.sha
-        name = self._contract.project.name
-        project = find_project(self._session, name)
-        if project is not None and project.root_sha != root.sha:
-            raise SessionChangedError("Its first commit, or that commit's files, changed. Import it as --name OTHER.")
+        """The project, and whether it is new. A known one keeps its root, whatever harness imports bring now."""
+        material, source_sha, name = self._material, self._plan.root, self._contract.project.name
         volunteer = accounts.find_or_add_volunteer(self._session, VOLUNTEER)
         self._worker_id = workers.register_worker(self._session, volunteer.id, name, AGENT, material.hardware).id
+        project = find_project(self._session, name)
         if project is not None:
+            known = find_session(self._session, project.id)
+            if known is None or known.source_sha != source_sha:
+                raise SessionChangedError("Its first commit is another one. Import it as --name OTHER.")
+            self._shas[source_sha] = project.root_sha
             return project, False
+        root = lineage.build_root(material.root_files, _name_source(material.codes[source_sha].words, source_sha))
+        self._shas[source_sha] = root.sha
         project = projects.add_project(self._session, self._contract, material.contract_text, root, now())
         imported = ImportedSession(
-            project_id=project.id, source=material.source, branch=material.branch, source_sha=self._plan.root,
+            project_id=project.id, source=material.source, branch=material.branch, source_sha=source_sha,
             worker_id=self._worker_id, imported_at=now(),
         )  # fmt: skip
         self._session.add(imported)

@@ -51,8 +51,7 @@ _TRIED = select(
     _FINDINGS.c.claim,
 ).select_from(
     MEASURED.outerjoin(
-        _FINDINGS,
-        and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED),
+        _FINDINGS, and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED)
     )
 )
 _TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(

@@ -1,6 +1,6 @@
 """Creates and finds projects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +55,8 @@ def create_project(session: Session, folder: Path) -> tuple[Project, bool]:
     Raises SeedInvalidError, ProjectExistsError."""
     contract, files = read_seed(folder)
     existing = find_project(session, contract.project.name)
+    if existing is not None:  # it keeps the package's file that it got, whatever came since
+        _, files = read_seed(folder, lineage.read_files(session, existing.id, existing.root_sha))
     created_at = existing.created_at if existing else now()
     words = CommitWords(
         author="research-swarm <swarm@localhost>",
@@ -113,9 +115,9 @@ class SeedInvalidError(SwarmError):
     title = "The folder cannot become a project"
 
 
-def read_seed(folder: Path) -> tuple[Contract, dict[str, str]]:
-    """A seed's contract and all files of its root commit: path -> text. Raises SeedInvalidError."""
+def read_seed(folder: Path, known: Mapping[str, str] | None = None) -> tuple[Contract, dict[str, str]]:
+    """As `seeds.read_seed`. Raises SeedInvalidError."""
     try:
-        return seeds.read_seed(folder)
+        return seeds.read_seed(folder, known)
     except seeds.SeedInvalid as error:
         raise SeedInvalidError(str(error)) from error

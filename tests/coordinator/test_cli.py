@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import copytree
 
 import httpx
 import pytest
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 
 from coordinator.cli import app
 from coordinator.db.database import Database
+from shared import seeds
+from shared.seeds import SEEDS_FOLDER
 from tests.support.seeds import write_seed
 from tests.support.sessions import BRANCH, HARDWARE, write_small_session
 
@@ -56,6 +59,38 @@ def test_projects_and_tokens(database_url: str, tmp_path: Path) -> None:
     assert token.startswith("swt_")
     assert token.encode() not in (tmp_path / "swarm" / "coordinator.db").read_bytes(), "only its hash is stored"
     assert_one_clear_line(run("create-token", "Ada Lovelace", SWARM_DATABASE_URL=database_url), "lower-case")
+
+
+def test_a_project_keeps_its_files_when_an_update_brings_its_seed_with_others(
+    database_url: str, tmp_path: Path
+) -> None:
+    older = tmp_path / "gpt-cpu"
+    copytree(SEEDS_FOLDER / "gpt-cpu", older)
+    copytree(SEEDS_FOLDER / "harness", tmp_path / "harness")
+    (tmp_path / "harness" / "channel.py").write_text("# of an older version\n")
+    created = run("create-project", str(older), SWARM_DATABASE_URL=database_url)
+    assert created.stdout.startswith("Created project gpt-cpu")
+    again = run("create-project", "gpt-cpu", SWARM_DATABASE_URL=database_url)
+    assert again.returncode == 0 and "keeps" in again.stderr
+    assert again.stdout == created.stdout.replace("Created", "Already there:")
+    (older / "train.py").write_text("# a person's own change\n")
+    assert_one_clear_line(run("create-project", str(older), SWARM_DATABASE_URL=database_url), "another name")
+
+
+def test_a_folder_stays_the_same_project_when_an_update_brings_another_channel(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = write_seed(tmp_path / "seed")
+    (seed / "harness").mkdir()
+    (seed / "harness" / "trainer.py").write_text("from harness.channel import run\n")
+    (seed / "swarm.toml").write_text((seed / "swarm.toml").read_text() + '[commands]\ntrainer = "harness.trainer"\n')
+    created = run("create-project", str(seed), SWARM_DATABASE_URL=database_url)
+    (tmp_path / "channel.py").write_text("# of a newer version\n")
+    monkeypatch.setattr(seeds, "CHANNEL_FILE", tmp_path / "channel.py")
+    again = run("create-project", str(seed), SWARM_DATABASE_URL=database_url)
+    assert again.stdout == created.stdout.replace("Created", "Already there:")
+    (seed / "harness" / "trainer.py").write_text("from harness.channel import run  # a person's own change\n")
+    assert_one_clear_line(run("create-project", str(seed), SWARM_DATABASE_URL=database_url), "another name")
 
 
 def test_seeds_that_cannot_become_projects(database_url: str, tmp_path: Path) -> None:

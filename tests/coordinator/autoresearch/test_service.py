@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from coordinator.autoresearch import reading
 from coordinator.autoresearch.git_repository import RepositoryInvalidError
 from coordinator.autoresearch.lookup import list_lines
 from coordinator.autoresearch.reading import ImportOptions
@@ -16,6 +17,7 @@ from coordinator.autoresearch.service import ImportReport, SessionChangedError, 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.experiments.service import view_progress
+from coordinator.lineage.service import read_files
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
 from shared.experiments import JobKind
@@ -108,6 +110,35 @@ def test_an_import_is_repeatable_and_goes_on_with_the_session(database: Database
     small.results.write_text(small.results.read_text().replace("2.050000", "2.040000"))
     with pytest.raises(SessionChangedError, match="Line 3"):
         load(database, small)
+
+
+def test_a_session_goes_on_after_an_update_of_the_package(
+    database: Database, small: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(database, small)
+    root = view(database).points[0].sha
+    with database.read() as read:
+        before = read_files(read, projects.get_project(read, "imported").id, root)
+    (tmp_path / "channel.py").write_text("# of another version\n")
+    monkeypatch.setattr(reading, "CHANNEL_FILE", tmp_path / "channel.py")
+    small.keep("1.990000", "weight_decay 0.1->0.2")
+    assert load(database, small).added == 1 and load(database, small).added == 0
+    with database.read() as read:
+        project = projects.get_project(read, "imported")
+        assert project.root_sha == root == view(database).points[0].sha
+        assert read_files(read, project.id, view(database).points[-1].sha).keys() == before.keys()
+        assert read_files(read, project.id, root) == before != {}
+    assert "# of another version" in "".join(reading.read_harness().values()), "new imports get the new files"
+
+
+def test_another_first_commit_is_another_session(database: Database, small: Session, tmp_path: Path) -> None:
+    load(database, small)
+    other = Session(tmp_path / "elsewhere" / "autoresearch")
+    other.note(other.commit("another beginning", "2.11"), "2.11", "keep", "baseline")
+    before = count_rows(database)
+    with pytest.raises(SessionChangedError, match="first commit"):
+        load(database, other)
+    assert count_rows(database) == before
 
 
 def test_nothing_is_stored_of_an_import_that_fails(database: Database, small: Session, tmp_path: Path) -> None:
