@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from coordinator.db.engine import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, make_engine
+from coordinator.db.engine import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, WITHOUT_TRANSACTION, make_engine
 from coordinator.db.locks import AdvisoryLock
 from coordinator.models import Base
 
@@ -49,6 +49,8 @@ class Database:
             )
         self.engine = make_engine(self.url)
         self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
+        alone = {WITHOUT_TRANSACTION: True} if self.backend == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        self._statement_engine = self.engine.execution_options(**alone)
 
     def _reading_options(self) -> dict[str, Any]:
         """PostgreSQL: one snapshot for the whole request, as SQLite gives by itself."""
@@ -64,6 +66,12 @@ class Database:
             if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
                 session.expunge_all()
                 session.commit()
+
+    @contextmanager
+    def read_one(self) -> Iterator[Session]:
+        """A session for one statement that reads, which needs no transaction around it."""
+        with Session(self._statement_engine) as session:
+            yield session
 
     @contextmanager
     def scan(self) -> Iterator[Session]:

@@ -37,6 +37,9 @@ POSTGRESQL_OPTIONS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_tr
 READ_ONLY = "swarm_read_only"
 """Execution option of an engine whose transactions only read."""
 
+WITHOUT_TRANSACTION = "swarm_without_transaction"
+"""Execution option of an engine on SQLite whose sessions run one statement that reads."""
+
 _IS_WRITING = "swarm_is_writing"
 
 
@@ -84,7 +87,10 @@ def _make_sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        if connection.get_execution_options().get(READ_ONLY):
+        options = connection.get_execution_options()
+        if options.get(WITHOUT_TRANSACTION):
+            return
+        if options.get(READ_ONLY):
             connection.exec_driver_sql("BEGIN")
             return
         if not writer.acquire(timeout=WRITER_SECONDS):
@@ -113,5 +119,4 @@ def _make_postgresql_engine(url: URL) -> Engine:
         json_deserializer=from_json,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
-        pool_pre_ping=True,
     )

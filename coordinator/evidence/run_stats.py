@@ -63,11 +63,6 @@ _EARLY_STOPS = select(
     )
 )
 _RUN_ROWS = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).options(undefer_group(REPORT))
-_RUN_ID_BY_UUID = select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid"))
-
-
-def has_run(session: Session, uuid: UUID) -> bool:
-    return session.scalar(_RUN_ID_BY_UUID, {"uuid": uuid}) is not None
 
 
 def list_runs_of_commit(session: Session, sha: str) -> Sequence[RunRow]:

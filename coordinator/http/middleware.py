@@ -100,8 +100,6 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = BodyTooLargeError(f"A body has at most {self._max_bytes} bytes.")
-        refusal = problem_response(error.to_problem())
         received, is_refused = 0, False
 
         async def count() -> Message:
@@ -109,7 +107,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise error
+                raise self._make_error()
             return message
 
         async def answer(message: Message) -> None:
@@ -118,13 +116,16 @@ class BodyLimit:
                 await send(message)
             elif not is_refused:
                 is_refused = True
-                await refusal(scope, receive, send)
+                await problem_response(self._make_error().to_problem())(scope, receive, send)
 
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) <= self._max_bytes:
             await self._app(scope, count, answer)
         else:
-            await refusal(scope, receive, send)
+            await problem_response(self._make_error().to_problem())(scope, receive, send)
+
+    def _make_error(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"A body has at most {self._max_bytes} bytes.")
 
 
 CONTENT_SECURITY_POLICY = "; ".join(

@@ -17,7 +17,7 @@ from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
-from coordinator.lineage.branches import BranchName, get_branch, get_branch_name, get_branch_of_commit
+from coordinator.lineage.branches import BranchName, get_branch, get_branch_of_commit
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
@@ -27,7 +27,7 @@ from coordinator.selection.policy import Decision, NoJob
 from coordinator.selection.running_jobs import list_running_jobs
 from coordinator.selection.service import ChosenJob
 from coordinator.workers import service as workers
-from coordinator.workers.lookup import WorkerRow, find_worker
+from coordinator.workers.lookup import WorkerRow, find_asker
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
@@ -65,9 +65,10 @@ class Offer(NamedTuple):
 def claim(database: Database, token: str | None, request: ClaimRequest, versions: Versions) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
     with database.read() as session:
-        volunteer_id = authenticate(session, token)
+        asker = find_asker(session, hash_token(token), request.worker) if token else None
+        volunteer_id, known = asker or (authenticate(session, token), None)
         check_versions(request.protocol, None, versions)
-        offer = _find_offer(session, volunteer_id, request)
+        offer = _find_offer(session, volunteer_id, known, request)
     if isinstance(offer, ClaimReply):
         return offer
     with database.write() as session:
@@ -81,12 +82,13 @@ def claim(database: Database, token: str | None, request: ClaimRequest, versions
         return ClaimReply.model_construct(lease=_take(session, worker, offer))
 
 
-def _find_offer(session: Session, volunteer_id: int, request: ClaimRequest) -> Offer | ClaimReply:
+def _find_offer(
+    session: Session, volunteer_id: int, known: WorkerRow | None, request: ClaimRequest
+) -> Offer | ClaimReply:
     """A job for the worker; without one, the reply that says why."""
     project = _choose_project(session, request)
     if isinstance(project, str):
         return _nothing(project, ASK_AGAIN_SECONDS)
-    known = find_worker(session, volunteer_id, request.worker)
     chosen = selection.choose_job(session, project, volunteer_id, known, request)
     if isinstance(chosen, NoJob):
         return _nothing(chosen.reason, chosen.retry_after_seconds)
@@ -97,7 +99,7 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     """All that the worker needs to know of a job."""
     decision, hardware_class = chosen.decision, request.hardware.hardware_class
     running = list_running_jobs(session, project.id)
-    branch = _find_branch(session, project, decision)
+    branch = _find_branch(session, project, chosen)
     pack = NO_PACK
     if decision.kind.makes_experiment:
         about = f"{chosen.assignment.axis or ''} {branch.name} {branch.theme}"
@@ -174,10 +176,10 @@ def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) 
     return held
 
 
-def _find_branch(session: Session, project: Project, decision: Decision) -> BranchName:
-    if decision.branch_id is not None:
-        return get_branch_name(session, decision.branch_id)
-    return get_branch_of_commit(session, project.id, decision.base_sha)
+def _find_branch(session: Session, project: Project, chosen: ChosenJob) -> BranchName:
+    if chosen.branch is None:
+        return get_branch_of_commit(session, project.id, chosen.decision.base_sha)
+    return BranchName(chosen.branch.id, chosen.branch.name, chosen.branch.state, chosen.branch.theme)
 
 
 def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:

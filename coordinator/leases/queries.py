@@ -5,13 +5,13 @@ Statements that every job needs stand in constants: building one takes longer th
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import CursorResult, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, ContextPack, Lease, Project, Token, Worker, table_of
+from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from shared.protocol import now
 
@@ -19,7 +19,7 @@ LiveLease = tuple[Lease, Worker, str]
 """A lease, its worker, and its branch's name."""
 
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
-_PACKS, _TOKENS = table_of(ContextPack), table_of(Token)
+_PACKS, _TOKENS, _RUNS, _COMMITS = table_of(ContextPack), table_of(Token), table_of(Run), table_of(Commit)
 
 
 class LeaseRow(NamedTuple):
@@ -83,7 +83,14 @@ _LIVE_BY_PROJECT = (
 _ADD = insert(_LEASES)
 _ADD_PACK = insert(_PACKS)
 _FINDINGS_READ = select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id"))
+_DELIVERED = select(
+    select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")).scalar_subquery(),
+    select(_COMMITS.c.sha).where(_COMMITS.c.sha == bindparam("sha")).scalar_subquery(),
+)
 _CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
+_CHANGE_AS_SEEN = _CHANGE.where(
+    *(_LEASES.c[name] == bindparam(f"seen_{name}") for name in ("state", "phase", "heartbeat_at", "progressed_at"))
+)
 _RENEW = (
     update(_LEASES)
     .where(
@@ -131,8 +138,21 @@ def list_findings_read(session: Session, lease_id: UUID) -> list[int]:
     return findings or []
 
 
+def find_delivered(session: Session, run_uuid: UUID, sha: str) -> tuple[bool, bool]:
+    """Whether a run of this id is stored, and whether a commit of this name is."""
+    row = session.execute(_DELIVERED, {"uuid": run_uuid, "sha": sha}).one()
+    return row[0] is not None, row[1] is not None
+
+
 def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:
     session.execute(_CHANGE, {"lease_id": lease_id, **columns})
+
+
+def change_lease_as_seen(session: Session, seen: LeaseRow, columns: Mapping[str, Any]) -> bool:
+    """Change a lease that is still as it was when it was read; returns whether it was."""
+    before = {f"seen_{name}": getattr(seen, name) for name in ("state", "phase", "heartbeat_at", "progressed_at")}
+    result = session.execute(_CHANGE_AS_SEEN, {"lease_id": seen.id, **before, **columns})
+    return bool(cast("CursorResult[Any]", result).rowcount)
 
 
 def store_heartbeats(session: Session, heartbeats: Iterable[Mapping[str, Any]]) -> None:

@@ -16,7 +16,6 @@ from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior
-from coordinator.evidence.run_stats import has_run
 from coordinator.experiments import service as experiments
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import service as findings
@@ -27,7 +26,7 @@ from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
 from coordinator.lineage import service as lineage
-from coordinator.lineage.commits import CommitRow, find_commit, get_commit
+from coordinator.lineage.commits import CommitRow, get_commit
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
 from coordinator.projects import service as projects
 from coordinator.selection.branch_updates import NewExperiment, follow
@@ -60,7 +59,7 @@ def deliver(
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     with database.write() as session:
         lease = queries.lock_lease(session, lease_id)
-        stored = _find_stored(session, lease, upload.run.id, body_sha256)
+        stored = _find_stored(lease, upload.run.id, body_sha256)
         if stored is not None:
             return Delivery(stored, is_new=False)
         reply = _store(session, lease, contract, upload, built)
@@ -102,13 +101,11 @@ def _words(commit: CommitUpload) -> CommitWords:
     return CommitWords(commit.author, commit.authored_at, commit.message)
 
 
-def _find_stored(session: Session, lease: LeaseRow, key: UUID, body_sha256: str) -> ResultReply | None:
+def _find_stored(lease: LeaseRow, key: UUID, body_sha256: str) -> ResultReply | None:
     if lease.result_key is not None:
         if (lease.result_key, lease.result_sha256) != (key, body_sha256):
             raise ResultConflictError("This lease has its result, and it is not this one.")
         return ResultReply.model_validate(lease.result_reply)
-    if has_run(session, key):
-        raise ResultConflictError("A run of this id was delivered for another lease.")
     return None
 
 
@@ -116,6 +113,11 @@ def _store(
     session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, built: BuiltCommit | None
 ) -> ResultReply:
     run = upload.run
+    has_run, has_commit = queries.find_delivered(session, run.id, built.sha if built else "")
+    if has_run:
+        raise ResultConflictError("A run of this id was delivered for another lease.")
+    if has_commit:
+        raise ResultConflictError("This very commit was delivered before, for another lease.")
     if built is not None:
         commit = _store_commit(session, lease, upload, built)
         experiment_id: int | None = _store_experiment(session, lease, upload, commit)
@@ -153,8 +155,6 @@ def _store(
 
 def _store_commit(session: Session, lease: LeaseRow, upload: ResultUpload, built: BuiltCommit) -> CommitRow:
     assert upload.proposal is not None
-    if find_commit(session, lease.project_id, built.sha) is not None:
-        raise ResultConflictError("This very commit was delivered before, for another lease.")
     return lineage.store_commit(session, lease.project_id, built, steps=_count_steps(lease, upload.proposal))
 
 

@@ -40,7 +40,7 @@ def heartbeat(
     database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, heartbeat: Heartbeat
 ) -> HeartbeatReply:
     """Renew a lease. Raises LeaseEndedError once it has ended, LeaseTransitionError for a step back."""
-    with database.read() as session:
+    with database.read_one() as session:
         lease = find_own(session, bearer, lease_id)
     check_token(lease, heartbeat.token)
     budget = projects.parse_stored(lease.contract).budget
@@ -52,11 +52,13 @@ def heartbeat(
         held_heartbeats.hold(lease_id, HeldHeartbeat(after, heartbeat.loss, ends_at))
         return HeartbeatReply(state=after.state, expires_at=ends_at)
     with database.write() as session:
-        held_heartbeats.write_of(session, lease_id)
-        lease = queries.lock_lease(session, lease_id)
-        after = _renew(clock_of(lease), lease.expires_at, heartbeat)
-        columns = columns_of(after, budget)
-        queries.change_lease(session, lease_id, columns | {"loss": heartbeat.loss})
+        columns = columns_of(after, budget) | {"loss": heartbeat.loss}
+        if not queries.change_lease_as_seen(session, lease, columns):  # it changed meanwhile
+            held_heartbeats.write_of(session, lease_id)
+            lease = queries.lock_lease(session, lease_id)
+            after = _renew(clock_of(lease), lease.expires_at, heartbeat)
+            columns = columns_of(after, budget) | {"loss": heartbeat.loss}
+            queries.change_lease(session, lease_id, columns)
         if after.phase != lease.phase:
             events.record(session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase)
     return HeartbeatReply(state=after.state, expires_at=columns["expires_at"])

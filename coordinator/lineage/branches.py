@@ -38,12 +38,13 @@ class BranchName(NamedTuple):
 
 
 class BranchRow(NamedTuple):
-    """A branch without its theme."""
+    """A branch, as `Branch` stores it."""
 
     id: int
     name: str
-    head_sha: str
     state: str
+    theme: str
+    head_sha: str
     experiments_without_gain: int
     gained_experiment_id: int | None
 
@@ -56,7 +57,6 @@ _BRANCH_ROWS = (
 )
 _BRANCH = select(Branch).where(Branch.id == bindparam("branch_id")).execution_options(populate_existing=True)
 _BRANCH_NAMES = select(*(_BRANCHES.c[name] for name in BranchName._fields))
-_BRANCH_NAME = _BRANCH_NAMES.where(_BRANCHES.c.id == bindparam("branch_id"))
 _FIRST_BRANCH = _BRANCH_NAMES.where(_BRANCHES.c.project_id == bindparam("project_id")).order_by(_BRANCHES.c.id).limit(1)
 _BRANCH_OF_COMMIT = _BRANCH_NAMES.join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id == _BRANCHES.c.id).where(
     _EXPERIMENTS.c.commit_sha == bindparam("sha")
@@ -104,10 +104,6 @@ def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
 
 def find_branch(session: Session, project_id: int, name: str) -> Branch | None:
     return session.scalar(select(Branch).where(Branch.project_id == project_id, Branch.name == name))
-
-
-def get_branch_name(session: Session, branch_id: int) -> BranchName:
-    return BranchName._make(session.execute(_BRANCH_NAME, {"branch_id": branch_id}).one())
 
 
 def get_branch_of_commit(session: Session, project_id: int, sha: str) -> BranchName:

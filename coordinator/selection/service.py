@@ -37,10 +37,12 @@ NOBODY = WorkerHistory(0, 0, 0, 0, None, None, None, is_anchor=False)
 
 
 class ChosenJob(NamedTuple):
-    """A decision, what it asks for, and whether the worker's experiments start from another parent than before."""
+    """A decision, what it asks for, its branch if it names one, and whether the worker's experiments start from another
+    parent than before."""
 
     decision: Decision
     assignment: Assignment
+    branch: BranchRow | None
     is_new_parent: bool
 
 
@@ -57,7 +59,8 @@ def choose_job(
         return decision
     decision, assignment = Assigner(session, project, hardware_class, rng).assign(decision, snapshot, branches)
     is_new_parent = decision.kind.makes_experiment and decision.base_sha != snapshot.last_parent
-    return ChosenJob(decision, assignment, is_new_parent)
+    branch = next((row for row in branches if row.id == decision.branch_id), None)
+    return ChosenJob(decision, assignment, branch, is_new_parent)
 
 
 def record_parent(session: Session, project: Project, worker: WorkerRow, chosen: ChosenJob) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Worker, table_of
+from coordinator.models import Token, Worker, table_of
 
 
 class WorkerRow(NamedTuple):
@@ -22,16 +22,26 @@ class WorkerRow(NamedTuple):
     last_seen_at: datetime
 
 
-_WORKERS = table_of(Worker)
-_FIND = select(*(_WORKERS.c[name] for name in WorkerRow._fields)).where(
-    _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name")
+_WORKERS, _TOKENS = table_of(Worker), table_of(Token)
+_ROW = tuple(_WORKERS.c[name] for name in WorkerRow._fields)
+_LOCK = (
+    select(*_ROW)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name"))
+    .with_for_update()
 )
-_LOCK = _FIND.with_for_update()
+_ASKER = (
+    select(_TOKENS.c.volunteer_id, *_ROW)
+    .outerjoin(_WORKERS, (_WORKERS.c.volunteer_id == _TOKENS.c.volunteer_id) & (_WORKERS.c.name == bindparam("name")))
+    .where(_TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None))
+)
 
 
-def find_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
-    row = session.execute(_FIND, {"volunteer_id": volunteer_id, "name": name}).first()
-    return WorkerRow._make(row) if row else None
+def find_asker(session: Session, token_sha256: str, name: str) -> tuple[int, WorkerRow | None] | None:
+    """The volunteer whose unrevoked token has this hash, and their worker of that name."""
+    row = session.execute(_ASKER, {"sha256": token_sha256, "name": name}).first()
+    if row is None:
+        return None
+    return row[0], None if row[1] is None else WorkerRow._make(row[1:])
 
 
 def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
