@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-early-stop bench-cycle bench-findings bench-git bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-git bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/house.py
+
+bench-clock: $(VENV)/dev.stamp  ## Does other work on the machine change results? By wall time and by CPU time, alone and beside two busy loops
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.bench.bench_clock $(BENCH)
 
 bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on both databases (BENCH="--sizes 100 --against ../other" compares two checkouts)
 	@$(BIN)/python -m tests.bench.bench_cycle $(BENCH)

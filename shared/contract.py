@@ -22,6 +22,11 @@ class Direction(StrEnum):
     MAXIMIZE = "maximize"
 
 
+class BudgetClock(StrEnum):
+    WALL = "wall"
+    CPU = "cpu"  # of all of the trainer's processes together; on a GPU wall time counts all the same
+
+
 class ResultSource(StrEnum):
     SCORER = "scorer"
     SUMMARY = "summary"  # printed by the edited files: it could say anything, and the project is marked so
@@ -60,14 +65,30 @@ class Objective(Message):
 class Budget(Message):
     """Seconds a run may take, by part. Only `training_seconds` is the experiment's own time.
 
-    It ends when the supervisor holds the result. One that is late by at most `handover_seconds` still counts, because a
-    busy machine may delay it: keep that short, so that lateness gains little.
+    It is counted by `clock` and ends when the supervisor holds the result. One that is late by at most
+    `handover_seconds` still counts, because a busy machine may delay it: keep that short, so that lateness gains
+    little. A training by the CPU clock also ends after `wall_seconds`, by default three times `training_seconds`.
     """
 
+    clock: BudgetClock = BudgetClock.WALL
     training_seconds: Seconds
     handover_seconds: Seconds = 1.0
+    wall_seconds: Seconds | None = None
     starting_seconds: Seconds = 120.0
     scoring_seconds: Seconds = 120.0
+
+    @model_validator(mode="after")
+    def _wall_seconds_are_for_the_cpu_clock(self) -> Self:
+        if self.wall_seconds is not None and self.clock is BudgetClock.WALL:
+            raise ValueError('`wall_seconds` limits a training whose `clock` is "cpu"; remove it, or set that clock')
+        return self
+
+    @property
+    def longest_training_seconds(self) -> float:
+        """The most wall seconds of a training, without `handover_seconds`."""
+        if self.clock is BudgetClock.WALL:
+            return self.training_seconds
+        return self.wall_seconds or 3 * self.training_seconds
 
 
 class Limits(Message):

@@ -79,6 +79,8 @@ class ExportedRun(Message):
     training_seconds: float
     scoring_seconds: float
     total_seconds: float
+    budget_seconds: float | None
+    before_start_seconds: float | None
     steps: int
     tokens: int
     parameters: int

@@ -60,12 +60,23 @@ class CurvePoint(Message):
 
 
 class RunSeconds(Message):
-    """Where a run's wall time went. `training` ends when the supervisor holds the weights."""
+    """Where a run's wall time went. `training` ends when the supervisor holds the weights.
+
+    By the clock of the contract's budget, which may be the CPU's: `budget` is what the training took of it, and
+    `before_start` what the edited file took before the budget started, compiling included. None if not known.
+    """
 
     starting: float = Field(ge=0)
     training: float = Field(ge=0)
     scoring: float = Field(ge=0)
     total: float = Field(ge=0)
+    budget: float | None = Field(default=None, ge=0)
+    before_start: float | None = Field(default=None, ge=0)
+
+    @property
+    def on_budget(self) -> float:
+        """The training on the budget's clock, which is wall time if the worker does not say."""
+        return self.training if self.budget is None else self.budget
 
 
 class ModelUsage(Message):

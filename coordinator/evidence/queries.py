@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.changes import record_changed
@@ -81,7 +81,12 @@ _OF_COMMITS = (
 _REMOVE_POSTERIORS = delete(_POSTERIORS).where(*_OF_COMMITS)
 _POSTERIORS_OF = select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(*_OF_COMMITS)
 _WORK = (
-    select(_RUNS.c.worker_id, _RUNS.c.tokens, _RUNS.c.steps, _RUNS.c.training_seconds)
+    select(
+        _RUNS.c.worker_id,
+        _RUNS.c.tokens,
+        _RUNS.c.steps,
+        func.coalesce(_RUNS.c.budget_seconds, _RUNS.c.training_seconds),
+    )
     .where(*_OF_COMMIT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())
     .limit(MAX_WORK)

@@ -133,7 +133,7 @@ def view_early_stops(session: Session, project: Project) -> EarlyStops:
 
 
 class Work(NamedTuple):
-    """The work of a worker's run in its seconds of training. A count of 0 is not known."""
+    """The work of a worker's run in its seconds of training, on the budget's clock. A count of 0 is not known."""
 
     worker_id: int
     tokens: int

@@ -67,7 +67,7 @@ def measure_pace(session: Session, parent_sha: str, worker_id: int, report: RunR
     """A run's tokens a second over those of its parent in the same hardware class, None where that is not known."""
     if report.outcome is not RunOutcome.OK:
         return None
-    own = Work(worker_id, report.tokens, report.steps, report.seconds.training)
+    own = Work(worker_id, report.tokens, report.steps, report.seconds.on_budget)
     return compare_pace(own, queries.list_work(session, parent_sha, report.hardware.hardware_class))
 
 

@@ -59,7 +59,8 @@ class LeaseClock:
 def begin(needs_draft: bool, budget: Budget, now: datetime) -> LeaseClock:
     """A new lease."""
     phase = Phase.DRAFTING if needs_draft else Phase.READY
-    seconds = budget.starting_seconds + budget.training_seconds + budget.handover_seconds + budget.scoring_seconds
+    training = budget.longest_training_seconds + budget.handover_seconds
+    seconds = budget.starting_seconds + training + budget.scoring_seconds
     deadline = now + WAITING_ALLOWANCE + 2 * timedelta(seconds=seconds)
     return LeaseClock(STATE_OF_PHASE[phase], phase, 0, 0.0, now, now, now, deadline)
 

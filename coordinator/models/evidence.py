@@ -48,6 +48,8 @@ class Run(Base):
     training_seconds: Mapped[float]
     scoring_seconds: Mapped[float]
     total_seconds: Mapped[float]
+    budget_seconds: Mapped[float | None]
+    before_start_seconds: Mapped[float | None]
     steps: Mapped[int]
     tokens: Mapped[int]
     parameters: Mapped[int]

@@ -46,6 +46,9 @@ class PreloadedProcess:
             while chunk := file.read(1 << 16):
                 self._log.add(chunk)
 
+    def cpu_seconds(self) -> float:
+        raise NotImplementedError("processes that share a sandbox have no CPU time of their own")
+
     def wait(self, timeout: float) -> ProcessOutcome | None:
         if self._outcome is None:
             self._control.settimeout(timeout)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from shared.contract import BudgetClock
 from shared.experiments import JobKind, SimilarWork
 from shared.formatting import format_effect, format_measure
 from worker.agents.base import Task
@@ -30,14 +31,14 @@ def render(name: str, **values: Any) -> str:
 
 def describe_task(task: Task) -> dict[str, Any]:
     """Template values that all prompts of a job share."""
-    objective = task.contract.objective
+    objective, budget = task.contract.objective, task.contract.budget
     return {
         "metric": objective.metric,
         "unit": objective.unit,
         "better": "lower" if objective.sign > 0 else "higher",
         "min_effect": f"{objective.min_effect:g}",
         "noise_sd": f"{task.contract.evidence.noise_sd:g}",
-        "training_seconds": f"{task.contract.budget.training_seconds:g}",
+        "training_seconds": f"{budget.training_seconds:g}{' CPU' if budget.clock is BudgetClock.CPU else ''}",
         "editable": ", ".join(task.contract.files.editable),
         "parent": _describe_parent(task),
         "refused": _list_refused(task),

@@ -2,7 +2,7 @@
 
 [[steps]]
 title = "Halve the depth"
-hypothesis = "Within 20 s, more steps are worth more than more layers."
+hypothesis = "Within the budget, more steps are worth more than more layers."
 axis = "DEPTH"
 direction = "down"
 value = "2"

@@ -104,6 +104,10 @@ class HarnessProcess:
     def peak_memory_mib(self) -> int:
         return self._process.peak_memory_mib
 
+    def cpu_seconds(self) -> float:
+        """CPU time of the process and everything it started so far."""
+        return self._process.cpu_seconds()
+
     def send(self, message: Sent, descriptors: Sequence[int] = ()) -> None:
         """Send a message with open descriptors. Raises HarnessFault if the process has ended or does not read."""
         packet = message.model_dump_json().encode()

@@ -34,6 +34,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
+from shared.contract import BudgetClock
 from shared.protocol import Message
 
 HARNESS_PROTOCOL = 2
@@ -173,6 +174,9 @@ class _BeginEdited(Message):
 
 
 class BeginTrainer(_BeginEdited):
+    """`clock` counts `training_seconds` and `handover_seconds`."""
+
+    clock: BudgetClock
     training_seconds: float
     handover_seconds: float
     handover_bytes: int

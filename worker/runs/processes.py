@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from shared.contract import BudgetClock
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
 from worker.runs.harness_process import HarnessProcess, ProcessSetup
@@ -97,11 +98,12 @@ class RunProcesses:
         for process in (self.scorer, *(host.process for host in self._waiting)):
             process.await_ready()
 
-    def begin_trainer(self) -> None:
-        """Let the trainer build and warm up. Raises HarnessFault."""
+    def begin_trainer(self, clock: BudgetClock) -> None:
+        """Let the trainer build and warm up; `clock` counts its budget. Raises HarnessFault."""
         spec, budget = self._spec, self._spec.contract.budget
         message = BeginTrainer(
             **self._begin_edited,
+            clock=clock,
             training_seconds=budget.training_seconds,
             handover_seconds=budget.handover_seconds,
             handover_bytes=self.handover.size,

@@ -26,7 +26,9 @@ def summarize(report: RunReport, contract: Contract) -> str:
         ("reason", report.reason),
         ("frame", report.frame),
         ("starting_seconds", f"{report.seconds.starting:.1f}"),
+        ("before_start", _seconds(report.seconds.before_start)),
         ("training_seconds", f"{report.seconds.training:.1f}"),
+        ("budget_seconds", _seconds(report.seconds.budget)),
         ("scoring_seconds", f"{report.seconds.scoring:.1f}"),
         ("total_seconds", f"{report.seconds.total:.1f}"),
         ("peak_memory_mib", str(report.peak_memory_mib)),
@@ -38,6 +40,10 @@ def summarize(report: RunReport, contract: Contract) -> str:
         ("sandbox", report.sandbox),
     ]
     return "".join(f"{key + ':':18}{value}\n" for key, value in rows if value)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 class LossCurve:

@@ -1,4 +1,4 @@
-"""One measurement: sandboxed processes and one clock.
+"""One measurement: sandboxed processes and the budget's clock.
 
 On a CPU, trainer, scorer and first host start together, and the budget starts when they are ready, so that nothing
 else runs while the commit trains; further hosts start while the first is asked. With a GPU, scorer and hosts start
@@ -12,6 +12,7 @@ from datetime import datetime
 from threading import Event
 from uuid import uuid4
 
+from shared.contract import BudgetClock
 from shared.leases import Phase
 from shared.protocol import now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
@@ -31,6 +32,7 @@ from worker.runs.harness_protocol import (
 )
 from worker.runs.processes import RunProcesses
 from worker.runs.report import LossCurve, find_frame
+from worker.runs.run_clock import RunClock
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
 from worker.runs.validate import find_excess
 
@@ -60,6 +62,7 @@ class ActiveRun:
         self._begun = time.monotonic()
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
+        self._used_seconds = 0.0
         self._curve = LossCurve()
         self._early_stop = EarlyStop(spec.parent_curve, self._budget.training_seconds)
         self._tokens = self._parameters = self._device_memory_mib = 0
@@ -81,6 +84,9 @@ class ActiveRun:
         outcome, failure, scored = RunOutcome.OK, None, None
         with ExitStack() as stack:
             self._processes = RunProcesses(self._spec, self._stop, stack)
+            # A GPU's work takes no CPU time.
+            kind = self._budget.clock if self._spec.device == "cpu" else BudgetClock.WALL
+            self._clock = RunClock(kind, self._processes.trainer, self._spec.cores)
             try:
                 if excess := find_excess(self._spec.files, self._spec.contract.files):
                     raise RunFailed(RunOutcome.INVALID, excess)
@@ -88,7 +94,7 @@ class ActiveRun:
                 scored = finish(self._train())
             except RunFailed as error:
                 outcome, failure = error.outcome, error
-            ended_at = time.monotonic()
+            ended_at, used_seconds = time.monotonic(), self._used_seconds or self._clock.used(newest=True)
             blamed, host = self._processes.trainer, self._processes.host
             if host is not None and failure is not None:
                 blamed = host.process
@@ -114,6 +120,8 @@ class ActiveRun:
                 training=trained_at - budget_begun,
                 scoring=ended_at - trained_at,
                 total=ended_at - self._begun,
+                budget=used_seconds,
+                before_start=self._clock.before_start,
             ),
             steps=self._curve.last.step if self._curve.last else 0,
             tokens=self._tokens,
@@ -135,48 +143,72 @@ class ActiveRun:
             self._processes.start_judges()
         trainer.await_ready()
         late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
+        self._clock.begin_edited()
         with _blamed_on_commit(late):
-            self._processes.begin_trainer()
+            self._processes.begin_trainer(self._clock.kind)
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
         if self._spec.device == "cpu":
             self._processes.await_judges()
-        self._budget_begun = time.monotonic()  # before the answer, so that no commit gains from a slow worker
+        # Before the answer, so that no commit gains from a slow worker.
+        self._clock.start_budget()
+        self._budget_begun = time.monotonic()
         with _blamed_on_commit(late):
             trainer.send(Started(), [self._processes.train_data.descriptor])
 
     def _train(self) -> int:
         """Follow the training to its end; returns the result's size in bytes."""
         assert self._budget_begun is not None
-        budget = self._budget
-        deadline = self._budget_begun + budget.training_seconds + budget.handover_seconds
-        late = (
-            f"training and handing over the result took more than "
-            f"{budget.training_seconds:g} + {budget.handover_seconds:g} s: it did not return in time"
-        )
         self._report(Phase.TRAINING)
-        with _blamed_on_commit(late):
-            while not isinstance(message := self._from_trainer(deadline), Trained):
-                self._record(message, time.monotonic() - self._budget_begun)
-                time.sleep(PAUSE_SECONDS)
-        self._trained_at = time.monotonic()
+        while not isinstance(message := self._from_trainer(), Trained):
+            self._record(message, self._clock.used())
+            time.sleep(PAUSE_SECONDS)
+        self._trained_at, self._used_seconds = time.monotonic(), self._clock.used(newest=True)
+        if self._clock.kind is BudgetClock.CPU and self._used_seconds > self._limit_seconds:
+            raise RunFailed(RunOutcome.TIMEOUT, self._describe_lateness())
         self._count(message)
         if message.size > self._processes.handover.size:
             raise RunFailed(RunOutcome.CRASHED, "the trainer reports a larger result than there is room for")
         return message.size
 
-    def _from_trainer(self, deadline: float) -> TrainingProgress | Trained:
-        """The trainer's next message; with a GPU, starts scorer and hosts when it is time."""
+    @property
+    def _limit_seconds(self) -> float:
+        """The most that training and hand-over may take on the budget's clock."""
+        return self._budget.training_seconds + self._budget.handover_seconds
+
+    def _from_trainer(self) -> TrainingProgress | Trained:
+        """The trainer's next message; with a GPU, starts scorer and hosts when it is time. Raises RunFailed."""
         assert self._budget_begun is not None
+        by_cpu, has_gpu = self._clock.kind is BudgetClock.CPU, self._spec.device != "cpu"
+        wall_seconds = self._budget.longest_training_seconds if by_cpu else self._budget.training_seconds
+        ends_at = self._budget_begun + wall_seconds + self._budget.handover_seconds
         judges_at = self._budget_begun + self._budget.training_seconds - JUDGES_LEAD_SECONDS
-        trainer = self._processes.trainer
-        while time.monotonic() < judges_at:
+        while True:
+            look_again = ends_at
+            if by_cpu:
+                look_again = min(ends_at, time.monotonic() + self._clock.shortest_wait(self._limit_seconds))
+            elif has_gpu and time.monotonic() < judges_at:
+                look_again = min(ends_at, judges_at)
+            elif has_gpu:
+                self._processes.start_other_hosts()
             try:
-                return trainer.expect(TrainingProgress, Trained, deadline=min(deadline, judges_at))
-            except HarnessTimeout:
-                continue
-        if self._spec.device != "cpu":
-            self._processes.start_other_hosts()
-        return trainer.expect(TrainingProgress, Trained, deadline=deadline)
+                with _blamed_on_commit(""):
+                    return self._processes.trainer.expect(TrainingProgress, Trained, deadline=look_again)
+            except RunFailed as error:
+                if error.outcome is not RunOutcome.TIMEOUT:
+                    raise
+                if time.monotonic() >= ends_at or (by_cpu and self._clock.used() > self._limit_seconds):
+                    raise RunFailed(RunOutcome.TIMEOUT, self._describe_lateness()) from error
+
+    def _describe_lateness(self) -> str:
+        budget, seconds, unit = self._budget, self._budget.training_seconds, "s"
+        if self._clock.kind is BudgetClock.CPU and self._clock.used() > self._limit_seconds:
+            unit = "CPU seconds"
+        elif self._clock.kind is BudgetClock.CPU:
+            seconds, unit = budget.longest_training_seconds, "s, the limit in wall time"
+        return (
+            f"training and handing over the result took more than {seconds:g} + {budget.handover_seconds:g} {unit}: "
+            "it did not return in time"
+        )
 
     def _load(self, size: int) -> None:
         """Let the first host load the result of `size` bytes."""
@@ -246,7 +278,7 @@ class ActiveRun:
         self._reported_at = time.monotonic()
         last, share, tokens_per_second = self._curve.last, 0.0, 0.0
         if self._budget_begun is not None:
-            elapsed = (self._trained_at or self._reported_at) - self._budget_begun
+            elapsed = self._used_seconds or self._clock.used()
             share = min(1.0, elapsed / self._budget.training_seconds)
             tokens_per_second = self._tokens / elapsed if elapsed > 0 else 0.0
         self._on_progress(

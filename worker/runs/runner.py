@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from shared.contract import Contract
+from shared.contract import BudgetClock, Contract
 from shared.leases import Phase
 from shared.runs import CurvePoint, Hardware, RunReport
 from worker.data.download import DataProgress
@@ -252,7 +252,7 @@ def _compile_into(room: SharedMemory, spec: RunSpec, stop: Event) -> int:
     with ExitStack() as stack:
         processes = RunProcesses(replace(spec, compiled=None), stop, stack)
         processes.trainer.await_ready()
-        processes.begin_trainer()
+        processes.begin_trainer(BudgetClock.WALL)
         processes.trainer.expect(Start, deadline=deadline)
         processes.trainer.send(Keep(), [room.descriptor])
         return processes.trainer.expect(Kept, deadline=deadline).size

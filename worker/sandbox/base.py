@@ -84,6 +84,9 @@ class SandboxedProcess(Protocol):
     def peak_memory_mib(self) -> int:
         """Largest observed resident memory of the process tree, in MiB."""
 
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes so far, ended ones included."""
+
 
 class Sandbox(Protocol):
     """Starts processes that may run strangers' code."""

@@ -20,6 +20,7 @@ import psutil
 
 from worker.sandbox.base import ProcessLimits, ProcessOutcome, SandboxRequest
 from worker.sandbox.container_socket import ContainerSocket
+from worker.sandbox.cpu_time import CpuTime
 from worker.sandbox.launcher import SHELL_SIGNAL_BASE
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -141,12 +142,16 @@ class ConfinedProcess:
             raise
         finally:
             os.close(log_writer)
+        self._cpu_time = CpuTime(container.list_pids if container else lambda: [self._process.pid])
         self._watcher = threading.Thread(target=self._watch, args=(log,), name="sandbox-watch", daemon=True)
         self._watcher.start()
 
     @property
     def peak_memory_mib(self) -> int:
         return self._peak_mib
+
+    def cpu_seconds(self) -> float:
+        return self._cpu_time.read() if self._outcome is None else self._cpu_time.last
 
     def wait(self, timeout: float) -> ProcessOutcome | None:
         self._ended.wait(timeout)
@@ -178,6 +183,7 @@ class ConfinedProcess:
                 self._log.add(chunk)
         os.close(log)
         os.close(exit_watch)
+        self._cpu_time.read()  # while the guard still stands for all
         status = self._process.wait()
         ended_by = -status if status < 0 else status - SHELL_SIGNAL_BASE
         self._outcome = ProcessOutcome(

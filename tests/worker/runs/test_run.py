@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.contract import BudgetClock
 from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
@@ -216,6 +217,48 @@ def test_holds_its_clocks(measure_files: Measure) -> None:
     report = measure_files(edit("while not ctx.out_of_time():", "while True:"))
     assert 2.2 <= report.seconds.training < 60
     assert report.seconds.scoring < 60 and report.curve
+
+
+BY_CPU = {"clock": BudgetClock.CPU, "training_seconds": 1.0, "handover_seconds": 0.5, "wall_seconds": 60}
+
+
+def test_counts_cpu_time_where_the_contract_says_so(measure_files: Measure, sandbox: Sandbox) -> None:
+    """Sleeping uses the wall's budget up and not the CPU's; a run says what it used, and how much before its start."""
+    idle = "torch.ones(1); time.sleep(2)\n    ctx.start()\n    number = 0\n    time.sleep(2)"
+    files = edit("ctx.start()\n    number = 0", idle)
+    files["train.py"] = "import time\n" + files["train.py"]
+    report = measure_files(files, budget=BY_CPU, sandbox=sandbox)
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+    used, before_start = report.seconds.budget, report.seconds.before_start
+    assert used is not None and before_start is not None
+    assert 0.5 < used <= 1.5 and report.seconds.training > 2
+    assert before_start < 60
+    assert report.curve[-1].seconds <= used
+    by_wall = measure_files(files, budget=BY_CPU | {"clock": BudgetClock.WALL, "wall_seconds": None})
+    assert by_wall.outcome is RunOutcome.TIMEOUT
+
+
+def test_no_child_trains_for_free(measure_files: Measure, sandbox: Sandbox) -> None:
+    """The file's own process hardly uses the CPU, so its own clock says that there is time."""
+    hides = append(
+        "\nhonest_train = train\n\ndef train(ctx, model):\n    import os, time\n    ctx.start()\n"
+        "    if os.fork() == 0:\n        if os.fork() == 0:\n"
+        "            begun = time.process_time()\n"
+        "            while time.process_time() - begun < 3:\n                pass\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    while time.monotonic() < 1e12 and ctx.progress() < 0.5:\n        time.sleep(0.05)\n    ctx.log(1, 2.0)\n"
+    )
+    report = measure_files(hides, budget=BY_CPU, sandbox=sandbox)
+    assert report.outcome is RunOutcome.TIMEOUT
+    assert report.reason.startswith("training and handing over the result took more than 1 + 0.5 CPU seconds")
+
+
+def test_a_wall_limit_ends_who_waits(measure_files: Measure, sandbox: Sandbox) -> None:
+    waits = append(TRAIN + "import time\n    ctx.start()\n    ctx.log(1, 2.0)\n    time.sleep(99)\n")
+    report = measure_files(waits, budget=BY_CPU | {"wall_seconds": 2}, sandbox=sandbox)
+    assert report.outcome is RunOutcome.TIMEOUT and "2 + 0.5 s, the limit in wall time" in report.reason
+    assert report.seconds.training < 60 and (report.seconds.budget or 0) < 1
 
 
 def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
