@@ -68,10 +68,12 @@ class Budget(Message):
     It is counted by `clock` and ends when the supervisor holds the result. One that is late by at most
     `handover_seconds` still counts, because a busy machine may delay it: keep that short, so that lateness gains
     little. A training by the CPU clock also ends after `wall_seconds`, by default three times `training_seconds`.
+    Where a run `may_end_early`, as a compressor that is done does, a short training is no sign of a fault.
     """
 
     clock: BudgetClock = BudgetClock.WALL
     training_seconds: Seconds
+    may_end_early: bool = False
     handover_seconds: Seconds = 1.0
     wall_seconds: Seconds | None = None
     starting_seconds: Seconds = 120.0

@@ -112,6 +112,7 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
             outbox=Outbox(folder / "outbox"),
             events=events,
             stop=stop,
+            worker=name,
             author=commit_author(name),
             offline=OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds),
         )

@@ -265,6 +265,7 @@ result = "summary"
 
 [budget]
 training_seconds = {budget_seconds!r}
+may_end_early = true
 handover_seconds = 1.0
 starting_seconds = 60
 scoring_seconds = 60

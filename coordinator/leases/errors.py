@@ -57,6 +57,21 @@ class WrongCommitError(SwarmError):
     title = "The result is about another commit than the lease"
 
 
+class ResultUnfitError(SwarmError):
+    """A result of another hardware class than its lease's; nothing was stored. `errors` names the field."""
+
+    status = 422
+    code = "result-unfit"
+    title = "The result does not belong to the lease"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.errors = [{"where": f"body.{field}", "what": detail}]
+
+    def to_problem(self) -> Problem:
+        return super().to_problem().model_copy(update={"errors": self.errors})
+
+
 class StepsNotToldError(SwarmError):
     """A job to adopt or to take out steps says of each of them, and of no others, what became of it."""
 

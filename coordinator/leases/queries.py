@@ -38,6 +38,8 @@ class LeaseRow(NamedTuple):
     hardware_class: str
     kind: str
     base_sha: str
+    seed: int
+    issued_at: datetime
     why: str
     assignment: dict[str, Any] | None
     token_sha256: str

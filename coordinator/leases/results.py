@@ -21,10 +21,11 @@ from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
 from coordinator.leases import queries, service, state
-from coordinator.leases.errors import ResultConflictError, WrongCommitError
+from coordinator.leases.errors import ResultConflictError, ResultUnfitError, WrongCommitError
 from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.proposals import check_steps
 from coordinator.leases.queries import LeaseRow
+from coordinator.leases.validation import LeaseTerms, ResultRefused, hold_to_lease
 from coordinator.lineage import service as lineage
 from coordinator.lineage.commits import CommitRow, get_commit
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
@@ -34,7 +35,8 @@ from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal, StepFate
-from shared.leases import CommitUpload, ResultReply, ResultUpload
+from shared.leases import CommitUpload, Phase, ResultReply, ResultUpload
+from shared.protocol import now
 
 HELD_COLUMNS = ("step", "share", "heartbeat_at", "progressed_at")
 """Columns in which a held heartbeat may be newer than its lease's row."""
@@ -62,7 +64,7 @@ def deliver(
         stored = _find_stored(lease, upload.run.id, body_sha256)
         if stored is not None:
             return Delivery(stored, is_new=False)
-        reply = _store(session, lease, contract, upload, built)
+        reply = _store(session, lease, contract, _hold_to_lease(lease, contract, upload), built)
         result: dict[str, Any] = {
             "result_key": upload.run.id,
             "result_sha256": body_sha256,
@@ -95,6 +97,18 @@ def _build(session: Session, lease: LeaseRow, contract: Contract, upload: Result
     if built.sha != upload.commit.sha:
         raise CommitMismatchError(f"The files and words give {built.sha}, the upload says {upload.commit.sha}.")
     return built
+
+
+def _hold_to_lease(lease: LeaseRow, contract: Contract, upload: ResultUpload) -> ResultUpload:
+    has_proposal = lease.proposed_tree_sha is not None
+    terms = LeaseTerms(
+        JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal
+    )
+    try:
+        run = hold_to_lease(terms, contract, upload.run, now())
+    except ResultRefused as error:
+        raise ResultUnfitError(error.field, str(error)) from error
+    return upload.model_copy(update={"run": run})
 
 
 def _words(commit: CommitUpload) -> CommitWords:

@@ -197,6 +197,7 @@ class Client:
             return self._connection.post(f"/leases/{lease['id']}/proposal", submission)
 
     def _deliver(self, lease: Json, upload: Json) -> None:
+        upload["run"]["seed"] = lease["seed"]
         headers = {"Idempotency-Key": upload["run"]["id"]}
         self._connection.post(f"/leases/{lease['id']}/result", upload, _CREATED, **headers)
 

@@ -51,7 +51,10 @@ class MiniWorker:
     def release(self, lease: GrantedLease) -> httpx.Response:
         return self.post(f"/leases/{lease.id}/release", ReleaseRequest(token=lease.token, reason="tired"))
 
-    def deliver(self, lease: GrantedLease, upload: ResultUpload) -> httpx.Response:
+    def deliver(self, lease: GrantedLease, upload: ResultUpload, *, keeps_seed: bool = False) -> httpx.Response:
+        """Deliver a result, with the lease's seed unless it `keeps_seed`."""
+        if not keeps_seed:
+            upload = upload.model_copy(update={"run": upload.run.model_copy(update={"seed": lease.seed})})
         return self.post(f"/leases/{lease.id}/result", upload, **{"Idempotency-Key": str(upload.run.id)})
 
     def files_of(self, lease: GrantedLease) -> dict[str, str]:

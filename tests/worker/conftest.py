@@ -167,6 +167,7 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
             outbox=Outbox(folder / "outbox"),
             events=witness,
             stop=stop,
+            worker=name,
             author=commit_author(name),
             retry_for_seconds=0.2,
             offline=offline,

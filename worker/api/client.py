@@ -228,7 +228,8 @@ class CoordinatorClient:
             raise Unreachable(f"no answer from {self.url}: {explain(error)}") from error
         except httpx.HTTPError as error:  # a body that cannot be decoded, for one
             raise UnexpectedReply(f"{self.url} gave a broken answer: {explain(error)}") from error
-        if (date := answered_at(response.headers)) is not None:
+        is_fresh = "Age" not in response.headers  # which caches add
+        if is_fresh and (date := answered_at(response.headers)) is not None:
             self.clock_error_seconds = (now() - date).total_seconds()
         return response
 

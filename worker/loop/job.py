@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
 from shared.commits import CommitWords
 from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
-from shared.leases import BaseCommit, CommitUpload, GrantedLease, Phase, ResultUpload
+from shared.leases import BaseCommit, CommitUpload, GrantedLease, OfflineLease, Phase, ResultUpload
 from shared.protocol import Sha, now
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
@@ -32,6 +34,9 @@ MAX_DRAFTS = 3
 MAX_REPAIRS = 3
 """Repairs of one job whose run crashed."""
 
+CORRECTED_CLOCK_ERROR = timedelta(seconds=10)
+"""Difference from the coordinator's clock from which on the times of results are given by the coordinator's."""
+
 _LEASE_GONE = (404, 410)  # HTTP statuses
 
 
@@ -47,8 +52,8 @@ class Draining(Exception):
 class WorkerParts:
     """The parts of a worker that its jobs use.
 
-    `author` is the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the middle of a job
-    is repeated. Without `offline` a worker waits while the coordinator is away.
+    `worker` is its name, `author` the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the
+    middle of a job is repeated. Without `offline` a worker waits while the coordinator is away.
     """
 
     client: CoordinatorClient
@@ -58,6 +63,7 @@ class WorkerParts:
     outbox: Outbox
     events: EventHandler
     stop: Stop
+    worker: str
     author: str
     retry_for_seconds: float = RETRY_FOR_SECONDS
     offline: OfflineMode | None = None
@@ -90,7 +96,8 @@ class Job:
     """A lease and the state of its work. One thread at a time uses it.
 
     `plan` is None for a measurement; `report` is the last run's, `stored` the result's file in the outbox, and `error`
-    the reason why there is no result.
+    the reason why there is no result. With `own_id` nobody answered the proposal: the result is delivered under a lease
+    of the worker's own with this id, as one from offline mode is.
     """
 
     lease: GrantedLease
@@ -101,6 +108,7 @@ class Job:
     report: RunReport | None = None
     stored: Path | None = None
     error: Exception | None = None
+    own_id: UUID | None = None
     repairs_left: int = MAX_REPAIRS
 
     @property
@@ -226,13 +234,35 @@ def _run_request(job: Job) -> RunRequest:
 
 def _make_entry(job: Job, parts: WorkerParts, finding: FindingDraft | None) -> Entry:
     assert job.report is not None
-    run, plan = job.report, job.plan
+    lease, plan, error = job.lease, job.plan, timedelta(seconds=parts.client.clock_error_seconds)
+    run, own = job.report, parts.offline.find_offline(lease.id) if parts.offline is not None else None
+    if abs(error) >= CORRECTED_CLOCK_ERROR:
+        times = {"started_at": run.started_at - error, "finished_at": run.finished_at - error}
+        run = run.model_copy(update=times)
+        own = own.model_copy(update={"issued_at": own.issued_at - error}) if own is not None else None
     upload = ResultUpload(run=run)
     if plan is not None:
         finding = finding or plain_finding(plan.task, plan.draft, run, parts.agent.name)
-        upload = ResultUpload(run=run, commit=plan.commit, proposal=plan.draft.proposal, finding=finding)
-    own = parts.offline.find_offline(job.lease.id) if parts.offline is not None else None
-    return Entry(project=job.lease.project, lease_id=job.lease.id, own=own, upload=upload)
+        proposal = plan.draft.proposal
+        if job.own_id is not None:
+            own, proposal = _describe_own(job, parts), proposal.model_copy(update={"steps": []})
+        upload = ResultUpload(run=run, commit=plan.commit, proposal=proposal, finding=finding)
+    return Entry(project=lease.project, lease_id=job.own_id or lease.id, own=own, upload=upload)
+
+
+def _describe_own(job: Job, parts: WorkerParts) -> OfflineLease:
+    """The job as one that the worker gave itself. It asks for no steps of others."""
+    lease = job.lease
+    return OfflineLease(
+        token=lease.token,
+        worker=parts.worker,
+        agent=parts.agent.name,
+        hardware=parts.runner.hardware,
+        project=lease.project,
+        base_sha=lease.base.sha,
+        seed=lease.seed,
+        issued_at=lease.issued_at,
+    )
 
 
 def _describe_task(job: Job, parts: WorkerParts) -> Task:
@@ -267,6 +297,9 @@ def _draft(job: Job, task: Task, parts: WorkerParts) -> Draft | Sha:
         if job.heartbeat.lost is not None:
             raise LeaseLost(job.heartbeat.lost)
         reply = _submit(job.lease, draft, parts)
+        if reply is None:
+            job.own_id = uuid4()
+            return draft
         if reply.accepted:
             return draft
         reason = _explain(reply)
@@ -277,8 +310,8 @@ def _draft(job: Job, task: Task, parts: WorkerParts) -> Draft | Sha:
     raise AgentError(f"no new idea in {MAX_DRAFTS} drafts; the last: {reason}")
 
 
-def _submit(lease: GrantedLease, draft: Draft, parts: WorkerParts) -> ProposalReply:
-    """The coordinator's reply to a draft, which counts as accepted if there is no answer."""
+def _submit(lease: GrantedLease, draft: Draft, parts: WorkerParts) -> ProposalReply | None:
+    """The coordinator's reply to a draft, None if there is no answer: the job goes on all the same."""
     submission = ProposalSubmission(
         token=lease.token, proposal=draft.proposal, files=dict(draft.files), may_measure=True
     )
@@ -289,7 +322,7 @@ def _submit(lease: GrantedLease, draft: Draft, parts: WorkerParts) -> ProposalRe
         if parts.stop.quiet.is_set():
             raise _draining(parts) from error
         parts.warn(f"{error}; continuing without a check whether this was tried before")
-        return ProposalReply(accepted=True)
+        return None
     except Rejected as error:
         if error.status in _LEASE_GONE:
             raise LeaseLost(str(error)) from error

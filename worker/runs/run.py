@@ -8,7 +8,7 @@ while training ends. The trainer is ended before its result is read.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event
 from uuid import uuid4
 
@@ -114,7 +114,7 @@ class ActiveRun:
             reason=failure.reason[:1000] if failure else "",
             frame=frame[:1000],
             started_at=self._started_at,
-            finished_at=now(),
+            finished_at=self._started_at + timedelta(seconds=ended_at - self._begun),  # the clock may be set meanwhile
             seconds=RunSeconds(
                 starting=budget_begun - self._begun,
                 training=trained_at - budget_begun,

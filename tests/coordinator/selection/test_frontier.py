@@ -16,7 +16,9 @@ from tests.support.volunteers import MiniWorker
 def try_depth(worker: MiniWorker, depth: int, metric: float) -> str:
     """An experiment; returns the class that it was measured in."""
     lease = worker.claim_job()
-    upload = make_result(lease, worker.files_of(lease), {"train.py": f"DEPTH = {depth}\n"}, metric)
+    files = {"train.py": f"DEPTH = {depth}\n"}
+    assert worker.propose(lease, files).accepted
+    upload = make_result(lease, worker.files_of(lease), files, metric)
     assert worker.deliver(lease, upload).status_code == 201
     return upload.run.hardware.hardware_class
 

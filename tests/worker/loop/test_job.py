@@ -2,13 +2,17 @@
 
 import threading
 from contextlib import closing
+from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from shared.findings import FindingDraft
 from shared.leases import Phase
+from shared.protocol import now
 from shared.runs import RunReport
 from tests.support.seeds import TRAIN
 from tests.worker.conftest import FormulaRunner, LiveCoordinator
@@ -20,6 +24,8 @@ from worker.git.repository import Repository
 from worker.loop.heartbeat import HeartbeatDied
 from worker.loop.job import commit_author
 from worker.loop.loop import Ending
+
+AHEAD = timedelta(hours=2)
 
 
 def test_measures_the_root_then_experiments_that_the_coordinator_stores(
@@ -79,7 +85,37 @@ def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinato
     worker = make_worker(live.url, make_script(5), transport=Wire({"proposal$": refuse(503, "busy")}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert any("continuing without a check" in line for line in worker.witness.lines)
-    assert [e["title"] for e in live.list("experiments")] == ["DEPTH 5"]
+    (experiment,) = live.list("experiments")
+    assert (experiment["title"], experiment["outcome"]) == ("DEPTH 5", "ok"), live.list("runs")[0]["reason"]
+
+
+class AheadRunner(FormulaRunner):
+    """A machine whose clock is ahead by two hours."""
+
+    def measure(self, *args: Any) -> RunReport:
+        report = super().measure(*args)
+        times = {"started_at": report.started_at + AHEAD, "finished_at": report.finished_at + AHEAD}
+        return report.model_copy(update=times)
+
+
+class DateMovingTransport(httpx.HTTPTransport):
+    """Answers are dated by a clock that is two hours behind the worker's."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        response.headers["Date"] = format_datetime(now() - AHEAD, usegmt=True)
+        return response
+
+
+@pytest.mark.parametrize("knows_its_error", [True, False])
+def test_a_machine_with_a_wrong_clock_dates_results_by_the_coordinators(
+    live: LiveCoordinator, make_worker: WorkerFactory, *, knows_its_error: bool
+) -> None:
+    transport = DateMovingTransport() if knows_its_error else None
+    worker = make_worker(live.url, runner=AheadRunner(), transport=transport)
+    assert worker.loop.run(max_jobs=1) is Ending.DONE
+    (run,) = live.list("runs")
+    assert run["outcome"] == ("ok" if knows_its_error else "invalid"), run["reason"]
 
 
 def test_a_lease_that_is_lost_during_the_run_does_not_lose_the_run(

@@ -1,0 +1,123 @@
+"""Holds a result to its lease: a run that does not fit it is kept as `invalid` with the reason, or refused.
+
+Malformed messages never get here: their models refuse them with the field's name. What cannot be built (another parent,
+files that are not editable or too large) is refused where the commit is built.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.contract import BudgetClock, Contract
+from shared.experiments import JobKind
+from shared.leases import Phase
+from shared.runs import RunOutcome, RunReport
+
+MAX_CLOCK_ERROR = timedelta(minutes=5)
+"""Tolerated difference between a worker's clock and the coordinator's. Workers correct what they know of theirs."""
+
+TOLERANCE_SECONDS = 30.0
+"""Tolerated differences of durations: replicas' clocks differ, and a busy machine stamps late."""
+
+SUM_TOLERANCE_SECONDS = 1.0
+CORES_TOLERANCE = 1.1
+LEAST_SHARE = 0.25
+"""Share of the budget that an `ok` run has used at least. The harness keeps at most half of it for the hand-over, and
+training ends before the step that would end too late: after one step or more of equal length, half of the rest."""
+
+MAX_REASON = 1000
+
+
+class ResultRefused(Exception):
+    """The result belongs to something other than its lease; nothing of it can be kept. `field` is at fault."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class LeaseTerms:
+    """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it."""
+
+    kind: JobKind
+    phase: Phase
+    seed: int
+    hardware_class: str
+    issued_at: datetime
+    has_proposal: bool
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the worker gave itself this job: only such a job reports although no proposal was ever accepted."""
+        return self.kind.makes_experiment and self.phase is Phase.REPORTING and not self.has_proposal
+
+
+def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, received_at: datetime) -> RunReport:
+    """The run as it is to be stored: as reported if it fits, else `invalid` with the reason and without a metric.
+
+    Raises ResultRefused for a run in another hardware class: there is nothing that it could be stored as.
+    """
+    reported = run.hardware.hardware_class
+    if reported != terms.hardware_class:
+        raise ResultRefused(
+            "run.hardware", f"The run is of the class {reported!r}; the lease is for {terms.hardware_class!r}."
+        )
+    found = (
+        _check_terms(terms, run) or _check_durations(contract, run) or _check_times(terms, run, received_at)
+        or _check_metric(terms, contract, run)
+    )  # fmt: skip
+    if found is None:
+        return run
+    reason = f"{found}. Reported as {run.outcome}" + (f": {run.reason}" if run.reason else "")
+    return run.model_copy(update={"outcome": RunOutcome.INVALID, "metric": None, "reason": reason[:MAX_REASON]})
+
+
+def _check_terms(terms: LeaseTerms, run: RunReport) -> str | None:
+    if run.seed != terms.seed:
+        return f"The run used the seed {run.seed}, the lease says {terms.seed}"
+    if terms.kind.makes_experiment and not (terms.has_proposal or terms.is_own):
+        return "No proposal was accepted under this lease"
+    return None
+
+
+def _check_times(terms: LeaseTerms, run: RunReport, received_at: datetime) -> str | None:
+    """Times of day are the worker's, the durations and the time since the claim are not."""
+    if run.started_at < terms.issued_at - MAX_CLOCK_ERROR:
+        return f"The run began at {run.started_at:%Y-%m-%d %H:%M}, before its lease"
+    if run.finished_at > received_at + MAX_CLOCK_ERROR:
+        return f"The run ended at {run.finished_at:%Y-%m-%d %H:%M}, in the future"
+    elapsed = (received_at - terms.issued_at).total_seconds()
+    if terms.is_own or elapsed < 0:  # then its beginning is the worker's word, or this coordinator's clock went back
+        return None
+    if run.seconds.total > elapsed + TOLERANCE_SECONDS:
+        return f"The run took {run.seconds.total:.0f} s, longer than the {elapsed:.0f} s since its lease was given"
+    return None
+
+
+def _check_durations(contract: Contract, run: RunReport) -> str | None:
+    seconds, budget = run.seconds, contract.budget
+    parts = seconds.starting + seconds.training + seconds.scoring
+    if abs(parts - seconds.total) > SUM_TOLERANCE_SECONDS:
+        return f"The run's parts took {parts:.1f} s, the whole {seconds.total:.1f} s"
+    if run.outcome is not RunOutcome.OK:
+        return None
+    late, used = budget.handover_seconds + TOLERANCE_SECONDS, seconds.on_budget
+    if used > budget.training_seconds + late or seconds.training > budget.longest_training_seconds + late:
+        return f"Training used {used:.1f} s of a budget of {budget.training_seconds:g} s"
+    if used > CORES_TOLERANCE * run.hardware.cores * seconds.training + SUM_TOLERANCE_SECONDS:
+        return f"Training used {used:.1f} s of CPU time in {seconds.training:.1f} s on {run.hardware.cores} cores"
+    if budget.may_end_early or used >= LEAST_SHARE * budget.training_seconds:
+        return None
+    if budget.clock is BudgetClock.CPU and seconds.training >= LEAST_SHARE * budget.longest_training_seconds:
+        return None  # a busy machine: it was the limit in wall time that ended it
+    return f"Training used only {used:.1f} s of a budget of {budget.training_seconds:g} s"
+
+
+def _check_metric(terms: LeaseTerms, contract: Contract, run: RunReport) -> str | None:
+    """A new experiment beyond the floor is held for a maintainer; nobody finds that in measuring what exists."""
+    objective = contract.objective
+    if run.metric is None or terms.kind.makes_experiment:
+        return None
+    if objective.sign * run.metric < objective.sign * objective.plausible_floor:
+        return f"The metric {run.metric:g} is beyond the contract's plausible floor of {objective.plausible_floor:g}"
+    return None
