@@ -2,8 +2,8 @@
 
 A process can read the system's programs and libraries, the interpreter with its packages, and its project's folder.
 It can write to two file systems in memory (/tmp, /dev/shm), each as large as its disk limit. It has no network, home,
-capability, environment or keyring of the worker, and sees no other process. It ends with the worker, together with
-everything it started.
+capability, environment or keyring of the worker, and sees no other process and no counter of the whole machine. It ends
+with the worker, together with everything it started. seccomp.py says which system calls it may make.
 
 Not covered:
  * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes.
@@ -19,14 +19,17 @@ Not covered:
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from worker.sandbox.base import Gpu, ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import (
     bind_gpu,
+    find_counters,
     find_devices,
     find_links,
     load_driver,
+    proc_files,
     readable_folders,
     sandbox_environment,
     threads_of_user,
@@ -34,6 +37,7 @@ from worker.sandbox.confinement import (
 )
 from worker.sandbox.launcher import ALIAS_FOLDER
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
+from worker.sandbox.seccomp import filter_of_run
 
 INSTALL_HINT = (
     "install it (`apt-get install bubblewrap`, `dnf install bubblewrap`, `pacman -S bubblewrap`), "
@@ -83,14 +87,34 @@ class BubblewrapSandbox:
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         gpu = self._gpu if request.device != "cpu" else None
         program = aliases.get(self._program, self._program)
-        plan = LaunchPlan(
-            argv=(program, *_options(binds, request.limits, environment, gpu), "--", *request.argv),
-            rlimits=resource_limits(request, other_processes=others),
-            uid=uid,
-            aliases=aliases,
-            cores=tuple(sorted(request.cores or ())),
-        )
-        return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"))
+        with ExitStack() as pipes:
+            system_calls = pipes.enter_context(readable_pipe(filter_of_run(gpu is not None)))
+            shown = {
+                path: pipes.enter_context(readable_pipe(text.encode()))
+                for path, text in proc_files(request.limits.memory_mib).items()
+            }
+            options = (*_options(binds, request.limits, environment, gpu, shown), "--seccomp", str(system_calls))
+            plan = LaunchPlan(
+                argv=(program, *options, "--", *request.argv),
+                rlimits=resource_limits(request, other_processes=others),
+                uid=uid,
+                aliases=aliases,
+                cores=tuple(sorted(request.cores or ())),
+            )
+            given = (system_calls, *shown.values())
+            return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"), descriptors=given)
+
+
+@contextmanager
+def readable_pipe(content: bytes) -> Iterator[int]:
+    """A descriptor from which a program reads `content`, at most 64 KiB."""
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(writer, "wb") as file:
+            file.write(content)
+        yield reader
+    finally:
+        os.close(reader)
 
 
 def isolation_options(environment: Mapping[str, str]) -> Iterator[str]:
@@ -103,10 +127,24 @@ def isolation_options(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _options(
-    binds: Iterable[tuple[str, str, str]], limits: ProcessLimits, environment: dict[str, str], gpu: Gpu | None
+    binds: Iterable[tuple[str, str, str]],
+    limits: ProcessLimits,
+    environment: dict[str, str],
+    gpu: Gpu | None,
+    shown: Mapping[str, int],
 ) -> Iterator[str]:
-    """bubblewrap's command line up to the program. The order matters: a later mount covers an earlier one."""
+    """bubblewrap's command line up to the program. The order matters: a later mount covers an earlier one.
+
+    `shown` are files of /proc and the descriptors of what they contain inside.
+    """
     yield from isolation_options(environment)
+    for path in find_counters():
+        if Path(path).is_dir():
+            yield from ("--size", "4096", "--tmpfs", path, "--remount-ro", path)
+        else:
+            yield from ("--dev-bind", "/dev/null", path)
+    for path, descriptor in shown.items():
+        yield from ("--ro-bind-data", str(descriptor), path)
     size = str(limits.disk_mib * MIB)
     if gpu is not None:
         yield from bind_gpu(gpu)

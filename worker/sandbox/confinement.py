@@ -1,5 +1,6 @@
 """The surroundings of a sandboxed process: environment variables (an allow-list), folders, user, GPU devices."""
 
+import os
 import random
 import shutil
 import site
@@ -61,6 +62,33 @@ def find_links() -> Iterator[tuple[str, str]]:
     for folder in SYSTEM_FOLDERS:
         if Path(folder).is_symlink():
             yield folder, str(Path(folder).readlink())
+
+
+COUNTERS = (
+    "buddyinfo", "cgroups", "diskstats", "fs", "interrupts", "irq", "key-users", "keys", "loadavg", "locks",
+    "pagetypeinfo", "pressure", "schedstat", "slabinfo", "softirqs", "swaps", "sys/fs", "timer_list", "uptime",
+    "vmallocinfo", "vmstat", "zoneinfo",
+)  # fmt: skip
+"""Files and folders of /proc with counters of the whole machine. One process can write a number there, by doing
+something often, and a later one in another sandbox can read it."""
+
+
+def find_counters() -> Iterator[str]:
+    """Those of them that this kernel has."""
+    return (f"/proc/{name}" for name in COUNTERS if Path("/proc", name).exists())
+
+
+def proc_files(memory_mib: int) -> dict[str, str]:
+    """Files of /proc that programs need, without the machine's counters: its cores, its memory, when it started."""
+    kib = min(memory_mib, psutil.virtual_memory().total // 2**20) * 1024
+    memory = {"MemTotal": psutil.virtual_memory().total // 1024, "MemFree": kib, "MemAvailable": kib}
+    others = ("Buffers", "Cached", "Active", "Inactive", "Shmem", "Slab", "SReclaimable", "SwapTotal", "SwapFree")
+    idle = " 0" * 10 + "\n"
+    cores = "".join(f"cpu{core}{idle}" for core in range(os.cpu_count() or 1))
+    return {
+        "/proc/meminfo": "".join(f"{key}: {value} kB\n" for key, value in (memory | dict.fromkeys(others, 0)).items()),
+        "/proc/stat": f"cpu {idle}{cores}intr 0\nctxt 0\nbtime {int(psutil.boot_time())}\nprocesses 0\n",
+    }
 
 
 DYNAMIC_UIDS = range(61184, 65520)

@@ -2,7 +2,8 @@
 
 The image is empty and made here, so nothing is downloaded. A container sees the same read-only folders as a bubblewrap
 sandbox, and has two file systems in memory to write to. It has no network, a read-only root, no capability, and cannot
-gain any; it runs as an unused uid if the worker is root, else as the worker's user.
+gain any; it runs as an unused uid if the worker is root, else as the worker's user. seccomp.py says which system calls
+it may make, whatever the engine's own profile allows.
 
 An engine cannot pass on open descriptors, so the first program inside (container_init.py) receives them by a socket.
 It keeps that connection, so that the container ends when the worker does.
@@ -10,6 +11,7 @@ It keeps that connection, so that the container ends when the worker does.
 Not covered, besides the list in worker/sandbox/bubblewrap.py:
  * The engine: docker's daemon runs as root and obeys everyone who may talk to it; podman needs no daemon.
  * SELinux: its labels are off, because the mounted folders carry the system's own.
+ * Counters of the whole machine in /proc, where the engine is docker.
  * The engine's own files in the container (/etc/hosts, /etc/resolv.conf, /etc/hostname) can be read.
  * An engine on another machine, or in a virtual machine, cannot be used.
  * A GPU needs NVIDIA's container toolkit. That part has not run on a GPU yet.
@@ -28,9 +30,17 @@ from pathlib import Path
 from uuid import uuid4
 
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
-from worker.sandbox.confinement import find_links, readable_folders, sandbox_environment, threads_of_user, unused_uid
+from worker.sandbox.confinement import (
+    find_counters,
+    find_links,
+    readable_folders,
+    sandbox_environment,
+    threads_of_user,
+    unused_uid,
+)
 from worker.sandbox.container_socket import SOCKET_NAME, ContainerSocket
 from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
+from worker.sandbox.seccomp import filter_of_run
 
 ENGINES = ("podman", "docker")
 ENTRY = Path(__file__).with_name("container_init.py")
@@ -78,7 +88,12 @@ class ContainerSandbox:
         name, uid = f"swarm-{uuid4().hex}", os.geteuid() or unused_uid()
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         rlimits = resource_limits(request, other_processes=threads_of_user(uid))
-        task = {"argv": request.argv, "descriptors": request.descriptors, "rlimits": rlimits}
+        task = {
+            "argv": request.argv,
+            "descriptors": request.descriptors,
+            "rlimits": rlimits,
+            "system_calls": filter_of_run(request.device != "cpu").hex(),
+        }
         folder = tempfile.TemporaryDirectory(prefix="swarm-container-", ignore_cleanup_errors=True)
         remove = (self._engine, "rm", "--force", name)
         connection = ContainerSocket(
@@ -87,6 +102,7 @@ class ContainerSandbox:
         command = (
             self._engine, "run", "--name", name,
             *_confine(request, rlimits["RLIMIT_NPROC"]),
+            *_hide_counters(Path(self._engine).name),
             *_user(Path(self._engine).name, uid),
             *_gpu_options(Path(self._engine).name, self._gpu if request.device != "cpu" else None),
             *_mount_options(self._folders, request.folder, Path(folder.name)),
@@ -138,6 +154,12 @@ def _confine(request: SandboxRequest, processes: int) -> Iterator[str]:
     yield from ("--tmpfs", f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={scratch}")  # noqa: S108 - inside
     if request.cores:
         yield from ("--cpuset-cpus", ",".join(map(str, sorted(request.cores))))
+
+
+def _hide_counters(engine: str) -> Iterator[str]:
+    """Options that hide the machine's counters below /proc; docker has none."""
+    if engine == "podman":
+        yield from ("--security-opt", f"mask={':'.join(find_counters())}")
 
 
 def _user(engine: str, uid: int) -> Iterator[str]:

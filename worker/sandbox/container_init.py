@@ -4,12 +4,12 @@ Run as `python -I -S container_init.py SOCKET`, SOCKET being the path of the wor
 As process 1 of the container it ends every process there by ending itself: after the real program, or as soon as the
 worker closes the connection or dies.
 
-It receives one message, `{"argv": [...], "descriptors": [numbers], "rlimits": {name: value}}`, with the descriptors,
-and sends `{"out_of_memory": true}` before it ends if the kernel killed a process for lack of memory.
+It receives one message, `{"argv": [...], "descriptors": [numbers], "rlimits": {name: value}, "system_calls": hex}`,
+with the descriptors, and sends `{"out_of_memory": true}` before it ends if the kernel killed a process for lack of
+memory.
 """
 
 import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -31,15 +31,8 @@ NOT_FOUND = 127
 OOM_COUNTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 """The kernel's counters, for control groups version 2 and 1."""
 
-SYSTEM_CALLS = {  # architecture of <linux/audit.h>; numbers of clone, unshare and setns
-    "x86_64": (0xC000003E, 56, 272, 308),
-    "aarch64": (0xC00000B7, 220, 97, 268),
-}
-CLONE3 = 435  # everywhere
-CLONE_NEWUSER = 0x10000000
-SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
-LOAD, JUMP_IF_EQUAL, JUMP_IF_SET, RETURN = 0x20, 0x15, 0x45, 0x06  # BPF: ld abs; jeq, jset, ret with a constant
-AT_NUMBER, AT_ARCHITECTURE, AT_FIRST_ARGUMENT = 0, 4, 16  # in struct seccomp_data
+SECCOMP_MODE_FILTER = 2
+INSTRUCTION_BYTES = 8
 
 
 def main() -> None:
@@ -72,7 +65,7 @@ def become(task: dict[str, Any], received: list[int]) -> None:
         os.dup2(descriptor, number, inheritable=True)
     for name, value in task["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
-    forbid_user_namespaces()
+    filter_system_calls(bytes.fromhex(task["system_calls"]))
     try:
         os.execv(task["argv"][0], task["argv"])  # noqa: S606 - no shell is the point
     except OSError as error:
@@ -80,33 +73,12 @@ def become(task: dict[str, Any], received: list[int]) -> None:
         os._exit(NOT_FOUND)
 
 
-def forbid_user_namespaces() -> None:
-    """Forbid user namespaces, which open parts of the kernel that only root reaches otherwise, and which podman allows.
-
-    `clone` and `unshare` fail with CLONE_NEWUSER. `clone3`, whose flags a filter cannot see, does not exist, so that
-    the C library uses `clone`; nor does any call of another architecture (x32 numbers start at 2**30).
-    """
-    architecture, clone, unshare, setns = SYSTEM_CALLS[os.uname().machine]
-    program = [
-        (LOAD, 0, 0, AT_ARCHITECTURE),
-        (JUMP_IF_EQUAL, 0, 10, architecture),
-        (LOAD, 0, 0, AT_NUMBER),
-        (JUMP_IF_SET, 8, 0, 1 << 30),
-        (JUMP_IF_EQUAL, 7, 0, CLONE3),
-        (JUMP_IF_EQUAL, 5, 0, setns),
-        (JUMP_IF_EQUAL, 1, 0, clone),
-        (JUMP_IF_EQUAL, 0, 2, unshare),
-        (LOAD, 0, 0, AT_FIRST_ARGUMENT),
-        (JUMP_IF_SET, 1, 0, CLONE_NEWUSER),
-        (RETURN, 0, 0, SECCOMP_ALLOW),
-        (RETURN, 0, 0, SECCOMP_ERRNO | errno.EPERM),
-        (RETURN, 0, 0, SECCOMP_ERRNO | errno.ENOSYS),
-    ]
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+def filter_system_calls(code: bytes) -> None:
+    """Install the program of seccomp.py for this process and its children."""
     # struct sock_fprog: a 16-bit length and, aligned, a pointer.
     held = ctypes.create_string_buffer(code, len(code))
-    filter_program = struct.pack("HP", len(program), ctypes.addressof(held))
-    if ctypes.CDLL(None).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_program) != 0:
+    program = struct.pack("HP", len(code) // INSTRUCTION_BYTES, ctypes.addressof(held))
+    if ctypes.CDLL(None).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program) != 0:
         sys.exit("entry: the kernel takes no seccomp filter")
 
 

@@ -113,8 +113,12 @@ class ConfinedProcess:
         folder: Path,
         on_end: Callable[[], None] = lambda: None,
         container: ContainerSocket | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
-        """Start `command` in `folder`; None as `environment` is the worker's own; `on_end` is called once."""
+        """Start `command` in `folder`; None as `environment` is the worker's own; `on_end` is called once.
+
+        `descriptors` stay open besides those of the request.
+        """
         self._limits: ProcessLimits = request.limits
         self._argv = [*request.argv]
         self._on_end = on_end
@@ -132,7 +136,7 @@ class ConfinedProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log_writer,
                 stderr=log_writer,
-                pass_fds=request.descriptors,
+                pass_fds=(*request.descriptors, *descriptors),
                 env=None if environment is None else dict(environment),
                 cwd=folder,
                 start_new_session=True,

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.sandbox.base import ProcessLimits, SandboxedProcess, SandboxRequest
-from worker.sandbox.bubblewrap import find_program, isolation_options
+from worker.sandbox.bubblewrap import find_program, isolation_options, readable_pipe
 from worker.sandbox.confinement import SYSTEM_FOLDERS, find_links, threads_of_user
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
+from worker.sandbox.seccomp import filter_of_tool
 
 NETWORK_FILES = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
@@ -51,11 +52,12 @@ class ToolRun:
 def start_tool(run: ToolRun, uid: int) -> SandboxedProcess:
     """Start a tool as this process's user `uid`. Raises SandboxUnavailable."""
     request = SandboxRequest(tuple(run.argv), LIMITS, run.folder, device="none")
-    plan = LaunchPlan(
-        argv=(find_program(), *_options(run), "--", *run.argv),
-        rlimits=resource_limits(request, other_processes=threads_of_user(uid)),
-    )
-    return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"))
+    with readable_pipe(filter_of_tool()) as system_calls:
+        plan = LaunchPlan(
+            argv=(find_program(), *_options(run), "--seccomp", str(system_calls), "--", *run.argv),
+            rlimits=resource_limits(request, other_processes=threads_of_user(uid)),
+        )
+        return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"), descriptors=(system_calls,))
 
 
 def _options(run: ToolRun) -> Iterator[str]:

@@ -30,15 +30,19 @@ CONFINED = [("bubblewrap", uid) for uid in USERS] + [("container", None)] * ("SW
 class Worker:
     """Starts sandboxed processes from a process of its own, as a worker would."""
 
-    def __init__(self, sandbox: str, uid: int | None, folder: Path) -> None:
-        self._sandbox, self._uid, self._folder = sandbox, uid, folder
+    def __init__(self, sandbox: str, uid: int | None, folder: Path, without: str = "") -> None:
+        self._sandbox, self._uid, self._folder, self._without = sandbox, uid, folder, without
+
+    def without(self, defence: str) -> "Worker":
+        """The same, but with that defence switched off (driver.py)."""
+        return Worker(self._sandbox, self._uid, self._folder, defence)
 
     def start(
         self, code: str, timeout: float, cores: list[int] | None = None, orphans: int = 0, **limits: int
     ) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", textwrap.dedent(code)]
         request = DriverRequest(
-            self._sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans
+            self._sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans, self._without
         )
         environment = {"PATH": os.environ["PATH"], "SWARM_TOKEN": "canary-in-the-environment"}
         command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]

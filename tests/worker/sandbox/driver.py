@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import stat
+import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
 sys.path.insert(0, str(REPOSITORY))
 
+from worker.sandbox import bubblewrap, container, seccomp  # noqa: E402 - the path comes first
 from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest  # noqa: E402 - the path comes first
 from worker.sandbox.choose import choose_sandbox  # noqa: E402 - the path comes first
 from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
@@ -28,7 +30,8 @@ class DriverRequest:
     """`uid`: the plain user to become, None: stay. After `timeout` seconds the process is killed.
 
     With `orphans`, so many are started instead, each by a process that is killed as soon as the program's arguments
-    are seen in a process or a moment later, which is while the sandbox is being made; nothing is printed.
+    are seen in a process or a moment later, which is while the sandbox is being made; nothing is printed. `without`
+    names a defence that is switched off, so that an attack can be seen to win.
     """
 
     sandbox: str
@@ -39,12 +42,14 @@ class DriverRequest:
     uid: int | None = None
     cores: list[int] | None = None
     orphans: int = 0
+    without: str = ""
 
 
 def main() -> None:
     asked = DriverRequest(**json.loads(sys.argv[1]))
     if asked.uid is not None:
         become(asked.uid, [Path(sys.prefix), Path(sys.base_prefix), REPOSITORY])
+    switch_off(asked.without)
     sandbox = choose_sandbox(asked.sandbox)  # type: ignore[arg-type]  # tests give one of the names
     cores = frozenset(asked.cores) if asked.cores else None
     request = SandboxRequest(tuple(asked.argv), ProcessLimits(**asked.limits), Path(asked.folder), cores=cores)
@@ -54,6 +59,16 @@ def main() -> None:
         return
     process = sandbox.start(request)
     print(json.dumps(asdict(process.wait(asked.timeout) or process.kill())))  # noqa: T201 - its answer
+
+
+def switch_off(defence: str) -> None:
+    if defence == "filter":
+        allow_all = struct.pack("HBBI", seccomp.RETURN, 0, 0, seccomp.ALLOW)
+        bubblewrap.filter_of_run = container.filter_of_run = lambda gpu: allow_all
+    elif defence == "counters":
+        bubblewrap.find_counters = lambda: ()
+    else:
+        assert not defence
 
 
 def orphan(sandbox: Sandbox, request: SandboxRequest, delay: float) -> None:

@@ -61,7 +61,7 @@ def test_has_no_network_of_any_kind(confined: Worker) -> None:
         udp.bind(("127.0.0.1", 0))
         udp.settimeout(0.2)
         outcome = confined.run(f"""
-            import socket
+            import os, socket
             def tried(name, attempt):
                 try:
                     attempt()
@@ -77,10 +77,11 @@ def test_has_no_network_of_any_kind(confined: Worker) -> None:
                 socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", {udp.getsockname()!r})
             except OSError:
                 pass
-            print(sorted(name for _, name in socket.if_nameindex()))
+            print(sorted(os.listdir("/sys/class/net")) if os.path.exists("/sys/class/net") else [])
+            print([line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]])
         """)
         assert outcome.log_tail.splitlines()[:5] == [f"{n} refused" for n in ("dns", "tcp", "tcp6", "udp", "raw")]
-        assert outcome.log_tail.splitlines()[5] in ("['lo']", "[]")
+        assert outcome.log_tail.splitlines()[5:] in (["[]", "['lo']"], ["[]", "[]"])
         with pytest.raises(TimeoutError):
             udp.recv(1)
 
