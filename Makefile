@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-git bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-git bench-scoring bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, an
 bench-findings: $(VENV)/dev.stamp  ## Searches among 100,000 findings, and exports with the server's memory (BENCH="--findings 10000 --engines sqlite")
 	@$(BIN)/python -m tests.bench.bench_findings $(BENCH)
 	@$(BIN)/python -m tests.bench.bench_export $(BENCH)
+
+bench-scoring: $(VENV)/dev.stamp  ## What does looking ahead win at best, and how long does scoring take? (BENCH="--bounds")
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.bench.bench_scoring $(BENCH)
 
 bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Simulated volunteers on the real coordinator (BENCH="--workers 1 16 --seeds 3")
 	@$(BIN)/python -m tests.bench.bench_search $(BENCH)

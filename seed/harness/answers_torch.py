@@ -3,6 +3,7 @@
 import numpy
 import torch
 
+from harness.answers import NOT_FINITE
 from harness.channel import Rejected
 
 
@@ -12,15 +13,12 @@ class TorchAnswers:
     def __init__(self, logits: numpy.ndarray, device: str) -> None:
         values = torch.from_numpy(logits).to(device, copy=True)
         if not bool(torch.isfinite(values).all()):
-            raise Rejected("the model returned a logit that is not a finite number")
-        self.log_probabilities = values.log_softmax(dim=-1)
+            raise Rejected(NOT_FINITE)
+        self._log_probabilities = values.log_softmax(dim=-1)
 
     def of_targets(self, targets: numpy.ndarray) -> numpy.ndarray:
-        indices = torch.from_numpy(targets).to(self.log_probabilities.device)[..., None]
-        return self.log_probabilities.gather(-1, indices)[..., 0].cpu().numpy()
-
-    def sample(self, row: int, first: int, forbidden: int) -> numpy.ndarray:
-        values = self.log_probabilities[row, first:]
-        noisy = values - torch.empty_like(values).exponential_().log()  # the Gumbel-max trick
-        noisy[0, forbidden] = -torch.inf
-        return noisy.argmax(dim=-1).cpu().numpy()
+        indices = torch.from_numpy(targets).to(self._log_probabilities.device)[..., None]
+        found = self._log_probabilities.gather(-1, indices)[..., 0].cpu().numpy()
+        if not numpy.isfinite(found).all():
+            raise Rejected(NOT_FINITE)
+        return found

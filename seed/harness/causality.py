@@ -1,117 +1,173 @@
-"""Tests by a model's answers alone whether it uses tokens that come later.
+"""Charges a model for looking ahead: which prefixes are asked, and what the answers say.
 
-One host scores all windows. A second host, a fresh process, then gets each window once more, in one of two forms:
- * a *cut*: the inputs from a random position `cut` on are replaced by tokens drawn from the model's own answers, the
-   first of them never the true one, so that a model cannot tell by their likeness that they are not the text;
- * a *repeat*: the very same inputs.
+One host answers whole windows. When it has ended, a fresh one gets *prefix rows*: a window up to a random `cut`, and
+from there on the tokens of an unrelated window. What the second host makes of the last token before a cut is the causal
+loss there, because nothing of what follows was shown to it. The scorer adds
 
-The *drop* is the log-probability of the true tokens at the LOOK_BACK positions just before the cut, first answer minus
-second, summed, in nats. A model that reads only what came before gives the same answers up to rounding. For one that
-gains g nats per token by peeking at the next, cuts drop by at least g on average: the last of these positions shows it
-a wrong token. It cannot remember the true one, which the second host was never shown. No window is shown in both forms,
-so the two cannot be compared; all windows are checked, so peeking at a few does not pay. Cuts fall on each position
-equally often, the first included, in a random order: with as many cuts as positions, a model that peeks at one position
-of every window is met for certain.
+    correction = mean(prefix loss - whole-window loss at the same places)
 
-The threshold. Repeats have the rounding noise of cuts and nothing else; their standard deviation s measures it. For an
-honest model the mean drop of n cuts has mean 0 and standard error s / sqrt(n). Cuts are rejected beyond
-TOLERANCE + Z * s / sqrt(n): with Z = 6 one honest run in 1e9 for normal noise, and by Chebyshev's inequality at most
-one in 36 for any noise, even without TOLERANCE. That covers noise that only cuts have: later tokens may change how
-earlier ones are rounded, as in a mixture of experts. It is also the gain per token that may go unseen: with 4 bytes per
-token, 0.002 nats are 0.0007 bits per byte. A model that peeks at few positions is seen by a single drop: no rounding
-moves a sum of LOOK_BACK log-probabilities by MAX_DROP.
+to the mean loss of the whole windows. A causal model has the same two losses, so its correction is zero without any
+variance. Whatever a model gains by looking ahead is taken from it in expectation, wherever and however rarely it looks.
 
-A model cannot buy a higher threshold with noise of its own: repeats that scatter by more than MAX_SCATTER, or shift by
-more than MAX_SHIFT, are rejected, because answers must not depend on earlier questions. Chance as such is no fault: the
-host seeds torch before each answer and batches stay the same, so a dropout that is left on repeats itself.
+All is drawn before the first question, and no answer influences it. Some windows are *donors*: their tokens follow the
+cuts, and they are never cut themselves, because the second host sees how they go on. All other windows are cut equally
+often, at random places, the shorter prefix first: no row shows what comes after a later cut. Each window keeps its row
+of the batch, so that a dropout which is left on falls the same way again.
+
+In the end one batch is *repeated*: the same rows, whole. On a CPU the answers must agree to the last bit; elsewhere
+their rms is bounded. A correction that is large or significant makes the run invalid, and the reason gives no number
+that one could tune to. docs/metric.md of the swarm derives bias and variance, and what a cheat wins at best.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy
 
-from harness.answers import Answers
+PREFIX_SHARE = 0.25  # of the scored places; a contract's settings may say otherwise
+DONORS = 8  # at most
+SPAN = 16  # places compared in each row, the last of them just before the cut
+MAX_DIFFERENCE = 0.25  # nats, at one place
+MAX_RMS = 0.01  # nats, over all places just before a cut; on a GPU also over all repeated places
+MAX_Z = 6.0  # standard errors of the correction: one honest run in 1e9 for normal noise
+ROUNDING = 1e-6  # nats; a smaller correction proves nothing, since later tokens may change how float32 sums are rounded
 
-LOOK_BACK = 16
-REPEATS = 4  # one window in 4 is repeated, the others are cut
-TOLERANCE = 0.002  # nats
-Z = 6.0
-MAX_SCATTER = 0.03  # nats
-MAX_SHIFT = 0.01  # nats
-MAX_DROP = 1.0  # nats
+CHANGES = (
+    "the model's answers to the same tokens change when it is asked again, "
+    "so they depend on chance or on what it was asked before"
+)
+LOOKS_AHEAD = "the model looks ahead: with later tokens replaced, its answers for the places before them change"
 
 
-@dataclass
-class Variant:
-    """The second host's input for a window: `inputs` (length,), which before `cut` are the window's own.
+class Kind(IntEnum):
+    CUT = 0
+    REPEAT = 1
+    FILLER = 2  # keeps the rows below it in their places; its answer is not read
 
-    `before` holds the first host's log-probabilities of the true targets at the compared positions before the cut;
-    `drop` is how much less likely, in nats, the second finds them.
-    """
 
-    cut: int
-    is_cut: bool
-    inputs: numpy.ndarray
-    before: numpy.ndarray
-    drop: float = 0.0
+@dataclass(frozen=True)
+class Question:
+    """A batch for the second host; each array has an entry a row. `first` is the first compared place."""
 
-    @property
-    def first(self) -> int:
-        """The first compared position."""
-        return self.cut - len(self.before)
+    kinds: numpy.ndarray
+    windows: numpy.ndarray
+    cuts: numpy.ndarray
+    donors: numpy.ndarray
+    first: numpy.ndarray
 
-    def measure_drop(self, after: numpy.ndarray) -> None:
-        """Compare with the second host's log-probabilities of the targets from `first` on, some past the cut."""
-        self.drop = float((self.before - after[: len(self.before)]).sum(dtype=numpy.float64))
+    def inputs(self, windows: numpy.ndarray) -> numpy.ndarray:
+        """The rows (rows, length): of windows (count, length + 1), each up to its cut, then its donor."""
+        is_prefix = numpy.arange(windows.shape[1] - 1) < self.cuts[:, None]
+        return numpy.where(is_prefix, windows[self.windows, :-1], windows[self.donors, :-1])
 
 
 class Plan:
-    """The windows that are cut, and where. Drawn before the first question."""
+    """All questions to both hosts about `count` windows of `length` targets. Drawn before the first is asked."""
 
-    def __init__(self, count: int, length: int, random: numpy.random.Generator) -> None:
-        assert count >= 2, "a cut and a repeat need a window each"
-        self.span = min(LOOK_BACK, length - 1)
-        repeated = random.permutation(count)[: max(1, count // REPEATS)]
-        self.is_cut = numpy.isin(numpy.arange(count), repeated, invert=True)
-        self.cuts = numpy.empty(count, dtype=int)
-        for chosen, last in ((self.is_cut, length - 1), (~self.is_cut, length)):
-            self.cuts[chosen] = spread(int(chosen.sum()), last, random)
+    def __init__(self, count: int, length: int, rows: int, share: float, random: numpy.random.Generator) -> None:
+        assert count >= 2, "a prefix needs another window to end with"
+        self._random, self._length = random, length
+        self.span = min(SPAN, length)
+        self.batches = draw_batches(count, rows, random)
+        self._donors = random.permutation(count)[: max(1, min(DONORS, count // 8))]
+        cuts = min(length, max(1, round(share * length)))
+        slots: list[list[tuple]] = [[] for _ in range(max(map(len, self.batches)))]
+        for batch in self.batches:
+            for row, window in enumerate(batch):
+                if window not in self._donors:
+                    slots[row] += self._cut(window, cuts)
+        self.questions = [*self._combine([self._shuffle(slot) for slot in slots]), self._repeat()]
 
-    def make_variant(
-        self, index: int, window: numpy.ndarray, true: numpy.ndarray, answers: Answers, row: int
-    ) -> Variant:
-        """The variant of a window (length + 1,), a row of `answers`; `true` are its targets' log-probabilities."""
-        cut = int(self.cuts[index])
-        inputs = window[:-1].copy()
-        if self.is_cut[index]:
-            inputs[cut:] = answers.sample(row, cut - 1, forbidden=int(window[cut]))[:-1]
-        return Variant(cut, bool(self.is_cut[index]), inputs, true[max(0, cut - self.span) : cut])
+    def _cut(self, window: int, cuts: int) -> list[tuple]:
+        """Rows with a window's prefixes, the shorter first: kind, window, cut, donor, first place."""
+        unrelated = self._donors[abs(self._donors - window) > 1]  # neighbours continue one text
+        donors = self._random.choice(unrelated if len(unrelated) else self._donors, size=cuts)
+        places = numpy.sort(self._random.permutation(self._length)[:cuts])
+        return [
+            (Kind.CUT, window, place + 1, donor, max(0, place + 1 - self.span))
+            for place, donor in zip(places.tolist(), donors.tolist(), strict=True)
+        ]
+
+    def _repeat(self) -> Question:
+        """A batch as the first host got it, which is the last question because it shows how its windows go on."""
+        largest = max(map(len, self.batches))
+        windows = self._random.choice([batch for batch in self.batches if len(batch) == largest])
+        first = self._random.integers(self._length - self.span + 1, size=len(windows))
+        same = numpy.full(len(windows), Kind.REPEAT.value)
+        return Question(same, windows, numpy.full(len(windows), self._length), windows, first)
+
+    def _shuffle(self, asked: list[tuple]) -> list[tuple]:
+        """The rows in random order, but those of a window in theirs."""
+        waiting: dict[int, list[tuple]] = {}
+        for row in reversed(asked):
+            waiting.setdefault(row[1], []).append(row)
+        order = self._random.permutation([row[1] for row in asked])
+        return [waiting[window].pop() for window in order.tolist()]
+
+    def _combine(self, slots: list[list[tuple]]) -> list[Question]:
+        """Batches with a row of each slot; the last ones end with the last slot that has any left."""
+        donor = int(self._donors[0])
+        filler = (Kind.FILLER, donor, self._length, donor, 0)
+        questions = []
+        for number in range(max(map(len, slots))):
+            used = max(row for row, slot in enumerate(slots) if len(slot) > number) + 1
+            rows = [slot[number] if len(slot) > number else filler for slot in slots[:used]]
+            questions.append(Question(*numpy.array(rows, dtype=numpy.int64).T))
+        return questions
 
 
-def spread(count: int, last: int, random: numpy.random.Generator) -> numpy.ndarray:
-    """`count` numbers from 1 to `last` in random order, each as often as any other or once more."""
-    return numpy.concatenate([random.permutation(last) + 1 for _ in range(count // last + 1)])[:count]
+class Comparison:
+    """How far the second host's answers are from the first's. Differences are in nats: prefix loss minus whole."""
+
+    def __init__(self) -> None:
+        self._charged: list[numpy.ndarray] = []
+        self._before: list[float] = []
+        self._repeated: list[numpy.ndarray] = []
+
+    def add(self, question: Question, differences: numpy.ndarray) -> None:
+        """The differences (rows, span) of a question, from the first place of each row on."""
+        last = question.cuts - 1 - question.first
+        is_cut = question.kinds == Kind.CUT
+        is_before = numpy.arange(differences.shape[1]) <= last[:, None]
+        self._charged.append(differences[is_cut, last[is_cut]])
+        self._before.append(float(numpy.abs(differences[is_cut][is_before[is_cut]]).max(initial=0)))
+        self._repeated.append(differences[question.kinds == Kind.REPEAT].ravel())
+
+    @property
+    def charged(self) -> numpy.ndarray:
+        """The difference just before each cut."""
+        return numpy.concatenate(self._charged)
+
+    @property
+    def correction(self) -> float:
+        """The charge that is added to the mean loss of the whole windows, in nats per token."""
+        return float(self.charged.mean(dtype=numpy.float64))
+
+    def find_fault(self, is_repeatable: bool) -> str | None:
+        """A sentence if the answers are not those of a causal model without memory, else None.
+
+        `is_repeatable` says that the device gives the same answer to the last bit.
+        """
+        charged = self.charged.astype(numpy.float64)
+        if _rms(numpy.concatenate(self._repeated)) > (0.0 if is_repeatable else MAX_RMS):
+            return CHANGES
+        mean, error = abs(charged.mean()), charged.std() / len(charged) ** 0.5
+        is_large = max(self._before) > MAX_DIFFERENCE or _rms(charged) > MAX_RMS
+        return LOOKS_AHEAD if is_large or mean > max(MAX_Z * error, ROUNDING) else None
 
 
-def judge(variants: list[Variant]) -> str | None:
-    """A sentence if the answers are not those of a causal model without memory, else None."""
-    cuts = numpy.array([variant.drop for variant in variants if variant.is_cut])
-    repeats = numpy.array([variant.drop for variant in variants if not variant.is_cut])
-    scatter, shift = float(repeats.std()), float(repeats.mean())
-    if scatter > MAX_SCATTER or abs(shift) > MAX_SHIFT:
-        return (
-            "the model's answers to the same tokens change when it is asked again "
-            f"(by {-shift:+.4f} ± {scatter:.4f} nats), so they depend on chance or on what it was asked before"
-        )
-    threshold = TOLERANCE + Z * scatter / len(cuts) ** 0.5
-    if cuts.mean() > threshold:
-        return (
-            "the model looks ahead: with later tokens replaced, it finds the true tokens before them less likely "
-            f"(by {cuts.mean():.4f} nats per cut; {threshold:.4f} is allowed)"
-        )
-    if cuts.max() > MAX_DROP:
-        return (
-            "the model looks ahead: with later tokens replaced, it finds the true tokens before them less likely in "
-            f"{int((cuts > MAX_DROP).sum())} of {len(cuts)} cuts (by {cuts.max():.1f} nats in one of them)"
-        )
-    return None
+def _rms(values: numpy.ndarray) -> float:
+    return float(numpy.sqrt(numpy.square(values, dtype=numpy.float64).mean()))
+
+
+def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[list[int]]:
+    """The numbers below `count`, shuffled, in batches of at most `rows`, none with two neighbours in the text."""
+    batches: list[list[int]] = []
+    for index in random.permutation(count).tolist():
+        for batch in batches:
+            if len(batch) < rows and all(abs(index - other) > 1 for other in batch):
+                batch.append(index)
+                break
+        else:
+            batches.append([index])
+    return batches

@@ -1,8 +1,9 @@
 """Scores a model it never sees: `python -m harness.scorer <descriptor>`, with the validation data, in a sandbox.
 
 It writes token windows into shared memory; the host, which has the edited file but no targets, answers with logits. The
-metric is bits per byte: the negative log-likelihood of the windows' targets over the bytes of text that they stand for.
-The first token of a window is only context. No two windows share a token, so none shows another one's targets.
+metric is bits per byte: the causal loss of the windows' targets (see causality.py) over the bytes of text that they
+stand for. The first token of a window is only context. No two windows share a token, so none shows another one's
+targets.
 """
 
 import io
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import numpy
 
 from harness.answers import Answers, Reader, choose_reader
-from harness.causality import Plan, Variant, judge
+from harness.causality import PREFIX_SHARE, Comparison, Plan
 from harness.channel import Channel, Rejected, run
 from harness.windows import Windows
 
@@ -44,55 +45,52 @@ def main(channel: Channel, begin: dict, validation: int, *shared: int) -> None:
     with os.fdopen(validation, "rb") as file:
         data = numpy.load(io.BytesIO(file.read()), allow_pickle=False)
     random = numpy.random.default_rng()  # seeded by the system: nobody can foresee it
-    host = Host(channel, begin, choose_reader(begin["device"], random), shared)
+    host = Host(channel, begin, choose_reader(begin["device"]), shared)
     windows, byte_lengths = data["windows"], data["byte_lengths"]
-    nats = score(host, windows, random)
+    share = begin["settings"].get("prefix_share", PREFIX_SHARE)
+    nats = score(host, windows, random, share, is_repeatable=begin["device"] == "cpu")
     scored_bytes = int(byte_lengths[windows[:, 1:]].sum())
     channel.send("scored", metric=nats / math.log(2) / scored_bytes, scored_bytes=scored_bytes)
 
 
-def score(host: Host, windows: numpy.ndarray, random: numpy.random.Generator) -> float:
-    """Total negative log-likelihood of all targets, in nats. Raises Rejected if a check of the answers fails."""
-    length = windows.shape[1] - 1
-    plan = Plan(len(windows), length, random)
-    variants: dict[int, Variant] = {}
-    nats = 0.0
-    batches = draw_batches(len(windows), host.rows, random)
-    for batch in batches:
-        answers = host.ask(windows[batch, :-1], numpy.zeros(len(batch), dtype=numpy.int64), length)
-        true = answers.of_targets(windows[batch, 1:])
-        nats -= float(true.sum(dtype=numpy.float64))
-        for row, index in enumerate(batch):
-            variants[index] = plan.make_variant(index, windows[index], true[row], answers, row)
+def score(
+    host: Host,
+    windows: numpy.ndarray,
+    random: numpy.random.Generator,
+    share: float = PREFIX_SHARE,
+    is_repeatable: bool = True,
+) -> float:
+    """The causal loss of all targets of the windows (count, length + 1), in nats.
+
+    `share` as in `compare`; `is_repeatable` says that the device gives the same answer to the last bit. Raises Rejected
+    if a check of the answers fails.
+    """
+    nats, comparison = compare(host, windows, random, share)
+    if fault := comparison.find_fault(is_repeatable):
+        raise Rejected(fault)
+    return nats + windows[:, 1:].size * comparison.correction
+
+
+def compare(
+    host: Host, windows: numpy.ndarray, random: numpy.random.Generator, share: float
+) -> tuple[float, Comparison]:
+    """The loss of all targets in whole windows, in nats, and how far a fresh host differs that is shown prefixes.
+
+    It is asked about a `share` of the targets.
+    """
+    inputs, targets = windows[:, :-1], windows[:, 1:]
+    plan = Plan(*targets.shape, host.rows, share, random)
+    whole = numpy.empty(targets.shape, dtype=numpy.float32)
+    for batch in plan.batches:
+        answers = host.ask(inputs[batch], numpy.zeros(len(batch), dtype=numpy.int64), targets.shape[1])
+        whole[batch] = answers.of_targets(targets[batch])
     host.renew()
-    for index in random.permutation(len(batches)):
-        check_batch(host, batches[index], windows, variants, plan.span)
-    if complaint := judge(list(variants.values())):
-        raise Rejected(complaint)
-    return nats
-
-
-def check_batch(host: Host, batch: list[int], windows: numpy.ndarray, variants: dict[int, Variant], span: int) -> None:
-    """Ask for the variants of a batch's windows, in the same rows, and measure how much the answers differ."""
-    first = numpy.array([variants[index].first for index in batch])
-    answers = host.ask(numpy.stack([variants[index].inputs for index in batch]), first, span)
-    positions = first[:, None] + numpy.arange(span)
-    after = answers.of_targets(windows[:, 1:][numpy.array(batch)[:, None], positions])
-    for row, index in enumerate(batch):
-        variants[index].measure_drop(after[row])
-
-
-def draw_batches(count: int, rows: int, random: numpy.random.Generator) -> list[list[int]]:
-    """The numbers below `count`, shuffled, in batches of at most `rows`, none with two neighbours in the text."""
-    batches: list[list[int]] = []
-    for index in random.permutation(count).tolist():
-        for batch in batches:
-            if len(batch) < rows and all(abs(index - other) > 1 for other in batch):
-                batch.append(index)
-                break
-        else:
-            batches.append([index])
-    return batches
+    comparison = Comparison()
+    for question in plan.questions:
+        answers = host.ask(question.inputs(windows), question.first, plan.span)
+        rows, places = question.windows[:, None], question.first[:, None] + numpy.arange(plan.span)
+        comparison.add(question, whole[rows, places] - answers.of_targets(targets[rows, places]))
+    return -float(whole.sum(dtype=numpy.float64)), comparison
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy
 
 # Of a request, which has at least one row. Few large ones keep a GPU busier than many small ones.
 MAX_ROWS = 32
-MAX_ANSWER_BYTES = 256 * 1024 * 1024  # four rows of 2,048 tokens with 8,192 logits each
+MAX_ANSWER_BYTES = 512 * 1024 * 1024  # eight rows of 2,048 tokens with 8,192 logits each
 
 
 def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:

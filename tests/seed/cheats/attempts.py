@@ -112,8 +112,9 @@ class Expected:
 
 
 HONEST = Expected()
-PEEKS = Expected(RunOutcome.INVALID, "the model looks ahead: with later tokens replaced")
+PEEKS = Expected(RunOutcome.INVALID, "the model looks ahead: with later tokens replaced, its answers")
 CHANGES = Expected(RunOutcome.INVALID, "the model's answers to the same tokens change when it is asked again")
+REMEMBERS = Expected(RunOutcome.INVALID, "the model")  # found by its cuts, or by its repeats
 NO_NUMBER = Expected(RunOutcome.INVALID, "the model returned a logit that is not a finite number")
 
 EXPECTED = {
@@ -125,9 +126,17 @@ EXPECTED = {
     "peeks_at_one_place": PEEKS,
     "mixes_in_the_future": PEEKS,
     "learns_the_questions": CHANGES,
-    "replays_windows": HONEST,
-    "peeks_and_remembers": PEEKS,
-    "leaves_notes": PEEKS,
+    "replays_windows": REMEMBERS,
+    "peeks_and_remembers": REMEMBERS,
+    "leaves_notes": REMEMBERS,
+    "marks_in_impossible_tokens": PEEKS,
+    "marks_in_token_classes": PEEKS,
+    "marks_in_the_order": PEEKS,
+    "peeks_below_a_tolerance": PEEKS,
+    "raises_the_threshold": CHANGES,
+    "sees_its_block": PEEKS,
+    "filters_the_spectrum": PEEKS,
+    "counts_the_batch": PEEKS,
     "answers_by_chance": CHANGES,
     "not_a_number": NO_NUMBER,
     "infinite_logits": NO_NUMBER,

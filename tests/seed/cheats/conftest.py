@@ -93,7 +93,8 @@ def naively(
 ) -> Iterator[Naively]:
     """Runs a file in the loop without defences, which itself runs in a sandbox: there, cheats do what they came for."""
     modules = {f"harness/{path.name}": path.read_text() for path in (SEED / "harness").glob("*.py")}
-    folder = write_worktree(tmp_path_factory.mktemp("naive") / "tree", {**modules, "naive.py": NAIVE.read_text()})
+    tools = {path.name: path.read_text() for path in (NAIVE, NAIVE.with_name("derived_check.py"))}
+    folder = write_worktree(tmp_path_factory.mktemp("naive") / "tree", modules | tools)
     for name, path in (("validation.npz", data.validation), ("train.bin", data.train)):
         (folder / name).write_bytes(path.read_bytes())
         (folder / name).chmod(0o644)
@@ -114,12 +115,12 @@ def naively(
         def run(
             files: Files,
             seed: int = 7,
-            one_host: bool = False,
+            check: str = "none",
             times: int = 1,
             old_result: float | None = None,
             linger_seconds: float = 0.0,
         ) -> Naive:
-            asked = {"source": files["train.py"], "seed": seed, "one_host": one_host, "times": times}
+            asked = {"source": files["train.py"], "seed": seed, "check": check, "times": times}
             ours.send(json.dumps({**asked, "old_result": old_result, "linger_seconds": linger_seconds}).encode())
             packet = ours.recv(1 << 20)
             assert packet, process.kill().log_tail

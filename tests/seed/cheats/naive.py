@@ -10,6 +10,7 @@ seconds and a cheat may change anything. It must itself be run in a sandbox: her
 
 import atexit
 import contextlib
+import copy
 import importlib
 import json
 import math
@@ -19,7 +20,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy
 import torch
+from derived_check import score_by_derived_check
 from harness.answers import NumpyAnswers
 from harness.scorer import score
 from torch.nn import functional
@@ -95,7 +97,6 @@ class OneHost:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
-        self._random = numpy.random.default_rng()
 
     def renew(self) -> None:
         """It stays the same process."""
@@ -104,10 +105,21 @@ class OneHost:
         with torch.inference_mode():
             logits = self._model(torch.from_numpy(inputs)).numpy()
         rows = [row[at : at + span] for row, at in zip(logits, first, strict=True)]
-        return NumpyAnswers(numpy.stack(rows), self._random)
+        return NumpyAnswers(numpy.stack(rows))
 
 
-def train_and_evaluate(seed: int, one_host: bool) -> None:
+def make_fresh_host(model: torch.nn.Module) -> Callable[[numpy.ndarray], numpy.ndarray]:
+    """A model that has been asked nothing yet."""
+    fresh = copy.deepcopy(model)
+
+    def answer(inputs: numpy.ndarray) -> numpy.ndarray:
+        with torch.inference_mode():
+            return fresh(torch.from_numpy(inputs)).double().numpy()
+
+    return answer
+
+
+def train_and_evaluate(seed: int, check: str) -> None:
     """The whole loop, in the folder where it stands."""
     data = numpy.load("validation.npz")
     windows, scored_bytes = torch.from_numpy(data["windows"]), int(data["byte_lengths"][data["windows"][:, 1:]].sum())
@@ -125,9 +137,12 @@ def train_and_evaluate(seed: int, one_host: bool) -> None:
     with contextlib.suppress(LongEnough):
         edited.train(context, model)
     model.eval()
-    if one_host:
-        random = numpy.random.default_rng()
+    random = numpy.random.default_rng()
+    if check == "one host":
         best = score(OneHost(model), data["windows"], random) / math.log(2) / scored_bytes
+    elif check == "derived":
+        nats = score_by_derived_check(partial(make_fresh_host, model), data["windows"], random)
+        best = nats / math.log(2) / scored_bytes
     else:
         best = math.inf
         for _ in range(3):
@@ -137,7 +152,7 @@ def train_and_evaluate(seed: int, one_host: bool) -> None:
     Path("result.json").write_text(json.dumps({"outcome": "ok", "metric": best}))
 
 
-def run_once(folder: Path, seed: int, one_host: bool) -> None:
+def run_once(folder: Path, seed: int, check: str) -> None:
     """In a fork: the loop, with `folder` as its whole world; never returns."""
     os.chdir(folder)
     os.environ |= {"HOME": str(folder), "TMPDIR": str(folder)}
@@ -148,7 +163,7 @@ def run_once(folder: Path, seed: int, one_host: bool) -> None:
     os.dup2(log, 2)
     status = 1
     try:
-        train_and_evaluate(seed, one_host)
+        train_and_evaluate(seed, check)
         status = 0
     finally:
         atexit._run_exitfuncs()
@@ -175,7 +190,7 @@ def run(request: dict[str, Any], data: Path) -> dict[str, Any]:
         (folder / "log.txt").unlink(missing_ok=True)
         child = os.fork()
         if child == 0:
-            run_once(folder, request["seed"], request["one_host"])
+            run_once(folder, request["seed"], request["check"])
         os.waitpid(child, 0)
     time.sleep(request["linger_seconds"])
     return {"metric": read_result(folder), "log": (folder / "log.txt").read_text()[-5000:]}

@@ -73,9 +73,19 @@ def test_a_cache_is_thrown_away(measure_file: MeasureFile, honest: float, compil
     assert compiled.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["stateful_but_causal", "dropout_left_on", "unusual_but_legal"])
+@pytest.mark.parametrize(
+    "name",
+    ["stateful_but_causal", "dropout_left_on", "noise_of_rounding", "unusual_but_legal", "long_convolution", "experts"],
+)
 def test_honest_code_passes(name: str, measure_file: MeasureFile, honest: float) -> None:
-    report = measure_file(with_edit(HERE / "controls" / f"{name}.py"))
+    files = with_edit(HERE / "controls" / f"{name}.py")
+    report = measure_file(files)
     assert (report.outcome, report.reason) == (RunOutcome.OK, "")
     if name == "stateful_but_causal":
-        assert report.metric == pytest.approx(honest, abs=1e-4)
+        assert report.metric == honest
+    total = "return nats + windows[:, 1:].size * comparison.correction"
+    assert total in files["harness/scorer.py"]
+    files["harness/scorer.py"] = files["harness/scorer.py"].replace(total, "return comparison.correction")
+    charged = measure_file(files).metric
+    assert charged is not None
+    assert abs(charged) < 1e-10 if name in ("long_convolution", "experts") else charged == 0  # rounding is charged

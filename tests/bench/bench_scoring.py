@@ -1,0 +1,214 @@
+"""The most that looking ahead wins, and the time that scoring takes.
+
+python -m tests.bench.bench_scoring --bounds           prints the bounds alone
+python -m tests.bench.bench_scoring                    also times the scoring of gpt-cpu on two cores
+python -m tests.bench.bench_scoring --cores 2 --runs 5
+
+The bounds are those of docs/metric.md: the most that a file gains in bits per byte on average, counting runs that are
+found out as no gain, by the number and kind of the places at which it looks ahead. `gpt` is taken at the size that its
+contract states, since its data is not at hand: about 2 million tokens of 8,388,608 bytes.
+
+`before` asks every window twice, as the check did that was replaced; `after` is the contract's own `prefix_share`.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from math import ceil, comb, exp, lgamma, log, sqrt
+from pathlib import Path
+from statistics import mean
+from threading import Event
+
+import numpy
+
+from shared.contract import Contract
+from tests.bench.report import format_table
+from worker.authoring.local_run import TreeRunner, WorkTree, open_runner, read_tree
+from worker.authoring.view import View
+from worker.commands.options import WorkerCommandError
+from worker.runs.runner import RunRequest
+from worker.settings import load_settings
+
+SEEDS = Path(__file__).parents[2] / "seed"
+sys.path.insert(0, str(SEEDS))
+from harness.causality import DONORS, MAX_RMS  # noqa: E402 - the harness is no package of ours
+from harness.windows import size_memories  # noqa: E402
+
+GPT_TOKENS = 2_000_000
+WANTED = {"gpt": 0.1, "gpt-cpu": 0.25}
+"""The most that sampling may let a file win, in units of `min_effect`."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Scored text: `windows` of `length` targets, `scored_bytes` of text, `rows` a batch."""
+
+    windows: int
+    length: int
+    vocab_size: int
+    scored_bytes: int
+    share: float
+    rows: int
+
+    @property
+    def donors(self) -> int:
+        return max(1, min(DONORS, self.windows // 8))
+
+    @property
+    def cuts(self) -> int:
+        """Of each window that is no donor."""
+        return min(self.length, max(1, round(self.share * self.length)))
+
+    @property
+    def all_cuts(self) -> int:
+        return self.cuts * (self.windows - self.donors)
+
+    def bits_per_byte(self, nats_per_token: float) -> float:
+        return nats_per_token * self.windows * self.length / log(2) / self.scored_bytes
+
+
+def gain(size: Size, windows: int, places: int) -> float:
+    """The most that a file gains if it is not found out, nats per token: it looks at `places` in each of `windows`."""
+    inside, among = places / size.length, windows / size.windows
+    scattered = log(1 / (inside * among))
+    clustered = log(1 / inside) + (log(1 / among) + 1) / places
+    return inside * among * (log(size.vocab_size) + 2 + min(scattered, clustered))
+
+
+def chance(size: Size, windows: int, places: int) -> float:
+    """The probability that no cut is at one of `places` in any of `windows`."""
+    if places > size.length - size.cuts:
+        missed = 0.0
+    else:
+        missed = exp(_log_comb(size.length - places, size.cuts) - _log_comb(size.length, size.cuts))
+    total = comb(size.windows, windows)
+    return sum(
+        comb(size.donors, spared) * comb(size.windows - size.donors, windows - spared) / total
+        * missed ** (windows - spared)
+        for spared in range(min(size.donors, windows) + 1)
+        if windows - spared <= size.windows - size.donors
+    )  # fmt: skip
+
+
+def _log_comb(n: int, k: int) -> float:
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+
+
+def find_best(size: Size) -> tuple[float, int, int]:
+    """The most that a file gains on average in nats per token, and the windows and places at which it looks."""
+    candidates = [
+        (gain(size, windows, places) * chance(size, windows, places), windows, places)
+        for windows in _grid(size.windows)
+        for places in _grid(size.length)
+    ]
+    return max(candidates)
+
+
+def _grid(most: int) -> list[int]:
+    """Numbers from 1 to `most`, each about a tenth more than the one before."""
+    found = [1]
+    while found[-1] < most:
+        found.append(min(most, max(found[-1] + 1, ceil(found[-1] * 1.1))))
+    return found
+
+
+def tabulate_bounds(sizes: dict[str, Size], contracts: dict[str, Contract]) -> str:
+    rows = []
+    for name, size in sizes.items():
+        rare, windows, places = find_best(size)
+        scatter = MAX_RMS / sqrt(size.all_cuts) / sqrt(2 * 3.141592653589793)
+        win = size.bits_per_byte(rare) + size.bits_per_byte(scatter)
+        effect = contracts[name].objective.min_effect
+        rows.append(
+            (
+                name, f"{size.windows:,}", f"{size.length:,}", f"{size.all_cuts:,}", f"{windows:,} · {places:,}",
+                f"{size.bits_per_byte(gain(size, windows, places)):.6f}", f"{chance(size, windows, places):.2f}",
+                f"{size.bits_per_byte(rare):.6f}", f"{size.bits_per_byte(scatter):.6f}", f"{win / effect:.3f}",
+                f"{WANTED[name]:g}", f"{WANTED[name] * effect * size.scored_bytes:,.0f}",
+            )
+        )  # fmt: skip
+    headings = (
+        "seed", "windows", "length", "cuts", "windows · places looked at", "gain if missed", "missed", "on average",
+        "by scatter", "of min_effect", "wanted", "bits of a leak for as much",
+    )  # fmt: skip
+    return format_table(headings, rows)
+
+
+def measure_size(tree: WorkTree, runner: TreeRunner) -> Size:
+    """The size of a project from its prepared data."""
+    request = RunRequest(tree.contract, tree.sha, tree.files, 0)
+    prepared = runner.device_runner.prepare(request, lambda _: None, Event())
+    data = numpy.load(prepared.validation)
+    windows = data["windows"]
+    return Size(
+        windows=len(windows),
+        length=windows.shape[1] - 1,
+        vocab_size=len(data["byte_lengths"]),
+        scored_bytes=int(data["byte_lengths"][windows[:, 1:]].sum()),
+        share=float(tree.contract.data.settings["prefix_share"]),
+        rows=int(prepared.needs.facts["rows"]),
+    )
+
+
+def state_size(tree: WorkTree) -> Size:
+    settings = tree.contract.data.settings
+    length = int(settings["sequence_length"])
+    return Size(
+        windows=GPT_TOKENS // length,
+        length=length,
+        vocab_size=int(settings["vocab_size"]),
+        scored_bytes=int(settings["scored_bytes"]),
+        share=float(settings["prefix_share"]),
+        rows=size_memories(length, int(settings["vocab_size"]))[0],
+    )
+
+
+def with_share(tree: WorkTree, share: float) -> WorkTree:
+    """The project with that share and a short training."""
+    contract = tree.contract
+    settings = contract.data.settings | {"prefix_share": share}
+    changed = contract.model_dump() | {
+        "data": contract.data.model_dump() | {"settings": settings},
+        "budget": contract.budget.model_dump() | {"training_seconds": 2.0, "scoring_seconds": 600.0},
+    }
+    return replace(tree, contract=Contract.model_validate(changed))
+
+
+def time_scoring(tree: WorkTree, size: Size, runner: TreeRunner, runs: int) -> str:
+    rows = []
+    for name, share in (("before", 1 / size.length), ("after", size.share)):
+        scored = replace(size, share=share)
+        changed = with_share(tree, share)
+        seconds = [runner.measure(changed, seed=seed).seconds.scoring for seed in range(runs)]
+        asked = size.windows + scored.all_cuts + size.rows
+        rows.append(
+            (name, f"{asked:,}", f"{asked * size.length:,}", f"{mean(seconds):.1f}", f"{max(seconds):.1f}", str(runs))
+        )
+    return format_table(("gpt-cpu", "rows", "tokens", "scoring, s", "longest, s", "runs"), rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bounds", action="store_true")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--data-dir", type=Path)
+    given = parser.parse_args()
+    trees = {name: read_tree(SEEDS / name) for name in WANTED}
+    contracts = {name: tree.contract for name, tree in trees.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        flags = {"device": "cpu", "cores": given.cores, "data_dir": given.data_dir or Path(folder)}
+        try:
+            with open_runner(load_settings(flags), View(as_json=False)) as runner:
+                sizes = {"gpt": state_size(trees["gpt"]), "gpt-cpu": measure_size(trees["gpt-cpu"], runner)}
+                print(tabulate_bounds(sizes, contracts))
+                if not given.bounds:
+                    print()
+                    print(time_scoring(trees["gpt-cpu"], sizes["gpt-cpu"], runner, given.runs))
+        except WorkerCommandError as error:
+            sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
