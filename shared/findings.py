@@ -149,9 +149,9 @@ class SearchHit(Message):
 class SearchPage(Page[SearchHit]):
     """The answer to a search.
 
-    `waiting_for_vectors` counts findings of all projects that cannot be found by their meaning yet: above 0, the same
-    search may soon give another order. `meaning_used` is False where the search was by words only, since the embedder
-    or the vector index was not available.
+    `waiting_for_vectors` counts findings of all projects that cannot be found by their meaning yet (of the newest
+    1,000, and at most 1,000 revised ones): above 0, the same search may soon give another order. `meaning_used` is
+    False where the search was by words only, since the embedder or the vector index was not available.
     """
 
     waiting_for_vectors: int = Field(ge=0)

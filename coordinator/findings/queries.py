@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    SQLColumnExpression,
     String,
     and_,
     bindparam,
@@ -25,11 +26,11 @@ from coordinator.models import (
     Branch,
     Citation,
     CommitPosterior,
+    DeferredText,
     Embedding,
     Experiment,
     Finding,
     FindingTag,
-    FindingVersion,
     Lease,
     Project,
     Run,
@@ -259,28 +260,31 @@ def list_running_proposals(session: Session, project_id: int) -> list[dict[str, 
 def list_without_vector(
     session: Session, model: str, subject: str, after_id: int, limit: int
 ) -> list[tuple[Finding, Experiment]]:
-    """Findings above `after_id` that have no vector of a model, in the order of their numbers."""
-    has_one = exists().where(
-        Embedding.subject == subject, Embedding.key == cast(Finding.id, String), Embedding.model == model
+    """Findings above `after_id` that have no vector of a model and were not deferred, in order of their numbers."""
+    query = (
+        _TEXTS.where(Finding.id > after_id, *_has_no_vector(Finding.id, model, subject))
+        .order_by(Finding.id)
+        .limit(limit)
     )
-    query = _TEXTS.where(Finding.id > after_id, ~has_one).order_by(Finding.id).limit(limit)
     return [(finding, experiment) for finding, experiment in session.execute(query)]
 
 
-def count_without_vector(session: Session, model: str, subject: str) -> int:
-    """The number of findings that have no vector of a model."""
-    findings = select(func.count()).select_from(Finding).scalar_subquery()
-    vectors = select(func.count()).where(Embedding.subject == subject, Embedding.model == model).scalar_subquery()
-    return max(0, session.scalar(select(findings - vectors)) or 0)
+def count_without_vector(session: Session, model: str, subject: str, after_id: int, limit: int) -> int:
+    """As `list_without_vector`, the number of them among the newest `limit` findings."""
+    newest = select(Finding.id).where(Finding.id > after_id).order_by(Finding.id.desc()).limit(limit).subquery()
+    query = select(func.count()).select_from(newest).where(*_has_no_vector(newest.c.id, model, subject))
+    return session.scalar(query) or 0
+
+
+def _has_no_vector(finding_id: SQLColumnExpression[int], model: str, subject: str) -> tuple[ColumnElement[bool], ...]:
+    """Conditions that a finding has no vector of a model, and that its words were not deferred."""
+    key = cast(finding_id, String)
+    has_one = exists().where(Embedding.subject == subject, Embedding.key == key, Embedding.model == model)
+    return ~has_one, ~exists().where(DeferredText.subject == subject, DeferredText.key == key)
 
 
 def find_newest_id(session: Session) -> int:
     return session.scalar(select(func.max(Finding.id))) or 0
-
-
-def count_revisions(session: Session) -> int:
-    """How often a finding got other words, of all findings together."""
-    return session.scalar(select(func.count()).select_from(FindingVersion)) or 0
 
 
 def list_project_ids(session: Session) -> list[int]:

@@ -11,7 +11,7 @@ from coordinator.accounts import service as accounts
 from coordinator.events import service as events
 from coordinator.experiments import service as experiments
 from coordinator.findings import paper_queries, papers, queries, service
-from coordinator.findings.semantic_index import SUBJECT
+from coordinator.findings.semantic_index import SUBJECT, describe
 from coordinator.findings.text_index import text_index_of
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Volunteer
@@ -61,7 +61,8 @@ def revise(
     experiment = session.get_one(Experiment, finding.experiment_id)
     indexed = service.index_of(finding.id, finding.project_id, finding, experiment)
     text_index_of(session).put(session, indexed, is_new=False)
-    similarity.forget(session, SUBJECT, str(finding.id))  # it gets a vector of its new words soon
+    similarity.forget(session, SUBJECT, str(finding.id))
+    similarity.defer(session, finding.project_id, SUBJECT, str(finding.id), describe(finding, experiment))
     events.record(session, EventKind.FINDING_REVISED, finding.project_id, finding=finding.id, version=finding.version)
     return experiments.view_finding(finding)
 

@@ -2,18 +2,18 @@
 
 Vectors are made outside the requests that bring findings in, by a task that looks every few seconds for findings
 without one: so neither a slow endpoint nor an import holds anybody up, and another model's vectors come by themselves.
-Until then a finding is found by its words. A revision leaves a finding without a vector, and so it gets one anew.
+Until then a finding is found by its words. A revision defers a finding's new words, and so it gets a vector anew.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from coordinator.background import BackgroundTasks
+from coordinator.db.cache import CachePerDatabase
 from coordinator.db.database import Database
 from coordinator.findings import queries
 from coordinator.findings.tokenizer import spell_out
@@ -25,12 +25,14 @@ SUBJECT = "finding"
 
 AT_ONCE = 200
 
+LOOK_BACK = 200
+"""Findings below the newest one that are looked at again: on PostgreSQL a lower number may be committed later."""
 
-class Progress(NamedTuple):
-    """Findings up to a number have vectors, as of so many revisions."""
+MAX_WAITING = 1_000
+"""Largest number of waiting findings that is counted, of those that came in and of those that were revised."""
 
-    through_id: int = 0
-    revisions: int = 0
+_CHECKED = CachePerDatabase[str, int](8)
+"""Up to which number all findings have vectors of a model, by the model."""
 
 
 def find_by_meaning(
@@ -50,8 +52,14 @@ def find_by_meaning(
 
 
 def count_waiting(session: Session, similarity: Similarity) -> int:
-    """The number of findings that cannot be found by their meaning yet."""
-    return queries.count_without_vector(session, similarity.embedder.name, SUBJECT)
+    """The number of findings that cannot be found by their meaning yet, at most twice MAX_WAITING.
+
+    Before this process has looked at all findings once, only the newest are counted.
+    """
+    model = similarity.embedder.name
+    after_id = (_CHECKED.for_database(session).find(model) or 0) - LOOK_BACK
+    new = queries.count_without_vector(session, model, SUBJECT, after_id, MAX_WAITING)
+    return new + similarity.count_deferred(session, SUBJECT, MAX_WAITING)
 
 
 def embed_missing(database: Database, similarity: Similarity, after_id: int = 0) -> int:
@@ -62,14 +70,17 @@ def embed_missing(database: Database, similarity: Similarity, after_id: int = 0)
             newest = queries.find_newest_id(session)
         if not rows:
             return newest
-        made = [(finding, similarity.embed(describe(finding, experiment))) for finding, experiment in rows]
+        made = []
+        for finding, experiment in rows:
+            if (vector := similarity.embed(describe(finding, experiment))) is None:
+                break
+            made.append((finding, vector))
         with database.write() as session:
             for finding, vector in made:
-                if vector is not None:
-                    similarity.store(session, finding.project_id, SUBJECT, str(finding.id), vector)
-        if any(vector is None for _, vector in made):
+                similarity.store(session, finding.project_id, SUBJECT, str(finding.id), vector)
+        after_id = max(after_id, *(finding.id for finding, _ in made), 0)
+        if len(made) < len(rows):
             return after_id
-        after_id = rows[-1][0].id
 
 
 def describe(finding: Finding, experiment: Experiment) -> list[str]:
@@ -84,31 +95,23 @@ async def run_meaning(app: FastAPI) -> AsyncIterator[None]:
     """Look for findings without a vector while the application lives. Replicas may all do so."""
     database: Database = app.state.database
     tasks: BackgroundTasks = app.state.background
-    done = Progress()
-
-    def go_on() -> None:
-        nonlocal done
-        done = keep_up(database, similarity, done)
-
-    seconds = app.state.settings.meaning_check_seconds
     similarity: Similarity = app.state.similarity
+    seconds = app.state.settings.meaning_check_seconds
     async with (
         tasks.repeat("vector index", 0, similarity.prepare, until_success=True),
         tasks.repeat("deferred embeddings", seconds, similarity.store_deferred),
-        tasks.repeat("embeddings of findings", seconds, go_on),
+        tasks.repeat("embeddings of findings", seconds, lambda: keep_up(database, similarity)),
     ):
         yield
 
 
-def keep_up(database: Database, similarity: Similarity, done: Progress) -> Progress:
-    """Give vectors to findings that came in or got other words since; returns how far that came."""
-    try:
-        with database.read() as session:
-            newest, revisions = queries.find_newest_id(session), queries.count_revisions(session)
-        if revisions != done.revisions:  # whichever findings they were of: they have no vector
-            done = Progress(0, revisions)
-        if newest <= done.through_id:
-            return done
-        return Progress(embed_missing(database, similarity, done.through_id), revisions)
-    except IntegrityError:  # another replica was faster
-        return done
+def keep_up(database: Database, similarity: Similarity) -> None:
+    """Give vectors to findings that came in since the last call, or since the beginning."""
+    with database.read() as session:
+        checked, newest = _CHECKED.for_database(session), queries.find_newest_id(session)
+    if newest:  # else the model is not even named
+        through_id = checked.find(similarity.embedder.name) or 0
+        similarity.prepare()  # before, so that no finding has a vector that cannot be searched
+        with suppress(IntegrityError):  # another replica was faster
+            done = embed_missing(database, similarity, through_id - LOOK_BACK)
+            checked.store(similarity.embedder.name, max(through_id, done))

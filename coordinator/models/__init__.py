@@ -3,7 +3,14 @@
 from coordinator.models.accounts import Token, Volunteer, Worker
 from coordinator.models.base import Base, include_name, table_of, view_of
 from coordinator.models.evidence import Calibration, CommitPosterior, DueReplication, EvidenceEpoch, Run, TrustRecord
-from coordinator.models.experiments import AssembledStep, Embedding, Experiment, ImportedLine, ImportedSession
+from coordinator.models.experiments import (
+    AssembledStep,
+    DeferredText,
+    Embedding,
+    Experiment,
+    ImportedLine,
+    ImportedSession,
+)
 from coordinator.models.findings import Citation, Finding, FindingNote, FindingTag, FindingVersion
 from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject

@@ -96,6 +96,19 @@ class Embedding(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class DeferredText(Base):
+    """A text that gets its vector later, in `parts` that weigh the same. `subject` and `key` are an embedding's."""
+
+    __tablename__ = "deferred_texts"
+    __table_args__ = (Index("ix_deferred_texts_subject_key", "subject", "key"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    subject: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str] = mapped_column(String(36))
+    parts: Mapped[list[Any]]
+
+
 _EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
 _FIRST_RUN = select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, insert, or_, select, union_all, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Embedding, Lease, table_of
+from coordinator.models import DeferredText, Embedding, Lease, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.novelty.ideas import Idea
 from shared.leases import LeaseState
@@ -112,7 +112,7 @@ def list_holders(
 
 ROWS_AT_ONCE = 2_000
 
-_EMBEDDINGS = table_of(Embedding)
+_EMBEDDINGS, _DEFERRED = table_of(Embedding), table_of(DeferredText)
 
 
 class EmbeddingRow(NamedTuple):
@@ -167,3 +167,36 @@ def set_aside(session: Session, subject: str, key: str) -> list[EmbeddingRow]:
         renamed = {"subject": subject + _BEFORE, "key": str(row.id)}
         session.execute(update(_EMBEDDINGS).where(_EMBEDDINGS.c.id == row.id).values(renamed))
     return [EmbeddingRow._make(row) for row in rows]
+
+
+class DeferredRow(NamedTuple):
+    """A text that waits for its vector, as `DeferredText` stores it."""
+
+    id: int
+    project_id: int
+    subject: str
+    key: str
+    parts: list[str]
+
+
+def add_deferred(session: Session, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
+    row = {"project_id": project_id, "subject": subject, "key": key, "parts": list(parts)}
+    session.execute(insert(_DEFERRED), row)
+
+
+def list_deferred(session: Session, after_id: int, limit: int) -> list[DeferredRow]:
+    """Texts that wait for a vector, the longest waiting first."""
+    query = select(*(_DEFERRED.c[name] for name in DeferredRow._fields)).where(_DEFERRED.c.id > after_id)
+    return [DeferredRow._make(row) for row in session.execute(query.order_by(_DEFERRED.c.id).limit(limit))]
+
+
+def remove_deferred(session: Session, row_id: int) -> bool:
+    """Whether the text still waited."""
+    removed = delete(_DEFERRED).where(_DEFERRED.c.id == row_id).returning(_DEFERRED.c.id)
+    return session.scalar(removed) is not None
+
+
+def count_deferred(session: Session, subject: str, limit: int) -> int:
+    """The number of a kind's texts that wait for a vector, at most `limit`."""
+    some = select(_DEFERRED.c.id).where(_DEFERRED.c.subject == subject).limit(limit).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0

@@ -21,7 +21,7 @@ from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
 from coordinator.novelty.ideas import Idea, name_idea
 from coordinator.novelty.queries import CodeHolder
-from coordinator.novelty.similarity import DeferredText, Similarity
+from coordinator.novelty.similarity import Similarity
 from shared.experiments import Proposal, SimilarWork
 from shared.runs import RunOutcome
 
@@ -158,7 +158,7 @@ def remember(session: Session, similarity: Similarity, project_id: int, code: Pr
     if code.vector is not None:
         similarity.store(session, project_id, SUBJECT, str(lease_id), code.vector)
     elif code.parts:
-        similarity.defer(DeferredText(project_id, SUBJECT, str(lease_id), code.parts))
+        similarity.defer(session, project_id, SUBJECT, str(lease_id), code.parts)
 
 
 def _view_similar(session: Session, similarities: Mapping[UUID, float | None]) -> list[SimilarWork]:

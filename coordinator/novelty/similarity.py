@@ -1,17 +1,14 @@
 """Finds similar texts: embeds them before a transaction, stores vectors in it, compares with stored vectors."""
 
-from collections import deque
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 from fastapi import Depends, Request
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
-from coordinator.db.engine import UNAVAILABLE_ERRORS
 from coordinator.novelty import queries
 from coordinator.settings import CoordinatorSettings
 
@@ -21,18 +18,7 @@ if TYPE_CHECKING:  # numpy and the model are loaded with the first text, and not
 
 log = structlog.get_logger()
 
-
-MAX_DEFERRED = 1_000
-"""Number of texts that wait for a vector; beyond it the oldest get none."""
-
-
-class DeferredText(NamedTuple):
-    """A text without a vector, in `parts` that weigh the same. `subject` and `key` are those of `Similarity.store`."""
-
-    project_id: int
-    subject: str
-    key: str
-    parts: Sequence[str]
+DEFERRED_AT_ONCE = 100
 
 
 class Similarity:
@@ -45,8 +31,9 @@ class Similarity:
         self._database, self._settings = database, settings
         self._opening, self._indexing = Lock(), Lock()
         self._embedder: Embedder | None = None
-        self._deferred = deque[DeferredText](maxlen=MAX_DEFERRED)
+        self._last_deferred_id = 0
         self._index: Index | None = None
+        self._is_caught_up = False
 
     def embed(self, parts: Sequence[str], *, is_request: bool = False) -> "Vector | None":
         """One vector for a text in parts that weigh the same; None where the embedder cannot be asked now.
@@ -75,68 +62,71 @@ class Similarity:
     def find(
         self, session: Session, project_id: int, subject: str, vector: "Vector", limit: int
     ) -> "list[Neighbour] | None":
-        """The nearest stored texts, the nearest first; None while the index is being built."""
-        index = self._open_index(vector)
-        return index.find(session, project_id, subject, vector, limit) if index else None
+        """The nearest stored texts, the nearest first; None until `prepare` has built the index."""
+        return self._index.find(session, project_id, subject, vector, limit) if self._index else None
 
     def prepare(self) -> None:
-        """Make the index now, if there is anything to put into it: so no request has to wait for it."""
-        with self._database.read() as session:
-            is_empty = not queries.has_any(session)
-        if not is_empty and (vector := self.embed(["words"])) is not None:
-            self._open_index(vector)
+        """Build the index once there is anything to put into it, which may take minutes: not for a request.
+
+        Call it again and again: the embedder may be away, and the second call after the build takes in what came since.
+        """
+        from coordinator.novelty.vector_index import open_index  # noqa: PLC0415 - see above
+
+        with self._indexing:
+            if self._index is not None:
+                if not self._is_caught_up:  # with what was stored meanwhile, and left to us
+                    self._index.catch_up(self._database)
+                    self._is_caught_up = True
+                return
+            with self._database.read() as session:
+                is_needed = self._embedder is not None or queries.has_any(session)
+            if is_needed and (vector := self.embed(["words"])) is not None:
+                self._index = open_index(self._database, self.embedder.name, len(vector))
 
     def store(self, session: Session, project_id: int, subject: str, key: str, vector: "Vector") -> None:
         """Keep a vector, in the session's transaction."""
         from coordinator.novelty.vector_index import pack  # noqa: PLC0415 - see above
 
-        index, model = self._open_index(vector), self.embedder.name
-        row = queries.add_embedding(session, project_id, subject, key, model, pack(vector))
-        if index:
-            index.add(session, row)
+        row = queries.add_embedding(session, project_id, subject, key, self.embedder.name, pack(vector))
+        if self._index:
+            self._index.add(session, row)
 
-    def defer(self, text: DeferredText) -> None:
-        """Embed and store a text later (`store_deferred`). Deferred texts are lost when the process ends."""
-        self._deferred.append(text)
+    def defer(self, session: Session, project_id: int, subject: str, key: str, parts: Sequence[str]) -> None:
+        """Have a text embedded and stored later (`store_deferred`), in the place of its earlier words if it had any."""
+        queries.add_deferred(session, project_id, subject, key, parts)
 
     def store_deferred(self) -> None:
-        """Give the deferred texts their vectors, as long as the embedder can be asked."""
-        for _ in range(len(self._deferred)):
-            text = self._deferred.popleft()
-            vector = self.embed(text.parts)
-            if vector is None:
-                self._deferred.appendleft(text)
+        """Give the deferred texts their vectors, as long as the embedder can be asked, and prepare the index where that
+        could not be done before. Only one thread may call it.
+
+        The next call begins after the text at which the embedder failed, so that one bad text does not hold up others.
+        """
+        self.prepare()
+        while True:
+            with self._database.read() as session:
+                texts = queries.list_deferred(session, self._last_deferred_id, DEFERRED_AT_ONCE)
+            if not texts:
+                self._last_deferred_id = 0
                 return
-            try:
+            for text in texts:
+                self._last_deferred_id = text.id
+                vector = self.embed(text.parts)
+                if vector is None:
+                    return
                 with self._database.write() as session:
-                    self.store(session, text.project_id, text.subject, text.key, vector)
-            except UNAVAILABLE_ERRORS:
-                self._deferred.appendleft(text)
-                raise
-            except IntegrityError:
-                log.info("a deferred text has a vector already", subject=text.subject, key=text.key)
+                    if queries.remove_deferred(session, text.id):  # else another process was faster
+                        self.forget(session, text.subject, text.key)
+                        self.store(session, text.project_id, text.subject, text.key, vector)
+
+    def count_deferred(self, session: Session, subject: str, limit: int) -> int:
+        """The number of a kind's texts that `store_deferred` has still to do, at most `limit`."""
+        return queries.count_deferred(session, subject, limit)
 
     def forget(self, session: Session, subject: str, key: str) -> None:
         """A text says something else now: its vector is found no more, as soon as it gets another."""
-        from coordinator.novelty.vector_index import unpack  # noqa: PLC0415 - see above
-
         for row in queries.set_aside(session, subject, key):
-            index = self._open_index(unpack(row.vector))
-            if index:
-                index.remove(session, row)
-
-    def _open_index(self, vector: "Vector") -> "Index | None":
-        """The index; None while another thread makes it, which may take minutes."""
-        from coordinator.novelty.vector_index import open_index  # noqa: PLC0415 - see above
-
-        if self._index is None and self._indexing.acquire(blocking=False):
-            try:
-                if self._index is None:
-                    self._index = open_index(self._database, self.embedder.name, len(vector))
-                    self._index.catch_up(self._database)  # with what came in meanwhile, and was left to us
-            finally:
-                self._indexing.release()
-        return self._index
+            if self._index:
+                self._index.remove(session, row)
 
 
 async def _get_similarity(request: Request) -> Similarity:

@@ -18,7 +18,7 @@ from coordinator.background import BackgroundTasks, TaskHealth
 from coordinator.db.database import Database
 from coordinator.leases.heartbeats import HeldHeartbeat
 from coordinator.leases.state import LeaseClock
-from coordinator.novelty.similarity import DeferredText, Similarity
+from coordinator.novelty.similarity import Similarity
 from coordinator.settings import CoordinatorSettings
 from shared.events import EventView
 from shared.leases import LeaseState, Phase
@@ -130,7 +130,6 @@ def test_every_task_of_the_application_goes_on_after_an_error(database_url: str,
     app = create_app(settings)
     database = app.state.database = FaultyDatabase(database_url)
     app.state.similarity = Similarity(database, settings)
-    app.state.similarity.defer(DeferredText(1, "proposal", str(uuid4()), ("words",)))
     database.fault = fault
     clock = LeaseClock(LeaseState.RUNNING, Phase.TRAINING, 0, 0.0, now(), now(), now(), now())
 

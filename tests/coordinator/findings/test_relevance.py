@@ -23,6 +23,7 @@ def test_both_parts_together_find_more_than_either(database: Database, app: Fast
         labels = {row.id: by_experiment[row.experiment_id] for row in session.query(Finding)}
     similarity = app.state.similarity
     embed_missing(database, similarity)
+    similarity.prepare()
     with database.read() as session:
         (project_id,) = queries.list_project_ids(session)
         filters = FindingFilters(project_id=project_id)

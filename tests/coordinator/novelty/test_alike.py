@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import select
 
 from coordinator.db.database import Database
@@ -37,8 +38,10 @@ def in_words(words: tuple[str, str, str], **changes: Any) -> Proposal:
 
 
 @pytest.fixture
-def crew(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> list[MiniWorker]:
-    """Two workers that have measured the seed."""
+def crew(app: FastAPI, worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> list[MiniWorker]:
+    """Two workers that have measured the seed, of a coordinator that has its index of vectors."""
+    assert app.state.similarity.embedder.near < 1
+    app.state.similarity.prepare()
     both = [worker, make_worker("w2", "bob")]
     for one in both:
         one.measure_root()

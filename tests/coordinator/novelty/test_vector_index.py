@@ -1,20 +1,23 @@
 """Indexes of vectors, on both databases, beside a search by hand."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from coordinator.db.database import Database
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
-from coordinator.models import Project
+from coordinator.models import Embedding, Project
 from coordinator.novelty import vector_index
 from coordinator.novelty.queries import add_embedding, set_aside
 from coordinator.novelty.similarity import Similarity
 from coordinator.novelty.vector_index import ArrayIndex, Index, PgvectorIndex, Vector, open_index, pack, unpack
+from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from tests.support.databases import PostgresServer
+from tests.support.seeds import write_seed
 
 MODEL, DIMENSIONS = "test", 8
 
@@ -117,21 +120,112 @@ def test_another_vector_of_a_text_takes_the_place_of_the_one_before(database: Da
     assert {key for key, _ in search(database, once_more, vectors[1])} == {"proposal-0", "proposal-2"}
 
 
-def test_while_the_index_is_made_nobody_waits_for_it(postgres: PostgresServer) -> None:
+def test_while_the_index_is_made_nobody_waits_for_it(postgres: PostgresServer, tmp_path: Path) -> None:
     address = postgres.create_migrated()
     database = Database(address)
     similarity = Similarity(database, CoordinatorSettings(database_url=address))
     vector = similarity.embed(["a text"])
     assert vector is not None
-    with ThreadPoolExecutor(1) as pool, database.read() as session:
+    with database.write() as session:
+        project = create_project(session, write_seed(tmp_path / "seed"))[0].id
+    with ThreadPoolExecutor(1) as pool:
         with database.write() as other:
             lock_until_commit(other, AdvisoryLock.VECTOR_INDEX)  # as another process that makes it
-            making = pool.submit(similarity.find, session, 1, "proposal", vector, 5)
+            making = pool.submit(similarity.prepare)
             while not other.scalar(text("select count(*) from pg_locks where locktype = 'advisory' and not granted")):
                 assert not making.done()
-            with database.read() as second:
-                assert similarity.find(second, 1, "proposal", vector, 5) is None
+            with database.write() as second:
+                similarity.store(second, project, "proposal", "first", vector)
+                assert similarity.find(second, project, "proposal", vector, 5) is None
             assert not making.done()
-        assert making.result() == []
+        making.result()
+    with database.write() as session:
+        similarity.store(session, project, "proposal", "second", vector)
+    similarity.prepare()
+    with database.read() as session:
+        found = similarity.find(session, project, "proposal", vector, 5)
+    assert found is not None and {one.key for one in found} == {"first", "second"}
     database.close()
     postgres.drop(address)
+
+
+def test_no_request_makes_the_index_when_the_embedder_was_away_at_the_start(
+    database: Database, project: str, settings: CoordinatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    similarity = Similarity(database, settings)
+    (vector,) = make_vectors(1)
+    monkeypatch.setattr(similarity, "embed", lambda parts: None)
+    with database.write() as session:
+        project_id = session.query(Project).one().id
+        add_embedding(session, project_id, "proposal", "before", similarity.embedder.name, pack(vector))
+    similarity.prepare()
+    with database.write() as session:
+        similarity.store(session, project_id, "proposal", "meanwhile", vector)
+        assert similarity.find(session, project_id, "proposal", vector, 5) is None
+    monkeypatch.setattr(similarity, "embed", lambda parts: vector)
+    similarity.prepare()
+    with database.write() as session:
+        similarity.store(session, project_id, "proposal", "after", vector)
+    with database.read() as session:
+        found = similarity.find(session, project_id, "proposal", vector, 5)
+    assert found is not None and {one.key for one in found} == {"before", "meanwhile", "after"}
+
+
+def test_deferred_texts_outlive_the_process(
+    database: Database, project: str, settings: CoordinatorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Similarity(database, settings)
+    monkeypatch.setattr(before, "embed", lambda parts: None)
+    with database.write() as session:
+        project_id = session.query(Project).one().id
+        before.defer(session, project_id, "proposal", "one", ["a larger vocabulary", "more tokens"])
+        before.defer(session, project_id, "proposal", "bad", ["a text that the embedder refuses"])
+        before.defer(session, project_id, "proposal", "two", ["half the learning rate"])
+    before.store_deferred()
+    assert list_stored(database) == set()
+    after = Similarity(database, settings)
+    embed = after.embed
+    monkeypatch.setattr(after, "embed", lambda parts: None if "refuses" in parts[0] else embed(parts))
+    after.store_deferred()
+    assert list_stored(database) == {"one"}, "the embedder may be away"
+    after.store_deferred()
+    assert list_stored(database) == {"one", "two"}, "one bad text does not hold up others"
+    monkeypatch.setattr(after, "embed", embed)
+    after.store_deferred()
+    after.store_deferred()
+    assert list_stored(database) == {"one", "bad", "two"}
+    with database.read() as session:
+        assert after.count_deferred(session, "proposal", 10) == 0
+        found = after.find(session, project_id, "proposal", embed(["a larger vocabulary"]), 5)
+    assert found is not None and found[0].key == "one" and len(found) == 3
+
+
+def list_stored(database: Database) -> set[str]:
+    with database.read() as session:
+        return set(session.scalars(select(Embedding.key)))
+
+
+def test_the_newest_words_of_a_text_win(database: Database, project: str, settings: CoordinatorSettings) -> None:
+    similarity = Similarity(database, settings)
+    old, new = similarity.embed(["a larger vocabulary"]), similarity.embed(["half the learning rate"])
+    assert old is not None and new is not None
+    similarity.prepare()
+    with database.write() as session:
+        project_id = session.query(Project).one().id
+        similarity.defer(session, project_id, "finding", "1", ["half the learning rate"])
+        similarity.store(session, project_id, "finding", "1", old)  # embedded before, and stored after the revision
+    similarity.store_deferred()
+    with database.read() as session:
+        (found,) = similarity.find(session, project_id, "finding", new, 5) or []
+    assert found.key == "1" and found.similarity == pytest.approx(1.0, abs=1e-5)
+
+
+def test_nothing_is_deferred_by_a_transaction_that_fails(
+    database: Database, project: str, settings: CoordinatorSettings
+) -> None:
+    similarity = Similarity(database, settings)
+    with pytest.raises(KeyError), database.write() as session:
+        similarity.defer(session, session.query(Project).one().id, "proposal", "one", ["words"])
+        raise KeyError
+    similarity.store_deferred()
+    assert list_stored(database) == set()
