@@ -210,6 +210,13 @@ class Diversity(Message):
     stall_after: int = Field(default=24, ge=2)
 
 
+class Packs(Message):
+    """`without_findings` is the share of jobs, drawn at random, whose agent reads no findings of others: the difference
+    between these jobs and the rest is what findings are worth. Zero is off."""
+
+    without_findings: float = Field(default=0.1, ge=0, le=0.5)
+
+
 class Contract(Message):
     project: ProjectSection
     objective: Objective
@@ -221,6 +228,7 @@ class Contract(Message):
     evidence: Evidence
     jobs: JobMix = JobMix()
     diversity: Diversity = Diversity()
+    packs: Packs = Packs()
 
 
 def parse_contract(text: str) -> Contract:

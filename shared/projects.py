@@ -39,6 +39,40 @@ class KindShareView(Message):
     experiments: int
 
 
+class Estimate(Message):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ArmView(Message):
+    """Jobs whose agents read findings, or whose did not. None: too few to say.
+
+    `duplicates` is the share of the jobs that `proposed` in which a proposal was refused because it, or much like it,
+    was tried before; `failed` the share of the `runs` that crashed, timed out or were invalid; `effect` the mean effect
+    of the `measured` experiments, in the metric's unit.
+    """
+
+    with_findings: bool
+    proposed: int
+    duplicates: Estimate | None
+    runs: int
+    failed: Estimate | None
+    measured: int
+    effect: Estimate | None
+
+
+class FindingsValue(Message):
+    """What findings are worth, from a project's newest jobs, at most `newest_jobs`: agents of `share_without` of them,
+    drawn at random, read no findings of others."""
+
+    newest_jobs: int
+    share_without: float
+    arms: list[ArmView]
+
+
 class BranchState(StrEnum):
     """A paused branch gets no jobs until a volunteer chooses it, or a late result of it is a gain."""
 

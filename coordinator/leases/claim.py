@@ -1,6 +1,7 @@
 """Claims: look around and decide first, without a transaction that writes, then take the job with one short write."""
 
 import secrets
+from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -103,8 +104,11 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     pack = NO_PACK
     if decision.kind.makes_experiment:
         about = f"{chosen.assignment.axis or ''} {branch.name} {branch.theme}"
-        sign = projects.contract_of(project).objective.sign
-        asked = PackRequest(project.id, decision.base_sha, hardware_class, sign, about, running)
+        contract = projects.contract_of(project)
+        asked = PackRequest(
+            project.id, decision.base_sha, hardware_class, contract.objective.sign, about, running,
+            with_findings=Random().random() >= contract.packs.without_findings,
+        )  # fmt: skip
         pack = compose_pack(session, asked)
     trials = []
     if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
@@ -120,7 +124,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
     token = secrets.token_urlsafe(24)
     queries.add_lease(session, columns | {"token_sha256": hash_token(token)})
     if offer.pack.text:
-        queries.add_pack(session, columns["id"], offer.pack.text, offer.pack.findings)
+        queries.add_pack(session, columns["id"], offer.pack)
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = projects.contract_of(project).budget.training_seconds

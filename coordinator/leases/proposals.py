@@ -4,6 +4,7 @@ Exactly the same code is never run twice as an experiment; its commit may be mea
 is shown to the agent, which may insist, with a reason. All that is slow comes before the write transaction.
 """
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -68,7 +69,7 @@ def _judge(
     if not submission.proposal.insists and not JobKind(lease.kind).is_assembled:
         alike = [*novelty.find_same_idea(write, lease.project_id, code, lease.id), *alike]
         if alike:
-            queries.change_lease(write, lease.id, service.columns_of(_draft_again(clock), contract.budget))
+            _refuse(write, lease, service.columns_of(_draft_again(clock), contract.budget))
             return ProposalReply(accepted=False, reason=ALIKE, similar=alike[: novelty.MAX_SHOWN])
     # None of those that still hold it is live any more, or it would have been a duplicate.
     for holder in {holder.id for holder in holders if not holder.is_done}:
@@ -108,9 +109,7 @@ def _refuse_duplicate(
     sha = duplicate.sha
     needs_run = sha is not None and selection.needs_run(write, contract, lease.hardware_class, sha, lease.volunteer_id)
     if sha is None or not (needs_run and submission.may_measure):
-        queries.change_lease(
-            write, lease.id, service.columns_of(_draft_again(service.clock_of(lease)), contract.budget)
-        )
+        _refuse(write, lease, service.columns_of(_draft_again(service.clock_of(lease)), contract.budget))
         return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason)
     columns = service.columns_of(_accept(service.clock_of(lease)), contract.budget)
     turned = {
@@ -120,9 +119,14 @@ def _refuse_duplicate(
         "assignment": None,
         "proposed_tree_sha": code.tree_sha,
     }
-    queries.change_lease(write, lease.id, columns | turned)
+    _refuse(write, lease, columns | turned)
     events.record(write, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease.id), phase=Phase.READY)
     return ProposalReply(accepted=False, duplicate_of=duplicate.experiment_id, reason=duplicate.reason, measure=sha)
+
+
+def _refuse(write: Session, lease: LeaseRow, columns: dict[str, Any]) -> None:
+    """Change a lease after a proposal that was tried before, and count that."""
+    queries.change_lease(write, lease.id, columns | {"refused_proposals": lease.refused_proposals + 1})
 
 
 def _reserve(

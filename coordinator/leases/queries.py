@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
+from coordinator.selection.context_pack import Pack
 from shared.protocol import now
 
 LiveLease = tuple[Lease, Worker, str]
@@ -54,6 +55,7 @@ class LeaseRow(NamedTuple):
     expires_at: datetime
     deadline_at: datetime
     proposed_tree_sha: str | None
+    refused_proposals: int
     result_key: UUID | None
     result_sha256: str | None
     result_reply: dict[str, Any] | None
@@ -130,8 +132,8 @@ def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
     session.execute(_ADD, columns)
 
 
-def add_pack(session: Session, lease_id: UUID, text: str, findings: list[int]) -> None:
-    session.execute(_ADD_PACK, {"lease_id": lease_id, "text": text, "findings": findings})
+def add_pack(session: Session, lease_id: UUID, pack: Pack) -> None:
+    session.execute(_ADD_PACK, {"lease_id": lease_id, **pack._asdict()})
 
 
 def list_findings_read(session: Session, lease_id: UUID) -> list[int]:

@@ -19,7 +19,8 @@ class Lease(Base):
     It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
     expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `proposed_tree_sha`
     and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move` are
-    the names of what it tries. `result_*` is the stored answer to the one result that was accepted.
+    the names of what it tries; `refused_proposals` counts those refused because they, or much like them, were tried.
+    `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
@@ -29,6 +30,7 @@ class Lease(Base):
         Index("ix_leases_fingerprint", "project_id", "proposed_fingerprint"),
         Index("ix_leases_idea", "project_id", "proposed_idea"),
         Index("ix_leases_move", "project_id", "proposed_move"),
+        Index("ix_leases_issued", "project_id", "issued_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -48,6 +50,7 @@ class Lease(Base):
     proposed_fingerprint: Mapped[str | None] = mapped_column(Sha256)
     proposed_idea: Mapped[str | None] = mapped_column(Sha256)
     proposed_move: Mapped[str | None] = mapped_column(Sha256)
+    refused_proposals: Mapped[int] = mapped_column(default=0)
     phase: Mapped[str] = mapped_column(String(20))
     step: Mapped[int] = mapped_column(default=0)
     loss: Mapped[float | None]
@@ -71,10 +74,14 @@ class Lease(Base):
 
 
 class ContextPack(Base):
-    """The text that a lease's agent got to read, and the ids of the findings in it. Measuring jobs have none."""
+    """The text that a lease's agent got to read, and the ids of the findings in it. Measuring jobs have none.
+
+    Some packs, drawn at random, are made without findings, to learn what findings are worth.
+    """
 
     __tablename__ = "context_packs"
 
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"), primary_key=True)
     text: Mapped[str] = mapped_column(Text)
     findings: Mapped[list[Any]]
+    with_findings: Mapped[bool] = mapped_column(default=True)

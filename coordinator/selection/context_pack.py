@@ -104,7 +104,10 @@ KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quot
 
 
 class PackRequest(NamedTuple):
-    """The job that a pack is for. `sign` is 1 where a lower metric is better, else -1; `about` describes the job."""
+    """The job that a pack is for. `sign` is 1 where a lower metric is better, else -1; `about` describes the job.
+
+    A pack not `with_findings` has the numbers of its line and of what was tried from the parent, but nobody's words.
+    """
 
     project_id: int
     base_sha: str
@@ -112,6 +115,7 @@ class PackRequest(NamedTuple):
     sign: float
     about: str
     running: Sequence[RunningJob]
+    with_findings: bool = True
 
 
 class Pack(NamedTuple):
@@ -119,6 +123,7 @@ class Pack(NamedTuple):
 
     text: str
     findings: list[int]
+    with_findings: bool = True
 
 
 class Line(NamedTuple):
@@ -141,13 +146,18 @@ def compose_pack(session: Session, request: PackRequest) -> Pack:
     """The pack for a job, as Markdown, its parts in order and within MAX_TOKENS."""
     steps = list_lineage_tried(session, list_nearest(session, request.base_sha, MAX_STEPS))
     siblings = list_siblings(session, request.base_sha, request.hardware_class, MAX_SIBLINGS)
+    view = _view_sibling if request.with_findings else _view_numbers
+    parts = [
+        Part("The steps that led to this parent", 1_200, [Line(_describe(step)) for step in steps], from_end=True),
+        Part("Tried from this parent, with results", 1_500, [view(one) for one in siblings]),
+        Part("Running now elsewhere", 500, [Line(str(job.proposal["title"])) for job in request.running]),
+    ]
+    if not request.with_findings:
+        return join_parts(parts)._replace(with_findings=False)
     known = read_candidates(session, request.project_id, request.hardware_class)
     chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []
-    parts = [
-        Part("The steps that led to this parent", 1_200, [Line(_describe(step)) for step in steps], from_end=True),
-        Part("Tried from this parent, with results", 1_500, [_view_sibling(one) for one in siblings]),
-        Part("Running now elsewhere", 500, [Line(str(job.proposal["title"])) for job in request.running]),
+    parts += [
         Part("Findings of others", 1_700, [_quote(one) for one in chosen.best]),
         Part("Changes that did not help", 800, [_quote(one) for one in chosen.negative]),
         Part("Evidence against this line", 300, [_quote(one) for one in against]),
@@ -208,6 +218,10 @@ def _describe(tried: TriedExperiment) -> str:
     if tried.effect_mean is not None and tried.effect_sd is not None:
         effect = f", effect {format_effect(tried.effect_mean, tried.effect_sd)} ({tried.verdict})"
     return f"{head}: {format_measure(tried.metric_mean, tried.metric_sd)}, n = {tried.runs}{effect}"
+
+
+def _view_numbers(tried: TriedExperiment) -> Line:
+    return Line(_describe(tried))
 
 
 @lru_cache(maxsize=KEPT_LINES)

@@ -23,6 +23,7 @@ from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.records import queries as records_queries
 from coordinator.records import service as records
+from coordinator.selection.findings_value import compare_arms
 from coordinator.web.charts import draw_evidence, draw_topic
 from coordinator.workers import service as workers
 from shared.experiments import Verdict
@@ -67,6 +68,7 @@ def view_project(
         "live": _view_live(session, project, chosen, sum(known.runs for known in classes if known.name == chosen)),
         "experiments": experiments.view_page(session, project, before_id, PAGE_ROWS, chosen),
         "is_first": before_id is None,
+        "findings_value": compare_arms(session, project),
         "since": since,
     }
 

@@ -25,6 +25,9 @@ max_bytes = 4096
 [evidence]
 noise_sd = 0.005
 effect_sd = 0.05
+
+[packs]
+without_findings = 0  # no chance in tests
 """
 
 TRAIN = "LEARNING_RATE = 0.003\nDEPTH = 4\n"
