@@ -65,7 +65,7 @@ class ArmView(Message):
 
 
 class FindingsValue(Message):
-    """What findings are worth, from a project's newest jobs, at most `newest_jobs`: agents of `share_without` of them,
+    """The worth of findings, from a project's newest jobs, at most `newest_jobs`: agents of `share_without` of them,
     drawn at random, read no findings of others."""
 
     newest_jobs: int

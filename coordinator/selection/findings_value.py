@@ -1,4 +1,4 @@
-"""What findings are worth: jobs whose agents read findings of others, beside jobs drawn at random to go without."""
+"""The worth of findings: jobs whose agents read findings of others, beside jobs drawn at random to go without."""
 
 from math import sqrt
 

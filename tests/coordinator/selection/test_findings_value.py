@@ -1,4 +1,4 @@
-"""What findings are worth: some jobs, drawn at random, get a pack without findings, and the two arms are compared."""
+"""The worth of findings: some jobs, drawn at random, get a pack without findings, and the two arms are compared."""
 
 from collections.abc import Callable
 from pathlib import Path
