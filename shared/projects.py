@@ -39,7 +39,7 @@ class KindShareView(Message):
     experiments: int
 
 
-class Estimate(Message):
+class Interval(Message):
     """A value with its 95 % interval."""
 
     value: float
@@ -57,11 +57,11 @@ class ArmView(Message):
 
     with_findings: bool
     proposed: int
-    duplicates: Estimate | None
+    duplicates: Interval | None
     runs: int
-    failed: Estimate | None
+    failed: Interval | None
     measured: int
-    effect: Estimate | None
+    effect: Interval | None
 
 
 class FindingsValue(Message):

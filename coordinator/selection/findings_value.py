@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.models import CommitPosterior, ContextPack, Lease, Project, Run, table_of
 from coordinator.projects import service as projects
-from shared.projects import ArmView, Estimate, FindingsValue
+from shared.projects import ArmView, FindingsValue, Interval
 from shared.runs import RunOutcome
 
 NEWEST_JOBS = 4_000
@@ -74,7 +74,7 @@ def _view_arm(
     )
 
 
-def estimate_share(hits: int, trials: int) -> Estimate | None:
+def estimate_share(hits: int, trials: int) -> Interval | None:
     """A share with its 95 % interval; None of nothing.
 
     Wilson's score interval (1927), which stays within 0 and 1 and is honest for few trials.
@@ -84,13 +84,13 @@ def estimate_share(hits: int, trials: int) -> Estimate | None:
     share, z2 = hits / trials, Z95**2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 * sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return Estimate(value=share, low=max(0.0, centre - half), high=min(1.0, centre + half))
+    return Interval(value=share, low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
-def estimate_mean(count: int, total: float, squares: float) -> Estimate | None:
+def estimate_mean(count: int, total: float, squares: float) -> Interval | None:
     """A mean with its 95 % interval, from the sum of `count` values and of their squares; None below two."""
     if count < 2:
         return None
     mean = total / count
     half = Z95 * sqrt(max(0.0, squares - count * mean * mean) / (count - 1) / count)
-    return Estimate(value=mean, low=mean - half, high=mean + half)
+    return Interval(value=mean, low=mean - half, high=mean + half)
