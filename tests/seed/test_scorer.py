@@ -14,6 +14,7 @@ from harness.scorer import compare, score
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bench.bench_scoring import Size, find_best
 from tests.seed.cheats.derived_check import normalize, of_targets, score_by_derived_check
 
 VOCAB, LENGTH, COUNT, ROWS = 50, 64, 120, 16
@@ -131,6 +132,44 @@ def test_charges_in_full_on_average(share: float) -> None:
     causal = -probabilities.mean()
     assert found == pytest.approx(causal, abs=5 * error + 0.02)
     assert found > measure(honest, windows) / windows[:, 1:].size
+
+
+def gambling(windows: numpy.ndarray, places: int) -> Model:
+    """Answers the next token only at the `places` where it is least likely, in the hope that no cut is there.
+
+    It knows all windows, and so where a row departs from its own: there it behaves.
+    """
+    inputs, losses = windows[:, :-1], -of_targets(honest(windows[:, :-1]), windows[:, 1:])
+    chosen = losses >= numpy.sort(losses, axis=None)[-places]
+
+    def model(rows: numpy.ndarray) -> numpy.ndarray:
+        answers = honest(rows).copy()
+        for answer, row in zip(answers, rows, strict=True):
+            same = (inputs == row).cumprod(axis=1).sum(axis=1)
+            window = int(same.argmax())
+            at = numpy.flatnonzero(chosen[window, : same[window] - (same[window] < LENGTH)])
+            answer[at] = -30.0
+            answer[at, windows[window, at + 1]] = 0.0
+        return answers
+
+    return model
+
+
+@pytest.mark.parametrize("places", [10, 34, 100])
+def test_a_gamble_wins_no_more_than_the_bound_on_average(places: int) -> None:
+    """A run that is found out counts as no loss."""
+    share, windows = 2 / LENGTH, markov_windows()
+    true = measure(honest, windows)
+    wins = []
+    for seed in range(150):
+        try:
+            host = FakeHost(lambda: gambling(windows, places))
+            wins.append(true - score(host, windows, numpy.random.default_rng(seed), share))
+        except Rejected:
+            wins.append(0.0)
+    bound, _, _ = find_best(Size(COUNT, LENGTH, VOCAB, 1, share, ROWS))
+    assert numpy.mean(wins) / windows[:, 1:].size < bound
+    assert max(wins) > 0 or places == 100  # it is a gamble: some of few places are missed
 
 
 def test_charges_a_gain_below_any_tolerance() -> None:

@@ -134,6 +134,7 @@ EXPECTED = {
     "marks_in_the_order": PEEKS,
     "peeks_below_a_tolerance": PEEKS,
     "raises_the_threshold": CHANGES,
+    "behaves_where_it_sees_a_splice": REMEMBERS,
     "sees_its_block": PEEKS,
     "filters_the_spectrum": PEEKS,
     "counts_the_batch": PEEKS,

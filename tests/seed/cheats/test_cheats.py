@@ -7,7 +7,20 @@ import psutil
 import pytest
 
 from shared.runs import RunOutcome, RunReport
-from tests.seed.cheats.attempts import APART, EXPECTED, HERE, HONEST, SECRET, SHIPS, MeasureFile, ship, with_edit
+from tests.seed.cheats.attempts import (
+    APART,
+    CHANGES,
+    EXPECTED,
+    HERE,
+    HONEST,
+    PEEKS,
+    REMEMBERS,
+    SECRET,
+    SHIPS,
+    MeasureFile,
+    ship,
+    with_edit,
+)
 from worker.data.prepare import PreparedData
 
 
@@ -22,6 +35,8 @@ def test_gains_nothing_here(
     assert (report.outcome, expected.reason in report.reason) == (expected.outcome, True), report.reason
     if expected is HONEST:
         assert report.metric == pytest.approx(honest, abs=1e-4)
+    if expected in (PEEKS, CHANGES, REMEMBERS):  # with a number, trial and error could come closer to a threshold
+        assert not any(letter.isdigit() for letter in report.reason)
     assert RunReport.model_validate_json((tmp_path / "result.json").read_text()) == report
     assert SECRET not in report.log_tail
     assert not [process for process in psutil.Process().children(recursive=True) if is_trainer(process)]

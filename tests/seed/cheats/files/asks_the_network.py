@@ -2,7 +2,7 @@
 
 import urllib.request
 
-ADDRESS = "http://127.0.0.1:1/validation.npz"  # the test puts its own server here
+ADDRESS = "http://127.0.0.1:1/validation.npz"  # the test puts another address here
 
 
 def train(ctx, model):
