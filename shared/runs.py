@@ -51,6 +51,19 @@ class RunOutcome(StrEnum):
     INVALID = "invalid"
 
 
+class RunLimit(StrEnum):
+    """A limit of a run's sandboxed processes that held, whatever they tried.
+
+    `memory_limited_by_kernel` bounds what a control group counts, `memory_watched_by_worker` what the worker adds up
+    several times a second. Without `cores_held` a process may take more cores than its hardware class has.
+    """
+
+    SYSTEM_CALLS_FILTERED = "system_calls_filtered"
+    CORES_HELD = "cores_held"
+    MEMORY_LIMITED_BY_KERNEL = "memory_limited_by_kernel"
+    MEMORY_WATCHED_BY_WORKER = "memory_watched_by_worker"
+
+
 class CurvePoint(Message):
     """A point of the training curve; `seconds` counts from the start of the budget."""
 
@@ -136,6 +149,7 @@ class RunReport(Message):
     usage: ModelUsage | None = None
     hardware: Hardware
     sandbox: str = Field(max_length=40)
+    limits: list[RunLimit] = Field(default=[], max_length=len(RunLimit))
 
     @model_validator(mode="after")
     def _metric_means_ok(self) -> Self:
@@ -164,6 +178,7 @@ class RunView(Message):
     hardware_class: str
     hardware: Hardware
     sandbox: str
+    limits: list[RunLimit] | None
     seconds: RunSeconds
     steps: int
     tokens: int

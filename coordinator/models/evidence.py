@@ -60,6 +60,7 @@ class Run(Base):
     hopeless_at: Mapped[float | None]
     usage: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_group=REPORT)
     sandbox: Mapped[str] = mapped_column(String(40))
+    limits: Mapped[list[Any] | None] = mapped_column(deferred=True, deferred_group=REPORT)
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]
     created_at: Mapped[datetime]

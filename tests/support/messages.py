@@ -60,6 +60,7 @@ def make_run(commit_sha: str, metric: float | None = 3.2, **changes: Any) -> Run
         "curve": [CurvePoint(step=step, seconds=step / 10, loss=5.5 - step / 100) for step in range(0, 200, 20)],
         "hardware": HARDWARE,
         "sandbox": "bubblewrap",
+        "limits": ["system_calls_filtered", "cores_held"],
     }
     return RunReport.model_validate(fields | changes)
 

@@ -78,7 +78,7 @@ class PreloadedSandbox:
     def __init__(
         self, real: Sandbox, requests: socket.socket, stage: Path, separate: frozenset[str] = frozenset()
     ) -> None:
-        self.name = real.name
+        self.name, self.limits = real.name, real.limits
         self._real, self._requests, self._stage, self._separate = real, requests, stage, separate
         self._numbers = count()
 

@@ -135,10 +135,12 @@ def _check_disk(settings: WorkerSettings) -> str:
 
 def _check_sandbox(settings: WorkerSettings) -> str:
     try:
-        name = choose_sandbox(settings.sandbox).name
+        sandbox = choose_sandbox(settings.sandbox)
     except SandboxUnavailable as error:
         raise CheckFailed(f"{settings.sandbox} does not work", str(error)) from error
-    return name if name != "unconfined" else "unconfined: strangers' code runs with all your rights"
+    if not sandbox.limits:
+        return f"{sandbox.name}: strangers' code runs with all your rights, and holds its limits only if it wants to"
+    return f"{sandbox.name} · {', '.join(limit.replace('_', ' ') for limit in sandbox.limits)}"
 
 
 def _check_coordinator(settings: WorkerSettings) -> str:

@@ -38,6 +38,7 @@ def summarize(report: RunReport, contract: Contract) -> str:
         ("scored_bytes", str(report.scored_bytes)),
         ("seed", str(report.seed)),
         ("sandbox", report.sandbox),
+        ("limits", ", ".join(limit.replace("_", " ") for limit in report.limits)),
     ]
     return "".join(f"{key + ':':18}{value}\n" for key, value in rows if value)
 

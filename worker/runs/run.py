@@ -133,6 +133,7 @@ class ActiveRun:
             hopeless_at=self._early_stop.hopeless_at,
             hardware=self._spec.hardware,
             sandbox=self._spec.sandbox.name,
+            limits=list(self._spec.sandbox.limits),
         )
 
     def _start(self) -> None:

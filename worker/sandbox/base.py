@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from shared.runs import RunLimit
+
 
 class SandboxUnavailable(RuntimeError):
     """The sandbox cannot be used on this machine; the message is one line with reason and remedy."""
@@ -94,6 +96,9 @@ class Sandbox(Protocol):
     name: str
     """Shown to people and stored with each run."""
 
+    limits: tuple[RunLimit, ...]
+    """Stored with each run."""
+
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         """Start a process, which is killed when the calling thread ends. Raises SandboxUnavailable."""
 
@@ -102,13 +107,13 @@ TRIAL_SECONDS = 30.0
 """Time for the interpreter to start in a trial of a sandbox."""
 
 
-def try_out(sandbox: Sandbox) -> str:
-    """Run the interpreter in the sandbox; returns its last line if that fails, else an empty text.
+def try_out(sandbox: Sandbox, program: str = "print('works')") -> str:
+    """Run a program that prints `works` in the sandbox; returns its last line if that fails, else an empty text.
 
     Raises SandboxUnavailable if it does not even start.
     """
     limits = ProcessLimits(memory_mib=512, processes=16, disk_mib=16)
-    argv = (sys.executable, "-I", "-c", "print('works')")
+    argv = (sys.executable, "-I", "-c", program)
     process = sandbox.start(SandboxRequest(argv, limits, folder=Path(__file__).parent))
     outcome = process.wait(TRIAL_SECONDS) or process.kill()
     last = outcome.log_tail.rpartition("\n")[2]

@@ -8,7 +8,9 @@ with the worker, together with everything it started. seccomp.py says which syst
 Not covered:
  * Faults of the kernel, of bubblewrap, or of a GPU's driver; side channels between processes.
  * A fair share of the CPU: its cores may be used fully, and disk caches and memory bandwidth are shared.
- * Memory of memfds, which no process owns: bounded only by the watchdog's floor for the machine's free memory.
+ * Memory within a quarter of a second: the worker counts it that often. The content of the two file systems comes on
+   top of the limit. Other memory of the kernel (watched descriptors, mappings), and memfds, which CUDA needs, on a
+   GPU: bounded only by the number of processes and by the watchdog's floor for the machine's free memory.
  * A GPU's memory and time. With a GPU the process also sees /sys, read-only: this machine's hardware and the names
    and addresses of its network cards.
  * Descriptors grant access to what they open. Pass sealed memory or sockets, not files: started by a plain user, the
@@ -22,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from shared.runs import RunLimit
 from worker.sandbox.base import Gpu, ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import (
     bind_gpu,
@@ -62,6 +65,11 @@ class BubblewrapSandbox:
     """Implements `Sandbox`."""
 
     name = "bubblewrap"
+    limits: tuple[RunLimit, ...] = (
+        RunLimit.SYSTEM_CALLS_FILTERED,
+        RunLimit.CORES_HELD,
+        RunLimit.MEMORY_WATCHED_BY_WORKER,
+    )
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """Find and try bubblewrap; `gpu` is for processes whose request names a GPU. Raises SandboxUnavailable."""

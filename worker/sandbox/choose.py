@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+from shared.runs import RunLimit
 from worker.sandbox.base import Gpu, Sandbox, SandboxedProcess, SandboxRequest, SandboxUnavailable
 from worker.sandbox.bubblewrap import BubblewrapSandbox
 from worker.sandbox.confinement import sandbox_environment, threads_of_user
@@ -42,6 +43,7 @@ class UnconfinedSandbox:
     """
 
     name = "unconfined"
+    limits: tuple[RunLimit, ...] = ()
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """`gpu` is for processes whose request names a GPU."""

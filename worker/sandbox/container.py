@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from shared.runs import RunLimit
 from worker.sandbox.base import Gpu, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import (
     find_counters,
@@ -47,6 +48,13 @@ ENTRY = Path(__file__).with_name("container_init.py")
 ENGINE_SECONDS = 60.0
 MOUNT_POINTS = ("dev", "etc", "proc", "project", "swarm", "sys", "tmp")
 
+READ_MEMORY_LIMIT = """
+import pathlib
+files = map(pathlib.Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+limits = [file.read_text().strip() for file in files if file.exists()]
+print("works" if limits and limits[0].isdecimal() and int(limits[0]) < 2**60 else "no limit")
+"""
+
 INSTALL_HINT = (
     "install podman (`apt-get install podman`, `dnf install podman`), or docker; `docker info` must work for this user"
 )
@@ -54,6 +62,12 @@ INSTALL_HINT = (
 
 class ContainerSandbox:
     """Implements `Sandbox`."""
+
+    limits: tuple[RunLimit, ...] = (
+        RunLimit.SYSTEM_CALLS_FILTERED,
+        RunLimit.CORES_HELD,
+        RunLimit.MEMORY_WATCHED_BY_WORKER,
+    )
 
     def __init__(self, gpu: Gpu | None = None) -> None:
         """Find an engine, make the empty image, and try both; `gpu` is for requests that name one.
@@ -83,6 +97,8 @@ class ContainerSandbox:
         self._image = _provide_image(program)
         if problem := try_out(self):
             raise SandboxUnavailable(f"{name} cannot run a container here ({problem})")
+        if not try_out(self, READ_MEMORY_LIMIT):  # engines only warn where the kernel cannot limit memory
+            self.limits = (*ContainerSandbox.limits, RunLimit.MEMORY_LIMITED_BY_KERNEL)
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         name, uid = f"swarm-{uuid4().hex}", os.geteuid() or unused_uid()

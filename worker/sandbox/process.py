@@ -22,6 +22,7 @@ from worker.sandbox.base import ProcessLimits, ProcessOutcome, SandboxRequest
 from worker.sandbox.container_socket import ContainerSocket
 from worker.sandbox.cpu_time import CpuTime
 from worker.sandbox.launcher import SHELL_SIGNAL_BASE
+from worker.sandbox.memory_use import resident_bytes, uncounted_bytes
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 MIB = 1024 * 1024
@@ -213,12 +214,13 @@ class ConfinedProcess:
         return _trees(self._container.list_pids()) if self._container else _descendants(self._process.pid)
 
     def _used_mib(self) -> int:
-        return sum(_resident_bytes(process) for process in self._inside()) // MIB
+        return sum(resident_bytes(process.pid) for process in self._inside()) // MIB
 
     def _watch_memory(self) -> None:
-        used = self._used_mib()
-        self._peak_mib = max(self._peak_mib, used)
-        if used > self._limits.memory_mib:
+        processes = [process.pid for process in self._inside()]
+        used = sum(map(resident_bytes, processes))
+        self._peak_mib = max(self._peak_mib, used // MIB)
+        if used + uncounted_bytes(processes, self._limits) > self._limits.memory_mib * MIB:
             self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory", print_stacks=True)
         elif psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
             self._end_all("this machine ran out of memory")
@@ -288,10 +290,3 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _resident_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # just ended
-        return 0

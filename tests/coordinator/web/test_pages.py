@@ -192,6 +192,19 @@ def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database,
         assert f'<span class="mark failed">{outcome.replace("_", " ")}</span>' in page
 
 
+def test_a_run_says_which_limits_held(http: TestClient, database: Database, project: str) -> None:
+    with database.write() as session:
+        row = session.query(Project).one()
+        history = History(session, row)
+        worker = history.add_worker()
+        first, second = (
+            history.add_experiment(worker, row.root_sha, 3.0, make_proposal(), limits=limits).id
+            for limits in ([], ["system_calls_filtered", "memory_watched_by_worker"])
+        )
+    assert "system calls filtered, memory watched by worker" in get_page(http, f"/experiments/{second}")
+    assert "memory watched" not in get_page(http, f"/experiments/{first}")
+
+
 def test_a_project_says_how_to_get_its_code(http: TestClient, project: str) -> None:
     assert f"git clone http://testserver/git/{project}.git<" in get_page(http, f"/projects/{project}")
     assert http.get(f"/git/{project}.bundle").content.startswith(b"# v2 git bundle")

@@ -103,6 +103,9 @@ def test_the_doctor_says_what_is_there_and_what_to_do(tell: Callable[..., Done])
     assert all(checks[name]["ok"] for name in names if name not in ("memory", "disk")), done.stdout
     assert done.returncode == (0 if all(check["ok"] for check in checks.values()) else 1)
     assert "the coordinator has no project" in checks["data"]["found"]
+    assert "holds its limits only if it wants to" in checks["sandbox"]["found"]
+    held = tell("doctor", "sandbox", SWARM_SANDBOX="bubblewrap").stdout
+    assert "bubblewrap · system calls filtered, cores held, memory watched by worker" in held
     ill = tell("doctor", "--gpu", "7", SWARM_TOKEN="wrong", PATH="/nowhere", SWARM_SANDBOX="bubblewrap")
     assert ill.returncode == 1
     for words in ("BAD device", "BAD torch", "BAD sandbox", "apt-get install bubblewrap", "swarm-worker login"):

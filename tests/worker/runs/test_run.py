@@ -8,7 +8,7 @@ import pytest
 
 from shared.contract import BudgetClock
 from shared.leases import Phase
-from shared.runs import MAX_CURVE_POINTS, RunOutcome, RunReport
+from shared.runs import MAX_CURVE_POINTS, RunLimit, RunOutcome, RunReport
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.runs.conftest import Measure
 from worker.runs.spec import RunImpossible, RunProgress
@@ -43,6 +43,7 @@ def test_measures_the_seed(measure_files: Measure, sandbox: Sandbox, tmp_path: P
     assert report.parameters > 50_000
     assert 6000 < report.scored_bytes < 10_000
     assert report.peak_memory_mib > 50
+    assert set(report.limits) >= {RunLimit.SYSTEM_CALLS_FILTERED, RunLimit.CORES_HELD}
     assert 1 < len(report.curve) <= MAX_CURVE_POINTS
     assert report.curve[-1].loss < report.curve[0].loss
     assert [phase for phase in Phase if any(p.phase is phase for p in heard)] == [

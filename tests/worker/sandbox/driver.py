@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
 sys.path.insert(0, str(REPOSITORY))
 
-from worker.sandbox import bubblewrap, container, seccomp  # noqa: E402 - the path comes first
+from worker.sandbox import bubblewrap, container, process, seccomp  # noqa: E402 - the path comes first
 from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest  # noqa: E402 - the path comes first
 from worker.sandbox.choose import choose_sandbox  # noqa: E402 - the path comes first
 from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
@@ -57,14 +57,16 @@ def main() -> None:
         for number in range(asked.orphans):
             orphan(sandbox, replace(request, argv=(*asked.argv, str(number))), delay=number * ORPHAN_STEP_SECONDS)
         return
-    process = sandbox.start(request)
-    print(json.dumps(asdict(process.wait(asked.timeout) or process.kill())))  # noqa: T201 - its answer
+    started = sandbox.start(request)
+    print(json.dumps(asdict(started.wait(asked.timeout) or started.kill())))  # noqa: T201 - its answer
 
 
 def switch_off(defence: str) -> None:
     if defence == "filter":
         allow_all = struct.pack("HBBI", seccomp.RETURN, 0, 0, seccomp.ALLOW)
         bubblewrap.filter_of_run = container.filter_of_run = lambda gpu: allow_all
+    elif defence == "memory":
+        process.uncounted_bytes = lambda pids, limits: 0
     elif defence == "counters":
         bubblewrap.find_counters = lambda: ()
     else:

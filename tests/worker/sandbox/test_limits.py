@@ -1,0 +1,118 @@
+"""Limits of a run that other means than the usual ones try to exceed: its cores, its memory."""
+
+import os
+
+import pytest
+
+from tests.worker.sandbox.conftest import Worker
+
+MEMORY_MIB = 256
+
+FILES = """
+    import os
+    for number in range(200_000):
+        os.close(os.open(f"/tmp/{number}", os.O_CREAT | os.O_WRONLY))
+    print("took it")
+"""
+SOCKETS = """
+    import os, socket, time
+    def fill():
+        pairs = [socket.socketpair() for _ in range(110)]
+        for end in (end for pair in pairs for end in pair):
+            end.setblocking(False)
+            try:
+                while True:
+                    end.send(bytes(65536))
+            except BlockingIOError:
+                pass
+        return pairs
+    for _ in range(7):
+        if os.fork() == 0:
+            held = fill()
+            time.sleep(600)
+    held = fill()
+    time.sleep(3)
+    print("took it")
+"""
+MEMFD = """
+    import os
+    held = [os.memfd_create("held") for _ in range(60)]
+    for file in held:
+        os.write(file, bytes(8 << 20))
+    print("took it")
+"""
+SEGMENTS = """
+    import ctypes
+    libc = ctypes.CDLL(None)
+    libc.shmat.restype = ctypes.c_void_p
+    for _ in range(60):
+        segment = libc.shmget(0, ctypes.c_size_t(8 << 20), 0o600)
+        address = libc.shmat(segment, None, 0)
+        ctypes.memset(address, 1, 8 << 20)
+        libc.shmdt(ctypes.c_void_p(address))
+    print("took it")
+"""
+PIPES = """
+    import ctypes, fcntl, mmap, os
+    libc = ctypes.CDLL(None)
+    for _ in range(100):
+        reader, writer = os.pipe()
+        for _ in range(15):
+            page = mmap.mmap(-1, 4096)
+            page[0] = 1
+            address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+            vector = (ctypes.c_size_t * 2)(address, 4096)
+            if libc.vmsplice(writer, vector, 1, 0) != 4096:
+                raise SystemExit("refused")
+    print("took it")
+"""
+
+
+@pytest.mark.parametrize("code", [FILES, SOCKETS], ids=["empty files", "socket buffers"])
+def test_memory_that_counts_for_no_process_counts_against_the_limit(confined: Worker, code: str) -> None:
+    assert confined.without("memory").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
+    outcome = confined.run(code, memory_mib=MEMORY_MIB)
+    assert outcome.killed_for == f"it used more than {MEMORY_MIB} MiB of memory"
+    assert "took it" not in outcome.log_tail
+
+
+@pytest.mark.parametrize("code", [MEMFD, SEGMENTS, PIPES], ids=["memfd", "System V segments", "pages in pipes"])
+def test_memory_that_nothing_can_count_is_refused(confined: Worker, code: str) -> None:
+    assert confined.without("filter").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
+    outcome = confined.run(code, memory_mib=MEMORY_MIB)
+    assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
+
+
+def test_ordinary_files_and_sockets_fit_the_limit(confined: Worker) -> None:
+    outcome = confined.run(
+        """
+        import socket, time
+        for number in range(5_000):
+            open(f"/tmp/{number}", "w").close()
+        pairs = [socket.socketpair() for _ in range(32)]
+        time.sleep(1)
+        print("done")
+        """,
+        memory_mib=MEMORY_MIB,
+    )
+    assert (outcome.killed_for, outcome.log_tail) == ("", "done")
+
+
+def test_keeps_to_its_cores(bubblewrap: Worker) -> None:
+    """A run that took more cores than its hardware class has would train longer than others."""
+    cores = sorted(os.sched_getaffinity(0))
+    assert len(cores) > 1, "on one core there is nothing to take"
+    code = """
+        import os, threading
+        try:
+            os.sched_setaffinity(0, range(64))
+        except OSError as error:
+            print(error.strerror)
+        try:
+            os.sched_setaffinity(threading.get_native_id(), range(64))
+        except OSError:
+            pass
+        print(len(os.sched_getaffinity(0)))
+    """
+    assert bubblewrap.without("filter").run(code, cores=cores[:1]).log_tail == str(len(cores))
+    assert bubblewrap.run(code, cores=cores[:1]).log_tail.splitlines() == ["Operation not permitted", "1"]

@@ -1,0 +1,59 @@
+"""The memory of a sandbox's processes, with what the kernel holds for them and counts for no process.
+
+Besides its resident memory a process can fill page tables, the buffers of sockets, and the inodes of files without
+content. The worker adds them up several times a second. What it could not count is refused (seccomp.py).
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from worker.sandbox.base import ProcessLimits
+
+MIB = 1024 * 1024
+SCRATCH = ("tmp", "dev/shm")  # as in the sandboxes
+INODE_BYTES = 2048
+"""Kernel memory of a file in memory besides its content: inode and name; about 1,450 bytes with a short name."""
+
+SOCKET_BUFFER = Path("/proc/sys/net/core/wmem_default")
+SOCKET_BUFFERS = 2
+"""A socket takes its last message even if that is as long as its whole buffer."""
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory and page tables of a process; 0 if it has just ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return 0
+    fields = (line.split() for line in status.splitlines() if line.startswith((b"VmRSS:", b"VmPTE:")))
+    return sum(int(field[1]) * 1024 for field in fields)
+
+
+def uncounted_bytes(pids: Iterable[int], limits: ProcessLimits) -> int:
+    """At most what the kernel holds for files and sockets of the sandbox with these processes.
+
+    The limits say which file systems are its own. 0 if none is: outside of a sandbox.
+    """
+    for pid in pids:
+        root = Path(f"/proc/{pid}/root")
+        try:
+            scratch = [os.statvfs(root / folder) for folder in SCRATCH]
+        except OSError:
+            continue
+        own = [found for found in scratch if found.f_blocks * found.f_frsize == limits.disk_mib * MIB]
+        if own:
+            return sum(found.f_files - found.f_ffree for found in own) * INODE_BYTES + _socket_bytes(pid)
+    return 0
+
+
+def _socket_bytes(pid: int) -> int:
+    """At most the buffers of the Unix sockets in the network that only the sandbox has."""
+    try:
+        if Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"):
+            return 0
+        rows = [line.split() for line in Path(f"/proc/{pid}/net/protocols").read_text().splitlines()]
+        buffer = int(SOCKET_BUFFER.read_text())
+    except OSError:
+        return 0
+    return sum(int(row[2]) for row in rows if row[0].startswith("UNIX")) * SOCKET_BUFFERS * buffer
