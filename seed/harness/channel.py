@@ -7,7 +7,8 @@ a `kind`, perhaps with open descriptors. The kinds, in the order in which each p
     trainer    -> ready    <- begin [handover]    -> start    <- started [train]    -> progress ...    -> trained
                            <- begin [handover, compiled]    as above, where the contract grants room for it
                            -> start    <- keep [compiled]    -> kept    instead of training, once a machine
-    host       -> ready    <- begin [handover, request, answer]    -> loaded    (<- ask    -> answered) ...
+    host       -> ready    <- begin [request, answer]    -> imported
+                           <- load [handover]    -> loaded    (<- ask    -> answered) ...
     scorer     -> ready    <- begin [validation, request, answer]    (-> ask    <- answered) ...
                            -> renew    <- renewed [request, answer]    (-> ask    <- answered) ...
                            -> scored | rejected
@@ -25,7 +26,7 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_PACKET_BYTES = 65_536
 MAX_DESCRIPTORS = 250
 MAX_REASON, MAX_FRAME = 600, 900  # characters

@@ -15,11 +15,14 @@ from harness.trainer import build_model
 from harness.windows import Windows
 
 
-def serve(channel: Channel, begin: dict, weights: int, request: int, answer: int) -> None:
+def serve(channel: Channel, begin: dict, request: int, answer: int) -> None:
     """Load the weights once, then answer requests until the supervisor ends this process."""
     windows = Windows(begin["facts"], begin["device"], request, answer)
-    model = build_model(import_edited(begin, "build"), begin)
-    load_weights(model, read_weights(weights, begin["size"]))
+    edited = import_edited(begin, "build")
+    channel.send("imported")
+    load, (weights,) = channel.expect("load")
+    model = build_model(edited, begin)
+    load_weights(model, read_weights(weights, load["size"]))
     model.eval()
     channel.send("loaded", parameters=sum(p.numel() for p in model.parameters()))
     while True:

@@ -16,7 +16,16 @@ from typing import Self, TypeVar, overload
 from pydantic import ValidationError
 
 from shared.protocol import Message
-from worker.runs.harness_protocol import HARNESS_PROTOCOL, MAX_PACKET_BYTES, RECEIVED, Failed, Ready, Received, Sent
+from worker.runs.harness_protocol import (
+    HARNESS_PROTOCOL,
+    MAX_PACKET_BYTES,
+    OLDEST_HARNESS_PROTOCOL,
+    RECEIVED,
+    Failed,
+    Ready,
+    Received,
+    Sent,
+)
 from worker.sandbox.base import ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
 
 POLL_INTERVAL_SECONDS = 0.2
@@ -75,6 +84,7 @@ class HarnessProcess:
         self.name = name
         self._stop = setup.stop
         self._ready = False
+        self.protocol = HARNESS_PROTOCOL
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(SEND_TIMEOUT_SECONDS)
         self._poller = select.poll()
@@ -125,9 +135,10 @@ class HarnessProcess:
             ready = self.expect(Ready, deadline=time.monotonic() + START_TIMEOUT_SECONDS)
         except HarnessTimeout as fault:
             raise HarnessNotReady(f"{self.name} was not ready after {START_TIMEOUT_SECONDS:g} s") from fault
-        if ready.protocol != HARNESS_PROTOCOL:
-            raise HarnessNotReady(f"the harness speaks protocol {ready.protocol}, this worker {HARNESS_PROTOCOL}")
-        self._ready = True
+        if not OLDEST_HARNESS_PROTOCOL <= ready.protocol <= HARNESS_PROTOCOL:
+            ours = f"{OLDEST_HARNESS_PROTOCOL} to {HARNESS_PROTOCOL}"
+            raise HarnessNotReady(f"the harness speaks protocol {ready.protocol}, this worker {ours}")
+        self._ready, self.protocol = True, ready.protocol
 
     @overload
     def expect(self, one: type[One], /, *, deadline: float) -> One: ...

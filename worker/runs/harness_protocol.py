@@ -1,4 +1,4 @@
-"""The protocol between the worker and a project's harness, version 2.
+"""The protocol between the worker and a project's harness, version 3.
 
 Each harness process inherits one descriptor, a SOCK_SEQPACKET socket, whose number is its last argument. A packet is
 one JSON document of at most MAX_PACKET_BYTES. Further descriptors, in brackets below, come attached to the packet
@@ -14,7 +14,9 @@ that names them (SCM_RIGHTS).
                <- begin [handover, compiled]                  the same, with what untouched code compiled before
                -> start                    <- keep [compiled] instead of training: a file to put it into
                -> kept
-    host       <- begin [handover, request, answer]           what was handed over, and memory shared with the scorer
+    host       <- begin [request, answer]                     memory shared with the scorer
+               -> imported                                    the edited file, without the result in reach
+               <- load [handover]                             the result, once the scorer has asked
                -> loaded
                <- ask                      -> answered        for each request
     scorer     <- begin [validation, request, answer]
@@ -22,6 +24,9 @@ that names them (SCM_RIGHTS).
                -> renew                    <- renewed [request, answer]   another host, which knows of no request yet
                -> scored | rejected
     all        -> failed                                      instead of anything above
+
+So a scorer that measures time has its watch running before the edited file can see what it is to work on. A host of a
+project made with version 2 gets `begin [handover, request, answer]` at that moment and imports the edited file then.
 
 The worker knows three roles. The *trainer* makes a result within the budget (weights, a compressed text, a table), the
 *host* answers questions with it, the *scorer* asks and judges. Questions and their format are the project's own:
@@ -37,7 +42,8 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from shared.contract import BudgetClock
 from shared.protocol import Message
 
-HARNESS_PROTOCOL = 2
+HARNESS_PROTOCOL = 3
+OLDEST_HARNESS_PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
 MAX_SHARED_BYTES = 1 << 32
 
@@ -100,6 +106,10 @@ class Trained(Message):
     device_memory_mib: Count = 0
 
 
+class Imported(Message):
+    kind: Literal["imported"] = "imported"
+
+
 class Loaded(Message):
     kind: Literal["loaded"] = "loaded"
     parameters: Count = 0
@@ -144,6 +154,7 @@ Received = (
     | Kept
     | TrainingProgress
     | Trained
+    | Imported
     | Loaded
     | Ask
     | Answered
@@ -193,8 +204,15 @@ class Keep(Message):
 
 
 class BeginHost(_BeginEdited):
+    """With version 2 the result comes along and has `size` bytes."""
+
+    size: int = 0
+
+
+class Load(Message):
     """The result has `size` bytes."""
 
+    kind: Literal["load"] = "load"
     size: int
 
 
@@ -213,4 +231,4 @@ class Renewed(Message):
     kind: Literal["renewed"] = "renewed"
 
 
-Sent = BeginPrepare | BeginTrainer | Started | Keep | BeginHost | BeginScorer | Ask | Answered | Renewed
+Sent = BeginPrepare | BeginTrainer | Started | Keep | BeginHost | Load | BeginScorer | Ask | Answered | Renewed

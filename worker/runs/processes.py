@@ -14,12 +14,15 @@ from shared.contract import BudgetClock
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
 from worker.runs.harness_process import HarnessProcess, ProcessSetup
-from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Loaded
+from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Imported, Load, Loaded
 from worker.runs.spec import RunImpossible, RunSpec
 from worker.sandbox.base import ProcessLimits
 from worker.sandbox.shared_memory import SharedMemory
 
 MIB = 1024 * 1024
+
+RESULT_AFTER_IMPORT = 3
+"""From this version of the harness's protocol on, hosts get the result after the import of the edited file."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class RunProcesses:
         self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
         self._results: list[SharedMemory] = []
+        self._result: SharedMemory | None = None  # of the current host, until it is loaded
         self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
         self.train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
@@ -123,8 +127,8 @@ class RunProcesses:
         for _ in range(self._spec.data.needs.hosts):
             self._results.append(self._stack.enter_context(self.handover.copy_start("result", size)))
 
-    def load_next_host(self, deadline: float) -> int:
-        """End the current host and let the next one load the result; returns the number of its parameters.
+    def begin_next_host(self, deadline: float) -> None:
+        """End the current host and let the next one import the edited file, which does not reach the result yet.
 
         Raises RunImpossible if there is no further host, and HarnessFault.
         """
@@ -132,11 +136,25 @@ class RunProcesses:
             self.host.process.end()
         if not self._waiting:
             raise RunImpossible("the project's scorer asked for more hosts than its prepare did")
-        self.host, result = self._waiting.pop(0), self._results.pop()
-        self.host.process.await_ready()
-        begin = BeginHost(**self._begin_edited, size=result.size)
-        self.host.process.send(begin, [result.descriptor, *self.host.shared])
-        return self.host.process.expect(Loaded, deadline=deadline).parameters
+        self.host, self._result = self._waiting.pop(0), self._results.pop()
+        process = self.host.process
+        process.await_ready()
+        if process.protocol >= RESULT_AFTER_IMPORT:
+            process.send(BeginHost(**self._begin_edited), self.host.shared)
+            process.expect(Imported, deadline=deadline)
+
+    def load_host(self, deadline: float) -> int | None:
+        """Let the current host load the result, once; the number of its parameters. Raises HarnessFault."""
+        assert self.host is not None
+        if self._result is None:
+            return None
+        process, result, self._result = self.host.process, self._result, None
+        if process.protocol >= RESULT_AFTER_IMPORT:
+            process.send(Load(size=result.size), [result.descriptor])
+        else:
+            begin = BeginHost(**self._begin_edited, size=result.size)
+            process.send(begin, [result.descriptor, *self.host.shared])
+        return process.expect(Loaded, deadline=deadline).parameters
 
     def begin_scorer(self, size: int) -> None:
         """Let the scorer question the current host about the result of `size` bytes. Raises HarnessFault."""

@@ -213,6 +213,12 @@ class ActiveRun:
 
     def _load(self, size: int) -> None:
         """Let the first host load the result of `size` bytes."""
+        self._begin_host(size)
+        with _blamed_on_commit(self._scored_late):
+            self._processes.load_host(self._scoring_ends)
+
+    def _begin_host(self, size: int) -> None:
+        """Let the first host import the edited file, to load the result of `size` bytes when it is asked."""
         self._report(Phase.SCORING)
         processes = self._processes
         processes.trainer.end()
@@ -221,11 +227,11 @@ class ActiveRun:
         processes.await_judges()
         self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
         with _blamed_on_commit(self._scored_late):
-            self._parameters = processes.load_next_host(self._scoring_ends)
+            processes.begin_next_host(self._scoring_ends)
 
     def _score(self, size: int) -> Scored:
         """Let the scorer question the hosts about the result of `size` bytes."""
-        self._load(size)
+        self._begin_host(size)
         processes = self._processes
         processes.start_other_hosts()
         processes.begin_scorer(size)
@@ -238,9 +244,11 @@ class ActiveRun:
         return message
 
     def _answer(self, message: Ask | Renew) -> tuple[Answered | Renewed, list[int]]:
-        """The answer to the scorer, with its descriptors."""
+        """The answer to the scorer, with its descriptors. A host gets the result after its first question came."""
         if isinstance(message, Renew):
-            self._processes.load_next_host(self._scoring_ends)
+            self._processes.begin_next_host(self._scoring_ends)
+        elif (parameters := self._processes.load_host(self._scoring_ends)) is not None:
+            self._parameters = parameters
         host = self._processes.host
         assert host is not None
         if isinstance(message, Renew):

@@ -6,9 +6,11 @@ import os
 from swarm_harness.channel import Channel, run
 
 
-def serve(channel: Channel, begin: dict, handover: int, _request: int, answer: int) -> None:
-    result = os.pread(handover, begin["size"], 0)
+def serve(channel: Channel, _begin: dict, _request: int, answer: int) -> None:
     memory = mmap.mmap(answer, 0)
+    channel.send("imported")
+    load, (handover,) = channel.expect("load")
+    result = os.pread(handover, load["size"], 0)
     channel.send("loaded")
     while True:
         channel.expect("ask")

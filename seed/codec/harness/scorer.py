@@ -1,6 +1,7 @@
 """Judges a codec it never sees: `python -m harness.scorer <descriptor>`, with the text, in a sandbox.
 
-It asks the host for the text, compares every byte and measures the time. The metric is bits per byte: the bits of what
+It asks the host for the text, compares every byte and measures the time, which runs before the host gets the packed
+bytes. The metric is bits per byte: the bits of what
 `compress` returned and of the edited file itself, over the bytes of the text. The file counts because whatever
 knowledge stands in it need not be sent; comments cost less than `min_effect`.
 """

@@ -163,6 +163,69 @@ def test_holds_both_clocks(measure_codec: MeasureCodec) -> None:
     assert report.reason.startswith("decompressing took ") and report.reason.endswith("0.2 s are allowed")
 
 
+DECODE = """
+import os, threading, time
+
+honest, known = decompress, []
+
+def decode(packed):
+    time.sleep(3)  # what takes so long in a real attempt is decoding
+    known.append(honest(packed))
+
+def decompress(packed):
+    if not known:
+        decode(packed)
+    return known[0]
+"""
+BEFORE_THE_CLOCK = {
+    "hooks the harness": "\nread = os.pread\n\ndef pread(*place):\n    packed = read(*place)\n"
+    "    if 0 < len(packed) < 90_000:\n        decode(packed)\n    return packed\n\nos.pread = pread\n",
+    "watches for the packed bytes": "\ndef watch():\n    while not known:\n"
+    "        for name in os.listdir('/proc/self/fd'):\n            try:\n"
+    "                decode(os.pread(int(name), 1 << 22, 0))\n"
+    "            except Exception:\n                time.sleep(0.001)\n\n"
+    "threading.Thread(target=watch, daemon=True).start()\n",
+}
+CLOCK = "    asked_at = time.monotonic()\n"
+UNTIMED = '    channel.send("ask", count=0)\n    channel.expect("answered")\n'
+"""A first question without a watch: the host gets the packed bytes before the clock runs."""
+
+
+@pytest.mark.parametrize("way", BEFORE_THE_CLOCK)
+def test_nothing_is_decoded_before_the_clock(way: str, measure_codec: MeasureCodec) -> None:
+    files = with_code(DECODE + BEFORE_THE_CLOCK[way])
+    scorer = files["harness/scorer.py"]
+    assert scorer.count(CLOCK) == 1
+    without_defence = files | {"harness/scorer.py": scorer.replace(CLOCK, UNTIMED + CLOCK)}
+    assert measure_codec(without_defence, 60, decompress_seconds=2).outcome is RunOutcome.OK
+    report = measure_codec(files, 60, decompress_seconds=2)
+    assert report.outcome is RunOutcome.INVALID
+    assert report.reason.startswith("decompressing took ")
+
+
+def test_tables_of_an_import_are_free(measure_codec: MeasureCodec) -> None:
+    report = measure_codec(with_code("import time\n\ntime.sleep(3)\n"), decompress_seconds=2)
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+
+
+def test_a_project_of_the_second_protocol_still_runs(measure_codec: MeasureCodec) -> None:
+    """Its host gets the result with `begin`, when the clock runs."""
+    files = codec_files()
+    files["harness/channel.py"] = files["harness/channel.py"].replace("PROTOCOL = 3", "PROTOCOL = 2")
+    host = files["harness/host.py"]
+    start, end = host.index("def serve("), host.index('    channel.send("loaded")')
+    files["harness/host.py"] = (
+        host[:start]
+        + (
+            "def serve(channel, begin, handover, _request, answer):\n"
+            "    codec = import_edited(begin, 'compress', 'decompress')\n"
+            "    packed = os.pread(handover, begin['size'], 0)\n    memory = mmap.mmap(answer, 0)\n"
+        )
+        + host[end:]
+    )
+    assert measure_codec(files).outcome is RunOutcome.OK
+
+
 def descendants() -> set[psutil.Process]:
     """Live descendants of this process."""
     return {p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE}

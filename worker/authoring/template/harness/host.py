@@ -1,6 +1,7 @@
 """Runs the edited file's `answer`: `python -m harness.host <descriptor>`, in a sandbox that saw neither build nor data.
 
-It has the edited file and what `build` returned. It does not know the right answers, and its clock does not count.
+It has the edited file, and from the first question on what `build` returned. It does not know the right answers, and
+its clock does not count.
 """
 
 import json
@@ -10,11 +11,13 @@ import os
 from harness.channel import Channel, Fault, import_edited, run
 
 
-def serve(channel: Channel, begin: dict, handover: int, request: int, answer: int) -> None:
+def serve(channel: Channel, begin: dict, request: int, answer: int) -> None:
     """Answer questions for as long as the worker wants."""
     edited = import_edited(begin, "build", "answer")
     questions, memory = mmap.mmap(request, 0), mmap.mmap(answer, 0)
-    built = os.pread(handover, begin["size"], 0)
+    channel.send("imported")
+    load, (handover,) = channel.expect("load")  # after the scorer's first question: its clock runs
+    built = os.pread(handover, load["size"], 0)
     channel.send("loaded")
     while True:
         message, _ = channel.expect("ask")

@@ -1,7 +1,8 @@
 """Makes the questions: `python -m harness.prepare <descriptor>`, started by the worker once, in a sandbox.
 
 It gets two empty files to fill, then the files that the contract's [[data.sources]] name. The first file goes to the
-trainer when the clock starts, the second to the scorer alone: what the edited file must not know belongs there.
+trainer when the clock starts, the second to the scorer alone: what the edited file must not know belongs there. The
+questions are drawn by chance: from a seed in this file, which all can read, anybody could answer them in advance.
 """
 
 import json
@@ -16,7 +17,7 @@ ANSWER_BYTES = 4096
 def prepare(channel: Channel, begin: dict, train: int, validation: int, *_sources: int) -> None:
     settings = begin["settings"]
     examples = make_texts(random.Random(1), 5, settings["words"])
-    questions = make_texts(random.Random(2), settings["texts"], settings["words"])
+    questions = make_texts(random.SystemRandom(), settings["texts"], settings["words"])
     for descriptor, texts in ((train, examples), (validation, questions)):
         with os.fdopen(descriptor, "w") as file:
             json.dump(texts, file)

@@ -30,8 +30,8 @@ def score(channel: Channel, _begin: dict, validation: int, request: int, answer:
 def ask(channel: Channel, text: str, request: mmap.mmap, answer: mmap.mmap) -> float:
     """How long the host takes for a text, in seconds. Raises Rejected for a wrong answer."""
     question = text.encode()
+    asked_at = time.monotonic()  # before the host can see anything of the question
     request[: len(question)] = question
-    asked_at = time.monotonic()
     channel.send("ask", count=len(question))
     message, _ = channel.expect("answered")
     took = time.monotonic() - asked_at
