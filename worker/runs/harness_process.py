@@ -74,6 +74,7 @@ class ProcessSetup:
     stop: Event
     cores: frozenset[int] | None = None
     device: str = "cpu"
+    counts_cpu_time: bool = False
 
 
 class HarnessProcess:
@@ -94,7 +95,13 @@ class HarnessProcess:
             argv = (sys.executable, "-B", "-P", "-s", "-m", module, str(theirs.fileno()))
             descriptors = (theirs.fileno(),)
             request = SandboxRequest(
-                argv, setup.limits, setup.folder, descriptors, cores=setup.cores, device=setup.device
+                argv,
+                setup.limits,
+                setup.folder,
+                descriptors,
+                cores=setup.cores,
+                device=setup.device,
+                counts_cpu_time=setup.counts_cpu_time,
             )
             self._process = setup.sandbox.start(request)
 

@@ -61,7 +61,8 @@ class RunProcesses:
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
         self._results: list[SharedMemory] = []
         self._result: SharedMemory | None = None  # of the current host, until it is loaded
-        self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
+        training = replace(self._whole, counts_cpu_time=contract.budget.clock is BudgetClock.CPU)
+        self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, training))
         # While the trainer imports:
         self.train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
         self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))

@@ -43,7 +43,8 @@ class SandboxRequest:
 
     `folder` becomes the working folder, read-only; `descriptors` stay open under their numbers; `environment` extends
     the few variables that every sandboxed process gets; `cores` are its CPU cores (None: all of the worker's);
-    `device` is `cpu` or `cuda:0`, the sandbox's only visible GPU.
+    `device` is `cpu` or `cuda:0`, the sandbox's only visible GPU. With `counts_cpu_time` no process can keep CPU time
+    of its children from being counted; handlers of SIGCHLD then have no effect.
     """
 
     argv: tuple[str, ...]
@@ -53,6 +54,7 @@ class SandboxRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     cores: frozenset[int] | None = None
     device: str = "cpu"
+    counts_cpu_time: bool = False
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class BubblewrapSandbox:
         gpu = self._gpu if request.device != "cpu" else None
         program = aliases.get(self._program, self._program)
         with ExitStack() as pipes:
-            system_calls = pipes.enter_context(readable_pipe(filter_of_run(gpu is not None)))
+            system_calls = pipes.enter_context(readable_pipe(_filter_for(request)))
             shown = {
                 path: pipes.enter_context(readable_pipe(text.encode()))
                 for path, text in proc_files(request.limits.memory_mib).items()
@@ -123,6 +123,10 @@ def readable_pipe(content: bytes) -> Iterator[int]:
         yield reader
     finally:
         os.close(reader)
+
+
+def _filter_for(request: SandboxRequest) -> bytes:
+    return filter_of_run(request.device != "cpu", counts_cpu_time=request.counts_cpu_time)
 
 
 def isolation_options(environment: Mapping[str, str]) -> Iterator[str]:

@@ -108,7 +108,7 @@ class ContainerSandbox:
             "argv": request.argv,
             "descriptors": request.descriptors,
             "rlimits": rlimits,
-            "system_calls": filter_of_run(request.device != "cpu").hex(),
+            "system_calls": filter_of_run(request.device != "cpu", counts_cpu_time=request.counts_cpu_time).hex(),
         }
         folder = tempfile.TemporaryDirectory(prefix="swarm-container-", ignore_cleanup_errors=True)
         remove = (self._engine, "rm", "--force", name)

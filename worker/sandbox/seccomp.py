@@ -79,7 +79,8 @@ MEMFD: dict[str, Numbers] = {"memfd_create": (319, 279)}
 CHECKED: dict[str, Numbers] = {
     "clone": (56, 220), "fcntl": (72, 25), "flock": (73, 32), "getsockopt": (55, 209), "ioctl": (16, 29),
     "madvise": (28, 233), "mmap": (9, 222), "personality": (135, 92), "prctl": (157, 167), "preadv2": (327, 286),
-    "pwritev2": (328, 287), "setsockopt": (54, 208), "socket": (41, 198), "socketpair": (53, 199),
+    "pwritev2": (328, 287), "rt_sigaction": (13, 134), "setsockopt": (54, 208), "socket": (41, 198),
+    "socketpair": (53, 199),
 }
 # fmt: on
 # CUDA does not start without memfd_create: https://github.com/NVIDIA/OpenShell/issues/1696
@@ -145,6 +146,9 @@ FOR_RUNS = {
     "prctl": ArgumentRule(0, {67: DENY}, ALLOW),
 }
 
+# SIGCHLD: the kernel forgets the CPU time of children whose parent ignores it.
+WHERE_CPU_TIME_COUNTS = {"rt_sigaction": ArgumentRule(0, {17: PRETEND}, ALLOW)}
+
 LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_GREATER, RETURN = 0x20, 0x54, 0x15, 0x25, 0x06  # BPF, each with a constant
 AT_NUMBER, AT_ARCHITECTURE, AT_ARGUMENTS = 0, 4, 16  # in struct seccomp_data, of <linux/seccomp.h>
 
@@ -153,10 +157,13 @@ Instruction = tuple[int, int, int, int]
 
 
 @cache
-def filter_of_run(gpu: bool, machine: str = os.uname().machine) -> bytes:
-    """The program for strangers' code. Raises SandboxUnavailable on other architectures."""
+def filter_of_run(gpu: bool, machine: str = os.uname().machine, counts_cpu_time: bool = False) -> bytes:
+    """The program for strangers' code; `counts_cpu_time` as in `SandboxRequest`.
+
+    Raises SandboxUnavailable on other architectures.
+    """
     denied = KERNEL | SHARED_STATE | UNCOUNTED_MEMORY | ({} if gpu else MEMFD)
-    return _assemble(denied, FOR_ALL | FOR_RUNS, machine)
+    return _assemble(denied, FOR_ALL | FOR_RUNS | (WHERE_CPU_TIME_COUNTS if counts_cpu_time else {}), machine)
 
 
 @cache

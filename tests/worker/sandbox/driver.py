@@ -64,7 +64,7 @@ def main() -> None:
 def switch_off(defence: str) -> None:
     if defence == "filter":
         allow_all = struct.pack("HBBI", seccomp.RETURN, 0, 0, seccomp.ALLOW)
-        bubblewrap.filter_of_run = container.filter_of_run = lambda gpu: allow_all
+        bubblewrap.filter_of_run = container.filter_of_run = lambda *_, **__: allow_all
     elif defence == "memory":
         process.uncounted_bytes = lambda pids, limits: 0
     elif defence == "counters":

@@ -1,11 +1,13 @@
 """All CPU time of a sandbox counts, whatever its processes do."""
 
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from worker.sandbox import bubblewrap, seccomp
 from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest
 from worker.sandbox.choose import choose_sandbox
 
@@ -50,7 +52,9 @@ def burn(sandbox: Sandbox, tmp_path: Path) -> Callable[[str], float]:
         tmp_path.chmod(0o755)
         code = f"PRELUDE = {PRELUDE!r}\n{PRELUDE}\n{program}\n"
         limits = ProcessLimits(memory_mib=256, processes=24, disk_mib=8)
-        process = sandbox.start(SandboxRequest((sys.executable, "-I", "-c", code), limits, tmp_path))
+        process = sandbox.start(
+            SandboxRequest((sys.executable, "-I", "-c", code), limits, tmp_path, counts_cpu_time=True)
+        )
         for _ in range(600):
             if process.wait(0.1) is not None or process.cpu_seconds() >= BURNT:
                 break
@@ -64,6 +68,34 @@ def burn(sandbox: Sandbox, tmp_path: Path) -> Callable[[str], float]:
 @pytest.mark.parametrize("way", PROGRAMS)
 def test_counts(way: str, burn: Callable[[str], float]) -> None:
     assert BURNT <= burn(PROGRAMS[way]) < BURNT + OVERHEAD
+
+
+IGNORES = """
+if way == "ignores SIGCHLD":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+else:
+    import ctypes
+    action = (ctypes.c_ulong * 19)()
+    ctypes.cast(ctypes.byref(action, 136), ctypes.POINTER(ctypes.c_int))[0] = 2  # SA_NOCLDWAIT, in struct sigaction
+    ctypes.CDLL(None).sigaction(int(signal.SIGCHLD), ctypes.byref(action), None)
+for _ in range(20):
+    in_child(lambda: burn(0.05))
+    try:
+        os.wait()
+    except ChildProcessError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("way", ["ignores SIGCHLD", "wants no zombies"])
+def test_no_parent_lets_the_kernel_forget(
+    way: str, burn: Callable[[str], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = f"way = {way!r}\n{IGNORES}"
+    assert BURNT <= burn(program) < BURNT + OVERHEAD
+    allow_all = struct.pack("HBBI", seccomp.RETURN, 0, 0, seccomp.ALLOW)
+    monkeypatch.setattr(bubblewrap, "filter_of_run", lambda gpu, counts_cpu_time: allow_all)
+    assert burn(program) < BURNT
 
 
 def test_waiting_is_free(burn: Callable[[str], float]) -> None:

@@ -382,6 +382,11 @@ def test_what_torch_triton_and_cuda_call_stays_allowed(machine: str) -> None:
     for command in (6, 7, 37, 38):
         assert result("fcntl", 3, command) == "granted", "torch's compiler locks files of its own"
     assert result("flock", 3, 2) == "granted"
+    counted = seccomp.filter_of_run(True, machine, counts_cpu_time=True)
+    assert [decide(counted, NEEDED["rt_sigaction"][place] or 0, signal, machine=machine) for signal in (17, 15)] == [
+        "granted",
+        "allow",
+    ]
     for advice in (3, 4, 8, 14, 15, 16):
         assert result("madvise", 0, 4096, advice) == "allow"
     assert result("clone", 0x3D0F00) == "allow", "a thread"
