@@ -197,9 +197,17 @@ def unknown_paths() -> Iterator[str]:
             yield f"{path} cites ARCHITECTURE: name docs/architecture.md or docs/glossary.md"
 
 
+def forked_migrations() -> Iterator[str]:
+    """Each migration follows the one numbered before it: two with one number, made side by side, stop a coordinator."""
+    numbers = [path.name[:4] for path in sorted((ROOT / "migrations/versions").glob("[0-9]*.py"))]
+    for at, number in enumerate(numbers, start=1):
+        if int(number) != at:
+            yield f"migrations/versions: a migration is numbered {number}, where {at:04} is due"
+
+
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
-    commits, reexports, wrong_links, unknown_paths, product_lines, long_walks,
+    commits, reexports, wrong_links, unknown_paths, product_lines, long_walks, forked_migrations,
 )  # fmt: skip
 
 
