@@ -4,15 +4,19 @@ The poller keeps a window of recent events in memory. A listener is a cursor int
 it (a slow reader, or one that comes back with an old cursor) reads the database until it has caught up, so a
 listener costs no memory of its own and misses nothing. While nobody listens, nothing is read.
 
-On PostgreSQL ids are given before transactions commit, so an id may appear after a higher one and be passed over.
-Listeners therefore take an event as a hint to look again, never as the only copy of what happened.
+On PostgreSQL ids are given before transactions commit, so events wait for those that may still appear before them
+(`queries.list_events_after`).
 """
 
 import asyncio
+import signal
+import threading
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from operator import attrgetter
+from types import FrameType
 
 from fastapi import FastAPI
 
@@ -119,26 +123,57 @@ class Feed:
         self._news = asyncio.Event()
 
     def _read_events(self, after_id: int) -> list[EventView]:
+        oldest_writer = self._find_oldest_writer()
         with self._database.read() as session:
-            return queries.list_events_after(session, after_id, BATCH_EVENTS)
+            return queries.list_events_after(session, after_id, BATCH_EVENTS, oldest_writer)
 
     def _read_last_id(self) -> int:
+        oldest_writer = self._find_oldest_writer()
         with self._database.read() as session:
-            return queries.get_last_event_id(session)
+            return queries.get_last_event_id(session, oldest_writer)
+
+    def _find_oldest_writer(self) -> datetime | None:
+        with self._database.read_one() as session:
+            return queries.find_oldest_writer(session)
 
 
 @asynccontextmanager
 async def run_feed(app: FastAPI) -> AsyncIterator[Feed]:
     """Run the feed while the application lives; handlers find it as `app.state.feed`.
 
-    A web server waits for open streams before it ends the lifespan, so whoever starts the server also calls
-    `close` when it stops (`CoordinatorServer` does).
+    A web server waits for open streams before it ends the lifespan, so the feed is closed when a signal stops the
+    process (`_closed_at_signals`), or by whoever stops the server otherwise (`CoordinatorServer`).
     """
     settings: CoordinatorSettings = app.state.settings
     feed = app.state.feed = Feed(app.state.database)
     tasks: BackgroundTasks = app.state.background
     async with tasks.repeat("live feed", settings.event_poll_seconds, feed.poll):
         try:
-            yield feed
+            with _closed_at_signals(feed):
+                yield feed
         finally:
             feed.close()
+
+
+@contextmanager
+def _closed_at_signals(feed: Feed) -> Iterator[None]:
+    """Has a signal that stops the process close the feed, too. With several processes uvicorn starts each server by
+    itself, so no class of ours can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    def close(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(feed.close)
+        before[signal.Signals(number)](number, frame)
+
+    for number in before:
+        signal.signal(number, close)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -44,7 +44,10 @@ class KindShare(Base):
 
 
 class Event(Base):
-    """One thing that happened. `id` is the cursor of the live feed."""
+    """One thing that happened. `id` is the cursor of the live feed.
+
+    `numbered_at` is set by PostgreSQL, which gives ids before transactions commit; empty on SQLite and in old rows.
+    """
 
     __tablename__ = "events"
 
@@ -53,3 +56,4 @@ class Event(Base):
     kind: Mapped[str] = mapped_column(String(40))
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    numbered_at: Mapped[datetime | None]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from coordinator.db.database import ReadSession
-from coordinator.events.queries import get_last_event_id
+from coordinator.events.queries import get_page_cursor
 from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.api import Filters, TopicName
@@ -51,7 +51,7 @@ def show_front(
     """The chosen project's page, the first one's by default."""
     known = views.view_projects(session)
     if not known:
-        return render("projects/none.html", since=get_last_event_id(session))
+        return render("projects/none.html", since=get_page_cursor(session))
     return show_project(project or known[0].name, request, session, hardware_class, cursor)
 
 

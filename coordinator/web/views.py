@@ -58,7 +58,7 @@ def view_project(
 ) -> Context:
     """A project's page in one hardware class. `since` is the feed's cursor at that moment. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    since = events_queries.get_last_event_id(session)
+    since = events_queries.get_page_cursor(session)
     classes = list_hardware_classes(session, project.id)
     chosen = hardware_class or (classes[0].name if classes else None)
     return _start_context(project) | {
@@ -95,7 +95,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
 
 def view_experiment(session: Session, experiment_id: int) -> Context:
     """An experiment's page. `since` is the feed's cursor at the moment of these numbers. Raises NotFoundError."""
-    since = events_queries.get_last_event_id(session)
+    since = events_queries.get_page_cursor(session)
     detail = experiments.view_detail(session, experiment_id)
     explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
     return _start_context(projects.get_project(session, detail.project)) | {

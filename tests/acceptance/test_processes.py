@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from threading import Semaphore
 
 import httpx
 import psutil
@@ -87,6 +88,33 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
+
+
+def test_a_stop_ends_the_streams_of_all_processes_whole(postgres: PostgresServer, tmp_path: Path) -> None:
+    log = tmp_path / "coordinator.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", "--processes", "2"],
+            env=os.environ | {"SWARM_DATABASE_URL": postgres.create_migrated()}, stdout=output, stderr=output,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{wait_for_port(process, log)}"
+    opened, ended = Semaphore(0), list[str]()
+
+    def listen() -> None:
+        with httpx.stream("GET", f"{url}{API_PREFIX}/events", params={"since": 0}, timeout=60) as stream:
+            opened.release()
+            ended.append(stream.read().decode())  # raises if the connection is cut off, as after the time of grace
+
+    listeners = [threading.Thread(target=listen) for _ in range(8)]
+    for listener in listeners:
+        listener.start()
+    for _ in listeners:
+        assert opened.acquire(timeout=60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, log.read_text()
+    for listener in listeners:
+        listener.join(60)
+    assert len(ended) == len(listeners)
 
 
 def test_ctrl_c_ends_several_processes_as_it_ends_one(postgres: PostgresServer, tmp_path: Path) -> None:

@@ -2,23 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.events import feed as feed_module
-from coordinator.events import service
+from coordinator.events import queries, service
 from coordinator.events.feed import Feed, FeedClosedError
 from coordinator.models import Event as EventRow
 from shared.events import EventKind, EventView
 from shared.protocol import now
-from tests.support.databases import SqliteFolder
+from tests.support.databases import PostgresServer, SqliteFolder
 
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 20
@@ -156,3 +156,86 @@ def test_closing_ends_every_stream_and_refuses_new_ones(database: Database) -> N
 
 async def drain(feed: Feed) -> list[EventView]:
     return [event async for event in feed.listen(None)]
+
+
+@pytest.fixture
+def postgresql(postgres: PostgresServer) -> Iterator[Database]:
+    address = postgres.create_migrated()
+    database = Database(address)
+    yield database
+    database.close()
+    postgres.drop(address)
+
+
+def commit_one_late(database: Database) -> tuple[list[int], int]:
+    """The ids that a listener hears while one transaction commits after a later one, and the cursor of a page that was
+    read meanwhile."""
+
+    async def scenario() -> tuple[list[int], int]:
+        async with polling(database) as feed:
+            with database.write() as late:
+                service.record(late, EventKind.RUN_STORED, None)
+                add_event(database)
+                listening = asyncio.create_task(hear_for(feed, 20 * POLL_SECONDS))
+                heard = await listening
+                with database.read() as session:
+                    cursor = queries.get_page_cursor(session)
+            last = heard[-1] if heard else 0
+            add_event(database)
+            return heard + await hear(feed, last, 3 - last), cursor
+
+    return asyncio.run(scenario())
+
+
+async def hear_for(feed: Feed, seconds: float) -> list[int]:
+    """The ids of the events within this time."""
+    heard: list[int] = []
+
+    async def listen() -> None:
+        async for event in feed.listen(0):
+            heard.append(event.id)
+
+    with suppress(TimeoutError):
+        await asyncio.wait_for(listen(), seconds)
+    return heard
+
+
+def test_on_postgresql_an_event_that_is_committed_late_is_heard_in_its_turn(postgresql: Database) -> None:
+    assert commit_one_late(postgresql) == ([1, 2, 3], 0)
+
+
+def test_without_waiting_for_older_transactions_it_is_passed_over(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "find_oldest_writer", lambda _session: None)
+    heard, _ = commit_one_late(postgresql)
+    assert heard == [2, 3], "what the wait is for"
+
+
+def test_a_long_transaction_does_not_stop_the_feed(postgresql: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "LONGEST_WAIT_SECONDS", 0.0)
+    heard, _ = commit_one_late(postgresql)
+    assert heard[0] == 2
+
+
+def test_one_that_rolls_back_and_one_that_began_later_hold_nothing_up(postgresql: Database) -> None:
+    async def scenario() -> list[int]:
+        async with polling(postgresql) as feed:
+            with suppress(KeyError), postgresql.write() as session:
+                service.record(session, EventKind.RUN_STORED, None)
+                raise KeyError
+            add_event(postgresql)
+            with postgresql.write() as later:
+                service.record(later, EventKind.RUN_STORED, None)
+                heard = await hear(feed, 0, 1)
+            return heard + await hear(feed, heard[-1], 1)
+
+    assert asyncio.run(scenario()) == [2, 3]
+
+
+def test_events_of_before_have_no_time_and_wait_for_nobody(postgresql: Database) -> None:
+    add_event(postgresql)
+    with postgresql.write() as session:
+        session.execute(update(EventRow).values(numbered_at=None))
+    with postgresql.read() as session:
+        assert queries.get_page_cursor(session) == 1
