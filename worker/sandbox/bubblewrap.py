@@ -38,6 +38,7 @@ from worker.sandbox.confinement import (
     threads_of_user,
     unused_uid,
 )
+from worker.sandbox.control_group import MemoryGroup, find_group
 from worker.sandbox.launcher import ALIAS_FOLDER
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
 from worker.sandbox.seccomp import filter_of_run
@@ -78,8 +79,22 @@ class BubblewrapSandbox:
             load_driver()
             find_devices(gpu)
         self._folders = tuple(readable_folders())
+        self._group = find_group()
+        if self._group is not None and self._works_in_group():
+            return
+        self._group = None
         if problem := try_out(self):
             raise SandboxUnavailable(f"bubblewrap does not work here ({problem}): {NAMESPACE_HINT}")
+
+    def _works_in_group(self) -> bool:
+        """Whether sandboxes start in control groups; `limits` then says so."""
+        try:
+            works = not try_out(self)
+        except SandboxUnavailable:
+            return False
+        if works:
+            self.limits = (*BubblewrapSandbox.limits, RunLimit.MEMORY_LIMITED_BY_KERNEL)
+        return works
 
     def start(self, request: SandboxRequest) -> SandboxedProcess:
         sources = [self._program, *self._folders, str(request.folder)]
@@ -95,6 +110,7 @@ class BubblewrapSandbox:
         environment = sandbox_environment(request, folder="/project", scratch="/tmp", gpu=self._gpu)  # noqa: S108 - inside
         gpu = self._gpu if request.device != "cpu" else None
         program = aliases.get(self._program, self._program)
+        group = MemoryGroup(self._group, request.limits) if self._group else None
         with ExitStack() as pipes:
             system_calls = pipes.enter_context(readable_pipe(_filter_for(request)))
             shown = {
@@ -108,9 +124,10 @@ class BubblewrapSandbox:
                 uid=uid,
                 aliases=aliases,
                 cores=tuple(sorted(request.cores or ())),
+                group=str(group.folder) if group else "",
             )
             given = (system_calls, *shown.values())
-            return ConfinedProcess(plan.command(), request, environment={}, folder=Path("/"), descriptors=given)
+            return ConfinedProcess(plan.command(), request, {}, folder=Path("/"), descriptors=given, group=group)
 
 
 @contextmanager

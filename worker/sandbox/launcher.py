@@ -67,6 +67,8 @@ def main() -> None:
 
 def become(plan: "dict[str, Any]", guard: int) -> None:
     """Drop rights, set limits, and become the program. Does not return."""
+    if plan["group"]:
+        Path(plan["group"], "cgroup.procs").write_text("0")  # this process
     for name, value in plan["rlimits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if plan["cores"]:

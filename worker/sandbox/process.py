@@ -20,6 +20,7 @@ import psutil
 
 from worker.sandbox.base import ProcessLimits, ProcessOutcome, SandboxRequest
 from worker.sandbox.container_socket import ContainerSocket
+from worker.sandbox.control_group import MemoryGroup
 from worker.sandbox.cpu_time import CpuTime
 from worker.sandbox.launcher import SHELL_SIGNAL_BASE
 from worker.sandbox.memory_use import resident_bytes, uncounted_bytes
@@ -52,13 +53,17 @@ arena per thread, shared memory. The watchdog enforces the memory limit itself."
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """Input of the launcher, which becomes `argv`. `aliases`: source -> path below its ALIAS_FOLDER."""
+    """Input of the launcher, which becomes `argv`. `aliases`: source -> path below its ALIAS_FOLDER.
+
+    `group` is the folder of a control group to enter.
+    """
 
     argv: tuple[str, ...]
     rlimits: Mapping[str, int]
     uid: int | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
+    group: str = ""
     parent: int = field(default_factory=os.getpid)
 
     def command(self) -> list[str]:
@@ -115,6 +120,7 @@ class ConfinedProcess:
         on_end: Callable[[], None] = lambda: None,
         container: ContainerSocket | None = None,
         descriptors: Sequence[int] = (),
+        group: MemoryGroup | None = None,
     ) -> None:
         """Start `command` in `folder`; None as `environment` is the worker's own; `on_end` is called once.
 
@@ -123,7 +129,7 @@ class ConfinedProcess:
         self._limits: ProcessLimits = request.limits
         self._argv = [*request.argv]
         self._on_end = on_end
-        self._container = container
+        self._container, self._group = container, group
         self._log = LogTail()
         self._killed_for = ""
         self._peak_mib = 0
@@ -194,12 +200,18 @@ class ConfinedProcess:
         self._outcome = ProcessOutcome(
             exit_status=status if ended_by <= 0 else None,
             signal=ended_by if ended_by > 0 else None,
-            killed_for=self._killed_for or (self._container.explain_end() if self._container else ""),
+            killed_for=self._killed_for or self._explain_end(),
             peak_memory_mib=self._peak_mib,
             log_tail=self._log.text(),
         )
+        if self._group:
+            self._group.remove()
         self._on_end()
         self._ended.set()
+
+    def _explain_end(self) -> str:
+        kernel = self._container or self._group
+        return kernel.explain_end() if kernel else ""
 
     def _drain(self, log: int) -> bool:
         """Read the available bytes; False once all writers have closed the log."""
