@@ -127,7 +127,7 @@ class EvidenceCase(NamedTuple):
 
     @property
     def is_claim_confirmed(self) -> bool:
-        """Whether a finding may say that it helps: others checked it without a dispute, and it is sure enough."""
+        """Whether a finding may claim the gain: others measured it without a dispute, and it is probable enough."""
         is_undisputed = self.derived is not None and self.derived.dispute is Dispute.NONE
         is_checked = is_undisputed and self.is_agreed and agreement.is_vouched(self.runs)
         return is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
@@ -190,12 +190,12 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
         checkers = count_noun(derived.checkers, "volunteer")
         yield f"It is verified: {asked}, and {checkers} besides its author measured it."
     elif derived.standing is Standing.SINGLE_OWNER:
-        yield "It is as sure as a verified one, but its author alone measured it."
+        yield "It is as certain as a verified commit, but only its author has measured it."
     elif derived.standing is Standing.SUSPECT:
-        yield "It is suspect: what it stands on, or who made it, was contradicted, and nobody else measured it since."
+        yield "It is suspect: an ancestor or its author was contradicted, and nobody else has measured it since."
     if case.is_claim_confirmed:
         sure = _percent(case.chance_of_effect or 0.0)
-        yield f"Its finding may say that it helps: others checked that, and it is {sure} sure."
+        yield f"Its finding may claim the gain: others measured the commit, and the probability of a gain is {sure}."
 
 
 def list_would_change(case: EvidenceCase) -> Iterator[str]:

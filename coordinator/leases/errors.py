@@ -72,8 +72,8 @@ class ResultUnfitError(SwarmError):
         return super().to_problem().model_copy(update={"errors": self.errors})
 
 
-class StepsNotToldError(SwarmError):
-    """A job to adopt or to take out steps says of each of them, and of no others, what became of it."""
+class StepReportsWrongError(SwarmError):
+    """A proposal for a job of steps must report what became of each step of the lease, and of no others."""
 
     status = 422
     code = "steps-not-told"

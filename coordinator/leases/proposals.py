@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.database import Database
 from coordinator.events import service as events
 from coordinator.leases import queries, service, state
-from coordinator.leases.errors import LeaseTransitionError, StepsNotToldError
+from coordinator.leases.errors import LeaseTransitionError, StepReportsWrongError
 from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.queries import LeaseRow
 from coordinator.leases.state import LeaseClock
@@ -80,18 +80,18 @@ def _judge(
 
 
 def check_steps(lease: LeaseRow, proposal: Proposal) -> None:
-    """Raise StepsNotToldError unless a proposal says of each step that its lease asks for what became of it."""
+    """Raise StepReportsWrongError unless a proposal reports what became of each step of its lease."""
     asked = {step.experiment_id for step in Assignment.model_validate(lease.assignment or {}).steps}
     told = [step.experiment_id for step in proposal.steps]
     if len(told) != len(asked) or set(told) != asked:
-        raise StepsNotToldError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
+        raise StepReportsWrongError(f"The lease asks for {sorted(asked)}, the proposal tells of {sorted(told)}.")
 
 
 def _describe(read: Session, lease: LeaseRow, contract: Contract, submission: ProposalSubmission) -> ProposedCode:
     tree_sha, before = lineage.plan_child(read, lease.base_sha, submission.files, contract.files.editable)
     code = novelty.describe_code(tree_sha, lease.base_sha, submission.proposal, before, submission.files)
-    is_worded = code.idea.is_worded and not JobKind(lease.kind).is_assembled
-    return novelty.add_parts(code, submission.proposal, before, submission.files) if is_worded else code
+    needs_vector = code.idea.is_words_only and not JobKind(lease.kind).is_assembled
+    return novelty.add_parts(code, submission.proposal, before, submission.files) if needs_vector else code
 
 
 def _answer_again(lease: LeaseRow) -> ProposalReply:

@@ -24,17 +24,17 @@ _CONSTANT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 class Idea(NamedTuple):
     """`on_parent` names (parent, axis, direction, value bin); `move` (axis, bin before, bin after), None where the axis
-    is no constant of the code. `is_worded` says that words alone tell what is tried."""
+    is no constant of the code. `is_words_only` says that words alone tell what is tried."""
 
     on_parent: str
     move: str | None
 
     @property
-    def is_worded(self) -> bool:
+    def is_words_only(self) -> bool:
         return self.move is None
 
 
-def name_idea(proposal: Proposal, parent_sha: str, before: Mapping[str, str], after: Mapping[str, str]) -> Idea:
+def identify_idea(proposal: Proposal, parent_sha: str, before: Mapping[str, str], after: Mapping[str, str]) -> Idea:
     """The names of a proposal's idea; `before` and `after` are the editable files.
 
     An axis may be several constants, as the search agent moves them: `DEPTH and WIDTH`. A constant may be new.

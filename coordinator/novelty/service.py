@@ -19,7 +19,7 @@ from coordinator.lineage.commits import find_commit_by_tree
 from coordinator.models import view_of
 from coordinator.novelty import queries
 from coordinator.novelty.fingerprint import fingerprint
-from coordinator.novelty.ideas import Idea, name_idea
+from coordinator.novelty.ideas import Idea, identify_idea
 from coordinator.novelty.queries import CodeHolder
 from coordinator.novelty.similarity import Similarity
 from shared.experiments import Proposal, SimilarWork
@@ -69,7 +69,7 @@ def describe_code(
 ) -> ProposedCode:
     """Parts of a proposal that are compared. `parent_files` are its parent's editable files, `files` the changed."""
     after = {**parent_files, **files}
-    idea = name_idea(proposal, parent_sha, parent_files, after)
+    idea = identify_idea(proposal, parent_sha, parent_files, after)
     return ProposedCode(tree_sha, fingerprint(after), fingerprint(parent_files), idea)
 
 

@@ -44,7 +44,6 @@ def describe_task(task: Task) -> dict[str, Any]:
         "refused": _list_refused(task),
         "may_insist": any(reply.similar for reply in task.replies),
         "avoid_axes": fence("axes", ", ".join(task.assignment.avoid_axes)) if task.assignment.avoid_axes else "",
-        "steps": "",
     }
 
 

@@ -181,7 +181,7 @@ def test_a_confirmed_claim_is_told(worker: MiniWorker, make_worker: Callable[...
     assert told["runs_say"]["mean"] == pytest.approx(sum(others_say) / len(others_say), abs=1e-3)
     assert "Its author's own result, for which it was picked, is left out now" in " ".join(told["story"])
     assert "left out because others checked" in worker.http.get(f"/experiments/{reply.experiment_id}").text
-    assert "2 volunteers besides its author measured it. Its finding may say that it helps" in " ".join(told["story"])
+    assert "2 volunteers besides its author measured it. Its finding may claim the gain" in " ".join(told["story"])
 
 
 def _deliver_until_measured(workers: Sequence[MiniWorker], experiment_id: int | None) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.novelty.ideas import Idea, bin_value, name_idea
+from coordinator.novelty.ideas import Idea, bin_value, identify_idea
 from shared.experiments import AxisDirection
 from tests.support.messages import make_proposal
 
@@ -15,7 +15,7 @@ def name(
     axis: str, after: str, value: str = "", direction: str = "up", parent: str = "p", before: str = BEFORE
 ) -> Idea:
     changes = {"axis": axis, "value": value, "direction": AxisDirection(direction)}
-    return name_idea(make_proposal().model_copy(update=changes), parent, {"train.py": before}, {"train.py": after})
+    return identify_idea(make_proposal().model_copy(update=changes), parent, {"train.py": before}, {"train.py": after})
 
 
 def change(old: str, new: str) -> str:
@@ -40,7 +40,7 @@ def test_values_that_are_no_numbers() -> None:
 def test_the_same_step_of_a_constant() -> None:
     first = name("LEARNING_RATE", change("0.003", "0.004"))
     assert name("LEARNING_RATE", change("0.003", "0.0041"), value="whatever") == first
-    assert not first.is_worded
+    assert not first.is_words_only
     further = name("LEARNING_RATE", change("0.003", "0.006"))
     assert further.on_parent != first.on_parent and further.move != first.move
     elsewhere = name("LEARNING_RATE", change("0.003", "0.004"), parent="q")
@@ -57,14 +57,14 @@ def test_several_constants_in_any_order() -> None:
 def test_an_axis_that_is_no_constant_that_moved_is_in_words(axis: str) -> None:
     """`DEPTH` is a constant, and did not move."""
     idea = name(axis, change("0.003", "0.004"), value="Cosine")
-    assert idea.is_worded
+    assert idea.is_words_only
     assert idea == name(f" {axis} ", change("0.003", "0.005"), value="cosine")
     assert idea.on_parent != name(axis, change("0.003", "0.004"), value="linear").on_parent
     assert idea.on_parent != name(axis, change("0.003", "0.004"), value="Cosine", direction="down").on_parent
 
 
 def test_code_that_says_more_or_less_than_a_constant() -> None:
-    assert name("DEPTH", BEFORE + "DEPTH = 5\n").is_worded, "assigned twice"
-    assert name("DEPTH", change("= 4", "= 2 + 3")).is_worded
-    assert not name("WARMUP", BEFORE + "WARMUP = 10\n").is_worded, "a new constant"
-    assert name("(", BEFORE).is_worded
+    assert name("DEPTH", BEFORE + "DEPTH = 5\n").is_words_only, "assigned twice"
+    assert name("DEPTH", change("= 4", "= 2 + 3")).is_words_only
+    assert not name("WARMUP", BEFORE + "WARMUP = 10\n").is_words_only, "a new constant"
+    assert name("(", BEFORE).is_words_only

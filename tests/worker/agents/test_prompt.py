@@ -10,19 +10,19 @@ from worker.agents.base import Draft
 from worker.agents.prompt import CHAT, PROMPTS, TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import Statement
 
-KINDS = ("improve", "draft", "adopt", "ablate")
+KINDS = ("improve", "draft")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_job_says_its_mission_to_a_model_and_to_a_tool(kind: str) -> None:
     task = make_task()
     texts = {"program": fence("a", "PROGRAM"), "context": fence("b", "CONTEXT"), "files": fence("c", "FILES")}
-    steps = {"steps": fence("d", "STEPS"), "avoid_axes": fence("e", "AXES")}
-    chat = render(kind, layout=CHAT, **texts, **describe_task(task) | steps)
-    tool = render(kind, layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task) | steps)
+    axes = {"avoid_axes": fence("d", "AXES")}
+    chat = render(kind, layout=CHAT, **texts, **describe_task(task) | axes)
+    tool = render(kind, layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task) | axes)
     for prompt in (chat, tool):
         assert "val_bpb" in prompt and "3.3000 ± 0.0050 from 1 run" in prompt and "20 seconds" in prompt
-        assert ("STEPS" in prompt) == (kind in ("adopt", "ablate")) and ("AXES" in prompt) == (kind == "improve")
+        assert ("AXES" in prompt) == (kind == "improve")
         assert "{" not in prompt and "{#" not in prompt
     assert all(word in chat for word in ("PROGRAM", "CONTEXT", "FILES", "must occur once"))
     assert "/a/proposal.json" in tool and "train.py" in tool
