@@ -5,13 +5,13 @@ another look. The code that they write has its knobs far enough apart for a thre
 other, so steps are re-applied knob by knob.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
 from shared.experiments import AxisDirection, JobKind, Proposal, Step, StepFate, StepReport
 from shared.leases import GrantedLease
-from tests.bench.landscape import DUPLICATE_SHARE, LEVELS, Levels, propose
+from tests.bench.landscape import DUPLICATE_SHARE, LEVELS, Levels
 
 KINDS = (JobKind.IMPROVE, JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE)
 """Of departures in structure a landscape of knobs knows nothing."""
@@ -38,9 +38,15 @@ def read_code(text: str) -> Levels:
 
 
 def draft(
-    lease: GrantedLease, base: Levels, known: Mapping[str, Levels], tried: Sequence[Levels], draw: Random
+    lease: GrantedLease,
+    base: Levels,
+    known: Mapping[str, Levels],
+    tried: Sequence[Levels],
+    propose: Callable[[Levels, Random], Levels],
+    draw: Random,
 ) -> Draft | None:
-    """A draft for a lease, None if there is nothing to do in it. `known` are configurations by commit."""
+    """A draft for a lease, None if there is nothing to do in it. `known` are configurations by commit, `tried` those
+    that an agent may propose again."""
     if lease.kind.is_assembled:
         return _assemble(lease, base, known)
     if tried and draw.random() < DUPLICATE_SHARE:

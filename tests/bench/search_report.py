@@ -1,21 +1,35 @@
-"""Summarizes trials: a table, the goals and whether they are reached, and a figure."""
+"""Summarizes trials: tables by world, who is ahead, the goals and whether they are reached.
 
-from collections.abc import Callable, Sequence
-from math import sqrt
+A goal is compared with the bound of an interval, never with the mean. Intervals of means and ratios are two-sided 95 %;
+bounds of shares are one-sided 95 % (Clopper and Pearson 1934), so that of no false claim among 299 is 1 %.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import comb, exp, isnan, nan, sqrt
 from statistics import mean, stdev
 from typing import NamedTuple
 
 from tests.bench.landscape import START
-from tests.bench.search_trial import Trial
+from tests.bench.search_rivals import RIVALS
+from tests.bench.search_trial import HORIZONS, RivalTrials, Trial
+from tests.bench.worlds import MIXED, WORLDS
 
 STUDENT_T = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8, 6: 2.6, 8: 2.4, 10: 2.3, 20: 2.1}
 """The 97.5 % quantile of Student's t for a mean of so many, rounded; between them the larger one counts."""
 
-HEADINGS = (
-    "workers", "seeds", "times faster than one thread", "strict", "independent", "gain / keep-if-lower's",
-    "measurements aside", "record too good by, × 10⁻⁴", "keep-if-lower's", "false / verified",
-    "records on made-up results", "records by fabricators",
-    "wasted %", "measuring %",
+CONFIDENCE = 0.95
+SIZES = (16, 64, 256)
+EVEN, FLAT = "even", "nothing to find"
+SPEEDS = ("world", "workers", "swarm", *RIVALS, "ahead of the swarm", "not told apart")
+SIDE_BY_SIDE = (
+    "workers", "swarm, mixed", "strict, as reported", "strict, even", "strict, mixed", "independent, as reported",
+    "independent, even", "independent, mixed",
+)  # fmt: skip
+ERRORS = ("world", "workers", "swarm's records", *RIVALS)
+CLAIMS = (
+    "world", "workers", "seeds", "gain / keep-if-lower's", "measurements aside", "record too good by, × 10⁻⁴",
+    "keep-if-lower's", "false / verified at the end", "false / ever verified", "withdrawn since",
+    "records on made-up results", "records by fabricators", "wasted %", "measuring %",
 )  # fmt: skip
 
 
@@ -25,104 +39,235 @@ class Estimate(NamedTuple):
     mean: float
     half: float
 
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
+
     def __str__(self) -> str:
-        return f"{self.mean:.2f}" + (f" ± {self.half:.2f}" if self.half == self.half else "")
+        return f"{self.mean:.4g}" if isnan(self.half) else f"{self.mean:.2f} ± {self.half:.2f}"
+
+
+class Range(NamedTuple):
+    """A number with the bounds of its interval, where these are not as far above it as below."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" + ("" if isnan(self.low) else f" ({self.low:.2f} to {self.high:.2f})")
 
 
 class Goal(NamedTuple):
-    """A goal and its result. `is_least` says that more is better."""
+    """A goal and its result, as the bounds of its interval. `is_least` says that more is better."""
 
     text: str
     asked: float
-    found: Estimate | None
+    found: Estimate | Range | None
     is_least: bool = True
+
+    @property
+    def is_reached(self) -> bool:
+        if self.found is None:
+            return False
+        return self.found.low >= self.asked if self.is_least else self.found.high <= self.asked
 
     def __str__(self) -> str:
         if self.found is None:
             return f"{self.text}: not measured"
-        is_reached = self.found.mean >= self.asked if self.is_least else self.found.mean <= self.asked
         bound = "at least" if self.is_least else "at most"
-        found = f"{self.found.mean:.4g}" + (f" ± {self.found.half:.2g}" if self.found.half == self.found.half else "")
-        return f"{self.text}: {found}, asked {bound} {self.asked:g}: {'reached' if is_reached else 'NOT reached'}"
+        is_single = isnan(self.found.low)
+        verdict = "reached" if self.is_reached else "one trial shows nothing" if is_single else "NOT shown"
+        return f"{self.text}: {self.found}, asked {bound} {self.asked:g}: {verdict}"
+
+
+def bound_share(bad: int, known: int) -> float:
+    """The one-sided upper bound of a share of which `bad` of `known` were seen (Clopper and Pearson)."""
+    if bad >= known:
+        return 1.0
+    low, high = bad / known, 1.0
+    for _ in range(60):
+        share = (low + high) / 2
+        seen = sum(comb(known, count) * share**count * (1 - share) ** (known - count) for count in range(bad + 1))
+        low, high = (share, high) if seen > 1 - CONFIDENCE else (low, share)
+    return high
 
 
 def average(values: Sequence[float], scale: float = 1.0) -> Estimate | None:
     """The mean over seeds, which are independent."""
     if not values:
         return None
-    half = float("nan")
-    if len(values) > 1:
-        known = max(count for count in STUDENT_T if count <= len(values))
-        half = STUDENT_T[known] * stdev(values) / sqrt(len(values))
+    half = find_quantile(len(values)) * stdev(values) / sqrt(len(values)) if len(values) > 1 else nan
     return Estimate(scale * mean(values), abs(scale) * half)
 
 
-def compare_times(trials: Sequence[Trial], time: Callable[[Trial], float]) -> Estimate | None:
-    """How many times faster than one thread: the ratio of mean times, its interval by the jackknife.
+def find_quantile(count: int) -> float:
+    return STUDENT_T[max(known for known in STUDENT_T if known <= count)]
+
+
+def compare(slow: Sequence[float], fast: Sequence[float]) -> Estimate | None:
+    """How many times faster: the ratio of mean times on the same seeds, its interval by the jackknife.
 
     Ratios of single landscapes are not averaged: a lucky short time would count more than an unlucky long one.
     """
-
-    def ratio(some: Sequence[Trial]) -> float:
-        return mean(trial.one_thread for trial in some) / mean(time(trial) for trial in some)
-
-    if not trials:
+    if not slow:
         return None
-    if len(trials) == 1:
-        return Estimate(ratio(trials), float("nan"))
-    whole = ratio(trials)
-    parts = [ratio([*trials[:left], *trials[left + 1 :]]) for left in range(len(trials))]
-    known = max(count for count in STUDENT_T if count <= len(trials))
-    spread = sum((part - mean(parts)) ** 2 for part in parts) * (len(trials) - 1) / len(trials)
-    return Estimate(whole, STUDENT_T[known] * sqrt(spread))
+    whole = mean(slow) / mean(fast)
+    if len(slow) == 1:
+        return Estimate(whole, nan)
+    pairs = list(zip(slow, fast, strict=True))
+    parts = []
+    for left in range(len(pairs)):
+        kept = pairs[:left] + pairs[left + 1 :]
+        parts.append(mean(one for one, _ in kept) / mean(other for _, other in kept))
+    spread = sum((part - mean(parts)) ** 2 for part in parts) * (len(parts) - 1) / len(parts)
+    return Estimate(whole, find_quantile(len(parts)) * sqrt(spread))
 
 
-def describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
-    """A row of the table."""
-    verified = sum(trial.verified for trial in trials)
+class Results:
+    """The swarm's trials and the rivals', by world and size."""
+
+    def __init__(self, trials: Sequence[Trial], rivals: Sequence[RivalTrials]) -> None:
+        self.trials, self.rivals = trials, rivals
+
+    def of_swarm(self, world: str, workers: int) -> list[Trial]:
+        return [one for one in self.trials if (one.world, one.workers) == (world, workers)]
+
+    def of_rivals(self, world: str, workers: int) -> list[RivalTrials]:
+        return [one for one in self.rivals if (one.world, one.workers) == (world, workers)]
+
+    def speed(self, world: str, workers: int) -> Estimate | None:
+        """How many times faster the swarm is than one thread."""
+        some = self.of_swarm(world, workers)
+        return compare([one.one_thread for one in some], [one.swarm_time for one in some])
+
+    def speed_of(self, world: str, workers: int, rival: str) -> Estimate | None:
+        some = [one for one in self.of_rivals(world, workers) if rival in one.rivals]
+        return compare([one.one_thread for one in some], [one.rivals[rival].time for one in some])
+
+    def compare_with(self, world: str, workers: int, rival: str) -> Range | None:
+        """How many times faster the swarm is than a rival, on the seeds that both searched."""
+        theirs = {one.seed: one.rivals[rival].time for one in self.of_rivals(world, workers) if rival in one.rivals}
+        both = [one for one in self.of_swarm(world, workers) if one.seed in theirs]
+        found = compare([theirs[one.seed] for one in both], [one.swarm_time for one in both])
+        if found is None:
+            return None
+        factor = exp(found.half / found.mean)  # on the scale of logarithms, the same whoever is in the denominator
+        return Range(found.mean, found.mean / factor, found.mean * factor)
+
+    def list_speeds(self) -> Iterator[tuple[str, ...]]:
+        """Rows of SPEEDS."""
+        for world in WORLDS:
+            for workers in SIZES:
+                if world == FLAT or not (self.of_swarm(world, workers) or self.of_rivals(world, workers)):
+                    continue
+                known = {name: self.compare_with(world, workers, name) for name in RIVALS}
+                found = {name: one for name, one in known.items() if one is not None and not isnan(one.low)}
+                ahead = [name for name, one in found.items() if one.high < 1]
+                behind = [name for name, one in found.items() if one.low > 1]
+                level = [name for name in found if name not in ahead and name not in behind]
+                seeds = len(self.of_swarm(world, workers))
+                own = f"{self.speed(world, workers)} ({seeds})" if seeds else "–"
+                speeds = [show(self.speed_of(world, workers, name)) for name in RIVALS]
+                names = [", ".join(some) or "–" for some in (ahead, level)]
+                yield (world, str(workers), own, *speeds, *names)
+
+    def list_side_by_side(self) -> Iterator[tuple[str, ...]]:
+        """Rows of SIDE_BY_SIDE: rivals as they were reported, and as they are."""
+        for workers in SIZES:
+            old = [one for one in self.of_swarm(MIXED.name, workers) if one.strict and one.independent]
+            base = [one.one_thread for one in old]
+            yield (
+                str(workers),
+                show(self.speed(MIXED.name, workers)),
+                show(compare(base, [one.strict or nan for one in old])),
+                *(show(self.speed_of(world, workers, "strict")) for world in (EVEN, MIXED.name)),
+                show(compare(base, [one.independent or nan for one in old])),
+                *(show(self.speed_of(world, workers, "independent")) for world in (EVEN, MIXED.name)),
+            )
+
+    def list_errors(self) -> Iterator[tuple[str, ...]]:
+        """Rows of ERRORS: how much too good what is reported is, in 10⁻⁴, at the horizon."""
+        for world in WORLDS:
+            for workers in SIZES:
+                rivals = self.of_rivals(world, workers)
+                cells = [
+                    average([one.rivals[name].error for one in rivals if name in one.rivals], -1e4) for name in RIVALS
+                ]
+                if rivals:
+                    yield (world, str(workers), show(_record_error(self.of_swarm(world, workers))), *map(show, cells))
+
+    def list_claims(self) -> Iterator[tuple[str, ...]]:
+        """Rows of CLAIMS."""
+        for world in WORLDS:
+            for workers in HORIZONS:
+                if trials := self.of_swarm(world, workers):
+                    yield (world, *_describe(workers, trials))
+
+    def list_goals(self) -> list[Goal]:
+        """The goals, set before anything was tuned, with their results in the mixed world; claims in all worlds."""
+        trials = [one for one in self.trials if one.world == MIXED.name]
+        alone = self.of_swarm(MIXED.name, 1)
+        known = sum(one.ever_verified or one.verified for one in self.trials)
+        false = sum(one.false if one.ever_false is None else one.ever_false for one in self.trials)
+        goals = [
+            Goal("1 worker, gain after as many runs / keep-if-lower's", 0.95, _gain(alone)),
+            Goal("1 worker, the same with measurements not counted", 1.0, _search_gain(alone)),
+        ]
+        for size, asked in zip(SIZES, (14.0, 32.0, 55.0), strict=True):
+            goals.append(Goal(f"{size} workers, times faster to the target", asked, self.speed(MIXED.name, size)))
+        for size in SIZES:
+            for name in RIVALS:
+                found = self.compare_with(MIXED.name, size, name)
+                goals.append(Goal(f"{size} workers, times the speed of {name}", 1.0, found))
+        records = [len(one.record_errors) for one in self.trials]
+        return [
+            *goals,
+            Goal("record too good by, in 10^-4", 2.0, _record_error(trials), is_least=False),
+            _bound_goal("false among {} ever verified, %", false, known),
+            _bound_goal("of {} records, rest on made-up results, %", _sum_made_up(self.trials), sum(records)),
+            Goal("wasted runs, %", 3.0, average([t.wasted / t.runs for t in trials], 100), is_least=False),
+            Goal("replications and controls, % of all runs", 25.0,
+                 average([one.measurements / one.runs for one in trials], 100), is_least=False),
+        ]  # fmt: skip
+
+
+def show(found: Estimate | None) -> str:
+    return "–" if found is None else str(found)
+
+
+def _bound_goal(text: str, bad: int, known: int) -> Goal:
+    """A share that should be at most 1 %; its interval's upper end is the one-sided bound."""
+    if not known:
+        return Goal(text.format(known), 1.0, None, is_least=False)
+    return Goal(text.format(known), 1.0, Range(100 * bad / known, 0.0, 100 * bound_share(bad, known)), is_least=False)
+
+
+def _sum_made_up(trials: Sequence[Trial]) -> int:
+    return sum(one.fabricated_records for one in trials)
+
+
+def _describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
+    counted = [one for one in trials if one.ever_verified is not None]
+    ever = f"{sum(one.ever_false or 0 for one in counted)} / {sum(one.ever_verified or 0 for one in counted)}"
     cells = [
-        compare_times(trials, lambda trial: trial.swarm_time) if workers > 1 else None,
-        compare_times(trials, lambda trial: trial.strict),
-        compare_times(trials, lambda trial: trial.independent),
         _gain(trials),
         _search_gain(trials),
         _record_error(trials),
         average([trial.keep_if_lower_error for trial in trials], -1e4),
-        f"{sum(trial.false for trial in trials)} / {verified}",
-        str(sum(trial.fabricated_records for trial in trials)),
+        f"{sum(trial.false for trial in trials)} / {sum(trial.verified for trial in trials)}",
+        ever if counted else None,
+        str(sum(one.withdrawn or 0 for one in counted)) if counted else None,
+        str(_sum_made_up(trials)),
         str(sum(trial.records_by_fabricators for trial in trials)),
         average([trial.wasted / trial.runs for trial in trials], 100),
         average([trial.measurements / trial.runs for trial in trials], 100),
     ]
     return (str(workers), str(len(trials)), *("–" if cell is None else str(cell) for cell in cells))
-
-
-def list_goals(trials: Sequence[Trial]) -> list[Goal]:
-    """The goals, set before anything was tuned, with their results."""
-    by_size = {size: [trial for trial in trials if trial.workers == size] for size in (1, 16, 64, 256)}
-    goals = [
-        Goal("1 worker, gain after as many runs / keep-if-lower's", 0.95, _gain(by_size[1])),
-        Goal("1 worker, the same with measurements not counted", 1.0, _search_gain(by_size[1])),
-    ]
-    for size, asked in ((16, 12.0), (64, 25.0), (256, 45.0)):
-        found = compare_times(by_size[size], lambda trial: trial.swarm_time)
-        goals.append(Goal(f"{size} workers, times faster to the target", asked, found))
-    faster = compare_times(by_size[64], lambda trial: trial.swarm_time)
-    alone = compare_times(by_size[64], lambda trial: trial.independent)
-    beside = Estimate(faster.mean / alone.mean, float("nan")) if faster and alone else None
-    false, verified = sum(trial.false for trial in trials), sum(trial.verified for trial in trials)
-    share = Estimate(100 * false / verified, float("nan")) if verified else None
-    fabricated = sum(trial.fabricated_records for trial in trials)
-    measuring = average([trial.measurements / trial.runs for trial in trials], 100)
-    return [
-        *goals,
-        Goal("64 workers, times faster than independent threads", 2.0, beside),
-        Goal("record too good by, in 10^-4", 2.0, _record_error(trials), is_least=False),
-        Goal(f"false among {verified} verified claims, %", 1.0, share, is_least=False),
-        Goal("records that rest on fabricated results", 0.0, Estimate(fabricated, float("nan")), is_least=False),
-        Goal("wasted runs, %", 3.0, average([t.wasted / t.runs for t in trials], 100), is_least=False),
-        Goal("replications and controls, % of all runs", 25.0, measuring, is_least=False),
-    ]
 
 
 def _gain(trials: Sequence[Trial]) -> Estimate | None:

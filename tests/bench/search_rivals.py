@@ -1,19 +1,33 @@
-"""The swarm's rivals: three ways to search the same landscapes, simulated without a coordinator.
+"""The swarm's rivals: other ways to search the same landscapes in the same worlds, simulated without a coordinator.
 
-Each gives the true value of what it would build upon, by the time that passed (one run lasts 1 on average), and what
-it reports of its best. They have it easier than the swarm: all their machines measure alike, nobody lies, nothing is
-proposed twice on purpose, and there is one class of hardware.
+A rival decides when a machine is free, and is told of a run when that has ended, not before (`Simulation`). A run lasts
+1 ± 10 %. Where machines differ, each first measures the seed, and its values are counted from there. Rivals still have
+it easier than the swarm: nothing is proposed twice on purpose, asking costs no time, and of an even world they know the
+seed's value from the start.
 """
 
-from collections.abc import Iterator
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from itertools import count
+from math import inf, sqrt
 from random import Random
 from typing import NamedTuple
 
-from tests.bench.landscape import CRASH_SHARE, NOISE_SD, Landscape, Levels, propose
+from tests.bench.landscape import NOISE_SD, START, Landscape, Levels
+from tests.bench.worlds import World, make_machines
+
+REPLICATIONS = 3
+ISLAND_WORKERS, POPULATION, MIGRATION = 16, 12, 16
+"""An island has so many workers and members, and sends its best to the next one after so many results."""
+
+CROSSOVER_SHARE = 0.5
+EFFECT_SD = 0.002
+ARMS = 128
 
 
 class Progress(NamedTuple):
-    """The state of a search after some runs: its time, the true value of its best, and the value it reports."""
+    """The state of a search after a run has ended: the true value of its best, and the value it reports of that."""
 
     time: float
     runs: int
@@ -21,57 +35,280 @@ class Progress(NamedTuple):
     reported: float
 
 
-def measure(landscape: Landscape, levels: Levels, draw: Random) -> float | None:
-    """One run on a machine that is the reference; None if it crashed."""
-    return None if draw.random() < CRASH_SHARE else landscape.value(levels) + draw.gauss(0, NOISE_SD)
+class Job(NamedTuple):
+    """A run to make. An idea is a new configuration made from `base`; anything else measures what is known."""
+
+    levels: Levels
+    base: Levels
+    is_idea: bool = True
 
 
-def keep_if_lower(landscape: Landscape, draw: Random) -> Iterator[Progress]:
-    """One thread that keeps what measured lower than what it has."""
-    at = landscape.start
-    reported = landscape.value(at) + draw.gauss(0, NOISE_SD)
-    runs = 1
-    while True:
-        tried = propose(at, draw)
-        measured = measure(landscape, tried, draw)
-        if measured is not None and measured < reported:
-            at, reported = tried, measured
-        runs += 1
-        yield Progress(runs, runs, landscape.value(at), reported)
+class Policy(ABC):
+    """A way to search. It sees no clock, no landscape but to propose, and no value but those that it is told."""
+
+    def __init__(self, landscape: Landscape, workers: int, draw: Random) -> None:
+        self.propose = landscape.propose
+        self.start = landscape.start
+        self.workers = workers
+        self.draw = draw
+
+    @abstractmethod
+    def ask(self, machine: int) -> Job | None:
+        """The next job of a machine that is free; None lets it wait until another run has ended."""
+
+    @abstractmethod
+    def tell(self, machine: int, job: Job, value: float | None) -> None:
+        """What a run of `ask` measured, the machine's own seed at START; None if it crashed."""
+
+    @abstractmethod
+    def find_best(self) -> tuple[Levels, float]:
+        """What it would build upon, and the value that it reports of it."""
 
 
-def independent_threads(landscape: Landscape, workers: int, draw: Random) -> Iterator[Progress]:
-    """Threads of keep-if-lower that share nothing; the best one reports the largest gain."""
-    threads = [keep_if_lower(landscape, Random(draw.random())) for _ in range(workers)]
-    while True:
-        steps = [next(thread) for thread in threads]
-        best = min(steps, key=lambda step: step.reported)
-        yield Progress(best.time, best.runs * workers, best.true, best.reported)
+class Threads(Policy):
+    """Keep-if-lower on each machine by itself; they share nothing, and the one that reports most gain counts."""
+
+    def __init__(self, landscape: Landscape, workers: int, draw: Random) -> None:
+        super().__init__(landscape, workers, draw)
+        self._at = [(START, self.start)] * workers
+        self._best = (START, self.start)
+
+    def ask(self, machine: int) -> Job:
+        _, levels = self._at[machine]
+        return Job(self.propose(levels, self.draw), levels)
+
+    def tell(self, machine: int, job: Job, value: float | None) -> None:
+        if value is not None and value < self._at[machine][0]:
+            self._at[machine] = (value, job.levels)
+            self._best = min(self._best, self._at[machine])
+
+    def find_best(self) -> tuple[Levels, float]:
+        return self._best[1], self._best[0]
 
 
-def strict_replication(landscape: Landscape, workers: int, draw: Random) -> Iterator[Progress]:
-    """Workers that share one best commit, and build upon another only once its mean of three runs is lower.
+class StrictReplication(Policy):
+    """One best commit for all; another takes its place once its mean of three runs is lower.
 
-    Each round every worker makes a run: first those that replicate what measured lower, then new ideas.
+    What measured lower once is replicated before there are new ideas.
     """
-    at, mean, time, runs = landscape.start, landscape.value(landscape.start) + draw.gauss(0, NOISE_SD), 0.0, 0
-    waiting: list[tuple[Levels, list[float]]] = []
-    while True:
-        for _ in range(workers):
-            if waiting:
-                levels, values = waiting[0]
-                value = measure(landscape, levels, draw)
-                if value is not None:
-                    values.append(value)
-                if len(values) == 3:
-                    waiting.pop(0)
-                    if sum(values) / 3 < mean:
-                        at, mean = levels, sum(values) / 3
-            else:
-                levels = propose(at, draw)
-                value = measure(landscape, levels, draw)
-                if value is not None and value < mean:
-                    waiting.append((levels, [value]))
-            runs += 1
-        time += 1
-        yield Progress(time, runs, landscape.value(at), mean)
+
+    def __init__(self, landscape: Landscape, workers: int, draw: Random) -> None:
+        super().__init__(landscape, workers, draw)
+        self._at, self._mean = self.start, START
+        self._values: dict[Levels, list[float]] = {}
+        self._open: dict[Levels, int] = {}
+
+    def ask(self, machine: int) -> Job:
+        for levels, running in self._open.items():
+            if len(self._values[levels]) + running < REPLICATIONS:
+                self._open[levels] += 1
+                return Job(levels, levels, is_idea=False)
+        return Job(self.propose(self._at, self.draw), self._at)
+
+    def tell(self, machine: int, job: Job, value: float | None) -> None:
+        if not job.is_idea:
+            if job.levels in self._open:  # else another's idea was the same, and made up the number
+                self._open[job.levels] -= 1
+        elif value is not None and value < self._mean and job.levels not in self._open:
+            self._open[job.levels], self._values[job.levels] = 0, []
+        values = self._values.get(job.levels)
+        if value is None or values is None or job.levels not in self._open:
+            return
+        values.append(value)
+        if len(values) >= REPLICATIONS:
+            del self._open[job.levels]
+            if sum(values) / len(values) < self._mean:
+                self._at, self._mean = job.levels, sum(values) / len(values)
+
+    def find_best(self) -> tuple[Levels, float]:
+        return self._at, self._mean
+
+
+class BestOfN(Policy):
+    """Rounds: every machine tries an idea from the best commit, all wait for the last, and the lowest is built upon."""
+
+    def __init__(self, landscape: Landscape, workers: int, draw: Random) -> None:
+        super().__init__(landscape, workers, draw)
+        self._at, self._value = self.start, START
+        self._asked = self._told = 0
+        self._round = (inf, self.start)
+
+    def ask(self, machine: int) -> Job | None:
+        if self._asked == self.workers:
+            return None
+        self._asked += 1
+        return Job(self.propose(self._at, self.draw), self._at)
+
+    def tell(self, machine: int, job: Job, value: float | None) -> None:
+        self._told += 1
+        if value is not None:
+            self._round = min(self._round, (value, job.levels))
+        if self._told == self.workers:
+            if self._round[0] < self._value:
+                self._value, self._at = self._round
+            self._asked = self._told = 0
+            self._round = (inf, self.start)
+
+    def find_best(self) -> tuple[Levels, float]:
+        return self._at, self._value
+
+
+class Islands(Policy):
+    """Steady-state evolution on islands of a few workers: tournaments of two, uniform crossover, one mutation."""
+
+    def __init__(self, landscape: Landscape, workers: int, draw: Random) -> None:
+        super().__init__(landscape, workers, draw)
+        islands = max(1, workers // ISLAND_WORKERS)
+        self._members: list[dict[Levels, float]] = [{self.start: START} for _ in range(islands)]
+        self._results = [0] * islands
+
+    def ask(self, machine: int) -> Job:
+        members = self._members[machine % len(self._members)]
+        first = self._select(members)
+        child = first
+        if self.draw.random() < CROSSOVER_SHARE:
+            second = self._select(members)
+            child = tuple(self.draw.choice(pair) for pair in zip(first, second, strict=True))
+        if child in members or self.draw.random() < CROSSOVER_SHARE:
+            child = self.propose(child, self.draw)
+        return Job(child, first)
+
+    def _select(self, members: dict[Levels, float]) -> Levels:
+        known = list(members)
+        return min(self.draw.choice(known), self.draw.choice(known), key=members.__getitem__)
+
+    def tell(self, machine: int, job: Job, value: float | None) -> None:
+        island = machine % len(self._members)
+        if value is not None:
+            self._add(island, job.levels, value)
+        self._results[island] += 1
+        if self._results[island] % MIGRATION == 0:
+            best = min(self._members[island], key=self._members[island].__getitem__)
+            self._add((island + 1) % len(self._members), best, self._members[island][best])
+
+    def _add(self, island: int, levels: Levels, value: float) -> None:
+        members = self._members[island]
+        members[levels] = value
+        if len(members) > POPULATION:
+            del members[max(members, key=members.__getitem__)]
+
+    def find_best(self) -> tuple[Levels, float]:
+        value, levels = min((value, levels) for members in self._members for levels, value in members.items())
+        return levels, value
+
+
+class Thompson(Policy):
+    """Asynchronous Thompson sampling: the commit whose draw is lowest is the next parent; values are shrunk to it."""
+
+    def __init__(self, landscape: Landscape, workers: int, draw: Random) -> None:
+        super().__init__(landscape, workers, draw)
+        self._arms: dict[Levels, tuple[float, float]] = {self.start: (START, 0.0)}
+
+    def ask(self, machine: int) -> Job:
+        gauss = self.draw.gauss
+        parent = min(self._arms, key=lambda levels: gauss(*self._arms[levels]))
+        return Job(self.propose(parent, self.draw), parent)
+
+    def tell(self, machine: int, job: Job, value: float | None) -> None:
+        if value is None:
+            return
+        mean, sd = self._arms.get(job.levels) or self._arms.get(job.base) or (value, EFFECT_SD)
+        variance = sd**2 if job.levels in self._arms else sd**2 + EFFECT_SD**2
+        weight = variance / (variance + NOISE_SD**2)
+        self._arms[job.levels] = (mean + weight * (value - mean), sqrt(variance * (1 - weight)))
+        if len(self._arms) > ARMS:
+            del self._arms[max(self._arms, key=lambda levels: self._arms[levels][0])]
+
+    def find_best(self) -> tuple[Levels, float]:
+        best = min(self._arms, key=lambda levels: self._arms[levels][0])
+        return best, self._arms[best][0]
+
+
+RIVALS: dict[str, type[Policy]] = {
+    "strict": StrictReplication,
+    "independent": Threads,
+    "best of N": BestOfN,
+    "islands": Islands,
+    "Thompson": Thompson,
+}
+
+
+class Decision(NamedTuple):
+    """A run that began: `known` counts the results that had been told by then."""
+
+    time: float
+    machine: int
+    job: Job
+    known: int
+
+
+Observe = Callable[[float, float | None], float | None]
+
+
+class Simulation:
+    """A policy on machines of a world. `observe` may change what is told of a run that ends at a time."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        world: World,
+        workers: int,
+        policy: type[Policy],
+        draw: Random,
+        observe: Observe = lambda _, value: value,
+    ) -> None:
+        self.landscape = landscape
+        self.decisions: list[Decision] = []
+        self._policy = policy(landscape, workers, Random(draw.random()))
+        self._machines = make_machines(world, workers, Random(draw.random()))
+        self._draw = Random(draw.random())
+        self._observe = observe
+        self._seeds: list[float | None] = [START if world.is_even else None] * workers
+        self._vouched: dict[Levels, str] = {}
+        self._order = count()
+        self._running: list[tuple[float, int, int, Job]] = []
+        self._waiting: list[int] = []
+        self._told = 0
+
+    def run(self) -> Iterator[Progress]:
+        """Work without an end; yields after each run."""
+        for machine in range(len(self._machines)):
+            self._begin(machine * 1e-6, machine)
+        while self._running:
+            time, _, machine, job = heapq.heappop(self._running)
+            self._end(time, machine, job)
+            levels, reported = self._policy.find_best()
+            yield Progress(time, self._told, self.landscape.value(levels), reported)
+            free, self._waiting = [*self._waiting, machine], []
+            for one in free:
+                self._begin(time, one)
+
+    def _begin(self, time: float, machine: int) -> None:
+        start = self.landscape.start
+        is_new = self._seeds[machine] is None
+        job = Job(start, start, is_idea=False) if is_new else self._policy.ask(machine)
+        if job is None:
+            self._waiting.append(machine)
+            return
+        self.decisions.append(Decision(time, machine, job, self._told))
+        heapq.heappush(self._running, (time + self._draw.uniform(0.9, 1.1), next(self._order), machine, job))
+
+    def _end(self, time: float, machine: int, job: Job) -> None:
+        member = self._machines[machine]
+        vouched = self._vouched.get(job.levels)
+        value = member.report(self.landscape, job.levels, job.base, vouched, time, self._draw, is_idea=job.is_idea)
+        value = self._observe(time, value)
+        if member.fabricates and member.pair and job.is_idea:
+            self._vouched[job.levels] = member.pair
+        member.jobs += 1
+        self._told += 1
+        seed = self._seeds[machine]
+        if seed is None:
+            self._seeds[machine] = value
+        else:
+            self._policy.tell(machine, job, None if value is None else value - seed + START)
+
+
+def search(landscape: Landscape, world: World, workers: int, policy: type[Policy], draw: Random) -> Iterator[Progress]:
+    """A rival's progress, run by run."""
+    return Simulation(landscape, world, workers, policy, draw).run()

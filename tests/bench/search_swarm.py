@@ -1,12 +1,12 @@
 """A simulated swarm on the real coordinator: its HTTP application in process, on a real database.
 
-Volunteers come with hardware classes, offsets, crashes and agents that propose what exists; some fabricate and vouch
-for their partner, some machines are broken (`landscape.py` says how many). Time is simulated: a run lasts 1 ± 10 %.
+Volunteers come with the machines of a world (`worlds.py`) and agents that propose what exists. Time is simulated: a run
+lasts 1 ± 10 %, and its result is delivered when it has ended.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -29,10 +29,11 @@ from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import JobKind, Standing
 from shared.leases import GrantedLease, ResultUpload
-from tests.bench import landscape as world
+from tests.bench import landscape as sizes
 from tests.bench.landscape import Landscape, Levels
 from tests.bench.search_agents import KINDS, Draft, draft, read_code, write_code
 from tests.bench.search_members import Member, make_fleet
+from tests.bench.worlds import MIXED, World
 from tests.support.in_process import open_client
 from tests.support.messages import make_result, make_run
 
@@ -57,9 +58,9 @@ editable = ["train.py"]
 max_bytes = 8192
 
 [evidence]
-noise_sd = {world.NOISE_SD}
+noise_sd = {sizes.NOISE_SD}
 effect_sd = 0.002
-offset_sd = {world.OFFSET_SD}
+offset_sd = {sizes.OFFSET_SD}
 """
 MAX_TRIES = 12
 EPOCH_CHECK = 0.2
@@ -73,6 +74,7 @@ _POSTERIORS = table_of(CommitPosterior)
 _SCORES = select(_POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score).where(
     _POSTERIORS.c.commit_sha == bindparam("sha")
 )
+_VERIFIED = select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.hardware_class).where(_POSTERIORS.c.standing.in_(CLAIMABLE))
 _BEST = (
     select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score)
     .where(
@@ -119,6 +121,13 @@ class Claim(NamedTuple):
     is_by_fabricator: bool
 
 
+class Decided(NamedTuple):
+    """A job that began: all commits that its lease names."""
+
+    time: float
+    shas: frozenset[str]
+
+
 class Running(NamedTuple):
     """A member's run, delivered at `time`; without a lease the member only asks again."""
 
@@ -133,18 +142,22 @@ class Swarm:
     """A fleet on one landscape."""
 
     def __init__(
-        self, app: FastAPI, http: httpx.Client, landscape: Landscape, workers: int, seed: int, *, clean: bool
+        self, app: FastAPI, http: httpx.Client, landscape: Landscape, workers: int, seed: int, world: World
     ) -> None:
         self.database: Database = app.state.database
         self.landscape = landscape
         self.draw = Random(f"swarm {seed} {workers}")
         self.tally = Tally()
+        self.ever_verified: dict[tuple[str, str], bool] = {}
+        self.verified: set[tuple[str, str]] = set()
+        self.decided: list[Decided] = []
+        self.known_at: dict[str, float] = {}
         self.levels: dict[str, Levels] = {}
         self.fabricated: dict[str, str] = {}
         self.made_up: set[tuple[str, str]] = set()
         self._order = count()
         self._events: list[Running] = []
-        self._members = make_fleet(self.database, http, workers, self.draw, clean=clean)
+        self._members = make_fleet(self.database, http, world, workers, self.draw)
         self._root_files: dict[str, str] = {}
 
     def run(self, until: float) -> Iterator[float]:
@@ -153,6 +166,7 @@ class Swarm:
         root = client.get_json("/projects/landscape")["root_sha"]
         self._root_files = client.get_json(f"/projects/landscape/commits/{root}/files")["files"]
         self.levels[root] = read_code(self._root_files["train.py"])
+        self.known_at[root] = 0.0
         checked_at = 0.0
         for number, member in enumerate(self._members):
             self._begin(number * 1e-3, member)
@@ -163,7 +177,8 @@ class Swarm:
                 with self.database.write() as session:
                     epochs.end_epochs(session)
             if event.lease is not None:
-                self._deliver(event.member, event.lease, event.draft)
+                self._deliver(event.time, event.member, event.lease, event.draft)
+                self._note_standings()
                 yield event.time
             self._begin(event.time, event.member)
 
@@ -173,6 +188,9 @@ class Swarm:
         if reply.lease is None:
             self._plan(time + (reply.retry_after_seconds or 30.0) / RUN_SECONDS, member)
             return
+        steps = reply.lease.assignment.steps
+        named = {reply.lease.base.sha, *(step.sha for step in steps), *(step.parent_sha for step in steps)}
+        self.decided.append(Decided(time, frozenset(named)))
         drafted = self._draft(member, reply.lease) if reply.lease.kind.makes_experiment else None
         if drafted is None and reply.lease.kind.makes_experiment:
             member.client.release(reply.lease)
@@ -189,17 +207,18 @@ class Swarm:
         """A draft that the coordinator accepts, None if there is nothing to do or the agent gives up."""
         tried = list(self.tally.tried)
         for _ in range(1 if lease.kind.is_assembled else MAX_TRIES):
-            drafted = draft(lease, self.levels[lease.base.sha], self.levels, tried, self.draw)
+            base = self.levels[lease.base.sha]
+            drafted = draft(lease, base, self.levels, tried, self.landscape.propose, self.draw)
             if drafted is None:
                 return None
             if member.client.propose(lease, {"train.py": drafted.code}, proposal=drafted.proposal).accepted:
                 return drafted
         return None
 
-    def _deliver(self, member: Member, lease: GrantedLease, drafted: Draft | None) -> None:
+    def _deliver(self, time: float, member: Member, lease: GrantedLease, drafted: Draft | None) -> None:
         base = self.levels[lease.base.sha]
         levels = drafted.levels if drafted else base
-        metric = member.measure(self.landscape, lease, levels, base, self.fabricated, self.draw)
+        metric = member.measure(self.landscape, lease, levels, base, self.fabricated, time, self.draw)
         is_made_up = member.makes_up(lease, self.fabricated)
         changes: dict[str, Any] = {"hardware": member.hardware}
         self.tally.kinds[lease.kind] += 1
@@ -212,13 +231,33 @@ class Swarm:
             self.tally.wasted += levels in self.tally.tried
             self.tally.tried[levels] = None
             self.levels[upload.run.commit_sha] = levels
-            if member.fabricates and member.pair:
-                self.fabricated[upload.run.commit_sha] = member.pair
+            self.known_at.setdefault(upload.run.commit_sha, time)
+            if member.machine.fabricates and member.machine.pair:
+                self.fabricated[upload.run.commit_sha] = member.machine.pair
         reply = member.client.deliver(lease, upload)
         assert reply.status_code == 201, reply.text
         if is_made_up:
             self.made_up.add((upload.run.commit_sha, member.client.name))
-        member.jobs += 1
+        member.machine.jobs += 1
+
+    def _note_standings(self) -> None:
+        """What is called verified now, by sha and class, and whether it truly gained when it was first called so."""
+        with self.database.read() as session:
+            self.verified = {(sha, name) for sha, name in session.execute(_VERIFIED)}
+            new = self.verified - self.ever_verified.keys()
+            parents = dict(session.execute(select(Commit.sha, Commit.parent_sha)).all()) if new else {}
+        for sha, name in new:
+            self.ever_verified[sha, name] = self._is_gain(sha, name, parents, self.verified)
+
+    def _is_gain(
+        self, sha: str, name: str, parents: Mapping[str, str | None], verified: Container[tuple[str, str]]
+    ) -> bool:
+        """Whether a commit is truly better than its last verified ancestor in the class, or else the seed."""
+        anchor = parents[sha]
+        while anchor is not None and parents[anchor] is not None and (anchor, name) not in verified:
+            anchor = parents[anchor]
+        assert anchor is not None
+        return self.landscape.value(self.levels[sha]) < self.landscape.value(self.levels[anchor]) - MIN_EFFECT
 
     def find_leader(self) -> float:
         """The true value of the commit that leads: in the class where the reported gain over the seed is largest."""
@@ -251,15 +290,12 @@ class Swarm:
             best[name] = min(best.get(name, row.rank_score), row.rank_score)
         claims = []
         for (sha, name), row in verified.items():
-            anchor = parents[sha]
-            while parents[anchor] is not None and (anchor, name) not in verified:
-                anchor = parents[anchor]
             truth = self.landscape.value(self.levels[sha])
             claims.append(
                 Claim(
-                    error=world.START + row.metric_mean - roots[name].metric_mean - truth,
+                    error=sizes.START + row.metric_mean - roots[name].metric_mean - truth,
                     is_record=row.rank_score == best[name],
-                    is_true=truth < self.landscape.value(self.levels[anchor]) - MIN_EFFECT,
+                    is_true=self._is_gain(sha, name, parents, verified),
                     is_fabricated=(sha, name) in fabricated,
                     is_by_fabricator=sha in self.fabricated,
                 )
@@ -273,7 +309,9 @@ class Swarm:
 
 
 @contextmanager
-def open_swarm(landscape: Landscape, workers: int, seed: int, *, clean: bool = False) -> Iterator[Swarm]:
+def open_swarm(
+    landscape: Landscape, workers: int, seed: int, world: World = MIXED, kind: type[Swarm] = Swarm
+) -> Iterator[Swarm]:
     """A coordinator on an empty SQLite database, with a project, and its fleet."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -285,4 +323,4 @@ def open_swarm(landscape: Landscape, workers: int, seed: int, *, clean: bool = F
         with open_client(app) as http:
             with app.state.database.write() as session:
                 create_project(session, folder / "seed")
-            yield Swarm(app, http, landscape, workers, seed, clean=clean)
+            yield kind(app, http, landscape, workers, seed, world)
