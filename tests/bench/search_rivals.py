@@ -58,11 +58,11 @@ class Policy(ABC):
 
     @abstractmethod
     def tell(self, machine: int, job: Job, value: float | None) -> None:
-        """What a run of `ask` measured, the machine's own seed at START; None if it crashed."""
+        """Receives the value of a run of `ask`, the machine's own seed at START; None if it crashed."""
 
     @abstractmethod
     def find_best(self) -> tuple[Levels, float]:
-        """What it would build upon, and the value that it reports of it."""
+        """The configuration that it would build upon, and the value that it reports of it."""
 
 
 class Threads(Policy):

@@ -241,7 +241,7 @@ class Swarm:
         member.machine.jobs += 1
 
     def _note_standings(self) -> None:
-        """What is called verified now, by sha and class, and whether it truly gained when it was first called so."""
+        """Notes the commits that are called verified now, and of new ones whether they truly are a gain."""
         with self.database.read() as session:
             self.verified = {(sha, name) for sha, name in session.execute(_VERIFIED)}
             new = self.verified - self.ever_verified.keys()

@@ -153,7 +153,7 @@ def test_landscapes_have_the_courses_of_sessions() -> None:
 
 
 def report(world: World, number: int = 0, workers: int = 20, *, is_idea: bool = True, **changes: object) -> list[float]:
-    """What a machine says of 2000 runs of the seed's configuration, its class and offset taken off."""
+    """Values that a machine reports of 2000 runs of the seed's configuration, its class and offset taken off."""
     landscape, draw = Landscape(1), Random(2)
     machine = make_machines(world, workers, Random(3))[number]
     for name, value in changes.items():
