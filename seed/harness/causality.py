@@ -139,6 +139,11 @@ class Comparison:
         return numpy.concatenate(self._charged)
 
     @property
+    def repeated(self) -> numpy.ndarray:
+        """The differences of repeats."""
+        return numpy.concatenate(self._repeated)
+
+    @property
     def correction(self) -> float:
         """The charge that is added to the mean loss of the whole windows, in nats per token."""
         return float(self.charged.mean(dtype=numpy.float64))
@@ -149,7 +154,7 @@ class Comparison:
         `is_repeatable` says that the device gives the same answer to the last bit.
         """
         charged = self.charged.astype(numpy.float64)
-        if _rms(numpy.concatenate(self._repeated)) > (0.0 if is_repeatable else MAX_RMS):
+        if _rms(self.repeated) > (0.0 if is_repeatable else MAX_RMS):
             return CHANGES
         mean, error = abs(charged.mean()), charged.std() / len(charged) ** 0.5
         is_large = max(self._before) > MAX_DIFFERENCE or _rms(charged) > MAX_RMS

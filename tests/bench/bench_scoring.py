@@ -3,6 +3,7 @@
 python -m tests.bench.bench_scoring --bounds           prints the bounds alone
 python -m tests.bench.bench_scoring                    also times the scoring of gpt-cpu on two cores
 python -m tests.bench.bench_scoring --cores 2 --runs 5
+python -m tests.bench.bench_scoring --scatter --device cuda:0    prints how far an honest model's answers differ there
 
 The bounds are those of docs/metric.md: the most that a file gains in bits per byte on average, counting runs that are
 found out as no gain, by the number and kind of the places at which it looks ahead. `gpt` is taken at the size that its
@@ -23,7 +24,9 @@ from threading import Event
 import numpy
 
 from shared.contract import Contract
+from tests.bench.bench_train import choose_trees, write_shards
 from tests.bench.report import format_table
+from tests.support.tiny_project import serve_folder
 from worker.authoring.local_run import TreeRunner, WorkTree, open_runner, read_tree
 from worker.authoring.view import View
 from worker.commands.options import WorkerCommandError
@@ -188,19 +191,52 @@ def time_scoring(tree: WorkTree, size: Size, runner: TreeRunner, runs: int) -> s
     return format_table(("gpt-cpu", "rows", "tokens", "scoring, s", "longest, s", "runs"), rows)
 
 
+FIGURES = {
+    "repeats, rms": "numpy.square(comparison.repeated).mean() ** 0.5",
+    "cuts, rms": "numpy.square(comparison.charged).mean() ** 0.5",
+    "cuts, largest": "abs(comparison.charged).max()",
+}
+"""Expressions that a changed scorer sends instead of the metric, in nats; each needs a run of its own."""
+
+
+def tabulate_scatter(trees: dict[str, WorkTree], runner: TreeRunner) -> str:
+    rows = []
+    for name, tree in trees.items():
+        found = []
+        for number, expression in enumerate(FIGURES.values()):
+            source = tree.files["harness/scorer.py"]
+            begun = source.index("    if fault := ")
+            ended = source.index("\n\n", begun)
+            source = f"{source[:begun]}    return float({expression}){source[ended:]}"
+            source = source.replace("metric=nats / math.log(2) / scored_bytes", "metric=nats")
+            report = runner.measure(replace(tree, files=tree.files | {"harness/scorer.py": source}), seed=number)
+            found.append("–" if report.metric is None else f"{report.metric:.2g}")
+        rows.append((name, runner.device_runner.hardware.hardware_class, *found))
+    return format_table(("seed", "device", *FIGURES), rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bounds", action="store_true")
-    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--scatter", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cores", type=int)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--data-dir", type=Path)
     given = parser.parse_args()
-    trees = {name: read_tree(SEEDS / name) for name in WANTED}
+    trees = {name: read_tree(str(SEEDS / name)) for name in WANTED}
     contracts = {name: tree.contract for name, tree in trees.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        flags = {"device": "cpu", "cores": given.cores, "data_dir": given.data_dir or Path(folder)}
+    on_gpu = given.device != "cpu"
+    with tempfile.TemporaryDirectory() as folder, serve_folder(Path(folder)) as address:
+        flags = {"device": given.device, "cores": given.cores, "data_dir": given.data_dir or Path(folder, "worker")}
+        if given.scatter:
+            write_shards(Path(folder), on_gpu)
+            flags["data_mirror"] = address
         try:
             with open_runner(load_settings(flags), View(as_json=False)) as runner:
+                if given.scatter:
+                    print(tabulate_scatter(choose_trees(on_gpu, 5.0), runner))
+                    return
                 sizes = {"gpt": state_size(trees["gpt"]), "gpt-cpu": measure_size(trees["gpt-cpu"], runner)}
                 print(tabulate_bounds(sizes, contracts))
                 if not given.bounds:
