@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.posteriors import DerivedPosterior, find_posterior
+from coordinator.evidence.statistics import SURE, probability_of_gain
 from coordinator.experiments import service as experiments
 from coordinator.lineage import branches
 from coordinator.lineage.branches import BranchStatus, find_branch, get_branch, list_branch_rows
@@ -35,7 +36,7 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
     """Bring branches up to date after an experiment's first run; without a `posterior` it measured nothing."""
     if posterior is not None and _begin_branch(session, contract, experiment, posterior):
         return
-    if posterior is not None and posterior.verdict is Verdict.IMPROVED:
+    if posterior is not None and _is_gain(contract, posterior):
         branch = get_branch(session, experiment.branch_id)
         if posterior.rank_score < _score_head(session, branch.head_sha, experiment):
             runs = count_noun(posterior.runs, "run")
@@ -46,6 +47,14 @@ def follow(session: Session, contract: Contract, experiment: NewExperiment, post
     status = branches.record_no_gain(session, experiment.branch_id)
     if branches.may_pause(status, 0, contract.diversity):
         _pause_if_stalled(session, contract, experiment, status)
+
+
+def _is_gain(contract: Contract, posterior: DerivedPosterior) -> bool:
+    """Whether an experiment is surely better than its parent by an effect that matters."""
+    objective = contract.objective
+    if posterior.effect is None:
+        return False
+    return probability_of_gain(posterior.effect, objective.sign, objective.min_effect) >= SURE
 
 
 def _score_head(session: Session, head_sha: str, experiment: NewExperiment) -> float:

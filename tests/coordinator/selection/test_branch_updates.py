@@ -167,3 +167,14 @@ def test_one_volunteer_does_not_hold_the_fleet(
     assert refused and "no volunteer more than 50%" in refused[0].reason
     assert all(reply.lease is None for reply in replies[len(replies) - len(refused) :])
     assert make_worker("bob-2", "bob").claim().lease is not None
+
+
+def test_a_head_moves_only_for_a_gain_that_surely_matters(known: MiniWorker) -> None:
+    """The smallest effect that matters is 0.002 and the noise of a run 0.005: 0.013 is surely a gain, not surely one
+    that matters."""
+    before = read_branches(known)["baseline"]["head_sha"]
+    _, reply = known.experiment("DEPTH = 5\n", 3.3 - 0.013)
+    assert reply.posterior is not None and reply.posterior.verdict == "improved"
+    assert read_branches(known)["baseline"]["head_sha"] == before
+    known.experiment("DEPTH = 6\n", 3.2)
+    assert read_branches(known)["baseline"]["head_sha"] != before
