@@ -157,7 +157,7 @@ def _do_one_experiment(session: Session, project_id: int) -> tuple[Leaf, dict[st
     experiment = history.add_experiment(worker, project.root_sha, 3.25, make_proposal())
     lease = session.get_one(Lease, experiment.lease_id)
     asked = PackRequest(project.id, project.root_sha, lease.hardware_class, 1.0, "", [])
-    pack = ContextPack(lease_id=lease.id, text=compose_pack(session, asked).text, findings=[])
+    pack = ContextPack(lease_id=lease.id, text=compose_pack(session, asked).text, findings=[], with_findings=True)
     originals = {
         "commits": session.get_one(Commit, experiment.commit_sha),
         "leases": lease,
