@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.db.engine import engine_of
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
 from coordinator.novelty import queries
 from coordinator.novelty.queries import EmbeddingRow
@@ -31,6 +32,9 @@ Vector = NDArray[np.float32]
 MAX_ROWS = 131_072
 """Of one kind and project; beyond that the older half is forgotten by the arrays. Of 256 numbers each, these are
 128 MiB."""
+
+LOOK_BACK = 200
+"""Rows below the last that arrays look at again: PostgreSQL numbers a row before its transaction commits."""
 
 ROWS_AT_ONCE = 1_000
 MIN_SCANNED, MAX_SCANNED = 40, 1_000
@@ -111,13 +115,13 @@ class ArrayIndex(Index):
     """Arrays in this process. Before each search it reads what was stored since the last.
 
     A text that was set aside is found by its earlier words until its next row takes its place.
-    On PostgreSQL a row may become visible after one with a higher number, and is then passed over until a restart.
     """
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._lock = Lock()
         self._last_id = 0
+        self._recent = set[int]()  # rows from LOOK_BACK below the last on
         self._groups: dict[tuple[int, str], _Group] = {}
 
     def catch_up(self, database: Database) -> None:
@@ -131,11 +135,17 @@ class ArrayIndex(Index):
             return known.find(vector, limit) if known else []
 
     def _read_new(self, session: Session) -> None:
-        for row in queries.list_after(session, self._model, self._last_id):
+        back = LOOK_BACK if engine_of(session).dialect.name == "postgresql" else 0
+        for row in queries.list_after(session, self._model, self._last_id - back):
+            if row.id in self._recent:
+                continue
             stored = unpack(row.vector)
             group = self._groups.setdefault((row.project_id, row.subject), _Group(len(stored)))
             group.add(row.key, stored)
-            self._last_id = row.id
+            self._last_id = max(self._last_id, row.id)
+            if back:
+                self._recent.add(row.id)
+        self._recent = {row_id for row_id in self._recent if row_id > self._last_id - back}
 
 
 class PgvectorIndex(Index):

@@ -229,3 +229,25 @@ def test_nothing_is_deferred_by_a_transaction_that_fails(
         raise KeyError
     similarity.store_deferred()
     assert list_stored(database) == set()
+
+
+@pytest.mark.parametrize(("look_back", "found"), [(200, ["late", "proposal-0"]), (0, ["proposal-0"])])
+def test_arrays_find_a_text_that_was_committed_late(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_back: int, found: list[str]
+) -> None:
+    monkeypatch.setattr(vector_index, "LOOK_BACK", look_back)
+    address = postgres.create_migrated()
+    database = Database(address)
+    with database.write() as session:
+        create_project(session, write_seed(tmp_path / "seed"))
+    first, second = make_vectors(2)
+    index = ArrayIndex(MODEL)
+    with database.write() as late:
+        project_id = late.query(Project).one().id
+        add_embedding(late, project_id, "proposal", "late", MODEL, pack(first))
+        store(database, index, [second])
+        assert [key for key, _ in search(database, index, first)] == ["proposal-0"]
+    for _ in range(2):
+        assert sorted(key for key, _ in search(database, index, first)) == found, "without looking back it is missed"
+    database.close()
+    postgres.drop(address)
