@@ -1,7 +1,7 @@
 """The most that looking ahead wins, and the time that scoring takes.
 
-python -m tests.bench.bench_scoring --bounds           prints the bounds alone
-python -m tests.bench.bench_scoring                    also times the scoring of gpt-cpu on two cores
+python -m tests.bench.bench_scoring --bounds           prints the bounds, and the CPU time of scoring gpt-cpu
+python -m tests.bench.bench_scoring                    also times whole runs of gpt-cpu
 python -m tests.bench.bench_scoring --cores 2 --runs 5
 python -m tests.bench.bench_scoring --scatter --device cuda:0    prints how far an honest model's answers differ there
 
@@ -20,6 +20,8 @@ from math import ceil, comb, exp, lgamma, log, sqrt
 from pathlib import Path
 from statistics import mean
 from threading import Event
+from time import process_time
+from types import ModuleType
 
 import numpy
 
@@ -35,7 +37,9 @@ from worker.settings import load_settings
 
 SEEDS = Path(__file__).parents[2] / "seed"
 sys.path.insert(0, str(SEEDS))
+from harness.answers import NumpyAnswers  # noqa: E402
 from harness.causality import DONORS, MAX_RMS  # noqa: E402 - the harness is no package of ours
+from harness.scorer import compare  # noqa: E402
 from harness.windows import size_memories  # noqa: E402
 
 GPT_TOKENS = 2_000_000
@@ -191,6 +195,41 @@ def time_scoring(tree: WorkTree, size: Size, runner: TreeRunner, runs: int) -> s
     return format_table(("gpt-cpu", "rows", "tokens", "scoring, s", "longest, s", "runs"), rows)
 
 
+class LocalHost:
+    """An untrained model of the seed in this process, on one thread."""
+
+    def __init__(self, tree: WorkTree, size: Size) -> None:
+        import torch  # noqa: PLC0415 - it takes memory and seconds
+
+        torch.set_num_threads(1)
+        module = ModuleType("train")
+        exec(compile(tree.files["train.py"], "train.py", "exec"), module.__dict__)
+        self._model = module.GPT(size.vocab_size, size.length).eval()
+        self._torch, self.rows, self._length = torch, size.rows, size.length
+
+    def renew(self) -> None:
+        """It has no memory."""
+
+    def ask(self, inputs: numpy.ndarray, first: numpy.ndarray, span: int) -> NumpyAnswers:
+        padded = numpy.zeros((self.rows, self._length), dtype=numpy.int64)
+        padded[: len(inputs)] = inputs
+        with self._torch.inference_mode():
+            logits = self._model(self._torch.from_numpy(padded)).numpy()
+        return NumpyAnswers(numpy.stack([logits[row, at : at + span] for row, at in enumerate(first)]))
+
+
+def tabulate_cpu_seconds(tree: WorkTree, size: Size) -> str:
+    """The CPU time of questions and answers, which other work on the machine changes little."""
+    random, host, rows = numpy.random.default_rng(), LocalHost(tree, size), []
+    windows = random.integers(size.vocab_size, size=(size.windows, size.length + 1))
+    for name, share in (("before", 1 / size.length), ("after", size.share)):
+        begun = process_time()
+        compare(host, windows, random, share)
+        asked = size.windows + replace(size, share=share).all_cuts + size.rows
+        rows.append((name, f"{asked:,}", f"{asked * size.length:,}", f"{process_time() - begun:.1f}"))
+    return format_table(("gpt-cpu", "rows", "tokens", "CPU time, s"), rows)
+
+
 FIGURES = {
     "repeats, rms": "numpy.square(comparison.repeated).mean() ** 0.5",
     "cuts, rms": "numpy.square(comparison.charged).mean() ** 0.5",
@@ -239,6 +278,8 @@ def main() -> None:
                     return
                 sizes = {"gpt": state_size(trees["gpt"]), "gpt-cpu": measure_size(trees["gpt-cpu"], runner)}
                 print(tabulate_bounds(sizes, contracts))
+                print()
+                print(tabulate_cpu_seconds(trees["gpt-cpu"], sizes["gpt-cpu"]))
                 if not given.bounds:
                     print()
                     print(time_scoring(trees["gpt-cpu"], sizes["gpt-cpu"], runner, given.runs))
