@@ -1,0 +1,31 @@
+"""Errors as answers: what a request is told while the database cannot be used."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from coordinator.db.database import Database
+from shared.leases import Phase
+from tests.support.volunteers import MiniWorker
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_ended_its_connections_is_used_again(
+    http: TestClient, database: Database, worker: MiniWorker
+) -> None:
+    """As when PostgreSQL restarts: a request that finds its connection closed says so, and the next has a new one."""
+    lease = worker.claim_job()
+    asks: list[Callable[[], httpx.Response]] = [
+        lambda: http.get("/api/v1/projects"),
+        lambda: worker.beat(lease, Phase.READY),
+    ]
+    for ask in asks:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        answers = [ask().status_code for _ in range(3)]
+        assert set(answers) <= {200, 503} and answers[-2:] == [200, 200], answers
