@@ -155,6 +155,15 @@ def isolation_options(environment: Mapping[str, str]) -> Iterator[str]:
     yield from ("--proc", "/proc", "--dev", "/dev")
 
 
+def cover_devices() -> Iterator[str]:
+    """Options that take away devices whose memory counts for no process.
+
+    Those are terminals, and /dev/zero, which can be mapped as shared memory; one reads zeros from /dev/full as well.
+    """
+    yield from ("--dev-bind", "/dev/full", "/dev/zero")
+    yield from ("--size", "4096", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts")
+
+
 def _options(
     binds: Iterable[tuple[str, str, str]],
     limits: ProcessLimits,
@@ -167,6 +176,7 @@ def _options(
     `shown` are files of /proc and the descriptors of what they contain inside.
     """
     yield from isolation_options(environment)
+    yield from cover_devices()
     for path in find_counters():
         if Path(path).is_dir():
             yield from ("--size", "4096", "--tmpfs", path, "--remount-ro", path)

@@ -140,14 +140,18 @@ FOR_RUNS = {
     "flock": ArgumentRule(0, {}, PRETEND),
     # File systems' own calls (types `f`, `X` and btrfs's): extent caches, flags. CUDA's are `F` and 0.
     "ioctl": ArgumentRule(1, _each((0x6600, 0x5800, 0x9400), FAIL | errno.ENOTTY), ALLOW, mask=0xFF00),
-    # MAP_HUGETLB: pages that count for no process.
-    "mmap": ArgumentRule(3, {0: ALLOW}, FAIL | errno.ENOMEM, mask=0x40000),
+    # Files' pages, and private ones. Not MAP_HUGETLB, nor shared memory without a file: its pages stay when the process
+    # that wrote them has ended, and then count for none.
+    "mmap": ArgumentRule(3, _each((1, 2, 3, 0x22), ALLOW), FAIL | errno.ENOMEM, mask=0x4002F),
     # PR_SET_MEMORY_MERGE: pages equal to others' are merged, and writing to them takes longer.
     "prctl": ArgumentRule(0, {67: DENY}, ALLOW),
 }
 
 # SIGCHLD: the kernel forgets the CPU time of children whose parent ignores it.
 WHERE_CPU_TIME_COUNTS = {"rt_sigaction": ArgumentRule(0, {17: PRETEND}, ALLOW)}
+
+WITH_GPU = {"mmap": ArgumentRule(3, {0: ALLOW}, FAIL | errno.ENOMEM, mask=0x40000)}
+"""The driver may share memory with the GPU."""
 
 LOAD, AND, JUMP_IF_EQUAL, JUMP_IF_GREATER, RETURN = 0x20, 0x54, 0x15, 0x25, 0x06  # BPF, each with a constant
 AT_NUMBER, AT_ARCHITECTURE, AT_ARGUMENTS = 0, 4, 16  # in struct seccomp_data, of <linux/seccomp.h>
@@ -163,7 +167,8 @@ def filter_of_run(gpu: bool, machine: str = os.uname().machine, counts_cpu_time:
     Raises SandboxUnavailable on other architectures.
     """
     denied = KERNEL | SHARED_STATE | UNCOUNTED_MEMORY | ({} if gpu else MEMFD)
-    return _assemble(denied, FOR_ALL | FOR_RUNS | (WHERE_CPU_TIME_COUNTS if counts_cpu_time else {}), machine)
+    checks = FOR_ALL | FOR_RUNS | (WITH_GPU if gpu else {}) | (WHERE_CPU_TIME_COUNTS if counts_cpu_time else {})
+    return _assemble(denied, checks, machine)
 
 
 @cache

@@ -58,13 +58,31 @@ PIPES = """
     for _ in range(100):
         reader, writer = os.pipe()
         for _ in range(15):
-            page = mmap.mmap(-1, 4096)
+            page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             page[0] = 1
             address = ctypes.addressof(ctypes.c_char.from_buffer(page))
             vector = (ctypes.c_size_t * 2)(address, 4096)
             if libc.vmsplice(writer, vector, 1, 0) != 4096:
                 raise SystemExit("refused")
     print("took it")
+"""
+
+SHARED = """
+    import mmap, os
+    held = []
+    for _ in range(60):
+        held.append(mmap.mmap({file}, 8 << 20, flags=mmap.MAP_SHARED{flags}))
+        if os.fork() == 0:  # the process that writes the pages ends, and they stay
+            held[-1].write(bytes(8 << 20))
+            os._exit(0)
+        os.wait()
+    print("took it")
+"""
+SHARED_ANONYMOUS = SHARED.format(file=-1, flags=" | mmap.MAP_ANONYMOUS")
+SHARED_ZEROS = SHARED.format(file="os.open('/dev/zero', os.O_RDWR)", flags="")
+TERMINALS = """
+    import os
+    print("took it" if os.openpty() else "")
 """
 
 
@@ -76,11 +94,23 @@ def test_memory_that_counts_for_no_process_counts_against_the_limit(confined: Wo
     assert "took it" not in outcome.log_tail
 
 
-@pytest.mark.parametrize("code", [MEMFD, SEGMENTS, PIPES], ids=["memfd", "System V segments", "pages in pipes"])
+@pytest.mark.parametrize(
+    "code",
+    [MEMFD, SEGMENTS, PIPES, SHARED_ANONYMOUS],
+    ids=["memfd", "System V segments", "pages in pipes", "shared memory"],
+)
 def test_memory_that_nothing_can_count_is_refused(confined: Worker, code: str) -> None:
     assert confined.without("filter").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
     outcome = confined.run(code, memory_mib=MEMORY_MIB)
     assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
+
+
+@pytest.mark.parametrize("code", [SHARED_ZEROS, TERMINALS], ids=["shared zeros", "terminals"])
+def test_devices_that_hold_memory_are_covered(bubblewrap: Worker, code: str) -> None:
+    assert bubblewrap.without("devices").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
+    outcome = bubblewrap.run(code, memory_mib=MEMORY_MIB)
+    assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
+    assert bubblewrap.run("print(open('/dev/zero', 'rb').read(3))").log_tail == repr(bytes(3))
 
 
 def test_ordinary_files_and_sockets_fit_the_limit(confined: Worker) -> None:

@@ -65,7 +65,7 @@ def test_the_page_cache_carries_nothing_from_one_sandbox_to_the_next(bubblewrap:
         told = as_bits(worker.run(textwrap.dedent(prepare) + read).log_tail)
         return sum(a == b for a, b in zip(told, secret, strict=True))
 
-    assert carried(bubblewrap.without("filter")) >= BITS - 4
+    assert carried(bubblewrap.without("filter")) >= BITS * 3 // 4, "others may use the file meanwhile"
     assert carried(bubblewrap) in (sum(secret), BITS - sum(secret)), "it hears the same for every page"
 
 
@@ -77,7 +77,8 @@ def test_the_counters_of_the_machine_carry_nothing(bubblewrap: Worker) -> None:
     """
     act = """
         import ctypes, mmap
-        libc, page = ctypes.CDLL(None), mmap.mmap(-1, 4096)
+        libc = ctypes.CDLL(None)
+        page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(page)))
         for _ in range(100_000):
             libc.mlock(address, 4096), libc.munlock(address, 4096)
@@ -167,7 +168,7 @@ PRELUDE = """
         result = LIBC.syscall(NUMBERS[name], *arguments)
         return result if result >= 0 else -ctypes.get_errno()
     buffer = ctypes.create_string_buffer(4096)
-    memory = mmap.mmap(-1, 16384)
+    memory = mmap.mmap(-1, 16384, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     ADDRESS = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
     library = os.open(os.__file__, os.O_RDONLY)
     os.pread(library, 1, 0)
@@ -264,7 +265,8 @@ def test_calls_of_the_32_bit_abi_do_not_pass(uid: int | None, project: Path) -> 
     """`int 0x80` calls the kernel by its numbers for 32-bit programs, which a filter by numbers would misread."""
     code = """
         import ctypes, mmap
-        code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        access = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        code = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=access)
         code.write(bytes.fromhex("b814000000" "cd80" "c3"))  # mov eax, 20 (getpid); int 0x80; ret
         address = ctypes.addressof(ctypes.c_char.from_buffer(code))
         print(ctypes.CFUNCTYPE(ctypes.c_int)(address)())
@@ -391,7 +393,8 @@ def test_what_torch_triton_and_cuda_call_stays_allowed(machine: str) -> None:
         assert result("madvise", 0, 4096, advice) == "allow"
     assert result("clone", 0x3D0F00) == "allow", "a thread"
     assert result("preadv2", 3, 0, 1, 0, 0, 0) == "allow"
-    assert result("mmap", 0, 4096, 3, 0x22) == "allow"
+    for flags in (0x22, 0x21, 0x1, 0x2, 0x3, 0x12, 0x32, 0x4022, 0x20022, 0x100022):
+        assert result("mmap", 0, 4096, 3, flags) == "allow"
     assert result("prctl", 15) == "allow"
     assert result("socketpair", 1, 1, 0) == "allow" and result("socket", 1, 1, 0) == "allow"
 
