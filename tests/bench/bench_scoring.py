@@ -249,7 +249,7 @@ def tabulate_scatter(trees: dict[str, WorkTree], runner: TreeRunner) -> str:
             source = f"{source[:begun]}    return float({expression}){source[ended:]}"
             source = source.replace("metric=nats / math.log(2) / scored_bytes", "metric=nats")
             report = runner.measure(replace(tree, files=tree.files | {"harness/scorer.py": source}), seed=number)
-            found.append("–" if report.metric is None else f"{report.metric:.2g}")
+            found.append(report.reason if report.metric is None else f"{report.metric:.2g}")
         rows.append((name, runner.device_runner.hardware.hardware_class, *found))
     return format_table(("seed", "device", *FIGURES), rows)
 
