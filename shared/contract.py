@@ -6,10 +6,18 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from shared.protocol import FilePath, LongText, Message, ShortText, Slug
+from shared.protocol import MAX_COUNT, MAX_READING, FilePath, LongText, Message, Number, Reading, ShortText, Slug
 
 CONTRACT_FILE = "swarm.toml"
+SMALLEST_SPREAD = 1e-12
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Mebibytes = Annotated[int, Field(ge=1, le=2**30)]
+Share = Annotated[float, Field(ge=0, le=1e6)]  # of jobs, relative to the others
+Spread = Annotated[float, Field(ge=SMALLEST_SPREAD, le=MAX_READING)]
+"""A standard deviation or a difference, in the metric's unit."""
+
+SettingName = Annotated[str, Field(max_length=200)]
+DataSetting = Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)] | Number | Annotated[str, Field(max_length=4000)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -36,7 +44,7 @@ class ProjectSection(Message):
     name: Slug
     title: ShortText
     question: LongText = ""
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=1_000_000)
 
 
 class Objective(Message):
@@ -48,8 +56,8 @@ class Objective(Message):
     metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     unit: ShortText
     direction: Direction = Direction.MINIMIZE
-    min_effect: float = Field(gt=0)
-    plausible_floor: float
+    min_effect: Spread
+    plausible_floor: Reading
     result: ResultSource = ResultSource.SCORER
 
     @property
@@ -99,11 +107,11 @@ class Limits(Message):
     `compiled_mib` is room for the compiled code of the untouched project, which a machine keeps for later runs.
     """
 
-    memory_mib: int = Field(default=8192, ge=64)
-    device_memory_mib: int | None = Field(default=None, ge=1)
-    processes: int = Field(default=256, ge=8)
-    disk_mib: int = Field(default=1024, ge=1)
-    weights_mib: int = Field(default=1024, ge=1)
+    memory_mib: int = Field(default=8192, ge=64, le=2**30)
+    device_memory_mib: Mebibytes | None = None
+    processes: int = Field(default=256, ge=8, le=2**22)
+    disk_mib: Mebibytes = 1024
+    weights_mib: Mebibytes = 1024
     compiled_mib: int = Field(default=0, ge=0, le=4096)
 
 
@@ -115,8 +123,8 @@ class Files(Message):
 
     editable: list[FilePath] = Field(min_length=1, max_length=16)
     max_bytes: int = Field(default=65_536, ge=1, le=1_048_576)
-    max_text_bytes: int | None = Field(default=None, ge=1)
-    harness: str | None = None
+    max_text_bytes: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    harness: str | None = Field(default=None, max_length=1000)
 
 
 class Commands(Message):
@@ -135,8 +143,10 @@ class DataSource(Message):
 
     file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     sha256: Sha256 | None = None
-    url: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
-    pypi: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+$")] | None = None
+    url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2000)] | None = None
+    pypi: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+$", max_length=200)] | None = (
+        None
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -151,9 +161,9 @@ class Data(Message):
     """Needs and time limit of `prepare`, and the settings that it, the trainer and the scorer read."""
 
     sources: list[DataSource] = Field(default_factory=list)
-    base_url: Annotated[str, StringConstraints(pattern=r"^https://.+/$")] | None = None
+    base_url: Annotated[str, StringConstraints(pattern=r"^https://.+/$", max_length=2000)] | None = None
     prepare_seconds: Seconds = 600.0
-    settings: dict[str, int | float | str] = Field(default_factory=dict)
+    settings: dict[SettingName, DataSetting] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _every_source_has_a_place(self) -> Self:
@@ -169,9 +179,9 @@ class Evidence(Message):
     Without `offset_sd` it is ten times the noise.
     """
 
-    noise_sd: float = Field(gt=0)
-    effect_sd: float = Field(gt=0)
-    offset_sd: float | None = Field(default=None, gt=0)
+    noise_sd: Spread
+    effect_sd: Spread
+    offset_sd: Spread | None = None
 
     @property
     def typical_offset_sd(self) -> float:
@@ -182,13 +192,13 @@ class Evidence(Message):
 class JobMix(Message):
     """Initial shares of the kinds of job, which need not sum to one and adapt to each kind's gain. Zero is off."""
 
-    improve: float = Field(default=4.0, ge=0)
-    draft: float = Field(default=0.5, ge=0)
-    adopt: float = Field(default=1.5, ge=0)
-    ablate: float = Field(default=0.5, ge=0)
-    tune: float = Field(default=0.5, ge=0)
-    replicate: float = Field(default=0.5, ge=0)
-    control: float = Field(default=0.5, ge=0)
+    improve: Share = 4.0
+    draft: Share = 0.5
+    adopt: Share = 1.5
+    ablate: Share = 0.5
+    tune: Share = 0.5
+    replicate: Share = 0.5
+    control: Share = 0.5
 
     @property
     def experiments(self) -> float:
@@ -207,7 +217,7 @@ class Diversity(Message):
     max_branch: float = Field(default=0.8, gt=0, le=1)
     max_volunteer: float = Field(default=0.5, gt=0, le=1)
     max_branches: int = Field(default=8, ge=1, le=100)
-    stall_after: int = Field(default=24, ge=2)
+    stall_after: int = Field(default=24, ge=2, le=1_000_000)
 
 
 class Packs(Message):

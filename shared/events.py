@@ -1,9 +1,11 @@
 """Events of the live feed."""
 
 from enum import StrEnum
-from typing import Any
 
-from shared.protocol import Message, Timestamp
+from shared.protocol import Count, Message, Number, Text, Timestamp
+
+Scalar = bool | Count | Number | Text | None
+EventDetail = Scalar | list[Scalar] | dict[Text, Scalar]
 
 
 class EventKind(StrEnum):
@@ -29,8 +31,8 @@ class EventKind(StrEnum):
 class EventView(Message):
     """One thing that happened. `id` is the feed's cursor: ask for what came after it with `since`."""
 
-    id: int
+    id: Count
     kind: EventKind
-    project: str | None
-    data: dict[str, Any]
+    project: Text | None
+    data: dict[Text, EventDetail]
     created_at: Timestamp

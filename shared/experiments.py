@@ -1,13 +1,41 @@
 """Experiments: what is proposed, what earlier trials showed, and how the coordinator shows them."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
-from shared.protocol import LongText, Message, Sha, ShortText, Slug
+from shared.protocol import (
+    CLEAN,
+    MAX_NUMBER,
+    Count,
+    FilePath,
+    LongText,
+    Message,
+    Number,
+    Reading,
+    Secret,
+    Sha,
+    ShortText,
+    Slug,
+    SourceText,
+    Text,
+)
 
 MAX_STEPS = 16  # that one experiment can adopt
-Setting = bool | int | float | str  # the value of a module-level constant of an editable file
+MAX_EDITED_FILES = 16
+MAX_SETTINGS = 200
+MAX_SETTING_NUMBER = 2**64
+MAX_SETTING_CHARACTERS = 2000
+MAX_SETTING_NAME = 200
+SettingName = Annotated[str, Field(max_length=MAX_SETTING_NAME), CLEAN]
+Setting = (
+    bool
+    | Annotated[int, Field(ge=-MAX_SETTING_NUMBER, le=MAX_SETTING_NUMBER)]
+    | Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+    | Annotated[str, Field(max_length=MAX_SETTING_CHARACTERS), CLEAN]
+)
+"""The value of a module-level constant of an editable file."""
 
 
 class JobKind(StrEnum):
@@ -74,8 +102,8 @@ class AxisDirection(StrEnum):
 class Step(Message):
     """One experiment's change: what leads from its parent's files to its own."""
 
-    experiment_id: int
-    title: str
+    experiment_id: Count
+    title: Text
     sha: Sha
     parent_sha: Sha
 
@@ -88,7 +116,7 @@ class Assignment(Message):
     """
 
     steps: list[Step] = Field(default=[], max_length=MAX_STEPS)
-    predicted_effect: float | None = None
+    predicted_effect: Number | None = None
     axis: ShortText | None = None
     avoid_axes: list[ShortText] = Field(default=[], max_length=64)
 
@@ -104,7 +132,7 @@ class StepFate(StrEnum):
 
 
 class StepReport(Message):
-    experiment_id: int
+    experiment_id: Count
     fate: StepFate
 
 
@@ -119,10 +147,10 @@ class Proposal(Message):
     hypothesis: LongText
     axis: ShortText
     direction: AxisDirection
-    value: str = Field(default="", max_length=200)
-    predicted_effect: float | None = None
+    value: Annotated[str, Field(max_length=200), CLEAN] = ""
+    predicted_effect: Reading | None = None
     refuted_by: LongText = ""
-    settings: dict[str, Setting] = Field(default={}, max_length=200)
+    settings: dict[SettingName, Setting] = Field(default={}, max_length=MAX_SETTINGS)
     insists: LongText = ""
     new_branch: Slug | None = None
     steps: list[StepReport] = Field(default=[], max_length=MAX_STEPS)
@@ -131,9 +159,9 @@ class Proposal(Message):
 class ProposalSubmission(Message):
     """A proposal with its changed files. `may_measure`: if a commit holds this code already, measure that instead."""
 
-    token: str
+    token: Secret
     proposal: Proposal
-    files: dict[str, str]
+    files: dict[FilePath, SourceText] = Field(max_length=MAX_EDITED_FILES)
     may_measure: bool = False
 
 
@@ -143,14 +171,14 @@ class SimilarWork(Message):
     Effects are child minus parent. `similarity` of the words is at most 1, None for the same step of a constant.
     """
 
-    experiment_id: int | None
-    title: str
-    axis: str
-    value: str
-    outcome: str
-    effect_mean: float | None
-    effect_sd: float | None
-    similarity: float | None
+    experiment_id: Count | None
+    title: Text
+    axis: Text
+    value: Text
+    outcome: Text
+    effect_mean: Number | None
+    effect_sd: Number | None
+    similarity: Number | None
 
 
 class ProposalReply(Message):
@@ -160,8 +188,8 @@ class ProposalReply(Message):
     """
 
     accepted: bool
-    duplicate_of: int | None = None
-    reason: str = ""
+    duplicate_of: Count | None = None
+    reason: Text = ""
     similar: list[SimilarWork] = Field(default=[], max_length=16)
     measure: Sha | None = None
 
@@ -173,14 +201,14 @@ class Posterior(Message):
     besides the author who measured the commit. While its runs are in dispute it is not verified.
     """
 
-    metric_mean: float
-    metric_sd: float
-    effect_mean: float | None = None
-    effect_sd: float | None = None
-    milestone_mean: float | None = None
-    milestone_sd: float | None = None
-    runs: int
-    checkers: int = 0
+    metric_mean: Number
+    metric_sd: Number
+    effect_mean: Number | None = None
+    effect_sd: Number | None = None
+    milestone_mean: Number | None = None
+    milestone_sd: Number | None = None
+    runs: Count
+    checkers: Count = 0
     verdict: Verdict | None = None
     standing: Standing = Standing.PROVISIONAL
     dispute: Dispute = Dispute.NONE
@@ -195,9 +223,9 @@ class Trial(Message):
 
     sha: Sha
     parent_sha: Sha | None
-    title: str
-    axis: str
-    settings: dict[str, Setting]
-    metric_mean: float | None
-    metric_sd: float | None
-    outcome: str
+    title: Text
+    axis: Text
+    settings: dict[SettingName, Setting]
+    metric_mean: Number | None
+    metric_sd: Number | None
+    outcome: Text

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from shared.experiments import AxisDirection, Dispute, JobKind, Standing, Verdict
 from shared.findings import FailureClass, FindingState
-from shared.protocol import Message, Sha, Timestamp
+from shared.protocol import Count, Message, Number, Sha, Text, Timestamp
 from shared.runs import RunOutcome
 
 
@@ -25,31 +25,31 @@ class ExportFormat(StrEnum):
 class ExportedExperiment(Message):
     """One experiment, with its outcome and posterior in its first run's hardware class. `settings` is a JSON object."""
 
-    id: int
-    project: str
+    id: Count
+    project: Text
     kind: JobKind
     sha: Sha
     parent_sha: Sha
-    branch: str
-    worker: str
-    volunteer: str
-    title: str
-    hypothesis: str
-    axis: str
+    branch: Text
+    worker: Text
+    volunteer: Text
+    title: Text
+    hypothesis: Text
+    axis: Text
     direction: AxisDirection
-    value: str
-    predicted_effect: float | None
-    refuted_by: str
-    settings: str
-    why: str
-    hardware_class: str
+    value: Text
+    predicted_effect: Number | None
+    refuted_by: Text
+    settings: Text
+    why: Text
+    hardware_class: Text
     outcome: RunOutcome
-    metric_mean: float | None
-    metric_sd: float | None
-    effect_mean: float | None
-    effect_sd: float | None
-    runs: int | None
-    checkers: int | None
+    metric_mean: Number | None
+    metric_sd: Number | None
+    effect_mean: Number | None
+    effect_sd: Number | None
+    runs: Count | None
+    checkers: Count | None
     verdict: Verdict | None
     standing: Standing | None
     dispute: Dispute | None
@@ -59,35 +59,35 @@ class ExportedExperiment(Message):
 class ExportedRun(Message):
     """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object."""
 
-    id: int
+    id: Count
     uuid: UUID
-    project: str
+    project: Text
     commit_sha: Sha
-    experiment_id: int | None
+    experiment_id: Count | None
     kind: JobKind
-    worker: str
-    volunteer: str
+    worker: Text
+    volunteer: Text
     counts: bool
-    hardware_class: str
-    hardware: str
-    seed: int
+    hardware_class: Text
+    hardware: Text
+    seed: Count
     outcome: RunOutcome
-    metric: float | None
-    reason: str
-    frame: str
-    starting_seconds: float
-    training_seconds: float
-    scoring_seconds: float
-    total_seconds: float
-    budget_seconds: float | None
-    before_start_seconds: float | None
-    steps: int
-    tokens: int
-    parameters: int
-    scored_bytes: int
-    peak_memory_mib: int
-    hopeless_at: float | None
-    sandbox: str
+    metric: Number | None
+    reason: Text
+    frame: Text
+    starting_seconds: Number
+    training_seconds: Number
+    scoring_seconds: Number
+    total_seconds: Number
+    budget_seconds: Number | None
+    before_start_seconds: Number | None
+    steps: Count
+    tokens: Count
+    parameters: Count
+    scored_bytes: Count
+    peak_memory_mib: Count
+    hopeless_at: Number | None
+    sandbox: Text
     started_at: Timestamp
     finished_at: Timestamp
     created_at: Timestamp
@@ -96,28 +96,28 @@ class ExportedRun(Message):
 class ExportedFinding(Message):
     """The newest words of one finding. `tags` is a JSON list; `pace` is tokens a second, relative to the parent."""
 
-    id: int
-    project: str
-    experiment_id: int
+    id: Count
+    project: Text
+    experiment_id: Count
     sha: Sha
-    claim: str
-    mechanism: str
-    caveats: str
-    refuted_by: str
-    follow_ups: str
-    tags: str
-    agent: str
-    version: int
+    claim: Text
+    mechanism: Text
+    caveats: Text
+    refuted_by: Text
+    follow_ups: Text
+    tags: Text
+    agent: Text
+    version: Count
     state: FindingState
     failure: FailureClass | None
-    pace: float | None
+    pace: Number | None
     created_at: Timestamp
 
 
 class ExportedCitation(Message):
-    project: str
-    experiment_id: int
-    finding_id: int
+    project: Text
+    experiment_id: Count
+    finding_id: Count
 
 
 ROWS: dict[ExportTable, type[Message]] = {

@@ -2,12 +2,12 @@
 
 import re
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Posterior, Standing, Verdict
-from shared.protocol import LongText, Message, Page, Sha, ShortText, Slug, Timestamp
+from shared.protocol import CLEAN, Count, LongText, Message, Name, Number, Page, Sha, ShortText, Slug, Text, Timestamp
 
 MAX_FINDING_WORDS = 250
 MAX_TAGS = 8
@@ -59,7 +59,7 @@ class FindingDraft(Message):
     refuted_by: LongText = ""
     follow_ups: LongText = ""
     tags: list[Slug] = Field(default=[], max_length=MAX_TAGS)
-    agent: str = Field(max_length=80)
+    agent: Name
 
     @model_validator(mode="after")
     def _short(self) -> Self:
@@ -73,16 +73,16 @@ class FindingDraft(Message):
 class FindingView(Message):
     """A finding's words as the coordinator shows them. `version` counts from 1; earlier ones stay readable."""
 
-    id: int
-    experiment_id: int
-    claim: str
-    mechanism: str
-    caveats: str
-    refuted_by: str
-    follow_ups: str
-    tags: list[str]
-    agent: str
-    version: int
+    id: Count
+    experiment_id: Count
+    claim: Text
+    mechanism: Text
+    caveats: Text
+    refuted_by: Text
+    follow_ups: Text
+    tags: list[Text]
+    agent: Text
+    version: Count
     created_at: Timestamp
 
 
@@ -93,11 +93,11 @@ class NoteDraft(Message):
 
 
 class Note(Message):
-    id: int
+    id: Count
     kind: NoteKind
-    text: str
-    by: str
-    role: str
+    text: Text
+    by: Text
+    role: Text
     created_at: Timestamp
 
 
@@ -107,33 +107,33 @@ class FindingSummary(Message):
     `citations` counts the experiments whose agents read it, up to 1,000.
     """
 
-    id: int
-    experiment_id: int
-    project: str
-    claim: str
-    title: str
-    axis: str
-    topic: str
+    id: Count
+    experiment_id: Count
+    project: Text
+    claim: Text
+    title: Text
+    axis: Text
+    topic: Text
     direction: AxisDirection
-    value: str
-    branch: str
-    volunteer: str
-    hardware_class: str
-    outcome: str
+    value: Text
+    branch: Text
+    volunteer: Text
+    hardware_class: Text
+    outcome: Text
     failure: FailureClass | None
     posterior: Posterior | None
-    tags: list[str]
+    tags: list[Text]
     state: FindingState
-    citations: int
+    citations: Count
     created_at: Timestamp
 
 
 class Snippet(Message):
     """The part of a finding that answers a search best. `marks` are [start, end) of matching words."""
 
-    field: str
-    text: str
-    marks: list[tuple[int, int]]
+    field: Text
+    text: Text
+    marks: list[tuple[Count, Count]]
 
 
 class SearchHit(Message):
@@ -141,9 +141,9 @@ class SearchHit(Message):
 
     finding: FindingSummary
     snippet: Snippet
-    score: float
-    text_rank: int | None
-    meaning_rank: int | None
+    score: Number
+    text_rank: Count | None
+    meaning_rank: Count | None
 
 
 class SearchPage(Page[SearchHit]):
@@ -154,14 +154,14 @@ class SearchPage(Page[SearchHit]):
     False where the search was by words only, since the embedder or the vector index was not available.
     """
 
-    waiting_for_vectors: int = Field(ge=0)
+    waiting_for_vectors: Count
     meaning_used: bool = True
 
 
 class ClassEvidence(Message):
-    hardware_class: str
-    runs: int
-    volunteers: int
+    hardware_class: Text
+    runs: Count
+    volunteers: Count
     posterior: Posterior | None
 
 
@@ -178,9 +178,9 @@ class EvidenceChange(Message):
     """An event after the finding was written, and its effect on the claim."""
 
     trend: Trend
-    words: str
-    run_id: int | None = None
-    experiment_id: int | None = None
+    words: Text
+    run_id: Count | None = None
+    experiment_id: Count | None = None
     at: Timestamp
 
 
@@ -195,22 +195,22 @@ class Paper(Message):
     summary: FindingSummary
     words: FindingView
     kind: JobKind
-    hypothesis: str
-    predicted_effect: float | None
+    hypothesis: Text
+    predicted_effect: Number | None
     sha: Sha
     parent_sha: Sha
-    parent_id: int | None
+    parent_id: Count | None
     evidence: list[ClassEvidence]
-    runs: int
-    volunteers: int
-    pace: float | None
-    written_effect_mean: float | None
-    written_effect_sd: float | None
+    runs: Count
+    volunteers: Count
+    pace: Number | None
+    written_effect_mean: Number | None
+    written_effect_sd: Number | None
     written_verdict: Verdict | None
     trend: Trend
     changes: list[EvidenceChange]
-    citations: int
-    confirmed_citations: int
+    citations: Count
+    confirmed_citations: Count
     notes: list[Note]
     as_of: Timestamp
 
@@ -219,7 +219,7 @@ class Question(Message):
     """Has this been tried? `text` is a sentence, or a diff as git writes it."""
 
     project: Slug
-    text: str = Field(min_length=1, max_length=MAX_QUESTION_CHARACTERS)
+    text: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION_CHARACTERS), CLEAN]
     hardware_class: ShortText | None = None
 
 
@@ -242,9 +242,9 @@ class TriedBefore(Message):
 
 
 class TriedNow(Message):
-    title: str
-    axis: str
-    value: str
+    title: Text
+    axis: Text
+    value: Text
     likeness: Likeness
 
 
@@ -255,7 +255,7 @@ class Tried(Message):
     """
 
     kind: QuestionKind
-    answer: str
+    answer: Text
     before: list[TriedBefore]
     now: list[TriedNow]
     meaning_used: bool = True
@@ -269,28 +269,28 @@ def name_topic(axis: str) -> str:
 class TopicSummary(Message):
     """An axis in the list, with counts of its experiments by outcome. `slug` names it in addresses."""
 
-    project: str
-    slug: str
-    axis: str
-    experiments: int
-    improved: int
-    no_change: int
-    worse: int
-    unresolved: int
-    failed: int
+    project: Text
+    slug: Text
+    axis: Text
+    experiments: Count
+    improved: Count
+    no_change: Count
+    worse: Count
+    unresolved: Count
+    failed: Count
     newest_at: Timestamp
 
 
 class TopicEffect(Message):
-    experiment_id: int
-    finding_id: int
-    title: str
+    experiment_id: Count
+    finding_id: Count
+    title: Text
     direction: AxisDirection
-    value: str
-    hardware_class: str
-    mean: float
-    sd: float
-    runs: int
+    value: Text
+    hardware_class: Text
+    mean: Number
+    sd: Number
+    runs: Count
     verdict: Verdict | None
     standing: Standing
 
@@ -302,24 +302,24 @@ class TopicPool(Message):
     """
 
     direction: AxisDirection
-    hardware_class: str | None
-    experiments: int
-    mean: float
-    sd: float
-    between_sd: float
-    outliers: int
+    hardware_class: Text | None
+    experiments: Count
+    mean: Number
+    sd: Number
+    between_sd: Number
+    outliers: Count
 
 
 class UntestedValue(Message):
-    value: str
-    hardware_class: str | None
-    why: str
+    value: Text
+    hardware_class: Text | None
+    why: Text
 
 
 class OpenFollowUp(Message):
-    finding_id: int
-    experiment_id: int
-    text: str
+    finding_id: Count
+    experiment_id: Count
+    text: Text
 
 
 class Topic(Message):

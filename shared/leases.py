@@ -1,14 +1,29 @@
 """Leases: claim, heartbeat, release. A lease is a time-limited assignment of one job to one worker."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from shared.experiments import Assignment, JobKind, Posterior, Proposal, Trial
+from shared.experiments import MAX_EDITED_FILES, Assignment, JobKind, Posterior, Proposal, Trial
 from shared.findings import FindingDraft
-from shared.protocol import Message, Sha, ShortText, Slug, Timestamp
+from shared.protocol import (
+    CLEAN_ALREADY,
+    LATEST,
+    Count,
+    FilePath,
+    Message,
+    Name,
+    Number,
+    Secret,
+    Sha,
+    ShortText,
+    Slug,
+    SourceText,
+    Text,
+    Timestamp,
+)
 from shared.runs import MAX_SEED, CurvePoint, Hardware, RunReport
 from shared.workers import WorkerState
 
@@ -44,9 +59,9 @@ class ClaimRequest(Message):
     `branch` is the research direction that its volunteer chose.
     """
 
-    protocol: int
+    protocol: Count
     worker: ShortText
-    agent: str = Field(max_length=80)
+    agent: Name
     hardware: Hardware
     project: Slug | None = None
     holding: list[UUID] = Field(default=[], max_length=16)
@@ -62,7 +77,7 @@ class BaseCommit(Message):
     """
 
     sha: Sha
-    files: dict[str, str]
+    files: dict[FilePath, SourceText]
     posterior: Posterior | None
     curve: list[CurvePoint] = Field(default=[])
 
@@ -74,22 +89,22 @@ class GrantedLease(Message):
     """
 
     id: UUID
-    token: str
+    token: Secret
     project: Slug
     root_sha: Sha
     kind: JobKind
     base: BaseCommit
     assignment: Assignment = Assignment()
-    branch: str
-    seed: int
+    branch: Text
+    seed: Count
     run_to_end: bool = False
-    why: str
-    context: str
+    why: Text
+    context: Text
     trials: list[Trial]
     issued_at: Timestamp
     expires_at: Timestamp
     deadline_at: Timestamp
-    heartbeat_seconds: float
+    heartbeat_seconds: Number
 
 
 class OfflineLease(Message):
@@ -100,7 +115,7 @@ class OfflineLease(Message):
 
     token: str = Field(min_length=16, max_length=100)
     worker: ShortText
-    agent: str = Field(max_length=80)
+    agent: Name
     hardware: Hardware
     project: Slug
     base_sha: Sha
@@ -112,17 +127,17 @@ class ClaimReply(Message):
     """A lease, or a reason that a person understands and when to ask again."""
 
     lease: GrantedLease | None
-    reason: str = ""
-    retry_after_seconds: float | None = None
+    reason: Text = ""
+    retry_after_seconds: Number | None = None
 
 
 class Heartbeat(Message):
     """Renews a lease and reports progress; `share` is the used share of the budget, 0 to 1."""
 
-    token: str
+    token: Secret
     phase: Phase
-    step: int = Field(default=0, ge=0)
-    loss: float | None = None
+    step: Count = 0
+    loss: Number | None = None
     share: float = Field(default=0.0, ge=0, le=1)
 
 
@@ -134,19 +149,19 @@ class HeartbeatReply(Message):
 class LeaseView(Message):
     id: UUID
     project: Slug
-    worker: str
+    worker: Text
     worker_state: WorkerState
-    agent: str
+    agent: Text
     kind: JobKind
     state: LeaseState
     phase: Phase
-    title: str
-    why: str
+    title: Text
+    why: Text
     base_sha: Sha
-    branch: str
-    step: int
-    loss: float | None
-    share: float
+    branch: Text
+    step: Count
+    loss: Number | None
+    share: Number
     issued_at: Timestamp
     heartbeat_at: Timestamp
     expires_at: Timestamp
@@ -158,15 +173,15 @@ class LeaseContext(Message):
     lease_id: UUID
     project: Slug
     kind: JobKind
-    experiment_id: int | None
-    text: str
-    findings: list[int]
+    experiment_id: Count | None
+    text: Text
+    findings: list[Count]
 
 
 class ReleaseRequest(Message):
     """A worker gives a job back; `reason` is shown to people."""
 
-    token: str
+    token: Secret
     reason: ShortText
 
 
@@ -175,10 +190,10 @@ class CommitUpload(Message):
 
     sha: Sha
     parent_sha: Sha
-    files: dict[str, str] = Field(min_length=1, max_length=16)
-    author: str = Field(min_length=3, max_length=200)
-    authored_at: int = Field(ge=0, le=2**40)
-    message: str = Field(min_length=1, max_length=8000)
+    files: dict[FilePath, SourceText] = Field(min_length=1, max_length=MAX_EDITED_FILES)
+    author: Annotated[str, Field(min_length=3, max_length=200), CLEAN_ALREADY]
+    authored_at: int = Field(ge=0, lt=int(LATEST.timestamp()))
+    message: Annotated[str, Field(min_length=1, max_length=8000), CLEAN_ALREADY]
 
 
 class ResultUpload(Message):
@@ -200,8 +215,8 @@ class ResultUpload(Message):
 
 
 class ResultReply(Message):
-    run_id: int
+    run_id: Count
     run_uuid: UUID
-    experiment_id: int | None
+    experiment_id: Count | None
     posterior: Posterior | None
-    url: str
+    url: Text

@@ -3,17 +3,17 @@
 from enum import StrEnum
 
 from shared.experiments import JobKind
-from shared.protocol import LongText, Message, Sha, Slug, Timestamp
+from shared.protocol import Count, FilePath, LongText, Message, Number, Sha, Slug, SourceText, Text, Timestamp
 
 
 class ProjectView(Message):
     """One research question. `contract` is its `swarm.toml`. `self_scored`: nothing checks the stated metric."""
 
     name: Slug
-    title: str
-    question: str
-    contract: str
-    contract_version: int
+    title: Text
+    question: Text
+    contract: Text
+    contract_version: Count
     root_sha: Sha
     self_scored: bool = False
     created_at: Timestamp
@@ -22,7 +22,7 @@ class ProjectView(Message):
 class CommitFiles(Message):
     sha: Sha
     parent_sha: Sha | None
-    files: dict[str, str]
+    files: dict[FilePath, SourceText]
 
 
 class KindShareView(Message):
@@ -33,18 +33,18 @@ class KindShareView(Message):
     """
 
     kind: JobKind
-    share: float
-    gain: float
-    gpu_seconds: float
-    experiments: int
+    share: Number
+    gain: Number
+    gpu_seconds: Number
+    experiments: Count
 
 
 class Interval(Message):
     """A value with its 95 % interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
 
 class ArmView(Message):
@@ -56,11 +56,11 @@ class ArmView(Message):
     """
 
     with_findings: bool
-    proposed: int
+    proposed: Count
     duplicates: Interval | None
-    runs: int
+    runs: Count
     failed: Interval | None
-    measured: int
+    measured: Count
     effect: Interval | None
 
 
@@ -68,8 +68,8 @@ class FindingsValue(Message):
     """The worth of findings, from a project's newest jobs, at most `newest_jobs`: agents of `share_without` of them,
     drawn at random, read no findings of others."""
 
-    newest_jobs: int
-    share_without: float
+    newest_jobs: Count
+    share_without: Number
     arms: list[ArmView]
 
 
@@ -90,14 +90,14 @@ class BranchMoveKind(StrEnum):
 class BranchView(Message):
     """A research direction with a name. `experiments_without_gain` counts since its last gain."""
 
-    id: int
+    id: Count
     project: Slug
-    name: str
-    theme: str
+    name: Text
+    theme: Text
     head_sha: Sha
     state: BranchState
-    experiments_without_gain: int
-    experiments: int
+    experiments_without_gain: Count
+    experiments: Count
     created_at: Timestamp
 
 
@@ -115,6 +115,6 @@ class BranchMoveView(Message):
     kind: BranchMoveKind
     from_sha: Sha | None
     to_sha: Sha
-    by: str
-    why: str
+    by: Text
+    why: Text
     at: Timestamp

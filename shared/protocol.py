@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL = 1  # that this side still understands
@@ -13,12 +13,67 @@ PROTOCOL_HEADER, VERSION_HEADER = "Swarm-Protocol", "Swarm-Version"
 API_PREFIX = "/api/v1"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
+MAX_COUNT = 2**53
+"""Largest whole number: up to it, those that read JSON's numbers as doubles know each."""
+
+MAX_READING = 1e12
+"""Largest absolute value of a number that is reported; what is computed from such numbers stays below MAX_NUMBER."""
+
+MAX_NUMBER = 1e39  # more than any 32-bit float, so that a loss may be any
+MAX_SECONDS = 1e7
+MAX_TEXT = 2**26
+"""Characters of the longest text that is sent: the diff of a commit's files."""
+
+MAX_FILE = 2**20
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line ends; overrides, embeddings and isolates of direction, by which a text shows
+other words than it holds; halves of surrogate pairs, which no encoding knows."""
+
+
+def clean_text(value: Any) -> Any:
+    """A text without unwanted characters. They are removed, not refused: a program's log may hold any."""
+    return _UNWANTED.sub("", value) if isinstance(value, str) else value
+
+
+def _check_moment(moment: datetime) -> datetime:
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError(f"a time lies from {EARLIEST.year} on and before {LATEST.year}")
+    return moment.astimezone(UTC)
+
+
+def _refuse_unclean(text: str) -> str:
+    if _UNWANTED.search(text):
+        raise ValueError("control characters and overrides of direction are not allowed")
+    return text
+
+
+CLEAN_ALREADY = AfterValidator(_refuse_unclean)
+"""For texts that have a hash, so that nothing can be removed from them."""
+
+CLEAN = BeforeValidator(clean_text)
+"""For texts that people, agents or programs wrote. The field says how long they may be."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Reading = Annotated[float, Field(ge=-MAX_READING, le=MAX_READING)]
+Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Duration = Annotated[float, Field(ge=0, le=MAX_SECONDS)]  # in seconds
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+SourceText = Annotated[str, Field(max_length=MAX_FILE)]  # kept as it is: it has a hash
+Secret = Annotated[str, Field(max_length=100)]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]  # a name that stands in a URL
-ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-LongText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000)]
-FilePath = Annotated[str, StringConstraints(min_length=1, max_length=255)]  # see `shared.commits.check_path`
-Timestamp = AwareDatetime
+ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), CLEAN]
+LongText = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000), CLEAN]
+Name = Annotated[str, Field(max_length=80), CLEAN]  # of an agent
+# See also `shared.commits.check_path`.
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=255), CLEAN_ALREADY]
+Timestamp = Annotated[
+    AwareDatetime,
+    AfterValidator(_check_moment),
+    Field(json_schema_extra={"formatMinimum": EARLIEST.isoformat(), "formatExclusiveMaximum": LATEST.isoformat()}),
+]
 
 Row = TypeVar("Row")
 
@@ -33,14 +88,14 @@ class Page(Message, Generic[Row]):
     """One page of a listing. `next_cursor` is opaque; None where the listing ends."""
 
     items: list[Row]
-    next_cursor: str | None = None
+    next_cursor: Text | None = None
 
 
 class Versions(Message):
-    version: str
-    protocol: int
-    oldest_protocol: int
-    oldest_worker: str  # that gets jobs
+    version: ShortText
+    protocol: Count
+    oldest_protocol: Count
+    oldest_worker: ShortText  # that gets jobs
 
 
 def version_key(version: str) -> tuple[int, ...]:

@@ -4,37 +4,37 @@ from enum import StrEnum
 
 from shared.experiments import AxisDirection, JobKind, Posterior, StepReport
 from shared.findings import FindingView
-from shared.protocol import Message, Sha, Slug, Timestamp
+from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
 from shared.runs import RunOutcome, RunView
 
 
 class ExperimentSummary(Message):
-    id: int
-    project: str
+    id: Count
+    project: Text
     kind: JobKind
     sha: Sha
     parent_sha: Sha
-    parent_id: int | None
-    branch: str
-    title: str
-    axis: str
+    parent_id: Count | None
+    branch: Text
+    title: Text
+    axis: Text
     direction: AxisDirection
-    value: str
-    outcome: str
-    hardware_class: str
-    worker: str
+    value: Text
+    outcome: Text
+    hardware_class: Text
+    worker: Text
     posterior: Posterior | None
     created_at: Timestamp
 
 
 class ExperimentDetail(ExperimentSummary):
-    hypothesis: str
-    predicted_effect: float | None
-    refuted_by: str
-    insists: str
+    hypothesis: Text
+    predicted_effect: Number | None
+    refuted_by: Text
+    insists: Text
     steps: list[StepReport]
-    why: str
-    diff: str
+    why: Text
+    diff: Text
     runs: list[RunView]
     finding: FindingView | None
 
@@ -46,24 +46,24 @@ class RecordCommit(Message):
     """
 
     sha: Sha
-    experiment_id: int | None
-    title: str
+    experiment_id: Count | None
+    title: Text
     posterior: Posterior
-    gain_mean: float | None
-    gain_sd: float | None
+    gain_mean: Number | None
+    gain_sd: Number | None
 
 
 class Record(Message):
     """The best commit of a project in a hardware class: `record` is verified, `leader` may be provisional."""
 
-    project: str
-    hardware_class: str
-    metric: str
-    direction: str
+    project: Text
+    hardware_class: Text
+    metric: Text
+    direction: Text
     record: RecordCommit | None
     leader: RecordCommit | None
     baseline: Posterior | None
-    runs: int
+    runs: Count
 
 
 class LineageStep(Message):
@@ -71,14 +71,14 @@ class LineageStep(Message):
 
     sha: Sha
     parent_sha: Sha | None
-    depth: int
-    project: str
-    experiment_id: int | None
-    title: str
-    axis: str
-    value: str
-    worker: str
-    hardware_class: str | None
+    depth: Count
+    project: Text
+    experiment_id: Count | None
+    title: Text
+    axis: Text
+    value: Text
+    worker: Text
+    hardware_class: Text | None
     posterior: Posterior | None
     created_at: Timestamp
 
@@ -86,55 +86,55 @@ class LineageStep(Message):
 class ClassComparison(Message):
     """Two commits in one hardware class. `difference` is metric(b) − metric(a), taken as independent."""
 
-    hardware_class: str
+    hardware_class: Text
     a: Posterior | None
     b: Posterior | None
-    difference_mean: float | None
-    difference_sd: float | None
+    difference_mean: Number | None
+    difference_sd: Number | None
 
 
 class Comparison(Message):
     """Two commits of a project. `common_ancestor` is None if it is more than 5,000 commits above the deeper one."""
 
-    project: str
+    project: Text
     a: Sha
     b: Sha
-    a_experiment_id: int | None
-    b_experiment_id: int | None
+    a_experiment_id: Count | None
+    b_experiment_id: Count | None
     common_ancestor: Sha | None
-    diff: str
+    diff: Text
     classes: list[ClassComparison]
 
 
 class HardwareClass(Message):
     """A hardware class that a project was measured in. `noise_sd` is that of one run, frozen for the epoch."""
 
-    project: str
-    name: str
-    runs: int
-    workers: int
-    noise_sd: float | None
-    epoch: int | None
+    project: Text
+    name: Text
+    runs: Count
+    workers: Count
+    noise_sd: Number | None
+    epoch: Count | None
     newest_run_at: Timestamp
 
 
 class HardwareClassCount(Message):
-    name: str
-    runs: int
+    name: Text
+    runs: Count
 
 
 class ProgressPoint(Message):
     """One run. `leading` is the best posterior mean among all commits measured up to here, as known now."""
 
-    run_id: int
-    experiment_id: int | None
+    run_id: Count
+    experiment_id: Count | None
     sha: Sha
-    title: str
+    title: Text
     outcome: RunOutcome
-    metric: float | None
-    reason: str
+    metric: Number | None
+    reason: Text
     posterior: Posterior | None
-    leading: float | None
+    leading: Number | None
     finished_at: Timestamp
 
 
@@ -142,15 +142,15 @@ class ProjectProgress(Message):
     """Data of the progress plot in one hardware class. `leader_id` is an experiment, None while the root leads."""
 
     project: Slug
-    metric: str
-    unit: str
-    direction: str
-    hardware_class: str | None
+    metric: Text
+    unit: Text
+    direction: Text
+    hardware_class: Text | None
     hardware_classes: list[HardwareClassCount]
-    experiments: int
+    experiments: Count
     points: list[ProgressPoint]
     leader_sha: Sha | None
-    leader_id: int | None
+    leader_id: Count | None
 
 
 class Trust(StrEnum):
@@ -166,8 +166,8 @@ class Trust(StrEnum):
 
 
 class Estimate(Message):
-    mean: float
-    sd: float
+    mean: Number
+    sd: Number
 
 
 class EvidenceRun(Message):
@@ -177,16 +177,16 @@ class EvidenceRun(Message):
     leaves the posterior once enough others measured the commit.
     """
 
-    run_id: int
-    worker: str
+    run_id: Count
+    worker: Text
     kind: JobKind
     is_authors: bool
     trust: Trust
     counts: bool
     is_in_posterior: bool
-    metric: float | None
+    metric: Number | None
     offset: Estimate
-    read_as: float | None
+    read_as: Number | None
 
 
 class ExperimentEvidence(Message):
@@ -198,19 +198,19 @@ class ExperimentEvidence(Message):
     it, and `effect_probability` is high enough for a finding's claim.
     """
 
-    experiment_id: int
+    experiment_id: Count
     sha: Sha
-    hardware_class: str
-    epoch: int
-    noise_sd: float
-    effect_sd: float
+    hardware_class: Text
+    epoch: Count
+    noise_sd: Number
+    effect_sd: Number
     ancestor_sha: Sha | None
     runs: list[EvidenceRun]
     before: Estimate | None
     runs_say: Estimate | None
     after: Posterior | None
-    effect_probability: float | None
-    milestone_probability: float | None
+    effect_probability: Number | None
+    milestone_probability: Number | None
     is_claim_confirmed: bool
-    story: list[str]
-    would_change: list[str]
+    story: list[Text]
+    would_change: list[Text]

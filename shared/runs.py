@@ -1,16 +1,19 @@
 """Runs: one measurement of one commit by one worker with one seed."""
 
+from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.experiments import JobKind
-from shared.protocol import Message, Sha, Timestamp
+from shared.protocol import CLEAN, MAX_READING, Count, Duration, Message, Number, Reading, Sha, Text, Timestamp
 
 MAX_CURVE_POINTS = 500
+MAX_REASON = 1000  # characters
 MAX_SEED = 2**31 - 1
+MAX_MAJOR = 10  # characters of a major version, so that no name of a class is longer than 200
 
 
 class DeviceKind(StrEnum):
@@ -25,20 +28,20 @@ class Hardware(Message):
     """
 
     kind: DeviceKind
-    model: str = Field(min_length=1, max_length=120)
-    memory_mib: int = Field(gt=0)
-    cores: int = Field(gt=0)
-    isa: str = Field(default="", max_length=60)
-    power_cap_watts: int | None = Field(default=None, gt=0)
-    torch_version: str = Field(default="", max_length=60)
-    precision: str = Field(default="float32", max_length=20)
+    model: Annotated[str, Field(min_length=1, max_length=120), CLEAN]
+    memory_mib: int = Field(gt=0, le=2**30)
+    cores: int = Field(gt=0, le=2**20)
+    isa: Annotated[str, Field(max_length=60), CLEAN] = ""
+    power_cap_watts: int | None = Field(default=None, gt=0, le=10**6)
+    torch_version: Annotated[str, Field(max_length=60), CLEAN] = ""
+    precision: Annotated[str, Field(max_length=20), CLEAN] = "float32"
 
     @property
     def hardware_class(self) -> str:
         """Name of the class; only runs of one class are ever compared (docs/glossary.md)."""
         if self.kind is DeviceKind.CPU:
             return f"cpu · {self.cores} cores · {self.isa or 'unknown isa'}"
-        major = self.torch_version.split(".", 1)[0] or "?"
+        major = self.torch_version.split(".", 1)[0][:MAX_MAJOR] or "?"
         cap = f"{self.power_cap_watts} W" if self.power_cap_watts else "no cap"
         return f"{self.model} · {round(self.memory_mib / 1024)} GiB · {cap} · torch {major} · {self.precision}"
 
@@ -67,9 +70,9 @@ class RunLimit(StrEnum):
 class CurvePoint(Message):
     """A point of the training curve; `seconds` counts from the start of the budget."""
 
-    step: int = Field(ge=0)
-    seconds: float = Field(ge=0)
-    loss: float
+    step: Count
+    seconds: Duration
+    loss: Number
 
 
 class RunSeconds(Message):
@@ -79,12 +82,12 @@ class RunSeconds(Message):
     `before_start` what the edited file took before the budget started, compiling included. None if not known.
     """
 
-    starting: float = Field(ge=0)
-    training: float = Field(ge=0)
-    scoring: float = Field(ge=0)
-    total: float = Field(ge=0)
-    budget: float | None = Field(default=None, ge=0)
-    before_start: float | None = Field(default=None, ge=0)
+    starting: Duration
+    training: Duration
+    scoring: Duration
+    total: Duration
+    budget: Duration | None = None
+    before_start: Duration | None = None
 
     @property
     def on_budget(self) -> float:
@@ -95,10 +98,10 @@ class RunSeconds(Message):
 class ModelUsage(Message):
     """Use of a language model. `cost` is in the volunteer's own currency, None where they stated no prices."""
 
-    requests: int = Field(default=0, ge=0)
-    input_tokens: int = Field(default=0, ge=0)
-    output_tokens: int = Field(default=0, ge=0)
-    cost: float | None = Field(default=None, ge=0)
+    requests: Count = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cost: float | None = Field(default=None, ge=0, le=MAX_READING)
 
     @property
     def tokens(self) -> int:
@@ -132,24 +135,31 @@ class RunReport(Message):
     commit_sha: Sha
     seed: int = Field(ge=0, le=MAX_SEED)
     outcome: RunOutcome
-    metric: float | None = None
-    reason: str = Field(default="", max_length=1000)
-    frame: str = Field(default="", max_length=1000)
+    metric: Reading | None = None
+    reason: Annotated[str, Field(max_length=MAX_REASON), CLEAN] = ""
+    frame: Annotated[str, Field(max_length=MAX_REASON), CLEAN] = ""
     started_at: Timestamp
     finished_at: Timestamp
     seconds: RunSeconds
-    steps: int = Field(default=0, ge=0)
-    tokens: int = Field(default=0, ge=0)
-    parameters: int = Field(default=0, ge=0)
-    scored_bytes: int = Field(default=0, ge=0)
-    peak_memory_mib: int = Field(default=0, ge=0)
+    steps: Count = 0
+    tokens: Count = 0
+    parameters: Count = 0
+    scored_bytes: Count = 0
+    peak_memory_mib: Count = 0
     curve: list[CurvePoint] = Field(default=[], max_length=MAX_CURVE_POINTS)
-    log_tail: str = Field(default="", max_length=20_000)
+    log_tail: Annotated[str, Field(max_length=20_000), CLEAN] = ""
     hopeless_at: float | None = Field(default=None, ge=0, le=1)
     usage: ModelUsage | None = None
     hardware: Hardware
-    sandbox: str = Field(max_length=40)
+    sandbox: Annotated[str, Field(max_length=40), CLEAN]
     limits: list[RunLimit] = Field(default=[], max_length=len(RunLimit))
+
+    @field_validator("finished_at")
+    @classmethod
+    def _ends_after_it_starts(cls, finished_at: datetime, info: ValidationInfo) -> datetime:
+        if finished_at < info.data.get("started_at", finished_at):
+            raise ValueError("a run ends after it starts")
+        return finished_at
 
     @model_validator(mode="after")
     def _metric_means_ok(self) -> Self:
@@ -163,30 +173,30 @@ class RunReport(Message):
 class RunView(Message):
     """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed."""
 
-    id: int
+    id: Count
     uuid: UUID
-    project: str
+    project: Text
     commit_sha: Sha
-    experiment_id: int | None
+    experiment_id: Count | None
     kind: JobKind
-    worker: str
-    seed: int
+    worker: Text
+    seed: Count
     outcome: RunOutcome
-    metric: float | None
-    reason: str
-    frame: str
-    hardware_class: str
+    metric: Number | None
+    reason: Text
+    frame: Text
+    hardware_class: Text
     hardware: Hardware
-    sandbox: str
+    sandbox: Text
     limits: list[RunLimit] | None
     seconds: RunSeconds
-    steps: int
-    tokens: int
-    parameters: int
-    peak_memory_mib: int
+    steps: Count
+    tokens: Count
+    parameters: Count
+    peak_memory_mib: Count
     curve: list[CurvePoint]
-    log_tail: str
-    hopeless_at: float | None
+    log_tail: Text
+    hopeless_at: Number | None
     usage: ModelUsage | None
     started_at: Timestamp
     finished_at: Timestamp
@@ -200,12 +210,12 @@ class EarlyStops(Message):
     better posterior than their parent.
     """
 
-    runs: int
-    stopped: int
-    spent_seconds: float
-    saved_seconds: float
-    sampled: int
-    wrong: int
+    runs: Count
+    stopped: Count
+    spent_seconds: Number
+    saved_seconds: Number
+    sampled: Count
+    wrong: Count
 
     @property
     def saved_share(self) -> float:

@@ -1,10 +1,11 @@
 """Accounts of volunteers, and their workers: states, notices and views."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
-from shared.protocol import Message, ShortText, Slug, Timestamp
+from shared.protocol import CLEAN, Count, Message, Secret, ShortText, Slug, Text, Timestamp
 
 
 class Role(StrEnum):
@@ -26,7 +27,7 @@ class Account(Message):
     """The account, and its token, which is shown this once."""
 
     volunteer: Slug
-    token: str
+    token: Secret
 
 
 class WorkerState(StrEnum):
@@ -44,30 +45,30 @@ class WorkerNotice(Message):
 
     worker: ShortText
     state: WorkerState
-    reason: str = Field(default="", max_length=300)
+    reason: Annotated[str, Field(max_length=300), CLEAN] = ""
 
 
 class VolunteerView(Message):
     """A volunteer, and what its workers did. `role` is `volunteer`, `maintainer` or `researcher`."""
 
-    id: int
-    name: str
-    role: str
-    workers: int
-    runs: int
-    experiments: int
+    id: Count
+    name: Text
+    role: Text
+    workers: Count
+    runs: Count
+    experiments: Count
     created_at: Timestamp
 
 
 class WorkerView(Message):
     """A worker. `state_at` is when it said so; `last_seen_at` is renewed about once a minute while it works."""
 
-    id: int
-    name: str
-    volunteer: str
-    agent: str
-    hardware_class: str
+    id: Count
+    name: Text
+    volunteer: Text
+    agent: Text
+    hardware_class: Text
     state: WorkerState
-    reason: str
+    reason: Text
     state_at: Timestamp
     last_seen_at: Timestamp

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType, NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -101,6 +101,7 @@ def _is_optional(annotation: Any) -> bool:
 def _arrow_type(arrow: ModuleType, annotation: Any) -> Any:
     """The Arrow type of a field: numbers and times as such, everything else as text."""
     kind = next((part for part in get_args(annotation) if part is not NoneType), annotation)
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if kind is AwareDatetime:
         return arrow.timestamp("us", tz="UTC")
     return {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}.get(kind, arrow.string())

@@ -31,11 +31,11 @@ from shared.findings import (
     Tried,
     name_topic,
 )
-from shared.protocol import API_PREFIX, Page, Slug, Timestamp
+from shared.protocol import API_PREFIX, CLEAN, Number, Page, Slug, Timestamp
 
 router = APIRouter(prefix=API_PREFIX, tags=["findings"])
 
-Name = Annotated[str | None, Query(max_length=200)]
+Name = Annotated[str | None, Query(max_length=200), CLEAN]
 Key = Annotated[
     UUID, Header(alias="Idempotency-Key", description="drawn anew for each change, kept when it is sent again")
 ]
@@ -50,15 +50,17 @@ class FilterQuery(BaseModel):
     hardware_class: Name = None
     verdict: Verdict | None = None
     standing: Standing | None = None
-    axis: Annotated[str | None, Query(max_length=200, description="as written, or as it stands in addresses")] = None
+    axis: Annotated[
+        str | None, Query(max_length=200, description="as written, or as it stands in addresses"), CLEAN
+    ] = None
     volunteer: Name = None
     branch: Name = None
     tag: Name = None
     failure: FailureClass | None = None
     since: Annotated[Timestamp | None, Query(description="written at or after this moment")] = None
     until: Annotated[Timestamp | None, Query(description="written before this moment")] = None
-    effect_above: Annotated[float | None, Query(description="metric(child) − metric(parent), posterior mean")] = None
-    effect_below: Annotated[float | None, Query(description="likewise, at most")] = None
+    effect_above: Annotated[Number | None, Query(description="metric(child) − metric(parent), posterior mean")] = None
+    effect_below: Annotated[Number | None, Query(description="likewise, at most")] = None
     with_retracted: Annotated[bool, Query(description="retracted findings, too")] = False
 
 

@@ -9,9 +9,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
 
 from coordinator.db.engine import UNAVAILABLE_ERRORS
-from shared.protocol import PROBLEM_MEDIA_TYPE, Problem
+from shared.protocol import PROBLEM_MEDIA_TYPE, Problem, clean_text
 
 log = structlog.get_logger()
+
+MAX_PLACE = 300
+"""Characters of a field's place in a problem document: unknown fields have any name."""
 
 
 class SwarmError(Exception):
@@ -106,7 +109,8 @@ def _on_swarm_error(_request: Request, error: Exception) -> Response:
 def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     mistakes: list[dict[str, Any]] = [
-        {"where": ".".join(str(part) for part in e["loc"]), "what": e["msg"]} for e in error.errors()[:20]
+        {"where": clean_text(".".join(str(part) for part in e["loc"]))[:MAX_PLACE], "what": clean_text(e["msg"])}
+        for e in error.errors()[:20]
     ]
     detail = "; ".join(f"{m['where']}: {m['what']}" for m in mistakes[:3])
     return problem_response(RequestInvalidError(detail).to_problem().model_copy(update={"errors": mistakes}))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
-from sqlalchemy import JSON, DateTime, Dialect, MetaData, String, Table, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData, String, Table, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
 View = TypeVar("View", bound=BaseModel)
@@ -85,3 +85,6 @@ Sha = String(40)
 """A git object's name, or a SHA-1 in hexadecimal."""
 
 Sha256 = String(64)
+
+LargeCount = BigInteger().with_variant(Integer(), "sqlite")
+"""Whole numbers up to `shared.protocol.MAX_COUNT`."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, Sha
+from coordinator.models.base import Base, LargeCount, Sha
 
 REPORT = "report"
 """The group of a run's large columns, which only its own page needs: `undefer_group(REPORT)` loads them."""
@@ -50,11 +50,11 @@ class Run(Base):
     total_seconds: Mapped[float]
     budget_seconds: Mapped[float | None]
     before_start_seconds: Mapped[float | None]
-    steps: Mapped[int]
-    tokens: Mapped[int]
-    parameters: Mapped[int]
-    scored_bytes: Mapped[int]
-    peak_memory_mib: Mapped[int]
+    steps: Mapped[int] = mapped_column(LargeCount)
+    tokens: Mapped[int] = mapped_column(LargeCount)
+    parameters: Mapped[int] = mapped_column(LargeCount)
+    scored_bytes: Mapped[int] = mapped_column(LargeCount)
+    peak_memory_mib: Mapped[int] = mapped_column(LargeCount)
     curve: Mapped[list[Any]] = mapped_column(deferred=True, deferred_group=REPORT)
     log_tail: Mapped[str] = mapped_column(Text, deferred=True, deferred_group=REPORT)
     hopeless_at: Mapped[float | None]

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, and_
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, Sha, Sha256
+from coordinator.models.base import Base, LargeCount, Sha, Sha256
 from shared.leases import LeaseState
 
 LIVE_STATES = (LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING)
@@ -52,7 +52,7 @@ class Lease(Base):
     proposed_move: Mapped[str | None] = mapped_column(Sha256)
     refused_proposals: Mapped[int] = mapped_column(default=0)
     phase: Mapped[str] = mapped_column(String(20))
-    step: Mapped[int] = mapped_column(default=0)
+    step: Mapped[int] = mapped_column(LargeCount, default=0)
     loss: Mapped[float | None]
     share: Mapped[float] = mapped_column(default=0.0)
     issued_at: Mapped[datetime]

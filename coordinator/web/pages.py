@@ -16,7 +16,7 @@ from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
 from coordinator.web import errors, reference, rendering, views
 from coordinator.web.rendering import render
-from shared.protocol import Slug
+from shared.protocol import CLEAN, Slug
 
 router = APIRouter(include_in_schema=False)
 
@@ -115,7 +115,7 @@ def show_findings(
     similarity: CurrentSimilarity,
     project: Slug,
     filters: Filters,
-    q: Annotated[str, Query(max_length=1_000)] = "",
+    q: Annotated[str, Query(max_length=1_000), CLEAN] = "",
     cursor: Cursor = None,
 ) -> Response:
     """A project's findings: those that answer a question, or the newest."""

@@ -15,7 +15,7 @@ import openai
 from openai.types.chat import ChatCompletion
 from pydantic import SecretStr, ValidationError
 
-from shared.protocol import Message
+from shared.protocol import MAX_COUNT, Message
 from shared.runs import ModelUsage
 
 CHARACTERS_PER_TOKEN = 3
@@ -182,7 +182,7 @@ def _count(completion: ChatCompletion, turns: Sequence[Turn], text: str) -> Mode
     usage = completion.usage
     if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         return estimate_tokens(turns).model_copy(update={"output_tokens": len(text) // CHARACTERS_PER_TOKEN + 1})
-    read, written = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+    read, written = (min(max(0, count), MAX_COUNT) for count in (usage.prompt_tokens, usage.completion_tokens))
     return ModelUsage(requests=1, input_tokens=read, output_tokens=written)
 
 

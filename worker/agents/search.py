@@ -12,15 +12,15 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Trial
+from shared.experiments import MAX_SETTINGS, AxisDirection, JobKind, Proposal, Setting, Trial
 from shared.runs import RunOutcome
 from worker.agents.base import Agent, AgentError, Draft, Task, shorten
 from worker.agents.search_space import (
-    MAX_SETTINGS,
     ConstantsError,
     NumberRange,
     SearchSpace,
     find_space,
+    fits_proposal,
     read_constants,
     rewrite_constants,
 )
@@ -73,7 +73,7 @@ class SearchAgent(Agent):
             value=shorten(", ".join(repr(v) for v in changes.values()), 200),
             predicted_effect=search.predict_effect(changes),
             refuted_by=f"The mean {objective.metric} of replicated runs is not at least {least} than the parent's.",
-            settings=dict(list(settings.items())[:MAX_SETTINGS]),
+            settings=dict([item for item in settings.items() if fits_proposal(*item)][:MAX_SETTINGS]),
             insists=INSISTS if len(task.refused) >= REFUSALS_BEFORE_INSISTING else "",
         )
         return Draft(proposal, {path: rewrite_constants(source, changes)})

@@ -24,10 +24,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.experiments import Setting
-
-MAX_SETTINGS = 200
-"""Settings that a proposal may have."""
+from shared.experiments import MAX_SETTING_CHARACTERS, MAX_SETTING_NAME, MAX_SETTING_NUMBER, MAX_SETTINGS, Setting
 
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]*$")
 
@@ -66,10 +63,17 @@ def read_settings(files: Mapping[str, str]) -> dict[str, Setting]:
     for path, text in files.items():
         if path.endswith(".py"):
             try:
-                settings |= {name: constant.value for name, constant in read_constants(text).items()}
+                found = ((name, constant.value) for name, constant in read_constants(text).items())
+                settings |= {name: value for name, value in found if fits_proposal(name, value)}
             except ConstantsError:
                 return {}  # the run will report the mistake
     return dict(list(settings.items())[:MAX_SETTINGS])
+
+
+def fits_proposal(name: str, value: Setting) -> bool:
+    """Whether a constant is one that a proposal may list."""
+    fits = len(value) <= MAX_SETTING_CHARACTERS if isinstance(value, str) else abs(value) <= MAX_SETTING_NUMBER
+    return fits and len(name) <= MAX_SETTING_NAME
 
 
 def rewrite_constants(source: str, values: Mapping[str, Setting]) -> str:

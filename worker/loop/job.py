@@ -14,7 +14,7 @@ from shared.commits import CommitWords
 from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
 from shared.leases import BaseCommit, CommitUpload, GrantedLease, OfflineLease, Phase, ResultUpload
-from shared.protocol import Sha, now
+from shared.protocol import Sha, clean_text, now
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
 from worker.api.client import CoordinatorClient, Rejected, UnexpectedReply, Unreachable
@@ -355,7 +355,7 @@ def _commit(job: Job, draft: Draft, parts: WorkerParts) -> CommitUpload:
     """Commit a draft's files on its parent in the worker's repository. Raises OSError, CommitError."""
     proposal = draft.proposal
     agent = f"Agent: {' '.join(draft.made_by.split())}\n" if draft.made_by else ""
-    message = (
+    message = clean_text(
         f"{proposal.title}\n\n{proposal.hypothesis}\n\n"
         f"Axis: {proposal.axis}\nDirection: {proposal.direction.value}\n{agent}"
     )

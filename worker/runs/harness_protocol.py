@@ -40,14 +40,13 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from shared.contract import BudgetClock
-from shared.protocol import Message
+from shared.protocol import Count, Message, Number
 
 HARNESS_PROTOCOL = 3
 OLDEST_HARNESS_PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
 MAX_SHARED_BYTES = 1 << 32
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 Text = Annotated[str, StringConstraints(max_length=1000)]
 Facts = Annotated[dict[Name, int | float | Text], Field(max_length=32)]
@@ -92,7 +91,7 @@ class TrainingProgress(Message):
 
     kind: Literal["progress"] = "progress"
     step: Count
-    loss: float
+    loss: Number
     tokens: Count = 0
     device_memory_mib: Count = 0
 

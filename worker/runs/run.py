@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from shared.contract import BudgetClock
 from shared.leases import Phase
-from shared.protocol import now
+from shared.protocol import MAX_READING, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds
 from worker.runs.early_stop import EarlyStop
 from worker.runs.harness_process import HarnessFault, HarnessNotReady, HarnessTimeout
@@ -241,6 +241,8 @@ class ActiveRun:
             processes.scorer.send(answer, shared)
         if isinstance(message, ScoreRejected):
             raise RunFailed(RunOutcome.INVALID, message.reason)
+        if abs(message.metric) > MAX_READING:
+            raise RunFailed(RunOutcome.INVALID, f"the metric is {message.metric:.3g}, out of the range of metrics")
         return message
 
     def _answer(self, message: Ask | Renew) -> tuple[Answered | Renewed, list[int]]:

@@ -1,0 +1,63 @@
+"""Every model that crosses the wire has bounds on each number and text, and says which field breaks them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.protocol import CLEAN, Message, ShortText, clean_text
+from tests.support import wire
+from tests.support.examples import choose_examples
+
+MODELS = wire.list_models()
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_number_text_and_time_has_bounds(model: type[Message]) -> None:
+    assert wire.list_unbounded(model) == []
+
+
+def test_a_model_without_bounds_is_found() -> None:
+    class Careless(Message):
+        count: int
+        half: int | None
+        share: float
+        words: str
+        several: list[str]
+        table: dict[str, ShortText]
+        anything: Any
+
+    assert len(MODELS) > 80 and Careless not in MODELS
+    fields = {path.removeprefix("Careless.") for path in wire.list_unbounded(Careless)}
+    assert fields == {"count", "share", "words", "several", "table", "anything", "half"}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@given(data=st.data())
+@settings(max_examples=choose_examples(10, 1000))
+def test_what_is_accepted_comes_back_from_json(model: type[Message], data: st.DataObject) -> None:
+    message = model.model_validate(data.draw(wire.draw_messages(model)))
+    assert model.model_validate_json(message.model_dump_json()) == message
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@given(data=st.data())
+@settings(max_examples=choose_examples(10, 1000))
+def test_what_is_out_of_bounds_is_refused_by_the_fields_name(model: type[Message], data: st.DataObject) -> None:
+    document = data.draw(wire.draw_messages(model))
+    leaves = wire.list_leaves(model, document)
+    if not leaves:
+        return
+    leaf = data.draw(st.sampled_from(leaves))
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(wire.replace_leaf(document, leaf.path, data.draw(wire.draw_wrong(leaf))))
+    assert any(wire.names_path(error["loc"], leaf.path) for error in caught.value.errors()), leaf.path
+
+
+def test_controls_and_overrides_of_direction_are_removed_and_writing_is_not() -> None:
+    assert clean_text("a\x00b\x1b[31mc\u202etxt\u2066d\u2069\ud800e\x7f\x85") == "ab[31mctxtde"
+    for honest in ("שלום, עולם", "مرحبا\u200f 3.2", "naïve — 学习率 🐝", "tab\tline\nreturn\r", "zwj 👩\u200d💻"):
+        assert clean_text(honest) == honest
+    assert clean_text(7) == 7 and CLEAN.func is clean_text
