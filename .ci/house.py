@@ -181,6 +181,14 @@ def wrong_links() -> Iterator[str]:
                 yield f"{page}: {path} does not define {name}"
 
 
+def untested_claims() -> Iterator[str]:
+    """Each line of a table of docs/security.md names a test, whose existence `wrong_links` checks."""
+    for number, line in enumerate(read("docs/security.md").splitlines(), 1):
+        is_row = line.startswith("| ") and not line.endswith("shown by |")
+        if is_row and not re.search(r"\[`[\w.]+`\]\(\.\./tests/[\w/]+\.py\)", line):
+            yield f"docs/security.md:{number} names no test: {line[:80]}"
+
+
 def unknown_paths() -> Iterator[str]:
     """A path of this repository that a page or a docstring names must exist."""
     folders = "|".join((*PACKAGES, "migrations", "seed", "tests", "docs", "docker"))
@@ -207,7 +215,7 @@ def forked_migrations() -> Iterator[str]:
 
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
-    commits, reexports, wrong_links, unknown_paths, product_lines, long_walks, forked_migrations,
+    commits, reexports, wrong_links, untested_claims, unknown_paths, product_lines, long_walks, forked_migrations,
 )  # fmt: skip
 
 

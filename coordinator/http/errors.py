@@ -6,6 +6,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as RoutingError
 
 from coordinator.db.engine import UNAVAILABLE_ERRORS
@@ -98,6 +99,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RoutingError, _on_routing_error)
     for unavailable in UNAVAILABLE_ERRORS:
         app.add_exception_handler(unavailable, _on_unavailable)
+    app.add_exception_handler(DataError, _on_unstorable)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -127,6 +129,12 @@ def _on_routing_error(request: Request, error: Exception) -> Response:
 def _on_unavailable(request: Request, error: Exception) -> Response:
     log.error("database unavailable", method=request.method, path=request.url.path, error=repr(error))
     return _on_swarm_error(request, DatabaseUnavailableError("Nothing of this request was stored. Try again shortly."))
+
+
+def _on_unstorable(_request: Request, _error: Exception) -> Response:
+    """An address holds a character that PostgreSQL's texts cannot hold. Bodies are checked by their models."""
+    detail = "An address must not hold the character U+0000."
+    return problem_response(RequestInvalidError(detail).to_problem())
 
 
 def _on_bug(request: Request, error: Exception) -> Response:

@@ -170,7 +170,7 @@ def _draw_text(node: Node) -> st.SearchStrategy[str]:
 
 
 def _mend(model: type[BaseModel], document: dict[str, Any]) -> dict[str, Any]:
-    """What is drawn field by field seldom fits rules about several fields."""
+    """Make a document, drawn field by field, fit rules about several fields."""
     if model is CommitUpload:
         document["author"], document["message"] = (clean_text(document[name]) + "abc" for name in ("author", "message"))
         document["files"] = {clean_text(path) or "a": text for path, text in document["files"].items()}
