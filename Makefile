@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-git bench-scoring bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-scoring bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-findings: $(VENV)/dev.stamp  ## Searches among 100,000 findings, and expor
 bench-scoring: $(VENV)/dev.stamp  ## What does looking ahead win at best, and how long does scoring take? (BENCH="--bounds")
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_scoring $(BENCH)
+
+bench-findings-value: $(VENV)/dev.stamp  ## Would packs have shown that proposals of recorded sessions were resolved already? (BENCH="results.tsv")
+	@$(BIN)/python -m tests.bench.bench_findings_value $(BENCH)
 
 bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Simulated volunteers on the real coordinator (BENCH="--workers 1 16 --seeds 3")
 	@$(BIN)/python -m tests.bench.bench_search $(BENCH)
