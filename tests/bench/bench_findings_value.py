@@ -62,7 +62,7 @@ class Tried(NamedTuple):
 
 @dataclass
 class Told:
-    """What was known before a proposal: all earlier experiments, and those that the pack describes."""
+    """The state before a proposal: all earlier experiments, and those that the pack describes."""
 
     proposal: Tried
     known: Sequence[Tried]
@@ -94,7 +94,7 @@ class Told:
 
 
 def replay_session(results: Path) -> Iterator[Told]:
-    """What was known before each experiment of a session."""
+    """The state before each experiment of a session."""
     with TemporaryDirectory() as name:
         session = replay(Path(name) / "repository", results)
         lines = session.results.read_bytes().splitlines(keepends=True)
