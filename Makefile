@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-scoring bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-scoring bench-search bench-storage bench-train bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench-cycle: $(VENV)/dev.stamp  ## Whole cycles over HTTP as the swarm grows, on
 
 bench-git: $(VENV)/dev.stamp  ## Clones, fetches and bundles by the real git, and the server's memory meanwhile
 	@$(BIN)/python -m tests.bench.bench_git $(BENCH)
+
+bench-head-start: $(VENV)/dev.stamp  ## Is work worth anything that no budget counts, or knowledge that a file brings along? (BENCH="--share 0.25")
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.bench.bench_head_start $(BENCH)
 
 bench-findings: $(VENV)/dev.stamp  ## Searches among 100,000 findings, and exports with the server's memory (BENCH="--findings 10000 --engines sqlite")
 	@$(BIN)/python -m tests.bench.bench_findings $(BENCH)

@@ -76,6 +76,9 @@ class Budget(Message):
     It is counted by `clock` and ends when the supervisor holds the result. One that is late by at most
     `handover_seconds` still counts, because a busy machine may delay it: keep that short, so that lateness gains
     little. A training by the CPU clock also ends after `wall_seconds`, by default three times `training_seconds`.
+    By the same clock, what the edited file takes before the budget starts is free up to `warm_up_seconds` and beyond
+    them taken from its training, and a model host may take `answer_seconds` for each answer and once more for loading
+    the result, all together. None: no limit.
     Where a run `may_end_early`, as a compressor that is done does, a short training is no sign of a fault.
     """
 
@@ -86,12 +89,20 @@ class Budget(Message):
     wall_seconds: Seconds | None = None
     starting_seconds: Seconds = 120.0
     scoring_seconds: Seconds = 120.0
+    warm_up_seconds: Seconds | None = None
+    answer_seconds: Seconds | None = None
 
     @model_validator(mode="after")
     def _wall_seconds_are_for_the_cpu_clock(self) -> Self:
         if self.wall_seconds is not None and self.clock is BudgetClock.WALL:
             raise ValueError('`wall_seconds` limits a training whose `clock` is "cpu"; remove it, or set that clock')
         return self
+
+    def charge(self, before_start: float | None) -> float:
+        """Seconds that a run loses of its training, for what it took before the budget's start."""
+        if self.warm_up_seconds is None or before_start is None:
+            return 0.0
+        return max(0.0, before_start - self.warm_up_seconds)
 
     @property
     def longest_training_seconds(self) -> float:

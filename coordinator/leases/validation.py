@@ -106,7 +106,7 @@ def _check_durations(contract: Contract, run: RunReport) -> str | None:
         return f"Training used {used:.1f} s of a budget of {budget.training_seconds:g} s"
     if used > CORES_TOLERANCE * run.hardware.cores * seconds.training + SUM_TOLERANCE_SECONDS:
         return f"Training used {used:.1f} s of CPU time in {seconds.training:.1f} s on {run.hardware.cores} cores"
-    if budget.may_end_early or used >= LEAST_SHARE * budget.training_seconds:
+    if budget.may_end_early or used + budget.charge(seconds.before_start) >= LEAST_SHARE * budget.training_seconds:
         return None
     if budget.clock is BudgetClock.CPU and seconds.training >= LEAST_SHARE * budget.longest_training_seconds:
         return None  # a busy machine: it was the limit in wall time that ended it

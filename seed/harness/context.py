@@ -67,12 +67,14 @@ class Context:
         self._restore()
         before = self._read_clock()
         self._rehearse()
-        self._budget -= min(0.5 * self._budget, HANDOVER_FACTOR * (self._read_clock() - before))
+        handover = HANDOVER_FACTOR * (self._read_clock() - before)
         self._channel.send("start")
         message, (train,) = self._channel.expect("started", "keep")
         if message["kind"] == "keep":
             self._channel.send("kept", size=keep_compiled(train))
             os._exit(0)  # there is nothing to train
+        self._budget = message.get("training_seconds", self._budget)  # less, after a long start
+        self._budget -= min(0.5 * self._budget, handover)
         self._started_at = self._read_clock()
         self._tokens = numpy.frombuffer(mmap.mmap(train, 0, access=mmap.ACCESS_READ), dtype=numpy.uint16)
 

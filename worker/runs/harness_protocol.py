@@ -193,7 +193,10 @@ class BeginTrainer(_BeginEdited):
 
 
 class Started(Message):
+    """`training_seconds` are left of the budget."""
+
     kind: Literal["started"] = "started"
+    training_seconds: float
 
 
 class Keep(Message):

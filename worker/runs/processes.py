@@ -55,14 +55,14 @@ class RunProcesses:
             stop,
             stack.enter_context(claim_cores(spec.cores)),
             spec.device,
+            counts_cpu_time=contract.budget.clock is BudgetClock.CPU,
         )
         # The scorer never sees an edited file.
         self._scoring = replace(self._whole, folder=write_worktree(folder / "protected", protected))
         self.handover = stack.enter_context(SharedMemory("handover", limits.weights_mib * MIB))
         self._results: list[SharedMemory] = []
         self._result: SharedMemory | None = None  # of the current host, until it is loaded
-        training = replace(self._whole, counts_cpu_time=contract.budget.clock is BudgetClock.CPU)
-        self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, training))
+        self.trainer = stack.enter_context(HarnessProcess("the trainer", contract.commands.trainer, self._whole))
         # While the trainer imports:
         self.train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
         self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))

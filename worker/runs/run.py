@@ -62,7 +62,7 @@ class ActiveRun:
         self._begun = time.monotonic()
         self._budget_begun: float | None = None
         self._trained_at: float | None = None
-        self._used_seconds = 0.0
+        self._used_seconds = self._charge = 0.0
         self._curve = LossCurve()
         self._early_stop = EarlyStop(spec.parent_curve, self._budget.training_seconds)
         self._tokens = self._parameters = self._device_memory_mib = 0
@@ -153,8 +153,16 @@ class ActiveRun:
         # Before the answer, so that no commit gains from a slow worker.
         self._clock.start_budget()
         self._budget_begun = time.monotonic()
+        self._charge = self._budget.charge(self._clock.before_start)
+        left = self._budget.training_seconds - self._charge
+        if left <= 0:
+            raise RunFailed(
+                RunOutcome.TIMEOUT,
+                f"before ctx.start() the edited file took {self._clock.before_start:.1f} s: what exceeds the free "
+                f"{self._budget.warm_up_seconds:g} s is more than the whole budget",
+            )
         with _blamed_on_commit(late):
-            trainer.send(Started(), [self._processes.train_data.descriptor])
+            trainer.send(Started(training_seconds=left), [self._processes.train_data.descriptor])
 
     def _train(self) -> int:
         """Follow the training to its end; returns the result's size in bytes."""
@@ -174,14 +182,16 @@ class ActiveRun:
     @property
     def _limit_seconds(self) -> float:
         """The most that training and hand-over may take on the budget's clock."""
-        return self._budget.training_seconds + self._budget.handover_seconds
+        return self._budget.training_seconds - self._charge + self._budget.handover_seconds
 
     def _from_trainer(self) -> TrainingProgress | Trained:
         """The trainer's next message; with a GPU, starts scorer and hosts when it is time. Raises RunFailed."""
         assert self._budget_begun is not None
         by_cpu, has_gpu = self._clock.kind is BudgetClock.CPU, self._spec.device != "cpu"
-        wall_seconds = self._budget.longest_training_seconds if by_cpu else self._budget.training_seconds
-        ends_at = self._budget_begun + wall_seconds + self._budget.handover_seconds
+        wall_seconds = self._limit_seconds
+        if by_cpu:
+            wall_seconds = self._budget.longest_training_seconds + self._budget.handover_seconds
+        ends_at = self._budget_begun + wall_seconds
         judges_at = self._budget_begun + self._budget.training_seconds - JUDGES_LEAD_SECONDS
         while True:
             look_again = ends_at
@@ -201,7 +211,7 @@ class ActiveRun:
                     raise RunFailed(RunOutcome.TIMEOUT, self._describe_lateness()) from error
 
     def _describe_lateness(self) -> str:
-        budget, seconds, unit = self._budget, self._budget.training_seconds, "s"
+        budget, seconds, unit = self._budget, self._budget.training_seconds - self._charge, "s"
         if self._clock.kind is BudgetClock.CPU and self._clock.used() > self._limit_seconds:
             unit = "CPU seconds"
         elif self._clock.kind is BudgetClock.CPU:
@@ -227,7 +237,25 @@ class ActiveRun:
         processes.await_judges()
         self._scoring_ends = time.monotonic() + self._budget.scoring_seconds
         with _blamed_on_commit(self._scored_late):
-            processes.begin_next_host(self._scoring_ends)
+            self._begin_next_host()
+
+    def _begin_next_host(self) -> None:
+        self._processes.begin_next_host(self._scoring_ends)
+        assert self._processes.host is not None
+        self._host_clock = RunClock(self._clock.kind, self._processes.host.process, self._spec.cores)
+        self._host_clock.start_budget()
+        self._answers = 0
+
+    def _check_host(self) -> None:
+        """Raises RunFailed if the host has taken longer than the contract allows."""
+        each = self._budget.answer_seconds
+        if each is not None and (used := self._host_clock.used(newest=True)) > (allowed := each * (1 + self._answers)):
+            unit = "CPU seconds" if self._clock.kind is BudgetClock.CPU else "s"
+            raise RunFailed(
+                RunOutcome.TIMEOUT,
+                f"a model host took {used:.1f} {unit} to load the result and to answer {self._answers} times; "
+                f"{allowed:.1f} are allowed",
+            )
 
     def _score(self, size: int) -> Scored:
         """Let the scorer question the hosts about the result of `size` bytes."""
@@ -248,7 +276,7 @@ class ActiveRun:
     def _answer(self, message: Ask | Renew) -> tuple[Answered | Renewed, list[int]]:
         """The answer to the scorer, with its descriptors. A host gets the result after its first question came."""
         if isinstance(message, Renew):
-            self._processes.begin_next_host(self._scoring_ends)
+            self._begin_next_host()
         elif (parameters := self._processes.load_host(self._scoring_ends)) is not None:
             self._parameters = parameters
         host = self._processes.host
@@ -256,7 +284,10 @@ class ActiveRun:
         if isinstance(message, Renew):
             return Renewed(), host.shared
         host.process.send(message)
-        return host.process.expect(Answered, deadline=self._scoring_ends), []
+        answered = host.process.expect(Answered, deadline=self._scoring_ends)
+        self._answers += 1
+        self._check_host()
+        return answered, []
 
     def _from_scorer(self) -> Ask | Renew | Scored | ScoreRejected:
         """The scorer's next message. Its faults are not the commit's, because it is protected code."""

@@ -262,6 +262,86 @@ def test_a_wall_limit_ends_who_waits(measure_files: Measure, sandbox: Sandbox) -
     assert report.seconds.training < 60 and (report.seconds.budget or 0) < 1
 
 
+STARTS_LATE = edit("    ctx.start()\n", "    import time; time.sleep(2)\n    ctx.start()\n")
+
+
+def test_a_long_start_is_taken_from_the_training(measure_files: Measure) -> None:
+    """Without the limit a file has its whole training after whatever it did before."""
+    budget = {"training_seconds": 3.0, "handover_seconds": 5}
+    free = measure_files(STARTS_LATE, budget=budget).seconds
+    assert free.training > 2 and free.before_start is not None and free.before_start >= 2
+    patient = measure_files(STARTS_LATE, budget=budget | {"warm_up_seconds": 60.0}).seconds
+    assert patient.training > 2
+    charged = measure_files(STARTS_LATE, budget=budget | {"warm_up_seconds": 0.5})
+    assert (
+        charged.outcome is RunOutcome.OK or "before ctx.start()" in charged.reason
+    )  # where a busy machine starts late
+    assert charged.seconds.training < 1.6
+    refused = measure_files(STARTS_LATE, budget=budget | {"training_seconds": 1.0, "warm_up_seconds": 0.5})
+    assert refused.outcome is RunOutcome.TIMEOUT
+    assert refused.reason.startswith("before ctx.start() the edited file took ")
+
+
+TRAINS_IN_THE_HOST = """
+
+honest_build, honest_train, ROWS = build, train, 6000
+
+class Student(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.has_learnt = model, False
+        self.register_buffer("text", torch.zeros(ROWS, 33, dtype=torch.int64))
+
+    def forward(self, tokens):
+        if not self.training and not self.has_learnt:
+            self.has_learnt = True
+            with torch.inference_mode(False), torch.enable_grad():
+                self.learn()
+        return self.model(tokens)
+
+    def learn(self):
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
+        for rows in self.text.clone().split(4):
+            loss = F.cross_entropy(self.model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+def build(config):
+    return Student(honest_build(config))
+
+class Keeps:
+    def __init__(self, ctx, student):
+        self.ctx, self.student = ctx, student
+
+    def start(self):
+        self.ctx.start()
+        inputs, targets = next(self.ctx.batches(ROWS))
+        self.student.text.copy_(torch.cat((inputs, targets[:, -1:]), dim=1))
+
+    def __getattr__(self, name):
+        return getattr(self.ctx, name)
+
+def train(ctx, student):
+    honest_train(Keeps(ctx, student), student.model)
+"""
+
+
+def test_no_host_goes_on_training(measure_files: Measure, sandbox: Sandbox) -> None:
+    """The hosts learn from text that came with the weights, for longer than the training itself."""
+    honest = edit("while not ctx.out_of_time():", "while not ctx.out_of_time() and number < 15:")
+    cheat = honest | {"train.py": honest["train.py"] + TRAINS_IN_THE_HOST}
+    budget = {"clock": BudgetClock.CPU, "training_seconds": 20.0, "wall_seconds": 300, "scoring_seconds": 300}
+    limited = budget | {"answer_seconds": 0.5}
+    fair = measure_files(honest, budget=limited, sandbox=sandbox)
+    assert fair.metric is not None, fair.reason
+    won = measure_files(cheat, budget=budget, sandbox=sandbox)
+    assert won.metric is not None, won.reason
+    assert won.metric < fair.metric - 0.05
+    report = measure_files(cheat, budget=limited, sandbox=sandbox)
+    assert report.outcome is RunOutcome.TIMEOUT and report.reason.startswith("a model host took ")
+
+
 def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
     """Random tokens are not the text: most of the text's tokens are letters or pairs of them, few are control bytes."""
     code = (
