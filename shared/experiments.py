@@ -72,12 +72,15 @@ class Verdict(StrEnum):
 
 
 class Standing(StrEnum):
-    """How far a posterior may be relied upon. `single_owner` is as sure as `verified`, but nobody else measured it.
+    """How far a posterior may be relied upon.
 
+    `corroborated` is as sure as `verified`, and others agree, but no anchor or vouched volunteer is among them. Nobody
+    but its author measured what is `single_owner`.
     `reported` comes from an imported session without the commit's code: nobody can repeat it.
     """
 
     PROVISIONAL = "provisional"
+    CORROBORATED = "corroborated"
     VERIFIED = "verified"
     SINGLE_OWNER = "single_owner"
     SUSPECT = "suspect"

@@ -1,7 +1,10 @@
 """Base class and field types of the wire models, and the version of the protocol."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -104,8 +107,21 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
+_clocks: list[Callable[[], datetime]] = [partial(datetime.now, UTC)]
+
+
 def now() -> datetime:
-    return datetime.now(UTC)
+    return _clocks[-1]()
+
+
+@contextmanager
+def use_clock(clock: Callable[[], datetime]) -> Iterator[None]:
+    """Let `now` tell a simulation's time, in all threads of this process."""
+    _clocks.append(clock)
+    try:
+        yield
+    finally:
+        _clocks.pop()
 
 
 class Problem(BaseModel):

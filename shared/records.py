@@ -154,13 +154,14 @@ class ProjectProgress(Message):
 
 
 class Trust(StrEnum):
-    """How far a volunteer's measurements in a project agree with those of others on the same commits.
+    """How far a volunteer's measurements may vouch for those of others, in a project and hardware class.
 
-    Maintainers make a worker an `anchor`; `doubted` volunteers were contradicted more often than confirmed since.
+    Maintainers make a worker an `anchor`. Who agreed with anchors, or with vouched volunteers, on enough commits that
+    the coordinator chose is `vouched`. `doubted` volunteers were contradicted more often than confirmed since.
     """
 
     NEWCOMER = "newcomer"
-    ESTABLISHED = "established"
+    VOUCHED = "vouched"
     ANCHOR = "anchor"
     DOUBTED = "doubted"
 

@@ -214,7 +214,7 @@ class _Demo:
         self._metric = progress.metric
         self._done_before = progress.experiments
         self._seen_runs = {point.run_id for point in progress.points}
-        self._is_draining = False
+        self._is_draining = self._is_anchor = False
 
     def watch(self) -> int:
         """Shows progress until the experiments are done or the user stops it; returns the exit status."""
@@ -223,6 +223,7 @@ class _Demo:
                 if self._console.is_terminal:
                     live.update(self._render(), refresh=True)
                 self._check_processes()
+                self._make_anchor()
                 self._forward_interrupts()
                 time.sleep(POLL_INTERVAL_SECONDS)
             self._announce_runs()
@@ -250,6 +251,21 @@ class _Demo:
         for process in (self._coordinator, self._worker):
             if process.poll() is not None and not self._interrupts.count:
                 raise CommandError(f"{process.read_last_line() or process.name + ' ended'}  (log: {process.log})")
+
+    def _make_anchor(self) -> None:
+        """Makes the worker an anchor once the coordinator knows it, so that this swarm has a root of trust."""
+        leases = [] if self._is_anchor or self._interrupts.count else self._client.list_live_leases(self._project)
+        if not leases:
+            return
+        name = leases[0].worker
+        try:
+            run_command("swarm-coordinator", "anchor", "demo", name, environment=self._options.environment)
+        except CommandError:
+            if not self._interrupts.count:  # Ctrl-C reaches that command too
+                raise
+            return
+        self._is_anchor = True
+        self._console.print(f"The demo's worker, {name}, is an anchor: its measurements are the root of trust here.")
 
     def _forward_interrupts(self) -> None:
         if self._interrupts.count == 1 and not self._is_draining:

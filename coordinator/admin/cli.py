@@ -166,7 +166,7 @@ def anchor(
     worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
     remove: Annotated[bool, typer.Option("--remove", help="It is one no longer.")] = False,
 ) -> None:
-    """Trust a worker to verify what others found: one of those who check a claim must be an anchor or well established.
+    """Make a worker a root of trust: a claim is verified by an anchor, or by whom agreement with anchors vouches for.
 
     Example:  swarm-coordinator anchor ada gpu-0
     """

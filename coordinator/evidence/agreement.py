@@ -6,7 +6,11 @@ who did. One against one says that somebody is wrong, not who: then only the aut
 loses trust.
 
 A number that is claimed rests on those who checked it and agree (decision 0017). Two of them must agree closely, since
-nothing tells which of two is wrong; of three and more, those that stand apart from the others are left out.
+nothing tells which of two is wrong; of three and more, those that stand apart from the others are left out. An anchor
+never is: who stands apart from the anchors is.
+
+Strangers cannot make each other trusted. A claim is verified if an anchor or a vouched volunteer is among those who
+agree, and a volunteer is vouched by agreeing with such (decision 0026).
 
 Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
 number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.
@@ -14,10 +18,11 @@ number, but to what could be expected from it and its ancestors together: the po
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from math import sqrt
 from typing import NamedTuple
 
-from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, pool, split
+from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, list_checks, pool, split
 from shared.experiments import Dispute
 from shared.records import Trust
 
@@ -32,14 +37,41 @@ CLOSE = 1.0
 """Two checkers alone must agree within so many sd of their difference; otherwise, in one case of three, a third is
 asked. What two differ by says nothing of their mean, so no number is picked by it for being good."""
 
-ESTABLISHED_AFTER = 2
-"""Agreements since the last contradiction: the seed's, which calibrates a worker, and one that is not by itself so."""
+ROOTS_OF_TRUST = frozenset({Trust.ANCHOR, Trust.VOUCHED})
+
+COMMITS_WITH_ANCHORS = 3
+COMMITS_WITH_VOUCHED, VOUCHED_PARTNERS = 5, 3
+VOUCHED_OVER = timedelta(hours=24)
+"""A volunteer is vouched by agreement with anchors on so many commits, or with vouched volunteers on so many, over at
+least this time (docs/architecture.md)."""
 
 MIN_SHARE = 0.02
 """Smallest share of a volunteer's claims that is replicated, however often they were right (docs/architecture.md)."""
 
+MAX_UNKNOWN = 4.0
+"""A worker whose offset is known no better than so many times the noise agrees with nearly everything."""
+
 SERIOUS_SHARE = 3
 """A claim is contested while at least one checker in this many contradicts the others."""
+
+
+class Vouching(NamedTuple):
+    """A volunteer's checks in a class that agree with those of anchors and vouched volunteers, since it was
+    contradicted last: commits with an anchor, commits with either, the volunteers agreed with, and when."""
+
+    anchored: int = 0
+    commits: int = 0
+    partners: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the volunteer is vouched."""
+        is_wide = self.commits >= COMMITS_WITH_VOUCHED and self.partners >= VOUCHED_PARTNERS
+        if self.first_at is None or self.last_at is None:
+            return False
+        return (self.anchored >= COMMITS_WITH_ANCHORS or is_wide) and self.last_at - self.first_at >= VOUCHED_OVER
 
 
 @dataclass(frozen=True)
@@ -51,13 +83,13 @@ class TrustHistory:
     claims: int = 0
     replications_due: int = 0
 
-    def trust(self, *, is_anchor: bool = False) -> Trust:
+    def trust(self, *, is_anchor: bool = False, is_vouched: bool = False) -> Trust:
         """The weight of its measurements as checks of others."""
         if is_anchor:
             return Trust.ANCHOR
         if self.contradictions > self.agreements:
             return Trust.DOUBTED
-        return Trust.ESTABLISHED if self.agreements >= ESTABLISHED_AFTER else Trust.NEWCOMER
+        return Trust.VOUCHED if is_vouched else Trust.NEWCOMER
 
     def after(self, agrees: bool | None) -> "TrustHistory":
         """The record once a measurement was compared with others'; None: nothing can be said."""
@@ -124,16 +156,16 @@ def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Mea
     only one that its volunteer chose to make: the coordinator assigned the others. Who is doubted is left out, and of
     three or more the one who stands apart most, until nobody does.
     """
-    by_author, by_others = split(measurements)
-    if not by_author or len({run.volunteer_id for run in by_others}) < CHECKERS:
+    checks = list_checks(measurements)
+    if not split(measurements)[0] or len({run.volunteer_id for run in checks}) < CHECKERS:
         return measurements
-    agreed = _find_agreed(by_others, noise_sd)
-    return [run for run in by_others if run.volunteer_id in agreed] if len(agreed) >= CHECKERS else by_others
+    agreed = _find_agreed(checks, noise_sd)
+    return [run for run in checks if run.volunteer_id in agreed] if len(agreed) >= CHECKERS else checks
 
 
 def is_agreed(measurements: Sequence[Measurement], noise_sd: float) -> bool:
-    """Whether CHECKERS or more who are not doubted measured a commit, and agree as well as a claim demands."""
-    agreed = _find_agreed(split(measurements)[1], noise_sd)
+    """Whether CHECKERS or more who are not doubted checked a commit, and agree as well as a claim demands."""
+    agreed = _find_agreed(list_checks(measurements), noise_sd)
     return _are_close(agreed, CLOSE if len(agreed) == CHECKERS else STANDS_APART)
 
 
@@ -143,10 +175,16 @@ def _are_close(said: Mapping[int, Normal], allowed: float) -> bool:
 
 
 def _find_agreed(by_others: Sequence[Measurement], noise_sd: float) -> dict[int, Normal]:
-    """The measurements of checkers who are not doubted and who agree with each other."""
+    """The measurements of checkers who are not doubted and who agree with each other, and with the anchors."""
     said = _pool_by_volunteer((run for run in by_others if run.trust is not Trust.DOUBTED), noise_sd)
+    anchors = {run.volunteer_id for run in by_others if run.trust is Trust.ANCHOR}
+    if anchors:
+        level = pool((run for run in by_others if run.volunteer_id in anchors), noise_sd)
+        said = {by: own for by, own in said.items() if by in anchors or _distance(own, level) <= STANDS_APART}
     while len(said) > CHECKERS:
-        apart = _measure_distances(said)
+        apart = {by: distance for by, distance in _measure_distances(said).items() if by not in anchors}
+        if not apart:
+            break
         worst = max(apart, key=lambda volunteer: (apart[volunteer], volunteer))
         if apart[worst] <= STANDS_APART:
             break
@@ -163,9 +201,44 @@ def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence
     return [run for run in by_others if run.volunteer_id in agreed] if is_settled else []
 
 
-def is_vouched(measurements: Sequence[Measurement]) -> bool:
-    """Whether an anchor or an established volunteer is among those who checked a commit."""
-    return any(run.trust in (Trust.ANCHOR, Trust.ESTABLISHED) for run in split(measurements)[1])
+def is_vouched(measurements: Sequence[Measurement], noise_sd: float) -> bool:
+    """Whether an anchor or a vouched volunteer is among those who checked a commit and agree."""
+    checks = list_checks(measurements)
+    agreed = _find_agreed(checks, noise_sd)
+    return any(run.trust in ROOTS_OF_TRUST for run in checks if run.volunteer_id in agreed)
+
+
+class Partner(NamedTuple):
+    """A volunteer whose measurements of a commit agree with another's."""
+
+    volunteer_id: int
+    is_anchor: bool
+
+
+def find_partners(measurements: Sequence[Measurement], noise_sd: float) -> dict[int, set[Partner]]:
+    """The anchors and vouched volunteers with whom each other checker agrees, by checker: what the last of a commit's
+    measurements adds. A worker whose offset is not known yet says nothing."""
+    checks = [run for run in list_checks(measurements) if run.offset.sd < MAX_UNKNOWN * noise_sd]
+    newest = measurements[-1].volunteer_id
+    roots = {run.volunteer_id: run.trust is Trust.ANCHOR for run in checks if run.trust in ROOTS_OF_TRUST}
+    said = _pool_by_volunteer(checks, noise_sd)
+    found: dict[int, set[Partner]] = {}
+    for one, other in ((one, other) for one in said for other in roots if newest in (one, other)):
+        if one != other and not roots.get(one) and _distance(said[one], said[other]) <= STANDS_APART:
+            found.setdefault(one, set()).add(Partner(other, roots[other]))
+    return found
+
+
+def find_contradicted(measurements: Sequence[Measurement], noise_sd: float) -> set[int]:
+    """The checkers whom the last of a commit's measurements shows to contradict its anchors."""
+    checks, newest = list_checks(measurements), measurements[-1]
+    anchors = {run.volunteer_id for run in checks if run.trust is Trust.ANCHOR}
+    if not anchors:
+        return set()
+    level = pool((run for run in checks if run.volunteer_id in anchors), noise_sd)
+    asked = [run for run in checks if newest.volunteer_id in anchors | {run.volunteer_id}]
+    said = _pool_by_volunteer((run for run in asked if run.volunteer_id not in anchors), noise_sd)
+    return {by for by, own in said.items() if not _agree(own, level)}
 
 
 def _is_repeated(
@@ -177,7 +250,12 @@ def _is_repeated(
 
 
 def _agree(one: Normal, other: Normal) -> bool:
-    return abs(one.mean - other.mean) <= MAX_DIFFERENCE * sqrt(one.sd**2 + other.sd**2)
+    return _distance(one, other) <= MAX_DIFFERENCE
+
+
+def _distance(one: Normal, other: Normal) -> float:
+    """How many sd of their difference two numbers are apart."""
+    return abs(one.mean - other.mean) / sqrt(one.sd**2 + other.sd**2)
 
 
 def _find_outliers(measurements: Sequence[Measurement], noise_sd: float) -> set[int]:

@@ -1,13 +1,14 @@
 """Questions about a hardware class as a whole: its epoch, its workers' calibrations, all its runs."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, text, update
+from sqlalchemy import and_, bindparam, case, exists, func, insert, or_, select, text, true, update
 from sqlalchemy.orm import Session
 
-from coordinator.evidence.agreement import TrustHistory
+from coordinator.evidence.agreement import TrustHistory, Vouching
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.statistics import Normal
 from coordinator.lineage.commits import COMMIT_ROWS, CommitRow
@@ -17,6 +18,7 @@ from coordinator.models import (
     CommitPosterior,
     EvidenceEpoch,
     Run,
+    TrustAgreement,
     TrustRecord,
     Volunteer,
     Worker,
@@ -44,7 +46,7 @@ class EpochRow(NamedTuple):
 
 
 class WorkerEvidence(NamedTuple):
-    """A worker with its calibration in a class and its volunteer's trust record; quarantine is either's."""
+    """A worker with its calibration in a class and its volunteer's trust; quarantine is either's."""
 
     volunteer_id: int
     is_quarantined: bool
@@ -60,6 +62,7 @@ class WorkerEvidence(NamedTuple):
     contradictions: int
     claims: int
     replications_due: int
+    vouching: Vouching
 
     @property
     def offset(self) -> Normal | None:
@@ -71,7 +74,29 @@ class WorkerEvidence(NamedTuple):
         return TrustHistory(self.agreements, self.contradictions, self.claims, self.replications_due)
 
 
-_COMMITS, _VOLUNTEERS = table_of(Commit), table_of(Volunteer)
+_COMMITS, _VOLUNTEERS, _AGREEMENTS = table_of(Commit), table_of(Volunteer), table_of(TrustAgreement)
+_VOUCHING = (
+    func.count(case((_AGREEMENTS.c.is_by_anchor, _AGREEMENTS.c.commit_sha)).distinct()).label("anchored"),
+    func.count(_AGREEMENTS.c.commit_sha.distinct()).label("commits"),
+    func.count(_AGREEMENTS.c.by_volunteer_id.distinct()).label("partners"),
+    func.min(_AGREEMENTS.c.agreed_at).label("first_at"),
+    func.max(_AGREEMENTS.c.agreed_at).label("last_at"),
+)
+_VOUCHING_OF = select(*_VOUCHING).where(
+    _AGREEMENTS.c.project_id == bindparam("project_id"),
+    _AGREEMENTS.c.hardware_class == bindparam("hardware_class"),
+    _AGREEMENTS.c.volunteer_id == bindparam("volunteer_id"),
+)
+_OWN_VOUCHING = (
+    select(*_VOUCHING)
+    .where(
+        _AGREEMENTS.c.project_id == bindparam("project_id"),
+        _AGREEMENTS.c.hardware_class == bindparam("hardware_class"),
+        _AGREEMENTS.c.volunteer_id
+        == select(_WORKERS.c.volunteer_id).where(_WORKERS.c.id == bindparam("worker_id")).scalar_subquery(),
+    )
+    .subquery()
+)
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 _LOCK_EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update()
 _ADD_EPOCH = text(
@@ -88,9 +113,11 @@ _WORKER = (
         _CALIBRATIONS.c.offset_mean,
         _CALIBRATIONS.c.offset_sd,
         *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerEvidence._fields[6:10]),
-        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerEvidence._fields[10:]),
+        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerEvidence._fields[10:14]),
+        *_OWN_VOUCHING.c,
     )
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
+    .join(_OWN_VOUCHING, true())
     .outerjoin(
         _CALIBRATIONS,
         and_(
@@ -135,7 +162,36 @@ def find_worker(session: Session, project_id: int, hardware_class: str, worker_i
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = session.execute(_WORKER, given).first()
     assert row is not None, "the worker is known"
-    return WorkerEvidence._make(row)
+    return WorkerEvidence._make([*row[:14], Vouching._make(row[14:])])
+
+
+def find_vouching(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> Vouching:
+    """A volunteer's vouching in a class."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
+    return Vouching._make(session.execute(_VOUCHING_OF, given).one())
+
+
+ANCHOR_ABSENT_AFTER = timedelta(days=1)
+"""An anchor that delivered nothing for so long is not waited for."""
+
+_ANCHOR_AT_WORK = (
+    select(_CALIBRATIONS.c.worker_id)
+    .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
+    .where(
+        _CALIBRATIONS.c.project_id == bindparam("project_id"),
+        _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
+        _CALIBRATIONS.c.updated_at > bindparam("since"),
+        _WORKERS.c.is_anchor,
+        _WORKERS.c.quarantine.is_(None),
+    )
+    .limit(1)
+)
+
+
+def has_anchor_at_work(session: Session, project_id: int, hardware_class: str) -> bool:
+    """Whether an anchor measured in the class within a day."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "since": now() - ANCHOR_ABSENT_AFTER}
+    return session.scalar(_ANCHOR_AT_WORK, given) is not None
 
 
 def add_calibration(session: Session, columns: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 4
+RULES = 5
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
 
@@ -46,7 +46,8 @@ def begin_run(session: Session, contract: Contract, project_id: int, hardware_cl
 class RunOrigin:
     """Where a run comes from: the lease it answers, and the experiment that made its commit, if one did.
 
-    A claim of a gain `asks_for_replication` as far as its volunteer's trust demands; imported ones do not.
+    It `is_check` if the coordinator chose that this volunteer measures this commit. A claim `asks_for_replication` as
+    far as its volunteer's trust demands; imported ones do not.
     """
 
     project_id: int
@@ -55,6 +56,7 @@ class RunOrigin:
     kind: JobKind
     experiment_id: int | None
     asks_for_replication: bool = True
+    is_check: bool = True
 
 
 def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:

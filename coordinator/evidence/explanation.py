@@ -126,10 +126,15 @@ class EvidenceCase(NamedTuple):
         return agreement.is_agreed(self.runs, self.model.noise_sd)
 
     @property
+    def is_vouched(self) -> bool:
+        """Whether an anchor or a vouched volunteer is among those who agree."""
+        return agreement.is_vouched(self.runs, self.model.noise_sd)
+
+    @property
     def is_claim_confirmed(self) -> bool:
         """Whether a finding may claim the gain: others measured it without a dispute, and it is probable enough."""
         is_undisputed = self.derived is not None and self.derived.dispute is Dispute.NONE
-        is_checked = is_undisputed and self.is_agreed and agreement.is_vouched(self.runs)
+        is_checked = is_undisputed and self.is_agreed and self.is_vouched
         return is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
 
 
@@ -189,6 +194,11 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
     if derived.standing is Standing.VERIFIED:
         checkers = count_noun(derived.checkers, "volunteer")
         yield f"It is verified: {asked}, and {checkers} besides its author measured it."
+    elif derived.standing is Standing.CORROBORATED:
+        yield (
+            f"It is corroborated: {count_noun(derived.checkers, 'volunteer')} besides its author agree, "
+            "but no anchor or vouched volunteer is among them. Strangers cannot make each other trusted."
+        )
     elif derived.standing is Standing.SINGLE_OWNER:
         yield "It is as certain as a verified commit, but only its author has measured it."
     elif derived.standing is Standing.SUSPECT:
@@ -221,8 +231,8 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
         yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
     elif not case.is_agreed:
         yield "To be verified it must be measured once more: those who checked it do not agree closely enough."
-    elif not agreement.is_vouched(case.runs):
-        yield "To be verified it must be measured by an anchor, or by a volunteer whose measurements agreed before."
+    elif not case.is_vouched:
+        yield "To be verified it must be measured by an anchor, or by a volunteer who is vouched for."
     if derived.dispute is Dispute.REFUTED:
         yield "Those who checked it agree with each other and not with its author: it is refuted."
     elif derived.dispute is Dispute.CONTESTED:
@@ -241,7 +251,7 @@ def _count_repeats(case: EvidenceCase, derived: DerivedPosterior) -> tuple[int, 
     for more in range(1, statistics.MAX_RUNS + 1):
         stranger = NOBODY_YET - more
         offset = Normal(0.0, case.model.noise_sd)
-        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.ESTABLISHED))
+        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.VOUCHED))
         then = posteriors.conclude(case.contract, case.model, case.ancestor, imagined)
         if (then.verdict, then.standing) != (derived.verdict, derived.standing):
             return more, f"{then.verdict}, {then.standing}".replace("_", " ")

@@ -222,8 +222,8 @@ def _rank(
     if checkers == 0 and (ancestor.is_doubtful or any(run.trust is Trust.DOUBTED for run in runs)):
         return Standing.SUSPECT
     if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
-        if agreement.is_agreed(runs, model.noise_sd) and agreement.is_vouched(runs):
-            return Standing.VERIFIED
+        if agreement.is_agreed(runs, model.noise_sd):
+            return Standing.VERIFIED if agreement.is_vouched(runs, model.noise_sd) else Standing.CORROBORATED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER
     return Standing.PROVISIONAL

@@ -43,7 +43,7 @@ _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
 _MEASUREMENTS = (
     select(
-        *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust")),
+        *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust", "is_check")),
         _WORKERS.c.volunteer_id,
         _CALIBRATIONS.c.offset_mean,
         _CALIBRATIONS.c.offset_sd,
@@ -105,10 +105,10 @@ def map_measurements(
     found: dict[str, list[Measurement]] = {}
     for some in _batches(shas):
         rows = session.execute(_MEASUREMENTS, {"shas": some, "hardware_class": hardware_class})
-        for sha, metric, worker_id, kind, trust, volunteer_id, mean, sd in map(tuple, rows):
+        for sha, metric, worker_id, kind, trust, is_check, volunteer_id, mean, sd in map(tuple, rows):
             offset = unknown_offset if mean is None else Normal(mean, sd)
             makes = JobKind(kind).makes_experiment
-            run = Measurement(metric, worker_id, volunteer_id, makes, offset, Trust(trust))
+            run = Measurement(metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check)
             found.setdefault(sha, []).append(run)
     return found
 

@@ -12,6 +12,7 @@ from coordinator.evidence.posteriors import DerivedPosterior, refresh_posteriors
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.run_stats import Work, compare_pace, find_run, list_runs
 from coordinator.evidence.statistics import Measurement
+from coordinator.evidence.trust import RunTrust
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage.commits import CommitRow
@@ -19,7 +20,6 @@ from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
 from shared.experiments import Posterior
 from shared.protocol import Page, now
-from shared.records import Trust
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds, RunView
 
 _REPORTED_COLUMNS = [name for name in RunReport.model_fields if name in table_of(Run).c and name != "id"]
@@ -54,7 +54,7 @@ def store_run(
         first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
     elif is_measured:
         assert report.metric is not None and worker.offset is not None
-        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust)
+        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust.trust)
         first = store_first(session, contract, epoch.noise_sd, made, hardware_class, own)
     if not origin.kind.makes_experiment:
         trusts.resolve_due(session, report, first)
@@ -71,7 +71,7 @@ def measure_pace(session: Session, parent_sha: str, worker_id: int, report: RunR
     return compare_pace(own, queries.list_work(session, parent_sha, report.hardware.hardware_class))
 
 
-def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: bool) -> dict[str, Any]:
+def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts: bool) -> dict[str, Any]:
     reported = {name: getattr(report, name) for name in _REPORTED_COLUMNS}
     seconds = {f"{part}_seconds": value for part, value in report.seconds}
     return reported | seconds | {
@@ -82,7 +82,8 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: Trust, *, counts: b
         "lease_id": origin.lease_id,
         "kind": origin.kind,
         "counts": counts,
-        "trust": trust,
+        "is_check": trust.is_check,
+        "trust": trust.trust,
         "hardware_class": report.hardware.hardware_class,
         "hardware": report.hardware.model_dump(mode="json"),
         "curve": [[point.step, point.seconds, point.loss] for point in report.curve],

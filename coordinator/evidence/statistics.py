@@ -74,7 +74,7 @@ class Model:
 
 class Measurement(NamedTuple):
     """A run that counts. `is_authors` says that it came with the commit, from the worker that made it; `trust` is what
-    was known of that worker then."""
+    was known of that worker then. Only a run that `is_check` may verify."""
 
     value: float
     worker_id: int
@@ -82,6 +82,7 @@ class Measurement(NamedTuple):
     is_authors: bool
     offset: Normal
     trust: Trust = Trust.NEWCOMER
+    is_check: bool = True
 
 
 class Belief(NamedTuple):
@@ -179,9 +180,14 @@ def probability_of_gain(difference: Normal, sign: float, min_effect: float) -> f
     return Normal(sign * difference.mean, difference.sd).probability_below(-min_effect)
 
 
+def list_checks(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """The measurements that may verify a commit: by others than its author, picked by the coordinator."""
+    return [run for run in split(measurements)[1] if run.is_check]
+
+
 def count_checkers(measurements: Sequence[Measurement]) -> int:
-    """Volunteers who measured a commit and did not make it."""
-    return len({run.volunteer_id for run in split(measurements)[1]})
+    """Volunteers who checked a commit and did not make it."""
+    return len({run.volunteer_id for run in list_checks(measurements)})
 
 
 def is_proven(milestone: Normal, sign: float, min_effect: float) -> bool:

@@ -1,19 +1,22 @@
-"""Volunteers' trust histories, and the replications that results need because of them.
+"""Volunteers' trust histories, who is vouched, and the replications that results need because of them.
 
 A measurement is judged when it comes, by the offsets of its epoch; unlike posteriors, histories are not derived again.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as events
-from coordinator.evidence import agreement, queries
+from coordinator.evidence import agreement, calibration_queries, queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
-from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal
+from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal, list_checks
 from coordinator.lineage.commits import get_commit
-from coordinator.models import DueReplication, Volunteer, table_of
+from coordinator.models import DueReplication, TrustAgreement, Volunteer, table_of
 from coordinator.models.base import UtcDateTime
 from shared.contract import Contract
 from shared.events import EventKind
@@ -24,7 +27,7 @@ from shared.runs import RunReport
 
 MAX_DUE = 8
 
-_DUE = table_of(DueReplication)
+_DUE, _AGREEMENTS = table_of(DueReplication), table_of(TrustAgreement)
 _ADD_TO_HISTORY = text(
     "INSERT INTO trust_records "
     "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
@@ -36,6 +39,15 @@ _ADD_TO_HISTORY = text(
 ).bindparams(bindparam("moment", type_=UtcDateTime()))
 """A contradiction begins the count of agreements anew."""
 
+_ADD_AGREEMENT = text(
+    "INSERT INTO trust_agreements "
+    "(project_id, hardware_class, volunteer_id, commit_sha, by_volunteer_id, is_by_anchor, agreed_at) "
+    "VALUES (:project_id, :hardware_class, :volunteer_id, :commit_sha, :by, :is_by_anchor, :moment) "
+    "ON CONFLICT DO NOTHING"
+).bindparams(bindparam("moment", type_=UtcDateTime()))
+_REMOVE_AGREEMENTS = delete(_AGREEMENTS).where(
+    _AGREEMENTS.c.project_id == bindparam("project_id"), _AGREEMENTS.c.volunteer_id == bindparam("volunteer_id")
+)
 _ADD_DUE = insert(_DUE)
 _REMOVE_DUE = delete(_DUE).where(
     _DUE.c.commit_sha == bindparam("sha"), _DUE.c.hardware_class == bindparam("hardware_class")
@@ -52,28 +64,76 @@ _LIST_DUE = (
 )
 
 
+class RunTrust(NamedTuple):
+    """The trust in a run's worker, and whether the run may verify its commit."""
+
+    trust: Trust
+    is_check: bool
+
+
 def record_run(
     session: Session, contract: Contract, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, report: RunReport
-) -> Trust:
-    """Compare a run that is about to be stored with those of its commit; returns what its worker is worth now."""
-    record = worker.record
-    if origin.kind.makes_experiment or worker.is_quarantined or report.metric is None:
-        return record.trust(is_anchor=worker.is_anchor)
+) -> RunTrust:
+    """Compare a run that is about to be stored with those of its commit."""
+    record, is_vouched = worker.record, worker.vouching.is_enough
+    is_check = origin.is_check and not origin.kind.makes_experiment
+    if not is_check or worker.is_quarantined or report.metric is None:
+        return RunTrust(record.trust(is_anchor=worker.is_anchor, is_vouched=is_vouched), is_check)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
     runs = queries.map_measurements(session, [report.commit_sha], epoch.hardware_class, unknown)
     measured = Measurement(
         report.metric, origin.worker_id, worker.volunteer_id, False, unknown if worker.offset is None else worker.offset
     )
     known = runs.get(report.commit_sha, [])
+    if _waits_for_anchor(session, epoch, origin, worker, known):
+        return RunTrust(record.trust(is_vouched=is_vouched), is_check=False)
     ancestor = find_ancestor(session, get_commit(session, report.commit_sha), epoch.hardware_class)
     expected = ancestor.expect(contract.evidence.effect_sd) if ancestor else None
     outcome = agreement.compare([*known, measured], epoch.noise_sd, expected)
     judged = {run.volunteer_id: outcome.author_agrees for run in known if run.is_authors}
     judged[worker.volunteer_id] = outcome.checker_agrees
+    own_trust = record.trust(is_anchor=worker.is_anchor, is_vouched=is_vouched)
+    together = [*known, measured._replace(trust=own_trust)]
+    judged |= dict.fromkeys(agreement.find_contradicted(together, epoch.noise_sd), False)
     for volunteer_id, agrees in sorted(judged.items()):  # in one order, so that transactions do not lock each other out
         if agrees is not None:
             _record_outcome(session, origin.project_id, volunteer_id, report, agrees=agrees)
-    return record.after(outcome.checker_agrees).trust(is_anchor=worker.is_anchor)
+    if origin.experiment_id is not None:  # the seed calibrates: a new worker agrees with anybody there
+        _vouch(session, epoch, report.commit_sha, together, {by for by, agrees in judged.items() if agrees is False})
+    agrees = judged[worker.volunteer_id]
+    is_vouched &= agrees is not False
+    return RunTrust(record.after(agrees).trust(is_anchor=worker.is_anchor, is_vouched=is_vouched), is_check)
+
+
+def _waits_for_anchor(
+    session: Session, epoch: EpochRow, origin: RunOrigin, worker: WorkerEvidence, known: Sequence[Measurement]
+) -> bool:
+    """Whether a commit has its check by others already, and only an anchor that is at work can make the next one.
+
+    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0026).
+    """
+    if worker.is_anchor or origin.experiment_id is None:
+        return False
+    checks = list_checks(known)
+    has_others = any(run.volunteer_id != worker.volunteer_id for run in checks)
+    if not has_others or any(run.trust is Trust.ANCHOR for run in checks):
+        return False
+    return calibration_queries.has_anchor_at_work(session, epoch.project_id, epoch.hardware_class)
+
+
+def _vouch(
+    session: Session, epoch: EpochRow, sha: str, measurements: Sequence[Measurement], contradicted: set[int]
+) -> None:
+    """Store with which anchors and vouched volunteers the commit's checkers agree, unless they are vouched already."""
+    for volunteer_id, partners in agreement.find_partners(measurements, epoch.noise_sd).items():
+        of_class = epoch.project_id, epoch.hardware_class
+        vouching = calibration_queries.find_vouching(session, *of_class, volunteer_id)
+        if volunteer_id in contradicted or vouching.is_enough:
+            continue
+        key = {"project_id": of_class[0], "hardware_class": of_class[1], "volunteer_id": volunteer_id}
+        for by in sorted(partners):
+            added = {"commit_sha": sha, "by": by.volunteer_id, "is_by_anchor": by.is_anchor, "moment": now()}
+            session.execute(_ADD_AGREEMENT, key | added)
 
 
 def _record_outcome(session: Session, project_id: int, volunteer_id: int, report: RunReport, *, agrees: bool) -> None:
@@ -81,6 +141,7 @@ def _record_outcome(session: Session, project_id: int, volunteer_id: int, report
     key = {"project_id": project_id, "volunteer_id": volunteer_id}
     session.execute(_ADD_TO_HISTORY, key | counted | {"moment": now()})
     if not agrees:
+        session.execute(_REMOVE_AGREEMENTS, key)
         name = session.get_one(Volunteer, volunteer_id).name
         events.record(
             session, EventKind.RESULT_CONTRADICTED, project_id, volunteer=name, commit=report.commit_sha,

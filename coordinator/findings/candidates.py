@@ -122,7 +122,7 @@ def _find_places(pairs: Iterator[tuple[Hashable, int]]) -> Mapping[Hashable, NDA
 NEWEST, BEST = 256, 32
 """Number of the newest findings, and for each standing of the best commits' findings."""
 
-STANDINGS = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
+STANDINGS = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 MAX_AGE_SECONDS, MAX_CACHED = 10.0, 256
 """Age after which the candidates of a project and class are read again, and the number of cached ones."""
 

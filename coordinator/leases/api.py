@@ -76,6 +76,14 @@ FittingVersions = Annotated[Versions, Depends(_get_fitting_versions)]
 version."""
 
 
+def _get_address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+ClientAddress = Annotated[str | None, Depends(_get_address)]
+"""The address of a request; behind a reverse proxy on this machine, the one that it forwards for."""
+
+
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
     return Response(reply.model_dump_json(), status_code, media_type="application/json")
 
@@ -105,9 +113,10 @@ async def claim(
     request: ClaimRequest,
     token: BearerToken,
     jobs: CurrentJobs,
+    address: ClientAddress,
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return _render(await jobs.run(claims.claim, jobs.database, token, request, versions))
+    return _render(await jobs.run(claims.claim, jobs.database, token, request, versions, address))
 
 
 @router.put("/leases/{lease_id}")

@@ -1,6 +1,7 @@
 """Claims: look around and decide first, without a transaction that writes, then take the job with one short write."""
 
 import secrets
+from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -38,8 +39,17 @@ from shared.projects import BranchState
 from shared.protocol import Versions, now, version_key
 from shared.runs import MAX_SEED, DeviceKind, Hardware
 
+IPV6 = 6
 MAX_LEASES_PER_WORKER = 2
 """One that trains, and one that is drafted meanwhile."""
+
+FIRST_LEASES = 16
+LEASES_PER_AGREEMENT = 2
+"""Live leases of an account, however many workers it names: those of eight devices, and of one more for each of its
+measurements that agreed with others' since it was contradicted. An account with an anchor has no limit."""
+
+ACCOUNTS_PER_ADDRESS = 2
+"""An address holds at most so many times the leases that the account may hold which asks."""
 
 ASK_AGAIN_SECONDS = 30.0
 SAMPLED_ONE_IN = 5
@@ -63,8 +73,11 @@ class Offer(NamedTuple):
     trials: list[Trial]
 
 
-def claim(database: Database, token: str | None, request: ClaimRequest, versions: Versions) -> ClaimReply:
+def claim(
+    database: Database, token: str | None, request: ClaimRequest, versions: Versions, address: str | None = None
+) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
+    address_sha256 = _hash_address(address)
     with database.read() as session:
         asker = find_asker(session, hash_token(token), request.worker) if token else None
         volunteer_id, known = asker or (authenticate(session, token), None)
@@ -77,10 +90,12 @@ def claim(database: Database, token: str | None, request: ClaimRequest, versions
         held = _give_up_forgotten(session, worker, set(request.holding))
         if held >= MAX_LEASES_PER_WORKER:
             return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
+        if refusal := _check_limits(session, volunteer_id, address_sha256):
+            return _nothing(refusal, ASK_AGAIN_SECONDS)
         if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
             why = f"{worker.name}'s volunteer chose it."
             branches.resume(session, get_branch(session, offer.branch.id), worker.name, why)
-        return ClaimReply.model_construct(lease=_take(session, worker, offer))
+        return ClaimReply.model_construct(lease=_take(session, worker, offer, address_sha256))
 
 
 def _find_offer(
@@ -116,13 +131,37 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     return Offer(project, chosen, branch, _read_base(session, project, decision, hardware_class), pack, trials)
 
 
-def _take(session: Session, worker: WorkerRow, offer: Offer) -> LeaseGrant:
+def _hash_address(host: str | None) -> str | None:
+    """A name for an address of the internet, of an IPv6 address' network; None for this machine's own."""
+    try:
+        address = ip_address(host or "")
+    except ValueError:
+        return None
+    if address.is_loopback:
+        return None
+    return hash_token(str(ip_network((address, 64), strict=False) if address.version == IPV6 else address))
+
+
+def _check_limits(session: Session, volunteer_id: int, address_sha256: str | None) -> str | None:
+    """Why a volunteer may hold no more leases, as a sentence."""
+    counts = queries.count_leases(session, volunteer_id, address_sha256)
+    allowed = FIRST_LEASES + LEASES_PER_AGREEMENT * counts.agreements
+    if counts.anchors or (counts.of_volunteer < allowed and counts.of_address < ACCOUNTS_PER_ADDRESS * allowed):
+        return None
+    of, held = ("account", counts.of_volunteer) if counts.of_volunteer >= allowed else ("address", counts.of_address)
+    return (
+        f"This {of} holds {held} jobs. It may hold more once more of its measurements agree with those of others; a "
+        "maintainer may make one of its workers an anchor, which lifts the limit."
+    )
+
+
+def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str | None) -> LeaseGrant:
     """Make the offer the worker's lease."""
     project, decision = offer.project, offer.chosen.decision
     columns = _make_lease(project, worker, offer.chosen, offer.branch.id)
     selection.record_parent(session, project, worker, offer.chosen)
     token = secrets.token_urlsafe(24)
-    queries.add_lease(session, columns | {"token_sha256": hash_token(token)})
+    queries.add_lease(session, columns | {"token_sha256": hash_token(token), "address_sha256": address_sha256})
     if offer.pack.text:
         queries.add_pack(session, columns["id"], offer.pack)
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
@@ -199,6 +238,7 @@ def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_i
         "hardware_class": worker.hardware_class,
         "kind": decision.kind,
         "base_sha": decision.base_sha,
+        "is_check": decision.is_check and not decision.kind.makes_experiment,
         "seed": secrets.randbelow(MAX_SEED),
         "why": decision.why,
         "end_reason": "",

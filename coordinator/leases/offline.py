@@ -42,6 +42,7 @@ def register_own(session: Session, volunteer_id: int, lease_id: UUID, own: Offli
         "hardware_class": worker.hardware_class,
         "kind": JobKind.IMPROVE,
         "base_sha": own.base_sha,
+        "is_check": False,
         "seed": own.seed,
         "why": WHY,
         "end_reason": "",

@@ -115,6 +115,7 @@ def _refuse_duplicate(
     turned = {
         "kind": JobKind.REPLICATE,
         "base_sha": sha,
+        "is_check": False,  # the volunteer chose it
         "why": f"{lease.why} {duplicate.reason} Its evidence needs another run.",
         "assignment": None,
         "proposed_tree_sha": code.tree_sha,

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import CursorResult, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, Worker, table_of
+from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, TrustRecord, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection.context_pack import Pack
 from shared.protocol import now
@@ -21,6 +21,7 @@ LiveLease = tuple[Lease, Worker, str]
 
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
 _PACKS, _TOKENS, _RUNS, _COMMITS = table_of(ContextPack), table_of(Token), table_of(Run), table_of(Commit)
+_RECORDS = table_of(TrustRecord)
 
 
 class LeaseRow(NamedTuple):
@@ -39,6 +40,7 @@ class LeaseRow(NamedTuple):
     hardware_class: str
     kind: str
     base_sha: str
+    is_check: bool
     seed: int
     issued_at: datetime
     why: str
@@ -84,6 +86,20 @@ _LIVE_BY_PROJECT = (
     .where(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment"))
     .group_by(_LEASES.c.project_id)
 )
+_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
+_COUNTS = select(
+    select(func.count())
+    .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LIVE)
+    .scalar_subquery(),
+    select(func.count()).where(_LEASES.c.address_sha256 == bindparam("address_sha256"), _LIVE).scalar_subquery(),
+    select(func.coalesce(func.sum(_RECORDS.c.agreements), 0))
+    .where(_RECORDS.c.volunteer_id == bindparam("volunteer_id"))
+    .scalar_subquery(),
+    select(func.count())
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.is_anchor)
+    .scalar_subquery(),
+)
 _ADD = insert(_LEASES)
 _ADD_PACK = insert(_PACKS)
 _FINDINGS_READ = select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id"))
@@ -126,6 +142,20 @@ def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
     row = session.execute(_LOCK, {"lease_id": lease_id}).first()
     assert row is not None, "leases are never removed"
     return LeaseRow._make(row)
+
+
+class LeaseCounts(NamedTuple):
+    """Live leases of a volunteer and of an address, the volunteer's agreements in all projects, and its anchors."""
+
+    of_volunteer: int
+    of_address: int
+    agreements: int
+    anchors: int
+
+
+def count_leases(session: Session, volunteer_id: int, address_sha256: str | None) -> LeaseCounts:
+    given = {"volunteer_id": volunteer_id, "address_sha256": address_sha256, "moment": now()}
+    return LeaseCounts._make(session.execute(_COUNTS, given).one())
 
 
 def add_lease(session: Session, columns: Mapping[str, Any]) -> None:

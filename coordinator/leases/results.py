@@ -139,7 +139,8 @@ def _store(
         commit = None
         experiment = find_experiment_by_commit(session, lease.base_sha)
         experiment_id = experiment.id if experiment else None
-    origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, JobKind(lease.kind), experiment_id)
+    kind, is_check = JobKind(lease.kind), lease.is_check
+    origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, kind, experiment_id, is_check=is_check)
     stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
     if built is not None and experiment_id is not None:

@@ -2,7 +2,15 @@
 
 from coordinator.models.accounts import Token, Volunteer, Worker
 from coordinator.models.base import Base, include_name, table_of, view_of
-from coordinator.models.evidence import Calibration, CommitPosterior, DueReplication, EvidenceEpoch, Run, TrustRecord
+from coordinator.models.evidence import (
+    Calibration,
+    CommitPosterior,
+    DueReplication,
+    EvidenceEpoch,
+    Run,
+    TrustAgreement,
+    TrustRecord,
+)
 from coordinator.models.experiments import (
     AssembledStep,
     DeferredText,

@@ -16,8 +16,8 @@ REPORT = "report"
 class Run(Base):
     """One measurement of one commit by one worker with one seed. Seconds are wall time.
 
-    `kind` is that of its lease. `counts` is false while a maintainer's quarantine keeps it out of the evidence. `trust`
-    is what was known of its worker when it came, this run included (`shared.records.Trust`).
+    `kind` is that of its lease. `is_check`: it may verify its commit. `counts` is false while a maintainer's quarantine
+    keeps it out of the evidence. `trust` is what was known of its worker when it came (`shared.records.Trust`).
     """
 
     __tablename__ = "runs"
@@ -35,6 +35,7 @@ class Run(Base):
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), index=True)
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"))
     kind: Mapped[str] = mapped_column(String(20))
+    is_check: Mapped[bool]
     counts: Mapped[bool]
     trust: Mapped[str] = mapped_column(String(20))
     hardware_class: Mapped[str] = mapped_column(String(200))
@@ -153,6 +154,23 @@ class TrustRecord(Base):
     claims: Mapped[int]
     replications_due: Mapped[int]
     updated_at: Mapped[datetime]
+
+
+class TrustAgreement(Base):
+    """A volunteer's check of a commit that agrees with a check by an anchor or a vouched volunteer in the same class.
+
+    They are what vouches for the volunteer. A contradiction removes all of a volunteer's in the project.
+    """
+
+    __tablename__ = "trust_agreements"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), primary_key=True)
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
+    by_volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), primary_key=True)
+    is_by_anchor: Mapped[bool]
+    agreed_at: Mapped[datetime]
 
 
 class DueReplication(Base):

@@ -16,17 +16,19 @@ LIVE_STATES = (LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseS
 class Lease(Base):
     """A time-limited assignment of one job to one worker.
 
-    It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to
-    expire. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it. `proposed_tree_sha`
-    and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and `proposed_move` are
-    the names of what it tries; `refused_proposals` counts those refused because they, or much like them, were tried.
-    `result_*` is the stored answer to the one result that was accepted.
+    It is live while its state is a live one and `expires_at` lies ahead; nothing needs to happen for it to expire. It
+    `is_check` if the coordinator, not its volunteer, chose that they measure this commit; `address_sha256` is of the
+    address that claimed it. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it.
+    `proposed_tree_sha` and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and
+    `proposed_move` are the names of what it tries; `refused_proposals` counts those refused because they, or much like
+    them, were tried. `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
     __table_args__ = (
         Index("ix_leases_live", "project_id", "state", "expires_at"),
         Index("ix_leases_worker_state", "worker_id", "state"),
+        Index("ix_leases_address_state", "address_sha256", "state"),
         Index("ix_leases_fingerprint", "project_id", "proposed_fingerprint"),
         Index("ix_leases_idea", "project_id", "proposed_idea"),
         Index("ix_leases_move", "project_id", "proposed_move"),
@@ -42,9 +44,11 @@ class Lease(Base):
     state: Mapped[str] = mapped_column(String(20))
     base_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
     seed: Mapped[int]
+    is_check: Mapped[bool] = mapped_column(default=False)
     why: Mapped[str] = mapped_column(Text)
     assignment: Mapped[dict[str, Any] | None]
     token_sha256: Mapped[str] = mapped_column(Sha256)
+    address_sha256: Mapped[str | None] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]
     proposed_tree_sha: Mapped[str | None] = mapped_column(Sha)
     proposed_fingerprint: Mapped[str | None] = mapped_column(Sha256)

@@ -25,8 +25,8 @@ MAX_RESERVED = 0.5  # largest share of all jobs that the branches' minimums take
 
 
 class Candidate(NamedTuple):
-    """A measured commit, settled once it is verified. `mean` and `sd` are of the posterior, with the sign turned so
-    that lower is better; `measured_in_flight` counts live leases that measure it."""
+    """A measured commit, settled once it is verified or corroborated. `mean` and `sd` are of the posterior, with the
+    sign turned so that lower is better; `measured_in_flight` counts live leases that measure it."""
 
     sha: str
     mean: float
@@ -37,6 +37,7 @@ class Candidate(NamedTuple):
     is_suspect: bool = False
     measured_in_flight: int = 0
     branch_id: int = 0
+    is_corroborated: bool = False
 
 
 class ResearchDirection(NamedTuple):

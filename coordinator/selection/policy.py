@@ -71,12 +71,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Decision:
-    """A job, and why, in a sentence for people. Without a `branch_id` it belongs to the branch of its base commit."""
+    """A job, and why, in a sentence for people. Without a `branch_id` it belongs to the branch of its base commit.
+
+    A measurement that the volunteer chose, by choosing a branch, is no check of its commit.
+    """
 
     kind: JobKind
     base_sha: str
     why: str
     branch_id: int | None = None
+    is_check: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _choose_experiment(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     if parent is None:
         assert snapshot.chosen is not None
         why = f"{snapshot.chosen.name}, the branch that its volunteer chose, has not been measured on this hardware."
-        return Decision(JobKind.REPLICATE, snapshot.chosen.head_sha, why, snapshot.chosen.id)
+        return Decision(JobKind.REPLICATE, snapshot.chosen.head_sha, why, snapshot.chosen.id, is_check=False)
     return Decision(kind, parent.candidate.sha, parent.why, parent.branch.id if parent.branch else None)
 
 
@@ -159,7 +163,8 @@ def _draw_kind(snapshot: Snapshot, rng: Random) -> JobKind | None:
 
 
 def _choose_measurement(snapshot: Snapshot) -> Decision | None:
-    turn = JobKind.REPLICATE if snapshot.is_anchor else turn_to_measure(snapshot.turn, snapshot.mix)
+    is_asked = snapshot.is_anchor and not snapshot.is_alone  # alone it has nobody to check
+    turn = JobKind.REPLICATE if is_asked else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:
         return None
     if snapshot.elsewhere is not None:
@@ -197,9 +202,11 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         )
         return Decision(JobKind.REPLICATE, record.sha, why)
     for leader in leaders:
-        if leader.is_settled or leader.runs >= MAX_RUNS_OF_ONE_COMMIT:
+        is_settled = leader.is_settled and not (leader.is_corroborated and snapshot.is_anchor)
+        is_missing = snapshot.is_anchor and leader.sha not in snapshot.own  # its run, which all others may wait for
+        if is_settled or (leader.runs >= MAX_RUNS_OF_ONE_COMMIT and not is_missing):
             break
-        is_open = leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
+        is_open = is_missing or leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
         is_others = snapshot.is_alone or leader.sha not in snapshot.own
         if is_open and is_others and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
             why = (

@@ -4,17 +4,32 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import CompoundSelect, Select, and_, bindparam, delete, func, insert, or_, select, union_all, update
+from sqlalchemy import (
+    CompoundSelect,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from coordinator import models
 from coordinator.models import KindShare, table_of
+from coordinator.models.experiments import IS_MEASUREMENT
 from coordinator.selection import step_queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.running_jobs import IS_LIVE
 from coordinator.selection.step_queries import HARDWARE_CLASS, PROJECT, SHAS
 from shared.experiments import Assignment, JobKind, Standing
 from shared.protocol import now
+from shared.records import Trust
 from shared.runs import RunOutcome
 
 
@@ -26,8 +41,8 @@ class KindTally(NamedTuple):
     gain: float = 0.0
 
 
-CONFIRMED = (Standing.VERIFIED, Standing.SINGLE_OWNER)
-"""Standings of commits that need no more runs."""
+CONFIRMED = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER)
+"""Standings of commits that need no more runs, but for an anchor's of a corroborated one."""
 
 FRONTIER_ROWS = 256  # best commits from which parents are drawn; later ones would hardly ever be drawn
 
@@ -184,6 +199,11 @@ _MEASURED_BY = (
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"))
 )
+_CHECKS = (
+    select(_RUNS.c.commit_sha, func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)))
+    .where(_RUNS.c.commit_sha.in_(SHAS), _RUNS.c.hardware_class == HARDWARE_CLASS, _RUNS.c.is_check, IS_MEASUREMENT)
+    .group_by(_RUNS.c.commit_sha)
+)
 _KIND_SHARES = select(_SHARES.c.kind, _SHARES.c.share).where(_SHARES.c.project_id == PROJECT)
 _RECORD_PARENT = update(_CALIBRATIONS).where(
     _CALIBRATIONS.c.project_id == bindparam("of_project"),
@@ -233,7 +253,15 @@ def list_candidates(session: Session, project_id: int, hardware_class: str, shas
 def _make_candidate(row: Sequence[Any]) -> Candidate:
     sha, rank_score, sd, runs, standing, branch_id = row
     return Candidate(
-        sha, rank_score, sd, runs, 0, standing in CONFIRMED, standing == Standing.SUSPECT, branch_id=branch_id
+        sha,
+        rank_score,
+        sd,
+        runs,
+        0,
+        standing in CONFIRMED,
+        standing == Standing.SUSPECT,
+        branch_id=branch_id,
+        is_corroborated=standing == Standing.CORROBORATED,
     )
 
 
@@ -285,6 +313,12 @@ def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -
     return frozenset(
         sha for (sha,) in session.execute(_MEASURED_BY, {"volunteer_id": volunteer_id, "shas": list(shas)}).all()
     )
+
+
+def map_checks(session: Session, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:
+    """Those of the commits that were checked in a class; whether an anchor was among the checkers."""
+    given = {"hardware_class": hardware_class, "shas": list(shas)}
+    return {sha: bool(anchored) for sha, anchored in session.execute(_CHECKS, given).all()}
 
 
 def has_crashed_by_itself(session: Session, sha: str) -> bool:

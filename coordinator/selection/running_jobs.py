@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from coordinator.models import Lease, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection.step_queries import PROJECT
+from shared.experiments import JobKind
 from shared.protocol import now
 
 MAX_RUNNING = 100
@@ -26,6 +27,7 @@ IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("
 _RUNNING = (
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
     .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE)
+    .where(_LEASES.c.kind.not_in((JobKind.REPLICATE, JobKind.CONTROL)))  # a proposal may become a measurement
     .order_by(_LEASES.c.issued_at)
     .limit(MAX_RUNNING)
 )

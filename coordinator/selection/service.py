@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.evidence.calibration_queries import has_anchor_at_work
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.trust import list_due
 from coordinator.experiments import service as experiments
@@ -110,12 +111,17 @@ def _take_snapshot(
     looked_at += [sha for sha in (history.parent_sha, record) if sha]
     measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
     due = list_due(session, project.id, hardware_class, volunteer_id)
+    reserved = frozenset[str]()
+    if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
+        checks = queries.map_checks(session, hardware_class, sorted({*looked_at, *due} - {project.root_sha}))
+        reserved = frozenset(sha for sha, is_anchored in checks.items() if not is_anchored)
+        reserved |= measured - {project.root_sha} - {sha for sha, is_anchored in checks.items() if is_anchored}
     return replace(
         snapshot,
-        own=queries.find_measured_by(session, volunteer_id, looked_at),
+        own=queries.find_measured_by(session, volunteer_id, looked_at) | reserved,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, in_flight),
-        due=[sha for sha in due if sha not in measured],
+        due=[sha for sha in due if sha not in measured | reserved],
     )
 
 

@@ -17,7 +17,7 @@ BEST_TUNED = 64
 PROMISING_SD = 2.0  # a step is considered if its effect may be a gain that matters within this many sd
 TRIES_LOOKED_AT = 2_000
 NAMES_AT_ONCE = 500
-RELIED_UPON = (Standing.VERIFIED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
+RELIED_UPON = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 
 _EXPERIMENTS, _POSTERIORS, _STEPS = table_of(Experiment), table_of(CommitPosterior), table_of(AssembledStep)
 _STEP = tuple(_EXPERIMENTS.c[name] for name in ("id", "title", "commit_sha", "parent_sha"))

@@ -67,6 +67,7 @@ def test_ctrl_c_leaves_no_process_and_the_next_demo_goes_on(seed: Path, folder: 
 
     done = run_to_end(seed, folder, "--experiments", "1", "--port", "0")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "is an anchor" in done.stdout
     ids = [row[0] for row in read_rows(done.stdout)]
     # A quick run may end while the demo counts.
     assert ids == [str(number + 1) for number in range(len(ids))] and len(ids) > len(finished), done.stdout

@@ -24,6 +24,7 @@ from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
 from coordinator.evidence.explanation import explain
+from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
@@ -63,6 +64,7 @@ effect_sd = 0.002
 offset_sd = {sizes.OFFSET_SD}
 """
 MAX_TRIES = 12
+WORKERS_PER_ANCHOR = 32
 EPOCH_CHECK = 0.2
 """The coordinator looks once a minute whether an epoch is over, and a run takes five."""
 
@@ -170,6 +172,7 @@ class Swarm:
         checked_at = 0.0
         for number, member in enumerate(self._members):
             self._begin(number * 1e-3, member)
+        self._name_anchors()
         while self._events and self._events[0].time <= until:
             event = heapq.heappop(self._events)
             if event.time - checked_at >= EPOCH_CHECK:
@@ -181,6 +184,18 @@ class Swarm:
                 self._note_standings()
                 yield event.time
             self._begin(event.time, event.member)
+
+    def _name_anchors(self) -> None:
+        """Make sound and honest workers of the commonest class anchors, as maintainers would with their own."""
+        common = Counter(member.machine.hardware_class for member in self._members).most_common(1)[0][0]
+        sound = [
+            member for member in self._members
+            if member.machine.hardware_class == common and member.machine.pair is None and not member.machine.is_broken
+        ]  # fmt: skip
+        with self.database.write() as session:
+            for member in sound[: max(1, len(self._members) // WORKERS_PER_ANCHOR)]:
+                number = member.client.name.rpartition("-")[2]
+                set_anchor(session, f"volunteer-{number}", member.client.name, is_anchor=True, who="bench")
 
     def _begin(self, time: float, member: Member) -> None:
         """Claim a job, and draft it if it needs a draft."""
@@ -265,7 +280,7 @@ class Swarm:
         best_gain, leader = 0.0, root
         with self.database.read() as session:
             for name, score in session.execute(_SCORES, {"sha": root}):
-                for standing in (*CLAIMABLE, Standing.PROVISIONAL):
+                for standing in (*CLAIMABLE, Standing.CORROBORATED, Standing.PROVISIONAL):
                     best = session.execute(_BEST, {"name": name, "standing": standing}).first()
                     if best is not None and score - best[1] > best_gain:
                         best_gain, leader = score - best[1], best[0]

@@ -21,7 +21,12 @@ ROWS = 2
 MOVED = {"leases": frozenset({"context", "findings_read"})}
 """Columns that a revision moves to another table; a test of that revision looks for them there."""
 
-RENAMED = {("branches", "fruitless"): "experiments_without_gain", ("branches", "state", "living"): "active"}
+RENAMED = {
+    ("branches", "fruitless"): "experiments_without_gain",
+    ("branches", "state", "living"): "active",
+    ("runs", "trust", "established"): "newcomer",
+    ("runs", "is_check", True): False,
+}
 """Columns and values that a revision renames; a test of that revision looks for the rest of its values."""
 
 Rows = dict[str, list[dict[str, Any]]]

@@ -22,6 +22,7 @@ from coordinator.lineage.commits import get_commit
 from coordinator.models import Experiment, Lease, Project, Run, Worker
 from coordinator.projects import service as projects
 from coordinator.workers import service as workers
+from coordinator.workers.lookup import WorkerRow
 from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal
@@ -49,11 +50,16 @@ class History:
         self.contract = projects.contract_of(project)
         self.random = Random(seed)
 
-    def add_worker(self, name: str = "w1", volunteer: str = "ada") -> Worker:
+    def add_worker(self, name: str = "w1", volunteer: str = "ada", *, is_anchor: bool = False) -> WorkerRow:
+        """A worker that is registered; once an anchor, it stays one."""
         token = create_token(self.session, volunteer, "test")
-        return workers.register_worker(self.session, authenticate(self.session, token), name, "search", HARDWARE)
+        worker = workers.register_worker(self.session, authenticate(self.session, token), name, "search", HARDWARE)
+        if is_anchor:
+            self.session.get_one(Worker, worker.id).is_anchor = True
+            self.session.flush()
+        return worker
 
-    def add_lease(self, worker: Worker, base_sha: str, kind: JobKind = JobKind.IMPROVE, **changes: Any) -> Lease:
+    def add_lease(self, worker: WorkerRow, base_sha: str, kind: JobKind = JobKind.IMPROVE, **changes: Any) -> Lease:
         """A lease that has just been claimed."""
         moment = now()
         clock = state.begin(kind.makes_experiment, self.contract.budget, moment)
@@ -85,7 +91,7 @@ class History:
         events.record(self.session, EventKind.LEASE_CLAIMED, self.project.id, lease=str(lease.id))
         return lease
 
-    def add_running_lease(self, worker: Worker, base_sha: str, title: str, share: float = 0.4) -> Lease:
+    def add_running_lease(self, worker: WorkerRow, base_sha: str, title: str, share: float = 0.4) -> Lease:
         """A lease whose proposal was accepted and which trains."""
         proposal = make_proposal(title).model_dump(mode="json")
         progress: dict[str, Any] = {
@@ -97,7 +103,7 @@ class History:
         }
         return self.add_lease(worker, base_sha, proposal=proposal, **progress)
 
-    def measure(self, worker: Worker, sha: str, metric: float | None, **changes: Any) -> Run:
+    def measure(self, worker: WorkerRow, sha: str, metric: float | None, **changes: Any) -> Run:
         """A run of an existing commit, or of the root."""
         lease = self.add_lease(worker, sha, JobKind.REPLICATE, state=LeaseState.DONE)
         experiment = find_experiment_by_commit(self.session, sha)
@@ -109,7 +115,7 @@ class History:
 
     def add_experiment(
         self,
-        worker: Worker,
+        worker: WorkerRow,
         parent_sha: str,
         metric: float | None,
         proposal: Proposal,
@@ -135,7 +141,7 @@ class History:
         return self.session.get_one(Experiment, experiment_id)
 
     def _add_run(
-        self, lease: Lease, worker: Worker, sha: str, metric: float | None, experiment_id: int | None, **changes: Any
+        self, lease: Lease, worker: WorkerRow, sha: str, metric: float | None, experiment_id: int | None, **changes: Any
     ) -> tuple[RunReport, StoredRun]:
         report = make_run(sha, metric, **({"curve": self._curve(metric)} | changes))
         self.session.flush()

@@ -98,7 +98,8 @@ def test_trust_grows_with_agreements_and_a_contradiction_begins_anew() -> None:
     assert record.trust() is Trust.NEWCOMER
     for agrees in (True, True, None, True):
         record = record.after(agrees)
-    assert record.agreements == 3 and record.trust() is Trust.ESTABLISHED
+    assert record.agreements == 3 and record.trust() is Trust.NEWCOMER, "strangers do not make each other trusted"
+    assert record.trust(is_vouched=True) is Trust.VOUCHED
     record = record.after(False)
     assert (record.agreements, record.contradictions) == (0, 1) and record.trust() is Trust.DOUBTED
     assert record.after(True).trust() is Trust.NEWCOMER
@@ -116,9 +117,28 @@ def test_the_share_that_is_replicated_falls_with_agreements(agreements: int) -> 
 
 
 def test_authors_do_not_vouch_for_themselves() -> None:
-    own = [author(0)._replace(trust=Trust.ESTABLISHED), author(0)._replace(is_authors=False, trust=Trust.ANCHOR)]
-    assert not is_vouched([*own, *checks(0, 0)])
-    assert is_vouched([*own, checks(0)[0]._replace(trust=Trust.ESTABLISHED)])
+    own = [author(0)._replace(trust=Trust.VOUCHED), author(0)._replace(is_authors=False, trust=Trust.ANCHOR)]
+    assert not is_vouched([*own, *checks(0, 0)], NOISE_SD)
+    vouched = checks(0)[0]._replace(trust=Trust.VOUCHED)
+    assert is_vouched([*own, vouched], NOISE_SD)
+    assert not is_vouched([*own, vouched._replace(is_check=False)], NOISE_SD), "it chose the commit itself"
+
+
+def test_who_vouches_is_among_those_who_agree() -> None:
+    apart = checks(0, 0, LIE)
+    apart[2] = apart[2]._replace(trust=Trust.VOUCHED)
+    assert is_agreed([author(0), *apart], NOISE_SD) and not is_vouched([author(0), *apart], NOISE_SD)
+
+
+@pytest.mark.parametrize("liars", [1, 2, 5, 20])
+def test_anchors_are_not_outvoted(liars: int) -> None:
+    crowd = checks(*[LIE] * liars)
+    assert is_agreed([author(LIE), *crowd], NOISE_SD) is (liars > 1), "without an anchor they agree"
+    anchor = checks(0)[0]._replace(volunteer_id=99, worker_id=99, trust=Trust.ANCHOR)
+    assert not is_agreed([author(LIE), *crowd, anchor], NOISE_SD)
+    honest = checks(0, 0.0003)[1]._replace(volunteer_id=98, worker_id=98)
+    runs = [author(LIE), *crowd, anchor, honest]
+    assert {run.value for run in select(runs, NOISE_SD)} == {0, 0.0003} and is_vouched(runs, NOISE_SD)
 
 
 def test_who_was_lucky_is_not_taken_for_a_liar() -> None:

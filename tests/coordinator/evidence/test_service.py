@@ -26,7 +26,10 @@ def history_database(project: str, database: Database) -> Database:
     with database.write() as session:
         history = History(session, session.scalars(select(Project)).one())
         root = history.project.root_sha
-        workers = [history.add_worker(f"w{number}", volunteer) for number, volunteer in enumerate(("ada", "bo", "cy"))]
+        workers = [
+            history.add_worker(f"w{number}", volunteer, is_anchor=True)
+            for number, volunteer in enumerate(("ada", "bo", "cy"))
+        ]
         bias = (0.0, 0.1, 0.0)
         for number, worker in enumerate(workers):
             history.measure(worker, root, 3.3 + bias[number])
@@ -166,16 +169,20 @@ def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., Mi
     assert "improved, since it is a gain" in page and page.count('<td class="bar">') == 3
 
 
-def test_a_confirmed_claim_is_told(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> None:
+def test_a_confirmed_claim_is_told(
+    worker: MiniWorker, make_worker: Callable[..., MiniWorker], database: Database
+) -> None:
     others = [make_worker(volunteer=name) for name in ("bo", "cy")]
     worker.measure_root(metric=3.3)
     _, reply = worker.experiment("DEPTH = 5\n", metric=3.2)
     for other in others:
         other.measure_root(metric=3.3)
+    with database.write() as session:
+        quarantine.set_anchor(session, "cy", "w1", is_anchor=True, who="maintainer")
     _deliver_until_measured(others, reply.experiment_id)
     told = worker.get_json(f"/experiments/{reply.experiment_id}/evidence")
     assert told["is_claim_confirmed"] and told["after"]["standing"] == "verified"
-    assert {run["trust"] for run in told["runs"]} == {"newcomer", "established"}
+    assert {run["trust"] for run in told["runs"]} == {"newcomer", "anchor"}
     others_say = [run["read_as"] for run in told["runs"] if not run["is_authors"]]
     assert [run["is_in_posterior"] for run in told["runs"]] == [not run["is_authors"] for run in told["runs"]]
     assert told["runs_say"]["mean"] == pytest.approx(sum(others_say) / len(others_say), abs=1e-3)

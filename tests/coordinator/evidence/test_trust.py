@@ -1,16 +1,20 @@
 """Trust in a real coordinator: records, replications that are due, anchors, and what comes of a refuted result."""
 
+from contextlib import AbstractContextManager
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
 from coordinator.cli import app
 from coordinator.db.database import Database
-from coordinator.evidence import epochs
+from coordinator.evidence import epochs, quarantine
 from coordinator.evidence.explanation import explain
 from coordinator.evidence.trust import list_due
 from coordinator.models import CommitPosterior, Event, Project, Run, TrustRecord, Volunteer, Worker
 from shared.events import EventKind
+from shared.protocol import now, use_clock
 from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History
 
@@ -24,12 +28,21 @@ class Village:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.author: dict[str, str] = {}
+        self.began = now()
         for name in VOLUNTEERS:
             self.measure(name, None, 3.3)
 
     def _open(self, session: object, name: str) -> tuple[History, Worker]:
         history = History(session, session.scalars(select(Project)).one())  # type: ignore[attr-defined,arg-type]
         return history, history.add_worker("w1", name)
+
+    def make_anchor(self, name: str) -> None:
+        with self.database.write() as session:
+            quarantine.set_anchor(session, name, "w1", is_anchor=True, who="maintainer")
+
+    def at(self, hours: float) -> AbstractContextManager[None]:
+        """The coordinator's clock so many hours after the village began."""
+        return use_clock(lambda: self.began + timedelta(hours=hours))
 
     def measure(self, name: str, sha: str | None, metric: float | None) -> str:
         """A volunteer measures a commit, or the seed; returns what its worker was worth then."""
@@ -72,14 +85,87 @@ def village(project: str, database: Database) -> Village:
     return Village(database)
 
 
-def test_a_volunteer_is_established_by_agreeing(village: Village) -> None:
+def test_strangers_who_agree_do_not_verify(village: Village) -> None:
     assert [village.record(name)[0] for name in VOLUNTEERS] == [0, 1, 1, 1], "the first has nobody to agree with"
     sha = village.invent("ada", 3.2)
-    assert village.measure("bo", sha, 3.2) == "established"
+    assert village.measure("bo", sha, 3.2) == "newcomer"
     assert village.record("ada") == (1, 0) and village.record("bo") == (2, 0)
     assert village.posterior(sha).standing == "provisional", "one has checked it"
     village.measure("cy", sha, 3.2)
-    assert village.posterior(sha).standing == "verified"
+    assert village.posterior(sha).standing == "corroborated"
+    village.make_anchor("dan")
+    assert village.measure("dan", sha, 3.2) == "anchor" and village.posterior(sha).standing == "verified"
+    village.check_numbers()
+
+
+def test_agreement_with_an_anchor_on_enough_commits_over_a_day_vouches(village: Village) -> None:
+    village.make_anchor("dan")
+
+    def agree(count: int, hours: float) -> str:
+        """Bo and the anchor measure that many new commits of ada's; bo's trust at the last of them."""
+        with village.at(hours):
+            for _ in range(count):
+                sha = village.invent("ada", 3.2)
+                village.measure("dan", sha, 3.2)
+                trust = village.measure("bo", sha, 3.2)
+        return trust
+
+    assert agree(8, 0.0) == "newcomer", "all on one day"
+    assert agree(1, 23.0) == "newcomer" and agree(1, 24.1) == "newcomer", "this run itself does not count yet"
+    assert agree(1, 24.2) == "vouched"
+    with village.at(60):  # the anchor is away, and waited for by nobody
+        sha = village.invent("ada", 3.1)
+        village.measure("bo", sha, 3.1)
+        village.measure("cy", sha, 3.1)
+        assert village.posterior(sha).standing == "verified"
+        lie = village.invent("ada", 3.0)
+        village.measure("dan", lie, 3.1)
+        village.measure("bo", lie, 3.0)
+        assert village.record("bo")[1] == 1, "an anchor is believed"
+        other = village.invent("ada", 3.05)
+        assert village.measure("bo", other, 3.05) == "newcomer"
+    village.check_numbers()
+
+
+def test_vouched_volunteers_vouch_on_more_commits_with_more_partners(village: Village) -> None:
+    village.make_anchor("dan")
+    for hours in (0, 25):
+        with village.at(hours):
+            for _ in range(4):
+                sha = village.invent("ada", 3.2)
+                for name in ("dan", "bo", "cy", "eve"):
+                    village.measure(name, sha, 3.2)
+    with village.at(80):
+        shas = [village.invent("ada", 3.2) for _ in range(5)]
+        for sha in shas:
+            for name in ("bo", "cy", "eve"):
+                assert village.measure(name, sha, 3.2) == "vouched"
+    for hours, measured, trust in ((81, shas[:4], "newcomer"), (106, shas, "newcomer"), (107, shas[:1], "vouched")):
+        with village.at(hours):
+            for sha in measured:
+                assert village.measure("fay", sha, 3.2) == trust
+    village.check_numbers()
+
+
+def test_while_an_anchor_works_no_other_two_verify(village: Village) -> None:
+    """A volunteer who was vouched for, and another, say what they like: the anchor's measurement is waited for."""
+    village.make_anchor("dan")
+    for hours in (0, 25):
+        with village.at(hours):
+            for _ in range(4):
+                sha = village.invent("ada", 3.2)
+                village.measure("dan", sha, 3.2)
+                village.measure("bo", sha, 3.2)
+    with village.at(26):
+        lie = village.invent("ada", 2.9)
+        assert village.measure("bo", lie, 2.9) == "vouched"
+        village.measure("cy", lie, 2.9)
+        assert village.posterior(lie).standing == "provisional" and village.posterior(lie).checkers == 1
+        village.measure("dan", lie, 3.3)
+        for name in ("eve", "fay", "gus"):
+            village.measure(name, lie, 2.9)
+        assert village.posterior(lie).standing == "provisional", "nobody outvotes an anchor"
+        assert village.measure("bo", village.invent("ada", 3.2), 3.2) == "newcomer"
     village.check_numbers()
 
 
@@ -155,7 +241,7 @@ def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -
     village.measure("bo", wonder, 2.4)
     assert village.posterior(wonder).standing == "held" and village.list_due("cy") == [wonder]
     village.measure("cy", wonder, 2.4)
-    assert village.posterior(wonder).standing == "verified" and village.list_due("dan") == []
+    assert village.posterior(wonder).standing == "corroborated" and village.list_due("dan") == []
     village.check_numbers()
 
 

@@ -172,5 +172,8 @@ def test_a_gain_that_is_proposed_again_by_others_is_measured_again(crew: list[Mi
         row = session.get_one(Lease, other.id)
         assert (row.kind, row.base_sha) == (JobKind.REPLICATE, reply.measure)
         assert "exactly these files" in row.why
+        assert not row.is_check, "the volunteer chose it, so it verifies nothing"
+    assert first.claim_job().kind.makes_experiment, "the job under way has no proposal to show to others"
     assert second.deliver(other, ResultUpload(run=make_run(reply.measure, 3.21))).status_code == 201
-    assert second.get_json("/experiments/1")["posterior"]["runs"] == 2
+    posterior = second.get_json("/experiments/1")["posterior"]
+    assert (posterior["runs"], posterior["checkers"]) == (2, 0)

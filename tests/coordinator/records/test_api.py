@@ -30,7 +30,7 @@ def shas(database: Database, tmp_path: Path) -> dict[str, str]:
     """root - better - best, measured by three volunteers; and beside `best` a sibling."""
     with database.write() as session:
         history = History(session, create_project(session, write_seed(tmp_path / "seed"))[0])
-        workers = [history.add_worker(f"w{n}", f"volunteer-{n}") for n in range(4)]
+        workers = [history.add_worker(f"w{n}", f"volunteer-{n}", is_anchor=n == 1) for n in range(4)]
         root = history.project.root_sha
         for worker in workers:
             for metric in (3.301, 3.300, 3.302):
