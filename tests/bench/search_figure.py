@@ -20,7 +20,7 @@ SIZES = (1, 16, 64, 256)
 GOALS = {16: 14.0, 64: 32.0, 256: 55.0}
 SWARM, IDEAL = "#0072B2", "#999999"
 RIVAL_COLORS = {"strict": "#D55E00", "independent": "#009E73", "best of N": "#CC79A7", "islands": "#E69F00",
-                "Thompson": "#56B4E9"}  # fmt: skip
+                "Thompson": "#56B4E9", "linear model": "#888888"}  # fmt: skip
 SIZE_COLORS = {1: "#999999", 16: "#009E73", 64: "#D55E00", 256: "#0072B2"}
 MOMENTS = 80
 

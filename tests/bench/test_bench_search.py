@@ -124,7 +124,7 @@ def test_no_decision_of_a_rival_depends_on_a_run_that_ends_after_it(rival: str, 
     assert decide(policy, world, since=ALTERED - 3) != unchanged, "results that have ended do matter"
 
 
-@pytest.mark.parametrize("rival", ["strict", "islands", "Thompson"])
+@pytest.mark.parametrize("rival", ["strict", "islands", "Thompson", "linear model"])
 def test_a_rival_that_knows_results_of_runs_that_go_on_is_found(rival: str) -> None:
     policy = RIVALS[rival]
     assert decide(policy, EVEN, EagerSimulation) != decide(policy, EVEN, EagerSimulation, since=1e9)
