@@ -71,8 +71,11 @@ def _verify(database: Database, as_json: bool) -> None:
             if not as_json:
                 typer.echo(problem)
         commits, runs = queries.count_rows(session, Commit), queries.count_rows(session, Run)
+        to_look_at = list(epochs.list_disputed_noise(session)) if not problems else []
+    for line in [] if as_json else to_look_at:
+        typer.echo(f"To look at: {line}")
     if as_json:
-        typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems}))
+        typer.echo(json.dumps({"commits": commits, "runs": runs, "problems": problems, "to_look_at": to_look_at}))
     elif problems:
         typer.echo(f"{count_noun(len(problems), 'problem')} in {commits:,} commits and {runs:,} runs.")
     else:

@@ -43,6 +43,7 @@ class EpochRow(NamedTuple):
     through_run_id: int
     runs: int
     rules: int
+    disputed_noise_sd: float | None
 
 
 class WorkerEvidence(NamedTuple):
@@ -227,16 +228,22 @@ def list_measured(
     session: Session, project_id: int, hardware_class: str, sha: str | None = None, through_run_id: int | None = None
 ) -> list[SharedRun]:
     """Runs of a class that count, of one commit if it is named, up to a run if it is named."""
-    query = select(*(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id"))).where(
-        _RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT
+    query = (
+        select(
+            *(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id")), _WORKERS.c.volunteer_id
+        )
+        .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
+        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT)
     )
     if sha is not None:
         query = query.where(_RUNS.c.commit_sha == sha)
     if through_run_id is not None:
         query = query.where(_RUNS.c.id <= through_run_id)
     return [
-        SharedRun(commit_sha, worker_id, metric, JobKind(kind).makes_experiment, run_id)
-        for commit_sha, worker_id, metric, kind, run_id in session.execute(query.order_by(_RUNS.c.id))
+        SharedRun(commit_sha, worker_id, metric, JobKind(kind).makes_experiment, run_id, volunteer_id)
+        for commit_sha, worker_id, metric, kind, run_id, volunteer_id in map(
+            tuple, session.execute(query.order_by(_RUNS.c.id))
+        )
     ]
 
 

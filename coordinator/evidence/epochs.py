@@ -28,8 +28,11 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 5
+RULES = 6
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
+
+VOTES_COUNT = 6
+"""The rules since which noise is a median of volunteers' votes; an epoch from before begins anew."""
 
 
 def begin_run(session: Session, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
@@ -133,7 +136,7 @@ def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
         queries.change_calibration(session, key, columns)
     queries.change_epoch(
         session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
-        started_at=now(),
+        started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd,
     )  # fmt: skip
 
 
@@ -162,7 +165,7 @@ def bring_up_to_date(session: Session) -> None:
         contract = projects.contract_of(session.get_one(Project, project_id))
         is_first = queries.find_epoch(session, project_id, hardware_class) is None
         epoch = begin_run(session, contract, project_id, hardware_class)
-        if is_first:
+        if is_first or (epoch.rules < VOTES_COUNT and epoch.number > 0):
             start_epoch(session, contract, epoch)
         if is_first or epoch.rules != RULES:
             derive_again(session, contract, project_id, hardware_class)
@@ -197,6 +200,20 @@ def derive_again(session: Session, contract: Contract, project_id: int, hardware
     for generation in queries.list_generations(session, project_id, hardware_class):
         changed += posteriors.derive_and_store(session, contract, model, generation, hardware_class)
     return changed
+
+
+def list_disputed_noise(session: Session, project_id: int | None = None) -> Iterator[str]:
+    """The classes whose noise a maintainer should look at, each in a line."""
+    for of_project, hardware_class in queries.list_classes(session):
+        epoch = queries.find_epoch(session, of_project, hardware_class)
+        if epoch is None or epoch.disputed_noise_sd is None or project_id not in (None, of_project):
+            continue
+        project = session.get_one(Project, of_project)
+        yield (
+            f"{project.name} on {hardware_class}: volunteers repeat each other's measurements within "
+            f"{epoch.disputed_noise_sd:.2g}, the contract expects {projects.contract_of(project).evidence.noise_sd:g}. "
+            f"{epoch.noise_sd:.2g} is used. Look for broken machines and invented numbers; else the contract is wrong."
+        )
 
 
 def recompute(session: Session) -> int:

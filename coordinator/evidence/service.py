@@ -92,6 +92,11 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
     }  # fmt: skip
 
 
+def list_disputed_noise(session: Session, project_id: int) -> list[str]:
+    """The project's hardware classes whose noise a maintainer should look at, each in a line."""
+    return list(epochs.list_disputed_noise(session, project_id))
+
+
 def view_posterior(row: PosteriorRow | CommitPosterior | None) -> Posterior | None:
     return None if row is None else Posterior.model_validate(row, from_attributes=True)
 

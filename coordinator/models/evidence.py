@@ -100,7 +100,8 @@ class EvidenceEpoch(Base):
     """Estimates of a hardware class from the runs up to `through_run_id`, frozen until the next epoch.
 
     Every change of the class's evidence locks this row first. `rules` is the version of the program's rules
-    (`epochs.RULES`) by which its posteriors were derived.
+    (`epochs.RULES`) by which its posteriors were derived. `disputed_noise_sd` is the noise that the runs give, if it is
+    so large that a maintainer should look at them.
     """
 
     __tablename__ = "evidence_epochs"
@@ -112,6 +113,7 @@ class EvidenceEpoch(Base):
     through_run_id: Mapped[int]
     runs: Mapped[int]
     rules: Mapped[int]
+    disputed_noise_sd: Mapped[float | None]
     started_at: Mapped[datetime]
 
 

@@ -70,6 +70,7 @@ def view_project(
         "is_first": before_id is None,
         "findings_value": compare_arms(session, project),
         "since": since,
+        "disputed_noise": list(evidence.list_disputed_noise(session, project.id)),
     }
 
 

@@ -2,11 +2,12 @@
 
 from math import sqrt
 from random import Random
+from statistics import fmean
 
 import numpy as np
 import pytest
 
-from coordinator.evidence.offsets import PRIOR_RUNS, SharedRun, estimate, estimate_newcomer, select_shared
+from coordinator.evidence.offsets import SharedRun, estimate, estimate_newcomer, select_shared
 from coordinator.evidence.statistics import Normal
 
 NOISE_SD, OFFSET_SD = 0.0007, 0.01
@@ -53,12 +54,57 @@ def test_true_offsets_are_found() -> None:
 
 def test_noise_starts_at_the_contracts_and_follows_the_runs() -> None:
     draw = Random(3)
-    runs = [SharedRun(str(commit), 1, 1 + draw.gauss(0, 0.003)) for commit in range(300) for _ in range(2)]
-    assert estimate(runs, NOISE_SD, OFFSET_SD).noise_sd == pytest.approx(0.003, rel=0.1)
-    assert estimate(runs[:2], NOISE_SD, OFFSET_SD).noise_sd == pytest.approx(
-        sqrt((PRIOR_RUNS * NOISE_SD**2 + (runs[0].value - runs[1].value) ** 2 / 2) / (PRIOR_RUNS + 1))
-    )
-    assert estimate([], NOISE_SD, OFFSET_SD) == (NOISE_SD, {})
+    runs = [SharedRun(str(commit), 1, 1 + draw.gauss(0, 0.0013)) for commit in range(300) for _ in range(2)]
+    found = estimate(runs, NOISE_SD, OFFSET_SD)
+    assert found.noise_sd == pytest.approx(0.0013, rel=0.1) and found.disputed_noise_sd is None
+    assert estimate([], NOISE_SD, OFFSET_SD) == (NOISE_SD, {}, None)
+
+
+def draw_swarm(seed: int, volunteers: int, liars: int, commits: int, workers_each: int = 1) -> list[SharedRun]:
+    """Each commit has its author and three checkers; liars add up to 0.02 in two of three runs, seed aside."""
+    draw = Random(seed)
+    offsets = [draw.gauss(0, 0.003) for _ in range(volunteers * workers_each)]
+    runs = [SharedRun("seed", w, o + draw.gauss(0, 0.0005), of_volunteer=w % volunteers) for w, o in enumerate(offsets)]
+    for commit in range(commits):
+        level = draw.gauss(0, 0.002)
+        for place, worker in enumerate(draw.sample(range(len(offsets)), min(4, volunteers))):
+            value = level + offsets[worker] + draw.gauss(0, 0.0005)
+            if worker % volunteers < liars and draw.random() < 2 / 3:
+                value -= 0.02 * draw.random()
+            runs.append(SharedRun(str(commit), worker, value, place == 0, of_volunteer=worker % volunteers))
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("volunteers", "liars", "most"),
+    [(7, 1, 1.4), (8, 2, 1.6), (10, 3, 1.8), (40, 10, 1.6), (8, 4, 3.0), (3, 1, 3.0)],
+)
+@pytest.mark.parametrize("commits", [10, 60])
+def test_liars_do_not_make_noise(volunteers: int, liars: int, most: float, commits: int) -> None:
+    """Of a minority the noise hardly depends; at half it is bounded, and a maintainer is asked."""
+    found = [estimate(draw_swarm(seed, volunteers, liars, commits), 0.0005, 0.003) for seed in range(20)]
+    assert 0.0004 < fmean(one.noise_sd for one in found) <= most * 0.0005 + 1e-12
+    if liars * 2 >= volunteers and commits > 10:
+        assert sum(one.disputed_noise_sd is not None for one in found) > 10
+
+
+@pytest.mark.parametrize("commits", [3, 10, 60])
+def test_the_noise_of_a_young_swarm_is_not_too_large(commits: int) -> None:
+    for prior in (0.0004, 0.0005, 0.0006):
+        found = [estimate(draw_swarm(seed, 8, 0, commits), prior, 0.003) for seed in range(30)]
+        assert fmean(one.noise_sd for one in found) == pytest.approx(0.0005, rel=0.25)
+        assert not any(one.disputed_noise_sd for one in found), "honest volunteers raise no flag"
+
+
+def test_many_workers_of_one_volunteer_have_one_vote() -> None:
+    honest = draw_swarm(1, 6, 0, 40)
+    crowd = [SharedRun(str(n), 100 + w, 0.02 * w, of_volunteer=0) for n in range(40) for w in range(20)]
+    seed = [SharedRun("seed", 100 + w, 0.0, of_volunteer=0) for w in range(20)]
+    assert estimate([*honest, *seed, *crowd], 0.0005, 0.003).noise_sd < 0.0009
+    moved = [SharedRun("seed", 100 + w, 0.01, of_volunteer=99) for w in range(20)]
+    few, many = (estimate([*honest, *some], 0.0005, 0.003).offsets for some in (moved[:1], moved))
+    differences = [[some[w].mean - some[0].mean for w in range(6)] for some in (few, many)]
+    assert differences[0] == pytest.approx(differences[1], abs=3e-4)
 
 
 def test_a_commit_of_one_worker_says_nothing_of_offsets() -> None:
