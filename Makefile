@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-scoring bench-search bench-storage bench-train bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-scoring bench-search bench-storage bench-train bench-trust bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ bench-early-stop: $(VENV)/dev.stamp  ## What would stopping hopeless runs save, 
 bench-train: $(VENV)/dev.stamp  ## How fast do the seeds train, and what goes by outside their budgets? On a GPU, or else a CPU (BENCH="--device cuda:0")
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_train $(BENCH)
+
+bench-trust: $(VENV)/dev.stamp  ## Can strangers make each other trusted, or silence a class? Sybils over HTTP, and noise with liars (BENCH="--quick")
+	@$(BIN)/python -m tests.bench.bench_noise
+	@$(BIN)/python -m tests.bench.bench_trust $(BENCH)
 
 bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times
 	@.ci/system-packages bwrap:bubblewrap

@@ -1,0 +1,291 @@
+"""A swarm with sybils on the real coordinator, over HTTP in process and on a real database, in simulated time.
+
+Honest volunteers experiment and check; sybils are accounts of one attacker, who compute nothing. While they are patient
+they report what honest machines would. Then one of them claims a gain that does not exist, and all of them repeat it.
+They also propose its code in order to measure it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+
+from coordinator.accounts.service import create_token
+from coordinator.app import create_app
+from coordinator.db.database import Database
+from coordinator.evidence import epochs
+from coordinator.evidence.quarantine import set_anchor
+from coordinator.models import Commit, CommitPosterior, Run, Worker
+from coordinator.projects.service import create_project
+from coordinator.settings import CoordinatorSettings
+from shared.experiments import ProposalSubmission, Standing
+from shared.leases import GrantedLease, ResultUpload
+from shared.protocol import now, use_clock
+from shared.records import Trust
+from shared.runs import Hardware, RunSeconds
+from tests.support.in_process import open_client
+from tests.support.messages import HARDWARE, describe_change, make_result, make_run
+from tests.support.volunteers import MiniWorker
+
+NOISE_SD, OFFSET_SD, EFFECT_SD, MIN_EFFECT = 0.0005, 0.003, 0.002, 0.0005
+START = 1.0
+LIE = 0.008
+"""Gain that a lie claims: four times a typical effect, and less than what waits for a maintainer."""
+
+ROUNDS_PER_LIE = 5
+"""Sybils claim one thing at a time, and check it meanwhile; their other experiments are no gain."""
+
+DULL = 0.004
+CHOOSING = 0.1
+BUDGET = timedelta(seconds=120)
+JOB = timedelta(seconds=140)
+FOREIGN = HARDWARE.model_copy(update={"model": "A chip that nobody else has"})
+CONTRACT = f"""\
+[project]
+name = "question"
+title = "A question with a known answer"
+version = 1
+
+[objective]
+metric = "val_bpb"
+unit = "bits per byte"
+min_effect = {MIN_EFFECT}
+plausible_floor = 0.5
+
+[budget]
+training_seconds = {BUDGET.total_seconds():g}
+
+[files]
+editable = ["train.py"]
+
+[jobs]
+improve = 2
+replicate = 2
+control = 0
+
+[evidence]
+noise_sd = {NOISE_SD}
+effect_sd = {EFFECT_SD}
+offset_sd = {OFFSET_SD}
+"""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack and who is there. Sybils lie after `patience`; `foreign` ones then in a hardware class that they
+    invent. The anchor works all the time, or leaves two days before they begin to lie."""
+
+    sybils: int
+    honest: int
+    has_anchor: bool = True
+    patience: timedelta = timedelta(0)
+    foreign: bool = False
+    anchor_leaves: bool = False
+    patient_jobs: int = 12
+    rounds: int = 12
+
+
+@dataclass
+class Outcome:
+    """`verified` are all that ever were, `false` those that gain less than they claim, `corroborated` the lies that had
+    that standing; `vouched` sybils when they began to lie."""
+
+    verified: set[tuple[str, str]] = field(default_factory=set)
+    false: set[tuple[str, str]] = field(default_factory=set)
+    corroborated: set[tuple[str, str]] = field(default_factory=set)
+    vouched: int = 0
+    runs: int = 0
+    lies: int = 0
+
+
+@dataclass
+class Member:
+    client: MiniWorker
+    offset: float
+    is_sybil: bool = False
+    hardware: Hardware = HARDWARE
+
+
+class SybilSwarm:
+    """The simulation: rounds in which each member does one job, all at once."""
+
+    def __init__(self, database: Database, http: httpx.Client, attack: Attack, seed: int) -> None:
+        self.database, self.attack, self.draw = database, attack, Random(seed)
+        self.time = now()
+        self.truth: dict[str, float] = {}
+        self.claimed: dict[str, float] = {}
+        self.code: dict[str, str] = {}
+        self.outcome = Outcome()
+        self.is_lying = False
+        names = [f"honest-{n}" for n in range(attack.honest)] + [f"sybil-{n}" for n in range(attack.sybils)]
+        self.members = [self._join(http, name) for name in names]
+        self.anchor = self._join(http, "maintainer") if attack.has_anchor else None
+        self._number = 0
+        self._lied: list[str] = []
+        self._rounds_since_lie = ROUNDS_PER_LIE
+
+    def _join(self, http: httpx.Client, name: str) -> Member:
+        with self.database.write() as session:
+            token = create_token(session, name, "bench")
+        return Member(MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), name.startswith("sybil"))
+
+    def run(self) -> Outcome:
+        with use_clock(lambda: self.time):
+            self._begin()
+            attack, pause = self.attack, self.attack.patience / max(1, self.attack.patient_jobs)
+            for number in range(attack.patient_jobs if attack.patience else 0):
+                self._do_round(with_anchor=True)
+                self._end_epochs()
+                if number < attack.patient_jobs - 1 or not attack.anchor_leaves:
+                    self.time += max(pause - JOB, timedelta(0))
+            self.outcome.vouched = self._count_vouched()
+            self.is_lying = True
+            if attack.anchor_leaves:
+                self.time += timedelta(days=2)
+            for _ in range(attack.rounds):
+                self._rounds_since_lie += 1
+                self._do_round(with_anchor=not attack.anchor_leaves)
+                self._end_epochs()
+            with self.database.read() as session:
+                assert list(epochs.find_differences(session)) == []
+        return self.outcome
+
+    def _begin(self) -> None:
+        if self.anchor is None:
+            return
+        self._do_jobs([self.anchor])
+        with self.database.write() as session:
+            worker = session.scalars(select(Worker)).one()
+            set_anchor(session, "maintainer", worker.name.rpartition("/")[2], is_anchor=True, who="bench")
+
+    def _do_round(self, *, with_anchor: bool) -> None:
+        members = list(self.members)
+        self.draw.shuffle(members)
+        if self.anchor is not None and with_anchor:
+            members.insert(self.draw.randrange(len(members) + 1), self.anchor)
+        self._do_jobs(members)
+
+    def _end_epochs(self) -> None:
+        with self.database.write() as session:
+            epochs.end_epochs(session)
+
+    def _do_jobs(self, members: list[Member]) -> None:
+        """All claim, all work, all deliver."""
+        held = []
+        for member in members:
+            if self.is_lying and member.is_sybil and self.attack.foreign:
+                member.hardware = FOREIGN
+            reply = member.client.claim(hardware=member.hardware.model_dump(mode="json"))
+            if reply.lease is not None:
+                held.append((member, reply.lease, self._draft(member, reply.lease)))
+        self.time += JOB
+        for member, lease, drafted in held:
+            self._deliver(member, lease, drafted)
+            self._look()
+
+    def _draft(self, member: Member, lease: GrantedLease) -> dict[str, str] | str | None:
+        """The files of an experiment, or the commit to measure; None where the proposal was not accepted."""
+        if not lease.kind.makes_experiment:
+            return lease.base.sha
+        if self._lies(member) and self._lied and self.draw.random() < CHOOSING:
+            files = {"train.py": self.code[self._lied[0]]}
+            proposal = describe_change(lease.base.files, files)
+            asked = ProposalSubmission(token=lease.token, proposal=proposal, files=files, may_measure=True)
+            measure = member.client.post(f"/leases/{lease.id}/proposal", asked).json().get("measure")
+            if measure:
+                return str(measure)
+        self._number += 1
+        files = {"train.py": f"LEARNING_RATE = 0.003\nKNOB_{self._number} = {self._number}\n"}
+        return files if member.client.propose(lease, files).accepted else None
+
+    def _lies(self, member: Member) -> bool:
+        return self.is_lying and member.is_sybil
+
+    def _deliver(self, member: Member, lease: GrantedLease, drafted: dict[str, str] | str | None) -> None:
+        base = lease.base.sha
+        self.truth.setdefault(base, START)
+        changes: dict[str, Any] = {
+            "hardware": member.hardware,
+            "seconds": RunSeconds(starting=4, training=BUDGET.total_seconds(), scoring=5, total=9 + BUDGET.seconds),
+        }
+        if drafted is None:
+            member.client.release(lease)
+            return
+        if isinstance(drafted, str):
+            upload = ResultUpload(run=make_run(drafted, self._measure(member, drafted), **changes))
+        else:
+            effect = DULL if self._lies(member) else self.draw.gauss(0, EFFECT_SD / 2)
+            claims = self._lies(member) and self._rounds_since_lie >= ROUNDS_PER_LIE
+            truth = self.truth[base] + (0.0 if claims else effect)
+            claimed = self.claimed.get(base, self.truth[base]) - LIE
+            value = (claimed if claims else self.claimed.get(base, self.truth[base]) + effect) + member.offset
+            value += self.draw.gauss(0, NOISE_SD)
+            upload = make_result(lease, member.client.files_of(lease), drafted, value, **changes)
+            upload = upload.model_copy(update={"proposal": describe_change(lease.base.files, drafted)})
+            sha = upload.run.commit_sha
+            self.truth[sha], self.code[sha] = truth, drafted["train.py"]
+            if self._lies(member):
+                self.claimed[sha] = claimed if claims else value
+            if claims:
+                self._lied, self._rounds_since_lie = [sha, *self._lied], 0
+                self.outcome.lies += 1
+        reply = member.client.deliver(lease, upload)
+        assert reply.status_code == 201, reply.text
+        self.outcome.runs += 1
+
+    def _measure(self, member: Member, sha: str) -> float:
+        truth = self.truth.setdefault(sha, START) + member.offset
+        said = self.claimed[sha] + member.offset if self._lies(member) and sha in self.claimed else truth
+        return said + self.draw.gauss(0, NOISE_SD)
+
+    def _look(self) -> None:
+        """Write down what is verified now, and whether it is true."""
+        with self.database.read() as session:
+            query = select(CommitPosterior.commit_sha, CommitPosterior.hardware_class, CommitPosterior.standing).where(
+                CommitPosterior.standing.in_((Standing.VERIFIED, Standing.CORROBORATED))
+            )
+            rows = session.execute(query).all()
+            parents = dict(session.execute(select(Commit.sha, Commit.parent_sha)).all()) if rows else {}
+        verified = {(sha, name) for sha, name, standing in rows if standing == Standing.VERIFIED}
+        self.outcome.corroborated |= {
+            (sha, name) for sha, name, standing in rows if standing == Standing.CORROBORATED and sha in self._lied
+        }
+        for sha, name in verified - self.outcome.verified:
+            above = parents[sha]
+            while parents[above] is not None and (above, name) not in verified:
+                above = parents[above]
+            if self.truth[above] - self.truth[sha] < MIN_EFFECT:
+                self.outcome.false.add((sha, name))
+        self.outcome.verified |= verified
+
+    def _count_vouched(self) -> int:
+        query = (
+            select(Worker.volunteer_id)
+            .join(Run, Run.worker_id == Worker.id)
+            .where(Run.trust == Trust.VOUCHED, Worker.name.contains("sybil"))
+        )
+        with self.database.read() as session:
+            return len(set(session.scalars(query)))
+
+
+@contextmanager
+def open_sybils(attack: Attack, seed: int = 1) -> Iterator[SybilSwarm]:
+    """A coordinator on an empty SQLite database, with a project, and who attacks it."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "seed").mkdir()
+        (folder / "seed" / "swarm.toml").write_text(CONTRACT)
+        (folder / "seed" / "train.py").write_text("LEARNING_RATE = 0.003\n")
+        (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
+        app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
+        with open_client(app) as http:
+            with app.state.database.write() as session:
+                create_project(session, folder / "seed")
+            yield SybilSwarm(app.state.database, http, attack, seed)
