@@ -29,6 +29,8 @@ from coordinator.leases.validation import LeaseTerms, ResultRefused, hold_to_lea
 from coordinator.lineage import service as lineage
 from coordinator.lineage.commits import CommitRow, get_commit
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
+from coordinator.novelty import service as novelty
+from coordinator.novelty.service import ProposedCode
 from coordinator.projects import service as projects
 from coordinator.selection.branch_updates import NewExperiment, follow
 from shared.commits import CommitWords
@@ -58,22 +60,24 @@ def deliver(
         seen = service.find_own(session, bearer, lease_id)
         contract = projects.parse_stored(seen.contract)
         built = _build(session, seen, contract, upload)
+        other = _describe_other(session, seen, contract, upload, built)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     with database.write() as session:
         lease = queries.lock_lease(session, lease_id)
         stored = _find_stored(lease, upload.run.id, body_sha256)
         if stored is not None:
             return Delivery(stored, is_new=False)
-        reply = _store(session, lease, contract, _hold_to_lease(lease, contract, upload), built)
+        held = _hold_to_lease(session, lease, contract, upload, other)
+        reply = _store(session, lease, contract, held, built)
         result: dict[str, Any] = {
             "result_key": upload.run.id,
             "result_sha256": body_sha256,
             "result_reply": reply.model_dump(mode="json"),
         }
-        held = held_heartbeats.find(lease_id, service.clock_of(lease))
-        if held is not None and lease.state in state.LIVE:  # so the end of the lease writes it
-            lease = lease._replace(**{name: getattr(held.clock, name) for name in HELD_COLUMNS})
-            result["loss"] = held.loss
+        heard = held_heartbeats.find(lease_id, service.clock_of(lease))
+        if heard is not None and lease.state in state.LIVE:  # so the end of the lease writes it
+            lease = lease._replace(**{name: getattr(heard.clock, name) for name in HELD_COLUMNS})
+            result["loss"] = heard.loss
         service.finish(session, lease, result)
     return Delivery(reply, is_new=True)
 
@@ -99,11 +103,30 @@ def _build(session: Session, lease: LeaseRow, contract: Contract, upload: Result
     return built
 
 
-def _hold_to_lease(lease: LeaseRow, contract: Contract, upload: ResultUpload) -> ResultUpload:
+def _describe_other(
+    session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, built: BuiltCommit | None
+) -> ProposedCode | None:
+    """The code of a commit that is not the proposed one, as after the repair of a crash. None if it is."""
+    if built is None or built.tree_sha == lease.proposed_tree_sha:
+        return None
+    assert upload.commit is not None and upload.proposal is not None
+    files = upload.commit.files
+    tree_sha, before = lineage.plan_child(session, lease.base_sha, files, contract.files.editable)
+    return novelty.describe_code(tree_sha, lease.base_sha, upload.proposal, before, files)
+
+
+def _hold_to_lease(
+    session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, other: ProposedCode | None
+) -> ResultUpload:
     has_proposal = lease.proposed_tree_sha is not None
+    duplicate = None
+    if other is not None and has_proposal:
+        holders = novelty.list_holders(session, lease.project_id, other, lease.id)
+        duplicate = novelty.find_duplicate(session, lease.project_id, other, holders)
     terms = LeaseTerms(
-        JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal
-    )
+        JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal,
+        duplicate.reason if duplicate else "",
+    )  # fmt: skip
     try:
         run = hold_to_lease(terms, contract, upload.run, now())
     except ResultRefused as error:

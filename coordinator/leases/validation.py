@@ -37,7 +37,10 @@ class ResultRefused(Exception):
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it."""
+    """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it.
+
+    `duplicate` says whose code the result has, if that is not the proposed code and was tried before.
+    """
 
     kind: JobKind
     phase: Phase
@@ -45,6 +48,7 @@ class LeaseTerms:
     hardware_class: str
     issued_at: datetime
     has_proposal: bool
+    duplicate: str = ""
 
     @property
     def is_own(self) -> bool:
@@ -77,6 +81,8 @@ def _check_terms(terms: LeaseTerms, run: RunReport) -> str | None:
         return f"The run used the seed {run.seed}, the lease says {terms.seed}"
     if terms.kind.makes_experiment and not (terms.has_proposal or terms.is_own):
         return "No proposal was accepted under this lease"
+    if terms.duplicate:
+        return f"This is not the code that was proposed, and would have been refused: {terms.duplicate.rstrip('.')}"
     return None
 
 

@@ -15,7 +15,7 @@ from shared.leases import GrantedLease, OfflineLease, Phase, ResultUpload
 from shared.protocol import API_PREFIX, now
 from shared.runs import RunOutcome, RunReport, RunSeconds
 from tests.support.databases import count_rows
-from tests.support.messages import HARDWARE, make_result, make_run
+from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.seeds import CONTRACT
 from tests.support.volunteers import MiniWorker
 
@@ -87,6 +87,22 @@ def test_a_refused_proposal_is_not_run_all_the_same(worker: MiniWorker, is_held:
     assert not worker.propose(lease, {"train.py": copy}).accepted
     reply = worker.deliver(lease, make_result(lease, files | lease.base.files, {"train.py": copy}, 2.9))
     assert reply.status_code == 201 and (reply.json()["posterior"] is None) == is_held
+
+
+@pytest.mark.parametrize("copy", [BETTER, "LEARNING_RATE = 0.004  # mine\nDEPTH = 4\n"])
+def test_refused_code_does_not_slip_in_behind_an_accepted_proposal(
+    worker: MiniWorker, is_held: bool, copy: str
+) -> None:
+    worker.measure_root()
+    worker.experiment(BETTER, 3.2)
+    lease = worker.claim_job()
+    files = worker.files_of(lease)
+    assert not worker.propose(lease, {"train.py": copy}).accepted
+    new = make_proposal("Something else").model_copy(update={"insists": "It is new."})
+    assert worker.propose(lease, {"train.py": "LEARNING_RATE = 0.0077\nDEPTH = 4\n"}, proposal=new).accepted
+    reply = worker.deliver(lease, make_result(lease, files, {"train.py": copy}, 2.9))
+    assert reply.status_code == 201 and (reply.json()["posterior"] is None) == is_held
+    assert not is_held or "not the code" in worker.get_json(f"/runs/{reply.json()['run_id']}")["reason"]
 
 
 def test_another_hardware_class_is_refused_and_named(worker: MiniWorker, database: Database, is_held: bool) -> None:
