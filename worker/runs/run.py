@@ -229,9 +229,9 @@ class ActiveRun:
 
     def _begin_host(self, size: int) -> None:
         """Let the first host import the edited file, to load the result of `size` bytes when it is asked."""
-        self._report(Phase.SCORING)
         processes = self._processes
-        processes.trainer.end()
+        processes.trainer.end()  # at once: until then it could go on and write a newer result over this one
+        self._report(Phase.SCORING)
         processes.start_judges()
         processes.copy_result(size)
         processes.await_judges()

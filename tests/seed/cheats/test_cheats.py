@@ -2,10 +2,12 @@
 
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import psutil
 import pytest
 
+from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
 from tests.seed.cheats.attempts import (
     APART,
@@ -17,11 +19,15 @@ from tests.seed.cheats.attempts import (
     REMEMBERS,
     SECRET,
     SHIPS,
+    MakeJob,
     MeasureFile,
+    base_files,
     ship,
     with_edit,
 )
 from worker.data.prepare import PreparedData
+from worker.runs.runner import measure
+from worker.runs.spec import RunProgress
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -47,6 +53,18 @@ def is_trainer(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.status() != psutil.STATUS_ZOMBIE and "harness.trainer" in process.cmdline()
     return False
+
+
+def test_no_trainer_goes_on_while_scoring_is_reported(make_job: MakeJob) -> None:
+    """It could write a newer result over the one that it has handed over."""
+    alive: list[bool] = []
+
+    def look(progress: RunProgress) -> None:
+        if progress.phase is Phase.SCORING:
+            alive.append(any(map(is_trainer, psutil.Process().children(recursive=True))))
+
+    measure(make_job(base_files(), apart="harness.trainer"), look, Event())
+    assert alive == [False]
 
 
 def test_training_early_gains_nothing_here(measure_file: MeasureFile, honest: float) -> None:
