@@ -4,7 +4,7 @@ One host answers whole windows. When it has ended, a fresh one gets *prefix rows
 from there on the tokens of an unrelated window. What the second host makes of the last token before a cut is the causal
 loss there, because nothing of what follows was shown to it. The scorer adds
 
-    correction = mean(prefix loss - whole-window loss at the same places)
+    correction = mean(prefix loss - whole-window loss at the same places), or zero if that is less
 
 to the mean loss of the whole windows. A causal model has the same two losses, so its correction is zero without any
 variance. Whatever a model gains by looking ahead is taken from it in expectation, wherever and however rarely it looks.
@@ -145,8 +145,11 @@ class Comparison:
 
     @property
     def correction(self) -> float:
-        """The charge that is added to the mean loss of the whole windows, in nats per token."""
-        return float(self.charged.mean(dtype=numpy.float64))
+        """The charge that is added to the mean loss of the whole windows, in nats per token.
+
+        Never below zero: the second host could learn from the many rows it is shown, and answer better than the first.
+        """
+        return max(0.0, float(self.charged.mean(dtype=numpy.float64)))
 
     def find_fault(self, is_repeatable: bool) -> str | None:
         """A sentence if the answers are not those of a causal model without memory, else None.

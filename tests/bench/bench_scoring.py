@@ -16,7 +16,7 @@ import argparse
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from math import ceil, comb, exp, lgamma, log, sqrt
+from math import ceil, comb, exp, lgamma, log
 from pathlib import Path
 from statistics import mean
 from threading import Event
@@ -38,7 +38,7 @@ from worker.settings import load_settings
 SEEDS = Path(__file__).parents[2] / "seed"
 sys.path.insert(0, str(SEEDS))
 from harness.answers import NumpyAnswers  # noqa: E402
-from harness.causality import DONORS, MAX_RMS  # noqa: E402 - the harness is no package of ours
+from harness.causality import DONORS  # noqa: E402 - the harness is no package of ours
 from harness.scorer import compare  # noqa: E402
 from harness.windows import size_memories  # noqa: E402
 
@@ -124,20 +124,19 @@ def tabulate_bounds(sizes: dict[str, Size], contracts: dict[str, Contract]) -> s
     rows = []
     for name, size in sizes.items():
         rare, windows, places = find_best(size)
-        scatter = MAX_RMS / sqrt(size.all_cuts) / sqrt(2 * 3.141592653589793)
-        win = size.bits_per_byte(rare) + size.bits_per_byte(scatter)
+        win = size.bits_per_byte(rare)
         effect = contracts[name].objective.min_effect
         rows.append(
             (
                 name, f"{size.windows:,}", f"{size.length:,}", f"{size.all_cuts:,}", f"{windows:,} · {places:,}",
                 f"{size.bits_per_byte(gain(size, windows, places)):.6f}", f"{chance(size, windows, places):.2f}",
-                f"{size.bits_per_byte(rare):.6f}", f"{size.bits_per_byte(scatter):.6f}", f"{win / effect:.3f}",
+                f"{win:.6f}", f"{win / effect:.3f}",
                 f"{WANTED[name]:g}", f"{WANTED[name] * effect * size.scored_bytes:,.0f}",
             )
         )  # fmt: skip
     headings = (
         "seed", "windows", "length", "cuts", "windows · places looked at", "gain if missed", "missed", "on average",
-        "by scatter", "of min_effect", "wanted", "bits of a leak for as much",
+        "of min_effect", "wanted", "bits of a leak for as much",
     )  # fmt: skip
     return format_table(headings, rows)
 
