@@ -61,9 +61,10 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Reading = Annotated[float, Field(ge=-MAX_READING, le=MAX_READING)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Duration = Annotated[float, Field(ge=0, le=MAX_SECONDS)]  # in seconds
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Text = Annotated[str, Field(max_length=MAX_TEXT), CLEAN]
+ExactText = Annotated[str, Field(max_length=MAX_TEXT)]  # a diff, which somebody may apply
 SourceText = Annotated[str, Field(max_length=MAX_FILE)]  # kept as it is: it has a hash
-Secret = Annotated[str, Field(max_length=100)]
+Secret = Annotated[str, Field(max_length=100), CLEAN_ALREADY]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]  # a name that stands in a URL
 ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), CLEAN]

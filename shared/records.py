@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from shared.experiments import AxisDirection, JobKind, Posterior, StepReport
 from shared.findings import FindingView
-from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
+from shared.protocol import Count, ExactText, Message, Number, Sha, Slug, Text, Timestamp
 from shared.runs import RunOutcome, RunView
 
 
@@ -34,7 +34,7 @@ class ExperimentDetail(ExperimentSummary):
     insists: Text
     steps: list[StepReport]
     why: Text
-    diff: Text
+    diff: ExactText
     runs: list[RunView]
     finding: FindingView | None
 
@@ -102,7 +102,7 @@ class Comparison(Message):
     a_experiment_id: Count | None
     b_experiment_id: Count | None
     common_ancestor: Sha | None
-    diff: Text
+    diff: ExactText
     classes: list[ClassComparison]
 
 

@@ -102,7 +102,10 @@ def check_house(root: Path) -> subprocess.CompletedProcess[str]:
 
 def write_house(root: Path, files: dict[str, str]) -> Path:
     """A small repository that keeps all rules, but for these files."""
-    pages = {"docs/architecture.md": "[`run`](../worker/loop.py)\n", "worker/loop.py": "def run(): ...\n" + "#\n" * 24}
+    pages = {
+        "docs/architecture.md": "[`run`](../worker/loop.py)\n", "docs/security.md": "# Security\n",
+        "worker/loop.py": "def run(): ...\n" + "#\n" * 24,
+    }  # fmt: skip
     for name, text in (pages | files).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)

@@ -10,7 +10,7 @@ nothing tells which of two is wrong; of three and more, those that stand apart f
 never is: who stands apart from the anchors is.
 
 Strangers cannot make each other trusted. A claim is verified if an anchor or a vouched volunteer is among those who
-agree, and a volunteer is vouched by agreeing with such (decision 0026).
+agree, and a volunteer is vouched by agreeing with such (decision 0028).
 
 Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
 number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.

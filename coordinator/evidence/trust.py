@@ -110,7 +110,7 @@ def _waits_for_anchor(
 ) -> bool:
     """Whether a commit has its check by others already, and only an anchor that is at work can make the next one.
 
-    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0026).
+    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0028).
     """
     if worker.is_anchor or origin.experiment_id is None:
         return False

@@ -222,16 +222,17 @@ def test_postgresql_killed_under_load_loses_nothing(tmp_path: Path) -> None:
             create_project(session, write_seed(tmp_path / "seed"))
         coordinator = Coordinator(url, tmp_path)
         try:
-            work(ledger, make_workers(database, coordinator.address), lambda: kill_postgres(server, ledger))
+            work(ledger, make_workers(database, coordinator.address), lambda: kill_postgres(server, database, ledger))
             ledger.check(database)
         finally:
             coordinator.kill()
             database.close()
 
 
-def kill_postgres(server: PostgresServer, ledger: Ledger) -> None:
+def kill_postgres(server: PostgresServer, database: Database, ledger: Ledger) -> None:
     """Kill every process of the server as a power cut would, and start it again."""
     wait_for_results(ledger, 8)
     server.crash()
     time.sleep(0.5)
     server.restart()
+    database.engine.dispose()  # whose connections ended with the server

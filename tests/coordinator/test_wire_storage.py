@@ -41,6 +41,9 @@ SCRATCH = Table(
 )  # fmt: skip
 """A column of each type that tables have for what models hold."""
 
+EXACT = {"files", "diff"}
+"""Fields with texts that are kept as they are, in no column of text: files are git objects, diffs are made of them."""
+
 EMPTY = {"text": None, "count": None, "number": None, "moment": None}
 
 
@@ -70,7 +73,8 @@ def check_columns(database: Database, message: Message) -> None:
 
 def _list_values(value: Any) -> list[Any]:
     if isinstance(value, BaseModel):
-        return [leaf for name in type(value).model_fields for leaf in _list_values(getattr(value, name))]
+        names = type(value).model_fields.keys() - EXACT
+        return [leaf for name in sorted(names) for leaf in _list_values(getattr(value, name))]
     if isinstance(value, dict):
         return [leaf for pair in value.items() for part in pair for leaf in _list_values(part)]
     if isinstance(value, list | tuple):

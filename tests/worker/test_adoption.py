@@ -65,6 +65,7 @@ def two_lines(live: LiveCoordinator) -> Iterator[MiniWorker]:
                 title=f"another {axis}", hypothesis="", axis=axis, direction=AxisDirection.UP,
                 settings=read_settings({"train.py": text}),
             )  # fmt: skip
+            assert worker.propose(lease, {"train.py": text}, proposal=proposal).accepted
             assert worker.deliver(lease, upload.model_copy(update={"proposal": proposal})).status_code == 201
         yield crew[0]
 
