@@ -9,9 +9,10 @@ from tests.worker.sandbox.conftest import Worker
 MEMORY_MIB = 256
 
 FILES = """
-    import os
+    import os, time
     for number in range(200_000):
         os.close(os.open(f"/tmp/{number}", os.O_CREAT | os.O_WRONLY))
+    time.sleep(3)
     print("took it")
 """
 SOCKETS = """
