@@ -86,8 +86,10 @@ class Served:
         command = [sys.executable, "-m", "coordinator", "serve", "--port", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.code) as process:
             assert process.stdout is not None
-            yield process.stdout.readline().split()[2], psutil.Process(process.pid)
-            process.terminate()
+            try:
+                yield process.stdout.readline().split()[2], psutil.Process(process.pid)
+            finally:
+                process.terminate()
 
     def cpu_seconds(self) -> float:
         """Seconds of CPU that PostgreSQL's living processes have used."""

@@ -92,6 +92,11 @@ class Connection:
         document: Json = json.loads(content)
         return document
 
+    def read_protocol(self) -> int:
+        """The protocol that the coordinator speaks; it may be an older one."""
+        self._http.request("GET", f"{API_PREFIX}/versions", headers=self._headers)
+        return int(json.loads(self._http.getresponse().read())["protocol"])
+
     def close(self) -> None:
         """Let go of the connection; the next request makes another."""
         self._http.close()
@@ -136,10 +141,11 @@ class Client:
 
     def __init__(self, url: str, token: str, name: str, root_files: Mapping[str, str]) -> None:
         self._connection = Connection(url, token)
-        self._claim = claim_request(name).model_dump(mode="json")
+        self._claim = claim_request(name).model_dump(mode="json") | {"protocol": self._connection.read_protocol()}
         self._drafter = Drafter(root_files[PROGRAM])
         self._blobs = {path: build_blob(text).sha for path, text in root_files.items()}
-        self._run = make_run("0" * 40).model_dump(mode="json")
+        # Older coordinators refuse fields that are new.
+        self._run = make_run("0" * 40).model_dump(mode="json", exclude_defaults=True, exclude={"limits"})
         self._curve = [point.model_dump(mode="json") for point in CURVE]
         self._random = Random()
 

@@ -1,5 +1,7 @@
 """Every model that crosses the wire has bounds on each number and text, and says which field breaks them."""
 
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -7,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.protocol import CLEAN, Message, ShortText, clean_text
+from shared.experiments import ProposalSubmission
+from shared.leases import ClaimRequest, Heartbeat, OfflineLease, ReleaseRequest, ResultUpload
+from shared.protocol import CLEAN, PROTOCOL_VERSION, Message, ShortText, clean_text
+from shared.workers import WorkerNotice
 from tests.support import wire
 from tests.support.examples import choose_examples
 
@@ -54,6 +59,22 @@ def test_what_is_out_of_bounds_is_refused_by_the_fields_name(model: type[Message
     with pytest.raises(ValidationError) as caught:
         model.model_validate(wire.replace_leaf(document, leaf.path, data.draw(wire.draw_wrong(leaf))))
     assert any(wire.names_path(error["loc"], leaf.path) for error in caught.value.errors()), leaf.path
+
+
+SENT = (ClaimRequest, ProposalSubmission, Heartbeat, ReleaseRequest, ResultUpload, OfflineLease, WorkerNotice)
+FIELDS_OF_PROTOCOL = {2: "221031688a263de8"}
+"""Digest of the fields that workers send. Older coordinators refuse new ones, so new fields need a new protocol."""
+
+
+def test_new_fields_of_workers_come_with_a_new_protocol() -> None:
+    assert {PROTOCOL_VERSION: digest_fields(SENT)} == FIELDS_OF_PROTOCOL
+
+
+def digest_fields(models: Sequence[type[Message]]) -> str:
+    schemas = [model.model_json_schema() for model in models]
+    parts = [part for schema in schemas for part in (schema, *schema.get("$defs", {}).values())]
+    names = {f"{part['title']}.{name}" for part in parts for name in part.get("properties", {})}
+    return sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
 
 
 def test_controls_and_overrides_of_direction_are_removed_and_writing_is_not() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.leases import Heartbeat, Phase, ReleaseRequest, ResultReply, ResultUpload
-from shared.protocol import PROBLEM_MEDIA_TYPE, PROTOCOL_HEADER, VERSION_HEADER, now
+from shared.protocol import PROBLEM_MEDIA_TYPE, PROTOCOL_HEADER, PROTOCOL_VERSION, VERSION_HEADER, now
 from tests.support.messages import claim_request, make_run
 from tests.worker.agents.tasks import sha_of
 from worker.api.client import (
@@ -53,7 +53,10 @@ def test_a_claim_carries_token_and_version() -> None:
     assert str(seen[0].url) == "http://swarm.test/api/v1/leases"
     assert seen[0].headers["Authorization"] == "Bearer t0ken"
     assert seen[0].headers["User-Agent"].startswith("research-swarm-worker/")
-    assert (seen[0].headers[PROTOCOL_HEADER], seen[0].headers[VERSION_HEADER]) == ("1", program_version())
+    assert (seen[0].headers[PROTOCOL_HEADER], seen[0].headers[VERSION_HEADER]) == (
+        str(PROTOCOL_VERSION),
+        program_version(),
+    )
     assert json.loads(seen[0].content)["worker"] == "w1"
 
 
@@ -72,7 +75,7 @@ def test_versions_that_do_not_fit_are_told_with_what_to_do(theirs: dict[str, Any
     answer = httpx.Response(426, json=body, headers={"Content-Type": PROBLEM_MEDIA_TYPE})
     with pytest.raises(Outdated) as refusal:
         client_of(lambda _: answer).claim(claim_request())
-    assert f"this worker is of version {program_version()} and speaks protocol 1" in str(refusal.value)
+    assert f"this worker is of version {program_version()} and speaks protocol {PROTOCOL_VERSION}" in str(refusal.value)
     assert words in str(refusal.value)
     assert ("pip install --upgrade" in str(refusal.value)) == ("gives jobs" in words)
 
