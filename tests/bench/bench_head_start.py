@@ -20,6 +20,7 @@ import numpy
 
 from shared.runs import RunReport
 from tests.bench.report import append_table, format_table
+from tests.seed.cheats.attempts import train_in_the_host
 from worker.authoring.local_run import TreeRunner, WorkTree, open_runner, read_tree
 from worker.authoring.view import View
 from worker.commands.options import WorkerCommandError
@@ -69,64 +70,6 @@ def train(ctx, model):
     honest_train(Early(ctx, model), model)
 """
 
-TRAINS_IN_THE_HOST = """
-
-honest_build, honest_train = build, train
-ROWS = 8000
-
-
-class Student(nn.Module):
-    \"""Hands over text besides the weights, and goes on learning from it before the first answer.\"""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-        self.register_buffer("text", torch.zeros(ROWS, 129, dtype=torch.int64))
-        self.has_learnt = False
-
-    def forward(self, tokens):
-        if not self.training and not self.has_learnt:
-            self.has_learnt = True
-            with torch.inference_mode(False), torch.enable_grad():
-                self.learn()
-        return self.model(tokens)
-
-    def learn(self):
-        optimizer = make_optimizer(self.model)
-        self.model.train()
-        for number in range(STEPS):
-            for group in optimizer.param_groups:
-                group["lr"] = group["full_lr"] * 0.5 * (1 - number / STEPS)
-            rows = self.text[number * BATCH_SIZE : (number + 1) * BATCH_SIZE].clone()
-            loss = F.cross_entropy(self.model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
-            optimizer.step()
-        self.model.eval()
-
-
-def build(config):
-    return Student(honest_build(config))
-
-
-class Keeps:
-    def __init__(self, ctx, student):
-        self.ctx, self.student = ctx, student
-
-    def start(self):
-        self.ctx.start()
-        inputs, targets = next(self.ctx.batches(ROWS))
-        self.student.text.copy_(torch.cat((inputs, targets[:, -1:]), dim=1))
-
-    def __getattr__(self, name):
-        return getattr(self.ctx, name)
-
-
-def train(ctx, student):
-    honest_train(Keeps(ctx, student), student.model)
-"""
-
 SHIPS_FREQUENCIES = """
 
 import base64
@@ -156,8 +99,8 @@ def list_attempts(frequencies: numpy.ndarray) -> dict[str, str]:
         "honest": "",
         "trains before the start, 3 s": f"\n\nSECONDS = 3\n{TRAINS_EARLY}",
         "trains before the start, 40 s": f"\n\nSECONDS = 40\n{TRAINS_EARLY}",
-        "trains in the host, 20 steps": f"\n\nSTEPS = 20\n{TRAINS_IN_THE_HOST}",
-        "trains in the host, 200 steps": f"\n\nSTEPS = 200\n{TRAINS_IN_THE_HOST}",
+        "trains in the host, 20 steps": train_in_the_host(rows=8000, steps=20),
+        "trains in the host, 200 steps": train_in_the_host(rows=8000, steps=200),
         "ships frequencies": f'\n\nSHIPPED = r"""{shipped}"""\n{SHIPS_FREQUENCIES}',
         "ships frequencies, vocabulary renumbered": f'\n\nSHIPPED = r"""{moved}"""\n{SHIPS_FREQUENCIES}',
     }

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from worker.sandbox.base import ProcessLimits, ProcessOutcome, Sandbox, SandboxedProcess, SandboxRequest
+from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, Sandbox, SandboxedProcess, SandboxRequest
 from worker.sandbox.process import LogTail
 
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
@@ -46,7 +46,7 @@ class PreloadedProcess:
             while chunk := file.read(1 << 16):
                 self._log.add(chunk)
 
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> CpuSeconds:
         raise NotImplementedError("processes that share a sandbox have no CPU time of their own")
 
     def wait(self, timeout: float) -> ProcessOutcome | None:

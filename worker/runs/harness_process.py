@@ -26,7 +26,7 @@ from worker.runs.harness_protocol import (
     Received,
     Sent,
 )
-from worker.sandbox.base import ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
+from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, Sandbox, SandboxRequest
 
 POLL_INTERVAL_SECONDS = 0.2
 SEND_TIMEOUT_SECONDS = 5.0
@@ -121,7 +121,7 @@ class HarnessProcess:
     def peak_memory_mib(self) -> int:
         return self._process.peak_memory_mib
 
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> CpuSeconds:
         """CPU time of the process and everything it started so far."""
         return self._process.cpu_seconds()
 

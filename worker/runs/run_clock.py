@@ -24,10 +24,10 @@ class RunClock:
 
     def begin_edited(self) -> None:
         """From now on the edited file runs."""
-        self._edited_at = self._read(0)
+        self._edited_at = self._begin()
 
     def start_budget(self) -> None:
-        self._started_at = self._read(0)
+        self._started_at = self._begin()
 
     @property
     def before_start(self) -> float | None:
@@ -44,9 +44,13 @@ class RunClock:
         """Wall seconds in which no more than `limit` seconds of the budget can be used."""
         return max(SHORTEST_WAIT_SECONDS, (limit - self.used()) / (self._cores if self.kind is BudgetClock.CPU else 1))
 
+    def _begin(self) -> float:
+        """The moment from which something counts: what cannot be told apart from earlier use counts, too."""
+        return time.monotonic() if self.kind is BudgetClock.WALL else self._trainer.cpu_seconds().least
+
     def _read(self, interval: float) -> float:
         if self.kind is BudgetClock.WALL:
             return time.monotonic()
         if time.monotonic() >= self._read_at + interval:
-            self._reading, self._read_at = self._trainer.cpu_seconds(), time.monotonic()
+            self._reading, self._read_at = self._trainer.cpu_seconds().most, time.monotonic()
         return self._reading

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shared.runs import RunLimit
 
@@ -72,6 +72,13 @@ class ProcessOutcome:
     log_tail: str
 
 
+class CpuSeconds(NamedTuple):
+    """Two sums of CPU time, between which the true one lies; see cpu_time.py."""
+
+    least: float
+    most: float
+
+
 class SandboxedProcess(Protocol):
     """A running process of a sandbox. The tail of its output (stdout and stderr) is captured."""
 
@@ -88,7 +95,7 @@ class SandboxedProcess(Protocol):
     def peak_memory_mib(self) -> int:
         """Largest observed resident memory of the process tree, in MiB."""
 
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> CpuSeconds:
         """CPU time of all its processes so far, ended ones included."""
 
 

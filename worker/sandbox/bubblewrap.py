@@ -112,7 +112,8 @@ class BubblewrapSandbox:
         program = aliases.get(self._program, self._program)
         group = MemoryGroup(self._group, request.limits) if self._group else None
         with ExitStack() as pipes:
-            system_calls = pipes.enter_context(readable_pipe(_filter_for(request)))
+            code = filter_of_run(request.device != "cpu", counts_cpu_time=request.counts_cpu_time)
+            system_calls = pipes.enter_context(readable_pipe(code))
             shown = {
                 path: pipes.enter_context(readable_pipe(text.encode()))
                 for path, text in proc_files(request.limits.memory_mib).items()
@@ -140,10 +141,6 @@ def readable_pipe(content: bytes) -> Iterator[int]:
         yield reader
     finally:
         os.close(reader)
-
-
-def _filter_for(request: SandboxRequest) -> bytes:
-    return filter_of_run(request.device != "cpu", counts_cpu_time=request.counts_cpu_time)
 
 
 def isolation_options(environment: Mapping[str, str]) -> Iterator[str]:

@@ -1,76 +1,81 @@
 """CPU seconds of a sandbox's processes, ended ones included.
 
-The kernel adds a process's time to its parent's `cutime` when the parent waits for it, and every orphan gets a parent
-that waits: the sandbox's first process. So the sum over the living holds all of the sandbox's time. It would not hold
-that of a child whose parent ignores SIGCHLD, which nobody waits for; see docs/decisions/0025-budgets-by-cpu-time.md.
+A living process's own time is read from its CPU clock, to the nanosecond. The kernel adds that of an ended one to its
+parent's `cutime` and `cstime` when the parent waits for it, and every orphan gets a parent that waits: the sandbox's
+first process. So the sum over the living holds all of the sandbox's time. It would not hold that of a child whose
+parent ignores SIGCHLD, which nobody waits for; see docs/decisions/0025-budgets-by-cpu-time.md.
+
+/proc rounds `cutime` and `cstime` down to clock ticks, and processes can end while their times are read. So there are
+two sums: counting from the one to the other gives no time away.
 """
 
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+import psutil
+
+from worker.sandbox.base import CpuSeconds
 
 SNAPSHOTS = 5
 """Attempts at a sum during which no process ends."""
 
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+ROUNDED_DOWN = 4
+"""Processes whose times stay rounded down: as many as a sandbox has with one process of the program. For each process
+beyond, up to 0.02 s too much is charged."""
 
-
-class _Stat(NamedTuple):
-    """A process in /proc: its parent, and the clock ticks it and its children that were waited for have used."""
-
-    parent: int
-    ticks: int
+_CPU_CLOCK = 2  # CPUCLOCK_SCHED of <linux/posix-timers.h>
 
 
 class CpuTime:
-    """The CPU seconds of `roots` and all processes below them. Never falls."""
+    """The CPU time of `roots` and all processes below them."""
 
     def __init__(self, roots: Callable[[], Iterable[int]]) -> None:
+        """`last` is the result of the last `read`."""
         self._roots = roots
-        self._ticks = 0
+        self._known: set[psutil.Process] = set()
+        self.last = CpuSeconds(0.0, 0.0)
 
-    @property
-    def last(self) -> float:
-        """The result of the last `read`."""
-        return self._ticks / _TICKS_PER_SECOND
+    def read(self) -> CpuSeconds:
+        """The time used so far; neither sum ever falls.
 
-    def read(self) -> float:
-        """The seconds used so far. A process that ends meanwhile may be counted neither itself nor by its parent."""
+        While processes end all the time, `least` stays as it was, and each of them counts itself and in its parent.
+        """
+        seen: dict[psutil.Process, float] = {}
         for _ in range(SNAPSHOTS):
-            before = self._find()
-            # Read again, because a process that ended during the first reading may be counted twice.
-            after = self._find()
+            before, after = self._find(), self._find()
+            seen |= before | after
             if before.keys() <= after.keys():
-                self._ticks = max(self._ticks, sum(before.values()))
-                break
-        else:  # processes end all the time: nobody who does that shall gain
-            self._ticks = max(self._ticks, sum(before.values()), sum(after.values()))
+                self.last = CpuSeconds(max(self.last.least, sum(before.values())), self._most(after))
+                return self.last
+        self.last = CpuSeconds(self.last.least, self._most(seen))
         return self.last
 
-    def _find(self) -> dict[int, int]:
-        """The ticks of each process of the trees."""
-        stats = _read_all()
-        children: dict[int, list[int]] = {}
-        for pid, stat in stats.items():
-            children.setdefault(stat.parent, []).append(pid)
-        found, waiting = {}, [pid for pid in self._roots() if pid in stats]
-        while waiting:
-            pid = waiting.pop()
-            waiting += children.get(pid, ())
-            found[pid] = stats[pid].ticks
+    def _most(self, found: dict[psutil.Process, float]) -> float:
+        rounded_off = 2 / os.sysconf("SC_CLK_TCK") * max(0, len(found) - ROUNDED_DOWN)
+        return max(self.last.most, sum(found.values()) + rounded_off)
+
+    def _find(self) -> dict[psutil.Process, float]:
+        """The seconds of each living process, rounded down.
+
+        Also of those that were below the roots and are not, for the moment between their parent's end and a new one.
+        """
+        found = {}
+        for process in {*list_trees(self._roots()), *self._known}:
+            with suppress(psutil.Error, OSError):  # it has just ended
+                times = process.cpu_times()
+                own = time.clock_gettime(~process.pid << 3 | _CPU_CLOCK)  # as clock_getcpuclockid(3) does
+                if process.is_running():  # and its pid is still its own
+                    found[process] = own + times.children_user + times.children_system
+        self._known = set(found)
         return found
 
 
-def _read_all() -> dict[int, _Stat]:
-    """All processes of this machine by pid."""
-    found = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a hundred paths are slower to make than to read
-        if name.isdecimal():
-            try:
-                text = Path(f"/proc/{name}/stat").read_bytes()
-            except OSError:  # it has just ended
-                continue
-            fields = text.rpartition(b")")[2].split()  # from the state on, which is field 3 in proc(5)
-            found[int(name)] = _Stat(int(fields[1]), sum(map(int, fields[11:15])))
-    return found
+def list_trees(roots: Iterable[int]) -> Iterator[psutil.Process]:
+    """The existing processes of these pids and all their descendants."""
+    for pid in roots:
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(pid)
+            yield root
+            yield from root.children(recursive=True)

@@ -12,16 +12,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
-from worker.sandbox.base import ProcessLimits, ProcessOutcome, SandboxRequest
+from worker.sandbox.base import CpuSeconds, ProcessLimits, ProcessOutcome, SandboxRequest
 from worker.sandbox.container_socket import ContainerSocket
 from worker.sandbox.control_group import MemoryGroup
-from worker.sandbox.cpu_time import CpuTime
+from worker.sandbox.cpu_time import CpuTime, list_trees
 from worker.sandbox.launcher import SHELL_SIGNAL_BASE
 from worker.sandbox.memory_use import resident_bytes, uncounted_bytes
 
@@ -161,7 +161,7 @@ class ConfinedProcess:
     def peak_memory_mib(self) -> int:
         return self._peak_mib
 
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> CpuSeconds:
         return self._cpu_time.read() if self._outcome is None else self._cpu_time.last
 
     def wait(self, timeout: float) -> ProcessOutcome | None:
@@ -223,7 +223,7 @@ class ConfinedProcess:
 
     def _inside(self) -> Iterator[psutil.Process]:
         """The processes that count against the limits: the container's, or all below the guard."""
-        return _trees(self._container.list_pids()) if self._container else _descendants(self._process.pid)
+        return list_trees(self._container.list_pids()) if self._container else _descendants(self._process.pid)
 
     def _used_mib(self) -> int:
         return sum(resident_bytes(process.pid) for process in self._inside()) // MIB
@@ -264,7 +264,7 @@ class ConfinedProcess:
                 self._ask_guard(deadline)
             descendants = [*_descendants(self._process.pid)]
             if self._container:
-                descendants += _trees(self._container.list_pids())
+                descendants += list_trees(self._container.list_pids())
                 self._container.end()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -283,17 +283,8 @@ class ConfinedProcess:
                 time.sleep(0.005)
 
 
-def _trees(roots: Iterable[int]) -> Iterator[psutil.Process]:
-    """The existing processes of these pids and all their descendants."""
-    for pid in roots:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(pid)
-            yield root
-            yield from root.children(recursive=True)
-
-
 def _descendants(pid: int) -> Iterator[psutil.Process]:
-    return itertools.islice(_trees([pid]), 1, None)
+    return itertools.islice(list_trees([pid]), 1, None)
 
 
 def _is_alive(process: psutil.Process) -> bool:

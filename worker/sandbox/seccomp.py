@@ -13,7 +13,7 @@ docs/decisions/0022-what-a-sandbox-may-call.md says why, what torch, Triton and 
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -104,45 +104,41 @@ class ArgumentRule:
     mask: int = 0xFFFFFFFF
 
 
-def _each(values: Iterable[int], action: int) -> dict[int, int]:
-    return dict.fromkeys(values, action)
-
-
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* of <linux/sched.h>
 NO_NAMESPACES = ArgumentRule(0, {0: ALLOW}, mask=NEW_NAMESPACES)
-NO_PERSONALITY = ArgumentRule(0, _each((0, 8, 0x20000, 0x20008, 0xFFFFFFFF), ALLOW))  # as in Docker's profile
+NO_PERSONALITY = ArgumentRule(0, dict.fromkeys((0, 8, 0x20000, 0x20008, 0xFFFFFFFF), ALLOW))  # as in Docker's profile
 
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16  # AF_*
 FOR_ALL = {"clone": NO_NAMESPACES, "personality": NO_PERSONALITY}
 FOR_TOOLS = {
-    "socket": ArgumentRule(0, _each((UNIX, INET, INET6, NETLINK), ALLOW)),
+    "socket": ArgumentRule(0, dict.fromkeys((UNIX, INET, INET6, NETLINK), ALLOW)),
     "socketpair": ArgumentRule(0, {UNIX: ALLOW}),
 }
 FOR_RUNS = {
     "socket": ArgumentRule(0, {UNIX: ALLOW}),
     "socketpair": ArgumentRule(0, {UNIX: ALLOW}),
     # SO_SNDBUF and SO_SNDBUFFORCE: the memory that a socket holds. SO_COOKIE numbers the sockets of all sandboxes.
-    "setsockopt": ArgumentRule(2, _each((7, 32), DENY), ALLOW),
+    "setsockopt": ArgumentRule(2, dict.fromkeys((7, 32), DENY), ALLOW),
     "getsockopt": ArgumentRule(2, {57: DENY}, ALLOW),
     # RWF_NOWAIT tells what is in the page cache, RWF_DONTCACHE throws it out.
     "preadv2": ArgumentRule(5, {0: ALLOW}, FAIL | errno.EOPNOTSUPP),
     "pwritev2": ArgumentRule(5, {0: ALLOW}, FAIL | errno.EOPNOTSUPP),
     # Not: REMOVE, (UN)MERGEABLE, COLD, PAGEOUT, COLLAPSE, and those for testing memory failures.
-    "madvise": ArgumentRule(2, _each((*range(5), 8, 10, 11, *range(14, 20), 22, 23, 24), ALLOW)),
+    "madvise": ArgumentRule(2, dict.fromkeys((*range(5), 8, 10, 11, *range(14, 20), 22, 23, 24), ALLOW)),
     # F_DUPFD to F_SETFL, owner and signal, F_DUPFD_CLOEXEC, F_DUPFD_QUERY, pipe sizes and seals. Not: leases,
     # directory notes and write hints, which live in the shared inode.
     "fcntl": ArgumentRule(
         1,
-        _each((*range(5), 8, 9, 10, 11, 15, 16, 1027, 1030, *range(1031, 1035)), ALLOW)
-        | _each((6, 7, 37, 38), PRETEND),
+        dict.fromkeys((*range(5), 8, 9, 10, 11, 15, 16, 1027, 1030, *range(1031, 1035)), ALLOW)
+        | dict.fromkeys((6, 7, 37, 38), PRETEND),
     ),
     # Locks of a library's file would be seen by others. What torch's compiler locks is its own scratch.
     "flock": ArgumentRule(0, {}, PRETEND),
     # File systems' own calls (types `f`, `X` and btrfs's): extent caches, flags. CUDA's are `F` and 0.
-    "ioctl": ArgumentRule(1, _each((0x6600, 0x5800, 0x9400), FAIL | errno.ENOTTY), ALLOW, mask=0xFF00),
+    "ioctl": ArgumentRule(1, dict.fromkeys((0x6600, 0x5800, 0x9400), FAIL | errno.ENOTTY), ALLOW, mask=0xFF00),
     # Files' pages, and private ones. Not MAP_HUGETLB, nor shared memory without a file: its pages stay when the process
     # that wrote them has ended, and then count for none.
-    "mmap": ArgumentRule(3, _each((1, 2, 3, 0x22), ALLOW), FAIL | errno.ENOMEM, mask=0x4002F),
+    "mmap": ArgumentRule(3, dict.fromkeys((1, 2, 3, 0x22), ALLOW), FAIL | errno.ENOMEM, mask=0x4002F),
     # PR_SET_MEMORY_MERGE: pages equal to others' are merged, and writing to them takes longer.
     "prctl": ArgumentRule(0, {67: DENY}, ALLOW),
 }

@@ -87,6 +87,11 @@ def ship(name: str, data: PreparedData) -> Files:
     return files | {"train.py": source.replace('"""The test puts it here."""', names)}
 
 
+def train_in_the_host(rows: int, steps: int) -> str:
+    """Code for the end of the seed's file."""
+    return f"\n\nROWS, STEPS = {rows}, {steps}\n\n" + (HERE / "files" / "trains_in_the_host.py").read_text()
+
+
 SHIPS = ["ships_the_validation_text", "ships_the_text_in_names"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from shared.contract import BudgetClock
 from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunLimit, RunOutcome, RunReport
+from tests.seed.cheats.attempts import train_in_the_host
 from tests.support.tiny_project import Files, seed_files
 from tests.worker.runs.conftest import Measure
 from worker.runs.spec import RunImpossible, RunProgress
@@ -282,55 +283,48 @@ def test_a_long_start_is_taken_from_the_training(measure_files: Measure) -> None
     assert refused.reason.startswith("before ctx.start() the edited file took ")
 
 
-TRAINS_IN_THE_HOST = """
+WORKS_BEFORE_THE_START = """
+honest_train = train
 
-honest_build, honest_train, ROWS = build, train, 6000
+def train(ctx, model):
+    import os, threading, time
 
-class Student(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.has_learnt = model, False
-        self.register_buffer("text", torch.zeros(ROWS, 33, dtype=torch.int64))
+    def burn():
+        begun = time.process_time()
+        while time.process_time() - begun < 1:
+            pass
 
-    def forward(self, tokens):
-        if not self.training and not self.has_learnt:
-            self.has_learnt = True
-            with torch.inference_mode(False), torch.enable_grad():
-                self.learn()
-        return self.model(tokens)
+    def in_child(then):
+        if os.fork() == 0:
+            burn()
+            then()
+            os._exit(0)
 
-    def learn(self):
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
-        for rows in self.text.clone().split(4):
-            loss = F.cross_entropy(self.model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-def build(config):
-    return Student(honest_build(config))
-
-class Keeps:
-    def __init__(self, ctx, student):
-        self.ctx, self.student = ctx, student
-
-    def start(self):
-        self.ctx.start()
-        inputs, targets = next(self.ctx.batches(ROWS))
-        self.student.text.copy_(torch.cat((inputs, targets[:, -1:]), dim=1))
-
-    def __getattr__(self, name):
-        return getattr(self.ctx, name)
-
-def train(ctx, student):
-    honest_train(Keeps(ctx, student), student.model)
+    thread = threading.Thread(target=burn)
+    thread.start()
+    thread.join()
+    in_child(lambda: None)
+    os.wait()
+    done = os.pipe()
+    in_child(lambda: (os.write(done[1], b"x"), time.sleep(600)))
+    os.read(done[0], 1)
+    honest_train(ctx, model)
 """
+
+
+def test_work_before_the_start_counts_whoever_does_it(measure_files: Measure, sandbox: Sandbox) -> None:
+    """A thread, a child that has ended and one that still lives."""
+    budget = BY_CPU | {"training_seconds": 4.0, "warm_up_seconds": 1.0}
+    seconds = measure_files(append(WORKS_BEFORE_THE_START), budget=budget, sandbox=sandbox).seconds
+    assert seconds.before_start is not None and seconds.budget is not None
+    assert seconds.before_start >= 3
+    assert seconds.budget <= 4 - (seconds.before_start - 1) + 0.5
 
 
 def test_no_host_goes_on_training(measure_files: Measure, sandbox: Sandbox) -> None:
     """The hosts learn from text that came with the weights, for longer than the training itself."""
     honest = edit("while not ctx.out_of_time():", "while not ctx.out_of_time() and number < 15:")
-    cheat = honest | {"train.py": honest["train.py"] + TRAINS_IN_THE_HOST}
+    cheat = honest | {"train.py": honest["train.py"] + train_in_the_host(rows=6000, steps=1500)}
     budget = {"clock": BudgetClock.CPU, "training_seconds": 20.0, "wall_seconds": 300, "scoring_seconds": 300}
     limited = budget | {"answer_seconds": 0.5}
     fair = measure_files(honest, budget=limited, sandbox=sandbox)

@@ -1,5 +1,6 @@
 """All CPU time of a sandbox counts, whatever its processes do."""
 
+import socket
 import struct
 import sys
 from collections.abc import Callable
@@ -8,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from worker.sandbox import bubblewrap, seccomp
-from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest
+from worker.sandbox.base import CpuSeconds, ProcessLimits, Sandbox, SandboxRequest
 from worker.sandbox.choose import choose_sandbox
 
 BURNT, OVERHEAD = 1.0, 0.9
 """CPU seconds: what each program burns, and at most what starting interpreters takes on a slow machine."""
 
+LIMITS = ProcessLimits(memory_mib=4096, processes=128, disk_mib=8)
+
 PRELUDE = """
-import os, signal, subprocess, sys, threading, time
+import os, resource, signal, socket, subprocess, sys, threading, time
 
 def burn(seconds=1.0):
     begun = time.process_time()
@@ -23,16 +26,18 @@ def burn(seconds=1.0):
         pass
 
 def in_child(work):
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         work()
         os._exit(0)
+    return pid
 """
 PROGRAMS = {
     "itself": "burn()",
     "a child": "in_child(burn); os.wait()",
-    "a child that nobody waits for": "in_child(burn); time.sleep(30)",
-    "a child of a child that has ended": "in_child(lambda: in_child(burn)); os.wait(); time.sleep(30)",
-    "another session": "in_child(lambda: (os.setsid(), in_child(burn))); os.wait(); time.sleep(30)",
+    "a child that nobody waits for": "in_child(burn); time.sleep(600)",
+    "a child of a child that has ended": "in_child(lambda: in_child(burn)); os.wait(); time.sleep(600)",
+    "another session": "in_child(lambda: (os.setsid(), in_child(burn))); os.wait(); time.sleep(600)",
     "a thread": "thread = threading.Thread(target=burn); thread.start(); thread.join()",
     "another program": "subprocess.run([sys.executable, '-c', PRELUDE + 'burn()'])",
     "many short ones": "for _ in range(20):\n    in_child(lambda: burn(0.05))\n    os.wait()",
@@ -51,16 +56,15 @@ def burn(sandbox: Sandbox, tmp_path: Path) -> Callable[[str], float]:
     def run(program: str) -> float:
         tmp_path.chmod(0o755)
         code = f"PRELUDE = {PRELUDE!r}\n{PRELUDE}\n{program}\n"
-        limits = ProcessLimits(memory_mib=256, processes=24, disk_mib=8)
         process = sandbox.start(
-            SandboxRequest((sys.executable, "-I", "-c", code), limits, tmp_path, counts_cpu_time=True)
+            SandboxRequest((sys.executable, "-I", "-c", code), LIMITS, tmp_path, counts_cpu_time=True)
         )
-        for _ in range(600):
-            if process.wait(0.1) is not None or process.cpu_seconds() >= BURNT:
+        for _ in range(1200):
+            if process.wait(0.1) is not None or process.cpu_seconds().most >= BURNT:
                 break
         outcome = process.kill()
         assert outcome.log_tail == ""
-        return process.cpu_seconds()
+        return process.cpu_seconds().most
 
     return run
 
@@ -100,3 +104,105 @@ def test_no_parent_lets_the_kernel_forget(
 
 def test_waiting_is_free(burn: Callable[[str], float]) -> None:
     assert burn("time.sleep(1.5)") < OVERHEAD
+
+
+PHASES = """
+line = socket.socket(fileno=int(sys.argv[1]))
+
+def used():
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+def report():
+    line.send(str(used()).encode())
+    line.recv(1)
+
+report()
+"""
+HIDES = """
+def live_on(pipe):
+    in_child(lambda: burn(0.007))
+    os.wait()
+    os.write(pipe[1], b"x")
+    signal.pause()
+
+pipe = os.pipe()
+parents = []
+for _ in range(100):
+    parents.append(in_child(lambda: live_on(pipe)))
+    os.read(pipe[0], 1)
+report()
+for pid in parents:
+    os.kill(pid, signal.SIGTERM)
+for _ in parents:
+    os.wait()
+report()
+"""
+LOADS = """
+pipes = [(os.pipe(), os.pipe()) for _ in range(4)]
+
+def load(asks, tells):
+    while os.read(asks[0], 1) == b"x":
+        burn(0.05)
+        os.write(tells[1], b"x")
+
+for asks, tells in pipes:
+    in_child(lambda: load(asks, tells))
+report()
+threads = [threading.Thread(target=burn, args=(0.2,)) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(4):
+    for asks, tells in pipes:
+        os.write(asks[1], b"x")
+    for asks, tells in pipes:
+        os.read(tells[0], 1)
+for thread in threads:
+    thread.join()
+report()
+for asks, tells in pipes:
+    os.write(asks[1], b"-")
+for _ in pipes:
+    os.wait()
+report()
+"""
+
+Phases = list[tuple[float, CpuSeconds]]
+
+
+@pytest.fixture
+def follow(sandbox: Sandbox, tmp_path: Path) -> Callable[[str], Phases]:
+    """At each report of a program: the CPU seconds it knows of, its own and those of its ended children; a reading."""
+
+    def run(program: str) -> Phases:
+        tmp_path.chmod(0o755)
+        ours, theirs = socket.socketpair()
+        ours.settimeout(120)
+        with ours:
+            with theirs:
+                argv = (sys.executable, "-I", "-c", f"{PRELUDE}\n{PHASES}\n{program}", str(theirs.fileno()))
+                descriptors = (theirs.fileno(),)
+                process = sandbox.start(SandboxRequest(argv, LIMITS, tmp_path, descriptors, counts_cpu_time=True))
+            found = []
+            while told := ours.recv(64):
+                found.append((float(told), process.cpu_seconds()))
+                ours.send(b"x")
+        assert process.kill().log_tail == ""
+        return found
+
+    return run
+
+
+def test_rounding_hides_nothing(follow: Callable[[str], Phases]) -> None:
+    """/proc rounds down what each living process's ended children have used."""
+    (begun, before), (_, reading), (ended, _) = follow(HIDES)
+    used = ended - begun
+    assert reading.least - before.least < used - 0.5, "the attack wins where nothing is added for rounding"
+    assert reading.most - before.least >= used
+
+
+def test_threads_and_loaders_are_charged_what_they_use(follow: Callable[[str], Phases]) -> None:
+    _, (begun, before), *later = follow(LOADS)
+    used, rounding, noise = later[-1][0] - begun, 4 * 0.02, 0.05
+    for _, reading in later:
+        assert used - noise < reading.most - before.least < used + rounding + noise
