@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 from pydantic import SecretStr
@@ -191,3 +192,13 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
 @pytest.fixture(scope="session")
 def sandbox() -> Sandbox:
     return choose_sandbox("auto")
+
+
+@pytest.fixture
+def count_marked() -> Callable[[str], int]:
+    """How many processes of the machine have `marker` as an argument of their own."""
+
+    def count(marker: str) -> int:
+        return sum(marker in (p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+
+    return count

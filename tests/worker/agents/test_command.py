@@ -1,6 +1,5 @@
 """worker/agents/command.py: real programs in the real sandbox, useful ones and hostile ones."""
 
-import os
 import shlex
 import socket
 from collections.abc import Callable
@@ -8,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-import psutil
 import pytest
 
 from tests.support.messages import make_run
 from tests.worker.agents.tasks import make_task, sha_of
+from tests.worker.sandbox.conftest import choose_seconds
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task
 from worker.agents.command import CommandAgent, Tool
 from worker.sandbox.tool import Mount
@@ -131,13 +130,14 @@ def test_a_login_that_was_copied_is_not_published(bench: Bench, where: str) -> N
 def test_a_tool_that_does_not_end_is_ended_with_all_it_started(
     bench: Bench, count_marked: Callable[[str], int]
 ) -> None:
+    marker = choose_seconds()
     with pytest.raises(AgentError, match="took more than 1 s and was ended"):
-        bench.propose("trap '' TERM; setsid sleep 98781.5 & sleep 98781.5", seconds=1)
-    assert count_marked("98781.5") == 0
+        bench.propose(f"trap '' TERM; setsid sleep {marker} & sleep {marker}", seconds=1)
+    assert count_marked(marker) == 0
     bench.stop.set()
     with pytest.raises(AgentError, match="stopping"):
-        bench.propose("sleep 98781.5")
-    assert count_marked("98781.5") == 0
+        bench.propose(f"sleep {marker}")
+    assert count_marked(marker) == 0
 
 
 def test_a_tool_that_fails_or_is_missing_is_unavailable(bench: Bench) -> None:
@@ -157,14 +157,3 @@ def test_mends_a_crash(bench: Bench) -> None:
     assert repaired is not None
     assert repaired.files == {"train.py": SOURCE.replace("4", "5")}
     assert (repaired.proposal.title, repaired.proposal.settings["DEPTH"]) == ("DEPTH 6", 5)
-
-
-@pytest.fixture
-def count_marked() -> Callable[[str], int]:
-    """How many processes of the machine have `marker` as an argument of their own."""
-
-    def count(marker: str) -> int:
-        others = (p for p in psutil.process_iter(["cmdline"]) if p.pid != os.getpid())
-        return sum(marker in (p.info["cmdline"] or []) for p in others)
-
-    return count

@@ -2,22 +2,22 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.worker.sandbox.driver import DriverRequest
 from worker.sandbox.base import ProcessOutcome
 
 DRIVER = Path(__file__).with_name("driver.py")
-PLAIN_UID = 47_110
+PLAIN_UID = 20_000 + os.getpid() % 30_000
+"""Of this process alone: processes of one user count against each other's limits."""
 LIMITS = {"memory_mib": 256, "processes": 24, "disk_mib": 8}
 
 USERS = [None, PLAIN_UID] if os.geteuid() == 0 else [None]
@@ -25,6 +25,11 @@ USERS = [None, PLAIN_UID] if os.geteuid() == 0 else [None]
 
 CONFINED = [("bubblewrap", uid) for uid in USERS] + [("container", None)] * ("SWARM_TEST_CONTAINER" in os.environ)
 """Containers need an engine, which a machine for tests seldom has: SWARM_TEST_CONTAINER=1 says that this one does."""
+
+
+def choose_seconds() -> str:
+    """A time to sleep by which a process is known, also beside the same test of another process."""
+    return f"9876.{random.randrange(10**9)}"
 
 
 class Worker:
@@ -51,7 +56,7 @@ class Worker:
     def run(self, code: str, timeout: float = 60.0, cores: list[int] | None = None, **limits: int) -> ProcessOutcome:
         """Run `code` to its end, or kill it after `timeout` seconds."""
         with self.start(code, timeout, cores, **limits) as driver:
-            answer, _ = driver.communicate(timeout=timeout + 20)
+            answer, _ = driver.communicate(timeout=timeout + 120)  # a busy machine starts slowly
         assert driver.returncode == 0
         return ProcessOutcome(**json.loads(answer))
 
@@ -84,13 +89,3 @@ def confined(request: pytest.FixtureRequest, project: Path) -> Worker:
 @pytest.fixture
 def unconfined(project: Path) -> Worker:
     return Worker("unconfined", None, project)
-
-
-@pytest.fixture
-def count_marked() -> Callable[[str], int]:
-    """How many processes of the machine have `marker` as an argument of their own."""
-
-    def count(marker: str) -> int:
-        return sum(marker in (p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
-
-    return count

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_engine import install_engine
-from tests.worker.sandbox.conftest import Worker
+from tests.worker.sandbox.conftest import Worker, choose_seconds
 from tests.worker.sandbox.test_escapes import wait_until
 from worker.sandbox.base import Gpu, ProcessLimits, SandboxRequest, SandboxUnavailable
 from worker.sandbox.choose import choose_sandbox
@@ -121,15 +121,16 @@ def test_a_gpu_is_given_by_its_uuid_to_who_asks_for_it(
 
 
 def test_it_ends_with_the_worker_and_leaves_nothing(container: Worker, count_marked: Callable[[str], int]) -> None:
-    code = """
+    marker = choose_seconds()
+    code = f"""
         import subprocess
-        subprocess.Popen(["setsid", "--fork", "sleep", "98795.5"]).wait()
-        subprocess.run(["sleep", "98795.5"])
+        subprocess.Popen(["setsid", "--fork", "sleep", "{marker}"]).wait()
+        subprocess.run(["sleep", "{marker}"])
     """
     with container.start(code, timeout=60) as driver:
-        assert wait_until(lambda: count_marked("98795.5") == 2, seconds=60)
+        assert wait_until(lambda: count_marked(marker) == 2, seconds=60)
         driver.kill()
-        assert wait_until(lambda: count_marked("98795.5") == 0, seconds=60)
+        assert wait_until(lambda: count_marked(marker) == 0, seconds=60)
 
 
 def test_auto_takes_a_container_where_bubblewrap_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.worker.sandbox.conftest import Worker
+from tests.worker.sandbox.conftest import Worker, choose_seconds
 from worker.sandbox.launcher import KEYCTL, KEYCTL_JOIN_SESSION_KEYRING
 
 MIB = 1024 * 1024
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -37,14 +37,15 @@ def test_sees_no_environment_of_the_worker(confined: Worker) -> None:
 
 
 def test_reaches_no_listener(confined: Worker) -> None:
+    name = f"\0swarm-test-listener-{choose_seconds()}"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
-        unix.bind("\0swarm-test-listener")
+        unix.bind(name)
         unix.listen()
         for listener in (tcp, unix):
             listener.settimeout(0.5)
         outcome = confined.run(f"""
             import socket
-            listeners = ((socket.AF_INET, {tcp.getsockname()!r}), (socket.AF_UNIX, "\\0swarm-test-listener"))
+            listeners = ((socket.AF_INET, {tcp.getsockname()!r}), (socket.AF_UNIX, {name!r}))
             for family, address in listeners:
                 try:
                     socket.socket(family).connect(address)
@@ -189,13 +190,14 @@ def test_leaves_no_key_in_the_session(confined: Worker) -> None:
 
 
 def test_contains_a_fork_bomb(confined: Worker, count_marked: Callable[[str], int]) -> None:
+    marker = choose_seconds()
     outcome = confined.run(
-        """
+        f"""
         import subprocess
         started = 0
         try:
             while True:
-                subprocess.Popen(["sleep", "98761.5"])
+                subprocess.Popen(["sleep", "{marker}"])
                 started += 1
         except BlockingIOError:
             print(started)
@@ -205,17 +207,17 @@ def test_contains_a_fork_bomb(confined: Worker, count_marked: Callable[[str], in
     # A plain user's limit counts the threads that are already there, so that it is loose rather than wrong.
     room = 24 if os.geteuid() == 0 else 24 + sum(p.num_threads() for p in psutil.process_iter())
     assert 5 < int(outcome.log_tail) <= room
-    assert count_marked("98761.5") == 0
+    assert count_marked(marker) == 0
 
 
 def test_outlives_a_bomb_of_forks(confined: Worker, count_marked: Callable[[str], int]) -> None:
-    code = textwrap.dedent("""
+    code = textwrap.dedent(f"""
         import os, time
         while True:
             try:
                 os.fork()
             except OSError:
-                time.sleep(0.1)
+                time.sleep(0.1)  # {choose_seconds()}
     """)
     outcome = confined.run(code, timeout=2.0, processes=24)
     assert outcome.signal == 9
@@ -268,49 +270,49 @@ def test_contains_a_disk_filler(confined: Worker, folder: str) -> None:
 
 
 def test_ends_what_ignores_signals(confined: Worker) -> None:
-    begun = time.monotonic()
     outcome = confined.run(
         """
         import signal, time
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         print("ignoring", flush=True)
-        time.sleep(98762.5)
+        time.sleep(600)
         """,
-        timeout=2.0,
+        timeout=5.0,
     )
     assert outcome.log_tail == "ignoring"
     assert outcome.signal == 9
-    assert time.monotonic() - begun < 10
 
 
 def test_leaves_no_orphan(confined: Worker, count_marked: Callable[[str], int]) -> None:
-    outcome = confined.run("""
+    marker = choose_seconds()
+    outcome = confined.run(f"""
         import subprocess
-        subprocess.Popen(["setsid", "--fork", "sleep", "98763.5"]).wait()
+        subprocess.Popen(["setsid", "--fork", "sleep", "{marker}"]).wait()
         print("left one behind")
     """)
     assert (outcome.exit_status, outcome.log_tail) == (0, "left one behind")
-    assert count_marked("98763.5") == 0
+    assert count_marked(marker) == 0
 
 
 def test_ends_with_the_worker(confined: Worker, count_marked: Callable[[str], int]) -> None:
-    code = """
+    marker = choose_seconds()
+    code = f"""
         import subprocess
-        subprocess.run(["sleep", "98764.5"])
+        subprocess.run(["sleep", "{marker}"])
     """
     with confined.start(code, timeout=60) as driver:
-        assert wait_until(lambda: count_marked("98764.5") == 1, seconds=20)
+        assert wait_until(lambda: count_marked(marker) == 1)
         driver.kill()
-        assert wait_until(lambda: count_marked("98764.5") == 0)
+        assert wait_until(lambda: count_marked(marker) == 0)
 
 
 def test_a_sandbox_whose_worker_is_killed_while_it_is_made_ends_too(
     bubblewrap: Worker, count_marked: Callable[[str], int]
 ) -> None:
-    code = "import time; time.sleep(98766.5)"
+    code = f"import time; time.sleep({choose_seconds()})"
     with bubblewrap.start(code, timeout=60, orphans=12) as driver:
-        assert driver.wait(60) == 0
+        assert driver.wait(180) == 0
     assert wait_until(lambda: count_marked(code) == 0)
 
 

@@ -20,7 +20,7 @@ def test_keeps_the_last_lines_of_a_flood_without_the_flood(bubblewrap: Worker) -
         while True:
             os.write(1, line)
         """,
-        timeout=2.0,
+        timeout=5.0,
     )
     lines = outcome.log_tail.splitlines()
     assert len(lines) == LOG_LINES
