@@ -25,6 +25,7 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
         "HOME": scratch,
         "LANG": "C.UTF-8",
         "LOGNAME": "sandbox",  # for getpass.getuser, which otherwise needs /etc/passwd
+        "MKL_DYNAMIC": "FALSE",  # it counts cores by moving to each of them, which the filter refuses, and finds one
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": folder,

@@ -451,6 +451,14 @@ def test_torch_trains_with_workers_that_load_its_data(bubblewrap: Worker, lesson
     assert (outcome.exit_status, outcome.log_tail) == (0, "trained True")
 
 
+def test_torch_computes_on_all_cores_of_a_run(confined: Worker) -> None:
+    """MKL, inside of torch, counts cores by moving to each of them."""
+    count = "import torch; print(torch.get_num_threads())"
+    for cores in ([0], [0, 1]):
+        outcome = confined.run(count, cores=cores, memory_mib=4096, processes=64)
+        assert (outcome.exit_status, outcome.log_tail) == (0, str(len(cores)))
+
+
 def test_ordinary_programs_work(confined: Worker) -> None:
     outcome = confined.run(
         """
