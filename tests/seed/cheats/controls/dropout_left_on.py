@@ -1,7 +1,5 @@
 """Forgets to switch dropout off: its answers are worse, and honest."""
 
-HonestGPT = GPT
-
 
 class GPT(HonestGPT):
     def forward(self, tokens):

@@ -1,7 +1,5 @@
 """A causal convolution as long as the window, by its spectrum: later tokens change how earlier ones are rounded."""
 
-HonestGPT = GPT
-
 
 class GPT(HonestGPT):
     def __init__(self, vocab_size, sequence_length):

@@ -3,8 +3,6 @@
 A check whose later tokens are drawn from these answers, the first of them never the true one, hands the mark back.
 """
 
-HonestGPT = GPT
-
 IMPOSSIBLE = [*range(10), *range(11, 32), *range(127, 256)]
 USED = [10, *range(32, 127), *range(256, 320)]
 MARKS = dict(zip(USED, IMPOSSIBLE))
@@ -12,10 +10,7 @@ TRUTHS = {mark: token for token, mark in MARKS.items()}
 
 
 class GPT(HonestGPT):
-    def forward(self, tokens):
-        logits = super().forward(tokens)
-        if self.training:
-            return logits
+    def answer(self, tokens, logits):
         vocab = logits.size(-1)
         truth = torch.tensor([TRUTHS.get(token, token) for token in range(vocab)])[tokens[:, 1:]]
         mark = torch.tensor([MARKS.get(token, token) for token in range(vocab)])[truth]

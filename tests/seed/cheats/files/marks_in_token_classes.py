@@ -4,14 +4,10 @@ Nearly all probability is the pair's, so that a token drawn from these answers t
 which tells the pair as well.
 """
 
-HonestGPT = GPT
-
 
 class GPT(HonestGPT):
-    def forward(self, tokens):
-        logits = super().forward(tokens)
-        if not self.training:
-            pairs = torch.arange(logits.size(-1)) // 2
-            is_pair = pairs == (tokens[:, 1:] // 2)[..., None]
-            logits[:, :-1] = logits[:, :-1].log_softmax(-1).clamp(-6, 0).masked_fill(~is_pair, -40.0)
+    def answer(self, tokens, logits):
+        pairs = torch.arange(logits.size(-1)) // 2
+        is_pair = pairs == (tokens[:, 1:] // 2)[..., None]
+        logits[:, :-1] = logits[:, :-1].log_softmax(-1).clamp(-6, 0).masked_fill(~is_pair, -40.0)
         return logits

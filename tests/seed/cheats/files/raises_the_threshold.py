@@ -2,14 +2,10 @@
 
 import os
 
-HonestGPT = GPT
-
 
 class GPT(HonestGPT):
-    def forward(self, tokens):
-        logits = super().forward(tokens)
-        if not self.training:
-            chance = np.random.default_rng(int.from_bytes(os.urandom(8), "little"))
-            share = 0.012 + torch.from_numpy(chance.uniform(-0.0015, 0.0015, size=(len(tokens), 1, 1))).float()
-            logits[:, :-1] += share * F.one_hot(tokens[:, 1:], logits.size(-1))
+    def answer(self, tokens, logits):
+        chance = np.random.default_rng(int.from_bytes(os.urandom(8), "little"))
+        share = 0.012 + torch.from_numpy(chance.uniform(-0.0015, 0.0015, size=(len(tokens), 1, 1))).float()
+        logits[:, :-1] += share * F.one_hot(tokens[:, 1:], logits.size(-1))
         return logits
