@@ -16,7 +16,7 @@ import argparse
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from math import ceil, comb, exp, lgamma, log
+from math import ceil, comb, exp, lgamma, log, pi
 from pathlib import Path
 from statistics import mean
 from threading import Event
@@ -38,7 +38,7 @@ from worker.settings import load_settings
 SEEDS = Path(__file__).parents[2] / "seed"
 sys.path.insert(0, str(SEEDS))
 from harness.answers import NumpyAnswers  # noqa: E402
-from harness.causality import DONORS  # noqa: E402 - the harness is no package of ours
+from harness.causality import DONORS, MAX_RMS, MAX_Z  # noqa: E402 - the harness is no package of ours
 from harness.scorer import compare  # noqa: E402
 from harness.windows import size_memories  # noqa: E402
 
@@ -139,6 +139,17 @@ def tabulate_bounds(sizes: dict[str, Size], contracts: dict[str, Contract]) -> s
         "of min_effect", "wanted", "bits of a leak for as much",
     )  # fmt: skip
     return format_table(headings, rows)
+
+
+def tabulate_scatter_at_limit(sizes: dict[str, Size], contracts: dict[str, Contract]) -> str:
+    """What differences of the largest tolerated scatter, and none on average, do to the charge."""
+    rows = []
+    for name, size in sizes.items():
+        error = MAX_RMS / size.all_cuts**0.5
+        bias = size.bits_per_byte(error / (2 * pi) ** 0.5)
+        effect = contracts[name].objective.min_effect
+        rows.append((name, f"{MAX_Z * error:.6f}", f"{bias:.7f}", f"{bias / effect:.3f}"))
+    return format_table(("seed", "6 standard errors, nats", "charge on average, bits per byte", "of min_effect"), rows)
 
 
 def measure_size(tree: WorkTree, runner: TreeRunner) -> Size:
@@ -277,6 +288,8 @@ def main() -> None:
                     return
                 sizes = {"gpt": state_size(trees["gpt"]), "gpt-cpu": measure_size(trees["gpt-cpu"], runner)}
                 print(tabulate_bounds(sizes, contracts))
+                print()
+                print(tabulate_scatter_at_limit(sizes, contracts))
                 print()
                 print(tabulate_cpu_seconds(trees["gpt-cpu"], sizes["gpt-cpu"]))
                 if not given.bounds:
