@@ -142,7 +142,7 @@ def tabulate_bounds(sizes: dict[str, Size], contracts: dict[str, Contract]) -> s
 
 
 def tabulate_scatter_at_limit(sizes: dict[str, Size], contracts: dict[str, Contract]) -> str:
-    """What differences of the largest tolerated scatter, and none on average, do to the charge."""
+    """The charge for differences of the largest tolerated scatter that are zero on average."""
     rows = []
     for name, size in sizes.items():
         error = MAX_RMS / size.all_cuts**0.5
