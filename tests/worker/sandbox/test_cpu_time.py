@@ -138,6 +138,24 @@ for _ in parents:
     os.wait()
 report()
 """
+ENDS_MEANWHILE = """
+def live_on(pipe):
+    burn(0.03)
+    os.write(pipe[1], b"x")
+    signal.pause()
+
+pipe = os.pipe()
+helpers = [in_child(lambda: live_on(pipe)) for _ in range(50)]
+for _ in helpers:
+    os.read(pipe[0], 1)
+line.send(str(used() + 50 * 0.03).encode())
+for pid in helpers:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    time.sleep(0.001)
+line.recv(1)
+report()
+"""
 LOADS = """
 pipes = [(os.pipe(), os.pipe()) for _ in range(4)]
 
@@ -199,6 +217,13 @@ def test_rounding_hides_nothing(follow: Callable[[str], Phases]) -> None:
     used = ended - begun
     assert reading.least - before.least < used - 0.5, "the attack wins where nothing is added for rounding"
     assert reading.most - before.least >= used
+
+
+def test_who_ends_while_times_are_read_counts(follow: Callable[[str], Phases]) -> None:
+    """A process that is read after its parent, and has ended by then, is in neither."""
+    (begun, before), (known, during), (ended, _) = follow(ENDS_MEANWHILE)
+    assert during.most - before.least >= known - begun
+    assert during.least - before.least <= ended - begun + 0.05
 
 
 def test_threads_and_loaders_are_charged_what_they_use(follow: Callable[[str], Phases]) -> None:
