@@ -277,7 +277,7 @@ def test_a_long_start_is_taken_from_the_training(measure_files: Measure) -> None
     assert (
         charged.outcome is RunOutcome.OK or "before ctx.start()" in charged.reason
     )  # where a busy machine starts late
-    assert charged.seconds.training < 1.6
+    assert charged.seconds.training < 2.5  # 1.5, and a busy machine's delays
     refused = measure_files(STARTS_LATE, budget=budget | {"training_seconds": 1.0, "warm_up_seconds": 0.5})
     assert refused.outcome is RunOutcome.TIMEOUT
     assert refused.reason.startswith("before ctx.start() the edited file took ")
