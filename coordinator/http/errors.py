@@ -19,19 +19,24 @@ MAX_PLACE = 300
 
 
 class SwarmError(Exception):
-    """A mistake that the caller can understand. Subclasses stand beside the code that raises them."""
+    """A mistake that the caller can understand; `members` are further ones of its problem document, as JSON.
+
+    Subclasses stand beside the code that raises them.
+    """
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad-request"
     title: ClassVar[str] = "The request cannot be carried out"
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, **members: Any) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail, self.members = detail, members
 
     def to_problem(self) -> Problem:
-        return Problem(type=f"/problems/{self.code}", title=self.title, status=self.status, detail=self.detail)
+        return Problem(
+            type=f"/problems/{self.code}", title=self.title, status=self.status, detail=self.detail, **self.members
+        )
 
 
 class BodyTooLargeError(SwarmError):
@@ -115,7 +120,7 @@ def _on_invalid_request(_request: Request, error: Exception) -> Response:
         for e in error.errors()[:20]
     ]
     detail = "; ".join(f"{m['where']}: {m['what']}" for m in mistakes[:3])
-    return problem_response(RequestInvalidError(detail).to_problem().model_copy(update={"errors": mistakes}))
+    return problem_response(RequestInvalidError(detail, errors=mistakes).to_problem())
 
 
 def _on_routing_error(request: Request, error: Exception) -> Response:
@@ -131,10 +136,15 @@ def _on_unavailable(request: Request, error: Exception) -> Response:
     return _on_swarm_error(request, DatabaseUnavailableError("Nothing of this request was stored. Try again shortly."))
 
 
-def _on_unstorable(_request: Request, _error: Exception) -> Response:
+def _on_unstorable(request: Request, error: Exception) -> Response:
     """An address holds a character that PostgreSQL's texts cannot hold. Bodies are checked by their models."""
-    detail = "An address must not hold the character U+0000."
-    return problem_response(RequestInvalidError(detail).to_problem())
+    parameters = {"path": request.path_params.items(), "query": request.query_params.multi_items()}
+    places = [f"{part}.{name}" for part, values in parameters.items() for name, value in values if "\0" in str(value)]
+    if not places:  # then the mistake is ours
+        return _on_bug(request, error)
+    detail = "must not hold the character U+0000"
+    mistakes = [{"where": clean_text(place)[:MAX_PLACE], "what": detail} for place in places[:20]]
+    return problem_response(RequestInvalidError(f"{mistakes[0]['where']} {detail}.", errors=mistakes).to_problem())
 
 
 def _on_bug(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """Errors of requests about leases."""
 
 from coordinator.http.errors import SwarmError
-from shared.protocol import Problem, Versions
+from shared.protocol import Versions
 
 
 class LeaseUnknownError(SwarmError):
@@ -44,11 +44,7 @@ class ProtocolUnsupportedError(SwarmError):
     title = "Worker and coordinator are of versions that do not fit"
 
     def __init__(self, detail: str, versions: Versions) -> None:
-        super().__init__(detail)
-        self.versions = versions
-
-    def to_problem(self) -> Problem:
-        return Problem.model_validate(super().to_problem().model_dump() | {"versions": self.versions.model_dump()})
+        super().__init__(detail, versions=versions.model_dump())
 
 
 class WrongCommitError(SwarmError):
@@ -65,11 +61,7 @@ class ResultUnfitError(SwarmError):
     title = "The result does not belong to the lease"
 
     def __init__(self, field: str, detail: str) -> None:
-        super().__init__(detail)
-        self.errors = [{"where": f"body.{field}", "what": detail}]
-
-    def to_problem(self) -> Problem:
-        return super().to_problem().model_copy(update={"errors": self.errors})
+        super().__init__(detail, errors=[{"where": f"body.{field}", "what": detail}])
 
 
 class StepReportsWrongError(SwarmError):

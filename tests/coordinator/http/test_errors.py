@@ -29,3 +29,21 @@ def test_a_database_that_ended_its_connections_is_used_again(
             )
         answers = [ask().status_code for _ in range(3)]
         assert set(answers) <= {200, 503} and answers[-2:] == [200, 200], answers
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("/api/v1/lineage/%00abcd", ["path.sha"]),
+        ("/projects/tiny?hardware_class=a%00b", ["query.hardware_class"]),
+        ("/api/v1/topics/tiny/%00", ["path.slug"]),
+    ],
+)
+def test_a_character_that_cannot_be_stored_is_found_in_the_address(
+    http: TestClient, worker: MiniWorker, address: str, where: list[str]
+) -> None:
+    worker.measure_root()
+    answer = http.get(address)
+    assert answer.status_code == 422 and answer.json()["type"] == "/problems/request-invalid", answer.text
+    assert [mistake["where"] for mistake in answer.json()["errors"]] == where
