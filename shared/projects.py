@@ -50,12 +50,14 @@ class Interval(Message):
 class ArmView(Message):
     """Jobs whose agents read findings, or whose did not. None: too few to say.
 
+    Of the `jobs` drawn, `proposed` came to a proposal; the others are being drafted, expired or were given back.
     `duplicates` is the share of the jobs that `proposed` in which a proposal was refused because it, or much like it,
     was tried before; `failed` the share of the `runs` that crashed, timed out or were invalid; `effect` the mean effect
     of the `measured` experiments, in the metric's unit.
     """
 
     with_findings: bool
+    jobs: Count
     proposed: Count
     duplicates: Interval | None
     runs: Count

@@ -162,7 +162,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
     selection.record_parent(session, project, worker, offer.chosen)
     token = secrets.token_urlsafe(24)
     queries.add_lease(session, columns | {"token_sha256": hash_token(token), "address_sha256": address_sha256})
-    if offer.pack.text:
+    if offer.pack is not NO_PACK:  # an empty one counts in its arm
         queries.add_pack(session, columns["id"], offer.pack)
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     # Nothing of this comes from elsewhere, so it is not checked again.

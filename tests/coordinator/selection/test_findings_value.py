@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from coordinator.selection.findings_value import estimate_mean, estimate_share
+from shared.experiments import JobKind
 from shared.leases import GrantedLease, LeaseContext
 from shared.projects import FindingsValue
 from tests.support.messages import make_result
@@ -33,10 +34,10 @@ def has_findings(lease: GrantedLease) -> bool:
 
 
 def claim_arm(worker: MiniWorker, *, with_findings: bool) -> GrantedLease:
-    """Claim until an experiment of one arm comes; others are given back."""
+    """Claim until an experiment of one arm comes whose agent reads; others are given back."""
     for _ in range(60):
         lease = worker.claim_job()
-        if lease.kind.makes_experiment and has_findings(lease) is with_findings:
+        if lease.kind in (JobKind.IMPROVE, JobKind.DRAFT) and has_findings(lease) is with_findings:
             return lease
         worker.release(lease)
     raise AssertionError("sixty jobs in a row were of the other arm")
@@ -77,21 +78,25 @@ def test_arms_count_duplicates_failures_and_effects(worker: MiniWorker, http: Te
     assert (seeing.with_findings, unseeing.with_findings, value.share_without) == (True, False, 0.5)
     assert (seeing.proposed, seeing.runs, seeing.measured) == (2, 2, 2)
     assert seeing.duplicates is not None and seeing.duplicates.value == 0 and seeing.duplicates.high > 0.5
-    assert seeing.effect is not None and seeing.effect.low < seeing.effect.value < 0
+    assert seeing.effect is None, "two are too few"
     assert (unseeing.proposed, unseeing.runs, unseeing.measured, unseeing.effect) == (1, 1, 0, None)
     assert unseeing.duplicates is not None and unseeing.duplicates.value == 1
     assert unseeing.failed is not None and unseeing.failed.value == 1
+    given_back = claim_arm(worker, with_findings=False)
+    worker.release(given_back)
+    after = read(worker).arms[1]
+    assert (after.proposed, after.duplicates) == (1, unseeing.duplicates) and after.jobs > unseeing.jobs >= 1
     page = http.get("/projects/tiny").text
+    assert f"1 of {after.jobs}" in page
     assert "What findings are worth" in page and "Agents of 50 % of the jobs" in page
 
 
 def test_intervals_are_those_of_the_books() -> None:
-    """Wilson's interval for 1 of 10 by hand, and the mean of 1, 2, 3, 4."""
+    """Wilson's interval for 1 of 10 by hand, and the mean of 24 numbers."""
     share = estimate_share(1, 10)
     assert share is not None
     assert (share.low, share.high) == (pytest.approx(0.0179, abs=5e-4), pytest.approx(0.4042, abs=5e-4))
-    assert estimate_share(0, 0) is None and estimate_mean(1, 3.0, 9.0) is None
-    mean = estimate_mean(4, 10.0, 30.0)  # 1, 2, 3, 4: sd 1.291
-    assert (
-        mean is not None and mean.value == 2.5 and mean.high - mean.value == pytest.approx(1.96 * 1.291 / 2, abs=1e-3)
-    )
+    assert estimate_share(0, 0) is None and estimate_mean(19, 19.0, 19.0) is None
+    mean = estimate_mean(24, 60.0, 180.0)  # six times 1, 2, 3, 4: sd 1.142
+    assert mean is not None and mean.value == 2.5
+    assert mean.high - mean.value == pytest.approx(1.96 * 1.142 / 24**0.5, abs=1e-3)
