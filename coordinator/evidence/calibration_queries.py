@@ -76,30 +76,22 @@ class WorkerEvidence(NamedTuple):
 
 
 _COMMITS, _VOLUNTEERS, _AGREEMENTS = table_of(Commit), table_of(Volunteer), table_of(TrustAgreement)
-_VOUCHING = (
+_VOUCHING = select(
     func.count(case((_AGREEMENTS.c.is_by_anchor, _AGREEMENTS.c.commit_sha)).distinct()).label("anchored"),
     func.count(_AGREEMENTS.c.commit_sha.distinct()).label("commits"),
     func.count(_AGREEMENTS.c.by_volunteer_id.distinct()).label("partners"),
     func.min(_AGREEMENTS.c.agreed_at).label("first_at"),
     func.max(_AGREEMENTS.c.agreed_at).label("last_at"),
+).where(
+    _AGREEMENTS.c.project_id == bindparam("project_id"), _AGREEMENTS.c.hardware_class == bindparam("hardware_class")
 )
-_VOUCHING_OF = select(*_VOUCHING).where(
-    _AGREEMENTS.c.project_id == bindparam("project_id"),
-    _AGREEMENTS.c.hardware_class == bindparam("hardware_class"),
-    _AGREEMENTS.c.volunteer_id == bindparam("volunteer_id"),
-)
-_OWN_VOUCHING = (
-    select(*_VOUCHING)
-    .where(
-        _AGREEMENTS.c.project_id == bindparam("project_id"),
-        _AGREEMENTS.c.hardware_class == bindparam("hardware_class"),
-        _AGREEMENTS.c.volunteer_id
-        == select(_WORKERS.c.volunteer_id).where(_WORKERS.c.id == bindparam("worker_id")).scalar_subquery(),
-    )
-    .subquery()
-)
+_VOUCHING_OF = _VOUCHING.where(_AGREEMENTS.c.volunteer_id == bindparam("volunteer_id"))
+_OWNER = select(_WORKERS.c.volunteer_id).where(_WORKERS.c.id == bindparam("worker_id")).scalar_subquery()
+_OWN_VOUCHING = _VOUCHING.where(_AGREEMENTS.c.volunteer_id == _OWNER).subquery()
+_IS_QUARANTINED = or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None))
 _IN_CLASS = _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
-_LOCK_EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS).with_for_update()
+_EPOCH = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS)
+_LOCK_EPOCH = _EPOCH.with_for_update()
 _ADD_EPOCH = text(
     "INSERT INTO evidence_epochs "
     "(project_id, hardware_class, number, noise_sd, through_run_id, runs, rules, started_at) "
@@ -108,7 +100,7 @@ _ADD_EPOCH = text(
 _WORKER = (
     select(
         _WORKERS.c.volunteer_id,
-        or_(_WORKERS.c.quarantine.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None)),
+        _IS_QUARANTINED,
         _WORKERS.c.is_anchor,
         _CALIBRATIONS.c.worker_id.is_(None),
         _CALIBRATIONS.c.offset_mean,
@@ -178,19 +170,20 @@ ANCHOR_ABSENT_AFTER = timedelta(days=1)
 _ANCHOR_AT_WORK = (
     select(_CALIBRATIONS.c.worker_id)
     .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
+    .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .where(
         _CALIBRATIONS.c.project_id == bindparam("project_id"),
         _CALIBRATIONS.c.hardware_class == bindparam("hardware_class"),
         _CALIBRATIONS.c.updated_at > bindparam("since"),
         _WORKERS.c.is_anchor,
-        _WORKERS.c.quarantine.is_(None),
+        ~_IS_QUARANTINED,
     )
     .limit(1)
 )
 
 
 def has_anchor_at_work(session: Session, project_id: int, hardware_class: str) -> bool:
-    """Whether an anchor measured in the class within a day."""
+    """Whether an anchor that is not in quarantine measured in the class within a day."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "since": now() - ANCHOR_ABSENT_AFTER}
     return session.scalar(_ANCHOR_AT_WORK, given) is not None
 
@@ -281,8 +274,7 @@ def list_generations(session: Session, project_id: int, hardware_class: str) -> 
 
 
 def find_epoch(session: Session, project_id: int, hardware_class: str) -> EpochRow | None:
-    query = select(*(_EPOCHS.c[name] for name in EpochRow._fields)).where(*_IN_CLASS)
-    row = session.execute(query, {"project_id": project_id, "hardware_class": hardware_class}).one_or_none()
+    row = session.execute(_EPOCH, {"project_id": project_id, "hardware_class": hardware_class}).one_or_none()
     return EpochRow(*row) if row else None
 
 

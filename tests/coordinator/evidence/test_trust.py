@@ -147,6 +147,23 @@ def test_vouched_volunteers_vouch_on_more_commits_with_more_partners(village: Vi
     village.check_numbers()
 
 
+@pytest.mark.parametrize(
+    ("kept_out", "worker", "standing"),
+    [(None, None, "provisional"), ("dan", "w1", "corroborated"), ("dan", None, "corroborated")],
+)
+def test_nobody_waits_for_an_anchor_in_quarantine(
+    village: Village, kept_out: str | None, worker: str | None, standing: str
+) -> None:
+    village.make_anchor("dan")
+    if kept_out is not None:
+        with village.database.write() as session:
+            quarantine.set_quarantine(session, kept_out, worker, "its fan is broken", "maintainer")
+    sha = village.invent("ada", 3.2)
+    village.measure("bo", sha, 3.2)
+    village.measure("cy", sha, 3.2)
+    assert village.posterior(sha).standing == standing
+
+
 def test_while_an_anchor_works_no_other_two_verify(village: Village) -> None:
     """A volunteer who was vouched for, and another, say what they like: the anchor's measurement is waited for."""
     village.make_anchor("dan")
