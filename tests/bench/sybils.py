@@ -61,6 +61,7 @@ plausible_floor = 0.5
 
 [budget]
 training_seconds = {BUDGET.total_seconds():g}
+may_end_early = false
 
 [files]
 editable = ["train.py"]

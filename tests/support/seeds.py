@@ -17,6 +17,7 @@ plausible_floor = 1.0
 
 [budget]
 training_seconds = 20
+may_end_early = false
 
 [files]
 editable = ["train.py"]
