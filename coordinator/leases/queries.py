@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, bindparam, func, insert, select, update
+from sqlalchemy import CursorResult, bindparam, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.leases.validation import WorkerTime
 from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, TrustRecord, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection.context_pack import Pack
 from shared.protocol import now
+from shared.runs import RunOutcome
 
 LiveLease = tuple[Lease, Worker, str]
 """A lease, its worker, and its branch's name."""
@@ -97,7 +99,7 @@ _COUNTS = select(
     .where(_RECORDS.c.volunteer_id == bindparam("volunteer_id"))
     .scalar_subquery(),
     select(func.count())
-    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.is_anchor)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.is_anchor, _WORKERS.c.quarantine.is_(None))
     .scalar_subquery(),
 )
 _ADD = insert(_LEASES)
@@ -107,6 +109,12 @@ _DELIVERED = select(
     select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")).scalar_subquery(),
     select(_COMMITS.c.sha).where(_COMMITS.c.sha == bindparam("sha")).scalar_subquery(),
 )
+_TOOK_TIME = (_RUNS.c.worker_id == _WORKERS.c.id) & (_RUNS.c.outcome != RunOutcome.INVALID)
+_WORKER_TIME = select(
+    _WORKERS.c.created_at,
+    select(func.coalesce(func.sum(_RUNS.c.training_seconds), 0.0)).where(_TOOK_TIME).scalar_subquery(),
+    exists().where(_TOOK_TIME, _RUNS.c.started_at < bindparam("moment"), _RUNS.c.finished_at > bindparam("moment")),
+).where(_WORKERS.c.id == bindparam("worker_id"))
 _CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
 _CHANGE_AS_SEEN = _CHANGE.where(
     *(_LEASES.c[name] == bindparam(f"seen_{name}") for name in ("state", "phase", "heartbeat_at", "progressed_at"))
@@ -176,6 +184,12 @@ def find_delivered(session: Session, run_uuid: UUID, sha: str) -> tuple[bool, bo
     """Whether a run of this id is stored, and whether a commit of this name is."""
     row = session.execute(_DELIVERED, {"uuid": run_uuid, "sha": sha}).one()
     return row[0] is not None, row[1] is not None
+
+
+def read_worker_time(session: Session, worker_id: int, moment: datetime) -> WorkerTime:
+    """A worker's time; `is_taken` says whether one of its runs was under way at the moment. Reads all of its runs."""
+    row = session.execute(_WORKER_TIME, {"worker_id": worker_id, "moment": moment}).one()
+    return WorkerTime(*row)
 
 
 def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:

@@ -4,7 +4,8 @@ A lease takes one result. It is known by its key (the run's own id): the same ke
 anything else is a conflict. Objects are built and compared before the write transaction begins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -33,6 +34,7 @@ from coordinator.novelty import service as novelty
 from coordinator.novelty.service import ProposedCode
 from coordinator.projects import service as projects
 from coordinator.selection.branch_updates import NewExperiment, follow
+from coordinator.workers.lookup import lock_worker
 from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
@@ -127,6 +129,11 @@ def _hold_to_lease(
         JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal,
         duplicate.reason if duplicate else "",
     )  # fmt: skip
+    if terms.is_own:
+        lock_worker(session, lease.volunteer_id, lease.worker)  # its results are judged one after the other
+        seconds = upload.run.seconds
+        middle = upload.run.started_at + timedelta(seconds=seconds.starting + seconds.training / 2)
+        terms = replace(terms, worker_time=queries.read_worker_time(session, lease.worker_id, middle))
     try:
         run = hold_to_lease(terms, contract, upload.run, now())
     except ResultRefused as error:

@@ -36,10 +36,24 @@ class ResultRefused(Exception):
 
 
 @dataclass(frozen=True)
+class WorkerTime:
+    """The time of a worker that reports a job of its own. Runs that are `invalid` took none.
+
+    `trained_seconds` is the sum over its stored runs; `is_taken`: one of them was under way in the middle of the
+    reported training.
+    """
+
+    known_since: datetime
+    trained_seconds: float
+    is_taken: bool
+
+
+@dataclass(frozen=True)
 class LeaseTerms:
     """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it.
 
-    `duplicate` says whose code the result has, if that is not the proposed code and was tried before.
+    `duplicate` says whose code the result has, if that is not the proposed code and was tried before. `worker_time` is
+    known where the worker gave itself the job.
     """
 
     kind: JobKind
@@ -49,6 +63,7 @@ class LeaseTerms:
     issued_at: datetime
     has_proposal: bool
     duplicate: str = ""
+    worker_time: WorkerTime | None = None
 
     @property
     def is_own(self) -> bool:
@@ -92,11 +107,32 @@ def _check_times(terms: LeaseTerms, run: RunReport, received_at: datetime) -> st
         return f"The run began at {run.started_at:%Y-%m-%d %H:%M}, before its lease"
     if run.finished_at > received_at + MAX_CLOCK_ERROR:
         return f"The run ended at {run.finished_at:%Y-%m-%d %H:%M}, in the future"
+    if terms.worker_time is not None:
+        return _check_own_time(terms.worker_time, run, received_at)
     elapsed = (received_at - terms.issued_at).total_seconds()
     if terms.is_own or elapsed < 0:  # then its beginning is the worker's word, or this coordinator's clock went back
         return None
     if run.seconds.total > elapsed + TOLERANCE_SECONDS:
         return f"The run took {run.seconds.total:.0f} s, longer than the {elapsed:.0f} s since its lease was given"
+    return None
+
+
+def _check_own_time(worker: WorkerTime, run: RunReport, received_at: datetime) -> str | None:
+    """When a job of one's own began is the worker's word; that a worker trains one run at a time is not.
+
+    Two trainings may seem to overlap by half, because a worker learns only later by how much its clock was wrong.
+    """
+    if run.started_at < worker.known_since - MAX_CLOCK_ERROR:
+        return f"The run began at {run.started_at:%Y-%m-%d %H:%M}, before its worker was known"
+    span = (run.finished_at - run.started_at).total_seconds()
+    if abs(span - run.seconds.total) > SUM_TOLERANCE_SECONDS:
+        return f"The run took {run.seconds.total:.1f} s, and ended {span:.1f} s after it began"
+    if worker.is_taken:
+        return "Another run of its worker was under way in the middle of its training"
+    elapsed = (received_at - worker.known_since).total_seconds()
+    trained = worker.trained_seconds + run.seconds.training
+    if 0 <= elapsed < trained - TOLERANCE_SECONDS:  # below 0 this coordinator's clock went back
+        return f"Its worker would have trained for {trained:.0f} s in the {elapsed:.0f} s since it was known"
     return None
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.queries import find_volunteer
 from coordinator.accounts.service import create_token
 from coordinator.db.database import Database
-from coordinator.evidence.quarantine import set_anchor
+from coordinator.evidence.quarantine import set_anchor, set_quarantine
 from coordinator.leases.claim import ACCOUNTS_PER_ADDRESS, FIRST_LEASES
 from coordinator.models import TrustRecord
 from shared.protocol import now
@@ -76,6 +76,9 @@ def test_the_limit_grows_with_agreement_and_an_anchor_has_none(
     with database.write() as session:
         set_anchor(session, "ada", "w0", is_anchor=True, who="maintainer")
     assert count_granted(claim, ["ada"], tries=30) == 30
+    with database.write() as session:
+        set_quarantine(session, "ada", "w0", "its fan is broken", "maintainer")
+    assert count_granted(claim, ["ada"]) == 0
 
 
 def make_record(session: Session, name: str, agreements: int) -> TrustRecord:

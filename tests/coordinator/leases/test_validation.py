@@ -1,5 +1,7 @@
 """A result is held to its lease: what does not fit counts for nothing; what honest workers send is kept as it is."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,6 +16,7 @@ from shared.experiments import JobKind
 from shared.leases import GrantedLease, OfflineLease, Phase, ResultUpload
 from shared.protocol import API_PREFIX, now
 from shared.runs import RunOutcome, RunReport, RunSeconds
+from tests.support.clock import Clock
 from tests.support.databases import count_rows
 from tests.support.messages import HARDWARE, make_proposal, make_result, make_run
 from tests.support.seeds import CONTRACT
@@ -196,20 +199,101 @@ def test_a_repaired_experiment_is_the_proposed_one(worker: MiniWorker) -> None:
     assert reply.json()["posterior"] is not None
 
 
-def test_a_job_done_while_the_coordinator_was_away_counts(worker: MiniWorker) -> None:
-    worker.measure_root()
-    lease = worker.claim_job()
-    files = worker.files_of(lease)
-    worker.release(lease)
-    own_id = uuid4()
-    own = OfflineLease(
-        token="made-by-the-worker", worker=worker.name, agent="search", hardware=HARDWARE, project="tiny",
-        base_sha=lease.base.sha, seed=5, issued_at=now() - timedelta(hours=20),
-    )  # fmt: skip
-    begun = own.issued_at + timedelta(minutes=1)
-    times = {"started_at": begun, "finished_at": begun + timedelta(seconds=29)}
-    told = worker.http.put(f"{API_PREFIX}/leases/{own_id}", json=own.model_dump(mode="json"), headers=worker._headers)
-    assert told.status_code == 200
-    granted: GrantedLease = lease.model_copy(update={"id": own_id, "seed": own.seed})
-    reply = worker.deliver(granted, make_result(lease, files, {"train.py": BETTER}, 3.2, **times))
-    assert reply.json()["posterior"] is not None, reply.text
+class Absence:
+    """A volunteer's worker that gave itself jobs from the seed on while the coordinator was away."""
+
+    def __init__(self, worker: MiniWorker) -> None:
+        worker.measure_root()
+        self.worker, self.lease = worker, worker.claim_job()
+        self.files = worker.files_of(self.lease)
+        worker.release(self.lease)
+
+    def report(self, begun: datetime, **changes: Any) -> tuple[GrantedLease, ResultUpload]:
+        """The result of a job of 29 s, of which it trained for 20; each has other code."""
+        lease_id = uuid4()
+        files = {"train.py": f"LEARNING_RATE = {lease_id.int % 10**9}\nDEPTH = 4\n"}
+        times = {"started_at": begun, "finished_at": begun + timedelta(seconds=29), "seed": 5}
+        granted = self.lease.model_copy(update={"id": lease_id, "seed": 5})
+        return granted, make_result(granted, self.files, files, 3.2, **(times | changes))
+
+    def deliver(self, granted: GrantedLease, upload: ResultUpload) -> tuple[str, str]:
+        """Register the job and deliver its result; returns the stored outcome and reason."""
+        own = OfflineLease(
+            token="made-by-the-worker", worker=self.worker.name, agent="search", hardware=HARDWARE, project="tiny",
+            base_sha=granted.base.sha, seed=5, issued_at=upload.run.started_at,
+        )  # fmt: skip
+        address = f"{API_PREFIX}/leases/{granted.id}"
+        told = self.worker.http.put(address, json=own.model_dump(mode="json"), headers=self.worker._headers)
+        assert told.status_code == 200, told.text
+        reply = self.worker.deliver(granted, upload)
+        assert reply.status_code in (200, 201), reply.text
+        shown = self.worker.get_json(f"/runs/{reply.json()['run_id']}")
+        assert (shown["metric"] is None) == (shown["outcome"] == "invalid")
+        return shown["outcome"], shown["reason"]
+
+
+NIGHT = 12 * 3600.0
+UNTIMELY: dict[str, tuple[float, list[float], str]] = {
+    # seconds since the worker was known; when its jobs began, in seconds after that; why all but the first do not count
+    "all at the same time": (NIGHT, [3600.0] * 6, "Another run of its worker was under way"),
+    "each a second after the other": (NIGHT, [3600.0 + at for at in range(6)], "Another run of its worker"),
+    "one after the other in no time": (0, [30.0 * at - 270 for at in range(6)], "since it was known"),
+    "before the worker was known": (NIGHT, [3600.0] + [-3600.0 - 30 * at for at in range(5)], "was known"),
+}
+
+
+@pytest.mark.parametrize("name", UNTIMELY)
+def test_jobs_of_ones_own_take_their_time(worker: MiniWorker, clock: Clock, is_held: bool, name: str) -> None:
+    known_for, begun, why = UNTIMELY[name]
+    absence, since = Absence(worker), now()
+    clock.jump(known_for)
+    found = [absence.deliver(*absence.report(since + timedelta(seconds=at))) for at in begun]
+    if is_held:
+        assert all(outcome == "invalid" and why in reason for outcome, reason in found[1:]), found
+    else:
+        assert all(outcome == "ok" for outcome, _ in found)
+
+
+def test_a_job_of_ones_own_ends_when_its_time_is_over(worker: MiniWorker, clock: Clock, is_held: bool) -> None:
+    """Else a run without a duration would be in no other's way."""
+    absence, begun = Absence(worker), now()
+    clock.jump(NIGHT)
+    outcome, _ = absence.deliver(*absence.report(begun, finished_at=begun))
+    assert (outcome == "invalid") == is_held
+
+
+def test_a_night_of_jobs_of_ones_own_counts(worker: MiniWorker, clock: Clock) -> None:
+    """They come in any order, and one twice. Its clock is corrected by 9 s on the way; a scoring overlaps a start."""
+    absence, since = Absence(worker), now() + timedelta(seconds=60)
+    clock.jump(NIGHT)
+    starts = [0, 29, 58, 84, 113, 142 - 9, 171 - 9, NIGHT - 120]
+    done = [absence.report(since + timedelta(seconds=at)) for at in starts]
+    late_first = done[::2] + done[1::2][::-1] + done[:1]
+    assert [absence.deliver(*result) for result in late_first] == [("ok", "")] * (len(done) + 1)
+
+
+def test_two_devices_are_two_workers(make_worker: Callable[..., MiniWorker], project: str, clock: Clock) -> None:
+    first, second = Absence(make_worker()), Absence(make_worker("w2"))
+    clock.jump(NIGHT)
+    begun = now() - timedelta(hours=2)
+    assert [absence.deliver(*absence.report(begun)) for absence in (first, second)] == [("ok", "")] * 2
+    assert first.deliver(*first.report(begun))[0] == "invalid"
+
+
+def test_an_invalid_job_of_ones_own_takes_no_time(worker: MiniWorker, clock: Clock) -> None:
+    absence = Absence(worker)
+    clock.jump(NIGHT)
+    begun = now() - timedelta(hours=2)
+    broken = absence.report(begun, seconds=RunSeconds(starting=1, training=0.5, scoring=1, total=2.5))
+    assert absence.deliver(*broken)[0] == "invalid"
+    assert absence.deliver(*absence.report(begun)) == ("ok", "")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_jobs_of_ones_own_that_come_at_once_are_judged_in_turn(worker: MiniWorker, clock: Clock) -> None:
+    absence = Absence(worker)
+    clock.jump(NIGHT)
+    begun = now() - timedelta(hours=2)
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda _: absence.deliver(*absence.report(begun)), range(6)))
+    assert sorted(outcome for outcome, _ in found) == ["invalid"] * 5 + ["ok"]
