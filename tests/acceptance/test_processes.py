@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Semaphore
 
@@ -51,6 +53,24 @@ def list_kinds(url: str, wanted: int) -> list[str]:
     return kinds
 
 
+@contextmanager
+def serve(
+    database_url: str, folder: Path, stop: signal.Signals = signal.SIGTERM, status: int = 0
+) -> Iterator[tuple[str, int]]:
+    """A coordinator of two processes: its address and process number. `stop` ends it with `status`."""
+    log = folder / "coordinator.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", "--processes", "2"],
+            env=os.environ | {"SWARM_DATABASE_URL": database_url}, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        yield f"http://127.0.0.1:{wait_for_port(process, log)}", process.pid
+    finally:
+        process.send_signal(stop)
+        assert process.wait(60) == status, log.read_text()
+
+
 def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: Path) -> None:
     database_url = postgres.create_migrated()
     database = Database(database_url)
@@ -58,14 +78,7 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
         create_project(session, write_seed(tmp_path / "seed"))
         token = create_token(session, "ada", "test")
     database.close()
-    log = tmp_path / "coordinator.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", "--processes", "2"],
-            env=os.environ | {"SWARM_DATABASE_URL": database_url}, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{wait_for_port(process, log)}"
+    with serve(database_url, tmp_path) as (url, pid):
         kinds: list[str] = []
         listener = threading.Thread(target=lambda: kinds.extend(list_kinds(url, JOBS)))
         listener.start()
@@ -76,7 +89,7 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
                 lease, _ = worker.experiment(f"DEPTH = {number + 10}\n")
                 assert worker.beat(lease, Phase.TRAINING).status_code == 410, "either process knows that it has ended"
             assert len(http.get(f"{API_PREFIX}/runs", params={"project": "tiny"}).json()["items"]) == JOBS
-            servers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+            servers = [one for one in psutil.Process(pid).children() if "spawn_main" in " ".join(one.cmdline())]
             assert len(servers) == 2
             before = [one.cpu_times().user for one in servers]
             for _ in range(REQUESTS):
@@ -85,48 +98,30 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
             assert all(end > start for start, end in zip(before, after, strict=True)), "only one of them answers"
         listener.join(120)
         assert kinds.count("run_stored") == JOBS
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()
 
 
 def test_a_stop_ends_the_streams_of_all_processes_whole(postgres: PostgresServer, tmp_path: Path) -> None:
-    log = tmp_path / "coordinator.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", "--processes", "2"],
-            env=os.environ | {"SWARM_DATABASE_URL": postgres.create_migrated()}, stdout=output, stderr=output,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{wait_for_port(process, log)}"
     opened, ended = Semaphore(0), list[str]()
 
-    def listen() -> None:
+    def listen(url: str) -> None:
         with httpx.stream("GET", f"{url}{API_PREFIX}/events", params={"since": 0}, timeout=60) as stream:
             opened.release()
             ended.append(stream.read().decode())  # raises if the connection is cut off, as after the time of grace
 
-    listeners = [threading.Thread(target=listen) for _ in range(8)]
-    for listener in listeners:
-        listener.start()
-    for _ in listeners:
-        assert opened.acquire(timeout=60)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0, log.read_text()
+    with serve(postgres.create_migrated(), tmp_path) as (url, _):
+        listeners = [threading.Thread(target=listen, args=[url]) for _ in range(8)]
+        for listener in listeners:
+            listener.start()
+        for _ in listeners:
+            assert opened.acquire(timeout=60)
     for listener in listeners:
         listener.join(60)
     assert len(ended) == len(listeners)
 
 
 def test_ctrl_c_ends_several_processes_as_it_ends_one(postgres: PostgresServer, tmp_path: Path) -> None:
-    log = tmp_path / "coordinator.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", "--processes", "2"],
-            env=os.environ | {"SWARM_DATABASE_URL": postgres.create_migrated()}, stdout=output, stderr=output,
-        )  # fmt: skip
-    wait_for_port(process, log)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, log.read_text()
+    with serve(postgres.create_migrated(), tmp_path, signal.SIGINT, 130):
+        pass
 
 
 def test_sqlite_has_one_process(tmp_path: Path) -> None:

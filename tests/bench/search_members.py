@@ -24,9 +24,9 @@ class Member:
     hardware: Hardware
     machine: Machine
 
-    def makes_up(self, lease: GrantedLease, vouched: Mapping[str, str]) -> bool:
-        """Whether it invents what it reports of a job. `vouched` are commits by fabricators, with their pair."""
-        return self.machine.makes_up(vouched.get(lease.base.sha), is_idea=lease.kind.makes_experiment)
+    def makes_up(self, lease: GrantedLease, makers: Mapping[str, str]) -> bool:
+        """Whether it invents what it reports of a job. `makers` are commits by fabricators, with their pair."""
+        return self.machine.makes_up(makers.get(lease.base.sha), is_idea=lease.kind.makes_experiment)
 
     def measure(
         self,
@@ -34,12 +34,12 @@ class Member:
         lease: GrantedLease,
         levels: Levels,
         base: Levels,
-        vouched: Mapping[str, str],
+        makers: Mapping[str, str],
         time: float,
         draw: Random,
     ) -> float | None:
-        """The metric that this worker reports; None if the run crashed; `vouched` as in `makes_up`."""
-        pair = vouched.get(lease.base.sha)
+        """The metric that this worker reports; None if the run crashed; `makers` as in `makes_up`."""
+        pair = makers.get(lease.base.sha)
         is_idea = lease.kind.makes_experiment
         return self.machine.report(landscape, levels, base, pair, time, draw, is_idea=is_idea)
 

@@ -334,7 +334,7 @@ class Simulation:
         self._draw = Random(draw.random())
         self._observe = observe
         self._seeds: list[float | None] = [START if world.is_even else None] * workers
-        self._vouched: dict[Levels, str] = {}
+        self._makers: dict[Levels, str] = {}
         self._order = count()
         self._running: list[tuple[float, int, int, Job]] = []
         self._waiting: list[int] = []
@@ -365,11 +365,11 @@ class Simulation:
 
     def _end(self, time: float, machine: int, job: Job) -> None:
         member = self._machines[machine]
-        vouched = self._vouched.get(job.levels)
-        value = member.report(self.landscape, job.levels, job.base, vouched, time, self._draw, is_idea=job.is_idea)
+        made_by = self._makers.get(job.levels)
+        value = member.report(self.landscape, job.levels, job.base, made_by, time, self._draw, is_idea=job.is_idea)
         value = self._observe(time, value)
         if member.fabricates and member.pair and job.is_idea:
-            self._vouched[job.levels] = member.pair
+            self._makers[job.levels] = member.pair
         member.jobs += 1
         self._told += 1
         seed = self._seeds[machine]

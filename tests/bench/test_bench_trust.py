@@ -1,7 +1,5 @@
 """Sybils on the real coordinator, in short: the attack wins where strangers are believed, and nowhere else."""
 
-from datetime import timedelta
-
 from tests.bench.bench_trust import DAY, QUICK, describe, try_attack
 from tests.bench.sybils import Attack
 
@@ -19,4 +17,3 @@ def test_sybils_among_honest_volunteers_verify_nothing_false() -> None:
     outcome = try_attack(patient)
     assert outcome.false == set() and outcome.lies > 0
     assert len(outcome.verified) > 0, "the honest are verified all the same"
-    assert patient.patience > timedelta(days=1)

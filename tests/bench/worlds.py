@@ -83,16 +83,16 @@ class Machine:
     def fabricates(self) -> bool:
         return self.pair is not None and self.jobs >= self.world.honest_jobs
 
-    def makes_up(self, vouched: str | None, *, is_idea: bool) -> bool:
-        """Whether it invents what it reports: of its own ideas, and of commits that its pair made (`vouched`)."""
-        return self.fabricates and (is_idea or vouched == self.pair)
+    def makes_up(self, made_by: str | None, *, is_idea: bool) -> bool:
+        """Whether it invents what it reports: of its own ideas, and of commits that its pair made (`made_by`)."""
+        return self.fabricates and (is_idea or made_by == self.pair)
 
     def report(
         self,
         landscape: Landscape,
         levels: Levels,
         base: Levels,
-        vouched: str | None,
+        made_by: str | None,
         time: float,
         draw: Random,
         *,
@@ -100,7 +100,7 @@ class Machine:
     ) -> float | None:
         """The metric that it reports at `time` of a run; None if that crashed. `base` is an idea's parent."""
         noise = self._draw_noise(levels, draw)
-        if self.makes_up(vouched, is_idea=is_idea):
+        if self.makes_up(made_by, is_idea=is_idea):
             return self._value(landscape, base if is_idea else levels, time) - sizes.FABRICATED_GAIN + noise
         if draw.random() < sizes.CRASH_SHARE:
             return None

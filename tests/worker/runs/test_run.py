@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.contract import BudgetClock
+from shared.contract import Budget, BudgetClock
 from shared.leases import Phase
 from shared.runs import MAX_CURVE_POINTS, RunLimit, RunOutcome, RunReport
 from tests.seed.cheats.attempts import train_in_the_host
@@ -271,8 +271,7 @@ def test_a_long_start_is_taken_from_the_training(measure_files: Measure) -> None
     budget = {"training_seconds": 3.0, "handover_seconds": 5}
     free = measure_files(STARTS_LATE, budget=budget).seconds
     assert free.training > 2 and free.before_start is not None and free.before_start >= 2
-    patient = measure_files(STARTS_LATE, budget=budget | {"warm_up_seconds": 60.0}).seconds
-    assert patient.training > 2
+    assert Budget(training_seconds=3.0, warm_up_seconds=60.0).charge(free.before_start) == 0
     charged = measure_files(STARTS_LATE, budget=budget | {"warm_up_seconds": 0.5})
     assert (
         charged.outcome is RunOutcome.OK or "before ctx.start()" in charged.reason
@@ -329,7 +328,7 @@ def test_no_host_goes_on_training(measure_files: Measure, sandbox: Sandbox) -> N
     limited = budget | {"answer_seconds": 0.5}
     fair = measure_files(honest, budget=limited, sandbox=sandbox)
     assert fair.metric is not None, fair.reason
-    won = measure_files(cheat, budget=budget, sandbox=sandbox)
+    won = measure_files(cheat, budget=budget | {"clock": BudgetClock.WALL, "wall_seconds": None})
     assert won.metric is not None, won.reason
     assert won.metric < fair.metric - 0.05
     report = measure_files(cheat, budget=limited, sandbox=sandbox)
