@@ -325,7 +325,7 @@ def test_no_host_goes_on_training(measure_files: Measure, sandbox: Sandbox) -> N
     honest = edit("while not ctx.out_of_time():", "while not ctx.out_of_time() and number < 15:")
     cheat = honest | {"train.py": honest["train.py"] + train_in_the_host(rows=6000, steps=1500)}
     budget = {"clock": BudgetClock.CPU, "training_seconds": 20.0, "wall_seconds": 300, "scoring_seconds": 300}
-    limited = budget | {"answer_seconds": 0.5}
+    limited = budget | {"answer_seconds": 0.15}
     fair = measure_files(honest, budget=limited, sandbox=sandbox)
     assert fair.metric is not None, fair.reason
     won = measure_files(cheat, budget=budget | {"clock": BudgetClock.WALL, "wall_seconds": None})
