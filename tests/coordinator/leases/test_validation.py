@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.db.database import Database
 from coordinator.leases import results
-from coordinator.leases.validation import LeaseTerms, ResultRefused, hold_to_lease
+from coordinator.leases.validation import LeaseTerms, ResultRefused, WorkerTime, hold_to_lease
 from shared.contract import BudgetClock, Contract, parse_contract
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, OfflineLease, Phase, ResultUpload
@@ -156,7 +156,14 @@ HONEST: dict[str, tuple[LeaseTerms, Contract, RunReport, float]] = {
     "an experiment": (terms(JobKind.IMPROVE), PATIENT, run_after(), 100),
     "an experiment too good to believe": (terms(JobKind.IMPROVE), PATIENT, run_after(metric=0.4), 100),
     "at the floor": (terms(), PATIENT, run_after(metric=1.0), 100),
-    "a job of one's own": (terms(JobKind.IMPROVE, has_proposal=False), PATIENT, run_after(), 5),
+    "a job of one's own, on a clock that is ahead": (
+        terms(JobKind.IMPROVE, has_proposal=False, worker_time=WorkerTime(CLAIMED - timedelta(hours=1), 3000, False)),
+        PATIENT, run_after(), 5,
+    ),
+    "a job of one's own before this coordinator's clock went back": (
+        terms(JobKind.IMPROVE, has_proposal=False, worker_time=WorkerTime(CLAIMED, 3000, False)), PATIENT,
+        run_after(begun=0), -60,
+    ),
     "a crash at the start": (
         terms(), PATIENT,
         run_after(metric=None, seconds=RunSeconds(starting=1, training=0, scoring=0, total=1)), 100,
