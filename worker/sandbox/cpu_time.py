@@ -10,6 +10,7 @@ two sums: counting from the one to the other gives no time away.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -35,6 +36,7 @@ class CpuTime:
         """`last` is the result of the last `read`."""
         self._roots = roots
         self._known: set[psutil.Process] = set()
+        self._lock = threading.Lock()
         self.last = CpuSeconds(0.0, 0.0)
 
     def read(self) -> CpuSeconds:
@@ -43,14 +45,15 @@ class CpuTime:
         While processes end all the time, `least` stays as it was, and each of them counts itself and in its parent.
         """
         seen: dict[psutil.Process, float] = {}
-        for _ in range(SNAPSHOTS):
-            before, after = self._find(), self._find()
-            seen |= before | after
-            if before.keys() <= after.keys():
-                self.last = CpuSeconds(max(self.last.least, sum(before.values())), self._most(after))
-                return self.last
-        self.last = CpuSeconds(self.last.least, self._most(seen))
-        return self.last
+        with self._lock:
+            for _ in range(SNAPSHOTS):
+                before, after = self._find(), self._find()
+                seen |= before | after
+                if before.keys() <= after.keys():
+                    self.last = CpuSeconds(max(self.last.least, sum(before.values())), self._most(after))
+                    return self.last
+            self.last = CpuSeconds(self.last.least, self._most(seen))
+            return self.last
 
     def _most(self, found: dict[psutil.Process, float]) -> float:
         rounded_off = 2 / os.sysconf("SC_CLK_TCK") * max(0, len(found) - ROUNDED_DOWN)

@@ -197,10 +197,11 @@ class ConfinedProcess:
         self._cpu_time.read()  # while the guard still stands for all
         status = self._process.wait()
         ended_by = -status if status < 0 else status - SHELL_SIGNAL_BASE
+        kernel = self._container or self._group
         self._outcome = ProcessOutcome(
             exit_status=status if ended_by <= 0 else None,
             signal=ended_by if ended_by > 0 else None,
-            killed_for=self._killed_for or self._explain_end(),
+            killed_for=self._killed_for or (kernel.explain_end() if kernel else ""),
             peak_memory_mib=self._peak_mib,
             log_tail=self._log.text(),
         )
@@ -208,10 +209,6 @@ class ConfinedProcess:
             self._group.remove()
         self._on_end()
         self._ended.set()
-
-    def _explain_end(self) -> str:
-        kernel = self._container or self._group
-        return kernel.explain_end() if kernel else ""
 
     def _drain(self, log: int) -> bool:
         """Read the available bytes; False once all writers have closed the log."""
