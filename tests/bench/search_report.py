@@ -228,7 +228,7 @@ class Results:
         return [
             *goals,
             Goal("record too good by, in 10^-4", 2.0, _record_error(trials), is_least=False),
-            _bound_goal("false among {} ever verified, %", false, known),
+            _bound_goal("false among {} verified, ever where that was counted, %", false, known),
             _bound_goal("of {} records, rest on made-up results, %", _sum_made_up(self.trials), sum(records)),
             Goal("wasted runs, %", 3.0, average([t.wasted / t.runs for t in trials], 100), is_least=False),
             Goal("replications and controls, % of all runs", 25.0,
