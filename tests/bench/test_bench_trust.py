@@ -15,5 +15,6 @@ def test_strangers_alone_corroborate_and_verify_nothing() -> None:
 def test_sybils_among_honest_volunteers_verify_nothing_false() -> None:
     patient = Attack(4, 4, patience=2 * DAY, patient_jobs=16, rounds=8)
     outcome = try_attack(patient)
+    assert outcome.vouched > 0, "their patience paid"
     assert outcome.false == set() and outcome.lies > 0
     assert len(outcome.verified) > 0, "the honest are verified all the same"
