@@ -26,7 +26,7 @@ from shared.records import (
     Record,
 )
 from shared.runs import RunView
-from shared.workers import VolunteerView
+from shared.workers import VolunteerView, WorkerView
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30.0
@@ -129,6 +129,9 @@ class Client:
 
     def list_hardware_classes(self, project: str | None = None) -> list[HardwareClass]:
         return self._get("/hardware-classes", Page[HardwareClass], project=project).items
+
+    def list_workers(self, limit: int = 50) -> list[WorkerView]:
+        return self._get("/workers", Page[WorkerView], limit=limit).items
 
     def list_volunteers(self, limit: int = 50) -> list[VolunteerView]:
         return self._get("/volunteers", Page[VolunteerView], limit=limit).items

@@ -254,10 +254,11 @@ class _Demo:
 
     def _make_anchor(self) -> None:
         """Makes the worker an anchor once the coordinator knows it, so that this swarm has a root of trust."""
-        leases = [] if self._is_anchor or self._interrupts.count else self._client.list_live_leases(self._project)
-        if not leases:
+        if self._is_anchor or self._interrupts.count:
             return
-        name = leases[0].worker
+        name = next((worker.name for worker in self._client.list_workers() if worker.volunteer == "demo"), None)
+        if name is None:
+            return
         try:
             run_command("swarm-coordinator", "anchor", "demo", name, environment=self._options.environment)
         except CommandError:

@@ -45,11 +45,12 @@ class HeldHeartbeats:
             self._held[lease_id] = heartbeat
 
     def find(self, lease_id: UUID, stored: LeaseClock) -> HeldHeartbeat | None:
-        """The held heartbeat of a lease, if it is newer than the stored one."""
+        """The held heartbeat of a lease, if it is newer than the stored one and the lease has not ended since."""
         held = self._held.get(lease_id)
-        if held is None or held.clock.phase is not stored.phase or held.clock.heartbeat_at < stored.heartbeat_at:
+        if held is None or held.clock.heartbeat_at < stored.heartbeat_at:
             return None
-        return held
+        is_current = (held.clock.state, held.clock.phase) == (stored.state, stored.phase)
+        return held if is_current else None
 
     def write_of(self, session: Session, lease_id: UUID) -> None:
         """Write what is held of one lease, for a transaction that is about to change it."""

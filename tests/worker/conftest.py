@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,8 +23,8 @@ from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Contract
 from shared.leases import Phase
-from shared.protocol import API_PREFIX
-from shared.runs import Hardware, RunReport
+from shared.protocol import API_PREFIX, now
+from shared.runs import Hardware, RunReport, RunSeconds
 from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, make_run
 from tests.support.seeds import write_seed
@@ -103,6 +104,10 @@ def live(coordinator_settings: CoordinatorSettings, token: SecretStr) -> Iterato
         yield LiveCoordinator(url, token)
 
 
+SECONDS = RunSeconds(starting=1, training=10, scoring=1, total=12)
+"""Two runs of it fit into the tolerated error of a worker's clock: no time passes in a FormulaRunner."""
+
+
 @dataclass
 class FormulaRunner:
     """Takes no time and trains nothing: the metric comes from `formula`, which may also raise.
@@ -132,7 +137,8 @@ class FormulaRunner:
         on_progress(RunProgress(Phase.SCORING, 100, 3.0, 1.0))
         metric = self.formula(request)
         reason = "" if metric is not None else "heads must divide width"
-        return make_run(request.sha, metric, seed=request.seed, reason=reason, sandbox=self.sandbox_name)
+        changes = {"seconds": SECONDS, "started_at": now() - timedelta(seconds=SECONDS.total)}
+        return make_run(request.sha, metric, seed=request.seed, reason=reason, sandbox=self.sandbox_name, **changes)
 
 
 @pytest.fixture

@@ -75,6 +75,8 @@ def test_what_is_held_does_not_revive_a_released_lease(
 ) -> None:
     assert worker.beat(running, Phase.TRAINING, step=7, share=0.7).status_code == 200
     assert worker.release(running).status_code == 200
+    late = worker.beat(running, Phase.SCORING, step=8, share=0.8)  # was on its way when the job was given back
+    assert (late.status_code, read(database, running)[0]) == (410, LeaseState.RELEASED)
     held_heartbeats.write_all(database)
     assert read(database, running)[0] == LeaseState.RELEASED
     assert worker.beat(running, Phase.TRAINING, step=8, share=0.8).status_code == 410

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_a_duplicate_is_drafted_again_at_most_three_times(live: LiveCoordinator,
 
 
 def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinator, make_worker: WorkerFactory) -> None:
-    assert make_worker(live.url).loop.run(max_jobs=1) is Ending.DONE
+    earlier = ShiftedRunner(shift=timedelta(minutes=-1))  # a worker has one run at a time, and these take no time
+    assert make_worker(live.url, runner=earlier).loop.run(max_jobs=1) is Ending.DONE
     worker = make_worker(live.url, make_script(5), transport=Wire({"proposal$": refuse(503, "busy")}))
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     assert any("continuing without a check" in line for line in worker.witness.lines)
@@ -89,12 +91,15 @@ def test_an_unreachable_novelty_check_does_not_cost_the_job(live: LiveCoordinato
     assert (experiment["title"], experiment["outcome"]) == ("DEPTH 5", "ok"), live.list("runs")[0]["reason"]
 
 
-class AheadRunner(FormulaRunner):
-    """A machine whose clock is ahead by two hours."""
+@dataclass
+class ShiftedRunner(FormulaRunner):
+    """A machine whose clock is ahead by `shift`."""
+
+    shift: timedelta = AHEAD
 
     def measure(self, *args: Any) -> RunReport:
         report = super().measure(*args)
-        times = {"started_at": report.started_at + AHEAD, "finished_at": report.finished_at + AHEAD}
+        times = {"started_at": report.started_at + self.shift, "finished_at": report.finished_at + self.shift}
         return report.model_copy(update=times)
 
 
@@ -112,7 +117,7 @@ def test_a_machine_with_a_wrong_clock_dates_results_by_the_coordinators(
     live: LiveCoordinator, make_worker: WorkerFactory, *, knows_its_error: bool
 ) -> None:
     transport = DateMovingTransport() if knows_its_error else None
-    worker = make_worker(live.url, runner=AheadRunner(), transport=transport)
+    worker = make_worker(live.url, runner=ShiftedRunner(), transport=transport)
     assert worker.loop.run(max_jobs=1) is Ending.DONE
     (run,) = live.list("runs")
     assert run["outcome"] == ("ok" if knows_its_error else "invalid"), run["reason"]

@@ -95,7 +95,7 @@ def test_the_counters_of_the_machine_carry_nothing(bubblewrap: Worker) -> None:
         worker.run(act)
         return int(worker.run(count).log_tail) - before
 
-    assert told(bubblewrap.without("counters")) >= 50_000, "some are missed when it moves to another core"
+    assert told(bubblewrap.without("counters")) >= 10_000, "many are missed when others empty its core's batch"
     assert told(bubblewrap) == 0
 
 
