@@ -13,6 +13,7 @@ from shared.protocol import (
     LATEST,
     Count,
     FilePath,
+    HoldoutKey,
     Message,
     Name,
     Number,
@@ -85,7 +86,8 @@ class BaseCommit(Message):
 class GrantedLease(Message):
     """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`.
 
-    `run_to_end`: the run belongs to the sample that shows how often stopping early is wrong.
+    `run_to_end`: the run belongs to the sample that shows how often stopping early is wrong. `holdout_key`, 64
+    hexadecimal digits, is what the run draws its sealed windows from; only a `confirm` job has one.
     """
 
     id: UUID
@@ -98,6 +100,7 @@ class GrantedLease(Message):
     branch: Text
     seed: Count
     run_to_end: bool = False
+    holdout_key: HoldoutKey | None = None
     why: Text
     context: Text
     trials: list[Trial]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-PROTOCOL_VERSION = 2  # raised when workers send a field that older coordinators refuse
+PROTOCOL_VERSION = 3  # raised when workers send a field that older coordinators refuse
 OLDEST_PROTOCOL = 1  # that this side still understands
 # In each request of a worker. Headers, because they can be read where the body has an unknown form.
 PROTOCOL_HEADER, VERSION_HEADER = "Swarm-Protocol", "Swarm-Version"
@@ -65,6 +65,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), CLEAN]
 ExactText = Annotated[str, Field(max_length=MAX_TEXT)]  # a diff, which somebody may apply
 SourceText = Annotated[str, Field(max_length=MAX_FILE)]  # kept as it is: it has a hash
 Secret = Annotated[str, Field(max_length=100), CLEAN_ALREADY]
+HoldoutKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]  # a name that stands in a URL
 ShortText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), CLEAN]

@@ -128,7 +128,8 @@ class RunReport(Message):
 
     `metric` is in the contract's unit; `reason` says in a sentence why the outcome is not `ok`; `frame` is the deepest
     frame of the edited file. `hopeless_at` is the share of the budget, 0 to 1, after which the run could not become as
-    good as its parent: with `stopped_early` it ended there. `usage` is that of the experiment's agent.
+    good as its parent: with `stopped_early` it ended there. `usage` is that of the experiment's agent. `holdout_metric`
+    is the metric of the sealed windows, which only a run whose lease has a `holdout_key` scores; nobody is shown it.
     """
 
     id: UUID
@@ -136,6 +137,7 @@ class RunReport(Message):
     seed: int = Field(ge=0, le=MAX_SEED)
     outcome: RunOutcome
     metric: Reading | None = None
+    holdout_metric: Reading | None = None
     reason: Annotated[str, Field(max_length=MAX_REASON), CLEAN] = ""
     frame: Annotated[str, Field(max_length=MAX_REASON), CLEAN] = ""
     started_at: Timestamp
@@ -165,6 +167,8 @@ class RunReport(Message):
     def _metric_means_ok(self) -> Self:
         if (self.outcome is RunOutcome.OK) != (self.metric is not None):
             raise ValueError("a run has a metric exactly if its outcome is `ok`")
+        if self.metric is None and self.holdout_metric is not None:
+            raise ValueError("only a run with a metric has a `holdout_metric`")
         if self.outcome is RunOutcome.STOPPED_EARLY and self.hopeless_at is None:
             raise ValueError("a run that was stopped early says where: `hopeless_at`")
         return self

@@ -88,7 +88,8 @@ def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, receive
     if found is None:
         return run
     reason = f"{found}. Reported as {run.outcome}" + (f": {run.reason}" if run.reason else "")
-    return run.model_copy(update={"outcome": RunOutcome.INVALID, "metric": None, "reason": reason[:MAX_REASON]})
+    lost = {"metric": None, "holdout_metric": None}
+    return run.model_copy(update={"outcome": RunOutcome.INVALID, **lost, "reason": reason[:MAX_REASON]})
 
 
 def _check_terms(terms: LeaseTerms, run: RunReport) -> str | None:

@@ -183,6 +183,7 @@ def _mend(model: type[BaseModel], document: dict[str, Any]) -> dict[str, Any]:
         times = sorted((document["started_at"], document["finished_at"]), key=datetime.fromisoformat)
         document["started_at"], document["finished_at"] = times
         document["metric"] = (document.get("metric") or 0.0) if document["outcome"] == RunOutcome.OK else None
+        document["holdout_metric"] = None if document["metric"] is None else document.get("holdout_metric")
         if document["outcome"] == RunOutcome.STOPPED_EARLY:
             document["hopeless_at"] = document.get("hopeless_at") or 0.5
     return document
