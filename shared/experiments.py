@@ -39,10 +39,11 @@ Setting = (
 
 
 class JobKind(StrEnum):
-    """Purpose of a job. `replicate` and `control` measure existing commits.
+    """Purpose of a job. `replicate`, `control`, `confirm` and `promote` measure existing commits.
 
     `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes out one
     of the steps that led to it; `tune` looks for a constant's best value. The last three need no language model.
+    `confirm` gives a record its published number, `promote` measures it with a larger budget.
     """
 
     IMPROVE = "improve"
@@ -52,10 +53,12 @@ class JobKind(StrEnum):
     TUNE = "tune"
     REPLICATE = "replicate"
     CONTROL = "control"
+    CONFIRM = "confirm"
+    PROMOTE = "promote"
 
     @property
     def makes_experiment(self) -> bool:
-        return self not in (JobKind.REPLICATE, JobKind.CONTROL)
+        return self not in (JobKind.REPLICATE, JobKind.CONTROL, JobKind.CONFIRM, JobKind.PROMOTE)
 
     @property
     def is_assembled(self) -> bool:

@@ -27,7 +27,9 @@ IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("
 _RUNNING = (
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
     .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE)
-    .where(_LEASES.c.kind.not_in((JobKind.REPLICATE, JobKind.CONTROL)))  # a proposal may become a measurement
+    .where(
+        _LEASES.c.kind.in_([kind for kind in JobKind if kind.makes_experiment])
+    )  # a proposal may become a measurement
     .order_by(_LEASES.c.issued_at)
     .limit(MAX_RUNNING)
 )
