@@ -79,7 +79,8 @@ class Standing(StrEnum):
 
     `corroborated` is as sure as `verified`, and others agree, but no anchor or vouched volunteer is among them. Nobody
     but its author measured what is `single_owner`.
-    `reported` comes from an imported session without the commit's code: nobody can repeat it.
+    `reported` comes from an imported session without the commit's code: nobody can repeat it. A maintainer decides on
+    what is `held`; what is `rejected` counts for nothing.
     """
 
     PROVISIONAL = "provisional"
@@ -89,6 +90,15 @@ class Standing(StrEnum):
     SUSPECT = "suspect"
     HELD = "held"
     REPORTED = "reported"
+    REJECTED = "rejected"
+
+
+class HeldDecisionKind(StrEnum):
+    """A maintainer's decision on a held result. `check`: it stays held until two anchors have measured it."""
+
+    ACCEPT = "accept"
+    CHECK = "check"
+    REJECT = "reject"
 
 
 class Dispute(StrEnum):

@@ -33,10 +33,12 @@ class FailureClass(StrEnum):
 
 
 class FindingState(StrEnum):
-    """A retracted finding stays readable, with its reason; searches and context packs leave it out."""
+    """Lists, searches and context packs leave out a retracted finding, and one that is hidden while its author is in
+    quarantine. Both stay readable at their address, with the reason."""
 
     PUBLISHED = "published"
     RETRACTED = "retracted"
+    HIDDEN = "hidden"
 
 
 class NoteKind(StrEnum):

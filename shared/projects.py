@@ -76,10 +76,12 @@ class FindingsValue(Message):
 
 
 class BranchState(StrEnum):
-    """A paused branch gets no jobs until a volunteer chooses it, or a late result of it is a gain."""
+    """A paused branch gets no jobs until a volunteer chooses it, or a late result of it is a gain; if a maintainer
+    paused it, until a maintainer resumes it. A proposed one waits for approval."""
 
     ACTIVE = "active"
     PAUSED = "paused"
+    PROPOSED = "proposed"
 
 
 class BranchMoveKind(StrEnum):
@@ -87,6 +89,10 @@ class BranchMoveKind(StrEnum):
     MOVED = "moved"
     PAUSED = "paused"
     RESUMED = "resumed"
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    RENAMED = "renamed"
+    SHARED = "shared"  # it got another minimum share
 
 
 class BranchView(Message):

@@ -9,18 +9,30 @@ from shared.protocol import CLEAN, Count, Message, Secret, ShortText, Slug, Text
 
 
 class Role(StrEnum):
-    """The role of an account. Maintainers give all roles but `volunteer`."""
+    """The role of an account. Maintainers give all roles but `volunteer`.
+
+    A moderator decides about results, branches and accounts; a maintainer also gives roles and names anchors.
+    """
 
     VOLUNTEER = "volunteer"
-    MAINTAINER = "maintainer"
     RESEARCHER = "researcher"
+    MODERATOR = "moderator"
+    MAINTAINER = "maintainer"
+
+
+class TokenScope(StrEnum):
+    """The use of a token. Workers' tokens lie on machines where agents run, so they carry no duties."""
+
+    WORK = "work"
+    DUTIES = "duties"  # also what the account's role allows
 
 
 class SignUp(Message):
-    """A new volunteer; `label` says what the token is for."""
+    """A new volunteer; `label` says what the token is for. `invitation` is needed where people join by invitation."""
 
     name: Slug
     label: ShortText = "worker"
+    invitation: Secret | None = None
 
 
 class Account(Message):
@@ -49,7 +61,7 @@ class WorkerNotice(Message):
 
 
 class VolunteerView(Message):
-    """A volunteer, and what its workers did. `role` is `volunteer`, `maintainer` or `researcher`."""
+    """A volunteer, and what its workers did. `role` is a `Role`."""
 
     id: Count
     name: Text

@@ -1,29 +1,37 @@
-"""Volunteers, their tokens and their workers."""
+"""Volunteers, their tokens and workers, and what maintainers did."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha256
-from shared.workers import WorkerState
+from shared.workers import TokenScope, WorkerState
 
 
 class Volunteer(Base):
-    """A person who lends machines. `quarantine` is a maintainer's reason for not counting the runs of their workers."""
+    """An account. It `is_pending` until a maintainer approves it, where that is needed. `suspension` is a maintainer's
+    reason for refusing all its requests; `quarantine` that for refusing its writes and leaving its runs and papers out.
+    `address_sha256` is of the address that it was made from.
+    """
 
     __tablename__ = "volunteers"
+    __table_args__ = (Index("ix_volunteers_address", "address_sha256", "created_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(63), unique=True)
     role: Mapped[str] = mapped_column(String(20), default="volunteer")
     quarantine: Mapped[str | None] = mapped_column(Text)
+    suspension: Mapped[str | None] = mapped_column(Text)
+    is_pending: Mapped[bool] = mapped_column(default=False)
+    address_sha256: Mapped[str | None] = mapped_column(Sha256)
     created_at: Mapped[datetime]
 
 
 class Token(Base):
-    """A bearer token; only its SHA-256 is stored. It counts until `revoked_at`."""
+    """A bearer token; only its SHA-256 is stored. It counts until `revoked_at` or `expires_at`. Its `scope` is a
+    `shared.workers.TokenScope`."""
 
     __tablename__ = "tokens"
 
@@ -31,8 +39,61 @@ class Token(Base):
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), index=True)
     sha256: Mapped[str] = mapped_column(Sha256, unique=True)
     label: Mapped[str] = mapped_column(String(80))
+    scope: Mapped[str] = mapped_column(String(20), default=TokenScope.WORK)
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class SignInLink(Base):
+    """A secret that is exchanged for a token once, before `expires_at`."""
+
+    __tablename__ = "sign_in_links"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
+    sha256: Mapped[str] = mapped_column(Sha256, unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Invitation(Base):
+    """A secret with which `max_uses` people may make an account, before `expires_at`."""
+
+    __tablename__ = "invitations"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(Sha256, unique=True)
+    created_by: Mapped[str] = mapped_column(String(80))
+    max_uses: Mapped[int]
+    uses: Mapped[int]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """An action of a person on a `subject` (its kind) named `key`: why, and the subject's state before and after.
+
+    `actor` is an account's name, or, from the command line, the name of a user of that machine. An entry that takes
+    another one back names it in `undoes_id`. Entries are never changed.
+    """
+
+    __tablename__ = "audit_entries"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    actor: Mapped[str] = mapped_column(String(80))
+    volunteer_id: Mapped[int | None] = mapped_column(ForeignKey("volunteers.id"))
+    source: Mapped[str] = mapped_column(String(20))
+    action: Mapped[str] = mapped_column(String(40))
+    subject: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str] = mapped_column(String(400), index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    undoes_id: Mapped[int | None] = mapped_column(ForeignKey("audit_entries.id"), unique=True)
+    created_at: Mapped[datetime]
 
 
 class Worker(Base):

@@ -176,7 +176,8 @@ class TrustAgreement(Base):
 
 
 class DueReplication(Base):
-    """A result that somebody other than its volunteer is to replicate, because of the share that its trust demands."""
+    """A result that somebody other than its volunteer is to replicate, because of the share that its trust demands; or,
+    `for_anchors`, that anchors are to, because a maintainer sent it to them."""
 
     __tablename__ = "due_replications"
     __table_args__ = (Index("ix_due_replications_class", "project_id", "hardware_class", "created_at"),)
@@ -185,4 +186,18 @@ class DueReplication(Base):
     hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
+    for_anchors: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
+
+
+class HeldDecision(Base):
+    """A maintainer's decision (a `shared.experiments.HeldDecisionKind`) on a commit's results in a hardware class."""
+
+    __tablename__ = "held_decisions"
+
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    decision: Mapped[str] = mapped_column(String(20))
+    decided_by: Mapped[str] = mapped_column(String(80))
+    reason: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[datetime]

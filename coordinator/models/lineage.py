@@ -42,7 +42,9 @@ class Commit(Base):
 class Branch(Base):
     """A named research direction. It is never merged; its head moves, and each move is logged.
 
-    `experiments_without_gain` counts since its last gain, by `gained_experiment_id`.
+    `experiments_without_gain` counts since its last gain, by `gained_experiment_id`. `volunteer_id` is the account that
+    began it. `share` is the minimum share of the jobs that a maintainer gave it, None: the contract's. It `is_locked`
+    where a maintainer paused it: neither a volunteer's choice nor a gain resumes it.
     """
 
     __tablename__ = "branches"
@@ -56,6 +58,9 @@ class Branch(Base):
     state: Mapped[str] = mapped_column(String(20))
     experiments_without_gain: Mapped[int]
     gained_experiment_id: Mapped[int | None]
+    volunteer_id: Mapped[int | None] = mapped_column(ForeignKey("volunteers.id"))
+    share: Mapped[float | None]
+    is_locked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
 
 
