@@ -25,6 +25,10 @@ class ContractError(ValueError):
     """`swarm.toml` cannot be read; the message names the field and what is wrong, one line each."""
 
 
+MIN_PACE, MAX_PACE = 0.5, 2.0
+"""Bounds of a worker's budget, in units of the contract's."""
+
+
 class Direction(StrEnum):
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
@@ -104,6 +108,11 @@ class Budget(Message):
         if self.warm_up_seconds is None or before_start is None:
             return 0.0
         return max(0.0, before_start - self.warm_up_seconds)
+
+    def at_pace(self, pace: float) -> "Budget":
+        """The budget of a worker that gets `pace` times the training."""
+        wall_seconds = None if self.wall_seconds is None else pace * self.wall_seconds
+        return self.model_copy(update={"training_seconds": pace * self.training_seconds, "wall_seconds": wall_seconds})
 
     @property
     def longest_training_seconds(self) -> float:

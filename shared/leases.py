@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from shared.contract import MAX_PACE, MIN_PACE
 from shared.experiments import MAX_EDITED_FILES, Assignment, JobKind, Posterior, Proposal, Trial
 from shared.findings import FindingDraft
 from shared.protocol import (
@@ -25,7 +26,7 @@ from shared.protocol import (
     Text,
     Timestamp,
 )
-from shared.runs import MAX_SEED, CurvePoint, Hardware, RunReport
+from shared.runs import MAX_SEED, CurvePoint, Hardware, RunReport, Throughput
 from shared.workers import WorkerState
 
 
@@ -57,7 +58,8 @@ class ClaimRequest(Message):
 
     Any live lease of this worker that is not in `holding` is given up. `wants_trials` is for agents that learn from
     numbers; others read the context. `kinds` are the experiments that it can do now (it can always measure);
-    `branch` is the research direction that its volunteer chose.
+    `branch` is the research direction that its volunteer chose. `seed_throughput` is how many tokens (or steps)
+    the project's seed sees here in a second of the budget's clock; `probed_seed` is the root commit of that project.
     """
 
     protocol: Count
@@ -69,12 +71,15 @@ class ClaimRequest(Message):
     wants_trials: bool = False
     kinds: list[JobKind] = Field(default=[JobKind.IMPROVE], max_length=16)
     branch: Slug | None = None
+    seed_throughput: Throughput | None = None
+    probed_seed: Sha | None = None
 
 
 class BaseCommit(Message):
     """The parent of a new experiment, or the commit to be measured.
 
-    `curve` is its thinned training curve in the worker's hardware class, empty where there is none.
+    `curve` is its thinned training curve in the worker's hardware class, empty where there is none; its seconds are
+    those of a run with the contract's budget.
     """
 
     sha: Sha
@@ -87,7 +92,8 @@ class GrantedLease(Message):
     """One job. `files` of `base` are the editable ones; the project's protected files come by `root_sha`.
 
     `run_to_end`: the run belongs to the sample that shows how often stopping early is wrong. `holdout_key`, 64
-    hexadecimal digits, is what the run draws its sealed windows from; only a `confirm` job has one.
+    hexadecimal digits, is what the run draws its sealed windows from; only a `confirm` job has one. `pace` times the
+    contract's `training_seconds` is the budget: in it this worker's seed sees as many tokens as on others of its class.
     """
 
     id: UUID
@@ -101,6 +107,7 @@ class GrantedLease(Message):
     seed: Count
     run_to_end: bool = False
     holdout_key: HoldoutKey | None = None
+    pace: float = Field(default=1.0, ge=MIN_PACE, le=MAX_PACE)
     why: Text
     context: Text
     trials: list[Trial]

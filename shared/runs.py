@@ -13,6 +13,7 @@ from shared.protocol import CLEAN, MAX_READING, Count, Duration, Message, Number
 MAX_CURVE_POINTS = 500
 MAX_REASON = 1000  # characters
 MAX_SEED = 2**31 - 1
+Throughput = Annotated[float, Field(gt=0, le=MAX_READING)]  # tokens (or steps) a second
 MAX_MAJOR = 10  # characters of a major version, so that no name of a class is longer than 200
 
 
@@ -175,7 +176,10 @@ class RunReport(Message):
 
 
 class RunView(Message):
-    """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed."""
+    """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed.
+
+    Its training budget was `pace` times the contract's, by the `seed_throughput` that its worker had measured before.
+    """
 
     id: Count
     uuid: UUID
@@ -202,6 +206,8 @@ class RunView(Message):
     log_tail: Text
     hopeless_at: Number | None
     usage: ModelUsage | None
+    pace: Number = 1.0
+    seed_throughput: Number | None = None
     started_at: Timestamp
     finished_at: Timestamp
     created_at: Timestamp

@@ -44,6 +44,7 @@ class EpochRow(NamedTuple):
     runs: int
     rules: int
     disputed_noise_sd: float | None
+    seed_throughput: float | None
 
 
 class WorkerEvidence(NamedTuple):
@@ -238,6 +239,18 @@ def list_measured(
             tuple, session.execute(query.order_by(_RUNS.c.id))
         )
     ]
+
+
+def list_throughputs(session: Session, project_id: int, hardware_class: str) -> list[tuple[int, float]]:
+    """The seed's throughput on each worker of the class, with its volunteer; not on those in quarantine."""
+    query = (
+        select(_CALIBRATIONS.c.volunteer_id, _CALIBRATIONS.c.seed_throughput)
+        .join(_WORKERS, _WORKERS.c.id == _CALIBRATIONS.c.worker_id)
+        .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
+        .where(_CALIBRATIONS.c.project_id == project_id, _CALIBRATIONS.c.hardware_class == hardware_class)
+        .where(_CALIBRATIONS.c.seed_throughput.is_not(None), ~_IS_QUARANTINED)
+    )
+    return [(volunteer_id, throughput) for volunteer_id, throughput in session.execute(query)]
 
 
 def list_commits_of_worker(session: Session, worker_id: int, hardware_class: str) -> list[str]:

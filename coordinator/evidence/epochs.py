@@ -17,6 +17,7 @@ from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.posteriors import SAME_NUMBER
 from coordinator.evidence.statistics import EXACT, Normal
+from coordinator.evidence.throughput import find_reference
 from coordinator.models import CommitPosterior, Project
 from coordinator.projects import service as projects
 from shared.contract import Contract
@@ -50,7 +51,8 @@ class RunOrigin:
     """Where a run comes from: the lease it answers, and the experiment that made its commit, if one did.
 
     It `is_check` if the coordinator chose that this volunteer measures this commit. A claim `asks_for_replication` as
-    far as its volunteer's trust demands; imported ones do not.
+    far as its volunteer's trust demands; imported ones do not. Its budget was `pace` times the contract's, by the
+    `seed_throughput` that its worker had measured.
     """
 
     project_id: int
@@ -60,6 +62,8 @@ class RunOrigin:
     experiment_id: int | None
     asks_for_replication: bool = True
     is_check: bool = True
+    pace: float = 1.0
+    seed_throughput: float | None = None
 
 
 def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
@@ -73,12 +77,20 @@ def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report
         "failures_in_row": 0 if is_ok or was_stopped else known.failures_in_row + 1,
         "updated_at": now(),
     }
+    if is_ok and origin.seed_throughput is not None:
+        counted["seed_throughput"] = origin.seed_throughput
     hardware_class = report.hardware.hardware_class
     key = {"project_id": origin.project_id, "hardware_class": hardware_class, "worker_id": origin.worker_id}
     if known.is_new:
         queries.add_calibration(session, key | counted | {"volunteer_id": known.volunteer_id})
     else:
         queries.change_calibration(session, key, counted)
+
+
+def begin_reference(session: Session, epoch: EpochRow, origin: RunOrigin, report: RunReport) -> None:
+    """The first throughput that comes with a run is the class's reference until the epoch ends."""
+    if epoch.seed_throughput is None and origin.seed_throughput is not None and report.outcome is RunOutcome.OK:
+        queries.change_epoch(session, epoch, seed_throughput=origin.seed_throughput)
 
 
 def calibrate_newcomer(
@@ -134,9 +146,10 @@ def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
         key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
         columns = {"offset_mean": offset.mean, "offset_sd": offset.sd, "through_run_id": through, "updated_at": now()}
         queries.change_calibration(session, key, columns)
+    reference = find_reference(queries.list_throughputs(session, project_id, hardware_class), epoch.seed_throughput)
     queries.change_epoch(
         session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
-        started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd,
+        started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd, seed_throughput=reference,
     )  # fmt: skip
 
 

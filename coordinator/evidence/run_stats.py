@@ -32,7 +32,7 @@ _RECENT = Cache[UUID, list[CurvePoint]](RECENT_CURVES)
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _FIRST_WHOLE = (
-    select(_RUNS.c.id, _RUNS.c.uuid)
+    select(_RUNS.c.id, _RUNS.c.uuid, _RUNS.c.pace)
     .where(_RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class"))
     .where(_RUNS.c.outcome == RunOutcome.OK)
     .order_by(_RUNS.c.id)
@@ -90,14 +90,16 @@ def list_hardware_classes(session: Session, project_id: int) -> list[HardwareCla
 
 
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
-    """The thinned curve of a commit's first whole run in a class; empty where there is none."""
+    """The thinned curve of a commit's first whole run in a class, as if it had the contract's budget; empty where there
+    is none."""
     run = session.execute(_FIRST_WHOLE, {"sha": sha, "hardware_class": hardware_class}).first()
     if run is None:
         return []
-    run_id, name = run
+    run_id, name, pace = run
     known = _RECENT.find(name)
     if known is None:
-        known = _RECENT.store(name, thin(session.scalar(_CURVE, {"run_id": run_id}) or []))
+        points = session.scalar(_CURVE, {"run_id": run_id}) or []
+        known = _RECENT.store(name, thin([(step, seconds / pace, loss) for step, seconds, loss in points]))
     return known
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import calibration_queries, epochs, queries
+from coordinator.evidence import calibration_queries, epochs, queries, throughput
 from coordinator.evidence import trust as trusts
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, refresh_posteriors, store_first
@@ -44,6 +44,8 @@ def store_run(
     trust = trusts.record_run(session, contract, epoch, origin, worker, report)
     run_id = queries.add_run(session, _columns_of(origin, report, trust, counts=not worker.is_quarantined))
     epochs.count_run(session, origin, worker, report)
+    if not worker.is_quarantined:
+        epochs.begin_reference(session, epoch, origin, report)
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
     if made is None or (is_measured and worker.offset is None):
@@ -81,6 +83,8 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
         "worker_id": origin.worker_id,
         "lease_id": origin.lease_id,
         "kind": origin.kind,
+        "pace": origin.pace,
+        "seed_throughput": origin.seed_throughput,
         "counts": counts,
         "is_check": trust.is_check,
         "trust": trust.trust,
@@ -90,6 +94,14 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
         "usage": report.usage.model_dump() if report.usage else None,
         "created_at": now(),
     }  # fmt: skip
+
+
+def choose_pace(session: Session, project_id: int, hardware_class: str, seed_throughput: float | None) -> float:
+    """The training budget of a worker that measured this throughput of the seed, in units of the contract's."""
+    if seed_throughput is None:
+        return 1.0
+    epoch = calibration_queries.find_epoch(session, project_id, hardware_class)
+    return throughput.choose_pace(epoch.seed_throughput if epoch else None, seed_throughput)
 
 
 def list_disputed_noise(session: Session, project_id: int) -> list[str]:

@@ -71,6 +71,8 @@ class Offer(NamedTuple):
     base: BaseCommit
     pack: Pack
     trials: list[Trial]
+    pace: float
+    seed_throughput: float | None
 
 
 def claim(
@@ -128,7 +130,10 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     trials = []
     if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
         trials = selection.list_trials(session, project.id, hardware_class, running)
-    return Offer(project, chosen, branch, _read_base(session, project, decision, hardware_class), pack, trials)
+    base = _read_base(session, project, decision, hardware_class)
+    throughput = request.seed_throughput if request.probed_seed == project.root_sha else None
+    pace = evidence.choose_pace(session, project.id, hardware_class, throughput)
+    return Offer(project, chosen, branch, base, pack, trials, pace, throughput)
 
 
 def _hash_address(host: str | None) -> str | None:
@@ -158,7 +163,7 @@ def _check_limits(session: Session, volunteer_id: int, address_sha256: str | Non
 def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str | None) -> LeaseGrant:
     """Make the offer the worker's lease."""
     project, decision = offer.project, offer.chosen.decision
-    columns = _make_lease(project, worker, offer.chosen, offer.branch.id)
+    columns = _make_lease(worker, offer)
     selection.record_parent(session, project, worker, offer.chosen)
     token = secrets.token_urlsafe(24)
     queries.add_lease(session, columns | {"token_sha256": hash_token(token), "address_sha256": address_sha256})
@@ -166,7 +171,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
         queries.add_pack(session, columns["id"], offer.pack)
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     # Nothing of this comes from elsewhere, so it is not checked again.
-    training_seconds = projects.contract_of(project).budget.training_seconds
+    training_seconds = offer.pace * projects.contract_of(project).budget.training_seconds
     return LeaseGrant.model_construct(
         id=columns["id"],
         token=token,
@@ -177,6 +182,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
         assignment=offer.chosen.assignment,
         branch=offer.branch.name,
         seed=columns["seed"],
+        pace=offer.pace,
         run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
         why=decision.why,
         context=offer.pack.text,
@@ -225,21 +231,24 @@ def _find_branch(session: Session, project: Project, chosen: ChosenJob) -> Branc
     return BranchName(chosen.branch.id, chosen.branch.name, chosen.branch.state, chosen.branch.theme)
 
 
-def _make_lease(project: Project, worker: WorkerRow, chosen: ChosenJob, branch_id: int) -> dict[str, Any]:
+def _make_lease(worker: WorkerRow, offer: Offer) -> dict[str, Any]:
     """The columns of a new lease, less its token."""
-    budget, decision = projects.contract_of(project).budget, chosen.decision
-    asked_for = chosen.assignment.model_dump(mode="json", exclude_defaults=True)
+    project, decision = offer.project, offer.chosen.decision
+    budget = projects.contract_of(project).budget.at_pace(offer.pace)
+    asked_for = offer.chosen.assignment.model_dump(mode="json", exclude_defaults=True)
     moment = now()
     return {
         "id": uuid4(),
         "project_id": project.id,
         "worker_id": worker.id,
-        "branch_id": branch_id,
+        "branch_id": offer.branch.id,
         "hardware_class": worker.hardware_class,
         "kind": decision.kind,
         "base_sha": decision.base_sha,
         "is_check": decision.is_check and not decision.kind.makes_experiment,
         "seed": secrets.randbelow(MAX_SEED),
+        "pace": offer.pace,
+        "seed_throughput": offer.seed_throughput,
         "why": decision.why,
         "end_reason": "",
         "assignment": asked_for or None,

@@ -44,6 +44,8 @@ class LeaseRow(NamedTuple):
     base_sha: str
     is_check: bool
     seed: int
+    pace: float
+    seed_throughput: float | None
     issued_at: datetime
     why: str
     assignment: dict[str, Any] | None

@@ -127,7 +127,7 @@ def _hold_to_lease(
         duplicate = novelty.find_duplicate(session, lease.project_id, other, holders)
     terms = LeaseTerms(
         JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal,
-        duplicate.reason if duplicate else "",
+        duplicate.reason if duplicate else "", pace=lease.pace,
     )  # fmt: skip
     if terms.is_own:
         lock_worker(session, lease.volunteer_id, lease.worker)  # its results are judged one after the other
@@ -170,7 +170,10 @@ def _store(
         experiment = find_experiment_by_commit(session, lease.base_sha)
         experiment_id = experiment.id if experiment else None
     kind, is_check = JobKind(lease.kind), lease.is_check
-    origin = RunOrigin(lease.project_id, lease.worker_id, lease.id, kind, experiment_id, is_check=is_check)
+    origin = RunOrigin(
+        lease.project_id, lease.worker_id, lease.id, kind, experiment_id, is_check=is_check,
+        pace=lease.pace, seed_throughput=lease.seed_throughput,
+    )  # fmt: skip
     stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
     if built is not None and experiment_id is not None:

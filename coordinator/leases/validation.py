@@ -7,7 +7,7 @@ files that are not editable or too large) is refused where the commit is built.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.contract import BudgetClock, Contract
+from shared.contract import Budget, BudgetClock, Contract
 from shared.experiments import JobKind
 from shared.leases import Phase
 from shared.runs import RunOutcome, RunReport
@@ -53,7 +53,7 @@ class LeaseTerms:
     """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it.
 
     `duplicate` says whose code the result has, if that is not the proposed code and was tried before. `worker_time` is
-    known where the worker gave itself the job.
+    known where the worker gave itself the job. `pace` times the contract's training is the run's budget.
     """
 
     kind: JobKind
@@ -64,6 +64,7 @@ class LeaseTerms:
     has_proposal: bool
     duplicate: str = ""
     worker_time: WorkerTime | None = None
+    pace: float = 1.0
 
     @property
     def is_own(self) -> bool:
@@ -81,8 +82,9 @@ def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, receive
         raise ResultRefused(
             "run.hardware", f"The run is of the class {reported!r}; the lease is for {terms.hardware_class!r}."
         )
+    budget = contract.budget.at_pace(terms.pace)
     found = (
-        _check_terms(terms, run) or _check_durations(contract, run) or _check_times(terms, run, received_at)
+        _check_terms(terms, run) or _check_durations(budget, run) or _check_times(terms, run, received_at)
         or _check_metric(terms, contract, run)
     )  # fmt: skip
     if found is None:
@@ -135,8 +137,8 @@ def _check_own_time(worker: WorkerTime, run: RunReport, received_at: datetime) -
     return None
 
 
-def _check_durations(contract: Contract, run: RunReport) -> str | None:
-    seconds, budget = run.seconds, contract.budget
+def _check_durations(budget: Budget, run: RunReport) -> str | None:
+    seconds = run.seconds
     parts = seconds.starting + seconds.training + seconds.scoring
     if abs(parts - seconds.total) > SUM_TOLERANCE_SECONDS:
         return f"The run's parts took {parts:.1f} s, the whole {seconds.total:.1f} s"

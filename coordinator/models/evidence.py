@@ -18,6 +18,7 @@ class Run(Base):
 
     `kind` is that of its lease. `is_check`: it may verify its commit. `counts` is false while a maintainer's quarantine
     keeps it out of the evidence. `trust` is what was known of its worker when it came (`shared.records.Trust`).
+    `pace` and `seed_throughput` are its lease's.
     """
 
     __tablename__ = "runs"
@@ -51,6 +52,8 @@ class Run(Base):
     total_seconds: Mapped[float]
     budget_seconds: Mapped[float | None]
     before_start_seconds: Mapped[float | None]
+    pace: Mapped[float] = mapped_column(default=1.0)
+    seed_throughput: Mapped[float | None]
     steps: Mapped[int] = mapped_column(LargeCount)
     tokens: Mapped[int] = mapped_column(LargeCount)
     parameters: Mapped[int] = mapped_column(LargeCount)
@@ -101,7 +104,10 @@ class EvidenceEpoch(Base):
 
     Every change of the class's evidence locks this row first. `rules` is the version of the program's rules
     (`epochs.RULES`) by which its posteriors were derived. `disputed_noise_sd` is the noise that the runs give, if it is
-    so large that a maintainer should look at them.
+    so large that a maintainer should look at them. Workers' offsets have the sd `offset_sd` and change by
+    `throughput_slope` with the logarithm of their throughput; their gains, counted from the metric `centre`, are
+    multiplied by a factor that has the sd `gain_sd`. None until they are learnt. `seed_throughput` is the class's
+    reference, by which budgets are normalised.
     """
 
     __tablename__ = "evidence_epochs"
@@ -114,6 +120,11 @@ class EvidenceEpoch(Base):
     runs: Mapped[int]
     rules: Mapped[int]
     disputed_noise_sd: Mapped[float | None]
+    offset_sd: Mapped[float | None]
+    gain_sd: Mapped[float | None]
+    throughput_slope: Mapped[float | None]
+    centre: Mapped[float | None]
+    seed_throughput: Mapped[float | None]
     started_at: Mapped[datetime]
 
 
@@ -121,7 +132,8 @@ class Calibration(Base):
     """A worker in a project and hardware class: its offset in this epoch, and the outcomes of its jobs.
 
     `through_run_id` is the newest run that the offset was estimated from, above the epoch's own for a newcomer.
-    `parent_sha` is the commit that its last experiment started from.
+    `parent_sha` is the commit that its last experiment started from. `gain_mean` and `gain_sd` are of the factor by
+    which this worker's gains exceed the class's, less one. `seed_throughput` is the newest that it measured.
     """
 
     __tablename__ = "calibrations"
@@ -132,6 +144,9 @@ class Calibration(Base):
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
     offset_mean: Mapped[float | None]
     offset_sd: Mapped[float | None]
+    gain_mean: Mapped[float | None]
+    gain_sd: Mapped[float | None]
+    seed_throughput: Mapped[float | None]
     through_run_id: Mapped[int | None]
     jobs_done: Mapped[int]
     seed_measured: Mapped[int]

@@ -21,7 +21,8 @@ class Lease(Base):
     address that claimed it. `assignment` is a `shared.experiments.Assignment`, None where there is nothing in it.
     `proposed_tree_sha` and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and
     `proposed_move` are the names of what it tries; `refused_proposals` counts those refused because they, or much like
-    them, were tried. `result_*` is the stored answer to the one result that was accepted.
+    them, were tried. `pace` is its training budget in units of the contract's, by the `seed_throughput` of its worker.
+    `result_*` is the stored answer to the one result that was accepted.
     """
 
     __tablename__ = "leases"
@@ -47,6 +48,8 @@ class Lease(Base):
     is_check: Mapped[bool] = mapped_column(default=False)
     why: Mapped[str] = mapped_column(Text)
     assignment: Mapped[dict[str, Any] | None]
+    pace: Mapped[float] = mapped_column(default=1.0)
+    seed_throughput: Mapped[float | None]
     token_sha256: Mapped[str] = mapped_column(Sha256)
     address_sha256: Mapped[str | None] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]
