@@ -95,6 +95,10 @@ class RunSeconds(Message):
         """The training on the budget's clock, which is wall time if the worker does not say."""
         return self.training if self.budget is None else self.budget
 
+    def to_wall(self, budget_seconds: float) -> float:
+        """Wall seconds that so much of the budget took this run."""
+        return budget_seconds * self.training / self.budget if self.budget else budget_seconds
+
 
 class ModelUsage(Message):
     """Use of a language model. `cost` is in the volunteer's own currency, None where they stated no prices."""

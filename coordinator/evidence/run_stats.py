@@ -40,7 +40,10 @@ _FIRST_WHOLE = (
 )
 _CURVE = select(_RUNS.c.curve).where(_RUNS.c.id == bindparam("run_id"))
 _NEWEST = (
-    select(*(_RUNS.c[name] for name in ("commit_sha", "hardware_class", "outcome", "total_seconds", "hopeless_at")))
+    select(
+        *(_RUNS.c[name] for name in ("commit_sha", "hardware_class", "outcome", "hopeless_at")),
+        *(_RUNS.c[f"{name}_seconds"] for name in ("training", "budget", "total")),
+    )
     .where(_RUNS.c.project_id == bindparam("project_id"))
     .order_by(_RUNS.c.id.desc())
     .limit(NEWEST_RUNS)
@@ -49,11 +52,13 @@ _NEWEST = (
 _IS_STOPPED = _NEWEST.c.outcome == RunOutcome.STOPPED_EARLY
 _IS_SAMPLED = (_NEWEST.c.outcome == RunOutcome.OK) & _NEWEST.c.hopeless_at.is_not(None)
 _IS_WRONG = _IS_SAMPLED & (_POSTERIORS.c.effect_mean * bindparam("sign") < 0)
+_WALL_SECONDS = case((_NEWEST.c.budget_seconds > 0, _NEWEST.c.training_seconds / _NEWEST.c.budget_seconds), else_=1.0)
+"""Of each second of the run's budget, which may count CPU time."""
 _EARLY_STOPS = select(
     func.count(),
     func.sum(case((_IS_STOPPED, 1), else_=0)),
     func.sum(_NEWEST.c.total_seconds),
-    func.sum(case((_IS_STOPPED, 1 - _NEWEST.c.hopeless_at), else_=0.0)),
+    func.sum(case((_IS_STOPPED, (1 - _NEWEST.c.hopeless_at) * _WALL_SECONDS), else_=0.0)),
     func.sum(case((_IS_SAMPLED, 1), else_=0)),
     func.sum(case((_IS_WRONG, 1), else_=0)),
 ).select_from(

@@ -11,10 +11,11 @@ from uuid import UUID
 from sqlalchemy import CursorResult, bindparam, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.leases.validation import WorkerTime
+from coordinator.leases.validation import WorkerTime, count_at_once
 from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, TrustRecord, Worker, table_of
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection.context_pack import Pack
+from shared.experiments import JobKind
 from shared.protocol import now
 from shared.runs import RunOutcome
 
@@ -24,6 +25,13 @@ LiveLease = tuple[Lease, Worker, str]
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
 _PACKS, _TOKENS, _RUNS, _COMMITS = table_of(ContextPack), table_of(Token), table_of(Run), table_of(Commit)
 _RECORDS = table_of(TrustRecord)
+
+
+GIVEN_RUNS = 2000
+"""Number of an account's newest runs, of jobs that the coordinator gave, that show how many devices it has."""
+
+EXPERIMENTS = [kind for kind in JobKind if kind.makes_experiment]
+"""Of these kinds are the jobs that workers give themselves; they have no proposal."""
 
 
 class LeaseRow(NamedTuple):
@@ -117,6 +125,21 @@ _WORKER_TIME = select(
     select(func.coalesce(func.sum(_RUNS.c.training_seconds), 0.0)).where(_TOOK_TIME).scalar_subquery(),
     exists().where(_TOOK_TIME, _RUNS.c.started_at < bindparam("moment"), _RUNS.c.finished_at > bindparam("moment")),
 ).where(_WORKERS.c.id == bindparam("worker_id"))
+_OTHERS = (
+    select(func.count(_RUNS.c.worker_id.distinct()))
+    .join(_WORKERS, _TOOK_TIME)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _RUNS.c.worker_id != bindparam("worker_id"))
+    .where(_RUNS.c.started_at < bindparam("moment"), _RUNS.c.finished_at > bindparam("moment"))
+)
+_GIVEN = (
+    select(_RUNS.c.started_at, _RUNS.c.starting_seconds, _RUNS.c.training_seconds)
+    .join(_WORKERS, _TOOK_TIME)
+    .join(_LEASES, _LEASES.c.id == _RUNS.c.lease_id)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"))
+    .where(_LEASES.c.proposed_tree_sha.is_not(None) | _LEASES.c.kind.not_in(EXPERIMENTS))
+    .order_by(_RUNS.c.id.desc())
+    .limit(GIVEN_RUNS)
+)
 _CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
 _CHANGE_AS_SEEN = _CHANGE.where(
     *(_LEASES.c[name] == bindparam(f"seen_{name}") for name in ("state", "phase", "heartbeat_at", "progressed_at"))
@@ -188,10 +211,13 @@ def find_delivered(session: Session, run_uuid: UUID, sha: str) -> tuple[bool, bo
     return row[0] is not None, row[1] is not None
 
 
-def read_worker_time(session: Session, worker_id: int, moment: datetime) -> WorkerTime:
-    """A worker's time; `is_taken` says whether one of its runs was under way at the moment. Reads all of its runs."""
-    row = session.execute(_WORKER_TIME, {"worker_id": worker_id, "moment": moment}).one()
-    return WorkerTime(*row)
+def read_worker_time(session: Session, lease: LeaseRow, moment: datetime) -> WorkerTime:
+    """The time of a lease's worker and account, and what was under way at the moment. Reads all its runs."""
+    given = {"volunteer_id": lease.volunteer_id, "worker_id": lease.worker_id, "moment": moment}
+    known_since, trained_seconds, is_taken = session.execute(_WORKER_TIME, given).one()
+    others = session.scalar(_OTHERS, given) or 0
+    devices = count_at_once((row[0], row[1], row[2]) for row in session.execute(_GIVEN, given)) if others else 1
+    return WorkerTime(known_since, trained_seconds, is_taken, others, devices)
 
 
 def change_lease(session: Session, lease_id: UUID, columns: Mapping[str, Any]) -> None:

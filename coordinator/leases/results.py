@@ -34,7 +34,7 @@ from coordinator.novelty import service as novelty
 from coordinator.novelty.service import ProposedCode
 from coordinator.projects import service as projects
 from coordinator.selection.branch_updates import NewExperiment, follow
-from coordinator.workers.lookup import lock_worker
+from coordinator.workers.lookup import lock_workers
 from shared.commits import CommitWords
 from shared.contract import Contract
 from shared.events import EventKind
@@ -130,10 +130,10 @@ def _hold_to_lease(
         duplicate.reason if duplicate else "", pace=lease.pace,
     )  # fmt: skip
     if terms.is_own:
-        lock_worker(session, lease.volunteer_id, lease.worker)  # its results are judged one after the other
+        lock_workers(session, lease.volunteer_id)  # their results are judged one after the other
         seconds = upload.run.seconds
         middle = upload.run.started_at + timedelta(seconds=seconds.starting + seconds.training / 2)
-        terms = replace(terms, worker_time=queries.read_worker_time(session, lease.worker_id, middle))
+        terms = replace(terms, worker_time=queries.read_worker_time(session, lease, middle))
     try:
         run = hold_to_lease(terms, contract, upload.run, now())
     except ResultRefused as error:

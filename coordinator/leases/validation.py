@@ -4,6 +4,7 @@ Malformed messages never get here: their models refuse them with the field's nam
 files that are not editable or too large) is refused where the commit is built.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,12 +41,28 @@ class WorkerTime:
     """The time of a worker that reports a job of its own. Runs that are `invalid` took none.
 
     `trained_seconds` is the sum over its stored runs; `is_taken`: one of them was under way in the middle of the
-    reported training.
+    reported training. At that moment `others` more workers of its account had one under way; `devices` is how many of
+    the account's workers trained at once in jobs that the coordinator gave.
     """
 
     known_since: datetime
     trained_seconds: float
     is_taken: bool
+    others: int = 0
+    devices: int = 1
+
+
+def count_at_once(trainings: Iterable[tuple[datetime, float, float]]) -> int:
+    """How many trainings overlapped at most, at least 1. Each: a run's start, its seconds of starting and training."""
+    changes: list[tuple[datetime, int]] = []
+    for started_at, starting, training in trainings:
+        begun = started_at + timedelta(seconds=starting)
+        changes += [(begun, 1), (begun + timedelta(seconds=training), -1)]
+    most = running = 0
+    for _, change in sorted(changes):  # where one ends when another begins, they did not overlap
+        running += change
+        most = max(most, running)
+    return max(1, most)
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,8 @@ def _check_times(terms: LeaseTerms, run: RunReport, received_at: datetime) -> st
 def _check_own_time(worker: WorkerTime, run: RunReport, received_at: datetime) -> str | None:
     """When a job of one's own began is the worker's word; that a worker trains one run at a time is not.
 
-    Two trainings may seem to overlap by half, because a worker learns only later by how much its clock was wrong.
+    Nor is a worker's name a device: an account has as many as it showed in jobs that the coordinator
+    gave. Two trainings may seem to overlap by half, because a worker learns only later by how much its clock was wrong.
     """
     if run.started_at < worker.known_since - MAX_CLOCK_ERROR:
         return f"The run began at {run.started_at:%Y-%m-%d %H:%M}, before its worker was known"
@@ -130,6 +148,11 @@ def _check_own_time(worker: WorkerTime, run: RunReport, received_at: datetime) -
         return f"The run took {run.seconds.total:.1f} s, and ended {span:.1f} s after it began"
     if worker.is_taken:
         return "Another run of its worker was under way in the middle of its training"
+    if worker.others >= worker.devices:
+        return (
+            f"In the middle of its training {worker.others} more workers of its account had a run under way; in jobs "
+            f"that were given to them, {worker.devices} trained at once at most"
+        )
     elapsed = (received_at - worker.known_since).total_seconds()
     trained = worker.trained_seconds + run.seconds.training
     if 0 <= elapsed < trained - TOLERANCE_SECONDS:  # below 0 this coordinator's clock went back

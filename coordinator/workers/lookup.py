@@ -29,6 +29,9 @@ _LOCK = (
     .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.name == bindparam("name"))
     .with_for_update()
 )
+_LOCK_ALL = (
+    select(_WORKERS.c.id).where(_WORKERS.c.volunteer_id == bindparam("volunteer_id")).order_by(_WORKERS.c.id)
+).with_for_update()
 _ASKER = (
     select(_TOKENS.c.volunteer_id, *_ROW)
     .outerjoin(_WORKERS, (_WORKERS.c.volunteer_id == _TOKENS.c.volunteer_id) & (_WORKERS.c.name == bindparam("name")))
@@ -48,3 +51,8 @@ def lock_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | N
     """The worker, with its row locked until the transaction ends: its claims come one after the other."""
     row = session.execute(_LOCK, {"volunteer_id": volunteer_id, "name": name}).first()
     return WorkerRow._make(row) if row else None
+
+
+def lock_workers(session: Session, volunteer_id: int) -> None:
+    """Lock the rows of all workers of an account until the transaction ends."""
+    session.execute(_LOCK_ALL, {"volunteer_id": volunteer_id})

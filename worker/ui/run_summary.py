@@ -58,7 +58,8 @@ class RunSummary:
             failed=totals.failed + (not stopped and report.outcome is not RunOutcome.OK),
             stopped=totals.stopped + stopped,
             device_seconds=totals.device_seconds + report.seconds.total,
-            saved_seconds=totals.saved_seconds + saved_share * self.contract.budget.training_seconds,
+            saved_seconds=totals.saved_seconds
+            + report.seconds.to_wall(saved_share * self.contract.budget.training_seconds),
         )
 
 

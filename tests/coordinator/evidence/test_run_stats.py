@@ -9,7 +9,7 @@ from coordinator.db.database import Database
 from coordinator.evidence.run_stats import CURVE_POINTS, Work, compare_pace, thin
 from coordinator.models import CommitPosterior, Run
 from shared.leases import ResultUpload
-from shared.runs import EarlyStops, ModelUsage, RunOutcome
+from shared.runs import EarlyStops, ModelUsage, RunOutcome, RunSeconds
 from tests.support.messages import make_run
 from tests.support.volunteers import MiniWorker
 
@@ -47,20 +47,22 @@ def test_a_sample_is_run_to_the_end(worker: MiniWorker) -> None:
 
 
 def test_what_stopping_saves_and_how_often_it_is_wrong(worker: MiniWorker, database: Database) -> None:
-    """The contract grants 20 s of training; each run took 29 s in all."""
+    """The contract grants 20 s of training; each run took 29 s in all. One counts CPU time, of two cores."""
     worker.measure_root(3.3)
     assert view(worker).stopped == 0 and view(worker).saved_share == 0
-    for number, share in enumerate((0.4, 0.9)):
-        worker.experiment(f"A = {number}\n", None, outcome="stopped_early", hopeless_at=share, reason="hopeless")
+    by_cpu = RunSeconds(starting=4, training=10, scoring=15, total=29, budget=20)
+    for number, (share, changes) in enumerate([(0.4, {}), (0.9, {"seconds": by_cpu})]):
+        stopped = {"outcome": "stopped_early", "hopeless_at": share, "reason": "hopeless"}
+        worker.experiment(f"A = {number}\n", None, **stopped, **changes)
     worker.experiment("B = 1\n", 3.6, hopeless_at=0.5)
     worker.experiment("B = 2\n", 3.1, hopeless_at=0.5)
     worker.experiment("C = 1\n", 3.2)
     stops = view(worker)
     assert (stops.runs, stops.stopped, stops.sampled, stops.wrong) == (6, 2, 2, 1)
-    assert stops.saved_seconds == pytest.approx(20 * (0.6 + 0.1))
+    assert stops.saved_seconds == pytest.approx(20 * (0.6 + 0.1 / 2))
     assert stops.spent_seconds == pytest.approx(6 * 29)
     page = worker.http.get("/projects/tiny").text
-    assert "Stopped early" in page and "7.4 %" in page
+    assert "Stopped early" in page and "7.0 %" in page
     with database.read() as session:
         measured = session.scalar(select(func.count()).select_from(CommitPosterior))
     assert measured == 4, "a run that was stopped measures nothing"

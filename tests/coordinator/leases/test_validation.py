@@ -287,6 +287,37 @@ def test_two_devices_are_two_workers(make_worker: Callable[..., MiniWorker], pro
     assert first.deliver(*first.report(begun))[0] == "invalid"
 
 
+def test_a_name_is_no_device(make_worker: Callable[..., MiniWorker], project: str, clock: Clock, is_held: bool) -> None:
+    """One machine with four names did one given job under each, in turn; overnight all names worked at once."""
+    names = []
+    for name in ("w1", "w2", "w3", "w4"):
+        names.append(Absence(make_worker(name)))
+        clock.jump(60)
+    clock.jump(NIGHT)
+    begun = now() - timedelta(hours=2)
+    found = [absence.deliver(*absence.report(begun)) for absence in names]
+    counted = [outcome for outcome, _ in found].count("ok")
+    assert counted == (1 if is_held else 4), found
+    if is_held:
+        assert "1 trained at once at most" in found[1][1]
+
+
+def test_a_fleet_delivers_its_night(make_worker: Callable[..., MiniWorker], project: str, clock: Clock) -> None:
+    """Eight devices, of which one was away in the first night; what each did comes after what others did."""
+    fleet = [Absence(make_worker(f"w{number}")) for number in range(7)]
+    clock.jump(NIGHT)
+    fleet.append(Absence(make_worker("w7")))
+    fleet[0].worker.experiment("A = 1\n")
+    for _ in range(2):
+        clock.jump(NIGHT)
+        begun = now() - timedelta(hours=2)
+        jobs = [[absence.report(begun + timedelta(seconds=29 * job)) for job in range(3)] for absence in fleet[:7]]
+        for absence, night in zip(fleet, jobs, strict=False):
+            assert [absence.deliver(*result) for result in night] == [("ok", "")] * 3
+    alone = now() - timedelta(hours=4)
+    assert fleet[7].deliver(*fleet[7].report(alone)) == ("ok", "")
+
+
 def test_an_invalid_job_of_ones_own_takes_no_time(worker: MiniWorker, clock: Clock) -> None:
     absence = Absence(worker)
     clock.jump(NIGHT)

@@ -78,6 +78,9 @@ def test_totals_go_on_from_what_was_done_before(screen: io.StringIO) -> None:
     totals = summary_of(stopped).add_to(Totals(runs=11, failed=2, improved=3, device_seconds=3600))
     assert totals.describe() == "12 runs: 3 improved, 2 failed, 1 stopped early · 1.0 h, 0% saved"
     assert totals.saved_seconds == pytest.approx(0.6 * 20)
+    seconds = stopped.seconds.model_copy(update={"training": 4.0, "budget": 8.0})
+    by_cpu = summary_of(stopped.model_copy(update={"seconds": seconds})).add_to(Totals())
+    assert by_cpu.saved_seconds == pytest.approx(0.6 * 20 / 2), "two cores used two seconds of the budget each second"
     view = terminal(screen)
     view.handle(replace(STARTED, totals=totals))
     view.handle(WorkerStopped())
