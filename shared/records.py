@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from shared.experiments import AxisDirection, JobKind, Posterior, StepReport
 from shared.findings import FindingView
 from shared.protocol import Count, ExactText, Message, Number, Sha, Slug, Text, Timestamp
@@ -106,14 +108,31 @@ class Comparison(Message):
     classes: list[ClassComparison]
 
 
+class ExpectedEffect(Message):
+    """The prior of an experiment's effect, by its `kind` of job or (None) by any other, in a hardware class.
+
+    A normal distribution, of which `tail_share` is four times as wide. It was learnt, in this epoch, from so many
+    `effects` by so many `volunteers`; without any it is the contract's.
+    """
+
+    kind: JobKind | None
+    mean: Number
+    sd: Number
+    tail_share: Number
+    effects: Count
+    volunteers: Count
+
+
 class HardwareClass(Message):
-    """A hardware class that a project was measured in. `noise_sd` is that of one run, frozen for the epoch."""
+    """A hardware class that a project was measured in. `noise_sd` is that of one run, frozen for the epoch, as
+    `effect_priors` are: that of all kinds of job first."""
 
     project: Text
     name: Text
     runs: Count
     workers: Count
     noise_sd: Number | None
+    effect_priors: list[ExpectedEffect] = Field(default=[])
     epoch: Count | None
     newest_run_at: Timestamp
 
@@ -193,10 +212,11 @@ class EvidenceRun(Message):
 class ExperimentEvidence(Message):
     """The evidence on one experiment in a hardware class.
 
-    `before` is the posterior of the nearest measured ancestor, widened by the prior of effects; `runs_say` is the
-    estimate from the runs alone. Offsets and `noise_sd` are frozen for the epoch. Probabilities are those of a gain of
-    at least `min_effect`, against the parent and since the last verified ancestor. `is_claim_confirmed`: others checked
-    it, and `effect_probability` is high enough for a finding's claim.
+    `before` is the posterior of the nearest measured ancestor, moved and widened by `effect_prior`, whose sd, wide part
+    included, is `effect_sd`; `runs_say` is the estimate from the runs alone. Offsets, `noise_sd` and priors are frozen
+    for the epoch. Probabilities are those of a gain of at least `min_effect`, against the parent and since the last
+    verified ancestor. `is_claim_confirmed`: others checked it, and `effect_probability` is high enough for a finding's
+    claim.
     """
 
     experiment_id: Count
@@ -205,6 +225,7 @@ class ExperimentEvidence(Message):
     epoch: Count
     noise_sd: Number
     effect_sd: Number
+    effect_prior: ExpectedEffect | None = None
     ancestor_sha: Sha | None
     runs: list[EvidenceRun]
     before: Estimate | None

@@ -45,6 +45,7 @@ class EpochRow(NamedTuple):
     rules: int
     disputed_noise_sd: float | None
     seed_throughput: float | None
+    effects: dict[str, list[float]] | None
 
 
 class WorkerEvidence(NamedTuple):
@@ -251,6 +252,27 @@ def list_throughputs(session: Session, project_id: int, hardware_class: str) -> 
         .where(_CALIBRATIONS.c.seed_throughput.is_not(None), ~_IS_QUARANTINED)
     )
     return [(volunteer_id, throughput) for volunteer_id, throughput in session.execute(query)]
+
+
+MAX_LEARNT = 4_000
+"""Number of newest experiments of a class from which priors of effects are learnt."""
+
+
+def list_experimented(session: Session, project_id: int, hardware_class: str, through_run_id: int) -> list[CommitRow]:
+    """The commits of a class's newest experiments up to a run, and their parents, from the root downwards."""
+    makes = [kind for kind in JobKind if kind.makes_experiment]
+    newest = (
+        select(_RUNS.c.commit_sha)
+        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT)
+        .where(_RUNS.c.id <= through_run_id, _RUNS.c.kind.in_(makes))
+        .order_by(_RUNS.c.id.desc())
+        .limit(MAX_LEARNT)
+        .subquery()
+    )
+    own = select(newest.c.commit_sha)
+    parents = select(_COMMITS.c.parent_sha).where(_COMMITS.c.sha.in_(own))
+    query = COMMIT_ROWS.where(or_(_COMMITS.c.sha.in_(own), _COMMITS.c.sha.in_(parents)))
+    return list(map(CommitRow._make, session.execute(query.order_by(_COMMITS.c.depth, _COMMITS.c.sha))))
 
 
 def list_commits_of_worker(session: Session, worker_id: int, hardware_class: str) -> list[str]:

@@ -4,7 +4,7 @@ A class is measured by its first worker until offsets are estimated together. A 
 from its first run of a commit that calibrated workers measured (usually the seed), and stays until the next epoch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.evidence import calibration_queries as queries
-from coordinator.evidence import offsets, posteriors, statistics
+from coordinator.evidence import effects, offsets, posteriors, statistics
+from coordinator.evidence import queries as run_queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.posteriors import SAME_NUMBER
@@ -29,11 +30,11 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 6
+RULES = 7
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
-VOTES_COUNT = 6
-"""The rules since which noise is a median of volunteers' votes; an epoch from before begins anew."""
+EFFECTS_LEARNT = 7
+"""The rules since which an epoch holds what its experiments teach; one from before begins anew."""
 
 
 def begin_run(session: Session, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
@@ -135,8 +136,30 @@ def derive_epoch(contract: Contract, runs: Sequence[SharedRun]) -> offsets.Epoch
     return estimate
 
 
+def derive_effects(
+    session: Session, contract: Contract, epoch: EpochRow, estimate: offsets.EpochEstimate, through_run_id: int
+) -> dict[str, list[float]]:
+    """The priors that a class's experiments up to a run teach, as an epoch with these estimates stores them."""
+    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
+    commits = queries.list_experimented(session, epoch.project_id, epoch.hardware_class, through_run_id)
+    shas = [commit.sha for commit in commits]
+    runs = run_queries.map_measurements(session, shas, epoch.hardware_class, unknown, through_run_id)
+    measured = [
+        effects.MeasuredCommit(
+            commit.sha,
+            commit.parent_sha,
+            commit.steps,
+            [run._replace(offset=estimate.offsets.get(run.worker_id, unknown)) for run in runs[commit.sha]],
+        )
+        for commit in commits
+        if commit.sha in runs
+    ]
+    learnt = effects.learn(measured, estimate.noise_sd, contract.evidence.effect_sd)
+    return {kind.value if kind else posteriors.ALL_KINDS: list(prior) for kind, prior in learnt.items()}
+
+
 def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
-    """Estimate noise and offsets again from all runs, and freeze them. The posteriors do not follow here."""
+    """Estimate noise, offsets and priors of effects again, and freeze them. The posteriors do not follow here."""
     project_id, hardware_class = epoch.project_id, epoch.hardware_class
     runs = queries.list_measured(session, project_id, hardware_class)
     through = max((run.run_id for run in runs), default=0)
@@ -150,6 +173,7 @@ def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
     queries.change_epoch(
         session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
         started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd, seed_throughput=reference,
+        effects=derive_effects(session, contract, epoch, estimate, through),
     )  # fmt: skip
 
 
@@ -178,7 +202,7 @@ def bring_up_to_date(session: Session) -> None:
         contract = projects.contract_of(session.get_one(Project, project_id))
         is_first = queries.find_epoch(session, project_id, hardware_class) is None
         epoch = begin_run(session, contract, project_id, hardware_class)
-        if is_first or (epoch.rules < VOTES_COUNT and epoch.number > 0):
+        if is_first or (epoch.rules < EFFECTS_LEARNT and epoch.number > 0):
             start_epoch(session, contract, epoch)
         if is_first or epoch.rules != RULES:
             derive_again(session, contract, project_id, hardware_class)
@@ -266,6 +290,9 @@ def _check_offsets(session: Session, contract: Contract, epoch: EpochRow) -> Ite
         derived |= estimate.offsets
         if abs(estimate.noise_sd - epoch.noise_sd) > SAME_NUMBER:
             yield f"noise is {epoch.noise_sd}, the runs give {estimate.noise_sd}"
+        learnt = derive_effects(session, contract, epoch, estimate, epoch.through_run_id)
+        if not _are_same(epoch.effects or {}, learnt):
+            yield f"the priors of effects are {epoch.effects}, the runs give {learnt}"
     stored = queries.map_offsets(session, project_id, hardware_class)
     for worker_id, run_id, sha in queries.list_newcomers(session, epoch):
         derived[worker_id] = derive_newcomer(session, contract, epoch, worker_id, run_id, sha)
@@ -273,3 +300,9 @@ def _check_offsets(session: Session, contract: Contract, epoch: EpochRow) -> Ite
         was, is_ = stored.get(worker_id), derived.get(worker_id)
         if was is None or is_ is None or max(abs(was.mean - is_.mean), abs(was.sd - is_.sd)) > SAME_NUMBER:
             yield f"the offset of worker {worker_id} is {was}, the runs give {is_}"
+
+
+def _are_same(stored: Mapping[str, Sequence[float]], derived: Mapping[str, Sequence[float]]) -> bool:
+    pairs = ((stored[name], derived[name]) for name in derived if name in stored)
+    is_near = all(abs(was - is_) <= SAME_NUMBER for one in pairs for was, is_ in zip(*one, strict=True))
+    return stored.keys() == derived.keys() and is_near

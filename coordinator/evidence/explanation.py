@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import agreement, calibration_queries, posteriors, queries, statistics
 from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
 from coordinator.evidence.run_stats import list_runs_of_commit
-from coordinator.evidence.statistics import Measurement, Model, Normal
+from coordinator.evidence.statistics import EffectPrior, Measurement, Model, Normal
 from coordinator.lineage.commits import get_commit
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from shared.contract import Contract
 from shared.experiments import Dispute, JobKind, Standing, Verdict
 from shared.formatting import count_noun, format_effect, format_measure
-from shared.records import Estimate, EvidenceRun, ExperimentEvidence, Trust
+from shared.records import Estimate, EvidenceRun, ExpectedEffect, ExperimentEvidence, Trust
 
 
 def explain(
@@ -30,16 +30,18 @@ def explain(
     ancestor = posteriors.find_ancestor(session, commit, hardware_class)
     unknown = Normal(0.0, contract.evidence.typical_offset_sd)
     runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
-    before = ancestor.expect(model.effect_sd) if ancestor else None
+    prior = model.expect_of(runs)
+    before = ancestor.expect(prior) if ancestor else None
     derived = posteriors.conclude_on(commit, contract, model, ancestor, runs) if runs else None
-    case = EvidenceCase(contract, model, ancestor, before, runs, derived)
+    case = EvidenceCase(contract, model, ancestor, prior, before, runs, derived)
     return ExperimentEvidence(
         experiment_id=experiment_id,
         sha=sha,
         hardware_class=hardware_class,
         epoch=epoch.number if epoch else 0,
         noise_sd=model.noise_sd,
-        effect_sd=model.effect_sd,
+        effect_sd=prior.variance**0.5,
+        effect_prior=view_prior(prior, next((run.kind for run in runs if run.kind in model.effects), None)),
         ancestor_sha=ancestor.sha if ancestor else None,
         runs=_view_runs(session, project.id, sha, hardware_class, unknown, {run.worker_id for run in case.selected}),
         before=view_of(Estimate, before) if before else None,
@@ -51,6 +53,19 @@ def explain(
         story=list(list_reasons(case)),
         would_change=list(list_would_change(case)),
     )
+
+
+def view_prior(prior: EffectPrior, kind: JobKind | None) -> ExpectedEffect:
+    """A prior of the effects of a kind of job, None for all kinds together."""
+    return view_of(ExpectedEffect, prior, kind=kind)
+
+
+def list_priors(session: Session, project: Project, hardware_class: str) -> list[ExpectedEffect]:
+    """The priors of effects in force in a class, that of all kinds first."""
+    model = posteriors.find_model(session, projects.contract_of(project), project.id, hardware_class)
+    kinds = sorted(kind for kind in model.effects if kind is not None)
+    common = view_prior(model.expect_of([]), None)
+    return [common, *(view_prior(model.effects[kind], kind) for kind in kinds)]
 
 
 def _view_runs(
@@ -90,6 +105,7 @@ class EvidenceCase(NamedTuple):
     contract: Contract
     model: Model
     ancestor: Ancestor | None
+    prior: EffectPrior
     before: Normal | None
     runs: Sequence[Measurement]
     derived: DerivedPosterior | None
@@ -145,7 +161,7 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
     else:
         above = "its parent" if case.ancestor and case.ancestor.is_parent else "its nearest measured ancestor"
         expected = format_measure(case.before.mean, case.before.sd)
-        yield f"Before its own runs {expected} was expected: {above}, with the typical change of an experiment added."
+        yield f"Before its own runs {expected} was expected: {above}, with {_describe_prior(case.prior)} added."
     if case.derived is None:
         yield "No run of it counts."
         return
@@ -164,6 +180,13 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
         yield f"So is {left_out} by volunteers who stand apart from the others, or were contradicted of late."
     yield from _explain_verdict(case, case.derived)
     yield from _explain_standing(case, case.derived)
+
+
+def _describe_prior(prior: EffectPrior) -> str:
+    if not prior.effects:
+        return "the typical change of an experiment"
+    came = f"{count_noun(prior.effects, 'effect')} by {count_noun(prior.volunteers, 'volunteer')}"
+    return f"the change that {came} taught to expect ({format_effect(prior.mean, prior.variance**0.5)})"
 
 
 def _explain_verdict(case: EvidenceCase, derived: DerivedPosterior) -> Iterator[str]:

@@ -207,7 +207,7 @@ def pool_noise(runs: Sequence[SharedRun], noise_sd: float) -> float:
             votes.setdefault(by, {})[partner] = spread
     if not votes:
         return noise_sd
-    variance = median_low(median(spread.variance for spread in partners.values()) for partners in votes.values())
+    variance = median_low(median(spread.root for spread in partners.values()) for partners in votes.values()) ** 3
     freedom *= EFFICIENCY
     return sqrt((PRIOR_RUNS * noise_sd**2 + freedom * variance) / (PRIOR_RUNS + freedom))
 
@@ -221,9 +221,10 @@ class PairSpread(NamedTuple):
     information: float = 0.0
 
     @property
-    def variance(self) -> float:
-        """Of one run, unbiased in the median."""
-        return self.squares / (self.freedom * (1 - 2 / (9 * self.freedom)) ** 3)
+    def root(self) -> float:
+        """The cube root of one run's variance, unbiased: on this scale it is nearly normal, so that medians of two and
+        of many are unbiased alike."""
+        return float((self.squares / self.freedom) ** (1 / 3) / (1 - 2 / (9 * self.freedom)))
 
     def __add__(self, other: "PairSpread") -> "PairSpread":  # type: ignore[override]
         return PairSpread(*(one + another for one, another in zip(self, other, strict=True)))

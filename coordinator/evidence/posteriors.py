@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import agreement, queries, statistics
 from coordinator.evidence.queries import PosteriorRow
-from coordinator.evidence.statistics import Belief, Measurement, Model, Normal
+from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, Model, Normal
 from coordinator.lineage.commits import CommitRow, get_commit, list_children
 from coordinator.models import CommitPosterior
 from shared.contract import Contract
-from shared.experiments import Dispute, Posterior, Standing, Verdict
+from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.protocol import now
 from shared.records import Trust
 
@@ -27,6 +27,9 @@ SAME_NUMBER = 1e-9
 
 UNCHANGED = 1e-3 * SAME_NUMBER
 """A posterior that moved by less leaves its descendants as they are: far enough below SAME_NUMBER to add up safely."""
+
+ALL_KINDS = "all"
+"""Name of the prior of all kinds of job together, where an epoch stores them by kind."""
 
 ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
@@ -72,9 +75,10 @@ class Ancestor(NamedTuple):
     is_parent: bool
     is_doubtful: bool
 
-    def expect(self, effect_sd: float) -> Normal:
+    def expect(self, prior: EffectPrior) -> Normal:
         """The commit's expected metric before its own runs."""
-        return Normal(self.belief.mean, (self.belief.variance + self.steps * effect_sd**2) ** 0.5)
+        variance = self.belief.variance + self.steps * prior.variance
+        return Normal(self.belief.mean + self.steps * prior.mean, variance**0.5)
 
 
 def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
@@ -96,10 +100,9 @@ def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_
 
 
 def store_first(
-    session: Session, contract: Contract, noise_sd: float, commit: CommitRow, hardware_class: str, run: Measurement
+    session: Session, contract: Contract, model: Model, commit: CommitRow, hardware_class: str, run: Measurement
 ) -> DerivedPosterior:
     """Store what the first run says of a commit that was just made: nothing is known of it, and nothing is below it."""
-    model = Model(noise_sd, contract.evidence.effect_sd)
     derived = conclude_on(commit, contract, model, find_ancestor(session, commit, hardware_class), [run])
     queries.add_posteriors(session, [_row_of(commit, hardware_class, derived)])
     return derived
@@ -114,9 +117,15 @@ def derive_and_store(
 
 
 def find_model(session: Session, contract: Contract, project_id: int, hardware_class: str) -> Model:
-    """The frozen estimates of a class; the contract's noise where nothing was measured yet."""
-    noise_sd = queries.find_noise_sd(session, project_id, hardware_class)
-    return Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd)
+    """The frozen estimates of a class; the contract's where nothing was measured yet."""
+    noise_sd, effects = queries.find_estimates(session, project_id, hardware_class)
+    return make_model(contract, noise_sd, effects)
+
+
+def make_model(contract: Contract, noise_sd: float | None, effects: Mapping[str, Sequence[Any]] | None) -> Model:
+    """A model from an epoch's columns."""
+    known = {None if name == ALL_KINDS else JobKind(name): EffectPrior(*row) for name, row in (effects or {}).items()}
+    return Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd, known)
 
 
 def _store(
@@ -180,14 +189,15 @@ def conclude(
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
     measured = statistics.pool(agreement.select(runs, model.noise_sd), model.noise_sd)
-    expected = ancestor.expect(model.effect_sd) if ancestor else None
+    prior = model.expect_of(runs)
+    expected = ancestor.expect(prior) if ancestor else None
     dispute = agreement.find_dispute(runs, model.noise_sd, expected)
     belief = statistics.begin(measured)
     effect, milestone, verdict = None, None, None
     if ancestor is not None:
-        belief = statistics.extend(ancestor.belief, ancestor.steps, measured, model.effect_sd)
+        belief = statistics.extend(ancestor.belief, ancestor.steps, measured, prior)
         milestone = belief.difference
-        beside = statistics.extend(ancestor.belief.as_anchor(), ancestor.steps, measured, model.effect_sd)
+        beside = statistics.extend(ancestor.belief.as_anchor(), ancestor.steps, measured, prior)
         effect = beside.difference
         verdict = statistics.judge(effect, objective.sign, objective.min_effect)
     return DerivedPosterior(

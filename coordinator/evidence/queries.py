@@ -66,7 +66,7 @@ _MEASUREMENTS = (
 )
 _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
 _DISCOUNTED = select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1)
-_NOISE_SD = select(_EPOCHS.c.noise_sd).where(
+_ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(
     _EPOCHS.c.project_id == bindparam("project_id"), _EPOCHS.c.hardware_class == bindparam("hardware_class")
 )
 _ADD_POSTERIOR = insert(_POSTERIORS)
@@ -99,16 +99,21 @@ def add_run(session: Session, columns: Mapping[str, Any]) -> int:
 
 
 def map_measurements(
-    session: Session, shas: Sequence[str], hardware_class: str, unknown_offset: Normal
-) -> dict[str, list[Measurement]]:
-    """All runs that count as measurements, by commit, in the order of the runs."""
+    session: Session, shas: Sequence[str], hardware_class: str, unknown_offset: Normal,
+    through_run_id: int | None = None,
+) -> dict[str, list[Measurement]]:  # fmt: skip
+    """All runs that count as measurements, up to a run if it is named, by commit, in the order of the runs."""
     found: dict[str, list[Measurement]] = {}
+    query = _MEASUREMENTS if through_run_id is None else _MEASUREMENTS.where(_RUNS.c.id <= through_run_id)
     for some in _batches(shas):
-        rows = session.execute(_MEASUREMENTS, {"shas": some, "hardware_class": hardware_class})
+        rows = session.execute(query, {"shas": some, "hardware_class": hardware_class})
         for sha, metric, worker_id, kind, trust, is_check, volunteer_id, mean, sd in map(tuple, rows):
             offset = unknown_offset if mean is None else Normal(mean, sd)
-            makes = JobKind(kind).makes_experiment
-            run = Measurement(metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check)
+            of = JobKind(kind)
+            makes = of.makes_experiment
+            run = Measurement(
+                metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None
+            )
             found.setdefault(sha, []).append(run)
     return found
 
@@ -118,9 +123,12 @@ def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:
     return session.scalar(_DISCOUNTED, {"sha": sha, "hardware_class": hardware_class}) is not None
 
 
-def find_noise_sd(session: Session, project_id: int, hardware_class: str) -> float | None:
-    noise_sd: float | None = session.scalar(_NOISE_SD, {"project_id": project_id, "hardware_class": hardware_class})
-    return noise_sd
+def find_estimates(
+    session: Session, project_id: int, hardware_class: str
+) -> tuple[float | None, dict[str, list[float]] | None]:
+    """Noise and priors of effects of a class's epoch, as stored."""
+    row = session.execute(_ESTIMATES, {"project_id": project_id, "hardware_class": hardware_class}).first()
+    return (row[0], row[1]) if row else (None, None)
 
 
 def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:

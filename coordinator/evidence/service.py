@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import calibration_queries, epochs, queries, throughput
 from coordinator.evidence import trust as trusts
 from coordinator.evidence.epochs import RunOrigin
-from coordinator.evidence.posteriors import DerivedPosterior, refresh_posteriors, store_first
+from coordinator.evidence.posteriors import DerivedPosterior, make_model, refresh_posteriors, store_first
 from coordinator.evidence.queries import PosteriorRow
 from coordinator.evidence.run_stats import Work, compare_pace, find_run, list_runs
 from coordinator.evidence.statistics import Measurement
@@ -57,7 +57,9 @@ def store_run(
     elif is_measured:
         assert report.metric is not None and worker.offset is not None
         own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust.trust)
-        first = store_first(session, contract, epoch.noise_sd, made, hardware_class, own)
+        own = own._replace(kind=origin.kind)
+        model = make_model(contract, epoch.noise_sd, epoch.effects)
+        first = store_first(session, contract, model, made, hardware_class, own)
     if not origin.kind.makes_experiment:
         trusts.resolve_due(session, report, first)
     elif first is not None and origin.asks_for_replication:

@@ -2,10 +2,14 @@
 
 The model, in one hardware class of one project, given the epoch's offsets (metric in the contract's unit):
 
-    mu_child = mu_parent + d            d   ~ Normal(0, k effect_sd^2)   what an experiment does that takes k steps
+    mu_child = mu_parent + d            d   ~ Normal(k m, k sd^2)        what an experiment does that takes k steps
     y        = mu + o_w + b + e         e   ~ Normal(0, noise_sd^2)      what one run by worker w measures
                                         o_w                              the worker's offset, frozen for an epoch
                                         b   ~ Normal(0, offset.sd^2)     what is not known of it
+
+m and sd are the contract's (0 and effect_sd) until the class teaches others (`effects`). Then a share of experiments
+also does TAIL_SCALE times as much: d has two normal parts, and the posterior is the one normal of the same mean and
+covariance (West and Harrison, Bayesian Forecasting and Dynamic Models, 2nd ed., §12.4).
 
 b is drawn once for each worker and commit: a worker's runs of one commit share it, so that many runs by one worker
 do not become more certain than its offset is. The root's prior is flat.
@@ -19,12 +23,12 @@ A milestone is a difference to the anchor: the nearest ancestor that was verifie
 carries the anchor beside the commit, as a joint normal of (anchor, commit).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import erf, inf, sqrt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import erf, exp, inf, log, sqrt
 from typing import NamedTuple
 
-from shared.experiments import Verdict
+from shared.experiments import JobKind, Verdict
 from shared.records import Trust
 
 SURE = 0.95
@@ -64,17 +68,53 @@ EXACT = Normal(0.0, 0.0)
 """The offset of the worker that a class is measured by."""
 
 
+TAIL_SCALE = 4.0
+"""How much wider the effects of the wide part are than the others."""
+
+
+class EffectPrior(NamedTuple):
+    """The prior of an experiment's effect, for one step: a normal distribution, of which a share is TAIL_SCALE times as
+    wide. It was learnt from `effects` by `volunteers`; without any it is the contract's."""
+
+    mean: float
+    sd: float
+    tail_share: float = 0.0
+    effects: int = 0
+    volunteers: int = 0
+
+    @property
+    def variance(self) -> float:
+        return self.sd**2 * (1 + self.tail_share * (TAIL_SCALE**2 - 1))
+
+    def probability_wide(self, effect: float, variance: float, steps: int) -> float:
+        """P(an effect belongs to the wide part), where it was measured with a variance."""
+        if self.tail_share == 0:
+            return 0.0
+        square = (effect - steps * self.mean) ** 2
+        narrow, wide = (steps * (scale * self.sd) ** 2 + variance for scale in (1.0, TAIL_SCALE))
+        odds = log(1 / self.tail_share - 1) + (log(wide / narrow) - square / narrow + square / wide) / 2
+        return 1 / (1 + exp(min(odds, 700.0)))
+
+
 @dataclass(frozen=True)
 class Model:
-    """The parameters of an epoch, in the metric's unit."""
+    """The parameters of an epoch, in the metric's unit. `effect_sd` is the contract's; `effects` are the priors that
+    were learnt, by the kind of job, that of None for all others."""
 
     noise_sd: float
     effect_sd: float
+    effects: Mapping[JobKind | None, EffectPrior] = field(default_factory=dict)
+
+    def expect_of(self, runs: Iterable["Measurement"]) -> EffectPrior:
+        """The prior of the effect of the commit that was measured so."""
+        kind = next((run.kind for run in runs if run.is_authors), None)
+        known = self.effects.get(kind) or self.effects.get(None)
+        return known or EffectPrior(0.0, self.effect_sd)
 
 
 class Measurement(NamedTuple):
-    """A run that counts. `is_authors` says that it came with the commit, from the worker that made it; `trust` is what
-    was known of that worker then. Only a run that `is_check` may verify."""
+    """A run that counts. `is_authors` says that it came with the commit, from the worker that made it, in a job of a
+    `kind`; `trust` is what was known of that worker then. Only a run that `is_check` may verify."""
 
     value: float
     worker_id: int
@@ -83,6 +123,7 @@ class Measurement(NamedTuple):
     offset: Normal
     trust: Trust = Trust.NEWCOMER
     is_check: bool = True
+    kind: JobKind | None = None
 
 
 class Belief(NamedTuple):
@@ -148,14 +189,37 @@ def begin(measured: Normal) -> Belief:
     return Belief(measured.mean, variance, measured.mean, variance, variance)
 
 
-def extend(above: Belief, steps: int, measured: Normal, effect_sd: float) -> Belief:
+def extend(above: Belief, steps: int, measured: Normal, prior: EffectPrior) -> Belief:
     """One step of the filter: from the nearest measured ancestor, `steps` steps above, to a commit and its runs."""
-    predicted = above.variance + steps * effect_sd**2
+    narrow = _filter(above, measured, steps * prior.mean, steps * prior.sd**2)
+    spread = measured.sd**2 + above.variance
+    wide_share = prior.probability_wide(measured.mean - above.mean, spread, steps)
+    if wide_share == 0:
+        return narrow
+    wide = _filter(above, measured, steps * prior.mean, steps * (TAIL_SCALE * prior.sd) ** 2)
+    mean, anchor_mean = wide.mean - narrow.mean, wide.anchor_mean - narrow.anchor_mean
+    between = wide_share * (1 - wide_share)
+    return Belief(
+        mean=narrow.mean + wide_share * mean,
+        variance=_mix(narrow.variance, wide.variance, wide_share) + between * mean**2,
+        anchor_mean=narrow.anchor_mean + wide_share * anchor_mean,
+        anchor_variance=_mix(narrow.anchor_variance, wide.anchor_variance, wide_share) + between * anchor_mean**2,
+        covariance=_mix(narrow.covariance, wide.covariance, wide_share) + between * mean * anchor_mean,
+    )
+
+
+def _mix(one: float, other: float, share: float) -> float:
+    return (1 - share) * one + share * other
+
+
+def _filter(above: Belief, measured: Normal, effect: float, variance: float) -> Belief:
+    """A step of the filter with a normal prior of the effect."""
+    predicted = above.variance + variance
     innovation_variance = predicted + measured.sd**2
-    innovation = measured.mean - above.mean
+    innovation = measured.mean - above.mean - effect
     gain, anchor_gain = predicted / innovation_variance, above.covariance / innovation_variance
     return Belief(
-        mean=above.mean + gain * innovation,
+        mean=above.mean + effect + gain * innovation,
         variance=predicted * measured.sd**2 / innovation_variance,
         anchor_mean=above.anchor_mean + anchor_gain * innovation,
         anchor_variance=above.anchor_variance - anchor_gain * above.covariance,

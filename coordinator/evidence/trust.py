@@ -13,7 +13,7 @@ from coordinator.events import service as events
 from coordinator.evidence import agreement, calibration_queries, queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.epochs import RunOrigin
-from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor
+from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor, make_model
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal, list_checks
 from coordinator.lineage.commits import get_commit
 from coordinator.models import DueReplication, TrustAgreement, Volunteer, table_of
@@ -88,7 +88,8 @@ def record_run(
     if _waits_for_anchor(session, epoch, origin, worker, known):
         return RunTrust(record.trust(is_vouched=is_vouched), is_check=False)
     ancestor = find_ancestor(session, get_commit(session, report.commit_sha), epoch.hardware_class)
-    expected = ancestor.expect(contract.evidence.effect_sd) if ancestor else None
+    prior = make_model(contract, epoch.noise_sd, epoch.effects).expect_of(known)
+    expected = ancestor.expect(prior) if ancestor else None
     outcome = agreement.compare([*known, measured], epoch.noise_sd, expected)
     judged = {run.volunteer_id: outcome.author_agrees for run in known if run.is_authors}
     judged[worker.volunteer_id] = outcome.checker_agrees

@@ -107,7 +107,8 @@ class EvidenceEpoch(Base):
     so large that a maintainer should look at them. Workers' offsets have the sd `offset_sd` and change by
     `throughput_slope` with the logarithm of their throughput; their gains, counted from the metric `centre`, are
     multiplied by a factor that has the sd `gain_sd`. None until they are learnt. `seed_throughput` is the class's
-    reference, by which budgets are normalised.
+    reference, by which budgets are normalised. `effects` are the learnt priors of effects by kind of job, `all` for the
+    others: what `statistics.EffectPrior` holds, in its order.
     """
 
     __tablename__ = "evidence_epochs"
@@ -125,6 +126,7 @@ class EvidenceEpoch(Base):
     throughput_slope: Mapped[float | None]
     centre: Mapped[float | None]
     seed_throughput: Mapped[float | None]
+    effects: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime]
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
+from coordinator.evidence.explanation import list_priors
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
@@ -45,7 +46,10 @@ def view_records(session: Session, project_name: str | None) -> list[Record]:
 
 def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
     """Hardware classes of a project, or of all, most runs first. Raises NotFoundError."""
-    return [HardwareClass(project=project.name, **row) for project, row in _list_classes(session, project_name)]
+    return [
+        HardwareClass(project=project.name, effect_priors=list_priors(session, project, row["name"]), **row)
+        for project, row in _list_classes(session, project_name)
+    ]
 
 
 def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[Project, RowMapping]]:

@@ -1,13 +1,15 @@
 """Evidence in a real coordinator: offsets, epochs, quarantine, explanations; and all of it again from the runs."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, quarantine
-from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Project, Run
+from coordinator.models import Calibration, CommitPosterior, Event, EvidenceEpoch, Experiment, Project, Run
 from shared.events import EventKind
 from shared.leases import ResultUpload
 from tests.support.messages import make_proposal, make_result, make_run
@@ -71,6 +73,45 @@ def test_an_epoch_estimates_all_offsets_again(history_database: Database) -> Non
     assert epoch.number == 1 and epoch.runs == 13 and 0 < epoch.noise_sd < 0.005
     assert high - low == pytest.approx(0.1, abs=0.01) and middle == pytest.approx(low, abs=0.01)
     assert all(0 < sd < 0.005 for sd in spread)
+
+
+def test_an_epoch_holds_the_priors_that_its_experiments_teach(history_database: Database, http: TestClient) -> None:
+    with history_database.write() as session:
+        epochs.end_epochs(session, always=True)
+    assert find_differences(history_database) == []
+    (hardware_class,) = http.get("/api/v1/hardware-classes").json()["items"]
+    common, of_improve = hardware_class["effect_priors"]
+    assert (common["kind"], of_improve["kind"]) == (None, "improve")
+    assert (common["effects"], common["volunteers"]) == (4, 3) and of_improve["mean"] < common["mean"] < 0
+    told = http.get("/api/v1/experiments/4/evidence").json()
+    assert told["effect_prior"] == of_improve
+    assert "the change that 4 effects by 3 volunteers taught to expect" in told["story"][0]
+    with history_database.write() as session:
+        made_up = EvidenceEpoch.effects
+        session.execute(update(EvidenceEpoch).values({made_up: {"all": [-0.1, 0.1, 0.0, 4, 3]}}))
+    assert any("the priors of effects are" in line for line in find_differences(history_database))
+
+
+def test_what_agents_predict_is_no_prior(history_database: Database) -> None:
+    def end_epoch() -> tuple[list[tuple[float, float]], dict[str, Any]]:
+        with history_database.write() as session:
+            epochs.end_epochs(session, always=True)
+            rows = session.execute(select(CommitPosterior.metric_mean, CommitPosterior.metric_sd)).all()
+            return [(mean, sd) for mean, sd in rows], session.scalars(select(EvidenceEpoch.effects)).one() or {}
+
+    end_epoch()
+    before = end_epoch()
+    with history_database.write() as session:
+        session.execute(update(Experiment).values(predicted_effect=-0.5))
+    assert end_epoch() == before
+    with history_database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        author, parent = history.add_worker("w0", "ada"), session.get_one(Experiment, 4).commit_sha
+        for predicted in (-0.5, 0.5):
+            proposal = make_proposal().model_copy(update={"predicted_effect": predicted})
+            history.add_experiment(author, parent, 3.05, proposal)
+        one, other = session.scalars(select(CommitPosterior).order_by(CommitPosterior.rank_score).limit(2))
+        assert (one.metric_mean, one.effect_mean, one.verdict) == (other.metric_mean, other.effect_mean, other.verdict)
 
 
 def test_recompute_mends_what_was_changed(history_database: Database) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from coordinator.evidence.statistics import (
     EXACT,
     Belief,
+    EffectPrior,
     Measurement,
     Normal,
     begin,
@@ -24,6 +25,7 @@ from coordinator.evidence.statistics import (
 from shared.experiments import Verdict
 
 NOISE_SD, EFFECT_SD, OFFSET_SD = 0.0007, 0.002, 0.0005
+PRIOR = EffectPrior(0.0, EFFECT_SD)
 metrics = st.floats(0.9, 1.1)
 
 
@@ -73,7 +75,7 @@ def filter_tree(nodes: list[Node]) -> dict[int, Belief]:
             continue
         belief = beliefs[above].as_anchor() if node.anchor == above else beliefs[above]
         steps = list_path(nodes, number).index(above)
-        beliefs[number] = extend(belief, steps, measured, EFFECT_SD)
+        beliefs[number] = extend(belief, steps, measured, PRIOR)
     return beliefs
 
 
@@ -136,22 +138,22 @@ def test_a_workers_runs_are_no_surer_than_its_offset() -> None:
 @given(values=st.lists(metrics, min_size=1, max_size=6), more=metrics)
 def test_another_run_always_sharpens(values: list[float], more: float) -> None:
     above = begin(pool(make_runs(1.0, 1.0), NOISE_SD))
-    before = extend(above, 1, pool(make_runs(*values), NOISE_SD), EFFECT_SD)
-    after = extend(above, 1, pool(make_runs(*values, more), NOISE_SD), EFFECT_SD)
+    before = extend(above, 1, pool(make_runs(*values), NOISE_SD), PRIOR)
+    after = extend(above, 1, pool(make_runs(*values, more), NOISE_SD), PRIOR)
     assert after.variance < before.variance
     assert after.difference.sd < before.difference.sd
 
 
 @given(value=metrics, steps=st.integers(1, 5))
 def test_a_posterior_lies_between_prior_and_runs(value: float, steps: int) -> None:
-    after = extend(begin(Normal(1.0, 0.0003)), steps, Normal(value, NOISE_SD), EFFECT_SD)
+    after = extend(begin(Normal(1.0, 0.0003)), steps, Normal(value, NOISE_SD), PRIOR)
     assert min(1.0, value) - 1e-12 <= after.mean <= max(1.0, value) + 1e-12
 
 
 def test_children_share_the_error_of_their_parent() -> None:
     """Two children of a parent that is known badly: each effect is uncertain, the children's difference is not."""
     parent = begin(Normal(1.0, 0.002))
-    child = extend(parent, 1, Normal(0.995, 0.0001), EFFECT_SD)
+    child = extend(parent, 1, Normal(0.995, 0.0001), PRIOR)
     assert child.metric.sd < 0.00011 and child.difference.sd > 0.001
 
 
