@@ -25,9 +25,12 @@ from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.semantic_index import run_meaning
 from coordinator.git_http import api as git_api
+from coordinator.http import health
 from coordinator.http.errors import install_error_handlers
-from coordinator.http.middleware import AnswerHeaders, BodyLimit, ClosedReading, SecurityHeaders
+from coordinator.http.middleware import BodyLimit, ClosedReading, SecurityHeaders
 from coordinator.http.openapi import describe_api
+from coordinator.http.prefix import PathPrefix
+from coordinator.http.reading import Reading
 from coordinator.leases import api as leases_api
 from coordinator.leases.api import Jobs
 from coordinator.leases.heartbeats import run_held_heartbeats
@@ -82,6 +85,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.background = BackgroundTasks()
     app.state.database = database
+    app.state.readiness = health.ReadinessCheck(database, app.state.background)
     app.state.versions = Versions(
         version=app.version,
         protocol=PROTOCOL_VERSION,
@@ -89,7 +93,6 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
         oldest_worker=settings.oldest_worker,
     )
     app.state.similarity = Similarity(database, settings)
-    app.add_middleware(AnswerHeaders)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
@@ -97,7 +100,10 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     install_error_handlers(app)
     app.router.routes.extend(_gather_routes())
     install_pages(app)
+    app.add_middleware(Reading)
     app.add_middleware(SecurityHeaders)
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app
 
 
@@ -113,7 +119,7 @@ def _gather_routes() -> list[BaseRoute]:
     requests; the applications of one process share the routes."""
     modules = (
         leases_api, projects_api, experiments_api, findings_api, export_api, events_api, workers_api, accounts_api,
-        selection_api, records_api, git_api,
+        selection_api, records_api, git_api, health,
     )  # fmt: skip
     return [route for module in modules for route in module.router.routes]
 

@@ -20,13 +20,15 @@ MAX_BACKOFF_SECONDS = 15.0
 
 @dataclass
 class TaskHealth:
-    """The latest results of a task. `failures` counts the attempts that failed since the last success."""
+    """The latest results of a task. `failures` counts the attempts that failed since the last success; `is_alive` is
+    False where the task ended before it should."""
 
     name: str
     last_success_at: datetime | None = None
     last_error_at: datetime | None = None
     last_error: str | None = None
     failures: int = 0
+    is_alive: bool = True
 
 
 class BackgroundTasks:
@@ -59,7 +61,11 @@ class BackgroundTasks:
                 if ending.is_set() or (await _attempt(health, work) and until_success):
                     return
 
+        def on_end(task: "asyncio.Task[None]") -> None:
+            health.is_alive = not task.cancelled() and task.exception() is None
+
         task = asyncio.create_task(go_on(), name=name)
+        task.add_done_callback(on_end)
         try:
             yield
         finally:

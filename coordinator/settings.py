@@ -1,11 +1,22 @@
 """All settings of the coordinator, from the environment (`SWARM_*`)."""
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+RESERVED_PATHS = frozenset({
+    "admin", "api", "audit", "branches", "compare", "desk", "docs", "experiments", "feeds", "findings", "git",
+    "healthz", "join", "leaderboard", "me", "metrics", "openapi.json", "people", "problems", "projects", "readyz",
+    "records", "robots.txt", "runs", "sign-in", "sign-out", "static", "status", "topics", "volunteers", "workers",
+})  # fmt: skip
+"""First parts of the coordinator's own paths, today's and planned ones. With such a prefix an address could mean two
+pages: one with the prefix, and one from which a reverse proxy removed it."""
+
+_PUBLIC_URL = re.compile(r"https?://[^/?#@\s]+((?:/[\w.~-]+)*)/?", re.ASCII)
 
 
 class CoordinatorSettings(BaseSettings):
@@ -37,6 +48,22 @@ class CoordinatorSettings(BaseSettings):
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0
     meaning_check_seconds: float = 5.0
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str) -> str:
+        found = _PUBLIC_URL.fullmatch(url)
+        if url and not found:
+            raise ValueError("must be an address as https://swarm.example.org or https://example.org/swarm")
+        if found and (first := found[1].split("/")[1:2]) and first[0] in RESERVED_PATHS:
+            raise ValueError(f"the coordinator's own addresses begin with /{first[0]}; choose another path, as /swarm")
+        return url
+
+    @property
+    def path_prefix(self) -> str:
+        """The path of `public_url`, as `/swarm`; empty without one."""
+        found = _PUBLIC_URL.fullmatch(self.public_url)
+        return found[1] if found else ""
 
     @property
     def base_url(self) -> str:

@@ -107,6 +107,11 @@ class Database:
         except OperationalError as error:
             raise DatabaseError(f"the database {self.safe_url} cannot be opened: {error.orig}") from error
 
+    def is_current(self) -> bool:
+        """Whether the schema is the one of this program. Asks the database."""
+        with self.engine.connect() as connection:
+            return set(MigrationContext.configure(connection).get_current_heads()) == _known_revisions().heads
+
     @property
     def safe_url(self) -> str:
         """The address without its password."""

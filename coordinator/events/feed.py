@@ -57,6 +57,9 @@ class Feed:
         if self._closed:
             raise FeedClosedError("The coordinator is stopping. Connect again in a few seconds.")
 
+    def count_listeners(self) -> int:
+        return self._listeners
+
     def close(self) -> None:
         """End all listeners' streams at once. Call it on the event loop's thread; it may be called twice."""
         self._closed = True

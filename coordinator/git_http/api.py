@@ -1,12 +1,13 @@
 """The read-only git remote over HTTP, and the whole history as one download."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.git_http import negotiation, packs, protocol, queries
@@ -91,4 +92,19 @@ def download_pack(project_id: ProjectId, session: ReadSession, database: Current
 
 
 def _respond(kind: str, chunks: Iterable[bytes]) -> StreamingResponse:
-    return StreamingResponse(chunks, media_type=f"application/x-{kind}", headers={"Cache-Control": "no-cache"})
+    return _ClosedStream(chunks, media_type=f"application/x-{kind}", headers={"Cache-Control": "no-cache"})
+
+
+class _ClosedStream(StreamingResponse):
+    """A stream that closes its generator, and with it temporary files, when the reader leaves early."""
+
+    def __init__(self, chunks: Iterable[bytes], **given: Any) -> None:
+        super().__init__(chunks, **given)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self._chunks, Generator):
+                self._chunks.close()

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as RoutingError
 
 from coordinator.db.engine import UNAVAILABLE_ERRORS
+from coordinator.http.prefix import read_path, root
 from shared.protocol import PROBLEM_MEDIA_TYPE, Problem, clean_text
 
 log = structlog.get_logger()
@@ -93,7 +94,7 @@ class DatabaseUnavailableError(SwarmError):
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     """Render a problem document."""
-    content = problem.model_dump(mode="json", exclude_none=True)
+    content = problem.model_dump(mode="json", exclude_none=True) | {"type": f"{root()}{problem.type}"}
     return JSONResponse(content, problem.status, headers, PROBLEM_MEDIA_TYPE)
 
 
@@ -126,7 +127,7 @@ def _on_invalid_request(_request: Request, error: Exception) -> Response:
 def _on_routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RoutingError)
     kind = {404: NotFoundError, 405: MethodNotAllowedError}.get(error.status_code, HttpError)
-    problem = kind(f"{request.method} {request.url.path} is not here; see /docs for what is.").to_problem()
+    problem = kind(f"{request.method} {read_path(request.scope)} is not here; see /docs for what is.").to_problem()
     actual = {"title": str(error.detail), "status": error.status_code}
     return problem_response(problem.model_copy(update=actual), headers=dict(error.headers or {}))
 

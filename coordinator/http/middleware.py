@@ -1,89 +1,17 @@
-"""ASGI middleware: cache and page headers, a limit on bodies, security headers, reading with a token only."""
+"""ASGI middleware: a limit on bodies, security headers, reading with a token only."""
 
-import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from hashlib import sha256
-from urllib.parse import parse_qsl, urlencode
 
 from anyio import to_thread
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.accounts import service as accounts
 from coordinator.accounts.service import UnauthorizedError
 from coordinator.db.database import Database
 from coordinator.http.errors import BodyTooLargeError, problem_response
+from coordinator.http.prefix import read_path
 from shared.protocol import API_PREFIX
-
-JSON = "application/json"
-NOT_MODIFIED = 304
-_NEXT = re.compile(rb'"next_cursor":"([^"]+)"}$')
-"""A page's last field. Only the end of a body is searched, so that large pages are not parsed."""
-
-
-class AnswerHeaders:
-    """Adds `ETag` and a `Link` to the next page to the API's JSON answers to GET.
-
-    Streams (events, exports, packs) pass untouched: only answers of the type `application/json` are held back until
-    they are complete.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(API_PREFIX):
-            await self._app(scope, receive, send)
-            return
-        start: Message | None = None
-        body = bytearray()
-
-        async def hold(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start" and _is_json(message):
-                start = message
-            elif start is None:
-                await send(message)
-            else:
-                body.extend(message.get("body", b""))
-                if not message.get("more_body", False):
-                    for complete in _add_headers(scope, start, bytes(body)):
-                        await send(complete)
-
-        await self._app(scope, receive, hold)
-
-
-def _add_headers(scope: Scope, start: Message, body: bytes) -> tuple[Message, Message]:
-    """The messages of a whole answer."""
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-    following = _NEXT.search(body[-200:])
-    headers = MutableHeaders(raw=list(start["headers"]))
-    tag = f'"{sha256(body).hexdigest()[:32]}"'
-    headers["ETag"] = tag
-    headers.setdefault("Cache-Control", "no-cache")
-    if following:
-        address = f"{scope['path']}?{urlencode(query | {'cursor': following[1].decode()})}"
-        headers["Link"] = f'<{address}>; rel="next"'
-    status = start["status"]
-    if tag in _known_tags(scope):
-        status, body = NOT_MODIFIED, b""
-        del headers["Content-Type"]
-    headers["Content-Length"] = str(len(body))
-    start = {"type": "http.response.start", "status": status, "headers": headers.raw}
-    return start, {"type": "http.response.body", "body": body}
-
-
-def _is_json(message: Message) -> bool:
-    headers = dict(message["headers"])
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().decode("latin-1")
-    return bool(message["status"] == 200 and media_type == JSON)
-
-
-def _known_tags(scope: Scope) -> set[str]:
-    """The tags in `If-None-Match`. A weak tag counts too, since whole bodies are compared."""
-    given = dict(scope["headers"]).get(b"if-none-match", b"").decode("latin-1")
-    return {part.strip().removeprefix("W/") for part in given.split(",")}
 
 
 class BodyLimit:
@@ -168,8 +96,10 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-OPEN = (f"{API_PREFIX}/versions", f"{API_PREFIX}/accounts", "/static/", "/problems")
-"""Addresses that stay open: versions, sign-up, static files, and the meaning of errors."""
+OPEN = (
+    f"{API_PREFIX}/versions", f"{API_PREFIX}/accounts", "/static/", "/problems", "/healthz", "/readyz", "/robots.txt",
+)  # fmt: skip
+"""Addresses that stay open: versions, sign-up, static files, the meaning of errors, and what monitoring asks for."""
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="research swarm: any name, a token as the password", Bearer'}
 
@@ -182,7 +112,7 @@ class ClosedReading:
         self._database = database
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith(OPEN):
+        if scope["type"] == "http" and not read_path(scope).startswith(OPEN):
             token = read_token(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
             try:
                 await to_thread.run_sync(self._check, token)

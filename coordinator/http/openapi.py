@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from coordinator.http.middleware import JSON
+from coordinator.http.reading import JSON
 from shared.protocol import PROBLEM_MEDIA_TYPE, Problem
 
 Json = dict[str, Any]

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 import coordinator.autoresearch.service  # noqa: F401 - has errors that only the command line answers with
 from coordinator.http.errors import SwarmError
+from coordinator.http.prefix import read_path
 from coordinator.web.rendering import render
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 
@@ -33,7 +34,8 @@ def install_error_pages(app: FastAPI) -> None:
 
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks: browsers accept text/html, our own scripts and other programs do not."""
-    is_document = request.url.path.startswith(API_PREFIX) or request.url.path.endswith(".json")
+    path = read_path(request.scope)
+    is_document = path.startswith(API_PREFIX) or path.endswith(".json")
     return not is_document and "text/html" in request.headers.get("accept", "")
 
 

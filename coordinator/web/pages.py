@@ -12,6 +12,7 @@ from coordinator.findings import api as findings_api
 from coordinator.findings.api import Filters, TopicName
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import Cursor, RowId
+from coordinator.http.prefix import root
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
 from coordinator.web import errors, reference, rendering, views
@@ -83,7 +84,7 @@ def show_run(run_id: RowId, session: ReadSession) -> Response:
     """A run of the root; another run redirects to its experiment's page."""
     page = views.view_run(session, run_id)
     if page["experiment_id"] is not None:
-        return RedirectResponse(f"/experiments/{page['experiment_id']}#run-{run_id}")
+        return RedirectResponse(f"{root()}/experiments/{page['experiment_id']}#run-{run_id}")
     return render("runs/run.html", page=page)
 
 

@@ -22,6 +22,7 @@ from pygments.lexers import PythonLexer
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from coordinator.http.prefix import root
 from shared.findings import Snippet
 from shared.formatting import format_effect, format_measure
 
@@ -79,10 +80,14 @@ def _find_plotly() -> Path:
     return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
 
 
-@cache
 def static_url(name: str) -> str:
     """The address of a file in `static/`, with the version of its content."""
-    return f"/static/{name}?v={sha256((STATIC_FOLDER / name).read_bytes()).hexdigest()[:12]}"
+    return f"{root()}/static/{name}?v={_hash_file(name)}"
+
+
+@cache
+def _hash_file(name: str) -> str:
+    return sha256((STATIC_FOLDER / name).read_bytes()).hexdigest()[:12]
 
 
 def format_seconds(seconds: float) -> str:
@@ -157,5 +162,6 @@ _environment.filters |= {
     "marked": render_marked, "utc": format_utc, "words": lambda value: str(value).replace("_", " "),
 }  # fmt: skip
 _environment.globals |= {
-    "static_url": static_url, "plotly_url": PLOTLY_PATH, "measure": format_measure, "effect": format_effect,
+    "root": root, "static_url": static_url, "plotly_path": PLOTLY_PATH,
+    "measure": format_measure, "effect": format_effect,
 }  # fmt: skip

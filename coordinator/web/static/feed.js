@@ -1,6 +1,7 @@
 // Listens to the coordinator's event feed: pauses while the tab is hidden, and reconnects by itself.
 
 const RETRY_MS = 5000;
+const EVENTS = `${document.documentElement.dataset.root}/api/v1/events`;
 const indicator = document.getElementById("link-state");
 
 function show(state) {
@@ -21,7 +22,7 @@ export function follow(since, kinds, onEvent, onReturn) {
     const isFirst = first;
     first = false;
     // After a pause the page reads everything again, so missed events are not replayed.
-    source = new EventSource(isFirst ? `/api/v1/events?since=${since}` : "/api/v1/events");
+    source = new EventSource(isFirst ? `${EVENTS}?since=${since}` : EVENTS);
     source.addEventListener("open", () => {
       show("live");
       if (!isFirst) onReturn();

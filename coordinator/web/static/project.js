@@ -8,10 +8,11 @@ import { keepTellingTimes } from "./times.js";
 const SOON_MS = 250;
 const JOBS_MS = 5000; // heartbeats and expiry cause no events, so the list of jobs is polled
 
+const root = document.documentElement.dataset.root;
 const page = document.getElementById("project");
 const plot = document.getElementById("progress-plot");
 const updatePlot = createProgressPlot(plot, ({ run, experiment }) => {
-  location.assign(experiment === null ? `/runs/${run}` : `/experiments/${experiment}`);
+  location.assign(root + (experiment === null ? `/runs/${run}` : `/experiments/${experiment}`));
 });
 
 async function loadPlot() {
@@ -22,7 +23,7 @@ async function loadPlot() {
 function partsAddress() {
   const query = new URLSearchParams(location.search);
   query.delete("project");
-  return `/projects/${page.dataset.name}/live?${query}`;
+  return `${root}/projects/${page.dataset.name}/live?${query}`;
 }
 
 remember(document);

@@ -1,14 +1,19 @@
 """The pages in a real browser on a real server, with live updates."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, expect
 
+from coordinator.app import create_app
 from coordinator.projects.service import create_project
+from coordinator.settings import CoordinatorSettings
 from tests.coordinator.web.conftest import EXPERIMENTS, Swarm
 from tests.support.seeds import write_seed
+from tests.support.servers import serve
 from tests.support.swarm_data import HOSTILE_TITLE
 
 PLOT = "#progress-plot"
@@ -214,6 +219,29 @@ def test_the_plot_takes_the_theme(page: Page, swarm: Swarm) -> None:
     expect(title).to_have_css("fill", "rgb(155, 165, 175)")
     page.emulate_media(color_scheme="light")
     expect(title).to_have_css("fill", "rgb(90, 98, 107)")
+
+
+def test_scripts_work_below_a_path(page: Page, swarm: Swarm) -> None:
+    settings = CoordinatorSettings(
+        database_url=swarm.database.url.render_as_string(), public_url="http://127.0.0.1/swarm", event_poll_seconds=0.1
+    )
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    with serve(create_app(settings)) as server:
+        open_project(page, replace(swarm, url=f"{server.url}/swarm/"))
+        assert wait_for_plot(page) > EXPERIMENTS
+        newest = swarm.add_experiment("BELOW A PATH")
+        row = page.locator(f"#experiment-rows [data-key='{newest}']")
+        expect(row).to_contain_text("BELOW A PATH")
+        assert_not_reloaded(page)
+        point_at(page, newest)
+        page.mouse.down()
+        page.mouse.up()
+        expect(page).to_have_url(f"{server.url}/swarm/experiments/{newest}")
+        page.wait_for_selector("#loss-plot .plot-container")
+        expect(page.locator("#link-state")).to_have_text("live")
+        page.goto("about:blank")
+    assert asked and all(path.startswith("/swarm/") for path in asked if path != "blank")
 
 
 def test_the_first_project_appears_by_itself(page: Page, bare_server: Swarm, tmp_path: Path) -> None:
