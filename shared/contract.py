@@ -213,17 +213,18 @@ class Evidence(Message):
 class JobMix(Message):
     """Initial shares of the kinds of job, which need not sum to one and adapt to each kind's gain. Zero is off."""
 
-    improve: Share = 4.0
+    improve: Share = 2.0
     draft: Share = 0.5
-    adopt: Share = 1.5
-    ablate: Share = 0.5
-    tune: Share = 0.5
+    adopt: Share = 0.5
+    ablate: Share = 0.25
+    tune: Share = 0.25
+    combine: Share = 3.5
     replicate: Share = 0.5
     control: Share = 0.5
 
     @property
     def experiments(self) -> float:
-        return self.improve + self.draft + self.adopt + self.ablate + self.tune
+        return self.improve + self.draft + self.adopt + self.ablate + self.tune + self.combine
 
 
 class Diversity(Message):

@@ -42,7 +42,8 @@ class JobKind(StrEnum):
     """Purpose of a job. `replicate`, `control`, `confirm` and `promote` measure existing commits.
 
     `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes out one
-    of the steps that led to it; `tune` looks for a constant's best value. The last three need no language model.
+    of the steps that led to it; `tune` looks for a constant's best value; `combine` makes several changes at once that
+    a model of all runs draws as gains. The last four need no language model.
     `confirm` gives a record its published number, `promote` measures it with a larger budget.
     """
 
@@ -51,6 +52,7 @@ class JobKind(StrEnum):
     ADOPT = "adopt"
     ABLATE = "ablate"
     TUNE = "tune"
+    COMBINE = "combine"
     REPLICATE = "replicate"
     CONTROL = "control"
     CONFIRM = "confirm"
@@ -63,7 +65,7 @@ class JobKind(StrEnum):
     @property
     def is_assembled(self) -> bool:
         """Whether its code is put together from existing steps."""
-        return self in (JobKind.ADOPT, JobKind.ABLATE)
+        return self in (JobKind.ADOPT, JobKind.ABLATE, JobKind.COMBINE)
 
 
 class Verdict(StrEnum):
@@ -127,14 +129,18 @@ class Step(Message):
 class Assignment(Message):
     """Details of a job besides its kind and its base.
 
-    `steps` are to be re-applied to the base (`adopt`) or taken out of it (`ablate`), with `predicted_effect`, child
-    minus parent. `axis` is the constant to `tune`. `avoid_axes` were tried in vain of late.
+    `steps` are to be re-applied to the base (`adopt`, `combine`) or taken out of it (`ablate`), with
+    `predicted_effect`, child minus parent. `axis` is the constant to `tune`. `avoid_axes` were tried in vain of late.
+    A job to `combine` also sets the base's constants to `settings`, as far as they are there, and moves `new_values`
+    others to values of the agent's choice, which `predicted_effect` leaves out.
     """
 
     steps: list[Step] = Field(default=[], max_length=MAX_STEPS)
     predicted_effect: Number | None = None
     axis: ShortText | None = None
     avoid_axes: list[ShortText] = Field(default=[], max_length=64)
+    settings: dict[SettingName, Setting] = Field(default={}, max_length=MAX_SETTINGS)
+    new_values: int = Field(default=0, ge=0, le=MAX_STEPS)
 
 
 class StepFate(StrEnum):

@@ -191,7 +191,8 @@ class Paper(Message):
 
     `written_effect_*` and `written_verdict` are what its author knew; None for findings from before they were kept.
     `confirmed_citations` counts citing experiments that are improvements and were measured by others, too. `pace` is
-    the first run's tokens a second over its parent's.
+    the first run's tokens a second over its parent's. A combination's `parts` are expected to add up to
+    `predicted_sum`, child minus parent; `interaction` is the effect minus that, new values' effects included.
     """
 
     summary: FindingSummary
@@ -211,6 +212,10 @@ class Paper(Message):
     written_verdict: Verdict | None
     trend: Trend
     changes: list[EvidenceChange]
+    parts: list[Text]
+    predicted_sum: Number | None
+    interaction_mean: Number | None
+    interaction_sd: Number | None
     citations: Count
     confirmed_citations: Count
     notes: list[Note]

@@ -15,11 +15,12 @@ from coordinator.models import (
     Finding,
     FindingNote,
     FindingVersion,
+    Lease,
     Run,
     Volunteer,
     Worker,
 )
-from shared.experiments import Dispute, JobKind, Verdict
+from shared.experiments import Assignment, Dispute, JobKind, Verdict
 from shared.findings import ClassEvidence, FindingState
 from shared.runs import RunOutcome
 
@@ -52,6 +53,11 @@ def map_run_times(session: Session, sha: str) -> dict[int, datetime]:
     """When each run of a commit came, by its number."""
     query = select(Run.id, Run.created_at).where(Run.commit_sha == sha)
     return {row.id: row.created_at for row in session.execute(query)}
+
+
+def find_assignment(session: Session, lease_id: UUID) -> Assignment:
+    """The assignment of an experiment's job."""
+    return Assignment.model_validate(session.scalar(select(Lease.assignment).where(Lease.id == lease_id)) or {})
 
 
 RivalRow = tuple[Experiment, CommitPosterior]

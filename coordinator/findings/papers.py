@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -13,9 +13,9 @@ from coordinator.findings import paper_queries, queries, service
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.queries import FindingRow
 from coordinator.http.errors import NotFoundError
-from coordinator.models import Finding, FindingNote, FindingVersion, Project, Volunteer, view_of
+from coordinator.models import Experiment, Finding, FindingNote, FindingVersion, Project, Volunteer, view_of
 from coordinator.projects import service as projects
-from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
+from shared.experiments import Assignment, Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import EvidenceChange, FindingView, Note, Paper, Trend
 from shared.formatting import count_noun, format_effect, format_measure
 from shared.protocol import now
@@ -131,11 +131,28 @@ def view_paper(session: Session, finding_id: int) -> Paper:
         written_verdict=finding.written_verdict,
         trend=judge(written, summary.posterior, sign),
         changes=list(_list_changes(session, row, written, sign)) if written else [],
+        **_view_combination(session, experiment, summary.posterior),
         citations=citations,
         confirmed_citations=confirmed,
         notes=[view_note(note, author) for note, author in paper_queries.list_notes(session, finding.id)],
         as_of=now(),
     )
+
+
+def _view_combination(session: Session, experiment: Experiment, posterior: Posterior | None) -> dict[str, Any]:
+    """The parts of a combination, their predicted sum, and what the effect differs from it."""
+    is_one = experiment.kind in (JobKind.COMBINE, JobKind.ADOPT)
+    asked = paper_queries.find_assignment(session, experiment.lease_id) if is_one else Assignment()
+    steps = [f"#{step.experiment_id} {step.title}" for step in asked.steps]
+    interaction = None
+    if asked.predicted_effect is not None and posterior is not None and posterior.effect_mean is not None:
+        interaction = posterior.effect_mean - asked.predicted_effect
+    return {
+        "parts": [*steps, *(f"{name} = {value!r}" for name, value in asked.settings.items())],
+        "predicted_sum": asked.predicted_effect,
+        "interaction_mean": interaction,
+        "interaction_sd": None if interaction is None or posterior is None else posterior.effect_sd,
+    }
 
 
 def get_row(session: Session, finding_id: int) -> FindingRow:

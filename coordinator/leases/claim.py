@@ -128,7 +128,7 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
         )  # fmt: skip
         pack = compose_pack(session, asked)
     trials = []
-    if decision.kind is JobKind.TUNE or (request.wants_trials and decision.kind.makes_experiment):
+    if decision.kind in (JobKind.TUNE, JobKind.COMBINE) or (request.wants_trials and decision.kind.makes_experiment):
         trials = selection.list_trials(session, project.id, hardware_class, running)
     base = _read_base(session, project, decision, hardware_class)
     throughput = request.seed_throughput if request.probed_seed == project.root_sha else None

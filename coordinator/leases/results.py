@@ -224,7 +224,7 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, m
 
 def _count_steps(lease: LeaseRow, proposal: Proposal) -> int:
     """How many steps an experiment takes at once."""
-    if JobKind(lease.kind) is not JobKind.ADOPT:
+    if JobKind(lease.kind) not in (JobKind.ADOPT, JobKind.COMBINE):
         return 1
     return max(1, sum(step.fate is StepFate.DONE for step in proposal.steps))
 
@@ -241,7 +241,7 @@ def _follow(
     )  # fmt: skip
     follow(session, contract, new, posterior)
     done = [step.experiment_id for step in upload.proposal.steps if step.fate is StepFate.DONE]
-    if new.kind is JobKind.ADOPT and done:
+    if new.kind in (JobKind.ADOPT, JobKind.COMBINE) and done:
         events.record(
             session, EventKind.STEPS_ADOPTED, lease.project_id, experiment=experiment_id, steps=done, by=lease.worker,
             why=lease.why,

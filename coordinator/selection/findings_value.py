@@ -22,7 +22,7 @@ Z95 = 1.96
 LEAST_VALUES = 20
 """Number of values from which a mean gets an interval: with fewer, the normal distribution's is too narrow."""
 
-_UNREAD = (JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE)
+_UNREAD = (JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE, JobKind.COMBINE)
 
 _LEASES, _PACKS, _RUNS, _POSTERIORS = map(table_of, (Lease, ContextPack, Run, CommitPosterior))
 _NEWEST = (

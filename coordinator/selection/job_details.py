@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from coordinator.lineage.branches import BranchRow
@@ -17,6 +18,7 @@ from coordinator.lineage.commits import list_nearest
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import queries, step_queries
+from coordinator.selection.combinations import Known, choose_combination, explain_combination, read_model
 from coordinator.selection.frontier import count_tries
 from coordinator.selection.policy import Decision, Snapshot
 from coordinator.selection.step_queries import KnownStep
@@ -106,11 +108,21 @@ class Assigner:
     def assign(
         self, decision: Decision, snapshot: Snapshot, branches: Sequence[BranchRow]
     ) -> tuple[Decision, Assignment]:
-        """The job: an adoption where one is due; to improve the parent where its own kind finds nothing to do."""
+        """The job: to improve the parent where its own kind finds nothing to do.
+
+        While there is no model of all runs, an adoption comes first where one is due.
+        """
         if not decision.kind.makes_experiment:
             return decision, NOTHING
-        if combination := self._find_combination(decision, snapshot):
+        uses_model = JobKind.COMBINE in snapshot.kinds and bool(snapshot.shares.get(JobKind.COMBINE))
+        known = read_model(self.session, self.project) if uses_model else None
+        if decision.kind is JobKind.COMBINE and known is not None:
+            return self._change_several(decision, snapshot, known)
+        is_drawn = decision.kind is JobKind.ADOPT
+        if (is_drawn or known is None) and (combination := self._find_combination(decision, snapshot)):
             return self._adopt(decision, combination)
+        if decision.kind is JobKind.COMBINE:
+            return self._change_several(decision, snapshot, None)
         if decision.kind is JobKind.ADOPT:
             return _improve(decision, "There is no step to adopt"), NOTHING
         if decision.kind is JobKind.ABLATE:
@@ -169,6 +181,17 @@ class Assigner:
         effect = self._sign * combination.expected
         asked = Assignment(steps=combination.steps, predicted_effect=effect)
         return replace(decision, kind=JobKind.ADOPT, why=why), asked
+
+    def _change_several(
+        self, decision: Decision, snapshot: Snapshot, known: Known | None
+    ) -> tuple[Decision, Assignment]:
+        """Changes that a model of all runs draws as gains, on the commit of the branch that it expects most of."""
+        drawn = {candidate.sha: candidate for candidate in snapshot.candidates}[decision.base_sha]
+        near = [one for one in snapshot.candidates if one.branch_id == drawn.branch_id]
+        base = (known.find_best(near) if known is not None else None) or drawn
+        generator = np.random.Generator(np.random.SFC64(self.rng.getrandbits(64)))
+        asked = choose_combination(known, base, self._sign, generator)
+        return replace(decision, base_sha=base.sha, why=explain_combination(known, asked)), asked
 
     def _ablate(self, decision: Decision) -> tuple[Decision, Assignment]:
         """A step of the parent's own stack; its last one is left alone, since without it there is the commit before."""

@@ -4,22 +4,24 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Executable, Float, Select, bindparam, select
+from sqlalchemy import BindParameter, Executable, Float, Select, bindparam, func, select
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.models import AssembledStep, CommitPosterior, Experiment, table_of
-from shared.experiments import JobKind, Standing, Step, StepFate
+from coordinator.models import AssembledStep, CommitPosterior, Experiment, Run, table_of
+from coordinator.models.experiments import IS_MEASUREMENT
+from shared.experiments import JobKind, Setting, Standing, Step, StepFate
 
 AND = " and "  # separates several axes of one experiment
 
 LOOKED_AT = 256  # best commits of a class, of each standing, that are searched for steps to adopt
 BEST_TUNED = 64
+MODELLED_RUNS = 1024  # newest runs and experiments that the additive model learns from
 PROMISING_SD = 2.0  # a step is considered if its effect may be a gain that matters within this many sd
 TRIES_LOOKED_AT = 2_000
 NAMES_AT_ONCE = 500
 RELIED_UPON = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER, Standing.PROVISIONAL)
 
-_EXPERIMENTS, _POSTERIORS, _STEPS = table_of(Experiment), table_of(CommitPosterior), table_of(AssembledStep)
+_EXPERIMENTS, _POSTERIORS, _STEPS, _RUNS = map(table_of, (Experiment, CommitPosterior, AssembledStep, Run))
 _STEP = tuple(_EXPERIMENTS.c[name] for name in ("id", "title", "commit_sha", "parent_sha"))
 
 
@@ -44,6 +46,25 @@ class KnownStep(NamedTuple):
 def split_axes(text: str) -> frozenset[str]:
     """The axes that an experiment names."""
     return frozenset(text.split(AND))
+
+
+class MeasuredExperiment(NamedTuple):
+    """An experiment as the additive model reads it. `done_steps` are those that it adopted or took out."""
+
+    step: Step
+    kind: JobKind
+    axis: str
+    settings: dict[str, Setting]
+    done_steps: frozenset[int]
+
+
+class MeasuredRun(NamedTuple):
+    """A run with a metric that counts."""
+
+    sha: str
+    worker_id: int
+    hardware_class: str
+    metric: float
 
 
 PROJECT: BindParameter[int] = bindparam("project_id")
@@ -87,7 +108,9 @@ _IDS: BindParameter[int] = bindparam("ids", expanding=True)
 _OF_COMMITS = _KNOWN.where(_POSTERIORS.c.commit_sha.in_(SHAS))
 _OF_EXPERIMENTS = _KNOWN.where(_EXPERIMENTS.c.id.in_(_IDS))
 _ASSEMBLED = select(_STEPS.c.step_id).join_from(_STEPS, _EXPERIMENTS, _EXPERIMENTS.c.id == _STEPS.c.experiment_id)
-_ALL_ADOPTED = _ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ADOPT, _STEPS.c.fate == StepFate.DONE)
+_ALL_ADOPTED = _ASSEMBLED.where(
+    _EXPERIMENTS.c.kind.in_((JobKind.ADOPT, JobKind.COMBINE)), _STEPS.c.fate == StepFate.DONE
+)
 _ADOPTED = _ALL_ADOPTED.where(_EXPERIMENTS.c.commit_sha.in_(SHAS))
 _ADOPTED_BY = _ALL_ADOPTED.where(_STEPS.c.experiment_id.in_(_IDS))
 _EFFECTS = (
@@ -95,6 +118,22 @@ _EFFECTS = (
     .join_from(_EXPERIMENTS, _POSTERIORS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
     .where(_POSTERIORS.c.effect_mean.is_not(None), _EXPERIMENTS.c.id.in_(_IDS))
 )
+_MODELLED = (
+    select(*_STEP, *(_EXPERIMENTS.c[name] for name in ("kind", "axis", "settings")))
+    .where(_EXPERIMENTS.c.project_id == PROJECT)
+    .order_by(_EXPERIMENTS.c.id.desc())
+    .limit(MODELLED_RUNS)
+)
+_DONE_STEPS = select(_STEPS.c.experiment_id, _STEPS.c.step_id).where(
+    _STEPS.c.experiment_id.in_(_IDS), _STEPS.c.fate == StepFate.DONE
+)
+_MODELLED_RUNS = (
+    select(*(_RUNS.c[name] for name in ("commit_sha", "worker_id", "hardware_class", "metric")))
+    .where(_RUNS.c.project_id == PROJECT, IS_MEASUREMENT, _RUNS.c.kind != JobKind.PROMOTE)
+    .order_by(_RUNS.c.id.desc())
+    .limit(MODELLED_RUNS)
+)
+_NEWEST_RUN = select(func.max(_RUNS.c.id)).where(_RUNS.c.project_id == PROJECT)
 _ABLATED = _ASSEMBLED.where(_EXPERIMENTS.c.kind == JobKind.ABLATE, _EXPERIMENTS.c.parent_sha.in_(SHAS))
 _OTHERS = aliased(_EXPERIMENTS)
 _DONE = (_STEPS.c.experiment_id == _EXPERIMENTS.c.id) & (_STEPS.c.fate == StepFate.DONE)
@@ -109,6 +148,31 @@ _TRIES = (
     .order_by(_EXPERIMENTS.c.id.desc())
     .limit(TRIES_LOOKED_AT)
 )
+
+
+def find_newest_run(session: Session, project_id: int) -> int:
+    """The number of the newest run; 0 if there is none."""
+    return session.scalar(_NEWEST_RUN, {"project_id": project_id}) or 0
+
+
+def list_measured(session: Session, project_id: int) -> list[MeasuredExperiment]:
+    """The newest MODELLED_RUNS experiments, the oldest first."""
+    rows = session.execute(_MODELLED, {"project_id": project_id}).all()[::-1]
+    done: dict[int, set[int]] = {}
+    for number, step in _run_batches(session, _DONE_STEPS, "ids", [row[0] for row in rows]):
+        done.setdefault(number, set()).add(step)
+    return [
+        MeasuredExperiment(
+            Step(experiment_id=number, title=title, sha=sha, parent_sha=parent), JobKind(kind), axis, settings,
+            frozenset(done.get(number, ())),
+        )
+        for number, title, sha, parent, kind, axis, settings in rows
+    ]  # fmt: skip
+
+
+def list_runs(session: Session, project_id: int) -> list[MeasuredRun]:
+    """The newest MODELLED_RUNS runs that count, of all classes."""
+    return [MeasuredRun(*row) for row in session.execute(_MODELLED_RUNS, {"project_id": project_id})]
 
 
 def list_promising(

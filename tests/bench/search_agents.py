@@ -13,7 +13,7 @@ from shared.experiments import AxisDirection, JobKind, Proposal, Step, StepFate,
 from shared.leases import GrantedLease
 from tests.bench.landscape import DUPLICATE_SHARE, LEVELS, Levels
 
-KINDS = (JobKind.IMPROVE, JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE)
+KINDS = (JobKind.IMPROVE, JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE, JobKind.COMBINE)
 """Of departures in structure a landscape of knobs knows nothing."""
 
 HEEDED_SHARE = 0.9
@@ -47,6 +47,8 @@ def draft(
 ) -> Draft | None:
     """A draft for a lease, None if there is nothing to do in it. `known` are configurations by commit, `tried` those
     that an agent may propose again."""
+    if lease.kind is JobKind.COMBINE:
+        return _combine(lease, base, known, propose, draw)
     if lease.kind.is_assembled:
         return _assemble(lease, base, known)
     if tried and draw.random() < DUPLICATE_SHARE:
@@ -81,6 +83,35 @@ def _describe(levels: Levels, base: Levels, comment: str = "") -> Draft:
 def _tune(base: Levels, knob: int, draw: Random) -> Levels:
     level = draw.choice([level for level in range(LEVELS) if level != base[knob]])
     return (*base[:knob], level, *base[knob + 1 :])
+
+
+def _combine(
+    lease: GrantedLease,
+    base: Levels,
+    known: Mapping[str, Levels],
+    propose: Callable[[Levels, Random], Levels],
+    draw: Random,
+) -> Draft:
+    """The lease's steps and settings on the base, and as many new proposals as it asks for."""
+    asked, levels, told = lease.assignment, list(base), []
+    for step in asked.steps:
+        fate, levels = _apply(step, levels, known, backwards=False)
+        told.append(StepReport(experiment_id=step.experiment_id, fate=fate))
+    for name, value in asked.settings.items():
+        levels[int(name.removeprefix("KNOB_"))] = int(value)
+    combined = tuple(levels)
+    for _ in range(asked.new_values):
+        combined = propose(combined, draw)
+    proposal = Proposal(
+        title=f"Combine {sum(map(int.__ne__, combined, base))} changes",
+        hypothesis="A model of all runs expects a gain of them together.",
+        axis="several constants",
+        direction=AxisDirection.CHANGE,
+        predicted_effect=asked.predicted_effect,
+        steps=told,
+        settings={f"KNOB_{number:02}": level for number, level in enumerate(combined)},
+    )
+    return Draft(combined, write_code(combined), proposal)
 
 
 def _assemble(lease: GrantedLease, base: Levels, known: Mapping[str, Levels]) -> Draft | None:

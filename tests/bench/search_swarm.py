@@ -221,7 +221,8 @@ class Swarm:
     def _draft(self, member: Member, lease: GrantedLease) -> Draft | None:
         """A draft that the coordinator accepts, None if there is nothing to do or the agent gives up."""
         tried = list(self.tally.tried)
-        for _ in range(1 if lease.kind.is_assembled else MAX_TRIES):
+        is_fixed = lease.kind.is_assembled and lease.kind is not JobKind.COMBINE
+        for _ in range(1 if is_fixed else MAX_TRIES):
             base = self.levels[lease.base.sha]
             drafted = draft(lease, base, self.levels, tried, self.landscape.propose, self.draw)
             if drafted is None:

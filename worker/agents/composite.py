@@ -11,6 +11,7 @@ from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents.base import Agent, AgentUnavailable, Draft, Task
 from worker.agents.budget import Allowance, UsageLog
+from worker.agents.combine import CombineAgent
 from worker.agents.command import CommandAgent, Tool
 from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
@@ -27,7 +28,8 @@ def make_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: St
         make = _make_openai_agent if settings.agent == "openai" else _make_command_agent
         first = FallbackAgent(make(settings, notify, stop), search, notify)
     recombine = RecombineAgent()
-    return AgentByKind(first, {JobKind.ADOPT: recombine, JobKind.ABLATE: recombine, JobKind.TUNE: search})
+    others: dict[JobKind, Agent] = {JobKind.ADOPT: recombine, JobKind.ABLATE: recombine, JobKind.TUNE: search}
+    return AgentByKind(first, others | {JobKind.COMBINE: CombineAgent()})
 
 
 def _make_command_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:

@@ -35,7 +35,7 @@ class RecombineAgent(Agent):
             before, after = (step.before, step.after) if task.kind is JobKind.ADOPT else (step.after, step.before)
             fate = StepFate.SKIPPED
             if number < wanted:
-                fate, files = _try(task, files, before, after)
+                fate, files = try_step(task, files, before, after)
             fates[step.step.experiment_id] = fate
         try:
             changed = check_files(files, base, task.contract.files)
@@ -63,7 +63,7 @@ class RecombineAgent(Agent):
         )
 
 
-def _try(
+def try_step(
     task: Task, files: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]
 ) -> tuple[StepFate, Mapping[str, str]]:
     """Apply a step to the files if possible: its fate, and the resulting files."""

@@ -5,7 +5,7 @@ if they would end badly (Optuna's constant liar), so that concurrent workers spr
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 import optuna
@@ -51,7 +51,7 @@ class SearchAgent(Agent):
 
     def propose(self, task: Task) -> Draft:
         """Draft a change of one or two constants that no trial has. Raises AgentError if none is left."""
-        path, source = _editable_python(task)
+        path, source = find_editable(task)
         try:
             current = {name: constant.value for name, constant in read_constants(source).items()}
             spaces = {n: s for n, c in read_constants(source).items() if (s := find_space(c)) is not None}
@@ -77,6 +77,16 @@ class SearchAgent(Agent):
             insists=INSISTS if len(task.refused) >= REFUSALS_BEFORE_INSISTING else "",
         )
         return Draft(proposal, {path: rewrite_constants(source, changes)})
+
+
+def draw_values(task: Task, source: str, count: int, keep: Collection[str]) -> dict[str, Setting]:
+    """New values for up to `count` constants of a file, at most half of those that may change and none of `keep`.
+    Raises ConstantsError; AgentError if every draw was tried already."""
+    constants = read_constants(source)
+    current = {name: constant.value for name, constant in constants.items()}
+    spaces = {n: s for n, c in constants.items() if (s := find_space(c)) is not None}
+    free = [name for name in spaces if name not in keep]
+    return _Search(task, current, spaces).draw_several(free, min(count, (len(spaces) + 1) // 2, len(free)))
 
 
 class _Search:
@@ -107,6 +117,21 @@ class _Search:
             settings = self.current | candidate
             if moved and not any(self._are_same(settings, taken) for taken in self.taken):
                 return candidate
+        raise AgentError(f"all candidates drawn from {self.task.base.sha[:10]} have been tried already")
+
+    def draw_several(self, free: Sequence[str], count: int) -> dict[str, Setting]:
+        """New values for `count` of these constants. Raises AgentError if every candidate was tried already."""
+        for attempt in range(ATTEMPTS):
+            left, names = list(free), list[str]()
+            while len(names) < count:
+                names.append(self.random.choices(left, [self.weights[name] for name in left])[0])
+                left.remove(names[-1])
+            drawn = self._candidate(names) if names else {}
+            moved = {n: v for n, v in drawn.items() if not self.spaces[n].are_close(v, self.current[n])}
+            settings = self.current | moved
+            is_enough = len(moved) == count or (moved and attempt >= ATTEMPTS // 2)
+            if is_enough and not any(self._are_same(settings, taken) for taken in self.taken):
+                return moved
         raise AgentError(f"all candidates drawn from {self.task.base.sha[:10]} have been tried already")
 
     def reason(self, changes: Mapping[str, Setting]) -> str:
@@ -195,7 +220,8 @@ class _Search:
 _FAILED = {o.value for o in (RunOutcome.CRASHED, RunOutcome.TIMEOUT, RunOutcome.INVALID, RunOutcome.STOPPED_EARLY)}
 
 
-def _editable_python(task: Task) -> tuple[str, str]:
+def find_editable(task: Task) -> tuple[str, str]:
+    """The file whose constants are searched. Raises AgentError."""
     for path in task.contract.files.editable:
         if path.endswith(".py") and path in task.base.files:
             return path, task.base.files[path]

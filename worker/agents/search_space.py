@@ -202,6 +202,11 @@ def find_space(constant: Constant) -> SearchSpace | None:
     return _annotated(constant) or _default(constant.value)
 
 
+def is_fixed(constant: Constant) -> bool:
+    """Whether its comment says that it stays as it is."""
+    return bool(_FIXED.search(constant.comment))
+
+
 def _annotated(constant: Constant) -> SearchSpace | None:
     """The space in the comment, or None if there is none that fits the value."""
     value = constant.value

@@ -36,14 +36,14 @@ def test_who_gains_more_gets_no_less(
 
 
 def test_the_contract_holds_until_something_was_gained() -> None:
-    mix = JobMix(improve=6, draft=1, adopt=2, ablate=0, tune=1)
+    mix = JobMix(improve=6, draft=1, adopt=2, ablate=0, tune=1, combine=0)
     assert start_shares(mix) == {JobKind.IMPROVE: 0.6, JobKind.DRAFT: 0.1, JobKind.ADOPT: 0.2, JobKind.TUNE: 0.1}
     assert adapt_shares(mix, {JobKind.IMPROVE: KindTally(50, 15_000, 0.0)}) == raise_to_floor(start_shares(mix))
 
 
 def test_shares_follow_gain_per_second() -> None:
     same = {kind: KindTally(100, 30_000, 0.01) for kind in (JobKind.IMPROVE, JobKind.ADOPT)}
-    mix = JobMix(improve=1, draft=0, adopt=1, ablate=0, tune=0)
+    mix = JobMix(improve=1, draft=0, adopt=1, ablate=0, tune=0, combine=0)
     assert adapt_shares(mix, same) == {JobKind.IMPROVE: 0.5, JobKind.ADOPT: 0.5}
     better = adapt_shares(mix, same | {JobKind.ADOPT: KindTally(100, 30_000, 0.04)})
     slower = adapt_shares(mix, same | {JobKind.ADOPT: KindTally(100, 120_000, 0.01)})

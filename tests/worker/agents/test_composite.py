@@ -10,6 +10,7 @@ from shared.runs import RunReport
 from tests.worker.agents.tasks import make_task
 from worker.agents import composite
 from worker.agents.base import AgentUnavailable, Draft, Task
+from worker.agents.combine import CombineAgent
 from worker.agents.composite import AgentByKind, FallbackAgent
 from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
@@ -43,7 +44,8 @@ class ModelAgent:
 def make_versatile(model: ModelAgent) -> AgentByKind:
     search, assembly = SearchAgent(), RecombineAgent()
     first = FallbackAgent(model, search, lambda line: None)
-    return AgentByKind(first, {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search})
+    others = {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search, JobKind.COMBINE: CombineAgent()}
+    return AgentByKind(first, others)
 
 
 def test_each_kind_of_job_has_its_agent() -> None:
@@ -58,7 +60,7 @@ def test_while_the_model_is_away_jobs_that_need_none_are_asked_for(monkeypatch: 
     agent = make_versatile(model)
     model.is_away = True
     assert agent.propose(make_task()).made_by == "search"
-    assert agent.kinds == {JobKind.IMPROVE, JobKind.TUNE, JobKind.ADOPT, JobKind.ABLATE}
+    assert agent.kinds == {JobKind.IMPROVE, JobKind.TUNE, JobKind.ADOPT, JobKind.ABLATE, JobKind.COMBINE}
     model.is_away = False
     assert agent.propose(make_task()).made_by == "model"
     assert JobKind.DRAFT in agent.kinds

@@ -1,0 +1,165 @@
+"""Chooses what a `combine` job changes: settings and code steps that an additive model of all runs draws as gains.
+
+The model is a project's, over all hardware classes, and is fitted again once it can have grown by a sixteenth. It
+chooses what to measure and what to build upon. No claim rests on it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from time import monotonic
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from coordinator.db.cache import CachePerDatabase
+from coordinator.models import Project
+from coordinator.projects import service as projects
+from coordinator.selection import step_queries
+from coordinator.selection.additive_model import AdditiveModel, Prior, Row
+from coordinator.selection.parents import Candidate
+from coordinator.selection.step_queries import MeasuredExperiment, split_axes
+from shared.experiments import MAX_SETTINGS, MAX_STEPS, Assignment, JobKind, Setting, Step
+from shared.formatting import count_noun
+
+FIRST_CHANGES = 8
+"""Constants that a job changes while nothing is known. Many at once tell more, and a crash loses one run."""
+
+CHANGES = 3
+"""Constants that a job changes besides what the model chooses, to values that nobody tried."""
+
+MIN_RUNS = 8  # of experiments, before a model is fitted
+GROWTH = 16  # the model is fitted again when runs came since that are at least this part of it
+MAX_AGE_SECONDS = 120.0  # after which any new run is reason to fit again
+MAX_MODELS = 64
+MAX_NAMED = 8  # changes that a sentence names
+IS_STEP = "#"  # begins the axis of a code step
+
+Settings = Mapping[str, Setting]
+
+
+class Known(NamedTuple):
+    """A project's model, with the settings and steps of each commit that differ from the reference, by sha."""
+
+    model: AdditiveModel
+    reference: Settings
+    commits: Mapping[str, Settings]
+    steps: Mapping[str, Step]
+    through_id: int
+    fitted_at: float
+
+    def find_best(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """The measured commit that the model expects most of."""
+        known = [one for one in candidates if one.sha in self.commits and not one.is_suspect]
+        return min(known, key=lambda one: (self.model.predict(self.commits[one.sha]), one.sha), default=None)
+
+
+_known = CachePerDatabase[int, Known](MAX_MODELS)
+_fitting = Lock()
+
+
+def read_model(session: Session, project: Project) -> Known | None:
+    """The project's model; None while there are too few runs. A fit that another thread makes is not waited for."""
+    kept, key = _known.for_database(session), project.id
+    known, newest = kept.find(key), step_queries.find_newest_run(session, project.id)
+    if known is not None:
+        new = newest - known.through_id
+        is_old = monotonic() - known.fitted_at > MAX_AGE_SECONDS
+        if new == 0 or (new < known.model.runs // GROWTH and not is_old):
+            return known
+    if not _fitting.acquire(blocking=known is None):
+        return known
+    try:
+        fitted = _fit(session, project, newest)
+        return kept.store(key, fitted) if fitted is not None else None
+    finally:
+        _fitting.release()
+
+
+def _fit(session: Session, project: Project, newest: int) -> Known | None:
+    contract = projects.contract_of(project)
+    evidence, sign = contract.evidence, contract.objective.sign
+    tried = step_queries.list_measured(session, project.id)
+    runs = step_queries.list_runs(session, project.id)
+    reference = find_reference(tried, project.root_sha)
+    commits = describe_commits(tried, project.root_sha, reference)
+    told = [run for run in runs if run.sha in commits]
+    rows = [Row(commits[run.sha], run.worker_id, run.hardware_class, sign * run.metric) for run in told]
+    if sum(run.sha != project.root_sha for run in told) < MIN_RUNS:
+        return None
+    prior = Prior(evidence.noise_sd, evidence.effect_sd, evidence.typical_offset_sd)
+    steps = {IS_STEP + str(one.step.experiment_id): one.step for one in tried if one.kind is not JobKind.DRAFT}
+    measured = {run.sha for run in runs}
+    return Known(
+        AdditiveModel(rows, reference, prior), reference, {sha: commits[sha] for sha in commits if sha in measured},
+        steps, newest, monotonic(),
+    )  # fmt: skip
+
+
+def find_reference(tried: Sequence[MeasuredExperiment], root_sha: str) -> dict[str, Setting]:
+    """The value from which each constant's effects are counted: the one that most children of the root have, else most
+    experiments, because the root's own settings are not known."""
+    counts: dict[str, Counter[Setting]] = {}
+    for children in (True, False):
+        for one in tried:
+            if (one.step.parent_sha == root_sha) is children:
+                for name, value in one.settings.items():
+                    if children or name not in counts:
+                        counts.setdefault(name, Counter())[value] += 1
+    return {name: values.most_common(1)[0][0] for name, values in counts.items()}
+
+
+def describe_commits(
+    tried: Sequence[MeasuredExperiment], root_sha: str, reference: Settings
+) -> dict[str, dict[str, Setting]]:
+    """Each commit's settings that differ from the reference, and its code steps. `tried` begins with the oldest."""
+    steps: dict[str, frozenset[str]] = {root_sha: frozenset()}
+    commits: dict[str, dict[str, Setting]] = {root_sha: {}}
+    for one in tried:
+        done = frozenset(IS_STEP + str(number) for number in one.done_steps)
+        held = steps.get(one.step.parent_sha, frozenset())
+        held = held - done if one.kind is JobKind.ABLATE else held | done
+        if one.kind in (JobKind.IMPROVE, JobKind.DRAFT) and not split_axes(one.axis) <= one.settings.keys():
+            held |= {IS_STEP + str(one.step.experiment_id)}
+        steps[one.step.sha] = held
+        settings = {name: value for name, value in one.settings.items() if value != reference[name]}
+        commits[one.step.sha] = settings | dict.fromkeys(sorted(held), True)
+    return commits
+
+
+def choose_combination(known: Known | None, base: Candidate, sign: float, rng: np.random.Generator) -> Assignment:
+    """The assignment of a job to combine, on a base commit."""
+    if known is None or base.sha not in known.commits:
+        return Assignment(new_values=FIRST_CHANGES)
+    before, drawn = known.commits[base.sha], known.model.draw(rng)
+    numbers = [axis for axis in drawn if axis in known.steps and axis not in before]
+    numbers = sorted(numbers, key=lambda axis: known.model.predict({axis: True}))[:MAX_STEPS]
+    after = {axis: value for axis, value in drawn.items() if not axis.startswith(IS_STEP)}
+    after |= dict.fromkeys([axis for axis in before if axis.startswith(IS_STEP)] + numbers, True)
+    changed = {
+        axis: after.get(axis, known.reference[axis])
+        for axis in known.model.values
+        if not axis.startswith(IS_STEP) and after.get(axis) != before.get(axis)
+    }
+    effect = known.model.predict(after) - known.model.predict(before)
+    return Assignment(
+        steps=[known.steps[axis] for axis in numbers],
+        settings=dict(list(changed.items())[:MAX_SETTINGS]),
+        new_values=CHANGES,
+        predicted_effect=sign * effect,
+    )
+
+
+def explain_combination(known: Known | None, asked: Assignment) -> str:
+    """Why a job changes what it does, as sentences for people."""
+    new = f"{count_noun(asked.new_values, 'constant')} at once to new values"
+    if known is None or asked.predicted_effect is None:
+        return f"Little is known yet: changing {new} tells of each of them, once several such runs are compared."
+    parts = [f"#{step.experiment_id}" for step in asked.steps] + list(asked.settings)
+    shown = ", ".join(parts[:MAX_NAMED]) + (f" and {len(parts) - MAX_NAMED} more" if len(parts) > MAX_NAMED else "")
+    draws = f"draws {shown} as gains over the best commit" if parts else "expects most of this commit"
+    return (
+        f"A linear model of {count_noun(known.model.runs, 'run')} {draws}; the sum of their effects is expected to be "
+        f"{asked.predicted_effect:+.3g}. The job also moves {new}, to learn of them. Only its measurement counts."
+    )
