@@ -91,7 +91,10 @@ def database(sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def codec(text_server: str, sqlite_folder: SqliteFolder, tmp_path: Path) -> Iterator[Volunteer]:
-    """A volunteer on seed/codec, with a small text."""
+    """A volunteer on seed/codec, with a small text, without jobs to combine: the agent's own are what is tested."""
     seed = write_codec_seed(tmp_path / "seed", text_server, pack_text())
+    contract = (seed / "swarm.toml").read_text()
+    assert contract.count("[jobs]\n") == 1
+    (seed / "swarm.toml").write_text(contract.replace("[jobs]\n", "[jobs]\ncombine = 0\n"))
     with open_swarm(seed, sqlite_folder.create_migrated(tmp_path), tmp_path) as volunteer:
         yield volunteer
