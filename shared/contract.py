@@ -262,6 +262,11 @@ class Contract(Message):
     diversity: Diversity = Diversity()
     packs: Packs = Packs()
 
+    @property
+    def has_holdout(self) -> bool:
+        """Whether runs that confirm a record also score sealed windows."""
+        return bool(self.data.settings.get("holdout"))
+
 
 def parse_contract(text: str) -> Contract:
     """Read a `swarm.toml`. Raises ContractError, whose message has a line for each mistake."""

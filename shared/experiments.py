@@ -63,6 +63,11 @@ class JobKind(StrEnum):
         return self not in (JobKind.REPLICATE, JobKind.CONTROL, JobKind.CONFIRM, JobKind.PROMOTE)
 
     @property
+    def is_evidence(self) -> bool:
+        """Whether its runs count in a commit's posterior. Those that confirm a choice take no part in choosing."""
+        return self not in (JobKind.CONFIRM, JobKind.PROMOTE)
+
+    @property
     def is_assembled(self) -> bool:
         """Whether its code is put together from existing steps."""
         return self in (JobKind.ADOPT, JobKind.ABLATE, JobKind.COMBINE)

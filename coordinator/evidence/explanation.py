@@ -78,7 +78,7 @@ def _view_runs(
         if run.hardware_class != hardware_class:
             continue
         offset = offsets.get(run.worker_id, unknown)
-        counts = run.counts and run.metric is not None
+        counts = run.counts and run.metric is not None and JobKind(run.kind).is_evidence
         views.append(
             view_of(
                 EvidenceRun,

@@ -46,6 +46,8 @@ def store_run(
     epochs.count_run(session, origin, worker, report)
     if not worker.is_quarantined:
         epochs.begin_reference(session, epoch, origin, report)
+    if not origin.kind.is_evidence:
+        return StoredRun(run_id, refresh_posteriors(session, contract, report.commit_sha, hardware_class))
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
     if made is None or (is_measured and worker.offset is None):

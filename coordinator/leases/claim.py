@@ -22,6 +22,7 @@ from coordinator.lineage import service as lineage
 from coordinator.lineage.branches import BranchName, get_branch, get_branch_of_commit
 from coordinator.models import Project
 from coordinator.projects import service as projects
+from coordinator.projects.holdout import derive_key
 from coordinator.projects.lookup import list_projects
 from coordinator.selection import service as selection
 from coordinator.selection.context_pack import Pack, PackRequest, compose_pack
@@ -170,6 +171,9 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
     if offer.pack is not NO_PACK:  # an empty one counts in its arm
         queries.add_pack(session, columns["id"], offer.pack)
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
+    holdout_key = None
+    if decision.kind is JobKind.CONFIRM and projects.contract_of(project).has_holdout:
+        holdout_key = derive_key(session, project, decision.base_sha, columns["id"])
     # Nothing of this comes from elsewhere, so it is not checked again.
     training_seconds = offer.pace * projects.contract_of(project).budget.training_seconds
     return LeaseGrant.model_construct(
@@ -184,6 +188,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
         seed=columns["seed"],
         pace=offer.pace,
         run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
+        holdout_key=holdout_key,
         why=decision.why,
         context=offer.pack.text,
         trials=offer.trials,

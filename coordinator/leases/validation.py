@@ -100,6 +100,8 @@ def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, receive
             "run.hardware", f"The run is of the class {reported!r}; the lease is for {terms.hardware_class!r}."
         )
     budget = contract.budget.at_pace(terms.pace)
+    if terms.kind is not JobKind.CONFIRM:  # nobody asked for it, and nothing may be learnt from sending it
+        run = run.model_copy(update={"holdout_metric": None})
     found = (
         _check_terms(terms, run) or _check_durations(budget, run) or _check_times(terms, run, received_at)
         or _check_metric(terms, contract, run)
@@ -184,6 +186,8 @@ def _check_metric(terms: LeaseTerms, contract: Contract, run: RunReport) -> str 
     objective = contract.objective
     if run.metric is None or terms.kind.makes_experiment:
         return None
+    if terms.kind is JobKind.CONFIRM and contract.has_holdout and run.holdout_metric is None:
+        return "The run did not score the sealed windows"
     if objective.sign * run.metric < objective.sign * objective.plausible_floor:
         return f"The metric {run.metric:g} is beyond the contract's plausible floor of {objective.plausible_floor:g}"
     return None

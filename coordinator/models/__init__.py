@@ -8,6 +8,8 @@ from coordinator.models.evidence import (
     DueReplication,
     EvidenceEpoch,
     HeldDecision,
+    HoldoutCheck,
+    HoldoutSecret,
     Run,
     TrustAgreement,
     TrustRecord,

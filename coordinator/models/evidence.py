@@ -18,7 +18,7 @@ class Run(Base):
 
     `kind` is that of its lease. `is_check`: it may verify its commit. `counts` is false while a maintainer's quarantine
     keeps it out of the evidence. `trust` is what was known of its worker when it came (`shared.records.Trust`).
-    `pace` and `seed_throughput` are its lease's.
+    `pace` and `seed_throughput` are its lease's. Nobody is shown `holdout_metric`.
     """
 
     __tablename__ = "runs"
@@ -44,6 +44,7 @@ class Run(Base):
     seed: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(20))
     metric: Mapped[float | None]
+    holdout_metric: Mapped[float | None] = mapped_column(deferred=True)
     reason: Mapped[str] = mapped_column(Text)
     frame: Mapped[str] = mapped_column(Text)
     starting_seconds: Mapped[float]
@@ -218,3 +219,37 @@ class HeldDecision(Base):
     decided_by: Mapped[str] = mapped_column(String(80))
     reason: Mapped[str] = mapped_column(Text)
     decided_at: Mapped[datetime]
+
+
+class HoldoutSecret(Base):
+    """The secret of a project's sealed windows, in hexadecimal digits.
+
+    In a table of its own, so that nothing that reads a project holds it.
+    """
+
+    __tablename__ = "holdout_secrets"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    secret: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class HoldoutCheck(Base):
+    """Outcome of a confirmed commit's check on sealed windows in a class. A commit is checked once.
+
+    `released` is its number, rounded to `step`; None if it is not better than the last one released by `step`, and then
+    `gap_*`, by how much the gain is smaller on sealed windows, is empty, too. All are in the metric's unit.
+    """
+
+    __tablename__ = "holdout_checks"
+    __table_args__ = (Index("ix_holdout_checks_class", "project_id", "hardware_class"),)
+
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    released: Mapped[float | None]
+    step: Mapped[float]
+    gap_mean: Mapped[float | None]
+    gap_sd: Mapped[float | None]
+    is_alarm: Mapped[bool]
+    created_at: Mapped[datetime]

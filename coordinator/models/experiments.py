@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha, table_of
 from coordinator.models.evidence import CommitPosterior, Run
+from shared.experiments import JobKind
 from shared.runs import RunOutcome
 
 
@@ -112,7 +113,11 @@ class DeferredText(Base):
 _EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
 _FIRST_RUN = select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
 
-IS_MEASUREMENT = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
+_IS_OK = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
+IS_MEASUREMENT = and_(_IS_OK, _RUNS.c.kind.not_in([kind for kind in JobKind if not kind.is_evidence]))
+"""That a run is evidence on its commit: it takes part in choosing, ranking and verifying it."""
+
+IS_CONFIRMATION = and_(_IS_OK, _RUNS.c.kind == JobKind.CONFIRM)
 IS_FIRST_RUN = _RUNS.c.id == _FIRST_RUN.scalar_subquery()
 """That a run is its experiment's first."""
 

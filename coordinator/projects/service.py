@@ -14,6 +14,7 @@ from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
 from coordinator.lineage.service import BuiltCommit
 from coordinator.models import Project, view_of
+from coordinator.projects.holdout import make_secret
 from coordinator.projects.lookup import find_project
 from shared import seeds
 from shared.commits import CommitWords
@@ -83,6 +84,7 @@ def add_project(session: Session, contract: Contract, text: str, root: BuiltComm
     )  # fmt: skip
     session.add(project)
     session.flush()
+    make_secret(session, project.id)
     lineage.store_commit(session, project.id, root)
     events.record(session, EventKind.PROJECT_CREATED, project.id, project=project.name)
     branches.create_branch(
