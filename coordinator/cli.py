@@ -69,7 +69,7 @@ def serve(
                 "--processes needs PostgreSQL: SQLite has one writer at a time, which one process serves best. "
                 "Leave the option out, or name a postgresql:// address in SWARM_DATABASE_URL."
             )
-        upgrade(database)
+        _tell_database(database, is_new=upgrade(database))
         database.close()
         if processes > 1:
             _serve_processes(settings, listener, processes)
@@ -119,6 +119,12 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
     supervisor.run()
     if supervisor.was_interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _tell_database(database: Database, *, is_new: bool) -> None:
+    """Name the database, so that nobody takes another one for their swarm."""
+    name = str(Path(database.url.database or "").absolute()) if database.backend == "sqlite" else database.safe_url
+    typer.echo(f"Database {name}{', new and empty' if is_new else ''}")
 
 
 def _announce(url: str, details: str = "") -> None:

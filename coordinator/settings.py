@@ -1,10 +1,14 @@
 """All settings of the coordinator, from the environment (`SWARM_*`)."""
 
+import os
 import re
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.environment import COORDINATOR_NAMES, find_unknown
 
 MIB = 1024 * 1024
 
@@ -27,7 +31,8 @@ class CoordinatorSettings(BaseSettings):
     the sign-up asks for a token. Workers of a version before
     `oldest_worker` get no jobs. `embeddings_*` name an endpoint that speaks OpenAI's embeddings protocol; without one
     texts are compared by a model that comes with the program. From the similarity `embeddings_near` on, proposals
-    are shown to each other's agents.
+    are shown to each other's agents. `access_log` writes a line for each request. `/metrics` wants the token in
+    `metrics_token_file`; without that it is not there.
     """
 
     model_config = SettingsConfigDict(env_prefix="SWARM_")
@@ -44,10 +49,21 @@ class CoordinatorSettings(BaseSettings):
     embeddings_key_file: Path | None = None
     embeddings_near: float = Field(default=0.8, gt=0, le=1)
     public_reading: bool = True
+    log_format: Literal["text", "json"] = "text"
+    access_log: bool = False
+    metrics_token_file: Path | None = None
     max_body_bytes: int = 4 * MIB
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0
     meaning_check_seconds: float = 5.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_names(cls, given: Any) -> Any:
+        for name, meant in find_unknown(os.environ, COORDINATOR_NAMES):
+            hint = f"Did you mean {meant}?" if meant else "docs/maintainers.md lists those there are."
+            raise ValueError(f"{name} is no setting. {hint}")
+        return given
 
     @field_validator("public_url")
     @classmethod

@@ -118,10 +118,8 @@ def _flush(path: Path) -> None:
 
 
 def _get_sqlite_file(database: Database) -> Path:
-    name = database.url.database
-    if not name or name == ":memory:":
-        raise BackupError("SWARM_DATABASE_URL names a database in memory: there is no file.")
-    return Path(name)
+    assert database.url.database is not None
+    return Path(database.url.database)
 
 
 def _copy_sqlite(source: Path, target: Path, show_progress: ShowProgress) -> None:

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from sqlalchemy import exc
 
 from coordinator.db.database import DatabaseError
+from coordinator.db.engine import is_disk_full
 from coordinator.http.errors import SwarmError
 
 ShowProgress = Callable[[str, int, int], None]
@@ -31,10 +33,12 @@ def clear_errors() -> Iterator[None]:
     except SwarmError as error:
         problem = error.detail
     except ValidationError as error:
-        problem = "; ".join(f"SWARM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        problem = "; ".join(_describe_mistake(mistake) for mistake in error.errors())
     except exc.OperationalError as error:
         problem = f"the database cannot be used: {error.orig}."
-        if isinstance(error.orig, sqlite3.Error):
+        if is_disk_full(error):
+            problem = f"the disk that holds the database is full: {error.orig}. Make room there."
+        elif isinstance(error.orig, sqlite3.Error):
             problem += " Does this user have permission to write there?"
     except exc.DatabaseError as error:
         problem = f"the database is damaged or is none: {error.orig}."
@@ -42,6 +46,12 @@ def clear_errors() -> Iterator[None]:
         return
     typer.echo(f"swarm-coordinator: {' '.join(problem.split())}", err=True)  # some databases explain at length
     raise typer.Exit(1)
+
+
+def _describe_mistake(mistake: ErrorDetails) -> str:
+    """A setting's mistake; one without a place names the setting itself."""
+    what = mistake["msg"].removeprefix("Value error, ")
+    return f"SWARM_{str(mistake['loc'][0]).upper()}: {what}" if mistake["loc"] else what
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from shutil import disk_usage
 from typing import Annotated, Any, NamedTuple
 
 from alembic import command
@@ -18,35 +19,57 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from coordinator.db.engine import READ_ONLY, SQLITE_MAPPED, SQLITE_NOT_MAPPED, WITHOUT_TRANSACTION, make_engine
+from coordinator.db.engine import (
+    READ_ONLY,
+    SQLITE_MAPPED,
+    SQLITE_NOT_MAPPED,
+    WITHOUT_TRANSACTION,
+    is_disk_full,
+    make_engine,
+)
 from coordinator.db.locks import AdvisoryLock
 from coordinator.models import Base
 
-BACKENDS = ("sqlite", "postgresql")
+SMALLEST_FREE_BYTES = 256 * 1024
+EXAMPLES = "Examples: sqlite:////srv/swarm/coordinator.db, postgresql://swarm@localhost/swarm"
 
 
 class DatabaseError(Exception):
     """The database cannot be used; the message says why and what to do."""
 
 
+def parse_address(text: str) -> URL:
+    """A database's address, with the driver that this program uses. Raises DatabaseError, without a password."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseError(f"SWARM_DATABASE_URL is not a database's address. {EXAMPLES}") from error
+    kind = url.get_backend_name()
+    if kind in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql")
+    if kind != "sqlite":
+        raise DatabaseError(f"SWARM_DATABASE_URL names {kind}; it must be SQLite or PostgreSQL. {EXAMPLES}")
+    if not url.database or ":memory:" in url.database or url.host or url.query:
+        raise DatabaseError(
+            "SWARM_DATABASE_URL must name a file, with three slashes before a relative path and four before an "
+            f"absolute one, and no options. {EXAMPLES}"
+        )
+    if Path(url.database).is_dir():
+        raise DatabaseError(f"SWARM_DATABASE_URL names the folder {url.database}; it must name a file in it.")
+    return url.set(drivername="sqlite")
+
+
 class Database:
     """Sessions on one database."""
 
     def __init__(self, url: str) -> None:
-        try:
-            self.url = make_url(url)
-        except ArgumentError as error:
-            raise DatabaseError(f"SWARM_DATABASE_URL is not a database address: {error}") from error
+        self.url = parse_address(url)
         self.backend = self.url.get_backend_name()
-        if self.backend not in BACKENDS:
-            raise DatabaseError(
-                f"SWARM_DATABASE_URL names {self.backend}; it must be sqlite:///FILE or postgresql://..."
-            )
         self.engine = make_engine(self.url)
         self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
         alone = {WITHOUT_TRANSACTION: True} if self.backend == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
@@ -93,8 +116,11 @@ class Database:
         with Session(self.engine) as session, session.begin():
             yield session
 
-    def migrate(self) -> None:
-        """Bring the schema up to date. Raises DatabaseError if it cannot be opened or is newer than this program."""
+    def migrate(self) -> bool:
+        """Bring the schema up to date. Returns whether there was none.
+
+        Raises DatabaseError if the database cannot be opened or is newer than this program.
+        """
         if self.backend == "sqlite":
             _make_folder(self.url.database)
         try:
@@ -104,8 +130,18 @@ class Database:
                 if set(revisions) != _known_revisions().heads:
                     command.upgrade(migration_config(connection), "head")
                     connection.commit()
+                return not revisions
         except OperationalError as error:
+            if is_disk_full(error) or self._has_full_disk():
+                raise DatabaseError(
+                    f"the disk that holds the database {self.safe_url} is full ({error.orig}). Make room there."
+                ) from error
             raise DatabaseError(f"the database {self.safe_url} cannot be opened: {error.orig}") from error
+
+    def _has_full_disk(self) -> bool:
+        """Whether SQLite's folder has less room than opening a database takes; its error then names other reasons."""
+        folder = Path(self.url.database or "").absolute().parent
+        return self.backend == "sqlite" and folder.exists() and disk_usage(folder).free < SMALLEST_FREE_BYTES
 
     def is_current(self) -> bool:
         """Whether the schema is the one of this program. Asks the database."""
@@ -176,9 +212,7 @@ def refuse_newer(revisions: Collection[str]) -> None:
 
 
 def _make_folder(database: str | None) -> None:
-    if not database or database == ":memory:":
-        return
-    folder = Path(database).absolute().parent
+    folder = Path(database or "").absolute().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -40,6 +40,7 @@ READ_ONLY = "swarm_read_only"
 WITHOUT_TRANSACTION = "swarm_without_transaction"
 """Execution option of an engine on SQLite whose sessions run one statement that reads."""
 
+POSTGRESQL_DISK_FULL = "53100"
 _IS_WRITING = "swarm_is_writing"
 
 
@@ -49,6 +50,12 @@ class WritersBusyError(Exception):
 
 UNAVAILABLE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError, WritersBusyError)
 """Errors that mean: the database cannot be used now, try again later."""
+
+
+def is_disk_full(error: OperationalError) -> bool:
+    """Whether the database's disk has no room."""
+    name = getattr(error.orig, "sqlite_errorname", None)
+    return name == "SQLITE_FULL" or getattr(error.orig, "sqlstate", None) == POSTGRESQL_DISK_FULL
 
 
 def make_engine(url: URL) -> Engine:

@@ -9,9 +9,9 @@ from coordinator.findings import service as findings
 from coordinator.settings import CoordinatorSettings
 
 
-def upgrade(database: Database) -> None:
-    """Bring schema and posteriors up to date. Raises DatabaseError."""
-    database.migrate()
+def upgrade(database: Database) -> bool:
+    """Bring schema and posteriors up to date. Returns whether the database was empty. Raises DatabaseError."""
+    was_empty = database.migrate()
     with database.read() as session:
         is_up_to_date = epochs.is_up_to_date(session)
     if not is_up_to_date:
@@ -22,6 +22,7 @@ def upgrade(database: Database) -> None:
     if not is_indexed:
         with database.write() as session:
             findings.index_missing(session)
+    return was_empty
 
 
 @contextmanager
