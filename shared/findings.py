@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Posterior, Standing, Verdict
+from shared.formatting import count_noun
 from shared.protocol import CLEAN, Count, LongText, Message, Name, Number, Page, Sha, ShortText, Slug, Text, Timestamp
 
 MAX_FINDING_WORDS = 250
@@ -273,6 +274,20 @@ def name_topic(axis: str) -> str:
     return "-".join(re.findall(r"[^\W_]+", axis.casefold()))[:MAX_TOPIC_CHARACTERS].strip("-") or "other"
 
 
+class GainFates(Message):
+    """Gains seen in one run, and what became of them. Of `seen`, other volunteers `measured_again` so many; `held` of
+    these are improvements still. Counted among the newest 4,000 findings."""
+
+    seen: Count
+    measured_again: Count
+    held: Count
+
+    @property
+    def sentence(self) -> str:
+        gains = count_noun(self.seen, "gain")
+        return f"Of {gains} seen in one run, {self.measured_again:,} were measured again by others: {self.held:,} held."
+
+
 class TopicSummary(Message):
     """An axis in the list, with counts of its experiments by outcome. `slug` names it in addresses."""
 
@@ -333,6 +348,7 @@ class Topic(Message):
     summary: TopicSummary
     effects: list[TopicEffect]
     pools: list[TopicPool]
+    gains: GainFates = GainFates(seen=0, measured_again=0, held=0)
     findings_for: list[FindingSummary]
     findings_against: list[FindingSummary]
     open_findings: list[FindingSummary]

@@ -53,7 +53,7 @@ class ArmView(Message):
     Of the `jobs` drawn, `proposed` came to a proposal; the others are being drafted, expired or were given back.
     `duplicates` is the share of the jobs that `proposed` in which a proposal was refused because it, or much like it,
     was tried before; `failed` the share of the `runs` that crashed, timed out or were invalid; `effect` the mean effect
-    of the `measured` experiments, in the metric's unit.
+    of the `measured` experiments, in the metric's unit. A volunteer weighs at most as much as eight jobs.
     """
 
     with_findings: bool

@@ -9,8 +9,8 @@ A number that is claimed rests on those who checked it and agree (decision 0017)
 nothing tells which of two is wrong; of three and more, those that stand apart from the others are left out. An anchor
 never is: who stands apart from the anchors is.
 
-Strangers cannot make each other trusted. A claim is verified if an anchor or a vouched volunteer is among those who
-agree, and a volunteer is vouched by agreeing with such (decision 0028).
+Strangers cannot make each other trusted. A claim is verified if an anchor is among those who agree (decision 0031), and
+a volunteer is vouched by agreeing with anchors and such (decision 0028).
 
 Results are checked because they look good, and what is picked so was lucky on average. So an author is not held to the
 number, but to what could be expected from it and its ancestors together: the posterior, with the prior of effects.
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import sqrt
+from statistics import median
 from typing import NamedTuple
 
 from coordinator.evidence.statistics import CHECKERS, Measurement, Normal, combine, list_checks, pool, split
@@ -53,6 +54,25 @@ MAX_UNKNOWN = 4.0
 
 SERIOUS_SHARE = 3
 """A claim is contested while at least one checker in this many contradicts the others."""
+
+
+SCATTERED = 3
+"""Number of volunteers from which a commit's own noise is estimated."""
+
+MAX_SCATTER = 3.0
+"""Largest noise of a commit, in units of its class's."""
+
+PRIOR_SCATTER = 4.0
+"""A commit's noise is its class's, as if so many degrees of freedom had said so."""
+
+MEDIAN_SQUARE = 0.4549
+"""Median of the chi-squared distribution with one degree of freedom."""
+
+MEDIAN_SQUARE_LOSS = 0.98
+"""Squared distances of n normal numbers from their median have this over n^2 less (by simulation, n from 3 to 12)."""
+
+EFFICIENCY = 2 / 3
+"""Information that a median keeps of what a mean has, about 2 / pi of it."""
 
 
 class Vouching(NamedTuple):
@@ -163,6 +183,31 @@ def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Mea
     return [run for run in checks if run.volunteer_id in agreed] if len(agreed) >= CHECKERS else checks
 
 
+def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
+    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter."""
+    pooled = pool(select(measurements, noise_sd), noise_sd)
+    return Normal(pooled.mean, pooled.sd * measure_scatter(measurements, noise_sd))
+
+
+def measure_scatter(measurements: Sequence[Measurement], noise_sd: float) -> float:
+    """How much more the volunteers who measured a commit differ than the noise of its class says; 1 while fewer than
+    SCATTERED did.
+
+    The median of their squared distances from the median, so that one who makes numbers up has no weight; shrunk, and
+    at most MAX_SCATTER. A factor on the sd is Birge's (1932), which only ever adds to it.
+    """
+    known = (run for run in measurements if run.trust is not Trust.DOUBTED)
+    said = list(_pool_by_volunteer(known, noise_sd).values())
+    if len(said) < SCATTERED:
+        return 1.0
+    middle = median(own.mean for own in said)
+    squares = median(((own.mean - middle) / own.sd) ** 2 for own in said)
+    ratio = squares / (MEDIAN_SQUARE - MEDIAN_SQUARE_LOSS / len(said) ** 2)
+    freedom = EFFICIENCY * (len(said) - 1)
+    ratio = (PRIOR_SCATTER + freedom * ratio) / (PRIOR_SCATTER + freedom)
+    return sqrt(min(max(ratio, 1.0), MAX_SCATTER**2))
+
+
 def is_agreed(measurements: Sequence[Measurement], noise_sd: float) -> bool:
     """Whether CHECKERS or more who are not doubted checked a commit, and agree as well as a claim demands."""
     agreed = _find_agreed(list_checks(measurements), noise_sd)
@@ -201,11 +246,12 @@ def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence
     return [run for run in by_others if run.volunteer_id in agreed] if is_settled else []
 
 
-def is_vouched(measurements: Sequence[Measurement], noise_sd: float) -> bool:
-    """Whether an anchor or a vouched volunteer is among those who checked a commit and agree."""
+def is_anchored(measurements: Sequence[Measurement], noise_sd: float, *, vouched_verify: bool = False) -> bool:
+    """Whether an anchor, or a vouched volunteer where those verify, is among those who checked a commit and agree."""
     checks = list_checks(measurements)
     agreed = _find_agreed(checks, noise_sd)
-    return any(run.trust in ROOTS_OF_TRUST for run in checks if run.volunteer_id in agreed)
+    roots = ROOTS_OF_TRUST if vouched_verify else {Trust.ANCHOR}
+    return any(run.trust in roots for run in checks if run.volunteer_id in agreed)
 
 
 class Partner(NamedTuple):

@@ -17,6 +17,7 @@ from math import sqrt
 from typing import NamedTuple
 
 from coordinator.evidence import agreement, statistics
+from coordinator.evidence.agreement import MEDIAN_SQUARE
 from coordinator.evidence.statistics import Belief, EffectPrior, Measurement
 from shared.experiments import JobKind
 
@@ -32,9 +33,6 @@ MIN_SPREAD, MAX_SPREAD = 0.125, 3.0
 
 MIN_TAILS, MAX_TAILS = 0.02, 0.3
 """Bounds of the share of wide effects, once there are effects to learn from: a narrow prior must not exclude a find."""
-
-MEDIAN_SQUARE = 0.4549
-"""Median of the chi-squared distribution with one degree of freedom."""
 
 ROUNDS = 3
 TAIL_ROUNDS = 20
@@ -81,7 +79,7 @@ def list_effects(commits: Iterable[MeasuredCommit], noise_sd: float, priors: Pri
     """Each commit's effect as its author measured it first, where its parent was measured."""
     beliefs: dict[str, Belief] = {}
     for commit in commits:
-        pooled = statistics.pool(agreement.select(commit.runs, noise_sd), noise_sd)
+        pooled = agreement.estimate(commit.runs, noise_sd)
         above = None if commit.parent_sha is None else beliefs.get(commit.parent_sha)
         first = next((run for run in commit.runs if run.is_authors), None)
         if above is None:

@@ -45,6 +45,7 @@ def explain(
         ancestor_sha=ancestor.sha if ancestor else None,
         runs=_view_runs(session, project.id, sha, hardware_class, unknown, {run.worker_id for run in case.selected}),
         before=view_of(Estimate, before) if before else None,
+        scatter=case.scatter,
         runs_say=view_of(Estimate, case.pooled) if runs else None,
         after=derived.view() if derived else None,
         effect_probability=case.chance_of_effect,
@@ -95,6 +96,9 @@ def _view_runs(
     return views
 
 
+TOLD_SCATTER = 1.2
+"""Scatter from which it is worth a sentence; by chance alone one commit in eight shows as much."""
+
 NOBODY_YET = -1
 """Worker and volunteer of a run that might come."""
 
@@ -124,7 +128,12 @@ class EvidenceCase(NamedTuple):
     @property
     def pooled(self) -> Normal:
         """The mean and sd of the selected runs, without ancestors."""
-        return statistics.pool(self.selected, self.model.noise_sd)
+        return agreement.estimate(self.runs, self.model.noise_sd)
+
+    @property
+    def scatter(self) -> float:
+        """How much more the commit's measurements differ than the noise of its class says."""
+        return agreement.measure_scatter(self.runs, self.model.noise_sd)
 
     @property
     def chance_of_effect(self) -> float | None:
@@ -142,15 +151,16 @@ class EvidenceCase(NamedTuple):
         return agreement.is_agreed(self.runs, self.model.noise_sd)
 
     @property
-    def is_vouched(self) -> bool:
-        """Whether an anchor or a vouched volunteer is among those who agree."""
-        return agreement.is_vouched(self.runs, self.model.noise_sd)
+    def is_anchored(self) -> bool:
+        """Whether an anchor, or who else the contract lets verify, is among those who agree."""
+        vouched_verify = self.contract.evidence.vouched_verify
+        return agreement.is_anchored(self.runs, self.model.noise_sd, vouched_verify=vouched_verify)
 
     @property
     def is_claim_confirmed(self) -> bool:
         """Whether a finding may claim the gain: others measured it without a dispute, and it is probable enough."""
         is_undisputed = self.derived is not None and self.derived.dispute is Dispute.NONE
-        is_checked = is_undisputed and self.is_agreed and self.is_vouched
+        is_checked = is_undisputed and self.is_agreed and self.is_anchored
         return is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
 
 
@@ -173,6 +183,8 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
         f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
         f"their workers' offsets, give {format_measure(pooled.mean, pooled.sd)}."
     )
+    if case.scatter > TOLD_SCATTER:
+        yield f"Its measurements differ {case.scatter:.2g} times as much as usual here: it is that much less certain."
     if others:
         yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
     if others and len(case.selected) < len(by_others):
@@ -220,7 +232,7 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
     elif derived.standing is Standing.CORROBORATED:
         yield (
             f"It is corroborated: {count_noun(derived.checkers, 'volunteer')} besides its author agree, "
-            "but no anchor or vouched volunteer is among them. Strangers cannot make each other trusted."
+            "but no anchor is among them. Strangers cannot make each other trusted."
         )
     elif derived.standing is Standing.SINGLE_OWNER:
         yield "It is as certain as a verified commit, but only its author has measured it."
@@ -254,8 +266,8 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
         yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
     elif not case.is_agreed:
         yield "To be verified it must be measured once more: those who checked it do not agree closely enough."
-    elif not case.is_vouched:
-        yield "To be verified it must be measured by an anchor, or by a volunteer who is vouched for."
+    elif not case.is_anchored:
+        yield "To be verified it must be measured by an anchor."
     if derived.dispute is Dispute.REFUTED:
         yield "Those who checked it agree with each other and not with its author: it is refuted."
     elif derived.dispute is Dispute.CONTESTED:
@@ -274,7 +286,7 @@ def _count_repeats(case: EvidenceCase, derived: DerivedPosterior) -> tuple[int, 
     for more in range(1, statistics.MAX_RUNS + 1):
         stranger = NOBODY_YET - more
         offset = Normal(0.0, case.model.noise_sd)
-        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.VOUCHED))
+        imagined.append(Measurement(level, stranger, stranger, False, offset, Trust.ANCHOR))
         then = posteriors.conclude(case.contract, case.model, case.ancestor, imagined)
         if (then.verdict, then.standing) != (derived.verdict, derived.standing):
             return more, f"{then.verdict}, {then.standing}".replace("_", " ")

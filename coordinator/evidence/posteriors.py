@@ -188,7 +188,7 @@ def conclude(
 ) -> DerivedPosterior:
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
-    measured = statistics.pool(agreement.select(runs, model.noise_sd), model.noise_sd)
+    measured = agreement.estimate(runs, model.noise_sd)
     prior = model.expect_of(runs)
     expected = ancestor.expect(prior) if ancestor else None
     dispute = agreement.find_dispute(runs, model.noise_sd, expected)
@@ -233,7 +233,9 @@ def _rank(
         return Standing.SUSPECT
     if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
         if agreement.is_agreed(runs, model.noise_sd):
-            return Standing.VERIFIED if agreement.is_vouched(runs, model.noise_sd) else Standing.CORROBORATED
+            vouched_verify = contract.evidence.vouched_verify
+            is_anchored = agreement.is_anchored(runs, model.noise_sd, vouched_verify=vouched_verify)
+            return Standing.VERIFIED if is_anchored else Standing.CORROBORATED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER
     return Standing.PROVISIONAL

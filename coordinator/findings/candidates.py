@@ -16,10 +16,11 @@ from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
+from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
 from shared.experiments import Standing, Verdict
-from shared.findings import FindingState
+from shared.findings import FindingState, GainFates
 from shared.protocol import now
 
 
@@ -58,10 +59,11 @@ class CandidateSet:
 
     `weights` are the findings' own, `roots` the square roots of their word counts. `negative` marks changes that did
     not help, `resolved` those with a resolved effect, `unchanged` the verdict `no_change`. `effects` are 0 where
-    unknown. `topics` holds a number for each topic.
+    unknown. `topics` holds a number for each topic. `gains` are the project's that were seen in one run.
     """
 
-    def __init__(self, findings: Collection[CandidateFinding]) -> None:
+    def __init__(self, findings: Collection[CandidateFinding], gains: GainFates | None = None) -> None:
+        self.gains = gains
         self.findings: Sequence[CandidateFinding] = sorted(findings, key=lambda one: -one.id)
         self.weights = np.array([one.weight for one in self.findings])
         self.roots = np.sqrt([max(1, len(one.words)) for one in self.findings])
@@ -181,7 +183,8 @@ def read_candidates(session: Session, project_id: int, hardware_class: str) -> C
     cached = cache.find(key)
     if cached is not None and monotonic() - cached[0] < MAX_AGE_SECONDS:
         return cached[1]
-    found = CandidateSet(_list_candidates(session, project_id, hardware_class))
+    gains = count_gains(session, project_id)
+    found = CandidateSet(_list_candidates(session, project_id, hardware_class), gains)
     cache.store(key, (monotonic(), found))
     return found
 

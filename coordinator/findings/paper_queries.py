@@ -21,7 +21,7 @@ from coordinator.models import (
     Worker,
 )
 from shared.experiments import Assignment, Dispute, JobKind, Verdict
-from shared.findings import ClassEvidence, FindingState
+from shared.findings import ClassEvidence, FindingState, GainFates
 from shared.runs import RunOutcome
 
 MAX_RIVALS = 20
@@ -206,6 +206,37 @@ def find_topic(session: Session, project_id: int, topic: str) -> TopicRow | None
     query = _topics().where(Experiment.project_id == project_id, Experiment.topic == topic)
     row = session.execute(query).one_or_none()
     return TopicRow(*row) if row else None
+
+
+MAX_COUNTED = 4_000
+"""Number of newest findings whose gains are followed up."""
+
+
+def count_gains(session: Session, project_id: int, topic: str | None = None) -> GainFates:
+    """The fates of gains that were seen in one run, of a project or of one topic."""
+    newest = (
+        select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
+        .where(Finding.project_id == project_id)
+        .order_by(Finding.id.desc())
+        .limit(MAX_COUNTED)
+    )
+    if topic is not None:
+        newest = newest.join(Experiment, Experiment.id == Finding.experiment_id).where(Experiment.topic == topic)
+    claims = newest.subquery()
+    is_its = and_(
+        CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == claims.c.hardware_class
+    )
+    again = CommitPosterior.checkers >= 1
+    holds = and_(again, CommitPosterior.verdict == Verdict.IMPROVED, CommitPosterior.dispute == Dispute.NONE)
+    query = (
+        select(func.count(), func.count().filter(again), func.count().filter(holds))
+        .select_from(claims)
+        .join(Experiment, Experiment.id == claims.c.experiment_id)
+        .outerjoin(CommitPosterior, is_its)
+        .where(claims.c.written_verdict == Verdict.IMPROVED)
+    )
+    seen, measured_again, held = session.execute(query).one()
+    return GainFates(seen=seen, measured_again=measured_again, held=held)
 
 
 def list_effects(session: Session, project_id: int, topic: str, limit: int) -> list[EffectRow]:

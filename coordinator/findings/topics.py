@@ -42,6 +42,7 @@ def view_topic(session: Session, project: Project, slug: str) -> Topic:
         summary=_view_summary(row, project.name),
         effects=effects,
         pools=list(_pool_effects(effects)),
+        gains=paper_queries.count_gains(session, project.id, slug),
         findings_for=[one for one in summaries if _side_of(one) is True],
         findings_against=[one for one in summaries if _side_of(one) is False],
         open_findings=[one for one in summaries if _side_of(one) is None],

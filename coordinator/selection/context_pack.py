@@ -16,7 +16,7 @@ from coordinator.findings.failures import describe_failure
 from coordinator.lineage.commits import list_nearest
 from coordinator.selection.running_jobs import RunningJob
 from shared.experiments import Verdict
-from shared.findings import FailureClass
+from shared.findings import FailureClass, GainFates
 from shared.formatting import format_effect, format_measure
 
 BEST, NEGATIVE = 12, 5
@@ -159,11 +159,17 @@ def compose_pack(session: Session, request: PackRequest) -> Pack:
     chosen = choose(known, _find_subject(request, steps, siblings))
     against = [chosen.contrarian] if chosen.contrarian else []
     parts += [
-        Part("Findings of others", 1_700, [_quote(one) for one in chosen.best]),
+        Part("Findings of others", 1_700, [*_warn(known.gains), *(_quote(one) for one in chosen.best)]),
         Part("Changes that did not help", 800, [_quote(one) for one in chosen.negative]),
         Part("Evidence against this line", 300, [_quote(one) for one in against]),
     ]
     return join_parts(parts)
+
+
+def _warn(gains: GainFates | None) -> Iterator[Line]:
+    """How far gains that were seen in one run could be relied upon so far."""
+    if gains is not None and gains.measured_again:
+        yield Line(f"{gains.sentence} What one run says is provisional.")
 
 
 def _find_subject(

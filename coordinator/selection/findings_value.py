@@ -1,15 +1,19 @@
 """The worth of findings: jobs whose agents read findings of others, beside jobs drawn at random to go without.
 
 A job counts in its arm from the draw on, so that the page shows if more of one arm are given back. Jobs whose kind
-needs no agent to read anything are left out. Intervals take jobs as independent, which those of one volunteer are not.
+needs no agent to read anything are left out. A volunteer's jobs weigh as much together as VOTE of them, so that no
+broken machine or made-up result decides; intervals take jobs as independent, which those of one volunteer are not.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from math import sqrt
+from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, case, func, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import CommitPosterior, ContextPack, Lease, Project, Run, table_of
+from coordinator.models import CommitPosterior, ContextPack, Lease, Project, Run, Worker, table_of
 from coordinator.projects import service as projects
 from shared.experiments import JobKind
 from shared.projects import ArmView, FindingsValue, Interval
@@ -22,14 +26,18 @@ Z95 = 1.96
 LEAST_VALUES = 20
 """Number of values from which a mean gets an interval: with fewer, the normal distribution's is too narrow."""
 
+VOTE = 8.0
+"""Weight of a volunteer, in jobs, however many it did."""
+
 _UNREAD = (JobKind.ADOPT, JobKind.ABLATE, JobKind.TUNE, JobKind.COMBINE)
 
-_LEASES, _PACKS, _RUNS, _POSTERIORS = map(table_of, (Lease, ContextPack, Run, CommitPosterior))
+_LEASES, _PACKS, _RUNS, _POSTERIORS, _WORKERS = map(table_of, (Lease, ContextPack, Run, CommitPosterior, Worker))
 _NEWEST = (
     select(
         _LEASES.c.id, _LEASES.c.refused_proposals, _LEASES.c.proposed_tree_sha, _LEASES.c.proposal,
-        _PACKS.c.with_findings,
+        _PACKS.c.with_findings, _WORKERS.c.volunteer_id,
     )
+    .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
     .join(_PACKS, _PACKS.c.lease_id == _LEASES.c.id)
     .where(_LEASES.c.project_id == bindparam("project_id"), _LEASES.c.kind.not_in(_UNREAD))
     .order_by(_LEASES.c.issued_at.desc())
@@ -57,36 +65,67 @@ _ARMS = (
         _POSTERIORS,
         and_(_POSTERIORS.c.commit_sha == _RUNS.c.commit_sha, _POSTERIORS.c.hardware_class == _RUNS.c.hardware_class),
     )
-    .group_by(_NEWEST.c.with_findings)
+    .group_by(_NEWEST.c.with_findings, _NEWEST.c.volunteer_id)
 )
+
+
+class VolunteerTally(NamedTuple):
+    """A volunteer's jobs in one arm, as the query counts them."""
+
+    jobs: int
+    answered: int
+    duplicates: int
+    runs: int
+    failed: int
+    measured: int
+    effects: float
+    squares: float
 
 
 def compare_arms(session: Session, project: Project) -> FindingsValue:
     """Duplicates, failed runs and effects of a project's newest jobs, with findings and without."""
-    rows = {bool(row[0]): row[1:] for row in session.execute(_ARMS, {"project_id": project.id})}
+    arms: defaultdict[bool, list[VolunteerTally]] = defaultdict(list)
+    for with_findings, *counts in session.execute(_ARMS, {"project_id": project.id}):
+        arms[bool(with_findings)].append(VolunteerTally(*(count or 0 for count in counts)))
     share = projects.contract_of(project).packs.without_findings
-    nothing = (0,) * 8
-    arms = [_view_arm(with_findings, *rows.get(with_findings, nothing)) for with_findings in (True, False)]
-    return FindingsValue(newest_jobs=NEWEST_JOBS, share_without=share, arms=arms)
+    views = [_view_arm(with_findings, arms[with_findings]) for with_findings in (True, False)]
+    return FindingsValue(newest_jobs=NEWEST_JOBS, share_without=share, arms=views)
 
 
-def _view_arm(
-    with_findings: bool, jobs: int, answered: int, duplicates: int, runs: int, failed: int, measured: int,
-    total: float | None, squares: float | None,
-) -> ArmView:  # fmt: skip
+def _view_arm(with_findings: bool, tallies: Sequence[VolunteerTally]) -> ArmView:
+    answered, duplicates, _ = weigh_votes((one.answered, one.duplicates, 0) for one in tallies)
+    runs, failed, _ = weigh_votes((one.runs, one.failed, 0) for one in tallies)
+    measured, effects, squares = weigh_votes((one.measured, one.effects, one.squares) for one in tallies)
     return ArmView(
         with_findings=with_findings,
-        jobs=jobs,
-        proposed=answered or 0,
-        duplicates=estimate_share(duplicates or 0, answered or 0),
-        runs=runs or 0,
-        failed=estimate_share(failed or 0, runs or 0),
-        measured=measured or 0,
-        effect=estimate_mean(measured or 0, total or 0.0, squares or 0.0),
+        jobs=sum(one.jobs for one in tallies),
+        proposed=sum(one.answered for one in tallies),
+        duplicates=estimate_share(duplicates, answered),
+        runs=sum(one.runs for one in tallies),
+        failed=estimate_share(failed, runs),
+        measured=sum(one.measured for one in tallies),
+        effect=estimate_mean(measured, effects, squares),
     )
 
 
-def estimate_share(hits: int, trials: int) -> Interval | None:
+def weigh_votes(tallies: Iterable[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """Sums over volunteers of a count and of two sums over what was counted, each volunteer's as if of VOTE at most.
+
+    They are scaled to Kish's effective number of observations.
+    """
+    known = [tally for tally in tallies if tally[0]]
+    if not known:
+        return (0.0, 0.0, 0.0)
+    weights = [min(1.0, VOTE / own) for own, *_ in known]
+    count, total, squares = (
+        sum(weight * value for weight, value in zip(weights, column, strict=True))
+        for column in zip(*known, strict=True)
+    )
+    number = count**2 / sum(weight**2 * own for weight, (own, *_) in zip(weights, known, strict=True))
+    return number, number * total / count, number * squares / count
+
+
+def estimate_share(hits: float, trials: float) -> Interval | None:
     """A share with its 95 % interval; None of nothing.
 
     Wilson's score interval (1927), which stays within 0 and 1 and is honest for few trials.
@@ -99,7 +138,7 @@ def estimate_share(hits: int, trials: int) -> Interval | None:
     return Interval(value=share, low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
-def estimate_mean(count: int, total: float, squares: float) -> Interval | None:
+def estimate_mean(count: float, total: float, squares: float) -> Interval | None:
     """A mean with its 95 % interval, from the sum of `count` values and of their squares.
 
     None below LEAST_VALUES.

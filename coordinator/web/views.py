@@ -15,6 +15,7 @@ from coordinator.experiments import service as experiments
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
+from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.queries import FindingFilters
 from coordinator.leases.service import view_context, view_live_leases
 from coordinator.models import Experiment, Project
@@ -167,8 +168,10 @@ def view_findings(
     """
     asked = {"project": project_name, **chosen, **({"q": q} if q else {})}
     found = search.view_page(session, similarity, q, filters, PAGE_ROWS) if q else None
-    return _start_context(projects.get_project(session, project_name)) | {
+    project = projects.get_project(session, project_name)
+    return _start_context(project) | {
         "q": q,
+        "gains": count_gains(session, project.id),
         "query": urlencode(asked),
         "chosen": chosen,
         "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],

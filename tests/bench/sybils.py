@@ -81,7 +81,8 @@ offset_sd = {OFFSET_SD}
 @dataclass(frozen=True)
 class Attack:
     """An attack and who is there. Sybils lie after `patience`; `foreign` ones then in a hardware class that they
-    invent. The anchor works all the time, or leaves two days before they begin to lie."""
+    invent. The anchor works all the time, or leaves two days before they begin to lie. `vouched_verify`: the contract
+    lets vouched volunteers stand in for it."""
 
     sybils: int
     honest: int
@@ -89,6 +90,7 @@ class Attack:
     patience: timedelta = timedelta(0)
     foreign: bool = False
     anchor_leaves: bool = False
+    vouched_verify: bool = False
     patient_jobs: int = 12
     rounds: int = 12
 
@@ -282,7 +284,8 @@ def open_sybils(attack: Attack, seed: int = 1) -> Iterator[SybilSwarm]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "seed").mkdir()
-        (folder / "seed" / "swarm.toml").write_text(CONTRACT)
+        line = "vouched_verify = true\n" if attack.vouched_verify else ""
+        (folder / "seed" / "swarm.toml").write_text(CONTRACT + line)
         (folder / "seed" / "train.py").write_text("LEARNING_RATE = 0.003\n")
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
         app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))

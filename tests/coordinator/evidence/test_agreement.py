@@ -1,20 +1,25 @@
 """Agreement of volunteers: disputes over a commit, and their effect on records."""
 
 from random import Random
-from statistics import mean
+from statistics import fmean, mean
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.evidence import agreement
 from coordinator.evidence.agreement import (
+    MAX_SCATTER,
     MIN_SHARE,
     Agreement,
     TrustHistory,
     compare,
+    estimate,
     find_dispute,
     is_agreed,
-    is_vouched,
+    is_anchored,
+    measure_scatter,
     select,
 )
 from coordinator.evidence.statistics import EXACT, Measurement, Normal, pool
@@ -118,16 +123,19 @@ def test_the_share_that_is_replicated_falls_with_agreements(agreements: int) -> 
 
 def test_authors_do_not_vouch_for_themselves() -> None:
     own = [author(0)._replace(trust=Trust.VOUCHED), author(0)._replace(is_authors=False, trust=Trust.ANCHOR)]
-    assert not is_vouched([*own, *checks(0, 0)], NOISE_SD)
-    vouched = checks(0)[0]._replace(trust=Trust.VOUCHED)
-    assert is_vouched([*own, vouched], NOISE_SD)
-    assert not is_vouched([*own, vouched._replace(is_check=False)], NOISE_SD), "it chose the commit itself"
+    assert not is_anchored([*own, *checks(0, 0)], NOISE_SD)
+    anchor = checks(0)[0]._replace(trust=Trust.ANCHOR)
+    assert is_anchored([*own, anchor], NOISE_SD)
+    assert not is_anchored([*own, anchor._replace(is_check=False)], NOISE_SD), "it chose the commit itself"
+    vouched = [*own, anchor._replace(trust=Trust.VOUCHED)]
+    assert not is_anchored(vouched, NOISE_SD) and is_anchored(vouched, NOISE_SD, vouched_verify=True)
 
 
 def test_who_vouches_is_among_those_who_agree() -> None:
     apart = checks(0, 0, LIE)
     apart[2] = apart[2]._replace(trust=Trust.VOUCHED)
-    assert is_agreed([author(0), *apart], NOISE_SD) and not is_vouched([author(0), *apart], NOISE_SD)
+    assert not is_anchored([author(0), *apart], NOISE_SD, vouched_verify=True)
+    assert is_agreed([author(0), *apart], NOISE_SD)
 
 
 @pytest.mark.parametrize("liars", [1, 2, 5, 20])
@@ -138,7 +146,44 @@ def test_anchors_are_not_outvoted(liars: int) -> None:
     assert not is_agreed([author(LIE), *crowd, anchor], NOISE_SD)
     honest = checks(0, 0.0003)[1]._replace(volunteer_id=98, worker_id=98)
     runs = [author(LIE), *crowd, anchor, honest]
-    assert {run.value for run in select(runs, NOISE_SD)} == {0, 0.0003} and is_vouched(runs, NOISE_SD)
+    assert {run.value for run in select(runs, NOISE_SD)} == {0, 0.0003} and is_anchored(runs, NOISE_SD)
+
+
+def differ(*values: float) -> list[Measurement]:
+    """An author's measurement and others', each by somebody else."""
+    return [author(values[0]), *checks(*values[1:])]
+
+
+def test_a_commit_that_scatters_is_less_certain() -> None:
+    draw = Random(1)
+
+    def average(scale: float, volunteers: int, lie: float = 0.0) -> float:
+        drawn = [[draw.gauss(0, scale * NOISE_SD) for _ in range(volunteers - bool(lie))] for _ in range(400)]
+        return fmean(measure_scatter(differ(*values, *([lie] if lie else [])), NOISE_SD) for values in drawn)
+
+    assert average(1, 5) < 1.1, "a commit like the others"
+    assert average(3, 3) > 1.4 and average(3, 6) > 1.7
+    assert average(30, 6) == pytest.approx(MAX_SCATTER, abs=0.1), "within bounds"
+    assert measure_scatter(differ(0, 3 * NOISE_SD), NOISE_SD) == 1.0, "two say nothing of it"
+    with patch.object(agreement, "median", lambda values: fmean(list(values))):
+        outvoted = average(1, 4, LIE)
+    assert outvoted > 2, "with means, one who makes numbers up makes any commit uncertain"
+    assert average(1, 4, LIE) < 1.35
+
+
+def test_the_uncertainty_of_a_noisy_commit_covers_its_error() -> None:
+    draw = Random(2)
+
+    def count_covered(noise_of_commit: float) -> float:
+        runs = [differ(*(draw.gauss(0, noise_of_commit) for _ in range(6))) for _ in range(500)]
+        said = [estimate(some, NOISE_SD) for some in runs]
+        return sum(abs(one.mean) <= one.sd for one in said) / 500
+
+    assert 0.6 < count_covered(NOISE_SD) < 0.8
+    with patch.object(agreement, "measure_scatter", lambda *_: 1.0):
+        believed = count_covered(3 * NOISE_SD)
+    assert believed < 0.3
+    assert count_covered(3 * NOISE_SD) > believed + 0.1
 
 
 def test_who_was_lucky_is_not_taken_for_a_liar() -> None:

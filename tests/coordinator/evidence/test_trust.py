@@ -40,6 +40,15 @@ class Village:
         with self.database.write() as session:
             quarantine.set_anchor(session, name, "w1", is_anchor=True, who="maintainer")
 
+    def let_vouched_verify(self, *, may: bool = True) -> None:
+        with self.database.write() as session:
+            project = session.scalars(select(Project)).one()
+            project.contract = project.contract.replace("\nvouched_verify = true", "")
+            if may:
+                project.contract = project.contract.replace("[evidence]", "[evidence]\nvouched_verify = true")
+            session.flush()
+            epochs.recompute(session)
+
     def at(self, hours: float) -> AbstractContextManager[None]:
         """The coordinator's clock so many hours after the village began."""
         return use_clock(lambda: self.began + timedelta(hours=hours))
@@ -117,7 +126,9 @@ def test_agreement_with_an_anchor_on_enough_commits_over_a_day_vouches(village: 
         sha = village.invent("ada", 3.1)
         village.measure("bo", sha, 3.1)
         village.measure("cy", sha, 3.1)
-        assert village.posterior(sha).standing == "verified"
+        assert village.posterior(sha).standing == "corroborated", "who was honest for a day may lie now"
+        village.let_vouched_verify()
+        assert village.posterior(sha).standing == "verified", "where the contract takes that risk"
         lie = village.invent("ada", 3.0)
         village.measure("dan", lie, 3.1)
         village.measure("bo", lie, 3.0)
@@ -144,6 +155,31 @@ def test_vouched_volunteers_vouch_on_more_commits_with_more_partners(village: Vi
         with village.at(hours):
             for sha in measured:
                 assert village.measure("fay", sha, 3.2) == trust
+    village.check_numbers()
+
+
+def test_patient_sybils_verify_nothing_while_no_anchor_is_at_work(village: Village) -> None:
+    """They agree with the anchor for a day and lie once it is away. Where the vouched may stand in for it they win."""
+    village.make_anchor("dan")
+    sybils = ("bo", "cy", "eve")
+    for hours in (0, 25):
+        with village.at(hours):
+            for _ in range(4):
+                sha = village.invent("ada", 3.2)
+                for name in ("dan", *sybils):
+                    village.measure(name, sha, 3.2)
+    with village.at(25 + 30 * 24):
+        lie, truth = village.invent("ada", 3.1), village.invent("gus", 3.15)
+        assert [village.measure(name, lie, 3.1) for name in sybils] == ["vouched"] * 3
+        for name in ("fay", "hal"):
+            village.measure(name, truth, 3.15)
+        assert village.posterior(lie).standing == village.posterior(truth).standing == "corroborated"
+        village.let_vouched_verify()
+        assert village.posterior(lie).standing == "verified"
+        village.let_vouched_verify(may=False)
+        village.measure("dan", lie, 3.2)
+        village.measure("dan", truth, 3.15)
+        assert village.posterior(lie).standing == "provisional" and village.posterior(truth).standing == "verified"
     village.check_numbers()
 
 

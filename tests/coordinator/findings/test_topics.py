@@ -4,7 +4,8 @@ from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.models import Experiment, Finding, Project
-from shared.findings import Topic, TopicSummary
+from coordinator.selection.context_pack import PackRequest, compose_pack
+from shared.findings import GainFates, Topic, TopicSummary
 from shared.protocol import API_PREFIX, Page
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal
@@ -58,3 +59,32 @@ def test_a_follow_up_is_open_until_somebody_goes_on_from_it(
         proposal = make_proposal("went on").model_copy(update={"axis": "WIDTH"})
         history.add_experiment(history.add_worker("ada-1"), parent.commit_sha, 3.2, proposal)
     assert [one.finding_id for one in read(http, "width").follow_ups] == [left]
+
+
+def test_a_topic_says_what_became_of_gains_that_were_seen_once(
+    http: TestClient, database: Database, author: Author
+) -> None:
+    lucky, real, unchecked = (author.write(f"try {number}", value=str(number), metric=3.2) for number in range(3))
+    elsewhere = author.write("deeper", axis="DEPTH", metric=3.2)
+    loss = author.write("less", metric=3.4)
+    assert read(http, "width").gains == GainFates(seen=3, measured_again=0, held=0)
+    assert "measured again" not in http.get("/topics/tiny/width").text
+    author.measure(real, 3.2)
+    author.measure(loss, 3.4)
+    for finding in (lucky, elsewhere):
+        for volunteer in ("grace", "joan"):
+            author.measure(finding, 3.3, volunteer)
+    assert read(http, "width").gains == GainFates(seen=3, measured_again=2, held=1)
+    assert read(http, "depth").gains == GainFates(seen=1, measured_again=1, held=0)
+    assert "Of 3 gains seen in one run, 2 were measured again by others: 1 held." in http.get("/topics/tiny/width").text
+    of_all = "Of 4 gains seen in one run, 3 were measured again by others: 1 held."
+    assert of_all in http.get("/findings?project=tiny").text
+    with database.read() as session:
+        project = session.query(Project).one()
+        sha = session.get_one(Experiment, session.get_one(Finding, unchecked).experiment_id).commit_sha
+        name = session.get_one(Finding, unchecked).hardware_class
+        packs = [
+            compose_pack(session, PackRequest(project.id, sha, name, 1.0, "width", [], with_findings=with_findings))
+            for with_findings in (True, False)
+        ]
+    assert of_all in packs[0].text and of_all not in packs[1].text

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
-from coordinator.selection.findings_value import estimate_mean, estimate_share
+from coordinator.selection.findings_value import estimate_mean, estimate_share, weigh_votes
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, LeaseContext
 from shared.projects import FindingsValue
@@ -100,3 +100,14 @@ def test_intervals_are_those_of_the_books() -> None:
     mean = estimate_mean(24, 60.0, 180.0)  # six times 1, 2, 3, 4: sd 1.142
     assert mean is not None and mean.value == 2.5
     assert mean.high - mean.value == pytest.approx(1.96 * 1.142 / 24**0.5, abs=1e-3)
+
+
+def test_each_volunteer_has_one_vote_on_how_often_runs_fail() -> None:
+    """Nine volunteers' runs fail in one of ten cases, and the tenth's in all of a thousand."""
+    honest = [(20.0, 2.0, 0.0)] * 9
+    broken = (1000.0, 1000.0, 0.0)
+    counted, failed, _ = weigh_votes([*honest, broken])
+    assert failed / counted == pytest.approx(0.19)
+    assert (180 * 0.1 + 1000) / 1180 > 0.8, "where each run counts alike it decides"
+    assert weigh_votes([(200.0, 20.0, 4.0)]) == (200.0, 20.0, 4.0), "alone a volunteer's runs are all that there is"
+    assert weigh_votes([]) == weigh_votes([(0.0, 0.0, 0.0)]) == (0.0, 0.0, 0.0)
