@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-scoring bench-search bench-storage bench-train bench-trust bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-head-start: $(VENV)/dev.stamp  ## Is work worth anything that no budget co
 bench-findings: $(VENV)/dev.stamp  ## Searches among 100,000 findings, and exports with the server's memory (BENCH="--findings 10000 --engines sqlite")
 	@$(BIN)/python -m tests.bench.bench_findings $(BENCH)
 	@$(BIN)/python -m tests.bench.bench_export $(BENCH)
+
+bench-machines: $(VENV)/dev.stamp  ## Are numbers of machines that gain differently put together rightly? The model before, now, and with normalised budgets (BENCH="--seeds 20")
+	@$(BIN)/python -m tests.bench.bench_machines $(BENCH)
 
 bench-scoring: $(VENV)/dev.stamp  ## What does looking ahead win at best, and how long does scoring take? (BENCH="--bounds")
 	@.ci/system-packages bwrap:bubblewrap

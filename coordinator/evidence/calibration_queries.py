@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence.agreement import TrustHistory, Vouching
 from coordinator.evidence.offsets import SharedRun
-from coordinator.evidence.statistics import Normal
+from coordinator.evidence.statistics import RESPONSE_COLUMNS, Normal, Response, read_response
+from coordinator.evidence.throughput import expose
 from coordinator.lineage.commits import COMMIT_ROWS, CommitRow
 from coordinator.models import (
     Calibration,
@@ -26,6 +27,7 @@ from coordinator.models import (
 )
 from coordinator.models.base import UtcDateTime
 from coordinator.models.experiments import IS_MEASUREMENT
+from shared.contract import Contract
 from shared.experiments import JobKind
 from shared.protocol import now
 
@@ -46,6 +48,19 @@ class EpochRow(NamedTuple):
     disputed_noise_sd: float | None
     seed_throughput: float | None
     effects: dict[str, list[float]] | None
+    offset_sd: float | None
+    gain_sd: float | None
+    throughput_slope: float | None
+    centre: float | None
+
+    def find_unknown(self, contract: Contract) -> Response:
+        """The response of a worker that is not calibrated."""
+        offset_sd = self.offset_sd or contract.evidence.typical_offset_sd
+        return Response(Normal(0.0, offset_sd), Normal(0.0, self.gain_sd or 0.0), self.centre or 0.0)
+
+    def shift(self, throughput: float | None, pace: float) -> float:
+        """How much of a run's value is due to its budget in tokens of the seed."""
+        return (self.throughput_slope or 0.0) * expose(self.seed_throughput, throughput, pace)
 
 
 class WorkerEvidence(NamedTuple):
@@ -57,6 +72,9 @@ class WorkerEvidence(NamedTuple):
     is_new: bool
     offset_mean: float | None
     offset_sd: float | None
+    gain_mean: float | None
+    gain_sd: float | None
+    pivot: float | None
     jobs_done: int
     seed_measured: int
     seed_failed: int
@@ -68,9 +86,9 @@ class WorkerEvidence(NamedTuple):
     vouching: Vouching
 
     @property
-    def offset(self) -> Normal | None:
+    def response(self) -> Response | None:
         """None until it is calibrated."""
-        return None if self.offset_mean is None or self.offset_sd is None else Normal(self.offset_mean, self.offset_sd)
+        return read_response(self.offset_mean, self.offset_sd, self.gain_mean, self.gain_sd, self.pivot)
 
     @property
     def record(self) -> TrustHistory:
@@ -106,9 +124,9 @@ _WORKER = (
         _WORKERS.c.is_anchor,
         _CALIBRATIONS.c.worker_id.is_(None),
         _CALIBRATIONS.c.offset_mean,
-        _CALIBRATIONS.c.offset_sd,
-        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerEvidence._fields[6:10]),
-        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerEvidence._fields[10:14]),
+        *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS[1:]),
+        *(func.coalesce(_CALIBRATIONS.c[name], 0) for name in WorkerEvidence._fields[9:13]),
+        *(func.coalesce(_RECORDS.c[name], 0) for name in WorkerEvidence._fields[13:17]),
         *_OWN_VOUCHING.c,
     )
     .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
@@ -157,7 +175,7 @@ def find_worker(session: Session, project_id: int, hardware_class: str, worker_i
     given = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
     row = session.execute(_WORKER, given).first()
     assert row is not None, "the worker is known"
-    return WorkerEvidence._make([*row[:14], Vouching._make(row[14:])])
+    return WorkerEvidence._make([*row[:17], Vouching._make(row[17:])])
 
 
 def find_vouching(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> Vouching:
@@ -202,44 +220,48 @@ def forget_offsets(session: Session, project_id: int, hardware_class: str) -> No
     query = update(_CALIBRATIONS).where(
         _CALIBRATIONS.c.project_id == project_id, _CALIBRATIONS.c.hardware_class == hardware_class
     )
-    session.execute(query.values(offset_mean=None, offset_sd=None, through_run_id=None))
+    session.execute(query.values(dict.fromkeys([*RESPONSE_COLUMNS, "through_run_id"])))
 
 
-def map_offsets(
+def map_responses(
     session: Session, project_id: int, hardware_class: str, before_run_id: int | None = None
-) -> dict[int, Normal]:
-    """Offsets by worker; with `before_run_id` those that were estimated before that run."""
-    query = select(_CALIBRATIONS.c.worker_id, _CALIBRATIONS.c.offset_mean, _CALIBRATIONS.c.offset_sd).where(
+) -> dict[int, Response]:
+    """Responses by worker; with `before_run_id` those that were estimated before that run."""
+    query = select(_CALIBRATIONS.c.worker_id, *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS)).where(
         _CALIBRATIONS.c.project_id == project_id,
         _CALIBRATIONS.c.hardware_class == hardware_class,
         _CALIBRATIONS.c.offset_mean.is_not(None),
     )
     if before_run_id is not None:
         query = query.where(_CALIBRATIONS.c.through_run_id < before_run_id)
-    return {worker_id: Normal(mean, sd) for worker_id, mean, sd in session.execute(query)}
+    found = {worker_id: read_response(*columns) for worker_id, *columns in session.execute(query)}
+    return {worker_id: response for worker_id, response in found.items() if response is not None}
 
 
 def list_measured(
-    session: Session, project_id: int, hardware_class: str, sha: str | None = None, through_run_id: int | None = None
+    session: Session, epoch: EpochRow, sha: str | None = None, through_run_id: int | None = None
 ) -> list[SharedRun]:
-    """Runs of a class that count, of one commit if it is named, up to a run if it is named."""
+    """Runs of an epoch's class that count, of one commit if it is named, up to a run if it is named."""
     query = (
         select(
-            *(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id")), _WORKERS.c.volunteer_id
+            *(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id", "seed_throughput", "pace")),
+            _WORKERS.c.volunteer_id,
         )
         .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT)
+        .where(_RUNS.c.project_id == epoch.project_id, _RUNS.c.hardware_class == epoch.hardware_class, IS_MEASUREMENT)
     )
     if sha is not None:
         query = query.where(_RUNS.c.commit_sha == sha)
     if through_run_id is not None:
         query = query.where(_RUNS.c.id <= through_run_id)
-    return [
-        SharedRun(commit_sha, worker_id, metric, JobKind(kind).makes_experiment, run_id, volunteer_id)
-        for commit_sha, worker_id, metric, kind, run_id, volunteer_id in map(
-            tuple, session.execute(query.order_by(_RUNS.c.id))
-        )
-    ]
+    found = []
+    for sha_, worker_id, metric, kind, run_id, throughput, pace, volunteer_id in map(
+        tuple, session.execute(query.order_by(_RUNS.c.id))
+    ):
+        exposure = expose(epoch.seed_throughput, throughput, pace)
+        makes = JobKind(kind).makes_experiment
+        found.append(SharedRun(sha_, worker_id, metric, makes, run_id, volunteer_id, exposure))
+    return found
 
 
 def list_throughputs(session: Session, project_id: int, hardware_class: str) -> list[tuple[int, float]]:

@@ -1,6 +1,6 @@
-"""Epochs of a hardware class: its workers' offsets are frozen within one, and estimated again when it ends.
+"""Epochs of a hardware class: its workers' responses are frozen within one, and estimated again when it ends.
 
-A class is measured by its first worker until offsets are estimated together. A newcomer's offset is estimated once,
+A class is measured by its first worker until responses are estimated together. A newcomer's is estimated once,
 from its first run of a commit that calibrated workers measured (usually the seed), and stays until the next epoch.
 """
 
@@ -17,7 +17,7 @@ from coordinator.evidence import queries as run_queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.offsets import SharedRun
 from coordinator.evidence.posteriors import SAME_NUMBER
-from coordinator.evidence.statistics import EXACT, Normal
+from coordinator.evidence.statistics import EXACT, Response
 from coordinator.evidence.throughput import find_reference
 from coordinator.models import CommitPosterior, Project
 from coordinator.projects import service as projects
@@ -30,11 +30,11 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 7
+RULES = 8
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
-EFFECTS_LEARNT = 7
-"""The rules since which an epoch holds what its experiments teach; one from before begins anew."""
+RESPONSES_LEARNT = 8
+"""The rules since which an epoch holds responses and what its experiments teach; one from before begins anew."""
 
 
 def begin_run(session: Session, contract: Contract, project_id: int, hardware_class: str) -> EpochRow:
@@ -97,42 +97,44 @@ def begin_reference(session: Session, epoch: EpochRow, origin: RunOrigin, report
 def calibrate_newcomer(
     session: Session, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
 ) -> list[str]:
-    """Give a worker its offset if its new run allows it; returns its commits whose posteriors this changes."""
+    """Give a worker its response if its new run allows it; returns its commits whose posteriors this changes."""
     key = {"project_id": epoch.project_id, "hardware_class": epoch.hardware_class, "worker_id": worker_id}
-    offset = derive_newcomer(session, contract, epoch, worker_id, run_id, sha)
-    if offset is None:
+    response = derive_newcomer(session, contract, epoch, worker_id, run_id, sha)
+    if response is None:
         return []
-    columns = {"offset_mean": offset.mean, "offset_sd": offset.sd, "through_run_id": run_id, "updated_at": now()}
-    queries.change_calibration(session, key, columns)
+    queries.change_calibration(session, key, response.columns() | {"through_run_id": run_id, "updated_at": now()})
     return queries.list_commits_of_worker(session, worker_id, epoch.hardware_class)
 
 
 def derive_newcomer(
     session: Session, contract: Contract, epoch: EpochRow, worker_id: int, run_id: int, sha: str
-) -> Normal | None:
-    """A worker's offset from its runs of a commit up to `run_id`; None where no calibrated worker measured it."""
-    calibrated = queries.map_offsets(session, epoch.project_id, epoch.hardware_class, before_run_id=run_id)
+) -> Response | None:
+    """A worker's response from its runs of a commit up to `run_id`; None where no calibrated worker measured it."""
+    calibrated = queries.map_responses(session, epoch.project_id, epoch.hardware_class, before_run_id=run_id)
     if not calibrated.keys() - {worker_id}:
-        return EXACT  # the first of its class
-    runs = queries.list_measured(session, epoch.project_id, epoch.hardware_class, sha, run_id)
-    own = [run.value for run in runs if run.worker_id == worker_id]
+        return Response(EXACT)  # the first of its class
+    runs = queries.list_measured(session, epoch, sha, run_id)
+    slope = epoch.throughput_slope or 0.0
+    own = [run.value - slope * run.exposure for run in runs if run.worker_id == worker_id]
     others = [
-        statistics.Measurement(run.value, run.worker_id, 0, False, calibrated[run.worker_id])
+        statistics.Measurement(
+            run.value, run.worker_id, 0, False, calibrated[run.worker_id].offset_at(run.value, slope * run.exposure)
+        )
         for run in runs
         if run.worker_id != worker_id and run.worker_id in calibrated
     ]
     if not own or not others:
         return None
     level = statistics.pool(others, epoch.noise_sd)
-    return offsets.estimate_newcomer(own, level, epoch.noise_sd, contract.evidence.typical_offset_sd)
+    return offsets.estimate_newcomer(own, level, epoch.noise_sd, epoch.find_unknown(contract))
 
 
-def derive_epoch(contract: Contract, runs: Sequence[SharedRun]) -> offsets.EpochEstimate:
-    """Noise and offsets of an epoch that ends with these runs (oldest first)."""
+def derive_epoch(contract: Contract, runs: Sequence[SharedRun], seed: str) -> offsets.EpochEstimate:
+    """Noise and responses of an epoch that ends with these runs (oldest first); gains count from the `seed`."""
     prior = contract.evidence
-    estimate = offsets.estimate(runs, prior.noise_sd, prior.typical_offset_sd)
-    if not estimate.offsets and runs:
-        estimate = estimate._replace(offsets={runs[0].worker_id: EXACT})
+    estimate = offsets.estimate(runs, prior.noise_sd, prior.typical_offset_sd, seed)
+    if not estimate.responses and runs:
+        estimate = estimate._replace(responses={runs[0].worker_id: Response(EXACT)})
     return estimate
 
 
@@ -140,16 +142,23 @@ def derive_effects(
     session: Session, contract: Contract, epoch: EpochRow, estimate: offsets.EpochEstimate, through_run_id: int
 ) -> dict[str, list[float]]:
     """The priors that a class's experiments up to a run teach, as an epoch with these estimates stores them."""
-    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
+    unknown = estimate.find_unknown(contract.evidence.typical_offset_sd)
     commits = queries.list_experimented(session, epoch.project_id, epoch.hardware_class, through_run_id)
     shas = [commit.sha for commit in commits]
-    runs = run_queries.map_measurements(session, shas, epoch.hardware_class, unknown, through_run_id)
+    runs = run_queries.map_measurements(session, shas, epoch.hardware_class, contract, through_run_id)
     measured = [
         effects.MeasuredCommit(
             commit.sha,
             commit.parent_sha,
             commit.steps,
-            [run._replace(offset=estimate.offsets.get(run.worker_id, unknown)) for run in runs[commit.sha]],
+            [
+                run._replace(
+                    offset=estimate.responses.get(run.worker_id, unknown).offset_at(
+                        run.value, estimate.slope * run.exposure
+                    )
+                )
+                for run in runs[commit.sha]
+            ],
         )
         for commit in commits
         if commit.sha in runs
@@ -161,18 +170,21 @@ def derive_effects(
 def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
     """Estimate noise, offsets and priors of effects again, and freeze them. The posteriors do not follow here."""
     project_id, hardware_class = epoch.project_id, epoch.hardware_class
-    runs = queries.list_measured(session, project_id, hardware_class)
-    through = max((run.run_id for run in runs), default=0)
-    estimate = derive_epoch(contract, runs)
-    queries.forget_offsets(session, project_id, hardware_class)
-    for worker_id, offset in estimate.offsets.items():
-        key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
-        columns = {"offset_mean": offset.mean, "offset_sd": offset.sd, "through_run_id": through, "updated_at": now()}
-        queries.change_calibration(session, key, columns)
     reference = find_reference(queries.list_throughputs(session, project_id, hardware_class), epoch.seed_throughput)
+    queries.change_epoch(session, epoch, seed_throughput=reference)
+    epoch = epoch._replace(seed_throughput=reference)
+    runs = queries.list_measured(session, epoch)
+    through = max((run.run_id for run in runs), default=0)
+    estimate = derive_epoch(contract, runs, session.get_one(Project, project_id).root_sha)
+    queries.forget_offsets(session, project_id, hardware_class)
+    for worker_id, response in estimate.responses.items():
+        key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
+        columns = response.columns() | {"through_run_id": through, "updated_at": now()}
+        queries.change_calibration(session, key, columns)
     queries.change_epoch(
         session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
-        started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd, seed_throughput=reference,
+        started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd, throughput_slope=estimate.slope,
+        offset_sd=estimate.offset_sd, gain_sd=estimate.gain_sd, centre=estimate.centre,
         effects=derive_effects(session, contract, epoch, estimate, through),
     )  # fmt: skip
 
@@ -202,7 +214,7 @@ def bring_up_to_date(session: Session) -> None:
         contract = projects.contract_of(session.get_one(Project, project_id))
         is_first = queries.find_epoch(session, project_id, hardware_class) is None
         epoch = begin_run(session, contract, project_id, hardware_class)
-        if is_first or (epoch.rules < EFFECTS_LEARNT and epoch.number > 0):
+        if is_first or (epoch.rules < RESPONSES_LEARNT and epoch.number > 0):
             start_epoch(session, contract, epoch)
         if is_first or epoch.rules != RULES:
             derive_again(session, contract, project_id, hardware_class)
@@ -273,7 +285,7 @@ def find_differences(session: Session) -> Iterator[str]:
         if epoch is None:
             yield f"{name}: no epoch was begun"
             continue
-        yield from (f"{name}: {line}" for line in _check_offsets(session, contract, epoch))
+        yield from (f"{name}: {line}" for line in _check_responses(session, contract, epoch))
         for sha in queries.list_judged(session, project_id, hardware_class):
             stored = session.get_one(CommitPosterior, (sha, hardware_class))
             wrong = posteriors.find_wrong_numbers(session, contract, stored)
@@ -281,24 +293,28 @@ def find_differences(session: Session) -> Iterator[str]:
                 yield f"{name}, commit {sha}: {wrong}"
 
 
-def _check_offsets(session: Session, contract: Contract, epoch: EpochRow) -> Iterator[str]:
+def _check_responses(session: Session, contract: Contract, epoch: EpochRow) -> Iterator[str]:
     project_id, hardware_class = epoch.project_id, epoch.hardware_class
-    derived: dict[int, Normal | None] = {}
+    derived: dict[int, Response | None] = {}
     if epoch.number > 0:
-        runs = queries.list_measured(session, project_id, hardware_class, through_run_id=epoch.through_run_id)
-        estimate = derive_epoch(contract, runs)
-        derived |= estimate.offsets
+        runs = queries.list_measured(session, epoch, through_run_id=epoch.through_run_id)
+        estimate = derive_epoch(contract, runs, session.get_one(Project, project_id).root_sha)
+        derived |= estimate.responses
         if abs(estimate.noise_sd - epoch.noise_sd) > SAME_NUMBER:
             yield f"noise is {epoch.noise_sd}, the runs give {estimate.noise_sd}"
         learnt = derive_effects(session, contract, epoch, estimate, epoch.through_run_id)
         if not _are_same(epoch.effects or {}, learnt):
             yield f"the priors of effects are {epoch.effects}, the runs give {learnt}"
-    stored = queries.map_offsets(session, project_id, hardware_class)
+    stored = queries.map_responses(session, project_id, hardware_class)
     for worker_id, run_id, sha in queries.list_newcomers(session, epoch):
         derived[worker_id] = derive_newcomer(session, contract, epoch, worker_id, run_id, sha)
     for worker_id in sorted(stored.keys() | derived.keys()):
         was, is_ = stored.get(worker_id), derived.get(worker_id)
-        if was is None or is_ is None or max(abs(was.mean - is_.mean), abs(was.sd - is_.sd)) > SAME_NUMBER:
+        if (
+            was is None
+            or is_ is None
+            or not _are_same({"": [*was.columns().values()]}, {"": [*is_.columns().values()]})
+        ):
             yield f"the offset of worker {worker_id} is {was}, the runs give {is_}"
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import agreement, calibration_queries, posteriors, queries, statistics
+from coordinator.evidence.calibration_queries import EpochRow
 from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
 from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.evidence.statistics import EffectPrior, Measurement, Model, Normal
@@ -28,8 +29,7 @@ def explain(
     epoch = calibration_queries.find_epoch(session, project.id, hardware_class)
     commit = get_commit(session, sha)
     ancestor = posteriors.find_ancestor(session, commit, hardware_class)
-    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
-    runs = queries.map_measurements(session, [sha], hardware_class, unknown).get(sha, [])
+    runs = queries.map_measurements(session, [sha], hardware_class, contract).get(sha, [])
     prior = model.expect_of(runs)
     before = ancestor.expect(prior) if ancestor else None
     derived = posteriors.conclude_on(commit, contract, model, ancestor, runs) if runs else None
@@ -43,7 +43,7 @@ def explain(
         effect_sd=prior.variance**0.5,
         effect_prior=view_prior(prior, next((run.kind for run in runs if run.kind in model.effects), None)),
         ancestor_sha=ancestor.sha if ancestor else None,
-        runs=_view_runs(session, project.id, sha, hardware_class, unknown, {run.worker_id for run in case.selected}),
+        runs=_view_runs(session, contract, epoch, sha, {run.worker_id for run in case.selected}) if epoch else [],
         before=view_of(Estimate, before) if before else None,
         scatter=case.scatter,
         runs_say=view_of(Estimate, case.pooled) if runs else None,
@@ -70,15 +70,17 @@ def list_priors(session: Session, project: Project, hardware_class: str) -> list
 
 
 def _view_runs(
-    session: Session, project_id: int, sha: str, hardware_class: str, unknown: Normal, selected: Set[int]
+    session: Session, contract: Contract, epoch: EpochRow, sha: str, selected: Set[int]
 ) -> list[EvidenceRun]:
     """All runs of a commit; `selected` are the workers whose runs the posterior rests on."""
-    offsets = calibration_queries.map_offsets(session, project_id, hardware_class)
+    responses = calibration_queries.map_responses(session, epoch.project_id, epoch.hardware_class)
+    unknown = epoch.find_unknown(contract)
     views = []
     for run, worker in list_runs_of_commit(session, sha):
-        if run.hardware_class != hardware_class:
+        if run.hardware_class != epoch.hardware_class:
             continue
-        offset = offsets.get(run.worker_id, unknown)
+        response, shift = responses.get(run.worker_id, unknown), epoch.shift(run.seed_throughput, run.pace)
+        offset = response.offset if run.metric is None else response.offset_at(run.metric, shift)
         counts = run.counts and run.metric is not None and JobKind(run.kind).is_evidence
         views.append(
             view_of(

@@ -1,24 +1,23 @@
-"""Offsets of workers and the noise of a class, estimated from commits that several workers measured. Pure.
+"""Responses of workers and the noise of a class, estimated from commits that several workers measured. Pure.
 
-The model is a two-way layout, commits fixed and workers random (Henderson 1975, Best linear unbiased estimation and
-prediction under a selection model; Searle, Casella and McCulloch, Variance Components, §7.4):
-
-    y = m_commit + o_worker + e         o ~ Normal(0, offset_sd^2)     e ~ Normal(0, noise_sd^2)
-
-A commit that one worker alone measured says nothing of offsets and is left out. So is the run that came with a commit
-once two other workers measured it, as in the commit's own number (decision 0016): it is shared because it looked good,
-and whoever makes results up makes those up. Noise is pooled without such runs in any case. Henderson's equations are
-solved by conjugate gradients (Hestenes and Stiefel 1952), since they are positive definite, sparse, and so nearly
-singular in the offsets' common level that simpler iterations take thousands of rounds.
+The model is that of `responses.py`. A commit that one worker alone measured says nothing of responses and is left out.
+So is the run that came with a commit once two other workers measured it, as in the commit's own number (decision 0016):
+it is shared because it looked good, and whoever makes results up makes those up. Noise is pooled without such runs in
+any case, from runs whose worker's gain is taken out.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from statistics import fmean, median, median_low
+from types import MappingProxyType
 from typing import NamedTuple
 
-from coordinator.evidence.statistics import CHECKERS, Normal
+import numpy as np
+
+from coordinator.evidence import responses
+from coordinator.evidence.responses import FIRST_GAIN_SD, Layout, MachineSpread
+from coordinator.evidence.statistics import CHECKERS, Normal, Response
 
 PRIOR_RUNS = 8.0
 """The contract's noise weighs as much as so many degrees of freedom."""
@@ -36,16 +35,22 @@ NEIGHBOURS = 16
 EFFICIENCY = 2 / 3
 """Information that a median keeps of what a mean has, about 2 / pi of it."""
 
-TOLERANCE = 1e-13
-"""The residual at which the solver stops, as a share of the right-hand side."""
+LEAST_OFFSET_SD, MOST_OFFSET_SD = 0.05, 3.0
+"""Bounds of the learnt sd of offsets, in units of the contract's."""
 
-MORE_ROUNDS = 50
-"""In exact arithmetic as many rounds as workers are enough; rounding costs some more."""
+NOTHING_LOST: Mapping[int, float] = MappingProxyType({})
+
+SLOPE_SD = 10.0
+"""Prior sd of an offset's change with the logarithm of throughput, in units of the contract's sd of offsets."""
+
+ROUNDS = 4
+"""Rounds in which gains, noise and levels are fitted to each other."""
 
 
 class SharedRun(NamedTuple):
     """A run, as offsets need it. `is_authors` says that it came with the commit, from the worker that made it. A
-    volunteer's runs of one commit have one vote together."""
+    volunteer's runs of one commit have one vote together. `exposure` is the logarithm of how many tokens the seed would
+    have seen in the run's budget, in units of the class's reference."""
 
     commit: str
     worker_id: int
@@ -53,6 +58,7 @@ class SharedRun(NamedTuple):
     is_authors: bool = False
     run_id: int = 0
     of_volunteer: int | None = None
+    exposure: float = 0.0
 
     @property
     def volunteer_id(self) -> int:
@@ -61,26 +67,103 @@ class SharedRun(NamedTuple):
 
 
 class EpochEstimate(NamedTuple):
-    """An epoch's numbers: noise of one run, and the offset of each worker. `disputed_noise_sd` is the noise that the
-    runs give where a maintainer should look at them."""
+    """An epoch's numbers: noise of one run, and the response of each worker. `disputed_noise_sd` is the noise that the
+    runs give where a maintainer should look at them. `spread`, `centre` and `slope` are what is known of a worker whose
+    response is not."""
 
     noise_sd: float
-    offsets: dict[int, Normal]
+    responses: dict[int, Response]
     disputed_noise_sd: float | None = None
+    spread: MachineSpread | None = None
+    centre: float | None = None
+    slope: float = 0.0
+
+    @property
+    def offset_sd(self) -> float | None:
+        return self.spread.offset_sd if self.spread else None
+
+    @property
+    def gain_sd(self) -> float | None:
+        return self.spread.gain_sd if self.spread else None
+
+    def find_unknown(self, offset_sd: float) -> Response:
+        """The response of another worker; `offset_sd` is the contract's."""
+        gain = Normal(0.0, self.gain_sd or 0.0)
+        return Response(Normal(0.0, self.offset_sd or offset_sd), gain, self.centre or 0.0)
 
 
-def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> EpochEstimate:
-    """Offsets and noise of an epoch; `noise_sd` is the contract's, and the noise's prior.
+def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float, seed: str | None = None) -> EpochEstimate:
+    """Responses and noise of an epoch; `noise_sd` and `offset_sd` are the contract's, and priors. `seed` is the commit
+    from which gains are counted.
 
     Workers without a shared commit get none. With one worker alone there is nothing to compare: it gets none either.
     """
     shared = select_shared(runs)
-    asked = pool_noise([run for run in runs if not run.is_authors], noise_sd)
+    checks = [run for run in runs if not run.is_authors]
+    asked = pool_noise(checks, noise_sd)
     pooled = min(asked, MAX_NOISE * noise_sd)
-    means = _solve(shared, pooled, offset_sd)
-    spread = _spread(shared, means, pooled, offset_sd)
-    offsets = {worker: Normal(mean, sd) for worker, (mean, sd) in spread.items()}
-    return EpochEstimate(pooled, offsets, asked if asked > ASKED_ABOUT * noise_sd else None)
+    if shared:
+        return _fit(shared, checks, pooled, noise_sd, offset_sd, seed)
+    return EpochEstimate(pooled, {}, asked if asked > ASKED_ABOUT * noise_sd else None)
+
+
+def _fit(
+    shared: Sequence[SharedRun], checks: Sequence[SharedRun], pooled: float, noise_sd: float, offset_sd: float,
+    seed: str | None,
+) -> EpochEstimate:  # fmt: skip
+    votes = Counter((run.commit, run.volunteer_id) for run in shared)
+    workers = {run.worker_id: run.volunteer_id for run in shared}
+    layout = Layout.of(
+        [(run.worker_id, run.commit, run.value, run.exposure) for run in shared],
+        [1 / votes[run.commit, run.volunteer_id] for run in shared],
+        workers,
+    )
+    numbers = {worker: number for number, worker in enumerate(sorted(workers))}
+    commits = {commit: number for number, commit in enumerate(dict.fromkeys(run.commit for run in shared))}
+    slope_sd, asked = SLOPE_SD * offset_sd, pooled
+    spread = MachineSpread(offset_sd, 0.0)
+    found = responses.fit(layout, np.zeros(len(commits)), pooled, spread, slope_sd)
+    centre = 0.0
+    for _ in range(ROUNDS):
+        learnt = _learn_spread(layout, found, spread, offset_sd)
+        centre = float(found.levels[commits[seed]] if seed in commits else found.levels.mean())
+        above, spread = found.levels - centre, learnt
+        found = responses.fit(layout, above, pooled, spread, slope_sd)
+        straight = [
+            run._replace(value=run.value - found.slope * run.exposure - float(gain * above[commits[run.commit]]))
+            for run in checks
+            if run.commit in commits and run.worker_id in numbers
+            for gain in [found.gains[numbers[run.worker_id]]]
+        ]
+        asked = pool_noise(straight, noise_sd, _count_fitted(straight, found, numbers, spread))
+        pooled = min(asked, MAX_NOISE * noise_sd)
+    found = responses.fit(layout, above, pooled, spread, slope_sd)
+    return EpochEstimate(
+        pooled,
+        {worker: responses.respond(found, number, centre) for worker, number in numbers.items()},
+        asked if asked > ASKED_ABOUT * noise_sd else None,
+        spread, centre, found.slope,
+    )  # fmt: skip
+
+
+def _learn_spread(layout: Layout, found: responses.Fit, before: MachineSpread, offset_sd: float) -> MachineSpread:
+    """Sds of offsets and gains from a fit that assumed those `before`."""
+    of_offsets, of_gains = found.covariances[:, 0, 0], found.covariances[:, 1, 1]
+    learnt = responses.learn_sd(found.offsets, of_offsets, layout.volunteers, before.offset_sd, offset_sd)
+    bounded = min(MOST_OFFSET_SD * offset_sd, max(LEAST_OFFSET_SD * offset_sd, learnt))
+    if not before.gain_sd:
+        return MachineSpread(bounded, FIRST_GAIN_SD)
+    gain_sd = responses.learn_sd(found.gains, of_gains, layout.volunteers, before.gain_sd, FIRST_GAIN_SD)
+    return MachineSpread(bounded, min(responses.MAX_GAIN_SD, gain_sd))
+
+
+def _count_fitted(
+    runs: Sequence[SharedRun], found: responses.Fit, numbers: Mapping[int, int], spread: MachineSpread
+) -> dict[int, float]:
+    """The share of each worker's variance that its gain explains by chance."""
+    counts = Counter(worker for worker, _ in {(run.worker_id, run.commit) for run in runs})
+    told = 1 - found.covariances[:, 1, 1] / spread.gain_sd**2
+    return {worker: float(told[numbers[worker]]) / max(2, n - 1) for worker, n in counts.items()}
 
 
 def select_shared(runs: Iterable[SharedRun]) -> list[SharedRun]:
@@ -99,97 +182,7 @@ def select_shared(runs: Iterable[SharedRun]) -> list[SharedRun]:
     ]  # fmt: skip
 
 
-def _solve(shared: Sequence[SharedRun], noise_sd: float, offset_sd: float) -> dict[int, float]:
-    """Best linear unbiased predictions of the offsets, by conjugate gradients."""
-    layout = _Layout(shared, noise_sd**2 / offset_sd**2)
-    offsets = dict.fromkeys(layout.runs_of_worker, 0.0)
-    left = layout.differ_from_levels()
-    aimed_at = TOLERANCE**2 * _dot(left, left)
-    scaled = layout.precondition(left)
-    direction, size = scaled, _dot(left, scaled)
-    for _ in range(2 * len(offsets) + MORE_ROUNDS):
-        if _dot(left, left) <= aimed_at:
-            break
-        image = layout.apply(direction)
-        step = size / _dot(direction, image)
-        offsets = {worker: offset + step * direction[worker] for worker, offset in offsets.items()}
-        left = {worker: value - step * image[worker] for worker, value in left.items()}
-        scaled = layout.precondition(left)
-        size, before = _dot(left, scaled), size
-        direction = {worker: value + size / before * direction[worker] for worker, value in scaled.items()}
-    return offsets
-
-
-class _Layout:
-    """Henderson's equations with the commits' levels eliminated: one for each worker.
-
-    (n_w + ratio) o_w − sum_c n_wc s_c = sum of (y − level) over the worker's runs, where n_wc counts a worker's runs of
-    a commit, s_c is the mean offset of a commit's runs, and levels are the commits' means. A volunteer's runs of a
-    commit count as one together, so that many workers of one volunteer do not outweigh the others.
-    """
-
-    def __init__(self, shared: Sequence[SharedRun], ratio: float) -> None:
-        self._shared = shared
-        self._ratio = ratio
-        votes = Counter((run.commit, run.volunteer_id) for run in shared)
-        self._weights = [1 / votes[run.commit, run.volunteer_id] for run in shared]
-        self._votes_of_commit = Counter(commit for commit, _ in votes)
-        self.runs_of_worker = dict.fromkeys(sorted({run.worker_id for run in shared}), 0.0)
-        for run, weight in zip(shared, self._weights, strict=True):
-            self.runs_of_worker[run.worker_id] += weight
-
-    def differ_from_levels(self) -> dict[int, float]:
-        levels = self._average({index: run.value for index, run in enumerate(self._shared)})
-        return self._sum(run.value - levels[run.commit] for run in self._shared)
-
-    def apply(self, offsets: Mapping[int, float]) -> dict[int, float]:
-        """The left side of the equations."""
-        means = self._average({index: offsets[run.worker_id] for index, run in enumerate(self._shared)})
-        shared = self._sum(means[run.commit] for run in self._shared)
-        return {w: (runs + self._ratio) * offsets[w] - shared[w] for w, runs in self.runs_of_worker.items()}
-
-    def precondition(self, values: Mapping[int, float]) -> dict[int, float]:
-        """Divided by the equations' diagonal, nearly."""
-        return {w: values[w] / (runs + self._ratio) for w, runs in self.runs_of_worker.items()}
-
-    def _average(self, values: Mapping[int, float]) -> dict[str, float]:
-        """Means by commit of a value for each run."""
-        sums = dict.fromkeys(self._votes_of_commit, 0.0)
-        for index, run in enumerate(self._shared):
-            sums[run.commit] += self._weights[index] * values[index]
-        return {commit: total / self._votes_of_commit[commit] for commit, total in sums.items()}
-
-    def _sum(self, values: Iterable[float]) -> dict[int, float]:
-        """Sums by worker of a value for each run."""
-        sums = dict.fromkeys(self.runs_of_worker, 0.0)
-        for run, weight, value in zip(self._shared, self._weights, values, strict=True):
-            sums[run.worker_id] += weight * value
-        return sums
-
-
-def _dot(one: Mapping[int, float], other: Mapping[int, float]) -> float:
-    return sum(value * other[worker] for worker, value in one.items())
-
-
-def _spread(
-    shared: Sequence[SharedRun], offsets: Mapping[int, float], noise_sd: float, offset_sd: float
-) -> dict[int, tuple[float, float]]:
-    """Each offset with its sd, given the other workers' offsets: a commit's level is then known from their runs.
-
-    A run of a commit with N runs, n of them this worker's, has the information (1 − n/N) / noise_sd^2.
-    """
-    of_commit: dict[str, int] = {}
-    of_both: dict[tuple[int, str], int] = {}
-    for run in shared:
-        of_commit[run.commit] = of_commit.get(run.commit, 0) + 1
-        of_both[run.worker_id, run.commit] = of_both.get((run.worker_id, run.commit), 0) + 1
-    information = dict.fromkeys(offsets, 1 / offset_sd**2)
-    for (worker, commit), own in of_both.items():
-        information[worker] += own * (1 - own / of_commit[commit]) / noise_sd**2
-    return {worker: (mean, sqrt(1 / information[worker])) for worker, mean in offsets.items()}
-
-
-def pool_noise(runs: Sequence[SharedRun], noise_sd: float) -> float:
+def pool_noise(runs: Sequence[SharedRun], noise_sd: float, lost: Mapping[int, float] = NOTHING_LOST) -> float:
     """Noise of one run, from how far volunteers repeat each other's measurements; each has one vote. Without bound.
 
     Two workers that measured k commits both differ by their offsets, the same each time: the differences' own spread
@@ -197,11 +190,12 @@ def pool_noise(runs: Sequence[SharedRun], noise_sd: float) -> float:
     alike. A volunteer's vote is the median over those it is compared with, and the noise is the median of votes, so
     that what a minority makes up has no weight. A sum of squares counts as its ratio to the median of its chi-squared
     distribution (Wilson and Hilferty 1931). With the contract's noise it is combined as the posterior mode of a scaled
-    inverse chi-squared prior with PRIOR_RUNS degrees of freedom (Gelman et al., §2.6).
+    inverse chi-squared prior with PRIOR_RUNS degrees of freedom (Gelman et al., §2.6). `lost` is the share of a
+    worker's variance that was fitted with its gain.
     """
     votes: dict[int, dict[int, PairSpread]] = {}
     freedom = 0.0
-    for (one, other), spread in _compare_volunteers(runs).items():
+    for (one, other), spread in _compare_volunteers(runs, lost).items():
         freedom += spread.information
         for by, partner in {(one, other), (other, one)}:
             votes.setdefault(by, {})[partner] = spread
@@ -230,7 +224,7 @@ class PairSpread(NamedTuple):
         return PairSpread(*(one + another for one, another in zip(self, other, strict=True)))
 
 
-def _compare_volunteers(runs: Sequence[SharedRun]) -> dict[tuple[int, int], PairSpread]:
+def _compare_volunteers(runs: Sequence[SharedRun], lost: Mapping[int, float]) -> dict[tuple[int, int], PairSpread]:
     """The spreads of volunteers who are compared, each pair once; a volunteer's own repetitions too."""
     values: dict[str, dict[int, list[float]]] = {}
     volunteers = {run.worker_id: run.volunteer_id for run in runs}
@@ -252,22 +246,27 @@ def _compare_volunteers(runs: Sequence[SharedRun]) -> dict[tuple[int, int], Pair
     for (one, other), differences in shared.items():
         if len(differences) > 1 and volunteers[one] != volunteers[other]:
             low, high = sorted((volunteers[one], volunteers[other]))
-            found[low, high] = found.get((low, high), PairSpread()) + _spread_of(differences)
+            kept = 1 - (lost.get(one, 0.0) + lost.get(other, 0.0)) / 2
+            found[low, high] = found.get((low, high), PairSpread()) + _spread_of(differences, kept)
     return found
 
 
-def _spread_of(differences: Sequence[tuple[float, float, float]]) -> PairSpread:
+def _spread_of(differences: Sequence[tuple[float, float, float]], kept: float) -> PairSpread:
     """The spread of two workers' differences on several commits, each with its weight and share of information."""
     total = sum(weight for _, weight, _ in differences)
     mean = sum(weight * difference for difference, weight, _ in differences) / total
-    squares = sum(weight * (difference - mean) ** 2 for difference, weight, _ in differences)
+    squares = sum(weight * (difference - mean) ** 2 for difference, weight, _ in differences) / kept
     freedom = len(differences) - 1
     return PairSpread(squares, freedom, sum(share for *_, share in differences) * freedom / len(differences))
 
 
-def estimate_newcomer(values: Sequence[float], others: Normal, noise_sd: float, offset_sd: float) -> Normal:
-    """A worker's offset from its runs of a commit of which others' runs say `others`, before the next epoch."""
+def estimate_newcomer(values: Sequence[float], others: Normal, noise_sd: float, unknown: Response) -> Response:
+    """A worker's response from its runs of a commit of which others' runs say `others`, before the next epoch.
+
+    What is not known of it by then is `unknown`.
+    """
+    before = sqrt(unknown.offset.sd**2 + (unknown.gain.sd * (others.mean - unknown.pivot)) ** 2)
     variance = noise_sd**2 / len(values) + others.sd**2
-    precision = 1 / variance + 1 / offset_sd**2
+    precision = 1 / variance + 1 / before**2
     difference = sum(values) / len(values) - others.mean
-    return Normal(difference / variance / precision, sqrt(1 / precision))
+    return Response(Normal(difference / variance / precision, sqrt(1 / precision)), unknown.gain, others.mean)

@@ -163,8 +163,7 @@ def _derive(
     session: Session, contract: Contract, model: Model, commits: Sequence[CommitRow], hardware_class: str
 ) -> dict[str, DerivedPosterior]:
     """The posteriors that the commits' runs give, of those where a run counts. Nothing is stored."""
-    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
-    runs = queries.map_measurements(session, [commit.sha for commit in commits], hardware_class, unknown)
+    runs = queries.map_measurements(session, [commit.sha for commit in commits], hardware_class, contract)
     measured = [commit for commit in commits if commit.sha in runs]
     parents = list({commit.parent_sha for commit in measured if commit.parent_sha is not None})
     above = queries.map_posteriors(session, parents, hardware_class)

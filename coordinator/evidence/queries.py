@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.evidence.calibration_queries import EpochRow
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.run_stats import Work
-from coordinator.evidence.statistics import Measurement, Normal
+from coordinator.evidence.statistics import RESPONSE_COLUMNS, Measurement, read_response
+from coordinator.evidence.throughput import expose
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
 from coordinator.models.experiments import IS_MEASUREMENT
+from shared.contract import Contract
 from shared.experiments import JobKind
 from shared.records import Trust
 
@@ -35,6 +38,7 @@ class PosteriorRow(NamedTuple):
 
 
 NAMES_AT_ONCE = 500
+RESPONSE = len(RESPONSE_COLUMNS)
 MAX_WORK = 32
 """Number of newest runs from which a commit's pace is measured."""
 
@@ -45,10 +49,12 @@ _MEASUREMENTS = (
     select(
         *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust", "is_check")),
         _WORKERS.c.volunteer_id,
-        _CALIBRATIONS.c.offset_mean,
-        _CALIBRATIONS.c.offset_sd,
+        *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS),
+        *(_RUNS.c[name] for name in ("seed_throughput", "pace")),
+        *(_EPOCHS.c[name] for name in EpochRow._fields),
     )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
+    .join(_EPOCHS, and_(_EPOCHS.c.project_id == _RUNS.c.project_id, _EPOCHS.c.hardware_class == _RUNS.c.hardware_class))
     .outerjoin(
         _CALIBRATIONS,
         and_(
@@ -99,7 +105,7 @@ def add_run(session: Session, columns: Mapping[str, Any]) -> int:
 
 
 def map_measurements(
-    session: Session, shas: Sequence[str], hardware_class: str, unknown_offset: Normal,
+    session: Session, shas: Sequence[str], hardware_class: str, contract: Contract,
     through_run_id: int | None = None,
 ) -> dict[str, list[Measurement]]:  # fmt: skip
     """All runs that count as measurements, up to a run if it is named, by commit, in the order of the runs."""
@@ -107,12 +113,15 @@ def map_measurements(
     query = _MEASUREMENTS if through_run_id is None else _MEASUREMENTS.where(_RUNS.c.id <= through_run_id)
     for some in _batches(shas):
         rows = session.execute(query, {"shas": some, "hardware_class": hardware_class})
-        for sha, metric, worker_id, kind, trust, is_check, volunteer_id, mean, sd in map(tuple, rows):
-            offset = unknown_offset if mean is None else Normal(mean, sd)
+        for sha, metric, worker_id, kind, trust, is_check, volunteer_id, *rest in map(tuple, rows):
+            epoch = EpochRow._make(rest[RESPONSE + 2 :])
+            response = read_response(*rest[:RESPONSE]) or epoch.find_unknown(contract)
+            exposure = expose(epoch.seed_throughput, *rest[RESPONSE : RESPONSE + 2])
+            offset = response.offset_at(metric, (epoch.throughput_slope or 0.0) * exposure)
             of = JobKind(kind)
             makes = of.makes_experiment
             run = Measurement(
-                metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None
+                metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure
             )
             found.setdefault(sha, []).append(run)
     return found

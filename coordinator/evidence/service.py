@@ -50,15 +50,17 @@ def store_run(
         return StoredRun(run_id, refresh_posteriors(session, contract, report.commit_sha, hardware_class))
     is_measured = report.outcome is RunOutcome.OK and not worker.is_quarantined
     first: DerivedPosterior | None = None  # of a commit that was just made nothing is known, unless this run tells
-    if made is None or (is_measured and worker.offset is None):
+    if made is None or (is_measured and worker.response is None):
         changed = [report.commit_sha]
-        if is_measured and worker.offset is None:
+        if is_measured and worker.response is None:
             found = epochs.calibrate_newcomer(session, contract, epoch, origin.worker_id, run_id, changed[0])
             changed += [sha for sha in found if sha != changed[0]]
         first, *_ = [refresh_posteriors(session, contract, sha, hardware_class) for sha in changed]
     elif is_measured:
-        assert report.metric is not None and worker.offset is not None
-        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, worker.offset, trust.trust)
+        assert report.metric is not None and worker.response is not None
+        shift = epoch.shift(origin.seed_throughput, origin.pace)
+        offset = worker.response.offset_at(report.metric, shift)
+        own = Measurement(report.metric, origin.worker_id, worker.volunteer_id, True, offset, trust.trust)
         own = own._replace(kind=origin.kind)
         model = make_model(contract, epoch.noise_sd, epoch.effects)
         first = store_first(session, contract, model, made, hardware_class, own)

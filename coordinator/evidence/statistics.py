@@ -96,6 +96,40 @@ class EffectPrior(NamedTuple):
         return 1 / (1 + exp(min(odds, 700.0)))
 
 
+class Response(NamedTuple):
+    """A worker's response: of a metric m it measures m + offset + gain (m − pivot). The offset is that at the pivot."""
+
+    offset: Normal
+    gain: Normal = EXACT
+    pivot: float = 0.0
+
+    def offset_at(self, measured: float, shift: float = 0.0) -> Normal:
+        """How much of a measured value is the worker's, and `shift` the run's."""
+        if not self.gain.sd and not self.gain.mean:
+            return Normal(self.offset.mean + shift, self.offset.sd)
+        rise = (measured - shift - self.pivot - self.offset.mean) / (1 + self.gain.mean)
+        sd = sqrt(self.offset.sd**2 + (self.gain.sd * rise) ** 2) / (1 + self.gain.mean)
+        return Normal(measured - self.pivot - rise, sd)
+
+    def columns(self) -> dict[str, float]:
+        """The columns of `Calibration`."""
+        numbers = (self.offset.mean, self.offset.sd, self.gain.mean, self.gain.sd, self.pivot)
+        return dict(zip(RESPONSE_COLUMNS, numbers, strict=True))
+
+
+RESPONSE_COLUMNS = ("offset_mean", "offset_sd", "gain_mean", "gain_sd", "pivot")
+
+
+def read_response(
+    offset_mean: float | None, offset_sd: float | None, gain_mean: float | None, gain_sd: float | None,
+    pivot: float | None,
+) -> Response | None:  # fmt: skip
+    """A response from its columns; None of a worker that is not calibrated. Old rows have an offset alone."""
+    if offset_mean is None or offset_sd is None:
+        return None
+    return Response(Normal(offset_mean, offset_sd), Normal(gain_mean or 0.0, gain_sd or 0.0), pivot or 0.0)
+
+
 @dataclass(frozen=True)
 class Model:
     """The parameters of an epoch, in the metric's unit. `effect_sd` is the contract's; `effects` are the priors that
@@ -114,7 +148,8 @@ class Model:
 
 class Measurement(NamedTuple):
     """A run that counts. `is_authors` says that it came with the commit, from the worker that made it, in a job of a
-    `kind`; `trust` is what was known of that worker then. Only a run that `is_check` may verify."""
+    `kind`; `trust` is what was known of that worker then. Only a run that `is_check` may verify. `exposure` is the
+    logarithm of how many tokens the seed would have seen, in units of the class's reference."""
 
     value: float
     worker_id: int
@@ -124,6 +159,7 @@ class Measurement(NamedTuple):
     trust: Trust = Trust.NEWCOMER
     is_check: bool = True
     kind: JobKind | None = None
+    exposure: float = 0.0
 
 
 class Belief(NamedTuple):

@@ -28,6 +28,12 @@ def choose_pace(reference: float | None, throughput: float | None) -> float:
     return min(MAX_PACE, max(MIN_PACE, reference / throughput))
 
 
+def expose(reference: float | None, throughput: float | None, pace: float) -> float:
+    """Logarithm of how many tokens the seed would have seen in a run's budget, in units of the reference's; 0 where
+    nobody measured it."""
+    return 0.0 if reference is None or throughput is None else log(pace * throughput / reference)
+
+
 def find_reference(votes: Iterable[tuple[int, float]], before: float | None) -> float | None:
     """A class's reference throughput from (volunteer, throughput) of its workers; each volunteer has one vote."""
     by_volunteer: dict[int, list[float]] = {}

@@ -14,7 +14,7 @@ from coordinator.evidence import agreement, calibration_queries, queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor, make_model
-from coordinator.evidence.statistics import MAX_RUNS, Measurement, Normal, list_checks
+from coordinator.evidence.statistics import MAX_RUNS, Measurement, list_checks
 from coordinator.lineage.commits import get_commit
 from coordinator.models import DueReplication, TrustAgreement, Volunteer, table_of
 from coordinator.models.base import UtcDateTime
@@ -79,11 +79,10 @@ def record_run(
     is_check = origin.is_check and not origin.kind.makes_experiment
     if not is_check or worker.is_quarantined or report.metric is None:
         return RunTrust(record.trust(is_anchor=worker.is_anchor, is_vouched=is_vouched), is_check)
-    unknown = Normal(0.0, contract.evidence.typical_offset_sd)
-    runs = queries.map_measurements(session, [report.commit_sha], epoch.hardware_class, unknown)
-    measured = Measurement(
-        report.metric, origin.worker_id, worker.volunteer_id, False, unknown if worker.offset is None else worker.offset
-    )
+    runs = queries.map_measurements(session, [report.commit_sha], epoch.hardware_class, contract)
+    response = worker.response or epoch.find_unknown(contract)
+    offset = response.offset_at(report.metric, epoch.shift(origin.seed_throughput, origin.pace))
+    measured = Measurement(report.metric, origin.worker_id, worker.volunteer_id, False, offset)
     known = runs.get(report.commit_sha, [])
     if _waits_for_anchor(session, epoch, origin, worker, known):
         return RunTrust(record.trust(is_vouched=is_vouched), is_check=False)

@@ -136,7 +136,8 @@ class Calibration(Base):
 
     `through_run_id` is the newest run that the offset was estimated from, above the epoch's own for a newcomer.
     `parent_sha` is the commit that its last experiment started from. `gain_mean` and `gain_sd` are of the factor by
-    which this worker's gains exceed the class's, less one. `seed_throughput` is the newest that it measured.
+    which this worker's gains exceed the class's, less one; the offset is that at the metric `pivot`.
+    `seed_throughput` is the newest that it measured.
     """
 
     __tablename__ = "calibrations"
@@ -149,6 +150,7 @@ class Calibration(Base):
     offset_sd: Mapped[float | None]
     gain_mean: Mapped[float | None]
     gain_sd: Mapped[float | None]
+    pivot: Mapped[float | None]
     seed_throughput: Mapped[float | None]
     through_run_id: Mapped[int | None]
     jobs_done: Mapped[int]

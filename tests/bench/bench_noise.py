@@ -46,8 +46,8 @@ def pool_as_before(runs: Sequence[SharedRun], means: Mapping[int, float], noise_
 
 
 def estimate_as_before(runs: Sequence[SharedRun]) -> float:
-    with patch.object(offsets, "pool_noise", lambda _, noise_sd: noise_sd):
-        means = {worker: offset.mean for worker, offset in estimate(runs, NOISE_SD, OFFSET_SD).offsets.items()}
+    with patch.object(offsets, "pool_noise", lambda _, noise_sd, *_rest: noise_sd):
+        means = {w: one.offset_at(0.0).mean for w, one in estimate(runs, NOISE_SD, OFFSET_SD).responses.items()}
     return pool_as_before([run for run in runs if not run.is_authors], means, NOISE_SD)
 
 
