@@ -149,10 +149,13 @@ class Files(Message):
 
 
 class Commands(Message):
+    """Modules of the protected harness. `holdout`, a scorer of sealed data that no other run sees, may be missing."""
+
     prepare: ShortText = "harness.prepare"
     trainer: ShortText = "harness.trainer"
     host: ShortText = "harness.host"
     scorer: ShortText = "harness.scorer"
+    holdout: ShortText | None = None
 
 
 class DataSource(Message):
@@ -266,8 +269,8 @@ class Contract(Message):
 
     @property
     def has_holdout(self) -> bool:
-        """Whether runs that confirm a record also score sealed windows."""
-        return bool(self.data.settings.get("holdout"))
+        """Whether a run with a `holdout_key` also scores sealed data, which no other run sees."""
+        return self.commands.holdout is not None
 
 
 def parse_contract(text: str) -> Contract:

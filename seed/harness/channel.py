@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-PROTOCOL = 3
+PROTOCOL = 4
 MAX_PACKET_BYTES = 65_536
 MAX_DESCRIPTORS = 250
 MAX_REASON, MAX_FRAME = 600, 900  # characters

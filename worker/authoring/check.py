@@ -2,6 +2,7 @@
 
 import ast
 import math
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +46,7 @@ def check_seed(runner: TreeRunner, tree: WorkTree, runs: int, view: View) -> Ite
     yield from found
     if any(remark.level is Level.ERROR for remark in found):
         return
-    report = runner.measure(tree, FIRST_SEED)
+    report = runner.measure(tree, FIRST_SEED, holdout_key=secrets.token_hex(32))
     yield from judge_run(report, tree.contract)
     if runs > 1 and report.metric is not None:
         others = measure_seeds(runner, tree, range(FIRST_SEED + 1, FIRST_SEED + runs), view)
@@ -91,6 +92,8 @@ def judge_run(report: RunReport, contract: Contract) -> Iterator[Remark]:
         return
     objective, seconds = contract.objective, report.seconds
     yield _fine(f"it runs: {objective.metric} {report.metric:.6f} after {seconds.total:.1f} s")
+    if report.holdout_metric is not None:
+        yield _fine(f"on sealed data {objective.metric} is {report.holdout_metric:.6f}")
     if objective.sign * report.metric <= objective.sign * objective.plausible_floor:
         yield _error(
             f"objective.plausible_floor = {objective.plausible_floor:g} is worse than the untouched seed "
@@ -149,6 +152,8 @@ def _count_spaces(text: str) -> int:
 def _inspect_commands(tree: WorkTree) -> Iterator[Remark]:
     """Each role's module must exist and must not be editable."""
     for role, module in tree.contract.commands:
+        if module is None:
+            continue
         path = module.replace(".", "/")
         candidates = [f"{path}.py", f"{path}/__main__.py"]
         found = [file for file in candidates if file in tree.files]

@@ -63,14 +63,16 @@ class TreeRunner:
     def __init__(self, device_runner: LocalRunner, stop: Stop, view: View) -> None:
         self.device_runner, self._stop, self._view = device_runner, stop, view
 
-    def measure(self, tree: WorkTree, seed: int, compiles_ahead: bool = False) -> RunReport:
+    def measure(
+        self, tree: WorkTree, seed: int, compiles_ahead: bool = False, holdout_key: str | None = None
+    ) -> RunReport:
         """Run a tree once, after preparing its data. Raises WorkerCommandError if there is no run.
 
         With `compiles_ahead`, its compiled code is kept for its next run, as for a project's first commit.
         """
         self.prepare(tree)
         untouched = tree.files if compiles_ahead else None
-        request = RunRequest(tree.contract, tree.sha, tree.files, seed, untouched=untouched)
+        request = RunRequest(tree.contract, tree.sha, tree.files, seed, untouched=untouched, holdout_key=holdout_key)
         with _command_errors():
             report = self.device_runner.measure(request, self._view.follow, self._view.show, self._stop.now)
         self._view.end()

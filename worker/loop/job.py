@@ -226,7 +226,8 @@ def _run_request(job: Job) -> RunRequest:
     lease, contract, plan = job.lease, job.project.contract, job.plan
     untouched = job.project.repository.read_files(lease.root_sha)
     if plan is None:
-        return RunRequest(contract, lease.base.sha, job.files, lease.seed, untouched=untouched)
+        key = lease.holdout_key
+        return RunRequest(contract, lease.base.sha, job.files, lease.seed, untouched=untouched, holdout_key=key)
     files = {**job.files, **plan.draft.files}
     is_code, curve = plan.draft.is_code, lease.base.curve
     return RunRequest(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)

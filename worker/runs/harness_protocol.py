@@ -1,4 +1,4 @@
-"""The protocol between the worker and a project's harness, version 3.
+"""The protocol between the worker and a project's harness, version 4.
 
 Each harness process inherits one descriptor, a SOCK_SEQPACKET socket, whose number is its last argument. A packet is
 one JSON document of at most MAX_PACKET_BYTES. Further descriptors, in brackets below, come attached to the packet
@@ -25,8 +25,11 @@ that names them (SCM_RIGHTS).
                -> scored | rejected
     all        -> failed                                      instead of anything above
 
+A run with a key to sealed data goes through host and scorer once more, with the contract's `holdout` as the scorer.
+
 So a scorer that measures time has its watch running before the edited file can see what it is to work on. A host of a
 project made with version 2 gets `begin [handover, request, answer]` at that moment and imports the edited file then.
+A scorer of version 3 or older ignores `draw` and `sealed`.
 
 The worker knows three roles. The *trainer* makes a result within the budget (weights, a compressed text, a table), the
 *host* answers questions with it, the *scorer* asks and judges. Questions and their format are the project's own:
@@ -42,7 +45,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from shared.contract import BudgetClock
 from shared.protocol import Count, Message, Number
 
-HARNESS_PROTOCOL = 3
+HARNESS_PROTOCOL = 4
 OLDEST_HARNESS_PROTOCOL = 2
 MAX_PACKET_BYTES = 65_536
 MAX_SHARED_BYTES = 1 << 32
@@ -219,7 +222,10 @@ class Load(Message):
 
 
 class BeginScorer(Message):
-    """The result has `size` bytes, the edited files together `editable_bytes` in UTF-8."""
+    """The result has `size` bytes, the edited files together `editable_bytes` in UTF-8.
+
+    `draw`, 64 hexadecimal digits, is what the scored part of the data is to be drawn from: the sealed part if `sealed`.
+    """
 
     kind: Literal["begin"] = "begin"
     device: str
@@ -227,6 +233,8 @@ class BeginScorer(Message):
     settings: Settings
     size: int
     editable_bytes: int
+    draw: str
+    sealed: bool
 
 
 class Renewed(Message):

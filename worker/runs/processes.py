@@ -13,6 +13,7 @@ from typing import Any
 from shared.contract import BudgetClock
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
+from worker.runs.draws import derive_draw, derive_training_seed
 from worker.runs.harness_process import HarnessProcess, ProcessSetup
 from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Imported, Load, Loaded
 from worker.runs.spec import RunImpossible, RunSpec
@@ -46,7 +47,7 @@ class RunProcesses:
         protected = {path: text for path, text in spec.files.items() if path not in editable}
         facts, settings = spec.data.needs.facts, contract.data.settings
         self._begin: dict[str, Any] = {"device": spec.device, "facts": facts, "settings": settings}
-        self._begin_edited = self._begin | {"editable": editable, "seed": spec.seed}
+        self._begin_edited = self._begin | {"editable": editable, "seed": derive_training_seed(spec.seed)}
         self._editable_bytes = sum(len(spec.files[path].encode()) for path in editable if path in spec.files)
         self._whole = ProcessSetup(
             spec.sandbox,
@@ -69,6 +70,7 @@ class RunProcesses:
         self._waiting: list[Host] = []
         self._hosts_started = 0
         self._scorer: HarnessProcess | None = None
+        self._is_sealed = False
         self.host: Host | None = None
 
     @property
@@ -79,9 +81,18 @@ class RunProcesses:
     def start_judges(self) -> None:
         """Start the scorer and the first host. Idempotent."""
         if self._scorer is None:
-            scorer = HarnessProcess("the scorer", self._spec.contract.commands.scorer, self._scoring)
-            self._scorer = self._stack.enter_context(scorer)
+            commands = self._spec.contract.commands
+            module = (commands.holdout if self._is_sealed else None) or commands.scorer
+            self._scorer = self._stack.enter_context(HarnessProcess("the scorer", module, self._scoring))
             self._start_host()
+
+    def turn_to_sealed(self) -> None:
+        """End the scorer and its hosts. Those started from now on score the sealed data."""
+        assert self.host is not None
+        for process in (self.scorer, self.host.process, *(host.process for host in self._waiting)):
+            process.end()
+        self._scorer, self.host, self._result, self._is_sealed = None, None, None, True
+        self._waiting, self._results, self._hosts_started = [], [], 0
 
     def start_other_hosts(self) -> None:
         """Start all hosts that the scorer may ask for. Idempotent."""
@@ -160,5 +171,12 @@ class RunProcesses:
     def begin_scorer(self, size: int) -> None:
         """Let the scorer question the current host about the result of `size` bytes. Raises HarnessFault."""
         assert self.host is not None
-        begin = BeginScorer(**self._begin, size=size, editable_bytes=self._editable_bytes)
+        key = self._spec.holdout_key if self._is_sealed else None
+        begin = BeginScorer(
+            **self._begin,
+            size=size,
+            editable_bytes=self._editable_bytes,
+            draw=key or derive_draw(self._spec.seed),
+            sealed=self._is_sealed,
+        )
         self.scorer.send(begin, [self._validation_data.descriptor, *self.host.shared])

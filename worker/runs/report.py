@@ -10,9 +10,10 @@ from shared.runs import MAX_CURVE_POINTS, CurvePoint, RunReport
 
 
 def write_report(report: RunReport, contract: Contract, folder: Path) -> None:
-    """Write `result.json`, `summary.txt` and `log.txt` into the run's folder."""
+    """Write `result.json`, `summary.txt` and `log.txt` into the run's folder, without the metric of sealed data."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    result = report.model_dump_json(indent=2, exclude={"holdout_metric"})
+    (folder / "result.json").write_text(result + "\n", encoding="utf-8")
     (folder / "summary.txt").write_text(summarize(report, contract), encoding="utf-8")
     (folder / "log.txt").write_text(report.log_tail + "\n", encoding="utf-8")
 

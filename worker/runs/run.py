@@ -67,6 +67,7 @@ class ActiveRun:
         self._early_stop = EarlyStop(spec.parent_curve, self._budget.training_seconds)
         self._tokens = self._parameters = self._device_memory_mib = 0
         self._scoring_ends = 0.0
+        self._holdout_metric: float | None = None
         self._scored_late = f"scoring took more than {self._budget.scoring_seconds:g} s"
 
     def measure(self) -> RunReport:
@@ -111,6 +112,7 @@ class ActiveRun:
             seed=self._spec.seed,
             outcome=outcome,
             metric=scored.metric if scored else None,
+            holdout_metric=self._holdout_metric if scored else None,
             reason=failure.reason[:1000] if failure else "",
             frame=frame[:1000],
             started_at=self._started_at,
@@ -258,6 +260,14 @@ class ActiveRun:
             )
 
     def _score(self, size: int) -> Scored:
+        """The score of the result of `size` bytes; that of the sealed data, if there is a key, is kept besides."""
+        scored = self._question(size)
+        if self._spec.holdout_key is not None and self._spec.contract.has_holdout:
+            self._processes.turn_to_sealed()
+            self._holdout_metric = self._question(size).metric
+        return scored
+
+    def _question(self, size: int) -> Scored:
         """Let the scorer question the hosts about the result of `size` bytes."""
         self._begin_host(size)
         processes = self._processes

@@ -45,8 +45,8 @@ KEPT_ARCHIVES = 4
 class RunRequest:
     """A commit to measure: its whole work tree, and the harness's seed.
 
-    `try_first` asks for a smoke run first; `parent_curve` and `run_to_end` are as in `RunSpec`. `untouched` is the
-    project's own work tree, if known; all runs start with its compiled code.
+    `try_first` asks for a smoke run first; `parent_curve`, `run_to_end` and `holdout_key` are as in `RunSpec`.
+    `untouched` is the project's own work tree, if known; all runs start with its compiled code.
     """
 
     contract: Contract
@@ -57,6 +57,7 @@ class RunRequest:
     parent_curve: Sequence[CurvePoint] = ()
     run_to_end: bool = False
     untouched: Mapping[str, str] | None = None
+    holdout_key: str | None = None
 
 
 class Runner(Protocol):
@@ -113,6 +114,7 @@ class LocalRunner:
             folder=self._next_folder(request.sha),
             parent_curve=request.parent_curve,
             run_to_end=request.run_to_end,
+            holdout_key=request.holdout_key,
         )
         spec = replace(spec, compiled=self._compile(request, spec, notify, stop))
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))

@@ -29,7 +29,8 @@ class RunSpec:
     `files` is the whole work tree, path -> text; `seed` is the harness's; `device` is `cpu` or `cuda:0`, as the
     sandbox names it; `cores` is the number of CPU cores the run may use; `folder`, which need not exist yet, keeps
     `result.json`, `summary.txt` and `log.txt`. `parent_curve` is for the early stop (early_stop.py), which `run_to_end`
-    disables. `compiled` is an archive of the compiled code of the project's own files.
+    disables. `compiled` is an archive of the compiled code of the project's own files. With `holdout_key` the sealed
+    data is scored, too, if the contract has such.
     """
 
     files: Mapping[str, str]
@@ -45,6 +46,7 @@ class RunSpec:
     parent_curve: Sequence[CurvePoint] = ()
     run_to_end: bool = False
     compiled: Path | None = None
+    holdout_key: str | None = None
 
 
 @dataclass(frozen=True)

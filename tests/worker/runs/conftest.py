@@ -27,7 +27,7 @@ def data(contract: Contract, sandbox: Sandbox, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: PreparedData, tmp_path: Path) -> Measure:
-    """Measure a work tree; `budget` replaces parts of the contract's, `limits` likewise, the rest the job's."""
+    """Measure a work tree; `budget`, `limits` and `commands` replace parts of the contract's, the rest the job's."""
 
     def run(
         files: Files,
@@ -35,6 +35,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
         stop: Event | None = None,
         budget: Mapping[str, float] | None = None,
         limits: Mapping[str, int] | None = None,
+        commands: Mapping[str, str | None] | None = None,
         sandbox: Sandbox = preloaded,
         **more: Any,
     ) -> RunReport:
@@ -42,6 +43,7 @@ def measure_files(contract: Contract, preloaded: PreloadedSandbox, data: Prepare
             update={
                 "budget": contract.budget.model_copy(update=dict(budget or {})),
                 "limits": contract.limits.model_copy(update=dict(limits or {})),
+                "commands": contract.commands.model_copy(update=dict(commands or {})),
             }
         )
         hardware = detect_machine("cpu", 1).hardware
