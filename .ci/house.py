@@ -17,15 +17,14 @@ PACKAGES = ("coordinator", "worker", "shared", "swarm")
 # Files of projects: they run in sandboxes and are read by agents.
 NOT_OURS = ("coordinator/autoresearch/swarm_harness/", "worker/authoring/template/")
 
-PRODUCT_LINES = 39_126
-TOP_LEVEL_ENTRIES = {"coordinator": 26, "worker": 16}
+PRODUCT_LINES = 40_601
+TOP_LEVEL_ENTRIES = {"coordinator": 27, "worker": 16}
 # Sections of docs/architecture.md, and the number of modules that each may cross.
 WALKS = {"## A claim, function by function": 7, "## A result, function by function": 12}
 SMALLEST_MODULE_LINES = 25
 
 # Modules that are exempt from a rule, each with its reason.
 SMALL_MODULES = {
-    "coordinator/accounts/api.py": "one handler",
     "coordinator/accounts/security.py": "one dependency, which every feature uses",
     "coordinator/events/service.py": "one function, which every feature uses",
     "coordinator/selection/api.py": "one handler; it cannot stand in projects, which selection uses",

@@ -1,4 +1,4 @@
-"""`swarm-coordinator`: serve, migrate, create projects and tokens; `admin` has the commands on a whole database.
+"""`swarm-coordinator`: serve, migrate, create projects; `admin` has duties and the commands on a whole database.
 
 Modules that only one command needs are imported in it, so that the others start sooner.
 """
@@ -16,7 +16,6 @@ from typing import Annotated
 import structlog
 import typer
 
-from coordinator.accounts import service as accounts
 from coordinator.admin.cli import app as maintenance
 from coordinator.admin.console import CommandFailed, clear_errors
 from coordinator.db.database import Database
@@ -220,16 +219,6 @@ def import_autoresearch(
         report = autoresearch.import_session(read, write, options)
     for line in autoresearch.describe(report):
         typer.echo(line)
-
-
-@app.command()
-def create_token(
-    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
-    label: Annotated[str, typer.Option(help="What the token is for.")] = "worker",
-) -> None:
-    """Print a new token for a volunteer, who is made if need be. It is shown this once."""
-    with clear_errors(), open_database() as database, database.write() as session:
-        typer.echo(accounts.create_token(session, volunteer, label))
 
 
 @app.command("version")

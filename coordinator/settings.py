@@ -2,6 +2,7 @@
 
 import os
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,21 @@ pages: one with the prefix, and one from which a reverse proxy removed it."""
 _PUBLIC_URL = re.compile(r"https?://[^/?#@\s]+((?:/[\w.~-]+)*)/?", re.ASCII)
 
 
+class Joining(StrEnum):
+    """The way in: anybody may make an account; a maintainer approves each; or an invitation is needed."""
+
+    OPEN = "open"
+    APPROVAL = "approval"
+    INVITATION = "invitation"
+
+
 class CoordinatorSettings(BaseSettings):
     """`database_url` is a SQLAlchemy address; sizes are in bytes, times in seconds.
 
-    `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. Anybody may make an
-    account, `sign_ups_per_hour` all together; with 0, maintainers make them. Without `public_reading` everything but
-    the sign-up asks for a token. Workers of a version before
+    `pg_bin` is the folder of pg_dump and pg_restore, where those on PATH are not the server's. `joining` says who may
+    make an account, and `sign_ups_per_hour` how many from one address; with 0, maintainers make them. The addresses of
+    requests come from headers only where a proxy of `trusted_proxies` (addresses and networks, comma-separated) sent
+    them. Without `public_reading` everything but the ways in asks for a token. Workers of a version before
     `oldest_worker` get no jobs. `embeddings_*` name an endpoint that speaks OpenAI's embeddings protocol; without one
     texts are compared by a model that comes with the program. From the similarity `embeddings_near` on, proposals
     are shown to each other's agents. `access_log` writes a line for each request. `/metrics` wants the token in
@@ -42,7 +52,10 @@ class CoordinatorSettings(BaseSettings):
     port: int = 8000
     public_url: str = ""
     pg_bin: Path | None = None
-    sign_ups_per_hour: int = Field(default=60, ge=0)
+    joining: Joining = Joining.OPEN
+    sign_ups_per_hour: int = Field(default=20, ge=0)
+    listeners_per_address: int = Field(default=32, ge=1)
+    trusted_proxies: str = "127.0.0.1,::1"
     oldest_worker: str = Field(default="0", pattern=r"^\d+(\.\d+)*$")
     embeddings_url: str = ""
     embeddings_model: str = ""

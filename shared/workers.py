@@ -42,6 +42,13 @@ class Account(Message):
     token: Secret
 
 
+class SignIn(Message):
+    """A sign-in link's secret; `label` says what the token is for that comes for it."""
+
+    secret: Secret
+    label: ShortText = "sign-in"
+
+
 class WorkerState(StrEnum):
     """The state that a worker last reported. Taking a job sets it to `working`."""
 

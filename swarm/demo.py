@@ -260,7 +260,10 @@ class _Demo:
         if name is None:
             return
         try:
-            run_command("swarm-coordinator", "anchor", "demo", name, environment=self._options.environment)
+            why = "The demo trusts its own worker."
+            run_command(
+                "swarm-coordinator", "anchor", "demo", name, "--reason", why, environment=self._options.environment
+            )
         except CommandError:
             if not self._interrupts.count:  # Ctrl-C reaches that command too
                 raise

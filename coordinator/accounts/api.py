@@ -1,19 +1,28 @@
-"""Accounts over HTTP."""
+"""Accounts over HTTP: the ways in."""
 
 from fastapi import APIRouter, Request, status
 
 from coordinator.accounts import service
+from coordinator.accounts.service import JoinRules
 from coordinator.db.database import CurrentDatabase
+from coordinator.http.addresses import ClientAddress
 from coordinator.settings import CoordinatorSettings
 from shared.protocol import API_PREFIX
-from shared.workers import Account, SignUp
+from shared.workers import Account, SignIn, SignUp
 
 router = APIRouter(prefix=API_PREFIX, tags=["accounts"])
 
 
 @router.post("/accounts", status_code=status.HTTP_201_CREATED)
-def sign_up(asked: SignUp, request: Request, database: CurrentDatabase) -> Account:
+def sign_up(asked: SignUp, request: Request, address: ClientAddress, database: CurrentDatabase) -> Account:
     """Make an account. Its token comes with the answer, and never again."""
     settings: CoordinatorSettings = request.app.state.settings
     with database.write() as session:
-        return service.sign_up(session, asked, settings.sign_ups_per_hour)
+        return service.sign_up(session, asked, JoinRules(settings.joining, settings.sign_ups_per_hour), address)
+
+
+@router.post("/sign-in", status_code=status.HTTP_201_CREATED)
+def sign_in(asked: SignIn, database: CurrentDatabase) -> Account:
+    """Exchange a sign-in link, once, for a token that lasts 30 days and carries the duties of the account's role."""
+    with database.write() as session:
+        return service.sign_in(session, asked)

@@ -1,29 +1,85 @@
 """Queries about accounts."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Token, Volunteer, table_of
+from coordinator.accounts.permissions import Caller
+from coordinator.models import Invitation, SignInLink, Token, Volunteer, table_of
+from coordinator.models.accounts import IS_VALID_TOKEN
+from shared.protocol import now
 
-_TOKENS = table_of(Token)
+_TOKENS, _VOLUNTEERS = table_of(Token), table_of(Volunteer)
+_LINKS, _INVITATIONS = table_of(SignInLink), table_of(Invitation)
 
 
-def count_volunteers_since(session: Session, moment: datetime) -> int:
-    return session.scalar(select(func.count()).select_from(Volunteer).where(Volunteer.created_at >= moment)) or 0
+def count_sign_ups(session: Session, address_sha256: str, moment: datetime) -> int:
+    """Accounts that were made from an address since a moment."""
+    of_address = Volunteer.address_sha256 == address_sha256, Volunteer.created_at >= moment
+    return session.scalar(select(func.count()).select_from(Volunteer).where(*of_address)) or 0
 
 
 def find_volunteer(session: Session, name: str) -> Volunteer | None:
     return session.scalar(select(Volunteer).where(Volunteer.name == name))
 
 
-_VOLUNTEER_BY_TOKEN = select(_TOKENS.c.volunteer_id).where(
-    _TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None)
+_CALLER = (
+    select(*(_VOLUNTEERS.c[name] for name in Caller._fields[:-1]), _TOKENS.c.scope)
+    .join(_TOKENS, _TOKENS.c.volunteer_id == _VOLUNTEERS.c.id)
+    .where(_TOKENS.c.sha256 == bindparam("sha256"), IS_VALID_TOKEN)
 )
 
 
-def find_volunteer_by_token(session: Session, token_sha256: str) -> int | None:
-    """The id of the volunteer whose unrevoked token has this hash."""
-    volunteer_id: int | None = session.scalar(_VOLUNTEER_BY_TOKEN, {"sha256": token_sha256})
+def find_caller(session: Session, token_sha256: str) -> Caller | None:
+    """The account whose valid token has this hash."""
+    row = session.execute(_CALLER, {"sha256": token_sha256, "moment": now()}).first()
+    return Caller._make(row) if row else None
+
+
+def list_accounts(session: Session, before_id: int | None, limit: int) -> Sequence[Volunteer]:
+    """Accounts, newest first."""
+    query = select(Volunteer).order_by(Volunteer.id.desc()).limit(limit)
+    return session.scalars(query if before_id is None else query.where(Volunteer.id < before_id)).all()
+
+
+def list_tokens(session: Session, volunteer_id: int) -> Sequence[Token]:
+    """An account's tokens, newest first."""
+    return session.scalars(select(Token).where(Token.volunteer_id == volunteer_id).order_by(Token.id.desc())).all()
+
+
+_USE_LINK = (
+    update(_LINKS)
+    .where(_LINKS.c.sha256 == bindparam("of"), _LINKS.c.used_at.is_(None), _LINKS.c.expires_at > bindparam("moment"))
+    .values(used_at=bindparam("moment"))
+    .returning(_LINKS.c.volunteer_id)
+)
+_USE_INVITATION = (
+    update(_INVITATIONS)
+    .where(
+        _INVITATIONS.c.sha256 == bindparam("of"),
+        _INVITATIONS.c.revoked_at.is_(None),
+        _INVITATIONS.c.expires_at > bindparam("moment"),
+        _INVITATIONS.c.uses < _INVITATIONS.c.max_uses,
+    )
+    .values(uses=_INVITATIONS.c.uses + 1)
+    .returning(_INVITATIONS.c.id)
+)
+
+
+def use_link(session: Session, sha256: str) -> int | None:
+    """Use a sign-in link up; returns its account, None for a link that is unknown, used or over."""
+    volunteer_id: int | None = session.scalar(_USE_LINK, {"of": sha256, "moment": now()})
     return volunteer_id
+
+
+def use_invitation(session: Session, sha256: str) -> bool:
+    """Count one use of an invitation; returns whether it allowed one more."""
+    return session.scalar(_USE_INVITATION, {"of": sha256, "moment": now()}) is not None
+
+
+def list_invitations(session: Session, before_id: int | None, limit: int) -> Sequence[Invitation]:
+    """Invitations, newest first."""
+    query = select(Invitation).order_by(Invitation.id.desc()).limit(limit)
+    return session.scalars(query if before_id is None else query.where(Invitation.id < before_id)).all()

@@ -1,19 +1,44 @@
-"""Sign-up and tokens. A token is shown once; the database holds its SHA-256 only."""
+"""Sign-up, sign-in, invitations and tokens. A secret is shown once; the database holds its SHA-256 only."""
 
 import re
 import secrets
 from datetime import timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
-from coordinator.http.errors import SwarmError
-from coordinator.models import Token, Volunteer
-from shared.protocol import now
-from shared.workers import Account, Role, SignUp
+from coordinator.accounts.permissions import Caller, Permission, check
+from coordinator.db.locks import lock_hashes
+from coordinator.http.addresses import hash_address
+from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.http.pagination import cut_page
+from coordinator.models import Invitation, SignInLink, Token, Volunteer, view_of
+from coordinator.settings import Joining
+from shared.moderation import AccountView, InvitationView, TokenView
+from shared.protocol import Page, now
+from shared.workers import Account, Role, SignIn, SignUp, TokenScope
 
-TOKEN_PREFIX = "swt_"  # noqa: S105  a prefix that secret scanners can look for, not a secret
+TOKEN_PREFIX, LINK_PREFIX, INVITATION_PREFIX = "swt_", "swl_", "swi_"
+"""Prefixes that secret scanners can look for."""
+
+MAX_LABEL = 80
+LINK_LASTS = timedelta(days=1)
+SIGNED_IN_DAYS = 30
+"""Days for which a token lasts that came for a sign-in link."""
+
+LOCAL_ADDRESS = "0" * 64
+"""The `address_sha256` of accounts that were made from this machine."""
+
+RESERVED_NAMES = frozenset({
+    "about", "account", "admin", "administrator", "anonymous", "api", "coordinator", "everybody", "everyone", "help",
+    "home", "join", "maintainer", "maintainers", "me", "moderator", "moderators", "nobody", "null", "owner", "owners",
+    "research-swarm", "root", "security", "staff", "status", "support", "swarm", "system", "undefined", "unknown",
+    "worker", "workers",
+})  # fmt: skip
+"""Names that nobody takes by signing up, since they look like those of people who run a swarm, or like addresses."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -36,31 +61,71 @@ class NameTakenError(SwarmError):
     title = "There is a volunteer of that name"
 
 
+class NameReservedError(SwarmError):
+    status = 409
+    code = "name-reserved"
+    title = "That name is reserved"
+
+
 class SignUpClosedError(SwarmError):
     status = 403
     code = "sign-up-closed"
     title = "This coordinator's maintainers make accounts themselves"
 
 
+class InvitationInvalidError(SwarmError):
+    status = 403
+    code = "invitation-invalid"
+    title = "A valid invitation is needed"
+
+
+class SignInInvalidError(SwarmError):
+    status = 403
+    code = "sign-in-invalid"
+    title = "The sign-in link is unknown, used or over"
+
+
 class SignUpBusyError(SwarmError):
     status = 429
     code = "sign-up-busy"
-    title = "Too many accounts were made lately"
+    title = "Too many accounts were made from this address lately"
     headers = {"Retry-After": "600"}  # noqa: RUF012  a class variable of the base, never changed
 
 
-def sign_up(session: Session, asked: SignUp, per_hour: int) -> Account:
-    """Make a volunteer with a token. `per_hour` limits all sign-ups together; 0 allows none.
+class JoinRules(NamedTuple):
+    """The mode of joining, and the number of accounts that may be made from an address per hour; 0 allows none."""
 
-    Raises NameTakenError, SignUpClosedError, SignUpBusyError.
+    mode: Joining
+    per_hour: int
+
+
+def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | None) -> Account:
+    """Make a volunteer with a token, who waits for approval where that is needed.
+
+    An invitation stands for an approval. Raises NameReservedError, NameTakenError, SignUpClosedError, SignUpBusyError,
+    InvitationInvalidError.
     """
-    if per_hour == 0:
+    if rules.per_hour == 0:
         raise SignUpClosedError("Ask a maintainer for a token: `swarm-coordinator create-token NAME` prints one.")
-    if queries.count_volunteers_since(session, now() - timedelta(hours=1)) >= per_hour:
+    if asked.name in RESERVED_NAMES:
+        raise NameReservedError("It looks like the name of somebody who runs this swarm. Choose another.")
+    address_sha256 = hash_address(address) or LOCAL_ADDRESS
+    lock_hashes(session, [address_sha256])  # sign-ups from one address are counted one after the other
+    if queries.count_sign_ups(session, address_sha256, now() - timedelta(hours=1)) >= rules.per_hour:
         raise SignUpBusyError("Try again later, or ask a maintainer for a token.")
     if queries.find_volunteer(session, asked.name) is not None:
         raise NameTakenError("Choose another. If it is your own, make a token with the account that you have.")
-    return Account(volunteer=asked.name, token=create_token(session, asked.name, asked.label))
+    is_invited = asked.invitation is not None and queries.use_invitation(session, hash_token(asked.invitation))
+    if not is_invited and (rules.mode is Joining.INVITATION or asked.invitation is not None):
+        raise InvitationInvalidError("Ask a maintainer for an invitation. This one is unknown, used up or over.")
+    volunteer = Volunteer(
+        name=asked.name, role=Role.VOLUNTEER, created_at=now(), address_sha256=address_sha256,
+        is_pending=rules.mode is Joining.APPROVAL and not is_invited,
+    )  # fmt: skip
+    session.add(volunteer)
+    session.flush()
+    _, token = add_token(session, volunteer, asked.label, TokenScope.WORK, None)
+    return Account(volunteer=volunteer.name, token=token)
 
 
 def hash_token(token: str) -> str:
@@ -68,15 +133,33 @@ def hash_token(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def create_token(session: Session, volunteer_name: str, label: str) -> str:
-    """Make a token for a volunteer, who is created if need be, and return it. Raises NameInvalidError."""
-    if not _NAME.fullmatch(volunteer_name):
-        raise NameInvalidError("A name has 1 to 63 lower-case letters, digits and hyphens, and begins with no hyphen.")
-    volunteer = find_or_add_volunteer(session, volunteer_name)
-    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    session.add(Token(volunteer_id=volunteer.id, sha256=hash_token(token), label=label, created_at=now()))
-    session.flush()
+def create_token(session: Session, volunteer_name: str, label: str, days: int | None = None) -> str:
+    """Make a token for a volunteer, who is created if need be, and return it. It lasts for so many days, or for ever.
+    Raises NameInvalidError."""
+    _, token = add_token(session, find_or_add_account(session, volunteer_name), label, TokenScope.WORK, days)
     return token
+
+
+def add_token(
+    session: Session, volunteer: Volunteer, label: str, scope: TokenScope, days: int | None
+) -> tuple[Token, str]:
+    """Make a token; returns its row and itself."""
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    moment = now()
+    row = Token(
+        volunteer_id=volunteer.id, sha256=hash_token(token), label=label[:MAX_LABEL], scope=scope, created_at=moment,
+        expires_at=moment + timedelta(days=days) if days else None,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row, token
+
+
+def find_or_add_account(session: Session, name: str) -> Volunteer:
+    """As `find_or_add_volunteer`. Raises NameInvalidError."""
+    if not _NAME.fullmatch(name):
+        raise NameInvalidError("A name has 1 to 63 lower-case letters, digits and hyphens, and begins with no hyphen.")
+    return find_or_add_volunteer(session, name)
 
 
 def find_or_add_volunteer(session: Session, name: str) -> Volunteer:
@@ -89,14 +172,63 @@ def find_or_add_volunteer(session: Session, name: str) -> Volunteer:
     return volunteer
 
 
-def authenticate(session: Session, token: str | None) -> int:
-    """The id of the volunteer whom a bearer token belongs to. Raises UnauthorizedError."""
+def create_link(session: Session, volunteer: Volunteer) -> str:
+    """Make a secret that is exchanged for a token with the account's duties, once, within a day."""
+    secret = LINK_PREFIX + secrets.token_urlsafe(32)
+    moment = now()
+    session.add(
+        SignInLink(
+            volunteer_id=volunteer.id, sha256=hash_token(secret), created_at=moment, expires_at=moment + LINK_LASTS
+        )
+    )
+    session.flush()
+    return secret
+
+
+def sign_in(session: Session, asked: SignIn) -> Account:
+    """Exchange a sign-in link for a token. Raises SignInInvalidError, AccountStoppedError."""
+    volunteer_id = queries.use_link(session, hash_token(asked.secret))
+    if volunteer_id is None:
+        raise SignInInvalidError("Ask a maintainer for a new one: `swarm-coordinator sign-in-link NAME` prints it.")
+    volunteer = session.get_one(Volunteer, volunteer_id)
+    columns = {name: getattr(volunteer, name) for name in Caller._fields if name != "scope"}
+    check(Caller(**columns, scope=TokenScope.DUTIES), Permission.WORK)
+    _, token = add_token(session, volunteer, asked.label, TokenScope.DUTIES, SIGNED_IN_DAYS)
+    return Account(volunteer=volunteer.name, token=token)
+
+
+def create_invitation(session: Session, created_by: str, uses: int, days: int) -> tuple[Invitation, str]:
+    """Make an invitation for so many accounts and days; returns its row and its secret."""
+    secret = INVITATION_PREFIX + secrets.token_urlsafe(24)
+    moment = now()
+    row = Invitation(
+        sha256=hash_token(secret), created_by=created_by, max_uses=uses, uses=0, created_at=moment,
+        expires_at=moment + timedelta(days=days),
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    return row, secret
+
+
+def authorize(session: Session, token: str | None, permission: Permission) -> Caller:
+    """The account that a bearer token belongs to, if it has the permission.
+
+    Raises UnauthorizedError, AccountStoppedError, NotAllowedError.
+    """
     if not token:
         raise UnauthorizedError("Send the header `Authorization: Bearer <token>`.")
-    volunteer_id = queries.find_volunteer_by_token(session, hash_token(token))
-    if volunteer_id is None:
-        raise UnauthorizedError("This token is unknown or was revoked. Ask the coordinator's maintainer for a new one.")
-    return volunteer_id
+    caller = queries.find_caller(session, hash_token(token))
+    if caller is None:
+        raise UnauthorizedError(
+            "This token is unknown, over or was revoked. Ask the coordinator's maintainer for a new one."
+        )
+    check(caller, permission)
+    return caller
+
+
+def authenticate(session: Session, token: str | None) -> int:
+    """The id of the volunteer whom a bearer token belongs to, who may work. Raises as `authorize`."""
+    return authorize(session, token, Permission.WORK).id
 
 
 def get_name(session: Session, volunteer_id: int) -> str:
@@ -104,6 +236,26 @@ def get_name(session: Session, volunteer_id: int) -> str:
     return session.get_one(Volunteer, volunteer_id).name
 
 
-def get_role(session: Session, volunteer_id: int) -> Role:
-    """The role of an authenticated volunteer."""
-    return Role(session.get_one(Volunteer, volunteer_id).role)
+def view_accounts(session: Session, before_id: int | None, limit: int) -> Page[AccountView]:
+    """Accounts with their sanctions, newest first."""
+    rows = queries.list_accounts(session, before_id, limit + 1)
+    return cut_page([view_of(AccountView, row) for row in rows], limit, lambda row: row.id)
+
+
+def view_tokens(session: Session, name: str) -> Page[TokenView]:
+    """An account's tokens, newest first. Raises NotFoundError."""
+    return Page(items=[view_of(TokenView, row) for row in queries.list_tokens(session, get_account(session, name).id)])
+
+
+def view_invitations(session: Session, before_id: int | None, limit: int) -> Page[InvitationView]:
+    """Invitations, newest first."""
+    rows = queries.list_invitations(session, before_id, limit + 1)
+    return cut_page([view_of(InvitationView, row) for row in rows], limit, lambda row: row.id)
+
+
+def get_account(session: Session, name: str) -> Volunteer:
+    """The account of that name. Raises NotFoundError."""
+    volunteer = queries.find_volunteer(session, name)
+    if volunteer is None:
+        raise NotFoundError(f"There is no account {name!r}.")
+    return volunteer

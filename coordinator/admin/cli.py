@@ -1,8 +1,7 @@
-"""Commands on a whole database: backup, restore, verify, repack. Part of `swarm-coordinator`."""
+"""Commands on a whole database: backup, restore, verify, repack. Part of `swarm-coordinator`, as are the duties."""
 
 import json
 from contextlib import closing
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +11,17 @@ from coordinator.admin import backup as backups
 from coordinator.admin import queries
 from coordinator.admin import repack as packing
 from coordinator.admin.console import clear_errors, progress_bars
+from coordinator.admin.duties import app as duties
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.evidence import epochs
-from coordinator.evidence.quarantine import set_anchor, set_quarantine
 from coordinator.models import Commit, Run
 from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
 
 app = typer.Typer()
+app.add_typer(duties)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -136,49 +136,3 @@ def new_epoch() -> None:
     """
     with clear_errors(), open_database() as database, database.write() as session:
         typer.echo(f"A new epoch began in {epochs.end_epochs(session, always=True)} hardware class(es).")
-
-
-@app.command()
-def quarantine(
-    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
-    reason: Annotated[str, typer.Option(help="Why; the volunteer is told.")],
-    worker: Annotated[str | None, typer.Option(help="One of its workers; without it, all of them.")] = None,
-) -> None:
-    """Keep runs that nobody verified out of the evidence, and give no more jobs. `release` takes it back.
-
-    Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"
-    """
-    _quarantine(volunteer, worker, reason)
-
-
-@app.command()
-def release(
-    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
-    worker: Annotated[str | None, typer.Option(help="One of its workers; without it, the volunteer itself.")] = None,
-) -> None:
-    """End a quarantine: runs count again, and what was derived without them is derived with them.
-
-    Example:  swarm-coordinator release mallory
-    """
-    _quarantine(volunteer, worker, None)
-
-
-@app.command()
-def anchor(
-    volunteer: Annotated[str, typer.Argument(help="The volunteer's name, for example ada.")],
-    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
-    remove: Annotated[bool, typer.Option("--remove", help="It is one no longer.")] = False,
-) -> None:
-    """Make a worker a root of trust: a claim is verified by an anchor, or by whom agreement with anchors vouches for.
-
-    Example:  swarm-coordinator anchor ada gpu-0
-    """
-    with clear_errors(), open_database() as database, database.write() as session:
-        set_anchor(session, volunteer, worker, is_anchor=not remove, who=getuser())
-        typer.echo(f"{volunteer}/{worker} is {'no longer an anchor' if remove else 'an anchor'}.")
-
-
-def _quarantine(volunteer: str, worker: str | None, reason: str | None) -> None:
-    with clear_errors(), open_database() as database, database.write() as session:
-        changed = set_quarantine(session, volunteer, worker, reason, who=getuser())
-        typer.echo(f"{count_noun(changed, 'run')} now {'counted again' if reason is None else 'left out'}.")

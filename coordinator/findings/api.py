@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Path, Query, status
 from pydantic import BaseModel
 
+from coordinator.accounts.permissions import Permission
 from coordinator.accounts.security import BearerToken
-from coordinator.accounts.service import authenticate
+from coordinator.accounts.service import authenticate, authorize
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.findings import papers, prior_work, revisions, search, service, topics
 from coordinator.findings.queries import FindingFilters
@@ -141,7 +142,8 @@ def revise_finding(
 def add_note(finding_id: RowId, draft: NoteDraft, key: Key, token: BearerToken, database: CurrentDatabase) -> Note:
     """Write a note beside a finding, as a maintainer."""
     with database.write() as session:
-        return revisions.annotate(session, authenticate(session, token), finding_id, key, NoteKind.NOTE, draft)
+        caller = authorize(session, token, Permission.WORK)
+        return revisions.annotate(session, caller, finding_id, key, NoteKind.NOTE, draft)
 
 
 @router.post("/findings/{finding_id}/retraction", status_code=status.HTTP_201_CREATED)
@@ -150,7 +152,8 @@ def retract_finding(
 ) -> Note:
     """Retract a finding, with a reason. It stays readable; searches and context packs leave it out."""
     with database.write() as session:
-        return revisions.annotate(session, authenticate(session, token), finding_id, key, NoteKind.RETRACTION, draft)
+        caller = authorize(session, token, Permission.WORK)
+        return revisions.annotate(session, caller, finding_id, key, NoteKind.RETRACTION, draft)
 
 
 @router.post("/findings/{finding_id}/restoration", status_code=status.HTTP_201_CREATED)
@@ -159,4 +162,5 @@ def restore_finding(
 ) -> Note:
     """Take a retraction back, with a reason."""
     with database.write() as session:
-        return revisions.annotate(session, authenticate(session, token), finding_id, key, NoteKind.RESTORATION, draft)
+        caller = authorize(session, token, Permission.WORK)
+        return revisions.annotate(session, caller, finding_id, key, NoteKind.RESTORATION, draft)

@@ -21,7 +21,7 @@ from coordinator.models import (
     Worker,
 )
 from shared.experiments import Assignment, Dispute, JobKind, Verdict
-from shared.findings import ClassEvidence, FindingState, GainFates
+from shared.findings import ClassEvidence, FindingState, GainFates, NoteKind
 from shared.runs import RunOutcome
 
 MAX_RIVALS = 20
@@ -142,6 +142,14 @@ def find_author(session: Session, finding: Finding) -> int:
     """The volunteer whose worker left a finding."""
     query = select(Worker.volunteer_id).join(Experiment, Experiment.worker_id == Worker.id)
     return session.scalars(query.where(Experiment.id == finding.experiment_id)).one()
+
+
+def find_last_retractor(session: Session, finding_id: int) -> int | None:
+    """The volunteer who retracted a finding last."""
+    query = select(FindingNote.volunteer_id).where(
+        FindingNote.finding_id == finding_id, FindingNote.kind == NoteKind.RETRACTION
+    )
+    return session.scalar(query.order_by(FindingNote.id.desc()).limit(1))
 
 
 class TopicRow(NamedTuple):

@@ -17,7 +17,9 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    or_,
     select,
+    update,
 )
 from sqlalchemy.orm import Session
 
@@ -113,6 +115,25 @@ def remove_tags(session: Session, finding_id: int) -> None:
     session.execute(delete(FindingTag).where(FindingTag.finding_id == finding_id))
 
 
+def hide_quarantined(session: Session, volunteer_id: int) -> None:
+    """Hide the published findings of an account's workers in quarantine, and show those again that are in none."""
+    is_in_quarantine = or_(Worker.quarantine.is_not(None), Volunteer.quarantine.is_not(None))
+    for is_hidden in (True, False):
+        own = (
+            select(Experiment.id)
+            .join(Run, and_(Run.experiment_id == Experiment.id, Run.worker_id == Experiment.worker_id))
+            .join(Worker, Worker.id == Experiment.worker_id)
+            .join(Volunteer, Volunteer.id == Worker.volunteer_id)
+            .where(Volunteer.id == volunteer_id, is_in_quarantine if is_hidden else ~is_in_quarantine)
+        )
+        before, after = FindingState.PUBLISHED, FindingState.HIDDEN
+        if not is_hidden:
+            before, after = after, before
+        session.execute(
+            update(_FINDINGS).where(_FINDINGS.c.experiment_id.in_(own), _FINDINGS.c.state == before).values(state=after)
+        )
+
+
 def lock_finding(session: Session, finding_id: int) -> Finding | None:
     """A finding, its row locked until the transaction ends."""
     return session.scalar(select(Finding).where(Finding.id == finding_id).with_for_update())
@@ -168,12 +189,15 @@ _CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
 """The condition of each filter on a row of `_rows`."""
 
 
+def _list_states(filters: FindingFilters) -> list[FindingState]:
+    return [FindingState.PUBLISHED, *([FindingState.RETRACTED] if filters.with_retracted else [])]
+
+
 def _narrow(query: Select[*tuple[Any, ...]], filters: FindingFilters) -> Select[*tuple[Any, ...]]:
     """Add the filters' conditions to a query of `_rows`."""
     given = {name: value for name, value in filters._asdict().items() if value is not None and name in _CONDITIONS}
     conditions = [_CONDITIONS[name](value) for name, value in given.items()]
-    if not filters.with_retracted:
-        conditions.append(Finding.state == FindingState.PUBLISHED)
+    conditions.append(Finding.state.in_(_list_states(filters)))
     return query.where(*conditions)
 
 
@@ -192,18 +216,18 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
     return [found[finding_id] for finding_id in ids if finding_id in found]
 
 
-_PUBLISHED = select(_FINDINGS.c.id).where(
-    _FINDINGS.c.id.in_(bindparam("ids", expanding=True)), _FINDINGS.c.state == FindingState.PUBLISHED
+_IN_STATES = select(_FINDINGS.c.id).where(
+    _FINDINGS.c.id.in_(bindparam("ids", expanding=True)), _FINDINGS.c.state.in_(bindparam("states", expanding=True))
 )
 _NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
 
 
 def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) -> set[int]:
     """Those of the findings, which are of the project, that the filters let through."""
-    if not ids or (filters.is_plain and filters.with_retracted):
-        return set(ids)
+    if not ids:
+        return set()
     if filters.is_plain:
-        return {row[0] for row in session.execute(_PUBLISHED, {"ids": ids}).all()}
+        return {row[0] for row in session.execute(_IN_STATES, {"ids": ids, "states": _list_states(filters)}).all()}
     given = {name for name, value in filters._asdict().items() if value is not None}
     query = select(Finding.id).where(Finding.id.in_(ids))
     if given & {*_NEEDS_EXPERIMENT, "hardware_class"}:

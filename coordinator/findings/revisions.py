@@ -3,12 +3,14 @@
 A request is known by its key, so it may be sent again when its answer was lost.
 """
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from coordinator.accounts import service as accounts
+from coordinator.accounts.permissions import Caller, NotAllowedError, Permission, check
+from coordinator.events import audit
 from coordinator.events import service as events
+from coordinator.events.audit import Actor
 from coordinator.experiments import service as experiments
 from coordinator.findings import paper_queries, papers, queries, service
 from coordinator.findings.semantic_index import SUBJECT, describe
@@ -18,14 +20,9 @@ from coordinator.models import Experiment, Finding, FindingNote, FindingVersion,
 from coordinator.novelty.similarity import Similarity
 from shared.events import EventKind
 from shared.findings import FindingDraft, FindingState, FindingView, Note, NoteDraft, NoteKind
+from shared.moderation import ActionSource, AuditAction, SubjectKind
 from shared.protocol import now
 from shared.workers import Role
-
-
-class NotAllowedError(SwarmError):
-    status = 403
-    code = "not-allowed"
-    title = "This account may not do that"
 
 
 class FindingStateError(SwarmError):
@@ -67,43 +64,55 @@ def revise(
     return experiments.view_finding(finding)
 
 
-def annotate(session: Session, volunteer_id: int, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft) -> Note:
+def annotate(session: Session, caller: Caller, finding_id: int, key: UUID, kind: NoteKind, draft: NoteDraft) -> Note:
     """Add a note, a retraction or a restoration to a finding. Raises NotFoundError, NotAllowedError, FindingStateError.
 
-    Maintainers may do all of that, a finding's author may retract and restore it.
+    Moderators and maintainers may do all of that. A finding's author may retract it, and take that back.
     """
     known = paper_queries.find_note_by_key(session, key)
     if known is not None:  # sent again because the answer was lost
         return papers.view_note(*known)
     finding = _lock_finding(session, finding_id)
-    _check_may(session, volunteer_id, finding, kind)
-    finding.state = _change_state(FindingState(finding.state), kind)
-    note = FindingNote(
-        finding_id=finding.id, volunteer_id=volunteer_id, kind=kind, text=draft.text, key=key, created_at=now()
-    )
-    session.add(note)
-    session.flush()
-    author = session.get_one(Volunteer, volunteer_id)
-    events.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=author.name)
-    return papers.view_note(note, author)
+    _check_may(session, caller, finding, kind)
+    before = finding.state
+    change_state(session, finding, kind, caller.name)
+    if finding.state != before:
+        action = AuditAction.RETRACT_FINDING if kind is NoteKind.RETRACTION else AuditAction.RESTORE_FINDING
+        states = {"state": before}, {"state": finding.state}
+        actor = Actor(caller.name, caller.id, Role(caller.role), ActionSource.API)
+        audit.record(session, actor, action, SubjectKind.FINDING, str(finding.id), draft.text, *states)
+    note = add_note(session, finding.id, caller.id, kind, draft.text, key)
+    return papers.view_note(note, session.get_one(Volunteer, caller.id))
 
 
-def _change_state(state: FindingState, kind: NoteKind) -> FindingState:
-    """The state of a finding after a note. Raises FindingStateError."""
+def change_state(session: Session, finding: Finding, kind: NoteKind, by: str) -> None:
+    """Bring a finding into the state that a note gives it. Raises FindingStateError."""
+    state = FindingState(finding.state)
     before, after = _CHANGES.get(kind, (state, state))
     if state is not before:
         raise FindingStateError(f"A finding that is {state} takes no {kind}.")
-    return after
+    finding.state = after
+    session.flush()
+    events.record(session, EventKind.FINDING_NOTED, finding.project_id, finding=finding.id, note=kind, by=by)
 
 
-def _check_may(session: Session, volunteer_id: int, finding: Finding, kind: NoteKind) -> None:
-    is_maintainer = accounts.get_role(session, volunteer_id) is Role.MAINTAINER
-    is_author = paper_queries.find_author(session, finding) == volunteer_id
-    if is_maintainer or (is_author and kind is not NoteKind.NOTE):
-        return
-    if kind is NoteKind.NOTE:
-        raise NotAllowedError("Notes beside findings are written by maintainers.")
-    raise NotAllowedError("A finding is retracted by its author or by a maintainer.")
+def add_note(
+    session: Session, finding_id: int, volunteer_id: int, kind: NoteKind, text: str, key: UUID | None = None
+) -> FindingNote:
+    note = FindingNote(
+        finding_id=finding_id, volunteer_id=volunteer_id, kind=kind, text=text, key=key or uuid4(), created_at=now()
+    )
+    session.add(note)
+    session.flush()
+    return note
+
+
+def _check_may(session: Session, caller: Caller, finding: Finding, kind: NoteKind) -> None:
+    is_author = paper_queries.find_author(session, finding) == caller.id
+    if not is_author or kind is NoteKind.NOTE:
+        check(caller, Permission.ANNOTATE)
+    elif kind is NoteKind.RESTORATION and paper_queries.find_last_retractor(session, finding.id) != caller.id:
+        raise NotAllowedError("A maintainer retracted this finding; only a maintainer takes that back.")
 
 
 def _lock_finding(session: Session, finding_id: int) -> Finding:

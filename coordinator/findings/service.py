@@ -68,6 +68,11 @@ def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> No
     queries.add_citations(session, experiment_id, finding_ids)
 
 
+def hide_quarantined(session: Session, volunteer_id: int) -> None:
+    """Hide the findings of an account's workers that are in quarantine, and show those again that are in none."""
+    queries.hide_quarantined(session, volunteer_id)
+
+
 def is_indexed(session: Session) -> bool:
     """Whether the index of words holds every finding."""
     return not text_index_of(session).list_missing(session, 1)

@@ -2,12 +2,13 @@
 
 from base64 import b64decode
 from binascii import Error as Base64Error
+from time import monotonic
 
 from anyio import to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.accounts import service as accounts
-from coordinator.accounts.service import UnauthorizedError
+from coordinator.accounts.permissions import AccountStoppedError, Permission
+from coordinator.accounts.service import UnauthorizedError, authorize
 from coordinator.db.database import Database
 from coordinator.http.errors import BodyTooLargeError, problem_response
 from coordinator.http.prefix import read_path
@@ -96,10 +97,16 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-OPEN = (
-    f"{API_PREFIX}/versions", f"{API_PREFIX}/accounts", "/static/", "/problems", "/healthz", "/readyz", "/robots.txt",
-)  # fmt: skip
-"""Addresses that stay open: versions, sign-up, static files, the meaning of errors, and what monitoring asks for."""
+OPEN = ("/static/", "/problems/")
+OPEN_EXACTLY = frozenset({
+    f"{API_PREFIX}/versions", f"{API_PREFIX}/accounts", f"{API_PREFIX}/sign-in", "/problems", "/healthz", "/readyz",
+    "/robots.txt",
+})  # fmt: skip
+"""Addresses that stay open: versions, the ways in, static files, the meaning of errors, and what
+monitoring asks for."""
+
+CHECK_AGAIN_SECONDS = 30.0
+"""Seconds after which the token of a stream is checked again; a live feed says something every 15."""
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="research swarm: any name, a token as the password", Bearer'}
 
@@ -112,18 +119,40 @@ class ClosedReading:
         self._database = database
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not read_path(scope).startswith(OPEN):
-            token = read_token(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
-            try:
-                await to_thread.run_sync(self._check, token)
-            except UnauthorizedError as error:
-                await problem_response(error.to_problem(), CHALLENGE)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or (path := read_path(scope)) in OPEN_EXACTLY or path.startswith(OPEN):
+            await self._app(scope, receive, send)
+            return
+        token = read_token(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
+        refusal = await self._find_refusal(token)
+        if refusal is not None:
+            headers = CHALLENGE if isinstance(refusal, UnauthorizedError) else None
+            await problem_response(refusal.to_problem(), headers)(scope, receive, send)
+            return
+        checked_at, is_over = monotonic(), False
 
-    def _check(self, token: str | None) -> None:
-        with self._database.read() as session:
-            accounts.authenticate(session, token)
+        async def send_while_valid(message: Message) -> None:
+            """Ends a stream whose token was revoked, whatever the application still sends."""
+            nonlocal checked_at, is_over
+            if not is_over and monotonic() - checked_at > CHECK_AGAIN_SECONDS:
+                checked_at = monotonic()
+                is_over = await self._find_refusal(token) is not None
+                if is_over and message["type"] == "http.response.body":
+                    await send({"type": "http.response.body", "body": b""})
+            if not is_over:
+                await send(message)
+
+        await self._app(scope, receive, send_while_valid)
+
+    async def _find_refusal(self, token: str | None) -> UnauthorizedError | AccountStoppedError | None:
+        return await to_thread.run_sync(self._check, token)
+
+    def _check(self, token: str | None) -> UnauthorizedError | AccountStoppedError | None:
+        try:
+            with self._database.read() as session:
+                authorize(session, token, Permission.READ)
+        except (UnauthorizedError, AccountStoppedError) as error:
+            return error
+        return None
 
 
 def read_token(authorization: str) -> str | None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response, status
 from coordinator.accounts.security import BearerToken
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import Database, ReadSession, WriteSession
+from coordinator.http.addresses import ClientAddress
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
@@ -74,14 +75,6 @@ async def _get_fitting_versions(
 FittingVersions = Annotated[Versions, Depends(_get_fitting_versions)]
 """The coordinator's versions, once the worker's headers fit them. Checked before the body, whose form may differ by
 version."""
-
-
-def _get_address(request: Request) -> str | None:
-    return request.client.host if request.client else None
-
-
-ClientAddress = Annotated[str | None, Depends(_get_address)]
-"""The address of a request; behind a reverse proxy on this machine, the one that it forwards for."""
 
 
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:

@@ -1,13 +1,13 @@
 """Claims: look around and decide first, without a transaction that writes, then take the job with one short write."""
 
 import secrets
-from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
+from coordinator.accounts.permissions import AccountStoppedError
 from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
@@ -15,6 +15,7 @@ from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import find_curve
+from coordinator.http.addresses import hash_address
 from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.lineage import branches
@@ -40,7 +41,6 @@ from shared.projects import BranchState
 from shared.protocol import Versions, now, version_key
 from shared.runs import MAX_SEED, DeviceKind, Hardware
 
-IPV6 = 6
 MAX_LEASES_PER_WORKER = 2
 """One that trains, and one that is drafted meanwhile."""
 
@@ -53,6 +53,7 @@ ACCOUNTS_PER_ADDRESS = 2
 """An address holds at most so many times the leases that the account may hold which asks."""
 
 ASK_AGAIN_SECONDS = 30.0
+STOPPED_SECONDS = 600.0
 SAMPLED_ONE_IN = 5
 """Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
 
@@ -80,10 +81,13 @@ def claim(
     database: Database, token: str | None, request: ClaimRequest, versions: Versions, address: str | None = None
 ) -> ClaimReply:
     """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
-    address_sha256 = _hash_address(address)
+    address_sha256 = hash_address(address)
     with database.read() as session:
         asker = find_asker(session, hash_token(token), request.worker) if token else None
-        volunteer_id, known = asker or (authenticate(session, token), None)
+        try:
+            volunteer_id, known = asker or (authenticate(session, token), None)
+        except AccountStoppedError as error:  # the worker waits, and says why
+            return _nothing(error.detail, STOPPED_SECONDS)
         check_versions(request.protocol, None, versions)
         offer = _find_offer(session, volunteer_id, known, request)
     if isinstance(offer, ClaimReply):
@@ -137,20 +141,11 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     return Offer(project, chosen, branch, base, pack, trials, pace, throughput)
 
 
-def _hash_address(host: str | None) -> str | None:
-    """A name for an address of the internet, of an IPv6 address' network; None for this machine's own."""
-    try:
-        address = ip_address(host or "")
-    except ValueError:
-        return None
-    if address.is_loopback:
-        return None
-    return hash_token(str(ip_network((address, 64), strict=False) if address.version == IPV6 else address))
-
-
 def _check_limits(session: Session, volunteer_id: int, address_sha256: str | None) -> str | None:
     """Why a volunteer may hold no more leases, as a sentence."""
     counts = queries.count_leases(session, volunteer_id, address_sha256)
+    if counts.is_stopped:
+        return "A maintainer stopped this account just now."
     allowed = FIRST_LEASES + LEASES_PER_AGREEMENT * counts.agreements
     if counts.anchors or (counts.of_volunteer < allowed and counts.of_address < ACCOUNTS_PER_ADDRESS * allowed):
         return None

@@ -51,6 +51,7 @@ def submit_proposal(
     with database.write() as session:
         held_heartbeats.write_of(session, lease_id)
         lease = queries.lock_lease(session, lease_id)
+        service.refuse_stopped(lease)
         return _judge(session, similarity, lease, contract, submission, code, alike)
 
 

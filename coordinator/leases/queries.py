@@ -12,7 +12,20 @@ from sqlalchemy import CursorResult, bindparam, exists, func, insert, select, up
 from sqlalchemy.orm import Session
 
 from coordinator.leases.validation import WorkerTime, count_at_once
-from coordinator.models import Branch, Commit, ContextPack, Lease, Project, Run, Token, TrustRecord, Worker, table_of
+from coordinator.models import (
+    Branch,
+    Commit,
+    ContextPack,
+    Lease,
+    Project,
+    Run,
+    Token,
+    TrustRecord,
+    Volunteer,
+    Worker,
+    table_of,
+)
+from coordinator.models.accounts import IS_STOPPED, IS_VALID_TOKEN, IS_WORKER_STOPPED
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection.context_pack import Pack
 from shared.experiments import JobKind
@@ -24,7 +37,7 @@ LiveLease = tuple[Lease, Worker, str]
 
 _LEASES, _WORKERS, _PROJECTS = table_of(Lease), table_of(Worker), table_of(Project)
 _PACKS, _TOKENS, _RUNS, _COMMITS = table_of(ContextPack), table_of(Token), table_of(Run), table_of(Commit)
-_RECORDS = table_of(TrustRecord)
+_RECORDS, _VOLUNTEERS = table_of(TrustRecord), table_of(Volunteer)
 
 
 GIVEN_RUNS = 2000
@@ -37,7 +50,8 @@ EXPERIMENTS = [kind for kind in JobKind if kind.makes_experiment]
 class LeaseRow(NamedTuple):
     """A lease with its owner and its contract.
 
-    The first block changes only where a proposal turns the job into a measurement, so it may be read at any time.
+    The first block changes only where a proposal turns the job into a measurement, so it may be read at any time. A
+    worker `is_stopped` if it or its account may write nothing.
     """
 
     id: UUID
@@ -59,6 +73,7 @@ class LeaseRow(NamedTuple):
     assignment: dict[str, Any] | None
     token_sha256: str
 
+    is_stopped: bool
     state: str
     phase: str
     step: int
@@ -79,16 +94,18 @@ _ELSEWHERE = {
     "contract": _PROJECTS.c.contract,
     "worker": _WORKERS.c.name,
     "volunteer_id": _WORKERS.c.volunteer_id,
+    "is_stopped": IS_WORKER_STOPPED,
 }
 _FIND = (
     select(*(_ELSEWHERE[name] if name in _ELSEWHERE else _LEASES.c[name] for name in LeaseRow._fields))
     .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
+    .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)
     .join(_PROJECTS, _PROJECTS.c.id == _LEASES.c.project_id)
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
 _LOCK = _FIND.with_for_update(of=_LEASES)
 _SEE_OWN = _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
-    _TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None)
+    _TOKENS.c.sha256 == bindparam("sha256"), IS_VALID_TOKEN
 )
 _OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
     _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
@@ -111,6 +128,7 @@ _COUNTS = select(
     select(func.count())
     .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _WORKERS.c.is_anchor, _WORKERS.c.quarantine.is_(None))
     .scalar_subquery(),
+    select(func.count()).where(_VOLUNTEERS.c.id == bindparam("volunteer_id"), IS_STOPPED).scalar_subquery(),
 )
 _ADD = insert(_LEASES)
 _ADD_PACK = insert(_PACKS)
@@ -165,8 +183,8 @@ def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
 
 
 def find_lease_of_token(session: Session, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
-    """A lease, if it is of the volunteer whose unrevoked token has this hash."""
-    row = session.execute(_SEE_OWN, {"lease_id": lease_id, "sha256": token_sha256}).first()
+    """A lease, if it is of the volunteer whose valid token has this hash."""
+    row = session.execute(_SEE_OWN, {"lease_id": lease_id, "sha256": token_sha256, "moment": now()}).first()
     return LeaseRow._make(row) if row else None
 
 
@@ -178,12 +196,14 @@ def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
 
 
 class LeaseCounts(NamedTuple):
-    """Live leases of a volunteer and of an address, the volunteer's agreements in all projects, and its anchors."""
+    """Live leases of a volunteer and of an address, the volunteer's agreements in all projects, its anchors, and
+    whether it was stopped meanwhile."""
 
     of_volunteer: int
     of_address: int
     agreements: int
     anchors: int
+    is_stopped: int
 
 
 def count_leases(session: Session, volunteer_id: int, address_sha256: str | None) -> LeaseCounts:

@@ -66,6 +66,7 @@ def deliver(
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     with database.write() as session:
         lease = queries.lock_lease(session, lease_id)
+        service.refuse_stopped(lease)
         stored = _find_stored(lease, upload.run.id, body_sha256)
         if stored is not None:
             return Delivery(stored, is_new=False)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.accounts.permissions import AccountStoppedError
 from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.database import Database
 from coordinator.events import service as events
@@ -118,10 +119,13 @@ def _end(session: Session, lease: LeaseRow, ended: LeaseState, reason: str) -> L
 def find_own(session: Session, bearer: str | None, lease_id: UUID) -> LeaseRow:
     """The lease, if there is one and it is of the volunteer whose token this is.
 
-    Raises UnauthorizedError, LeaseUnknownError, LeaseForeignError.
+    Raises UnauthorizedError, AccountStoppedError, LeaseUnknownError, LeaseForeignError.
     """
     lease = queries.find_lease_of_token(session, lease_id, hash_token(bearer)) if bearer else None
-    return lease or get_own(session, authenticate(session, bearer), lease_id)
+    if lease is None or lease.is_stopped:
+        lease = get_own(session, authenticate(session, bearer), lease_id)
+        refuse_stopped(lease)
+    return lease
 
 
 def get_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
@@ -132,6 +136,12 @@ def get_own(session: Session, volunteer_id: int, lease_id: UUID) -> LeaseRow:
     if lease.volunteer_id != volunteer_id:
         raise LeaseForeignError("Only the volunteer who claimed a job can speak for it.")
     return lease
+
+
+def refuse_stopped(lease: LeaseRow) -> None:
+    """Raise AccountStoppedError for a lease of a worker that may write nothing."""
+    if lease.is_stopped:
+        raise AccountStoppedError(f"A maintainer stopped {lease.worker} or its account.")
 
 
 def check_token(lease: LeaseRow, token: str) -> None:

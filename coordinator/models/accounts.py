@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, bindparam, or_
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, Sha256
+from coordinator.models.base import Base, Sha256, table_of
 from shared.workers import TokenScope, WorkerState
 
 
@@ -118,3 +118,15 @@ class Worker(Base):
     state_at: Mapped[datetime]
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
+
+
+_TOKENS, _VOLUNTEERS, _WORKERS = table_of(Token), table_of(Volunteer), table_of(Worker)
+IS_VALID_TOKEN = _TOKENS.c.revoked_at.is_(None) & or_(
+    _TOKENS.c.expires_at.is_(None), _TOKENS.c.expires_at > bindparam("moment")
+)
+"""That a token counts at `moment`."""
+
+IS_STOPPED = or_(_VOLUNTEERS.c.suspension.is_not(None), _VOLUNTEERS.c.quarantine.is_not(None), _VOLUNTEERS.c.is_pending)
+"""That an account may write nothing."""
+
+IS_WORKER_STOPPED = or_(IS_STOPPED, _WORKERS.c.quarantine.is_not(None))

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Token, Worker, table_of
+from coordinator.models import Token, Volunteer, Worker, table_of
+from coordinator.models.accounts import IS_STOPPED, IS_VALID_TOKEN
+from shared.protocol import now
 
 
 class WorkerRow(NamedTuple):
@@ -20,9 +22,10 @@ class WorkerRow(NamedTuple):
     hardware_class: str
     state: str
     last_seen_at: datetime
+    quarantine: str | None = None
 
 
-_WORKERS, _TOKENS = table_of(Worker), table_of(Token)
+_WORKERS, _TOKENS, _VOLUNTEERS = table_of(Worker), table_of(Token), table_of(Volunteer)
 _ROW = tuple(_WORKERS.c[name] for name in WorkerRow._fields)
 _LOCK = (
     select(*_ROW)
@@ -35,13 +38,14 @@ _LOCK_ALL = (
 _ASKER = (
     select(_TOKENS.c.volunteer_id, *_ROW)
     .outerjoin(_WORKERS, (_WORKERS.c.volunteer_id == _TOKENS.c.volunteer_id) & (_WORKERS.c.name == bindparam("name")))
-    .where(_TOKENS.c.sha256 == bindparam("sha256"), _TOKENS.c.revoked_at.is_(None))
+    .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _TOKENS.c.volunteer_id)
+    .where(_TOKENS.c.sha256 == bindparam("sha256"), IS_VALID_TOKEN, ~IS_STOPPED)
 )
 
 
 def find_asker(session: Session, token_sha256: str, name: str) -> tuple[int, WorkerRow | None] | None:
-    """The volunteer whose unrevoked token has this hash, and their worker of that name."""
-    row = session.execute(_ASKER, {"sha256": token_sha256, "name": name}).first()
+    """The volunteer whose valid token has this hash, if they may work, and their worker of that name."""
+    row = session.execute(_ASKER, {"sha256": token_sha256, "name": name, "moment": now()}).first()
     if row is None:
         return None
     return row[0], None if row[1] is None else WorkerRow._make(row[1:])

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from coordinator.accounts.permissions import AccountQuarantinedError
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.workers import queries
@@ -21,8 +22,8 @@ RESTING_FOR = timedelta(days=1)
 
 
 def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> WorkerRow:
-    """The volunteer's worker of that name, made or brought up to date, and locked."""
-    known = lock_worker(session, volunteer_id, name)
+    """The volunteer's worker of that name, made or brought up to date, and locked. Raises AccountQuarantinedError."""
+    known = _lock_free_worker(session, volunteer_id, name)
     moment = now()
     described: dict[str, Any] = {
         "agent": agent,
@@ -43,9 +44,17 @@ def register_worker(session: Session, volunteer_id: int, name: str, agent: str, 
     return known._replace(**described)
 
 
+def _lock_free_worker(session: Session, volunteer_id: int, name: str) -> WorkerRow | None:
+    """As `lock_worker`. Raises AccountQuarantinedError for a worker in quarantine."""
+    known = lock_worker(session, volunteer_id, name)
+    if known is not None and known.quarantine is not None:
+        raise AccountQuarantinedError(f"A maintainer has put {name} in quarantine: {known.quarantine}")
+    return known
+
+
 def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> WorkerView:
-    """Store what a worker is about to do. Raises NotFoundError for one that never had a job."""
-    known = lock_worker(session, volunteer_id, notice.worker)
+    """Store what a worker is about to do. Raises NotFoundError before its first job, and AccountQuarantinedError."""
+    known = _lock_free_worker(session, volunteer_id, notice.worker)
     if known is None:
         raise NotFoundError("A worker is known from its first job.")
     moment = now()

@@ -271,16 +271,18 @@ def test_an_anchor_vouches_from_its_first_day(village: Village) -> None:
             history.add_worker("w1", name)
     assert village.measure("eve", claim, 3.1) == "newcomer"
     url = village.database.url.render_as_string(hide_password=False)
-    done = CliRunner().invoke(app, ["anchor", "fay", "w1"], env={"SWARM_DATABASE_URL": url})
-    assert (done.exit_code, done.stdout) == (0, "fay/w1 is an anchor.\n")
+    done = CliRunner().invoke(app, ["anchor", "fay", "w1", "--reason", "ours"], env={"SWARM_DATABASE_URL": url})
+    assert done.exit_code == 0 and "is_anchor: False -> True  because: ours" in done.stdout
     with village.database.read() as session:
         logged = session.scalars(select(Event).where(Event.kind == EventKind.ANCHOR_CHANGED)).one()
     assert (logged.data["worker"], logged.data["is_anchor"]) == ("w1", True)
     assert village.measure("fay", claim, 3.1) == "anchor"
     assert village.posterior(claim).checkers == 2
-    done = CliRunner().invoke(app, ["anchor", "fay", "w1", "--remove"], env={"SWARM_DATABASE_URL": url})
-    assert done.stdout == "fay/w1 is no longer an anchor.\n"
-    done = CliRunner().invoke(app, ["anchor", "fay", "w2"], env={"SWARM_DATABASE_URL": url})
+    done = CliRunner().invoke(
+        app, ["anchor", "fay", "w1", "--remove", "--reason", "sold"], env={"SWARM_DATABASE_URL": url}
+    )
+    assert "is_anchor: True -> False  because: sold" in done.stdout
+    done = CliRunner().invoke(app, ["anchor", "fay", "w2", "--reason", "ours"], env={"SWARM_DATABASE_URL": url})
     assert (done.exit_code, done.stderr) == (1, "swarm-coordinator: fay has no worker 'w2'.\n")
     with village.database.read() as session:
         assert session.scalars(select(Run.trust).order_by(Run.id.desc()).limit(1)).one() == "anchor"

@@ -7,15 +7,15 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.accounts.service import create_token
+from coordinator.accounts.service import add_token, find_or_add_volunteer
 from coordinator.db.database import Database
 from coordinator.findings.paper_queries import RivalRow
 from coordinator.findings.papers import Written, judge, list_rival_changes
-from coordinator.models import CommitPosterior, Experiment, Project, Volunteer
+from coordinator.models import CommitPosterior, Experiment, Project
 from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
 from shared.findings import FindingState, Paper, Trend
 from shared.protocol import API_PREFIX, now
-from shared.workers import Role
+from shared.workers import Role, TokenScope
 from tests.coordinator.findings.conftest import Author
 from tests.support.messages import make_proposal
 from tests.support.swarm_data import History
@@ -32,8 +32,9 @@ def post(
     role: Role = Role.VOLUNTEER,
 ) -> httpx.Response:  # fmt: skip
     with database.write() as session:
-        token = create_token(session, by, "test")
-        session.query(Volunteer).filter_by(name=by).one().role = role
+        volunteer = find_or_add_volunteer(session, by)
+        volunteer.role = role
+        _, token = add_token(session, volunteer, "test", TokenScope.DUTIES, None)
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key or str(uuid4())}
     return http.post(f"{API_PREFIX}/findings/{path}", json=body, headers=headers)
 

@@ -82,7 +82,10 @@ def test_links_of_headers_stay_below_the_prefix(behind: Behind) -> None:
     sha = http.get("/swarm/api/v1/experiments?project=tiny").json()["items"][0]["sha"]
     linked = 0
     for path, methods in document["paths"].items():
-        if "cursor" not in {parameter["name"] for parameter in methods.get("get", {}).get("parameters", [])}:
+        operation = methods.get("get", {})
+        if "cursor" not in {parameter["name"] for parameter in operation.get("parameters", [])}:
+            continue
+        if "security" in operation:  # these ask for an account, and page like the others
             continue
         path = path.replace("{project}", "tiny").replace("{name}", "tiny").replace("{sha}", sha)
         assert "{" not in path, "name an example for this parameter"

@@ -1,0 +1,108 @@
+"""The one place that says which account may do what. Pure.
+
+A request names the permission that it needs; `check` compares it with the account's role, its sanctions and its token.
+"""
+
+from enum import StrEnum, auto
+from typing import NamedTuple
+
+from coordinator.http.errors import SwarmError
+from shared.workers import Role, TokenScope
+
+
+class Permission(StrEnum):
+    READ = auto()
+    """Where reading is not public."""
+    WORK = auto()
+    """Jobs and results, the account's own findings, branches and tokens."""
+    ANNOTATE = auto()
+    """Notes beside findings, and retractions of others' findings."""
+    LOOK = auto()
+    """Accounts, invitations, the audit log and held results."""
+    APPROVE = auto()
+    """Accounts that wait for it; invitations."""
+    SANCTION = auto()
+    """Suspension and quarantine of accounts and workers."""
+    DECIDE = auto()
+    """Held results."""
+    STEER = auto()
+    """Branches."""
+    ADMINISTER = auto()
+    """Roles, anchors, and the tokens of others."""
+
+
+_EVERYBODY = frozenset(Role)
+_STAFF = frozenset({Role.MODERATOR, Role.MAINTAINER})
+ALLOWED = dict.fromkeys(Permission, _STAFF) | {
+    Permission.READ: _EVERYBODY,
+    Permission.WORK: _EVERYBODY,
+    Permission.ADMINISTER: frozenset({Role.MAINTAINER}),
+}
+"""The roles that have each permission."""
+
+
+class NotAllowedError(SwarmError):
+    status = 403
+    code = "not-allowed"
+    title = "This account may not do that"
+
+
+class AccountStoppedError(SwarmError):
+    """The account cannot be used for this now. What its workers have measured stays in their outboxes."""
+
+    status = 403
+    code = "account-stopped"
+    title = "The account is stopped"
+
+
+class AccountSuspendedError(AccountStoppedError):
+    code = "account-suspended"
+    title = "The account is suspended"
+
+
+class AccountQuarantinedError(AccountStoppedError):
+    code = "account-quarantined"
+    title = "The account is in quarantine"
+
+
+class AccountPendingError(AccountStoppedError):
+    code = "account-pending"
+    title = "The account waits for approval"
+
+
+class Caller(NamedTuple):
+    """The account that a valid token belongs to, with a maintainer's reasons for stopping it, and the token's scope."""
+
+    id: int
+    name: str
+    role: str
+    suspension: str | None
+    quarantine: str | None
+    is_pending: bool
+    scope: str
+
+
+def check(caller: Caller, permission: Permission) -> None:
+    """Raise AccountStoppedError or NotAllowedError unless the account has the permission."""
+    if caller.suspension is not None:
+        raise AccountSuspendedError(f"A maintainer suspended {caller.name}: {caller.suspension}")
+    if caller.is_pending:
+        raise AccountPendingError(f"A maintainer has not approved {caller.name} yet.")
+    if caller.quarantine is not None and permission is not Permission.READ:
+        raise AccountQuarantinedError(f"A maintainer has put {caller.name} in quarantine: {caller.quarantine}")
+    check_role(Role(caller.role), permission)
+    if ALLOWED[permission] is not _EVERYBODY and caller.scope != TokenScope.DUTIES:
+        raise NotAllowedError("This is a worker's token. Sign in for a token that carries the duties of your role.")
+
+
+def check_role(role: Role, permission: Permission) -> None:
+    """Raise NotAllowedError unless the role has the permission."""
+    if role not in ALLOWED[permission]:
+        roles = " and ".join(sorted(f"{allowed}s" for allowed in ALLOWED[permission]))
+        raise NotAllowedError(f"Only {roles} may do that; this account is a {role}.")
+
+
+def check_rank(role: Role, target: Role) -> None:
+    """Raise NotAllowedError where a moderator would act on an account of their own rank or above."""
+    if role is not Role.MAINTAINER and target in _STAFF:
+        raise NotAllowedError(f"Only maintainers may do that to a {target}.")

@@ -1,0 +1,259 @@
+"""Commands for maintainers' duties: accounts, tokens, invitations, quarantine, and the audit log."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from getpass import getuser
+from typing import Annotated
+
+import typer
+from sqlalchemy.orm import Session
+
+from coordinator.accounts import service as accounts
+from coordinator.admin.console import clear_errors
+from coordinator.db.migrate import open_database
+from coordinator.events import audit as audit_log
+from coordinator.events.audit import Actor, AuditFilters
+from coordinator.models import AuditEntry
+from coordinator.moderation import service
+from coordinator.moderation.service import NothingChangesError
+from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest
+from shared.protocol import Message
+from shared.workers import Role
+
+app = typer.Typer()
+
+Name = Annotated[str, typer.Argument(help="The account's name, for example ada.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the audit log.")]
+OptionalWorker = Annotated[str | None, typer.Option(help="One of its workers; without it, the whole account.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+@contextmanager
+def _act() -> Iterator[tuple[Session, Actor]]:
+    """A transaction, and the user of this machine as the one who acts. That nothing changes is no error here."""
+    with clear_errors():
+        try:
+            with open_database() as database, database.write() as session:
+                yield session, Actor(getuser())
+        except NothingChangesError as error:
+            typer.echo(error.detail, err=True)
+            raise typer.Exit from error
+
+
+def _say(entry: AuditEntry) -> None:
+    typer.echo(describe(service.view(entry)))
+
+
+def describe(entry: AuditView) -> str:
+    """An entry of the audit log in one line."""
+    names = sorted({*(entry.before or {}), *(entry.after or {})})
+    changes = [f"{name}: {_show(entry.before, name)} -> {_show(entry.after, name)}" for name in names]
+    undoes = f" (undoes {entry.undoes})" if entry.undoes else ""
+    undone = f" (undone by {entry.undone_by})" if entry.undone_by else ""
+    what = f"{entry.action} {entry.subject} {entry.key}"
+    return (
+        f"{entry.id}  {entry.at:%Y-%m-%d %H:%M}  {entry.by} ({entry.source.replace('_', ' ')})  {what}{undoes}{undone}"
+        f"  {'; '.join(changes)}  because: {entry.reason}"
+    )
+
+
+def _show(state: Mapping[str, object] | None, name: str) -> object:
+    value = (state or {}).get(name)
+    return "none" if value is None else value
+
+
+@app.command()
+def create_maintainer(name: Name, reason: Reason = "A maintainer of this swarm.") -> None:
+    """Make an account a maintainer, and print a sign-in link's secret, which works once within a day.
+
+    Exchange it for a token: POST /api/v1/sign-in with {"secret": "..."}.
+
+    Example:  swarm-coordinator create-maintainer ada
+    """
+    with _act() as (session, actor):
+        secret = service.create_maintainer(session, actor, name, reason)
+    typer.echo(secret)
+    typer.echo(f"It signs {name} in once, within a day: POST /api/v1/sign-in.", err=True)
+
+
+@app.command()
+def sign_in_link(name: Name, reason: Reason) -> None:
+    """Print a sign-in link's secret for an account, which works once within a day."""
+    with _act() as (session, actor):
+        secret = service.create_link(session, actor, name, reason)
+    typer.echo(secret)
+
+
+@app.command()
+def set_role(name: Name, role: Annotated[Role, typer.Argument(help="The role.")], reason: Reason) -> None:
+    """Give an account a role: volunteer, researcher, moderator or maintainer.
+
+    Example:  swarm-coordinator set-role ada moderator --reason "she looks after the weekend"
+    """
+    with _act() as (session, actor):
+        _say(service.set_role(session, actor, name, role, reason))
+
+
+@app.command()
+def suspend(name: Name, reason: Reason) -> None:
+    """Refuse all requests of an account. What it did stays. `unsuspend` takes it back."""
+    with _act() as (session, actor):
+        _say(service.set_suspension(session, actor, name, reason, is_on=True))
+
+
+@app.command()
+def unsuspend(name: Name, reason: Reason) -> None:
+    """End a suspension."""
+    with _act() as (session, actor):
+        _say(service.set_suspension(session, actor, name, reason, is_on=False))
+
+
+@app.command()
+def approve_account(name: Name, reason: Reason) -> None:
+    """Let an account in that waits for it (SWARM_JOINING=approval)."""
+    with _act() as (session, actor):
+        _say(service.approve_account(session, actor, name, reason))
+
+
+@app.command()
+def quarantine(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
+    """Refuse all writes of an account, and leave its unverified runs and its papers out. `release` takes it back.
+
+    Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"
+    """
+    with _act() as (session, actor):
+        _say(service.set_quarantine(session, actor, name, worker, reason, is_on=True))
+
+
+@app.command()
+def release(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
+    """End a quarantine: runs count and papers show again, and what was derived without them is derived with them.
+
+    Example:  swarm-coordinator release mallory --reason "its clock was wrong, and is repaired"
+    """
+    with _act() as (session, actor):
+        _say(service.set_quarantine(session, actor, name, worker, reason, is_on=False))
+
+
+@app.command()
+def anchor(
+    name: Name,
+    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
+    reason: Reason,
+    remove: Annotated[bool, typer.Option("--remove", help="It is one no longer.")] = False,
+) -> None:
+    """Make a worker a root of trust: a claim is verified by an anchor, or by whom agreement with anchors vouches for.
+
+    Example:  swarm-coordinator anchor ada gpu-0 --reason "our own machine"
+    """
+    with _act() as (session, actor):
+        _say(service.set_anchor(session, actor, name, worker, reason, is_anchor=not remove))
+
+
+@app.command()
+def create_token(
+    volunteer: Name,
+    label: Annotated[str, typer.Option(help="What the token is for.")] = "worker",
+    days: Annotated[int | None, typer.Option(min=1, help="Days that it lasts.  [default: until it is revoked]")] = None,
+) -> None:
+    """Print a new worker's token for a volunteer, who is made if need be. It is shown this once."""
+    with _act() as (session, actor):
+        secret = service.create_token(session, actor, volunteer, TokenRequest(label=label, days=days), is_new=True)
+    typer.echo(secret.secret)
+
+
+@app.command("tokens")
+def list_tokens(name: Name, as_json: Json = False) -> None:
+    """List an account's tokens: number, label, use, and until when."""
+    with clear_errors(), open_database() as database, database.read() as session:
+        tokens = accounts.view_tokens(session, name).items
+    for token in tokens:
+        over = f"revoked {token.revoked_at:%Y-%m-%d %H:%M}" if token.revoked_at else ""
+        until = f"until {token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "for ever"
+        _print(token, f"{token.id}  {token.label}  {token.scope}  {over or until}", as_json=as_json)
+
+
+@app.command()
+def revoke_token(token_id: Annotated[int, typer.Argument(help="As `tokens` lists it.")], reason: Reason) -> None:
+    """Make a token invalid at once."""
+    with _act() as (session, actor):
+        _say(service.revoke_token(session, actor, token_id, reason))
+
+
+@app.command("accounts")
+def list_accounts(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Accounts at most, the newest.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List accounts: role, and what stops them."""
+    with clear_errors(), open_database() as database, database.read() as session:
+        views = accounts.view_accounts(session, None, limit).items
+    for account in views:
+        stops = {"suspended": account.suspension, "in quarantine": account.quarantine}
+        marks = [f"{name}: {reason}" for name, reason in stops.items() if reason is not None]
+        marks += ["waits for approval"] if account.is_pending else []
+        _print(account, "  ".join([account.name, account.role, *marks]), as_json=as_json)
+
+
+@app.command()
+def invite(
+    reason: Reason,
+    uses: Annotated[int, typer.Option(min=1, help="Accounts that may be made with it.")] = 1,
+    days: Annotated[int, typer.Option(min=1, help="Days after which it ends.")] = 7,
+) -> None:
+    """Print an invitation. People give it when they sign up: swarm-worker login --new NAME --invitation ..."""
+    with _act() as (session, actor):
+        made = service.create_invitation(session, actor, InvitationRequest(reason=reason, uses=uses, days=days))
+    typer.echo(made.secret)
+
+
+@app.command("invitations")
+def list_invitations(as_json: Json = False) -> None:
+    """List invitations: number, uses, and until when."""
+    with clear_errors(), open_database() as database, database.read() as session:
+        views = accounts.view_invitations(session, None, 200).items
+    for one in views:
+        over = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d %H:%M}"
+        _print(one, f"{one.id}  by {one.created_by}  {one.uses} of {one.max_uses} used  {over}", as_json=as_json)
+
+
+@app.command()
+def revoke_invitation(
+    invitation_id: Annotated[int, typer.Argument(help="As `invitations` lists it.")], reason: Reason
+) -> None:
+    """End an invitation."""
+    with _act() as (session, actor):
+        _say(service.revoke_invitation(session, actor, invitation_id, reason))
+
+
+@app.command()
+def audit(
+    by: Annotated[str | None, typer.Option(help="Only actions of this person.")] = None,
+    subject: Annotated[SubjectKind | None, typer.Option(help="Only actions on this kind of thing.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only actions on this thing, for example mallory.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Entries at most, the newest.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show what people did, newest first: who, what, why, before and after.
+
+    Example:  swarm-coordinator audit --subject account --key mallory
+    """
+    with clear_errors(), open_database() as database, database.read() as session:
+        entries = audit_log.view_page(session, AuditFilters(actor=by, subject=subject, key=key), None, limit).items
+    for entry in entries:
+        _print(entry, describe(entry), as_json=as_json)
+
+
+@app.command()
+def undo(entry: Annotated[int, typer.Argument(help="Its number in `audit`.")], reason: Reason) -> None:
+    """Take an action back, with all that followed from it.
+
+    Example:  swarm-coordinator undo 12 --reason "the wrong account"
+    """
+    with _act() as (session, actor):
+        _say(service.undo(session, actor, entry, reason))
+
+
+def _print(view: Message, line: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(view.model_dump(mode="json")) if as_json else line)

@@ -1,0 +1,182 @@
+"""Actions of people: each is checked, carried out and written into the audit log here, and taken back here.
+
+Pages, the API and the command line call these functions. They raise NotAllowedError where the role of the actor has not
+the permission, and NotFoundError for a subject that does not exist.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from coordinator.accounts import service as accounts
+from coordinator.accounts.permissions import Permission, check_role
+from coordinator.events import audit
+from coordinator.events.audit import Actor, State
+from coordinator.http.errors import SwarmError
+from coordinator.models import AuditEntry
+from coordinator.moderation.subjects import SUBJECTS
+from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, SubjectKind, TokenRequest
+from shared.workers import Role, TokenScope
+
+PERMISSIONS: Mapping[AuditAction, Permission] = {
+    AuditAction.SET_ROLE: Permission.ADMINISTER,
+    AuditAction.SUSPEND: Permission.SANCTION,
+    AuditAction.UNSUSPEND: Permission.SANCTION,
+    AuditAction.APPROVE_ACCOUNT: Permission.APPROVE,
+    AuditAction.QUARANTINE: Permission.SANCTION,
+    AuditAction.RELEASE: Permission.SANCTION,
+    AuditAction.SET_ANCHOR: Permission.ADMINISTER,
+    AuditAction.CREATE_TOKEN: Permission.ADMINISTER,
+    AuditAction.REVOKE_TOKEN: Permission.ADMINISTER,
+    AuditAction.CREATE_LINK: Permission.ADMINISTER,
+    AuditAction.CREATE_INVITATION: Permission.APPROVE,
+    AuditAction.REVOKE_INVITATION: Permission.APPROVE,
+    AuditAction.DECIDE_HELD: Permission.DECIDE,
+    AuditAction.CHANGE_BRANCH: Permission.STEER,
+    AuditAction.DELETE_BRANCH: Permission.STEER,
+    AuditAction.RETRACT_FINDING: Permission.ANNOTATE,
+    AuditAction.RESTORE_FINDING: Permission.ANNOTATE,
+}
+
+
+class NothingChangesError(SwarmError):
+    status = 409
+    code = "nothing-changes"
+    title = "It is like that already"
+
+
+class NotUndoableError(SwarmError):
+    """Only the newest state can be taken back: first undo what was done to the same subject since."""
+
+    status = 409
+    code = "not-undoable"
+    title = "The action cannot be undone now"
+
+
+def change(
+    session: Session, actor: Actor, action: AuditAction, subject: SubjectKind, key: str, changes: State, reason: str
+) -> AuditEntry:
+    """Give a subject other values. Raises NothingChangesError where it has them."""
+    check_role(actor.role, PERMISSIONS[action])
+    return _change(session, actor, action, subject, key, changes, reason)
+
+
+def _change(
+    session: Session, actor: Actor, action: AuditAction, subject: SubjectKind, key: str, changes: State, reason: str
+) -> AuditEntry:
+    before = _read(session, subject, key, changes)
+    if before == changes:
+        raise NothingChangesError(f"The {subject} {key} is like that already.")
+    SUBJECTS[subject].write(session, key, changes, actor, reason)
+    return audit.record(session, actor, action, subject, key, reason, before, changes)
+
+
+def undo(session: Session, actor: Actor, entry_id: int, reason: str) -> AuditEntry:
+    """Take an action back: its subject gets the values from before. Raises NotUndoableError where it was taken back
+    already, or has other values by now."""
+    entry = audit.lock_entry(session, entry_id)
+    action, subject = AuditAction(entry.action), SubjectKind(entry.subject)
+    check_role(actor.role, PERMISSIONS[action])
+    if undone := audit.map_undone(session, [entry.id]):
+        raise NotUndoableError(f"Entry {undone[entry.id]} took it back.")
+    if entry.before is None or entry.after is None:
+        raise NotUndoableError("It changed nothing that stands.")
+    if _read(session, subject, entry.key, entry.after) != entry.after:
+        raise NotUndoableError(f"The {subject} {entry.key} was changed since.")
+    SUBJECTS[subject].write(session, entry.key, entry.before, actor, reason)
+    return audit.record(
+        session, actor, action, subject, entry.key, reason, entry.after, entry.before, undoes_id=entry.id
+    )
+
+
+def _read(session: Session, subject: SubjectKind, key: str, names: State) -> State:
+    """The subject's values of these names."""
+    state = SUBJECTS[subject].read(session, key)
+    return {name: state[name] for name in names}
+
+
+def set_role(session: Session, actor: Actor, name: str, role: Role, reason: str) -> AuditEntry:
+    return change(session, actor, AuditAction.SET_ROLE, SubjectKind.ACCOUNT, name, {"role": role}, reason)
+
+
+def set_suspension(session: Session, actor: Actor, name: str, reason: str, *, is_on: bool) -> AuditEntry:
+    """Refuse all requests of an account, or no longer."""
+    action = AuditAction.SUSPEND if is_on else AuditAction.UNSUSPEND
+    changes = {"suspension": reason if is_on else None}
+    return change(session, actor, action, SubjectKind.ACCOUNT, name, changes, reason)
+
+
+def approve_account(session: Session, actor: Actor, name: str, reason: str) -> AuditEntry:
+    """Let an account in that waits for it."""
+    changes = {"is_pending": False}
+    return change(session, actor, AuditAction.APPROVE_ACCOUNT, SubjectKind.ACCOUNT, name, changes, reason)
+
+
+def set_quarantine(
+    session: Session, actor: Actor, name: str, worker: str | None, reason: str, *, is_on: bool
+) -> AuditEntry:
+    """Stop all writes of an account or of one of its workers, and leave its runs and papers out; or no longer."""
+    action = AuditAction.QUARANTINE if is_on else AuditAction.RELEASE
+    subject = SubjectKind.ACCOUNT if worker is None else SubjectKind.WORKER
+    key = name if worker is None else f"{name}/{worker}"
+    return change(session, actor, action, subject, key, {"quarantine": reason if is_on else None}, reason)
+
+
+def set_anchor(session: Session, actor: Actor, name: str, worker: str, reason: str, *, is_anchor: bool) -> AuditEntry:
+    """Trust a worker to verify what others found, or no longer."""
+    changes = {"is_anchor": is_anchor}
+    return change(session, actor, AuditAction.SET_ANCHOR, SubjectKind.WORKER, f"{name}/{worker}", changes, reason)
+
+
+def create_token(session: Session, actor: Actor, name: str, asked: TokenRequest, *, is_new: bool = False) -> NewSecret:
+    """Make a worker's token of an account, which may be `is_new`; its label is the reason. Raises NameInvalidError."""
+    check_role(actor.role, PERMISSIONS[AuditAction.CREATE_TOKEN])
+    account = accounts.find_or_add_account(session, name) if is_new else accounts.get_account(session, name)
+    row, token = accounts.add_token(session, account, asked.label, TokenScope.WORK, asked.days)
+    action, values = AuditAction.CREATE_TOKEN, ({"is_revoked": True}, {"is_revoked": False})
+    audit.record(session, actor, action, SubjectKind.TOKEN, str(row.id), f"For {name}: {asked.label}", *values)
+    return NewSecret(id=row.id, secret=token)
+
+
+def revoke_token(session: Session, actor: Actor, token_id: int, reason: str) -> AuditEntry:
+    """Make a token invalid at once. Its account's own people may do so, too."""
+    action, key = AuditAction.REVOKE_TOKEN, str(token_id)
+    owner = SUBJECTS[SubjectKind.TOKEN].read(session, key)["account"]
+    check_role(actor.role, Permission.WORK if owner == actor.name else PERMISSIONS[action])
+    return _change(session, actor, action, SubjectKind.TOKEN, key, {"is_revoked": True}, reason)
+
+
+def create_link(session: Session, actor: Actor, name: str, reason: str) -> str:
+    """Make a sign-in link for an account: a secret that gives a token once, within a day."""
+    check_role(actor.role, PERMISSIONS[AuditAction.CREATE_LINK])
+    secret = accounts.create_link(session, accounts.get_account(session, name))
+    audit.record(session, actor, AuditAction.CREATE_LINK, SubjectKind.ACCOUNT, name, reason, None, None)
+    return secret
+
+
+def create_maintainer(session: Session, actor: Actor, name: str, reason: str) -> str:
+    """Make an account a maintainer, and the account if need be; returns a sign-in link. Raises NameInvalidError."""
+    check_role(actor.role, PERMISSIONS[AuditAction.SET_ROLE])
+    if accounts.find_or_add_account(session, name).role != Role.MAINTAINER:
+        set_role(session, actor, name, Role.MAINTAINER, reason)
+    return create_link(session, actor, name, reason)
+
+
+def create_invitation(session: Session, actor: Actor, asked: InvitationRequest) -> NewSecret:
+    """Make an invitation for some accounts and days."""
+    check_role(actor.role, PERMISSIONS[AuditAction.CREATE_INVITATION])
+    row, secret = accounts.create_invitation(session, actor.name, asked.uses, asked.days)
+    values = {"is_revoked": True}, {"is_revoked": False}
+    action = AuditAction.CREATE_INVITATION
+    audit.record(session, actor, action, SubjectKind.INVITATION, str(row.id), asked.reason, *values)
+    return NewSecret(id=row.id, secret=secret)
+
+
+def revoke_invitation(session: Session, actor: Actor, invitation_id: int, reason: str) -> AuditEntry:
+    """End an invitation. Accounts that were made with it stay."""
+    changes, key = {"is_revoked": True}, str(invitation_id)
+    return change(session, actor, AuditAction.REVOKE_INVITATION, SubjectKind.INVITATION, key, changes, reason)
+
+
+def view(entry: AuditEntry) -> AuditView:
+    return audit.view_entry(entry)

@@ -1,0 +1,154 @@
+"""The things that are acted upon: reading and writing the part of their state that actions change.
+
+A read locks its rows until the transaction ends, so that of two actions at once one sees the other. A write is given
+the values to set, does what follows from them, and works in both directions: undoing an action writes what was before.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from coordinator.accounts.permissions import check_rank
+from coordinator.events.audit import Actor, State
+from coordinator.evidence import quarantine
+from coordinator.findings import revisions
+from coordinator.findings import service as findings
+from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.models import Finding, Invitation, Token, Volunteer, Worker
+from shared.findings import FindingState, NoteKind
+from shared.moderation import SubjectKind
+from shared.protocol import now
+from shared.workers import Role
+
+
+class LastMaintainerError(SwarmError):
+    status = 409
+    code = "last-maintainer"
+    title = "A swarm keeps one maintainer"
+
+
+class AuditedSubject(NamedTuple):
+    """Both raise NotFoundError; `write` raises SwarmError where the new state is not possible."""
+
+    read: Callable[[Session, str], dict[str, Any]]
+    write: Callable[[Session, str, State, Actor, str], None]
+
+
+def _lock_account(session: Session, name: str) -> Volunteer:
+    account = session.scalar(select(Volunteer).where(Volunteer.name == name).with_for_update())
+    if account is None:
+        raise NotFoundError(f"There is no account {name!r}.")
+    return account
+
+
+def _read_account(session: Session, name: str) -> dict[str, Any]:
+    account = _lock_account(session, name)
+    return {column: getattr(account, column) for column in ("role", "is_pending", "suspension", "quarantine")}
+
+
+def _write_account(session: Session, name: str, changes: State, actor: Actor, _reason: str) -> None:
+    account = _lock_account(session, name)
+    check_rank(actor.role, Role(account.role))
+    if "role" in changes and account.role == Role.MAINTAINER:
+        query = select(func.count()).where(Volunteer.role == Role.MAINTAINER, Volunteer.suspension.is_(None))
+        if session.scalar(query) == 1:
+            raise LastMaintainerError(f"Make somebody else a maintainer before {name} stops being the only one.")
+    for column in ("role", "is_pending", "suspension"):
+        if column in changes:
+            setattr(account, column, changes[column])
+    session.flush()
+    if "quarantine" in changes:
+        quarantine.set_quarantine(session, name, None, changes["quarantine"], actor.name)
+        findings.hide_quarantined(session, account.id)
+
+
+def _lock_worker(session: Session, key: str) -> tuple[Volunteer, Worker]:
+    name, _, worker_name = key.partition("/")
+    account = _lock_account(session, name)
+    query = select(Worker).where(Worker.volunteer_id == account.id, Worker.name == worker_name)
+    worker = session.scalar(query.with_for_update())
+    if worker is None:
+        raise NotFoundError(f"{name} has no worker {worker_name!r}.")
+    return account, worker
+
+
+def _read_worker(session: Session, key: str) -> dict[str, Any]:
+    _, worker = _lock_worker(session, key)
+    return {"quarantine": worker.quarantine, "is_anchor": worker.is_anchor}
+
+
+def _write_worker(session: Session, key: str, changes: State, actor: Actor, _reason: str) -> None:
+    account, worker = _lock_worker(session, key)
+    check_rank(actor.role, Role(account.role))
+    if "is_anchor" in changes:
+        quarantine.set_anchor(session, account.name, worker.name, is_anchor=changes["is_anchor"], who=actor.name)
+    if "quarantine" in changes:
+        quarantine.set_quarantine(session, account.name, worker.name, changes["quarantine"], actor.name)
+        findings.hide_quarantined(session, account.id)
+
+
+def _lock_token(session: Session, key: str) -> tuple[Token, Volunteer]:
+    query = select(Token, Volunteer).join(Volunteer, Volunteer.id == Token.volunteer_id)
+    row = session.execute(query.where(Token.id == int(key)).with_for_update(of=Token)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no token {key}.")
+    return row[0], row[1]
+
+
+def _read_token(session: Session, key: str) -> dict[str, Any]:
+    token, account = _lock_token(session, key)
+    return {"account": account.name, "label": token.label, "is_revoked": token.revoked_at is not None}
+
+
+def _write_token(session: Session, key: str, changes: State, actor: Actor, _reason: str) -> None:
+    token, account = _lock_token(session, key)
+    if actor.volunteer_id != account.id:
+        check_rank(actor.role, Role(account.role))
+    token.revoked_at = now() if changes["is_revoked"] else None
+    session.flush()
+
+
+def _lock_invitation(session: Session, key: str) -> Invitation:
+    row = session.scalar(select(Invitation).where(Invitation.id == int(key)).with_for_update())
+    if row is None:
+        raise NotFoundError(f"There is no invitation {key}.")
+    return row
+
+
+def _read_invitation(session: Session, key: str) -> dict[str, Any]:
+    return {"is_revoked": _lock_invitation(session, key).revoked_at is not None}
+
+
+def _write_invitation(session: Session, key: str, changes: State, _actor: Actor, _reason: str) -> None:
+    _lock_invitation(session, key).revoked_at = now() if changes["is_revoked"] else None
+    session.flush()
+
+
+def _lock_finding(session: Session, key: str) -> Finding:
+    finding = session.scalar(select(Finding).where(Finding.id == int(key)).with_for_update())
+    if finding is None:
+        raise NotFoundError(f"There is no finding {key}.")
+    return finding
+
+
+def _read_finding(session: Session, key: str) -> dict[str, Any]:
+    return {"state": _lock_finding(session, key).state}
+
+
+def _write_finding(session: Session, key: str, changes: State, actor: Actor, reason: str) -> None:
+    is_restored = changes["state"] == FindingState.PUBLISHED
+    kind = NoteKind.RESTORATION if is_restored else NoteKind.RETRACTION
+    revisions.change_state(session, _lock_finding(session, key), kind, actor.name)
+    if actor.volunteer_id is not None:
+        revisions.add_note(session, int(key), actor.volunteer_id, kind, reason)
+
+
+SUBJECTS: dict[SubjectKind, AuditedSubject] = {
+    SubjectKind.ACCOUNT: AuditedSubject(_read_account, _write_account),
+    SubjectKind.WORKER: AuditedSubject(_read_worker, _write_worker),
+    SubjectKind.TOKEN: AuditedSubject(_read_token, _write_token),
+    SubjectKind.INVITATION: AuditedSubject(_read_invitation, _write_invitation),
+    SubjectKind.FINDING: AuditedSubject(_read_finding, _write_finding),
+}

@@ -1,0 +1,180 @@
+"""Duties of maintainers and moderators: decisions with a reason, and the audit log that keeps them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from shared.experiments import HeldDecisionKind, Posterior
+from shared.protocol import CLEAN, Count, Message, Number, Secret, Sha, ShortText, Slug, Text, Timestamp
+from shared.workers import Role, TokenScope
+
+MAX_DAYS = 3650
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=1000), CLEAN]
+"""The reason of an action, for the audit log and for those whom it concerns."""
+
+Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
+AuditValue = bool | Count | Number | Text | None
+
+
+class AuditAction(StrEnum):
+    SET_ROLE = "set-role"
+    SUSPEND = "suspend"
+    UNSUSPEND = "unsuspend"
+    APPROVE_ACCOUNT = "approve-account"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+    SET_ANCHOR = "set-anchor"
+    CREATE_TOKEN = "create-token"  # noqa: S105  the name of an action
+    REVOKE_TOKEN = "revoke-token"  # noqa: S105  likewise
+    CREATE_LINK = "create-sign-in-link"
+    CREATE_INVITATION = "create-invitation"
+    REVOKE_INVITATION = "revoke-invitation"
+    DECIDE_HELD = "decide-held"
+    CHANGE_BRANCH = "change-branch"
+    DELETE_BRANCH = "delete-branch"
+    RETRACT_FINDING = "retract-finding"
+    RESTORE_FINDING = "restore-finding"
+
+
+class SubjectKind(StrEnum):
+    """The kinds of things that are acted upon."""
+
+    ACCOUNT = "account"
+    WORKER = "worker"
+    TOKEN = "token"  # noqa: S105  the name of a kind
+    INVITATION = "invitation"
+    HELD = "held"
+    BRANCH = "branch"
+    FINDING = "finding"
+
+
+class ActionSource(StrEnum):
+    """The way by which an action came."""
+
+    API = "api"
+    COMMAND_LINE = "command_line"
+
+
+class AuditView(Message):
+    """An action of a person, its reason, and what changed by it. It took back the entry
+    `undoes`, and was taken back by `undone_by`."""
+
+    id: Count
+    by: Text
+    source: ActionSource
+    action: AuditAction
+    subject: SubjectKind
+    key: Text
+    reason: Text
+    before: dict[Text, AuditValue] | None
+    after: dict[Text, AuditValue] | None
+    undoes: Count | None = None
+    undone_by: Count | None = None
+    at: Timestamp
+
+
+class Explained(Message):
+    """A request that says why."""
+
+    reason: Reason
+
+
+class RoleChange(Explained):
+    role: Role
+
+
+class WorkerSanction(Explained):
+    """Of the whole account, or of one of its workers."""
+
+    worker: ShortText | None = None
+
+
+class AnchorChange(Explained):
+    worker: ShortText
+    is_anchor: bool = True
+
+
+class TokenRequest(Message):
+    """`label` says what the token is for. Without `days` it lasts until it is revoked."""
+
+    label: ShortText
+    days: Days | None = None
+
+
+class InvitationRequest(Explained):
+    """An invitation for so many accounts, which ends after so many days."""
+
+    uses: Annotated[int, Field(ge=1, le=10_000)] = 1
+    days: Days = 7
+
+
+class NewSecret(Message):
+    """A secret, which is shown this once, and the number under which it is listed."""
+
+    id: Count
+    secret: Secret
+
+
+class AccountView(Message):
+    """An account with its sanctions."""
+
+    id: Count
+    name: Slug
+    role: Role
+    is_pending: bool
+    suspension: Text | None
+    quarantine: Text | None
+    created_at: Timestamp
+
+
+class TokenView(Message):
+    id: Count
+    label: Text
+    scope: TokenScope
+    created_at: Timestamp
+    expires_at: Timestamp | None
+    revoked_at: Timestamp | None
+
+
+class InvitationView(Message):
+    id: Count
+    created_by: Text
+    uses: Count
+    max_uses: Count
+    created_at: Timestamp
+    expires_at: Timestamp
+    revoked_at: Timestamp | None
+
+
+class HeldDecisionRequest(Explained):
+    """A decision on a held commit in a hardware class; None takes an earlier one back."""
+
+    hardware_class: ShortText
+    decision: HeldDecisionKind | None
+
+
+class HeldResult(Message):
+    """A commit whose result waits for a decision, or has one."""
+
+    project: Slug
+    sha: Sha
+    hardware_class: Text
+    experiment_id: Count | None
+    title: Text
+    volunteer: Text
+    posterior: Posterior | None
+    decision: HeldDecisionKind | None
+    reason: Text = ""
+
+
+class BranchChange(Explained):
+    """Changes of a branch. `paused` pauses or resumes it; `approved` makes a proposal a branch; `share` is the minimum
+    share of the project's jobs, 0 for the contract's."""
+
+    name: Slug | None = None
+    paused: bool | None = None
+    approved: bool | None = None
+    share: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    head_sha: Sha | None = None

@@ -1,0 +1,180 @@
+"""All routes, and who may use them: a new route without a row here fails."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from coordinator.accounts.permissions import ALLOWED, Permission
+from coordinator.db.database import Database
+from shared.protocol import API_PREFIX
+from shared.workers import Role, TokenScope
+from tests.support.accounts import Person, code_of, make_person
+from tests.support.databases import SqliteFolder
+from tests.support.messages import HARDWARE, claim_request, make_proposal, make_run
+from tests.support.volunteers import MiniWorker
+
+OPEN = frozenset(
+    f"GET {path}"
+    for path in (
+        "/", "/docs", "/experiments/{experiment_id}", "/experiments/{experiment_id}.json", "/findings",
+        "/findings/{finding_id}", "/findings/{finding_id}.json", "/git/{project}.bundle",
+        "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/openapi.json", "/problems",
+        "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
+        "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/static/plotly-7.1.0.min.js",
+        "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
+        *(
+            API_PREFIX + path
+            for path in (
+                "/compare", "/events", "/experiments", "/experiments/{experiment_id}",
+                "/experiments/{experiment_id}/evidence", "/findings", "/findings/search", "/findings/{finding_id}",
+                "/findings/{finding_id}/bibtex", "/findings/{finding_id}/versions/{number}", "/hardware-classes",
+                "/leases", "/leases/{lease_id}/context", "/lineage/{sha}", "/projects", "/projects/{name}",
+                "/projects/{name}/branches", "/projects/{name}/branches/{branch}/log",
+                "/projects/{name}/commits/editable", "/projects/{name}/commits/{sha}/files",
+                "/projects/{name}/early-stops", "/projects/{name}/export/results.tsv",
+                "/projects/{name}/export/{table}.{format}", "/projects/{name}/findings-value",
+                "/projects/{name}/progress", "/projects/{name}/shares", "/records", "/runs", "/runs/{run_id}",
+                "/topics", "/topics/{project}/{slug}", "/versions", "/volunteers", "/workers",
+            )
+        ),
+    )
+) | {"POST /git/{project}.git/git-upload-pack", f"POST {API_PREFIX}/findings/tried", "MOUNT /static"}  # fmt: skip
+"""Reading, which needs no account where it is public."""
+
+WAYS_IN = frozenset({f"POST {API_PREFIX}/accounts", f"POST {API_PREFIX}/sign-in"})
+
+WHY = {"reason": "because"}
+NOTE = {"text": "A note."}
+DRAFT = {"claim": "Other words.", "agent": "scripted"}
+LEASE = uuid4()
+PROPOSAL = {"token": "t", "proposal": make_proposal().model_dump(mode="json"), "files": {"train.py": "LR = 1\n"}}
+RUN = make_run("0" * 40)
+OWN = {
+    "token": "t" * 20, "worker": "w1", "agent": "search", "hardware": HARDWARE.model_dump(mode="json"),
+    "project": "none", "base_sha": "0" * 40, "seed": 5, "issued_at": RUN.started_at.isoformat(),
+}  # fmt: skip
+
+GUARDED: dict[str, tuple[str, object, Permission]] = {
+    "POST /leases": ("/leases", claim_request().model_dump(mode="json"), Permission.WORK),
+    "PUT /leases/{lease_id}": (f"/leases/{LEASE}", OWN, Permission.WORK),
+    "POST /leases/{lease_id}/heartbeat": (
+        f"/leases/{LEASE}/heartbeat", {"token": "t", "phase": "training"}, Permission.WORK
+    ),
+    "POST /leases/{lease_id}/proposal": (f"/leases/{LEASE}/proposal", PROPOSAL, Permission.WORK),
+    "POST /leases/{lease_id}/release": (f"/leases/{LEASE}/release", {"token": "t", "reason": "r"}, Permission.WORK),
+    "POST /leases/{lease_id}/result": (
+        f"/leases/{LEASE}/result", {"run": RUN.model_dump(mode="json")}, Permission.WORK
+    ),
+    "POST /workers/notices": ("/workers/notices", {"worker": "w1", "state": "paused"}, Permission.WORK),
+    "POST /projects/{name}/branches": (
+        "/projects/none/branches", {"name": "warmup", "theme": "Warm up."}, Permission.WORK
+    ),
+    "POST /findings/{finding_id}/versions": ("/findings/99/versions", DRAFT, Permission.WORK),
+    "POST /findings/{finding_id}/notes": ("/findings/1/notes", NOTE, Permission.ANNOTATE),
+    "POST /findings/{finding_id}/retraction": ("/findings/1/retraction", NOTE, Permission.ANNOTATE),
+    "POST /findings/{finding_id}/restoration": ("/findings/1/restoration", NOTE, Permission.ANNOTATE),
+    "GET /audit": ("/audit", None, Permission.LOOK),
+    "POST /audit/{entry_id}/undo": ("/audit/999/undo", WHY, Permission.LOOK),
+    "GET /accounts": ("/accounts", None, Permission.LOOK),
+    "POST /accounts/{name}/role": ("/accounts/none/role", WHY | {"role": "moderator"}, Permission.ADMINISTER),
+    "POST /accounts/{name}/suspension": ("/accounts/none/suspension", WHY, Permission.SANCTION),
+    "POST /accounts/{name}/reinstatement": ("/accounts/none/reinstatement", WHY, Permission.SANCTION),
+    "POST /accounts/{name}/approval": ("/accounts/none/approval", WHY, Permission.APPROVE),
+    "POST /accounts/{name}/quarantine": ("/accounts/none/quarantine", WHY, Permission.SANCTION),
+    "POST /accounts/{name}/release": ("/accounts/none/release", WHY, Permission.SANCTION),
+    "POST /accounts/{name}/anchor": ("/accounts/none/anchor", WHY | {"worker": "w1"}, Permission.ADMINISTER),
+    "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
+    "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
+    "POST /tokens/{token_id}/revocation": ("/tokens/1/revocation", WHY, Permission.ADMINISTER),
+    "GET /invitations": ("/invitations", None, Permission.LOOK),
+    "POST /invitations": ("/invitations", WHY, Permission.APPROVE),
+    "POST /invitations/{invitation_id}/revocation": ("/invitations/99/revocation", WHY, Permission.APPROVE),
+}  # fmt: skip
+"""Route -> an address of it, a body, and the permission that it asks for."""
+
+ADDRESSES = {name.replace(" ", f" {API_PREFIX}", 1): row for name, row in GUARDED.items()}
+
+
+@pytest.fixture
+def database_url(sqlite_folder: SqliteFolder, tmp_path: Path) -> str:
+    """SQLite alone: what is asked here does not depend on the engine."""
+    return sqlite_folder.create_migrated(tmp_path)
+
+
+def list_routes(app: FastAPI) -> Iterator[str]:
+    for route in app.routes:
+        for method in sorted(getattr(route, "methods", None) or {"MOUNT"}):
+            if method != "HEAD":
+                yield f"{method} {getattr(route, 'path', '')}"
+
+
+def test_every_route_has_a_row(app: FastAPI) -> None:
+    assert set(list_routes(app)) == OPEN | WAYS_IN | ADDRESSES.keys()
+
+
+@pytest.fixture
+def finding(worker: MiniWorker) -> int:
+    """A finding of ada's."""
+    worker.measure_root()
+    worker.experiment("LR = 0.5\n")
+    return 1
+
+
+def ask(person: Person, name: str) -> httpx.Response:
+    address, body, _ = ADDRESSES[name]
+    key = {"Idempotency-Key": str(RUN.id)} if name.endswith("/result") else {}
+    return person.send(name.partition(" ")[0], API_PREFIX + address, body, **key)
+
+
+def refusal_of(response: httpx.Response) -> str:
+    """The kind of a refusal for what somebody is; empty where the request was let through."""
+    if response.status_code not in (401, 403):
+        return ""
+    code = code_of(response)[1]
+    is_ours = code in ("unauthorized", "not-allowed") or code.startswith("account-")
+    return code if is_ours else ""
+
+
+@pytest.mark.usefixtures("finding")
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_do_what_it_may(http: TestClient, database: Database, role: Role) -> None:
+    person = make_person(database, http, f"the-{role}", role)
+    refused = {name for name in ADDRESSES if refusal_of(ask(person, name)) == "not-allowed"}
+    assert refused == {name for name, (*_, permission) in ADDRESSES.items() if role not in ALLOWED[permission]}
+
+
+@pytest.mark.usefixtures("finding")
+def test_a_workers_token_carries_no_duties(http: TestClient, database: Database) -> None:
+    person = make_person(database, http, "boss", Role.MAINTAINER, TokenScope.WORK)
+    refused = {name for name in ADDRESSES if refusal_of(ask(person, name)) == "not-allowed"}
+    assert refused == {name for name, (*_, permission) in ADDRESSES.items() if permission is not Permission.WORK}
+
+
+@pytest.mark.usefixtures("finding")
+def test_without_a_token_nothing_is_done(http: TestClient) -> None:
+    nobody = Person(http, "", "")
+    assert {refusal_of(ask(nobody, name)) for name in ADDRESSES} == {"unauthorized"}
+
+
+@pytest.mark.usefixtures("finding")
+@pytest.mark.parametrize(
+    ("sanction", "code"),
+    [
+        ({"suspension": "spam"}, "account-suspended"),
+        ({"quarantine": "lies"}, "account-quarantined"),
+        ({"is_pending": True}, "account-pending"),
+    ],
+)
+def test_an_account_that_is_stopped_has_no_role(
+    http: TestClient, database: Database, sanction: dict[str, object], code: str
+) -> None:
+    person = make_person(database, http, "boss", Role.MAINTAINER, **sanction)
+    answers = {name: ask(person, name) for name in ADDRESSES}
+    claim = answers.pop(f"POST {API_PREFIX}/leases")
+    assert claim.json()["lease"] is None and "maintainer" in claim.json()["reason"]
+    assert {refusal_of(answer) for answer in answers.values()} == {code}
