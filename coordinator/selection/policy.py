@@ -37,7 +37,8 @@ class Snapshot:
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
-    class. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
+    class. `expected` is the commit that the model of all runs expects most of. `elsewhere` is the leading commit of
+    another class, if it leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
     under way, `fleet` all jobs, and `volunteers` those who hold them.
@@ -54,6 +55,7 @@ class Snapshot:
     quarantine: str | None = None
     own: frozenset[str] = frozenset()
     is_alone: bool = True
+    expected: str | None = None
     elsewhere: str | None = None
     due: Sequence[str] = ()
     is_anchor: bool = False
@@ -170,7 +172,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     if snapshot.elsewhere is not None:
         why = "It leads on other hardware by more than any commit leads here, and has no run on this hardware yet."
         return Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
-    leaders = sorted(snapshot.candidates, key=lambda candidate: candidate.mean)[:LEADERS]
+    leaders = sorted(snapshot.candidates, key=lambda one: (one.sha != snapshot.expected, one.mean))[:LEADERS]
     if turn is JobKind.REPLICATE:
         return _verify(snapshot, leaders) or _replicate_due(snapshot)
     if snapshot.is_alone:

@@ -17,6 +17,7 @@ from coordinator.lineage.branches import BranchRow, get_branch_by_name, is_stall
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.selection import job_mix, policy, queries
+from coordinator.selection.combinations import read_model
 from coordinator.selection.frontier import read_frontier
 from coordinator.selection.job_details import Assigner
 from coordinator.selection.parents import Candidate, ResearchDirection
@@ -107,8 +108,9 @@ def _take_snapshot(
     if worker is None or not is_turn:
         return snapshot
     record = next((one.sha for one in frontier.candidates if one.is_settled), None)
+    expected = find_expected_best(session, project, frontier.candidates)
     looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
-    looked_at += [sha for sha in (history.parent_sha, record) if sha]
+    looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
     measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
     due = list_due(session, project.id, hardware_class, volunteer_id)
     reserved = frozenset[str]()
@@ -119,10 +121,20 @@ def _take_snapshot(
     return replace(
         snapshot,
         own=queries.find_measured_by(session, volunteer_id, looked_at) | reserved,
+        expected=expected,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),
         elsewhere=_find_elsewhere(session, project, hardware_class, frontier.candidates, in_flight),
         due=[sha for sha in due if sha not in measured | reserved],
     )
+
+
+def find_expected_best(session: Session, project: Project, candidates: Sequence[Candidate]) -> str | None:
+    """The commit that jobs to combine build upon; None while there is no model, or the contract has no such jobs."""
+    if not projects.contract_of(project).jobs.combine:
+        return None
+    known = read_model(session, project)
+    best = known.find_best(candidates) if known is not None else None
+    return best.sha if best is not None else None
 
 
 def needs_run(session: Session, contract: Contract, hardware_class: str, sha: str, volunteer_id: int) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench.report import format_table
 from tests.bench.search_figure import draw_figure
-from tests.bench.search_report import CLAIMS, ERRORS, SIDE_BY_SIDE, SPEEDS, Results
+from tests.bench.search_report import CLAIMS, ERRORS, FATES, SPEEDS, Results
 from tests.bench.search_trial import (
     REPORTED_SEEDS,
     TUNING_SEEDS,
@@ -79,11 +79,11 @@ def write_report(results: Results) -> str:
         ("Times faster to the target than one thread of keep-if-lower in the same world. In brackets: the swarm's "
          "seeds. *Ahead* and *not told apart* are by the ratio of times on the seeds that both searched.",
          SPEEDS, results.list_speeds()),
-        ("What was reported, and what is, for the rivals of earlier reports:", SIDE_BY_SIDE,
-         results.list_side_by_side()),
         ("What is reported of the best is too good by, × 10⁻⁴ (the swarm: its records):", ERRORS,
          results.list_errors()),
         ("The swarm's claims:", CLAIMS, results.list_claims()),
+        ("All claims that the coordinator ever made in these trials, and how they fared:", FATES,
+         results.list_fates()),
     )  # fmt: skip
     texts = [f"{words}\n\n{format_table(headings, list(rows))}" for words, headings, rows in tables]
     return "\n\n".join([*texts, "\n".join(f"- {goal}" for goal in results.list_goals())])

@@ -9,8 +9,10 @@ from math import comb, exp, isnan, nan, sqrt
 from statistics import mean, stdev
 from typing import NamedTuple
 
+from shared.experiments import Standing
 from tests.bench.landscape import START
 from tests.bench.search_rivals import RIVALS
+from tests.bench.search_swarm import Fate
 from tests.bench.search_trial import HORIZONS, RivalTrials, Trial
 from tests.bench.worlds import MIXED, WORLDS
 
@@ -21,15 +23,12 @@ CONFIDENCE = 0.95
 SIZES = (16, 64, 256)
 EVEN, FLAT = "even", "nothing to find"
 SPEEDS = ("world", "workers", "swarm", *RIVALS, "ahead of the swarm", "not told apart")
-SIDE_BY_SIDE = (
-    "workers", "swarm, mixed", "strict, as reported", "strict, even", "strict, mixed", "independent, as reported",
-    "independent, even", "independent, mixed",
-)  # fmt: skip
+FATES = ("claim", "ever made", "false when made", "false, % (95 % interval)", "withdrawn by the end")
 ERRORS = ("world", "workers", "swarm's records", *RIVALS)
 CLAIMS = (
     "world", "workers", "seeds", "gain / keep-if-lower's", "measurements aside", "record too good by, × 10⁻⁴",
-    "keep-if-lower's", "false / verified at the end", "false / ever verified", "withdrawn since",
-    "records on made-up results", "records by fabricators", "wasted %", "measuring %",
+    "keep-if-lower's", "false / verified at the end", "records on made-up results", "records by fabricators",
+    "wasted %", "measuring %",
 )  # fmt: skip
 
 
@@ -85,7 +84,7 @@ class Goal(NamedTuple):
         return f"{self.text}: {self.found}, asked {bound} {self.asked:g}: {verdict}"
 
 
-def bound_share(bad: int, known: int) -> float:
+def bound_share(bad: int, known: int, confidence: float = CONFIDENCE) -> float:
     """The one-sided upper bound of a share of which `bad` of `known` were seen (Clopper and Pearson)."""
     if bad >= known:
         return 1.0
@@ -93,8 +92,16 @@ def bound_share(bad: int, known: int) -> float:
     for _ in range(60):
         share = (low + high) / 2
         seen = sum(comb(known, count) * share**count * (1 - share) ** (known - count) for count in range(bad + 1))
-        low, high = (share, high) if seen > 1 - CONFIDENCE else (low, share)
+        low, high = (share, high) if seen > 1 - confidence else (low, share)
     return high
+
+
+def bound_share_twice(bad: int, known: int) -> tuple[float, float]:
+    """Both bounds of a share's 95 % interval (Clopper and Pearson)."""
+    if not known:
+        return 0.0, 1.0
+    confidence = (1 + CONFIDENCE) / 2
+    return 1 - bound_share(known - bad, known, confidence), bound_share(bad, known, confidence)
 
 
 def average(values: Sequence[float], scale: float = 1.0) -> Estimate | None:
@@ -152,7 +159,10 @@ class Results:
     def compare_with(self, world: str, workers: int, rival: str) -> Range | None:
         """How many times faster the swarm is than a rival, on the seeds that both searched."""
         theirs = {one.seed: one.rivals[rival].time for one in self.of_rivals(world, workers) if rival in one.rivals}
+        targets = {one.seed: one.target for one in self.of_rivals(world, workers)}
         both = [one for one in self.of_swarm(world, workers) if one.seed in theirs]
+        if any(one.target != targets[one.seed] for one in both):
+            raise ValueError(f"{world}, {workers} workers: the swarm and its rivals searched for different targets")
         found = compare([theirs[one.seed] for one in both], [one.swarm_time for one in both])
         if found is None:
             return None
@@ -176,20 +186,6 @@ class Results:
                 names = [", ".join(some) or "–" for some in (ahead, level)]
                 yield (world, str(workers), own, *speeds, *names)
 
-    def list_side_by_side(self) -> Iterator[tuple[str, ...]]:
-        """Rows of SIDE_BY_SIDE: rivals as they were reported, and as they are."""
-        for workers in SIZES:
-            old = [one for one in self.of_swarm(MIXED.name, workers) if one.strict and one.independent]
-            base = [one.one_thread for one in old]
-            yield (
-                str(workers),
-                show(self.speed(MIXED.name, workers)),
-                show(compare(base, [one.strict or nan for one in old])),
-                *(show(self.speed_of(world, workers, "strict")) for world in (EVEN, MIXED.name)),
-                show(compare(base, [one.independent or nan for one in old])),
-                *(show(self.speed_of(world, workers, "independent")) for world in (EVEN, MIXED.name)),
-            )
-
     def list_errors(self) -> Iterator[tuple[str, ...]]:
         """Rows of ERRORS: how much too good what is reported is, in 10⁻⁴, at the horizon."""
         for world in WORLDS:
@@ -208,12 +204,24 @@ class Results:
                 if trials := self.of_swarm(world, workers):
                     yield (world, *_describe(workers, trials))
 
+    def sum_fates(self) -> dict[str, Fate]:
+        """Fates of all trials' claims, by kind."""
+        kinds = dict.fromkeys(kind for one in self.trials for kind in one.fates)
+        known = {kind: [one.fates[kind] for one in self.trials if kind in one.fates] for kind in kinds}
+        return {kind: Fate(*map(sum, zip(*fates, strict=True))) for kind, fates in known.items()}
+
+    def list_fates(self) -> Iterator[tuple[str, ...]]:
+        """Rows of FATES."""
+        for kind, fate in self.sum_fates().items():
+            low, high = (100 * bound for bound in bound_share_twice(fate.false, fate.made))
+            share = f"{low:.1f} to {high:.1f}" if fate.made else "–"
+            yield kind.replace("_", " "), str(fate.made), str(fate.false), share, str(fate.withdrawn)
+
     def list_goals(self) -> list[Goal]:
         """The goals, set before anything was tuned, with their results in the mixed world; claims in all worlds."""
         trials = [one for one in self.trials if one.world == MIXED.name]
         alone = self.of_swarm(MIXED.name, 1)
-        known = sum(one.ever_verified or one.verified for one in self.trials)
-        false = sum(one.false if one.ever_false is None else one.ever_false for one in self.trials)
+        verified = self.sum_fates().get(Standing.VERIFIED, Fate(0, 0, 0))
         goals = [
             Goal("1 worker, gain after as many runs / keep-if-lower's", 0.95, _gain(alone)),
             Goal("1 worker, the same with measurements not counted", 1.0, _search_gain(alone)),
@@ -228,7 +236,7 @@ class Results:
         return [
             *goals,
             Goal("record too good by, in 10^-4", 2.0, _record_error(trials), is_least=False),
-            _bound_goal("false among {} verified, ever where that was counted, %", false, known),
+            _bound_goal("false among {} that were ever verified, %", verified.false, verified.made),
             _bound_goal("of {} records, rest on made-up results, %", _sum_made_up(self.trials), sum(records)),
             Goal("wasted runs, %", 3.0, average([t.wasted / t.runs for t in trials], 100), is_least=False),
             Goal("replications and controls, % of all runs", 25.0,
@@ -252,16 +260,12 @@ def _sum_made_up(trials: Sequence[Trial]) -> int:
 
 
 def _describe(workers: int, trials: Sequence[Trial]) -> tuple[str, ...]:
-    counted = [one for one in trials if one.ever_verified is not None]
-    ever = f"{sum(one.ever_false or 0 for one in counted)} / {sum(one.ever_verified or 0 for one in counted)}"
     cells = [
         _gain(trials),
         _search_gain(trials),
         _record_error(trials),
         average([trial.keep_if_lower_error for trial in trials], -1e4),
         f"{sum(trial.false for trial in trials)} / {sum(trial.verified for trial in trials)}",
-        ever if counted else None,
-        str(sum(one.withdrawn or 0 for one in counted)) if counted else None,
         str(_sum_made_up(trials)),
         str(sum(trial.records_by_fabricators for trial in trials)),
         average([trial.wasted / trial.runs for trial in trials], 100),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 from fastapi import FastAPI
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from coordinator.app import create_app
@@ -27,8 +27,11 @@ from coordinator.evidence.explanation import explain
 from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
+from coordinator.selection.frontier import read_frontier
+from coordinator.selection.parents import Candidate
+from coordinator.selection.service import find_expected_best
 from coordinator.settings import CoordinatorSettings
-from shared.experiments import JobKind, Standing
+from shared.experiments import JobKind, Standing, Verdict
 from shared.leases import GrantedLease, ResultUpload
 from tests.bench import landscape as sizes
 from tests.bench.landscape import Landscape, Levels
@@ -62,6 +65,14 @@ max_bytes = 8192
 noise_sd = {sizes.NOISE_SD}
 effect_sd = 0.002
 offset_sd = {sizes.OFFSET_SD}
+
+[jobs]  # for agents that move constants and have no other ideas; one in eight measures, as by default
+improve = 0.7
+draft = 0
+adopt = 0
+ablate = 0
+tune = 0
+combine = 6.3
 """
 MAX_TRIES = 12
 WORKERS_PER_ANCHOR = 32
@@ -76,16 +87,12 @@ _POSTERIORS = table_of(CommitPosterior)
 _SCORES = select(_POSTERIORS.c.hardware_class, _POSTERIORS.c.rank_score).where(
     _POSTERIORS.c.commit_sha == bindparam("sha")
 )
-_VERIFIED = select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.hardware_class).where(_POSTERIORS.c.standing.in_(CLAIMABLE))
-_BEST = (
-    select(_POSTERIORS.c.commit_sha, _POSTERIORS.c.rank_score)
-    .where(
-        _POSTERIORS.c.project_id == 1,
-        _POSTERIORS.c.hardware_class == bindparam("name"),
-        _POSTERIORS.c.standing == bindparam("standing"),
-    )
-    .order_by(_POSTERIORS.c.rank_score)
-    .limit(1)
+IMPROVED = "improved"
+"""Beside standings that are claims, the verdict of whatever standing; agents read it as one run's, provisional."""
+
+CLAIMS = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER)
+_CLAIMED = select(*(_POSTERIORS.c[name] for name in ("commit_sha", "hardware_class", "standing", "verdict"))).where(
+    or_(_POSTERIORS.c.standing.in_(CLAIMS), _POSTERIORS.c.verdict == Verdict.IMPROVED)
 )
 
 
@@ -123,6 +130,15 @@ class Claim(NamedTuple):
     is_by_fabricator: bool
 
 
+class Fate(NamedTuple):
+    """How claims of one kind fared: how many were ever made, were false when made, and are not made any more at the
+    end."""
+
+    made: int
+    false: int
+    withdrawn: int
+
+
 class Decided(NamedTuple):
     """A job that began: all commits that its lease names."""
 
@@ -150,8 +166,8 @@ class Swarm:
         self.landscape = landscape
         self.draw = Random(f"swarm {seed} {workers}")
         self.tally = Tally()
-        self.ever_verified: dict[tuple[str, str], bool] = {}
-        self.verified: set[tuple[str, str]] = set()
+        self.ever_claimed: dict[tuple[str, str, str], bool] = {}
+        self.claimed: set[tuple[str, str, str]] = set()
         self.decided: list[Decided] = []
         self.known_at: dict[str, float] = {}
         self.levels: dict[str, Levels] = {}
@@ -257,13 +273,40 @@ class Swarm:
         member.machine.jobs += 1
 
     def _note_standings(self) -> None:
-        """Notes the commits that are called verified now, and of new ones whether they truly are a gain."""
+        """Notes the claims that are made now, and of new ones whether they are true at that moment.
+
+        A claim is a commit, a class, and a standing or IMPROVED, which claims a gain over the parent.
+        """
+        self.claimed = set()
         with self.database.read() as session:
-            self.verified = {(sha, name) for sha, name in session.execute(_VERIFIED)}
-            new = self.verified - self.ever_verified.keys()
+            for sha, name, standing, verdict in session.execute(_CLAIMED):
+                self.claimed |= {(sha, name, standing)} if standing in CLAIMS else set()
+                self.claimed |= {(sha, name, IMPROVED)} if verdict == Verdict.IMPROVED else set()
+            new = self.claimed - self.ever_claimed.keys()
             parents = dict(session.execute(select(Commit.sha, Commit.parent_sha)).all()) if new else {}
-        for sha, name in new:
-            self.ever_verified[sha, name] = self._is_gain(sha, name, parents, self.verified)
+        verified = {(sha, name) for sha, name, claim in self.claimed if claim in CLAIMABLE}
+        for sha, name, claim in new:
+            above = parents[sha]
+            self.ever_claimed[sha, name, claim] = (
+                above is None or self.landscape.value(self.levels[sha]) < self.landscape.value(self.levels[above])
+                if claim == IMPROVED
+                else self._is_gain(sha, name, parents, verified)
+            )
+
+    def count_fates(self) -> dict[str, Fate]:
+        """All claims that were ever made, by their kind."""
+        fates = {}
+        for kind in (*CLAIMS, IMPROVED):
+            made = {claim: is_true for claim, is_true in self.ever_claimed.items() if claim[2] == kind}
+            gone = [claim for claim in made if not self._still_holds(claim)]
+            fates[str(kind)] = Fate(len(made), sum(not is_true for is_true in made.values()), len(gone))
+        return fates
+
+    def _still_holds(self, claim: tuple[str, str, str]) -> bool:
+        """Whether a claim is made at the end; what was corroborated and is verified then holds."""
+        sha, name, kind = claim
+        kinds = CLAIMS if kind == Standing.CORROBORATED else (kind,)
+        return any((sha, name, one) in self.claimed for one in kinds)
 
     def _is_gain(
         self, sha: str, name: str, parents: Mapping[str, str | None], verified: Container[tuple[str, str]]
@@ -276,15 +319,18 @@ class Swarm:
         return self.landscape.value(self.levels[sha]) < self.landscape.value(self.levels[anchor]) - MIN_EFFECT
 
     def find_leader(self) -> float:
-        """The true value of the commit that leads: in the class where the reported gain over the seed is largest."""
+        """The true value of the commit that the swarm builds upon: of all classes' frontiers, the one that its model
+        expects most of; before there is a model, the one whose reported gain over the seed is largest."""
         root = next(iter(self.levels))
         best_gain, leader = 0.0, root
         with self.database.read() as session:
-            for name, score in session.execute(_SCORES, {"sha": root}):
-                for standing in (*CLAIMABLE, Standing.CORROBORATED, Standing.PROVISIONAL):
-                    best = session.execute(_BEST, {"name": name, "standing": standing}).first()
-                    if best is not None and score - best[1] > best_gain:
-                        best_gain, leader = score - best[1], best[0]
+            project = session.get_one(Project, 1)
+            known: list[Candidate] = []
+            for name, score in session.execute(_SCORES, {"sha": root}).all():
+                known += (frontier := read_frontier(session, 1, name).candidates)
+                if frontier and score - frontier[0].mean > best_gain:
+                    best_gain, leader = score - frontier[0].mean, frontier[0].sha
+            leader = find_expected_best(session, project, known) or leader
         return self.landscape.value(self.levels[leader])
 
     def list_claims(self) -> list[Claim]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from random import Random
 from statistics import mean
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 
 from tests.bench.landscape import FLAT, SESSION_RUNS, START, Landscape
 from tests.bench.search_rivals import RIVALS, Policy, Progress, Threads, search
-from tests.bench.search_swarm import Swarm, open_swarm
+from tests.bench.search_swarm import Fate, Swarm, open_swarm
 from tests.bench.worlds import MIXED, World
 
 TUNING_SEEDS = range(1000)
@@ -29,6 +30,9 @@ HORIZONS = {1: 2.0 * SESSION_RUNS, 16: 24.0, 64: 16.0, 256: 5.0}
 GIVEN_UP = {1: 4.0 * SESSION_RUNS, 16: 125.0, 64: 64.0, 256: 32.0}
 """For how long a rival of so many workers is simulated. A search that does not reach its target counts as if it took
 twice what was simulated."""
+
+SETTLED = {16: 10.0, 64: 4.0, 256: 3.0}
+"""A swarm of so many workers that has reached its target is simulated until then at least."""
 
 CURVE_POINTS = 60
 
@@ -66,9 +70,7 @@ class Trial(BaseModel):
     `gain` is the swarm's after SESSION_RUNS runs, `search_gain` after as many experiments, measurements not counted;
     both for one worker only. `swarm` is None where the target was not reached. `record_errors` are reported − true.
     `fabricated_records` rest on a result that was made up; `records_by_fabricators` are commits that came with one.
-    `ever_verified` counts all that was ever called so, `ever_false` those of them that truly were no gain when they
-    were, `withdrawn` those that no longer are at the end; None in trials from before that was counted. `strict` and
-    `independent` are rivals of those trials, the first of which built on results of runs that had not ended.
+    `fates` are of all claims ever made, by kind: how many, false when they were made, and withdrawn by the end.
     `curve` holds (time, true value of the leader).
     """
 
@@ -78,17 +80,13 @@ class Trial(BaseModel):
     target: float
     keep_if_lower_error: float
     one_thread: float
-    strict: float | None = None
-    independent: float | None = None
     swarm: float | None = None
     gain: float | None = None
     search_gain: float | None = None
     record_errors: list[float]
     verified: int
     false: int
-    ever_verified: int | None = None
-    ever_false: int | None = None
-    withdrawn: int | None = None
+    fates: dict[str, Fate]
     fabricated_records: int
     records_by_fabricators: int
     runs: int
@@ -171,8 +169,8 @@ def try_seed(seed: int, workers: int, world: World) -> Trial:
     """One landscape, searched by the swarm. A single worker meets no liars and no other hardware, like its rival."""
     landscape, alone = world.make_landscape(seed), follow_one_thread(seed, world)
     with open_swarm(landscape, workers, seed, world) as swarm:
-        curve, gain, search_gain = _watch(swarm, workers)
-        claims, tally = swarm.list_claims(), swarm.tally
+        curve, gain, search_gain = _watch(swarm, workers, alone.target)
+        claims, fates, tally = swarm.list_claims(), swarm.count_fates(), swarm.tally
     reached = next((time for time, value in curve if value <= alone.target), None)
     return Trial(
         world=world.name,
@@ -187,9 +185,7 @@ def try_seed(seed: int, workers: int, world: World) -> Trial:
         record_errors=[claim.error for claim in claims if claim.is_record],
         verified=len(claims),
         false=sum(not claim.is_true for claim in claims),
-        ever_verified=len(swarm.ever_verified),
-        ever_false=sum(not is_true for is_true in swarm.ever_verified.values()),
-        withdrawn=len(swarm.ever_verified.keys() - swarm.verified),
+        fates=fates,
         fabricated_records=sum(claim.is_record and claim.is_fabricated for claim in claims),
         records_by_fabricators=sum(claim.is_record and claim.is_by_fabricator for claim in claims),
         runs=tally.runs,
@@ -199,14 +195,18 @@ def try_seed(seed: int, workers: int, world: World) -> Trial:
     )
 
 
-def _watch(swarm: Swarm, workers: int) -> tuple[list[tuple[float, float]], float | None, float | None]:
+def _watch(swarm: Swarm, workers: int, target: float) -> tuple[list[tuple[float, float]], float | None, float | None]:
     """The leader's true value over time; and for one worker the gains after as many runs and experiments."""
     curve, gain, search_gain = [], None, None
+    is_reached = False
     for number, time in enumerate(swarm.run(HORIZONS.get(workers, 24.0))):
         if number % max(1, workers // 64) == 0:
             value = swarm.find_leader()
             if not curve or value != curve[-1][1]:
                 curve.append((time, value))
+            is_reached = is_reached or value <= target
+            if is_reached and time >= SETTLED.get(workers, inf):
+                break
         if workers == 1:
             gain = START - curve[-1][1] if swarm.tally.runs == SESSION_RUNS else gain
             search_gain = START - curve[-1][1]

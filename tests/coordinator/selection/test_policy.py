@@ -103,6 +103,13 @@ def test_a_verified_leader_whose_number_is_sure_needs_no_more_runs() -> None:
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
 
+def test_what_the_model_expects_most_of_is_verified_first() -> None:
+    decision = decide_in_swarm(7, LEADER, OTHER, expected="other")
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "other")
+    decision = decide_in_swarm(7, LEADER, OTHER, expected="gone")
+    assert isinstance(decision, Decision) and decision.base_sha == "lead"
+
+
 def test_the_record_goes_before_what_leads_until_it_rests_on_many_runs() -> None:
     record = RECORD._replace(sha="record", mean=3.2, runs=3)
     worse = RECORD._replace(sha="worse", mean=3.25, runs=3)
