@@ -8,6 +8,7 @@ model expects count as if they were OUTLIER sd away (Huber 1964).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from math import inf, log, sqrt
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ RELEVANCE_ROUNDS = 2
 MOST_DISTANCE = 4.0  # from the reference, in typical ones: farther values count as if they were there
 LOG_FROM = 16.0  # ratio of the largest to the smallest value from which on an axis of positive numbers is logarithmic
 CLASS_SHARE = 10.0  # sd of hardware classes, in sd of workers
+MOST_VALUES = 12  # columns of a numeric axis
 LARGEST = 20.0  # effects of more typical ones than this are cut
 
 Item = tuple[str, Setting]
@@ -58,19 +60,27 @@ class AdditiveModel:
 
     def __init__(self, rows: Sequence[Row], reference: Mapping[str, Setting], prior: Prior) -> None:
         self.runs = len(rows)
-        items = dict.fromkeys(item for row in rows for item in row.settings.items())
-        self._columns = {item: column for column, item in enumerate(items)}
+        told: dict[str, dict[Setting, None]] = {}
+        for row in rows:
+            for axis, value in row.settings.items():
+                told.setdefault(axis, {})[value] = None
+        self._columns: dict[Item, int] = {}
         self.values: dict[str, list[Setting]] = {}
-        for axis, value in items:
-            self.values.setdefault(axis, []).append(value)
+        columns = count()
+        for axis, named in told.items():
+            self.values[axis] = []
+            for group in group_values(list(named), reference.get(axis)):
+                self.values[axis].append(group[len(group) // 2])
+                self._columns |= dict.fromkeys(((axis, value) for value in group), next(columns))
+        items = next(columns)
         groups: dict[object, int] = {}
         for row in rows:
-            for group in (row.worker, row.hardware_class):
-                groups.setdefault(group, len(items) + len(groups))
-        design = np.zeros((len(rows), len(items) + len(groups)))
+            for member in (row.worker, row.hardware_class):
+                groups.setdefault(member, items + len(groups))
+        design = np.zeros((len(rows), items + len(groups)))
         for number, row in enumerate(rows):
-            told = [self._columns[item] for item in row.settings.items()]
-            design[number, [*told, groups[row.worker], groups[row.hardware_class]]] = 1.0
+            held = [self._columns[item] for item in row.settings.items()]
+            design[number, [*held, groups[row.worker], groups[row.hardware_class]]] = 1.0
         blocks = {axis: self._prior_of(axis, reference.get(axis), prior.effect_sd) for axis in self.values}
         spreads = np.array(
             [prior.offset_sd * (CLASS_SHARE if isinstance(group, str) else 1.0) for group in groups], dtype=float
@@ -107,15 +117,13 @@ class AdditiveModel:
             precision[at, at] += 1 / spreads**2
             for axis, (columns, _) in blocks.items():
                 precision[np.ix_(columns, columns)] += inverses[axis] / scales[axis]
-            self._root = np.linalg.cholesky(precision)
-            half = np.linalg.solve(self._root, design.T @ told / variance)
-            self._mean = np.linalg.solve(self._root.T, half)
+            self._spread: Floats = np.linalg.inv(np.linalg.cholesky(precision)).T  # times its transpose: the covariance
+            self._mean: Floats = self._spread @ (self._spread.T @ (design.T @ told / variance))
             expected = design @ self._mean
             most = OUTLIER * sqrt(variance)
             told = expected + np.clip(metrics - expected, -most, most)
             if left:
-                inverse_root = np.linalg.inv(self._root)
-                covariance = inverse_root.T @ inverse_root
+                covariance = self._spread @ self._spread.T
                 for axis, (columns, _) in blocks.items():
                     effects, inverse = self._mean[columns], inverses[axis]
                     size = effects @ inverse @ effects + np.sum(inverse * covariance[np.ix_(columns, columns)])
@@ -123,7 +131,7 @@ class AdditiveModel:
 
     def draw(self, rng: np.random.Generator) -> dict[str, Setting]:
         """The best configuration by drawn effects (Thompson sampling): its settings that differ from the reference."""
-        drawn = self._mean + np.linalg.solve(self._root.T, rng.standard_normal(len(self._mean)))
+        drawn = self._mean + self._spread @ rng.standard_normal(len(self._mean))
         best = {}
         for axis, values in self.values.items():
             effect, value = min(((drawn[self._columns[axis, value]], at) for at, value in enumerate(values)))
@@ -131,10 +139,24 @@ class AdditiveModel:
                 best[axis] = values[value]
         return best
 
+    def are_alike(self, axis: str, one: Setting | None, other: Setting | None) -> bool:
+        """Whether the model takes two values of an axis for the same; None stands for the reference."""
+        columns = [None if value is None else self._columns.get((axis, value), -1) for value in (one, other)]
+        return one == other or (columns[0] == columns[1] and columns[0] != -1)
+
     def predict(self, settings: Mapping[str, Setting]) -> float:
         """The sum of the expected effects of settings that differ from the reference; unknown ones count as zero."""
         known = (self._columns.get(item) for item in settings.items())
         return float(sum(self._mean[column] for column in known if column is not None))
+
+
+def group_values(values: Sequence[Setting], reference: Setting | None) -> list[list[Setting]]:
+    """Values that share a column. Along a numeric axis with more than MOST_VALUES, neighbours do, in order."""
+    distances = measure_distances(values, reference)
+    if distances is None or len(values) <= MOST_VALUES:
+        return [[value] for value in values]
+    parts = np.array_split(np.argsort(distances, kind="stable"), MOST_VALUES)
+    return [[values[at] for at in part] for part in parts]
 
 
 def measure_distances(values: Sequence[Setting], reference: Setting | None) -> Floats | None:

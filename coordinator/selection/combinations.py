@@ -140,7 +140,7 @@ def choose_combination(known: Known | None, base: Candidate, sign: float, rng: n
     changed = {
         axis: after.get(axis, known.reference[axis])
         for axis in known.model.values
-        if not axis.startswith(IS_STEP) and after.get(axis) != before.get(axis)
+        if not axis.startswith(IS_STEP) and not known.model.are_alike(axis, after.get(axis), before.get(axis))
     }
     effect = known.model.predict(after) - known.model.predict(before)
     return Assignment(

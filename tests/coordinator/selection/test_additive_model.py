@@ -1,5 +1,6 @@
 """The additive model finds planted effects, and is not misled by machines, outliers and values it knows nothing of."""
 
+from math import log2
 from random import Random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.selection.additive_model import AdditiveModel, Prior, Row, measure_distances
+from coordinator.selection.additive_model import MOST_VALUES, AdditiveModel, Prior, Row, measure_distances
 from shared.experiments import Setting
 
 PRIOR = Prior(noise_sd=0.001, effect_sd=0.002, offset_sd=0.01)
@@ -60,10 +61,28 @@ def test_values_near_each_other_are_expected_to_have_like_effects() -> None:
     assert alone.predict({"RATE": 0.03}) < -0.003 < unlike.predict({"RATE": "0.03"})
 
 
+def test_an_axis_with_a_value_for_each_run_is_learnt_as_a_whole() -> None:
+    """As a search draws learning rates: 300 values, each measured once, best at twice the reference."""
+    draw = Random(3)
+    rows = []
+    for _ in range(300):
+        rate = 0.01 * 2 ** draw.uniform(-2, 2)
+        rows.append(Row({"RATE": rate}, 0, "a", 0.002 * (log2(rate / 0.01) - 1) ** 2 + draw.gauss(0, 0.001)))
+    model = AdditiveModel(rows, REFERENCE, PRIOR)
+    assert len(model.values["RATE"]) <= MOST_VALUES
+    found = [float(model.draw(np.random.default_rng(seed))["RATE"]) for seed in range(20)]
+    assert sum(0.014 < rate < 0.028 for rate in found) >= 15
+    rates = [row.settings["RATE"] for row in rows]
+    known = min(rates, key=lambda rate: abs(float(rate) - 0.02))
+    near = min((rate for rate in rates if rate != known), key=lambda rate: abs(float(rate) - float(known)))
+    assert model.are_alike("RATE", known, near) and not model.are_alike("RATE", known, min(rates))
+    assert not model.are_alike("RATE", known, None) and not model.are_alike("RATE", "unknown", "other")
+
+
 NUMBERS = st.one_of(st.integers(-(2**60), 2**60), st.floats(-1e12, 1e12), st.booleans(), st.text(max_size=5))
 
 
-@given(st.lists(st.tuples(NUMBERS, st.floats(-1e9, 1e9)), min_size=1, max_size=20), NUMBERS)
+@given(st.lists(st.tuples(NUMBERS, st.floats(-1e9, 1e9)), min_size=1, max_size=30), NUMBERS)
 def test_whatever_volunteers_name_as_settings_gives_finite_numbers(
     told: list[tuple[Setting, float]], reference: Setting
 ) -> None:
