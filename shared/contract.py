@@ -149,13 +149,15 @@ class Files(Message):
 
 
 class Commands(Message):
-    """Modules of the protected harness. `holdout`, a scorer of sealed data that no other run sees, may be missing."""
+    """Modules of the protected harness. Two may be missing: `holdout`, a scorer of sealed data that no other run sees,
+    and `substitute`, which gives a run data in symbols of its own."""
 
     prepare: ShortText = "harness.prepare"
     trainer: ShortText = "harness.trainer"
     host: ShortText = "harness.host"
     scorer: ShortText = "harness.scorer"
     holdout: ShortText | None = None
+    substitute: ShortText | None = None
 
 
 class DataSource(Message):

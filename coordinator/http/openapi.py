@@ -1,6 +1,8 @@
 """The OpenAPI document: what FastAPI derives from handlers and models, and what holds for all of them besides."""
 
+import tomllib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +18,9 @@ Branches, experiments, runs and findings of a volunteer research swarm. Reading 
 closed it. `/api/v1` is stable: fields and addresses are added, never changed or removed within a version; clients
 ignore what they do not know. Errors are problem documents (RFC 9457).
 """
+WORDS_FILE = Path(__file__).with_name("fields.toml")
+"""The meaning of models, fields and parameters that do not state it in the code."""
+
 _REFERENCE = "#/components/schemas/"
 
 
@@ -31,11 +36,25 @@ def _describe(app: FastAPI) -> Json:
         schemas["Problem"] = Problem.model_json_schema()
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
+        words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
+        for name, schema in schemas.items():
+            _explain(words, name, schema)
         for methods in document["paths"].values():
             for method, operation in methods.items():
+                for parameter in operation.get("parameters", []):
+                    parameter.setdefault("description", words["parameters"].get(parameter["name"], ""))
                 _complete(method, operation)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _explain(words: Json, name: str, schema: Json) -> None:
+    """Say of a model and of its fields what they mean."""
+    what, fields = words["models"].get(name), words["fields"]
+    if what or name.startswith("Page_"):
+        schema.setdefault("description", what or "A page of a list.")
+    for field, described in schema.get("properties", {}).items():
+        described.setdefault("description", fields.get(f"{name}.{field}") or fields.get(field, ""))
 
 
 def _complete(method: str, operation: Json) -> None:

@@ -21,5 +21,10 @@ def derive_draw(seed: int) -> str:
     return _digest("windows", seed).hex()
 
 
+def derive_substitution(seed: int) -> str:
+    """The source of a run's own symbols: 64 hexadecimal digits."""
+    return _digest("substitution", seed).hex()
+
+
 def _digest(purpose: str, seed: int) -> bytes:
     return sha256(f"{purpose} {seed}".encode()).digest()

@@ -7,6 +7,8 @@ that names them (SCM_RIGHTS).
     all        -> ready                                       after its imports
     prepare    <- begin [train, validation, sources...]       two files to fill, then files of the contract
                -> prepared
+    substitute <- begin [train, validation, train, validation]   what prepare made, and two files of the same sizes
+               -> substituted                                to fill for this run alone, in symbols of its own
     trainer    <- begin [handover]                            build, warm up without the data
                -> start                    <- started [train] the clock runs from here ...
                -> progress, any number
@@ -31,7 +33,8 @@ So a scorer that measures time has its watch running before the edited file can 
 project made with version 2 gets `begin [handover, request, answer]` at that moment and imports the edited file then.
 A scorer of version 3 or older ignores `draw` and `sealed`.
 
-The worker knows three roles. The *trainer* makes a result within the budget (weights, a compressed text, a table), the
+A project may `substitute` the symbols of its data for each run, before the edited file sees them. The worker knows
+three further roles. The *trainer* makes a result within the budget (weights, a compressed text, a table), the
 *host* answers questions with it, the *scorer* asks and judges. Questions and their format are the project's own:
 `prepare` states the sizes of the two memories, and `facts` for all processes of a run.
 
@@ -76,6 +79,10 @@ class DataPrepared(Message):
     request_bytes: int = Field(ge=1, le=MAX_SHARED_BYTES)
     answer_bytes: int = Field(ge=1, le=MAX_SHARED_BYTES)
     hosts: int = Field(default=1, ge=1, le=3)
+
+
+class Substituted(Message):
+    kind: Literal["substituted"] = "substituted"
 
 
 class Start(Message):
@@ -152,6 +159,7 @@ Received = (
     Ready
     | Failed
     | DataPrepared
+    | Substituted
     | Start
     | Kept
     | TrainingProgress
@@ -173,6 +181,15 @@ class BeginPrepare(Message):
     kind: Literal["begin"] = "begin"
     sources: list[str]
     settings: Settings
+
+
+class BeginSubstitute(Message):
+    """`draw`, 64 hexadecimal digits, is what the substitution is drawn from."""
+
+    kind: Literal["begin"] = "begin"
+    facts: Facts
+    settings: Settings
+    draw: str
 
 
 class _BeginEdited(Message):
@@ -241,4 +258,16 @@ class Renewed(Message):
     kind: Literal["renewed"] = "renewed"
 
 
-Sent = BeginPrepare | BeginTrainer | Started | Keep | BeginHost | Load | BeginScorer | Ask | Answered | Renewed
+Sent = (
+    BeginPrepare
+    | BeginSubstitute
+    | BeginTrainer
+    | Started
+    | Keep
+    | BeginHost
+    | Load
+    | BeginScorer
+    | Ask
+    | Answered
+    | Renewed
+)

@@ -3,6 +3,7 @@
 Each host shares two memories of its own with the scorer, so that nothing passes from one host to the next.
 """
 
+import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,9 +14,18 @@ from typing import Any
 from shared.contract import BudgetClock
 from worker.git.repository import write_worktree
 from worker.machine.hardware import claim_cores
-from worker.runs.draws import derive_draw, derive_training_seed
-from worker.runs.harness_process import HarnessProcess, ProcessSetup
-from worker.runs.harness_protocol import BeginHost, BeginScorer, BeginTrainer, Imported, Load, Loaded
+from worker.runs.draws import derive_draw, derive_substitution, derive_training_seed
+from worker.runs.harness_process import HarnessFault, HarnessProcess, ProcessSetup
+from worker.runs.harness_protocol import (
+    BeginHost,
+    BeginScorer,
+    BeginSubstitute,
+    BeginTrainer,
+    Imported,
+    Load,
+    Loaded,
+    Substituted,
+)
 from worker.runs.spec import RunImpossible, RunSpec
 from worker.sandbox.base import ProcessLimits
 from worker.sandbox.shared_memory import SharedMemory
@@ -67,6 +77,9 @@ class RunProcesses:
         # While the trainer imports:
         self.train_data = stack.enter_context(SharedMemory.of_file("train", spec.data.train))
         self._validation_data = stack.enter_context(SharedMemory.of_file("validation", spec.data.validation))
+        self._substitution: HarnessProcess | None = None
+        if (module := contract.commands.substitute) is not None:
+            self._substitution = stack.enter_context(HarnessProcess("the substitution", module, self._scoring))
         self._waiting: list[Host] = []
         self._hosts_started = 0
         self._scorer: HarnessProcess | None = None
@@ -113,6 +126,29 @@ class RunProcesses:
         """Wait for the imports of the scorer and the started hosts. Raises HarnessNotReady."""
         for process in (self.scorer, *(host.process for host in self._waiting)):
             process.await_ready()
+
+    def substitute_data(self, deadline: float) -> None:
+        """Give this run data in symbols of its own, if the contract says so. Raises RunImpossible."""
+        process, before = self._substitution, (self.train_data, self._validation_data)
+        if process is None:
+            return
+        after = [self._stack.enter_context(SharedMemory("own data", memory.size)) for memory in before]
+        try:
+            process.await_ready()
+            begin = BeginSubstitute(
+                facts=self._begin["facts"],
+                settings=self._begin["settings"],
+                draw=derive_substitution(self._spec.seed),
+            )
+            process.send(begin, [memory.descriptor for memory in (*before, *after)])
+            process.expect(Substituted, deadline=deadline)
+        except HarnessFault as fault:
+            raise RunImpossible(f"the project's substitution of symbols failed: {fault.reason}") from fault
+        process.end()
+        for memory in after:
+            os.lseek(memory.descriptor, 0, os.SEEK_SET)  # receivers share this position
+            memory.freeze()
+        self.train_data, self._validation_data = after
 
     def begin_trainer(self, clock: BudgetClock) -> None:
         """Let the trainer build and warm up; `clock` counts its budget. Raises HarnessFault."""

@@ -152,6 +152,7 @@ class ActiveRun:
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
         if self._spec.device == "cpu":
             self._processes.await_judges()
+        self._processes.substitute_data(self._begun + self._budget.starting_seconds)
         # Before the answer, so that no commit gains from a slow worker.
         self._clock.start_budget()
         self._budget_begun = time.monotonic()

@@ -1,11 +1,14 @@
 """The OpenAPI document, and whether a real server keeps to it: requests drawn by schemathesis."""
 
+import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from coordinator.app import create_app
+from coordinator.http.openapi import WORDS_FILE
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from tests.support.databases import SqliteFolder
@@ -54,3 +57,37 @@ def test_the_server_keeps_to_the_document(url: str) -> None:
         keeps_to_it()
         tried += 1
     assert tried > 30
+
+
+def list_undescribed(document: dict[str, Any]) -> Iterator[str]:
+    """Operations, parameters, models and fields without as much as two words that say what they are."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            found = {f"{method} {path}": operation.get("description", "")}
+            for parameter in operation.get("parameters", []):
+                found[f"{method} {path}: {parameter['name']}"] = parameter.get("description", "")
+            yield from (name for name, words in found.items() if len(words.split()) < 2)
+    for name, schema in document["components"]["schemas"].items():
+        described = {name: schema} | {f"{name}.{field}": of for field, of in schema.get("properties", {}).items()}
+        yield from (place for place, of in described.items() if len(of.get("description", "").split()) < 2)
+
+
+def test_the_document_says_what_everything_means() -> None:
+    """And the words in fields.toml are all used: a field that goes takes its words along."""
+    document, words = create_app().openapi(), tomllib.loads(WORDS_FILE.read_text())
+    assert list(list_undescribed(document)) == []
+    schemas = document["components"]["schemas"]
+    fields = {f"{name}.{field}" for name, schema in schemas.items() for field in schema.get("properties", {})}
+    exact = {name for name in words["fields"] if "." in name}
+    assert exact <= fields
+    assert set(words["fields"]) - exact <= {place.partition(".")[2] for place in fields - exact}
+    assert set(words["models"]) <= set(schemas)
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    assert set(words["parameters"]) <= {one["name"] for of in operations for one in of.get("parameters", [])}
+
+
+def test_a_field_without_words_is_found() -> None:
+    document = create_app().openapi()
+    del document["components"]["schemas"]["RunView"]["properties"]["metric"]["description"]
+    document["components"]["schemas"]["RunView"]["description"] = "Run."
+    assert list(list_undescribed(document)) == ["RunView", "RunView.metric"]

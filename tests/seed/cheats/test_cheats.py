@@ -81,12 +81,12 @@ def test_the_clock_is_the_supervisors(name: str, measure_file: MeasureFile) -> N
     assert report.reason == "training and handing over the result took more than 0.5 + 1 s: it did not return in time"
 
 
-def test_a_favourite_seed_shows(measure_file: MeasureFile, honest: float) -> None:
-    """It is scored at what it learnt. Two seeds that agree to the last digit are what the coordinator holds back."""
+def test_a_favourite_seed_is_no_favourite(measure_file: MeasureFile, honest: float) -> None:
+    """It is scored at what it learnt. Its luck belongs to one numbering of tokens, and other seeds have others."""
     first, second = (
         measure_file(with_edit(HERE / "files" / "ignores_the_seed.py"), seed=seed).metric for seed in (1, 2)
     )
-    assert first == pytest.approx(second, abs=1e-4)
+    assert first != pytest.approx(second, abs=1e-4)
     assert first == pytest.approx(honest, abs=0.3)
 
 

@@ -343,7 +343,8 @@ def test_gives_no_text_before_the_start(measure_files: Measure) -> None:
         + "    rare = lambda t: (t < 10).float().mean().item()\n"
         + "    assert not (rare(early) > 0.01 and rare(late) == 0), 'as it should be'\n"
     )
-    assert measure_files(append(code)).reason == "train.py raised AssertionError: as it should be"
+    report = measure_files(append(code), commands={"substitute": None})
+    assert report.reason == "train.py raised AssertionError: as it should be"
 
 
 def test_rejects_a_model_that_looks_ahead(measure_files: Measure) -> None:
