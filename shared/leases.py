@@ -60,6 +60,7 @@ class ClaimRequest(Message):
     numbers; others read the context. `kinds` are the experiments that it can do now (it can always measure);
     `branch` is the research direction that its volunteer chose. `seed_throughput` is how many tokens (or steps)
     the project's seed sees here in a second of the budget's clock; `probed_seed` is the root commit of that project.
+    One that was probed and has no throughput cannot be.
     """
 
     protocol: Count
@@ -133,10 +134,18 @@ class OfflineLease(Message):
     issued_at: Timestamp
 
 
+class SeedProbe(Message):
+    """A project whose seed is to be tried for some seconds before the worker gets jobs of it: how fast does it run?"""
+
+    project: Slug
+    root_sha: Sha
+
+
 class ClaimReply(Message):
-    """A lease, or a reason that a person understands and when to ask again."""
+    """A lease, or a reason that a person understands and when to ask again. With a `probe` that is at once after it."""
 
     lease: GrantedLease | None
+    probe: SeedProbe | None = None
     reason: Text = ""
     retry_after_seconds: Number | None = None
 

@@ -29,6 +29,7 @@ from worker.machine.hardware import HardwareError, Machine, detect_machine, list
 from worker.multi_gpu import end_with_parent, run_group
 from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
+from worker.runs.throughput import SeedThroughputs
 from worker.sandbox.base import SandboxUnavailable
 from worker.sandbox.choose import choose_sandbox
 from worker.settings import RunOptions, SettingsError, WorkerSettings, folder_name, load_settings
@@ -114,6 +115,7 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
             stop=stop,
             worker=name,
             author=commit_author(name),
+            throughputs=SeedThroughputs(folder / "throughput.json", runner.hardware),
             offline=OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds),
         )
         backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)

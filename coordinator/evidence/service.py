@@ -110,6 +110,12 @@ def choose_pace(session: Session, project_id: int, hardware_class: str, seed_thr
     return throughput.choose_pace(epoch.seed_throughput if epoch else None, seed_throughput)
 
 
+def has_reference(session: Session, project_id: int, hardware_class: str) -> bool:
+    """Whether budgets are normalised in the class."""
+    epoch = calibration_queries.find_epoch(session, project_id, hardware_class)
+    return epoch is not None and epoch.seed_throughput is not None
+
+
 def list_disputed_noise(session: Session, project_id: int) -> list[str]:
     """The project's hardware classes whose noise a maintainer should look at, each in a line."""
     return list(epochs.list_disputed_noise(session, project_id))

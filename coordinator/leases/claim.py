@@ -35,7 +35,7 @@ from coordinator.workers.lookup import WorkerRow, find_asker
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
-from shared.leases import BaseCommit, ClaimReply, ClaimRequest
+from shared.leases import BaseCommit, ClaimReply, ClaimRequest, SeedProbe
 from shared.leases import GrantedLease as LeaseGrant
 from shared.projects import BranchState
 from shared.protocol import Versions, now, version_key
@@ -51,6 +51,9 @@ measurements that agreed with others' since it was contradicted. An account with
 
 ACCOUNTS_PER_ADDRESS = 2
 """An address holds at most so many times the leases that the account may hold which asks."""
+
+PROBES_SINCE = 3
+"""The protocol since which workers can probe a seed."""
 
 ASK_AGAIN_SECONDS = 30.0
 STOPPED_SECONDS = 600.0
@@ -115,7 +118,22 @@ def _find_offer(
     chosen = selection.choose_job(session, project, volunteer_id, known, request)
     if isinstance(chosen, NoJob):
         return _nothing(chosen.reason, chosen.retry_after_seconds)
+    if _needs_probe(session, project, chosen, request):
+        return ClaimReply(
+            lease=None,
+            probe=SeedProbe(project=project.name, root_sha=project.root_sha),
+            reason="First it is measured how fast the project's seed runs on this worker.",
+            retry_after_seconds=ASK_AGAIN_SECONDS,
+        )
     return _look_up(session, project, chosen, request)
+
+
+def _needs_probe(session: Session, project: Project, chosen: ChosenJob, request: ClaimRequest) -> bool:
+    """Whether a budget is to be normalised and nothing is known of the worker yet. A run of the seed tells it, too."""
+    if request.protocol < PROBES_SINCE or request.probed_seed == project.root_sha:
+        return False
+    is_seed = chosen.decision.base_sha == project.root_sha and not chosen.decision.kind.makes_experiment
+    return not is_seed and evidence.has_reference(session, project.id, request.hardware.hardware_class)
 
 
 def _look_up(session: Session, project: Project, chosen: ChosenJob, request: ClaimRequest) -> Offer:

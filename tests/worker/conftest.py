@@ -120,6 +120,12 @@ class FormulaRunner:
     hardware: Hardware = HARDWARE
     sandbox_name: str = "formula"
     requests: list[RunRequest] = field(default_factory=list)
+    throughput: float | None = 20_000.0
+    probed: list[RunRequest] = field(default_factory=list)
+
+    def probe(self, request: RunRequest, notify: Callable[[str], None], stop: Event) -> float | None:
+        self.probed.append(request)
+        return self.throughput
 
     def measure(
         self,
@@ -178,6 +184,7 @@ def make_worker(tmp_path: Path, runner: FormulaRunner, token: SecretStr) -> Iter
             author=commit_author(name),
             retry_for_seconds=0.2,
             offline=offline,
+            throughputs=changes.pop("throughputs", None),
         )
         made.append(parts)
         return Worker(parts, Loop(parts, name, None, folder / "crash.log"), witness, folder)

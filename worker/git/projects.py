@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Event
 
 from shared.contract import CONTRACT_FILE, Contract, parse_contract
-from shared.leases import GrantedLease
+from shared.leases import GrantedLease, SeedProbe
 from shared.projects import CommitFiles
 from worker.agents.base import StepFiles
 from worker.api.client import CoordinatorClient
@@ -35,8 +35,8 @@ class Projects:
         self._stop = stop
         self._known: dict[tuple[str, str], LocalProject] = {}
 
-    def get(self, lease: GrantedLease) -> LocalProject:
-        """The lease's project. Raises ClientError, ContractError, CommitError."""
+    def get(self, lease: GrantedLease | SeedProbe) -> LocalProject:
+        """The project of a lease or of a probe. Raises ClientError, ContractError, CommitError."""
         key = (lease.project, lease.root_sha)
         if key not in self._known:
             repository = Repository(self._folder / f"{lease.project}.git")

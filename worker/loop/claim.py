@@ -3,7 +3,7 @@
 import time
 from uuid import UUID
 
-from shared.leases import ClaimRequest, GrantedLease
+from shared.leases import ClaimRequest, GrantedLease, SeedProbe
 from shared.protocol import PROTOCOL_VERSION
 from worker.api.client import ClientError, Outdated, Unauthorized, Unreachable
 from worker.api.retry import Backoff
@@ -13,6 +13,9 @@ from worker.loop.job import WorkerParts
 DEFAULT_WAIT_SECONDS = 30.0
 """Seconds until the next request if the coordinator has no job and names no time."""
 
+PROBE_WAIT_SECONDS = 3600.0
+"""Longest wait for the device to be free for a probe."""
+
 MAX_HOLDING = 16
 """Number of held leases that a request names."""
 
@@ -21,7 +24,7 @@ WRONG_CLOCK_SECONDS = 300.0
 
 
 class JobClaimer:
-    """Asks for jobs. While it waits, `reason` says why and `seconds_left` how long.
+    """Asks for jobs. While it waits, `reason` says why and `seconds_left` how long; a `probe` is what it waits for.
 
     With `once` it asks once, and every error is raised. For one thread.
     """
@@ -42,6 +45,7 @@ class JobClaimer:
         self._waits_until = 0.0
         self._waits_for_jobs = self._waits_for_coordinator = False
         self._warned_of_clock = self._warned_of_absence = False
+        self.probe: SeedProbe | None = None
         self.reason = ""
         self.found_nothing = False
         self.outdated: Outdated | None = None
@@ -82,11 +86,20 @@ class JobClaimer:
         self._record_answer()
         if reply.lease is not None and self._parts.offline is not None:
             self._parts.offline.record_lease(reply.lease)
+        self.probe = reply.probe
+        if reply.probe is not None:
+            self._has_asked = False
+            self._wait(reply.reason, PROBE_WAIT_SECONDS)
+            return None
         if reply.lease is None:
             self.found_nothing = True
             self._wait(reply.reason or "There is nothing to do.", reply.retry_after_seconds or DEFAULT_WAIT_SECONDS)
             self._waits_for_jobs = True
         return reply.lease
+
+    def record_probe(self) -> None:
+        """The seed was probed: ask for a job at once."""
+        self.probe, self._waits_until = None, 0.0
 
     def record_failure(self) -> None:
         """A job has failed: wait, because the next one may fail the same way."""
@@ -105,6 +118,7 @@ class JobClaimer:
 
     def _request(self, held: list[UUID]) -> ClaimRequest:
         parts = self._parts
+        probed, throughput = parts.throughputs.newest if parts.throughputs is not None else (None, None)
         return ClaimRequest(
             protocol=PROTOCOL_VERSION,
             worker=self._worker_name,
@@ -115,6 +129,8 @@ class JobClaimer:
             wants_trials=parts.agent.wants_trials,
             kinds=sorted(parts.agent.kinds),
             branch=self._branch,
+            seed_throughput=throughput,
+            probed_seed=probed,
         )
 
     def _handle_error(self, error: ClientError | OSError) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from shared.commits import CommitWords
 from shared.experiments import Assignment, JobKind, ProposalReply, ProposalSubmission
 from shared.findings import FindingDraft
-from shared.leases import BaseCommit, CommitUpload, GrantedLease, OfflineLease, Phase, ResultUpload
+from shared.leases import BaseCommit, CommitUpload, GrantedLease, OfflineLease, Phase, ResultUpload, SeedProbe
 from shared.protocol import Sha, clean_text, now
 from shared.runs import RunOutcome, RunReport
 from worker.agents.base import Agent, AgentError, Draft, Task, plain_finding
@@ -26,6 +26,7 @@ from worker.loop.outbox import Entry, Outbox
 from worker.loop.stop import Stop
 from worker.runs.runner import Runner, RunRequest
 from worker.runs.spec import RunProgress
+from worker.runs.throughput import SeedThroughputs, read_throughput
 from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
 
 MAX_DRAFTS = 3
@@ -33,6 +34,8 @@ MAX_DRAFTS = 3
 
 MAX_REPAIRS = 3
 """Repairs of one job whose run crashed."""
+
+PROBE_SEED = 1
 
 CORRECTED_CLOCK_ERROR = timedelta(seconds=10)
 """Difference from the coordinator's clock from which on the times of results are given by the coordinator's."""
@@ -53,7 +56,8 @@ class WorkerParts:
     """The parts of a worker that its jobs use.
 
     `worker` is its name, `author` the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the
-    middle of a job is repeated. Without `offline` a worker waits while the coordinator is away.
+    middle of a job is repeated. Without `offline` a worker waits while the coordinator is away, and without
+    `throughputs` it has the contract's budget.
     """
 
     client: CoordinatorClient
@@ -67,6 +71,7 @@ class WorkerParts:
     author: str
     retry_for_seconds: float = RETRY_FOR_SECONDS
     offline: OfflineMode | None = None
+    throughputs: SeedThroughputs | None = None
 
     def notify(self, text: str) -> None:
         self.events.handle(Notice(text))
@@ -157,14 +162,28 @@ def measure_job(job: Job, parts: WorkerParts) -> None:
         raise _draining(parts)
     if job.heartbeat.lost is not None and job.report is None:
         raise LeaseLost(job.heartbeat.lost)
+    if parts.throughputs is not None and parts.throughputs.is_due(job.lease.root_sha):
+        probe_seed(SeedProbe(project=job.lease.project, root_sha=job.lease.root_sha), parts)
     report = parts.runner.measure(
         _run_request(job), lambda progress: report_progress(job, progress, parts), parts.notify, parts.stop.interrupt
     )
     if job.heartbeat.lost is not None:
         parts.warn(f"{job.heartbeat.lost}; the run was finished, because a first late result is accepted")
     job.report = report
+    if parts.throughputs is not None and report.commit_sha == job.lease.root_sha:
+        parts.throughputs.add(job.lease.root_sha, read_throughput(report))
     if not job.needs_repair:
         store_result(job, parts)
+
+
+def probe_seed(probe: SeedProbe, parts: WorkerParts) -> None:
+    """Try for some seconds how fast a project's seed runs, and keep it. Raises as `measure_job`, and ClientError."""
+    if parts.throughputs is None:
+        return
+    project = parts.projects.get(probe)
+    files = project.repository.read_files(probe.root_sha)
+    request = RunRequest(project.contract, probe.root_sha, files, PROBE_SEED, untouched=files)
+    parts.throughputs.add(probe.root_sha, parts.runner.probe(request, parts.notify, parts.stop.interrupt))
 
 
 def repair_job(job: Job, parts: WorkerParts) -> bool:
@@ -226,11 +245,15 @@ def _run_request(job: Job) -> RunRequest:
     lease, contract, plan = job.lease, job.project.contract, job.plan
     untouched = job.project.repository.read_files(lease.root_sha)
     if plan is None:
-        key = lease.holdout_key
-        return RunRequest(contract, lease.base.sha, job.files, lease.seed, untouched=untouched, holdout_key=key)
+        return RunRequest(
+            contract, lease.base.sha, job.files, lease.seed, untouched=untouched, holdout_key=lease.holdout_key,
+            pace=lease.pace,
+        )  # fmt: skip
     files = {**job.files, **plan.draft.files}
     is_code, curve = plan.draft.is_code, lease.base.curve
-    return RunRequest(contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched)
+    return RunRequest(
+        contract, plan.commit.sha, files, lease.seed, is_code, curve, lease.run_to_end, untouched, pace=lease.pace
+    )
 
 
 def _make_entry(job: Job, parts: WorkerParts, finding: FindingDraft | None) -> Entry:

@@ -3,9 +3,10 @@
 from enum import Enum, auto
 from pathlib import Path
 
+from shared.leases import SeedProbe
 from worker.api.retry import Backoff
 from worker.loop.claim import JobClaimer
-from worker.loop.job import WorkerParts, measure_job
+from worker.loop.job import WorkerParts, measure_job, probe_seed
 from worker.loop.prefetch import Prefetcher
 
 
@@ -51,6 +52,10 @@ class Loop:
         claimer = JobClaimer(parts, self._worker_name, self._project, self._branch, self._backoff, once=once)
         with Prefetcher(parts, claimer, self._crash_log, max_jobs) as prefetcher:
             while (job := prefetcher.next_job()) is not None:
+                if isinstance(job, SeedProbe):
+                    self._probe(job)
+                    prefetcher.return_probe()
+                    continue
                 try:
                     measure_job(job, parts)
                 except Exception as error:  # noqa: BLE001 - the prefetcher decides whether the worker goes on
@@ -69,3 +74,14 @@ class Loop:
         if max_jobs is not None and prefetcher.reported >= max_jobs:
             return Ending.DONE
         return Ending.STOPPED if parts.stop.now.is_set() else Ending.DRAINED
+
+    def _probe(self, probe: SeedProbe) -> None:
+        """Probe a project's seed. What fails here fails again in a run, and is reported there."""
+        try:
+            probe_seed(probe, self._parts)
+        except Exception as error:  # noqa: BLE001 - it must not end the worker
+            if self._parts.stop.interrupt.is_set():
+                return
+            self._parts.warn(f"how fast the project's seed runs could not be measured: {error}")
+            assert self._parts.throughputs is not None
+            self._parts.throughputs.add(probe.root_sha, None)

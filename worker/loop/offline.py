@@ -127,7 +127,8 @@ class OfflineMode:
         scores = {**state.scores, report.commit_sha: score}
         best = state.best
         if score <= min(scores.values()):
-            best = BaseCommit(sha=report.commit_sha, files=files, posterior=None, curve=report.curve)
+            curve = [point.model_copy(update={"seconds": point.seconds / lease.pace}) for point in report.curve]
+            best = BaseCommit(sha=report.commit_sha, files=files, posterior=None, curve=curve)
         self._save(state.model_copy(update={"scores": scores, "best": best}))
 
     def make_lease(self) -> GrantedLease:

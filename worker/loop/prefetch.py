@@ -23,7 +23,7 @@ from typing import Self
 
 from shared.commits import CommitError
 from shared.contract import ContractError
-from shared.leases import GrantedLease, ReleaseRequest
+from shared.leases import GrantedLease, ReleaseRequest, SeedProbe
 from shared.protocol import now
 from worker.agents.base import AgentError, AgentFinished
 from worker.api.client import ClientError, Unauthorized
@@ -85,8 +85,11 @@ class Prefetcher:
         while self._returned:
             self._drop_returned(self._returned.popleft())
 
-    def next_job(self) -> Job | None:
-        """Wait for the next job to measure; None if there will be none. Raises the error that ended the prefetcher."""
+    def next_job(self) -> Job | SeedProbe | None:
+        """Wait for the next job to measure, or a seed to probe; None if there will be none.
+
+        Raises the error that ended the prefetcher.
+        """
         with self._changed:
             self._device_is_idle = True
             self._changed.notify_all()
@@ -95,10 +98,17 @@ class Prefetcher:
                     self._running = self._ready.popleft()
                     self._device_is_idle, self._idle_reason = False, ""
                     return self._running
+                if self._claimer.probe is not None and not self._must_leave() and self._parts.stop.pause is None:
+                    return self._claimer.probe
                 self._changed.wait(POLL_INTERVAL_SECONDS)
             if self._error is not None:
                 raise self._error
             return None
+
+    def return_probe(self) -> None:
+        with self._changed:
+            self._claimer.record_probe()
+            self._changed.notify_all()
 
     def return_job(self, job: Job) -> None:
         with self._changed:
@@ -154,7 +164,7 @@ class Prefetcher:
 
     def _show_idle_reason(self) -> None:
         """Show once why the device is idle, unless it waits for a draft."""
-        if not self._device_is_idle:
+        if not self._device_is_idle or self._claimer.probe is not None:
             return
         pause, left = self._parts.stop.pause, self._claimer.seconds_left
         reason = pause or (self._claimer.reason if left else "")

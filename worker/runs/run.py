@@ -34,6 +34,7 @@ from worker.runs.processes import RunProcesses
 from worker.runs.report import LossCurve, find_frame
 from worker.runs.run_clock import RunClock
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec
+from worker.runs.throughput import WARM_UP_SHARE
 from worker.runs.validate import find_excess
 
 REPORT_INTERVAL_SECONDS = 0.5
@@ -68,6 +69,8 @@ class ActiveRun:
         self._tokens = self._parameters = self._device_memory_mib = 0
         self._scoring_ends = 0.0
         self._holdout_metric: float | None = None
+        self._needs_judges = True
+        self._work: list[tuple[float, float, float]] = []  # of a probe: seconds of the budget, steps, tokens
         self._scored_late = f"scoring took more than {self._budget.scoring_seconds:g} s"
 
     def measure(self) -> RunReport:
@@ -79,6 +82,20 @@ class ActiveRun:
     def try_out(self) -> RunReport | None:
         """Run until the first host has loaded the result; None if that succeeds. Raises as `measure` does."""
         return self._carry_out(self._load)
+
+    def probe(self) -> float | None:
+        """Train only; returns tokens (or steps) a second after the warm-up, None where training fails or is too short.
+
+        Raises as `measure` does.
+        """
+        self._needs_judges = False
+        self._carry_out(lambda _: None)
+        before = [point for point in self._work if point[0] >= WARM_UP_SHARE * self._budget.training_seconds]
+        if len(before) < 2 or self._trained_at is None:
+            return None
+        seconds, *done = (last - first for first, last in zip(before[0], before[-1], strict=True))
+        work = next((count for count in reversed(done) if count > 0), 0.0)
+        return work / seconds if seconds > 0 and work > 0 else None
 
     def _carry_out(self, finish: Callable[[int], Scored | None]) -> RunReport | None:
         """Start, train, then `finish` with the size of the result; None if `finish` returns None."""
@@ -142,7 +159,8 @@ class ActiveRun:
         """Prepare all processes, then start the budget."""
         self._report(Phase.STARTING)
         trainer = self._processes.trainer
-        if self._spec.device == "cpu":
+        starts_judges = self._spec.device == "cpu" and self._needs_judges
+        if starts_judges:
             self._processes.start_judges()
         trainer.await_ready()
         late = f"starting took more than {self._budget.starting_seconds:g} s: ctx.start() was not called"
@@ -150,7 +168,7 @@ class ActiveRun:
         with _blamed_on_commit(late):
             self._processes.begin_trainer(self._clock.kind)
             trainer.expect(Start, deadline=self._begun + self._budget.starting_seconds)
-        if self._spec.device == "cpu":
+        if starts_judges:
             self._processes.await_judges()
         self._processes.substitute_data(self._begun + self._budget.starting_seconds)
         # Before the answer, so that no commit gains from a slow worker.
@@ -172,7 +190,7 @@ class ActiveRun:
         assert self._budget_begun is not None
         self._report(Phase.TRAINING)
         while not isinstance(message := self._from_trainer(), Trained):
-            self._record(message, self._clock.used())
+            self._record(message, self._clock.used(newest=not self._needs_judges))
             time.sleep(PAUSE_SECONDS)
         self._trained_at, self._used_seconds = time.monotonic(), self._clock.used(newest=True)
         if self._clock.kind is BudgetClock.CPU and self._used_seconds > self._limit_seconds:
@@ -202,7 +220,7 @@ class ActiveRun:
                 look_again = min(ends_at, time.monotonic() + self._clock.shortest_wait(self._limit_seconds))
             elif has_gpu and time.monotonic() < judges_at:
                 look_again = min(ends_at, judges_at)
-            elif has_gpu:
+            elif has_gpu and self._needs_judges:
                 self._processes.start_other_hosts()
             try:
                 with _blamed_on_commit(""):
@@ -311,6 +329,8 @@ class ActiveRun:
 
     def _record(self, message: TrainingProgress, seconds: float) -> None:
         self._count(message)
+        if not self._needs_judges:
+            self._work.append((seconds, message.step, message.tokens))
         point = CurvePoint(step=message.step, seconds=seconds, loss=message.loss)
         self._curve.add(point)
         self._early_stop.add(point)

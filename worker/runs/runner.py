@@ -24,6 +24,7 @@ from worker.runs.processes import MIB, RunProcesses
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
 from worker.runs.spec import RunImpossible, RunProgress, RunSpec, RunStopped
+from worker.runs.throughput import choose_probe_seconds
 from worker.sandbox.base import Sandbox
 from worker.sandbox.shared_memory import SharedMemory
 from worker.settings import PUBLIC_PLACES, Mirrors
@@ -45,8 +46,9 @@ KEPT_ARCHIVES = 4
 class RunRequest:
     """A commit to measure: its whole work tree, and the harness's seed.
 
-    `try_first` asks for a smoke run first; `parent_curve`, `run_to_end` and `holdout_key` are as in `RunSpec`.
-    `untouched` is the project's own work tree, if known; all runs start with its compiled code.
+    `pace` times the contract's training is its budget. `try_first` asks for a smoke run first; `parent_curve`,
+    `run_to_end` and `holdout_key` are as in `RunSpec`. `untouched` is the project's own work tree, if known; all runs
+    start with its compiled code.
     """
 
     contract: Contract
@@ -58,6 +60,7 @@ class RunRequest:
     run_to_end: bool = False
     untouched: Mapping[str, str] | None = None
     holdout_key: str | None = None
+    pace: float = 1.0
 
 
 class Runner(Protocol):
@@ -75,6 +78,13 @@ class Runner(Protocol):
         """Measure a commit; each of its failures is an outcome of the report.
 
         `notify` gets lines about the preparation. Raises DataError, and RunStopped if there is no measurement.
+        """
+        ...
+
+    def probe(self, request: RunRequest, notify: Notify, stop: Event) -> float | None:
+        """Tokens (or steps) a second of the seed, in some seconds of its training; None where that cannot be measured.
+
+        Raises as `measure` does.
         """
         ...
 
@@ -100,23 +110,7 @@ class LocalRunner:
     def measure(
         self, request: RunRequest, on_progress: Callable[[RunProgress], None], notify: Notify, stop: Event
     ) -> RunReport:
-        data = self.prepare(request, each_once(notify), stop)
-        spec = RunSpec(
-            files=request.files,
-            commit_sha=request.sha,
-            contract=request.contract,
-            seed=request.seed,
-            device=self.device,
-            cores=self.hardware.cores,
-            data=data,
-            sandbox=self.sandbox,
-            hardware=self.hardware,
-            folder=self._next_folder(request.sha),
-            parent_curve=request.parent_curve,
-            run_to_end=request.run_to_end,
-            holdout_key=request.holdout_key,
-        )
-        spec = replace(spec, compiled=self._compile(request, spec, notify, stop))
+        spec = self._specify(request, notify, stop)
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
         has_time = request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
         if request.try_first and has_time:
@@ -124,6 +118,39 @@ class LocalRunner:
             if (failed := try_out(spec, self.smoke_seconds, stop)) is not None:
                 return failed
         return measure(spec, on_progress, stop)
+
+    def probe(self, request: RunRequest, notify: Notify, stop: Event) -> float | None:
+        budget = request.contract.budget
+        by_cpu = budget.clock is BudgetClock.CPU and self.device == "cpu"
+        seconds = choose_probe_seconds(budget.training_seconds, self.hardware.cores if by_cpu else 1)
+        if seconds is None:
+            return None
+        spec = self._specify(replace(request, pace=seconds / budget.training_seconds), notify, stop)
+        notify(f"trying for {seconds:.2g} s how fast the project's seed runs here")
+        with _translated_errors():
+            return ActiveRun(spec, lambda _: None, stop).probe()
+
+    def _specify(self, request: RunRequest, notify: Notify, stop: Event) -> RunSpec:
+        """The run that a request asks for."""
+        data = self.prepare(request, each_once(notify), stop)
+        budget = request.contract.budget.at_pace(request.pace)
+        curve = [point.model_copy(update={"seconds": request.pace * point.seconds}) for point in request.parent_curve]
+        spec = RunSpec(
+            files=request.files,
+            commit_sha=request.sha,
+            contract=request.contract.model_copy(update={"budget": budget}),
+            seed=request.seed,
+            device=self.device,
+            cores=self.hardware.cores,
+            data=data,
+            sandbox=self.sandbox,
+            hardware=self.hardware,
+            folder=self._next_folder(request.sha),
+            parent_curve=curve,
+            run_to_end=request.run_to_end,
+            holdout_key=request.holdout_key,
+        )
+        return replace(spec, compiled=self._compile(request, spec, notify, stop))
 
     def prepare(self, request: RunRequest, follow: Callable[[DataProgress], None], stop: Event) -> PreparedData:
         """The project's data, prepared on first use. Raises DataError, RunStopped."""

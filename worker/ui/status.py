@@ -38,7 +38,8 @@ class Status(Message):
     """The current state of a worker.
 
     `state` is a phase, or the reason why it waits; `ending` says how it stops, if requested; `next` is the job that is
-    prepared meanwhile; `runs` counts this process's runs, `totals` all runs.
+    prepared meanwhile; `pace` is the job's budget in units of the contract's; `runs` counts this
+    process's runs, `totals` all runs.
     """
 
     pid: int
@@ -58,6 +59,7 @@ class Status(Message):
     step: int = 0
     loss: float | None = None
     share: float = 0.0
+    pace: float = 1.0
     runs: int = Field(default=0, ge=0)
     totals: Totals = Totals()
     outbox: int = Field(default=0, ge=0)
@@ -100,6 +102,8 @@ class WorkerReport:
         lines = [f"{self.name}: {status.state_text}{share}"]
         fields = {name: getattr(status, name) for name in ("job", "trying", "why", "next", "last")}
         lines += [f"  {label:7} {text}" for label, text in fields.items() if text]
+        if status.job:
+            lines.append(f"  pace    {status.pace:.2f} of the project's training budget")
         lines.append(f"  in all  {status.totals.describe()}")
         lines.append(f"  so far  {status.runs} runs · {status.outbox} in the outbox · {status.agent} · {status.device}")
         return "\n".join(lines)

@@ -96,6 +96,7 @@ class StatusFile:
             "job": job.name,
             "trying": job.trying or None,
             "why": job.lease.why,
+            "pace": job.lease.pace,
             "step": progress.step if progress else 0,
             "loss": progress.loss if progress else None,
             "share": progress.share if progress else 0.0,

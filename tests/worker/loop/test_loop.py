@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from coordinator.settings import CoordinatorSettings
 from shared.leases import ResultUpload
-from tests.support.messages import make_run
+from tests.support.messages import HARDWARE, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.conftest import FormulaRunner, LiveCoordinator, serve
 from tests.worker.workers import Wire, WorkerFactory, cut, make_script, refuse
@@ -16,6 +16,7 @@ from worker.loop.loop import Ending, Loop
 from worker.loop.outbox import Entry
 from worker.runs.runner import RunRequest
 from worker.runs.spec import RunImpossible
+from worker.runs.throughput import SeedThroughputs
 
 
 def test_without_a_coordinator_the_first_contact_says_so(make_worker: WorkerFactory) -> None:
@@ -185,3 +186,28 @@ def test_a_claim_that_is_refused_at_first_contact_says_why(live: LiveCoordinator
     loop = Loop(worker.parts, "w1", "no-such-project", worker.folder / "crash.log")
     with pytest.raises(Rejected, match="no-such-project"):
         loop.run()
+
+
+def test_a_new_worker_of_a_known_class_probes_the_seed_first(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    """The first of a class measures the seed anyway; whoever comes later is told to, and has a pace from the start."""
+    first = make_worker(live.url, make_script(5, 6), throughputs=SeedThroughputs(None, HARDWARE))
+    assert first.loop.run(max_jobs=3) is Ending.DONE
+    assert runner.probed == [] and {request.pace for request in runner.requests} == {1.0}
+    runner.throughput = 16_000.0
+    late = make_worker(live.url, make_script(7), "late", throughputs=SeedThroughputs(None, HARDWARE))
+    assert late.parts.throughputs is not None
+    late.parts.throughputs.add("e" * 40, 3.0)  # of another project
+    assert late.loop.run(max_jobs=2) is Ending.DONE
+    last = runner.requests[-1]
+    assert last.pace == (pytest.approx(1.25) if runner.probed else 1.0)
+
+
+def test_a_seed_that_cannot_be_probed_costs_no_job(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    runner.throughput = None
+    for name in ("w1", "w2"):
+        worker = make_worker(live.url, make_script(5, 6), name, throughputs=SeedThroughputs(None, HARDWARE))
+        assert worker.loop.run(max_jobs=2) is Ending.DONE
