@@ -1,7 +1,9 @@
 """The policy: which kind of job, from which commit. Pure: a snapshot and a source of randomness in, a decision out.
 
-A worker's first job measures the seed, as its baseline. After that most jobs are experiments; by default one in eight
-measures an existing commit, in turn the leading one, to verify it, and a control. Volunteers do not measure again what
+The first workers of a hardware class measure the seed as their first job, since all gains are counted from it; so does
+a worker whose runs fail. After that most jobs are experiments; by default one in eight measures an existing commit, in
+turn the leading one, to verify it, and a control. Any commit that others measured too shows how a worker differs, so
+one that began later gets its control when its turn comes, and soon if it has none. Volunteers do not measure again what
 they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
 
 Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
@@ -16,6 +18,15 @@ from coordinator.selection.parents import Candidate, ResearchDirection, choose_p
 from shared.contract import Diversity, JobMix
 from shared.experiments import JobKind
 from shared.formatting import count_noun
+
+SEED_WORKERS = 8
+"""Number of workers of a class whose first job measures the seed."""
+
+JOBS_BEFORE_CONTROL = 4
+"""A worker that shares no commit with others after so many jobs gets a control before its turn."""
+
+FAILURES_EXPLAINED_BY_SEED = 2
+"""After so many failures in a row a worker that never ran the seed does: is the fault the commits' or its own?"""
 
 MAX_ROOT_FAILURES = 3
 MAX_FAILURES_IN_ROW = 5
@@ -41,7 +52,9 @@ class Snapshot:
     another class, if it leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
-    under way, `fleet` all jobs, and `volunteers` those who hold them.
+    under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
+    measured the seed or do so now; `needs_control` says that the worker shares no commit with others, and should. While
+    the class has no posterior, it has no results.
     """
 
     root_sha: str
@@ -69,6 +82,9 @@ class Snapshot:
     held: int = 0
     fleet: int = 0
     volunteers: int = 1
+    seed_workers: int = 0
+    needs_control: bool = False
+    has_results: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,13 +113,31 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     """Choose the next job for a worker."""
     if refusal := _refuse(snapshot):
         return refusal
-    if snapshot.root_measured == 0:
+    if snapshot.root_measured == 0 and _needs_baseline(snapshot):
         return _calibrate(snapshot)
     if not snapshot.candidates:
+        if not snapshot.has_results:
+            return _start_from_seed(snapshot)
         return NoJob(
             "Every measured commit of this project waits for a maintainer's decision.", retry_after_seconds=300
         )
     return _choose_measurement(snapshot) or _choose_experiment(snapshot, rng)
+
+
+def _needs_baseline(snapshot: Snapshot) -> bool:
+    """Whether a worker that never measured the seed should."""
+    if snapshot.seed_workers < SEED_WORKERS or snapshot.chosen is not None:
+        return True
+    return snapshot.root_failed > 0 or snapshot.failures_in_row >= FAILURES_EXPLAINED_BY_SEED
+
+
+def _start_from_seed(snapshot: Snapshot) -> Decision:
+    """An experiment on the seed while enough others measure it; a run of it by a worker that makes no experiments."""
+    kinds = [kind for kind in (JobKind.IMPROVE, JobKind.DRAFT) if kind in snapshot.kinds]
+    if not kinds:
+        return Decision(JobKind.REPLICATE, snapshot.root_sha, "Nothing else can be measured yet.")
+    why = f"The seed, which {count_noun(snapshot.seed_workers, 'other worker')} measure: nothing else is known yet."
+    return Decision(kinds[0], snapshot.root_sha, why)
 
 
 def turn_to_measure(turn: int, mix: JobMix) -> JobKind | None:
@@ -165,6 +199,10 @@ def _draw_kind(snapshot: Snapshot, rng: Random) -> JobKind | None:
 
 
 def _choose_measurement(snapshot: Snapshot) -> Decision | None:
+    if snapshot.needs_control and not snapshot.is_alone:
+        leaders = sorted(snapshot.candidates, key=lambda candidate: candidate.mean)[:LEADERS]
+        if control := _control(snapshot, leaders):
+            return control
     is_asked = snapshot.is_anchor and not snapshot.is_alone  # alone it has nobody to check
     turn = JobKind.REPLICATE if is_asked else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:

@@ -71,6 +71,7 @@ class WorkerHistory(NamedTuple):
     last_run_at: datetime | None
     quarantine: str | None
     is_anchor: bool
+    is_calibrated: bool = False
 
 
 _COMMITS, _POSTERIORS, _RUNS, _LEASES = map(table_of, (models.Commit, models.CommitPosterior, models.Run, models.Lease))
@@ -164,6 +165,7 @@ _COUNTED = ("jobs_done", "seed_measured", "seed_failed", "failures_in_row", "par
 _HISTORY = (
     select(*(_CALIBRATIONS.c[name] for name in _COUNTED))
     .add_columns(_CALIBRATIONS.c.updated_at, _WORKERS.c.quarantine, _VOLUNTEERS.c.quarantine, _WORKERS.c.is_anchor)
+    .add_columns(_CALIBRATIONS.c.offset_mean.is_not(None))
     .select_from(_WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id))
     .outerjoin(
         _CALIBRATIONS,
@@ -174,6 +176,24 @@ _HISTORY = (
         ),
     )
     .where(_WORKERS.c.id == bindparam("worker_id"))
+)
+_SEED_WORKERS = select(
+    select(func.count())
+    .where(
+        _CALIBRATIONS.c.project_id == PROJECT,
+        _CALIBRATIONS.c.hardware_class == HARDWARE_CLASS,
+        _CALIBRATIONS.c.seed_measured > 0,
+    )
+    .scalar_subquery()
+    + select(func.count())
+    .where(
+        _LEASES.c.project_id == PROJECT,
+        _LEASES.c.hardware_class == HARDWARE_CLASS,
+        _LEASES.c.base_sha == bindparam("root_sha"),
+        _LEASES.c.kind == JobKind.REPLICATE,
+        IS_LIVE,
+    )
+    .scalar_subquery()
 )
 _HELD = (
     select(func.count())
@@ -298,8 +318,15 @@ def find_history(session: Session, project_id: int, hardware_class: str, worker_
     assert row is not None, "the worker is known"
     done, measured, failed, in_row = (count or 0 for count in row[:4])
     return WorkerHistory(
-        done, measured, failed, in_row, row[4], last_run_at=row[5], quarantine=row[6] or row[7], is_anchor=row[8]
-    )
+        done, measured, failed, in_row, row[4], last_run_at=row[5], quarantine=row[6] or row[7], is_anchor=row[8],
+        is_calibrated=row[9],
+    )  # fmt: skip
+
+
+def count_seed_workers(session: Session, project_id: int, hardware_class: str, root_sha: str) -> int:
+    """Workers of a class that measured the seed, and jobs that do so now."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "root_sha": root_sha, "moment": now()}
+    return session.scalar(_SEED_WORKERS, given) or 0
 
 
 def has_other_volunteer(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> bool:

@@ -102,9 +102,16 @@ def _take_snapshot(
         last_parent=history.parent_sha,
         kinds=frozenset(request.kinds),
         shares=shares,
+        needs_control=not history.is_calibrated and history.jobs_done >= policy.JOBS_BEFORE_CONTROL,
     )
+    if history.seed_measured == 0:
+        count = queries.count_seed_workers(session, project.id, hardware_class, project.root_sha)
+        root_score = queries.find_score(session, project.root_sha, hardware_class)
+        snapshot = replace(snapshot, seed_workers=count, has_results=root_score is not None)
     snapshot = _count_fleet(session, project, volunteer_id, snapshot, in_flight)
-    is_turn = snapshot.is_anchor or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
+    is_turn = (
+        snapshot.is_anchor or snapshot.needs_control or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
+    )
     if worker is None or not is_turn:
         return snapshot
     record = next((one.sha for one in frontier.candidates if one.is_settled), None)

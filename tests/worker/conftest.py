@@ -121,10 +121,13 @@ class FormulaRunner:
     sandbox_name: str = "formula"
     requests: list[RunRequest] = field(default_factory=list)
     throughput: float | None = 20_000.0
+    probe_fault: Exception | None = None
     probed: list[RunRequest] = field(default_factory=list)
 
     def probe(self, request: RunRequest, notify: Callable[[str], None], stop: Event) -> float | None:
         self.probed.append(request)
+        if self.probe_fault is not None:
+            raise self.probe_fault
         return self.throughput
 
     def measure(

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from coordinator.selection.policy import RUNS_OF_A_RECORD, Candidate, Decision, NoJob, Snapshot, decide
+from coordinator.selection.policy import RUNS_OF_A_RECORD, SEED_WORKERS, Candidate, Decision, NoJob, Snapshot, decide
 from shared.contract import JobMix
 from shared.experiments import JobKind
 
@@ -26,6 +26,42 @@ def test_a_newcomer_measures_the_root_first() -> None:
     decision = decide(snapshot(Candidate("a", 3.0, 0.01, 1, 0), measured=0), Random(1))
     assert isinstance(decision, Decision)
     assert (decision.kind, decision.base_sha) == (JobKind.REPLICATE, ROOT)
+
+
+def test_only_the_first_workers_of_a_class_begin_with_the_seed() -> None:
+    known = Candidate("a", 3.0, 0.01, 1, 0)
+    for before, first in ((SEED_WORKERS - 1, ROOT), (SEED_WORKERS, "a")):
+        decision = decide(replace(snapshot(known, measured=0), seed_workers=before), Random(1))
+        assert isinstance(decision, Decision) and decision.base_sha == first
+        assert decision.kind.makes_experiment == (first == "a")
+
+
+def test_while_the_seed_is_measured_others_start_from_it() -> None:
+    waiting = replace(snapshot(measured=0), seed_workers=SEED_WORKERS, has_results=False)
+    decision = decide(waiting, Random(1))
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.IMPROVE, ROOT)
+    measures = decide(replace(waiting, kinds=frozenset()), Random(1))
+    assert isinstance(measures, Decision) and measures.kind is JobKind.REPLICATE
+    assert isinstance(decide(replace(waiting, has_results=True), Random(1)), NoJob), "all is held"
+
+
+def test_a_worker_that_fails_measures_the_seed_and_then_gets_nothing() -> None:
+    """Else nothing would show that the fault is the machine's and not the commits'."""
+    late = replace(snapshot(Candidate("a", 3.0, 0.01, 1, 0), measured=0), seed_workers=50)
+    for failures, base in ((1, "a"), (2, ROOT)):
+        decision = decide(replace(late, failures_in_row=failures), Random(1))
+        assert isinstance(decision, Decision) and decision.base_sha == base
+    assert isinstance(decide(replace(late, failures_in_row=5, root_failed=3), Random(1)), NoJob)
+
+
+def test_a_worker_without_shared_commits_gets_a_control_before_its_turn() -> None:
+    known = Candidate("a", 3.0, 0.01, 2, 0)
+    stranger = replace(snapshot(known, measured=0, done=4), seed_workers=50, is_alone=False, needs_control=True)
+    decision = decide(stranger, Random(1))
+    assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.CONTROL, "a")
+    for other in (replace(stranger, needs_control=False), replace(stranger, own=frozenset("a"))):
+        decision = decide(other, Random(1))
+        assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
 
 def test_after_three_failures_of_the_root_there_is_no_job() -> None:

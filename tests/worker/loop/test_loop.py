@@ -4,6 +4,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from coordinator.selection import policy
 from coordinator.settings import CoordinatorSettings
 from shared.leases import ResultUpload
 from tests.support.messages import HARDWARE, make_run
@@ -16,7 +17,7 @@ from worker.loop.loop import Ending, Loop
 from worker.loop.outbox import Entry
 from worker.runs.runner import RunRequest
 from worker.runs.spec import RunImpossible
-from worker.runs.throughput import SeedThroughputs
+from worker.runs.throughput import PROBE_AGAIN_SECONDS, SeedThroughputs
 
 
 def test_without_a_coordinator_the_first_contact_says_so(make_worker: WorkerFactory) -> None:
@@ -188,6 +189,13 @@ def test_a_claim_that_is_refused_at_first_contact_says_why(live: LiveCoordinator
         loop.run()
 
 
+@pytest.fixture
+def one_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first worker of a class measures the seed."""
+    monkeypatch.setattr(policy, "SEED_WORKERS", 1)
+
+
+@pytest.mark.usefixtures("one_baseline")
 def test_a_new_worker_of_a_known_class_probes_the_seed_first(
     live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
 ) -> None:
@@ -196,18 +204,34 @@ def test_a_new_worker_of_a_known_class_probes_the_seed_first(
     assert first.loop.run(max_jobs=3) is Ending.DONE
     assert runner.probed == [] and {request.pace for request in runner.requests} == {1.0}
     runner.throughput = 16_000.0
-    late = make_worker(live.url, make_script(7), "late", throughputs=SeedThroughputs(None, HARDWARE))
-    assert late.parts.throughputs is not None
-    late.parts.throughputs.add("e" * 40, 3.0)  # of another project
-    assert late.loop.run(max_jobs=2) is Ending.DONE
-    last = runner.requests[-1]
-    assert last.pace == (pytest.approx(1.25) if runner.probed else 1.0)
+    throughputs = SeedThroughputs(None, HARDWARE)
+    throughputs.add("e" * 40, 3.0)  # of another project
+    late = make_worker(live.url, make_script(7), "late", throughputs=throughputs)
+    assert late.loop.run(max_jobs=1) is Ending.DONE
+    assert [request.sha for request in runner.probed] == [first.witness.claimed[0].root_sha]
+    assert runner.requests[-1].pace == late.witness.claimed[0].pace == pytest.approx(1.25)
+    assert late.witness.waits == []
 
 
+@pytest.mark.usefixtures("one_baseline")
+@pytest.mark.parametrize("fault", [None, DataError("no such file")])
 def test_a_seed_that_cannot_be_probed_costs_no_job(
-    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner, fault: Exception | None
 ) -> None:
-    runner.throughput = None
+    runner.probe_fault, runner.throughput = fault, None
     for name in ("w1", "w2"):
         worker = make_worker(live.url, make_script(5, 6), name, throughputs=SeedThroughputs(None, HARDWARE))
-        assert worker.loop.run(max_jobs=2) is Ending.DONE
+        assert worker.loop.run(max_jobs=3 if name == "w1" else 1) is Ending.DONE
+    assert len(runner.probed) == 1 and runner.requests[-1].pace == 1.0
+
+
+@pytest.mark.usefixtures("one_baseline")
+def test_a_reading_that_is_old_is_taken_again(
+    live: LiveCoordinator, make_worker: WorkerFactory, runner: FormulaRunner
+) -> None:
+    moment = [1e9]
+    throughputs = SeedThroughputs(None, HARDWARE, lambda: moment[0])
+    worker = make_worker(live.url, make_script(5, 6), throughputs=throughputs)
+    assert worker.loop.run(max_jobs=2) is Ending.DONE and runner.probed == []
+    moment[0] += PROBE_AGAIN_SECONDS
+    assert worker.loop.run(max_jobs=1) is Ending.DONE and len(runner.probed) == 1
