@@ -25,12 +25,14 @@ from coordinator.export import api as export_api
 from coordinator.findings import api as findings_api
 from coordinator.findings.semantic_index import run_meaning
 from coordinator.git_http import api as git_api
-from coordinator.http import health
+from coordinator.http import health, metrics
 from coordinator.http.errors import install_error_handlers
-from coordinator.http.middleware import BodyLimit, ClosedReading, SecurityHeaders
+from coordinator.http.logs import configure_logs
+from coordinator.http.middleware import BodyLimit, ClosedReading
 from coordinator.http.openapi import describe_api
 from coordinator.http.prefix import PathPrefix
 from coordinator.http.reading import Reading
+from coordinator.http.requests import RequestContext
 from coordinator.leases import api as leases_api
 from coordinator.leases.api import Jobs
 from coordinator.leases.heartbeats import run_held_heartbeats
@@ -102,7 +104,8 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     app.router.routes.extend(_gather_routes())
     install_pages(app)
     app.add_middleware(Reading)
-    app.add_middleware(SecurityHeaders)
+    app.state.metrics = metrics.Metrics(app)
+    app.add_middleware(RequestContext, metrics=app.state.metrics, log_access=settings.access_log)
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app
@@ -114,13 +117,20 @@ def _count_jobs_at_once(database: Database, settings: CoordinatorSettings) -> in
     return JOBS_AT_ONCE_WITH_ENDPOINT if settings.embeddings_url else JOBS_AT_ONCE_ON_SQLITE
 
 
+def create_replica() -> FastAPI:
+    """The application of one of several server processes, with its log."""
+    settings = CoordinatorSettings()
+    configure_logs(settings.log_format)
+    return create_app(settings)
+
+
 @cache
 def _gather_routes() -> list[BaseRoute]:
     """The routes of API and git remote. FastAPI prepares a route at its first request, which takes longer than most
     requests; the applications of one process share the routes."""
     modules = (
         leases_api, projects_api, experiments_api, findings_api, export_api, events_api, workers_api, accounts_api,
-        selection_api, records_api, git_api, moderation_api, health,
+        selection_api, records_api, git_api, moderation_api, health, metrics,
     )  # fmt: skip
     return [route for module in modules for route in module.router.routes]
 

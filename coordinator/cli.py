@@ -11,15 +11,16 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import structlog
 import typer
 
 from coordinator.admin.cli import app as maintenance
 from coordinator.admin.console import CommandFailed, clear_errors
 from coordinator.db.database import Database
 from coordinator.db.migrate import open_database, upgrade
+from coordinator.http.logs import configure_logs
 from coordinator.projects import service as projects
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Direction
@@ -30,6 +31,9 @@ HEALTH_CHECK_SECONDS = 60
 """Seconds without an answer after which one of several server processes is replaced; starting takes some of them."""
 
 BACKLOG = 2048
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which prometheus-client finds the files in which server processes count together."""
+
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
@@ -79,12 +83,13 @@ def serve(
 def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     """Answer requests until a signal comes."""
     gc.disable()  # as in __main__
+    configure_logs(settings.log_format)
     import uvicorn  # noqa: PLC0415 - the application takes a second or two, which no other command needs
 
     from coordinator.app import CoordinatorServer, create_app  # noqa: PLC0415 - likewise
 
     config = uvicorn.Config(
-        create_app(settings), log_level="warning", timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
+        create_app(settings), log_config=None, timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
     )
     gc.freeze()
     gc.enable()
@@ -110,12 +115,15 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
 
     os.environ |= {"SWARM_HOST": settings.host, "SWARM_PORT": str(settings.port)}  # the processes read their settings
     config = uvicorn.Config(
-        "coordinator.app:create_app", factory=True, workers=processes, log_level="warning",
+        "coordinator.app:create_replica", factory=True, workers=processes, log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
     )  # fmt: skip
+    configure_logs(settings.log_format)
     _announce(settings.base_url, f"{processes} processes, ")
-    supervisor = Supervisor(config, sockets=[listener])
-    supervisor.run()
+    with TemporaryDirectory(prefix="swarm-metrics-") as folder:
+        os.environ[METRICS_FOLDER] = folder
+        supervisor = Supervisor(config, sockets=[listener])
+        supervisor.run()
     if supervisor.was_interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -123,7 +131,7 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
 def _tell_database(database: Database, *, is_new: bool) -> None:
     """Name the database, so that nobody takes another one for their swarm."""
     name = str(Path(database.url.database or "").absolute()) if database.backend == "sqlite" else database.safe_url
-    typer.echo(f"Database {name}{', new and empty' if is_new else ''}")
+    typer.echo(f"Database {name}{', new and empty' if is_new else ''}", err=True)
 
 
 def _announce(url: str, details: str = "") -> None:
@@ -229,5 +237,5 @@ def show_version() -> None:
 
 def main() -> None:
     """Run the command line; `coordinator.__main__` calls this."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_logs("text")
     app()

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.environment import COORDINATOR_NAMES, find_unknown
 
 MIB = 1024 * 1024
+SHORTEST_TOKEN = 16
 
 RESERVED_PATHS = frozenset({
     "admin", "api", "audit", "branches", "compare", "desk", "docs", "experiments", "feeds", "findings", "git",
@@ -87,6 +88,21 @@ class CoordinatorSettings(BaseSettings):
         if found and (first := found[1].split("/")[1:2]) and first[0] in RESERVED_PATHS:
             raise ValueError(f"the coordinator's own addresses begin with /{first[0]}; choose another path, as /swarm")
         return url
+
+    @field_validator("metrics_token_file")
+    @classmethod
+    def _check_metrics_token(cls, path: Path | None) -> Path | None:
+        try:
+            if path is not None and len(path.read_text(encoding="utf-8").strip()) < SHORTEST_TOKEN:
+                raise ValueError(f"{path} must hold a token of at least {SHORTEST_TOKEN} characters")
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        return path
+
+    def read_metrics_token(self) -> str:
+        """The token that `/metrics` wants; read each time, so that it may change."""
+        assert self.metrics_token_file is not None
+        return self.metrics_token_file.read_text(encoding="utf-8").strip()
 
     @property
     def path_prefix(self) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as RoutingError
 
 from coordinator.db.engine import UNAVAILABLE_ERRORS
+from coordinator.http.headers import get_request_id, list_headers
 from coordinator.http.prefix import read_path, root
 from shared.protocol import PROBLEM_MEDIA_TYPE, Problem, clean_text
 
@@ -106,7 +107,7 @@ def install_error_handlers(app: FastAPI) -> None:
     for unavailable in UNAVAILABLE_ERRORS:
         app.add_exception_handler(unavailable, _on_unavailable)
     app.add_exception_handler(DataError, _on_unstorable)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(Exception, _on_crash)
 
 
 def _on_swarm_error(_request: Request, error: Exception) -> Response:
@@ -148,7 +149,14 @@ def _on_unstorable(request: Request, error: Exception) -> Response:
     return problem_response(RequestInvalidError(f"{mistakes[0]['where']} {detail}.", errors=mistakes).to_problem())
 
 
+def _on_crash(request: Request, error: Exception) -> Response:
+    """As `_on_bug`, with the headers of every answer: this one is made outside of all middleware."""
+    response = _on_bug(request, error)
+    response.raw_headers.extend(list_headers())
+    return response
+
+
 def _on_bug(request: Request, error: Exception) -> Response:
     log.error("request failed", method=request.method, path=request.url.path, error=repr(error))
-    detail = "Nothing of this request was stored; it may be tried again."
+    detail = f"Nothing of this request was stored; it may be tried again. The log names it {get_request_id()}."
     return problem_response(InternalError(detail).to_problem())

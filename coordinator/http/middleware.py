@@ -1,4 +1,4 @@
-"""ASGI middleware: a limit on bodies, security headers, reading with a token only."""
+"""ASGI middleware: a limit on bodies, and reading with a token only."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -57,53 +57,13 @@ class BodyLimit:
         return BodyTooLargeError(f"A body has at most {self._max_bytes} bytes.")
 
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self' 'unsafe-inline'",  # plotly writes style elements and attributes; it offers no nonce
-        "img-src 'self' data: blob:",  # plotly's modebar exports the plot as an image
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
-
-SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-)
-"""Headers of every response; no other part of the application sets them."""
-
-
-class SecurityHeaders:
-    """Allows scripts of this origin only, no content sniffing, and no referrer to other sites."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
 OPEN = ("/static/", "/problems/")
 OPEN_EXACTLY = frozenset({
     f"{API_PREFIX}/versions", f"{API_PREFIX}/accounts", f"{API_PREFIX}/sign-in", "/problems", "/healthz", "/readyz",
-    "/robots.txt",
+    "/robots.txt", "/metrics",
 })  # fmt: skip
 """Addresses that stay open: versions, the ways in, static files, the meaning of errors, and what
-monitoring asks for."""
+monitoring asks for; metrics want a token of their own."""
 
 CHECK_AGAIN_SECONDS = 30.0
 """Seconds after which the token of a stream is checked again; a live feed says something every 15."""

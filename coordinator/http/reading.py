@@ -68,6 +68,7 @@ class Reading:
                 is_answered.set()
 
         await self._reading(as_get, receive, send_headers)
+        scope["route"] = as_get.get("route")  # for the metrics
 
 
 class AnswerTags:

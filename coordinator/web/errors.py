@@ -12,6 +12,7 @@ from coordinator.http.prefix import read_path
 from coordinator.web.rendering import render
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 
+OF_THE_DOCUMENT = ("content-type", "content-length")
 ErrorHandler = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 
@@ -46,6 +47,8 @@ def _with_page(handler: ErrorHandler) -> ErrorHandler:
         if response.media_type != PROBLEM_MEDIA_TYPE or not wants_page(request):
             return response
         problem = Problem.model_validate_json(bytes(response.body))
-        return render("problems/error.html", status_code=problem.status, problem=problem)
+        page = render("problems/error.html", status_code=problem.status, problem=problem)
+        page.headers.update({name: value for name, value in response.headers.items() if name not in OF_THE_DOCUMENT})
+        return page
 
     return handle

@@ -53,6 +53,12 @@ def listen(url: str, has_all: Semaphore, ended: list[int]) -> None:
     ended.append(runs)
 
 
+def write_token(folder: Path) -> Path:
+    """The file of the token that metrics want."""
+    (folder / "token").write_text("metrics-token-of-a-test")
+    return folder / "token"
+
+
 @contextmanager
 def serve(
     database_url: str, folder: Path, stop: signal.Signals = signal.SIGTERM, status: int = 0
@@ -62,7 +68,8 @@ def serve(
     with log.open("w") as output:
         process = subprocess.Popen(
             [COMMAND, "serve", "--port", "0", "--processes", "2"],
-            env=os.environ | {"SWARM_DATABASE_URL": database_url}, stdout=output, stderr=subprocess.STDOUT,
+            env=os.environ | {"SWARM_DATABASE_URL": database_url, "SWARM_METRICS_TOKEN_FILE": str(write_token(folder))},
+            stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
         yield f"http://127.0.0.1:{wait_for_port(process, log)}", process.pid
@@ -98,6 +105,10 @@ def test_two_processes_are_one_coordinator(postgres: PostgresServer, tmp_path: P
                 assert http.get(f"{API_PREFIX}/projects").status_code == 200
             after = [one.cpu_times().user for one in servers]
             assert all(end > start for start, end in zip(before, after, strict=True)), "only one of them answers"
+            for _ in range(4):
+                metrics = http.get("/metrics", auth=("any", "metrics-token-of-a-test")).text
+                counted = f'swarm_http_request_seconds_count{{method="GET",route="{API_PREFIX}/projects",status="2xx"}}'
+                assert f"{counted} {REQUESTS}.0\n" in metrics, "requests of both count together, whoever is asked"
         for _ in listeners:
             assert has_all.acquire(timeout=120)
     for listener in listeners:

@@ -1,0 +1,45 @@
+"""Headers of every answer: what pages may load, and the id by which logs name the request."""
+
+import re
+from contextvars import ContextVar
+from uuid import uuid4
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",  # plotly writes style elements and attributes; it offers no nonce
+        "img-src 'self' data: blob:",  # plotly's modebar exports the plot as an image
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+)
+
+REQUEST_ID_HEADER = b"x-request-id"
+_WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
+_request_id: ContextVar[str] = ContextVar("request id", default="-")
+
+
+def begin_request(given: bytes | None) -> str:
+    """Choose the id of the request that begins: the one `given` by a proxy or client if it is well-formed."""
+    chosen = given.decode() if given and _WELL_FORMED.fullmatch(given) else uuid4().hex
+    _request_id.set(chosen)
+    return chosen
+
+
+def list_headers() -> list[tuple[bytes, bytes]]:
+    """The headers that every answer to the current request has; one place sets them."""
+    return [*SECURITY_HEADERS, (REQUEST_ID_HEADER, _request_id.get().encode())]
+
+
+def get_request_id() -> str:
+    """The id of the current request; `-` outside of one."""
+    return _request_id.get()
