@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-search: $(VENV)/dev.stamp  ## Does the swarm decide better than a loop? Si
 
 bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file takes to read, up to 100,000 experiments
 	@$(BIN)/python -m tests.bench.bench_storage $(BENCH)
+
+bench-confirm: $(VENV)/dev.stamp  ## Is the published number of a record honest, and what do sealed windows let out? Before and now (BENCH="--quick")
+	@$(BIN)/python -m tests.bench.bench_confirm $(BENCH)
 
 bench-early-stop: $(VENV)/dev.stamp  ## What would stopping hopeless runs save, and how often would it be wrong? (BENCH="--runs 20")
 	@.ci/system-packages bwrap:bubblewrap

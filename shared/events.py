@@ -23,6 +23,7 @@ class EventKind(StrEnum):
     QUARANTINE_CHANGED = "quarantine_changed"
     ANCHOR_CHANGED = "anchor_changed"
     RESULT_CONTRADICTED = "result_contradicted"
+    HOLDOUT_ALARM = "holdout_alarm"
     SESSION_IMPORTED = "session_imported"
     FINDING_REVISED = "finding_revised"
     FINDING_NOTED = "finding_noted"

@@ -41,10 +41,46 @@ class ExperimentDetail(ExperimentSummary):
     finding: FindingView | None
 
 
+class HoldoutComparison(Message):
+    """A record on sealed windows, in numbers rounded to `step`; None unless it beats the last let out by it.
+
+    `gain` is as the record's, `gap` how much smaller it is than on the windows that every run scores: positive is
+    worse. `is_alarm`: the gap is above 2 sd, as for a record that fits the windows rather than the question.
+    """
+
+    metric: Number | None
+    step: Number
+    gain_mean: Number | None
+    gap_mean: Number | None
+    gap_sd: Number | None
+    is_alarm: bool
+
+
+class Confirmation(Message):
+    """The published number of a record: from runs by others than its author, made after it was chosen, which take no
+    part in choosing. It is None while fewer than `wanted` agree. `left_out` runs stand apart from the others.
+
+    `gain` is metric(commit) − metric(root). `holdout` is None while it is not known, and where the project has none.
+    """
+
+    runs: Count
+    wanted: Count
+    volunteers: Count
+    left_out: Count
+    metric_mean: Number | None
+    metric_sd: Number | None
+    gain_mean: Number | None
+    gain_sd: Number | None
+    has_holdout: bool
+    holdout: HoldoutComparison | None
+
+
 class RecordCommit(Message):
     """A commit that leads; `experiment_id` is None for the root.
 
-    `gain` is metric(commit) − metric(root); its sd takes the two as independent, so the true one is at most that.
+    `gain` is metric(commit) − metric(root) by their posteriors, which are too good for a commit that was chosen by
+    them; its sd takes the two as independent, so the true one is at most that. `confirmation` has the number of a
+    record that may be published; a `leader` has none.
     """
 
     sha: Sha
@@ -53,6 +89,7 @@ class RecordCommit(Message):
     posterior: Posterior
     gain_mean: Number | None
     gain_sd: Number | None
+    confirmation: Confirmation | None = None
 
 
 class Record(Message):

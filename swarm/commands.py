@@ -195,10 +195,22 @@ def list_experiments(
 def tabulate_records(records: Iterable[Record]) -> Table:
     rows: list[list[object]] = []
     for record in records:
-        rows.append([f"{record.project}\n{record.hardware_class}", "verified", *_describe(record.record)])
+        rows.append([f"{record.project}\n{record.hardware_class}", "verified", *_describe_record(record.record)])
         if record.leader is not None and (record.record is None or record.leader.sha != record.record.sha):
             rows.append(["", record.leader.posterior.standing, *_describe(record.leader)])
     return make_table(["*project, hardware class", "standing", ">#", ">metric", ">gain", ">n"], rows)
+
+
+def _describe_record(commit: RecordCommit | None) -> list[object]:
+    """As `_describe`, in the published number, which runs that took no part in choosing the commit give."""
+    said = commit.confirmation if commit is not None else None
+    if commit is None or said is None:
+        return _describe(commit)
+    of = commit.experiment_id or "seed"
+    if said.metric_mean is None or said.metric_sd is None:
+        return [of, f"confirmation under way: {said.runs} of {said.wanted}", NOTHING, said.runs]
+    gain = NOTHING if said.gain_mean is None or said.gain_sd is None else format_effect(said.gain_mean, said.gain_sd)
+    return [of, format_measure(said.metric_mean, said.metric_sd), gain, said.runs]
 
 
 def _describe(commit: RecordCommit | None) -> list[object]:

@@ -17,6 +17,8 @@ from coordinator.db.database import Database
 from coordinator.db.migrate import open_database
 from coordinator.evidence import epochs
 from coordinator.models import Commit, Run
+from coordinator.projects import service as projects
+from coordinator.projects.holdout import make_secret
 from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
 
@@ -126,6 +128,17 @@ def recompute(
             typer.echo(f"{count_noun(len(differences), 'number')} did not follow from the runs.")
             raise typer.Exit(1)
         typer.echo("All numbers follow from the runs.")
+
+
+@app.command()
+def rotate_holdout(project: Annotated[str, typer.Argument(help="The project's name, for example gpt.")]) -> None:
+    """Give a project a new secret of its sealed windows, if somebody may have read the old one.
+
+    Example:  swarm-coordinator rotate-holdout gpt
+    """
+    with clear_errors(), open_database() as database, database.write() as session:
+        make_secret(session, projects.get_project(session, project).id)
+        typer.echo(f"Jobs that confirm a record of {project} get keys of a new secret from now on.")
 
 
 @app.command()

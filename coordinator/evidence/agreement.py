@@ -208,6 +208,18 @@ def measure_scatter(measurements: Sequence[Measurement], noise_sd: float) -> flo
     return sqrt(min(max(ratio, 1.0), MAX_SCATTER**2))
 
 
+def leave_out_apart(measurements: Sequence[Measurement], noise_sd: float) -> list[Measurement]:
+    """The runs by those who are not doubted and do not stand apart, whatever the runs were made for."""
+    agreed = _find_agreed(measurements, noise_sd)
+    return [run for run in measurements if run.volunteer_id in agreed]
+
+
+def contradict_each_other(measurements: Sequence[Measurement], noise_sd: float) -> bool:
+    """Whether two volunteers or more differ by too much to be believed together."""
+    said = _pool_by_volunteer(measurements, noise_sd)
+    return len(said) >= CHECKERS and not _are_close(said, MAX_DIFFERENCE)
+
+
 def is_agreed(measurements: Sequence[Measurement], noise_sd: float) -> bool:
     """Whether CHECKERS or more who are not doubted checked a commit, and agree as well as a claim demands."""
     agreed = _find_agreed(list_checks(measurements), noise_sd)

@@ -8,11 +8,12 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence.calibration_queries import EpochRow
 from coordinator.evidence.changes import record_changed
+from coordinator.evidence.confirmation import ConfirmationRun
 from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import RESPONSE_COLUMNS, Measurement, read_response
 from coordinator.evidence.throughput import expose
 from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
-from coordinator.models.experiments import IS_MEASUREMENT
+from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import JobKind
 from shared.records import Trust
@@ -45,7 +46,7 @@ MAX_WORK = 32
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
-_MEASUREMENTS = (
+_RUNS_OF_COMMITS = (
     select(
         *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust", "is_check")),
         _WORKERS.c.volunteer_id,
@@ -66,10 +67,11 @@ _MEASUREMENTS = (
     .where(
         _RUNS.c.commit_sha.in_(bindparam("shas", expanding=True)),
         _RUNS.c.hardware_class == bindparam("hardware_class"),
-        IS_MEASUREMENT,
     )
     .order_by(_RUNS.c.id)
 )
+_MEASUREMENTS = _RUNS_OF_COMMITS.where(IS_MEASUREMENT)
+_CONFIRMATIONS = _RUNS_OF_COMMITS.where(IS_CONFIRMATION).add_columns(_RUNS.c.holdout_metric)
 _OF_COMMIT = _RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class")
 _DISCOUNTED = select(_RUNS.c.id).where(*_OF_COMMIT, _RUNS.c.counts.is_(False)).limit(1)
 _ESTIMATES = select(_EPOCHS.c.noise_sd, _EPOCHS.c.effects).where(
@@ -113,18 +115,33 @@ def map_measurements(
     query = _MEASUREMENTS if through_run_id is None else _MEASUREMENTS.where(_RUNS.c.id <= through_run_id)
     for some in _batches(shas):
         rows = session.execute(query, {"shas": some, "hardware_class": hardware_class})
-        for sha, metric, worker_id, kind, trust, is_check, volunteer_id, *rest in map(tuple, rows):
-            epoch = EpochRow._make(rest[RESPONSE + 2 :])
-            response = read_response(*rest[:RESPONSE]) or epoch.find_unknown(contract)
-            exposure = expose(epoch.seed_throughput, *rest[RESPONSE : RESPONSE + 2])
-            offset = response.offset_at(metric, (epoch.throughput_slope or 0.0) * exposure)
-            of = JobKind(kind)
-            makes = of.makes_experiment
-            run = Measurement(
-                metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure
-            )
-            found.setdefault(sha, []).append(run)
+        for sha, *row in map(tuple, rows):
+            found.setdefault(sha, []).append(_read_measurement(row, contract))
     return found
+
+
+def map_confirmations(
+    session: Session, shas: Sequence[str], hardware_class: str, contract: Contract
+) -> dict[str, list[ConfirmationRun]]:
+    """The confirmation runs of commits in a class that came to a metric, in the order of the runs, by commit."""
+    found: dict[str, list[ConfirmationRun]] = {sha: [] for sha in shas}
+    rows = session.execute(_CONFIRMATIONS, {"shas": list(shas), "hardware_class": hardware_class})
+    for sha, *row, holdout in map(tuple, rows):
+        found[sha].append(ConfirmationRun(_read_measurement(row, contract), holdout))
+    return found
+
+
+def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
+    metric, worker_id, kind, trust, is_check, volunteer_id, *rest = row
+    epoch = EpochRow._make(rest[RESPONSE + 2 :])
+    response = read_response(*rest[:RESPONSE]) or epoch.find_unknown(contract)
+    exposure = expose(epoch.seed_throughput, *rest[RESPONSE : RESPONSE + 2])
+    offset = response.offset_at(metric, (epoch.throughput_slope or 0.0) * exposure)
+    of = JobKind(kind)
+    makes = of.makes_experiment
+    return Measurement(
+        metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure
+    )
 
 
 def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:

@@ -12,6 +12,7 @@ from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.events import service as events
+from coordinator.evidence import confirmations, epochs
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import find_curve
@@ -102,6 +103,8 @@ def claim(
             return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
         if refusal := _check_limits(session, volunteer_id, address_sha256):
             return _nothing(refusal, ASK_AGAIN_SECONDS)
+        if not _is_still_open(session, worker, offer):
+            return _nothing("Others confirm the record already.", ASK_AGAIN_SECONDS)
         if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
             why = f"{worker.name}'s volunteer chose it."
             branches.resume(session, get_branch(session, offer.branch.id), worker.name, why)
@@ -172,6 +175,16 @@ def _check_limits(session: Session, volunteer_id: int, address_sha256: str | Non
         f"This {of} holds {held} jobs. It may hold more once more of its measurements agree with those of others; a "
         "maintainer may make one of its workers an anchor, which lifts the limit."
     )
+
+
+def _is_still_open(session: Session, worker: WorkerRow, offer: Offer) -> bool:
+    """Whether nobody was faster. Jobs that confirm are given one after the other, so that no account takes them all."""
+    if offer.chosen.decision.kind is not JobKind.CONFIRM:
+        return True
+    project, hardware_class = offer.project, worker.hardware_class
+    epochs.begin_run(session, projects.contract_of(project), project.id, hardware_class)
+    job = confirmations.find_job(session, project, hardware_class, worker.volunteer_id, worker.id)
+    return job == offer.chosen.decision.base_sha
 
 
 def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str | None) -> LeaseGrant:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.events import service as events
+from coordinator.evidence import confirmations
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior
@@ -30,6 +31,7 @@ from coordinator.leases.validation import LeaseTerms, ResultRefused, hold_to_lea
 from coordinator.lineage import service as lineage
 from coordinator.lineage.commits import CommitRow, get_commit
 from coordinator.lineage.service import BuiltCommit, CommitMismatchError
+from coordinator.models import Project
 from coordinator.novelty import service as novelty
 from coordinator.novelty.service import ProposedCode
 from coordinator.projects import service as projects
@@ -177,6 +179,9 @@ def _store(
     )  # fmt: skip
     stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
+    if kind is JobKind.CONFIRM:
+        project = session.get_one(Project, lease.project_id)
+        confirmations.check_holdout(session, project, run.hardware.hardware_class, run.commit_sha)
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)

@@ -4,13 +4,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, and_
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, and_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, LargeCount, Sha, Sha256
 from shared.leases import LeaseState
 
 LIVE_STATES = (LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING)
+
+_CONFIRMS = text("kind = 'confirm'")
 
 
 class Lease(Base):
@@ -34,6 +36,7 @@ class Lease(Base):
         Index("ix_leases_idea", "project_id", "proposed_idea"),
         Index("ix_leases_move", "project_id", "proposed_move"),
         Index("ix_leases_issued", "project_id", "issued_at"),
+        Index("ix_leases_confirm", "base_sha", sqlite_where=_CONFIRMS, postgresql_where=_CONFIRMS),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

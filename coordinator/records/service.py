@@ -7,6 +7,7 @@ from math import hypot
 from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
+from coordinator.evidence import confirmations
 from coordinator.evidence import service as evidence
 from coordinator.evidence.explanation import list_priors
 from coordinator.evidence.posteriors import find_posterior
@@ -60,20 +61,32 @@ def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[
 
 def _view_record(session: Session, project: Project, hardware_class: str, runs: int) -> Record:
     objective = projects.contract_of(project).objective
-    best = queries.find_best(session, project.id, hardware_class, verified=True)
     leader = queries.find_best(session, project.id, hardware_class, verified=False)
     baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
-    titles = queries.find_titles(session, [row.commit_sha for row in (best, leader) if row is not None])
+    titles = queries.find_titles(session, [leader.commit_sha] if leader else [])
     return Record(
         project=project.name,
         hardware_class=hardware_class,
         metric=objective.metric,
         direction=objective.direction,
-        record=view_commit(best, titles, baseline),
+        record=find_record(session, project, hardware_class, baseline),
         leader=view_commit(leader, titles, baseline),
         baseline=baseline,
         runs=runs,
     )
+
+
+def find_record(
+    session: Session, project: Project, hardware_class: str, baseline: Posterior | None
+) -> RecordCommit | None:
+    """The best verified commit of a class, with its published number."""
+    best = queries.find_best(session, project.id, hardware_class, verified=True)
+    titles = queries.find_titles(session, [best.commit_sha] if best else [])
+    record = view_commit(best, titles, baseline)
+    if record is None:
+        return None
+    published = confirmations.view(session, project, hardware_class, record.sha, baseline)
+    return record.model_copy(update={"confirmation": published})
 
 
 def view_commit(

@@ -3,7 +3,8 @@
 The first workers of a hardware class measure the seed as their first job, since all gains are counted from it; so does
 a worker whose runs fail. After that most jobs are experiments; by default one in eight measures an existing commit, in
 turn the leading one, to verify it, and a control. Any commit that others measured too shows how a worker differs, so
-one that began later gets its control when its turn comes, and soon if it has none. Volunteers do not measure again what
+one that began later gets its control when its turn comes, and soon if it has none. A record is confirmed in turns that
+would verify, before other commits are, so that it costs no experiments. Volunteers do not measure again what
 they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
 
 Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
@@ -48,8 +49,8 @@ class Snapshot:
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
-    class. `expected` is the commit that the model of all runs expects most of. `elsewhere` is the leading commit of
-    another class, if it leads by more there and nobody measured it here.
+    class. `to_confirm` is a commit that it may confirm. `expected` is the commit that the model of all runs expects
+    most of. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
     under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
@@ -69,6 +70,7 @@ class Snapshot:
     own: frozenset[str] = frozenset()
     is_alone: bool = True
     expected: str | None = None
+    to_confirm: str | None = None
     elsewhere: str | None = None
     due: Sequence[str] = ()
     is_anchor: bool = False
@@ -207,15 +209,25 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     turn = JobKind.REPLICATE if is_asked else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:
         return None
+    confirm = _confirm(snapshot) if turn is JobKind.REPLICATE else None
+    if confirm and not (snapshot.is_anchor and snapshot.turn % 2):  # it verifies in between, since others wait for it
+        return confirm
     if snapshot.elsewhere is not None:
         why = "It leads on other hardware by more than any commit leads here, and has no run on this hardware yet."
         return Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
     leaders = sorted(snapshot.candidates, key=lambda one: (one.sha != snapshot.expected, one.mean))[:LEADERS]
     if turn is JobKind.REPLICATE:
-        return _verify(snapshot, leaders) or _replicate_due(snapshot)
+        return _verify(snapshot, leaders) or _replicate_due(snapshot) or confirm
     if snapshot.is_alone:
         return _measure_seed_again(snapshot, leaders)
     return _replicate_due(snapshot) or _control(snapshot, leaders)
+
+
+def _confirm(snapshot: Snapshot) -> Decision | None:
+    if snapshot.to_confirm is None:
+        return None
+    why = "A record was chosen; runs that took no part in choosing give the number that is published."
+    return Decision(JobKind.CONFIRM, snapshot.to_confirm, why, is_check=False)
 
 
 def _replicate_due(snapshot: Snapshot) -> Decision | None:

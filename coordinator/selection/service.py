@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.evidence import confirmations
 from coordinator.evidence.calibration_queries import has_anchor_at_work
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.trust import list_due
@@ -32,6 +33,7 @@ from shared.projects import BranchState
 from shared.protocol import now
 
 MAX_TRIALS = 128
+CONFIRMING_PROTOCOL = 3  # from which on workers know jobs that confirm
 STAGGER = 3
 """Offset in turns between one worker and the next, so that a fleet that begins together does not measure at once."""
 
@@ -120,6 +122,9 @@ def _take_snapshot(
     looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
     measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
     due = list_due(session, project.id, hardware_class, volunteer_id)
+    to_confirm = None
+    if request.protocol >= CONFIRMING_PROTOCOL:
+        to_confirm = confirmations.find_job(session, project, hardware_class, volunteer_id, worker.id)
     reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
         checks = queries.map_checks(session, hardware_class, sorted({*looked_at, *due} - {project.root_sha}))
@@ -127,6 +132,7 @@ def _take_snapshot(
         reserved |= measured - {project.root_sha} - {sha for sha, is_anchored in checks.items() if is_anchored}
     return replace(
         snapshot,
+        to_confirm=to_confirm,
         own=queries.find_measured_by(session, volunteer_id, looked_at) | reserved,
         expected=expected,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),

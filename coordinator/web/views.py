@@ -77,10 +77,11 @@ def view_project(
 
 def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> Context:
     """The parts of a project's page that change by the second. A job's `base_id` is None for the root."""
-    baseline = leader = None
+    baseline = leader = record = None
     if hardware_class is not None:
         baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
         leader = records_queries.find_best(session, project.id, hardware_class, verified=False)
+        record = records.find_record(session, project, hardware_class, baseline)
     leases = view_live_leases(session, project)
     shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
     titles = records_queries.find_titles(session, shas)
@@ -89,6 +90,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
         "runs": runs,
         "leader": records.view_commit(leader, titles, baseline),
         "baseline": baseline,
+        "record": record,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
         "early_stops": view_early_stops(session, project),
         "idle": workers.view_resting(session, MAX_IDLE_WORKERS),

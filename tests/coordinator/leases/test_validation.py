@@ -335,3 +335,11 @@ def test_jobs_of_ones_own_that_come_at_once_are_judged_in_turn(worker: MiniWorke
     with ThreadPoolExecutor(6) as threads:
         found = list(threads.map(lambda _: absence.deliver(*absence.report(begun)), range(6)))
     assert sorted(outcome for outcome, _ in found) == ["invalid"] * 5 + ["ok"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in JobKind if kind is not JobKind.CONFIRM])
+def test_only_a_job_that_confirms_has_sealed_windows(kind: JobKind) -> None:
+    run = run_after(holdout_metric=1.0)
+    assert hold_to_lease(terms(kind), PATIENT, run, run.finished_at).holdout_metric is None
+    asked = hold_to_lease(terms(JobKind.CONFIRM), PATIENT, run, run.finished_at)
+    assert (asked.outcome, asked.holdout_metric) == (RunOutcome.OK, 1.0)

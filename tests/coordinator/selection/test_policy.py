@@ -193,6 +193,20 @@ def test_what_an_authors_trust_makes_due_goes_before_a_control() -> None:
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE, "it is not this worker's turn"
 
 
+def test_confirming_costs_no_experiments_and_leaves_anchors_turns_to_verify() -> None:
+    """A record that waits for ever, as where every confirmation comes to nothing."""
+    for is_anchor in (False, True):
+        kinds = Counter[JobKind]()
+        for turn in range(400):
+            decision = decide_in_swarm(turn, LEADER, to_confirm="record", is_anchor=is_anchor)
+            assert isinstance(decision, Decision) and (decision.kind is not JobKind.CONFIRM or not decision.is_check)
+            kinds[decision.kind] += 1
+        without = [decide_in_swarm(turn, LEADER, is_anchor=is_anchor) for turn in range(400)]
+        experiments = sum(isinstance(one, Decision) and one.kind.makes_experiment for one in without)
+        assert kinds[JobKind.IMPROVE] == experiments and kinds[JobKind.CONFIRM] > 0
+        assert kinds[JobKind.CONFIRM] <= (200 if is_anchor else 400 / 16), "no more than verifying would have"
+
+
 def test_an_anchor_verifies_whenever_there_is_something_to_verify() -> None:
     decision = decide_in_swarm(3, LEADER, OTHER, is_anchor=True)
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "lead")
