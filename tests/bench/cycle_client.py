@@ -95,7 +95,9 @@ class Connection:
     def read_protocol(self) -> int:
         """The protocol that the coordinator speaks; it may be an older one."""
         self._http.request("GET", f"{API_PREFIX}/versions", headers=self._headers)
-        return int(json.loads(self._http.getresponse().read())["protocol"])
+        protocol = int(json.loads(self._http.getresponse().read())["protocol"])
+        self.close()  # other clients may come first for so long that the server would
+        return protocol
 
     def close(self) -> None:
         """Let go of the connection; the next request makes another."""
