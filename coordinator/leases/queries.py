@@ -276,16 +276,17 @@ def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextP
 
 
 def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:
-    """The live leases with their workers, oldest first."""
+    """The live leases with their workers, oldest first; of more than `limit`, those heard of longest ago."""
     query = (
         select(Lease, Worker, Branch.name)
         .join(Worker, Worker.id == Lease.worker_id)
         .join(Branch, Branch.id == Lease.branch_id)
         .where(Lease.project_id == project_id, Lease.is_live_at(now()))
-        .order_by(Lease.issued_at)
+        .order_by(Lease.expires_at)  # by `issued_at` SQLite would go through all leases ever given
         .limit(limit)
     )
-    return [(lease, worker, branch) for lease, worker, branch in session.execute(query)]
+    rows = [(lease, worker, branch) for lease, worker, branch in session.execute(query)]
+    return sorted(rows, key=lambda row: row[0].issued_at)
 
 
 def count_live_leases_by_project(session: Session) -> dict[int, int]:

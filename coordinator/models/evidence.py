@@ -79,7 +79,9 @@ class CommitPosterior(Base):
     """
 
     __tablename__ = "commit_posteriors"
-    __table_args__ = (Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score"),)
+    __table_args__ = (
+        Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score", "commit_sha"),
+    )
 
     commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
     hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)

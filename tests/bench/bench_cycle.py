@@ -87,7 +87,8 @@ class Served:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.code) as process:
             assert process.stdout is not None
             try:
-                yield process.stdout.readline().split()[2], psutil.Process(process.pid)
+                address = next(word for line in process.stdout for word in line.split() if word.startswith("http"))
+                yield address, psutil.Process(process.pid)
             finally:
                 process.terminate()
 

@@ -1,11 +1,19 @@
 """The benchmark of cycles in a short form: no request fails, on either engine, nor with databases of two sizes."""
 
-import pytest
-from sqlalchemy import func, select
+import sqlite3
+from typing import Any
 
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import event, func, select
+
+from coordinator.app import create_app
 from coordinator.models import Project, Run
+from coordinator.settings import CoordinatorSettings
+from shared.protocol import API_PREFIX
 from tests.bench import bench_cycle
 from tests.support.swarm_data import History
+from tests.support.volunteers import MiniWorker
 
 
 @pytest.mark.parametrize(("engine", "sizes"), [("sqlite", [5, 40]), ("postgresql", [5])])
@@ -22,6 +30,34 @@ def test_cycles_of_clients_that_work_at_the_same_time_all_succeed(
     assert all(tally.cycles for tally in tallies)
     assert not any(tally.failed for tally in tallies)
     assert [len(row.list_cells()) for row in rows] == [len(bench_cycle.HEADINGS)] * len(sizes)
+
+
+def count_steps(stored: int) -> int:
+    """Hundreds of instructions of SQLite that the first two claims take, where so many experiments are stored."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    with bench_cycle.open_filled("sqlite", stored) as bench:
+        app = create_app(CoordinatorSettings(database_url=bench.url, _env_file=None))
+        with TestClient(app) as http:
+
+            @event.listens_for(app.state.database.engine, "checkout")
+            def _count(connection: sqlite3.Connection, _record: Any, _proxy: Any) -> None:
+                connection.set_progress_handler(count, 100)
+
+            worker = MiniWorker(http, bench.tokens[0])
+            for _ in range(2):
+                worker.release(worker.claim_job())
+            http.get(f"{API_PREFIX}/leases", params={"project": "tiny"})
+    return steps
+
+
+def test_a_claim_takes_no_more_work_after_a_longer_past() -> None:
+    """Statements of claims find what they need by indexes, whatever the planner of SQLite makes of them."""
+    assert count_steps(1_500) < 1.5 * count_steps(300)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

@@ -115,7 +115,7 @@ def test_ctrl_c_ends_open_streams_promptly(sqlite_folder: SqliteFolder, tmp_path
     )
     try:
         assert process.stdout is not None
-        address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+        address = next(word for line in process.stdout for word in line.split() if word.startswith("http"))
         with httpx.stream("GET", f"{address}/api/v1/events?since=0", timeout=PATIENCE_SECONDS) as response:
             lines = response.iter_lines()
             assert next(lines) == "event: run_stored"
