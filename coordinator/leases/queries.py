@@ -5,6 +5,7 @@ Statements that every job needs stand in constants: building one takes longer th
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from statistics import median
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -158,6 +159,22 @@ _GIVEN = (
     .order_by(_RUNS.c.id.desc())
     .limit(GIVEN_RUNS)
 )
+_WORK = func.coalesce(func.nullif(_RUNS.c.tokens, 0), _RUNS.c.steps)
+_SPEEDS = (
+    select(_WORK / func.coalesce(_RUNS.c.budget_seconds, _RUNS.c.training_seconds) / _RUNS.c.seed_throughput)
+    .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
+    .where(
+        _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.hardware_class == bindparam("hardware_class"),
+        _RUNS.c.outcome == RunOutcome.OK,
+        _RUNS.c.seed_throughput.is_not(None),
+        _RUNS.c.training_seconds > 0,
+        func.coalesce(_RUNS.c.budget_seconds, 1.0) > 0,
+        _WORKERS.c.volunteer_id != bindparam("volunteer_id"),
+    )
+    .order_by(_RUNS.c.id)
+    .limit(100)
+)
 _CHANGE = update(_LEASES).where(_LEASES.c.id == bindparam("lease_id"))
 _CHANGE_AS_SEEN = _CHANGE.where(
     *(_LEASES.c[name] == bindparam(f"seen_{name}") for name in ("state", "phase", "heartbeat_at", "progressed_at"))
@@ -229,6 +246,13 @@ def find_delivered(session: Session, run_uuid: UUID, sha: str) -> tuple[bool, bo
     """Whether a run of this id is stored, and whether a commit of this name is."""
     row = session.execute(_DELIVERED, {"uuid": run_uuid, "sha": sha}).one()
     return row[0] is not None, row[1] is not None
+
+
+def find_relative_speed(session: Session, lease: LeaseRow) -> float | None:
+    """How fast other volunteers' runs of a lease's commit were, in units of the seed's throughput there; the median."""
+    given = {"sha": lease.base_sha, "hardware_class": lease.hardware_class, "volunteer_id": lease.volunteer_id}
+    speeds = [float(speed) for speed in session.scalars(_SPEEDS, given)]
+    return median(speeds) if speeds else None
 
 
 def read_worker_time(session: Session, lease: LeaseRow, moment: datetime) -> WorkerTime:

@@ -130,7 +130,7 @@ def _hold_to_lease(
         duplicate = novelty.find_duplicate(session, lease.project_id, other, holders)
     terms = LeaseTerms(
         JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal,
-        duplicate.reason if duplicate else "", pace=lease.pace,
+        duplicate.reason if duplicate else "", pace=lease.pace, expected_speed=_expect_speed(session, lease),
     )  # fmt: skip
     if terms.is_own:
         lock_workers(session, lease.volunteer_id)  # their results are judged one after the other
@@ -142,6 +142,15 @@ def _hold_to_lease(
     except ResultRefused as error:
         raise ResultUnfitError(error.field, str(error)) from error
     return upload.model_copy(update={"run": run})
+
+
+def _expect_speed(session: Session, lease: LeaseRow) -> float | None:
+    """How many tokens (or steps) a second a measurement should see on its worker, by the worker's own probe."""
+    if lease.pace <= 1 or lease.seed_throughput is None or JobKind(lease.kind).makes_experiment:
+        return None
+    is_seed = find_experiment_by_commit(session, lease.base_sha) is None
+    relative = 1.0 if is_seed else queries.find_relative_speed(session, lease)
+    return None if relative is None else relative * lease.seed_throughput
 
 
 def _words(commit: CommitUpload) -> CommitWords:

@@ -25,6 +25,10 @@ LEAST_SHARE = 0.25
 """Share of the budget that an `ok` run has used at least. The harness keeps at most half of it for the hand-over, and
 training ends before the step that would end too late: after one step or more of equal length, half of the rest."""
 
+MOST_SPEED = 1.5
+"""A measurement whose worker got more than the contract's budget, because the seed was slow there, is at most so many
+times as fast as others' runs of the commit make expect: else the machine was slowed down for the probe."""
+
 MAX_REASON = 1000
 
 
@@ -70,7 +74,8 @@ class LeaseTerms:
     """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it.
 
     `duplicate` says whose code the result has, if that is not the proposed code and was tried before. `worker_time` is
-    known where the worker gave itself the job. `pace` times the contract's training is the run's budget.
+    known where the worker gave itself the job. `pace` times the contract's training is the run's budget, and
+    `expected_speed` how many tokens (or steps) a second the commit should see on the worker, None if that is not known.
     """
 
     kind: JobKind
@@ -82,6 +87,7 @@ class LeaseTerms:
     duplicate: str = ""
     worker_time: WorkerTime | None = None
     pace: float = 1.0
+    expected_speed: float | None = None
 
     @property
     def is_own(self) -> bool:
@@ -104,7 +110,7 @@ def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, receive
         run = run.model_copy(update={"holdout_metric": None})
     found = (
         _check_terms(terms, run) or _check_durations(budget, run) or _check_times(terms, run, received_at)
-        or _check_metric(terms, contract, run)
+        or _check_speed(terms, run) or _check_metric(terms, contract, run)
     )  # fmt: skip
     if found is None:
         return run
@@ -179,6 +185,18 @@ def _check_durations(budget: Budget, run: RunReport) -> str | None:
     if budget.clock is BudgetClock.CPU and seconds.training >= LEAST_SHARE * budget.longest_training_seconds:
         return None  # a busy machine: it was the limit in wall time that ended it
     return f"Training used only {used:.1f} s of a budget of {budget.training_seconds:g} s"
+
+
+def _check_speed(terms: LeaseTerms, run: RunReport) -> str | None:
+    if run.outcome is not RunOutcome.OK or terms.expected_speed is None or run.seconds.on_budget <= 0:
+        return None
+    speed = (run.tokens or run.steps) / run.seconds.on_budget
+    if terms.pace <= 1 or speed <= MOST_SPEED * terms.expected_speed:
+        return None
+    return (
+        f"The run saw {speed:.4g} tokens or steps a second, and {terms.expected_speed:.4g} were expected: its worker "
+        f"said that the seed is slow there, and got {terms.pace:.2f} times the budget"
+    )
 
 
 def _check_metric(terms: LeaseTerms, contract: Contract, run: RunReport) -> str | None:

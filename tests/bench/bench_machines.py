@@ -18,13 +18,14 @@ import numpy as np
 from coordinator.evidence import agreement, offsets, statistics
 from coordinator.evidence.agreement import TrustHistory
 from coordinator.evidence.offsets import EpochEstimate, SharedRun, select_shared
-from coordinator.evidence.statistics import Belief, Measurement, Normal, Response
+from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, Normal, Response
 from coordinator.evidence.throughput import choose_pace, find_reference
 from shared.records import Trust
 from tests.bench.report import format_table
 
 NOISE_SD, EFFECT_SD, OFFSET_SD, GAIN_SD, LIE = 0.0007, 0.002, 0.003, 0.15, 0.02
 MEAN_EFFECT = -0.0006
+PRIOR = EffectPrior(0.0, EFFECT_SD)
 PRIOR_OFFSET_SD = 10 * NOISE_SD
 RUNS_OF_A_COMMIT = 4
 NEW_RUNS, NEW_SHARE = 16, 0.5
@@ -160,7 +161,7 @@ def judge(swarm: Swarm, model: Model) -> Outcome:
         assert commit.parent is not None
         belief = believe(commit.name, parents, seen, known, model)
         above = believe(commit.parent, parents, seen, known, model).as_anchor()
-        beside = statistics.extend(above, 1, pool(commit.name, seen, known, model), EFFECT_SD)
+        beside = statistics.extend(above, 1, pool(commit.name, seen, known, model), PRIOR)
         rise = swarm.mean_gain * commit.rise
         effect = rise - swarm.mean_gain * next(one.rise for one in swarm.commits if one.name == commit.parent)
         effects.append(abs(beside.difference.mean - effect) <= beside.difference.sd)
@@ -197,7 +198,7 @@ def believe(
         path.append(above)
     belief = statistics.begin(pool(path.pop(), seen, known, model))
     for commit in reversed(path):
-        belief = statistics.extend(belief, 1, pool(commit, seen, known, model), EFFECT_SD)
+        belief = statistics.extend(belief, 1, pool(commit, seen, known, model), PRIOR)
     return belief
 
 

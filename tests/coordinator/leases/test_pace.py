@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from statistics import fmean
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, throughput
 from coordinator.evidence.throughput import MAX_MOVE, choose_pace, find_reference
+from coordinator.leases import validation
 from coordinator.selection import policy
 from shared.contract import MAX_PACE, MIN_PACE
 from shared.leases import GrantedLease, ResultReply, ResultUpload
 from shared.runs import RunSeconds
 from tests.support.clock import Clock
-from tests.support.messages import make_run
+from tests.support.messages import make_result, make_run
 from tests.support.volunteers import MiniWorker
 
 MakeWorker = Callable[..., MiniWorker]
@@ -102,3 +104,47 @@ def test_later_workers_of_a_class_probe_the_seed_before_their_first_job(
     assert lease.kind.makes_experiment and lease.pace == 2.0
     assert make_worker("w", "old").claim_job(protocol=2).pace == 1.0
     assert make_worker("w", "unable").claim_job(probed_seed=root).pace == 1.0
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_a_machine_that_is_slow_only_in_the_probe_wins_nothing(
+    project: str, make_worker: MakeWorker, clock: Clock, monkeypatch: pytest.MonkeyPatch, is_checked: bool
+) -> None:
+    """It says that the seed is half as fast as it is, and gets twice the budget. Also where the seed is a bit faster
+    than in its probe, on a busy machine, a run counts."""
+    if not is_checked:
+        monkeypatch.setattr(validation, "MOST_SPEED", float("inf"))
+    measure(make_worker("w", "first"), clock, 20_000)
+    lease, outcome = measure(make_worker("w", "liar"), clock, 10_000, 40, tokens=20_000 * 40)
+    assert (lease.pace, outcome) == (2.0, "invalid" if is_checked else "ok")
+    assert measure(make_worker("w", "busy"), clock, 12_000, 30, tokens=16_000 * 30)[1] == "ok"
+    assert measure(make_worker("w", "slow"), clock, 12_000, 30)[1] == "ok"
+    assert measure(make_worker("w", "fast"), clock, 25_000, 16, tokens=60_000 * 16)[1] == "ok", "it got less, not more"
+
+
+@pytest.mark.parametrize(("speed", "outcome"), [(2_000, "ok"), (4_000, "invalid")])
+def test_other_commits_are_held_to_what_others_saw_of_them(
+    project: str, make_worker: MakeWorker, clock: Clock, speed: int, outcome: str
+) -> None:
+    """A commit that is slower than the seed, by a fifth of its tokens a second, on everybody's machine."""
+    author = make_worker("w", "author")
+    root = measure(author, clock, 20_000)[0].root_sha
+    lease = author.claim_job(seed_throughput=20_000.0, probed_seed=root)
+    files = {"train.py": "LEARNING_RATE = 0.004\nDEPTH = 4\n"}
+    assert author.propose(lease, files).accepted
+    clock.jump(60)
+    upload = make_result(lease, author.files_of(lease), files, 3.0, tokens=4_000 * 20)
+    assert author.deliver(lease, upload).status_code == 201
+    checker = make_worker("w", "checker")
+    measure(checker, clock, 10_000, 40)
+    for later in range(16):  # its turn to measure comes once in eight jobs
+        holding = [uuid4() for _ in range(later)]
+        lease = checker.claim_job(seed_throughput=10_000.0, probed_seed=root, holding=holding)
+        if not lease.kind.makes_experiment:
+            break
+        checker.release(lease)
+    run = make_run(lease.base.sha, 3.0, tokens=speed * 20)
+    clock.jump(60)
+    assert not lease.kind.makes_experiment and lease.base.sha != root
+    reply = checker.deliver(lease, ResultUpload(run=run))
+    assert checker.get_json(f"/runs/{reply.json()['run_id']}")["outcome"] == outcome
