@@ -34,6 +34,8 @@ GROWTH = 16  # the model is fitted again when runs came since that are at least 
 MAX_AGE_SECONDS = 120.0  # after which any new run is reason to fit again
 MAX_MODELS = 64
 MAX_NAMED = 8  # changes that a sentence names
+MOST_CONSTANTS, MOST_STEPS = 128, 256  # axes of a model, those that most commits changed
+LONGEST_TEXT = 80  # characters of a setting that is modelled
 IS_STEP = "#"  # begins the axis of a code step
 
 Settings = Mapping[str, Setting]
@@ -83,7 +85,7 @@ def _fit(session: Session, project: Project, newest: int) -> Known | None:
     tried = step_queries.list_measured(session, project.id)
     runs = step_queries.list_runs(session, project.id)
     reference = find_reference(tried, project.root_sha)
-    commits = describe_commits(tried, project.root_sha, reference)
+    commits = limit_axes(describe_commits(tried, project.root_sha, reference))
     told = [run for run in runs if run.sha in commits]
     rows = [Row(commits[run.sha], run.worker_id, run.hardware_class, sign * run.metric) for run in told]
     if sum(run.sha != project.root_sha for run in told) < MIN_RUNS:
@@ -123,9 +125,34 @@ def describe_commits(
         if one.kind in (JobKind.IMPROVE, JobKind.DRAFT) and not split_axes(one.axis) <= one.settings.keys():
             held |= {IS_STEP + str(one.step.experiment_id)}
         steps[one.step.sha] = held
-        settings = {name: value for name, value in one.settings.items() if value != reference[name]}
+        settings = {
+            name: value
+            for name, value in one.settings.items()
+            if value != reference[name] and not name.startswith(IS_STEP)
+        }
         commits[one.step.sha] = settings | dict.fromkeys(sorted(held), True)
     return commits
+
+
+def limit_axes(commits: Mapping[str, Settings]) -> dict[str, Settings]:
+    """Commits with the axes that most of them changed: the names in proposals must not decide what a fit costs."""
+    counts = Counter(
+        axis
+        for settings in commits.values()
+        for axis, value in settings.items()
+        if not isinstance(value, str) or len(value) <= LONGEST_TEXT
+    )
+    constants = [axis for axis, _ in counts.most_common() if not axis.startswith(IS_STEP)][:MOST_CONSTANTS]
+    steps = [axis for axis, _ in counts.most_common() if axis.startswith(IS_STEP)][:MOST_STEPS]
+    kept = {*constants, *steps}
+    return {
+        sha: {
+            axis: value
+            for axis, value in settings.items()
+            if axis in kept and (not isinstance(value, str) or len(value) <= LONGEST_TEXT)
+        }
+        for sha, settings in commits.items()
+    }
 
 
 def choose_combination(known: Known | None, base: Candidate, sign: float, rng: np.random.Generator) -> Assignment:

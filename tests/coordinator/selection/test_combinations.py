@@ -6,7 +6,15 @@ from random import Random
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.selection.combinations import FIRST_CHANGES, MIN_RUNS, describe_commits, find_reference
+from coordinator.selection.combinations import (
+    FIRST_CHANGES,
+    MIN_RUNS,
+    MOST_CONSTANTS,
+    MOST_STEPS,
+    describe_commits,
+    find_reference,
+    limit_axes,
+)
 from coordinator.selection.step_queries import MeasuredExperiment
 from shared.experiments import AxisDirection, JobKind, Proposal, Setting, Step, StepFate, StepReport
 from shared.findings import Paper
@@ -45,6 +53,23 @@ def test_commits_are_described_by_what_differs_from_the_root() -> None:
         f"{5:040x}": {"#2": True, "DEPTH": 6},
         f"{6:040x}": {"DEPTH": 6},
     }
+
+
+def test_a_constant_cannot_pass_for_a_step() -> None:
+    tried = [make_experiment(1, DEPTH=6), make_experiment(2, **{"#1": True})]
+    assert "#1" not in describe_commits(tried, ROOT, SEED | {"#1": False})[f"{2:040x}"]
+
+
+def test_what_is_named_does_not_decide_what_a_fit_costs() -> None:
+    """Someone names hundreds of constants and long texts; what many commits changed is kept."""
+    commits: dict[str, dict[str, Setting]] = {f"{n:040x}": {"DEPTH": 6, f"#{n}": True} for n in range(1, 400)}
+    commits["a" * 40] = {f"MADE_UP_{n}": n for n in range(1000)} | {"DEPTH": 8}
+    commits["b" * 40] = {"NAME": "x" * 2000, "DEPTH": 2}
+    kept = limit_axes(commits)
+    axes = {axis for settings in kept.values() for axis in settings}
+    assert kept.keys() == commits.keys() and kept["b" * 40] == {"DEPTH": 2}
+    assert len([axis for axis in axes if axis.startswith("#")]) == MOST_STEPS
+    assert "DEPTH" in axes and len(axes) == MOST_CONSTANTS + MOST_STEPS
 
 
 def measure(settings: dict[str, Setting]) -> float:
