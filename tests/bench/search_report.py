@@ -5,7 +5,7 @@ bounds of shares are one-sided 95 % (Clopper and Pearson 1934), so that of no fa
 """
 
 from collections.abc import Iterator, Sequence
-from math import comb, exp, isnan, nan, sqrt
+from math import exp, isnan, lgamma, log, log1p, nan, sqrt
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -91,9 +91,16 @@ def bound_share(bad: int, known: int, confidence: float = CONFIDENCE) -> float:
     low, high = bad / known, 1.0
     for _ in range(60):
         share = (low + high) / 2
-        seen = sum(comb(known, count) * share**count * (1 - share) ** (known - count) for count in range(bad + 1))
+        seen = sum(
+            exp(_log_choose(known, count) + count * log(share) + (known - count) * log1p(-share))
+            for count in range(bad + 1)
+        )
         low, high = (share, high) if seen > 1 - confidence else (low, share)
     return high
+
+
+def _log_choose(known: int, count: int) -> float:
+    return lgamma(known + 1) - lgamma(count + 1) - lgamma(known - count + 1)
 
 
 def bound_share_twice(bad: int, known: int) -> tuple[float, float]:

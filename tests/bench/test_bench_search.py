@@ -254,6 +254,7 @@ def test_goals_are_compared_with_bounds() -> None:
     assert not Goal("speed", 10, Estimate(11, float("nan"))).is_reached, "one trial has no interval"
     assert bound_share(0, 299) <= 0.01 < bound_share(0, 298), "about 300 claims are needed"
     assert bound_share(2, 299) == pytest.approx(0.0209, abs=1e-4) and bound_share(3, 3) == 1
+    assert 0.003 < bound_share(9, 3000) < bound_share(9, 2000) < 0.01, "and of thousands of verdicts, too"
 
 
 def test_a_search_that_never_arrives_counts_as_slow_and_times_are_averaged_before_they_are_compared() -> None:
