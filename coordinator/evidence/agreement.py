@@ -19,7 +19,7 @@ number, but to what could be expected from it and its ancestors together: the po
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from math import sqrt
+from math import inf, sqrt
 from statistics import median
 from typing import NamedTuple
 
@@ -55,6 +55,9 @@ MAX_UNKNOWN = 4.0
 SERIOUS_SHARE = 3
 """A claim is contested while at least one checker in this many contradicts the others."""
 
+
+MAX_OTHERS = 3.0
+"""Weight of all other checkers of a commit, in units of its anchors'."""
 
 SCATTERED = 3
 """Number of volunteers from which a commit's own noise is estimated."""
@@ -184,8 +187,16 @@ def select(measurements: Sequence[Measurement], noise_sd: float) -> Sequence[Mea
 
 
 def estimate(measurements: Sequence[Measurement], noise_sd: float) -> Normal:
-    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter."""
-    pooled = pool(select(measurements, noise_sd), noise_sd)
+    """A commit's metric as the runs say that its number rests on, as uncertain as its measurements scatter.
+
+    Where anchors measured it, all others weigh at most MAX_OTHERS times as much: many who stand somewhat to one side of
+    an anchor, each of them in agreement with it, would move the number by more than its sd.
+    """
+    runs = select(measurements, noise_sd)
+    anchors = pool((run for run in runs if run.trust is Trust.ANCHOR), noise_sd)
+    others = pool((run for run in runs if run.trust is not Trust.ANCHOR), noise_sd)
+    others = Normal(others.mean, max(others.sd, anchors.sd / sqrt(MAX_OTHERS) if anchors.sd < inf else 0.0))
+    pooled = others if anchors.sd == inf else anchors if others.sd == inf else combine(anchors, others)
     return Normal(pooled.mean, pooled.sd * measure_scatter(measurements, noise_sd))
 
 

@@ -20,7 +20,7 @@ from coordinator.models import DueReplication, TrustAgreement, Volunteer, table_
 from coordinator.models.base import UtcDateTime
 from shared.contract import Contract
 from shared.events import EventKind
-from shared.experiments import Standing
+from shared.experiments import Dispute, Standing
 from shared.protocol import now
 from shared.records import Trust
 from shared.runs import RunReport
@@ -110,13 +110,16 @@ def _waits_for_anchor(
 ) -> bool:
     """Whether a commit has its check by others already, and only an anchor that is at work can make the next one.
 
-    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0028).
+    So no group of volunteers, however long it was honest, verifies anything past an anchor (decision 0028). What is in
+    dispute others settle first, so that liars do not keep the anchor busy; verified it is by the anchor all the same.
     """
     if worker.is_anchor or origin.experiment_id is None:
         return False
     checks = list_checks(known)
     has_others = any(run.volunteer_id != worker.volunteer_id for run in checks)
     if not has_others or any(run.trust is Trust.ANCHOR for run in checks):
+        return False
+    if agreement.find_dispute(known, epoch.noise_sd, None) is not Dispute.NONE:
         return False
     return calibration_queries.has_anchor_at_work(session, epoch.project_id, epoch.hardware_class)
 

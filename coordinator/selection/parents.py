@@ -38,6 +38,7 @@ class Candidate(NamedTuple):
     measured_in_flight: int = 0
     branch_id: int = 0
     is_corroborated: bool = False
+    is_disputed: bool = False
 
 
 class ResearchDirection(NamedTuple):

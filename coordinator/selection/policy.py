@@ -215,7 +215,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     if snapshot.elsewhere is not None:
         why = "It leads on other hardware by more than any commit leads here, and has no run on this hardware yet."
         return Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
-    leaders = sorted(snapshot.candidates, key=lambda one: (one.sha != snapshot.expected, one.mean))[:LEADERS]
+    leaders = _list_leaders(snapshot)
     if turn is JobKind.REPLICATE:
         return _verify(snapshot, leaders) or _replicate_due(snapshot) or confirm
     if snapshot.is_alone:
@@ -228,6 +228,17 @@ def _confirm(snapshot: Snapshot) -> Decision | None:
         return None
     why = "A record was chosen; runs that took no part in choosing give the number that is published."
     return Decision(JobKind.CONFIRM, snapshot.to_confirm, why, is_check=False)
+
+
+def _list_leaders(snapshot: Snapshot) -> list[Candidate]:
+    """The leading commits. An anchor takes those last that are in dispute or whose author is doubted: its runs are few,
+    others settle such, and liars would keep it busy."""
+
+    def order(candidate: Candidate) -> tuple[bool, bool, float]:
+        is_doubted = candidate.is_disputed or candidate.is_suspect
+        return snapshot.is_anchor and is_doubted, candidate.sha != snapshot.expected, candidate.mean
+
+    return sorted(snapshot.candidates, key=order)[:LEADERS]
 
 
 def _replicate_due(snapshot: Snapshot) -> Decision | None:

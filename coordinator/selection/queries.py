@@ -27,7 +27,7 @@ from coordinator.selection import step_queries
 from coordinator.selection.parents import Candidate
 from coordinator.selection.running_jobs import IS_LIVE
 from coordinator.selection.step_queries import HARDWARE_CLASS, PROJECT, SHAS
-from shared.experiments import Assignment, JobKind, Standing
+from shared.experiments import Assignment, Dispute, JobKind, Standing
 from shared.protocol import now
 from shared.records import Trust
 from shared.runs import RunOutcome
@@ -135,7 +135,9 @@ def _measured_commits() -> Select[*tuple[Any, ...]]:
     """Those of a class; the root, which no experiment made, belongs to the project's first branch."""
     first = select(func.min(_BRANCHES.c.id)).where(_BRANCHES.c.project_id == PROJECT)
     return (
-        select(*(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing")))
+        select(
+            *(_POSTERIORS.c[name] for name in ("commit_sha", "rank_score", "metric_sd", "runs", "standing", "dispute"))
+        )
         .add_columns(func.coalesce(_EXPERIMENTS.c.branch_id, first.scalar_subquery()).label("branch_id"))
         .outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _POSTERIORS.c.commit_sha)
         .where(_POSTERIORS.c.hardware_class == HARDWARE_CLASS)
@@ -271,7 +273,7 @@ def list_candidates(session: Session, project_id: int, hardware_class: str, shas
 
 
 def _make_candidate(row: Sequence[Any]) -> Candidate:
-    sha, rank_score, sd, runs, standing, branch_id = row
+    sha, rank_score, sd, runs, standing, dispute, branch_id = row
     return Candidate(
         sha,
         rank_score,
@@ -282,6 +284,7 @@ def _make_candidate(row: Sequence[Any]) -> Candidate:
         standing == Standing.SUSPECT,
         branch_id=branch_id,
         is_corroborated=standing == Standing.CORROBORATED,
+        is_disputed=dispute != Dispute.NONE,
     )
 
 

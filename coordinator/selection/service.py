@@ -128,8 +128,10 @@ def _take_snapshot(
     reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
         checks = queries.map_checks(session, hardware_class, sorted({*looked_at, *due} - {project.root_sha}))
+        disputed = {one.sha for one in frontier.candidates if one.is_disputed}
         reserved = frozenset(sha for sha, is_anchored in checks.items() if not is_anchored)
         reserved |= measured - {project.root_sha} - {sha for sha, is_anchored in checks.items() if is_anchored}
+        reserved -= disputed
     return replace(
         snapshot,
         to_confirm=to_confirm,

@@ -1,8 +1,8 @@
-"""A swarm with sybils on the real coordinator, over HTTP in process and on a real database, in simulated time.
+"""A swarm with sybils or liars on the real coordinator, over HTTP in process and on a real database, in simulated time.
 
 Honest volunteers experiment and check; sybils are accounts of one attacker, who compute nothing. While they are patient
 they report what honest machines would. Then one of them claims a gain that does not exist, and all of them repeat it.
-They also propose its code in order to measure it.
+They also propose its code in order to measure it. Liars do not know each other: each makes most of its numbers up.
 """
 
 from collections.abc import Iterator
@@ -43,6 +43,9 @@ ROUNDS_PER_LIE = 5
 """Sybils claim one thing at a time, and check it meanwhile; their other experiments are no gain."""
 
 DULL = 0.004
+LIARS_LIE, LIARS_SHARE = 0.02, 2 / 3
+"""Largest gain that a liar adds, and the share of its results to which it does."""
+
 CHOOSING = 0.1
 BUDGET = timedelta(seconds=120)
 JOB = timedelta(seconds=140)
@@ -80,12 +83,15 @@ offset_sd = {OFFSET_SD}
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack and who is there. Sybils lie after `patience`; `foreign` ones then in a hardware class that they
-    invent. The anchor works all the time, or leaves two days before they begin to lie. `vouched_verify`: the contract
-    lets vouched volunteers stand in for it."""
+    """An attack and who is there; `liars` are beside the honest. Sybils lie after `patience`; `foreign` ones then in a
+    hardware class that they invent. The anchor works all the time, or leaves two days before they begin to lie.
+    `vouched_verify`: the contract lets vouched volunteers stand in for it. It ends when `enough` true gains are
+    verified.
+    """
 
     sybils: int
     honest: int
+    liars: int = 0
     has_anchor: bool = True
     patience: timedelta = timedelta(0)
     foreign: bool = False
@@ -93,12 +99,13 @@ class Attack:
     vouched_verify: bool = False
     patient_jobs: int = 12
     rounds: int = 12
+    enough: int = 1_000
 
 
 @dataclass
 class Outcome:
     """`verified` are all that ever were, `false` those that gain less than they claim, `corroborated` the lies that had
-    that standing; `vouched` sybils when they began to lie."""
+    that standing; `vouched` sybils when they began to lie; `true_after` the runs until each true one was verified."""
 
     verified: set[tuple[str, str]] = field(default_factory=set)
     false: set[tuple[str, str]] = field(default_factory=set)
@@ -106,6 +113,7 @@ class Outcome:
     vouched: int = 0
     runs: int = 0
     lies: int = 0
+    true_after: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -113,6 +121,7 @@ class Member:
     client: MiniWorker
     offset: float
     is_sybil: bool = False
+    is_liar: bool = False
     hardware: Hardware = HARDWARE
 
 
@@ -128,16 +137,19 @@ class SybilSwarm:
         self.outcome = Outcome()
         self.is_lying = False
         names = [f"honest-{n}" for n in range(attack.honest)] + [f"sybil-{n}" for n in range(attack.sybils)]
+        names += [f"liar-{n}" for n in range(attack.liars)]
         self.members = [self._join(http, name) for name in names]
         self.anchor = self._join(http, "maintainer") if attack.has_anchor else None
         self._number = 0
         self._lied: list[str] = []
+        self._roots: set[str] = set()
         self._rounds_since_lie = ROUNDS_PER_LIE
 
     def _join(self, http: httpx.Client, name: str) -> Member:
         with self.database.write() as session:
             token = create_token(session, name, "bench")
-        return Member(MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), name.startswith("sybil"))
+        role = {"is_sybil": name.startswith("sybil"), "is_liar": name.startswith("liar")}
+        return Member(MiniWorker(http, token, f"{name}-w"), self.draw.gauss(0, OFFSET_SD), **role)
 
     def run(self) -> Outcome:
         with use_clock(lambda: self.time):
@@ -153,6 +165,8 @@ class SybilSwarm:
             if attack.anchor_leaves:
                 self.time += timedelta(days=2)
             for _ in range(attack.rounds):
+                if len(self.outcome.true_after) >= attack.enough:
+                    break
                 self._rounds_since_lie += 1
                 self._do_round(with_anchor=not attack.anchor_leaves)
                 self._end_epochs()
@@ -213,6 +227,8 @@ class SybilSwarm:
 
     def _deliver(self, member: Member, lease: GrantedLease, drafted: dict[str, str] | str | None) -> None:
         base = lease.base.sha
+        if base not in self.truth:
+            self._roots.add(base)
         self.truth.setdefault(base, START)
         changes: dict[str, Any] = {
             "hardware": member.hardware,
@@ -229,7 +245,7 @@ class SybilSwarm:
             truth = self.truth[base] + (0.0 if claims else effect)
             claimed = self.claimed.get(base, self.truth[base]) - LIE
             value = (claimed if claims else self.claimed.get(base, self.truth[base]) + effect) + member.offset
-            value += self.draw.gauss(0, NOISE_SD)
+            value += self.draw.gauss(0, NOISE_SD) - self._make_up(member)
             upload = make_result(lease, member.client.files_of(lease), drafted, value, **changes)
             upload = upload.model_copy(update={"proposal": describe_change(lease.base.files, drafted)})
             sha = upload.run.commit_sha
@@ -246,7 +262,12 @@ class SybilSwarm:
     def _measure(self, member: Member, sha: str) -> float:
         truth = self.truth.setdefault(sha, START) + member.offset
         said = self.claimed[sha] + member.offset if self._lies(member) and sha in self.claimed else truth
-        return said + self.draw.gauss(0, NOISE_SD)
+        made_up = 0.0 if sha in self._roots else self._make_up(member)
+        return said + self.draw.gauss(0, NOISE_SD) - made_up
+
+    def _make_up(self, member: Member) -> float:
+        """The gain that a liar adds; the seed, by which it is calibrated, it measures as it is."""
+        return LIARS_LIE * self.draw.random() if member.is_liar and self.draw.random() < LIARS_SHARE else 0.0
 
     def _look(self) -> None:
         """Write down what is verified now, and whether it is true."""
@@ -266,6 +287,8 @@ class SybilSwarm:
                 above = parents[above]
             if self.truth[above] - self.truth[sha] < MIN_EFFECT:
                 self.outcome.false.add((sha, name))
+            else:
+                self.outcome.true_after.append(self.outcome.runs)
         self.outcome.verified |= verified
 
     def _count_vouched(self) -> int:

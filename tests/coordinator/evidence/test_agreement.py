@@ -149,6 +149,25 @@ def test_anchors_are_not_outvoted(liars: int) -> None:
     assert {run.value for run in select(runs, NOISE_SD)} == {0, 0.0003} and is_anchored(runs, NOISE_SD)
 
 
+def test_a_crowd_beside_an_anchor_does_not_move_a_number_past_it() -> None:
+    """Ten who all stand 2 sd of a run to one side, near enough to agree with the anchor."""
+    crowd = [run._replace(offset=EXACT) for run in checks(*[-2 * NOISE_SD] * 10)]
+    anchor = checks(0)[0]._replace(worker_id=99, volunteer_id=99, trust=Trust.ANCHOR, offset=EXACT)
+    runs = [author(-2 * NOISE_SD), *crowd, anchor]
+    assert is_agreed(runs, NOISE_SD) and is_anchored(runs, NOISE_SD)
+
+    def count_sd() -> float:
+        """How many sd the number is from the truth."""
+        said = estimate(runs, NOISE_SD)
+        return -said.mean / said.sd
+
+    with patch.object(agreement, "MAX_OTHERS", 1e9):
+        assert count_sd() > 5, "it would be a gain without doubt"
+    assert count_sd() < 3.2
+    honest = [run._replace(value=value * NOISE_SD) for run, value in zip(crowd, (0.5, -0.7, 1.1), strict=False)]
+    assert estimate([author(0), *honest, anchor], NOISE_SD).sd == pytest.approx(NOISE_SD / 2, rel=0.05)
+
+
 def differ(*values: float) -> list[Measurement]:
     """An author's measurement and others', each by somebody else."""
     return [author(values[0]), *checks(*values[1:])]

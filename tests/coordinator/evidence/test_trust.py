@@ -222,6 +222,22 @@ def test_while_an_anchor_works_no_other_two_verify(village: Village) -> None:
     village.check_numbers()
 
 
+def test_others_settle_a_dispute_while_an_anchor_works_and_verify_nothing_by_it(village: Village) -> None:
+    village.make_anchor("dan")
+    lie = village.invent("ada", 3.0)
+    village.measure("bo", lie, 3.3)
+    assert village.posterior(lie).dispute == "contested"
+    village.measure("cy", lie, 3.3)
+    assert village.posterior(lie).dispute == "refuted" and village.posterior(lie).checkers == 2
+    assert village.posterior(lie).metric_mean == pytest.approx(3.3, abs=0.01), "it leads no more, without the anchor"
+    truth = village.invent("eve", 3.0)
+    village.measure("bo", truth, 3.3)
+    for name in ("cy", "fay", "gus"):
+        village.measure(name, truth, 3.0)
+    assert village.posterior(truth).standing in ("provisional", "corroborated"), "only the anchor verifies"
+    village.check_numbers()
+
+
 def test_claims_are_replicated_by_others_as_trust_demands(village: Village) -> None:
     sha = village.invent("ada", 3.2)
     village.invent("ada", 3.31)

@@ -214,6 +214,20 @@ def test_an_anchor_verifies_whenever_there_is_something_to_verify() -> None:
     assert isinstance(decision, Decision) and decision.kind is JobKind.IMPROVE
 
 
+def test_liars_do_not_keep_an_anchor_busy() -> None:
+    """Disputes and results of doubted authors are settled by others first, and the anchor has time for the honest."""
+    made_up = [Candidate(f"lie-{n}", 2.9, 0.01, 2, 0, is_disputed=n % 2 == 0, is_suspect=n % 2 == 1) for n in range(6)]
+    asked = decide_in_swarm(3, *made_up, LEADER, OTHER, is_anchor=True)
+    assert isinstance(asked, Decision) and (asked.kind, asked.base_sha) == (JobKind.REPLICATE, "lead")
+    believed = [one._replace(is_disputed=False, is_suspect=False) for one in made_up]
+    asked = decide_in_swarm(3, *believed, LEADER, OTHER, is_anchor=True)
+    assert isinstance(asked, Decision) and asked.base_sha.startswith("lie"), "what nobody doubts goes by its number"
+    other = decide_in_swarm(7, *made_up, LEADER, OTHER)
+    assert isinstance(other, Decision) and other.base_sha.startswith("lie"), "other volunteers settle them"
+    left = decide_in_swarm(3, *made_up, is_anchor=True)
+    assert isinstance(left, Decision) and left.base_sha.startswith("lie"), "the anchor does too, with nothing else"
+
+
 def test_what_leads_elsewhere_is_measured_here() -> None:
     decision = decide_in_swarm(15, LEADER, OTHER, elsewhere="far")
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "far")
