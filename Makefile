@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-worker clean
+.PHONY: help demo test test-nightly check bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ bench-train: $(VENV)/dev.stamp  ## How fast do the seeds train, and what goes by
 bench-trust: $(VENV)/dev.stamp  ## Can strangers make each other trusted, or silence a class? Sybils over HTTP, and noise with liars (BENCH="--quick")
 	@$(BIN)/python -m tests.bench.bench_noise
 	@$(BIN)/python -m tests.bench.bench_trust $(BENCH)
+
+bench-windows: $(VENV)/dev.stamp  ## Does a fixed validation set wear out, and what noise do drawn windows add? (BENCH="--simulation")
+	@.ci/system-packages bwrap:bubblewrap
+	@$(BIN)/python -m tests.bench.bench_windows $(BENCH)
 
 bench-worker: $(VENV)/dev.stamp  ## Does the device wait for ideas? A worker's wall time over the sum of its run times
 	@.ci/system-packages bwrap:bubblewrap

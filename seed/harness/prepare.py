@@ -2,34 +2,40 @@
 
 The text is that of one file of a source package: JSON lines, each with a `text`. Settings (`[data.settings]` in
 swarm.toml): `member` is that file's path in the package, `vocab_size` the tokenizer's size, `sequence_length` a
-window's, `validation_percent` the share at the end that is kept for validation, `scored_bytes` about how many bytes
-of it are scored.
+window's, `validation_percent` the share of the text that is kept for validation, in blocks spread evenly over it, and
+`holdout_percent` the share of these blocks that is sealed.
 
-The training file is the tokens, uint16. The validation file is an .npz: `windows`, int64 of shape (windows,
-sequence_length + 1), spread evenly over the validation text, and `byte_lengths` of all tokens.
+The training file is the tokens, uint16. The validation file is an .npz: `windows`, uint16 of shape (windows,
+sequence_length + 1), the pool that ordinary runs draw from (draw.py), `sealed_windows` for runs with a key to them, the
+features of both to balance draws by (`features`, `sealed_features`), and `byte_lengths` of all tokens.
 """
 
 import json
 import os
 import tarfile
+from collections.abc import Sequence
 
 import numpy
 
-from harness.channel import Channel, run
-from harness.tokenizer import Tokenizer, learn
+from harness.channel import Channel, Fault, run
+from harness.difficulty import describe_windows
+from harness.tokenizer import learn
 from harness.windows import size_memories
+
+BLOCK_BYTES = 4096
 
 
 def main(channel: Channel, begin: dict, train: int, validation: int, source: int) -> None:
     settings = begin["settings"]
-    text = read_text(source, settings["member"])
-    border = text.rindex(b"\n", 0, len(text) * (100 - settings["validation_percent"]) // 100) + 1
-    tokenizer = learn(text[:border], settings["vocab_size"])
+    kept, held_out = split(cut_blocks(read_text(source, settings["member"])), settings["validation_percent"])
+    pool, sealed = split(held_out, settings["holdout_percent"])
+    tokenizer = learn(b"".join(kept), settings["vocab_size"])
+    tokens = numpy.array(tokenizer.encode(b"".join(kept)), dtype=numpy.uint16)
     with os.fdopen(train, "wb") as file:
-        file.write(numpy.array(tokenizer.encode(text[:border]), dtype=numpy.uint16).tobytes())
-    with os.fdopen(validation, "wb") as file:
-        windows = cut_windows(text[border:], tokenizer, settings["sequence_length"], settings["scored_bytes"])
-        numpy.savez(file, windows=windows, byte_lengths=numpy.array(tokenizer.byte_lengths))
+        file.write(tokens.tobytes())
+    length, byte_lengths = settings["sequence_length"], numpy.array(tokenizer.byte_lengths)
+    windows, sealed_windows = (cut_windows(tokenizer.encode(b"".join(part)), length) for part in (pool, sealed))
+    save_validation(validation, windows, sealed_windows, tokens, byte_lengths)
     send_prepared(channel, len(tokenizer.byte_lengths), settings["sequence_length"])
 
 
@@ -47,12 +53,39 @@ def read_text(source: int, member: str) -> bytes:
     return "".join(json.loads(line)["text"] + "\n" for line in lines).encode()
 
 
-def cut_windows(text: bytes, tokenizer: Tokenizer, length: int, scored_bytes: int) -> numpy.ndarray:
-    """Windows of `length` + 1 tokens, without overlap, that hold about `scored_bytes` together."""
-    tokens = numpy.array(tokenizer.encode(text))
-    windows = tokens[: len(tokens) // (length + 1) * (length + 1)].reshape(-1, length + 1)
-    wanted = max(1, round(len(windows) * scored_bytes / len(text)))
-    return windows[numpy.linspace(0, len(windows) - 1, min(wanted, len(windows))).round().astype(int)]
+def cut_blocks(text: bytes) -> list[bytes]:
+    """Blocks of whole lines, each of BLOCK_BYTES and the rest of a line."""
+    blocks, begin = [], 0
+    while begin < len(text):
+        end = text.find(b"\n", begin + BLOCK_BYTES) + 1 or len(text)
+        blocks.append(text[begin:end])
+        begin = end
+    return blocks
+
+
+def split(blocks: list[bytes], percent: int) -> tuple[list[bytes], list[bytes]]:
+    """The blocks without a `percent` of them, spread evenly, and these."""
+    taken = [(at + 1) * percent // 100 > at * percent // 100 for at in range(len(blocks))]
+    kept = [block for block, is_taken in zip(blocks, taken, strict=True) if not is_taken]
+    return kept, [block for block, is_taken in zip(blocks, taken, strict=True) if is_taken]
+
+
+def cut_windows(tokens: Sequence[int] | numpy.ndarray, length: int) -> numpy.ndarray:
+    """All windows of `length` + 1 tokens from the beginning on, without overlap, uint16."""
+    count = len(tokens) // (length + 1)
+    return numpy.array(tokens[: count * (length + 1)], dtype=numpy.uint16).reshape(count, length + 1)
+
+
+def save_validation(
+    descriptor: int, windows: numpy.ndarray, sealed: numpy.ndarray, train: numpy.ndarray, byte_lengths: numpy.ndarray
+) -> None:
+    """Write the validation file. `train` are training tokens. Raises Fault if there are fewer than two windows."""
+    if len(windows) < 2:
+        raise Fault("the validation text is too small for two windows")
+    features = describe_windows(numpy.concatenate([windows, sealed]), train, byte_lengths)
+    parts = {"features": features[: len(windows)], "sealed_features": features[len(windows) :]}
+    with os.fdopen(descriptor, "wb") as file:
+        numpy.savez(file, windows=windows, sealed_windows=sealed, byte_lengths=byte_lengths, **parts)
 
 
 if __name__ == "__main__":

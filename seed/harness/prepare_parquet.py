@@ -2,7 +2,7 @@
 
 Each shard has a column `text`, a document a row. Settings (`[data.settings]` in swarm.toml): `validation_shard` is the
 file that nothing is trained on, `vocab_size` the tokenizer's size, `tokenizer_bytes` how much text it is trained on,
-`sequence_length` a window's, `scored_bytes` how many bytes of the validation shard are scored.
+`sequence_length` a window's, `holdout_percent` the share of the validation shard that is sealed, at its end.
 
 Every document begins with a token of its own, the last of the vocabulary, which stands for no byte. A token's length is
 that of its bytes, not of what they decode to: half a character decodes to U+FFFD, which has three. The files made are
@@ -19,7 +19,8 @@ import pyarrow.parquet
 import rustbpe
 
 from harness.channel import Channel, Fault, run
-from harness.prepare import send_prepared
+from harness.difficulty import MAX_COUNTED
+from harness.prepare import cut_windows, save_validation, send_prepared
 
 DOCUMENTS_AT_ONCE = 1024
 
@@ -29,15 +30,18 @@ def main(channel: Channel, begin: dict, train: int, validation: int, *sources: i
     shards = dict(zip(begin["sources"], sources, strict=True))
     held_out = shards.pop(settings["validation_shard"])
     tokenizer = learn(first_texts(shards, settings["tokenizer_bytes"]), settings["vocab_size"])
+    counted: list[numpy.ndarray] = []
     with os.fdopen(train, "wb") as file:
         for name, shard in shards.items():
             for tokens in encode(tokenizer, read_texts(name, shard)):
                 file.write(tokens.tobytes())
+                if sum(map(len, counted)) < MAX_COUNTED:
+                    counted.append(tokens)
     byte_lengths = numpy.array([len(token) for token, _ in tokenizer.get_mergeable_ranks()] + [0])
     tokens = encode(tokenizer, read_texts(settings["validation_shard"], held_out))
-    windows = cut_windows(tokens, byte_lengths, settings["sequence_length"], settings["scored_bytes"])
-    with os.fdopen(validation, "wb") as file:
-        numpy.savez(file, windows=windows, byte_lengths=byte_lengths)
+    windows = cut_windows(numpy.concatenate([numpy.empty(0, numpy.uint16), *tokens]), settings["sequence_length"])
+    border = len(windows) * (100 - settings["holdout_percent"]) // 100
+    save_validation(validation, windows[:border], windows[border:], numpy.concatenate(counted), byte_lengths)
     send_prepared(channel, len(byte_lengths), settings["sequence_length"])
 
 
@@ -75,24 +79,6 @@ def encode(tokenizer: rustbpe.Tokenizer, batches: Iterator[list[str]]) -> Iterat
     start = [tokenizer.vocab_size]
     for texts in batches:
         yield numpy.array([token for ids in tokenizer.batch_encode(texts) for token in start + ids], dtype=numpy.uint16)
-
-
-def cut_windows(
-    batches: Iterator[numpy.ndarray], byte_lengths: numpy.ndarray, length: int, scored_bytes: int
-) -> numpy.ndarray:
-    """Windows of `length` + 1 tokens from the beginning on, without overlap, whose targets stand for `scored_bytes`."""
-    tokens, windows, scored = numpy.empty(0, dtype=numpy.uint16), [], 0
-    for batch in batches:
-        tokens = numpy.concatenate([tokens, batch])
-        while len(tokens) > length and scored < scored_bytes:
-            windows.append(tokens[: length + 1].astype(numpy.int64))
-            scored += int(byte_lengths[tokens[1 : length + 1]].sum())
-            tokens = tokens[length + 1 :]
-        if scored >= scored_bytes:
-            break
-    if len(windows) < 2:
-        raise Fault("the validation shard is too small for two windows")
-    return numpy.stack(windows)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
 """Scores a model it never sees: `python -m harness.scorer <descriptor>`, with the validation data, in a sandbox.
 
 It writes token windows into shared memory; the host, which has the edited file but no targets, answers with logits. The
-metric is bits per byte: the causal loss of the windows' targets (see causality.py) over the bytes of text that they
-stand for. The first token of a window is only context. No two windows share a token, so none shows another one's
-targets.
+metric is bits per byte: the causal loss of the windows' targets (see causality.py) over the bytes of text that windows
+of the pool stand for on average. The first token of a window is only context. No two windows share a token, so none
+shows another one's targets.
+
+Which windows are scored is drawn anew in each run (draw.py), from what the worker says: the lease's seed, or for the
+sealed windows, which ordinary runs never score, a key that came with the lease.
 """
 
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy
 
 from harness.answers import Answers, Reader, choose_reader
 from harness.causality import PREFIX_SHARE, Comparison, Plan
 from harness.channel import Channel, Rejected, run
+from harness.draw import choose_count, draw_windows
 from harness.windows import Windows
 
 
@@ -46,11 +50,24 @@ def main(channel: Channel, begin: dict, validation: int, *shared: int) -> None:
         data = numpy.load(io.BytesIO(file.read()), allow_pickle=False)
     random = numpy.random.default_rng()  # seeded by the system: nobody can foresee it
     host = Host(channel, begin, choose_reader(begin["device"]), shared)
-    windows, byte_lengths = data["windows"], data["byte_lengths"]
+    windows, mean_bytes = choose_windows(data, begin["draw"], begin["settings"]["scored_bytes"], begin["sealed"])
     share = begin["settings"].get("prefix_share", PREFIX_SHARE)
     nats = score(host, windows, random, share, is_repeatable=begin["device"] == "cpu")
-    scored_bytes = int(byte_lengths[windows[:, 1:]].sum())
-    channel.send("scored", metric=nats / math.log(2) / scored_bytes, scored_bytes=scored_bytes)
+    scored_bytes = int(data["byte_lengths"][windows[:, 1:]].sum())
+    # By the pool's mean, so that the mean over all draws is the pool's own to the last digit.
+    channel.send("scored", metric=nats / math.log(2) / (len(windows) * mean_bytes), scored_bytes=scored_bytes)
+
+
+def choose_windows(
+    data: Mapping[str, numpy.ndarray], draw: str, scored_bytes: int, sealed: bool
+) -> tuple[numpy.ndarray, float]:
+    """The windows of a run, int64 (count, length + 1) in the text's order, and the mean bytes of the whole pool's."""
+    name = "sealed_" if sealed else ""
+    pool, features = data[f"{name}windows"], data[f"{name}features"]
+    byte_counts = data["byte_lengths"][pool[:, 1:]].sum(axis=1)
+    random = numpy.random.default_rng(int(draw, 16))
+    chosen = draw_windows(features, choose_count(byte_counts, scored_bytes), random)
+    return pool[chosen].astype(numpy.int64), float(byte_counts.mean())
 
 
 def score(

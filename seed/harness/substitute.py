@@ -43,8 +43,10 @@ def renumber(numbers: numpy.ndarray, train: int, own_train: int) -> None:
 
 
 def renumber_arrays(numbers: numpy.ndarray, arrays: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-    """The arrays of the validation file, which hold tokens, but for `byte_lengths`, which has one entry for each."""
-    own = {name: numbers[tokens].astype(tokens.dtype) for name, tokens in arrays.items() if name != "byte_lengths"}
+    """The arrays of the validation file: windows hold tokens, `byte_lengths` has one entry each."""
+    own = {
+        name: numbers[held].astype(held.dtype) if name.endswith("windows") else held for name, held in arrays.items()
+    }
     own["byte_lengths"] = numpy.empty_like(arrays["byte_lengths"])
     own["byte_lengths"][numbers] = arrays["byte_lengths"]
     return own

@@ -39,7 +39,7 @@ SEEDS = Path(__file__).parents[2] / "seed"
 sys.path.insert(0, str(SEEDS))
 from harness.answers import NumpyAnswers  # noqa: E402
 from harness.causality import DONORS, MAX_RMS, MAX_Z  # noqa: E402 - the harness is no package of ours
-from harness.scorer import compare  # noqa: E402
+from harness.scorer import choose_windows, compare  # noqa: E402
 from harness.windows import size_memories  # noqa: E402
 
 GPT_TOKENS = 2_000_000
@@ -157,7 +157,7 @@ def measure_size(tree: WorkTree, runner: TreeRunner) -> Size:
     request = RunRequest(tree.contract, tree.sha, tree.files, 0)
     prepared = runner.device_runner.prepare(request, lambda _: None, Event())
     data = numpy.load(prepared.validation)
-    windows = data["windows"]
+    windows, _ = choose_windows(data, "0", int(tree.contract.data.settings["scored_bytes"]), sealed=False)
     return Size(
         windows=len(windows),
         length=windows.shape[1] - 1,

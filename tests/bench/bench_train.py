@@ -48,7 +48,13 @@ PEAK_TFLOPS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100
 """By a part of the model's name."""
 
 CPU_BUDGET = {"training_seconds": 20, "handover_seconds": 2, "starting_seconds": 120, "scoring_seconds": 120}
-CPU_SETTINGS = {"vocab_size": 1024, "sequence_length": 256, "tokenizer_bytes": 1_000_000, "scored_bytes": 65_536}
+CPU_SETTINGS = {
+    "vocab_size": 1024,
+    "sequence_length": 256,
+    "tokenizer_bytes": 1_000_000,
+    "scored_bytes": 65_536,
+    "holdout_percent": 20,
+}
 GPU_SHARD_BYTES, CPU_SHARD_BYTES = 24_000_000, 1_000_000
 MULTIPLY = """
 import time, numpy

@@ -11,7 +11,8 @@ import pyarrow.parquet
 import pytest
 import rustbpe
 from harness.channel import Fault
-from harness.prepare_parquet import cut_windows, encode, first_texts, learn, read_texts
+from harness.prepare import cut_windows, save_validation
+from harness.prepare_parquet import encode, first_texts, learn, read_texts
 
 TEXTS = ["Ein König saß im Café, über dem 12345 Möwen kreisten. 👑\n", "the cat sat on the mat\n"] * 60
 
@@ -62,8 +63,9 @@ def test_leaves_out_rows_without_a_text() -> None:
 
 
 def test_says_that_there_is_too_little_to_validate() -> None:
-    with pytest.raises(Fault, match="the validation shard is too small"):
-        cut_windows(iter([numpy.zeros(20, dtype=numpy.uint16)]), numpy.ones(1, dtype=int), 16, scored_bytes=100)
+    one, none = cut_windows(numpy.zeros(20, dtype=numpy.uint16), 16), numpy.zeros((0, 17), dtype=numpy.uint16)
+    with pytest.raises(Fault, match="the validation text is too small"):
+        save_validation(-1, one, none, numpy.zeros(20, dtype=numpy.uint16), numpy.ones(1, dtype=int))
 
 
 def test_takes_as_much_text_as_the_tokenizer_wants(shard: int) -> None:
@@ -85,13 +87,9 @@ def test_stands_for_every_byte_however_the_text_falls_apart(vocab_size: int) -> 
 
 @pytest.mark.parametrize("vocab_size", [257, 300])
 @pytest.mark.parametrize("length", [16, 40])
-def test_scores_as_many_bytes_whatever_the_tokens(vocab_size: int, length: int) -> None:
+def test_cuts_windows_of_all_tokens(vocab_size: int, length: int) -> None:
     tokenizer = learn(iter(TEXTS), vocab_size)
-    lengths = byte_lengths(tokenizer)
-    batches = encode(tokenizer, iter([TEXTS[i : i + 7] for i in range(0, len(TEXTS), 7)]))
-    windows = cut_windows(batches, lengths, length, scored_bytes=1500)
-    assert windows.shape[1] == length + 1
-    scored = lengths[windows[:, 1:]].sum()
-    assert 1500 <= scored < 1500 + length * lengths.max()
     (tokens,) = encode(tokenizer, iter([TEXTS]))
+    windows = cut_windows(tokens, length)
+    assert windows.shape == (len(tokens) // (length + 1), length + 1)
     assert numpy.array_equal(windows.ravel(), tokens[: windows.size])

@@ -9,6 +9,7 @@ from harness import substitute
 
 VOCABULARY = 300
 BYTE_LENGTHS = numpy.array([1] * 256 + [2] * (VOCABULARY - 257) + [0])
+FEATURES = numpy.arange(80.0).reshape(20, 4)
 
 
 class Line:
@@ -33,7 +34,8 @@ def renumber(
 ) -> tuple[numpy.ndarray, dict[str, numpy.ndarray]]:
     """Both files as a run gets them: training tokens, and the arrays of the validation file."""
     packed = io.BytesIO()
-    numpy.savez(packed, windows=windows, byte_lengths=BYTE_LENGTHS)
+    features = {"features": FEATURES, "sealed_features": FEATURES}
+    numpy.savez(packed, windows=windows, sealed_windows=windows[:3], byte_lengths=BYTE_LENGTHS, **features)
     files = [tokens.astype(numpy.uint16).tobytes(), packed.getvalue()]
     own = [memory(bytes(len(content))) for content in files]
     line, kept = Line(), os.dup(own[1])
@@ -53,6 +55,7 @@ def test_all_data_of_a_run_have_the_same_new_numbers(monkeypatch: pytest.MonkeyP
     assert sorted(numbers) == list(range(VOCABULARY)) and (numbers != numpy.arange(VOCABULARY)).sum() > 250
     assert (own == numbers[tokens]).all() and (arrays["windows"] == numbers[windows]).all()
     assert arrays["windows"].dtype == windows.dtype
+    assert (arrays["sealed_windows"] == arrays["windows"][:3]).all() and (arrays["features"] == FEATURES).all()
     assert (arrays["byte_lengths"][arrays["windows"]] == BYTE_LENGTHS[windows]).all(), "as many bytes are scored"
     assert numbers[-1] == VOCABULARY - 1, "the token at the beginning of a document is known"
     again, _ = renumber("a1" * 32, tokens, windows)

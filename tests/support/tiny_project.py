@@ -102,11 +102,11 @@ def tiny_contract(address: str, package: bytes) -> Contract:
     """The seed's own contract, but for the text, which is `package` at `address`, and the amounts."""
     contract = parse_contract((SEED / "gpt-cpu" / "swarm.toml").read_text())
     source = _source(address, package)
-    settings = {"member": MEMBER, "vocab_size": 320, "sequence_length": 32, "validation_percent": 10}
+    settings = {"member": MEMBER, "vocab_size": 320, "sequence_length": 32, "validation_percent": 30}
     return Contract.model_validate(
         contract.model_dump()
         | {
-            "data": {"sources": [source], "settings": settings | {"scored_bytes": 8192}},
+            "data": {"sources": [source], "settings": settings | {"holdout_percent": 25, "scored_bytes": 8192}},
             "budget": {"training_seconds": 1.2, "handover_seconds": 1, "starting_seconds": 60, "scoring_seconds": 60},
         }
     )
@@ -133,8 +133,9 @@ def write_tiny_seed(folder: Path, address: str, package: bytes) -> Path:
     _, _, after = rest.partition("[evidence]")
     contract.write_text(
         _set(_set(before, "training_seconds", "1.2"), "plausible_floor", "0.01")  # so plain a text is learnt in no time
-        + f'[data.settings]\nmember = "{MEMBER}"\nvocab_size = 320\nsequence_length = 32\nvalidation_percent = 10\n'
-        f'scored_bytes = 8192\n\n[[data.sources]]\nurl = "{address}/{PACKAGE}"\nfile = "{PACKAGE}"\n'
+        + f'[data.settings]\nmember = "{MEMBER}"\nvocab_size = 320\nsequence_length = 32\nvalidation_percent = 30\n'
+        "holdout_percent = 25\nscored_bytes = 8192\n\n"
+        f'[[data.sources]]\nurl = "{address}/{PACKAGE}"\nfile = "{PACKAGE}"\n'
         f'sha256 = "{hashlib.sha256(package).hexdigest()}"\n\n[evidence]{_set(after, "replicate", "0")}{ONLY_IMPROVE}'
     )
     return folder / "tiny"

@@ -13,11 +13,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy
 import pytest
 
 from shared.contract import Contract
 from shared.runs import RunReport
-from tests.seed.cheats.attempts import HERE, SECRET, MakeJob, MeasureFile, Naive, Naively, base_files
+from tests.seed.cheats.attempts import HERE, SECRET, MakeJob, MeasureFile, Naive, Naively, base_files, choose_fixed
 from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import SEED, Files, pack_text, serve_text, tiny_contract
 from worker.data.prepare import PreparedData, prepare_data
@@ -95,8 +96,9 @@ def naively(
     modules = {f"harness/{path.name}": path.read_text() for path in (SEED / "harness").glob("*.py")}
     tools = {path.name: path.read_text() for path in (NAIVE, NAIVE.with_name("derived_check.py"))}
     folder = write_worktree(tmp_path_factory.mktemp("naive") / "tree", modules | tools)
-    for name, path in (("validation.npz", data.validation), ("train.bin", data.train)):
-        (folder / name).write_bytes(path.read_bytes())
+    numpy.savez(folder / "validation.npz", **choose_fixed(data))
+    (folder / "train.bin").write_bytes(data.train.read_bytes())
+    for name in ("validation.npz", "train.bin"):
         (folder / name).chmod(0o644)
     for parent in (folder.parent, folder.parent.parent):
         parent.chmod(0o755)
