@@ -14,9 +14,11 @@ from coordinator.admin.console import clear_errors
 from coordinator.db.migrate import open_database
 from coordinator.events import audit as audit_log
 from coordinator.events.audit import Actor, AuditFilters
+from coordinator.evidence import held
 from coordinator.models import AuditEntry
 from coordinator.moderation import service
 from coordinator.moderation.service import NothingChangesError
+from shared.experiments import HeldDecisionKind
 from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest
 from shared.protocol import Message
 from shared.workers import Role
@@ -225,6 +227,30 @@ def revoke_invitation(
     """End an invitation."""
     with _act() as (session, actor):
         _say(service.revoke_invitation(session, actor, invitation_id, reason))
+
+
+@app.command("held")
+def list_held(as_json: Json = False) -> None:
+    """List results that wait for a decision, and those that have one."""
+    with clear_errors(), open_database() as database, database.read() as session:
+        results = held.list_held(session, None)
+    for one in results:
+        number = f"{one.posterior.metric_mean:.4f}" if one.posterior else "no number"
+        name = f"{one.project}  {one.sha[:12]}  #{one.experiment_id} by {one.volunteer}  {number}  {one.hardware_class}"
+        _print(one, f"{name}  {one.decision or 'waits'}", as_json=as_json)
+
+
+@app.command()
+def decide(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    sha: Annotated[str, typer.Argument(help="The commit, as `held --json` lists it.")],
+    decision: Annotated[HeldDecisionKind, typer.Argument(help="accept, check (by two anchors) or reject.")],
+    hardware_class: Annotated[str, typer.Option(help="The hardware class of the result.")],
+    reason: Reason,
+) -> None:
+    """Decide on a result that is held because it is too good to be believed."""
+    with _act() as (session, actor):
+        _say(service.decide_held(session, actor, project, sha, hardware_class, decision, reason))
 
 
 @app.command()

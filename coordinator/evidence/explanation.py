@@ -254,7 +254,12 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
     if derived.standing is Standing.REPORTED:
         yield "Its code is lost, so nobody can measure it again: it stands as the imported session reports it."
         return
-    if derived.standing is Standing.HELD:
+    if derived.standing is Standing.REJECTED:
+        yield "A maintainer rejected this result: it counts for nothing."
+        return
+    if derived.awaits_anchors:
+        yield "It waits for two anchors, to whom a maintainer sent it."
+    elif derived.standing is Standing.HELD:
         yield "It waits for a maintainer: the number is too good to be believed without one."
     if derived.verdict is None:
         yield "It has no measured ancestor here, so there is nothing to compare it with."

@@ -18,7 +18,7 @@ from coordinator.evidence.statistics import Belief, EffectPrior, Measurement, Mo
 from coordinator.lineage.commits import CommitRow, get_commit, list_children
 from coordinator.models import CommitPosterior
 from shared.contract import Contract
-from shared.experiments import Dispute, JobKind, Posterior, Standing, Verdict
+from shared.experiments import Dispute, HeldDecisionKind, JobKind, Posterior, Standing, Verdict
 from shared.protocol import now
 from shared.records import Trust
 
@@ -33,10 +33,14 @@ ALL_KINDS = "all"
 
 ANCHORS = frozenset({Standing.VERIFIED, Standing.SINGLE_OWNER})
 
+ANCHORS_ASKED = 2
+"""Number of anchors that measure a held result which a maintainer sent to them."""
+
 
 @dataclass(frozen=True)
 class DerivedPosterior:
-    """The posterior of a commit in a class; it `is_implausible` if a run is better than the contract's floor."""
+    """The posterior of a commit in a class; it `is_implausible` if a run is better than the contract's floor, and
+    `awaits_anchors` while it is held until two of them have measured it."""
 
     metric: Normal
     effect: Normal | None
@@ -49,6 +53,7 @@ class DerivedPosterior:
     dispute: Dispute
     rank_score: float
     is_implausible: bool
+    awaits_anchors: bool = False
 
     def columns(self) -> dict[str, Any]:
         """The columns of `CommitPosterior`."""
@@ -187,7 +192,7 @@ def conclude(
 ) -> DerivedPosterior:
     """The posterior that a commit's runs give, below what is believed of its nearest measured ancestor."""
     objective = contract.objective
-    measured = agreement.estimate(runs, model.noise_sd)
+    measured = agreement.estimate(_list_deciding(runs) or runs, model.noise_sd)
     prior = model.expect_of(runs)
     expected = ancestor.expect(prior) if ancestor else None
     dispute = agreement.find_dispute(runs, model.noise_sd, expected)
@@ -199,6 +204,9 @@ def conclude(
         beside = statistics.extend(ancestor.belief.as_anchor(), ancestor.steps, measured, prior)
         effect = beside.difference
         verdict = statistics.judge(effect, objective.sign, objective.min_effect)
+    standing = _rank(contract, model, ancestor, runs, measured, milestone, dispute)
+    if standing is Standing.REJECTED:
+        effect, milestone, verdict = None, None, Verdict.INVALID
     return DerivedPosterior(
         metric=belief.metric,
         effect=effect,
@@ -207,11 +215,28 @@ def conclude(
         runs=len(runs),
         checkers=statistics.count_checkers(runs),
         verdict=verdict,
-        standing=_rank(contract, model, ancestor, runs, measured, milestone, dispute),
+        standing=standing,
         dispute=dispute,
         rank_score=objective.sign * belief.mean,
         is_implausible=_is_implausible(contract, runs),
+        awaits_anchors=_awaits_anchors(runs),
     )
+
+
+def _find_decision(runs: Sequence[Measurement]) -> HeldDecisionKind | None:
+    """A maintainer's decision on a commit, which stands beside each of its runs."""
+    return next((run.decision for run in runs if run.decision is not None), None)
+
+
+def _list_deciding(runs: Sequence[Measurement]) -> list[Measurement]:
+    """The runs of anchors that a maintainer asked: they alone make the number of a result that was too good."""
+    is_checked = _find_decision(runs) is HeldDecisionKind.CHECK
+    return [run for run in runs if is_checked and run.trust is Trust.ANCHOR and not run.is_authors]
+
+
+def _awaits_anchors(runs: Sequence[Measurement]) -> bool:
+    is_checked = _find_decision(runs) is HeldDecisionKind.CHECK
+    return is_checked and len({run.worker_id for run in _list_deciding(runs)}) < ANCHORS_ASKED
 
 
 def _rank(
@@ -219,11 +244,14 @@ def _rank(
     milestone: Normal | None, dispute: Dispute,
 ) -> Standing:  # fmt: skip
     objective, checkers = contract.objective, statistics.count_checkers(runs)
-    if _is_implausible(contract, runs):
+    decision = _find_decision(runs)
+    if decision is HeldDecisionKind.REJECT:
+        return Standing.REJECTED
+    if _awaits_anchors(runs) or (decision is None and _is_implausible(contract, runs)):
         return Standing.HELD
     if ancestor is None or milestone is None:
         return Standing.PROVISIONAL
-    is_tested = checkers >= statistics.CHECKERS
+    is_tested = decision is not None or checkers >= statistics.CHECKERS
     if not is_tested and statistics.is_too_good(
         measured, ancestor.belief.metric, objective.sign, model.effect_sd * ancestor.steps**0.5
     ):
@@ -249,7 +277,9 @@ def find_ancestor(
         above, is_parent = at.parent_sha, at is commit
         is_read = is_parent and parents is not None
         row = (parents or {}).get(above) if is_read else find_posterior(session, above, hardware_class)
-        if row is not None:
+        if row is not None and row.standing == Standing.REJECTED:
+            is_doubtful = True  # and what lies above it is the next that may be believed
+        elif row is not None:
             is_doubtful |= row.standing == Standing.SUSPECT or row.dispute == Dispute.REFUTED
             return Ancestor(above, _believe(row), steps, is_parent, is_doubtful)
         is_doubtful = is_doubtful or queries.has_discounted_run(session, above, hardware_class)

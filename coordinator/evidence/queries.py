@@ -12,10 +12,10 @@ from coordinator.evidence.confirmation import ConfirmationRun
 from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import RESPONSE_COLUMNS, Measurement, read_response
 from coordinator.evidence.throughput import expose
-from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Run, Worker, table_of
+from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, HeldDecision, Run, Worker, table_of
 from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
-from shared.experiments import JobKind
+from shared.experiments import HeldDecisionKind, JobKind
 from shared.records import Trust
 
 
@@ -43,19 +43,24 @@ RESPONSE = len(RESPONSE_COLUMNS)
 MAX_WORK = 32
 """Number of newest runs from which a commit's pace is measured."""
 
-_RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
+_RUNS, _POSTERIORS, _DECISIONS = table_of(Run), table_of(CommitPosterior), table_of(HeldDecision)
 _ADD_RUN = insert(_RUNS).returning(_RUNS.c.id)
 _WORKERS, _EPOCHS, _CALIBRATIONS = table_of(Worker), table_of(EvidenceEpoch), table_of(Calibration)
 _RUNS_OF_COMMITS = (
     select(
         *(_RUNS.c[name] for name in ("commit_sha", "metric", "worker_id", "kind", "trust", "is_check")),
         _WORKERS.c.volunteer_id,
+        _DECISIONS.c.decision,
         *(_CALIBRATIONS.c[name] for name in RESPONSE_COLUMNS),
         *(_RUNS.c[name] for name in ("seed_throughput", "pace")),
         *(_EPOCHS.c[name] for name in EpochRow._fields),
     )
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .join(_EPOCHS, and_(_EPOCHS.c.project_id == _RUNS.c.project_id, _EPOCHS.c.hardware_class == _RUNS.c.hardware_class))
+    .outerjoin(
+        _DECISIONS,
+        and_(_DECISIONS.c.commit_sha == _RUNS.c.commit_sha, _DECISIONS.c.hardware_class == _RUNS.c.hardware_class),
+    )
     .outerjoin(
         _CALIBRATIONS,
         and_(
@@ -132,16 +137,18 @@ def map_confirmations(
 
 
 def _read_measurement(row: Sequence[Any], contract: Contract) -> Measurement:
-    metric, worker_id, kind, trust, is_check, volunteer_id, *rest = row
+    metric, worker_id, kind, trust, is_check, volunteer_id, decided, *rest = row
     epoch = EpochRow._make(rest[RESPONSE + 2 :])
     response = read_response(*rest[:RESPONSE]) or epoch.find_unknown(contract)
     exposure = expose(epoch.seed_throughput, *rest[RESPONSE : RESPONSE + 2])
     offset = response.offset_at(metric, (epoch.throughput_slope or 0.0) * exposure)
     of = JobKind(kind)
     makes = of.makes_experiment
+    decision = HeldDecisionKind(decided) if decided else None
     return Measurement(
-        metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure
-    )
+        metric, worker_id, volunteer_id, makes, offset, Trust(trust), is_check, of if makes else None, exposure,
+        decision,
+    )  # fmt: skip
 
 
 def has_discounted_run(session: Session, sha: str, hardware_class: str) -> bool:

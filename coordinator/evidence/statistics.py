@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from math import erf, exp, inf, log, sqrt
 from typing import NamedTuple
 
-from shared.experiments import JobKind, Verdict
+from shared.experiments import HeldDecisionKind, JobKind, Verdict
 from shared.records import Trust
 
 SURE = 0.95
@@ -149,7 +149,8 @@ class Model:
 class Measurement(NamedTuple):
     """A run that counts. `is_authors` says that it came with the commit, from the worker that made it, in a job of a
     `kind`; `trust` is what was known of that worker then. Only a run that `is_check` may verify. `exposure` is the
-    logarithm of how many tokens the seed would have seen, in units of the class's reference."""
+    logarithm of how many tokens the seed would have seen, in units of the class's reference. `decision`: a maintainer's
+    on its commit in the class."""
 
     value: float
     worker_id: int
@@ -160,6 +161,7 @@ class Measurement(NamedTuple):
     is_check: bool = True
     kind: JobKind | None = None
     exposure: float = 0.0
+    decision: HeldDecisionKind | None = None
 
 
 class Belief(NamedTuple):

@@ -6,7 +6,7 @@ A measurement is judged when it comes, by the offsets of its epoch; unlike poste
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, text
+from sqlalchemy import Boolean, and_, bindparam, delete, exists, insert, or_, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as events
@@ -16,8 +16,9 @@ from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior, find_ancestor, make_model
 from coordinator.evidence.statistics import MAX_RUNS, Measurement, list_checks
 from coordinator.lineage.commits import get_commit
-from coordinator.models import DueReplication, TrustAgreement, Volunteer, table_of
+from coordinator.models import DueReplication, Run, TrustAgreement, Volunteer, table_of
 from coordinator.models.base import UtcDateTime
+from coordinator.workers.lookup import WorkerRow
 from shared.contract import Contract
 from shared.events import EventKind
 from shared.experiments import Dispute, Standing
@@ -27,7 +28,7 @@ from shared.runs import RunReport
 
 MAX_DUE = 8
 
-_DUE, _AGREEMENTS = table_of(DueReplication), table_of(TrustAgreement)
+_DUE, _AGREEMENTS, _RUNS = table_of(DueReplication), table_of(TrustAgreement), table_of(Run)
 _ADD_TO_HISTORY = text(
     "INSERT INTO trust_records "
     "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
@@ -52,12 +53,18 @@ _ADD_DUE = insert(_DUE)
 _REMOVE_DUE = delete(_DUE).where(
     _DUE.c.commit_sha == bindparam("sha"), _DUE.c.hardware_class == bindparam("hardware_class")
 )
+_MEASURED_IT = exists().where(
+    _RUNS.c.commit_sha == _DUE.c.commit_sha,
+    _RUNS.c.hardware_class == _DUE.c.hardware_class,
+    _RUNS.c.worker_id == bindparam("worker_id"),
+)
 _LIST_DUE = (
     select(_DUE.c.commit_sha)
     .where(
         _DUE.c.project_id == bindparam("project_id"),
         _DUE.c.hardware_class == bindparam("hardware_class"),
         _DUE.c.volunteer_id != bindparam("volunteer_id"),
+        or_(~_DUE.c.for_anchors, and_(bindparam("is_anchor", type_=Boolean()), ~_MEASURED_IT)),
     )
     .order_by(_DUE.c.created_at, _DUE.c.commit_sha)
     .limit(MAX_DUE)
@@ -174,17 +181,23 @@ def record_claim(
 
 def resolve_due(session: Session, report: RunReport, derived: DerivedPosterior | None) -> None:
     """Remove a replication that is done, failed ones included: a commit that nobody can run is not due for ever."""
-    if report.metric is None or derived is None or not _waits_for_others(derived):
+    failed = report.metric is None and not (derived and derived.awaits_anchors)
+    if failed or derived is None or not _waits_for_others(derived):
         given = {"sha": report.commit_sha, "hardware_class": report.hardware.hardware_class}
         session.execute(_REMOVE_DUE, given)
 
 
 def _waits_for_others(derived: DerivedPosterior) -> bool:
     """Whether a held result is released by others: beyond the plausible floor only a maintainer can."""
-    return derived.standing is Standing.HELD and not derived.is_implausible and derived.runs < MAX_RUNS
+    is_theirs = not derived.is_implausible and derived.runs < MAX_RUNS
+    return derived.awaits_anchors or (derived.standing is Standing.HELD and is_theirs)
 
 
-def list_due(session: Session, project_id: int, hardware_class: str, volunteer_id: int) -> list[str]:
-    """Commits of other volunteers that are to be replicated in the class, the longest waiting first, at most 8."""
-    given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": volunteer_id}
+def list_due(
+    session: Session, project_id: int, hardware_class: str, worker: WorkerRow, *, is_anchor: bool
+) -> list[str]:
+    """Commits of other volunteers that a worker may replicate in the class, the longest waiting first, at most 8. What
+    waits for anchors is listed to each of them once."""
+    given = {"project_id": project_id, "hardware_class": hardware_class, "volunteer_id": worker.volunteer_id}
+    given |= {"worker_id": worker.id, "is_anchor": is_anchor}
     return list(session.scalars(_LIST_DUE, given))

@@ -154,7 +154,8 @@ def _follow_leader(rows: list[ProgressRow]) -> tuple[list[ProgressPoint], Progre
     leader, lowest = None, inf
     for row in rows:
         posterior = row.posterior
-        if posterior is not None and posterior.standing != Standing.HELD and posterior.rank_score < lowest:
+        counts = posterior is not None and posterior.standing not in (Standing.HELD, Standing.REJECTED)
+        if posterior is not None and counts and posterior.rank_score < lowest:
             leader, lowest = row, posterior.rank_score
         points.append(
             view_of(

@@ -86,7 +86,7 @@ def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:
     """Each direction in each hardware class, and in all of them; held numbers wait for a maintainer."""
     groups: defaultdict[tuple[str | None, AxisDirection], list[tuple[float, float]]] = defaultdict(list)
     for effect in effects:
-        if effect.standing is not Standing.HELD and effect.sd > 0:
+        if effect.standing not in (Standing.HELD, Standing.REJECTED) and effect.sd > 0:
             for name in (effect.hardware_class, None):
                 groups[name, effect.direction].append((effect.mean, effect.sd))
     for (name, direction), members in sorted(groups.items(), key=_by_class):

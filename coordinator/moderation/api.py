@@ -12,8 +12,10 @@ from coordinator.accounts.service import authorize
 from coordinator.db.database import ReadSession, WriteSession
 from coordinator.events import audit
 from coordinator.events.audit import Actor, AuditFilters
+from coordinator.evidence import held
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.moderation import service
+from coordinator.projects import service as projects
 from shared.moderation import (
     AccountView,
     ActionSource,
@@ -21,6 +23,8 @@ from shared.moderation import (
     AuditAction,
     AuditView,
     Explained,
+    HeldDecisionRequest,
+    HeldResult,
     InvitationRequest,
     InvitationView,
     NewSecret,
@@ -30,7 +34,7 @@ from shared.moderation import (
     TokenView,
     WorkerSanction,
 )
-from shared.protocol import API_PREFIX, Page, Slug
+from shared.protocol import API_PREFIX, Page, Sha, Slug
 from shared.workers import Role, TokenScope
 
 router = APIRouter(prefix=API_PREFIX, tags=["duties"])
@@ -147,6 +151,23 @@ def revoke_token(token_id: RowId, asked: Explained, token: BearerToken, session:
     is_maintainer = caller.scope == TokenScope.DUTIES
     actor = Actor(caller.name, caller.id, Role(caller.role) if is_maintainer else Role.VOLUNTEER, ActionSource.API)
     return service.view(service.revoke_token(session, actor, token_id, asked.reason))
+
+
+@router.get("/held")
+def list_held(session: ReadSession, token: BearerToken, project: Slug | None = None) -> Page[HeldResult]:
+    """Results that wait for a decision, and those that have one, at most 200; the latest first."""
+    authorize(session, token, Permission.LOOK)
+    return Page(items=held.list_held(session, projects.get_project(session, project).id if project else None))
+
+
+@router.post("/projects/{name}/held/{sha}/decision")
+def decide_held(
+    name: Slug, sha: Sha, asked: HeldDecisionRequest, token: BearerToken, session: WriteSession
+) -> AuditView:
+    """Accept a held result, send it to two anchors, or reject it."""
+    actor = _act(session, token, Permission.DECIDE)
+    done = service.decide_held(session, actor, name, sha, asked.hardware_class, asked.decision, asked.reason)
+    return service.view(done)
 
 
 @router.get("/invitations")

@@ -12,9 +12,12 @@ from coordinator.accounts import service as accounts
 from coordinator.accounts.permissions import Permission, check_role
 from coordinator.events import audit
 from coordinator.events.audit import Actor, State
+from coordinator.evidence import held
 from coordinator.http.errors import SwarmError
 from coordinator.models import AuditEntry
 from coordinator.moderation.subjects import SUBJECTS
+from coordinator.projects import service as projects
+from shared.experiments import HeldDecisionKind
 from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, SubjectKind, TokenRequest
 from shared.workers import Role, TokenScope
 
@@ -176,6 +179,17 @@ def revoke_invitation(session: Session, actor: Actor, invitation_id: int, reason
     """End an invitation. Accounts that were made with it stay."""
     changes, key = {"is_revoked": True}, str(invitation_id)
     return change(session, actor, AuditAction.REVOKE_INVITATION, SubjectKind.INVITATION, key, changes, reason)
+
+
+def decide_held(
+    session: Session, actor: Actor, project: str, sha: str, hardware_class: str, decision: HeldDecisionKind | None,
+    reason: str,
+) -> AuditEntry:  # fmt: skip
+    """Decide on a result that is held; None takes a decision back. Raises NotHeldError."""
+    check_role(actor.role, PERMISSIONS[AuditAction.DECIDE_HELD])
+    held.check_decidable(session, projects.get_project(session, project), sha, hardware_class)
+    key, changes = f"{project}/{sha}/{hardware_class}", {"decision": decision}
+    return change(session, actor, AuditAction.DECIDE_HELD, SubjectKind.HELD, key, changes, reason)
 
 
 def view(entry: AuditEntry) -> AuditView:

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import check_rank
 from coordinator.events.audit import Actor, State
-from coordinator.evidence import quarantine
+from coordinator.evidence import held, quarantine
 from coordinator.findings import revisions
 from coordinator.findings import service as findings
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.models import Finding, Invitation, Token, Volunteer, Worker
+from coordinator.models import Finding, Invitation, Project, Token, Volunteer, Worker
+from coordinator.projects.service import get_project
 from shared.findings import FindingState, NoteKind
 from shared.moderation import SubjectKind
 from shared.protocol import now
@@ -145,10 +146,25 @@ def _write_finding(session: Session, key: str, changes: State, actor: Actor, rea
         revisions.add_note(session, int(key), actor.volunteer_id, kind, reason)
 
 
+def _split_held(session: Session, key: str) -> tuple[Project, str, str]:
+    name, sha, hardware_class = key.split("/", 2)
+    return get_project(session, name), sha, hardware_class
+
+
+def _read_held(session: Session, key: str) -> dict[str, Any]:
+    _, sha, hardware_class = _split_held(session, key)
+    return {"decision": held.find_decision(session, sha, hardware_class)}
+
+
+def _write_held(session: Session, key: str, changes: State, actor: Actor, reason: str) -> None:
+    held.set_decision(session, *_split_held(session, key), changes["decision"], actor.name, reason)
+
+
 SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.ACCOUNT: AuditedSubject(_read_account, _write_account),
     SubjectKind.WORKER: AuditedSubject(_read_worker, _write_worker),
     SubjectKind.TOKEN: AuditedSubject(_read_token, _write_token),
     SubjectKind.INVITATION: AuditedSubject(_read_invitation, _write_invitation),
+    SubjectKind.HELD: AuditedSubject(_read_held, _write_held),
     SubjectKind.FINDING: AuditedSubject(_read_finding, _write_finding),
 }

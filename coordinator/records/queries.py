@@ -33,7 +33,9 @@ def list_classes(session: Session, project_id: int) -> Sequence[RowMapping]:
 
 def find_best(session: Session, project_id: int, hardware_class: str, *, verified: bool) -> CommitPosterior | None:
     """The commit with the best posterior mean: among those that are verified, or all that do not wait for somebody."""
-    allowed = CommitPosterior.standing == Standing.VERIFIED if verified else CommitPosterior.standing != Standing.HELD
+    uncounted = Standing.HELD, Standing.REJECTED
+    standing = CommitPosterior.standing
+    allowed = standing == Standing.VERIFIED if verified else standing.not_in(uncounted)
     query = select(CommitPosterior).where(
         CommitPosterior.project_id == project_id, CommitPosterior.hardware_class == hardware_class, allowed
     )

@@ -46,8 +46,8 @@ CONFIRMED = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER)
 
 FRONTIER_ROWS = 256  # best commits from which parents are drawn; later ones would hardly ever be drawn
 
-UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED})
-"""Standings of commits that are no parents: a maintainer must decide first, or the code is lost."""
+UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED, Standing.REJECTED})
+"""Standings of commits that are no parents: a maintainer must decide first or rejected it, or the code is lost."""
 
 
 class JobsUnderWay(NamedTuple):

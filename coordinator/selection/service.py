@@ -121,7 +121,7 @@ def _take_snapshot(
     looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
     looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
     measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
-    due = list_due(session, project.id, hardware_class, volunteer_id)
+    due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
     to_confirm = None
     if request.protocol >= CONFIRMING_PROTOCOL:
         to_confirm = confirmations.find_job(session, project, hardware_class, volunteer_id, worker.id)
@@ -156,6 +156,8 @@ def needs_run(session: Session, contract: Contract, hardware_class: str, sha: st
     """Whether a volunteer that proposes a commit's code anew should measure it: where it was never measured and did not
     crash by itself, or looks like a gain that only others have measured."""
     posterior = find_posterior(session, sha, hardware_class)
+    if posterior is not None and posterior.standing == Standing.REJECTED:
+        return False
     if posterior is None or posterior.effect_mean is None:
         return not queries.has_crashed_by_itself(session, sha)
     is_open = posterior.standing == Standing.PROVISIONAL and posterior.runs < policy.MAX_RUNS_OF_ONE_COMMIT

@@ -23,7 +23,7 @@ OPEN = frozenset(
     for path in (
         "/", "/docs", "/experiments/{experiment_id}", "/experiments/{experiment_id}.json", "/findings",
         "/findings/{finding_id}", "/findings/{finding_id}.json", "/git/{project}.bundle",
-        "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/openapi.json", "/problems",
+        "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/static/plotly-7.1.0.min.js",
         "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
@@ -91,6 +91,11 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
     "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
     "POST /tokens/{token_id}/revocation": ("/tokens/1/revocation", WHY, Permission.ADMINISTER),
+    "GET /held": ("/held", None, Permission.LOOK),
+    "POST /projects/{name}/held/{sha}/decision": (
+        f"/projects/none/held/{'0' * 40}/decision", WHY | {"hardware_class": "c", "decision": "accept"},
+        Permission.DECIDE,
+    ),
     "GET /invitations": ("/invitations", None, Permission.LOOK),
     "POST /invitations": ("/invitations", WHY, Permission.APPROVE),
     "POST /invitations/{invitation_id}/revocation": ("/invitations/99/revocation", WHY, Permission.APPROVE),
