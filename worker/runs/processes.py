@@ -104,6 +104,7 @@ class RunProcesses:
         assert self.host is not None
         for process in (self.scorer, self.host.process, *(host.process for host in self._waiting)):
             process.end()
+        os.lseek(self._validation_data.descriptor, 0, os.SEEK_SET)  # the first scorer has read it to its end
         self._scorer, self.host, self._result, self._is_sealed = None, None, None, True
         self._waiting, self._results, self._hosts_started = [], [], 0
 

@@ -91,3 +91,11 @@ def test_what_an_edited_file_knows_fits_many_draws() -> None:
     same = [seed for seed in seeds if derive_training_seed(seed) == one]
     assert len({derive_draw(seed) for seed in same}) == len(set(same)) > 3
     assert derive_draw(7) == derive_draw(7) and len(derive_draw(7)) == 64
+
+
+def test_the_seeds_own_scorer_scores_windows_that_ordinary_runs_never_see(measure_files: Measure) -> None:
+    report = measure_files(seed_files(), commands=SEALED, holdout_key=KEYS[0])
+    assert (report.outcome, report.reason) == (RunOutcome.OK, "")
+    assert report.metric is not None and report.holdout_metric is not None
+    assert report.holdout_metric != report.metric
+    assert abs(report.holdout_metric - report.metric) < 0.3, "both are texts of one kind"
