@@ -89,7 +89,11 @@ def _serve(settings: CoordinatorSettings, listener: socket.socket) -> None:
     from coordinator.app import CoordinatorServer, create_app  # noqa: PLC0415 - likewise
 
     config = uvicorn.Config(
-        create_app(settings), log_config=None, timeout_graceful_shutdown=SHUTDOWN_SECONDS, access_log=False
+        create_app(settings),
+        log_config=None,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        forwarded_allow_ips=settings.trusted_proxies,
+        access_log=False,
     )
     gc.freeze()
     gc.enable()
@@ -116,7 +120,8 @@ def _serve_processes(settings: CoordinatorSettings, listener: socket.socket, pro
     os.environ |= {"SWARM_HOST": settings.host, "SWARM_PORT": str(settings.port)}  # the processes read their settings
     config = uvicorn.Config(
         "coordinator.app:create_replica", factory=True, workers=processes, log_config=None,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        forwarded_allow_ips=settings.trusted_proxies, timeout_worker_healthcheck=HEALTH_CHECK_SECONDS, access_log=False,
     )  # fmt: skip
     configure_logs(settings.log_format)
     _announce(settings.base_url, f"{processes} processes, ")

@@ -1,12 +1,13 @@
 """The live feed over HTTP, as server-sent events."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from coordinator.events.feed import Feed
+from coordinator.http.addresses import ClientAddress, hash_address
 from shared.protocol import API_PREFIX
 
 router = APIRouter(prefix=API_PREFIX, tags=["activity"])
@@ -14,12 +15,14 @@ router = APIRouter(prefix=API_PREFIX, tags=["activity"])
 MAX_ID = 2**63 - 1
 
 
-def _open_feed(request: Request) -> Feed:
-    """The replica's feed; asked for as a dependency, so that a closed feed is a 503 and not a broken stream."""
+async def _open_feed(request: Request, address: ClientAddress) -> AsyncIterator[Feed]:
+    """The replica's feed; asked for as a dependency, so that a closed feed is a 503 and not a broken stream. Its reader
+    has a place until the stream ends."""
     feed = request.app.state.feed
     assert isinstance(feed, Feed)
     feed.check_open()
-    return feed
+    with feed.hold_place(hash_address(address) or "", request.app.state.settings.listeners_per_address):
+        yield feed
 
 
 @router.get("/events", response_class=EventSourceResponse)

@@ -12,6 +12,7 @@ import asyncio
 import signal
 import threading
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -40,6 +41,15 @@ class FeedClosedError(SwarmError):
     headers = {"Retry-After": "5"}  # noqa: RUF012  a class variable of the base, never changed
 
 
+class FeedBusyError(SwarmError):
+    """Close other pages of this swarm, or read `/api/v1/events` once for all who share the address."""
+
+    status = 429
+    code = "feed-busy"
+    title = "This address has as many open streams as it may"
+    headers = {"Retry-After": "60"}  # noqa: RUF012  a class variable of the base, never changed
+
+
 class Feed:
     """The feed of one replica. Everything but reading the database happens on the event loop's thread."""
 
@@ -48,6 +58,7 @@ class Feed:
         self._window: list[EventView] = []
         self._window_start: int | None = None  # the window holds every event after this id; None: nobody polls
         self._listeners = 0
+        self._places = Counter[str]()
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._closed = False
@@ -56,6 +67,19 @@ class Feed:
         """Raise FeedClosedError if nobody will hear anything here any more."""
         if self._closed:
             raise FeedClosedError("The coordinator is stopping. Connect again in a few seconds.")
+
+    @contextmanager
+    def hold_place(self, address: str, limit: int) -> Iterator[None]:
+        """Hold one of an address's streams of this replica. Raises FeedBusyError."""
+        if self._places[address] >= limit:
+            raise FeedBusyError(f"An address may have {limit} open.")
+        self._places[address] += 1
+        try:
+            yield
+        finally:
+            self._places[address] -= 1
+            if not self._places[address]:
+                del self._places[address]
 
     def count_listeners(self) -> int:
         return self._listeners

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.events import feed as feed_module
 from coordinator.events import queries, service
-from coordinator.events.feed import Feed, FeedClosedError
+from coordinator.events.feed import Feed, FeedBusyError, FeedClosedError
 from coordinator.models import Event as EventRow
 from shared.events import EventKind, EventView
 from shared.protocol import now
@@ -239,3 +239,16 @@ def test_events_of_before_have_no_time_and_wait_for_nobody(postgresql: Database)
         session.execute(update(EventRow).values(numbered_at=None))
     with postgresql.read() as session:
         assert queries.get_page_cursor(session) == 1
+
+
+def test_one_address_holds_so_many_streams_and_keeps_nobody_else_out(database_url: str) -> None:
+    feed = Feed(Database(database_url))
+    with ExitStack() as streams:
+        for _ in range(3):
+            streams.enter_context(feed.hold_place("mallory", 3))
+        with pytest.raises(FeedBusyError), feed.hold_place("mallory", 3):
+            pass
+        with feed.hold_place("mallory", 300), feed.hold_place("ada", 3):
+            pass
+    with feed.hold_place("mallory", 3):
+        pass
