@@ -71,6 +71,9 @@ _COUNT_WITHOUT_GAIN = (
 PAUSE_AFTER = 3
 """A branch is paused after this multiple of the experiments without gain that make it stalled."""
 
+BRANCHES_PART = 4
+"""An account names one in so many of a project's active branches, so that no one takes all places."""
+
 BORN = BranchStatus(BranchState.ACTIVE, 0)
 """The status of a new branch, of a resumed one, and of any branch after a gain."""
 
@@ -134,14 +137,23 @@ def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
     return [row.state for row in list_branch_rows(session, project_id)].count(BranchState.ACTIVE) < rules.max_branches
 
 
-def request_branch(session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str) -> Branch:
+def request_branch(
+    session: Session, project: Project, rules: Diversity, request: BranchRequest, who: str, volunteer_id: int
+) -> Branch:
     """Creates a branch for a person. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     sha = request.from_sha or project.root_sha
     if find_commit(session, project.id, sha) is None:
         raise NotFoundError(f"{project.name} has no commit {sha}.")
     if not has_room(session, project.id, rules):
         raise TooManyBranchesError(f"The contract allows {rules.max_branches} of them.")
-    return create_branch(session, project.id, request.name, request.theme, sha, who, f"{who} named it.")
+    is_own = Branch.project_id == project.id, Branch.volunteer_id == volunteer_id, Branch.state == BranchState.ACTIVE
+    allowed = max(1, rules.max_branches // BRANCHES_PART)
+    if (session.scalar(select(func.count()).select_from(Branch).where(*is_own)) or 0) >= allowed:
+        raise TooManyBranchesError(f"An account names {allowed} of them. Yours are active still.")
+    branch = create_branch(session, project.id, request.name, request.theme, sha, who, f"{who} named it.")
+    branch.volunteer_id = volunteer_id
+    session.flush()
+    return branch
 
 
 def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str) -> None:

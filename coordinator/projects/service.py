@@ -103,7 +103,7 @@ def request_branch(session: Session, volunteer_id: int, project_name: str, reque
     """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
     project = get_project(session, project_name)
     who = accounts.get_name(session, volunteer_id)
-    branch = branches.request_branch(session, project, contract_of(project).diversity, request, who)
+    branch = branches.request_branch(session, project, contract_of(project).diversity, request, who, volunteer_id)
     return branches.view_branch(session, project, branch)
 
 

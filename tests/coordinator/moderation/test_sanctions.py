@@ -165,3 +165,11 @@ def test_an_author_does_not_take_back_a_maintainers_retraction(
     assert boss.post("/findings/1/retraction", {"text": "It does not repeat."}).status_code == 201
     assert code_of(mallory.person.post("/findings/1/restoration", {"text": "It does."})) == (403, "not-allowed")
     assert boss.post("/findings/1/restoration", {"text": "It does."}).status_code == 201
+
+
+def test_one_account_does_not_take_all_places_of_a_project(http: TestClient, database: Database, project: str) -> None:
+    flood, honest = make_person(database, http, "flood"), make_person(database, http, "ada")
+    path = f"/projects/{project}/branches"
+    codes = [flood.post(path, {"name": f"b{n}", "theme": "Mine."}).status_code for n in range(8)]
+    assert codes == [201, 201, *[409] * 6]
+    assert honest.post(path, {"name": "warmup", "theme": "Warm up."}).status_code == 201
