@@ -68,7 +68,9 @@ def test_an_agent_names_a_direction(known: MiniWorker) -> None:
     assert set(read_branches(known)) == {"baseline", "no-norms", "no-norms-3"}
 
 
-def test_a_person_names_a_direction_and_volunteers_choose_it(known: MiniWorker) -> None:
+def test_a_person_names_a_direction_and_volunteers_choose_it(
+    known: MiniWorker, make_worker: Callable[..., MiniWorker]
+) -> None:
     request = BranchRequest(name="optimizers", theme="What if it is the optimizer?")
     created = known.post("/projects/tiny/branches", request)
     assert created.status_code == 201 and created.json()["state"] == "active"
@@ -80,8 +82,9 @@ def test_a_person_names_a_direction_and_volunteers_choose_it(known: MiniWorker) 
     assert known.post("/projects/tiny/branches", nowhere).status_code == 404
     unknown = known.post("/leases", claim_request(branch="nope"))
     assert unknown.status_code == 404 and "baseline, optimizers" in unknown.json()["detail"]
-    for number in range(6):
-        assert known.post("/projects/tiny/branches", request.model_copy(update={"name": f"d{number}"})).is_success
+    for number in range(6):  # each by another account, which names two at most
+        other = make_worker("w1", f"other-{number}")
+        assert other.post("/projects/tiny/branches", request.model_copy(update={"name": f"d{number}"})).is_success
     full = known.post("/projects/tiny/branches", request.model_copy(update={"name": "one-more"}))
     assert (full.status_code, full.json()["type"]) == (409, "/problems/too-many-branches")
 
