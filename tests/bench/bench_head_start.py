@@ -47,7 +47,7 @@ SHIPPED_TOKENS = 1100
 """As many as `max_text_bytes` leaves room for beside the seed's own file, at 10 bits each."""
 
 LIBRARY_BYTES = 4_000_000
-DRAWS = 4
+DRAWS = 8
 
 TRAINS_EARLY = """
 
