@@ -14,10 +14,10 @@ from worker.api.client import ClientError, CoordinatorClient, Unauthorized
 from worker.settings import SettingsError, check_token, config_path, login_path
 
 
-def sign_up(name: str, url: str) -> str:
+def sign_up(name: str, url: str, invitation: str | None = None) -> str:
     """Create an account; return its token. Raises SettingsError for a wrong name, and ClientError."""
     try:
-        asked = SignUp(name=name, label=socket.gethostname()[:200] or "worker")
+        asked = SignUp(name=name, label=socket.gethostname()[:200] or "worker", invitation=invitation)
     except ValidationError as error:
         raise SettingsError(
             f"{name!r} is not a valid account name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first"

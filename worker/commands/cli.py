@@ -24,6 +24,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def login(
     coordinator: options.Coordinator = None,
     new: Annotated[str | None, typer.Option(metavar="NAME", help="Create an account with this name.")] = None,
+    invitation: Annotated[str | None, typer.Option(help="An invitation, where new accounts need one.")] = None,
 ) -> None:
     """Store a token: that of a new account, from a pipe, or typed in. Only you can read its file.
 
@@ -37,10 +38,12 @@ def login(
     from worker.commands.account import sign_up, store_login
     from worker.settings import SettingsError, load_settings
 
+    if invitation is not None and new is None:
+        raise typer.BadParameter("an invitation opens a new account: give --new NAME, too", param_hint="--invitation")
     try:
         url = load_settings({"coordinator_url": coordinator}).coordinator_url
         if new is not None:
-            text = sign_up(new, url)
+            text = sign_up(new, url, invitation)
         elif not sys.stdin.isatty():
             text = sys.stdin.read()
         else:

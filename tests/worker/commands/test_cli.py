@@ -4,12 +4,15 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from coordinator.settings import CoordinatorSettings
+from coordinator.accounts.service import create_invitation
+from coordinator.db.database import Database
+from coordinator.settings import CoordinatorSettings, Joining
 from tests.support.chat_server import serve_chat
 from tests.support.gpus import H100, OLD, FakeDriver
 from tests.worker.conftest import LiveCoordinator, serve
@@ -93,6 +96,20 @@ def test_login_makes_an_account_and_keeps_its_token(
     assert taken.returncode == 1 and "There is a volunteer of that name" in taken.stderr
     odd = tell("login", "--new", "Grace H", SWARM_TOKEN="")
     assert odd.returncode == 4 and "lower-case letters" in odd.stderr
+
+
+def test_login_with_an_invitation(
+    tell: Callable[..., Done], coordinator_settings: CoordinatorSettings
+) -> None:
+    with closing(Database(coordinator_settings.database_url)) as database, database.write() as session:
+        invitation = create_invitation(session, "boss", uses=1, days=1)[1]
+    with serve(coordinator_settings.model_copy(update={"joining": Joining.INVITATION})) as url:
+        refused = tell("login", "--new", "grace", "--coordinator", url, SWARM_TOKEN="")
+        assert refused.returncode == 1 and "invitation" in refused.stderr
+        alone = tell("login", "--invitation", invitation, "--coordinator", url, SWARM_TOKEN="")
+        assert alone.returncode == 2 and "--new NAME" in alone.stderr
+        done = tell("login", "--new", "grace", "--invitation", invitation, "--coordinator", url, SWARM_TOKEN="")
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_doctor_says_what_is_there_and_what_to_do(tell: Callable[..., Done]) -> None:
