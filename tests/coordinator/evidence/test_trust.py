@@ -13,6 +13,7 @@ from coordinator.evidence import epochs, quarantine
 from coordinator.evidence.explanation import explain
 from coordinator.evidence.trust import list_due
 from coordinator.models import CommitPosterior, Event, Project, Run, TrustRecord, Volunteer, Worker
+from coordinator.workers.lookup import WorkerRow
 from shared.events import EventKind
 from shared.protocol import now, use_clock
 from tests.support.messages import HARDWARE, make_proposal
@@ -81,8 +82,9 @@ class Village:
     def list_due(self, name: str) -> list[str]:
         with self.database.read() as session:
             project_id = session.scalars(select(Project.id)).one()
-            volunteer_id = session.scalars(select(Volunteer.id).where(Volunteer.name == name)).one()
-            return list_due(session, project_id, CLASS, volunteer_id)
+            worker = session.scalars(select(Worker).join(Volunteer).where(Volunteer.name == name)).one()
+            row = WorkerRow._make(getattr(worker, name) for name in WorkerRow._fields)
+            return list_due(session, project_id, CLASS, row, is_anchor=worker.is_anchor)
 
     def check_numbers(self) -> None:
         with self.database.read() as session:

@@ -98,9 +98,7 @@ def test_login_makes_an_account_and_keeps_its_token(
     assert odd.returncode == 4 and "lower-case letters" in odd.stderr
 
 
-def test_login_with_an_invitation(
-    tell: Callable[..., Done], coordinator_settings: CoordinatorSettings
-) -> None:
+def test_login_with_an_invitation(tell: Callable[..., Done], coordinator_settings: CoordinatorSettings) -> None:
     with closing(Database(coordinator_settings.database_url)) as database, database.write() as session:
         invitation = create_invitation(session, "boss", uses=1, days=1)[1]
     with serve(coordinator_settings.model_copy(update={"joining": Joining.INVITATION})) as url:

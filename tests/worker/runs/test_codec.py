@@ -211,7 +211,7 @@ def test_tables_of_an_import_are_free(measure_codec: MeasureCodec) -> None:
 def test_a_project_of_the_second_protocol_still_runs(measure_codec: MeasureCodec) -> None:
     """Its host gets the result with `begin`, when the clock runs."""
     files = codec_files()
-    files["harness/channel.py"] = files["harness/channel.py"].replace("PROTOCOL = 3", "PROTOCOL = 2")
+    files["harness/channel.py"] = files["harness/channel.py"].replace("PROTOCOL = 4", "PROTOCOL = 2")
     host = files["harness/host.py"]
     start, end = host.index("def serve("), host.index('    channel.send("loaded")')
     files["harness/host.py"] = (
