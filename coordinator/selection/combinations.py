@@ -23,9 +23,6 @@ from coordinator.selection.step_queries import MeasuredExperiment, split_axes
 from shared.experiments import MAX_SETTINGS, MAX_STEPS, Assignment, JobKind, Setting, Step
 from shared.formatting import count_noun
 
-FIRST_CHANGES = 8
-"""Constants that a job changes while nothing is known. Many at once tell more, and a crash loses one run."""
-
 CHANGES = 3
 """Constants that a job changes besides what the model chooses, to values that nobody tried."""
 
@@ -155,10 +152,10 @@ def limit_axes(commits: Mapping[str, Settings]) -> dict[str, Settings]:
     }
 
 
-def choose_combination(known: Known | None, base: Candidate, sign: float, rng: np.random.Generator) -> Assignment:
+def choose_combination(known: Known, base: Candidate, sign: float, rng: np.random.Generator) -> Assignment:
     """The assignment of a job to combine, on a base commit."""
-    if known is None or base.sha not in known.commits:
-        return Assignment(new_values=FIRST_CHANGES)
+    if base.sha not in known.commits:
+        return Assignment(new_values=CHANGES)
     before, drawn = known.commits[base.sha], known.model.draw(rng)
     numbers = [axis for axis in drawn if axis in known.steps and axis not in before]
     numbers = sorted(numbers, key=lambda axis: known.model.predict({axis: True}))[:MAX_STEPS]
@@ -178,11 +175,11 @@ def choose_combination(known: Known | None, base: Candidate, sign: float, rng: n
     )
 
 
-def explain_combination(known: Known | None, asked: Assignment) -> str:
+def explain_combination(known: Known, asked: Assignment) -> str:
     """Why a job changes what it does, as sentences for people."""
     new = f"{count_noun(asked.new_values, 'constant')} at once to new values"
-    if known is None or asked.predicted_effect is None:
-        return f"Little is known yet: changing {new} tells of each of them, once several such runs are compared."
+    if asked.predicted_effect is None:
+        return f"No run of this commit is in the model yet: changing {new} tells of each of them."
     parts = [f"#{step.experiment_id}" for step in asked.steps] + list(asked.settings)
     shown = ", ".join(parts[:MAX_NAMED]) + (f" and {len(parts) - MAX_NAMED} more" if len(parts) > MAX_NAMED else "")
     draws = f"draws {shown} as gains over the best commit" if parts else "expects most of this commit"

@@ -122,7 +122,7 @@ class Assigner:
         if (is_drawn or known is None) and (combination := self._find_combination(decision, snapshot)):
             return self._adopt(decision, combination)
         if decision.kind is JobKind.COMBINE:
-            return self._change_several(decision, snapshot, None)
+            return _improve(decision, "Too little was measured to say what goes together"), NOTHING
         if decision.kind is JobKind.ADOPT:
             return _improve(decision, "There is no step to adopt"), NOTHING
         if decision.kind is JobKind.ABLATE:
@@ -182,13 +182,11 @@ class Assigner:
         asked = Assignment(steps=combination.steps, predicted_effect=effect)
         return replace(decision, kind=JobKind.ADOPT, why=why), asked
 
-    def _change_several(
-        self, decision: Decision, snapshot: Snapshot, known: Known | None
-    ) -> tuple[Decision, Assignment]:
+    def _change_several(self, decision: Decision, snapshot: Snapshot, known: Known) -> tuple[Decision, Assignment]:
         """Changes that a model of all runs draws as gains, on the commit of the branch that it expects most of."""
         drawn = {candidate.sha: candidate for candidate in snapshot.candidates}[decision.base_sha]
         near = [one for one in snapshot.candidates if one.branch_id == drawn.branch_id]
-        base = (known.find_best(near) if known is not None else None) or drawn
+        base = known.find_best(near) or drawn
         generator = np.random.Generator(np.random.SFC64(self.rng.getrandbits(64)))
         asked = choose_combination(known, base, self._sign, generator)
         return replace(decision, base_sha=base.sha, why=explain_combination(known, asked)), asked
