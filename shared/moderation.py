@@ -36,6 +36,7 @@ class AuditAction(StrEnum):
     DELETE_BRANCH = "delete-branch"
     RETRACT_FINDING = "retract-finding"
     RESTORE_FINDING = "restore-finding"
+    VERIFY_BACKUP = "verify-backup"
 
 
 class SubjectKind(StrEnum):
@@ -48,6 +49,7 @@ class SubjectKind(StrEnum):
     HELD = "held"
     BRANCH = "branch"
     FINDING = "finding"
+    DATABASE = "database"
 
 
 class ActionSource(StrEnum):

@@ -13,8 +13,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from coordinator.admin import queries
 from coordinator.admin.console import CommandFailed, ShowProgress
@@ -25,6 +27,11 @@ PAGES_AT_ONCE = 2_000
 SQLITE_MAGIC, DUMP_MAGIC = b"SQLite format 3\0", b"PGDMP"
 OUR_TABLES = {"alembic_version", "git_objects", "commits"}
 SIDECARS = ("-wal", "-shm", "-journal")
+SCRATCH = "_scratch_"
+_LEFT_SCRATCH = text(
+    "select datname from pg_database as d where datname ~ :name"
+    " and not exists (select from pg_stat_activity as a where a.datname = d.datname)"
+)
 
 
 class BackupError(CommandFailed):
@@ -33,7 +40,7 @@ class BackupError(CommandFailed):
 
 def backup(database: Database, file: Path, pg_bin: Path | None, show_progress: ShowProgress, *, force: bool) -> None:
     """Write the database to `file`. Raises BackupError, also where `file` exists and `force` is not given."""
-    _refuse_existing(file, force)
+    refuse_existing(file, force)
     if database.backend == "sqlite":
         source = _get_sqlite_file(database)
         if not source.is_file():
@@ -48,7 +55,7 @@ def backup(database: Database, file: Path, pg_bin: Path | None, show_progress: S
             _run_postgres_tool(database, "pg_dump", pg_bin, "--format=custom", f"--file={unfinished}")
 
 
-def _refuse_existing(file: Path, force: bool) -> None:
+def refuse_existing(file: Path, force: bool) -> None:
     try:
         if file.is_dir():
             raise BackupError(f"{file} is a folder. Name a file in it.")
@@ -56,6 +63,38 @@ def _refuse_existing(file: Path, force: bool) -> None:
             raise BackupError(f"{file} exists. Choose another name, or replace it: --force.")
     except OSError as error:
         raise BackupError(f"cannot write {file}: {error.strerror}.") from error
+
+
+@contextmanager
+def open_scratch(database: Database, folder: Path) -> Iterator[Database]:
+    """An empty database to restore into, removed at the end: a file below `folder`, or one on the same server."""
+    if database.backend == "sqlite":
+        with (
+            tempfile.TemporaryDirectory(prefix=".swarm-scratch-", dir=folder) as place,
+            closing(Database(f"sqlite:///{place}/coordinator.db")) as scratch,
+        ):
+            yield scratch
+        return
+    prefix = f"{str(database.url.database)[:20]}{SCRATCH}"
+    name = f"{prefix}{uuid4().hex}"
+    server = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    quote = database.engine.dialect.identifier_preparer.quote
+    with server.connect() as connection:
+        for left in connection.scalars(_LEFT_SCRATCH, {"name": f"^{re.escape(prefix)}[0-9a-f]{{32}}$"}).all():
+            connection.execute(text(f"drop database {quote(left)}"))  # of a backup that was killed
+        try:
+            connection.execute(text(f"create database {quote(name)} template template0"))
+        except ProgrammingError as error:
+            raise BackupError(
+                f"no scratch database can be made to restore into: {error.orig}. "
+                "Let the user make databases: ALTER ROLE ... CREATEDB."
+            ) from error
+    try:
+        with closing(Database(database.url.set(database=name).render_as_string(hide_password=False))) as scratch:
+            yield scratch
+    finally:
+        with server.connect() as connection:
+            connection.execute(text(f"drop database if exists {quote(name)} with (force)"))
 
 
 def _check_is_coordinators(database: Database, tables: Iterable[str]) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from coordinator.admin import backup as backups
-from coordinator.admin import queries
+from coordinator.admin import queries, verified_backup
 from coordinator.admin import repack as packing
-from coordinator.admin.console import clear_errors, progress_bars
+from coordinator.admin.console import CommandFailed, clear_errors, progress_bars
 from coordinator.admin.duties import app as duties
 from coordinator.admin.integrity import find_problems
 from coordinator.db.database import Database
@@ -30,16 +30,36 @@ Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write, for example swarm-2026-11-23.backup.")],
+    place: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write, or a folder, where it is named by its time.")
+    ],
     force: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Restore it into a scratch database and verify that.")
+    ] = False,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Verify it, then remove all backups of the folder but the newest N.")
+    ] = None,
 ) -> None:
     """Write the whole database to one file, while the coordinator works.
 
-    Example:  swarm-coordinator backup /srv/backups/swarm.backup
+    \b
+    Examples:
+      swarm-coordinator backup /srv/backups/swarm.backup
+      swarm-coordinator backup --verified --keep 14 /srv/backups
     """
     with clear_errors(), closing(Database(CoordinatorSettings().database_url)) as database, progress_bars() as show:
-        backups.backup(database, file, CoordinatorSettings().pg_bin, show, force=force)
-        typer.echo(f"Wrote {file}: {file.stat().st_size:,} bytes of {database.safe_url}.")
+        if keep is not None and not place.is_dir():
+            raise CommandFailed(f"--keep needs a folder that exists, and {place} is none.")
+        file, pg_bin = verified_backup.choose_file(place), CoordinatorSettings().pg_bin
+        if not verified and keep is None:
+            backups.backup(database, file, pg_bin, show, force=force)
+            typer.echo(f"Wrote {file}: {file.stat().st_size:,} bytes of {database.safe_url}.")
+            return
+        commits, runs = verified_backup.backup_verified(database, file, pg_bin, show, force=force)
+        typer.echo(f"Wrote {file}, restored it and verified {commits:,} commits and {runs:,} runs.")
+        for old in verified_backup.remove_old(place, keep) if keep is not None else []:
+            typer.echo(f"Removed {old}.")
 
 
 @app.command()

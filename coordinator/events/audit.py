@@ -14,6 +14,7 @@ from shared.protocol import Page, now
 from shared.workers import Role
 
 MAX_ACTOR = 80
+BACKUP_KEY = "backup"
 
 
 class Actor(NamedTuple):
@@ -51,6 +52,18 @@ def record(
     session.add(entry)
     session.flush()
     return entry
+
+
+def record_backup(session: Session, actor: Actor, held: State) -> None:
+    """Note that a backup was verified, and how much it holds."""
+    words = "It was restored and verified."
+    record(session, actor, AuditAction.VERIFY_BACKUP, SubjectKind.DATABASE, BACKUP_KEY, words, None, held)
+
+
+def find_last_backup(session: Session) -> AuditEntry | None:
+    """The entry of the newest backup that was verified: its time, and what it holds."""
+    query = select(AuditEntry).where(AuditEntry.key == BACKUP_KEY, AuditEntry.subject == SubjectKind.DATABASE)
+    return session.scalar(query.order_by(AuditEntry.id.desc()).limit(1))
 
 
 def lock_entry(session: Session, entry_id: int) -> AuditEntry:

@@ -1,6 +1,7 @@
 """Numbers for Prometheus, at `/metrics`. Their labels are bounded: routes, methods, classes of status, tasks."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from secrets import compare_digest
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -12,6 +13,8 @@ from starlette.types import Scope
 
 from coordinator.accounts.service import UnauthorizedError
 from coordinator.db.database import Database
+from coordinator.db.engine import UNAVAILABLE_ERRORS
+from coordinator.events.audit import find_last_backup
 from coordinator.events.feed import Feed
 from coordinator.http.errors import NotFoundError
 from coordinator.http.middleware import read_token
@@ -79,6 +82,10 @@ class _State(Collector):
             if task.last_success_at is not None:
                 success.add_metric((task.name,), task.last_success_at.timestamp())
         yield from (alive, failures, success)
+        with suppress(*UNAVAILABLE_ERRORS), database.read_one() as session:
+            if entry := find_last_backup(session):
+                moment = entry.created_at.timestamp()
+                yield _gauge("swarm_backup_verified_seconds", "Unix time of the last verified backup", moment)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -39,6 +39,7 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
     AuditAction.DELETE_BRANCH: Permission.STEER,
     AuditAction.RETRACT_FINDING: Permission.ANNOTATE,
     AuditAction.RESTORE_FINDING: Permission.ANNOTATE,
+    AuditAction.VERIFY_BACKUP: Permission.ADMINISTER,
 }
 
 

@@ -19,6 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
+from coordinator.events import audit
+from coordinator.events.audit import Actor
 from coordinator.http.logs import configure_logs
 from coordinator.settings import CoordinatorSettings
 from tests.support.databases import SqliteFolder
@@ -143,6 +145,18 @@ def test_metrics_tell_of_requests_and_tasks(http: TestClient, worker: MiniWorker
     assert found[count, "HEAD", "/healthz", "2xx"] == 1
     assert found["swarm_task_alive", "epochs"] == 1 and found["swarm_task_failures", "live feed"] == 0
     assert found["process_resident_memory_bytes",] > 1e6 and found["swarm_database_connections",] >= 0
+
+
+def test_metrics_tell_the_time_of_the_last_verified_backup(http: TestClient, database: Database) -> None:
+    name = ("swarm_backup_verified_seconds",)
+    assert name not in read_metrics(http)
+    for _ in range(2):
+        with database.write() as session:
+            audit.record_backup(session, Actor("timer"), {"runs": 3})
+    with database.read() as session:
+        entry = audit.find_last_backup(session)
+    assert entry is not None and entry.id == 2
+    assert read_metrics(http)[name] == pytest.approx(entry.created_at.timestamp())
 
 
 def test_strangers_cannot_add_series(http: TestClient, database: Database) -> None:
