@@ -37,6 +37,7 @@ BROAD_EXCEPTS = {
 }
 ENVIRONMENT_READERS = {
     "coordinator/settings.py": "refuses unknown names",
+    "coordinator/__main__.py": "sets a variable that numpy reads when it loads",
     "worker/settings.py": "the settings",
     "swarm/output.py": "the client's command line, which has no settings of its own",
     "swarm/demo.py": "passes its environment on to the processes that it starts",

@@ -1,13 +1,14 @@
 """Chooses what a `combine` job changes: settings and code steps that an additive model of all runs draws as gains.
 
-The model is a project's, over all hardware classes, and is fitted again once it can have grown by a sixteenth. It
-chooses what to measure and what to build upon. No claim rests on it.
+The model is a project's, over all hardware classes, and is fitted again once it can have grown by a sixteenth, unless
+fits then took more than a fiftieth of a processor's time. It chooses what to measure and what to build upon. No claim
+rests on it.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from time import monotonic
+from time import monotonic, thread_time
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ CHANGES = 3
 MIN_RUNS = 8  # of experiments, before a model is fitted
 GROWTH = 16  # the model is fitted again when runs came since that are at least this part of it
 MAX_AGE_SECONDS = 120.0  # after which any new run is reason to fit again
+FIT_SHARE = 0.02  # of a processor's time that fits of one project take at most
 MAX_MODELS = 64
 MAX_NAMED = 8  # changes that a sentence names
 MOST_CONSTANTS, MOST_STEPS = 128, 256  # axes of a model, those that most commits changed
@@ -39,7 +41,10 @@ Settings = Mapping[str, Setting]
 
 
 class Known(NamedTuple):
-    """A project's model, with the settings and steps of each commit that differ from the reference, by sha."""
+    """A project's model, with the settings and steps of each commit that differ from the reference, by sha.
+
+    `fit_seconds` is the CPU time that the fit took, `fitted_at` its end by the monotonic clock.
+    """
 
     model: AdditiveModel
     reference: Settings
@@ -47,6 +52,14 @@ class Known(NamedTuple):
     steps: Mapping[str, Step]
     through_id: int
     fitted_at: float
+    fit_seconds: float
+
+    def is_due(self, newest: int, moment: float) -> bool:
+        """Whether to fit again, where `newest` is the number of the newest run."""
+        new, age = newest - self.through_id, moment - self.fitted_at
+        if new == 0 or age < self.fit_seconds / FIT_SHARE:
+            return False
+        return new >= self.model.runs // GROWTH or age > MAX_AGE_SECONDS
 
     def find_best(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """The measured commit that the model expects most of."""
@@ -62,11 +75,8 @@ def read_model(session: Session, project: Project) -> Known | None:
     """The project's model; None while there are too few runs. A fit that another thread makes is not waited for."""
     kept, key = _known.for_database(session), project.id
     known, newest = kept.find(key), step_queries.find_newest_run(session, project.id)
-    if known is not None:
-        new = newest - known.through_id
-        is_old = monotonic() - known.fitted_at > MAX_AGE_SECONDS
-        if new == 0 or (new < known.model.runs // GROWTH and not is_old):
-            return known
+    if known is not None and not known.is_due(newest, monotonic()):
+        return known
     if not _fitting.acquire(blocking=known is None):
         return known
     try:
@@ -77,7 +87,7 @@ def read_model(session: Session, project: Project) -> Known | None:
 
 
 def _fit(session: Session, project: Project, newest: int) -> Known | None:
-    contract = projects.contract_of(project)
+    began, contract = thread_time(), projects.contract_of(project)
     evidence, sign = contract.evidence, contract.objective.sign
     tried = step_queries.list_measured(session, project.id)
     runs = step_queries.list_runs(session, project.id)
@@ -90,9 +100,10 @@ def _fit(session: Session, project: Project, newest: int) -> Known | None:
     prior = Prior(evidence.noise_sd, evidence.effect_sd, evidence.typical_offset_sd)
     steps = {IS_STEP + str(one.step.experiment_id): one.step for one in tried if one.kind is not JobKind.DRAFT}
     measured = {run.sha for run in runs}
+    model = AdditiveModel(rows, reference, prior)
     return Known(
-        AdditiveModel(rows, reference, prior), reference, {sha: commits[sha] for sha in commits if sha in measured},
-        steps, newest, monotonic(),
+        model, reference, {sha: commits[sha] for sha in commits if sha in measured}, steps, newest, monotonic(),
+        thread_time() - began,
     )  # fmt: skip
 
 

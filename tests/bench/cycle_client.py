@@ -143,10 +143,10 @@ class Client:
 
     def __init__(self, url: str, token: str, name: str, root_files: Mapping[str, str]) -> None:
         self._connection = Connection(url, token)
-        self._claim = claim_request(name).model_dump(mode="json") | {"protocol": self._connection.read_protocol()}
+        claim = claim_request(name).model_dump(mode="json", exclude_defaults=True)  # older coordinators refuse new fields
+        self._claim = claim | {"protocol": self._connection.read_protocol()}
         self._drafter = Drafter(root_files[PROGRAM])
         self._blobs = {path: build_blob(text).sha for path, text in root_files.items()}
-        # Older coordinators refuse fields that are new.
         self._run = make_run("0" * 40).model_dump(mode="json", exclude_defaults=True, exclude={"limits"})
         self._curve = [point.model_dump(mode="json") for point in CURVE]
         self._random = Random()

@@ -6,10 +6,14 @@ from random import Random
 import pytest
 from fastapi.testclient import TestClient
 
+from coordinator.selection.additive_model import AdditiveModel, Prior, Row
 from coordinator.selection.combinations import (
+    FIT_SHARE,
+    MAX_AGE_SECONDS,
     MIN_RUNS,
     MOST_CONSTANTS,
     MOST_STEPS,
+    Known,
     describe_commits,
     find_reference,
     limit_axes,
@@ -69,6 +73,27 @@ def test_what_is_named_does_not_decide_what_a_fit_costs() -> None:
     assert kept.keys() == commits.keys() and kept["b" * 40] == {"DEPTH": 2}
     assert len([axis for axis in axes if axis.startswith("#")]) == MOST_STEPS
     assert "DEPTH" in axes and len(axes) == MOST_CONSTANTS + MOST_STEPS
+
+
+@pytest.mark.parametrize(
+    ("new", "age", "is_due"),
+    [
+        (0, 10 * MAX_AGE_SECONDS, False),
+        (1, 5.0, False),
+        (2, 5.0, True),  # a sixteenth of 32
+        (1, MAX_AGE_SECONDS + 1, True),
+        (2, 0.5 / FIT_SHARE, False),  # the last fit took a second
+        (2, 2 / FIT_SHARE, True),
+    ],
+)
+def test_a_model_is_fitted_again_when_it_can_have_grown_and_fits_take_little_of_the_time(
+    new: int, age: float, is_due: bool
+) -> None:
+    rows = [Row({"DEPTH": n % 4}, 1, "cpu", 3.3) for n in range(32)]
+    model = AdditiveModel(rows, {"DEPTH": 0}, Prior(0.01, 0.01, 0.01))
+    seconds = 0.01 if age == 5.0 else 1.0
+    known = Known(model, {}, {}, {}, through_id=7, fitted_at=100.0, fit_seconds=seconds)
+    assert known.is_due(7 + new, 100.0 + age) is is_due
 
 
 def measure(settings: dict[str, Setting]) -> float:
