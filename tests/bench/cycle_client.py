@@ -143,7 +143,8 @@ class Client:
 
     def __init__(self, url: str, token: str, name: str, root_files: Mapping[str, str]) -> None:
         self._connection = Connection(url, token)
-        claim = claim_request(name).model_dump(mode="json", exclude_defaults=True)  # older coordinators refuse new fields
+        # Older coordinators refuse fields that are new.
+        claim = claim_request(name).model_dump(mode="json", exclude_defaults=True)
         self._claim = claim | {"protocol": self._connection.read_protocol()}
         self._drafter = Drafter(root_files[PROGRAM])
         self._blobs = {path: build_blob(text).sha for path, text in root_files.items()}
