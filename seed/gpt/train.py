@@ -1,4 +1,5 @@
-"""A GPT of about 50 million parameters that learns web text for five minutes on one GPU. This is the file to change.
+"""A GPT of about 50 million parameters that learns web text for five minutes on one GPU. This is the file to change;
+kernels.py beside it holds its attention, and has room for kernels of your own.
 
 The harness calls two functions of this file:
 
@@ -11,16 +12,15 @@ and scoring are the harness's own. On a smaller GPU fewer rows go through the mo
 on a CPU the model is a small one, for a smoke test. To run it, see program.md; `# range:` and `# choices:` beside a
 constant tell the search agent where it may go.
 
-From top to bottom: constants, the model, its attention, the optimizers, the training.
+From top to bottom: constants, the model, the optimizers, the training.
 """
 
-import functools
 import math
 
 import torch
+from kernels import attend, block_mask, dense_mask
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 # The model
 DEPTH = 8  # choices: 4, 6, 8, 10, 12
@@ -177,32 +177,6 @@ class GPT(nn.Module):
 
 def build(config):
     return GPT(config.vocab_size, config.sequence_length)
-
-
-# Its attention: each place sees the last `window` places, itself among them
-
-
-def attend(q, k, v, mask):
-    if isinstance(mask, torch.Tensor):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return flex_attention(q, k, v, block_mask=mask)
-
-
-@functools.lru_cache(maxsize=8)
-def dense_mask(window: int, length: int, device):
-    """Works everywhere."""
-    place = torch.arange(length, device=device)
-    distance = place[:, None] - place
-    return (distance >= 0) & (distance < window)
-
-
-def block_mask(window: int, length: int, device):
-    """Leaves out what is not seen: fast, where it is compiled."""
-
-    def sees(_row, _head, query, key):
-        return (query >= key) & (query - key < window)
-
-    return create_block_mask(sees, None, None, length, length, device=device)
 
 
 # The optimizers: Muon for the matrices inside the blocks, AdamW for everything else

@@ -13,7 +13,9 @@ contract states, since its data is not at hand: about 2 million tokens of 8,388,
 """
 
 import argparse
+import json
 import sys
+import tarfile
 import tempfile
 from dataclasses import dataclass, replace
 from math import ceil, comb, exp, lgamma, log, pi
@@ -33,6 +35,7 @@ from worker.authoring.local_run import TreeRunner, WorkTree, open_runner, read_t
 from worker.authoring.view import View
 from worker.commands.options import WorkerCommandError
 from worker.runs.runner import RunRequest
+from worker.runs.validate import pack
 from worker.settings import load_settings
 
 SEEDS = Path(__file__).parents[2] / "seed"
@@ -43,6 +46,14 @@ from harness.scorer import choose_windows, compare  # noqa: E402
 from harness.windows import size_memories  # noqa: E402
 
 GPT_TOKENS = 2_000_000
+POOL_TIMES = {"gpt": 24.0, "gpt-cpu": 16.5}
+"""How many times what a run scores is in the pool that windows are drawn from: as the contracts say."""
+
+NEEDED = {"gpt": 0.9979, "gpt-cpu": 1.97}
+"""Bits per byte of the untouched seed: as published for an H100, and as measured in gpt-cpu's contract."""
+
+TEXT_BYTES = 100_000
+
 WANTED = {"gpt": 0.1, "gpt-cpu": 0.25}
 """The most that sampling may let a file win, in units of `min_effect`."""
 
@@ -150,6 +161,40 @@ def tabulate_scatter_at_limit(sizes: dict[str, Size], contracts: dict[str, Contr
         effect = contracts[name].objective.min_effect
         rows.append((name, f"{MAX_Z * error:.6f}", f"{bias:.7f}", f"{bias / effect:.3f}"))
     return format_table(("seed", "6 standard errors, nats", "charge on average, bits per byte", "of min_effect"), rows)
+
+
+def read_downloaded_text(folder: Path, tree: WorkTree) -> bytes:
+    """The verses of gpt-cpu's text from where the worker keeps what it fetched."""
+    source = tree.contract.data.sources[0].file
+    with tarfile.open(next(folder.rglob(f"*{source}"))) as archive:
+        member = archive.extractfile(str(tree.contract.data.settings["member"]))
+        assert member is not None
+        return "\n".join(json.loads(line)["text"] for line in member).encode()
+
+
+def tabulate_shipped_text(sizes: dict[str, Size], trees: dict[str, WorkTree], text: bytes) -> str:
+    """Text of the pool in an edited file: the most that it wins, and what it wins as LZMA packs it.
+
+    A packed bit saves at most one bit of all that the pool costs. Text that is packed as the size is measured saves
+    NEEDED bits a byte. `text` is of gpt-cpu; that of gpt is not at hand.
+    """
+    packed = 8 * pack(text[:TEXT_BYTES]) / TEXT_BYTES
+    rows = []
+    for name, size in sizes.items():
+        limits, effect = trees[name].contract.files, trees[name].contract.objective.min_effect
+        taken = pack(b"".join(trees[name].files[path].encode() for path in limits.editable))
+        left = (limits.max_text_bytes or 0) - taken
+        most = 8 * left / (POOL_TIMES[name] * size.scored_bytes)
+        real = most / packed * NEEDED[name]
+        rows.append(
+            (name, f"{limits.max_text_bytes:,}", f"{taken:,}", f"{most:.5f}", f"{most / effect:.2f}",
+             f"{packed:.2f}", f"{real:.5f}", f"{real / effect:.2f}")
+        )  # fmt: skip
+    headings = (
+        "seed", "packed bytes allowed", "of the seed", "at most", "of min_effect", "packed bits a byte of text",
+        "text so packed", "of min_effect",
+    )  # fmt: skip
+    return format_table(headings, rows)
 
 
 def measure_size(tree: WorkTree, runner: TreeRunner) -> Size:
@@ -290,6 +335,8 @@ def main() -> None:
                 print(tabulate_bounds(sizes, contracts))
                 print()
                 print(tabulate_scatter_at_limit(sizes, contracts))
+                print()
+                print(tabulate_shipped_text(sizes, trees, read_downloaded_text(flags["data_dir"], trees["gpt-cpu"])))
                 print()
                 print(tabulate_cpu_seconds(trees["gpt-cpu"], sizes["gpt-cpu"]))
                 if not given.bounds:

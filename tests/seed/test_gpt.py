@@ -1,7 +1,8 @@
-"""seed/gpt/train.py: each piece does what its name says, by itself and on a CPU."""
+"""seed/gpt: each piece does what its name says, by itself and on a CPU."""
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from tests.support.tiny_project import SEED
+
+sys.path.insert(0, str(SEED / "gpt"))  # train.py imports kernels.py
 
 VOCAB, LENGTH = 50, 24
 SIZES = {"DEPTH": 4, "WIDTH": 64, "HEAD_WIDTH": 16, "SHORT_WINDOW": 5, "FULL_WINDOW_EVERY": 4, "HEADS": 4}
