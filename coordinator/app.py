@@ -44,6 +44,7 @@ from coordinator.selection import api as selection_api
 from coordinator.selection.job_mix import adapt_if_due
 from coordinator.settings import CoordinatorSettings
 from coordinator.web.pages import install_pages
+from coordinator.web.sessions import Visits
 from coordinator.workers import api as workers_api
 from shared.protocol import OLDEST_PROTOCOL, PROTOCOL_VERSION, Versions
 
@@ -99,6 +100,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Visits)
     describe_api(app)
     install_error_handlers(app)
     app.router.routes.extend(_gather_routes())

@@ -56,6 +56,7 @@ class ActionSource(StrEnum):
     """The way by which an action came."""
 
     API = "api"
+    PAGE = "page"
     COMMAND_LINE = "command_line"
 
 

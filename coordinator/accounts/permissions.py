@@ -32,8 +32,8 @@ class Permission(StrEnum):
 
 
 _EVERYBODY = frozenset(Role)
-_STAFF = frozenset({Role.MODERATOR, Role.MAINTAINER})
-ALLOWED = dict.fromkeys(Permission, _STAFF) | {
+STAFF = frozenset({Role.MODERATOR, Role.MAINTAINER})
+ALLOWED = dict.fromkeys(Permission, STAFF) | {
     Permission.READ: _EVERYBODY,
     Permission.WORK: _EVERYBODY,
     Permission.ADMINISTER: frozenset({Role.MAINTAINER}),
@@ -92,7 +92,7 @@ def check(caller: Caller, permission: Permission) -> None:
         raise AccountQuarantinedError(f"A maintainer has put {caller.name} in quarantine: {caller.quarantine}")
     check_role(Role(caller.role), permission)
     if ALLOWED[permission] is not _EVERYBODY and caller.scope != TokenScope.DUTIES:
-        raise NotAllowedError("This is a worker's token. Sign in for a token that carries the duties of your role.")
+        raise NotAllowedError("A worker's token carries no duties. Sign in with a password or a sign-in link.")
 
 
 def check_role(role: Role, permission: Permission) -> None:
@@ -104,5 +104,5 @@ def check_role(role: Role, permission: Permission) -> None:
 
 def check_rank(role: Role, target: Role) -> None:
     """Raise NotAllowedError where a moderator would act on an account of their own rank or above."""
-    if role is not Role.MAINTAINER and target in _STAFF:
+    if role is not Role.MAINTAINER and target in STAFF:
         raise NotAllowedError(f"Only maintainers may do that to a {target}.")

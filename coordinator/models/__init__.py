@@ -1,6 +1,15 @@
 """All tables. Importing this package is what Alembic and `create_all` need to know them."""
 
-from coordinator.models.accounts import AuditEntry, Invitation, SignInLink, Token, Volunteer, Worker
+from coordinator.models.accounts import (
+    AuditEntry,
+    BrowserSession,
+    Invitation,
+    Password,
+    SignInLink,
+    Token,
+    Volunteer,
+    Worker,
+)
 from coordinator.models.base import Base, include_name, table_of, view_of
 from coordinator.models.evidence import (
     Calibration,

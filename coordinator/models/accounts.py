@@ -11,9 +11,10 @@ from shared.workers import TokenScope, WorkerState
 
 
 class Volunteer(Base):
-    """An account. It `is_pending` until a maintainer approves it, where that is needed. `suspension` is a maintainer's
-    reason for refusing all its requests; `quarantine` that for refusing its writes and leaving its runs and papers out.
-    `address_sha256` is of the address that it was made from.
+    """An account. It `is_pending` until a maintainer approves it, where that is needed; it `is_approved` once somebody
+    let it in, by approval, invitation or from the command line. `suspension` is a maintainer's reason for refusing all
+    its requests; `quarantine` that for refusing its writes and leaving its runs and papers out. `address_sha256` is of
+    the address that it was made from.
     """
 
     __tablename__ = "volunteers"
@@ -25,6 +26,7 @@ class Volunteer(Base):
     quarantine: Mapped[str | None] = mapped_column(Text)
     suspension: Mapped[str | None] = mapped_column(Text)
     is_pending: Mapped[bool] = mapped_column(default=False)
+    is_approved: Mapped[bool] = mapped_column(default=True)
     address_sha256: Mapped[str | None] = mapped_column(Sha256)
     created_at: Mapped[datetime]
 
@@ -56,6 +58,37 @@ class SignInLink(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class BrowserSession(Base):
+    """A person who signed in with a browser. The SHA-256 is of the secret in the browser's cookie.
+
+    A session that began with a token ends with that token, and has its scope. One that is over is deleted.
+    """
+
+    __tablename__ = "browser_sessions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), index=True)
+    token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"))
+    sha256: Mapped[str] = mapped_column(Sha256, unique=True)
+    scope: Mapped[str] = mapped_column(String(20))
+    browser: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class Password(Base):
+    """An account's password, as Argon2 hashes it. `scope` is that of the session in which it was set: who had only a
+    worker's token does not gain duties by a password."""
+
+    __tablename__ = "passwords"
+
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), primary_key=True)
+    password_hash: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(String(20))
+    created_at: Mapped[datetime]
 
 
 class Invitation(Base):

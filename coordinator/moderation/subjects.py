@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from coordinator.accounts import sessions
 from coordinator.accounts.permissions import check_rank
 from coordinator.events.audit import Actor, State
 from coordinator.evidence import held, quarantine
@@ -59,6 +60,8 @@ def _write_account(session: Session, name: str, changes: State, actor: Actor, _r
     for column in ("role", "is_pending", "suspension"):
         if column in changes:
             setattr(account, column, changes[column])
+    if "role" in changes or "suspension" in changes:
+        sessions.end_sessions(session, account.id)
     session.flush()
     if "quarantine" in changes:
         quarantine.set_quarantine(session, name, None, changes["quarantine"], actor.name)
@@ -108,6 +111,7 @@ def _write_token(session: Session, key: str, changes: State, actor: Actor, _reas
     if actor.volunteer_id != account.id:
         check_rank(actor.role, Role(account.role))
     token.revoked_at = now() if changes["is_revoked"] else None
+    sessions.end_sessions_of_token(session, token.id)
     session.flush()
 
 

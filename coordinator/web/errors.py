@@ -4,15 +4,19 @@ from collections.abc import Awaitable, Callable, Iterator
 from inspect import isawaitable
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 import coordinator.autoresearch.service  # noqa: F401 - has errors that only the command line answers with
 from coordinator.http.errors import SwarmError
 from coordinator.http.prefix import read_path
 from coordinator.web.rendering import render
+from coordinator.web.sessions import SignInNeededError, sign_in_address
 from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE, Problem
 
 OF_THE_DOCUMENT = ("content-type", "content-length")
+IS_PARTIAL = "HX-Request"
+"""The header of requests by htmx, which would put a page that it was redirected to into its own."""
+
 ErrorHandler = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 
@@ -40,10 +44,19 @@ def wants_page(request: Request) -> bool:
     return not is_document and "text/html" in request.headers.get("accept", "")
 
 
+def _lead_to_sign_in(request: Request) -> Response:
+    address = sign_in_address(request)
+    if IS_PARTIAL in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": address})
+    return RedirectResponse(address, 303)
+
+
 def _with_page(handler: ErrorHandler) -> ErrorHandler:
     async def handle(request: Request, error: Exception) -> Response:
         answer = handler(request, error)
         response = await answer if isawaitable(answer) else answer
+        if isinstance(error, SignInNeededError) and (wants_page(request) or IS_PARTIAL in request.headers):
+            return _lead_to_sign_in(request)
         if response.media_type != PROBLEM_MEDIA_TYPE or not wants_page(request):
             return response
         problem = Problem.model_validate_json(bytes(response.body))

@@ -15,7 +15,7 @@ from coordinator.http.pagination import Cursor, RowId
 from coordinator.http.prefix import root
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
-from coordinator.web import errors, reference, rendering, views
+from coordinator.web import errors, reference, rendering, sign_in, views
 from coordinator.web.rendering import render
 from shared.protocol import CLEAN, Slug
 
@@ -36,7 +36,8 @@ for path, handler in (
 
 def install_pages(app: FastAPI) -> None:
     """Adds static files, pages and error pages. Comes after `install_error_handlers`."""
-    app.router.routes.extend([*rendering.router.routes, *router.routes])  # plotly lies below /static, so it comes first
+    # plotly lies below /static, so it comes first
+    app.router.routes.extend([*rendering.router.routes, *router.routes, *sign_in.router.routes])
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)
 
@@ -114,12 +115,12 @@ def show_findings(
     request: Request,
     session: ReadSession,
     similarity: CurrentSimilarity,
-    project: Slug,
     filters: Filters,
+    project: Slug | None = None,
     q: Annotated[str, Query(max_length=1_000), CLEAN] = "",
     cursor: Cursor = None,
 ) -> Response:
-    """A project's findings: those that answer a question, or the newest."""
+    """Findings of a project, or of all: those that answer a question, or the newest."""
     chosen = {name: value for name, value in request.query_params.items() if name not in NO_FILTERS and value}
     page = views.view_findings(session, similarity, project, q.strip(), chosen, filters, cursor)
     return render("findings/list.html", page=page)

@@ -23,6 +23,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from coordinator.http.prefix import root
+from coordinator.web.navigation import list_places, list_tabs
+from coordinator.web.sessions import current_request, find_visitor, make_form_token, sign_in_address, take_message
 from shared.findings import Snippet
 from shared.formatting import format_effect, format_measure
 
@@ -47,8 +49,22 @@ router = APIRouter(include_in_schema=False)
 
 def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page. `template` is its path below `templates/`. Browsers ask for a page again each time."""
-    html = _environment.get_template(template).render(context)
+    html = _environment.get_template(template).render(_view_site() | context)
     return HTMLResponse(html, status_code=status_code, headers={"Cache-Control": "no-cache"})
+
+
+def _view_site() -> dict[str, Any]:
+    """The layout's part of a page: links, the account that is signed in, a message."""
+    request = current_request()
+    if request is None:
+        return {"request": None, "visitor": None, "places": [], "message": None}
+    visitor = find_visitor(request)
+    return {
+        "request": request,
+        "visitor": visitor,
+        "places": list_places(request, visitor, getattr(request.state, "waiting", 0)),
+        "message": take_message(request),
+    }
 
 
 class CachedStaticFiles(StaticFiles):
@@ -163,5 +179,6 @@ _environment.filters |= {
 }  # fmt: skip
 _environment.globals |= {
     "root": root, "static_url": static_url, "plotly_path": PLOTLY_PATH,
-    "measure": format_measure, "effect": format_effect,
+    "measure": format_measure, "effect": format_effect, "list_tabs": list_tabs, "sign_in_address": sign_in_address,
+    "make_form_token": make_form_token,
 }  # fmt: skip

@@ -161,19 +161,19 @@ def view_finding(session: Session, finding_id: int, version: int | None) -> Cont
 
 
 def view_findings(
-    session: Session, similarity: Similarity, project_name: str, q: str, chosen: dict[str, str],
+    session: Session, similarity: Similarity, project_name: str | None, q: str, chosen: dict[str, str],
     filters: FindingFilters, before_id: int | None,
 ) -> Context:  # fmt: skip
-    """A project's findings: the `hits` of the search `q`, or the `newest`. Raises NotFoundError.
+    """Findings of a project or of all: the `hits` of the search `q`, or the `newest`. Raises NotFoundError.
 
     `chosen` are the filters of the address; `verdicts` and `failures` pair each value of a filter with its address.
     """
-    asked = {"project": project_name, **chosen, **({"q": q} if q else {})}
+    asked = {**({"project": project_name} if project_name else {}), **chosen, **({"q": q} if q else {})}
     found = search.view_page(session, similarity, q, filters, PAGE_ROWS) if q else None
-    project = projects.get_project(session, project_name)
-    return _start_context(project) | {
+    project = projects.get_project(session, project_name) if project_name else None
+    return (_start_context(project) if project else {"project": None}) | {
         "q": q,
-        "gains": count_gains(session, project.id),
+        "gains": count_gains(session, project.id) if project else None,
         "query": urlencode(asked),
         "chosen": chosen,
         "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],

@@ -4,11 +4,15 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from coordinator.accounts.service import add_token, find_or_add_volunteer
+from coordinator.accounts.sessions import start_session
 from coordinator.db.database import Database
 from coordinator.models import Base
+from coordinator.web.sessions import COOKIE, mask_form_token
 from shared.protocol import API_PREFIX
 from shared.workers import Role, TokenScope
 
@@ -57,3 +61,30 @@ def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
             table.name: sorted(map(tuple, session.execute(select(table))), key=repr)
             for table in Base.metadata.sorted_tables
         }
+
+
+class Browsing:
+    """A browser in which somebody is signed in, or nobody: it keeps cookies, and sends forms with their token."""
+
+    def __init__(self, app: FastAPI, secret: str = "") -> None:
+        self.http = TestClient(app, raise_server_exceptions=False, headers={"Accept": "text/html"})
+        self.secret = secret
+        if secret:
+            self.http.cookies.set(COOKIE, secret)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.http.get(path, follow_redirects=False)
+
+    def post(self, path: str, **fields: object) -> httpx.Response:
+        """Send a form."""
+        token = mask_form_token(self.http.cookies[COOKIE]) if self.http.cookies else ""
+        return self.http.post(path, data={"csrf": token} | fields, follow_redirects=False)
+
+
+def browse_as(app: FastAPI, name: str, role: Role = Role.VOLUNTEER, **columns: Any) -> Browsing:
+    """A browser in which an account of a role is signed in; `columns` are its sanctions."""
+    with app.state.database.write() as session:
+        account = find_or_add_volunteer(session, name)
+        for column, value in ({"role": role} | columns).items():
+            setattr(account, column, value)
+        return Browsing(app, start_session(session, account.id, TokenScope.DUTIES, "test"))

@@ -26,7 +26,7 @@ OPEN = frozenset(
         "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/static/plotly-7.1.0.min.js",
-        "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
+        "/sign-in", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
             API_PREFIX + path
             for path in (
@@ -47,6 +47,9 @@ OPEN = frozenset(
 """Reading, which needs no account where it is public."""
 
 WAYS_IN = frozenset({f"POST {API_PREFIX}/accounts", f"POST {API_PREFIX}/sign-in"})
+
+FORMS = frozenset({"POST /sign-in", "POST /sign-out"})
+"""Forms of pages; tests/coordinator/web/test_forms.py looks at each."""
 
 WHY = {"reason": "because"}
 NOTE = {"text": "A note."}
@@ -119,7 +122,7 @@ def list_routes(app: FastAPI) -> Iterator[str]:
 
 
 def test_every_route_has_a_row(app: FastAPI) -> None:
-    assert set(list_routes(app)) == OPEN | WAYS_IN | ADDRESSES.keys()
+    assert set(list_routes(app)) == OPEN | WAYS_IN | FORMS | ADDRESSES.keys()
 
 
 @pytest.fixture

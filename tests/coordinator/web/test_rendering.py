@@ -13,7 +13,7 @@ from coordinator.web.rendering import MAX_COLOURED_LINES, format_count, format_s
 
 def test_an_address_names_its_contents_version(http: TestClient, project: str) -> None:
     addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', http.get("/").text)
-    assert len(addresses) == 4, "style, icon, script and plotly"
+    assert len(addresses) == 5, "style, icon, keys, script and plotly"
     for address in addresses:
         response = http.get(address)
         assert response.status_code == 200

@@ -1,0 +1,62 @@
+"""All forms of all pages, those to come included: without the token of its own session a form does nothing."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from coordinator.db.database import Database
+from coordinator.web.sessions import mask_form_token
+from shared.protocol import API_PREFIX
+from shared.workers import Role
+from tests.support.accounts import Browsing, browse_as, code_of, dump
+from tests.support.databases import SqliteFolder
+
+UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
+GUARDED_OTHERWISE = (f"{API_PREFIX}/", "/git/")
+"""Addresses that no cookie opens: they ask for a token in a header."""
+
+REFUSAL = (403, "form-invalid")
+
+
+@pytest.fixture
+def database_url(sqlite_folder: SqliteFolder, tmp_path: Path) -> str:
+    """SQLite alone: what is asked here does not depend on the engine."""
+    return sqlite_folder.create_migrated(tmp_path)
+
+
+def list_forms(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """Method and an address of each route that takes a form."""
+    for route in app.routes:
+        path = getattr(route, "path", "")
+        for method in sorted((getattr(route, "methods", None) or set()) & UNSAFE):
+            if not path.startswith(GUARDED_OTHERWISE):
+                yield method, re.sub(r"\{[^}]+\}", "1", path)
+
+
+def test_every_form_asks_for_the_token_of_its_session(app: FastAPI, http: TestClient, database: Database) -> None:
+    boss, other = browse_as(app, "boss", Role.MAINTAINER), browse_as(app, "other", Role.MAINTAINER)
+    before = dump(database)
+
+    def send(browser: Browsing, method: str, path: str, token: str | None, **headers: str) -> httpx.Response:
+        fields = {"reason": "because"} | ({} if token is None else {"csrf": token})
+        headers |= {"Accept": "application/json"}
+        return browser.http.request(method, path, data=fields, headers=headers, follow_redirects=False)
+
+    forms = list(list_forms(app))
+    assert ("POST", "/sign-out") in forms
+    for method, path in forms:
+        own = mask_form_token(boss.secret)
+        for token in (None, "", own[::-1], mask_form_token(other.secret)):
+            assert code_of(send(boss, method, path, token)) == REFUSAL, path
+        assert code_of(send(boss, method, path, own, Origin="https://evil.example")) == REFUSAL, path
+        assert code_of(send(Browsing(app), method, path, own)) == REFUSAL, path
+    assert dump(database) == before
+    for method, path in forms:
+        boss = browse_as(app, "boss", Role.MAINTAINER)
+        answer = send(boss, method, path, mask_form_token(boss.secret))
+        assert answer.status_code < 400 or code_of(answer) != REFUSAL, path
