@@ -18,6 +18,7 @@ class EventKind(StrEnum):
     BRANCH_MOVED = "branch_moved"
     BRANCH_PAUSED = "branch_paused"
     BRANCH_RESUMED = "branch_resumed"
+    BRANCH_CHANGED = "branch_changed"
     STEPS_ADOPTED = "steps_adopted"
     SHARES_ADAPTED = "shares_adapted"
     QUARANTINE_CHANGED = "quarantine_changed"

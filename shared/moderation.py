@@ -32,7 +32,12 @@ class AuditAction(StrEnum):
     CREATE_INVITATION = "create-invitation"
     REVOKE_INVITATION = "revoke-invitation"
     DECIDE_HELD = "decide-held"
-    CHANGE_BRANCH = "change-branch"
+    PAUSE_BRANCH = "pause-branch"
+    RESUME_BRANCH = "resume-branch"
+    APPROVE_BRANCH = "approve-branch"
+    RENAME_BRANCH = "rename-branch"
+    SHARE_BRANCH = "share-branch"
+    MOVE_BRANCH = "move-branch"
     DELETE_BRANCH = "delete-branch"
     RETRACT_FINDING = "retract-finding"
     RESTORE_FINDING = "restore-finding"
@@ -172,12 +177,19 @@ class HeldResult(Message):
     reason: Text = ""
 
 
-class BranchChange(Explained):
-    """Changes of a branch. `paused` pauses or resumes it; `approved` makes a proposal a branch; `share` is the minimum
-    share of the project's jobs, 0 for the contract's."""
+class BranchRename(Explained):
+    """A branch's new name."""
 
-    name: Slug | None = None
-    paused: bool | None = None
-    approved: bool | None = None
-    share: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    head_sha: Sha | None = None
+    name: Slug
+
+
+class BranchShare(Explained):
+    """The minimum share of the project's jobs that a branch gets; 0 for the contract's."""
+
+    share: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class BranchHeadMove(Explained):
+    """The commit that a branch's head moves to."""
+
+    head_sha: Sha

@@ -77,11 +77,13 @@ class FindingsValue(Message):
 
 class BranchState(StrEnum):
     """A paused branch gets no jobs until a volunteer chooses it, or a late result of it is a gain; if a maintainer
-    paused it, until a maintainer resumes it. A proposed one waits for approval."""
+    paused it, until a maintainer resumes it. A proposed one waits for approval and gets none. A deleted one is in no
+    list, and its name is free."""
 
     ACTIVE = "active"
     PAUSED = "paused"
     PROPOSED = "proposed"
+    DELETED = "deleted"
 
 
 class BranchMoveKind(StrEnum):
@@ -93,10 +95,16 @@ class BranchMoveKind(StrEnum):
     APPROVED = "approved"
     RENAMED = "renamed"
     SHARED = "shared"  # it got another minimum share
+    DELETED = "deleted"
+    RESTORED = "restored"  # its deletion was undone
 
 
 class BranchView(Message):
-    """A research direction with a name. `experiments_without_gain` counts since its last gain."""
+    """A research direction with a name. `experiments_without_gain` counts since its last gain.
+
+    `share` is the minimum share of the project's jobs that a maintainer gave it; None: the contract's. It `is_locked`
+    while a maintainer's pause holds.
+    """
 
     id: Count
     project: Slug
@@ -106,6 +114,8 @@ class BranchView(Message):
     state: BranchState
     experiments_without_gain: Count
     experiments: Count
+    share: Number | None
+    is_locked: bool
     created_at: Timestamp
 
 

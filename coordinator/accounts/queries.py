@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import Caller
-from coordinator.models import Invitation, SignInLink, Token, Volunteer, table_of
+from coordinator.models import Invitation, SignInLink, Token, TrustRecord, Volunteer, Worker, table_of
 from coordinator.models.accounts import IS_VALID_TOKEN
 from shared.protocol import now
+from shared.workers import Role
 
 _TOKENS, _VOLUNTEERS = table_of(Token), table_of(Volunteer)
 _LINKS, _INVITATIONS = table_of(SignInLink), table_of(Invitation)
@@ -23,6 +24,17 @@ def count_sign_ups(session: Session, address_sha256: str, moment: datetime) -> i
 
 def find_volunteer(session: Session, name: str) -> Volunteer | None:
     return session.scalar(select(Volunteer).where(Volunteer.name == name))
+
+
+def is_newcomer(session: Session, volunteer_id: int) -> bool:
+    """Whether an account has a volunteer's role, no anchor, and no measurement that agreed with others'."""
+    query = select(Volunteer.id).where(
+        Volunteer.id == volunteer_id,
+        Volunteer.role == Role.VOLUNTEER,
+        ~exists().where(TrustRecord.volunteer_id == volunteer_id, TrustRecord.agreements > 0),
+        ~exists().where(Worker.volunteer_id == volunteer_id, Worker.is_anchor),
+    )
+    return session.scalar(query) is not None
 
 
 _CALLER = (

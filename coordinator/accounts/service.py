@@ -157,9 +157,14 @@ def add_token(
 
 def find_or_add_account(session: Session, name: str) -> Volunteer:
     """As `find_or_add_volunteer`. Raises NameInvalidError."""
+    check_name(name)
+    return find_or_add_volunteer(session, name)
+
+
+def check_name(name: str) -> None:
+    """Raise NameInvalidError for a name that cannot stand in addresses."""
     if not _NAME.fullmatch(name):
         raise NameInvalidError("A name has 1 to 63 lower-case letters, digits and hyphens, and begins with no hyphen.")
-    return find_or_add_volunteer(session, name)
 
 
 def find_or_add_volunteer(session: Session, name: str) -> Volunteer:
@@ -234,6 +239,12 @@ def authenticate(session: Session, token: str | None) -> int:
 def get_name(session: Session, volunteer_id: int) -> str:
     """The name of a volunteer who was just authenticated."""
     return session.get_one(Volunteer, volunteer_id).name
+
+
+def is_newcomer(session: Session, volunteer_id: int) -> bool:
+    """Whether nobody knows a volunteer yet: no role was given, no worker is an anchor, and none of the account's
+    measurements has agreed with those of others."""
+    return queries.is_newcomer(session, volunteer_id)
 
 
 def view_accounts(session: Session, before_id: int | None, limit: int) -> Page[AccountView]:

@@ -32,7 +32,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lin
 
 
 @contextmanager
-def _act() -> Iterator[tuple[Session, Actor]]:
+def act() -> Iterator[tuple[Session, Actor]]:
     """A transaction, and the user of this machine as the one who acts. That nothing changes is no error here."""
     with clear_errors():
         try:
@@ -43,7 +43,8 @@ def _act() -> Iterator[tuple[Session, Actor]]:
             raise typer.Exit from error
 
 
-def _say(entry: AuditEntry) -> None:
+def say(entry: AuditEntry) -> None:
+    """Print what was done."""
     typer.echo(describe(service.view(entry)))
 
 
@@ -73,7 +74,7 @@ def create_maintainer(name: Name, reason: Reason = "A maintainer of this swarm."
 
     Example:  swarm-coordinator create-maintainer ada
     """
-    with _act() as (session, actor):
+    with act() as (session, actor):
         secret = service.create_maintainer(session, actor, name, reason)
     typer.echo(secret)
     typer.echo(f"It signs {name} in once, within a day: POST /api/v1/sign-in.", err=True)
@@ -82,7 +83,7 @@ def create_maintainer(name: Name, reason: Reason = "A maintainer of this swarm."
 @app.command()
 def sign_in_link(name: Name, reason: Reason) -> None:
     """Print a sign-in link's secret for an account, which works once within a day."""
-    with _act() as (session, actor):
+    with act() as (session, actor):
         secret = service.create_link(session, actor, name, reason)
     typer.echo(secret)
 
@@ -93,29 +94,29 @@ def set_role(name: Name, role: Annotated[Role, typer.Argument(help="The role.")]
 
     Example:  swarm-coordinator set-role ada moderator --reason "she looks after the weekend"
     """
-    with _act() as (session, actor):
-        _say(service.set_role(session, actor, name, role, reason))
+    with act() as (session, actor):
+        say(service.set_role(session, actor, name, role, reason))
 
 
 @app.command()
 def suspend(name: Name, reason: Reason) -> None:
     """Refuse all requests of an account. What it did stays. `unsuspend` takes it back."""
-    with _act() as (session, actor):
-        _say(service.set_suspension(session, actor, name, reason, is_on=True))
+    with act() as (session, actor):
+        say(service.set_suspension(session, actor, name, reason, is_on=True))
 
 
 @app.command()
 def unsuspend(name: Name, reason: Reason) -> None:
     """End a suspension."""
-    with _act() as (session, actor):
-        _say(service.set_suspension(session, actor, name, reason, is_on=False))
+    with act() as (session, actor):
+        say(service.set_suspension(session, actor, name, reason, is_on=False))
 
 
 @app.command()
 def approve_account(name: Name, reason: Reason) -> None:
     """Let an account in that waits for it (SWARM_JOINING=approval)."""
-    with _act() as (session, actor):
-        _say(service.approve_account(session, actor, name, reason))
+    with act() as (session, actor):
+        say(service.approve_account(session, actor, name, reason))
 
 
 @app.command()
@@ -124,8 +125,8 @@ def quarantine(name: Name, reason: Reason, worker: OptionalWorker = None) -> Non
 
     Example:  swarm-coordinator quarantine mallory --reason "its numbers do not repeat"
     """
-    with _act() as (session, actor):
-        _say(service.set_quarantine(session, actor, name, worker, reason, is_on=True))
+    with act() as (session, actor):
+        say(service.set_quarantine(session, actor, name, worker, reason, is_on=True))
 
 
 @app.command()
@@ -134,8 +135,8 @@ def release(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
 
     Example:  swarm-coordinator release mallory --reason "its clock was wrong, and is repaired"
     """
-    with _act() as (session, actor):
-        _say(service.set_quarantine(session, actor, name, worker, reason, is_on=False))
+    with act() as (session, actor):
+        say(service.set_quarantine(session, actor, name, worker, reason, is_on=False))
 
 
 @app.command()
@@ -149,8 +150,8 @@ def anchor(
 
     Example:  swarm-coordinator anchor ada gpu-0 --reason "our own machine"
     """
-    with _act() as (session, actor):
-        _say(service.set_anchor(session, actor, name, worker, reason, is_anchor=not remove))
+    with act() as (session, actor):
+        say(service.set_anchor(session, actor, name, worker, reason, is_anchor=not remove))
 
 
 @app.command()
@@ -160,7 +161,7 @@ def create_token(
     days: Annotated[int | None, typer.Option(min=1, help="Days that it lasts.  [default: until it is revoked]")] = None,
 ) -> None:
     """Print a new worker's token for a volunteer, who is made if need be. It is shown this once."""
-    with _act() as (session, actor):
+    with act() as (session, actor):
         secret = service.create_token(session, actor, volunteer, TokenRequest(label=label, days=days), is_new=True)
     typer.echo(secret.secret)
 
@@ -173,14 +174,14 @@ def list_tokens(name: Name, as_json: Json = False) -> None:
     for token in tokens:
         over = f"revoked {token.revoked_at:%Y-%m-%d %H:%M}" if token.revoked_at else ""
         until = f"until {token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "for ever"
-        _print(token, f"{token.id}  {token.label}  {token.scope}  {over or until}", as_json=as_json)
+        print_view(token, f"{token.id}  {token.label}  {token.scope}  {over or until}", as_json=as_json)
 
 
 @app.command()
 def revoke_token(token_id: Annotated[int, typer.Argument(help="As `tokens` lists it.")], reason: Reason) -> None:
     """Make a token invalid at once."""
-    with _act() as (session, actor):
-        _say(service.revoke_token(session, actor, token_id, reason))
+    with act() as (session, actor):
+        say(service.revoke_token(session, actor, token_id, reason))
 
 
 @app.command("accounts")
@@ -195,7 +196,7 @@ def list_accounts(
         stops = {"suspended": account.suspension, "in quarantine": account.quarantine}
         marks = [f"{name}: {reason}" for name, reason in stops.items() if reason is not None]
         marks += ["waits for approval"] if account.is_pending else []
-        _print(account, "  ".join([account.name, account.role, *marks]), as_json=as_json)
+        print_view(account, "  ".join([account.name, account.role, *marks]), as_json=as_json)
 
 
 @app.command()
@@ -205,7 +206,7 @@ def invite(
     days: Annotated[int, typer.Option(min=1, help="Days after which it ends.")] = 7,
 ) -> None:
     """Print an invitation. People give it when they sign up: swarm-worker login --new NAME --invitation ..."""
-    with _act() as (session, actor):
+    with act() as (session, actor):
         made = service.create_invitation(session, actor, InvitationRequest(reason=reason, uses=uses, days=days))
     typer.echo(made.secret)
 
@@ -217,7 +218,7 @@ def list_invitations(as_json: Json = False) -> None:
         views = accounts.view_invitations(session, None, 200).items
     for one in views:
         over = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d %H:%M}"
-        _print(one, f"{one.id}  by {one.created_by}  {one.uses} of {one.max_uses} used  {over}", as_json=as_json)
+        print_view(one, f"{one.id}  by {one.created_by}  {one.uses} of {one.max_uses} used  {over}", as_json=as_json)
 
 
 @app.command()
@@ -225,8 +226,8 @@ def revoke_invitation(
     invitation_id: Annotated[int, typer.Argument(help="As `invitations` lists it.")], reason: Reason
 ) -> None:
     """End an invitation."""
-    with _act() as (session, actor):
-        _say(service.revoke_invitation(session, actor, invitation_id, reason))
+    with act() as (session, actor):
+        say(service.revoke_invitation(session, actor, invitation_id, reason))
 
 
 @app.command("held")
@@ -237,7 +238,7 @@ def list_held(as_json: Json = False) -> None:
     for one in results:
         number = f"{one.posterior.metric_mean:.4f}" if one.posterior else "no number"
         name = f"{one.project}  {one.sha[:12]}  #{one.experiment_id} by {one.volunteer}  {number}  {one.hardware_class}"
-        _print(one, f"{name}  {one.decision or 'waits'}", as_json=as_json)
+        print_view(one, f"{name}  {one.decision or 'waits'}", as_json=as_json)
 
 
 @app.command()
@@ -249,8 +250,8 @@ def decide(
     reason: Reason,
 ) -> None:
     """Decide on a result that is held because it is too good to be believed."""
-    with _act() as (session, actor):
-        _say(service.decide_held(session, actor, project, sha, hardware_class, decision, reason))
+    with act() as (session, actor):
+        say(service.decide_held(session, actor, project, sha, hardware_class, decision, reason))
 
 
 @app.command()
@@ -268,7 +269,7 @@ def audit(
     with clear_errors(), open_database() as database, database.read() as session:
         entries = audit_log.view_page(session, AuditFilters(actor=by, subject=subject, key=key), None, limit).items
     for entry in entries:
-        _print(entry, describe(entry), as_json=as_json)
+        print_view(entry, describe(entry), as_json=as_json)
 
 
 @app.command()
@@ -277,9 +278,10 @@ def undo(entry: Annotated[int, typer.Argument(help="Its number in `audit`.")], r
 
     Example:  swarm-coordinator undo 12 --reason "the wrong account"
     """
-    with _act() as (session, actor):
-        _say(service.undo(session, actor, entry, reason))
+    with act() as (session, actor):
+        say(service.undo(session, actor, entry, reason))
 
 
-def _print(view: Message, line: str, *, as_json: bool) -> None:
+def print_view(view: Message, line: str, *, as_json: bool) -> None:
+    """Print a line of a list."""
     typer.echo(json.dumps(view.model_dump(mode="json")) if as_json else line)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from coordinator.lineage.objects import ObjectRow
 from coordinator.models import Branch, Commit, Experiment, StoredObject
+from shared.projects import BranchState
 
 SHAS_PER_QUERY = 500
 PAGE_ROWS = 1000
@@ -34,8 +35,9 @@ class Ref(NamedTuple):
 
 
 def list_branch_refs(session: Session, project_id: int) -> list[Ref]:
-    """The project's branches, oldest first."""
-    query = select(Branch.name, Branch.head_sha).where(Branch.project_id == project_id).order_by(Branch.id)
+    """The project's branches without proposals, oldest first."""
+    is_one = Branch.project_id == project_id, Branch.state.in_((BranchState.ACTIVE, BranchState.PAUSED))
+    query = select(Branch.name, Branch.head_sha).where(*is_one).order_by(Branch.id)
     return [Ref(f"refs/heads/{name}", sha) for name, sha in session.execute(query)]
 
 

@@ -252,7 +252,7 @@ def _follow(
     assert upload.proposal is not None
     new = NewExperiment(
         experiment_id, lease.project_id, lease.branch_id, upload.run.commit_sha, JobKind(lease.kind),
-        upload.run.hardware.hardware_class, upload.proposal, lease.worker,
+        upload.run.hardware.hardware_class, upload.proposal, lease.worker, lease.volunteer_id,
     )  # fmt: skip
     follow(session, contract, new, posterior)
     done = [step.experiment_id for step in upload.proposal.steps if step.fate is StepFate.DONE]

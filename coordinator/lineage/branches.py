@@ -1,8 +1,10 @@
 """Branches: named research directions. A branch is born, its head moves, it is paused and resumed, and each is logged.
 
 (nothing) ──somebody names it, or a draft holds its ground──► ACTIVE ──stalled, and another one leads──► PAUSED
-                                                                ▲                                          │
-                                                                └──a volunteer chooses it, or it gains─────┘
+    │                                                          ▲  ▲                                        │
+    └──a newcomer names it──► PROPOSED ──a maintainer approves─┘  └──a volunteer chooses it, or it gains───┘
+
+What maintainers change is in `branch_changes.py`; neither a volunteer nor a gain resumes a branch that they paused.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
+from coordinator.accounts import service as accounts
 from coordinator.events import service as events
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage.commits import find_commit
@@ -47,12 +50,14 @@ class BranchRow(NamedTuple):
     head_sha: str
     experiments_without_gain: int
     gained_experiment_id: int | None
+    share: float | None
+    is_locked: bool
 
 
 _BRANCHES, _EXPERIMENTS = table_of(Branch), table_of(Experiment)
 _BRANCH_ROWS = (
     select(*(_BRANCHES.c[name] for name in BranchRow._fields))
-    .where(_BRANCHES.c.project_id == bindparam("project_id"))
+    .where(_BRANCHES.c.project_id == bindparam("project_id"), _BRANCHES.c.state != BranchState.DELETED)
     .order_by(_BRANCHES.c.id)
 )
 _BRANCH = select(Branch).where(Branch.id == bindparam("branch_id")).execution_options(populate_existing=True)
@@ -72,7 +77,7 @@ PAUSE_AFTER = 3
 """A branch is paused after this multiple of the experiments without gain that make it stalled."""
 
 BRANCHES_PART = 4
-"""An account names one in so many of a project's active branches, so that no one takes all places."""
+"""An account names one in so many of a project's branches, so that no one takes all places."""
 
 BORN = BranchStatus(BranchState.ACTIVE, 0)
 """The status of a new branch, of a resumed one, and of any branch after a gain."""
@@ -97,7 +102,8 @@ def get_branch(session: Session, branch_id: int) -> Branch:
 
 
 def list_branches(session: Session, project_id: int) -> Sequence[Branch]:
-    return session.scalars(select(Branch).where(Branch.project_id == project_id).order_by(Branch.id)).all()
+    is_shown = Branch.project_id == project_id, Branch.state != BranchState.DELETED
+    return session.scalars(select(Branch).where(*is_shown).order_by(Branch.id)).all()
 
 
 def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
@@ -116,20 +122,30 @@ def get_branch_of_commit(session: Session, project_id: int, sha: str) -> BranchN
 
 
 def create_branch(
-    session: Session, project_id: int, name: str, theme: str, head_sha: str, who: str, why: str
-) -> Branch:
-    """Creates a branch whose head is an existing commit. Raises BranchExistsError."""
-    if find_branch(session, project_id, name) is not None:
-        raise BranchExistsError(f"Choose another name, or work on {name}.")
+    session: Session, project_id: int, name: str, theme: str, head_sha: str, who: str, why: str,
+    state: BranchState = BranchState.ACTIVE, volunteer_id: int | None = None,
+) -> Branch:  # fmt: skip
+    """Creates a branch whose head is an existing commit; `volunteer_id` named it. Raises BranchExistsError."""
+    check_name_free(session, project_id, name)
     branch = Branch(
-        project_id=project_id, name=name, theme=theme, head_sha=head_sha, **BORN._asdict(), gained_experiment_id=None,
-        created_at=now(),
+        project_id=project_id, name=name, theme=theme, head_sha=head_sha, state=state, experiments_without_gain=0,
+        gained_experiment_id=None, volunteer_id=volunteer_id, created_at=now(),
     )  # fmt: skip
     session.add(branch)
     session.flush()
-    _log(session, branch, BranchMoveKind.BORN, None, who, why)
-    events.record(session, EventKind.BRANCH_BORN, project_id, branch=name, theme=theme, sha=head_sha, by=who, why=why)
+    if state is BranchState.PROPOSED:
+        record_change(session, branch, BranchMoveKind.PROPOSED, EventKind.BRANCH_CHANGED, who, why)
+    else:
+        log_move(session, branch, BranchMoveKind.BORN, None, who, why)
+        born = {"branch": name, "theme": theme, "sha": head_sha, "by": who, "why": why}
+        events.record(session, EventKind.BRANCH_BORN, project_id, **born)
     return branch
+
+
+def check_name_free(session: Session, project_id: int, name: str) -> None:
+    """Raise BranchExistsError where the project has a branch of that name."""
+    if find_branch(session, project_id, name) is not None:
+        raise BranchExistsError(f"Choose another name, or work on {name}.")
 
 
 def has_room(session: Session, project_id: int, rules: Diversity) -> bool:
@@ -144,22 +160,36 @@ def request_branch(
     sha = request.from_sha or project.root_sha
     if find_commit(session, project.id, sha) is None:
         raise NotFoundError(f"{project.name} has no commit {sha}.")
-    if not has_room(session, project.id, rules):
-        raise TooManyBranchesError(f"The contract allows {rules.max_branches} of them.")
-    is_own = Branch.project_id == project.id, Branch.volunteer_id == volunteer_id, Branch.state == BranchState.ACTIVE
-    allowed = max(1, rules.max_branches // BRANCHES_PART)
-    if (session.scalar(select(func.count()).select_from(Branch).where(*is_own)) or 0) >= allowed:
-        raise TooManyBranchesError(f"An account names {allowed} of them. Yours are active still.")
-    branch = create_branch(session, project.id, request.name, request.theme, sha, who, f"{who} named it.")
-    branch.volunteer_id = volunteer_id
-    session.flush()
-    return branch
+    check_name_free(session, project.id, request.name)
+    state = admit(session, project.id, rules, volunteer_id)
+    if state is None:
+        raise TooManyBranchesError(
+            f"The contract allows {rules.max_branches} of them, and an account names {_allowed(rules)} at a time."
+        )
+    why = f"{who} named it."
+    return create_branch(session, project.id, request.name, request.theme, sha, who, why, state, volunteer_id)
+
+
+def admit(session: Session, project_id: int, rules: Diversity, volunteer_id: int) -> BranchState | None:
+    """The state of a branch that an account would name now: a newcomer's is a proposal. None where it may name none."""
+    is_open = Branch.state.in_((BranchState.ACTIVE, BranchState.PROPOSED))
+    own = select(func.count()).where(Branch.project_id == project_id, Branch.volunteer_id == volunteer_id, is_open)
+    if (session.scalar(own) or 0) >= _allowed(rules):
+        return None
+    if accounts.is_newcomer(session, volunteer_id):
+        return BranchState.PROPOSED
+    return BranchState.ACTIVE if has_room(session, project_id, rules) else None
+
+
+def _allowed(rules: Diversity) -> int:
+    """The number of branches that an account may name at a time."""
+    return max(1, rules.max_branches // BRANCHES_PART)
 
 
 def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str) -> None:
     """Moves a branch's head and logs the reason."""
     from_sha, branch.head_sha = branch.head_sha, to_sha
-    _log(session, branch, BranchMoveKind.MOVED, from_sha, who, why)
+    log_move(session, branch, BranchMoveKind.MOVED, from_sha, who, why)
     moved = {"branch": branch.name, "from_sha": from_sha, "to_sha": to_sha, "by": who, "why": why}
     events.record(session, EventKind.BRANCH_MOVED, branch.project_id, **moved)
 
@@ -191,14 +221,14 @@ def may_pause(status: BranchStatus, in_flight: int, rules: Diversity) -> bool:
 def pause(session: Session, branch: Branch, why: str) -> None:
     """Pauses a branch."""
     branch.state = BranchState.PAUSED
-    _record_change(session, branch, BranchMoveKind.PAUSED, EventKind.BRANCH_PAUSED, "research-swarm", why)
+    record_change(session, branch, BranchMoveKind.PAUSED, EventKind.BRANCH_PAUSED, "research-swarm", why)
 
 
 def resume(session: Session, branch: Branch, who: str, why: str) -> None:
-    """Makes a paused branch active; does nothing to an active one."""
-    if branch.state == BranchState.PAUSED:
+    """Makes a paused branch active; does nothing to another one, nor to one that a maintainer paused."""
+    if branch.state == BranchState.PAUSED and not branch.is_locked:
         branch.state, branch.experiments_without_gain = BORN
-        _record_change(session, branch, BranchMoveKind.RESUMED, EventKind.BRANCH_RESUMED, who, why)
+        record_change(session, branch, BranchMoveKind.RESUMED, EventKind.BRANCH_RESUMED, who, why)
 
 
 def view_branches(session: Session, project: Project) -> list[BranchView]:
@@ -227,14 +257,14 @@ def get_branch_by_name(session: Session, project: Project, name: str) -> Branch:
     return branch
 
 
-def _record_change(
-    session: Session, branch: Branch, kind: BranchMoveKind, event: EventKind, who: str, why: str
-) -> None:
-    _log(session, branch, kind, branch.head_sha, who, why)
-    events.record(session, event, branch.project_id, branch=branch.name, by=who, why=why)
+def record_change(session: Session, branch: Branch, kind: BranchMoveKind, event: EventKind, who: str, why: str) -> None:
+    """Writes a change other than a move into the branch's log and the feed."""
+    log_move(session, branch, kind, branch.head_sha, who, why)
+    events.record(session, event, branch.project_id, branch=branch.name, change=kind, by=who, why=why)
 
 
-def _log(session: Session, branch: Branch, kind: BranchMoveKind, from_sha: str | None, who: str, why: str) -> None:
+def log_move(session: Session, branch: Branch, kind: BranchMoveKind, from_sha: str | None, who: str, why: str) -> None:
+    """Writes into the branch's log."""
     session.add(
         BranchMove(
             branch_id=branch.id, kind=kind, from_sha=from_sha, to_sha=branch.head_sha, moved_by=who, why=why,

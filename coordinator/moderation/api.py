@@ -40,7 +40,7 @@ from shared.workers import Role, TokenScope
 router = APIRouter(prefix=API_PREFIX, tags=["duties"])
 
 
-def _act(session: Session, token: str | None, permission: Permission) -> Actor:
+def act(session: Session, token: str | None, permission: Permission) -> Actor:
     """The account that acts, if it has the permission."""
     caller = authorize(session, token, permission)
     return Actor(caller.name, caller.id, Role(caller.role), ActionSource.API)
@@ -68,7 +68,7 @@ def list_audit(
 @router.post("/audit/{entry_id}/undo", status_code=status.HTTP_201_CREATED)
 def undo_action(entry_id: RowId, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
     """Take an action back, with all that followed from it."""
-    return service.view(service.undo(session, _act(session, token, Permission.LOOK), entry_id, asked.reason))
+    return service.view(service.undo(session, act(session, token, Permission.LOOK), entry_id, asked.reason))
 
 
 @router.get("/accounts")
@@ -83,48 +83,48 @@ def list_accounts(
 @router.post("/accounts/{name}/role")
 def set_role(name: Slug, asked: RoleChange, token: BearerToken, session: WriteSession) -> AuditView:
     """Give an account another role."""
-    actor = _act(session, token, Permission.ADMINISTER)
+    actor = act(session, token, Permission.ADMINISTER)
     return service.view(service.set_role(session, actor, name, asked.role, asked.reason))
 
 
 @router.post("/accounts/{name}/suspension")
 def suspend_account(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
     """Refuse all requests of an account. What it did stays."""
-    actor = _act(session, token, Permission.SANCTION)
+    actor = act(session, token, Permission.SANCTION)
     return service.view(service.set_suspension(session, actor, name, asked.reason, is_on=True))
 
 
 @router.post("/accounts/{name}/reinstatement")
 def unsuspend_account(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
     """End a suspension."""
-    actor = _act(session, token, Permission.SANCTION)
+    actor = act(session, token, Permission.SANCTION)
     return service.view(service.set_suspension(session, actor, name, asked.reason, is_on=False))
 
 
 @router.post("/accounts/{name}/approval")
 def approve_account(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
     """Let an account in that waits for it."""
-    return service.view(service.approve_account(session, _act(session, token, Permission.APPROVE), name, asked.reason))
+    return service.view(service.approve_account(session, act(session, token, Permission.APPROVE), name, asked.reason))
 
 
 @router.post("/accounts/{name}/quarantine")
 def quarantine_account(name: Slug, asked: WorkerSanction, token: BearerToken, session: WriteSession) -> AuditView:
     """Refuse all writes of an account or worker, and leave its runs and papers out of everything."""
-    actor = _act(session, token, Permission.SANCTION)
+    actor = act(session, token, Permission.SANCTION)
     return service.view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=True))
 
 
 @router.post("/accounts/{name}/release")
 def release_account(name: Slug, asked: WorkerSanction, token: BearerToken, session: WriteSession) -> AuditView:
     """End a quarantine. Everything counts and shows again."""
-    actor = _act(session, token, Permission.SANCTION)
+    actor = act(session, token, Permission.SANCTION)
     return service.view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=False))
 
 
 @router.post("/accounts/{name}/anchor")
 def set_anchor(name: Slug, asked: AnchorChange, token: BearerToken, session: WriteSession) -> AuditView:
     """Trust a worker to verify what others found, or no longer."""
-    actor = _act(session, token, Permission.ADMINISTER)
+    actor = act(session, token, Permission.ADMINISTER)
     done = service.set_anchor(session, actor, name, asked.worker, asked.reason, is_anchor=asked.is_anchor)
     return service.view(done)
 
@@ -141,7 +141,7 @@ def list_tokens(name: Slug, session: ReadSession, token: BearerToken) -> Page[To
 @router.post("/accounts/{name}/tokens", status_code=status.HTTP_201_CREATED)
 def create_token(name: Slug, asked: TokenRequest, token: BearerToken, session: WriteSession) -> NewSecret:
     """Make a worker's token for an account. It comes with the answer, and never again."""
-    return service.create_token(session, _act(session, token, Permission.ADMINISTER), name, asked)
+    return service.create_token(session, act(session, token, Permission.ADMINISTER), name, asked)
 
 
 @router.post("/tokens/{token_id}/revocation")
@@ -165,7 +165,7 @@ def decide_held(
     name: Slug, sha: Sha, asked: HeldDecisionRequest, token: BearerToken, session: WriteSession
 ) -> AuditView:
     """Accept a held result, send it to two anchors, or reject it."""
-    actor = _act(session, token, Permission.DECIDE)
+    actor = act(session, token, Permission.DECIDE)
     done = service.decide_held(session, actor, name, sha, asked.hardware_class, asked.decision, asked.reason)
     return service.view(done)
 
@@ -182,11 +182,11 @@ def list_invitations(
 @router.post("/invitations", status_code=status.HTTP_201_CREATED)
 def create_invitation(asked: InvitationRequest, token: BearerToken, session: WriteSession) -> NewSecret:
     """Make an invitation. Its secret comes with the answer, and never again."""
-    return service.create_invitation(session, _act(session, token, Permission.APPROVE), asked)
+    return service.create_invitation(session, act(session, token, Permission.APPROVE), asked)
 
 
 @router.post("/invitations/{invitation_id}/revocation")
 def revoke_invitation(invitation_id: RowId, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
     """End an invitation. Accounts that were made with it stay."""
-    actor = _act(session, token, Permission.APPROVE)
+    actor = act(session, token, Permission.APPROVE)
     return service.view(service.revoke_invitation(session, actor, invitation_id, asked.reason))

@@ -17,8 +17,9 @@ from coordinator.evidence import held, quarantine
 from coordinator.findings import revisions
 from coordinator.findings import service as findings
 from coordinator.http.errors import NotFoundError, SwarmError
-from coordinator.models import Finding, Invitation, Project, Token, Volunteer, Worker
-from coordinator.projects.service import get_project
+from coordinator.lineage import branch_changes
+from coordinator.models import Branch, Finding, Invitation, Project, Token, Volunteer, Worker
+from coordinator.projects.service import contract_of, get_project
 from shared.findings import FindingState, NoteKind
 from shared.moderation import SubjectKind
 from shared.protocol import now
@@ -164,6 +165,27 @@ def _write_held(session: Session, key: str, changes: State, actor: Actor, reason
     held.set_decision(session, *_split_held(session, key), changes["decision"], actor.name, reason)
 
 
+def _lock_branch(session: Session, key: str) -> tuple[Project, Branch]:
+    """The branch of a key, which is a project's name and the branch's number, since its name may change."""
+    name, _, number = key.partition("/")
+    project = get_project(session, name)
+    branch = branch_changes.find_locked(session, project.id, int(number))
+    if branch is None:
+        raise NotFoundError(f"{name} has no branch number {number}.")
+    return project, branch
+
+
+def _read_branch(session: Session, key: str) -> dict[str, Any]:
+    _, branch = _lock_branch(session, key)
+    return {column: getattr(branch, column) for column in branch_changes.COLUMNS}
+
+
+def _write_branch(session: Session, key: str, changes: State, actor: Actor, reason: str) -> None:
+    project, branch = _lock_branch(session, key)
+    rules = contract_of(project).diversity
+    branch_changes.change_branch(session, branch, changes, rules, actor.name, reason)
+
+
 SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.ACCOUNT: AuditedSubject(_read_account, _write_account),
     SubjectKind.WORKER: AuditedSubject(_read_worker, _write_worker),
@@ -171,4 +193,5 @@ SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.INVITATION: AuditedSubject(_read_invitation, _write_invitation),
     SubjectKind.HELD: AuditedSubject(_read_held, _write_held),
     SubjectKind.FINDING: AuditedSubject(_read_finding, _write_finding),
+    SubjectKind.BRANCH: AuditedSubject(_read_branch, _write_branch),
 }

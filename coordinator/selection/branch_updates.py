@@ -20,7 +20,8 @@ MAX_NAME = 63
 
 
 class NewExperiment(NamedTuple):
-    """An experiment that was just stored, on the branch of its lease; `who` is its worker's name."""
+    """An experiment that was just stored, on the branch of its lease; `who` is the name of its worker, which belongs to
+    `volunteer_id`."""
 
     id: int
     project_id: int
@@ -30,6 +31,7 @@ class NewExperiment(NamedTuple):
     hardware_class: str
     proposal: Proposal
     who: str
+    volunteer_id: int
 
 
 def follow(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior | None) -> None:
@@ -64,19 +66,30 @@ def _score_head(session: Session, head_sha: str, experiment: NewExperiment) -> f
 
 
 def _begin_branch(session: Session, contract: Contract, experiment: NewExperiment, posterior: DerivedPosterior) -> bool:
-    """Whether a branch begins with the experiment: its agent named one, or it is a draft no worse than its parent."""
+    """Whether a branch begins with the experiment: its agent named one, or it is a draft no worse than its parent.
+
+    The experiment of a newcomer's agent stays where it is, and the branch waits for approval.
+    """
+    named_by = experiment.volunteer_id if experiment.proposal.new_branch is not None else None
     if experiment.proposal.new_branch is not None:
         name, why = experiment.proposal.new_branch, f"Its agent proposed a new branch with #{experiment.id}."
+        state = branches.admit(session, experiment.project_id, contract.diversity, experiment.volunteer_id)
     elif experiment.kind is JobKind.DRAFT and _is_no_worse(contract, posterior):
         name, why = f"draft-{experiment.id}", f"The draft #{experiment.id} is no worse than its parent."
+        has_room = branches.has_room(session, experiment.project_id, contract.diversity)
+        state = BranchState.ACTIVE if has_room else None
     else:
         return False
-    if not branches.has_room(session, experiment.project_id, contract.diversity):
+    if state is None:
         return False
     if find_branch(session, experiment.project_id, name) is not None:
         name = f"{name[: MAX_NAME - len(str(experiment.id)) - 1]}-{experiment.id}"
     theme = experiment.proposal.title
-    branch = branches.create_branch(session, experiment.project_id, name, theme, experiment.sha, experiment.who, why)
+    branch = branches.create_branch(
+        session, experiment.project_id, name, theme, experiment.sha, experiment.who, why, state, named_by
+    )
+    if state is BranchState.PROPOSED:
+        return False
     experiments.move_to_branch(session, experiment.id, experiment.sha, branch.id)
     return True
 

@@ -6,7 +6,8 @@ again, so that a fleet spreads out.
 
 Experiments of one worker on one parent are compared best, so the draw of a worker's last parent counts as better by its
 posterior's sd. Each active branch gets a minimum share of the jobs, for which it does not compete with others; a branch
-with its maximum of the experiments under way gets none of the other jobs.
+with its maximum of the experiments under way gets none of the other jobs. What a maintainer paused, and what waits for
+approval, gets none at all.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from shared.contract import Diversity
 from shared.formatting import count_noun
 
 MAX_DRAWS = 100  # after which the last winner is taken although it is busy
-MAX_RESERVED = 0.5  # largest share of all jobs that the branches' minimums take together
+MAX_RESERVED = 0.5  # largest share of all jobs that the contract's minimums take, with those that maintainers gave
 
 
 class Candidate(NamedTuple):
@@ -42,7 +43,8 @@ class Candidate(NamedTuple):
 
 
 class ResearchDirection(NamedTuple):
-    """A branch. `in_flight` counts the experiments under way on it; `is_stalled` asks for another axis."""
+    """A branch. `in_flight` counts the experiments under way on it; `is_stalled` asks for another axis. `share` is the
+    minimum share of the jobs that a maintainer gave it, and `closed` says why nobody may work on it."""
 
     id: int
     name: str
@@ -50,6 +52,8 @@ class ResearchDirection(NamedTuple):
     is_active: bool = True
     is_stalled: bool = False
     in_flight: int = 0
+    share: float | None = None
+    closed: str = ""
 
     def holds(self, candidate: Candidate) -> bool:
         """Whether experiments on this branch may start from a commit: from its own, and from where it begins."""
@@ -72,8 +76,10 @@ def choose_parent(
     chosen: ResearchDirection | None,
     rng: Random,
 ) -> Parent | None:
-    """The parent of an experiment; None if the branch that the volunteer has chosen has no candidate here."""
-    pool = [candidate for candidate in candidates if not candidate.is_suspect] or candidates
+    """The parent of an experiment; None if the branch that the volunteer has chosen has no candidate here, or all are
+    closed."""
+    pool = _leave_out_closed(candidates, branches)
+    pool = [candidate for candidate in pool if not candidate.is_suspect] or pool
     branch, reason = chosen, f"{chosen.name} is the branch that its volunteer chose. " if chosen else ""
     if chosen is None:
         branch, reason = _reserve(pool, branches, rules, rng)
@@ -81,7 +87,7 @@ def choose_parent(
     if not pool:
         return None
     drawn = _draw(pool, last_parent, rng)
-    branch = branch or next((known for known in branches if known.id == drawn.branch_id), None)
+    branch = branch or _find_branch(drawn, branches)
     return Parent(drawn, branch, reason + _explain(drawn, len(pool), branch, is_last=drawn.sha == last_parent))
 
 
@@ -97,10 +103,37 @@ def _reserve(
     total = sum(known.in_flight for known in branches)
     active = [b for b in branches if b.is_active and not exceeds(rules.max_branch, b.in_flight, total)]
     active = [known for known in active if any(map(known.holds, pool))] if active[1:] else active
-    if len(active) < 2 or rng.random() >= min(MAX_RESERVED, rules.min_branch * len(active)):
+    shares = _share_out(active, rules)
+    if len(active) < 2 or rng.random() >= sum(shares):
         return None, ""
-    branch = rng.choice(active)
+    branch = rng.choices(active, shares)[0]
     return branch, f"Each active branch gets a minimum share of the jobs, and this job is part of {branch.name}'s. "
+
+
+def _share_out(active: Sequence[ResearchDirection], rules: Diversity) -> list[float]:
+    """The minimum share of each branch: that which a maintainer gave it, else the contract's, which gives way."""
+    given = sum(known.share or 0.0 for known in active)
+    others = sum(known.share is None for known in active)
+    each = min(rules.min_branch, max(0.0, MAX_RESERVED - given) / others) if others else 0.0
+    return [each if known.share is None else known.share for known in active]
+
+
+def _leave_out_closed(candidates: Sequence[Candidate], branches: Sequence[ResearchDirection]) -> Sequence[Candidate]:
+    """The candidates without those that belong to closed branches alone."""
+    closed = {known.id for known in branches if known.closed}
+    if not closed:
+        return candidates
+    heads = {known.head_sha for known in branches if not known.closed}
+    return [candidate for candidate in candidates if candidate.branch_id not in closed or candidate.sha in heads]
+
+
+def _find_branch(drawn: Candidate, branches: Sequence[ResearchDirection]) -> ResearchDirection | None:
+    """The branch that an experiment on a commit belongs to: the commit's own, or one that begins there if its own is
+    closed."""
+    own = next((known for known in branches if known.id == drawn.branch_id), None)
+    if own is None or not own.closed:
+        return own
+    return next((known for known in branches if not known.closed and known.holds(drawn)), own)
 
 
 def _leave_out(

@@ -32,6 +32,7 @@ FAILURES_EXPLAINED_BY_SEED = 2
 MAX_ROOT_FAILURES = 3
 MAX_FAILURES_IN_ROW = 5
 THROTTLE_SECONDS = 900.0
+CLOSED_SECONDS = 300.0  # after which a worker asks again whose branch a maintainer paused or has not approved
 SHARE_SECONDS = 120.0  # after which a volunteer at its largest share may ask again
 
 MIN_FLEET, MIN_VOLUNTEERS = 16, 4
@@ -168,6 +169,8 @@ def _refuse(snapshot: Snapshot) -> NoJob | None:
     if is_broken and snapshot.seconds_since_run < THROTTLE_SECONDS:
         reason = f"This worker's last {snapshot.failures_in_row} runs failed. It gets another job after a pause."
         return NoJob(reason, retry_after_seconds=THROTTLE_SECONDS - snapshot.seconds_since_run)
+    if snapshot.chosen is not None and snapshot.chosen.closed:
+        return NoJob(f"The branch {snapshot.chosen.name} {snapshot.chosen.closed}.", CLOSED_SECONDS)
     if is_near_share(snapshot.held, snapshot.fleet, snapshot.rules) and snapshot.volunteers >= MIN_VOLUNTEERS:
         reason = (
             f"Your workers hold {snapshot.held} of the project's {snapshot.fleet} jobs, and its contract gives no "
@@ -184,6 +187,8 @@ def _choose_experiment(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     parent = choose_parent(
         snapshot.candidates, snapshot.branches, snapshot.rules, snapshot.last_parent, snapshot.chosen, rng
     )
+    if parent is None and snapshot.chosen is None:
+        return NoJob("A maintainer paused every branch on which there is a measured commit.", CLOSED_SECONDS)
     if parent is None:
         assert snapshot.chosen is not None
         why = f"{snapshot.chosen.name}, the branch that its volunteer chose, has not been measured on this hardware."

@@ -176,10 +176,17 @@ def _view_branches(
         ResearchDirection(
             row.id, row.name, row.head_sha, row.state == BranchState.ACTIVE,
             is_stalled(row.experiments_without_gain, experiments_on[row.id], contract.diversity),
-            experiments_on[row.id]
+            experiments_on[row.id], row.share, _why_closed(row)
         )
         for row in branches
     ]  # fmt: skip
+
+
+def _why_closed(branch: BranchRow) -> str:
+    """The reason why a branch gets no jobs at all, as the end of a sentence; empty for most."""
+    if branch.state == BranchState.PROPOSED:
+        return "waits for a maintainer's approval"
+    return "was paused by a maintainer" if branch.is_locked else ""
 
 
 def _count_fleet(

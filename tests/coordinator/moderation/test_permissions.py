@@ -54,6 +54,7 @@ FORMS = frozenset({"POST /sign-in", "POST /sign-out"})
 WHY = {"reason": "because"}
 NOTE = {"text": "A note."}
 DRAFT = {"claim": "Other words.", "agent": "scripted"}
+BRANCH = "/projects/none/branches/none"
 LEASE = uuid4()
 PROPOSAL = {"token": "t", "proposal": make_proposal().model_dump(mode="json"), "files": {"train.py": "LR = 1\n"}}
 RUN = make_run("0" * 40)
@@ -99,6 +100,13 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
         f"/projects/none/held/{'0' * 40}/decision", WHY | {"hardware_class": "c", "decision": "accept"},
         Permission.DECIDE,
     ),
+    **{
+        f"POST /projects/{{name}}/branches/{{branch}}/{change}": (f"{BRANCH}/{change}", WHY | more, Permission.STEER)
+        for change, more in {
+            "pause": {}, "resumption": {}, "approval": {}, "name": {"name": "other"}, "share": {"share": 0.2},
+            "head": {"head_sha": "0" * 40}, "deletion": {},
+        }.items()
+    },
     "GET /invitations": ("/invitations", None, Permission.LOOK),
     "POST /invitations": ("/invitations", WHY, Permission.APPROVE),
     "POST /invitations/{invitation_id}/revocation": ("/invitations/99/revocation", WHY, Permission.APPROVE),

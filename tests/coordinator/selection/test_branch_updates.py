@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import select, update
 
 from coordinator.db.database import Database
-from coordinator.models import Branch, Calibration, Event
+from coordinator.models import Branch, Calibration, Event, Volunteer
 from shared.events import EventKind
 from shared.experiments import JobKind, ProposalSubmission, StepFate, StepReport
 from shared.projects import BranchRequest, BranchState
+from shared.workers import Role
 from tests.support.messages import claim_request, make_proposal, make_result
 from tests.support.volunteers import MiniWorker
 
@@ -17,10 +18,17 @@ DRAFTS = ["draft"]
 
 
 @pytest.fixture
-def known(worker: MiniWorker) -> MiniWorker:
-    """A worker that has measured the seed, at 3.3."""
+def known(worker: MiniWorker, database: Database) -> MiniWorker:
+    """A worker that has measured the seed, at 3.3. Its account is no newcomer."""
     worker.measure_root(3.3)
+    make_known(database)
     return worker
+
+
+def make_known(database: Database) -> None:
+    """Make researchers of all accounts, whose branches need no approval."""
+    with database.write() as session:
+        session.execute(update(Volunteer).values(role=Role.RESEARCHER))
 
 
 def read_branches(worker: MiniWorker) -> dict[str, dict[str, object]]:
@@ -68,8 +76,19 @@ def test_an_agent_names_a_direction(known: MiniWorker) -> None:
     assert set(read_branches(known)) == {"baseline", "no-norms", "no-norms-3"}
 
 
+def test_what_a_newcomers_agent_names_waits_and_its_experiment_stays(worker: MiniWorker) -> None:
+    worker.measure_root(3.3)
+    run(worker, "DEPTH = 10\n", 3.5, new_branch="no-norms")
+    branches = read_branches(worker)
+    assert branches["no-norms"]["state"] == "proposed" and branches["no-norms"]["experiments"] == 0
+    assert branches["baseline"]["experiments"] == 1
+    for number in range(3):
+        run(worker, f"DEPTH = {11 + number}\n", 3.5, new_branch=f"more-{number}")
+    assert set(read_branches(worker)) == {"baseline", "no-norms", "more-0"}, "an account names two at a time"
+
+
 def test_a_person_names_a_direction_and_volunteers_choose_it(
-    known: MiniWorker, make_worker: Callable[..., MiniWorker]
+    known: MiniWorker, make_worker: Callable[..., MiniWorker], database: Database
 ) -> None:
     request = BranchRequest(name="optimizers", theme="What if it is the optimizer?")
     created = known.post("/projects/tiny/branches", request)
@@ -84,6 +103,7 @@ def test_a_person_names_a_direction_and_volunteers_choose_it(
     assert unknown.status_code == 404 and "baseline, optimizers" in unknown.json()["detail"]
     for number in range(6):  # each by another account, which names two at most
         other = make_worker("w1", f"other-{number}")
+        make_known(database)
         assert other.post("/projects/tiny/branches", request.model_copy(update={"name": f"d{number}"})).is_success
     full = known.post("/projects/tiny/branches", request.model_copy(update={"name": "one-more"}))
     assert (full.status_code, full.json()["type"]) == (409, "/problems/too-many-branches")

@@ -94,6 +94,39 @@ def test_each_active_branch_keeps_its_minimum(count: int, seed: int) -> None:
     assert drawn[0] > 2000 * (1 - RULES.min_branch * count) - 100
 
 
+def test_shares_that_a_maintainer_gave_are_kept_and_the_others_give_way() -> None:
+    """Of 4,000 jobs 40 % and 5 % are kept: the bounds are at least four sd away."""
+    shares = [None, 0.4, None, None]
+    branches = [ResearchDirection(n, f"b{n}", f"c{n}", share=share) for n, share in enumerate(shares)]
+    candidates = [Candidate(f"c{n}", 3.0 + n, 0.001, 1, 0, branch_id=n) for n in range(4)]
+    rng = Random(1)
+    drawn = Counter(p.branch.id for _ in range(4000) if (p := choose(candidates, branches, rng)) and p.branch)
+    assert 0.365 < drawn[1] / 4000 < 0.435
+    assert all(0.015 < drawn[n] / 4000 < 0.065 for n in (2, 3)) and drawn[0] > 1700
+
+
+@given(frontiers(), st.sets(st.integers(1, 5)), SEEDS)
+def test_what_a_maintainer_closed_gets_nothing(
+    frontier: tuple[list[Candidate], list[ResearchDirection]], closed: set[int], seed: int
+) -> None:
+    candidates, branches = frontier
+    branches = [b._replace(closed="was paused", is_active=False) if b.id in closed else b for b in branches]
+    parent = choose(candidates, branches, Random(seed))
+    if closed >= {branch.id for branch in branches}:
+        assert parent is None
+    else:
+        assert parent is not None and parent.branch is not None and not parent.branch.closed
+
+
+def test_a_branch_that_begins_on_a_closed_ones_commit_goes_on_from_there() -> None:
+    best = Candidate("best", 3.1, 0.01, 5, 0, branch_id=1)
+    old = ResearchDirection(1, "old", "best", is_active=False, closed="was paused by a maintainer")
+    new = ResearchDirection(2, "new", "best")
+    parent = choose([best], [old, new], Random(1))
+    assert parent is not None and parent.branch is new
+    assert choose([best], [old], Random(1)) is None
+
+
 @given(frontiers(), SEEDS)
 def test_a_chosen_branch_is_kept_to(frontier: tuple[list[Candidate], list[ResearchDirection]], seed: int) -> None:
     candidates, branches = frontier
