@@ -25,7 +25,7 @@ demo: $(VENV)/demo.stamp  ## Run a small swarm here: real training on two CPU co
 	@$(BIN)/swarm demo --port $(PORT) $(if $(EXPERIMENTS),--experiments $(EXPERIMENTS))
 
 test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processes and browser
-	@.ci/system-packages bwrap:bubblewrap chromium:chromium
+	@.ci/system-packages bwrap:bubblewrap chromium:chromium nginx:nginx-light systemd-analyze:systemd
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=10 $(TESTS)
 
 test-nightly: $(VENV)/dev.stamp  ## Run the property tests with thousands of new examples each

@@ -22,10 +22,11 @@ def wait_for_port(process: "subprocess.Popen[Any]", log: Path) -> int:
 class Coordinator:
     """A coordinator's process that can be killed and started again, on the same port and database."""
 
-    def __init__(self, database_url: str, folder: Path) -> None:
-        self._environment = {**os.environ, "SWARM_DATABASE_URL": database_url}
-        self._log = folder / "coordinator.log"
-        self._port = "0"
+    def __init__(self, database_url: str, folder: Path, port: int = 0, **settings: str) -> None:
+        """`settings` are more variables of its environment."""
+        self._environment = {**os.environ, "SWARM_DATABASE_URL": database_url, **settings}
+        self._log = folder / f"coordinator-{port}.log"
+        self._port = str(port)
         self.start()
 
     def start(self) -> None:
