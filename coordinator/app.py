@@ -100,7 +100,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     app.state.similarity = Similarity(database, settings)
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.max_body_seconds)
     app.add_middleware(Visits)
     describe_api(app)
     install_error_handlers(app)

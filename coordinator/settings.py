@@ -67,6 +67,7 @@ class CoordinatorSettings(BaseSettings):
     access_log: bool = False
     metrics_token_file: Path | None = None
     max_body_bytes: int = 4 * MIB
+    max_body_seconds: float = Field(default=120.0, gt=0)
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0
     meaning_check_seconds: float = 5.0

@@ -47,6 +47,15 @@ class BodyTooLargeError(SwarmError):
     title = "The request is larger than this coordinator takes"
 
 
+class BodyTooSlowError(SwarmError):
+    """The body did not arrive in time. The request may be sent again."""
+
+    status = 408
+    code = "body-too-slow"
+    title = "The request took too long to arrive"
+    headers = {"Connection": "close"}  # noqa: RUF012  a class variable of the base, never changed
+
+
 class NotFoundError(SwarmError):
     status = 404
     code = "not-found"

@@ -1,6 +1,7 @@
 """Headers of every answer: what pages may load, and the id by which logs name the request."""
 
 import re
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ SECURITY_HEADERS = (
 
 REQUEST_ID_HEADER = b"x-request-id"
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
+_SITE = re.compile(rb"^(?:https?:)?//[^/?#]*")
 _request_id: ContextVar[str] = ContextVar("request id", default="-")
 
 
@@ -33,6 +35,15 @@ def begin_request(given: bytes | None) -> str:
     chosen = given.decode() if given and _WELL_FORMED.fullmatch(given) else uuid4().hex
     _request_id.set(chosen)
     return chosen
+
+
+def keep_local(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Headers with every redirect as a path of this site: a host's name in it would be the one that the client sent."""
+    for name, value in headers:
+        if name.lower() == b"location":
+            yield name, b"/" + _SITE.sub(b"", value).lstrip(b"/")
+        else:
+            yield name, value
 
 
 def list_headers() -> list[tuple[bytes, bytes]]:

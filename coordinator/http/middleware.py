@@ -1,51 +1,62 @@
-"""ASGI middleware: a limit on bodies, and reading with a token only."""
+"""ASGI middleware: limits on bodies, and reading with a token only."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
+from math import inf
 from time import monotonic
 
-from anyio import to_thread
+from anyio import CancelScope, current_time, to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.accounts.permissions import AccountStoppedError, Permission
 from coordinator.accounts.service import UnauthorizedError, authorize
 from coordinator.db.database import Database
-from coordinator.http.errors import BodyTooLargeError, problem_response
+from coordinator.http.errors import BodyTooLargeError, BodyTooSlowError, problem_response
 from coordinator.http.prefix import read_path
 from shared.protocol import API_PREFIX
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is known to be larger than `max_bytes`.
+    """Answers 413 as soon as a body is known to be larger than `max_bytes`, and 408 if all of it takes longer than
+    `seconds`.
 
-    The application may turn the error about a long body into an answer of its own, so this replaces that answer
-    instead of catching the error.
+    The application may turn the error about a body into an answer of its own, so this replaces that answer instead of
+    catching the error.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received, is_refused = 0, False
+        received, is_whole, is_refused = 0, False, False
+        refusal: BodyTooLargeError | BodyTooSlowError | None = None
+        deadline = current_time() + self._seconds
 
         async def count() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole, refusal
+            message: Message | None = None
+            with CancelScope(deadline=inf if is_whole else deadline):  # after the body a receive waits for the end
+                message = await receive()
+            if message is None:
+                refusal = BodyTooSlowError(f"A body has to arrive within {self._seconds:g} s.")
+                raise refusal
+            is_whole = is_whole or not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise self._make_error()
+                refusal = self._make_error()
+                raise refusal
             return message
 
         async def answer(message: Message) -> None:
             nonlocal is_refused
-            if received <= self._max_bytes:
+            if refusal is None:
                 await send(message)
             elif not is_refused:
                 is_refused = True
-                await problem_response(self._make_error().to_problem())(scope, receive, send)
+                await problem_response(refusal.to_problem(), refusal.headers)(scope, receive, send)
 
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) <= self._max_bytes:

@@ -5,11 +5,14 @@ from time import perf_counter
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.http.headers import REQUEST_ID_HEADER, begin_request, list_headers
+from coordinator.http.headers import REQUEST_ID_HEADER, begin_request, keep_local, list_headers
 from coordinator.http.metrics import Metrics
 from coordinator.http.prefix import read_path
 
 log = structlog.get_logger()
+
+REDIRECTS = 300
+"""The first status of answers that name another address."""
 
 
 class RequestContext:
@@ -29,7 +32,8 @@ class RequestContext:
             nonlocal status, seconds
             if message["type"] == "http.response.start":
                 status, seconds = message["status"], perf_counter() - began
-                message["headers"] = [*message["headers"], *list_headers()]
+                headers = message["headers"] if status < REDIRECTS else keep_local(message["headers"])
+                message["headers"] = [*headers, *list_headers()]
             await send(message)
 
         try:

@@ -1,0 +1,102 @@
+"""An open coordinator meets slow bodies, other hosts' names and forged addresses. On a real server."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from coordinator.app import create_app
+from coordinator.settings import CoordinatorSettings
+from tests.support.databases import SqliteFolder
+from tests.support.servers import RunningServer, serve
+
+SECONDS = 60
+BODY_SECONDS = 2.0
+SLOW_CLIENTS = 40
+PLACES = 2
+
+
+@pytest.fixture
+def server(tmp_path: Path, sqlite_folder: SqliteFolder) -> Iterator[RunningServer]:
+    settings = CoordinatorSettings(
+        database_url=sqlite_folder.create_migrated(tmp_path), public_url="https://swarm.example.org",
+        max_body_seconds=BODY_SECONDS, listeners_per_address=PLACES,
+    )  # fmt: skip
+    with serve(create_app(settings)) as server:
+        yield server
+
+
+def connect(server: RunningServer, *sent: str) -> socket.socket:
+    address = httpx.URL(server.url)
+    connection = socket.create_connection((address.host, address.port), SECONDS)
+    connection.sendall("\r\n".join(sent).encode())
+    return connection
+
+
+def test_bodies_that_come_byte_by_byte_are_ended_and_hold_up_nobody(server: RunningServer) -> None:
+    paths = ["/api/v1/accounts", "/api/v1/leases"]
+    with ExitStack() as stack, httpx.Client(base_url=server.url, timeout=SECONDS) as http:
+        slow = [
+            stack.enter_context(connect(server, f"POST {paths[number % 2]} HTTP/1.1", "Host: x",
+                                        "Content-Type: application/json", "Content-Length: 400", "", "{"))
+            for number in range(SLOW_CLIENTS)
+        ]  # fmt: skip
+        headers_only = [stack.enter_context(connect(server, "GET / HTTP/1.1", "X-Slow: ")) for _ in range(SLOW_CLIENTS)]
+        made = http.post("/api/v1/accounts", json={"name": "ada"})
+        assert made.status_code == 201, "others are served meanwhile"
+        for _ in range(3):
+            for connection in slow:
+                connection.sendall(b" ")
+        for connection in slow:
+            answer = b"".join(iter(lambda one=connection: one.recv(65_536), b""))  # until the server ends it
+            assert answer.startswith(b"HTTP/1.1 408 ") and b"/problems/body-too-slow" in answer
+        for connection in headers_only:
+            connection.sendall(b"x\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_whole_body_lets_a_stream_go_on_for_longer(server: RunningServer) -> None:
+    """The limit is that of the body, not that of the answer."""
+    with httpx.stream("GET", f"{server.url}/api/v1/events", timeout=SECONDS) as stream:
+        lines = stream.iter_raw()
+        assert stream.status_code == 200 and next(lines), "it says something each 15 s"
+
+
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:8000", "swarm.example.org@evil.example", "a b", ""])
+def test_the_name_that_a_client_calls_us_is_in_no_answer(server: RunningServer, name: str) -> None:
+    paths = ["/", "/projects", "/projects/", "/findings/", "/docs/", "/api/v1/projects/", "/api/v1/experiments?limit=1",
+             "/openapi.json", "/robots.txt", "/nothing"]  # fmt: skip
+    with httpx.Client(base_url=server.url, timeout=SECONDS, headers={"X-Forwarded-Host": "evil.example"}) as http:
+        for path in paths:
+            answer = http.get(path, headers={"Host": name})
+            told = answer.text + repr(answer.headers)
+            assert "evil.example" not in told, path
+            if answer.is_redirect:
+                place = answer.headers["location"]
+                assert place.startswith("/") and not place.startswith("//"), path
+
+
+@contextmanager
+def open_feed(server: RunningServer, forwarded: str) -> Iterator[int]:
+    """The status of a feed that stays open during the block."""
+    headers = {"X-Forwarded-For": forwarded}
+    with httpx.stream("GET", f"{server.url}/api/v1/events", headers=headers, timeout=SECONDS) as stream:
+        yield stream.status_code
+
+
+def test_behind_a_trusted_proxy_each_address_has_its_own_feeds(server: RunningServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(PLACES):
+            assert stack.enter_context(open_feed(server, "203.0.113.5")) == 200
+        assert stack.enter_context(open_feed(server, "203.0.113.5")) == 429
+        assert stack.enter_context(open_feed(server, "198.51.100.9, 203.0.113.5")) == 429, (
+            "the last is the proxy's word"
+        )
+        assert stack.enter_context(open_feed(server, "203.0.113.6")) == 200
+        for number in range(PLACES):
+            assert stack.enter_context(open_feed(server, f"2001:db8::{number}")) == 200
+        assert stack.enter_context(open_feed(server, "2001:db8::abcd")) == 429, "an IPv6 network of 64 bits is one"
+        assert stack.enter_context(open_feed(server, "2001:db8:0:1::1")) == 200
