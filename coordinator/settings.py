@@ -70,6 +70,7 @@ class CoordinatorSettings(BaseSettings):
     max_body_seconds: float = Field(default=120.0, gt=0)
     event_poll_seconds: float = 1.0
     epoch_check_seconds: float = 60.0
+    progress_count_seconds: float = 2.0
     meaning_check_seconds: float = 5.0
 
     @model_validator(mode="before")

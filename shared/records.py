@@ -175,13 +175,33 @@ class HardwareClass(Message):
 
 
 class HardwareClassCount(Message):
+    """A hardware class with its runs, and those experiments whose first run was in it."""
+
     name: Text
     runs: Count
+    experiments: Count
+
+
+class ProgressBin(Message):
+    """Consecutive runs of a hardware class from the number `first` on: counts by outcome, and the best measurement that
+    counts. `leading` is the leader's posterior mean when the last of them had come."""
+
+    first: Count
+    runs: Count
+    ok: Count
+    crashed: Count
+    timeout: Count
+    stopped_early: Count
+    invalid: Count
+    best: Number | None
+    best_run_id: Count | None
+    leading: Number | None
 
 
 class ProgressPoint(Message):
-    """One run. `leading` is the best posterior mean among all commits measured up to here, as known now."""
+    """One run, numbered in its hardware class. `leading` is the leader's posterior mean when its bin had come."""
 
+    number: Count
     run_id: Count
     experiment_id: Count | None
     sha: Sha
@@ -195,7 +215,9 @@ class ProgressPoint(Message):
 
 
 class ProjectProgress(Message):
-    """Data of the progress plot in one hardware class. `leader_id` is an experiment, None while the root leads."""
+    """Progress in one hardware class of `runs` runs. What was asked for (all of it, or a range) is told as at most 600
+    `bins` of `width` runs, or as `points`, its runs one by one. `leader_id` is an experiment, None while the root
+    leads."""
 
     project: Slug
     metric: Text
@@ -204,6 +226,9 @@ class ProjectProgress(Message):
     hardware_class: Text | None
     hardware_classes: list[HardwareClassCount]
     experiments: Count
+    runs: Count
+    width: Count
+    bins: list[ProgressBin]
     points: list[ProgressPoint]
     leader_sha: Sha | None
     leader_id: Count | None

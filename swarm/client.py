@@ -70,8 +70,9 @@ class Client:
     def list_branches(self, project: str) -> list[BranchView]:
         return self._get(f"/projects/{project}/branches", Page[BranchView]).items
 
-    def get_progress(self, project: str) -> ProjectProgress:
-        return self._get(f"/projects/{project}/progress", ProjectProgress)
+    def get_progress(self, project: str, first: int = 1) -> ProjectProgress:
+        """Progress in the hardware class with the most runs, from its run number `first` on."""
+        return self._get(f"/projects/{project}/progress", ProjectProgress, first=first)
 
     def list_experiments(self, project: str, limit: int = 50) -> list[ExperimentSummary]:
         return self._get("/experiments", Page[ExperimentSummary], project=project, limit=limit).items

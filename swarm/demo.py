@@ -213,7 +213,7 @@ class _Demo:
         progress = client.get_progress(project)
         self._metric = progress.metric
         self._done_before = progress.experiments
-        self._seen_runs = {point.run_id for point in progress.points}
+        self._seen_runs = progress.runs
         self._is_draining = self._is_anchor = False
 
     def watch(self) -> int:
@@ -238,13 +238,12 @@ class _Demo:
 
     def _announce_runs(self) -> int:
         """Prints each new run once, with its result. Returns the number of experiments finished in this demo."""
-        progress = self._client.get_progress(self._project)
+        progress = self._client.get_progress(self._project, self._seen_runs + 1)
         for point in progress.points:
-            if point.run_id not in self._seen_runs:
-                self._seen_runs.add(point.run_id)
-                name = f"experiment {point.experiment_id}" if point.experiment_id else "measurement"
-                result = f"{self._metric} {point.metric:.4f}" if point.metric is not None else str(point.outcome)
-                self._console.print(Text(f"{point.finished_at:%H:%M:%S}  {name}: {point.title}: {result}"))
+            name = f"experiment {point.experiment_id}" if point.experiment_id else "measurement"
+            result = f"{self._metric} {point.metric:.4f}" if point.metric is not None else str(point.outcome)
+            self._console.print(Text(f"{point.finished_at:%H:%M:%S}  {name}: {point.title}: {result}"))
+        self._seen_runs = max(self._seen_runs, progress.runs)
         return progress.experiments - self._done_before
 
     def _check_processes(self) -> None:

@@ -19,6 +19,7 @@ from coordinator.evidence import epochs
 from coordinator.models import Commit, Run
 from coordinator.projects import service as projects
 from coordinator.projects.holdout import make_secret
+from coordinator.records import progress
 from coordinator.settings import CoordinatorSettings
 from shared.formatting import count_noun
 
@@ -132,7 +133,7 @@ def repack(
 def recompute(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit status 1 if a number differs.")] = False,
 ) -> None:
-    """Derive all posteriors again from the runs, at this epoch's offsets, and write them.
+    """Derive all posteriors again from the runs, at this epoch's offsets, and count the progress; write both.
 
     Example:  swarm-coordinator recompute --check
     """
@@ -140,9 +141,10 @@ def recompute(
         if not check:
             with database.write() as session:
                 typer.echo(f"{epochs.recompute(session):,} posteriors were changed.")
+                typer.echo(f"Hardware classes whose progress was counted again: {progress.rebuild(session)}.")
             return
         with database.read() as session:
-            differences = list(epochs.find_differences(session))
+            differences = [*epochs.find_differences(session), *progress.find_differences(session)]
         for line in differences:
             typer.echo(line)
         if differences:

@@ -15,6 +15,7 @@ from coordinator.lineage.objects import LoadedObject, ObjectDamagedError, Object
 from coordinator.models import Commit, CommitPosterior
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
+from coordinator.records import progress
 from shared.commits import CommitError, GitObject, parse_commit, parse_tree
 
 OBJECTS_AT_ONCE = 200
@@ -34,6 +35,7 @@ def find_problems(session: Session, show_progress: ShowProgress) -> Iterator[str
         yield "the numbers were not computed again, because rows that they follow from are missing"
     else:
         yield from _check_posteriors(session, show_progress)
+        yield from progress.find_differences(session)
 
 
 def _check_objects(session: Session, show_progress: ShowProgress) -> Iterator[str]:

@@ -22,6 +22,8 @@ class AdvisoryLock(IntEnum):
     """Stored objects are encoded anew by one transaction at a time."""
     VECTOR_INDEX = 7_305_802_115
     """pgvector's index is made and filled by one process at a time."""
+    PROGRESS = 7_305_802_116
+    """Counts and bins of runs are brought up to date by one transaction at a time."""
 
 
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))

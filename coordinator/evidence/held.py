@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import epochs
 from coordinator.evidence.posteriors import find_posterior, refresh_posteriors
+from coordinator.evidence.quarantine import mark_progress_stale
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.models import CommitPosterior, DueReplication, Experiment, HeldDecision, Project, Volunteer, Worker
 from coordinator.projects import service as projects
@@ -61,6 +62,7 @@ def set_decision(
         session.flush()
     derived = refresh_posteriors(session, contract, sha, hardware_class)
     epochs.derive_again(session, contract, project.id, hardware_class)
+    mark_progress_stale(session, project.id, hardware_class)
     is_due = derived is not None and derived.standing is Standing.HELD
     for_anchors = derived is not None and derived.awaits_anchors
     is_of_commit = DueReplication.commit_sha == sha, DueReplication.hardware_class == hardware_class

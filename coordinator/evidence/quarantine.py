@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from coordinator.events import service as events
 from coordinator.evidence import epochs
 from coordinator.http.errors import NotFoundError
-from coordinator.models import CommitPosterior, Run, Volunteer, Worker, table_of
+from coordinator.models import ClassProgress, CommitPosterior, Run, Volunteer, Worker, table_of
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
 from shared.events import EventKind
 from shared.experiments import Standing
@@ -34,11 +34,18 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     changed = _recount_runs(session, workers)
     for project_id, hardware_class in changed:
         epochs.end_epoch(session, project_id, hardware_class, always=True)
+        mark_progress_stale(session, project_id, hardware_class)
     events.record(
         session, EventKind.QUARANTINE_CHANGED, None, volunteer=volunteer, worker=worker, reason=reason, by=who,
         runs=changed.total(),
     )  # fmt: skip
     return changed.total()
+
+
+def mark_progress_stale(session: Session, project_id: int, hardware_class: str) -> None:
+    """Have the bins of a class made again, because other runs count now, or another commit may lead."""
+    is_class = ClassProgress.project_id == project_id, ClassProgress.hardware_class == hardware_class
+    session.execute(update(ClassProgress).where(*is_class).values(is_stale=True))
 
 
 def set_anchor(session: Session, volunteer: str, worker: str, *, is_anchor: bool, who: str) -> None:

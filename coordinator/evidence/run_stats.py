@@ -6,13 +6,14 @@ from statistics import median
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, case, func, select
+from sqlalchemy import Row, and_, bindparam, case, func, select
 from sqlalchemy.orm import Session, undefer_group
 
 from coordinator.db.cache import Cache
-from coordinator.models import CommitPosterior, Project, Run, Worker, table_of
+from coordinator.models import ClassProgress, CommitPosterior, EvidenceEpoch, Project, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
 from coordinator.projects import service as projects
+from shared.experiments import JobKind
 from shared.records import HardwareClassCount
 from shared.runs import CurvePoint, EarlyStops, RunOutcome
 
@@ -67,6 +68,24 @@ _EARLY_STOPS = select(
         (_POSTERIORS.c.commit_sha == _NEWEST.c.commit_sha) & (_POSTERIORS.c.hardware_class == _NEWEST.c.hardware_class),
     )
 )
+_EPOCHS, _CLASSES = table_of(EvidenceEpoch), table_of(ClassProgress)
+_IS_KEPT = and_(_CLASSES.c.project_id == _EPOCHS.c.project_id, _CLASSES.c.hardware_class == _EPOCHS.c.hardware_class)
+_BEYOND = (
+    select(func.count())
+    .where(_RUNS.c.project_id == _EPOCHS.c.project_id, _RUNS.c.hardware_class == _EPOCHS.c.hardware_class)
+    .where(_RUNS.c.id > func.coalesce(_CLASSES.c.through_run_id, 0))
+    .correlate(_EPOCHS, _CLASSES)
+)
+_MADE_BEYOND = _BEYOND.where(_RUNS.c.kind.in_([kind for kind in JobKind if kind.makes_experiment]))
+_CLASS_COUNTS = (
+    select(
+        _EPOCHS.c.hardware_class.label("name"),
+        (func.coalesce(_CLASSES.c.runs, 0) + _BEYOND.scalar_subquery()).label("runs"),
+        (func.coalesce(_CLASSES.c.experiments, 0) + _MADE_BEYOND.scalar_subquery()).label("experiments"),
+    )
+    .select_from(_EPOCHS.outerjoin(_CLASSES, _IS_KEPT))
+    .where(_EPOCHS.c.project_id == bindparam("project_id"))
+)
 _RUN_ROWS = select(Run, Worker.name).join(Worker, Worker.id == Run.worker_id).options(undefer_group(REPORT))
 
 
@@ -87,11 +106,10 @@ def find_run(session: Session, run_id: int) -> RunRow | None:
 
 
 def list_hardware_classes(session: Session, project_id: int) -> list[HardwareClassCount]:
-    """Hardware classes that a project was measured in, most runs first."""
-    count = func.count()
-    query = select(Run.hardware_class, count).where(Run.project_id == project_id).group_by(Run.hardware_class)
-    rows = session.execute(query.order_by(count.desc(), Run.hardware_class))
-    return [HardwareClassCount(name=name, runs=runs) for name, runs in rows]
+    """Hardware classes that a project was measured in, most runs first: counts that are kept, and the runs beyond."""
+    rows = session.execute(_CLASS_COUNTS, {"project_id": project_id}).mappings()
+    counts = [HardwareClassCount(**row) for row in rows if row["runs"]]
+    return sorted(counts, key=lambda count: (-count.runs, count.name))
 
 
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:

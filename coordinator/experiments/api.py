@@ -1,4 +1,4 @@
-"""Experiments, runs and progress over HTTP."""
+"""Experiments and runs over HTTP."""
 
 from typing import Annotated
 
@@ -8,11 +8,10 @@ from coordinator.db.database import ReadSession
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import view_early_stops
 from coordinator.experiments import service
-from coordinator.experiments.service import view_progress
 from coordinator.http.pagination import Cursor, Limit, RowId
 from coordinator.projects import service as projects
 from shared.protocol import API_PREFIX, Page, Slug
-from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProjectProgress
+from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary
 from shared.runs import EarlyStops, RunView
 
 router = APIRouter(prefix=API_PREFIX, tags=["experiments"])
@@ -52,18 +51,6 @@ def list_runs(project: Slug, session: ReadSession, cursor: Cursor = None, limit:
 def read_run(run_id: RowId, session: ReadSession) -> RunView:
     """One run with its curve and the end of its log."""
     return evidence.view_one(session, run_id)
-
-
-@router.get("/projects/{name}/progress", tags=["projects"])
-def read_progress(
-    name: Slug,
-    session: ReadSession,
-    hardware_class: Annotated[
-        str | None, Query(max_length=200, description="default: the one with the most runs")
-    ] = None,
-) -> ProjectProgress:
-    """Data of the progress plot: every run in one hardware class, and the leading posterior."""
-    return view_progress(session, projects.get_project(session, name), hardware_class)
 
 
 @router.get("/projects/{name}/early-stops", tags=["projects"])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
@@ -49,12 +49,15 @@ def list_experiments(
     session: Session, project_id: int, before_id: int | None, limit: int, hardware_class: str | None = None
 ) -> list[ExperimentRow]:
     """Experiments of a project, newest first, older than `before_id`, measured first in `hardware_class` if given."""
-    query = _rows().where(Experiment.project_id == project_id)
+    query, own_id = _rows().where(Experiment.project_id == project_id), Experiment.id
+    if hardware_class is not None:  # findings know it, and have an index by it
+        own_id = Finding.experiment_id
+        query = query.join(Finding, Finding.experiment_id == Experiment.id).where(
+            Finding.project_id == project_id, Finding.hardware_class == hardware_class
+        )
     if before_id is not None:
-        query = query.where(Experiment.id < before_id)
-    if hardware_class is not None:
-        query = query.where(Run.hardware_class == hardware_class)
-    return [ExperimentRow(*row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
+        query = query.where(own_id < before_id)
+    return [ExperimentRow(*row) for row in session.execute(query.order_by(own_id.desc()).limit(limit))]
 
 
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
@@ -65,9 +68,10 @@ _TRIALS = (
         _POSTERIORS.c.metric_sd,
         _RUNS.c.outcome,
     )
-    .select_from(MEASURED)
-    .where(_EXPERIMENTS.c.project_id == bindparam("project_id"), _RUNS.c.hardware_class == bindparam("hardware_class"))
-    .order_by(_EXPERIMENTS.c.id.desc())
+    .select_from(MEASURED.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
+    .where(_FINDINGS.c.project_id == bindparam("project_id"))
+    .where(_FINDINGS.c.hardware_class == bindparam("hardware_class"))
+    .order_by(_FINDINGS.c.experiment_id.desc())
     .limit(bindparam("limit"))
 )
 
@@ -102,37 +106,3 @@ def list_steps(session: Session, experiment_id: int) -> list[tuple[int, str]]:
     """The experiments whose steps an experiment was put together from, with what became of each."""
     query = select(AssembledStep.step_id, AssembledStep.fate).where(AssembledStep.experiment_id == experiment_id)
     return [(step, fate) for step, fate in session.execute(query.order_by(AssembledStep.step_id))]
-
-
-class ProgressRow(NamedTuple):
-    """A run as the progress plot needs it."""
-
-    run_id: int
-    experiment_id: int | None
-    commit_sha: str
-    title: str | None
-    outcome: str
-    metric: float | None
-    reason: str
-    finished_at: Any
-    posterior: CommitPosterior | None
-
-
-def list_progress(session: Session, project_id: int, hardware_class: str, limit: int) -> list[ProgressRow]:
-    """The newest `limit` runs of a project in a hardware class, oldest first."""
-    query = (
-        select(
-            Run.id, Run.experiment_id, Run.commit_sha, Experiment.title, Run.outcome, Run.metric, Run.reason,
-            Run.finished_at, CommitPosterior,
-        )
-        .outerjoin(Experiment, Experiment.id == Run.experiment_id)
-        .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
-        .where(Run.project_id == project_id, Run.hardware_class == hardware_class)
-        .order_by(Run.id.desc())
-        .limit(limit)
-    )  # fmt: skip
-    return [ProgressRow(*row) for row in session.execute(query)][::-1]
-
-
-def count_experiments(session: Session, project_id: int) -> int:
-    return session.scalar(select(func.count()).where(Experiment.project_id == project_id)) or 0

@@ -1,6 +1,5 @@
-"""Stores experiments, and shows them and the progress of a project."""
+"""Stores experiments, and shows them."""
 
-from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -9,18 +8,17 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import service as evidence
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.explanation import explain
-from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit
+from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.experiments import queries
-from coordinator.experiments.queries import ExperimentRow, ProgressRow
+from coordinator.experiments.queries import ExperimentRow
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
-from coordinator.projects import service as projects
-from shared.experiments import JobKind, Proposal, Standing, Trial
+from shared.experiments import JobKind, Proposal, Trial
 from shared.findings import FindingView, name_topic
 from shared.protocol import Page, now
-from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary, ProgressPoint, ProjectProgress
+from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary
 
 NO_COLUMNS = {"new_branch", "steps"}
 """The parts of a proposal that have no column of their own."""
@@ -123,48 +121,3 @@ def view_evidence(session: Session, experiment_id: int, hardware_class: str | No
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[Trial]:
     """Experiments as an agent reads them, newest first."""
     return [Trial(**row) for row in queries.list_trials(session, project_id, hardware_class, limit)]
-
-
-MAX_POINTS = 5000
-
-
-def view_progress(session: Session, project: Project, hardware_class: str | None) -> ProjectProgress:
-    """Every run of a project in a hardware class; without one, in the class with the most runs."""
-    objective = projects.contract_of(project).objective
-    classes = list_hardware_classes(session, project.id)
-    chosen = hardware_class or (classes[0].name if classes else None)
-    rows = queries.list_progress(session, project.id, chosen, MAX_POINTS) if chosen else []
-    points, leader = _follow_leader(rows)
-    return ProjectProgress(
-        project=project.name,
-        metric=objective.metric,
-        unit=objective.unit,
-        direction=objective.direction,
-        hardware_class=chosen,
-        hardware_classes=classes,
-        experiments=queries.count_experiments(session, project.id),
-        points=points,
-        leader_sha=leader.commit_sha if leader else None,
-        leader_id=leader.experiment_id if leader else None,
-    )
-
-
-def _follow_leader(rows: list[ProgressRow]) -> tuple[list[ProgressPoint], ProgressRow | None]:
-    points: list[ProgressPoint] = []
-    leader, lowest = None, inf
-    for row in rows:
-        posterior = row.posterior
-        counts = posterior is not None and posterior.standing not in (Standing.HELD, Standing.REJECTED)
-        if posterior is not None and counts and posterior.rank_score < lowest:
-            leader, lowest = row, posterior.rank_score
-        points.append(
-            view_of(
-                ProgressPoint,
-                row,
-                sha=row.commit_sha,
-                title=row.title or "the project's seed, unchanged",
-                posterior=evidence.view_posterior(posterior),
-                leading=leader.posterior.metric_mean if leader and leader.posterior else None,
-            )
-        )
-    return points, leader

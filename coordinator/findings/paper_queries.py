@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, and_, distinct, func, select
+from sqlalchemy import and_, distinct, func, select
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import (
@@ -152,68 +152,12 @@ def find_last_retractor(session: Session, finding_id: int) -> int | None:
     return session.scalar(query.order_by(FindingNote.id.desc()).limit(1))
 
 
-class TopicRow(NamedTuple):
-    """A topic, with the counts of its experiments by what came of them; `axis` is as one of them wrote it."""
-
-    topic: str
-    axis: str
-    experiments: int
-    improved: int
-    no_change: int
-    worse: int
-    unresolved: int
-    failed: int
-    newest_id: int
-    newest_at: datetime
-
-
 class EffectRow(NamedTuple):
     """An experiment's posterior in one hardware class, with its finding."""
 
     experiment: Experiment
     finding: Finding
     posterior: CommitPosterior
-
-
-def _topics() -> Select[*tuple[Any, ...]]:
-    own = and_(
-        CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == Finding.hardware_class
-    )
-    verdict = CommitPosterior.verdict
-    return (
-        select(
-            Experiment.topic,
-            func.min(Experiment.axis),
-            func.count(),
-            func.count().filter(verdict == Verdict.IMPROVED),
-            func.count().filter(verdict == Verdict.NO_CHANGE),
-            func.count().filter(verdict == Verdict.WORSE),
-            func.count().filter(verdict == Verdict.UNRESOLVED),
-            func.count().filter(Finding.failure.is_not(None)),
-            func.max(Experiment.id),
-            func.max(Experiment.created_at),
-        )
-        .join(Finding, Finding.experiment_id == Experiment.id)
-        .outerjoin(CommitPosterior, own)
-        .group_by(Experiment.topic)
-    )
-
-
-def list_topics(session: Session, project_id: int, before_id: int | None, limit: int) -> list[TopicRow]:
-    """Topics of a project, that of the newest experiment first; `before_id` is the newest of the one before."""
-    newest = func.max(Experiment.id)
-    chosen = select(Experiment.topic).where(Experiment.project_id == project_id).group_by(Experiment.topic)
-    if before_id is not None:
-        chosen = chosen.having(newest < before_id)
-    names = session.scalars(chosen.order_by(newest.desc()).limit(limit)).all()
-    query = _topics().where(Experiment.project_id == project_id, Experiment.topic.in_(names))
-    return [TopicRow(*row) for row in session.execute(query.order_by(newest.desc()))]
-
-
-def find_topic(session: Session, project_id: int, topic: str) -> TopicRow | None:
-    query = _topics().where(Experiment.project_id == project_id, Experiment.topic == topic)
-    row = session.execute(query).one_or_none()
-    return TopicRow(*row) if row else None
 
 
 MAX_COUNTED = 4_000

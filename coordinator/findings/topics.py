@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
-from coordinator.findings import paper_queries, queries, service
-from coordinator.findings.paper_queries import EffectRow, TopicRow
+from coordinator.findings import paper_queries, queries, service, topic_counts
+from coordinator.findings.paper_queries import EffectRow
 from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
+from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import NotFoundError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Project, view_of
@@ -23,14 +24,14 @@ MAX_FOLLOW_UPS = 20
 
 def view_page(session: Session, project: Project, before_id: int | None, limit: int) -> Page[TopicSummary]:
     """A project's topics, that of the newest experiment first."""
-    rows = paper_queries.list_topics(session, project.id, before_id, limit + 1)
+    rows = topic_counts.list_topics(session, project.id, before_id, limit + 1)
     page = cut_page(rows, limit, lambda row: row.newest_id)
     return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
 
 
 def view_topic(session: Session, project: Project, slug: str) -> Topic:
     """All that is known along an axis. Raises NotFoundError."""
-    row = paper_queries.find_topic(session, project.id, slug)
+    row = topic_counts.find_topic(session, project.id, slug)
     if row is None:
         raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign

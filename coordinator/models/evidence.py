@@ -26,6 +26,7 @@ class Run(Base):
         Index("ix_runs_commit_sha_hardware_class", "commit_sha", "hardware_class"),
         Index("ix_runs_project_id_id", "project_id", "id"),
         Index("ix_runs_experiment_id_id", "experiment_id", "id"),
+        Index("ix_runs_class", "project_id", "hardware_class", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -23,6 +23,7 @@ class Finding(Base):
     __table_args__ = (
         Index("ix_findings_project_id_id", "project_id", "id"),
         Index("ix_findings_class", "project_id", "hardware_class", "id"),
+        Index("ix_findings_class_experiment", "project_id", "hardware_class", "experiment_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -3,15 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
-from coordinator.records import service
-from shared.protocol import API_PREFIX, Page, Slug
-from shared.records import Comparison, HardwareClass, LineageStep, Record
+from coordinator.projects import service as projects
+from coordinator.records import progress, service
+from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug
+from shared.records import Comparison, HardwareClass, LineageStep, ProjectProgress, Record
 
 router = APIRouter(prefix=API_PREFIX, tags=["atlas"])
 
+RunNumber = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 ShaPrefix = Annotated[str, Query(min_length=4, max_length=40, description="a sha, or at least four digits of one")]
 OptionalProject = Annotated[Slug | None, Query(description="default: all")]
 
@@ -44,3 +47,17 @@ def read_lineage(
 def compare_commits(project: Slug, a: ShaPrefix, b: ShaPrefix, session: ReadSession) -> Comparison:
     """Two commits: the diff from `a` to `b`, and in each hardware class how much better or worse `b` is."""
     return service.compare(session, project, a, b)
+
+
+@router.get("/projects/{name}/progress", tags=["projects"])
+def read_progress(
+    name: Slug,
+    session: ReadSession,
+    hardware_class: Annotated[
+        str | None, Query(max_length=200, description="default: the one with the most runs")
+    ] = None,
+    first: Annotated[RunNumber, Query(description="the first run of the range, counted from 1 in the class")] = 1,
+    last: Annotated[RunNumber | None, Query(description="the last run of the range; default: the newest")] = None,
+) -> ProjectProgress:
+    """Progress in one hardware class: all its history, or a range of it, in at most 600 bins or single runs."""
+    return progress.view_progress(session, projects.get_project(session, name), hardware_class, first, last)

@@ -1,45 +1,53 @@
 """Questions across a project's tables; nothing here writes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, and_, func, select
+from sqlalchemy import ColumnElement, Table, and_, func, select, union_all
 from sqlalchemy.orm import Session
 
-from coordinator.models import Commit, CommitPosterior, EvidenceEpoch, Experiment, Run, Worker, table_of
+from coordinator.evidence.run_stats import list_hardware_classes
+from coordinator.models import Calibration, Commit, CommitPosterior, EvidenceEpoch, Experiment, Run, Worker, table_of
 from shared.experiments import Standing
 
-_EXPERIMENTS, _RUNS = table_of(Experiment), table_of(Run)
+_EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of(CommitPosterior)
 
 
-def list_classes(session: Session, project_id: int) -> Sequence[RowMapping]:
+def list_classes(session: Session, project_id: int) -> list[dict[str, Any]]:
     """Hardware classes that a project was measured in, as `HardwareClass` names their columns; most runs first."""
-    count = func.count(_RUNS.c.id)
-    epochs = table_of(EvidenceEpoch)
-    is_epoch = and_(epochs.c.project_id == _RUNS.c.project_id, epochs.c.hardware_class == _RUNS.c.hardware_class)
-    query = (
-        select(
-            _RUNS.c.hardware_class.label("name"), count.label("runs"),
-            func.count(_RUNS.c.worker_id.distinct()).label("workers"), func.max(epochs.c.noise_sd).label("noise_sd"),
-            func.max(epochs.c.number).label("epoch"), func.max(_RUNS.c.created_at).label("newest_run_at"),
-        )
-        .select_from(_RUNS.outerjoin(epochs, is_epoch))
-        .where(_RUNS.c.project_id == project_id)
-        .group_by(_RUNS.c.hardware_class)
-        .order_by(count.desc(), _RUNS.c.hardware_class)
-    )  # fmt: skip
-    return session.execute(query).mappings().all()
+    epochs, calibrations = table_of(EvidenceEpoch), table_of(Calibration)
+
+    def of_class(table: Table) -> ColumnElement[bool]:
+        return and_(table.c.project_id == epochs.c.project_id, table.c.hardware_class == epochs.c.hardware_class)
+
+    newest = select(func.max(_RUNS.c.id)).where(of_class(_RUNS)).correlate(epochs).scalar_subquery()
+    query = select(
+        epochs.c.hardware_class.label("name"), epochs.c.noise_sd, epochs.c.number.label("epoch"),
+        select(func.count()).where(of_class(calibrations)).correlate(epochs).scalar_subquery().label("workers"),
+        select(_RUNS.c.created_at).where(_RUNS.c.id == newest).scalar_subquery().label("newest_run_at"),
+    ).where(epochs.c.project_id == project_id)  # fmt: skip
+    found = {row["name"]: dict(row) for row in session.execute(query).mappings()}
+    return [found[one.name] | {"runs": one.runs} for one in list_hardware_classes(session, project_id)]
+
+
+_RANKED = [standing for standing in Standing if standing not in (Standing.HELD, Standing.REJECTED)]
 
 
 def find_best(session: Session, project_id: int, hardware_class: str, *, verified: bool) -> CommitPosterior | None:
     """The commit with the best posterior mean: among those that are verified, or all that do not wait for somebody."""
-    uncounted = Standing.HELD, Standing.REJECTED
-    standing = CommitPosterior.standing
-    allowed = standing == Standing.VERIFIED if verified else standing.not_in(uncounted)
+    of_class = _POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class
+    order = _POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha
+    # The index gives the best one of each standing; a condition on several would read and sort the whole class.
+    bests = [
+        select(select(*order).where(*of_class, _POSTERIORS.c.standing == standing).order_by(*order).limit(1).subquery())
+        for standing in ([Standing.VERIFIED] if verified else _RANKED)
+    ]
+    sha = select(union_all(*bests).subquery()).order_by("rank_score", "commit_sha").limit(1).subquery()
     query = select(CommitPosterior).where(
-        CommitPosterior.project_id == project_id, CommitPosterior.hardware_class == hardware_class, allowed
+        CommitPosterior.commit_sha == select(sha.c.commit_sha).scalar_subquery(),
+        CommitPosterior.hardware_class == hardware_class,
     )
-    return session.scalar(query.order_by(CommitPosterior.rank_score, CommitPosterior.commit_sha).limit(1))
+    return session.scalar(query)
 
 
 def find_commits(session: Session, prefix: str, project_id: int | None) -> Sequence[Commit]:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 from math import hypot
+from typing import Any
 
-from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
 from coordinator.evidence import confirmations
@@ -19,11 +19,11 @@ from coordinator.models import Commit, CommitPosterior, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.records import queries
+from coordinator.records.progress import ROOT_TITLE
 from shared.experiments import Posterior
 from shared.protocol import Page
 from shared.records import ClassComparison, Comparison, HardwareClass, LineageStep, Record, RecordCommit
 
-ROOT_TITLE = "the project's seed, unchanged"
 MAX_ANCESTOR_DISTANCE = 5_000
 """Commits above the deeper of two within which their common ancestor is looked for."""
 
@@ -53,7 +53,7 @@ def view_classes(session: Session, project_name: str | None) -> list[HardwareCla
     ]
 
 
-def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[Project, RowMapping]]:
+def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[Project, dict[str, Any]]]:
     chosen = [projects.get_project(session, project_name)] if project_name else list_projects(session)
     for project in chosen:
         yield from ((project, row) for row in queries.list_classes(session, project.id))

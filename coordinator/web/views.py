@@ -10,7 +10,6 @@ from coordinator.events import queries as events_queries
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit, view_early_stops
-from coordinator.experiments import queries as experiments_queries
 from coordinator.experiments import service as experiments
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import papers, search, topics
@@ -24,6 +23,7 @@ from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.records import queries as records_queries
 from coordinator.records import service as records
+from coordinator.records.progress import count_experiments
 from coordinator.selection.findings_value import compare_arms
 from coordinator.web.charts import draw_evidence, draw_topic
 from coordinator.workers import service as workers
@@ -86,7 +86,7 @@ def _view_live(session: Session, project: Project, hardware_class: str | None, r
     shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
     titles = records_queries.find_titles(session, shas)
     return {
-        "experiments": experiments_queries.count_experiments(session, project.id),
+        "experiments": count_experiments(session, project.id),
         "runs": runs,
         "leader": records.view_commit(leader, titles, baseline),
         "baseline": baseline,

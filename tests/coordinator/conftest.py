@@ -19,7 +19,10 @@ from tests.support.volunteers import MiniWorker
 @pytest.fixture
 def settings(database_url: str) -> CoordinatorSettings:
     """Settings under which periodic tasks never come due: tests call the work themselves and see no other change."""
-    return CoordinatorSettings(database_url=database_url, epoch_check_seconds=1e6, meaning_check_seconds=1e6)
+    never = 1e6
+    return CoordinatorSettings(
+        database_url=database_url, epoch_check_seconds=never, meaning_check_seconds=never, progress_count_seconds=never
+    )
 
 
 @pytest.fixture
