@@ -16,8 +16,9 @@ SHORTEST_TOKEN = 16
 
 RESERVED_PATHS = frozenset({
     "admin", "api", "audit", "branches", "compare", "desk", "docs", "experiments", "feeds", "findings", "git",
-    "healthz", "join", "leaderboard", "me", "metrics", "openapi.json", "people", "problems", "projects", "readyz",
-    "records", "robots.txt", "runs", "sign-in", "sign-out", "static", "status", "topics", "volunteers", "workers",
+    "healthz", "join", "leaderboard", "live", "me", "metrics", "openapi.json", "people", "problems", "projects",
+    "readyz", "records", "robots.txt", "runs", "sign-in", "sign-out", "static", "status", "topics", "volunteers",
+    "workers",
 })  # fmt: skip
 """First parts of the coordinator's own paths, today's and planned ones. With such a prefix an address could mean two
 pages: one with the prefix, and one from which a reverse proxy removed it."""

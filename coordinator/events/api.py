@@ -15,7 +15,7 @@ router = APIRouter(prefix=API_PREFIX, tags=["activity"])
 MAX_ID = 2**63 - 1
 
 
-async def _open_feed(request: Request, address: ClientAddress) -> AsyncIterator[Feed]:
+async def open_feed(request: Request, address: ClientAddress) -> AsyncIterator[Feed]:
     """The replica's feed; asked for as a dependency, so that a closed feed is a 503 and not a broken stream. Its reader
     has a place until the stream ends."""
     feed = request.app.state.feed
@@ -27,7 +27,7 @@ async def _open_feed(request: Request, address: ClientAddress) -> AsyncIterator[
 
 @router.get("/events", response_class=EventSourceResponse)
 async def stream_events(
-    feed: Annotated[Feed, Depends(_open_feed)],
+    feed: Annotated[Feed, Depends(open_feed)],
     since: Annotated[
         int | None, Query(ge=0, le=MAX_ID, description="the last id you know; default: only what happens from now on")
     ] = None,

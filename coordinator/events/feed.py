@@ -14,7 +14,7 @@ import threading
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from operator import attrgetter
 from types import FrameType
@@ -62,6 +62,17 @@ class Feed:
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._closed = False
+        self._ended = asyncio.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody will hear anything here any more."""
+        return self._closed
+
+    async def pause(self, seconds: float) -> None:
+        """Wait; less where the feed closes meanwhile."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
 
     def check_open(self) -> None:
         """Raise FeedClosedError if nobody will hear anything here any more."""
@@ -87,6 +98,7 @@ class Feed:
     def close(self) -> None:
         """End all listeners' streams at once. Call it on the event loop's thread; it may be called twice."""
         self._closed = True
+        self._ended.set()
         self._wanted.set()
         self._announce()
 

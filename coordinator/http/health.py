@@ -67,6 +67,10 @@ async def show_ready(request: Request) -> Response:
 @router.get("/robots.txt")
 async def show_robots(request: Request) -> Response:
     """Crawlers may read the pages of a public swarm, but neither API, git nor live parts."""
-    closed = ("/api/", "/git/", "/projects/*/live") if request.app.state.settings.public_reading else ("/",)
+    closed = (
+        ("/api/", "/git/", "/live", "/experiments/*/live", "/projects/*/live", "/projects/*/plot")
+        if request.app.state.settings.public_reading
+        else ("/",)
+    )
     lines = ["User-agent: *", *(f"Disallow: {root()}{path}" for path in closed)]
     return PlainTextResponse("\n".join(lines) + "\n")

@@ -299,14 +299,23 @@ def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextP
     return (row[0], row[1], row[2]) if row else None
 
 
-def list_live_leases(session: Session, project_id: int, limit: int) -> list[LiveLease]:
-    """The live leases with their workers, oldest first; of more than `limit`, those heard of longest ago."""
+def count_live_by_phase(session: Session, project_id: int | None) -> list[tuple[str, int]]:
+    """The numbers of live leases of a project, or of all."""
+    query = select(Lease.phase, func.count()).where(Lease.is_live_at(now())).group_by(Lease.phase)
+    rows = session.execute(query if project_id is None else query.where(Lease.project_id == project_id))
+    return [(phase, count) for phase, count in rows]
+
+
+def list_live_leases(session: Session, project_id: int, limit: int, *, latest: bool = False) -> list[LiveLease]:
+    """The live leases with their workers, oldest first; of more than `limit`, those heard of longest ago, or last."""
     query = (
         select(Lease, Worker, Branch.name)
         .join(Worker, Worker.id == Lease.worker_id)
         .join(Branch, Branch.id == Lease.branch_id)
         .where(Lease.project_id == project_id, Lease.is_live_at(now()))
-        .order_by(Lease.expires_at)  # by `issued_at` SQLite would go through all leases ever given
+        .order_by(
+            Lease.expires_at.desc() if latest else Lease.expires_at
+        )  # by `issued_at` SQLite would go through all leases ever given
         .limit(limit)
     )
     rows = [(lease, worker, branch) for lease, worker, branch in session.execute(query)]

@@ -196,8 +196,15 @@ def view_context(session: Session, lease_id: UUID) -> LeaseContext:
     )
 
 
-def view_live_leases(session: Session, project: Project) -> list[LeaseView]:
-    """The project's live leases, the oldest first, at most 200."""
+def count_live_by_phase(session: Session, project_id: int | None) -> dict[Phase, int]:
+    """The numbers of live leases of a project, or of all."""
+    return {Phase(phase): count for phase, count in queries.count_live_by_phase(session, project_id)}
+
+
+def view_live_leases(
+    session: Session, project: Project, limit: int = MAX_LEASES, *, latest: bool = False
+) -> list[LeaseView]:
+    """The project's live leases, the oldest first, at most `limit`: those heard of longest ago, or last."""
     moment = now()
     return [
         LeaseView(
@@ -220,5 +227,5 @@ def view_live_leases(session: Session, project: Project) -> list[LeaseView]:
             heartbeat_at=lease.heartbeat_at,
             expires_at=lease.expires_at,
         )
-        for lease, worker, branch in queries.list_live_leases(session, project.id, MAX_LEASES)
+        for lease, worker, branch in queries.list_live_leases(session, project.id, limit, latest=latest)
     ]

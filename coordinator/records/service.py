@@ -42,7 +42,7 @@ class ShaAmbiguousError(SwarmError):
 def view_records(session: Session, project_name: str | None) -> list[Record]:
     """The best commits of a project, or of all, by hardware class. Raises NotFoundError."""
     classes = _list_classes(session, project_name)
-    return [_view_record(session, project, row["name"], row["runs"]) for project, row in classes]
+    return [view_record(session, project, row["name"], row["runs"]) for project, row in classes]
 
 
 def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
@@ -59,7 +59,8 @@ def _list_classes(session: Session, project_name: str | None) -> Iterator[tuple[
         yield from ((project, row) for row in queries.list_classes(session, project.id))
 
 
-def _view_record(session: Session, project: Project, hardware_class: str, runs: int) -> Record:
+def view_record(session: Session, project: Project, hardware_class: str, runs: int) -> Record:
+    """The record of a class, beside the commit that leads it."""
     objective = projects.contract_of(project).objective
     leader = queries.find_best(session, project.id, hardware_class, verified=False)
     baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))

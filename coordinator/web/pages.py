@@ -1,11 +1,16 @@
 """The pages. Each address is permanent and holds the view state; most have a `.json` twin with the same content."""
 
+from collections.abc import AsyncIterable
 from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from coordinator.db.database import ReadSession
+from coordinator.events.api import open_feed
+from coordinator.events.feed import Feed
 from coordinator.events.queries import get_page_cursor
 from coordinator.experiments import api as experiments_api
 from coordinator.findings import api as findings_api
@@ -15,12 +20,18 @@ from coordinator.http.pagination import Cursor, RowId
 from coordinator.http.prefix import root
 from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
-from coordinator.web import errors, reference, rendering, sign_in, views
+from coordinator.records.api import RunNumber
+from coordinator.settings import CoordinatorSettings
+from coordinator.web import errors, project_page, reference, rendering, sign_in, views
+from coordinator.web.live import FRONT, LivePages
+from coordinator.web.pictures import Plot
 from coordinator.web.rendering import render
 from shared.protocol import CLEAN, Slug
 
 router = APIRouter(include_in_schema=False)
 
+OpenFeed = Annotated[Feed, Depends(open_feed)]
+PageState = Annotated[str, Query(max_length=40)]
 HardwareClass = Annotated[str | None, Query(max_length=200)]
 NO_FILTERS = frozenset({"project", "q", "cursor"})
 """Parameters of the findings page that are no filters."""
@@ -36,48 +47,95 @@ for path, handler in (
 
 def install_pages(app: FastAPI) -> None:
     """Adds static files, pages and error pages. Comes after `install_error_handlers`."""
-    # plotly lies below /static, so it comes first
-    app.router.routes.extend([*rendering.router.routes, *router.routes, *sign_in.router.routes])
+    app.state.live_pages = LivePages(app.state.database)
+    app.router.routes.extend([*router.routes, *sign_in.router.routes])
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)
 
 
 @router.get("/")
 def show_front(
-    request: Request,
-    session: ReadSession,
-    project: Slug | None = None,
-    hardware_class: HardwareClass = None,
-    cursor: Cursor = None,
+    request: Request, session: ReadSession, project: Slug | None = None, hardware_class: HardwareClass = None
 ) -> Response:
-    """The chosen project's page, the first one's by default."""
-    known = views.view_projects(session)
-    if not known:
-        return render("projects/none.html", since=get_page_cursor(session))
-    return show_project(project or known[0].name, request, session, hardware_class, cursor)
+    """What this swarm is for, how to join, and how its projects stand."""
+    if project is not None:  # an address of earlier versions
+        chosen = f"?hardware_class={quote(hardware_class)}" if hardware_class else ""
+        return RedirectResponse(f"{root()}/projects/{project}{chosen}")
+    since = get_page_cursor(session)
+    page, parts = project_page.view_front(session)
+    if not page["drawn"]:
+        return render("projects/none.html", since=since)
+    _get_live(request).keep(parts)
+    settings: CoordinatorSettings = request.app.state.settings
+    return render("front/front.html", front=page, parts=parts, base_url=_base_url(request), joining=settings.joining)
 
 
 @router.get("/projects/{name}")
 def show_project(
-    name: Slug, request: Request, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
+    name: Slug,
+    request: Request,
+    session: ReadSession,
+    hardware_class: HardwareClass = None,
+    cursor: Cursor = None,
+    first: RunNumber = 1,
+    last: RunNumber | None = None,
 ) -> Response:
-    """A project's progress, live jobs and experiments."""
-    page = views.view_project(session, name, hardware_class, cursor)
-    base_url = request.app.state.settings.public_url or str(request.base_url)
-    return render("projects/project.html", page=page, git_url=f"{base_url.rstrip('/')}/git/{name}")
+    """A project's progress, what happens now, and its experiments."""
+    chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
+    page, parts = project_page.view_page(session, chosen, cursor)
+    _get_live(request).keep(parts)
+    return render("projects/project.html", page=page, git_url=f"{_base_url(request)}/git/{name}")
 
 
-@router.get("/projects/{name}/live")
-def show_live(
-    name: Slug, session: ReadSession, hardware_class: HardwareClass = None, cursor: Cursor = None
-) -> Response:
-    """The changing parts of the project's page, with which its script patches it."""
-    return render("projects/live.html", page=views.view_project(session, name, hardware_class, cursor))
+def _base_url(request: Request) -> str:
+    given: str = request.app.state.settings.public_url or str(request.base_url)
+    return given.rstrip("/")
+
+
+def _get_live(request: Request) -> LivePages:
+    live = request.app.state.live_pages
+    assert isinstance(live, LivePages)
+    return live
+
+
+@router.get("/projects/{name}/plot")
+def read_plot(
+    name: Slug,
+    session: ReadSession,
+    hardware_class: HardwareClass = None,
+    first: RunNumber = 1,
+    last: RunNumber | None = None,
+) -> Plot:
+    """The marks of a range of a class's runs, for the plot of its page."""
+    chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
+    return project_page.view_plot(session, chosen)
+
+
+@router.get("/live", response_class=EventSourceResponse)
+async def follow_front(request: Request, feed: OpenFeed, state: PageState = "") -> AsyncIterable[ServerSentEvent]:
+    """What changes on the front page."""
+    async for changes in _get_live(request).follow(feed, FRONT, state):
+        yield ServerSentEvent(raw_data=changes, event="changes")
+
+
+@router.get("/projects/{name}/live", response_class=EventSourceResponse)
+async def follow_project(
+    name: Slug, request: Request, feed: OpenFeed, hardware_class: HardwareClass = None, state: PageState = ""
+) -> AsyncIterable[ServerSentEvent]:
+    """What changes on a project's page that shows `state`."""
+    async for changes in _get_live(request).follow(feed, (name, hardware_class), state):
+        yield ServerSentEvent(raw_data=changes, event="changes")
 
 
 @router.get("/experiments/{experiment_id}")
 def show_experiment(experiment_id: RowId, session: ReadSession) -> Response:
     return render("experiments/experiment.html", page=views.view_experiment(session, experiment_id))
+
+
+@router.get("/experiments/{experiment_id}/live")
+def show_experiment_live(experiment_id: RowId, session: ReadSession) -> Response:
+    """The parts of an experiment's page that change."""
+    return render("experiments/_live.html", page=views.view_experiment_live(session, experiment_id))
 
 
 @router.get("/runs/{run_id}")

@@ -1,17 +1,14 @@
 """Renders templates: their filters and globals, strangers' text as HTML, and the addresses of static files."""
 
-import gzip
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
 import nh3
-from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -30,7 +27,6 @@ from shared.formatting import format_effect, format_measure
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 KEEP_FOREVER = "public, max-age=31536000, immutable"
-PLOTLY_PATH = f"/static/plotly-{version('plotly')}.min.js"
 
 ALLOWED_TAGS = {"a", "blockquote", "br", "code", "em", "li", "ol", "p", "pre", "strong", "ul"}
 """No headings, tables or images: a finding is a few sentences, and an image would tell its host who reads it."""
@@ -44,13 +40,16 @@ _spans = HtmlFormatter(nowrap=True)
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _LINE_KINDS = {"+": "added", "-": "removed", " ": "same"}
 
-router = APIRouter(include_in_schema=False)
-
 
 def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page. `template` is its path below `templates/`. Browsers ask for a page again each time."""
     html = _environment.get_template(template).render(_view_site() | context)
     return HTMLResponse(html, status_code=status_code, headers={"Cache-Control": "no-cache"})
+
+
+def render_part(template: str, **context: Any) -> str:
+    """A part of a page, which is the same for everybody."""
+    return _environment.get_template(template).render(context)
 
 
 def _view_site() -> dict[str, Any]:
@@ -75,25 +74,6 @@ class CachedStaticFiles(StaticFiles):
         versioned = scope.get("query_string", b"").startswith(b"v=")
         response.headers["Cache-Control"] = KEEP_FOREVER if versioned else "no-cache"
         return response
-
-
-@router.get(PLOTLY_PATH)
-def read_plotly(request: Request) -> Response:
-    """plotly.js from the Python package: 4.8 MB, 1.5 MB compressed."""
-    headers = {"Cache-Control": KEEP_FOREVER, "Vary": "Accept-Encoding"}
-    if "gzip" not in request.headers.get("accept-encoding", ""):
-        return Response(_find_plotly().read_bytes(), media_type="text/javascript", headers=headers)
-    return Response(_compress_plotly(), media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
-
-
-@cache
-def _compress_plotly() -> bytes:
-    return gzip.compress(_find_plotly().read_bytes(), mtime=0)
-
-
-def _find_plotly() -> Path:
-    """The file's path, found without importing plotly, which takes longer than the rest of the coordinator."""
-    return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))
 
 
 def static_url(name: str) -> str:
@@ -178,7 +158,7 @@ _environment.filters |= {
     "marked": render_marked, "utc": format_utc, "words": lambda value: str(value).replace("_", " "),
 }  # fmt: skip
 _environment.globals |= {
-    "root": root, "static_url": static_url, "plotly_path": PLOTLY_PATH,
-    "measure": format_measure, "effect": format_effect, "list_tabs": list_tabs, "sign_in_address": sign_in_address,
+    "root": root, "static_url": static_url, "measure": format_measure, "effect": format_effect, "list_tabs": list_tabs,
+    "sign_in_address": sign_in_address,
     "make_form_token": make_form_token,
 }  # fmt: skip

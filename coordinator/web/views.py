@@ -8,34 +8,25 @@ from sqlalchemy.orm import Session
 
 from coordinator.events import queries as events_queries
 from coordinator.evidence import service as evidence
-from coordinator.evidence.posteriors import find_posterior
-from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit, view_early_stops
+from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.experiments import service as experiments
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import papers, search, topics
 from coordinator.findings import service as findings
 from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.queries import FindingFilters
-from coordinator.leases.service import view_context, view_live_leases
+from coordinator.leases.service import view_context
 from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
-from coordinator.projects.lookup import list_projects
-from coordinator.records import queries as records_queries
-from coordinator.records import service as records
-from coordinator.records.progress import count_experiments
-from coordinator.selection.findings_value import compare_arms
 from coordinator.web.charts import draw_evidence, draw_topic
-from coordinator.workers import service as workers
 from shared.experiments import Verdict
 from shared.findings import FailureClass
-from shared.projects import ProjectView
 from shared.protocol import Page
 from shared.records import ExperimentDetail
 from shared.runs import RunOutcome, RunView
 
 PAGE_ROWS = 50
-MAX_IDLE_WORKERS = 10
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
 
 Context = dict[str, Any]
@@ -50,63 +41,23 @@ def _start_context(project: Project) -> Context:
     return {"project": projects.view_project(project), "objective": projects.contract_of(project).objective}
 
 
-def view_projects(session: Session) -> list[ProjectView]:
-    return [projects.view_project(project) for project in list_projects(session)]
-
-
-def view_project(
-    session: Session, name: str, hardware_class: str | None = None, before_id: int | None = None
-) -> Context:
-    """A project's page in one hardware class. `since` is the feed's cursor at that moment. Raises NotFoundError."""
-    project = projects.get_project(session, name)
-    since = events_queries.get_page_cursor(session)
-    classes = list_hardware_classes(session, project.id)
-    chosen = hardware_class or (classes[0].name if classes else None)
-    return _start_context(project) | {
-        "projects": view_projects(session),
-        "hardware_class": chosen,
-        "hardware_classes": classes,
-        "live": _view_live(session, project, chosen, sum(known.runs for known in classes if known.name == chosen)),
-        "experiments": experiments.view_page(session, project, before_id, PAGE_ROWS, chosen),
-        "is_first": before_id is None,
-        "findings_value": compare_arms(session, project),
-        "since": since,
-        "disputed_noise": list(evidence.list_disputed_noise(session, project.id)),
-    }
-
-
-def _view_live(session: Session, project: Project, hardware_class: str | None, runs: int) -> Context:
-    """The parts of a project's page that change by the second. A job's `base_id` is None for the root."""
-    baseline = leader = record = None
-    if hardware_class is not None:
-        baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
-        leader = records_queries.find_best(session, project.id, hardware_class, verified=False)
-        record = records.find_record(session, project, hardware_class, baseline)
-    leases = view_live_leases(session, project)
-    shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
-    titles = records_queries.find_titles(session, shas)
-    return {
-        "experiments": count_experiments(session, project.id),
-        "runs": runs,
-        "leader": records.view_commit(leader, titles, baseline),
-        "baseline": baseline,
-        "record": record,
-        "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
-        "early_stops": view_early_stops(session, project),
-        "idle": workers.view_resting(session, MAX_IDLE_WORKERS),
-    }
-
-
-def view_experiment(session: Session, experiment_id: int) -> Context:
-    """An experiment's page. `since` is the feed's cursor at the moment of these numbers. Raises NotFoundError."""
-    since = events_queries.get_page_cursor(session)
+def view_experiment_live(session: Session, experiment_id: int) -> Context:
+    """The parts of an experiment's page that change: its verdict, evidence and runs. Raises NotFoundError."""
     detail = experiments.view_detail(session, experiment_id)
     explained = experiments.view_evidence(session, experiment_id, detail.hardware_class)
     return _start_context(projects.get_project(session, detail.project)) | {
         "experiment": detail,
         "evidence": explained,
         "chart": draw_evidence(explained),
-        "curves": view_curves(session, detail),
+    }
+
+
+def view_experiment(session: Session, experiment_id: int) -> Context:
+    """An experiment's page. `since` is the feed's cursor at the moment of these numbers. Raises NotFoundError."""
+    since = events_queries.get_page_cursor(session)
+    page = view_experiment_live(session, experiment_id)
+    return page | {
+        "curves": view_curves(session, page["experiment"]),
         "context": view_context(session, session.get_one(Experiment, experiment_id).lease_id),
         "since": since,
     }

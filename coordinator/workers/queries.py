@@ -48,6 +48,13 @@ def view_resting(session: Session, since: datetime, limit: int) -> list[WorkerVi
     return _view(session, query.order_by(Worker.state_at.desc()).limit(limit))
 
 
+def count_recent(session: Session, since: datetime) -> tuple[int, int]:
+    """Workers that were heard of since then, and their volunteers."""
+    counts = select(func.count(), func.count(_WORKERS.c.volunteer_id.distinct()))
+    workers, volunteers = session.execute(counts.where(_WORKERS.c.last_seen_at >= since)).one()
+    return workers, volunteers
+
+
 def add_worker(session: Session, columns: Mapping[str, Any]) -> int:
     """Add a row; returns its id."""
     return int(session.scalar(_ADD, columns))

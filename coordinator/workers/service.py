@@ -71,6 +71,18 @@ def view_page(
     return cut_page(queries.view_workers(session, before_id, limit + 1, states), limit, lambda view: view.id)
 
 
+MAX_COUNTED_RESTING = 1_000
+"""Number of resting workers that are counted."""
+
+RECENT = timedelta(minutes=10)
+"""Age of a worker's last sign of life up to which it counts as a machine of now."""
+
+
+def count_recent(session: Session) -> tuple[int, int]:
+    """Workers that were heard of within RECENT, and how many volunteers they are of."""
+    return queries.count_recent(session, now() - RECENT)
+
+
 def view_resting(session: Session, limit: int) -> list[WorkerView]:
     """Workers that lately reported why they do nothing, the latest first."""
     return queries.view_resting(session, now() - RESTING_FOR, limit)

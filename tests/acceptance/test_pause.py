@@ -63,7 +63,7 @@ class Machine:
         return row["state"], row["reason"]
 
     def page(self) -> str:
-        return httpx.get(f"{self._url}/projects/codec/live", timeout=60).text
+        return httpx.get(f"{self._url}/projects/codec", timeout=60).text
 
     def sandboxed(self) -> list[psutil.Process]:
         """Processes that train or score now."""

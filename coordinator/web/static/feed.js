@@ -13,6 +13,18 @@ function show(state) {
 // Calls `onEvent(event)` with each parsed event of one of `kinds` after the id `since`, and `onReturn()` after a
 // pause, in which anything may have changed.
 export function follow(since, kinds, onEvent, onReturn) {
+  let isFirst = true;
+  function address() {
+    if (!isFirst) return EVENTS; // after a pause the page reads everything again, so missed events are not replayed
+    isFirst = false;
+    return `${EVENTS}?since=${since}`;
+  }
+  listen(address, Object.fromEntries(kinds.map((kind) => [kind, onEvent])), onReturn);
+}
+
+// Listens to the stream at `address()`, which is asked for each time it opens. `handlers` take its parsed messages by
+// their kind; `onReturn()` is called when it is open again after a pause.
+export function listen(address, handlers, onReturn = () => {}) {
   let source = null;
   let retry = null;
   let first = true;
@@ -21,18 +33,19 @@ export function follow(since, kinds, onEvent, onReturn) {
     clearTimeout(retry);
     const isFirst = first;
     first = false;
-    // After a pause the page reads everything again, so missed events are not replayed.
-    source = new EventSource(isFirst ? `${EVENTS}?since=${since}` : EVENTS);
+    source = new EventSource(address());
     source.addEventListener("open", () => {
       show("live");
       if (!isFirst) onReturn();
     });
     source.addEventListener("error", () => {
       show("reconnecting");
-      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again, and resumes
+      source.close(); // the browser would ask for the same address again; the page shows another state by now
       retry = setTimeout(open, RETRY_MS * (1 + Math.random()));
     });
-    for (const kind of kinds) source.addEventListener(kind, (message) => onEvent(JSON.parse(message.data)));
+    for (const [kind, handle] of Object.entries(handlers)) {
+      source.addEventListener(kind, (message) => handle(JSON.parse(message.data)));
+    }
   }
 
   function close() {

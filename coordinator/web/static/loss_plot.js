@@ -1,31 +1,34 @@
 // Training loss over seconds of the budget: the parent's curve grey and behind, the experiment's own in front.
 
-import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, onThemeChange } from "./plotting.js";
+import { axis, colours, frame } from "./plotting.js";
 
 const OWN_COLOURS = ["accent", "good", "held", "bad"];
 
 export function drawLossPlot(element, curves) {
-  async function draw() {
+  const data = uPlot.join(curves.map((curve) => [curve.seconds, curve.losses]));
+  const steps = curves.map((curve) => new Map(curve.seconds.map((seconds, i) => [seconds, curve.steps[i]])));
+
+  function make(size) {
     const colour = colours();
     let own = 0;
-    const traces = curves.map((curve) => ({
-      name: hoverText(curve.name),
-      mode: curve.seconds.length > 1 ? "lines" : "markers",
-      type: "scatter",
-      x: curve.seconds,
-      y: curve.losses,
-      text: curve.steps.map((step, i) => `step ${step}, ${curve.seconds[i].toFixed(1)} s<br>loss ${curve.losses[i].toFixed(4)}`),
-      hoverinfo: "text+name",
-      line: { color: curve.is_parent ? colour.dot : colour[OWN_COLOURS[own++ % OWN_COLOURS.length]], width: 1.8 },
+    const series = curves.map((curve, index) => ({
+      label: curve.name,
+      stroke: curve.is_parent ? colour.dot : colour[OWN_COLOURS[own++ % OWN_COLOURS.length]],
+      width: 1.8,
+      spanGaps: true,
+      points: { show: curve.seconds.length === 1 },
+      value: (_, loss, __, i) => (loss == null ? "" : `${loss.toFixed(4)} at step ${steps[index].get(data[0][i])}`),
     }));
-    const layout = {
-      ...baseLayout(colour, "seconds of the budget", "training loss"),
-      showlegend: true,
-      legend: { orientation: "h", x: 1, y: 1, xanchor: "right", yanchor: "top", font: { color: colour.ink } },
+    const options = {
+      ...size,
+      height: size.height - 28 * Math.max(1, Math.ceil((curves.length * 280) / size.width)),
+      scales: { x: { time: false } },
+      axes: [axis(colour, "seconds of the budget"), axis(colour, "training loss", { size: 56 })],
+      series: [{ label: "seconds", value: (_, seconds) => (seconds == null ? "" : seconds.toFixed(1)) }, ...series],
+      cursor: { points: { size: 6 } },
     };
-    await loadPlotly();
-    await Plotly.react(element, traces, layout, PLOT_CONFIG);
+    return new uPlot(options, data, element);
   }
-  onThemeChange(draw);
-  return draw();
+  frame(element, make);
+  element.dataset.curves = String(curves.length);
 }

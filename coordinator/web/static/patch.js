@@ -1,68 +1,67 @@
-// Patches a page with newer HTML of itself, without moving the element under the pointer.
+// Changes a page where it differs from now, without moving the element under the pointer.
 //
-// Elements with `data-live` are regions, matched by id. A region with `data-keyed` is a list whose children carry
-// `data-key`: they are changed in place; while the pointer or the focus is inside, none is added or removed until it
-// leaves. Other regions are replaced as a whole, not while the focus is inside.
+// Elements with `data-live` are regions, replaced as a whole by id, not while the focus is inside. A list's children
+// carry `data-key`: they are changed in place; while the pointer or the focus is inside, none is added or removed until
+// it leaves.
 
 import { tellTimes } from "./times.js";
 
 const served = new WeakMap(); // element -> its HTML as the server sent it, before times.js changed it
-const heldBack = new Map(); // region -> its newest version that waits for the pointer to leave
+const heldBack = new Map(); // list -> the newest keys that wait for the pointer to leave
+const rows = new Map(); // list -> key -> the newest HTML of that row
 
 export function remember(root) {
   for (const element of root.querySelectorAll("[data-live], [data-key]")) served.set(element, element.innerHTML);
 }
 
-// Fetches `url` and patches every region of this page that the answer holds. False without a usable answer.
+// Replaces a region's content with HTML that the server rendered.
+export function patchRegion(id, html) {
+  const current = document.getElementById(id);
+  if (current !== null) replaceContent(current, html);
+}
+
+// Fetches `url` and replaces every region of this page that the answer holds.
 export async function patchFrom(url) {
   let response;
   try {
-    response = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store" });
+    response = await fetch(url, { headers: { Accept: "text/html" } });
   } catch (error) {
-    if (error instanceof TypeError) return false; // the network is gone; the feed shows that
+    if (error instanceof TypeError) return; // the network is gone; the feed shows that
     throw error;
   }
-  if (!response.ok) return false;
+  if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-  remember(fresh);
-  for (const region of fresh.querySelectorAll("[data-live]")) {
-    const current = document.getElementById(region.id);
-    if (current === null) continue;
-    if ("keyed" in current.dataset) patchList(current, region);
-    else replaceContent(current, region);
-  }
-  return true;
+  for (const region of fresh.querySelectorAll("[data-live]")) patchRegion(region.id, region.innerHTML);
 }
 
-function replaceContent(current, fresh) {
-  const html = served.get(fresh);
+function replaceContent(current, html) {
   if (served.get(current) === html || current.contains(document.activeElement)) return;
   current.innerHTML = html;
   served.set(current, html);
-  for (const element of current.querySelectorAll("[data-key]")) served.set(element, element.innerHTML);
   tellTimes(current);
 }
 
-function patchList(current, fresh) {
+// Brings a table's rows to `keys`, in that order; `changed` holds the HTML of those that are new or differ.
+export function patchList(current, { keys, changed }) {
+  const newest = rows.get(current) ?? new Map();
+  rows.set(current, newest);
+  for (const [key, html] of Object.entries(changed)) newest.set(key, html);
   const known = childrenByKey(current);
-  for (const child of fresh.children) {
-    const old = known.get(child.dataset.key);
-    if (old !== undefined) replaceContent(old, child);
-  }
-  const isSame = keysOf(current).join("\n") === keysOf(fresh).join("\n");
+  for (const [key, html] of Object.entries(changed)) if (known.has(key)) replaceContent(known.get(key), html);
+  const isSame = keysOf(current).join("\n") === keys.join("\n");
   if (isSame) {
     heldBack.delete(current);
   } else if (isPointedAt(current)) {
-    waitForLeave(current, fresh);
+    waitForLeave(current, keys);
   } else {
-    arrange(current, fresh);
+    arrange(current, keys);
   }
   sayHeldBack(current);
 }
 
-function waitForLeave(current, fresh) {
+function waitForLeave(current, keys) {
   const isWaiting = heldBack.has(current);
-  heldBack.set(current, fresh);
+  heldBack.set(current, keys);
   if (isWaiting) return;
   function onLeave() {
     const newest = heldBack.get(current);
@@ -78,31 +77,34 @@ function waitForLeave(current, fresh) {
   current.addEventListener("focusout", onLeaveSoon);
 }
 
-// Brings the children of `current` into the order of `fresh`; elements in view keep their place on the screen.
-function arrange(current, fresh) {
+// Brings the rows of `current` into the order of `keys`; elements in view keep their place on the screen.
+function arrange(current, keys) {
   heldBack.delete(current);
   const anchor = [...current.children].find((child) => child.getBoundingClientRect().top >= 0);
   const before = anchor?.getBoundingClientRect().top;
   const isAbove = current.getBoundingClientRect().top < 0;
   const known = childrenByKey(current);
-  const wanted = new Set(keysOf(fresh));
+  const wanted = new Set(keys);
   for (const [key, child] of known) if (!wanted.has(key)) child.remove();
   let place = current.firstElementChild;
-  for (const child of [...fresh.children]) {
-    const old = known.get(child.dataset.key);
-    if (old === undefined) current.insertBefore(adopt(child), place);
+  for (const key of keys) {
+    const old = known.get(key);
+    if (old === undefined) current.insertBefore(makeRow(current, key), place);
     else if (old === place) place = place.nextElementSibling;
     else current.insertBefore(old, place);
   }
+  for (const key of rows.get(current).keys()) if (!wanted.has(key)) rows.get(current).delete(key);
   if (isAbove && anchor?.isConnected) window.scrollBy(0, anchor.getBoundingClientRect().top - before);
 }
 
-function adopt(child) {
-  const element = document.importNode(child, true);
-  served.set(element, served.get(child));
-  element.classList.add("fresh");
-  tellTimes(element);
-  return element;
+function makeRow(current, key) {
+  const row = document.createElement("tr");
+  row.dataset.key = key;
+  row.innerHTML = rows.get(current).get(key) ?? "";
+  served.set(row, row.innerHTML);
+  row.classList.add("fresh");
+  tellTimes(row);
+  return row;
 }
 
 function isPointedAt(element) {
@@ -112,16 +114,16 @@ function isPointedAt(element) {
 function sayHeldBack(current) {
   const note = document.getElementById("held-back");
   if (note === null || !note.closest("section").contains(current)) return;
-  const waiting = heldBack.get(current);
+  const waiting = heldBack.get(current) ?? [];
   const known = childrenByKey(current);
-  const count = waiting === undefined ? 0 : keysOf(waiting).filter((key) => !known.has(key)).length;
+  const count = waiting.filter((key) => !known.has(key)).length;
   note.textContent = count === 0 ? "" : `· ${count} new, shown when you leave the table`;
 }
 
 function childrenByKey(list) {
-  return new Map([...list.children].map((child) => [child.dataset.key, child]));
+  return new Map([...list.children].filter((child) => child.dataset.key).map((child) => [child.dataset.key, child]));
 }
 
 function keysOf(list) {
-  return [...list.children].map((child) => child.dataset.key);
+  return [...list.children].map((child) => child.dataset.key).filter(Boolean);
 }

@@ -1,24 +1,4 @@
-// Code of both plots: loading plotly, the page's colours, and a frame that follows the theme.
-
-export const PLOT_CONFIG = {
-  responsive: true,
-  displaylogo: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-};
-
-let loading = null;
-
-// plotly takes more than a second to evaluate, so it loads after the rest of the page works.
-export function loadPlotly() {
-  loading ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = document.getElementById("plotly").href;
-    script.addEventListener("load", resolve);
-    script.addEventListener("error", () => reject(new Error("plotly could not be loaded")));
-    document.head.append(script);
-  });
-  return loading;
-}
+// Code of both plots: the page's colours, axes, and a frame that follows the theme and the width.
 
 export function colours() {
   const style = getComputedStyle(document.documentElement);
@@ -26,41 +6,63 @@ export function colours() {
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
-export function baseLayout(colour, xTitle, yTitle) {
-  const axis = { gridcolor: colour.line, linecolor: colour.line, zeroline: false, ticks: "outside", tickcolor: colour.line };
+export function axis(colour, label, others = {}) {
   return {
-    font: { family: "system-ui, sans-serif", size: 12, color: colour.muted },
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 62, r: 12, t: 10, b: 40 },
-    xaxis: { ...axis, title: { text: xTitle } },
-    yaxis: { ...axis, title: { text: yTitle } },
-    showlegend: false,
-    hoverlabel: {
-      align: "left",
-      bgcolor: colour.panel,
-      bordercolor: colour.line,
-      font: { family: "system-ui, sans-serif", size: 12, color: colour.ink },
-    },
-    hovermode: "closest",
-    dragmode: "zoom",
-    uirevision: "kept", // new data does not undo a zoom
+    label,
+    stroke: colour.muted,
+    font: "12px system-ui, sans-serif",
+    labelFont: "12px system-ui, sans-serif",
+    labelSize: 20,
+    grid: { stroke: colour.line, width: 1 },
+    ticks: { stroke: colour.line, width: 1 },
+    ...others,
   };
 }
 
-export function onThemeChange(redraw) {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+// Keeps a plot as large as its element, and in the theme's colours. `make` returns a new uPlot in `element`.
+export function frame(element, make) {
+  let plot = null;
+  function size() {
+    return { width: element.clientWidth, height: element.clientHeight };
+  }
+  function remake() {
+    plot?.destroy();
+    element.replaceChildren();
+    plot = make(size());
+    element.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  }
+  remake();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", remake);
+  let width = element.clientWidth;
+  new ResizeObserver(() => {
+    if (element.clientWidth === width) return;
+    width = element.clientWidth;
+    plot.setSize(size());
+  }).observe(element);
+  return { get plot() { return plot; }, remake };
 }
 
-// Strangers' text for a hover label, where plotly would read tags: escaped, cut, and broken into short lines.
-export function hoverText(text, width = 60, most = 180) {
-  const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
-  const lines = cut.match(new RegExp(`.{1,${width}}(?=\\s|$)|.{1,${width}}`, "gsu")) ?? [""];
-  return lines.map((line) => escape(line.trim())).join("<br>");
-}
-
-function escape(text) {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+// A label beside the pointer. Its texts are strangers': they are never taken as HTML.
+export function makeLabel(element) {
+  const label = document.createElement("div");
+  label.className = "plot-label";
+  label.hidden = true;
+  function show(lines, left, top) {
+    label.replaceChildren(...lines.map((line) => {
+      const row = document.createElement("div");
+      row.textContent = line;
+      return row;
+    }));
+    label.hidden = false;
+    if (!label.isConnected) element.append(label);
+    const room = element.clientWidth - label.offsetWidth - 4;
+    label.style.left = `${Math.max(4, Math.min(room, left + 12))}px`;
+    label.style.top = `${Math.max(4, top - label.offsetHeight - 12)}px`;
+  }
+  function hide() {
+    label.hidden = true;
+  }
+  return { show, hide };
 }
 
 // `3.2712 ± 0.0040`: as many decimals as show two significant digits of the sd (shared/formatting.py).

@@ -1,192 +1,242 @@
-// The progress plot: a mark for each run, and the line of the leading posterior mean.
+// The progress plot: a mark for each run, or for the best of several, and the line of what led.
 //
-// Failed runs have no value and are crosses at the lower edge. A few bad runs must not flatten all others, so the scale
-// ends a little beyond the worst of the better 90 %; runs beyond it are triangles at that edge.
+// Dragging chooses a range, of which the server is asked for narrower marks, down to single runs. Failed runs have no
+// value; their share stands at the edge of bad values. Marks beyond the scale are triangles at its edge.
 
-import { PLOT_CONFIG, baseLayout, colours, hoverText, loadPlotly, measure, onThemeChange } from "./plotting.js";
+import { axis, colours, frame, makeLabel, measure } from "./plotting.js";
 
-const KEPT_SHARE = 0.9;
-const LET_GO_MS = 100; // until plotly has told of a click, and its cover is gone
-const EDGE = 0.025; // of the plot's height
-const CLICK_PX = 8; // a press that moves further is a drag, as plotly has it
+const EDGE_PX = 7;
+const DETAIL_MS = 120; // the pointer rests so long on a mark before its words are asked for
+const COLUMNS = ["best", "leading", "failed", "runs", "experiments", "kinds"];
 
-export function createProgressPlot(element, onOpen) {
-  let progress = null;
-  let isWaiting = false;
-  let pointedAt = null; // the mark whose label is shown
-  let pressed = null; // that mark, and where the pointer went down on it
-  let isPressed = false; // from the plot on: meanwhile plotly covers the page, and the plot is not hovered over
+// `ask(first, last)` fetches the marks of a range; `tell(first, number)` the words of one run; `open` opens a run.
+export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, onShow }) {
+  let shown = whole;
+  let newest = isZoomed ? null : whole; // the whole history, if it is known here
+  let pointedAt = null;
+  let waiting = 0;
+  const label = makeLabel(element.parentElement);
 
-  async function draw() {
-    const colour = colours();
-    const { traces, range } = describe(progress, colour);
-    const layout = baseLayout(colour, "run", `${progress.metric} (${progress.unit})`);
-    layout.yaxis = { ...layout.yaxis, range };
-    layout.yaxis2 = { overlaying: "y", range: [0, 1], visible: false, fixedrange: true };
-    layout.xaxis = { ...layout.xaxis, range: [0, progress.points.length + 1] };
-    if (progress.points.length === 0) showNothing(layout);
-    await loadPlotly();
-    await Plotly.react(element, traces, layout, PLOT_CONFIG);
-    element.dataset.runs = String(progress.points.length);
+  const numberOf = (index) => shown.first + index * shown.width;
+  const lastOf = (index) => Math.min(numberOf(index) + shown.width - 1, shown.total);
+  const kindOf = (index) => (shown.width > 1 ? "r" : shown.kinds[index]);
+
+  function columns() {
+    const x = shown.best.map((_, index) => (numberOf(index) + lastOf(index)) / 2);
+    const ends = shown.best.map((_, index) => lastOf(index));
+    // The line's points stand where each mark's runs end, which is where its leader is known.
+    return x.length === 0 ? [[0, 1], [null, null]] : [ends, shown.leading, x];
   }
 
-  async function update(next) {
-    const isFirst = progress === null;
-    progress = next;
-    if (!isFirst && isInUse()) {
-      isWaiting = true; // drawn when the pointer leaves, so that a shown label stays
+  function make(size) {
+    const colour = colours();
+    const [ends, leading] = columns();
+    const start = shown.first - 0.5;
+    const end = shown.best.length === 0 ? 1 : lastOf(shown.best.length - 1) + 0.5;
+    const options = {
+      ...size,
+      legend: { show: false },
+      padding: [8, 10, 0, 0],
+      scales: { x: { time: false, range: () => [start, end] }, y: { range: () => shown.range } },
+      axes: [
+        axis(colour, "run", { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6] }),
+        axis(colour, `${element.dataset.metric} (${element.dataset.unit})`, { size: 62 }),
+      ],
+      series: [
+        {},
+        { stroke: colour.accent, width: 1.6, spanGaps: true, points: { show: false }, paths: uPlot.paths.stepped({ align: -1 }) },
+      ],
+      cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
+      hooks: {
+        draw: [(plot) => drawMarks(plot, colour)],
+        setCursor: [point],
+        setSelect: [(plot) => zoom(plot)],
+      },
+    };
+    const plot = new uPlot(options, [ends, leading], element);
+    plot.over.addEventListener("click", onClick);
+    plot.over.addEventListener("dblclick", reset);
+    plot.over.addEventListener("pointerleave", onLeave);
+    element.dataset.runs = String(shown.total);
+    element.dataset.width = String(shown.width);
+    element.dataset.marks = String(shown.best.length);
+    return plot;
+  }
+
+  function placeOf(plot, index) {
+    const x = plot.valToPos((numberOf(index) + lastOf(index)) / 2, "x", true);
+    const { top, height } = plot.bbox;
+    const isUp = shown.sign > 0;
+    const value = shown.best[index];
+    if (value === null) return { x, y: isUp ? top + height - EDGE_PX * devicePixelRatio : top + EDGE_PX * devicePixelRatio, shape: "none" };
+    const y = plot.valToPos(value, "y", true);
+    if (y < top) return { x, y: top + EDGE_PX * devicePixelRatio, shape: "up" };
+    if (y > top + height) return { x, y: top + height - EDGE_PX * devicePixelRatio, shape: "down" };
+    return { x, y, shape: kindOf(index) === "b" ? "diamond" : "dot" };
+  }
+
+  function drawMarks(plot, colour) {
+    const { ctx, bbox } = plot;
+    const px = devicePixelRatio;
+    const size = (shown.best.length > 250 ? 2.2 : 3.4) * px;
+    const colourOf = { i: colour.good, b: colour.accent, q: colour.line };
+    ctx.save();
+    for (let index = 0; index < shown.best.length; index += 1) {
+      const share = shown.failed[index] / (lastOf(index) - numberOf(index) + 1);
+      const { x, y, shape } = placeOf(plot, index);
+      if (share > 0) {
+        ctx.strokeStyle = colour.bad;
+        ctx.lineWidth = 1.6 * px;
+        const edge = shown.sign > 0 ? bbox.top + bbox.height : bbox.top;
+        ctx.beginPath();
+        ctx.moveTo(x, edge);
+        ctx.lineTo(x, edge - Math.sign(shown.sign) * 14 * px * share);
+        ctx.stroke();
+      }
+      if (shape === "none") continue;
+      ctx.fillStyle = colourOf[kindOf(index)] ?? colour.dot;
+      ctx.beginPath();
+      if (shape === "dot") {
+        ctx.arc(x, y, size, 0, 2 * Math.PI);
+      } else {
+        const tip = shape === "down" ? 1 : -1;
+        ctx.moveTo(x, y + tip * 1.5 * size);
+        ctx.lineTo(x + 1.4 * size, shape === "diamond" ? y : y - tip * size);
+        if (shape === "diamond") ctx.lineTo(x, y + 1.5 * size);
+        ctx.lineTo(x - 1.4 * size, shape === "diamond" ? y : y - tip * size);
+      }
+      ctx.fill();
+    }
+    ctx.restore();
+  }
+
+  function nearest(plot) {
+    const { left, top } = plot.cursor;
+    if (left === undefined || left < 0 || shown.best.length === 0) return null;
+    const run = plot.posToVal(left, "x");
+    const middle = Math.round((run - shown.first - (shown.width - 1) / 2) / shown.width);
+    let found = null;
+    for (let index = Math.max(0, middle - 8); index <= Math.min(shown.best.length - 1, middle + 8); index += 1) {
+      const { x, y } = placeOf(plot, index);
+      const distance = Math.hypot((x - plot.bbox.left) / devicePixelRatio - left, (y - plot.bbox.top) / devicePixelRatio - top);
+      if (found === null || distance < found.distance) found = { index, distance, x, y };
+    }
+    return found;
+  }
+
+  function point(plot) {
+    const found = nearest(plot);
+    pointedAt = found !== null && found.distance < 60 ? found.index : null;
+    if (pointedAt === null) {
+      label.hide();
       return;
     }
-    await draw();
-    if (!isFirst) return;
-    element.on("plotly_hover", (hover) => {
-      pointedAt = hover.points[0].customdata;
-    });
-    element.on("plotly_unhover", () => {
-      pointedAt = null;
-    });
-    element.on("plotly_click", (click) => onOpen(click.points[0].customdata)); // a tap has nothing to point with
-    element.addEventListener("pointerdown", press, { capture: true });
-    document.addEventListener("pointerup", openPressed, { capture: true });
-    for (const end of ["pointerup", "pointercancel"]) {
-      document.addEventListener(end, () => {
-        setTimeout(letGo, LET_GO_MS);
-      });
+    const left = found.x / devicePixelRatio + element.offsetLeft;
+    const top = found.y / devicePixelRatio + element.offsetTop;
+    label.show(describe(pointedAt), left, top);
+    clearTimeout(waiting);
+    if (shown.width === 1) waiting = setTimeout(() => detail(pointedAt, left, top), DETAIL_MS);
+  }
+
+  function describe(index) {
+    const best = shown.best[index];
+    const metric = element.dataset.metric;
+    const led = shown.leading[index] === null ? [] : [`led then: ${shown.leading[index]}`];
+    if (shown.width === 1) {
+      const experiment = shown.experiments[index];
+      const result = best === null ? "no measurement that counts" : `this run: ${metric} ${best.toFixed(4)}`;
+      return [experiment === 0 ? `run ${numberOf(index)}: the baseline` : `#${experiment}, run ${numberOf(index)}`, result, ...led];
     }
-    element.addEventListener("pointerleave", drawWhatWaits);
-    onThemeChange(draw);
+    const failed = shown.failed[index];
+    return [
+      `runs ${numberOf(index).toLocaleString("en")} to ${lastOf(index).toLocaleString("en")}`,
+      best === null ? "no measurement that counts" : `best of them: ${metric} ${best.toFixed(4)}`,
+      ...(failed ? [`${failed} without a measurement`] : []),
+      ...led,
+    ];
   }
 
-  function press(event) {
-    isPressed = true;
-    pressed = event.button === 0 && pointedAt !== null ? { mark: pointedAt, x: event.clientX, y: event.clientY } : null;
-  }
-
-  // Plotly tells of no click when a busy page has kept it from following the pointer; the mark that it names is clicked.
-  function openPressed(event) {
-    if (pressed === null) return;
-    const { mark, x, y } = pressed;
-    pressed = null;
-    if (Math.hypot(event.clientX - x, event.clientY - y) < CLICK_PX) onOpen(mark);
-  }
-
-  function letGo() {
-    isPressed = false;
-    drawWhatWaits(); // where one let go outside
-  }
-
-  function isInUse() {
-    return isPressed || element.matches(":hover");
-  }
-
-  function drawWhatWaits() {
-    if (!isWaiting || isInUse()) return;
-    isWaiting = false;
-    draw();
-  }
-
-  return update;
-}
-
-function showNothing(layout) {
-  layout.xaxis.visible = layout.yaxis.visible = false;
-  layout.annotations = [{ text: "no run yet", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false }];
-}
-
-function describe(progress, colour) {
-  const sign = progress.direction === "maximize" ? -1 : 1;
-  const marks = progress.points.map((point, index) => ({ ...point, x: index + 1 }));
-  const measured = marks.filter((mark) => mark.metric !== null);
-  const limit = findLimit(measured, sign);
-  const isBeyond = (mark) => sign * mark.metric > sign * limit;
-  const within = measured.filter((mark) => !isBeyond(mark));
-  const isRoot = (mark) => mark.experiment_id === null;
-  const isImproved = (mark) => mark.posterior?.verdict === "improved";
-  const own = within.filter((mark) => !isRoot(mark));
-  const traces = [
-    marksTrace(progress, "run", own.filter((m) => !isImproved(m)), { color: colour.dot, size: 7 }),
-    marksTrace(progress, "run of an improvement", own.filter(isImproved), { color: colour.good, size: 8 }),
-    marksTrace(progress, "run of the baseline", within.filter(isRoot), { color: colour.accent, size: 9, symbol: "diamond" }),
-    edgeTrace(progress, "off the scale", measured.filter(isBeyond), sign > 0 ? 1 - EDGE : EDGE, {
-      color: colour.dot,
-      size: 8,
-      symbol: sign > 0 ? "triangle-up" : "triangle-down",
-    }),
-    edgeTrace(progress, "failed", marks.filter((m) => m.metric === null), sign > 0 ? EDGE : 1 - EDGE, {
-      color: colour.bad,
-      size: 8,
-      symbol: "x-thin",
-      line: { color: colour.bad, width: 1.6 },
-    }),
-    leadingTrace(marks, colour),
-  ];
-  return { traces: traces.filter((trace) => trace.x.length > 0), range: findRange(within, marks, sign) };
-}
-
-function findLimit(measured, sign) {
-  const costs = measured.map((mark) => sign * mark.metric).sort((a, b) => a - b);
-  if (costs.length === 0) return 0;
-  const kept = costs[Math.ceil(KEPT_SHARE * costs.length) - 1];
-  const roots = measured.filter((mark) => mark.experiment_id === null).map((mark) => sign * mark.metric);
-  return sign * Math.max(kept + 0.25 * (kept - costs[0]), ...roots);
-}
-
-function findRange(within, marks, sign) {
-  const leading = marks.filter((mark) => mark.leading !== null).map((mark) => mark.leading);
-  const values = within.map((mark) => mark.metric).concat(leading);
-  if (values.length === 0) return [0, 1];
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const span = high - low || Math.abs(high) * 0.02 || 1;
-  // The edge where failures stand gets a little more room.
-  return sign > 0 ? [low - 0.12 * span, high + 0.08 * span] : [low - 0.08 * span, high + 0.12 * span];
-}
-
-function marksTrace(progress, name, marks, marker) {
-  return {
-    name,
-    mode: "markers",
-    type: "scatter",
-    x: marks.map((mark) => mark.x),
-    y: marks.map((mark) => mark.metric),
-    customdata: marks.map((mark) => ({ run: mark.run_id, experiment: mark.experiment_id })),
-    text: marks.map((mark) => describeMark(progress, mark)),
-    hoverinfo: "text",
-    marker,
-  };
-}
-
-function edgeTrace(progress, name, marks, height, marker) {
-  return { ...marksTrace(progress, name, marks, marker), y: marks.map(() => height), yaxis: "y2" };
-}
-
-function leadingTrace(marks, colour) {
-  const points = marks.filter((mark) => mark.leading !== null);
-  return {
-    name: "leading (posterior mean, provisional)",
-    mode: "lines",
-    type: "scatter",
-    x: points.map((mark) => mark.x),
-    y: points.map((mark) => mark.leading),
-    line: { shape: "hv", color: colour.accent, width: 1.6 },
-    hoverinfo: "skip",
-  };
-}
-
-function describeMark(progress, mark) {
-  const lines = [mark.experiment_id === null ? "the baseline" : `<b>#${mark.experiment_id}</b> ${hoverText(mark.title)}`];
-  if (mark.metric === null) {
-    lines.push(`${mark.outcome.replaceAll("_", " ")}: ${hoverText(mark.reason || "no reason given")}`);
-  } else {
-    lines.push(`this run: ${progress.metric} ${mark.metric.toFixed(4)}`);
-  }
-  const posterior = mark.posterior;
-  if (posterior !== null) {
-    const runs = `n = ${posterior.runs}`;
-    lines.push(`posterior ${measure(posterior.metric_mean, posterior.metric_sd)}, ${runs}`);
-    if (posterior.effect_mean !== null) {
-      const verdict = posterior.verdict === null ? "" : ` · ${posterior.verdict.replaceAll("_", " ")}, ${posterior.standing}`;
-      lines.push(`effect ${measure(posterior.effect_mean, posterior.effect_sd, true)}${verdict}`);
+  async function detail(index, left, top) {
+    const run = await tell(numberOf(index));
+    if (run === null || index !== pointedAt || numberOf(index) !== run.number) return;
+    const lines = [run.experiment_id === null ? "the baseline" : `#${run.experiment_id} ${run.title}`.slice(0, 180)];
+    if (run.metric === null) lines.push(`${run.outcome.replaceAll("_", " ")}: ${run.reason || "no reason given"}`.slice(0, 180));
+    else lines.push(`this run: ${element.dataset.metric} ${run.metric.toFixed(4)}`);
+    const posterior = run.posterior;
+    if (posterior !== null) {
+      lines.push(`posterior ${measure(posterior.metric_mean, posterior.metric_sd)}, n = ${posterior.runs}`);
+      if (posterior.effect_mean !== null) {
+        const verdict = posterior.verdict === null ? "" : ` · ${posterior.verdict.replaceAll("_", " ")}, ${posterior.standing}`;
+        lines.push(`effect ${measure(posterior.effect_mean, posterior.effect_sd, true)}${verdict}`);
+      }
     }
+    label.show(lines, left, top);
   }
-  return lines.join("<br>");
+
+  function zoom(plot) {
+    const { left, width } = plot.select;
+    if (width < 6) return;
+    const first = Math.max(1, Math.floor(plot.posToVal(left, "x") + 0.5));
+    const last = Math.min(shown.total, Math.ceil(plot.posToVal(left + width, "x") - 0.5));
+    plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    if (last >= first) showRange(first, last);
+  }
+
+  async function showRange(first, last) {
+    const next = await ask(first, last);
+    if (next === null) return;
+    isZoomed = true;
+    show(next);
+    onShow(next, first, last);
+  }
+
+  async function reset() {
+    const next = newest ?? (await ask(1, null));
+    if (next === null) return;
+    newest = next;
+    isZoomed = false;
+    show(next);
+    onShow(next, 1, null);
+  }
+
+  function onClick() {
+    if (pointedAt === null) return;
+    if (shown.width > 1) showRange(numberOf(pointedAt), lastOf(pointedAt));
+    else open(shown.runs[pointedAt], shown.experiments[pointedAt]);
+  }
+
+  function show(next) {
+    shown = next;
+    label.hide();
+    framed.remake();
+  }
+
+  const framed = frame(element, make);
+
+  function onLeave() {
+    label.hide();
+    pointedAt = null;
+    showNewest();
+  }
+
+  // A range that one looks at stays as it is, and so does a mark that one points at.
+  function showNewest() {
+    if (isZoomed || newest === shown || element.matches(":hover")) return;
+    show(newest);
+    onShow(newest, 1, null);
+  }
+
+  // Takes the marks from the first that changed on.
+  function append(changes) {
+    if (changes.best === undefined || (newest === null && changes.skipped > 0)) return;
+    const joined = { ...changes };
+    for (const name of COLUMNS) {
+      const before = newest === null ? changes[name].slice(0, 0) : newest[name].slice(0, changes.skipped);
+      joined[name] = typeof before === "string" ? before + changes[name] : [...before, ...changes[name]];
+    }
+    newest = joined;
+    showNewest();
+  }
+
+  return { append, reset, showRange, get total() { return (newest ?? shown).total; } };
 }

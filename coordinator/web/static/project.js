@@ -1,51 +1,68 @@
-// A project's page: the plot, and live updates of all other parts.
+// A project's page: the plot, and live changes of all parts.
 
-import { coalesce, follow } from "./feed.js";
-import { patchFrom, remember } from "./patch.js";
+import { followPage } from "./live.js";
 import { createProgressPlot } from "./progress_plot.js";
-import { keepTellingTimes } from "./times.js";
-
-const SOON_MS = 250;
-const JOBS_MS = 5000; // heartbeats and expiry cause no events, so the list of jobs is polled
 
 const root = document.documentElement.dataset.root;
 const page = document.getElementById("project");
-const plot = document.getElementById("progress-plot");
-const updatePlot = createProgressPlot(plot, ({ run, experiment }) => {
-  location.assign(root + (experiment === null ? `/runs/${run}` : `/experiments/${experiment}`));
+const element = document.getElementById("progress-plot");
+const chosen = page.dataset.hardwareClass ? `hardware_class=${encodeURIComponent(page.dataset.hardwareClass)}` : "";
+
+async function ask(path) {
+  try {
+    const response = await fetch(`${root}${path}`);
+    return response.ok ? await response.json() : null;
+  } catch (error) {
+    if (error instanceof TypeError) return null; // the network is gone; the page shows that
+    throw error;
+  }
+}
+
+function rangeQuery(first, last) {
+  return [chosen, first > 1 ? `first=${first}` : "", last === null ? "" : `last=${last}`].filter(Boolean).join("&");
+}
+
+// The address says which range one looks at, so that it can be passed on.
+function onShow(plot, first, last) {
+  const isWhole = first === 1 && last === null;
+  const query = new URLSearchParams(location.search);
+  query.delete("first");
+  query.delete("last");
+  if (first > 1) query.set("first", first);
+  if (last !== null) query.set("last", last);
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+  const end = Math.min(last ?? plot.total, plot.total);
+  const range = isWhole
+    ? `All ${plot.total.toLocaleString("en")} runs`
+    : `Runs ${plot.first.toLocaleString("en")} to ${end.toLocaleString("en")} of ${plot.total.toLocaleString("en")}`;
+  document.getElementById("plot-covers").textContent = plot.width > 1 ? `${range}, ${plot.width} in each mark` : range;
+  document.getElementById("whole-history").hidden = isWhole;
+  const legend = document.getElementById("progress-legend");
+  legend.dataset.bins = plot.width > 1 ? "many" : "one";
+  for (const width of legend.querySelectorAll(".bin-width")) width.textContent = plot.width;
+}
+
+const asked = new URLSearchParams(location.search);
+const isZoomed = asked.has("first") || asked.has("last");
+const plot = createProgressPlot(element, JSON.parse(document.getElementById("progress-data").textContent), isZoomed, {
+  ask: (first, last) => ask(`/projects/${page.dataset.name}/plot?${rangeQuery(first, last)}`),
+  tell: async (number) => {
+    const found = await ask(`/api/v1/projects/${page.dataset.name}/progress?${chosen}&first=${number}&last=${number}`);
+    return found?.points[0] ?? null;
+  },
+  open: (run, experiment) => location.assign(root + (experiment === 0 ? `/runs/${run}` : `/experiments/${experiment}`)),
+  onShow,
+});
+document.getElementById("whole-history").addEventListener("click", (event) => {
+  event.preventDefault();
+  plot.reset();
+});
+document.getElementById("newest-runs")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  plot.showRange(Math.max(1, plot.total - 599), plot.total);
 });
 
-async function loadPlot() {
-  const response = await fetch(plot.dataset.source);
-  if (response.ok) await updatePlot(await response.json());
-}
-
-function partsAddress() {
-  const query = new URLSearchParams(location.search);
-  query.delete("project");
-  return `${root}/projects/${page.dataset.name}/live?${query}`;
-}
-
-remember(document);
-keepTellingTimes();
-loadPlot();
-
-const refreshParts = coalesce(() => patchFrom(partsAddress()), SOON_MS);
-const refreshPlot = coalesce(loadPlot, SOON_MS);
-
-function onEvent(event) {
-  if (event.project !== page.dataset.name) return;
-  refreshParts();
-  if (event.kind === "run_stored") refreshPlot();
-}
-
-function onReturn() {
-  refreshParts();
-  refreshPlot();
-}
-
-const KINDS = ["lease_claimed", "lease_progressed", "lease_ended", "run_stored", "branch_moved"];
-follow(page.dataset.since, KINDS, onEvent, onReturn);
-setInterval(() => {
-  if (!document.hidden && document.querySelector("#jobs > :not(.nobody)") !== null) refreshParts();
-}, JOBS_MS);
+followPage(page, `${root}/projects/${page.dataset.name}/live?${chosen}`, {
+  list: page.dataset.first === "yes" ? document.getElementById("experiment-rows") : null,
+  onPlot: plot.append,
+});

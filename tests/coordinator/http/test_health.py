@@ -102,5 +102,8 @@ def test_crawlers_read_pages_only(http: TestClient) -> None:
         "User-agent: *",
         "Disallow: /api/",
         "Disallow: /git/",
+        "Disallow: /live",
+        "Disallow: /experiments/*/live",
         "Disallow: /projects/*/live",
+        "Disallow: /projects/*/plot",
     ]

@@ -21,11 +21,13 @@ from tests.support.volunteers import MiniWorker
 OPEN = frozenset(
     f"GET {path}"
     for path in (
-        "/", "/docs", "/experiments/{experiment_id}", "/experiments/{experiment_id}.json", "/findings",
+        "/", "/docs", "/experiments/{experiment_id}", "/experiments/{experiment_id}.json",
+        "/experiments/{experiment_id}/live", "/findings",
         "/findings/{finding_id}", "/findings/{finding_id}.json", "/git/{project}.bundle",
         "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
-        "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/static/plotly-7.1.0.min.js",
+        "/projects/{name}/plot",
+        "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/sign-in", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
             API_PREFIX + path

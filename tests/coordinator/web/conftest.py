@@ -76,7 +76,7 @@ def find_chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
-    """One browser for a module's tests, so that plotly is parsed once."""
+    """One browser for a module's tests."""
     # Per module, not per session: while it lives, no event loop can run in this thread.
     with sync_playwright() as playwright:
         # Containers have neither user namespaces nor much /dev/shm, and no GPU.

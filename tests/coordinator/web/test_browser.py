@@ -17,22 +17,22 @@ from tests.support.servers import serve
 from tests.support.swarm_data import HOSTILE_TITLE
 
 PLOT = "#progress-plot"
-COUNT_MARKS = "plot => plot.data.filter(t => t.mode === 'markers').reduce((sum, t) => sum + t.x.length, 0)"
-FIND_MARK = """(plot, id) => {
-  for (const trace of plot.data) {
-    const i = (trace.customdata ?? []).findIndex((mark) => mark.experiment === id);
-    if (i < 0) continue;
-    const box = plot.getBoundingClientRect();
-    const { xaxis, yaxis, yaxis2, margin } = plot._fullLayout;
-    const y = trace.yaxis === "y2" ? yaxis2 : yaxis;
-    return [box.left + xaxis._offset + xaxis.l2p(trace.x[i]), box.top + y._offset + y.l2p(trace.y[i])];
-  }
+FIND_MARK = """async (plot, id) => {
+  const root = document.documentElement.dataset.root;
+  const marks = await (await fetch(`${root}/projects/tiny/plot`)).json();
+  const index = marks.experiments.indexOf(id);
+  const over = plot.querySelector(".u-over").getBoundingClientRect();
+  const [low, high] = marks.range;
+  const share = marks.best[index] === null ? 0 : (marks.best[index] - low) / (high - low);
+  const y = over.top + over.height * (1 - Math.min(1, Math.max(0, share)));
+  const x = over.left + (over.width * (index + 0.5)) / marks.total;
+  return [x, Math.min(over.bottom - 7, Math.max(over.top + 7, y))];
 }"""
 
 
 def open_project(page: Page, swarm: Swarm) -> None:
-    """Open the front page and wait until it listens."""
-    page.goto(swarm.url)
+    """Open the project's page and wait until it listens."""
+    page.goto(f"{swarm.url}/projects/tiny")
     expect(page.locator("#link-state")).to_have_text("live")
     page.evaluate("window.sameDocument = true")
 
@@ -60,28 +60,51 @@ def test_every_run_is_a_mark_and_pointing_at_it_names_it(page: Page, swarm: Swar
     runs = wait_for_plot(page)
     progress: dict[str, Any] = page.request.get(f"{swarm.url}/api/v1/projects/tiny/progress").json()
     assert len(progress["points"]) == runs > EXPERIMENTS
-    assert page.locator(PLOT).evaluate(COUNT_MARKS) == runs
+    assert page.locator(PLOT).get_attribute("data-marks") == str(runs)
     measured = next(point for point in progress["points"] if point["experiment_id"] == 8)
     point_at(page, 8)
-    label = page.locator(f"{PLOT} .hoverlayer .hovertext")
-    expect(label).to_contain_text(measured["title"])
+    label = page.locator(".plot-label")
     expect(label).to_contain_text(f"{measured['metric']:.4f}")
+    expect(label).to_contain_text(measured["title"])
     expect(label).to_contain_text("n = 1")
     point_at(page, 11)
     expect(label).to_contain_text("crashed: RuntimeError")
 
 
+def test_a_range_is_asked_for_and_stands_in_the_address(page: Page, swarm: Swarm) -> None:
+    open_project(page, swarm)
+    runs = wait_for_plot(page)
+    over = page.locator(f"{PLOT} .u-over").bounding_box()
+    assert over is not None
+    page.mouse.move(over["x"] + over["width"] * 0.25, over["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(over["x"] + over["width"] * 0.5, over["y"] + 40, steps=5)
+    page.mouse.up()
+    expect(page.locator("#plot-covers")).to_contain_text(f"of {runs}")
+    marks = int(page.locator(PLOT).get_attribute("data-marks") or 0)
+    assert runs / 4 - 2 <= marks <= runs / 4 + 2
+    assert "first=" in page.url and "last=" in page.url
+    swarm.add_experiment("WHILE ZOOMED")
+    expect(page.locator("#experiment-rows tr").first).to_contain_text("WHILE ZOOMED")
+    expect(page.locator(PLOT)).to_have_attribute("data-marks", str(marks))
+    page.reload()
+    expect(page.locator(PLOT)).to_have_attribute("data-marks", str(marks))
+    page.locator("#whole-history").click()
+    expect(page.locator(PLOT)).to_have_attribute("data-marks", str(runs + 1))
+    expect(page.locator("#plot-covers")).to_have_text(f"All {runs + 1} runs")
+
+
 def test_a_click_on_a_mark_opens_its_experiment(page: Page, swarm: Swarm) -> None:
     open_project(page, swarm)
     point_at(page, 8)
-    expect(page.locator(f"{PLOT} .hoverlayer .hovertext")).to_be_visible()
+    expect(page.locator(".plot-label")).to_be_visible()
     page.mouse.down()
     page.mouse.up()
     expect(page).to_have_url(re.compile("/experiments/8$"))
     expect(page.locator("h1")).to_contain_text("#8")
-    page.wait_for_selector("#loss-plot .scatterlayer .trace")
-    names = page.locator("#loss-plot").evaluate("plot => plot.data.map((trace) => trace.name)")
-    assert len(names) == 2 and names[0].startswith("parent") and names[1].startswith("run")
+    expect(page.locator("#loss-plot")).to_have_attribute("data-curves", "2")
+    names = page.locator("#loss-plot .u-series .u-label").all_inner_texts()
+    assert len(names) == 3 and names[1].startswith("parent") and names[2].startswith("run")
     expect(page.locator(".diff .added")).to_have_count(1)
 
 
@@ -96,21 +119,6 @@ def test_a_click_counts_while_something_new_waits_to_be_drawn(page: Page, swarm:
     page.mouse.down()
     page.mouse.up()
     expect(page).to_have_url(re.compile("/experiments/8$"))
-
-
-def test_a_plot_is_drawn_anew_after_a_zoom_that_ends_outside(page: Page, swarm: Swarm) -> None:
-    open_project(page, swarm)
-    runs = wait_for_plot(page)
-    point_at(page, 8)
-    page.mouse.down()
-    page.mouse.move(400, 400)
-    swarm.add_experiment("WHILE_ZOOMING")
-    expect(page.locator("#experiment-rows tr").first).to_contain_text("WHILE_ZOOMING")
-    page.wait_for_timeout(500)
-    expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs))
-    page.mouse.move(5, 5)
-    page.mouse.up()
-    expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs + 1))
 
 
 def test_a_new_experiment_appears_without_a_reload(page: Page, swarm: Swarm) -> None:
@@ -190,7 +198,7 @@ def test_hostile_text_is_shown_and_not_obeyed(page: Page, swarm: Swarm) -> None:
     progress = page.request.get(f"{swarm.url}/api/v1/projects/tiny/progress").json()
     (hostile,) = {p["experiment_id"] for p in progress["points"] if p["title"] == HOSTILE_TITLE}
     page.goto(f"{swarm.url}/experiments/{hostile}")
-    page.wait_for_selector("#loss-plot .scatterlayer .trace")
+    page.wait_for_selector("#loss-plot[data-curves]")
     expect(page.locator("h1")).to_contain_text(HOSTILE_TITLE)
     assert page.locator("main img, main script:not([type='application/json'])").count() == 0
     links = page.locator(".prose a")
@@ -198,27 +206,45 @@ def test_hostile_text_is_shown_and_not_obeyed(page: Page, swarm: Swarm) -> None:
     assert {link.get_attribute("rel") for link in links.all()} == {"nofollow noopener noreferrer"}
     open_project(page, swarm)
     point_at(page, hostile)
-    expect(page.locator(f"{PLOT} .hoverlayer .hovertext")).to_contain_text("<script>window.hacked=1</script>")
+    expect(page.locator(".plot-label")).to_contain_text("<script>window.hacked=1</script>")
     assert page.evaluate("window.hacked") is None
 
 
 def test_pages_fit_a_phone(page: Page, swarm: Swarm) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/", "/experiments/33", "/runs/1", "/problems", "/docs"):
+    for path in ("/", "/projects/tiny", "/experiments/33", "/runs/1", "/problems", "/docs"):
         page.goto(swarm.url + path)
         if page.locator(".plot").count():
-            page.wait_for_selector(".plot .scatterlayer .trace")
+            page.wait_for_selector(".plot .u-over")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
 
 
 def test_the_plot_takes_the_theme(page: Page, swarm: Swarm) -> None:
     open_project(page, swarm)
     wait_for_plot(page)
-    title = page.locator(f"{PLOT} .ytitle")
-    page.emulate_media(color_scheme="dark")
-    expect(title).to_have_css("fill", "rgb(155, 165, 175)")
-    page.emulate_media(color_scheme="light")
-    expect(title).to_have_css("fill", "rgb(90, 98, 107)")
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        expect(page.locator(PLOT)).to_have_attribute("data-theme", theme)
+
+
+def test_without_scripts_a_page_shows_the_same_marks(page: Page, swarm: Swarm) -> None:
+    page.route("**/*.js*", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    page.goto(f"{swarm.url}/projects/tiny")
+    path = page.locator(f"{PLOT} svg .leader").get_attribute("d") or ""
+    assert path.startswith("M") and path.count("V") > 5
+    assert page.locator(f"{PLOT} .y-tick").count() == 4
+
+
+def test_the_front_page_follows_and_its_command_is_copied(page: Page, swarm: Swarm) -> None:
+    page.goto(swarm.url)
+    expect(page.locator("#link-state")).to_have_text("live")
+    card = page.locator(".project-card")
+    expect(card).to_contain_text("none yet")
+    before = card.locator(".covers").inner_text()
+    swarm.add_experiment("SEEN ON THE FRONT PAGE")
+    expect(card.locator(".covers")).not_to_have_text(before)
+    page.locator("[data-copy]").click()
+    expect(page.locator("[data-copy]")).to_have_text(re.compile("Copied|Selected"))
 
 
 def test_scripts_work_below_a_path(page: Page, swarm: Swarm) -> None:
@@ -228,7 +254,7 @@ def test_scripts_work_below_a_path(page: Page, swarm: Swarm) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(urlsplit(request.url).path))
     with serve(create_app(settings)) as server:
-        open_project(page, replace(swarm, url=f"{server.url}/swarm/"))
+        open_project(page, replace(swarm, url=f"{server.url}/swarm"))
         assert wait_for_plot(page) > EXPERIMENTS
         newest = swarm.add_experiment("BELOW A PATH")
         row = page.locator(f"#experiment-rows [data-key='{newest}']")
@@ -238,7 +264,7 @@ def test_scripts_work_below_a_path(page: Page, swarm: Swarm) -> None:
         page.mouse.down()
         page.mouse.up()
         expect(page).to_have_url(f"{server.url}/swarm/experiments/{newest}")
-        page.wait_for_selector("#loss-plot .plot-container")
+        page.wait_for_selector("#loss-plot[data-curves]")
         expect(page.locator("#link-state")).to_have_text("live")
         page.goto("about:blank")
     assert asked and all(path.startswith("/swarm/") for path in asked if path != "blank")
@@ -250,6 +276,7 @@ def test_the_first_project_appears_by_itself(page: Page, bare_server: Swarm, tmp
     expect(page.locator("#link-state")).to_have_text("live")
     with bare_server.database.write() as session:
         create_project(session, write_seed(tmp_path / "seed"))
+    expect(page.locator(".project-card")).to_contain_text("The baseline is not measured yet")
+    page.goto(f"{bare_server.url}/projects/tiny")
     expect(page.locator("h1")).to_have_text("A small question")
     expect(page.locator("#summary")).to_contain_text("The baseline is not measured yet")
-    expect(page.locator(PLOT)).to_contain_text("no run yet")

@@ -1,5 +1,6 @@
 """The pages over HTTP: their contents, links and errors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from fastapi.testclient import TestClient
 from coordinator.db.database import Database
 from coordinator.models import Project
 from coordinator.projects.service import create_project
+from coordinator.records.progress import follow_runs
+from coordinator.web.project_page import find_changes, make_parts
 from shared.protocol import Problem
 from shared.records import ExperimentDetail
 from shared.runs import DeviceKind, Hardware, RunOutcome
@@ -45,31 +48,35 @@ def test_without_a_project_it_says_how_to_make_one(http: TestClient) -> None:
 
 
 def test_a_project_without_runs_waits_for_its_baseline(http: TestClient, database: Database, project: str) -> None:
-    page = get_page(http, "/")
+    assert "The baseline is not measured yet" in get_page(http, "/")
+    page = get_page(http, "/projects/tiny")
     assert "The baseline is not measured yet" in page and "No worker is on this project" in page
     with database.write() as session:
         row = session.query(Project).one()
         history = History(session, row)
         history.add_lease(history.add_worker("cellar"), row.root_sha)
-    page = get_page(http, "/")
+    page = get_page(http, "/projects/tiny")
     assert "The baseline is being measured" in page and "cellar" in page
 
 
 def test_a_lucky_run_is_leading_and_never_best(http: TestClient, past: list[int]) -> None:
-    page = get_page(http, "/")
+    page = get_page(http, "/projects/tiny")
     assert "3.2010 ± 0.0050," in page, "3.2 was measured; the posterior leans a little on the parent's 3.3"
     assert "not verified yet" in page and "one run is no replication" in page
-    assert "best" not in page.lower() and "record" not in page.lower()
+    words = re.sub(r"<script.*?</script>|best of .*? runs", "", page.lower(), flags=re.DOTALL)
+    assert "best" not in words, "but for marks of several runs"
+    front = get_page(http, "/")
+    assert "none yet" in front and "3.2010 ± 0.0050," in front and "provisional" in front
 
 
 def test_the_experiment_that_leads_is_the_one_with_the_lowest_posterior(http: TestClient, past: list[int]) -> None:
-    summary = get_page(http, "/projects/tiny/live").split("</dl>")[0]
+    summary = get_page(http, "/projects/tiny").split('id="summary"')[1].split("</dl>")[0]
     assert f'href="/experiments/{past[0]}"' in summary and "WIDTH 96" in summary
     assert "−0.0990 ± 0.0071" in summary, "posterior mean 3.2010 against 3.3, sd √(0.0050² + 0.0050²)"
 
 
 def test_experiments_stand_newest_first_with_what_came_of_them(http: TestClient, past: list[int]) -> None:
-    rows = get_page(http, "/").split('id="experiment-rows"')[1].split("</tr>")
+    rows = get_page(http, "/projects/tiny").split('id="experiment-rows"')[1].split("</tr>")
     for number, row in zip(reversed(past), rows, strict=False):
         assert f'<a href="/experiments/{number}">' in row
     assert "crashed" in rows[0] and "±" not in rows[0]
@@ -84,7 +91,7 @@ def test_older_experiments_are_one_link_away(http: TestClient, database: Databas
         worker = history.add_worker()
         for number in range(53):
             history.add_experiment(worker, row.root_sha, 3.3 - number / 100, make_proposal(f"try {number}"))
-    first = get_page(http, "/")
+    first = get_page(http, "/projects/tiny")
     assert first.count("<tr data-key=") == 50
     link = first.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
     older = get_page(http, link)
@@ -97,24 +104,55 @@ def test_hardware_classes_are_not_mixed(http: TestClient, database: Database, pa
         row = session.query(Project).one()
         history = History(session, row)
         history.add_experiment(history.add_worker("gpu"), row.root_sha, 2.1777, make_proposal("ON A GPU"), hardware=GPU)
-    usual = get_page(http, "/")
+    usual = get_page(http, "/projects/tiny")
     assert "ON A GPU" not in usual and "2.1777" not in usual
     link = next(part for part in usual.split('href="?')[1:] if "H100" in part).split('"')[0]
-    other = get_page(http, f"/?{link}")
+    other = get_page(http, f"/projects/tiny?{link}")
     assert "ON A GPU" in other and "2.1777" in other and "WIDTH 96" not in other
-    assert get_page(http, "/?hardware_class=none+such").count("<tr data-key=") == 0
+    assert get_page(http, "/projects/tiny?hardware_class=none+such").count("<tr data-key=") == 0
 
 
-def test_several_projects_are_listed_and_one_is_chosen(http: TestClient, database: Database, tmp_path: Path) -> None:
+def test_the_front_page_shows_all_projects(http: TestClient, database: Database, tmp_path: Path) -> None:
     with database.write() as session:
         for name in ("first", "second"):
             create_project(session, write_seed(tmp_path / name, name))
-    assert 'href="/projects/second"' in get_page(http, "/")
-    assert 'data-name="first"' in get_page(http, "/")
-    assert 'data-name="second"' in get_page(http, "/?project=second")
-    assert get_page(http, "/projects/second").replace("?next=/projects/second", "") == get_page(
-        http, "/?project=second"
-    )
+    front = get_page(http, "/")
+    assert 'href="/projects/first"' in front and 'href="/projects/second"' in front
+    assert "swarm-worker login --new YOUR-NAME --coordinator http://testserver &amp;&amp; swarm-worker --gpu 0" in front
+    moved = http.get("/?project=second", headers=BROWSER, follow_redirects=False)
+    assert moved.headers["location"] == "/projects/second"
+
+
+def test_header_line_and_milestones_agree(http: TestClient, database: Database, past: list[int]) -> None:
+    """What leads is one number, wherever it is shown; nothing is told of a part of the history as if it were all."""
+    plot = http.get("/projects/tiny/plot").json()
+    assert plot["total"] == len(plot["best"]) == 4 and plot["kinds"] == "birf"
+    assert f"{plot['leading'][-1]:.4f}" == "3.2010"
+    follow_runs(database)
+    assert http.get("/projects/tiny/plot").json() == plot
+    page = get_page(http, "/projects/tiny")
+    assert "All 4 runs" in page and 'class="leader" d="M' in page, "without scripts it is an SVG"
+    front = get_page(http, "/")
+    assert "over all 4 runs" in front
+    milestones = front.split('id="milestones"')[1]
+    assert f'href="/experiments/{past[0]}"' in milestones and "3.2010 ± 0.0050" in milestones
+    zoomed = get_page(http, "/projects/tiny?first=2&last=3")
+    assert "Runs 2 to 3 of 4" in zoomed
+    assert http.get("/projects/tiny/plot?first=2&last=3").json()["runs"] == plot["runs"][1:3]
+
+
+def test_a_stream_tells_only_what_differs() -> None:
+    rows = {"2": "<td>two</td>", "1": "<td>one</td>"}
+    plot = {"first": 1, "width": 1, "total": 2, "best": [3.2, 3.1], "kinds": "rr", "experiments": [], "range": (3, 4)}
+    old = make_parts({"summary": "a", "now": "b"}, rows, plot)
+    newer = plot | {"total": 3, "best": [3.2, 3.1, 3.0], "kinds": "rri"}
+    new = make_parts({"summary": "a", "now": "c"}, {"3": "<td>three</td>"} | rows, newer)
+    changes = find_changes(old, new)
+    assert changes["regions"] == {"now": "c"}
+    assert changes["rows"] == {"keys": ["3", "2", "1"], "changed": {"3": "<td>three</td>"}}
+    assert (changes["plot"]["skipped"], changes["plot"]["best"], changes["plot"]["kinds"]) == (2, [3.0], "i")
+    assert find_changes(None, new)["plot"]["skipped"] == 0
+    assert find_changes(new, new) == {"state": new.state}
 
 
 def test_an_experiment_whole(http: TestClient, past: list[int]) -> None:
@@ -133,7 +171,7 @@ def test_a_failure_says_how_it_failed(http: TestClient, past: list[int]) -> None
 
 
 def test_hostile_text_is_escaped_everywhere(http: TestClient, past: list[int]) -> None:
-    for path in ("/", f"/experiments/{past[1]}", "/projects/tiny/live"):
+    for path in ("/projects/tiny", f"/experiments/{past[1]}", f"/experiments/{past[1]}/live"):
         page = get_page(http, path)
         assert "&lt;script&gt;window.hacked=1" in page
         assert "<script>window.hacked" not in page and "<img" not in page
@@ -155,7 +193,7 @@ def test_a_run_is_shown_with_its_experiment_or_alone(http: TestClient, past: lis
     get_page(http, "/runs/999", status=404)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/experiments/99", "/projects/none", "/?project=none", "/problems/none"])
+@pytest.mark.parametrize("path", ["/nothing", "/experiments/99", "/projects/none", "/problems/none"])
 def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
     http: TestClient, project: str, path: str
 ) -> None:
@@ -175,7 +213,9 @@ def test_an_id_beyond_any_row_is_a_mistake_of_the_caller(http: TestClient, proje
     assert http.get(f"/api/v1/{kind}/99999999999999999999").status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/experiments/99999999999999999999", "/experiments/x", "/?cursor=x", "/?project=A B"])
+@pytest.mark.parametrize(
+    "path", ["/experiments/99999999999999999999", "/experiments/x", "/projects/tiny?cursor=x", "/?project=A B"]
+)
 def test_an_address_that_cannot_be_is_a_mistake_of_the_caller(http: TestClient, project: str, path: str) -> None:
     get_page(http, path, status=422)
 
@@ -189,7 +229,7 @@ def test_how_a_run_may_end_all_have_a_face(http: TestClient, database: Database,
         for outcome in failures:
             how = {"outcome": outcome, "reason": "because", "hopeless_at": 0.5}
             history.add_experiment(worker, row.root_sha, None, make_proposal(), **how)
-    page = get_page(http, "/")
+    page = get_page(http, "/projects/tiny")
     for outcome in failures:
         assert f'<span class="mark failed">{outcome.replace("_", " ")}</span>' in page
 

@@ -12,8 +12,8 @@ from coordinator.web.rendering import MAX_COLOURED_LINES, format_count, format_s
 
 
 def test_an_address_names_its_contents_version(http: TestClient, project: str) -> None:
-    addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', http.get("/").text)
-    assert len(addresses) == 5, "style, icon, keys, script and plotly"
+    addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', http.get(f"/projects/{project}").text)
+    assert len(addresses) == 6, "two styles, icon, keys, script and uPlot"
     for address in addresses:
         response = http.get(address)
         assert response.status_code == 200
@@ -26,14 +26,6 @@ def test_what_a_script_imports_is_asked_about(http: TestClient) -> None:
     response = http.get("/static/feed.js")
     assert response.headers["cache-control"] == "no-cache"
     assert http.get("/static/feed.js", headers={"If-None-Match": response.headers["etag"]}).status_code == 304
-
-
-def test_plotly_is_served_from_the_installed_package(http: TestClient) -> None:
-    plain = http.get(rendering.PLOTLY_PATH, headers={"Accept-Encoding": "identity"})
-    packed = http.get(rendering.PLOTLY_PATH, headers={"Accept-Encoding": "gzip"})
-    assert plain.text.startswith("/**\n* plotly.js v")
-    assert packed.headers["content-encoding"] == "gzip" and packed.text == plain.text
-    assert int(packed.headers["content-length"]) < len(plain.content) / 3
 
 
 def test_nothing_outside_the_folder_is_served(http: TestClient) -> None:

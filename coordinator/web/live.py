@@ -1,0 +1,105 @@
+"""Live pages of projects: each change is rendered once and sent to all who look at the page, as what differs.
+
+A page names the state that it shows. Its stream begins with what differs between that state and now, and goes on with
+what changes, at most once a second; the parts of a page are rendered once a second for all viewers of this replica, and
+only if something happened. States that are not known here any more, or never were (another replica's), get all parts.
+"""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from time import monotonic
+
+from coordinator.db.database import Database
+from coordinator.events import queries as events_queries
+from coordinator.events.feed import Feed
+from coordinator.web import project_page
+from coordinator.web.project_page import Parts
+
+RENDER_SECONDS = 1.0
+"""Shortest time between two renderings of a page."""
+
+QUIET_SECONDS = 5.0
+"""Longest time between them: heartbeats and leases that end by themselves leave no event."""
+
+STATES_KEPT = 64
+"""Number of states of pages that are kept to tell the difference; each is some 60 kB at most."""
+
+Key = tuple[str, str | None]
+"""A project's name and a hardware class."""
+
+FRONT: Key = ("", None)
+"""The front page, which is of no project."""
+
+
+class LivePages:
+    """The live pages of one replica. Its methods run on the event loop's thread, `keep` on any."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._states: OrderedDict[str, Parts] = OrderedDict()
+        self._newest: dict[Key, _Rendered] = {}
+        self._locks: dict[Key, asyncio.Lock] = {}
+        self._viewers: dict[Key, int] = {}
+        self._messages: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def keep(self, parts: Parts) -> None:
+        """Remember what a page shows."""
+        self._states[parts.state] = parts
+        if len(self._states) > STATES_KEPT:
+            self._states.popitem(last=False)
+
+    async def follow(self, feed: Feed, key: Key, state: str) -> AsyncGenerator[str, None]:
+        """Changes of a page that shows `state`, as JSON (`project_page.find_changes`). Ends when the feed closes."""
+        self._viewers[key] = self._viewers.get(key, 0) + 1
+        try:
+            while not feed.is_closed:
+                newest = await self._render(key)
+                if newest.state != state:
+                    yield self._tell(state, newest)
+                    state = newest.state
+                await feed.pause(RENDER_SECONDS)
+        finally:
+            self._viewers[key] -= 1
+            if not self._viewers[key]:
+                for kept in (self._viewers, self._newest, self._locks):
+                    kept.pop(key, None)
+
+    def _tell(self, state: str, newest: Parts) -> str:
+        """The message that leads from one state to another, made once for all who need it."""
+        pair = (state, newest.state)
+        if pair not in self._messages:
+            self._messages[pair] = json.dumps(project_page.find_changes(self._states.get(state), newest))
+            if len(self._messages) > STATES_KEPT:
+                self._messages.popitem(last=False)
+        return self._messages[pair]
+
+    async def _render(self, key: Key) -> Parts:
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            before = self._newest.get(key)
+            if before is not None and monotonic() - before.at < RENDER_SECONDS / 2:
+                return before.parts
+            rendered = await asyncio.to_thread(self._read, key, before)
+            self._newest[key] = rendered
+            self.keep(rendered.parts)
+            return rendered.parts
+
+    def _read(self, key: Key, before: "_Rendered | None") -> "_Rendered":
+        moment = monotonic()
+        with self._database.read() as session:
+            event_id = events_queries.get_last_event_id(session)
+            if before is not None and event_id == before.event_id and moment - before.changed_at < QUIET_SECONDS:
+                return _Rendered(before.parts, event_id, moment, before.changed_at)
+            if key == FRONT:
+                _, parts = project_page.view_front(session)
+            else:
+                parts, _ = project_page.read_parts(session, project_page.choose(session, *key), None)
+        return _Rendered(parts, event_id, moment, moment)
+
+
+class _Rendered:
+    """Parts of a page, the newest event then, when they were looked at and when they were rendered."""
+
+    def __init__(self, parts: Parts, event_id: int, at: float, changed_at: float) -> None:
+        self.parts, self.event_id, self.at, self.changed_at = parts, event_id, at, changed_at

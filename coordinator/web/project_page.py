@@ -1,0 +1,239 @@
+"""The front page and the page of a project: their contents, and the parts that change while one looks."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from coordinator.evidence import service as evidence
+from coordinator.evidence.posteriors import find_posterior
+from coordinator.evidence.run_stats import list_hardware_classes, view_early_stops
+from coordinator.experiments import service as experiments
+from coordinator.leases.service import count_live_by_phase, view_live_leases
+from coordinator.models import Project
+from coordinator.projects import service as projects
+from coordinator.projects.lookup import list_projects
+from coordinator.records import progress, progress_queries
+from coordinator.records import queries as records_queries
+from coordinator.records import service as records
+from coordinator.selection.findings_value import compare_arms
+from coordinator.web.pictures import Plot, draw, make_plot
+from coordinator.web.rendering import render_part
+from coordinator.workers import service as workers
+from shared.leases import Phase
+from shared.projects import ProjectView
+from shared.workers import WorkerState
+
+PAGE_ROWS = 50
+MAX_JOBS = 6
+"""Number of jobs that a project's page names; it counts the others."""
+
+MAX_RESTING = 3
+MAX_FRONT_PROJECTS = 20
+"""Number of projects that the front page draws; it names the others."""
+
+MILESTONES = 8
+STRIP_STEPS = 8
+"""Number of steps of the leader's line of descent that a project's page shows."""
+
+FRONT_TICKS = 2
+Context = dict[str, Any]
+
+
+class Chosen(NamedTuple):
+    """A project, the hardware class that its page is about (None before the first run), and runs of the range shown."""
+
+    project: Project
+    hardware_class: str | None
+    first: int = 1
+    last: int | None = None
+
+
+class Parts(NamedTuple):
+    """The parts of a project's page that change, as HTML by the id of their element, rows by experiment, and the plot.
+
+    `state` is made from all of it, so equal pages have equal states.
+    """
+
+    state: str
+    regions: Mapping[str, str]
+    rows: Mapping[str, str]
+    plot: Plot
+
+
+def view_projects(session: Session) -> list[ProjectView]:
+    return [projects.view_project(project) for project in list_projects(session)]
+
+
+def choose(session: Session, name: str, hardware_class: str | None) -> Chosen:
+    """The class with the most runs, if none is asked for. Raises NotFoundError."""
+    project = projects.get_project(session, name)
+    if hardware_class is None:
+        hardware_class = next((one.name for one in list_hardware_classes(session, project.id)), None)
+    return Chosen(project, hardware_class)
+
+
+def view_plot(session: Session, chosen: Chosen) -> Plot:
+    """The plot of a range of a class's runs."""
+    return _read_plot(session, chosen)[1]
+
+
+def _read_plot(session: Session, chosen: Chosen) -> tuple[progress.ClassHistory, Plot]:
+    history, part = progress.ClassHistory(0, 1, [], None), progress.Range(1, [], 1, [], [])
+    if chosen.hardware_class is not None:
+        scope = progress.scope_of(chosen.project, chosen.hardware_class)
+        history = progress.read_history(session, scope)
+        part = progress.read_range(session, scope, history, chosen.first, chosen.last or history.runs)
+    return history, make_plot(chosen.project, history, part)
+
+
+def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[Context, Parts]:
+    """A project's page, and its parts that change."""
+    parts, live = read_parts(session, chosen, before_id)
+    project = chosen.project
+    plot = parts.plot if chosen.first == 1 and chosen.last is None else _read_plot(session, chosen)[1]
+    context = live | {
+        "projects": view_projects(session),
+        "hardware_classes": list_hardware_classes(session, project.id),
+        "findings_value": compare_arms(session, project),
+        "disputed_noise": list(evidence.list_disputed_noise(session, project.id)),
+        "picture": draw(plot),
+        "plot": plot,
+        "parts": parts,
+        "first": chosen.first,
+        "last": chosen.last,
+    }
+    return context, parts
+
+
+def read_parts(session: Session, chosen: Chosen, before_id: int | None) -> tuple[Parts, Context]:
+    """The parts of a project's page that change, and what they were made from. The plot is of the whole history."""
+    project, hardware_class = chosen.project, chosen.hardware_class
+    history, plot = _read_plot(session, Chosen(project, hardware_class))
+    page = experiments.view_page(session, project, before_id, PAGE_ROWS, hardware_class)
+    context = {
+        "project": projects.view_project(project),
+        "objective": projects.contract_of(project).objective,
+        "hardware_class": hardware_class,
+        "experiments": page,
+        "is_first": before_id is None,
+        "live": _view_live(session, chosen, history),
+    }
+    regions = {
+        name: render_part(f"projects/_{name}.html", page=context) for name in ("summary", "now", "lineage", "pages")
+    }
+    rows = {str(one.id): render_part("projects/_row.html", experiment=one) for one in page.items}
+    return make_parts(regions, rows, plot), context
+
+
+def make_parts(regions: Mapping[str, str], rows: Mapping[str, str], plot: Plot) -> Parts:
+    state = sha256(json.dumps([regions, rows, plot]).encode()).hexdigest()[:20]
+    return Parts(state, regions, rows, plot)
+
+
+def find_changes(old: Parts | None, new: Parts) -> dict[str, Any]:
+    """What of `new` a page that shows `old` has to change; all of it for a page that shows something unknown."""
+    changes: dict[str, Any] = {"state": new.state}
+    regions = {name: html for name, html in new.regions.items() if old is None or old.regions.get(name) != html}
+    if regions:
+        changes["regions"] = regions
+    if old is None or old.rows != new.rows:
+        changed = {key: html for key, html in new.rows.items() if old is None or old.rows.get(key) != html}
+        changes["rows"] = {"keys": list(new.rows), "changed": changed}
+    if old is None or old.plot != new.plot:
+        changes["plot"] = _cut_plot(old.plot if old else None, new.plot)
+    return changes
+
+
+def _cut_plot(old: Plot | None, new: Plot) -> Plot:
+    """The marks from the first that differs on; `skipped` is the number of those before it."""
+    columns = [name for name, value in new.items() if isinstance(value, list | str) and name != "hardware_class"]
+    kept = 0
+    if old is not None and all(old[name] == new[name] for name in ("width", "first")):
+        for name in columns:
+            equal = _count_equal(old[name], new[name])
+            kept = min(kept, equal) if name != columns[0] else equal
+    return new | {name: new[name][kept:] for name in columns} | {"skipped": kept}
+
+
+def _count_equal(old: Any, new: Any) -> int:
+    """Length of the common beginning; of empty columns as if it were endless."""
+    if not old and not new:
+        return 2**31
+    return next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+
+
+def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory) -> Context:
+    project, hardware_class = chosen.project, chosen.hardware_class
+    baseline = record = None
+    if hardware_class is not None:
+        baseline = evidence.view_posterior(find_posterior(session, project.root_sha, hardware_class))
+        record = records.find_record(session, project, hardware_class, baseline)
+    leader = history.leader
+    leases = view_live_leases(session, project, MAX_JOBS, latest=True)
+    shas = [lease.base_sha for lease in leases] + ([leader.commit_sha] if leader else [])
+    titles = records_queries.find_titles(session, shas)
+    return {
+        "experiments": progress.count_experiments(session, project.id),
+        "runs": history.runs,
+        "leader": records.view_commit(leader, titles, baseline),
+        "baseline": baseline,
+        "record": record,
+        "descent": _view_descent(session, leader.commit_sha, hardware_class) if leader and hardware_class else None,
+        "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
+        "early_stops": view_early_stops(session, project),
+    } | view_now(session, project.id)
+
+
+def view_now(session: Session, project_id: int | None) -> Context:
+    """What workers do, counted by phase. Those that rest are not of one project."""
+    phases = count_live_by_phase(session, project_id)
+    resting = Counter(worker.state for worker in workers.view_resting(session, workers.MAX_COUNTED_RESTING))
+    return {
+        "phases": [(phase, phases[phase]) for phase in Phase if phases.get(phase)],
+        "working": sum(phases.values()),
+        "resting": [(state, resting[state]) for state in WorkerState if resting[state]],
+        "idle": workers.view_resting(session, MAX_RESTING),
+    }
+
+
+def _view_descent(session: Session, sha: str, hardware_class: str) -> Context:
+    """The end of the leader's line of descent, oldest first, and how many steps lie before it."""
+    page = records.view_lineage(session, sha, hardware_class, None, STRIP_STEPS)
+    steps = page.items[::-1]
+    return {"steps": steps, "before": steps[0].depth}
+
+
+def view_front(session: Session) -> tuple[Context, Parts]:
+    """The front page, and its parts that change: each project's record and leader in its main class, machines, and
+    milestones."""
+    known = list_projects(session)
+    drawn = [_view_front_project(session, project) for project in known[:MAX_FRONT_PROJECTS]]
+    context = {
+        "drawn": drawn,
+        "named": [projects.view_project(project) for project in known[MAX_FRONT_PROJECTS:]],
+        "now": view_now(session, None),
+        "machines": workers.count_recent(session),
+        "milestones": progress_queries.list_milestones(session, MILESTONES),
+    }
+    names = ("machines", "projects", "milestones")
+    return context, make_parts({name: render_part(f"front/_{name}.html", front=context) for name in names}, {}, {})
+
+
+def _view_front_project(session: Session, project: Project) -> Context:
+    classes = list_hardware_classes(session, project.id)
+    chosen = Chosen(project, classes[0].name if classes else None)
+    _, plot = _read_plot(session, chosen)
+    return {
+        "project": projects.view_project(project),
+        "objective": projects.contract_of(project).objective,
+        "hardware_class": chosen.hardware_class,
+        "classes": len(classes),
+        "runs": classes[0].runs if classes else 0,
+        "experiments": sum(one.experiments for one in classes),
+        "best": records.view_record(session, project, classes[0].name, classes[0].runs) if classes else None,
+        "picture": draw(plot, ticks=FRONT_TICKS),
+    }
