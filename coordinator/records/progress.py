@@ -22,7 +22,7 @@ from coordinator.projects.lookup import list_projects
 from coordinator.records import bins, queries
 from coordinator.records import progress_queries as kept_queries
 from coordinator.records.bins import Bin
-from coordinator.records.progress_queries import Kept, Mark, Scope
+from coordinator.records.progress_queries import Mark, ProgressCounts, Scope
 from shared.protocol import now
 from shared.records import ProgressBin, ProgressPoint, ProjectProgress
 
@@ -56,14 +56,16 @@ def read_history(session: Session, scope: Scope) -> ClassHistory:
     return ClassHistory(whole.runs, whole.width, _bins_of(session, scope, kept, whole, leader), leader)
 
 
-def _bring_forward(session: Session, scope: Scope, kept: Kept) -> Kept:
-    """What is to be kept after the runs that came since."""
+def _bring_forward(session: Session, scope: Scope, kept: ProgressCounts) -> ProgressCounts:
+    """The counts after the runs that came since."""
     runs, experiments, newest = kept_queries.count_beyond(session, scope, kept.through_run_id)
     total, through = kept.runs + runs, max(kept.through_run_id, newest)
-    return Kept(total, kept.experiments + experiments, through, bins.choose_width(total))
+    return ProgressCounts(total, kept.experiments + experiments, through, bins.choose_width(total))
 
 
-def _bins_of(session: Session, scope: Scope, kept: Kept, whole: Kept, leader: CommitPosterior | None) -> list[Bin]:
+def _bins_of(
+    session: Session, scope: Scope, kept: ProgressCounts, whole: ProgressCounts, leader: CommitPosterior | None
+) -> list[Bin]:
     """The stored bins together with those of the runs beyond."""
     stored = kept_queries.list_bins(session, scope) if kept.runs else []
     before = stored[-1].leading if stored else None
@@ -91,7 +93,7 @@ def follow_runs(database: Database) -> None:
 def advance(session: Session, scope: Scope) -> None:
     """Bring what is kept of a class up to date."""
     kept = kept_queries.find_kept(session, scope)
-    base = Kept() if kept.is_stale else kept
+    base = ProgressCounts() if kept.is_stale else kept
     leader = queries.find_best(session, scope.project_id, scope.hardware_class, verified=False)
     whole = _bring_forward(session, scope, base)
     if whole.runs > base.runs:

@@ -43,8 +43,8 @@ class Scope(NamedTuple):
         return and_(table.c.project_id == self.project_id, table.c.hardware_class == self.hardware_class)
 
 
-class Kept(NamedTuple):
-    """What is kept of a class, without its bins; all zero where nothing is yet."""
+class ProgressCounts(NamedTuple):
+    """The kept counts of a class; all zero where nothing is kept yet."""
 
     runs: int = 0
     experiments: int = 0
@@ -71,10 +71,10 @@ def list_behind(session: Session) -> list[tuple[int, str]]:
     return [(row.project_id, row.hardware_class) for row in session.execute(query)]
 
 
-def find_kept(session: Session, scope: Scope) -> Kept:
-    columns = (_CLASSES.c[name] for name in Kept._fields)
+def find_kept(session: Session, scope: Scope) -> ProgressCounts:
+    columns = (_CLASSES.c[name] for name in ProgressCounts._fields)
     row = session.execute(select(*columns).where(scope.of(_CLASSES))).first()
-    return Kept._make(row) if row else Kept()
+    return ProgressCounts._make(row) if row else ProgressCounts()
 
 
 def count_beyond(session: Session, scope: Scope, run_id: int) -> tuple[int, int, int]:
@@ -138,7 +138,7 @@ def store_bins(session: Session, scope: Scope, bins: Iterable[Bin], *, from_numb
         session.execute(insert(_BINS), rows)
 
 
-def store_kept(session: Session, scope: Scope, kept: Kept) -> None:
+def store_kept(session: Session, scope: Scope, kept: ProgressCounts) -> None:
     done = session.execute(
         update(_CLASSES).where(scope.of(_CLASSES)).values(**kept._asdict()).returning(_CLASSES.c.runs)
     )

@@ -57,7 +57,7 @@ def install_pages(app: FastAPI) -> None:
 def show_front(
     request: Request, session: ReadSession, project: Slug | None = None, hardware_class: HardwareClass = None
 ) -> Response:
-    """What this swarm is for, how to join, and how its projects stand."""
+    """The purpose of this swarm, the way to join, and its projects' standings."""
     if project is not None:  # an address of earlier versions
         chosen = f"?hardware_class={quote(hardware_class)}" if hardware_class else ""
         return RedirectResponse(f"{root()}/projects/{project}{chosen}")
@@ -113,7 +113,7 @@ def read_plot(
 
 @router.get("/live", response_class=EventSourceResponse)
 async def follow_front(request: Request, feed: OpenFeed, state: PageState = "") -> AsyncIterable[ServerSentEvent]:
-    """What changes on the front page."""
+    """Stream changes of the front page, from one that shows `state`."""
     async for changes in _get_live(request).follow(feed, FRONT, state):
         yield ServerSentEvent(raw_data=changes, event="changes")
 
@@ -122,7 +122,7 @@ async def follow_front(request: Request, feed: OpenFeed, state: PageState = "") 
 async def follow_project(
     name: Slug, request: Request, feed: OpenFeed, hardware_class: HardwareClass = None, state: PageState = ""
 ) -> AsyncIterable[ServerSentEvent]:
-    """What changes on a project's page that shows `state`."""
+    """Stream changes of a project's page, from one that shows `state`."""
     async for changes in _get_live(request).follow(feed, (name, hardware_class), state):
         yield ServerSentEvent(raw_data=changes, event="changes")
 

@@ -135,7 +135,7 @@ def make_parts(regions: Mapping[str, str], rows: Mapping[str, str], plot: Plot) 
 
 
 def find_changes(old: Parts | None, new: Parts) -> dict[str, Any]:
-    """What of `new` a page that shows `old` has to change; all of it for a page that shows something unknown."""
+    """The parts of `new` that a page has to change that shows `old`; all of them if that is not known."""
     changes: dict[str, Any] = {"state": new.state}
     regions = {name: html for name, html in new.regions.items() if old is None or old.regions.get(name) != html}
     if regions:
@@ -189,7 +189,7 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
 
 
 def view_now(session: Session, project_id: int | None) -> Context:
-    """What workers do, counted by phase. Those that rest are not of one project."""
+    """The work under way, counted by phase, and workers that rest, which are not of one project."""
     phases = count_live_by_phase(session, project_id)
     resting = Counter(worker.state for worker in workers.view_resting(session, workers.MAX_COUNTED_RESTING))
     return {

@@ -43,7 +43,7 @@ def stored(database_url: str, tmp_path: Path) -> Iterator[tuple[Database, Histor
 
 
 def measure(history: History, count: int) -> None:
-    """So many experiments, each a little better than the one before; every fifth crashes."""
+    """`count` experiments, each a little better than the one before; every fifth crashes."""
     worker = history.add_worker()
     for number in range(count):
         metric = None if number % 5 == 4 else 3.3 - 0.001 * number

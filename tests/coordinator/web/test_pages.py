@@ -124,7 +124,7 @@ def test_the_front_page_shows_all_projects(http: TestClient, database: Database,
 
 
 def test_header_line_and_milestones_agree(http: TestClient, database: Database, past: list[int]) -> None:
-    """What leads is one number, wherever it is shown; nothing is told of a part of the history as if it were all."""
+    """The leader's metric is one number, wherever it is shown."""
     plot = http.get("/projects/tiny/plot").json()
     assert plot["total"] == len(plot["best"]) == 4 and plot["kinds"] == "birf"
     assert f"{plot['leading'][-1]:.4f}" == "3.2010"
