@@ -275,10 +275,10 @@ class ExperimentEvidence(Message):
     """The evidence on one experiment in a hardware class.
 
     `before` is the posterior of the nearest measured ancestor, moved and widened by `effect_prior`, whose sd, wide part
-    included, is `effect_sd`. `runs_say` is the estimate from the runs alone, its sd multiplied by `scatter`: how much
-    more they differ than `noise_sd` says. Offsets, `noise_sd` and priors are frozen for the epoch. Probabilities are
-    those of a gain of at least `min_effect`, against the parent and since the last verified ancestor.
-    `is_claim_confirmed`: others checked it, and `effect_probability` is high enough for a finding's claim.
+    included, is `effect_sd`. `runs_say` is the estimate from the runs alone, its sd multiplied by `scatter`,
+    which is about 1 unless they differ by more than `noise_sd` says. Offsets, `noise_sd` and priors are frozen for the
+    epoch. Probabilities are those of a gain of at least `min_effect`, against the parent and since the last verified
+    ancestor. `is_claim_confirmed`: others checked it, and `effect_probability` is high enough for a finding's claim.
     """
 
     experiment_id: Count

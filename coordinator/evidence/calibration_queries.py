@@ -18,6 +18,7 @@ from coordinator.models import (
     Commit,
     CommitPosterior,
     EvidenceEpoch,
+    HeldDecision,
     Run,
     TrustAgreement,
     TrustRecord,
@@ -28,11 +29,19 @@ from coordinator.models import (
 from coordinator.models.base import UtcDateTime
 from coordinator.models.experiments import IS_MEASUREMENT
 from shared.contract import Contract
-from shared.experiments import JobKind
+from shared.experiments import HeldDecisionKind, JobKind
 from shared.protocol import now
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
+_DECISIONS = table_of(HeldDecision)
+_IS_REJECTED = exists().where(
+    _DECISIONS.c.commit_sha == _RUNS.c.commit_sha,
+    _DECISIONS.c.hardware_class == _RUNS.c.hardware_class,
+    _DECISIONS.c.decision == HeldDecisionKind.REJECT,
+)
+_TEACHES = and_(IS_MEASUREMENT, ~_IS_REJECTED)
+"""That a run may tell of its class: what a maintainer rejected tells of nothing."""
 
 
 class EpochRow(NamedTuple):
@@ -248,7 +257,7 @@ def list_measured(
             _WORKERS.c.volunteer_id,
         )
         .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-        .where(_RUNS.c.project_id == epoch.project_id, _RUNS.c.hardware_class == epoch.hardware_class, IS_MEASUREMENT)
+        .where(_RUNS.c.project_id == epoch.project_id, _RUNS.c.hardware_class == epoch.hardware_class, _TEACHES)
     )
     if sha is not None:
         query = query.where(_RUNS.c.commit_sha == sha)
@@ -285,7 +294,7 @@ def list_experimented(session: Session, project_id: int, hardware_class: str, th
     makes = [kind for kind in JobKind if kind.makes_experiment]
     newest = (
         select(_RUNS.c.commit_sha)
-        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, IS_MEASUREMENT)
+        .where(_RUNS.c.project_id == project_id, _RUNS.c.hardware_class == hardware_class, _TEACHES)
         .where(_RUNS.c.id <= through_run_id, _RUNS.c.kind.in_(makes))
         .order_by(_RUNS.c.id.desc())
         .limit(MAX_LEARNT)

@@ -8,7 +8,8 @@ was by a step, and rounded to it: the ladder of Blum and Hardt, The Ladder: A Re
 Competitions (2015). Whoever probes it with commits that are no better learns nothing but that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import ceil, hypot, log, sqrt
 from typing import NamedTuple
@@ -49,37 +50,77 @@ class Published:
     runs: int
     volunteers: int
     left_out: int
+    volunteers_left_out: frozenset[int] = frozenset()
 
 
-def summarize(runs: Sequence[Measurement], noise_sd: float, *, vouched_verify: bool = False) -> Published:
+def select_agreed(runs: Sequence[ConfirmationRun], noise_sd: float) -> list[ConfirmationRun]:
+    """The runs that are believed: as among checkers (decision 0017), a volunteer who stands apart is left out, whether
+    with the windows that every run scores or with the sealed ones."""
+    agreed = _leave_out(runs, [run.measured for run in runs], noise_sd)
+    sealed = [run.measured._replace(value=run.holdout) for run in agreed if run.holdout is not None]
+    return _leave_out(agreed, sealed, noise_sd) if len(sealed) == len(agreed) else agreed
+
+
+def _leave_out(
+    runs: Sequence[ConfirmationRun], measured: Sequence[Measurement], noise_sd: float
+) -> list[ConfirmationRun]:
+    volunteers = {run.volunteer_id for run in leave_out_apart(measured, noise_sd)}
+    return [run for run in runs if run.measured.volunteer_id in volunteers]
+
+
+def summarize(runs: Sequence[ConfirmationRun], noise_sd: float, *, vouched_verify: bool = False) -> Published:
     """The number that confirmation runs give, each read without its worker's offset.
 
-    As among checkers (decision 0017), who stands apart is left out, so that of three or more volunteers none moves the
-    number by more than what would make it stand apart. Two who contradict each other give none; nor do volunteers
-    without an anchor among them, where only anchors verify (decision 0031).
+    Of three or more volunteers none moves the number by more than what would make it stand apart. Two who contradict
+    each other give none; nor do volunteers without an anchor among them, where only anchors verify (decision 0031).
     """
-    agreed = leave_out_apart(runs, noise_sd)
-    volunteers = {run.volunteer_id for run in agreed}
-    is_anchored = vouched_verify or any(run.trust is Trust.ANCHOR for run in agreed)
-    is_enough = len(agreed) >= CONFIRMATIONS and is_anchored and not contradict_each_other(agreed, noise_sd)
+    agreed = select_agreed(runs, noise_sd)
+    measured = [run.measured for run in agreed]
+    sealed = [run.measured._replace(value=run.holdout) for run in agreed if run.holdout is not None]
+    is_anchored = vouched_verify or any(run.trust is Trust.ANCHOR for run in measured)
+    are_at_odds = any(contradict_each_other(numbers, noise_sd) for numbers in (measured, sealed))
+    is_enough = len(agreed) >= CONFIRMATIONS and is_anchored and not are_at_odds
+    volunteers = {run.volunteer_id for run in measured}
     return Published(
-        pool(agreed, noise_sd) if is_enough else None, len(agreed), len(volunteers), len(runs) - len(agreed)
-    )
+        pool(measured, noise_sd) if is_enough else None, len(agreed), len(volunteers), len(runs) - len(agreed),
+        frozenset(run.measured.volunteer_id for run in runs) - volunteers,
+    )  # fmt: skip
 
 
 class Tries(NamedTuple):
-    """Leases to confirm one commit: all that were given, and those that are live."""
+    """Leases to confirm one commit: all that were given, those that are live, and those that gave a run."""
 
     given: int = 0
     live: int = 0
+    runs: int = 0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether so many came to nothing that nobody should wait for more."""
+        return self.given - self.live - self.runs >= TRIES_PER_RUN
 
 
-def may_confirm(published: Published, of_all: Tries, own: Tries, runs: int, volunteers: int) -> bool:
-    """Whether a volunteer with so many runs may make another one, of so many volunteers who may."""
+def may_confirm(
+    published: Published, tries: Mapping[int, Tries], trusted: AbstractSet[int], volunteer_id: int, *, is_anchor: bool
+) -> bool:
+    """Whether one of the trusted volunteers may make another run; `tries` are those of each volunteer.
+
+    Who was left out, or let leases come to nothing, has no share any more: the others' grow. So volunteers who waste
+    runs cost no more than these, and a commit's last tries are its anchors'.
+    """
+    able = trusted - published.volunteers_left_out
+    waited_for = {one for one in able if one == volunteer_id or not _find(tries, one).is_used_up}
+    if volunteer_id not in waited_for:
+        return False
     missing = max(CONFIRMATIONS - published.runs, 1) if published.metric is None else 0
-    share = ceil((CONFIRMATIONS + published.left_out) / max(1, volunteers))
-    is_open = of_all.live < missing and of_all.given < MAX_TRIES
-    return is_open and runs + own.live < share and own.given < TRIES_PER_RUN * share
+    own, share = _find(tries, volunteer_id), ceil(max(CONFIRMATIONS, published.runs + missing) / len(waited_for))
+    is_open = sum(one.live for one in tries.values()) < missing
+    are_left = is_anchor or sum(one.given for one in tries.values()) < MAX_TRIES
+    return is_open and are_left and own.runs + own.live < share and own.given < TRIES_PER_RUN * share
+
+
+def _find(tries: Mapping[int, Tries], volunteer_id: int) -> Tries:
+    return tries.get(volunteer_id, Tries())
 
 
 @dataclass(frozen=True)
@@ -106,11 +147,11 @@ def climb(holdout: Normal, last: float | None, sign: float, min_effect: float, a
 def find_gap(own: Sequence[ConfirmationRun], seed: Sequence[ConfirmationRun], sign: float, noise_sd: float) -> Normal:
     """By how much a commit's gain over the seed is smaller on sealed windows than on those that every run scores.
 
-    Each run scored both with one trained model, so training's noise cancels in the difference. Its sd is that of the
-    runs, but at least a tenth of the noise: few runs may be alike by chance.
+    Each run that is believed scored both with one trained model, so training's noise cancels in the difference. Its sd
+    is that of the runs, but at least a tenth of the noise: few runs may be alike by chance.
     """
     means, errors, freedom = [], 0.0, 0
-    for runs in (own, seed):
+    for runs in (select_agreed(own, noise_sd), select_agreed(seed, noise_sd)):
         differences = [sign * (run.holdout - run.measured.value) for run in runs if run.holdout is not None]
         mean = sum(differences) / len(differences)
         errors += sum((difference - mean) ** 2 for difference in differences)
@@ -132,7 +173,5 @@ def is_alarming(gap: Normal) -> bool:
 
 def pool_holdout(runs: Sequence[ConfirmationRun], noise_sd: float) -> Normal:
     """The metric on sealed windows, of the runs that the published number rests on."""
-    scored = {id(run.measured): run.holdout for run in runs}
-    agreed = leave_out_apart([run.measured for run in runs], noise_sd)
-    own = [run._replace(value=value) for run in agreed if (value := scored[id(run)]) is not None]
-    return pool(leave_out_apart(own, noise_sd), noise_sd)
+    agreed = select_agreed(runs, noise_sd)
+    return pool((run.measured._replace(value=run.holdout) for run in agreed if run.holdout is not None), noise_sd)

@@ -1,5 +1,6 @@
 """Confirms records: who measures which, the number that is published, and what sealed windows say of it."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
@@ -8,7 +9,7 @@ from coordinator.events import service as events
 from coordinator.evidence import calibration_queries, confirmation
 from coordinator.evidence import confirmation_queries as queries
 from coordinator.evidence.agreement import ROOTS_OF_TRUST
-from coordinator.evidence.confirmation import CONFIRMATIONS, ConfirmationRun, Published, Tries
+from coordinator.evidence.confirmation import CONFIRMATIONS, ConfirmationRun, Published
 from coordinator.evidence.posteriors import find_model
 from coordinator.evidence.queries import map_confirmations
 from coordinator.evidence.statistics import Normal
@@ -42,12 +43,11 @@ def find_job(session: Session, project: Project, hardware_class: str, volunteer_
     for sha in wanted:
         if authors.get(sha) == volunteer_id:
             continue
-        of_commit = [one for (of, _), one in tries.items() if of == sha]
-        of_all = Tries(sum(one.given for one in of_commit), sum(one.live for one in of_commit))
-        own = sum(run.measured.volunteer_id == volunteer_id for run in runs[sha])
+        runs_of = Counter(run.measured.volunteer_id for run in runs[sha])
+        of_commit = {by: one._replace(runs=runs_of[by]) for (of, by), one in tries.items() if of == sha}
         published = _summarize(contract, runs[sha], noise_sd)
-        of_own = tries.get((sha, volunteer_id), Tries())
-        if confirmation.may_confirm(published, of_all, of_own, own, len(trusted - {authors.get(sha)})):
+        able = trusted - {authors.get(sha, 0)}
+        if confirmation.may_confirm(published, of_commit, able, volunteer_id, is_anchor=worker.is_anchor):
             return sha
     return None
 
@@ -61,8 +61,7 @@ def publish(session: Session, project: Project, hardware_class: str, sha: str) -
 
 
 def _summarize(contract: Contract, runs: Sequence[ConfirmationRun], noise_sd: float) -> Published:
-    measured = [run.measured for run in runs]
-    return confirmation.summarize(measured, noise_sd, vouched_verify=contract.evidence.vouched_verify)
+    return confirmation.summarize(runs, noise_sd, vouched_verify=contract.evidence.vouched_verify)
 
 
 def check_holdout(session: Session, project: Project, hardware_class: str, sha: str) -> None:

@@ -22,7 +22,7 @@ from coordinator.evidence.throughput import find_reference
 from coordinator.models import CommitPosterior, Project
 from coordinator.projects import service as projects
 from shared.contract import Contract
-from shared.experiments import JobKind
+from shared.experiments import HeldDecisionKind, JobKind
 from shared.protocol import now
 from shared.runs import RunOutcome, RunReport
 
@@ -30,7 +30,7 @@ NEW_RUNS = 16
 NEW_SHARE = 0.5
 """An epoch ends after NEW_RUNS runs that are also at least NEW_SHARE of those that it began with."""
 
-RULES = 8
+RULES = 9
 """Version of how posteriors are derived. A release that raises it derives all of them again from the same runs."""
 
 RESPONSES_LEARNT = 8
@@ -161,7 +161,7 @@ def derive_effects(
             ],
         )
         for commit in commits
-        if commit.sha in runs
+        if commit.sha in runs and runs[commit.sha][0].decision is not HeldDecisionKind.REJECT
     ]
     learnt = effects.learn(measured, estimate.noise_sd, contract.evidence.effect_sd)
     return {kind.value if kind else posteriors.ALL_KINDS: list(prior) for kind, prior in learnt.items()}

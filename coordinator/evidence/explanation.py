@@ -98,8 +98,8 @@ def _view_runs(
     return views
 
 
-TOLD_SCATTER = 1.2
-"""Scatter from which it is worth a sentence; by chance alone one commit in eight shows as much."""
+TOLD_SCATTER = 1.3
+"""Scatter from which it is worth a sentence; by chance alone one commit in ten shows as much."""
 
 NOBODY_YET = -1
 """Worker and volunteer of a run that might come."""
@@ -186,7 +186,7 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
         f"their workers' offsets, give {format_measure(pooled.mean, pooled.sd)}."
     )
     if case.scatter > TOLD_SCATTER:
-        yield f"Its measurements differ {case.scatter:.2g} times as much as usual here: it is that much less certain."
+        yield f"Its measurements differ more than usual here: its number is {case.scatter:.2g} times less certain."
     if others:
         yield "Its author's own result, for which it was picked, is left out now: what is picked was lucky on average."
     if others and len(case.selected) < len(by_others):

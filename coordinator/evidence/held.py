@@ -49,6 +49,7 @@ def set_decision(
     contract = projects.contract_of(project)
     epochs.begin_run(session, contract, project.id, hardware_class)
     row = session.get(HeldDecision, (sha, hardware_class))
+    is_of_rejection = HeldDecisionKind.REJECT in (decision, row.decision if row else None)
     if row is not None:
         session.delete(row)
         session.flush()
@@ -60,8 +61,11 @@ def set_decision(
             )
         )  # fmt: skip
         session.flush()
+    if is_of_rejection:  # noise, responses and priors are learnt again, without its runs or with them
+        epochs.end_epoch(session, project.id, hardware_class, always=True)
+    else:
+        epochs.derive_again(session, contract, project.id, hardware_class)
     derived = refresh_posteriors(session, contract, sha, hardware_class)
-    epochs.derive_again(session, contract, project.id, hardware_class)
     mark_progress_stale(session, project.id, hardware_class)
     is_due = derived is not None and derived.standing is Standing.HELD
     for_anchors = derived is not None and derived.awaits_anchors

@@ -7,19 +7,20 @@ suspect until others test them. The classes concerned begin a new epoch, since o
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.events import service as events
 from coordinator.evidence import epochs
 from coordinator.http.errors import NotFoundError
-from coordinator.models import ClassProgress, CommitPosterior, Run, Volunteer, Worker, table_of
+from coordinator.models import ClassProgress, CommitPosterior, Lease, Project, Run, Volunteer, Worker, table_of
 from coordinator.models.experiments import IS_POSTERIOR_OF_RUN
+from coordinator.projects import service as projects
 from shared.events import EventKind
 from shared.experiments import Standing
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
-_VOLUNTEERS = table_of(Volunteer)
+_VOLUNTEERS, _LEASES = table_of(Volunteer), table_of(Lease)
 
 
 def set_quarantine(session: Session, volunteer: str, worker: str | None, reason: str | None, who: str) -> int:
@@ -31,6 +32,7 @@ def set_quarantine(session: Session, volunteer: str, worker: str | None, reason:
     session.flush()
     is_target = Worker.id == target.id if worker else Worker.volunteer_id == target.id
     workers = session.scalars(select(Worker.id).where(is_target)).all()
+    _await_results(session, _LEASES.c.worker_id.in_(workers))
     changed = _recount_runs(session, workers)
     for project_id, hardware_class in changed:
         epochs.end_epoch(session, project_id, hardware_class, always=True)
@@ -69,6 +71,17 @@ def _get_worker(session: Session, volunteer: Volunteer, name: str) -> Worker:
     if worker is None:
         raise NotFoundError(f"{volunteer.name} has no worker {name!r}.")
     return worker
+
+
+def _await_results(session: Session, is_theirs: ColumnElement[bool]) -> None:
+    """Wait for results that are being stored now, and keep later ones waiting: they do not see yet that they do not
+    count. Leases that have no result yet are locked for that, and then the classes that they are for."""
+    is_open = is_theirs, _LEASES.c.result_key.is_(None)
+    session.execute(select(_LEASES.c.id).where(*is_open).order_by(_LEASES.c.id).with_for_update())
+    classes = select(_LEASES.c.project_id, _LEASES.c.hardware_class).where(is_theirs).distinct()
+    for project_id, hardware_class in session.execute(classes.order_by(*classes.selected_columns)).all():
+        contract = projects.contract_of(session.get_one(Project, project_id))
+        epochs.begin_run(session, contract, project_id, hardware_class)
 
 
 def _recount_runs(session: Session, worker_ids: Sequence[int]) -> Counter[tuple[int, str]]:

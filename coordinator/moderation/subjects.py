@@ -40,7 +40,7 @@ class AuditedSubject(NamedTuple):
 
 
 def _lock_account(session: Session, name: str) -> Volunteer:
-    account = session.scalar(select(Volunteer).where(Volunteer.name == name).with_for_update())
+    account = session.scalar(select(Volunteer).where(Volunteer.name == name).with_for_update(key_share=True))
     if account is None:
         raise NotFoundError(f"There is no account {name!r}.")
     return account
@@ -73,7 +73,7 @@ def _lock_worker(session: Session, key: str) -> tuple[Volunteer, Worker]:
     name, _, worker_name = key.partition("/")
     account = _lock_account(session, name)
     query = select(Worker).where(Worker.volunteer_id == account.id, Worker.name == worker_name)
-    worker = session.scalar(query.with_for_update())
+    worker = session.scalar(query.with_for_update(key_share=True))
     if worker is None:
         raise NotFoundError(f"{name} has no worker {worker_name!r}.")
     return account, worker

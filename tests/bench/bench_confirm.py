@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from coordinator.evidence import statistics
-from coordinator.evidence.confirmation import CONFIRMATIONS, climb, summarize
+from coordinator.evidence.confirmation import CONFIRMATIONS, ConfirmationRun, climb, summarize
 from coordinator.evidence.posteriors import Ancestor, DerivedPosterior, conclude
 from coordinator.evidence.statistics import Measurement, Model, Normal
 from coordinator.selection.parents import Candidate
@@ -93,15 +93,16 @@ class World:
         verified = [sha for sha, known in self.known.items() if known.standing is Standing.VERIFIED]
         return min(verified, key=lambda sha: self.known[sha].rank_score, default=None)
 
-    def confirm(self, sha: str, lie: float | None = None) -> list[Measurement]:
+    def confirm(self, sha: str, lie: float | None = None) -> list[ConfirmationRun]:
         """Confirmation runs by others than the author, until enough agree; the first may be a lie."""
         others = [worker for worker in range(VOLUNTEERS) if worker != self.runs[sha][0].worker_id]
         self.draw.shuffle(others)
         others.sort(key=lambda worker: lie is not None and worker == ANCHOR)  # who lies is no anchor
-        runs: list[Measurement] = []
+        runs: list[ConfirmationRun] = []
         for worker in others:
             run = self.measure(sha, PLATEAU, worker)
-            runs.append(run._replace(value=PLATEAU + lie) if lie is not None and not runs else run)
+            is_lie = lie is not None and not runs
+            runs.append(ConfirmationRun(run._replace(value=PLATEAU + (lie or 0.0)) if is_lie else run))
             if len(runs) >= CONFIRMATIONS and summarize(runs, NOISE_SD, vouched_verify=True).metric is not None:
                 break
         return runs
@@ -125,7 +126,7 @@ def publish_all(worlds: int, lie: float | None = None) -> Iterator[tuple[Error, 
         before, runs = world.known[sha].metric, world.confirm(sha, lie)
         now, plain = (
             summarize(runs, NOISE_SD, vouched_verify=True).metric,
-            statistics.pool(runs[:CONFIRMATIONS], NOISE_SD),
+            statistics.pool([run.measured for run in runs[:CONFIRMATIONS]], NOISE_SD),
         )
         if now is not None:
             yield tuple(Error(one.mean - PLATEAU, one.sd) for one in (before, now, plain))  # type: ignore[misc]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from coordinator.evidence import agreement
 from coordinator.evidence.agreement import (
-    MAX_SCATTER,
+    LESS_CERTAIN,
     MIN_SHARE,
+    SCATTERS,
     Agreement,
     TrustHistory,
     compare,
@@ -165,7 +166,7 @@ def test_a_crowd_beside_an_anchor_does_not_move_a_number_past_it() -> None:
         assert count_sd() > 5, "it would be a gain without doubt"
     assert count_sd() < 3.2
     honest = [run._replace(value=value * NOISE_SD) for run, value in zip(crowd, (0.5, -0.7, 1.1), strict=False)]
-    assert estimate([author(0), *honest, anchor], NOISE_SD).sd == pytest.approx(NOISE_SD / 2, rel=0.05)
+    assert estimate([author(0), *honest, anchor], NOISE_SD).sd == pytest.approx(NOISE_SD / 2, rel=0.1)
 
 
 def differ(*values: float) -> list[Measurement]:
@@ -180,29 +181,23 @@ def test_a_commit_that_scatters_is_less_certain() -> None:
         drawn = [[draw.gauss(0, scale * NOISE_SD) for _ in range(volunteers - bool(lie))] for _ in range(400)]
         return fmean(measure_scatter(differ(*values, *([lie] if lie else [])), NOISE_SD) for values in drawn)
 
-    assert average(1, 5) < 1.1, "a commit like the others"
-    assert average(3, 3) > 1.4 and average(3, 6) > 1.7
-    assert average(30, 6) == pytest.approx(MAX_SCATTER, abs=0.1), "within bounds"
+    assert average(1, 5) < 1.2, "a commit like the others"
+    assert average(3, 3) > 2 and average(3, 6) > 3
+    assert average(30, 6) == pytest.approx(SCATTERS[-1][0] ** LESS_CERTAIN, abs=0.1), "within bounds"
     assert measure_scatter(differ(0, 3 * NOISE_SD), NOISE_SD) == 1.0, "two say nothing of it"
     with patch.object(agreement, "median", lambda values: fmean(list(values))):
-        outvoted = average(1, 4, LIE)
-    assert outvoted > 2, "with means, one who makes numbers up makes any commit uncertain"
-    assert average(1, 4, LIE) < 1.35
+        outvoted = average(1, 5, LIE)
+    assert outvoted > 4, "with means, one who makes numbers up makes any commit uncertain"
+    assert average(1, 5, LIE) < 2
 
 
-def test_the_uncertainty_of_a_noisy_commit_covers_its_error() -> None:
-    draw = Random(2)
-
-    def count_covered(noise_of_commit: float) -> float:
-        runs = [differ(*(draw.gauss(0, noise_of_commit) for _ in range(6))) for _ in range(500)]
-        said = [estimate(some, NOISE_SD) for some in runs]
-        return sum(abs(one.mean) <= one.sd for one in said) / 500
-
-    assert 0.6 < count_covered(NOISE_SD) < 0.8
-    with patch.object(agreement, "measure_scatter", lambda *_: 1.0):
-        believed = count_covered(3 * NOISE_SD)
-    assert believed < 0.3
-    assert count_covered(3 * NOISE_SD) > believed + 0.1
+@pytest.mark.parametrize("volunteers", [3, 4, 6, 10])
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_intervals_of_68_percent_cover_the_truth_of_noisy_commits_too(scale: float, volunteers: int) -> None:
+    draw, tries = Random(2), 800
+    runs = [differ(*(draw.gauss(0, scale * NOISE_SD) for _ in range(volunteers))) for _ in range(tries)]
+    covered = sum(abs(one.mean) <= one.sd for one in (estimate(some, NOISE_SD) for some in runs)) / tries
+    assert 0.55 < covered < 0.8
 
 
 def test_who_was_lucky_is_not_taken_for_a_liar() -> None:

@@ -1,11 +1,13 @@
 """Evidence in a real coordinator: offsets, epochs, quarantine, explanations; and all of it again from the runs."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs, quarantine
@@ -184,6 +186,48 @@ def test_who_is_in_quarantine_gets_no_job(worker: MiniWorker, database: Database
     with database.write() as session:
         assert quarantine.set_quarantine(session, "ada", "w1", None, "maintainer") == 1
     assert worker.claim(holding=[str(lease.id)]).lease is not None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("name", ["w1", None])
+def test_a_result_that_is_stored_during_a_quarantine_does_not_count(
+    worker: MiniWorker, database: Database, name: str | None
+) -> None:
+    worker.measure_root()
+    lease = worker.claim_job()
+    files = {"train.py": "DEPTH = 5\n"}
+    assert worker.propose(lease, files).accepted
+    upload = make_result(lease, worker.files_of(lease), files)
+    with ThreadPoolExecutor(2) as threads:
+        with database.write() as session:  # what the result's transaction writes after it asked about quarantine
+            session.scalars(select(Calibration).with_for_update()).one()
+            result = threads.submit(worker.deliver, lease, upload)
+            wait_for_waiting(database, 1)
+            sanction = threads.submit(set_quarantine, database, "ada", name)
+            wait_for_waiting(database, 2, sanction)
+        assert result.result().status_code == 201 and sanction.result() == 2
+    with database.read() as session:
+        assert not any(session.scalars(select(Run.counts)))
+        assert session.scalars(select(CommitPosterior)).all() == []
+
+
+def set_quarantine(database: Database, volunteer: str, name: str | None) -> int:
+    with database.write() as session:
+        return quarantine.set_quarantine(session, volunteer, name, "broken", "maintainer")
+
+
+def wait_for_waiting(database: Database, count: int, unless_done: Future[int] | None = None) -> None:
+    """Wait until so many transactions wait for a lock."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    deadline = monotonic() + 60
+    while not (unless_done and unless_done.done()):
+        with database.read() as session:
+            if session.scalar(query) == count:
+                return
+        assert monotonic() < deadline
+        sleep(0.02)
 
 
 def test_evidence_is_explained(worker: MiniWorker, make_worker: Callable[..., MiniWorker]) -> None:

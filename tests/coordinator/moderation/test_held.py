@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
-from coordinator.models import CommitPosterior, Project
+from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, Project
 from shared.workers import Role
 from tests.support.accounts import code_of, make_person
 from tests.support.messages import HARDWARE, make_proposal
@@ -112,12 +112,38 @@ def test_what_is_below_a_rejected_result_is_suspect_until_others_test_it(case: C
     with case.database.write() as session:
         history = History(session, session.query(Project).one())
         child = history.add_experiment(history.add_worker("m1", "mallory"), case.sha, BELOW, make_proposal()).commit_sha
+        epochs.end_epochs(session, always=True)
     before = case.posteriors()
     done = case.decide("reject")
     assert {row[0]: row[-1] for row in case.posteriors()}[child] == "suspect"
     case.check_numbers()
     assert case.boss.post(f"/audit/{done['id']}/undo", {"reason": "it was real"}).status_code == 201
     assert case.posteriors() == before
+
+
+def test_a_rejected_result_teaches_nothing_of_its_class(case: Case) -> None:
+    """Neither noise, responses nor priors of effects; a decision that is undone lets its runs teach again."""
+
+    def read() -> tuple[Any, ...]:
+        with case.database.write() as session:
+            epochs.end_epochs(session, always=True)
+            [epoch] = session.query(EvidenceEpoch)
+            offsets = [row.offset_mean for row in session.query(Calibration).order_by(Calibration.worker_id)]
+            return epoch.noise_sd, epoch.effects, offsets
+
+    for number, wrong in enumerate((0.04, -0.05, 0.07)):
+        case.measure(TOO_GOOD + wrong, "w1", f"sybil-{number}")
+        case.measure(TOO_GOOD - wrong, "w1", f"sybil-{number}")
+    before = read()
+    assert before[2][-3:] != [None] * 3
+    done = case.decide("reject")
+    noise, effects, offsets = read()
+    assert noise < before[0] and effects["all"][3] == 0 == before[1]["all"][3] - 1
+    assert offsets[-3:] == [None] * 3, "only what was rejected is shared with them"
+    case.check_numbers()
+    assert case.boss.post(f"/audit/{done['id']}/undo", {"reason": "it was real"}).status_code == 201
+    assert read() == before
+    case.check_numbers()
 
 
 def test_two_anchors_decide_and_nobody_else(case: Case) -> None:
