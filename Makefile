@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly check bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
+.PHONY: help demo test test-nightly test-fleets check bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processe
 
 test-nightly: $(VENV)/dev.stamp  ## Run the property tests with thousands of new examples each
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) -m hypothesis --hypothesis-profile explore --timeout 3600 $(TESTS)
+
+test-fleets: $(VENV)/dev.stamp  ## Start workers by a real Slurm and a real Ray; SkyPilot reads its task (installs them, about 1 GB)
+	@.ci/system-packages bwrap:bubblewrap munged:munge slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client
+	@test -e $(VENV)/fleets/bin/sky || { python3 -m venv $(VENV)/fleets && \
+		$(VENV)/fleets/bin/python -m pip install -qq --disable-pip-version-check "ray[default]>=2.50,<3" "skypilot>=0.14,<1"; }
+	@$(BIN)/python -m pytest -m fleets tests/acceptance/test_fleets.py $(TESTS)
 
 check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own rules
 	@$(BIN)/ruff format --check .

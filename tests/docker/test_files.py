@@ -68,6 +68,17 @@ def test_units(tmp_path: Path) -> None:
         check_units(tmp_path, names)
 
 
+def test_fleets(tmp_path: Path) -> None:
+    """`make test-fleets` starts workers by those that can run here."""
+    manifest = DOCKER / "fleets/kubernetes.yaml"
+    check(PROGRAMS / "kubernetes-validate", "--strict", manifest)
+    check("bash", "-n", DOCKER / "fleets/slurm.sbatch")
+    bad = tmp_path / "kubernetes.yaml"
+    bad.write_text(manifest.read_text().replace("hostUsers: false", "hostUsers: maybe"))
+    with pytest.raises(AssertionError, match="hostUsers"):
+        check(PROGRAMS / "kubernetes-validate", "--strict", bad)
+
+
 def test_workflows() -> None:
     files = sorted((ROOT / ".github/workflows").glob("*.yml"))
     check(PROGRAMS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
