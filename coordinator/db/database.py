@@ -21,14 +21,13 @@ from alembic.script import ScriptDirectory
 from fastapi import Depends, Request
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from coordinator.db.engine import (
-    READ_ONLY,
     SQLITE_MAPPED,
     SQLITE_NOT_MAPPED,
-    WITHOUT_TRANSACTION,
+    begin_on_sqlite,
     is_disk_full,
     make_engine,
 )
@@ -36,6 +35,10 @@ from coordinator.db.locks import AdvisoryLock
 from coordinator.models import Base
 
 SMALLEST_FREE_BYTES = 256 * 1024
+ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""Options by which PostgreSQL shows one snapshot to a whole request, as SQLite does by itself."""
+
+AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
 EXAMPLES = "Examples: sqlite:////srv/swarm/coordinator.db, postgresql://swarm@localhost/swarm"
 
 
@@ -71,20 +74,17 @@ class Database:
         self.url = parse_address(url)
         self.backend = self.url.get_backend_name()
         self.engine = make_engine(self.url)
-        self._read_engine = self.engine.execution_options(**{READ_ONLY: True}, **self._reading_options())
-        alone = {WITHOUT_TRANSACTION: True} if self.backend == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-        self._statement_engine = self.engine.execution_options(**alone)
-
-    def _reading_options(self) -> dict[str, Any]:
-        """PostgreSQL: one snapshot for the whole request, as SQLite gives by itself."""
-        if self.backend == "sqlite":
-            return {}
-        return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        is_sqlite = self.backend == "sqlite"
+        self._reading = sessionmaker(self.engine if is_sqlite else self.engine.execution_options(**ONE_SNAPSHOT))
+        self._writing = sessionmaker(self.engine)
+        self._without_transaction = self.engine if is_sqlite else self.engine.execution_options(**AUTOCOMMIT)
+        if is_sqlite:
+            begin_on_sqlite(self.engine, self._reading, self._writing)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that reads; its changes are rolled back."""
-        with Session(self._read_engine) as session:
+        with self._reading() as session:
             yield session
             if self.backend == "postgresql":  # nothing can have changed; a rollback makes psycopg forget its statements
                 session.expunge_all()
@@ -93,7 +93,7 @@ class Database:
     @contextmanager
     def read_one(self) -> Iterator[Session]:
         """A session for one statement that reads, which needs no transaction around it."""
-        with Session(self._statement_engine) as session:
+        with Session(self._without_transaction) as session:
             yield session
 
     @contextmanager
@@ -113,7 +113,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that writes: it commits at the end, or rolls back on an exception. SQLite has one at a time."""
-        with Session(self.engine) as session, session.begin():
+        with self._writing.begin() as session:
             yield session
 
     def migrate(self) -> bool:
@@ -174,8 +174,9 @@ def migration_config(connection: Connection) -> Config:
 
 @contextmanager
 def _one_at_a_time(connection: Connection) -> Iterator[None]:
-    """Several replicas may start at once on one PostgreSQL; they migrate in turn."""
+    """Several processes may start at once on one database; they migrate in turn."""
     if connection.dialect.name != "postgresql":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
         return
     connection.execute(text("select pg_advisory_lock(:number)"), {"number": int(AdvisoryLock.MIGRATION)})

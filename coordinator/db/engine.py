@@ -8,7 +8,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import URL, Connection, Engine, Pool, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
 SQLITE_BUSY_SECONDS = 30
 """Seconds that SQLite waits for a writer of another process; writers of this process wait for a lock."""
@@ -33,12 +33,6 @@ WRITER_SECONDS = 20.0
 
 POOL_SIZE, POOL_OVERFLOW = 20, 40
 POSTGRESQL_OPTIONS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
-
-READ_ONLY = "swarm_read_only"
-"""Execution option of an engine whose transactions only read."""
-
-WITHOUT_TRANSACTION = "swarm_without_transaction"
-"""Execution option of an engine on SQLite whose sessions run one statement that reads."""
 
 POSTGRESQL_DISK_FULL = "53100"
 _IS_WRITING = "swarm_is_writing"
@@ -84,22 +78,28 @@ def _make_sqlite_engine(url: URL) -> Engine:
         pool_use_lifo=True,  # the connection used last has pages and statements cached
     )
 
-    writer = Lock()  # SQLite alone lets waiting writers poll, with pauses of up to 0.1 s
-
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below
+        connection.isolation_level = None  # sessions begin transactions, see below
         for pragma in SQLITE_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get(WITHOUT_TRANSACTION):
-            return
-        if options.get(READ_ONLY):
-            connection.exec_driver_sql("BEGIN")
-            return
+    return engine
+
+
+def begin_on_sqlite(engine: Engine, reading: sessionmaker[Session], writing: sessionmaker[Session]) -> None:
+    """Have sessions on SQLite begin their transactions at their first statement, those that write in turn.
+
+    These are events of sessions: with an event of the engine, SQLAlchemy would look for listeners at each statement.
+    """
+    writer = Lock()  # SQLite alone lets waiting writers poll, with pauses of up to 0.1 s
+
+    @event.listens_for(reading, "after_begin")
+    def _begin_reading(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    @event.listens_for(writing, "after_begin")
+    def _begin_writing(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
         if not writer.acquire(timeout=WRITER_SECONDS):
             raise WritersBusyError(f"no turn to write within {WRITER_SECONDS:.0f} s")
         connection.info[_IS_WRITING] = True
@@ -109,8 +109,6 @@ def _make_sqlite_engine(url: URL) -> Engine:
     def _on_checkin(_connection: Any, record: Any) -> None:
         if record.info.pop(_IS_WRITING, False):
             writer.release()
-
-    return engine
 
 
 def _write_json(value: Any) -> str:
