@@ -68,8 +68,6 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upgrade(database)
-        at_once = _count_jobs_at_once(database, settings)
-        app.state.job_turns = CapacityLimiter(at_once)
         repeat, seconds = app.state.background.repeat, settings.epoch_check_seconds
         async with (
             run_feed(app), run_held_heartbeats(app), run_meaning(app),
@@ -77,7 +75,8 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
             repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
         ):  # fmt: skip
-            app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, CapacityLimiter(at_once))
+            threads = CapacityLimiter(_count_jobs_at_once(database, settings))
+            app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads)
             yield
         database.close()
 

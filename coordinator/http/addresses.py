@@ -11,7 +11,7 @@ IPV6_NETWORK = 64
 """Bits of an IPv6 address that count: one household or machine has all addresses of such a network."""
 
 
-def _get_address(request: Request) -> str | None:
+async def _get_address(request: Request) -> str | None:
     return request.client.host if request.client else None
 
 

@@ -1,6 +1,6 @@
-"""Leases over HTTP: the requests of workers. Handlers render answers themselves: FastAPI would check them again."""
+"""Leases over HTTP: the requests of workers. Their answers are rendered here: FastAPI would check them again."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -50,14 +50,17 @@ class Jobs:
         """Call a function in a thread."""
         return await to_thread.run_sync(function, *args, limiter=self.threads)
 
-
-async def _take_turn(request: Request) -> AsyncIterator[Jobs]:
-    """Wait until few enough of workers' requests are handled. Their bodies have been read by then."""
-    async with request.app.state.job_turns:
-        yield request.app.state.jobs
+    async def answer(self, function: Callable[..., Message], *args: object) -> Response:
+        """Call a function in a thread, which also renders the message that it returns."""
+        return await to_thread.run_sync(lambda: _render(function(*args)), limiter=self.threads)
 
 
-CurrentJobs = Annotated[Jobs, Depends(_take_turn, scope="function")]
+async def _get_jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+CurrentJobs = Annotated[Jobs, Depends(_get_jobs)]
 
 router = APIRouter(prefix=API_PREFIX, tags=["leases"])
 
@@ -109,7 +112,7 @@ async def claim(
     address: ClientAddress,
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return _render(await jobs.run(claims.claim, jobs.database, token, request, versions, address))
+    return await jobs.answer(claims.claim, jobs.database, token, request, versions, address)
 
 
 @router.put("/leases/{lease_id}")
@@ -126,7 +129,7 @@ async def heartbeat(
     jobs: CurrentJobs,
 ) -> Response:
     """Renew a lease and say how far the job is."""
-    return _render(await jobs.run(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, heartbeat))
+    return await jobs.answer(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, heartbeat)
 
 
 @router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
@@ -138,13 +141,13 @@ async def submit_proposal(
 ) -> Response:
     """State what is to be tried, before it is run."""
     submit = proposals.submit_proposal
-    return _render(await jobs.run(submit, jobs.database, jobs.heartbeats, jobs.similarity, token, lease_id, submission))
+    return await jobs.answer(submit, jobs.database, jobs.heartbeats, jobs.similarity, token, lease_id, submission)
 
 
 @router.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
 async def release(lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs) -> Response:
     """Give a job back."""
-    return _render(await jobs.run(service.release, jobs.database, jobs.heartbeats, token, lease_id, request))
+    return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, request)
 
 
 @router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
