@@ -30,6 +30,7 @@ Json = dict[str, Any]
 
 REQUESTS = ("claim", "proposal", "heartbeat", "result")
 MAX_DRAFTS = 3
+MAX_WORDS = 1_000  # characters of a hypothesis
 EDITED_LINES = (1, 1, 2, 5)
 PROGRAM = "train.py"
 CURVE = [CurvePoint(step=step, seconds=step / 10, loss=5.5 - step / 100) for step in range(200)]
@@ -131,7 +132,7 @@ class Drafter:
     def _describe(self, moved: Mapping[str, float]) -> Json:
         if not moved:
             title, hypothesis = self._random.sample(self._sentences, 2)
-            words = {"title": title[:120], "axis": title[:60], "hypothesis": hypothesis, "value": ""}
+            words = {"title": title[:120], "axis": title[:60], "hypothesis": hypothesis[:MAX_WORDS], "value": ""}
             return {**self._proposal, **words, "settings": self._settings}
         axis, value = " and ".join(moved), ", ".join(map(str, moved.values()))
         words = {"title": f"{axis} → {value}"[:120], "axis": axis, "value": value}
