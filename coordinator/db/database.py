@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from shutil import disk_usage
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from alembic import command
 from alembic.config import Config
