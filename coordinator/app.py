@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from coordinator.accounts import api as accounts_api
+from coordinator.accounts.passwords import PasswordAttempts
 from coordinator.background import BackgroundTasks
 from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
@@ -99,6 +100,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
         oldest_worker=settings.oldest_worker,
     )
     app.state.similarity = Similarity(database, settings)
+    app.state.attempts = PasswordAttempts()
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.max_body_seconds)

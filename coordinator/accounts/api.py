@@ -6,7 +6,6 @@ from coordinator.accounts import service
 from coordinator.accounts.service import JoinRules
 from coordinator.db.database import CurrentDatabase
 from coordinator.http.addresses import ClientAddress
-from coordinator.settings import CoordinatorSettings
 from shared.protocol import API_PREFIX
 from shared.workers import Account, SignIn, SignUp
 
@@ -16,9 +15,8 @@ router = APIRouter(prefix=API_PREFIX, tags=["accounts"])
 @router.post("/accounts", status_code=status.HTTP_201_CREATED)
 def sign_up(asked: SignUp, request: Request, address: ClientAddress, database: CurrentDatabase) -> Account:
     """Make an account. Its token comes with the answer, and never again."""
-    settings: CoordinatorSettings = request.app.state.settings
     with database.write() as session:
-        return service.sign_up(session, asked, JoinRules(settings.joining, settings.sign_ups_per_hour), address)
+        return service.sign_up(session, asked, JoinRules.of(request.app.state.settings), address)
 
 
 @router.post("/sign-in", status_code=status.HTTP_201_CREATED)

@@ -79,6 +79,7 @@ class Caller(NamedTuple):
     suspension: str | None
     quarantine: str | None
     is_pending: bool
+    is_approved: bool
     scope: str
 
 
@@ -86,7 +87,7 @@ def check(caller: Caller, permission: Permission) -> None:
     """Raise AccountStoppedError or NotAllowedError unless the account has the permission."""
     if caller.suspension is not None:
         raise AccountSuspendedError(f"A maintainer suspended {caller.name}: {caller.suspension}")
-    if caller.is_pending:
+    if caller.is_pending or (permission is Permission.READ and not caller.is_approved):
         raise AccountPendingError(f"A maintainer has not approved {caller.name} yet.")
     if caller.quarantine is not None and permission is not Permission.READ:
         raise AccountQuarantinedError(f"A maintainer has put {caller.name} in quarantine: {caller.quarantine}")

@@ -1,19 +1,30 @@
 """Queries about accounts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, exists, func, select, update
+from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import Caller
-from coordinator.models import Invitation, SignInLink, Token, TrustRecord, Volunteer, Worker, table_of
+from coordinator.models import (
+    BrowserSession,
+    Invitation,
+    Password,
+    SignInLink,
+    Token,
+    TrustRecord,
+    Volunteer,
+    Worker,
+    table_of,
+)
 from coordinator.models.accounts import IS_VALID_TOKEN
 from shared.protocol import now
 from shared.workers import Role
 
 _TOKENS, _VOLUNTEERS = table_of(Token), table_of(Volunteer)
-_LINKS, _INVITATIONS = table_of(SignInLink), table_of(Invitation)
+_LINKS, _INVITATIONS, _SESSIONS = table_of(SignInLink), table_of(Invitation), table_of(BrowserSession)
 
 
 def count_sign_ups(session: Session, address_sha256: str, moment: datetime) -> int:
@@ -48,6 +59,73 @@ def find_caller(session: Session, token_sha256: str) -> Caller | None:
     """The account whose valid token has this hash."""
     row = session.execute(_CALLER, {"sha256": token_sha256, "moment": now()}).first()
     return Caller._make(row) if row else None
+
+
+def find_token(session: Session, token_sha256: str) -> Token | None:
+    """The valid token that has this hash."""
+    return session.scalar(select(Token).where(_TOKENS.c.sha256 == token_sha256, IS_VALID_TOKEN), {"moment": now()})
+
+
+def find_password(session: Session, name: str) -> Password | None:
+    """The password of the account of that name."""
+    query = select(Password).join(Volunteer, Volunteer.id == Password.volunteer_id)
+    return session.scalar(query.where(Volunteer.name == name))
+
+
+_IS_LIVE = (_SESSIONS.c.expires_at > bindparam("moment")) & (_SESSIONS.c.seen_at > bindparam("idle_since"))
+_VISIT = (
+    select(
+        _SESSIONS.c.id, _SESSIONS.c.token_id, _SESSIONS.c.created_at, _SESSIONS.c.seen_at,
+        *(_VOLUNTEERS.c[name] for name in Caller._fields[:-1]), _SESSIONS.c.scope,
+    )
+    .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _SESSIONS.c.volunteer_id)
+    .outerjoin(_TOKENS, _TOKENS.c.id == _SESSIONS.c.token_id)
+    .where(_SESSIONS.c.sha256 == bindparam("of"), _IS_LIVE, _VOLUNTEERS.c.suspension.is_(None))
+    .where(_SESSIONS.c.token_id.is_(None) | IS_VALID_TOKEN)
+)  # fmt: skip
+
+
+class VisitRow(NamedTuple):
+    """A session that is not over, and its account."""
+
+    id: int
+    token_id: int | None
+    created_at: datetime
+    seen_at: datetime
+    account: Caller
+
+
+def find_visit(session: Session, sha256: str, moment: datetime, idle_since: datetime) -> VisitRow | None:
+    """The session whose secret has this hash, unless it is over; `idle_since` is the earliest `seen_at`."""
+    row = session.execute(_VISIT, {"of": sha256, "moment": moment, "idle_since": idle_since}).first()
+    return VisitRow(*row[:4], Caller._make(row[4:])) if row else None
+
+
+def touch_session(session: Session, session_id: int, moment: datetime) -> None:
+    session.execute(update(BrowserSession).where(BrowserSession.id == session_id).values(seen_at=moment))
+
+
+def list_sessions(
+    session: Session, volunteer_id: int, moment: datetime, idle_since: datetime
+) -> Sequence[BrowserSession]:
+    """An account's sessions that are not over, newest first."""
+    query = select(BrowserSession).where(BrowserSession.volunteer_id == volunteer_id, _IS_LIVE)
+    times = {"moment": moment, "idle_since": idle_since}
+    return session.scalars(query.order_by(BrowserSession.id.desc()), times).all()
+
+
+def delete_sessions(session: Session, volunteer_id: int, *, but: Collection[int] = ()) -> None:
+    """Delete an account's sessions `but` some."""
+    query = delete(BrowserSession).where(BrowserSession.volunteer_id == volunteer_id)
+    session.execute(query.where(BrowserSession.id.not_in(but)) if but else query)
+
+
+def delete_session(session: Session, session_id: int) -> None:
+    session.execute(delete(BrowserSession).where(BrowserSession.id == session_id))
+
+
+def delete_sessions_of_token(session: Session, token_id: int) -> None:
+    session.execute(delete(BrowserSession).where(BrowserSession.token_id == token_id))
 
 
 def list_accounts(session: Session, before_id: int | None, limit: int) -> Sequence[Volunteer]:

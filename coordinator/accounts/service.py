@@ -6,6 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
@@ -15,7 +16,7 @@ from coordinator.http.addresses import hash_address
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Invitation, SignInLink, Token, Volunteer, view_of
-from coordinator.settings import Joining
+from coordinator.settings import CoordinatorSettings, Joining
 from shared.moderation import AccountView, InvitationView, TokenView
 from shared.protocol import Page, now
 from shared.workers import Account, Role, SignIn, SignUp, TokenScope
@@ -82,7 +83,7 @@ class InvitationInvalidError(SwarmError):
 class SignInInvalidError(SwarmError):
     status = 403
     code = "sign-in-invalid"
-    title = "The sign-in link is unknown, used or over"
+    title = "This signs nobody in"
 
 
 class SignUpBusyError(SwarmError):
@@ -97,6 +98,26 @@ class JoinRules(NamedTuple):
 
     mode: Joining
     per_hour: int
+
+    @classmethod
+    def of(cls, settings: CoordinatorSettings) -> "JoinRules":
+        """The rules of the settings. Where reading is not public nobody comes in without a maintainer."""
+        is_closed = settings.joining is Joining.OPEN and not settings.public_reading
+        return cls(Joining.APPROVAL if is_closed else settings.joining, settings.sign_ups_per_hour)
+
+
+def read_sign_up(name: str, invitation: str | None) -> SignUp:
+    """The request for an account that a person typed. Raises NameInvalidError, InvitationInvalidError."""
+    check_name(name)
+    try:
+        return SignUp(name=name, invitation=invitation)
+    except ValidationError as error:
+        raise InvitationInvalidError("That is no invitation.") from error
+
+
+def is_name(text: str) -> bool:
+    """Whether an account may have this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | None) -> Account:
@@ -120,7 +141,7 @@ def sign_up(session: Session, asked: SignUp, rules: JoinRules, address: str | No
         raise InvitationInvalidError("Ask a maintainer for an invitation. This one is unknown, used up or over.")
     volunteer = Volunteer(
         name=asked.name, role=Role.VOLUNTEER, created_at=now(), address_sha256=address_sha256,
-        is_pending=rules.mode is Joining.APPROVAL and not is_invited,
+        is_pending=rules.mode is Joining.APPROVAL and not is_invited, is_approved=is_invited,
     )  # fmt: skip
     session.add(volunteer)
     session.flush()
@@ -163,7 +184,7 @@ def find_or_add_account(session: Session, name: str) -> Volunteer:
 
 def check_name(name: str) -> None:
     """Raise NameInvalidError for a name that cannot stand in addresses."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise NameInvalidError("A name has 1 to 63 lower-case letters, digits and hyphens, and begins with no hyphen.")
 
 
@@ -177,17 +198,16 @@ def find_or_add_volunteer(session: Session, name: str) -> Volunteer:
     return volunteer
 
 
-def create_link(session: Session, volunteer: Volunteer) -> str:
-    """Make a secret that is exchanged for a token with the account's duties, once, within a day."""
+def create_link(session: Session, volunteer: Volunteer) -> tuple[SignInLink, str]:
+    """Make a secret that signs its account in with all duties, once, within a day; returns its row and itself."""
     secret = LINK_PREFIX + secrets.token_urlsafe(32)
     moment = now()
-    session.add(
-        SignInLink(
-            volunteer_id=volunteer.id, sha256=hash_token(secret), created_at=moment, expires_at=moment + LINK_LASTS
-        )
+    row = SignInLink(
+        volunteer_id=volunteer.id, sha256=hash_token(secret), created_at=moment, expires_at=moment + LINK_LASTS
     )
+    session.add(row)
     session.flush()
-    return secret
+    return row, secret
 
 
 def sign_in(session: Session, asked: SignIn) -> Account:

@@ -5,18 +5,17 @@ and with whatever changes what its account may do: suspension, another role, ano
 """
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
-from coordinator.accounts.permissions import AccountSuspendedError, Caller
+from coordinator.accounts.permissions import AccountSuspendedError, Caller, NotAllowedError
 from coordinator.accounts.service import LINK_PREFIX, SignInInvalidError, hash_token
 from coordinator.db.database import Database
-from coordinator.models import BrowserSession, Token, Volunteer, table_of
-from coordinator.models.accounts import IS_VALID_TOKEN
+from coordinator.models import BrowserSession, Volunteer
 from shared.protocol import now
 from shared.workers import TokenScope
 
@@ -30,24 +29,14 @@ MOST_SESSIONS = 20
 
 MAX_BROWSER = 200
 
-_SESSIONS, _TOKENS, _VOLUNTEERS = table_of(BrowserSession), table_of(Token), table_of(Volunteer)
-
 
 class Visit(NamedTuple):
-    """A request of somebody who is signed in."""
+    """A request of somebody who signed in, at `began_at`, by a token or otherwise."""
 
     session_id: int
+    is_by_token: bool
+    began_at: datetime
     account: Caller
-
-
-_VISIT = (
-    select(
-        _SESSIONS.c.id, _SESSIONS.c.seen_at, *(_VOLUNTEERS.c[name] for name in Caller._fields[:-1]), _SESSIONS.c.scope
-    )
-    .join(_VOLUNTEERS, _VOLUNTEERS.c.id == _SESSIONS.c.volunteer_id)
-    .outerjoin(_TOKENS, _TOKENS.c.id == _SESSIONS.c.token_id)
-    .where(_VOLUNTEERS.c.suspension.is_(None), _SESSIONS.c.token_id.is_(None) | IS_VALID_TOKEN)
-)
 
 
 def start_session(
@@ -55,10 +44,8 @@ def start_session(
 ) -> str:
     """Begin a session and return its secret, which is always a new one."""
     secret, moment = secrets.token_urlsafe(32), now()
-    own = BrowserSession.volunteer_id == volunteer_id
-    session.execute(delete(BrowserSession).where(own, _is_over(moment)))
-    kept = select(BrowserSession.id).where(own).order_by(BrowserSession.id.desc()).limit(MOST_SESSIONS - 1)
-    session.execute(delete(BrowserSession).where(own, BrowserSession.id.not_in(session.scalars(kept).all())))
+    kept = [row.id for row in list_sessions(session, volunteer_id)[: MOST_SESSIONS - 1]]
+    queries.delete_sessions(session, volunteer_id, but=kept)
     session.add(
         BrowserSession(
             volunteer_id=volunteer_id, token_id=token_id, sha256=hash_token(secret), scope=scope,
@@ -72,56 +59,60 @@ def start_session(
 def sign_in(session: Session, secret: str, browser: str) -> str:
     """Begin a session for a sign-in link, which it uses up, or for a token, whose scope it has; returns the secret of
     its cookie. Raises SignInInvalidError, AccountSuspendedError."""
-    of = hash_token(secret)
-    token_id, scope = None, TokenScope.DUTIES
-    volunteer_id = queries.use_link(session, of) if secret.startswith(LINK_PREFIX) else None
+    sha256 = hash_token(secret)
+    if secret.startswith(LINK_PREFIX):
+        volunteer_id, token_id, scope = queries.use_link(session, sha256), None, TokenScope.DUTIES
+    else:
+        token = queries.find_token(session, sha256)
+        volunteer_id, token_id = (token.volunteer_id, token.id) if token else (None, None)
+        scope = TokenScope(token.scope) if token else TokenScope.WORK
     if volunteer_id is None:
-        query = select(Token).where(_TOKENS.c.sha256 == of, IS_VALID_TOKEN)
-        token = session.scalar(query, {"moment": now()})
-        if token is None:
-            raise SignInInvalidError("This link or token is unknown, used or over.")
-        volunteer_id, token_id, scope = token.volunteer_id, token.id, TokenScope(token.scope)
-    account = session.get_one(Volunteer, volunteer_id)
+        raise SignInInvalidError("This link or token is unknown, used or over.")
+    check_not_suspended(session.get_one(Volunteer, volunteer_id))
+    return start_session(session, volunteer_id, scope, browser, token_id)
+
+
+def check_not_suspended(account: Volunteer) -> None:
+    """Raise AccountSuspendedError for an account that nobody may sign in to."""
     if account.suspension is not None:
         raise AccountSuspendedError(f"A maintainer suspended {account.name}: {account.suspension}")
-    return start_session(session, account.id, scope, browser, token_id)
+
+
+def check_not_by_token(visit: Visit) -> None:
+    """Raise NotAllowedError in a session that began with a token: one that leaked must not outlive its revocation in
+    others."""
+    if visit.is_by_token:
+        raise NotAllowedError("You signed in with a token. Sign in with a password or a link to make another.")
 
 
 def find_visit(database: Database, secret: str) -> Visit | None:
     """The visit that a cookie's secret stands for; None where there is none, or none any more."""
     moment = now()
     with database.read_one() as session:
-        query = _VISIT.where(_SESSIONS.c.sha256 == hash_token(secret), ~_is_over(moment))
-        row = session.execute(query, {"moment": moment}).first()
+        row = queries.find_visit(session, hash_token(secret), moment, moment - LONGEST_IDLE)
     if row is None:
         return None
-    session_id, seen_at, *account = row
-    if moment - seen_at > SEEN_AGAIN:
+    if moment - row.seen_at > SEEN_AGAIN:
         with database.write() as session:
-            session.execute(update(BrowserSession).where(BrowserSession.id == session_id).values(seen_at=moment))
-    return Visit(session_id, Caller._make(account))
+            queries.touch_session(session, row.id, moment)
+    return Visit(row.id, row.token_id is not None, row.created_at, row.account)
 
 
-def _is_over(moment: datetime) -> ColumnElement[bool]:
-    return (_SESSIONS.c.expires_at <= moment) | (_SESSIONS.c.seen_at <= moment - LONGEST_IDLE)
-
-
-def list_sessions(session: Session, volunteer_id: int) -> list[BrowserSession]:
-    """An account's sessions, the newest first."""
-    query = select(BrowserSession).where(BrowserSession.volunteer_id == volunteer_id, ~_is_over(now()))
-    return list(session.scalars(query.order_by(BrowserSession.id.desc())))
+def list_sessions(session: Session, volunteer_id: int) -> Sequence[BrowserSession]:
+    """An account's sessions, newest first."""
+    moment = now()
+    return queries.list_sessions(session, volunteer_id, moment, moment - LONGEST_IDLE)
 
 
 def end_session(session: Session, session_id: int) -> None:
-    session.execute(delete(BrowserSession).where(BrowserSession.id == session_id))
+    queries.delete_session(session, session_id)
 
 
 def end_sessions(session: Session, volunteer_id: int, *, but: int | None = None) -> None:
     """End all sessions of an account `but` one."""
-    query = delete(BrowserSession).where(BrowserSession.volunteer_id == volunteer_id)
-    session.execute(query if but is None else query.where(BrowserSession.id != but))
+    queries.delete_sessions(session, volunteer_id, but=() if but is None else (but,))
 
 
 def end_sessions_of_token(session: Session, token_id: int) -> None:
     """End the sessions that began with a token."""
-    session.execute(delete(BrowserSession).where(BrowserSession.token_id == token_id))
+    queries.delete_sessions_of_token(session, token_id)

@@ -18,6 +18,7 @@ from coordinator.evidence import held
 from coordinator.models import AuditEntry
 from coordinator.moderation import service
 from coordinator.moderation.service import NothingChangesError
+from coordinator.settings import CoordinatorSettings
 from shared.experiments import HeldDecisionKind
 from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest
 from shared.protocol import Message
@@ -66,26 +67,31 @@ def _show(state: Mapping[str, object] | None, name: str) -> object:
     return "none" if value is None else value
 
 
+def _print_link(name: str, secret: str) -> None:
+    typer.echo(secret)
+    address = f"{CoordinatorSettings().base_url}/sign-in?link={secret}"
+    typer.echo(f"It signs {name} in once, within a day: {address}", err=True)
+
+
 @app.command()
 def create_maintainer(name: Name, reason: Reason = "A maintainer of this swarm.") -> None:
     """Make an account a maintainer, and print a sign-in link's secret, which works once within a day.
 
-    Exchange it for a token: POST /api/v1/sign-in with {"secret": "..."}.
+    Open /sign-in?link=..., or exchange it for a token: POST /api/v1/sign-in with {"secret": "..."}.
 
     Example:  swarm-coordinator create-maintainer ada
     """
     with act() as (session, actor):
         secret = service.create_maintainer(session, actor, name, reason)
-    typer.echo(secret)
-    typer.echo(f"It signs {name} in once, within a day: POST /api/v1/sign-in.", err=True)
+    _print_link(name, secret)
 
 
 @app.command()
 def sign_in_link(name: Name, reason: Reason) -> None:
     """Print a sign-in link's secret for an account, which works once within a day."""
     with act() as (session, actor):
-        secret = service.create_link(session, actor, name, reason)
-    typer.echo(secret)
+        secret = service.create_link(session, actor, name, reason).secret
+    _print_link(name, secret)
 
 
 @app.command()

@@ -6,7 +6,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
-from coordinator.models import AssembledStep, Branch, CommitPosterior, Experiment, Finding, Run, Worker, table_of
+from coordinator.models import (
+    AssembledStep,
+    Branch,
+    CommitPosterior,
+    Experiment,
+    Finding,
+    Project,
+    Run,
+    Worker,
+    table_of,
+)
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
 from shared.experiments import Trial
 
@@ -58,6 +68,14 @@ def list_experiments(
     if before_id is not None:
         query = query.where(own_id < before_id)
     return [ExperimentRow(*row) for row in session.execute(query.order_by(own_id.desc()).limit(limit))]
+
+
+def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[tuple[ExperimentRow, str]]:
+    """The newest experiments by a volunteer's workers, each with its project's name."""
+    own = select(Worker.id).where(Worker.volunteer_id == volunteer_id)
+    query = _rows().add_columns(Project.name).join(Project, Project.id == Experiment.project_id)
+    query = query.where(Experiment.worker_id.in_(own)).order_by(Experiment.id.desc()).limit(limit)
+    return [(ExperimentRow(*row[:-1]), row[-1]) for row in session.execute(query)]
 
 
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))

@@ -83,6 +83,11 @@ def view_page(
     return cut_page([view_summary(row, project.name) for row in rows], limit, lambda row: row.id)
 
 
+def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[ExperimentSummary]:
+    """The newest experiments by a volunteer's workers, in all projects."""
+    return [view_summary(row, project) for row, project in queries.list_of_volunteer(session, volunteer_id, limit)]
+
+
 def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     """One experiment with diff, runs and finding. Raises NotFoundError."""
     row = _get_experiment(session, experiment_id)

@@ -1,4 +1,4 @@
-"""ASGI middleware: limits on bodies, and reading with a token only."""
+"""ASGI middleware: limits on bodies, and reading for accounts only."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -6,14 +6,22 @@ from math import inf
 from time import monotonic
 
 from anyio import CancelScope, current_time, to_thread
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.accounts.permissions import AccountStoppedError, Permission
+from coordinator.accounts.permissions import AccountStoppedError, Permission, check
 from coordinator.accounts.service import UnauthorizedError, authorize
 from coordinator.db.database import Database
 from coordinator.http.errors import BodyTooLargeError, BodyTooSlowError, problem_response
 from coordinator.http.prefix import read_path
+from coordinator.web.errors import answer_error, wants_page
+from coordinator.web.sessions import SignInNeededError, look_up_visit
 from shared.protocol import API_PREFIX
+
+Refusal = UnauthorizedError | AccountStoppedError
+SAFE = ("GET", "HEAD")
+"""Methods for which the cookie of a session counts; other requests to the API are signed with a token."""
 
 
 class BodyLimit:
@@ -68,22 +76,25 @@ class BodyLimit:
         return BodyTooLargeError(f"A body has at most {self._max_bytes} bytes.")
 
 
-OPEN = ("/static/", "/problems/")
+OPEN = ("/static/", "/problems/", "/me/")
 OPEN_EXACTLY = frozenset({
     f"{API_PREFIX}/versions", f"{API_PREFIX}/accounts", f"{API_PREFIX}/sign-in", "/problems", "/healthz", "/readyz",
-    "/robots.txt", "/metrics",
+    "/robots.txt", "/metrics", "/sign-in", "/sign-out", "/join", "/me",
 })  # fmt: skip
-"""Addresses that stay open: versions, the ways in, static files, the meaning of errors, and what
+"""Addresses that stay open: versions, the ways in, one's own account, static files, the meaning of errors, and what
 monitoring asks for; metrics want a token of their own."""
 
 CHECK_AGAIN_SECONDS = 30.0
 """Seconds after which the token of a stream is checked again; a live feed says something every 15."""
 
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="research swarm: any name, a token as the password", Bearer'}
+GIT = "/git/"
+GIT_CHALLENGE = {"WWW-Authenticate": 'Basic realm="research swarm: any name, a token as the password", Bearer'}
+"""git asks its user for a name and a password. Browsers would, too, so other addresses do not say this."""
 
 
 class ClosedReading:
-    """Refuses requests without a valid token where reading is not public."""
+    """Refuses all but approved accounts where reading is not public: pages want a session, programs a bearer token, and
+    git may send a token as the password."""
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         self._app = app
@@ -93,12 +104,12 @@ class ClosedReading:
         if scope["type"] != "http" or (path := read_path(scope)) in OPEN_EXACTLY or path.startswith(OPEN):
             await self._app(scope, receive, send)
             return
-        token = read_token(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
-        refusal = await self._find_refusal(token)
+        request = Request(scope)
+        refusal = await self._find_refusal(request)
         if refusal is not None:
-            headers = CHALLENGE if isinstance(refusal, UnauthorizedError) else None
-            await problem_response(refusal.to_problem(), headers)(scope, receive, send)
+            await _answer_refusal(request, refusal)(scope, receive, send)
             return
+        request.state.is_personal = True
         checked_at, is_over = monotonic(), False
 
         async def send_while_valid(message: Message) -> None:
@@ -106,7 +117,7 @@ class ClosedReading:
             nonlocal checked_at, is_over
             if not is_over and monotonic() - checked_at > CHECK_AGAIN_SECONDS:
                 checked_at = monotonic()
-                is_over = await self._find_refusal(token) is not None
+                is_over = await self._find_refusal(request) is not None
                 if is_over and message["type"] == "http.response.body":
                     await send({"type": "http.response.body", "body": b""})
             if not is_over:
@@ -114,16 +125,32 @@ class ClosedReading:
 
         await self._app(scope, receive, send_while_valid)
 
-    async def _find_refusal(self, token: str | None) -> UnauthorizedError | AccountStoppedError | None:
-        return await to_thread.run_sync(self._check, token)
+    async def _find_refusal(self, request: Request) -> Refusal | None:
+        return await to_thread.run_sync(self._check, request)
 
-    def _check(self, token: str | None) -> UnauthorizedError | AccountStoppedError | None:
+    def _check(self, request: Request) -> Refusal | None:
+        authorization = request.headers.get("authorization", "")
+        is_basic = authorization[:6].lower() == "basic "
+        token = read_token(authorization) if not is_basic or read_path(request.scope).startswith(GIT) else None
+        visit = look_up_visit(request) if token is None and request.method in SAFE else None
         try:
+            if visit is not None:
+                check(visit.account, Permission.READ)
+                return None
             with self._database.read() as session:
                 authorize(session, token, Permission.READ)
         except (UnauthorizedError, AccountStoppedError) as error:
             return error
         return None
+
+
+def _answer_refusal(request: Request, refusal: Refusal) -> Response:
+    if not isinstance(refusal, UnauthorizedError):
+        return answer_error(request, refusal)
+    if read_path(request.scope).startswith(GIT):
+        return problem_response(refusal.to_problem(), GIT_CHALLENGE)
+    is_page = wants_page(request)
+    return answer_error(request, SignInNeededError("Reading is for accounts here.") if is_page else refusal)
 
 
 def read_token(authorization: str) -> str | None:

@@ -23,6 +23,7 @@ class Experiment(Base):
     __tablename__ = "experiments"
     __table_args__ = (
         Index("ix_experiments_project_id_id", "project_id", "id"),
+        Index("ix_experiments_worker_id_id", "worker_id", "id"),
         Index("ix_experiments_topic", "project_id", "topic"),
     )
 

@@ -144,6 +144,12 @@ def create_token(name: Slug, asked: TokenRequest, token: BearerToken, session: W
     return service.create_token(session, act(session, token, Permission.ADMINISTER), name, asked)
 
 
+@router.post("/accounts/{name}/sign-in-link", status_code=status.HTTP_201_CREATED)
+def create_link(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> NewSecret:
+    """Make a sign-in link for an account, as for a forgotten password: the secret signs it in once, within a day."""
+    return service.create_link(session, act(session, token, Permission.ADMINISTER), name, asked.reason)
+
+
 @router.post("/tokens/{token_id}/revocation")
 def revoke_token(token_id: RowId, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
     """Make a token invalid at once: one's own, or as a maintainer somebody else's."""

@@ -117,7 +117,7 @@ def set_suspension(session: Session, actor: Actor, name: str, reason: str, *, is
 
 def approve_account(session: Session, actor: Actor, name: str, reason: str) -> AuditEntry:
     """Let an account in that waits for it."""
-    changes = {"is_pending": False}
+    changes = {"is_pending": False, "is_approved": True}
     return change(session, actor, AuditAction.APPROVE_ACCOUNT, SubjectKind.ACCOUNT, name, changes, reason)
 
 
@@ -138,8 +138,9 @@ def set_anchor(session: Session, actor: Actor, name: str, worker: str, reason: s
 
 
 def create_token(session: Session, actor: Actor, name: str, asked: TokenRequest, *, is_new: bool = False) -> NewSecret:
-    """Make a worker's token of an account, which may be `is_new`; its label is the reason. Raises NameInvalidError."""
-    check_role(actor.role, PERMISSIONS[AuditAction.CREATE_TOKEN])
+    """Make a worker's token of one's own or another account, which may be `is_new`; its label is the reason.
+    Raises NameInvalidError."""
+    check_role(actor.role, Permission.WORK if name == actor.name else PERMISSIONS[AuditAction.CREATE_TOKEN])
     account = accounts.find_or_add_account(session, name) if is_new else accounts.get_account(session, name)
     row, token = accounts.add_token(session, account, asked.label, TokenScope.WORK, asked.days)
     action, values = AuditAction.CREATE_TOKEN, ({"is_revoked": True}, {"is_revoked": False})
@@ -155,20 +156,21 @@ def revoke_token(session: Session, actor: Actor, token_id: int, reason: str) -> 
     return _change(session, actor, action, SubjectKind.TOKEN, key, {"is_revoked": True}, reason)
 
 
-def create_link(session: Session, actor: Actor, name: str, reason: str) -> str:
-    """Make a sign-in link for an account: a secret that gives a token once, within a day."""
+def create_link(session: Session, actor: Actor, name: str, reason: str) -> NewSecret:
+    """Make a sign-in link for an account: a secret that signs it in once, within a day."""
     check_role(actor.role, PERMISSIONS[AuditAction.CREATE_LINK])
-    secret = accounts.create_link(session, accounts.get_account(session, name))
+    row, secret = accounts.create_link(session, accounts.get_account(session, name))
     audit.record(session, actor, AuditAction.CREATE_LINK, SubjectKind.ACCOUNT, name, reason, None, None)
-    return secret
+    return NewSecret(id=row.id, secret=secret)
 
 
 def create_maintainer(session: Session, actor: Actor, name: str, reason: str) -> str:
-    """Make an account a maintainer, and the account if need be; returns a sign-in link. Raises NameInvalidError."""
+    """Make an account a maintainer, and the account if need be; returns a sign-in link's secret.
+    Raises NameInvalidError."""
     check_role(actor.role, PERMISSIONS[AuditAction.SET_ROLE])
     if accounts.find_or_add_account(session, name).role != Role.MAINTAINER:
         set_role(session, actor, name, Role.MAINTAINER, reason)
-    return create_link(session, actor, name, reason)
+    return create_link(session, actor, name, reason).secret
 
 
 def create_invitation(session: Session, actor: Actor, asked: InvitationRequest) -> NewSecret:

@@ -48,7 +48,9 @@ def _lock_account(session: Session, name: str) -> Volunteer:
 
 def _read_account(session: Session, name: str) -> dict[str, Any]:
     account = _lock_account(session, name)
-    return {column: getattr(account, column) for column in ("role", "is_pending", "suspension", "quarantine")}
+    return {
+        column: getattr(account, column) for column in ("role", "is_pending", "is_approved", "suspension", "quarantine")
+    }
 
 
 def _write_account(session: Session, name: str, changes: State, actor: Actor, _reason: str) -> None:
@@ -58,7 +60,7 @@ def _write_account(session: Session, name: str, changes: State, actor: Actor, _r
         query = select(func.count()).where(Volunteer.role == Role.MAINTAINER, Volunteer.suspension.is_(None))
         if session.scalar(query) == 1:
             raise LastMaintainerError(f"Make somebody else a maintainer before {name} stops being the only one.")
-    for column in ("role", "is_pending", "suspension"):
+    for column in ("role", "is_pending", "is_approved", "suspension"):
         if column in changes:
             setattr(account, column, changes[column])
     if "role" in changes or "suspension" in changes:

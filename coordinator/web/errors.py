@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 import coordinator.autoresearch.service  # noqa: F401 - has errors that only the command line answers with
-from coordinator.http.errors import SwarmError
+from coordinator.http.errors import SwarmError, problem_response
 from coordinator.http.prefix import read_path
 from coordinator.web.rendering import render
 from coordinator.web.sessions import SignInNeededError, sign_in_address
@@ -42,6 +42,16 @@ def wants_page(request: Request) -> bool:
     path = read_path(request.scope)
     is_document = path.startswith(API_PREFIX) or path.endswith(".json")
     return not is_document and "text/html" in request.headers.get("accept", "")
+
+
+def answer_error(request: Request, error: SwarmError) -> Response:
+    """The answer of an error that no handler sees: a page for browsers, a problem document for programs."""
+    if isinstance(error, SignInNeededError) and (wants_page(request) or IS_PARTIAL in request.headers):
+        return _lead_to_sign_in(request)
+    problem = error.to_problem()
+    if not wants_page(request):
+        return problem_response(problem, error.headers)
+    return render("problems/error.html", status_code=problem.status, problem=problem)
 
 
 def _lead_to_sign_in(request: Request) -> Response:

@@ -22,7 +22,7 @@ from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
 from coordinator.records.api import RunNumber
 from coordinator.settings import CoordinatorSettings
-from coordinator.web import errors, project_page, reference, rendering, sign_in, views
+from coordinator.web import errors, me, project_page, reference, rendering, sign_in, views
 from coordinator.web.live import FRONT, LivePages
 from coordinator.web.pictures import Plot
 from coordinator.web.rendering import render
@@ -48,7 +48,7 @@ for path, handler in (
 def install_pages(app: FastAPI) -> None:
     """Adds static files, pages and error pages. Comes after `install_error_handlers`."""
     app.state.live_pages = LivePages(app.state.database)
-    app.router.routes.extend([*router.routes, *sign_in.router.routes])
+    app.router.routes.extend([*router.routes, *sign_in.router.routes, *me.router.routes])
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)
 

@@ -118,6 +118,12 @@ async def load_visit(request: Request) -> Visit | None:
     return visit
 
 
+def look_up_visit(request: Request) -> Visit | None:
+    """The visit of a request's cookie, looked up now."""
+    secret = _read_secret(request)
+    return find_visit(request.app.state.database, secret) if secret else None
+
+
 def _look_up(database: Database, secret: str) -> tuple[Visit | None, int]:
     """The visit of a cookie's secret, and what waits on the desk for those who look after it."""
     visit = find_visit(database, secret)

@@ -5,23 +5,32 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from coordinator.accounts import sessions as service
-from coordinator.db.database import WriteSession
+from coordinator.accounts import passwords, sessions
+from coordinator.accounts import service as accounts
+from coordinator.accounts.service import JoinRules
+from coordinator.db.database import CurrentDatabase, WriteSession
+from coordinator.http.addresses import ClientAddress
 from coordinator.http.errors import SwarmError
 from coordinator.http.prefix import root
+from coordinator.settings import CoordinatorSettings
 from coordinator.web.rendering import render
-from coordinator.web.sessions import (
-    CsrfChecked,
-    Visitor,
-    read_next,
-    redirect,
-    sign_in_browser,
-    sign_out_browser,
-)
+from coordinator.web.sessions import CsrfChecked, Visitor, read_next, redirect, sign_in_browser, sign_out_browser
 
 router = APIRouter(include_in_schema=False)
 
+Word = Annotated[str, Form(max_length=200)]
+Password = Annotated[str, Form(max_length=1_000)]
 Next = Annotated[str, Form(alias="next", max_length=2_000)]
+
+
+def _read_browser(request: Request) -> str:
+    return request.headers.get("user-agent", "")
+
+
+def base_url(request: Request) -> str:
+    """The address that people give to their workers: the one in the settings, else the one that they came by."""
+    settings: CoordinatorSettings = request.app.state.settings
+    return (settings.public_url or str(request.base_url)).rstrip("/")
 
 
 @router.get("/sign-in")
@@ -30,19 +39,27 @@ def show_sign_in(visitor: Visitor, next: str = "", link: str = "") -> Response:
     following = read_next(next)
     if visitor is not None and not link:
         return RedirectResponse(root() + following, 303)
-    return render("sign_in/sign_in.html", following=following, link=link, problem="")
+    return render("sign_in/sign_in.html", following=following, link=link, name="", problem="")
 
 
 @router.post("/sign-in", dependencies=[CsrfChecked])
 def sign_in(
-    request: Request, session: WriteSession, secret: Annotated[str, Form(max_length=200)], following: Next = "/"
-) -> Response:
-    """Sign in with a token or a sign-in link."""
-    following = read_next(following)
+    request: Request, database: CurrentDatabase, address: ClientAddress, name: Word = "", password: Password = "",
+    secret: Word = "", following: Next = "",
+) -> Response:  # fmt: skip
+    """Sign in with a name and a password, or with a token or sign-in link."""
+    following, attempts, browser = read_next(following), request.app.state.attempts, _read_browser(request)
     try:
-        cookie = service.sign_in(session, secret.strip(), request.headers.get("user-agent", ""))
+        if secret.strip():
+            with database.write() as session:
+                cookie = sessions.sign_in(session, secret.strip(), browser)
+        else:
+            cookie = passwords.sign_in(database, attempts, name.strip().lower(), password, address, browser)
     except SwarmError as error:
-        return render("sign_in/sign_in.html", error.status, following=following, link="", problem=error.detail)
+        shown = {"following": following, "link": "", "name": name, "problem": error.detail}
+        page = render("sign_in/sign_in.html", error.status, **shown)
+        page.headers.update(error.headers)
+        return page
     sign_in_browser(request, cookie)
     return redirect(request, following)
 
@@ -51,6 +68,38 @@ def sign_in(
 def sign_out(request: Request, session: WriteSession) -> Response:
     """End this browser's session."""
     if request.state.visit is not None:
-        service.end_session(session, request.state.visit.session_id)
+        sessions.end_session(session, request.state.visit.session_id)
     sign_out_browser(request)
     return redirect(request, "/", "You are signed out.")
+
+
+@router.get("/join")
+def show_join(request: Request, invitation: str = "") -> Response:
+    """The form for a new account, in the words of the mode of joining."""
+    return _render_join(request, invitation=invitation)
+
+
+@router.post("/join", dependencies=[CsrfChecked])
+def join(
+    request: Request, database: CurrentDatabase, address: ClientAddress, name: Word, password: Password = "",
+    invitation: Word = "",
+) -> Response:  # fmt: skip
+    """Make an account, and sign its owner in. Its first token is shown once, with the commands for a machine."""
+    name, rules = name.strip().lower(), JoinRules.of(request.app.state.settings)
+    try:
+        asked = accounts.read_sign_up(name, invitation.strip() or None)
+        joined = passwords.join(database, asked, rules, address, password, _read_browser(request))
+    except SwarmError as error:
+        return _render_join(request, error.status, name=name, invitation=invitation, problem=error.detail)
+    sign_in_browser(request, joined.secret)
+    return render("sign_in/joined.html", 201, joined=joined, base_url=base_url(request))
+
+
+def _render_join(
+    request: Request, status_code: int = 200, name: str = "", invitation: str = "", problem: str = ""
+) -> Response:
+    rules = JoinRules.of(request.app.state.settings)
+    return render(
+        "sign_in/join.html", status_code, rules=rules, name=name, invitation=invitation, problem=problem,
+        shortest=passwords.SHORTEST,
+    )  # fmt: skip

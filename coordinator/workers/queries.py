@@ -33,12 +33,15 @@ def view_worker(session: Session, worker_id: int) -> WorkerView:
 
 
 def view_workers(
-    session: Session, before_id: int | None, limit: int, states: Sequence[WorkerState] | None
-) -> list[WorkerView]:
-    """Workers, newest first; of some states only, if any are given."""
+    session: Session, before_id: int | None, limit: int, states: Sequence[WorkerState] | None = None,
+    volunteer_id: int | None = None,
+) -> list[WorkerView]:  # fmt: skip
+    """Workers, newest first; of some states or of a volunteer only, if any are given."""
     query = _VIEWS.order_by(Worker.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(Worker.id < before_id)
+    if volunteer_id is not None:
+        query = query.where(Worker.volunteer_id == volunteer_id)
     return _view(session, query.where(Worker.state.in_(states)) if states else query)
 
 

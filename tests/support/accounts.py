@@ -81,10 +81,10 @@ class Browsing:
         return self.http.post(path, data={"csrf": token} | fields, follow_redirects=False)
 
 
-def browse_as(app: FastAPI, name: str, role: Role = Role.VOLUNTEER, **columns: Any) -> Browsing:
-    """A browser in which an account of a role is signed in; `columns` are its sanctions."""
+def browse_as(app: FastAPI, name: str, role: Role | None = None, **columns: Any) -> Browsing:
+    """A browser in which an account is signed in, which gets the role if one is given; `columns` are its sanctions."""
     with app.state.database.write() as session:
         account = find_or_add_volunteer(session, name)
-        for column, value in ({"role": role} | columns).items():
+        for column, value in (({"role": role} if role else {}) | columns).items():
             setattr(account, column, value)
         return Browsing(app, start_session(session, account.id, TokenScope.DUTIES, "test"))

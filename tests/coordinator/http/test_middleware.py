@@ -4,14 +4,17 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from coordinator.accounts.service import create_token
-from coordinator.app import create_app
+from coordinator.accounts.service import create_invitation, create_token
 from coordinator.db.database import Database
+from coordinator.events.audit import Actor
 from coordinator.http.middleware import read_token
+from coordinator.moderation import service as moderation
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
+from tests.support.accounts import Browsing, browse_as, code_of
 from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import write_history
@@ -59,25 +62,65 @@ def test_only_our_own_scripts_run(http: TestClient, project: str) -> None:
         assert headers["referrer-policy"] == "same-origin"
 
 
-def test_everything_but_the_way_in_asks_for_a_token(tmp_path: Path, sqlite_folder: SqliteFolder) -> None:
-    settings = CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path), public_reading=False)
-    app = create_app(settings)
-    with TestClient(app, raise_server_exceptions=False) as http:
-        with app.state.database.write() as session:
-            create_project(session, write_seed(tmp_path / "seed"))
-            token = create_token(session, "ada", "test")
+class TestClosedReading:
+    """A swarm that only accounts may read whom a maintainer approved."""
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path, sqlite_folder: SqliteFolder) -> CoordinatorSettings:
+        return CoordinatorSettings(database_url=sqlite_folder.create_migrated(tmp_path), public_reading=False)
+
+    @pytest.fixture
+    def token(self, database: Database, project: str) -> str:
+        with database.write() as session:
+            return create_token(session, "ada", "test")
+
+    def test_everything_but_the_way_in_asks_for_a_token(self, http: TestClient, token: str) -> None:
         for address in CLOSED:
             refused = http.get(address)
             assert refused.status_code == 401, address
             assert refused.headers["content-type"] == "application/problem+json"
-            assert refused.headers["www-authenticate"].startswith("Basic")
+            challenge = "Basic" if address.startswith("/git/") else "Bearer"
+            assert refused.headers["www-authenticate"].startswith(challenge), address
         assert http.get("/api/v1/projects", headers={"Authorization": "Bearer swt_wrong"}).status_code == 401
-        basic = b64encode(f"anybody:{token}".encode()).decode()
-        for allowed in (f"Bearer {token}", f"Basic {basic}"):
-            for address in (name for name in CLOSED if name != "/api/v1/events"):
-                assert http.get(address, headers={"Authorization": allowed}).status_code == 200, address
-        assert http.get("/api/v1/versions").status_code == 200
-        assert http.post("/api/v1/accounts", json={"name": "grace"}).status_code == 201
+        for address in (name for name in CLOSED if name != "/api/v1/events"):
+            assert http.get(address, headers={"Authorization": f"Bearer {token}"}).status_code == 200, address
+        for address in ("/api/v1/versions", "/sign-in", "/join", "/static/swarm.css", "/healthz", "/problems"):
+            assert http.get(address).status_code == 200
+
+    def test_a_token_as_a_password_is_for_git_alone(self, http: TestClient, token: str) -> None:
+        basic = {"Authorization": "Basic " + b64encode(f"anybody:{token}".encode()).decode()}
+        for address in (name for name in CLOSED if name != "/api/v1/events"):
+            assert http.get(address, headers=basic).status_code == (200 if address.startswith("/git/") else 401), (
+                address
+            )
+
+    def test_browsers_are_led_to_the_sign_in_and_read_with_a_session(
+        self, app: FastAPI, http: TestClient, token: str
+    ) -> None:
+        stranger, ada = Browsing(app), browse_as(app, "ada")
+        led = stranger.get("/projects/tiny?a=1")
+        assert led.status_code == 303 and led.headers["location"] == "/sign-in?next=/projects/tiny%3Fa%3D1"
+        assert "www-authenticate" not in led.headers, "or the browser would ask for a name and a password itself"
+        for address in (name for name in CLOSED if name != "/api/v1/events"):
+            answer = ada.get(address)
+            assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store", address
+        assert ada.http.post("/api/v1/findings/tried", json={"question": "x"}).status_code == 401, "cookies only read"
+
+    def test_only_whom_a_maintainer_let_in_may_read(self, app: FastAPI, http: TestClient, database: Database) -> None:
+        joined = http.post("/api/v1/accounts", json={"name": "grace"})
+        headers = {"Authorization": f"Bearer {joined.json()['token']}"}
+        early = browse_as(app, "emmy", is_approved=False)  # who joined before reading was closed
+        assert code_of(http.get("/api/v1/projects", headers=headers)) == (403, "account-pending")
+        refused = early.get("/docs")
+        assert refused.status_code == 403 and "has not approved emmy yet" in refused.text
+        assert early.get("/me").status_code == 200, "one's own page says so, too"
+        with database.write() as session:
+            for name in ("grace", "emmy"):
+                moderation.approve_account(session, Actor("test"), name, "known from the course")
+            _, secret = create_invitation(session, "boss", 1, 7)
+        assert http.get("/api/v1/projects", headers=headers).status_code == early.get("/docs").status_code == 200
+        invited = http.post("/api/v1/accounts", json={"name": "lise", "invitation": secret}).json()["token"]
+        assert http.get("/docs", headers={"Authorization": f"Bearer {invited}"}).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer  ", "Basic %%%", "Basic /w==", "Digest x", "Basic YWRhOg=="])

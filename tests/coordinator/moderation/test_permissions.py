@@ -1,6 +1,8 @@
 """All routes, and who may use them: a new route without a row here fails."""
 
+import re
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,9 +13,9 @@ from fastapi.testclient import TestClient
 
 from coordinator.accounts.permissions import ALLOWED, Permission
 from coordinator.db.database import Database
-from shared.protocol import API_PREFIX
+from shared.protocol import API_PREFIX, PROBLEM_MEDIA_TYPE
 from shared.workers import Role, TokenScope
-from tests.support.accounts import Person, code_of, make_person
+from tests.support.accounts import Browsing, Person, browse_as, code_of, make_person
 from tests.support.databases import SqliteFolder
 from tests.support.messages import HARDWARE, claim_request, make_proposal, make_run
 from tests.support.volunteers import MiniWorker
@@ -50,8 +52,34 @@ OPEN = frozenset(
 
 WAYS_IN = frozenset({f"POST {API_PREFIX}/accounts", f"POST {API_PREFIX}/sign-in"})
 
-FORMS = frozenset({"POST /sign-in", "POST /sign-out"})
-"""Forms of pages; tests/coordinator/web/test_forms.py looks at each."""
+
+class Visitor(StrEnum):
+    """The kinds of people who come by. The author is a volunteer whose own finding or token it is."""
+
+    ANONYMOUS = "anonymous"
+    VOLUNTEER = "volunteer"
+    AUTHOR = "author"
+    MODERATOR = "moderator"
+    MAINTAINER = "maintainer"
+
+
+EVERYBODY = frozenset(Visitor)
+ACCOUNTS = EVERYBODY - {Visitor.ANONYMOUS}
+STAFF = frozenset({Visitor.MODERATOR, Visitor.MAINTAINER})
+MAINTAINERS = frozenset({Visitor.MAINTAINER})
+
+PAGES: dict[str, frozenset[Visitor]] = {
+    "POST /sign-in": EVERYBODY,
+    "POST /sign-out": EVERYBODY,
+    "GET /join": EVERYBODY,
+    "POST /join": EVERYBODY,
+    "GET /me": ACCOUNTS,
+    "POST /me/password": ACCOUNTS,
+    "POST /me/sign-out-everywhere": ACCOUNTS,
+    "POST /me/tokens": ACCOUNTS,
+    "POST /me/tokens/{token_id}/revocation": frozenset({Visitor.AUTHOR}),
+}
+"""Pages that are not for reading alone, and forms: a route -> those who may use it. Forms are sent with a reason."""
 
 WHY = {"reason": "because"}
 NOTE = {"text": "A note."}
@@ -96,6 +124,7 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "POST /accounts/{name}/anchor": ("/accounts/none/anchor", WHY | {"worker": "w1"}, Permission.ADMINISTER),
     "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
     "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
+    "POST /accounts/{name}/sign-in-link": ("/accounts/none/sign-in-link", WHY, Permission.ADMINISTER),
     "POST /tokens/{token_id}/revocation": ("/tokens/1/revocation", WHY, Permission.ADMINISTER),
     "GET /held": ("/held", None, Permission.LOOK),
     "POST /projects/{name}/held/{sha}/decision": (
@@ -132,7 +161,7 @@ def list_routes(app: FastAPI) -> Iterator[str]:
 
 
 def test_every_route_has_a_row(app: FastAPI) -> None:
-    assert set(list_routes(app)) == OPEN | WAYS_IN | FORMS | ADDRESSES.keys()
+    assert set(list_routes(app)) == OPEN | WAYS_IN | PAGES.keys() | ADDRESSES.keys()
 
 
 @pytest.fixture
@@ -143,18 +172,75 @@ def finding(worker: MiniWorker) -> int:
     return 1
 
 
-def ask(person: Person, name: str) -> httpx.Response:
+def ask(person: Person, name: str, finding: int = 99) -> httpx.Response:
     address, body, _ = ADDRESSES[name]
+    address = address.replace("/findings/99", f"/findings/{finding}")
     key = {"Idempotency-Key": str(RUN.id)} if name.endswith("/result") else {}
     return person.send(name.partition(" ")[0], API_PREFIX + address, body, **key)
 
 
+AUTHORED = {
+    f"POST {API_PREFIX}/findings/{{finding_id}}/versions": frozenset({Visitor.AUTHOR}),
+    f"POST {API_PREFIX}/findings/{{finding_id}}/retraction": STAFF | {Visitor.AUTHOR},
+    f"POST {API_PREFIX}/findings/{{finding_id}}/restoration": STAFF | {Visitor.AUTHOR},
+    f"POST {API_PREFIX}/tokens/{{token_id}}/revocation": MAINTAINERS | {Visitor.AUTHOR},
+}
+"""Routes about a finding or token that is the author's own."""
+
+
+def list_allowed(name: str) -> frozenset[Visitor]:
+    """The row of a route in the matrix."""
+    if name in OPEN | WAYS_IN:
+        return EVERYBODY
+    if name in PAGES:
+        return PAGES[name]
+    permission = ADDRESSES[name][2]
+    by_role = {Visitor(role) for role in ALLOWED[permission] if role is not Role.RESEARCHER}
+    return AUTHORED.get(name, frozenset(by_role | ({Visitor.AUTHOR} if Visitor.VOLUNTEER in by_role else set())))
+
+
+def is_refused(app: FastAPI, person: Person, name: str) -> bool:
+    """Whether a visitor may not use a route at all."""
+    method, _, path = name.partition(" ")
+    if name in ADDRESSES:
+        return bool(refusal_of(ask(person, name, finding=1)))
+    path = re.sub(r"\{(project|name)\}", "tiny", path)
+    path = re.sub(r"\{[^}]+\}", "1", path)
+    if name in OPEN | WAYS_IN:
+        return bool(refusal_of(person.send("HEAD" if method == "GET" else method, path, {})))
+    browser = browse_as(app, person.name, None) if person.name else Browsing(app)
+    browser.http.headers["Accept"] = "application/json"
+    if not person.name:
+        browser.get("/sign-in")  # which gives a stranger's forms their token
+    answer = browser.get(path) if method == "GET" else browser.post(path, reason="because", label="box")
+    return bool(refusal_of(answer))
+
+
+@pytest.mark.usefixtures("finding")
+@pytest.mark.parametrize("visitor", list(Visitor))
+def test_each_route_is_open_to_those_in_its_row_and_to_nobody_else(
+    app: FastAPI, http: TestClient, database: Database, visitor: Visitor
+) -> None:
+    role = Role(visitor) if visitor in set(Role) else Role.VOLUNTEER
+    name = {Visitor.ANONYMOUS: "", Visitor.AUTHOR: "ada"}.get(visitor, f"the-{visitor}")
+    person = make_person(database, http, name, role) if name else Person(http, "", "")
+    names = sorted(set(list_routes(app)) - {"MOUNT /static"}, key=lambda name: "restoration" in name)
+    wrong = {
+        name: visitor in list_allowed(name)
+        for name in names
+        if is_refused(app, person, name) == (visitor in list_allowed(name))
+    }
+    assert wrong == {}
+
+
 def refusal_of(response: httpx.Response) -> str:
     """The kind of a refusal for what somebody is; empty where the request was let through."""
-    if response.status_code not in (401, 403):
-        return ""
+    if response.status_code not in (401, 403) or response.request.method == "HEAD":
+        return str(response.status_code) if response.status_code in (401, 403) else ""
+    if not response.headers["content-type"].startswith(PROBLEM_MEDIA_TYPE):
+        return ""  # a form that is shown again
     code = code_of(response)[1]
-    is_ours = code in ("unauthorized", "not-allowed") or code.startswith("account-")
+    is_ours = code in ("unauthorized", "not-allowed", "sign-in-needed", "form-invalid") or code.startswith("account-")
     return code if is_ours else ""
 
 

@@ -74,7 +74,7 @@ class Mallory:
 def mallory(project: str, http: TestClient, database: Database) -> Mallory:
     with database.write() as session:
         token = create_token(session, "mallory", "test")
-        link = create_link(session, get_account(session, "mallory"))
+        _, link = create_link(session, get_account(session, "mallory"))
     worker = MiniWorker(http, token, "w1")
     worker.measure_root()
     worker.experiment("LR = 0.5\n")
