@@ -211,13 +211,17 @@ def take_message(request: Request) -> tuple[str, str] | None:
 
 def sign_in_browser(request: Request, secret: str) -> None:
     """Give the browser the secret of its new session, in place of any that it had."""
-    request.state.secret = secret
-    set_cookie(request, COOKIE, secret)
+    _set_secret(request, secret, find_visit(request.app.state.database, secret))
 
 
 def sign_out_browser(request: Request) -> None:
     """Give the browser a secret that stands for nobody."""
-    sign_in_browser(request, secrets.token_urlsafe(SECRET_BYTES))
+    _set_secret(request, secrets.token_urlsafe(SECRET_BYTES), None)
+
+
+def _set_secret(request: Request, secret: str, visit: Visit | None) -> None:
+    request.state.secret, request.state.visit, request.state.is_personal = secret, visit, True
+    set_cookie(request, COOKIE, secret)
 
 
 def make_form_token(request: Request) -> str:
