@@ -84,8 +84,8 @@ class Verdict(StrEnum):
 class Standing(StrEnum):
     """How far a posterior may be relied upon.
 
-    `corroborated` is as sure as `verified`, and others agree, but no anchor is among them. Nobody but its author
-    measured what is `single_owner`.
+    `corroborated` is as sure as `verified`, and others agree, but no anchor is among them, or anchors' runs alone do
+    not find it. Nobody but its author measured what is `single_owner`.
     `reported` comes from an imported session without the commit's code: nobody can repeat it. A maintainer decides on
     what is `held`; what is `rejected` counts for nothing.
     """

@@ -2,8 +2,8 @@
 
 Two measurements contradict each other if they differ by more than 3 sd of their difference, offsets and what is not
 known of them included. An author's result is compared with all who checked it; who checks is compared with the others
-who did. One against one says that somebody is wrong, not who: then only the author, whose result was not repeated,
-loses trust.
+who did. Trust is lost beyond 4 sd only, since each volunteer is compared many times. One against one says that somebody
+is wrong, not who: then only the author, whose result was not repeated, loses trust.
 
 A number that is claimed rests on those who checked it and agree (decision 0017). Two of them must agree closely, since
 nothing tells which of two is wrong; of three and more, those that stand apart from the others are left out. An anchor
@@ -29,6 +29,10 @@ from shared.records import Trust
 
 MAX_DIFFERENCE = 3.0
 """Measurements that differ by more sd than this contradict each other (docs/architecture.md)."""
+
+LOSES_TRUST = 4.0
+"""A volunteer loses trust by a difference of more sd than this. Of a hundred volunteers who are compared twenty times
+each, 3 sd would doubt five honest ones by chance, and 4 sd one in eight times."""
 
 STANDS_APART = 2.0
 """Replications more than this many sd from the rest are excluded from a commit's number: one honest result in twenty,
@@ -148,17 +152,28 @@ def compare(measurements: Sequence[Measurement], noise_sd: float, expected: Norm
     if not own:
         return Agreement(None, None)  # authors do not check themselves
     if not by_author:
-        agrees = _agree(pool(own, noise_sd), pool(before, noise_sd)) if before else None
-        return Agreement(None, agrees if agrees or len({run.volunteer_id for run in before}) > 1 else None)
+        return Agreement(None, _judge_checker(own, before, noise_sd))
     settled = _find_settled(by_others, noise_sd)
-    author_agrees: bool | None = _is_repeated(by_author, settled or by_others, noise_sd, expected)
+    said = pool(by_author, noise_sd)
+    author_agrees = _judge(combine(said, expected) if expected else said, pool(settled or by_others, noise_sd))
     if not settled:
         author_agrees = author_agrees or None
     if not before:
         return Agreement(author_agrees, author_agrees or None)
-    settled = _find_settled(before, noise_sd)
-    agrees = _agree(pool(own, noise_sd), pool(settled, noise_sd)) if settled else None
-    return Agreement(author_agrees, agrees if agrees or len({run.volunteer_id for run in settled}) > 1 else None)
+    return Agreement(author_agrees, _judge_checker(own, _find_settled(before, noise_sd), noise_sd))
+
+
+def _judge_checker(own: Sequence[Measurement], others: Sequence[Measurement], noise_sd: float) -> bool | None:
+    if not others:
+        return None
+    agrees = _judge(pool(own, noise_sd), pool(others, noise_sd))
+    return agrees if agrees or len({run.volunteer_id for run in others}) > 1 else None
+
+
+def _judge(own: Normal, others: Normal) -> bool | None:
+    """Whether a volunteer's number agrees with others'; None in between."""
+    distance = _distance(own, others)
+    return True if distance <= MAX_DIFFERENCE else False if distance > LOSES_TRUST else None
 
 
 def find_dispute(measurements: Sequence[Measurement], noise_sd: float, expected: Normal | None) -> Dispute:
@@ -280,12 +295,18 @@ def _find_settled(by_others: Sequence[Measurement], noise_sd: float) -> Sequence
     return [run for run in by_others if run.volunteer_id in agreed] if is_settled else []
 
 
-def is_anchored(measurements: Sequence[Measurement], noise_sd: float, *, vouched_verify: bool = False) -> bool:
-    """Whether an anchor, or a vouched volunteer where those verify, is among those who checked a commit and agree."""
+def pool_roots(measurements: Sequence[Measurement], noise_sd: float, *, vouched_verify: bool = False) -> Normal:
+    """A commit's metric by the checks of anchors alone, and of vouched volunteers where those verify, of those who
+    agree; its sd is infinite without any."""
     checks = list_checks(measurements)
     agreed = _find_agreed(checks, noise_sd)
     roots = ROOTS_OF_TRUST if vouched_verify else {Trust.ANCHOR}
-    return any(run.trust in roots for run in checks if run.volunteer_id in agreed)
+    return pool((run for run in checks if run.volunteer_id in agreed and run.trust in roots), noise_sd)
+
+
+def is_anchored(measurements: Sequence[Measurement], noise_sd: float, *, vouched_verify: bool = False) -> bool:
+    """Whether an anchor, or a vouched volunteer where those verify, is among those who checked a commit and agree."""
+    return pool_roots(measurements, noise_sd, vouched_verify=vouched_verify).sd < inf
 
 
 class Partner(NamedTuple):
@@ -318,7 +339,7 @@ def find_contradicted(measurements: Sequence[Measurement], noise_sd: float) -> s
     level = pool((run for run in checks if run.volunteer_id in anchors), noise_sd)
     asked = [run for run in checks if newest.volunteer_id in anchors | {run.volunteer_id}]
     said = _pool_by_volunteer((run for run in asked if run.volunteer_id not in anchors), noise_sd)
-    return {by for by, own in said.items() if not _agree(own, level)}
+    return {by for by, own in said.items() if _distance(own, level) > LOSES_TRUST}
 
 
 def _is_repeated(

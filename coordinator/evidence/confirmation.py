@@ -163,8 +163,10 @@ def find_gap(own: Sequence[ConfirmationRun], seed: Sequence[ConfirmationRun], si
 
 
 def coarsen(gap: Normal, step: float) -> Normal:
-    """A gap as it may be shown: it tells no more than the number that was released, which is rounded, too."""
-    return Normal(round(gap.mean / step) * step, hypot(gap.sd, step / sqrt(12)))
+    """A gap as it may be shown: it tells no more than the number that was released, which is rounded, too. So is the
+    sd, upwards: its digits are made of the sealed numbers as well."""
+    part = step / 4
+    return Normal(round(gap.mean / step) * step, ceil(hypot(gap.sd, step / sqrt(12)) / part) * part)
 
 
 def is_alarming(gap: Normal) -> bool:

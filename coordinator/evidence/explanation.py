@@ -234,7 +234,8 @@ def _explain_standing(case: EvidenceCase, derived: DerivedPosterior) -> Iterator
     elif derived.standing is Standing.CORROBORATED:
         yield (
             f"It is corroborated: {count_noun(derived.checkers, 'volunteer')} besides its author agree, "
-            "but no anchor is among them. Strangers cannot make each other trusted."
+            + ("but its anchors' runs alone do not find it." if case.is_anchored else "but no anchor is among them. ")
+            + ("" if case.is_anchored else "Strangers cannot make each other trusted.")
         )
     elif derived.standing is Standing.SINGLE_OWNER:
         yield "It is as certain as a verified commit, but only its author has measured it."
@@ -273,8 +274,8 @@ def list_would_change(case: EvidenceCase) -> Iterator[str]:
         yield f"To be verified it must be measured by {count_noun(missing, 'more volunteer')} who did not make it."
     elif not case.is_agreed:
         yield "To be verified it must be measured once more: those who checked it do not agree closely enough."
-    elif not case.is_anchored:
-        yield "To be verified it must be measured by an anchor."
+    elif derived.standing is Standing.CORROBORATED or not case.is_anchored:
+        yield f"To be verified it must be measured by an anchor{' once more' if case.is_anchored else ''}."
     if derived.dispute is Dispute.REFUTED:
         yield "Those who checked it agree with each other and not with its author: it is refuted."
     elif derived.dispute is Dispute.CONTESTED:

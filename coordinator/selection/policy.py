@@ -217,12 +217,15 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     confirm = _confirm(snapshot) if turn is JobKind.REPLICATE else None
     if confirm and not (snapshot.is_anchor and snapshot.turn % 2):  # it verifies in between, since others wait for it
         return confirm
+    elsewhere = None
     if snapshot.elsewhere is not None:
         why = "It leads on other hardware by more than any commit leads here, and has no run on this hardware yet."
-        return Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
+        elsewhere = Decision(JobKind.REPLICATE, snapshot.elsewhere, why)
+    if elsewhere and not snapshot.is_anchor:  # an invented class may lead at will, and must not keep anchors busy
+        return elsewhere
     leaders = _list_leaders(snapshot)
     if turn is JobKind.REPLICATE:
-        return _verify(snapshot, leaders) or _replicate_due(snapshot) or confirm
+        return _verify(snapshot, leaders) or _replicate_due(snapshot) or confirm or elsewhere
     if snapshot.is_alone:
         return _measure_seed_again(snapshot, leaders)
     return _replicate_due(snapshot) or _control(snapshot, leaders)
@@ -275,7 +278,8 @@ def _verify(snapshot: Snapshot, leaders: Sequence[Candidate]) -> Decision | None
         if is_settled or (leader.runs >= MAX_RUNS_OF_ONE_COMMIT and not is_missing):
             break
         is_open = is_missing or leader.runs + leader.measured_in_flight < MAX_RUNS_OF_ONE_COMMIT
-        is_others = snapshot.is_alone or leader.sha not in snapshot.own
+        is_again = snapshot.is_anchor and leader.is_corroborated  # whose own runs do not find it yet
+        is_others = snapshot.is_alone or is_again or leader.sha not in snapshot.own
         if is_open and is_others and leader.measured_in_flight < MAX_MEASURED_AT_ONCE:
             why = (
                 f"The leading commit has {count_noun(leader.runs, 'run')}; another one shows whether its gain is real."

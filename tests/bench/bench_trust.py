@@ -20,7 +20,7 @@ from os import cpu_count
 from statistics import median
 from unittest.mock import patch
 
-from coordinator.evidence import agreement
+from coordinator.evidence import posteriors
 from coordinator.selection.findings_value import estimate_share
 from tests.bench.report import format_table
 from tests.bench.sybils import Attack, Outcome, open_sybils
@@ -52,7 +52,7 @@ LIARS_HEADINGS = ("seed", "liars of 10", "jobs until 1, 3, 5 honest gains are ve
 
 @contextmanager
 def _believe_strangers() -> Iterator[None]:
-    with patch.object(agreement, "is_anchored", lambda *_, **__: True):
+    with patch.object(posteriors, "is_found_by_roots", lambda *_: True):
         yield
 
 
@@ -110,10 +110,14 @@ def compare_liars(outcomes: Sequence[tuple[Attack, int, Outcome]]) -> Iterator[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small attacks")
+    parser.add_argument("--parts", nargs="+", choices=("attacks", "patience", "liars"), default=[], help="only these")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of the part about liars")
     parser.add_argument("--processes", type=int, default=cpu_count() or 1, help="attacks at a time")
     given = parser.parse_args()
     with ProcessPoolExecutor(given.processes) as pool:
-        for attacks in (QUICK,) if given.quick else (ATTACKS, tuple(list_patient())):
+        tables = {"attacks": ATTACKS, "patience": tuple(list_patient())}
+        chosen = [attacks for part, attacks in tables.items() if not given.parts or part in given.parts]
+        for attacks in (QUICK,) if given.quick else chosen:
             rows, verified, false = [], 0, 0
             for attack, (new, old) in zip(attacks, pool.map(_try_both, attacks), strict=True):
                 rows.append(describe(attack, new, old))
@@ -124,9 +128,9 @@ def main() -> None:
             share = estimate_share(false, verified)
             if share is not None:
                 print(f"False among {verified} verified by an anchor: {false}, at most {share.high:.1%} (95 %).\n")
-        if given.quick:
+        if given.quick or (given.parts and "liars" not in given.parts):
             return
-        jobs = [(attack, seed) for seed in SEEDS for attack in TEN]
+        jobs = [(attack, seed) for seed in range(1, given.seeds + 1) for attack in TEN]
         outcomes = [(*job, outcome) for job, outcome in zip(jobs, pool.map(count_jobs, jobs), strict=True)]
         print("\n".join(compare_liars(outcomes)))
 

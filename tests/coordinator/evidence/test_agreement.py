@@ -82,7 +82,10 @@ def test_honest_volunteers_are_seldom_in_dispute() -> None:
     ("runs", "outcome"),
     [
         ([author(0), *checks(0.001)], Agreement(True, True)),
-        ([author(LIE), *checks(0)], Agreement(False, None)),
+        ([author(LIE), *checks(0)], Agreement(None, None)),
+        ([author(2 * LIE), *checks(0)], Agreement(False, None)),
+        ([author(LIE), *checks(0)], Agreement(None, None)),
+        ([author(5 * NOISE_SD), *checks(0, 0)], Agreement(None, True)),
         ([author(LIE), *checks(0, 0)], Agreement(False, True)),
         ([author(0), *checks(0, LIE)], Agreement(True, None)),
         ([author(0), *checks(0, 0, LIE)], Agreement(True, False)),

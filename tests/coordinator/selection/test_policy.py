@@ -228,6 +228,21 @@ def test_liars_do_not_keep_an_anchor_busy() -> None:
     assert isinstance(left, Decision) and left.base_sha.startswith("lie"), "the anchor does too, with nothing else"
 
 
+def test_what_leads_elsewhere_keeps_no_anchor_from_verifying() -> None:
+    """Whoever invents a class leads there at will."""
+    decision = decide_in_swarm(15, LEADER, OTHER, elsewhere="far", is_anchor=True)
+    assert isinstance(decision, Decision) and decision.base_sha == LEADER.sha
+
+
+def test_an_anchor_measures_again_what_its_runs_do_not_find_yet() -> None:
+    leader = LEADER._replace(is_settled=True, is_corroborated=True, runs=3)
+    own = frozenset({leader.sha, OTHER.sha})
+    decision = decide_in_swarm(15, leader, OTHER, is_anchor=True, own=own)
+    assert isinstance(decision, Decision) and decision.base_sha == leader.sha
+    full = decide_in_swarm(15, leader._replace(runs=6), OTHER, is_anchor=True, own=own)
+    assert not (isinstance(full, Decision) and full.kind is JobKind.REPLICATE and full.base_sha == leader.sha)
+
+
 def test_what_leads_elsewhere_is_measured_here() -> None:
     decision = decide_in_swarm(15, LEADER, OTHER, elsewhere="far")
     assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.REPLICATE, "far")
