@@ -15,8 +15,8 @@ MIB = 1024 * 1024
 SHORTEST_TOKEN = 16
 
 RESERVED_PATHS = frozenset({
-    "admin", "api", "audit", "branches", "compare", "desk", "docs", "experiments", "feeds", "findings", "git",
-    "healthz", "join", "leaderboard", "live", "me", "metrics", "openapi.json", "people", "problems", "projects",
+    "admin", "api", "audit", "audit.csv", "branches", "compare", "desk", "docs", "experiments", "feeds", "findings",
+    "git", "healthz", "join", "leaderboard", "live", "me", "metrics", "openapi.json", "people", "problems", "projects",
     "readyz", "records", "robots.txt", "runs", "sign-in", "sign-out", "static", "status", "topics", "volunteers",
     "workers",
 })  # fmt: skip

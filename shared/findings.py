@@ -34,8 +34,8 @@ class FailureClass(StrEnum):
 
 
 class FindingState(StrEnum):
-    """Lists, searches and context packs leave out a retracted finding, and one that is hidden while its author is in
-    quarantine. Both stay readable at their address, with the reason."""
+    """Lists, searches and context packs leave out a retracted finding, which stays readable at its address, and one
+    that is hidden while its author is in quarantine, whose address tells the reason."""
 
     PUBLISHED = "published"
     RETRACTED = "retracted"

@@ -41,6 +41,9 @@ class AuditAction(StrEnum):
     DELETE_BRANCH = "delete-branch"
     RETRACT_FINDING = "retract-finding"
     RESTORE_FINDING = "restore-finding"
+    RETRACT_PAPERS = "retract-papers"
+    DISMISS = "dismiss"
+    ASSIGN = "assign"
     VERIFY_BACKUP = "verify-backup"
 
 
@@ -54,6 +57,8 @@ class SubjectKind(StrEnum):
     HELD = "held"
     BRANCH = "branch"
     FINDING = "finding"
+    PAPERS = "papers"
+    ITEM = "item"
     DATABASE = "database"
 
 

@@ -11,6 +11,8 @@ from shared.runs import RunOutcome, RunView
 
 
 class ExperimentSummary(Message):
+    """An experiment in a list. `quarantine` is a maintainer's reason while its author is in quarantine."""
+
     id: Count
     project: Text
     kind: JobKind
@@ -26,6 +28,7 @@ class ExperimentSummary(Message):
     hardware_class: Text
     worker: Text
     posterior: Posterior | None
+    quarantine: Text | None = None
     created_at: Timestamp
 
 

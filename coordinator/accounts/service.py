@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import queries
-from coordinator.accounts.permissions import Caller, Permission, check
+from coordinator.accounts.permissions import AccountStoppedError, Caller, NotAllowedError, Permission, check
 from coordinator.db.locks import lock_hashes
 from coordinator.http.addresses import hash_address
 from coordinator.http.errors import NotFoundError, SwarmError
@@ -249,6 +249,15 @@ def authorize(session: Session, token: str | None, permission: Permission) -> Ca
         )
     check(caller, permission)
     return caller
+
+
+def may(session: Session, token: str | None, permission: Permission) -> bool:
+    """Whether a request came with a token whose account has the permission."""
+    try:
+        authorize(session, token, permission)
+    except (UnauthorizedError, AccountStoppedError, NotAllowedError):
+        return False
+    return True
 
 
 def authenticate(session: Session, token: str | None) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.admin import backup as backups
-from coordinator.admin import branches, queries, verified_backup
+from coordinator.admin import branches, queries, queue, verified_backup
 from coordinator.admin import repack as packing
 from coordinator.admin.console import CommandFailed, clear_errors, progress_bars
 from coordinator.admin.duties import app as duties
@@ -26,6 +26,7 @@ from shared.formatting import count_noun
 app = typer.Typer()
 app.add_typer(duties)
 app.add_typer(branches.app, name="branch")
+app.add_typer(queue.app, name="queue")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 

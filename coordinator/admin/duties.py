@@ -146,6 +146,16 @@ def release(name: Name, reason: Reason, worker: OptionalWorker = None) -> None:
 
 
 @app.command()
+def retract_papers(name: Name, reason: Reason) -> None:
+    """Retract the published papers of an account, at most the 1,000 newest. `undo` restores the same ones.
+
+    Example:  swarm-coordinator retract-papers mallory --reason "none of them repeats"
+    """
+    with act() as (session, actor):
+        say(service.retract_papers(session, actor, name, reason))
+
+
+@app.command()
 def anchor(
     name: Name,
     worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],

@@ -42,6 +42,10 @@ class Cache(Generic[K, V]):
                 self._values.popitem(last=False)
         return value
 
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+
 
 class CachePerDatabase(Generic[K, V]):
     """One cache for each database that this process has open."""

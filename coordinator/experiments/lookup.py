@@ -5,21 +5,22 @@ from time import monotonic
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import bindparam, case, false, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.cache import CachePerDatabase
 from coordinator.evidence.changes import list_changed
 from coordinator.models import CommitPosterior, Experiment, Finding, Run, table_of
 from coordinator.models.experiments import MEASURED
-from shared.findings import FindingState
+from coordinator.models.findings import IS_SHOWN
 
 LINEAGE_CACHE_SECONDS = 1.0
 MAX_CACHED_LINEAGES = 256
 
 
 class TriedExperiment(NamedTuple):
-    """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted."""
+    """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted. It
+    `is_hidden` while its author is in quarantine; then nothing that the author wrote is shown."""
 
     id: int
     title: str
@@ -34,6 +35,7 @@ class TriedExperiment(NamedTuple):
     verdict: str | None
     finding_id: int | None
     claim: str | None
+    is_hidden: bool = False
 
 
 _lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
@@ -47,13 +49,10 @@ _TRIED = select(
     _RUNS.c.outcome,
     _RUNS.c.reason,
     *(_POSTERIORS.c[name] for name in ("metric_mean", "metric_sd", "runs", "effect_mean", "effect_sd", "verdict")),
-    _FINDINGS.c.id,
-    _FINDINGS.c.claim,
-).select_from(
-    MEASURED.outerjoin(
-        _FINDINGS, and_(_FINDINGS.c.experiment_id == _EXPERIMENTS.c.id, _FINDINGS.c.state == FindingState.PUBLISHED)
-    )
-)
+    case((IS_SHOWN, _FINDINGS.c.id)),
+    case((IS_SHOWN, _FINDINGS.c.claim)),
+    func.coalesce(_FINDINGS.c.is_hidden, false()),
+).select_from(MEASURED.outerjoin(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
 _TRIED_BY_COMMIT = _TRIED.where(_EXPERIMENTS.c.commit_sha.in_(bindparam("shas", expanding=True))).order_by(
     _EXPERIMENTS.c.id
 )
@@ -62,7 +61,7 @@ _TRIED_BY_LEASE = _TRIED.add_columns(_EXPERIMENTS.c.lease_id).where(
 )
 _TRIED_BY_PARENT = (
     _TRIED.where(_EXPERIMENTS.c.parent_sha == bindparam("parent_sha"))
-    .where(_RUNS.c.hardware_class == bindparam("hardware_class"))
+    .where(_RUNS.c.hardware_class == bindparam("hardware_class"), _FINDINGS.c.is_hidden.is_not(True))
     .order_by(_EXPERIMENTS.c.id.desc())
     .limit(bindparam("limit"))
 )
@@ -91,7 +90,7 @@ def map_tried_by_lease(session: Session, lease_ids: Sequence[UUID]) -> dict[UUID
 
 
 def list_siblings(session: Session, parent_sha: str, hardware_class: str, limit: int) -> list[TriedExperiment]:
-    """Experiments that were made from the same parent, newest first."""
+    """Experiments that were made from the same parent, newest first, without those of authors in quarantine."""
     given = {"parent_sha": parent_sha, "hardware_class": hardware_class, "limit": limit}
     return [TriedExperiment._make(row) for row in session.execute(_TRIED_BY_PARENT, given).all()]
 

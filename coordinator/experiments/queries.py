@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from coordinator.models import (
@@ -14,6 +14,7 @@ from coordinator.models import (
     Finding,
     Project,
     Run,
+    Volunteer,
     Worker,
     table_of,
 )
@@ -32,14 +33,24 @@ class ExperimentRow(NamedTuple):
     branch: str
     worker: str
     parent_id: int | None
+    quarantine: str | None
 
 
 def _rows() -> Select[*tuple[Any, ...]]:
     return (
-        select(Experiment, Run, CommitPosterior, Branch.name, Worker.name, _ParentExperiment.id)
+        select(
+            Experiment,
+            Run,
+            CommitPosterior,
+            Branch.name,
+            Worker.name,
+            _ParentExperiment.id,
+            func.coalesce(Volunteer.quarantine, Worker.quarantine),
+        )
         .join(Run, IS_FIRST_RUN)
         .join(Branch, Branch.id == Experiment.branch_id)
         .join(Worker, Worker.id == Experiment.worker_id)
+        .join(Volunteer, Volunteer.id == Worker.volunteer_id)
         .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)
         .outerjoin(_ParentExperiment, _ParentExperiment.commit_sha == Experiment.parent_sha)
     )
@@ -89,13 +100,15 @@ _TRIALS = (
     .select_from(MEASURED.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id))
     .where(_FINDINGS.c.project_id == bindparam("project_id"))
     .where(_FINDINGS.c.hardware_class == bindparam("hardware_class"))
+    .where(~_FINDINGS.c.is_hidden)
     .order_by(_FINDINGS.c.experiment_id.desc())
     .limit(bindparam("limit"))
 )
 
 
 def list_trials(session: Session, project_id: int, hardware_class: str, limit: int) -> list[dict[str, Any]]:
-    """The newest experiments, newest first, as `shared.experiments.Trial` names their columns."""
+    """The newest experiments, newest first, without those of authors in quarantine, as `shared.experiments.Trial` names
+    their columns."""
     given = {"project_id": project_id, "hardware_class": hardware_class, "limit": limit}
     return [dict(zip(Trial.model_fields, row, strict=True)) for row in session.execute(_TRIALS, given).all()]
 

@@ -71,6 +71,7 @@ def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
         "outcome": row.run.outcome,
         "hardware_class": row.run.hardware_class,
         "worker": row.worker,
+        "quarantine": row.quarantine,
         "posterior": evidence.view_posterior(row.posterior),
     }
 
@@ -89,7 +90,7 @@ def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[E
 
 
 def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
-    """One experiment with diff, runs and finding. Raises NotFoundError."""
+    """One experiment with diff, runs and finding, unless that is hidden. Raises NotFoundError."""
     row = _get_experiment(session, experiment_id)
     experiment = row.experiment
     project = session.get_one(Project, experiment.project_id)
@@ -104,7 +105,7 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         steps=[{"experiment_id": step, "fate": fate} for step, fate in queries.list_steps(session, experiment.id)],
         diff=lineage.diff_files(before, after),
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
-        finding=view_finding(finding) if finding else None,
+        finding=view_finding(finding) if finding and not finding.is_hidden else None,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from coordinator.export import queries
-from coordinator.http.errors import NotFoundError
+from coordinator.findings.papers import get_shown
 from shared.export import ExportFormat
 from shared.protocol import Message
 
@@ -116,10 +116,10 @@ _ESCAPES = str.maketrans(
 
 
 def cite(session: Session, finding_id: int, base_url: str) -> str:
-    """An entry of kind `misc`. It names commit and address; the numbers are looked up there. Raises NotFoundError."""
-    found = queries.find_cited(session, finding_id)
-    if found is None:
-        raise NotFoundError(f"There is no finding {finding_id}.")
+    """An entry of kind `misc`. It names commit and address; the numbers are looked up there. Raises NotFoundError,
+    FindingHiddenError."""
+    found = queries.find_cited(session, get_shown(session, finding_id).finding.id)
+    assert found is not None
     moment, project = found["created_at"], found["project"]
     fields = {
         "title": f"{{{escape(found['claim'])}}}",

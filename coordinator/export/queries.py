@@ -71,9 +71,9 @@ _SOURCES = {
     ),
     ExportTable.FINDINGS: Source(
         (_FINDINGS.c.id,),
-        select(*_columns(ExportedFinding, _FINDINGS)).select_from(
-            _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
-        ),
+        select(*_columns(ExportedFinding, _FINDINGS))
+        .select_from(_FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id))
+        .where(~_FINDINGS.c.is_hidden),
     ),
     ExportTable.CITATIONS: Source(
         (_CITATIONS.c.experiment_id, _CITATIONS.c.finding_id),

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from coordinator.accounts.permissions import Permission
 from coordinator.accounts.security import BearerToken
-from coordinator.accounts.service import authenticate, authorize
+from coordinator.accounts.service import authenticate, authorize, may
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.findings import papers, prior_work, revisions, search, service, topics
 from coordinator.findings.queries import FindingFilters
@@ -113,15 +113,15 @@ def ask_whether_tried(session: ReadSession, similarity: CurrentSimilarity, quest
 
 
 @router.get("/findings/{finding_id}")
-def read_finding(finding_id: RowId, session: ReadSession) -> Paper:
-    """One finding with its evidence as of now."""
-    return papers.view_paper(session, finding_id)
+def read_finding(finding_id: RowId, session: ReadSession, token: BearerToken) -> Paper:
+    """One finding with its evidence as of now. Moderators and maintainers also see one that is hidden."""
+    return papers.view_paper(session, finding_id, with_hidden=may(session, token, Permission.LOOK))
 
 
 @router.get("/findings/{finding_id}/versions/{number}")
-def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession) -> FindingView:
+def read_version(finding_id: RowId, number: VersionNumber, session: ReadSession, token: BearerToken) -> FindingView:
     """A finding's words in one of their versions."""
-    return papers.view_words(session, finding_id, number)
+    return papers.view_words(session, finding_id, number, with_hidden=may(session, token, Permission.LOOK))
 
 
 @router.post("/findings/{finding_id}/versions", status_code=status.HTTP_201_CREATED)

@@ -19,8 +19,9 @@ from coordinator.db.cache import CachePerDatabase
 from coordinator.findings.paper_queries import count_gains
 from coordinator.findings.tokenizer import list_words
 from coordinator.models import CommitPosterior, Experiment, Finding, table_of
+from coordinator.models.findings import IS_SHOWN
 from shared.experiments import Standing, Verdict
-from shared.findings import FindingState, GainFates
+from shared.findings import GainFates
 from shared.protocol import now
 
 
@@ -153,7 +154,7 @@ _NEWEST = (
             _POSTERIORS, _IS_OWN_CLASS
         )
     )
-    .where(_FINDINGS.c.project_id == bindparam("project_id"), _FINDINGS.c.state == FindingState.PUBLISHED)
+    .where(_FINDINGS.c.project_id == bindparam("project_id"), IS_SHOWN)
     .order_by(_FINDINGS.c.id.desc())
     .limit(NEWEST)
 )
@@ -167,7 +168,7 @@ _BEST = (
         _POSTERIORS.c.project_id == bindparam("project_id"),
         _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
         _POSTERIORS.c.standing == bindparam("standing"),
-        _FINDINGS.c.state == FindingState.PUBLISHED,
+        IS_SHOWN,
     )
     .order_by(_POSTERIORS.c.rank_score, _POSTERIORS.c.commit_sha)
     .limit(BEST)
@@ -187,6 +188,11 @@ def read_candidates(session: Session, project_id: int, hardware_class: str) -> C
     found = CandidateSet(_list_candidates(session, project_id, hardware_class), gains)
     cache.store(key, (monotonic(), found))
     return found
+
+
+def forget(session: Session) -> None:
+    """Have this process read all candidates anew; others do so within MAX_AGE_SECONDS."""
+    _caches.for_database(session).clear()
 
 
 def _list_candidates(session: Session, project_id: int, hardware_class: str) -> Sequence[CandidateFinding]:

@@ -20,8 +20,9 @@ from coordinator.models import (
     Volunteer,
     Worker,
 )
+from coordinator.models.findings import IS_SHOWN
 from shared.experiments import Assignment, Dispute, JobKind, Verdict
-from shared.findings import ClassEvidence, FindingState, GainFates, NoteKind
+from shared.findings import ClassEvidence, GainFates, NoteKind
 from shared.runs import RunOutcome
 
 MAX_RIVALS = 20
@@ -168,7 +169,7 @@ def count_gains(session: Session, project_id: int, topic: str | None = None) -> 
     """The fates of gains that were seen in one run, of a project or of one topic."""
     newest = (
         select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
-        .where(Finding.project_id == project_id)
+        .where(Finding.project_id == project_id, ~Finding.is_hidden)
         .order_by(Finding.id.desc())
         .limit(MAX_COUNTED)
     )
@@ -192,13 +193,13 @@ def count_gains(session: Session, project_id: int, topic: str | None = None) -> 
 
 
 def list_effects(session: Session, project_id: int, topic: str, limit: int) -> list[EffectRow]:
-    """The newest effects along a topic in all hardware classes, retracted findings' left out."""
+    """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out."""
     query = (
         select(Experiment, Finding, CommitPosterior)
         .join(Finding, Finding.experiment_id == Experiment.id)
         .join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha)
         .where(Experiment.project_id == project_id, Experiment.topic == topic)
-        .where(CommitPosterior.effect_mean.is_not(None), Finding.state == FindingState.PUBLISHED)
+        .where(CommitPosterior.effect_mean.is_not(None), IS_SHOWN)
     )
     rows = session.execute(query.order_by(Experiment.id.desc(), CommitPosterior.hardware_class).limit(limit))
     return [EffectRow(*row) for row in rows]
@@ -222,6 +223,6 @@ def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: i
         select(Finding)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .where(Experiment.project_id == project_id, Experiment.topic == topic, Finding.follow_ups != "")
-        .where(Finding.state == FindingState.PUBLISHED, ~built_on, ~read)
+        .where(IS_SHOWN, ~built_on, ~read)
     )
     return list(session.scalars(query.order_by(Finding.id.desc()).limit(limit)))

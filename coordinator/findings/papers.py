@@ -106,9 +106,9 @@ def list_standing_changes(now: Posterior, at: datetime) -> Iterator[EvidenceChan
         yield EvidenceChange(trend=Trend.OVERTURNED, words=REFUTED, at=at)
 
 
-def view_paper(session: Session, finding_id: int) -> Paper:
-    """A finding, whole, as of now. Raises NotFoundError."""
-    row = get_row(session, finding_id)
+def view_paper(session: Session, finding_id: int, *, with_hidden: bool = False) -> Paper:
+    """A finding, whole, as of now. Raises NotFoundError, FindingHiddenError."""
+    row = get_shown(session, finding_id, with_hidden=with_hidden)
     finding, experiment = row.finding, row.experiment
     summary = service.view_summaries(session, [row])[0]
     classes = paper_queries.list_classes(session, experiment.commit_sha)
@@ -163,9 +163,17 @@ def get_row(session: Session, finding_id: int) -> FindingRow:
     return rows[0]
 
 
-def view_words(session: Session, finding_id: int, number: int) -> FindingView:
-    """A finding's words in one of their versions. Raises NotFoundError."""
-    finding = get_row(session, finding_id).finding
+def get_shown(session: Session, finding_id: int, *, with_hidden: bool = False) -> FindingRow:
+    """A finding with its experiment; a hidden one only `with_hidden`. Raises NotFoundError, FindingHiddenError."""
+    row = get_row(session, finding_id)
+    if not with_hidden:
+        service.check_shown(session, row.finding)
+    return row
+
+
+def view_words(session: Session, finding_id: int, number: int, *, with_hidden: bool = False) -> FindingView:
+    """A finding's words in one of their versions. Raises NotFoundError, FindingHiddenError."""
+    finding = get_shown(session, finding_id, with_hidden=with_hidden).finding
     if number == finding.version:
         return experiments.view_finding(finding)
     version = session.get(FindingVersion, (finding_id, number))

@@ -40,6 +40,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
+from coordinator.models.findings import IS_SHOWN
 from shared.findings import FailureClass, FindingState
 from shared.protocol import now
 
@@ -115,23 +116,48 @@ def remove_tags(session: Session, finding_id: int) -> None:
     session.execute(delete(FindingTag).where(FindingTag.finding_id == finding_id))
 
 
-def hide_quarantined(session: Session, volunteer_id: int) -> None:
-    """Hide the published findings of an account's workers in quarantine, and show those again that are in none."""
+def hide_quarantined(session: Session, volunteer_id: int, *, is_hidden: bool) -> list[int]:
+    """Hide the findings of an account's workers in quarantine, or show those again that are in none; returns them."""
     is_in_quarantine = or_(Worker.quarantine.is_not(None), Volunteer.quarantine.is_not(None))
-    for is_hidden in (True, False):
-        own = (
-            select(Experiment.id)
-            .join(Run, and_(Run.experiment_id == Experiment.id, Run.worker_id == Experiment.worker_id))
-            .join(Worker, Worker.id == Experiment.worker_id)
-            .join(Volunteer, Volunteer.id == Worker.volunteer_id)
-            .where(Volunteer.id == volunteer_id, is_in_quarantine if is_hidden else ~is_in_quarantine)
-        )
-        before, after = FindingState.PUBLISHED, FindingState.HIDDEN
-        if not is_hidden:
-            before, after = after, before
-        session.execute(
-            update(_FINDINGS).where(_FINDINGS.c.experiment_id.in_(own), _FINDINGS.c.state == before).values(state=after)
-        )
+    own = (
+        select(Experiment.id)
+        .join(Worker, Worker.id == Experiment.worker_id)
+        .join(Volunteer, Volunteer.id == Worker.volunteer_id)
+        .where(Volunteer.id == volunteer_id, is_in_quarantine if is_hidden else ~is_in_quarantine)
+    )
+    is_other = _FINDINGS.c.experiment_id.in_(own), _FINDINGS.c.is_hidden.is_(not is_hidden)
+    change = update(_FINDINGS).where(*is_other).values(is_hidden=is_hidden).returning(_FINDINGS.c.id)
+    return list(session.scalars(change))
+
+
+def find_quarantine(session: Session, finding: Finding) -> tuple[str, str]:
+    """The author of a hidden finding, as `volunteer` or `volunteer/worker`, and the reason of the quarantine."""
+    query = (
+        select(Volunteer.name, Volunteer.quarantine, Worker.name, Worker.quarantine)
+        .join(Worker, Worker.volunteer_id == Volunteer.id)
+        .join(Experiment, Experiment.worker_id == Worker.id)
+        .where(Experiment.id == finding.experiment_id)
+    )
+    volunteer, of_account, worker, of_worker = session.execute(query).one()
+    return (volunteer, of_account) if of_account is not None else (f"{volunteer}/{worker}", of_worker or "")
+
+
+def find_quarantine_of(session: Session, volunteer: str) -> str | None:
+    """The reason of an account's quarantine."""
+    return session.scalar(select(Volunteer.quarantine).where(Volunteer.name == volunteer))
+
+
+def list_of_account(session: Session, volunteer_id: int, *, locked: bool = False) -> Sequence[Finding]:
+    """The papers of an account, newest first."""
+    own = select(Experiment.id).join(Worker, Worker.id == Experiment.worker_id)
+    query = select(Finding).where(Finding.experiment_id.in_(own.where(Worker.volunteer_id == volunteer_id)))
+    query = query.order_by(Finding.id.desc()).execution_options(populate_existing=True)
+    return session.scalars(query.with_for_update() if locked else query).all()
+
+
+def keep_unhidden(session: Session, ids: Sequence[int]) -> set[int]:
+    """Those of the findings that are not hidden."""
+    return set(session.scalars(select(_FINDINGS.c.id).where(_FINDINGS.c.id.in_(ids), ~_FINDINGS.c.is_hidden)))
 
 
 def lock_finding(session: Session, finding_id: int) -> Finding | None:
@@ -197,7 +223,7 @@ def _narrow(query: Select[*tuple[Any, ...]], filters: FindingFilters) -> Select[
     """Add the filters' conditions to a query of `_rows`."""
     given = {name: value for name, value in filters._asdict().items() if value is not None and name in _CONDITIONS}
     conditions = [_CONDITIONS[name](value) for name, value in given.items()]
-    conditions.append(Finding.state.in_(_list_states(filters)))
+    conditions += [Finding.state.in_(_list_states(filters)), ~Finding.is_hidden]
     return query.where(*conditions)
 
 
@@ -217,7 +243,9 @@ def list_by_ids(session: Session, ids: Sequence[int], hardware_class: str | None
 
 
 _IN_STATES = select(_FINDINGS.c.id).where(
-    _FINDINGS.c.id.in_(bindparam("ids", expanding=True)), _FINDINGS.c.state.in_(bindparam("states", expanding=True))
+    _FINDINGS.c.id.in_(bindparam("ids", expanding=True)),
+    _FINDINGS.c.state.in_(bindparam("states", expanding=True)),
+    ~_FINDINGS.c.is_hidden,
 )
 _NEEDS_EXPERIMENT = {"failure", "verdict", "standing", "topic", "volunteer", "branch", "effect_above", "effect_below"}
 
@@ -268,7 +296,7 @@ def list_of_topic(session: Session, project_id: int, topic: str, limit: int) -> 
         select(Finding.id, Experiment.value)
         .join(Experiment, Experiment.id == Finding.experiment_id)
         .where(Experiment.project_id == project_id, Experiment.topic == topic)
-        .where(Finding.state == FindingState.PUBLISHED)
+        .where(IS_SHOWN)
     )
     return [(row.id, row.value) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 

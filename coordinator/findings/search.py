@@ -42,7 +42,8 @@ class Ranking(NamedTuple):
 
 
 def view_page(session: Session, similarity: Similarity, words: str, filters: FindingFilters, limit: int) -> SearchPage:
-    """The findings that match a few words best."""
+    """The findings that match a few words best. Raises FindingHiddenError for an author in quarantine."""
+    service.check_author_shown(session, filters.volunteer)
     ranking = rank(session, similarity, words, filters, limit)
     return SearchPage(
         items=view_hits(session, words, ranking.items, filters.hardware_class),

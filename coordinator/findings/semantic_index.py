@@ -31,6 +31,9 @@ LOOK_BACK = 200
 MAX_WAITING = 1_000
 """Largest number of waiting findings that is counted, of those that came in and of those that were revised."""
 
+MAX_ASKED = 4_000
+"""Largest number of nearest findings that are asked for because nearer ones are hidden."""
+
 _CHECKED = CachePerDatabase[str, int](8)
 """Up to which number all findings have vectors of a model, by the model."""
 
@@ -42,13 +45,19 @@ def find_by_meaning(
     vector = similarity.embed([spell_out(words)], is_request=True)
     if vector is None:
         return None
-    found = []
-    for project_id in project_ids:
-        near = similarity.find(session, project_id, SUBJECT, vector, limit)
-        if near is None:
-            return None
-        found += near
-    return [int(one.key) for one in sorted(found, key=lambda one: (-one.similarity, -int(one.key)))[:limit]]
+    asked = limit
+    while True:
+        found = []
+        for project_id in project_ids:
+            near = similarity.find(session, project_id, SUBJECT, vector, asked)
+            if near is None:
+                return None
+            found += near
+        ids = [int(one.key) for one in sorted(found, key=lambda one: (-one.similarity, -int(one.key)))]
+        shown = queries.keep_unhidden(session, ids)
+        if len(shown) >= limit or len(found) < asked or asked >= MAX_ASKED:
+            return [finding_id for finding_id in ids if finding_id in shown][:limit]
+        asked *= 4  # hidden findings, whose vectors stay, must not take the places of others
 
 
 def count_waiting(session: Session, similarity: Similarity) -> int:

@@ -7,11 +7,12 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
-from coordinator.findings import queries
+from coordinator.findings import candidates, queries
 from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.findings.tokenizer import list_words
+from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import cut_page
 from coordinator.models import Experiment, Finding, view_of
 from shared.experiments import Proposal
@@ -20,6 +21,14 @@ from shared.protocol import Page, now
 from shared.runs import RunReport
 
 ROWS_AT_ONCE = 1_000
+
+
+class FindingHiddenError(SwarmError):
+    """Papers of an account or a worker in quarantine are hidden, and come back if the quarantine ends."""
+
+    status = 410
+    code = "finding-hidden"
+    title = "Hidden while its author is in quarantine"
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,44 @@ def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> No
 
 
 def hide_quarantined(session: Session, volunteer_id: int) -> None:
-    """Hide the findings of an account's workers that are in quarantine, and show those again that are in none."""
-    queries.hide_quarantined(session, volunteer_id)
+    """Hide the findings of an account's workers that are in quarantine, and show those again that are in none.
+
+    Hidden ones are not in the index of words.
+    """
+    index = text_index_of(session)
+    index.remove(session, queries.hide_quarantined(session, volunteer_id, is_hidden=True))
+    queries.hide_quarantined(session, volunteer_id, is_hidden=False)
+    index_missing(session)
+    candidates.forget(session)
+
+
+def list_published(session: Session, volunteer_id: int) -> list[int]:
+    """The newest papers of an account that are not retracted, at most ROWS_AT_ONCE."""
+    own = queries.list_of_account(session, volunteer_id)
+    return [finding.id for finding in own if finding.state == FindingState.PUBLISHED][:ROWS_AT_ONCE]
+
+
+def lock_of_account(session: Session, volunteer_id: int) -> Sequence[Finding]:
+    """All papers of an account, locked until the transaction ends."""
+    return queries.list_of_account(session, volunteer_id, locked=True)
+
+
+def check_shown(session: Session, finding: Finding) -> None:
+    """Raise FindingHiddenError, with the reason, for a finding that is hidden."""
+    if finding.is_hidden:
+        author, reason = queries.find_quarantine(session, finding)
+        raise FindingHiddenError(
+            f"Finding {finding.id} is hidden, because a maintainer has put {author} in quarantine: {reason}"
+        )
+
+
+def check_author_shown(session: Session, volunteer: str | None) -> None:
+    """Raise FindingHiddenError, with the reason, for an account whose findings are hidden."""
+    reason = queries.find_quarantine_of(session, volunteer) if volunteer is not None else None
+    if reason is not None:
+        raise FindingHiddenError(
+            f"Findings of {volunteer} are hidden, because a maintainer has put it in quarantine: {reason}"
+        )
 
 
 def is_indexed(session: Session) -> bool:
@@ -99,7 +144,8 @@ def index_of(
 
 
 def view_page(session: Session, filters: FindingFilters, before_id: int | None, limit: int) -> Page[FindingSummary]:
-    """A page of findings, newest first."""
+    """A page of findings, newest first. Raises FindingHiddenError for an author in quarantine."""
+    check_author_shown(session, filters.volunteer)
     rows = queries.list_findings(session, filters, before_id, limit + 1)
     return cut_page(view_summaries(session, rows), limit, lambda row: row.id)
 
@@ -115,6 +161,7 @@ def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
         FindingSummary,
         finding,
         project=row.project,
+        state=FindingState.HIDDEN if finding.is_hidden else finding.state,
         title=experiment.title,
         axis=experiment.axis,
         topic=experiment.topic,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Delete,
     Integer,
     Text,
     TextClause,
@@ -57,10 +58,16 @@ class TextIndex(ABC):
     """The index of one engine. Project None stands for all of them."""
 
     _missing: TextClause
+    _remove: Delete
 
     @abstractmethod
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
         """Store a finding's words; if it is not new, in the place of those before."""
+
+    def remove(self, session: Session, finding_ids: Sequence[int]) -> None:
+        """Take findings out."""
+        if finding_ids:
+            session.execute(self._remove, [{"of": finding_id} for finding_id in finding_ids])
 
     def find(self, session: Session, project_id: int | None, terms: Sequence[str], limit: int) -> list[int]:
         """Findings that hold some of the terms, the best first."""
@@ -68,7 +75,7 @@ class TextIndex(ABC):
         return self._rank(session, project_id, choice, limit) if choice.rare or choice.common else []
 
     def list_missing(self, session: Session, limit: int) -> list[int]:
-        """Findings whose words are not in the index."""
+        """Findings whose words are not in the index, and that are not hidden."""
         return list(session.scalars(self._missing, {"limit": limit}))
 
     @abstractmethod
@@ -113,7 +120,7 @@ class SqliteTextIndex(TextIndex):
     """FTS5. Its `scope` column holds the project, as a word; nothing looks for it: BM25 would count all its holders."""
 
     _put = insert(_FTS)
-    _remove = delete(_FTS).where(_FTS.c.rowid == bindparam("of_rowid"))
+    _remove = delete(_FTS).where(_FTS.c.rowid == bindparam("of"))
     _count = text("select count(*) from (select rowid from search_texts where search_texts match :words limit :most)")
     _find = text(
         "select rowid from (select rowid, bm25(search_texts, 0.0, :head, :body) as cost from search_texts "
@@ -124,11 +131,14 @@ class SqliteTextIndex(TextIndex):
         "where search_texts match :words and exists (select 1 from findings where id = search_texts.rowid "
         "and project_id = :project_id) order by rowid desc limit :most) order by cost, rowid desc limit :limit"
     )
-    _missing = text("select id from findings where id not in (select rowid from search_texts) order by id limit :limit")
+    _missing = text(
+        "select id from findings where not is_hidden and id not in (select rowid from search_texts) order by id "
+        "limit :limit"
+    )
 
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
         if not is_new:
-            session.execute(self._remove, {"of_rowid": indexed.finding_id})
+            self.remove(session, [indexed.finding_id])
         row = {"rowid": indexed.finding_id, "scope": f"p{indexed.project_id}"}
         session.execute(self._put, row | {"head": " ".join(indexed.head), "body": " ".join(indexed.body)})
 
@@ -160,7 +170,7 @@ class PostgresTextIndex(TextIndex):
     """A tsvector in a schema of its own; weight A marks the head's words."""
 
     _put = insert(_TEXTS).values(document=cast(bindparam("words", type_=Text), TSVECTOR))
-    _remove = delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of_finding_id"))
+    _remove = delete(_TEXTS).where(_TEXTS.c.finding_id == bindparam("of"))
     _common = text(
         "select known.word, known.share * texts.reltuples from pg_stats, pg_class as texts, "
         "unnest(cast(cast(most_common_elems as text) as text[]), most_common_elem_freqs) as known (word, share) "
@@ -169,13 +179,13 @@ class PostgresTextIndex(TextIndex):
         "and known.share * texts.reltuples > :most"
     )
     _missing = text(
-        "select id from findings where not exists (select from search.texts where finding_id = id) order by id "
-        "limit :limit"
+        "select id from findings where not is_hidden and not exists (select from search.texts where finding_id = id) "
+        "order by id limit :limit"
     )
 
     def put(self, session: Session, indexed: IndexedText, *, is_new: bool) -> None:
         if not is_new:
-            session.execute(self._remove, {"of_finding_id": indexed.finding_id})
+            self.remove(session, [indexed.finding_id])
         weights = dict.fromkeys(indexed.body, "") | dict.fromkeys(indexed.head, "A")
         words = " ".join(f"'{word}':1{weight}" for word, weight in weights.items())
         session.execute(self._put, {"finding_id": indexed.finding_id, "project_id": indexed.project_id, "words": words})

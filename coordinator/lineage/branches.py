@@ -111,6 +111,12 @@ def list_branch_rows(session: Session, project_id: int) -> list[BranchRow]:
     return [BranchRow._make(row) for row in session.execute(_BRANCH_ROWS, {"project_id": project_id}).all()]
 
 
+def map_names(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    """The names of branches, deleted ones' included, by their number."""
+    rows = session.execute(select(_BRANCHES.c.id, _BRANCHES.c.name).where(_BRANCHES.c.id.in_(ids)))
+    return {row[0]: row[1] for row in rows}
+
+
 def find_branch(session: Session, project_id: int, name: str) -> Branch | None:
     return session.scalar(select(Branch).where(Branch.project_id == project_id, Branch.name == name))
 

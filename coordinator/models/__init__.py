@@ -34,5 +34,6 @@ from coordinator.models.experiments import (
 from coordinator.models.findings import Citation, Finding, FindingNote, FindingTag, FindingVersion
 from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
+from coordinator.models.moderation import FindingReport, QueueMark
 from coordinator.models.progress import ClassProgress, LeaderChange, StoredBin, TopicCount
 from coordinator.models.projects import Event, KindShare, Project

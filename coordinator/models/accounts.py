@@ -3,11 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, bindparam, or_
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, bindparam, or_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha256, table_of
 from shared.workers import TokenScope, WorkerState
+
+_PENDING = text("is_pending")
+IS_PENDING = text("volunteers.is_pending")
+"""That an account waits for approval, as SQLite must read it to use the index."""
 
 
 class Volunteer(Base):
@@ -18,7 +22,10 @@ class Volunteer(Base):
     """
 
     __tablename__ = "volunteers"
-    __table_args__ = (Index("ix_volunteers_address", "address_sha256", "created_at"),)
+    __table_args__ = (
+        Index("ix_volunteers_address", "address_sha256", "created_at"),
+        Index("ix_volunteers_pending", "created_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(63), unique=True)
@@ -114,6 +121,11 @@ class AuditEntry(Base):
     """
 
     __tablename__ = "audit_entries"
+    __table_args__ = (
+        Index("ix_audit_entries_actor", "actor", "id"),
+        Index("ix_audit_entries_action", "action", "id"),
+        Index("ix_audit_entries_subject", "subject", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     actor: Mapped[str] = mapped_column(String(80))

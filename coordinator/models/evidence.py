@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, LargeCount, Sha
@@ -72,6 +72,12 @@ class Run(Base):
     created_at: Mapped[datetime]
 
 
+_HELD, _DISPUTED, _FAILING = text("standing = 'held'"), text("dispute <> 'none'"), text("failures_in_row >= 3")
+IS_HELD, IS_DISPUTED = text("commit_posteriors.standing = 'held'"), text("commit_posteriors.dispute <> 'none'")
+IS_FAILING = text("calibrations.failures_in_row >= 3")
+"""Conditions of the indexes of what waits for moderators, as SQLite must read them to use these indexes."""
+
+
 class CommitPosterior(Base):
     """Mean and sd of a commit's metric and effect in a hardware class, given all runs.
 
@@ -82,6 +88,8 @@ class CommitPosterior(Base):
     __tablename__ = "commit_posteriors"
     __table_args__ = (
         Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score", "commit_sha"),
+        Index("ix_commit_posteriors_held", "updated_at", sqlite_where=_HELD, postgresql_where=_HELD),
+        Index("ix_commit_posteriors_disputed", "updated_at", sqlite_where=_DISPUTED, postgresql_where=_DISPUTED),
     )
 
     commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), primary_key=True)
@@ -144,6 +152,7 @@ class Calibration(Base):
     """
 
     __tablename__ = "calibrations"
+    __table_args__ = (Index("ix_calibrations_failing", "updated_at", sqlite_where=_FAILING, postgresql_where=_FAILING),)
 
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text, and_
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base
+from coordinator.models.base import Base, table_of
+from shared.findings import FindingState
 
 
 class Finding(Base):
@@ -16,7 +17,8 @@ class Finding(Base):
     Its numbers are never stored here, but for what its author knew when writing: `written_*` is the effect in
     `hardware_class`, that of the experiment's first run, after that run. `failure` is a `FailureClass`, as far as the
     run itself shows it. `pace` is that run's tokens a second over its parent's, None where one of the two is not known,
-    or the finding is from before it was kept. `version` counts from 1.
+    or the finding is from before it was kept. `version` counts from 1. `state` says whether it was retracted; it
+    `is_hidden` while its author is in quarantine, whatever its state.
     """
 
     __tablename__ = "findings"
@@ -39,12 +41,18 @@ class Finding(Base):
     agent: Mapped[str] = mapped_column(String(80))
     version: Mapped[int]
     state: Mapped[str] = mapped_column(String(20))
+    is_hidden: Mapped[bool] = mapped_column(default=False)
     failure: Mapped[str | None] = mapped_column(String(20))
     pace: Mapped[float | None]
     written_effect_mean: Mapped[float | None]
     written_effect_sd: Mapped[float | None]
     written_verdict: Mapped[str | None] = mapped_column(String(20))
     created_at: Mapped[datetime]
+
+
+_FINDINGS = table_of(Finding)
+IS_SHOWN = and_(_FINDINGS.c.state == FindingState.PUBLISHED, ~_FINDINGS.c.is_hidden)
+"""That lists, searches and context packs have a finding."""
 
 
 class FindingVersion(Base):

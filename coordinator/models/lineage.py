@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, Sha
@@ -39,6 +39,11 @@ class Commit(Base):
     created_at: Mapped[datetime]
 
 
+_PROPOSED = text("state = 'proposed'")
+IS_PROPOSED = text("branches.state = 'proposed'")
+"""That a branch waits for approval, as SQLite must read it to use the index."""
+
+
 class Branch(Base):
     """A named research direction. It is never merged; its head moves, and each move is logged.
 
@@ -48,7 +53,10 @@ class Branch(Base):
     """
 
     __tablename__ = "branches"
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        Index("ix_branches_proposed", "created_at", sqlite_where=_PROPOSED, postgresql_where=_PROPOSED),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))

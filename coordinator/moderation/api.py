@@ -121,6 +121,12 @@ def release_account(name: Slug, asked: WorkerSanction, token: BearerToken, sessi
     return service.view(service.set_quarantine(session, actor, name, asked.worker, asked.reason, is_on=False))
 
 
+@router.post("/accounts/{name}/papers/retraction")
+def retract_papers(name: Slug, asked: Explained, token: BearerToken, session: WriteSession) -> AuditView:
+    """Retract the published papers of an account, at most the 1,000 newest."""
+    return service.view(service.retract_papers(session, act(session, token, Permission.ANNOTATE), name, asked.reason))
+
+
 @router.post("/accounts/{name}/anchor")
 def set_anchor(name: Slug, asked: AnchorChange, token: BearerToken, session: WriteSession) -> AuditView:
     """Trust a worker to verify what others found, or no longer."""

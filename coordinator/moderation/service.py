@@ -13,11 +13,13 @@ from coordinator.accounts.permissions import Permission, check_role
 from coordinator.events import audit
 from coordinator.events.audit import Actor, State
 from coordinator.evidence import held
+from coordinator.findings import service as findings
 from coordinator.http.errors import SwarmError
 from coordinator.models import AuditEntry
 from coordinator.moderation.subjects import SUBJECTS
 from coordinator.projects import service as projects
 from shared.experiments import HeldDecisionKind
+from shared.findings import FindingState
 from shared.moderation import AuditAction, AuditView, InvitationRequest, NewSecret, SubjectKind, TokenRequest
 from shared.workers import Role, TokenScope
 
@@ -44,6 +46,9 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
     AuditAction.DELETE_BRANCH: Permission.STEER,
     AuditAction.RETRACT_FINDING: Permission.ANNOTATE,
     AuditAction.RESTORE_FINDING: Permission.ANNOTATE,
+    AuditAction.RETRACT_PAPERS: Permission.ANNOTATE,
+    AuditAction.DISMISS: Permission.DECIDE,
+    AuditAction.ASSIGN: Permission.DECIDE,
     AuditAction.VERIFY_BACKUP: Permission.ADMINISTER,
 }
 
@@ -129,6 +134,23 @@ def set_quarantine(
     subject = SubjectKind.ACCOUNT if worker is None else SubjectKind.WORKER
     key = name if worker is None else f"{name}/{worker}"
     return change(session, actor, action, subject, key, {"quarantine": reason if is_on else None}, reason)
+
+
+def retract_finding(session: Session, actor: Actor, finding_id: int, reason: str) -> AuditEntry:
+    """Retract a finding; undoing it restores it. Raises FindingStateError."""
+    changes, key = {"state": FindingState.RETRACTED.value}, str(finding_id)
+    return change(session, actor, AuditAction.RETRACT_FINDING, SubjectKind.FINDING, key, changes, reason)
+
+
+def retract_papers(session: Session, actor: Actor, name: str, reason: str) -> AuditEntry:
+    """Retract the published papers of an account, at most the 1,000 newest; undoing it restores the same ones. Raises
+    NothingChangesError where there is none."""
+    check_role(actor.role, PERMISSIONS[AuditAction.RETRACT_PAPERS])
+    ids = findings.list_published(session, accounts.get_account(session, name).id)
+    if not ids:
+        raise NothingChangesError(f"{name} has no published paper.")
+    changes = {str(finding_id): FindingState.RETRACTED.value for finding_id in ids}
+    return change(session, actor, AuditAction.RETRACT_PAPERS, SubjectKind.PAPERS, name, changes, reason)
 
 
 def set_anchor(session: Session, actor: Actor, name: str, worker: str, reason: str, *, is_anchor: bool) -> AuditEntry:

@@ -11,14 +11,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import sessions
-from coordinator.accounts.permissions import check_rank
+from coordinator.accounts.permissions import STAFF, NotAllowedError, check_rank
 from coordinator.events.audit import Actor, State
 from coordinator.evidence import held, quarantine
 from coordinator.findings import revisions
 from coordinator.findings import service as findings
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import branch_changes
-from coordinator.models import Branch, Finding, Invitation, Project, Token, Volunteer, Worker
+from coordinator.models import Branch, Finding, Invitation, Project, QueueMark, Token, Volunteer, Worker
 from coordinator.projects.service import contract_of, get_project
 from shared.findings import FindingState, NoteKind
 from shared.moderation import SubjectKind
@@ -153,6 +153,18 @@ def _write_finding(session: Session, key: str, changes: State, actor: Actor, rea
         revisions.add_note(session, int(key), actor.volunteer_id, kind, reason)
 
 
+def _read_papers(session: Session, name: str) -> dict[str, Any]:
+    """The states of an account's papers by their number."""
+    own = findings.lock_of_account(session, _lock_account(session, name).id)
+    return {str(finding.id): finding.state for finding in own}
+
+
+def _write_papers(session: Session, name: str, changes: State, actor: Actor, reason: str) -> None:
+    check_rank(actor.role, Role(_lock_account(session, name).role))
+    for key, state in changes.items():
+        _write_finding(session, key, {"state": state}, actor, reason)
+
+
 def _split_held(session: Session, key: str) -> tuple[Project, str, str]:
     name, sha, hardware_class = key.split("/", 2)
     return get_project(session, name), sha, hardware_class
@@ -188,6 +200,32 @@ def _write_branch(session: Session, key: str, changes: State, actor: Actor, reas
     branch_changes.change_branch(session, branch, changes, rules, actor.name, reason)
 
 
+def _lock_mark(session: Session, name: str) -> QueueMark:
+    """The mark of a thing in the queue, made if need be."""
+    mark = session.scalar(select(QueueMark).where(QueueMark.item == name).with_for_update())
+    if mark is None:
+        mark = QueueMark(item=name, assigned_to=None, dismissed_state=None)
+        session.add(mark)
+        session.flush()
+    return mark
+
+
+def _read_mark(session: Session, name: str) -> dict[str, Any]:
+    mark = _lock_mark(session, name)
+    return {"assigned_to": mark.assigned_to, "dismissed_state": mark.dismissed_state}
+
+
+def _write_mark(session: Session, name: str, changes: State, _actor: Actor, _reason: str) -> None:
+    if changes.get("assigned_to") is not None:
+        account = _lock_account(session, changes["assigned_to"])
+        if account.role not in STAFF:
+            raise NotAllowedError(f"{account.name} is a {account.role}: only moderators and maintainers get such work.")
+    mark = _lock_mark(session, name)
+    for column, value in changes.items():
+        setattr(mark, column, value)
+    session.flush()
+
+
 SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.ACCOUNT: AuditedSubject(_read_account, _write_account),
     SubjectKind.WORKER: AuditedSubject(_read_worker, _write_worker),
@@ -195,5 +233,7 @@ SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.INVITATION: AuditedSubject(_read_invitation, _write_invitation),
     SubjectKind.HELD: AuditedSubject(_read_held, _write_held),
     SubjectKind.FINDING: AuditedSubject(_read_finding, _write_finding),
+    SubjectKind.PAPERS: AuditedSubject(_read_papers, _write_papers),
+    SubjectKind.ITEM: AuditedSubject(_read_mark, _write_mark),
     SubjectKind.BRANCH: AuditedSubject(_read_branch, _write_branch),
 }

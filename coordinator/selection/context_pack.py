@@ -175,7 +175,9 @@ def _warn(gains: GainFates | None) -> Iterator[Line]:
 def _find_subject(
     request: PackRequest, steps: Sequence[TriedExperiment], siblings: Sequence[TriedExperiment]
 ) -> Subject:
-    words = frozenset[str]().union(*(words_of(text) for text in (request.about, *(step.title for step in steps))))
+    words = frozenset[str]().union(
+        *(words_of(text) for text in (request.about, *(step.title for step in steps if not step.is_hidden)))
+    )
     line = {step.topic: 1 if request.sign * step.effect_mean > 0 else -1 for step in steps if step.effect_mean}
     quoted = frozenset(one.id for one in (*steps, *siblings))
     return Subject(words, line, quoted, request.hardware_class, request.sign)
@@ -218,9 +220,10 @@ def estimate_tokens(text: str) -> int:
 
 @lru_cache(maxsize=KEPT_LINES)
 def _describe(tried: TriedExperiment) -> str:
-    head = f"#{tried.id} {tried.title}"
+    head = f"#{tried.id} (its author is in quarantine)" if tried.is_hidden else f"#{tried.id} {tried.title}"
     if tried.metric_mean is None or tried.metric_sd is None:
-        return f"{head}: {tried.outcome} ({tried.reason or 'no reason given'})"
+        reason = "" if tried.is_hidden else f" ({tried.reason or 'no reason given'})"
+        return f"{head}: {tried.outcome}{reason}"
     effect = ""
     if tried.effect_mean is not None and tried.effect_sd is not None:
         effect = f", effect {format_effect(tried.effect_mean, tried.effect_sd)} ({_view_verdict(tried)})"

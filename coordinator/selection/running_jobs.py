@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from coordinator.models import Lease, table_of
+from coordinator.models import Lease, Volunteer, Worker, table_of
+from coordinator.models.accounts import IS_WORKER_STOPPED
 from coordinator.models.leases import LIVE_STATES
 from coordinator.selection.step_queries import PROJECT
 from shared.experiments import JobKind
@@ -22,11 +23,16 @@ class RunningJob(NamedTuple):
     tree_sha: str
 
 
-_LEASES = table_of(Lease)
+_LEASES, _WORKERS, _VOLUNTEERS = table_of(Lease), table_of(Worker), table_of(Volunteer)
 IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _RUNNING = (
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
-    .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE)
+    .select_from(
+        _LEASES.join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id).join(
+            _VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id
+        )
+    )
+    .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE, ~IS_WORKER_STOPPED)
     .where(
         _LEASES.c.kind.in_([kind for kind in JobKind if kind.makes_experiment])
     )  # a proposal may become a measurement
@@ -38,5 +44,5 @@ _RUNNING = (
 
 
 def list_running_jobs(session: Session, project_id: int) -> list[RunningJob]:
-    """The jobs that run now, those heard of longest ago first, at most MAX_RUNNING."""
+    """The jobs that run now, those heard of longest ago first, at most MAX_RUNNING; none of a stopped account."""
     return list(map(RunningJob._make, session.execute(_RUNNING, {"project_id": project_id, "moment": now()}).all()))

@@ -3,13 +3,16 @@
 All parts are named here; a link shows as soon as the application has a route of its path.
 """
 
+from time import monotonic
 from typing import NamedTuple
 
 from fastapi import Request
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import STAFF, Caller
+from coordinator.db.cache import CachePerDatabase
 from coordinator.http.prefix import read_path
+from coordinator.moderation.queue import count_items
 
 
 class Place(NamedTuple):
@@ -53,9 +56,17 @@ class Link(NamedTuple):
     waiting: int = 0
 
 
-def count_waiting(_session: Session) -> int:
-    """Things that wait on the desk."""
-    return 0
+COUNTED_SECONDS = 5.0
+_counts = CachePerDatabase[str, tuple[int, float]](1)
+
+
+def count_waiting(session: Session) -> int:
+    """Things that wait on the desk, counted anew when the last count is older than COUNTED_SECONDS."""
+    cache, moment = _counts.for_database(session), monotonic()
+    known = cache.find("queue")
+    if known is not None and moment - known[1] < COUNTED_SECONDS:
+        return known[0]
+    return cache.store("queue", (count_items(session), moment))[0]
 
 
 def list_places(request: Request, visitor: Caller | None, waiting: int) -> list[Link]:

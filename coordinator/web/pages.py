@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from coordinator.accounts.permissions import STAFF
 from coordinator.db.database import ReadSession
 from coordinator.events.api import open_feed
 from coordinator.events.feed import Feed
@@ -22,10 +23,22 @@ from coordinator.novelty.similarity import CurrentSimilarity
 from coordinator.projects import api as projects_api
 from coordinator.records.api import RunNumber
 from coordinator.settings import CoordinatorSettings
-from coordinator.web import errors, me, project_page, reference, rendering, sign_in, views
+from coordinator.web import (
+    audit_pages,
+    branch_pages,
+    errors,
+    me,
+    project_page,
+    queue_pages,
+    reference,
+    rendering,
+    sign_in,
+    views,
+)
 from coordinator.web.live import FRONT, LivePages
 from coordinator.web.pictures import Plot
 from coordinator.web.rendering import render
+from coordinator.web.sessions import Visitor
 from shared.protocol import CLEAN, Slug
 
 router = APIRouter(include_in_schema=False)
@@ -48,7 +61,8 @@ for path, handler in (
 def install_pages(app: FastAPI) -> None:
     """Adds static files, pages and error pages. Comes after `install_error_handlers`."""
     app.state.live_pages = LivePages(app.state.database)
-    app.router.routes.extend([*router.routes, *sign_in.router.routes, *me.router.routes])
+    for part in (router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router):
+        app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)
 
@@ -186,9 +200,14 @@ def show_findings(
 
 @router.get("/findings/{finding_id}")
 def show_finding(
-    finding_id: RowId, session: ReadSession, version: Annotated[int | None, Query(ge=1, le=10_000)] = None
+    finding_id: RowId,
+    session: ReadSession,
+    visitor: Visitor,
+    version: Annotated[int | None, Query(ge=1, le=10_000)] = None,
 ) -> Response:
-    return render("findings/finding.html", page=views.view_finding(session, finding_id, version))
+    """A finding; one that is hidden shows to moderators and maintainers."""
+    is_staff = visitor is not None and visitor.role in STAFF
+    return render("findings/finding.html", page=views.view_finding(session, finding_id, version, with_hidden=is_staff))
 
 
 @router.get("/projects/{name}/topics")

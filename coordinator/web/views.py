@@ -99,13 +99,16 @@ def view_run(session: Session, run_id: int) -> Context:
     }
 
 
-def view_finding(session: Session, finding_id: int, version: int | None) -> Context:
-    """A finding's page; the newest version by default. Raises NotFoundError."""
-    paper = papers.view_paper(session, finding_id)
+def view_finding(session: Session, finding_id: int, version: int | None, *, with_hidden: bool) -> Context:
+    """A finding's page; the newest version by default. Raises NotFoundError, FindingHiddenError."""
+    paper = papers.view_paper(session, finding_id, with_hidden=with_hidden)
+    words = paper.words
+    if version is not None:
+        words = papers.view_words(session, finding_id, version, with_hidden=with_hidden)
     experiment = experiments.view_detail(session, paper.summary.experiment_id)
     return _start_context(projects.get_project(session, paper.summary.project)) | {
         "paper": paper,
-        "words": paper.words if version is None else papers.view_words(session, finding_id, version),
+        "words": words,
         "curves": view_curves(session, experiment),
         "diff": experiment.diff,
     }

@@ -25,10 +25,11 @@ OPEN = frozenset(
     for path in (
         "/", "/docs", "/experiments/{experiment_id}", "/experiments/{experiment_id}.json",
         "/experiments/{experiment_id}/live", "/findings",
-        "/findings/{finding_id}", "/findings/{finding_id}.json", "/git/{project}.bundle",
+        "/findings/{finding_id}", "/findings/{finding_id}.json", "/findings/{finding_id}/report",
+        "/git/{project}.bundle",
         "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
-        "/projects/{name}/plot",
+        "/projects/{name}/plot", "/projects/{name}/branches",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/sign-in", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
@@ -47,7 +48,8 @@ OPEN = frozenset(
             )
         ),
     )
-) | {"POST /git/{project}.git/git-upload-pack", f"POST {API_PREFIX}/findings/tried", "MOUNT /static"}  # fmt: skip
+) | {"POST /git/{project}.git/git-upload-pack", f"POST {API_PREFIX}/findings/tried",
+    f"POST {API_PREFIX}/findings/{{finding_id}}/reports", "MOUNT /static"}  # fmt: skip
 """Reading, which needs no account where it is public."""
 
 WAYS_IN = frozenset({f"POST {API_PREFIX}/accounts", f"POST {API_PREFIX}/sign-in"})
@@ -78,6 +80,14 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "POST /me/sign-out-everywhere": ACCOUNTS,
     "POST /me/tokens": ACCOUNTS,
     "POST /me/tokens/{token_id}/revocation": frozenset({Visitor.AUTHOR}),
+    "GET /admin/queue": STAFF,
+    "POST /admin/queue": STAFF,
+    "GET /audit": STAFF,
+    "GET /audit.csv": STAFF,
+    "POST /audit/{entry_id}/undo": STAFF,
+    "POST /findings/{finding_id}/report": EVERYBODY,
+    "POST /projects/{name}/branches": ACCOUNTS,
+    "POST /projects/{name}/branches/{branch}/{change}": STAFF,
 }
 """Pages that are not for reading alone, and forms: a route -> those who may use it. Forms are sent with a reason."""
 
@@ -121,6 +131,7 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "POST /accounts/{name}/approval": ("/accounts/none/approval", WHY, Permission.APPROVE),
     "POST /accounts/{name}/quarantine": ("/accounts/none/quarantine", WHY, Permission.SANCTION),
     "POST /accounts/{name}/release": ("/accounts/none/release", WHY, Permission.SANCTION),
+    "POST /accounts/{name}/papers/retraction": ("/accounts/none/papers/retraction", WHY, Permission.ANNOTATE),
     "POST /accounts/{name}/anchor": ("/accounts/none/anchor", WHY | {"worker": "w1"}, Permission.ADMINISTER),
     "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
     "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
@@ -138,6 +149,10 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
             "head": {"head_sha": "0" * 40}, "deletion": {},
         }.items()
     },
+    "GET /queue": ("/queue", None, Permission.LOOK),
+    "POST /queue/actions": (
+        "/queue/actions", WHY | {"items": ["account:none"], "action": "approve"}, Permission.LOOK
+    ),
     "GET /invitations": ("/invitations", None, Permission.LOOK),
     "POST /invitations": ("/invitations", WHY, Permission.APPROVE),
     "POST /invitations/{invitation_id}/revocation": ("/invitations/99/revocation", WHY, Permission.APPROVE),

@@ -1,0 +1,262 @@
+"""The queue: all that waits for moderators and maintainers, what waits for it in turn, and what is done about it.
+
+A thing has a name, of its kind and a key, and a state. It leaves the queue when what it is about is settled, or when it
+is dismissed in that state. Each action is one of `service` and `branches`; the queue adds assigning and dismissing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from coordinator.background import TaskHealth
+from coordinator.events.audit import Actor
+from coordinator.http.errors import NotFoundError, SwarmError
+from coordinator.models import AuditEntry
+from coordinator.moderation import branches, queue_queries, service
+from coordinator.projects import service as projects
+from shared.experiments import HeldDecisionKind
+from shared.formatting import count_noun, format_effect
+from shared.moderation import AuditAction, SubjectKind
+from shared.protocol import now
+from shared.queue import QueueAction, QueueItem, QueueKind, QueuePage, QueueRequest
+
+EVERYTHING = 1_000_000
+"""The number of things that wait for a background task that does not run."""
+
+FAILURES_OF_A_TASK = 3
+"""Failures in a row from which on a background task is in the queue: the first ones pass by themselves."""
+
+_Q = QueueAction
+ACTIONS: Mapping[QueueKind, Sequence[QueueAction]] = {
+    QueueKind.HELD: (_Q.ACCEPT, _Q.CHECK, _Q.REJECT, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.CONTRADICTION: (_Q.DISMISS, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.NOISE: (_Q.DISMISS, _Q.ASSIGN),
+    QueueKind.ACCOUNT: (_Q.APPROVE, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.BRANCH: (_Q.APPROVE, _Q.DELETE, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.REPORT: (_Q.DISMISS, _Q.RETRACT, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.WORKER: (_Q.DISMISS, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.TASK: (_Q.DISMISS, _Q.ASSIGN),
+}
+
+
+class ActionUnfitError(SwarmError):
+    status = 409
+    code = "action-unfit"
+    title = "That cannot be done about this thing"
+
+
+class _Found(NamedTuple):
+    """A thing before its mark is known."""
+
+    kind: QueueKind
+    key: str
+    title: str
+    detail: str
+    address: str
+    item: Mapping[str, object]
+
+
+def list_items(session: Session, tasks: Sequence[TaskHealth] = ()) -> list[QueueItem]:
+    """The things that wait: first that for which most waits, then the oldest."""
+    found = [*_list_found(session), *_list_tasks(tasks)]
+    marks = queue_queries.map_marks(session, [_name(one) for one in found])
+    items = []
+    for one in found:
+        mark = marks.get(_name(one))
+        if mark is None or mark.dismissed_state != one.item["state"]:
+            fields: dict[str, object] = {"name": _name(one), "assigned_to": mark.assigned_to if mark else None}
+            fields |= {"actions": list(ACTIONS[one.kind])} | one._asdict() | dict(one.item)
+            items.append(QueueItem.model_validate({name: fields[name] for name in QueueItem.model_fields}))
+    return sorted(items, key=lambda item: (-item.waiting, item.opened_at, item.name))
+
+
+def view_queue(session: Session, kind: QueueKind | None, tasks: Sequence[TaskHealth] = ()) -> QueuePage:
+    """The queue, or what of one kind is in it, with counts of all kinds."""
+    items = list_items(session, tasks)
+    counts = {known: sum(item.kind is known for item in items) for known in QueueKind}
+    return QueuePage(items=[item for item in items if kind in (None, item.kind)], counts=counts)
+
+
+def count_items(session: Session) -> int:
+    """The number of things in the queue, background tasks left out."""
+    return len(list_items(session))
+
+
+def get_item(session: Session, name: str, tasks: Sequence[TaskHealth] = ()) -> QueueItem:
+    """A thing in the queue. Raises NotFoundError, with the reason why it may have left."""
+    item = next((item for item in list_items(session, tasks) if item.name == name), None)
+    if item is None:
+        raise NotFoundError(f"{name} does not wait any more: somebody settled or dismissed it.")
+    return item
+
+
+def act(session: Session, actor: Actor, asked: QueueRequest, tasks: Sequence[TaskHealth] = ()) -> list[AuditEntry]:
+    """Do the same about some things. Raises NotFoundError, ActionUnfitError, and what the actions raise."""
+    items = {item.name: item for item in list_items(session, tasks)}
+    done: dict[tuple[str, ...], AuditEntry] = {}
+    for name in dict.fromkeys(asked.items):
+        if name not in items:
+            raise NotFoundError(f"{name} does not wait any more: somebody settled or dismissed it.")
+        item = items[name]
+        if asked.action not in item.actions:
+            raise ActionUnfitError(f"Nobody can {asked.action} {item.title}.")
+        target = ("account", item.author or "") if asked.action is _Q.QUARANTINE else ("item", name)
+        if target not in done:  # several things of one author lead to one quarantine
+            done[target] = _ACTIONS[asked.action](session, actor, item, asked)
+    return list(done.values())
+
+
+def _decide(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    project, sha, hardware_class = _key(item).split("/", 2)
+    decision = HeldDecisionKind(asked.action.value)
+    return service.decide_held(session, actor, project, sha, hardware_class, decision, asked.reason)
+
+
+def _approve(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    if item.kind is QueueKind.ACCOUNT:
+        return service.approve_account(session, actor, _key(item), asked.reason)
+    project, _, name = _key(item).partition("/")
+    return branches.approve(session, actor, project, name, asked.reason)
+
+
+def _delete(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    project, _, name = _key(item).partition("/")
+    return branches.delete(session, actor, project, name, asked.reason)
+
+
+def _retract(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    return service.retract_finding(session, actor, int(_key(item)), asked.reason)
+
+
+def _quarantine(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    if item.author is None:
+        raise ActionUnfitError(f"{item.title} has no author.")
+    name, _, worker = item.author.partition("/")
+    return service.set_quarantine(session, actor, name, worker or None, asked.reason, is_on=True)
+
+
+def _dismiss(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    changes = {"dismissed_state": item.state}
+    return service.change(session, actor, AuditAction.DISMISS, SubjectKind.ITEM, item.name, changes, asked.reason)
+
+
+def _assign(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    changes = {"assigned_to": asked.assignee}
+    return service.change(session, actor, AuditAction.ASSIGN, SubjectKind.ITEM, item.name, changes, asked.reason)
+
+
+_ACTIONS: Mapping[QueueAction, Callable[[Session, Actor, QueueItem, QueueRequest], AuditEntry]] = {
+    _Q.ACCEPT: _decide, _Q.CHECK: _decide, _Q.REJECT: _decide, _Q.APPROVE: _approve, _Q.DELETE: _delete,
+    _Q.RETRACT: _retract, _Q.QUARANTINE: _quarantine, _Q.DISMISS: _dismiss, _Q.ASSIGN: _assign,
+}  # fmt: skip
+
+
+def _name(one: _Found) -> str:
+    return f"{one.kind}:{one.key}"
+
+
+def _key(item: QueueItem) -> str:
+    return item.name.partition(":")[2]
+
+
+def _say_waiting(count: int, one: str, many: str) -> str:
+    """The words that follow the count of what waits for a thing; nothing does but the thing itself where it is 0."""
+    return "waits" if not count else one if count == 1 else many
+
+
+def _list_found(session: Session) -> Iterator[_Found]:
+    yield from _list_commits(session)
+    for epoch, project, under_way in queue_queries.list_noisy(session):
+        expected = projects.contract_of(project).evidence.noise_sd
+        noise = epoch.disputed_noise_sd or 0.0
+        times = noise / expected if expected else 0.0
+        detail = f"Runs differ by {noise:.2g}, {times:.1f} times what the contract expects."
+        yield _Found(
+            QueueKind.NOISE, f"{project.name}/{epoch.hardware_class}", f"Noise on {epoch.hardware_class}", detail,
+            f"/projects/{project.name}",
+            {
+                "project": project.name, "author": None, "waiting": max(1, under_way),
+                "waiting_for": _say_waiting(under_way, "job under way in it", "jobs under way in it"),
+                "opened_at": epoch.started_at, "state": f"{int(times)} times",
+            },
+        )  # fmt: skip
+    for account in queue_queries.list_pending(session):
+        yield _Found(
+            QueueKind.ACCOUNT, account.name, account.name, "Asks to join.", f"/volunteers/{account.name}",
+            {
+                "project": None, "author": account.name, "waiting": 1, "waiting_for": "person waits",
+                "opened_at": account.created_at, "state": "pending",
+            },
+        )  # fmt: skip
+    for branch, project_name, author in queue_queries.list_proposed(session):
+        yield _Found(
+            QueueKind.BRANCH, f"{project_name}/{branch.name}", f"Branch {branch.name}", branch.theme,
+            f"/projects/{project_name}/branches",
+            {
+                "project": project_name, "author": author, "waiting": 1, "waiting_for": "branch waits",
+                "opened_at": branch.created_at, "state": "proposed",
+            },
+        )  # fmt: skip
+    for reported in queue_queries.list_reported(session):
+        detail = f"{count_noun(reported.reports, 'report')} of finding {reported.finding.id}."
+        yield _Found(
+            QueueKind.REPORT, str(reported.finding.id), reported.finding.claim, detail,
+            f"/findings/{reported.finding.id}",
+            {
+                "project": reported.project, "author": reported.author, "waiting": max(1, reported.citations),
+                "waiting_for": _say_waiting(reported.citations, "experiment read it", "experiments read it"),
+                "opened_at": reported.first_at, "state": str(reported.newest_id),
+            },
+        )  # fmt: skip
+    for calibration, worker, volunteer, project_name in queue_queries.list_failing(session):
+        failed = count_noun(calibration.failures_in_row, "run")
+        yield _Found(
+            QueueKind.WORKER, f"{project_name}/{worker.id}", f"{volunteer}/{worker.name}",
+            f"Its last {failed} failed, on {calibration.hardware_class}.", "/workers",
+            {
+                "project": project_name, "author": f"{volunteer}/{worker.name}", "waiting": 1,
+                "waiting_for": "worker waits", "opened_at": calibration.updated_at,
+                "state": f"after {calibration.jobs_done - calibration.failures_in_row}",
+            },
+        )  # fmt: skip
+
+
+def _list_commits(session: Session) -> Iterator[_Found]:
+    rows = [(QueueKind.HELD, row) for row in queue_queries.list_held(session)]
+    rows += [(QueueKind.CONTRADICTION, row) for row in queue_queries.list_disputed(session)]
+    for kind, row in rows:
+        posterior, experiment = row.posterior, row.experiment
+        effect = "no effect yet"
+        if posterior.effect_mean is not None and posterior.effect_sd is not None:
+            effect = f"effect {format_effect(posterior.effect_mean, posterior.effect_sd)}"
+        says = "Too good to be believed" if kind is QueueKind.HELD else f"Its runs are {posterior.dispute}"
+        yield _Found(
+            kind, f"{row.project}/{posterior.commit_sha}/{posterior.hardware_class}",
+            f"#{experiment.id} {experiment.title}",
+            f"{says}: {effect}, {count_noun(posterior.runs, 'run')}, on {posterior.hardware_class}.",
+            f"/experiments/{experiment.id}",
+            {
+                "project": row.project, "author": row.author, "waiting": max(1, row.children),
+                "waiting_for": _say_waiting(row.children, "experiment builds on it", "experiments build on it"),
+                "opened_at": experiment.created_at,
+                "state": posterior.dispute if kind is QueueKind.CONTRADICTION else "held",
+            },
+        )  # fmt: skip
+
+
+def _list_tasks(tasks: Sequence[TaskHealth]) -> Iterator[_Found]:
+    for task in tasks:
+        if task.is_alive and task.failures < FAILURES_OF_A_TASK:
+            continue
+        ended = "" if task.is_alive else "It has ended. "
+        yield _Found(
+            QueueKind.TASK, task.name, task.name,
+            f"{ended}{count_noun(task.failures, 'failure')} in a row: {task.last_error or 'no error known'}",
+            "/status",
+            {
+                "project": None, "author": None, "waiting": EVERYTHING, "waiting_for": "everything",
+                "opened_at": task.last_success_at or task.last_error_at or now(),
+                "state": "ended" if not task.is_alive else (task.last_error or "")[:80],
+            },
+        )  # fmt: skip

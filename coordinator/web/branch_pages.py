@@ -1,0 +1,109 @@
+"""A project's branches as a page, with the forms by which volunteers name them and moderators change them."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from coordinator.accounts.permissions import STAFF
+from coordinator.db.database import CurrentDatabase, ReadSession
+from coordinator.events.audit import Actor
+from coordinator.http.errors import SwarmError
+from coordinator.lineage.branches import view_branches, view_log
+from coordinator.models import AuditEntry
+from coordinator.moderation import branches
+from coordinator.projects import service as projects
+from coordinator.web.rendering import render
+from coordinator.web.sessions import Contributor, CsrfChecked, Moderator, Visitor, act_as, redirect
+from shared.moderation import Reason
+from shared.projects import BranchRequest, BranchState
+from shared.protocol import LongText, Sha, Slug
+
+router = APIRouter(include_in_schema=False)
+
+
+class BranchChange(StrEnum):
+    """A change of a branch, as the last part of its form's address."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    APPROVE = "approve"
+    RENAME = "rename"
+    SHARE = "share"
+    MOVE = "move"
+    DELETE = "delete"
+
+
+@router.get("/projects/{name}/branches")
+def show_branches(
+    name: Slug, session: ReadSession, visitor: Visitor, branch: Annotated[str | None, Query(max_length=63)] = None
+) -> Response:
+    """A project's branches and proposals, and the log of one of them."""
+    project = projects.get_project(session, name)
+    return render(
+        "projects/branches.html",
+        page={
+            "project": projects.view_project(project), "branches": view_branches(session, project), "chosen": branch,
+            "log": view_log(session, project, branch) if branch else [], "states": BranchState,
+            "is_staff": visitor is not None and visitor.role in STAFF,
+            "rules": projects.contract_of(project).diversity,
+        },
+    )  # fmt: skip
+
+
+@router.post("/projects/{name}/branches", dependencies=[CsrfChecked])
+def name_branch(
+    name: Slug,
+    request: Request,
+    database: CurrentDatabase,
+    contributor: Contributor,
+    branch: Annotated[Slug, Form(alias="name")],
+    theme: Annotated[LongText, Form()],
+) -> Response:
+    """Name a research direction."""
+    try:
+        with database.write() as session:
+            made = projects.request_branch(session, contributor.id, name, BranchRequest(name=branch, theme=theme))
+    except SwarmError as error:
+        return _answer(request, name, f"{error.title}. {error.detail}", "problem")
+    waits = " It waits for a maintainer's approval." if made.state is BranchState.PROPOSED else ""
+    return _answer(request, name, f"{branch} is named.{waits}", "done")
+
+
+@router.post("/projects/{name}/branches/{branch}/{change}", dependencies=[CsrfChecked])
+def change_branch(
+    name: Slug,
+    branch: Slug,
+    change: BranchChange,
+    request: Request,
+    database: CurrentDatabase,
+    moderator: Moderator,
+    reason: Annotated[Reason, Form()],
+    new_name: Annotated[Slug, Form()] = "none",
+    share: Annotated[float, Form(ge=0, le=50)] = 0,
+    head: Annotated[Sha, Form()] = "0" * 40,
+) -> Response:
+    """Change a branch. `share` is in percent."""
+    changes: dict[BranchChange, Callable[[Session, Actor], AuditEntry]] = {
+        BranchChange.PAUSE: lambda session, actor: branches.pause(session, actor, name, branch, reason),
+        BranchChange.RESUME: lambda session, actor: branches.resume(session, actor, name, branch, reason),
+        BranchChange.APPROVE: lambda session, actor: branches.approve(session, actor, name, branch, reason),
+        BranchChange.RENAME: lambda session, actor: branches.rename(session, actor, name, branch, new_name, reason),
+        BranchChange.SHARE: lambda session, actor: branches.set_share(
+            session, actor, name, branch, share / 100, reason
+        ),
+        BranchChange.MOVE: lambda session, actor: branches.move_head(session, actor, name, branch, head, reason),
+        BranchChange.DELETE: lambda session, actor: branches.delete(session, actor, name, branch, reason),
+    }
+    try:
+        with database.write() as session:
+            entry = changes[change](session, act_as(moderator)).id
+    except SwarmError as error:
+        return _answer(request, name, f"Nothing was done. {error.title}. {error.detail}", "problem")
+    return _answer(request, name, f"Done: {change} {branch}. In the audit log: {entry}.", "done")
+
+
+def _answer(request: Request, project: str, message: str, kind: str) -> Response:
+    return redirect(request, f"/projects/{project}/branches", message, kind)

@@ -1,0 +1,91 @@
+"""With a browser only, a maintainer finds a liar, stops it, hides its papers, undoes it, and reads who did that."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from coordinator.accounts.service import create_link, find_or_add_volunteer
+from coordinator.app import create_app
+from coordinator.projects.service import create_project
+from coordinator.settings import CoordinatorSettings
+from shared.workers import Role
+from tests.support.liar import BRAG, LIAR, write_swarm_with_liar
+from tests.support.seeds import write_seed
+from tests.support.servers import serve
+
+PAPERS = 40
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address of a swarm with a liar, and a maintainer's sign-in link."""
+    folder = tmp_path_factory.mktemp("liar")
+    app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/coordinator.db", event_poll_seconds=0.1))
+    with serve(app) as server:
+        database = app.state.database
+        with database.write() as session:
+            project_id = create_project(session, write_seed(folder / "seed"))[0].id
+            boss = find_or_add_volunteer(session, "boss")
+            boss.role = Role.MAINTAINER
+            link = create_link(session, boss)
+        write_swarm_with_liar(database, project_id, honest=10, papers=PAPERS)
+        yield server.url, link
+
+
+def count_papers(page: Page, url: str) -> int:
+    """The liar's papers that a reader finds in lists."""
+    found = page.request.get(f"{url}/api/v1/findings?project=tiny&limit=200").json()["items"]
+    return sum(one["volunteer"] == LIAR for one in found)
+
+
+def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(
+    page: Page, place: tuple[str, str]
+) -> None:
+    url, link = place
+    page.goto(f"{url}/sign-in?link={link}")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Desk").click()
+
+    # It is found: a held result and three contradictions, all of one author, with the runs beside them.
+    waiting = page.locator("[data-row]")
+    expect(waiting.filter(has_text=LIAR)).to_have_count(5)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    waiting.filter(has_text="contradiction").first.get_by_role("link").click()
+    evidence = page.locator("#evidence")
+    expect(evidence).to_contain_text("contradiction")
+    expect(evidence.get_by_role("row").filter(has_text="ada/gpu-0")).to_have_count(1)
+    expect(evidence.get_by_role("row").filter(has_text=f"{LIAR}/m1")).to_contain_text("3.20000")
+    assert count_papers(page, url) == PAPERS
+
+    # It is stopped, and its papers are gone from lists and from the search.
+    page.get_by_label("Reason", exact=True).last.fill("three anchors cannot repeat it")
+    page.get_by_role("button", name="Quarantine the author").click()
+    expect(page.get_by_role("status").filter(has_text="Done: quarantine 1 thing")).to_be_visible()
+    expect(waiting.filter(has_text=LIAR)).to_have_count(0)
+    assert count_papers(page, url) == 0
+    page.goto(f"{url}/findings?project=tiny&q=miracle+learning+rate")
+    expect(page.get_by_text(BRAG)).to_have_count(0)
+    told = page.request.get(f"{url}/api/v1/findings/12", headers={"Authorization": ""})
+    assert told.status == 410 and "three anchors cannot repeat it" in told.text()
+
+    # One step undoes it.
+    page.get_by_role("link", name="Desk").click()
+    lately = page.locator(".lately li").filter(has_text=f"quarantine {LIAR}")
+    lately.get_by_text("Undo", exact=True).click()
+    lately.get_by_label("Reason to undo").fill("it was the wrong clock")
+    lately.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("status").filter(has_text="is undone")).to_be_visible()
+    expect(waiting.filter(has_text=LIAR)).to_have_count(5)
+    assert count_papers(page, url) == PAPERS
+
+    # The log says who did what, and why.
+    page.get_by_role("link", name="Audit").click()
+    rows = page.locator("table.audit tbody tr")
+    expect(rows.nth(1)).to_contain_text("boss")
+    expect(rows.nth(1)).to_contain_text("three anchors cannot repeat it")
+    expect(rows.nth(1)).to_contain_text("undone by 2")
+    expect(rows.nth(0)).to_contain_text("it was the wrong clock")
+    expect(rows.nth(0)).to_contain_text("page")
