@@ -220,6 +220,16 @@ _MEASURED_BY = (
     select(_RUNS.c.commit_sha)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
     .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"))
+    .union_all(
+        select(_LEASES.c.base_sha)
+        .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
+        .where(
+            _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
+            _LEASES.c.base_sha.in_(SHAS),
+            IS_LIVE,
+            _LEASES.c.kind.in_((JobKind.REPLICATE, JobKind.CONTROL)),
+        )
+    )
 )
 _CHECKS = (
     select(_RUNS.c.commit_sha, func.max(case((_RUNS.c.trust == Trust.ANCHOR, 1), else_=0)))
@@ -339,10 +349,9 @@ def has_other_volunteer(session: Session, project_id: int, hardware_class: str, 
 
 
 def find_measured_by(session: Session, volunteer_id: int, shas: Sequence[str]) -> frozenset[str]:
-    """Those of the commits that a volunteer made or measured, on whatever hardware."""
-    return frozenset(
-        sha for (sha,) in session.execute(_MEASURED_BY, {"volunteer_id": volunteer_id, "shas": list(shas)}).all()
-    )
+    """Those of the commits that a volunteer made or measured, or is measuring, on whatever hardware."""
+    given = {"volunteer_id": volunteer_id, "shas": list(shas), "moment": now()}
+    return frozenset(sha for (sha,) in session.execute(_MEASURED_BY, given).all())
 
 
 def map_checks(session: Session, hardware_class: str, shas: Sequence[str]) -> dict[str, bool]:

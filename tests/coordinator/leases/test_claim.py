@@ -8,11 +8,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
+from coordinator.evidence.quarantine import set_anchor
 from coordinator.leases.claim import check_versions, why_unfit
 from coordinator.leases.errors import ProtocolUnsupportedError
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.contract import Contract
+from shared.experiments import JobKind
 from shared.leases import Phase
 from shared.protocol import PROTOCOL_HEADER, VERSION_HEADER, Versions, version_key
 from shared.runs import DeviceKind, Hardware
@@ -114,3 +116,19 @@ class TestOldWorker:
     def test_the_versions_are_told(self, http: TestClient) -> None:
         told = http.get("/api/v1/versions").json()
         assert told["oldest_worker"] == "7.1" and told["oldest_protocol"] <= told["protocol"]
+
+
+def test_a_worker_is_not_asked_again_for_what_it_measures_now(
+    project: str, make_worker: Callable[..., MiniWorker], database: Database
+) -> None:
+    """The job that it prepares meanwhile is another one."""
+    author, anchor = make_worker(volunteer="ada"), make_worker(volunteer="bo")
+    for worker in (author, anchor):
+        worker.measure_root()
+    with database.write() as session:
+        set_anchor(session, "bo", anchor.name, is_anchor=True, who="maintainer")
+    _, reply = author.experiment("DEPTH = 5\n", metric=3.2)
+    first = anchor.claim_job()
+    assert first.kind is JobKind.REPLICATE and reply.posterior is not None and project
+    again = anchor.claim_job(holding=[str(first.id)])
+    assert (again.kind, again.base.sha) != (first.kind, first.base.sha)
