@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly test-fleets check bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
+.PHONY: help demo test test-nightly test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: $(VENV)/dev.stamp  ## Lint, check types, import rules and the house's own
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/house.py
 
+bench-chaos: $(VENV)/dev.stamp  ## Kills, cuts, delays, a full disk, a lost replica and a restore while workers work, on both databases
+	@$(BIN)/python -m tests.bench.bench_chaos $(BENCH)
+
 bench-clock: $(VENV)/dev.stamp  ## Does other work on the machine change results? By wall time and by CPU time, alone and beside two busy loops
 	@.ci/system-packages bwrap:bubblewrap
 	@$(BIN)/python -m tests.bench.bench_clock $(BENCH)
@@ -61,6 +64,9 @@ bench-head-start: $(VENV)/dev.stamp  ## Is work worth anything that no budget co
 bench-findings: $(VENV)/dev.stamp  ## Searches among 100,000 findings, and exports with the server's memory (BENCH="--findings 10000 --engines sqlite")
 	@$(BIN)/python -m tests.bench.bench_findings $(BENCH)
 	@$(BIN)/python -m tests.bench.bench_export $(BENCH)
+
+bench-load: $(VENV)/dev.stamp  ## Many volunteers at a time, and 50 open tabs, on both databases (BENCH="--volunteers 10000 --minutes 10")
+	@$(BIN)/python -m tests.bench.bench_load $(BENCH)
 
 bench-machines: $(VENV)/dev.stamp  ## Are numbers of machines that gain differently put together rightly? The model before, now, and with normalised budgets (BENCH="--seeds 20")
 	@$(BIN)/python -m tests.bench.bench_machines $(BENCH)

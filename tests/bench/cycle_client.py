@@ -100,9 +100,18 @@ class Connection:
         self.close()  # other clients may come first for so long that the server would
         return protocol
 
+    def become(self, token: str) -> None:
+        """Send another token from now on."""
+        self._headers["Authorization"] = f"Bearer {token}"
+
     def close(self) -> None:
         """Let go of the connection; the next request makes another."""
         self._http.close()
+
+
+def makes_experiment(lease: Json) -> bool:
+    """Whether a job is to try a change; others measure what exists."""
+    return lease["kind"] not in ("control", "replicate", "confirm")
 
 
 class Drafter:
@@ -156,7 +165,7 @@ class Client:
     def calibrate(self) -> None:
         """The first job of every worker, which is not measured."""
         lease = self._connection.post("/leases", self._claim)["lease"]
-        if lease["kind"] in ("control", "replicate"):
+        if not makes_experiment(lease):
             self._deliver(lease, {"run": self._make_run(lease["base"]["sha"], 3.3)})
         self.rest()
 
@@ -172,27 +181,44 @@ class Client:
             if time.monotonic() >= until:
                 return
 
-    def _cycle(self, tally: Tally) -> None:
-        with tally.time("claim"):
-            lease = self._connection.post("/leases", self._claim)["lease"]
-        if lease is None:
-            tally.failed += 1
-            return
-        if lease["kind"] in ("control", "replicate"):
-            with tally.time("result"):
-                self._deliver(lease, {"run": self._make_run(lease["base"]["sha"], 3.3)})
-            return
-        drafted = self._propose(lease, tally)
-        for step in (1, 2, 3):
-            beat = {"token": lease["token"], "phase": Phase.TRAINING, "step": step, "share": step / 4}
-            with tally.time("heartbeat"):
-                self._connection.post(f"/leases/{lease['id']}/heartbeat", beat)
-        upload = self._make_result(lease["base"]["sha"], drafted)
-        with tally.time("result"):
-            self._deliver(lease, upload)
-        tally.cycles += 1
+    def become(self, token: str, name: str) -> None:
+        """Speak for another volunteer's worker from now on."""
+        self._connection.become(token)
+        self._claim["worker"] = name
 
-    def _propose(self, lease: Json, tally: Tally) -> Draft:
+    def _cycle(self, tally: Tally) -> None:
+        lease = self.claim(tally)
+        if lease is None:
+            return
+        drafted = self.propose(lease, tally) if makes_experiment(lease) else None
+        for step in (1, 2, 3) if drafted else ():
+            self.beat(lease, step, step / 4, tally)
+        self.deliver(lease, drafted, tally)
+
+    def claim(self, tally: Tally) -> Json | None:
+        """The lease of a job; None if there is none, which counts as a failure."""
+        with tally.time("claim"):
+            lease: Json | None = self._connection.post("/leases", self._claim)["lease"]
+        tally.failed += lease is None
+        return lease
+
+    def beat(self, lease: Json, step: int, share: float, tally: Tally) -> None:
+        beat = {"token": lease["token"], "phase": Phase.TRAINING, "step": step, "share": share}
+        with tally.time("heartbeat"):
+            self._connection.post(f"/leases/{lease['id']}/heartbeat", beat)
+
+    def deliver(self, lease: Json, drafted: Draft | None, tally: Tally, sent: set[str] | None = None) -> Json:
+        """Deliver the job's result, and return the answer. `sent` gets the run's id before."""
+        sha = lease["base"]["sha"]
+        upload = self._make_result(sha, drafted) if drafted else {"run": self._make_run(sha, 3.3)}
+        if sent is not None:
+            sent.add(upload["run"]["id"])
+        with tally.time("result"):
+            reply = self._deliver(lease, upload)
+        tally.cycles += drafted is not None
+        return reply
+
+    def propose(self, lease: Json, tally: Tally) -> Draft:
         """A change that is accepted as new. An agent insists where much like it was tried, else it drafts again."""
         for _ in range(MAX_DRAFTS):
             drafted = self._drafter.draft(lease["base"]["files"][PROGRAM])
@@ -209,10 +235,10 @@ class Client:
         with tally.time("proposal"):
             return self._connection.post(f"/leases/{lease['id']}/proposal", submission)
 
-    def _deliver(self, lease: Json, upload: Json) -> None:
+    def _deliver(self, lease: Json, upload: Json) -> Json:
         upload["run"]["seed"] = lease["seed"]
         headers = {"Idempotency-Key": upload["run"]["id"]}
-        self._connection.post(f"/leases/{lease['id']}/result", upload, _CREATED, **headers)
+        return self._connection.post(f"/leases/{lease['id']}/result", upload, _CREATED, **headers)
 
     def _make_run(self, sha: str, metric: float, **more: Any) -> Json:
         moment = now().isoformat()

@@ -22,7 +22,7 @@ class PostgresServer:
     def __init__(self, instance: Any) -> None:
         self._instance = instance
         address = make_url(instance.get_uri()).set(drivername="postgresql+psycopg")
-        self._engine = create_engine(address, isolation_level="AUTOCOMMIT")
+        self._engine = create_engine(address, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
         with self._engine.connect() as connection:  # for a test, nothing need outlive the machine's own crash
             connection.execute(text("alter system set fsync = off"))
             connection.execute(text("select pg_reload_conf()"))
@@ -58,6 +58,12 @@ class PostgresServer:
     def _processes(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self._instance.get_pid())
         return [postmaster, *postmaster.children(recursive=True)]
+
+    def list_connections(self) -> list[psutil.Process]:
+        """The processes that serve connections; those that write files by themselves are not among them."""
+        with self._engine.connect() as connection:
+            pids = connection.scalars(text("select pid from pg_stat_activity where backend_type = 'client backend'"))
+            return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     def crash(self) -> None:
         """Kill every process of the server, as a power cut would."""
