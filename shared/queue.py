@@ -26,7 +26,7 @@ class QueueKind(StrEnum):
 
 class QueueAction(StrEnum):
     """An action on a thing in the queue. `accept`, `check` (by two anchors) and `reject` decide on a held result;
-    `quarantine` is of its author, or of the worker that it is about."""
+    `quarantine` is of its author, or of the worker that it is about; `suspend` turns an account down."""
 
     ACCEPT = "accept"
     CHECK = "check"
@@ -35,6 +35,7 @@ class QueueAction(StrEnum):
     DELETE = "delete"
     RETRACT = "retract"
     QUARANTINE = "quarantine"
+    SUSPEND = "suspend"
     DISMISS = "dismiss"
     ASSIGN = "assign"
 

@@ -32,7 +32,7 @@ ACTIONS: Mapping[QueueKind, Sequence[QueueAction]] = {
     QueueKind.HELD: (_Q.ACCEPT, _Q.CHECK, _Q.REJECT, _Q.QUARANTINE, _Q.ASSIGN),
     QueueKind.CONTRADICTION: (_Q.DISMISS, _Q.QUARANTINE, _Q.ASSIGN),
     QueueKind.NOISE: (_Q.DISMISS, _Q.ASSIGN),
-    QueueKind.ACCOUNT: (_Q.APPROVE, _Q.QUARANTINE, _Q.ASSIGN),
+    QueueKind.ACCOUNT: (_Q.APPROVE, _Q.SUSPEND, _Q.ASSIGN),
     QueueKind.BRANCH: (_Q.APPROVE, _Q.DELETE, _Q.QUARANTINE, _Q.ASSIGN),
     QueueKind.REPORT: (_Q.DISMISS, _Q.RETRACT, _Q.QUARANTINE, _Q.ASSIGN),
     QueueKind.WORKER: (_Q.DISMISS, _Q.QUARANTINE, _Q.ASSIGN),
@@ -136,6 +136,10 @@ def _quarantine(session: Session, actor: Actor, item: QueueItem, asked: QueueReq
     return service.set_quarantine(session, actor, name, worker or None, asked.reason, is_on=True)
 
 
+def _suspend(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
+    return service.set_suspension(session, actor, _key(item), asked.reason, is_on=True)
+
+
 def _dismiss(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest) -> AuditEntry:
     changes = {"dismissed_state": item.state}
     return service.change(session, actor, AuditAction.DISMISS, SubjectKind.ITEM, item.name, changes, asked.reason)
@@ -148,7 +152,7 @@ def _assign(session: Session, actor: Actor, item: QueueItem, asked: QueueRequest
 
 _ACTIONS: Mapping[QueueAction, Callable[[Session, Actor, QueueItem, QueueRequest], AuditEntry]] = {
     _Q.ACCEPT: _decide, _Q.CHECK: _decide, _Q.REJECT: _decide, _Q.APPROVE: _approve, _Q.DELETE: _delete,
-    _Q.RETRACT: _retract, _Q.QUARANTINE: _quarantine, _Q.DISMISS: _dismiss, _Q.ASSIGN: _assign,
+    _Q.RETRACT: _retract, _Q.QUARANTINE: _quarantine, _Q.SUSPEND: _suspend, _Q.DISMISS: _dismiss, _Q.ASSIGN: _assign,
 }  # fmt: skip
 
 
@@ -183,7 +187,8 @@ def _list_found(session: Session) -> Iterator[_Found]:
         )  # fmt: skip
     for account in queue_queries.list_pending(session):
         yield _Found(
-            QueueKind.ACCOUNT, account.name, account.name, "Asks to join.", f"/volunteers/{account.name}",
+            QueueKind.ACCOUNT, account.name, account.name, "Asks to join.",
+            f"/audit?subject=account&key={account.name}",
             {
                 "project": None, "author": account.name, "waiting": 1, "waiting_for": "person waits",
                 "opened_at": account.created_at, "state": "pending",
@@ -213,7 +218,8 @@ def _list_found(session: Session) -> Iterator[_Found]:
         failed = count_noun(calibration.failures_in_row, "run")
         yield _Found(
             QueueKind.WORKER, f"{project_name}/{worker.id}", f"{volunteer}/{worker.name}",
-            f"Its last {failed} failed, on {calibration.hardware_class}.", "/workers",
+            f"Its last {failed} failed, on {calibration.hardware_class}.",
+            f"/audit?subject=worker&key={volunteer}/{worker.name}",
             {
                 "project": project_name, "author": f"{volunteer}/{worker.name}", "waiting": 1,
                 "waiting_for": "worker waits", "opened_at": calibration.updated_at,
@@ -253,7 +259,7 @@ def _list_tasks(tasks: Sequence[TaskHealth]) -> Iterator[_Found]:
         yield _Found(
             QueueKind.TASK, task.name, task.name,
             f"{ended}{count_noun(task.failures, 'failure')} in a row: {task.last_error or 'no error known'}",
-            "/status",
+            "/admin/queue?kind=task",
             {
                 "project": None, "author": None, "waiting": EVERYTHING, "waiting_for": "everything",
                 "opened_at": task.last_success_at or task.last_error_at or now(),

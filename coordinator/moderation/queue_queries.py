@@ -108,12 +108,12 @@ def list_pending(session: Session) -> Sequence[Volunteer]:
 
 
 def list_proposed(session: Session) -> list[tuple[Branch, str, str | None]]:
-    """Branches that wait for approval, with their project and the account that named them."""
+    """Branches that wait for approval, with their project and the account that named them, unless that is stopped."""
     query = (
         select(Branch, Project.name, Volunteer.name)
         .join(Project, Project.id == Branch.project_id)
         .outerjoin(Volunteer, Volunteer.id == Branch.volunteer_id)
-        .where(IS_PROPOSED)
+        .where(IS_PROPOSED, Volunteer.suspension.is_(None), Volunteer.quarantine.is_(None))
     )
     rows = session.execute(query.order_by(Branch.created_at).limit(MAX_OF_A_KIND))
     return [(branch, project, author) for branch, project, author in rows]

@@ -97,7 +97,8 @@ def test_everything_that_waits_is_there_in_the_order_of_what_waits_for_it(case: 
 def test_each_kind_is_settled_and_comes_back_when_that_is_undone(case: Case) -> None:
     for kind, action in (
         ("contradiction", "dismiss"), ("noise", "dismiss"), ("report", "dismiss"), ("worker", "dismiss"),
-        ("account", "approve"), ("branch", "approve"), ("branch", "delete"), ("report", "retract"),
+        ("account", "approve"), ("account", "suspend"), ("report", "retract"),
+        ("branch", "quarantine"), ("branch", "approve"), ("branch", "delete"),
         ("held", "accept"), ("held", "check"), ("held", "reject"), ("report", "quarantine"), ("worker", "quarantine"),
     ):  # fmt: skip
         name = case.name(kind)
