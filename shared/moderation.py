@@ -137,6 +137,7 @@ class AccountView(Message):
     name: Slug
     role: Role
     is_pending: bool
+    is_approved: bool
     suspension: Text | None
     quarantine: Text | None
     created_at: Timestamp

@@ -128,9 +128,11 @@ def delete_sessions_of_token(session: Session, token_id: int) -> None:
     session.execute(delete(BrowserSession).where(BrowserSession.token_id == token_id))
 
 
-def list_accounts(session: Session, before_id: int | None, limit: int) -> Sequence[Volunteer]:
-    """Accounts, newest first."""
+def list_accounts(session: Session, before_id: int | None, limit: int, start: str = "") -> Sequence[Volunteer]:
+    """Accounts, newest first; `start` is the beginning of their names."""
     query = select(Volunteer).order_by(Volunteer.id.desc()).limit(limit)
+    if start:
+        query = query.where(Volunteer.name.startswith(start, autoescape=True))
     return session.scalars(query if before_id is None else query.where(Volunteer.id < before_id)).all()
 
 

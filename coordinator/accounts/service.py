@@ -276,9 +276,9 @@ def is_newcomer(session: Session, volunteer_id: int) -> bool:
     return queries.is_newcomer(session, volunteer_id)
 
 
-def view_accounts(session: Session, before_id: int | None, limit: int) -> Page[AccountView]:
-    """Accounts with their sanctions, newest first."""
-    rows = queries.list_accounts(session, before_id, limit + 1)
+def view_accounts(session: Session, before_id: int | None, limit: int, start: str = "") -> Page[AccountView]:
+    """Accounts with their sanctions, newest first; `start` is the beginning of their names."""
+    rows = queries.list_accounts(session, before_id, limit + 1, start)
     return cut_page([view_of(AccountView, row) for row in rows], limit, lambda row: row.id)
 
 

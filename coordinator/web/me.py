@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from coordinator.accounts import passwords, sessions
 from coordinator.accounts import queries as accounts_queries
-from coordinator.accounts.permissions import Permission, check
+from coordinator.accounts.permissions import STAFF, Permission, check
 from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
 from coordinator.experiments import service as experiments
 from coordinator.http.addresses import ClientAddress
@@ -19,7 +19,7 @@ from coordinator.web.sign_in import Password, base_url
 from coordinator.workers import queries as workers_queries
 from shared.moderation import MAX_DAYS, TokenRequest
 from shared.protocol import ShortText
-from shared.workers import Role
+from shared.workers import Role, TokenScope
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,6 +41,7 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
         "sessions": sessions.list_sessions(session, visitor.id),
         "own_session": visit.session_id,
         "is_by_token": visit.is_by_token,
+        "is_of_staff": visitor.role in STAFF and visitor.scope == TokenScope.DUTIES,
         "has_password": passwords.has_password(session, visitor.name),
         "asks_for_password": passwords.has_password(session, visitor.name) and not passwords.is_fresh(visit),
         "shortest_password": passwords.SHORTEST,

@@ -24,6 +24,7 @@ from coordinator.projects import api as projects_api
 from coordinator.records.api import RunNumber
 from coordinator.settings import CoordinatorSettings
 from coordinator.web import (
+    account_pages,
     audit_pages,
     branch_pages,
     errors,
@@ -61,7 +62,10 @@ for path, handler in (
 def install_pages(app: FastAPI) -> None:
     """Adds static files, pages and error pages. Comes after `install_error_handlers`."""
     app.state.live_pages = LivePages(app.state.database)
-    for part in (router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router):
+    for part in (
+        router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
+        account_pages.router,
+    ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
     errors.install_error_pages(app)

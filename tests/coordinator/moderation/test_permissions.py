@@ -88,6 +88,16 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "POST /findings/{finding_id}/report": EVERYBODY,
     "POST /projects/{name}/branches": ACCOUNTS,
     "POST /projects/{name}/branches/{branch}/{change}": STAFF,
+    "GET /admin/accounts": STAFF,
+    "GET /admin/accounts/{name}": STAFF,
+    "POST /admin/accounts/{name}/approval": STAFF,
+    "POST /admin/accounts/{name}/suspension": STAFF,
+    "POST /admin/accounts/{name}/reinstatement": STAFF,
+    "POST /admin/accounts/{name}/quarantine": STAFF,
+    "POST /admin/accounts/{name}/release": STAFF,
+    "POST /admin/accounts/{name}/role": MAINTAINERS,
+    "POST /admin/accounts/{name}/sign-in-link": MAINTAINERS,
+    "POST /admin/accounts/{name}/tokens/{token_id}/revocation": MAINTAINERS,
 }
 """Pages that are not for reading alone, and forms: a route -> those who may use it. Forms are sent with a reason."""
 
