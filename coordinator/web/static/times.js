@@ -22,6 +22,7 @@ export function tellTimes(root) {
 
 export function keepTellingTimes() {
   tellTimes(document);
+  document.addEventListener("htmx:afterSwap", () => tellTimes(document));
   setInterval(() => {
     if (!document.hidden) tellTimes(document);
   }, 20000);

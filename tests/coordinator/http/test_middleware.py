@@ -104,6 +104,7 @@ class TestClosedReading:
         for address in (name for name in CLOSED if name != "/api/v1/events"):
             answer = ada.get(address)
             assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store", address
+        assert ada.http.head("/api/v1/events").status_code == 200, "the feed of the pages' scripts"
         assert ada.http.post("/api/v1/findings/tried", json={"question": "x"}).status_code == 401, "cookies only read"
 
     def test_only_whom_a_maintainer_let_in_may_read(self, app: FastAPI, http: TestClient, database: Database) -> None:

@@ -4,6 +4,10 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from coordinator.accounts.service import find_or_add_volunteer
+from coordinator.accounts.sessions import start_session
+from coordinator.web.sessions import COOKIE
+from shared.workers import Role, TokenScope
 from tests.coordinator.web.conftest import Swarm
 
 PASSWORD = "correct horse battery"
@@ -76,3 +80,26 @@ def test_keys_go_to_the_search_and_list_themselves(page: Page, swarm: Swarm) -> 
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+
+
+def test_accounts_are_found_while_one_types(page: Page, swarm: Swarm) -> None:
+    """With htmx: the page is not loaded again, its address says what it shows, and no policy is broken."""
+    with swarm.database.write() as session:
+        boss = find_or_add_volunteer(session, "boss")
+        boss.role = Role.MAINTAINER
+        find_or_add_volunteer(session, "rosalind")
+        secret = start_session(session, boss.id, TokenScope.DUTIES, "test")
+    page.context.add_cookies([{"name": COOKIE, "value": secret, "url": swarm.url}])
+    page.goto(f"{swarm.url}/admin/accounts")
+    check_page(page)
+    expect(page.get_by_role("link", name="ada")).to_be_visible()
+    page.evaluate("window.sameDocument = true")
+    page.locator("#name").press_sequentially("rosa")
+    expect(page.get_by_role("link", name="ada")).to_have_count(0)
+    expect(page.get_by_role("link", name="rosalind")).to_be_visible()
+    expect(page).to_have_url(f"{swarm.url}/admin/accounts?name=rosa")
+    assert page.evaluate("window.sameDocument") is True
+    page.get_by_role("link", name="rosalind").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("rosalind")
+    check_page(page)
+    page.context.clear_cookies()
