@@ -110,6 +110,10 @@ def _view_author(session: Session, name: str) -> list[Fact]:
         Fact("Its work", f"{count_noun(int(jobs), 'job')} by {count_noun(workers, 'worker')}"),
         Fact("Its record", f"{count_noun(int(agreements or 0), 'agreement')} with others, {contradicted}"),
     ]  # fmt: skip
+    results = queue_queries.count_results(session, account.id)
+    if results.experiments:
+        fates = f"{results.held} held, {results.disputed} contradicted, {results.checked} measured by others, too"
+        facts.append(Fact("Its newest experiments", f"Of {results.experiments}: {fates}"))
     if newest is not None:
-        facts.append(Fact("Its newest experiment", f"#{newest}", f"/experiments/{newest}"))
+        facts.append(Fact("Its last one", f"#{newest}", f"/experiments/{newest}"))
     return facts

@@ -28,10 +28,10 @@ from coordinator.models.accounts import IS_PENDING, IS_WORKER_STOPPED
 from coordinator.models.evidence import IS_DISPUTED, IS_FAILING, IS_HELD
 from coordinator.models.findings import IS_SHOWN
 from coordinator.models.lineage import IS_PROPOSED
-from shared.experiments import Standing
+from shared.experiments import Dispute, Standing
 from shared.protocol import now
 
-MAX_OF_A_KIND, SHOWN_REPORTS = 100, 20
+MAX_OF_A_KIND, SHOWN_REPORTS, NEWEST_RESULTS = 100, 20, 200
 CONTRADICTIONS_LAST, REPORTS_LAST, FAILURES_LAST = timedelta(days=30), timedelta(days=90), timedelta(days=7)
 """Ages after which what nobody did anything about is left out, so that the queue does not grow for ever."""
 
@@ -167,6 +167,36 @@ def find_last_run(session: Session, project_id: int, worker_id: int) -> Run | No
     """A worker's newest run in a project."""
     query = select(Run).where(Run.worker_id == worker_id, Run.project_id == project_id)
     return session.scalar(query.order_by(Run.id.desc()).limit(1))
+
+
+class AuthorsResults(NamedTuple):
+    """Counts of an account's newest experiments: all, held ones, those whose runs contradict each other, and those that
+    others measured, too."""
+
+    experiments: int
+    held: int
+    disputed: int
+    checked: int
+
+
+def count_results(session: Session, volunteer_id: int) -> AuthorsResults:
+    """The fates of an account's newest experiments, at most NEWEST_RESULTS."""
+    own = select(Worker.id).where(Worker.volunteer_id == volunteer_id)
+    newest = (
+        select(Experiment.commit_sha)
+        .where(Experiment.worker_id.in_(own))
+        .order_by(Experiment.id.desc())
+        .limit(NEWEST_RESULTS)
+        .subquery()
+    )
+    posterior = CommitPosterior
+    query = select(
+        func.count(newest.c.commit_sha.distinct()),
+        func.count().filter(posterior.standing == Standing.HELD),
+        func.count().filter(posterior.dispute != Dispute.NONE),
+        func.count().filter(posterior.checkers >= 1),
+    ).outerjoin_from(newest, posterior, posterior.commit_sha == newest.c.commit_sha)
+    return AuthorsResults(*session.execute(query).one())
 
 
 def list_reports(session: Session, finding_id: int) -> list[tuple[FindingReport, str | None]]:

@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]
             project_id = create_project(session, write_seed(folder / "seed"))[0].id
             boss = find_or_add_volunteer(session, "boss")
             boss.role = Role.MAINTAINER
-            link = create_link(session, boss)
+            _, link = create_link(session, boss)
         write_swarm_with_liar(database, project_id, honest=10, papers=PAPERS)
         yield server.url, link
 
@@ -56,6 +56,7 @@ def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(
     waiting.filter(has_text="contradiction").first.get_by_role("link").click()
     evidence = page.locator("#evidence")
     expect(evidence).to_contain_text("contradiction")
+    expect(evidence).to_contain_text(f"Of {PAPERS}: 1 held, 3 contradicted, 3 measured by others")
     expect(evidence.get_by_role("row").filter(has_text="ada/gpu-0")).to_have_count(1)
     expect(evidence.get_by_role("row").filter(has_text=f"{LIAR}/m1")).to_contain_text("3.20000")
     assert count_papers(page, url) == PAPERS
