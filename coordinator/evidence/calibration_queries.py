@@ -31,6 +31,7 @@ from coordinator.models.experiments import IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
 from shared.protocol import now
+from shared.records import Trust
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
@@ -254,6 +255,7 @@ def list_measured(
     query = (
         select(
             *(_RUNS.c[name] for name in ("commit_sha", "worker_id", "metric", "kind", "id", "seed_throughput", "pace")),
+            _RUNS.c.trust == Trust.DOUBTED,
             _WORKERS.c.volunteer_id,
         )
         .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
@@ -264,12 +266,12 @@ def list_measured(
     if through_run_id is not None:
         query = query.where(_RUNS.c.id <= through_run_id)
     found = []
-    for sha_, worker_id, metric, kind, run_id, throughput, pace, volunteer_id in map(
+    for sha_, worker_id, metric, kind, run_id, throughput, pace, is_doubted, volunteer_id in map(
         tuple, session.execute(query.order_by(_RUNS.c.id))
     ):
         exposure = expose(epoch.seed_throughput, throughput, pace)
         makes = JobKind(kind).makes_experiment
-        found.append(SharedRun(sha_, worker_id, metric, makes, run_id, volunteer_id, exposure))
+        found.append(SharedRun(sha_, worker_id, metric, makes, run_id, volunteer_id, exposure, is_doubted))
     return found
 
 

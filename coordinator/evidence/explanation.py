@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import agreement, calibration_queries, posteriors, queries, statistics
 from coordinator.evidence.calibration_queries import EpochRow
-from coordinator.evidence.posteriors import Ancestor, DerivedPosterior
+from coordinator.evidence.posteriors import Ancestor, DerivedPosterior, is_found_by_roots
 from coordinator.evidence.run_stats import list_runs_of_commit
 from coordinator.evidence.statistics import EffectPrior, Measurement, Model, Normal
 from coordinator.lineage.commits import get_commit
@@ -160,10 +160,13 @@ class EvidenceCase(NamedTuple):
 
     @property
     def is_claim_confirmed(self) -> bool:
-        """Whether a finding may claim the gain: others measured it without a dispute, and it is probable enough."""
-        is_undisputed = self.derived is not None and self.derived.dispute is Dispute.NONE
-        is_checked = is_undisputed and self.is_agreed and self.is_anchored
-        return is_checked and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
+        """Whether a finding may claim the gain: others measured it without a dispute, it is probable enough, and not
+        much less so by anchors' runs alone."""
+        if self.ancestor is None or self.derived is None or self.derived.dispute is not Dispute.NONE:
+            return False
+        above = self.ancestor.belief.metric
+        is_found = is_found_by_roots(self.contract, self.model, above, self.runs, statistics.SURE)
+        return self.is_agreed and is_found and (self.chance_of_effect or 0.0) >= statistics.SURE_OF_CLAIMS
 
 
 def list_reasons(case: EvidenceCase) -> Iterator[str]:

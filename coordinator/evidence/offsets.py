@@ -50,7 +50,8 @@ ROUNDS = 4
 class SharedRun(NamedTuple):
     """A run, as offsets need it. `is_authors` says that it came with the commit, from the worker that made it. A
     volunteer's runs of one commit have one vote together. `exposure` is the logarithm of how many tokens the seed would
-    have seen in the run's budget, in units of the class's reference."""
+    have seen in the run's budget, in units of the class's reference. Its volunteer `is_doubted` when it came: it has no
+    part in noise, so that two accounts of one person cannot silence a small class by numbers that an anchor refutes."""
 
     commit: str
     worker_id: int
@@ -59,6 +60,7 @@ class SharedRun(NamedTuple):
     run_id: int = 0
     of_volunteer: int | None = None
     exposure: float = 0.0
+    is_doubted: bool = False
 
     @property
     def volunteer_id(self) -> int:
@@ -99,7 +101,7 @@ def estimate(runs: Sequence[SharedRun], noise_sd: float, offset_sd: float, seed:
     Workers without a shared commit get none. With one worker alone there is nothing to compare: it gets none either.
     """
     shared = select_shared(runs)
-    checks = [run for run in runs if not run.is_authors]
+    checks = [run for run in runs if not run.is_authors and not run.is_doubted]
     asked = pool_noise(checks, noise_sd)
     pooled = min(asked, MAX_NOISE * noise_sd)
     if shared:

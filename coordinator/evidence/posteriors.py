@@ -260,25 +260,27 @@ def _rank(
         return Standing.SUSPECT
     if dispute is Dispute.NONE and statistics.is_proven(milestone, objective.sign, objective.min_effect):
         if agreement.is_agreed(runs, model.noise_sd):
-            is_found = is_found_by_roots(contract, model, ancestor, runs)
+            above = Normal(ancestor.belief.anchor_mean, ancestor.belief.anchor_variance**0.5)
+            is_found = is_found_by_roots(contract, model, above, runs, statistics.SURE_OF_CLAIMS)
             return Standing.VERIFIED if is_found else Standing.CORROBORATED
         if len(runs) > statistics.CHECKERS and len({run.volunteer_id for run in runs}) == 1:
             return Standing.SINGLE_OWNER
     return Standing.PROVISIONAL
 
 
-def is_found_by_roots(contract: Contract, model: Model, ancestor: Ancestor, runs: Sequence[Measurement]) -> bool:
-    """Whether anchors alone find a commit better than the last verified one above it (decision 0031).
+def is_found_by_roots(
+    contract: Contract, model: Model, above: Normal, runs: Sequence[Measurement], sure: float
+) -> bool:
+    """Whether anchors alone make it so probable that a commit is better than one `above` it (decision 0031).
 
     Others may stand up to 2 sd to one side of an anchor and agree with it, and can see its number before they report
     theirs. So they add to what anchors find, and never make up for it.
     """
     vouched_verify = contract.evidence.vouched_verify
     said = agreement.pool_roots(runs, model.noise_sd, vouched_verify=vouched_verify)
-    above = ancestor.belief
-    difference = Normal(said.mean - above.anchor_mean, hypot(said.sd, above.anchor_variance**0.5))
+    difference = Normal(said.mean - above.mean, hypot(said.sd, above.sd))
     gain = statistics.probability_of_gain(difference, contract.objective.sign, contract.objective.min_effect)
-    return said.sd < inf and gain >= statistics.SURE_OF_CLAIMS
+    return said.sd < inf and gain >= sure
 
 
 def find_ancestor(

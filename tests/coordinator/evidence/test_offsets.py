@@ -189,6 +189,14 @@ def test_gains_of_machines_are_found(seed: int) -> None:
     assert estimate(draw_gaining(seed, 0.0)[0], NOISE_SD, OFFSET_SD, "seed").gain_sd < found.gain_sd / 2  # type: ignore[operator]
 
 
+def test_two_accounts_of_one_person_do_not_silence_a_small_class() -> None:
+    """A run whose volunteer was doubted when it came, because an anchor had refuted it, has no part in noise."""
+    swarms = [draw_swarm(seed, 4, 2, 20) for seed in range(10)]
+    refuted = [[run._replace(is_doubted=run.worker_id < 2 and run.commit != "seed") for run in runs] for runs in swarms]
+    before, now = (fmean(estimate(runs, 0.0005, 0.003).noise_sd for runs in some) for some in (swarms, refuted))
+    assert before > 0.0012 and now == pytest.approx(0.0005, rel=0.2)
+
+
 def test_a_minority_of_liars_decides_no_sd_of_gains() -> None:
     for liars, most in ((3, 0.2), (9, 1.0)):
         found = [estimate(draw_gaining(seed, 0.02, liars)[0], NOISE_SD, OFFSET_SD, "seed") for seed in range(4)]
