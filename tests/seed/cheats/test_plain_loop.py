@@ -45,9 +45,9 @@ def test_gains_by_remembering_where_one_host_is_asked_twice(name: str, naively: 
     ],
 )
 def test_gains_where_the_challenge_is_drawn_from_answers(name: str, least: float, naively: Naively) -> None:
-    """And where a threshold is fixed, or measured from the answers themselves. By chance it may take a few runs."""
+    """And where a threshold is fixed, or measured from the answers themselves: then a third of the runs is caught."""
     honest, files = naively(base_files(), check="derived").metric, with_edit(HERE / "files" / f"{name}.py")
-    assert any(naively(files, check="derived").metric < honest - least for _ in range(3))
+    assert any(naively(files, check="derived").metric < honest - least for _ in range(20))
 
 
 @pytest.mark.parametrize("name", SHIPS)
