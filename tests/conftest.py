@@ -44,7 +44,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     server: PostgresServer = request.getfixturevalue("postgres")
     address = server.create_migrated()
     yield address
-    server.drop(address)
+    server.give_back(address)
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_a_coordinator_that_is_killed_loses_nothing(coordinator: Coordinator, da
     ledger = Ledger()
 
     def kill_again_and_again() -> None:
-        for results in (4, 10, 16):
+        for results in (4, 12):
             wait_for_results(ledger, results)
             coordinator.kill()
             coordinator.start()

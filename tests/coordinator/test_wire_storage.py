@@ -29,7 +29,7 @@ from tests.support.volunteers import MiniWorker
 
 MODELS = {model.__name__: model for model in wire.list_models()}
 FEW = settings(
-    max_examples=choose_examples(6, 300),
+    max_examples=choose_examples(4, 300),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 ONE_PLACE = {"project": "tiny", "name": "tiny", "branch": "tiny", "lease_id": str(uuid4()), "sha": "0" * 40}
@@ -52,7 +52,7 @@ def test_every_value_of_every_model_fits_its_column(database: Database) -> None:
     for model in MODELS.values():
 
         @given(message=wire.draw_messages(model).map(model.model_validate))
-        @settings(FEW, max_examples=choose_examples(3, 300))
+        @settings(FEW, max_examples=choose_examples(2, 300))
         def fits(message: Message) -> None:
             check_columns(database, message)
 

@@ -32,6 +32,8 @@ RENAMED = {
 Rows = dict[str, list[dict[str, Any]]]
 """Table -> rows."""
 
+Tables = dict[str, Table]
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
@@ -48,7 +50,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
         server.drop(address)
 
 
-def read_tables(connection: Connection) -> dict[str, Table]:
+def read_tables(connection: Connection) -> Tables:
     """All tables but Alembic's own and indexes that are tables, those that are referred to first."""
     tables = MetaData()
     tables.reflect(connection, only=lambda name, _: include_name(name, "table", None))
@@ -71,9 +73,9 @@ def make_value(column: Column[Any], number: int) -> Any:
     return others[kind] if kind in others else text[: getattr(column.type, "length", None) or len(text)]
 
 
-def fill(connection: Connection) -> None:
+def fill(connection: Connection, tables: Tables) -> None:
     """Put rows into each table that has none."""
-    for table in read_tables(connection).values():
+    for table in tables.values():
         if connection.execute(select(table).limit(1)).first() is None:
             for number in range(ROWS):
                 connection.execute(
@@ -81,10 +83,10 @@ def fill(connection: Connection) -> None:
                 )
 
 
-def read_rows(connection: Connection) -> Rows:
+def read_rows(connection: Connection, tables: Tables) -> Rows:
     return {
         name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
-        for name, table in read_tables(connection).items()
+        for name, table in tables.items()
     }
 
 
@@ -112,13 +114,14 @@ def test_each_revision_keeps_the_rows_of_the_one_before(empty: Database) -> None
         with empty.engine.begin() as connection:
             command.upgrade(migration_config(connection), revision)
         with empty.engine.begin() as connection:
-            assert_kept(before, read_rows(connection))
-            fill(connection)
-            before = read_rows(connection)
+            tables = read_tables(connection)
+            assert_kept(before, read_rows(connection, tables))
+            fill(connection, tables)
+            before = read_rows(connection, tables)
             assert all(len(rows) == ROWS for rows in before.values()), f"every table of {revision} has rows"
     with empty.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": include_name})
         assert compare_metadata(context, Base.metadata) == []
     empty.migrate()
     with empty.engine.connect() as connection:
-        assert_kept(before, read_rows(connection))
+        assert_kept(before, read_rows(connection, read_tables(connection)))

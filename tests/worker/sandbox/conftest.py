@@ -27,6 +27,10 @@ CONFINED = [("bubblewrap", uid) for uid in USERS] + [("container", None)] * ("SW
 """Containers need an engine, which a machine for tests seldom has: SWARM_TEST_CONTAINER=1 says that this one does."""
 
 
+VOLUNTEERS = [("bubblewrap", USERS[-1]), *CONFINED[len(USERS) :]]
+"""A plain user alone, where the tests may become one: for limits that do not depend on who starts the sandbox."""
+
+
 def choose_seconds() -> str:
     """A time to sleep by which a process is known, also beside the same test of another process."""
     return f"9876.{random.randrange(10**9)}"
@@ -79,7 +83,18 @@ def bubblewrap(request: pytest.FixtureRequest, project: Path) -> Worker:
     return Worker("bubblewrap", request.param, project)
 
 
-@pytest.fixture(params=CONFINED, ids=lambda kind: f"{kind[0]}-{'as-self' if kind[1] is None else 'as-plain-user'}")
+def name_kind(kind: tuple[str, int | None]) -> str:
+    return f"{kind[0]}-{'as-self' if kind[1] is None else 'as-plain-user'}"
+
+
+@pytest.fixture(params=VOLUNTEERS, ids=name_kind)
+def volunteer(request: pytest.FixtureRequest, project: Path) -> Worker:
+    """Every sandbox that confines, started as most volunteers do."""
+    sandbox, uid = request.param
+    return Worker(sandbox, uid, project)
+
+
+@pytest.fixture(params=CONFINED, ids=name_kind)
 def confined(request: pytest.FixtureRequest, project: Path) -> Worker:
     """Every sandbox that confines, started by everyone who may start it."""
     sandbox, uid = request.param

@@ -88,10 +88,10 @@ TERMINALS = """
 
 
 @pytest.mark.parametrize("code", [FILES, SOCKETS], ids=["empty files", "socket buffers"])
-def test_memory_that_counts_for_no_process_counts_against_the_limit(confined: Worker, code: str) -> None:
+def test_memory_that_counts_for_no_process_counts_against_the_limit(volunteer: Worker, code: str) -> None:
     at_once, later = code.replace("{rest}", "0"), code.replace("{rest}", "120")
-    assert confined.without("memory").run(at_once, memory_mib=MEMORY_MIB).log_tail == "took it"
-    outcome = confined.run(later, timeout=120, memory_mib=MEMORY_MIB)
+    assert volunteer.without("memory").run(at_once, memory_mib=MEMORY_MIB).log_tail == "took it"
+    outcome = volunteer.run(later, timeout=120, memory_mib=MEMORY_MIB)
     assert outcome.killed_for == f"it used more than {MEMORY_MIB} MiB of memory"
     assert "took it" not in outcome.log_tail
 
@@ -101,9 +101,9 @@ def test_memory_that_counts_for_no_process_counts_against_the_limit(confined: Wo
     [MEMFD, SEGMENTS, PIPES, SHARED_ANONYMOUS],
     ids=["memfd", "System V segments", "pages in pipes", "shared memory"],
 )
-def test_memory_that_nothing_can_count_is_refused(confined: Worker, code: str) -> None:
-    assert confined.without("filter").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
-    outcome = confined.run(code, memory_mib=MEMORY_MIB)
+def test_memory_that_nothing_can_count_is_refused(volunteer: Worker, code: str) -> None:
+    assert volunteer.without("filter").run(code, memory_mib=MEMORY_MIB).log_tail == "took it"
+    outcome = volunteer.run(code, memory_mib=MEMORY_MIB)
     assert outcome.exit_status != 0 and "took it" not in outcome.log_tail
 
 
@@ -115,8 +115,8 @@ def test_devices_that_hold_memory_are_covered(bubblewrap: Worker, code: str) -> 
     assert bubblewrap.run("print(open('/dev/zero', 'rb').read(3))").log_tail == repr(bytes(3))
 
 
-def test_ordinary_files_and_sockets_fit_the_limit(confined: Worker) -> None:
-    outcome = confined.run(
+def test_ordinary_files_and_sockets_fit_the_limit(volunteer: Worker) -> None:
+    outcome = volunteer.run(
         """
         import socket, time
         for number in range(5_000):
