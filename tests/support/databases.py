@@ -15,7 +15,6 @@ from sqlalchemy import NullPool, create_engine, func, make_url, select, text
 from coordinator.db.database import Database
 from coordinator.models import Base
 
-
 SCHEMA = text(
     "select (select count(*) from pg_class), (select count(*) from pg_attribute), (select count(*) from pg_trigger), "
     "(select count(*) from pg_proc), (select version_num from alembic_version)"

@@ -33,6 +33,7 @@ def test_an_account_comes_with_a_token_that_works(http: TestClient, project: str
 
 
 @pytest.mark.parametrize("name", ["", "Ada", "a b", "-ada", "x" * 64])
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_name_that_cannot_stand_in_an_address_is_refused(http: TestClient, name: str) -> None:
     assert code_of(sign_up(http, name)) == (422, "request-invalid")
 

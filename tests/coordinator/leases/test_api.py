@@ -15,6 +15,8 @@ from shared.leases import ResultUpload
 from tests.support.messages import claim_request, make_run
 from tests.support.volunteers import MiniWorker
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # what is asked needs no database
+
 JSON = {"Content-Type": "application/json"}
 BEAT = {"token": "x", "phase": "training"}
 

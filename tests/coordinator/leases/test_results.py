@@ -111,6 +111,7 @@ def bad_results(lease: GrantedLease, files: dict[str, str]) -> dict[str, tuple[i
     ["not editable", "dots", "absolute", "git", "too large", "other content", "other parent", "forged author",
      "no commit", "half", "not a number", "unknown field", "ok without metric"],
 )  # fmt: skip
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_bad_result_is_refused_and_nothing_stored(
     worker: MiniWorker, lease: GrantedLease, database: Database, name: str
 ) -> None:

@@ -29,6 +29,9 @@ CLAIMED = datetime.fromisoformat("2026-05-01T12:00:00Z")
 OTHER = HARDWARE.model_copy(update={"cores": 64})
 BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
 
+ON_ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What is decided here does not depend on the database."""
+
 FALSE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "another seed": ({"seed": 5}, "seed 5"),
     "long before the claim": ({"started_at": now() - timedelta(days=9)}, "before its lease"),
@@ -60,6 +63,7 @@ def is_held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", FALSE_RUNS)
+@ON_ONE_ENGINE
 def test_a_false_measurement_of_the_seed_becomes_no_baseline(worker: MiniWorker, is_held: bool, name: str) -> None:
     changes, why = FALSE_RUNS[name]
     lease = worker.claim_job()
@@ -73,6 +77,7 @@ def test_a_false_measurement_of_the_seed_becomes_no_baseline(worker: MiniWorker,
     assert not is_held or (why in shown["reason"] and shown["metric"] is None), shown["reason"]
 
 
+@ON_ONE_ENGINE
 def test_a_result_without_an_accepted_proposal_counts_for_nothing(worker: MiniWorker, is_held: bool) -> None:
     worker.measure_root()
     lease = worker.claim_job()
@@ -81,6 +86,7 @@ def test_a_result_without_an_accepted_proposal_counts_for_nothing(worker: MiniWo
     assert reply.status_code == 201 and (reply.json()["posterior"] is None) == is_held
 
 
+@ON_ONE_ENGINE
 def test_a_refused_proposal_is_not_run_all_the_same(worker: MiniWorker, is_held: bool) -> None:
     worker.measure_root()
     worker.experiment(BETTER, 3.2)
@@ -93,6 +99,7 @@ def test_a_refused_proposal_is_not_run_all_the_same(worker: MiniWorker, is_held:
 
 
 @pytest.mark.parametrize("copy", [BETTER, "LEARNING_RATE = 0.004  # mine\nDEPTH = 4\n"])
+@ON_ONE_ENGINE
 def test_refused_code_does_not_slip_in_behind_an_accepted_proposal(
     worker: MiniWorker, is_held: bool, copy: str
 ) -> None:
@@ -108,6 +115,7 @@ def test_refused_code_does_not_slip_in_behind_an_accepted_proposal(
     assert not is_held or "not the code" in worker.get_json(f"/runs/{reply.json()['run_id']}")["reason"]
 
 
+@ON_ONE_ENGINE
 def test_another_hardware_class_is_refused_and_named(worker: MiniWorker, database: Database, is_held: bool) -> None:
     lease = worker.claim_job()
     before = count_rows(database)
@@ -197,6 +205,7 @@ def test_no_class_but_the_leases_own() -> None:
     assert caught.value.field == "run.hardware"
 
 
+@ON_ONE_ENGINE
 def test_a_repaired_experiment_is_the_proposed_one(worker: MiniWorker) -> None:
     """After a crash the agent mends the file; the proposal stays."""
     worker.measure_root()
@@ -250,6 +259,7 @@ UNTIMELY: dict[str, tuple[float, list[float], str]] = {
 
 
 @pytest.mark.parametrize("name", UNTIMELY)
+@ON_ONE_ENGINE
 def test_jobs_of_ones_own_take_their_time(worker: MiniWorker, clock: Clock, is_held: bool, name: str) -> None:
     known_for, begun, why = UNTIMELY[name]
     absence, since = Absence(worker), now()
@@ -261,6 +271,7 @@ def test_jobs_of_ones_own_take_their_time(worker: MiniWorker, clock: Clock, is_h
         assert all(outcome == "ok" for outcome, _ in found)
 
 
+@ON_ONE_ENGINE
 def test_a_job_of_ones_own_ends_when_its_time_is_over(worker: MiniWorker, clock: Clock, is_held: bool) -> None:
     """Else a run without a duration would be in no other's way."""
     absence, begun = Absence(worker), now()
@@ -279,6 +290,7 @@ def test_a_night_of_jobs_of_ones_own_counts(worker: MiniWorker, clock: Clock) ->
     assert [absence.deliver(*result) for result in late_first] == [("ok", "")] * (len(done) + 1)
 
 
+@ON_ONE_ENGINE
 def test_two_devices_are_two_workers(make_worker: Callable[..., MiniWorker], project: str, clock: Clock) -> None:
     first, second = Absence(make_worker()), Absence(make_worker("w2"))
     clock.jump(NIGHT)
@@ -287,6 +299,7 @@ def test_two_devices_are_two_workers(make_worker: Callable[..., MiniWorker], pro
     assert first.deliver(*first.report(begun))[0] == "invalid"
 
 
+@ON_ONE_ENGINE
 def test_a_name_is_no_device(make_worker: Callable[..., MiniWorker], project: str, clock: Clock, is_held: bool) -> None:
     """One machine with four names did one given job under each, in turn; overnight all names worked at once."""
     names = []
@@ -318,6 +331,7 @@ def test_a_fleet_delivers_its_night(make_worker: Callable[..., MiniWorker], proj
     assert fleet[7].deliver(*fleet[7].report(alone)) == ("ok", "")
 
 
+@ON_ONE_ENGINE
 def test_an_invalid_job_of_ones_own_takes_no_time(worker: MiniWorker, clock: Clock) -> None:
     absence = Absence(worker)
     clock.jump(NIGHT)

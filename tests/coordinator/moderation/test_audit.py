@@ -49,6 +49,7 @@ def test_who_what_why_before_and_after(boss: Person, http: TestClient, database:
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x", None])
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_action_without_a_reason_is_refused_and_leaves_nothing(
     boss: Person, http: TestClient, database: Database, reason: str | None
 ) -> None:

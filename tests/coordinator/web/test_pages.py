@@ -194,6 +194,7 @@ def test_a_run_is_shown_with_its_experiment_or_alone(http: TestClient, past: lis
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/experiments/99", "/projects/none", "/problems/none"])
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
     http: TestClient, project: str, path: str
 ) -> None:
@@ -203,6 +204,7 @@ def test_what_is_not_there_is_a_page_for_people_and_a_document_for_programs(
     assert Problem.model_validate_json(response.content).code == "not-found"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_api_answers_documents_even_to_browsers(http: TestClient, project: str) -> None:
     for path in ("/api/v1/experiments/99", "/experiments/99.json"):
         assert http.get(path, headers=BROWSER).headers["content-type"] == "application/problem+json"
@@ -216,6 +218,7 @@ def test_an_id_beyond_any_row_is_a_mistake_of_the_caller(http: TestClient, proje
 @pytest.mark.parametrize(
     "path", ["/experiments/99999999999999999999", "/experiments/x", "/projects/tiny?cursor=x", "/?project=A B"]
 )
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_an_address_that_cannot_be_is_a_mistake_of_the_caller(http: TestClient, project: str, path: str) -> None:
     get_page(http, path, status=422)
 
