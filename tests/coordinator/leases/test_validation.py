@@ -30,7 +30,7 @@ OTHER = HARDWARE.model_copy(update={"cores": 64})
 BETTER = "LEARNING_RATE = 0.004\nDEPTH = 4\n"
 
 ON_ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""What is decided here does not depend on the database."""
+"""For rules that decide alike on every database."""
 
 FALSE_RUNS: dict[str, tuple[dict[str, Any], str]] = {
     "another seed": ({"seed": 5}, "seed 5"),
