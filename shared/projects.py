@@ -114,8 +114,8 @@ class BranchView(Message):
     state: BranchState
     experiments_without_gain: Count
     experiments: Count
-    share: Number | None
-    is_locked: bool
+    share: Number | None = None
+    is_locked: bool = False
     created_at: Timestamp
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
-from coordinator.accounts.permissions import Caller
+from coordinator.accounts.permissions import Caller, Permission, check
 from coordinator.background import TaskHealth
 from coordinator.db.database import CurrentDatabase, ReadSession
 from coordinator.events import audit
@@ -106,7 +106,9 @@ def report_finding(
     address: ClientAddress,
     text: Annotated[Reason, Form()],
 ) -> Response:
-    """Tell the moderators that something is wrong with a finding."""
+    """Tell the moderators that something is wrong with a finding. Raises AccountStoppedError."""
+    if visitor is not None:
+        check(visitor, Permission.WORK)
     with database.write() as session:
         reports.report_finding(session, finding_id, text, visitor.id if visitor else None, address)
     return redirect(request, f"/findings/{finding_id}", "Thank you. The moderators will look at it.")

@@ -131,6 +131,8 @@ def test_a_reader_reports_a_finding(app: FastAPI, boss: Browsing) -> None:
     assert "What is wrong?" in reader.get("/findings/1/report").text
     assert reader.post("/findings/1/report", text="An <i>advertisement</i>").status_code == 303
     assert "The moderators will look at it" in reader.get("/findings/1").text
+    stopped = browse_as(app, "eve", quarantine="lies")
+    assert stopped.post("/findings/1/report", text="Mine is better").status_code == 403
     shown = boss.get("/admin/queue?item=report:1").text
     assert "An &lt;i&gt;advertisement&lt;/i&gt;" in shown and "1 report of finding 1" in shown
 
