@@ -1,9 +1,10 @@
 """Questions about runs and posteriors."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.evidence.calibration_queries import EpochRow
@@ -12,7 +13,16 @@ from coordinator.evidence.confirmation import ConfirmationRun
 from coordinator.evidence.run_stats import Work
 from coordinator.evidence.statistics import RESPONSE_COLUMNS, Measurement, read_response
 from coordinator.evidence.throughput import expose
-from coordinator.models import Calibration, CommitPosterior, EvidenceEpoch, HeldDecision, Run, Worker, table_of
+from coordinator.models import (
+    Calibration,
+    CommitPosterior,
+    DueReplication,
+    EvidenceEpoch,
+    HeldDecision,
+    Run,
+    Worker,
+    table_of,
+)
 from coordinator.models.experiments import IS_CONFIRMATION, IS_MEASUREMENT
 from shared.contract import Contract
 from shared.experiments import HeldDecisionKind, JobKind
@@ -201,3 +211,33 @@ def _batches(shas: Sequence[str]) -> Iterator[list[str]]:
 def list_work(session: Session, sha: str, hardware_class: str) -> list[Work]:
     """The work of a commit's newest runs in a hardware class."""
     return [Work._make(row) for row in session.execute(_WORK, {"sha": sha, "hardware_class": hardware_class}).all()]
+
+
+class Pace(NamedTuple):
+    """How many of the newest runs were looked at, and when the oldest and the newest of them arrived."""
+
+    runs: int
+    since: datetime | None
+    last: datetime | None
+
+
+def find_pace(session: Session, most: int) -> Pace:
+    """The pace of all projects together, from `most` runs or fewer."""
+    newest = select(Run.id, Run.created_at).order_by(Run.id.desc()).limit(most).subquery()
+    query = select(func.count(), func.min(newest.c.created_at), func.max(newest.c.created_at)).select_from(newest)
+    return Pace(*session.execute(query).one())
+
+
+class DueInClass(NamedTuple):
+    """Results of a hardware class that somebody else is to measure, and those of them that only anchors may."""
+
+    hardware_class: str
+    waiting: int
+    for_anchors: int
+
+
+def count_due_by_class(session: Session) -> list[DueInClass]:
+    """What waits in each class, most first."""
+    anchors = func.sum(case((DueReplication.for_anchors, 1), else_=0))
+    query = select(DueReplication.hardware_class, func.count(), anchors).group_by(DueReplication.hardware_class)
+    return [DueInClass(*row) for row in session.execute(query.order_by(func.count().desc()))]

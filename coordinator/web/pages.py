@@ -34,6 +34,7 @@ from coordinator.web import (
     reference,
     rendering,
     sign_in,
+    status_page,
     views,
 )
 from coordinator.web.live import FRONT, LivePages
@@ -64,7 +65,7 @@ def install_pages(app: FastAPI) -> None:
     app.state.live_pages = LivePages(app.state.database)
     for part in (
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
-        account_pages.router,
+        account_pages.router, status_page.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")
