@@ -237,7 +237,7 @@ class DueInClass(NamedTuple):
 
 
 def count_due_by_class(session: Session) -> list[DueInClass]:
-    """What waits in each class, most first."""
+    """The results that wait in each class, most first."""
     anchors = func.sum(case((DueReplication.for_anchors, 1), else_=0))
     query = select(DueReplication.hardware_class, func.count(), anchors).group_by(DueReplication.hardware_class)
     return [DueInClass(*row) for row in session.execute(query.order_by(func.count().desc()))]
