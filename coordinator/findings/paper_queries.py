@@ -167,14 +167,13 @@ MAX_COUNTED = 4_000
 
 def count_gains(session: Session, project_id: int, topic: str | None = None) -> GainFates:
     """The fates of gains that were seen in one run, of a project or of one topic."""
-    newest = (
-        select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
-        .where(Finding.project_id == project_id, ~Finding.is_hidden)
-        .order_by(Finding.id.desc())
-        .limit(MAX_COUNTED)
-    )
-    if topic is not None:
-        newest = newest.join(Experiment, Experiment.id == Finding.experiment_id).where(Experiment.topic == topic)
+    newest = select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict).where(~Finding.is_hidden).limit(MAX_COUNTED)
+    if topic is None:
+        newest = newest.where(Finding.project_id == project_id).order_by(Finding.id.desc())
+    else:  # from the index of topics, which does not lead through the findings of all others
+        is_topic = Experiment.project_id == project_id, Experiment.topic == topic
+        newest = newest.join(Experiment, Experiment.id == Finding.experiment_id).where(*is_topic)
+        newest = newest.order_by(Experiment.id.desc())
     claims = newest.subquery()
     is_its = and_(
         CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == claims.c.hardware_class
@@ -192,8 +191,11 @@ def count_gains(session: Session, project_id: int, topic: str | None = None) -> 
     return GainFates(seen=seen, measured_again=measured_again, held=held)
 
 
-def list_effects(session: Session, project_id: int, topic: str, limit: int) -> list[EffectRow]:
-    """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out."""
+def list_effects(
+    session: Session, project_id: int, topic: str, limit: int, before_id: int | None = None
+) -> list[EffectRow]:
+    """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out; of experiments before
+    `before_id`, if given."""
     query = (
         select(Experiment, Finding, CommitPosterior)
         .join(Finding, Finding.experiment_id == Experiment.id)
@@ -201,6 +203,8 @@ def list_effects(session: Session, project_id: int, topic: str, limit: int) -> l
         .where(Experiment.project_id == project_id, Experiment.topic == topic)
         .where(CommitPosterior.effect_mean.is_not(None), IS_SHOWN)
     )
+    if before_id is not None:
+        query = query.where(Experiment.id < before_id)
     rows = session.execute(query.order_by(Experiment.id.desc(), CommitPosterior.hardware_class).limit(limit))
     return [EffectRow(*row) for row in rows]
 

@@ -269,17 +269,13 @@ def keep_fitting(session: Session, ids: Sequence[int], filters: FindingFilters) 
     return set(session.scalars(_narrow(query, filters)))
 
 
-_COUNT_CITATIONS = select(func.count()).select_from(
-    select(_CITATIONS.c.experiment_id)
-    .where(_CITATIONS.c.finding_id == bindparam("finding_id"))
-    .limit(MAX_COUNTED_CITATIONS)
-    .subquery()
-)
-
-
 def count_citations(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """How many experiments' agents had each finding to read, as far as MAX_COUNTED_CITATIONS."""
-    return {one: session.scalar(_COUNT_CITATIONS, {"finding_id": one}) or 0 for one in ids}
+    found = _FINDINGS.c.id
+    some = select(_CITATIONS.c.experiment_id).where(_CITATIONS.c.finding_id == found).correlate(_FINDINGS)
+    count = select(func.count()).select_from(some.limit(MAX_COUNTED_CITATIONS).subquery())
+    rows = session.execute(select(found, count.scalar_subquery()).where(found.in_(ids)))
+    return {row[0]: row[1] for row in rows}
 
 
 _TEXTS = select(Finding, Experiment).join(Experiment, Experiment.id == Finding.experiment_id)

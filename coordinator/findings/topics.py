@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,9 @@ from shared.protocol import Page, now
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100
+EFFECTS_AT_ONCE = 25
+"""Number of effects on a page of a topic's."""
+
 MAX_FOLLOW_UPS = 20
 
 
@@ -27,6 +31,11 @@ def view_page(session: Session, project: Project, before_id: int | None, limit: 
     rows = topic_counts.list_topics(session, project.id, before_id, limit + 1)
     page = cut_page(rows, limit, lambda row: row.newest_id)
     return Page(items=[_view_summary(row, project.name) for row in page.items], next_cursor=page.next_cursor)
+
+
+def find_oldest_count(session: Session, project: Project) -> datetime | None:
+    """The time of the oldest count of verdicts among a project's topics; None where all are counted now."""
+    return topic_counts.find_oldest_count(session, project.id)
 
 
 def view_topic(session: Session, project: Project, slug: str) -> Topic:
@@ -54,6 +63,18 @@ def view_topic(session: Session, project: Project, slug: str) -> Topic:
         ][::-1],
         as_of=now(),
     )
+
+
+def list_effects(
+    session: Session, project: Project, slug: str, before_id: int | None, limit: int = EFFECTS_AT_ONCE
+) -> Page[TopicEffect]:
+    """A topic's effects, newest experiment first. An experiment that several classes measured is on one page."""
+    rows = paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS, before_id)
+    ids = list(dict.fromkeys(row.experiment.id for row in rows))
+    page = cut_page(ids[: limit + 1], limit, lambda number: number)
+    shown = set(page.items)
+    effects = [_view_effect(row) for row in rows if row.experiment.id in shown]
+    return Page(items=effects, next_cursor=page.next_cursor)
 
 
 def _view_summary(row: TopicRow, project: str) -> TopicSummary:

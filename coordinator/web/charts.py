@@ -6,7 +6,6 @@ Positions are in percent of the chart's width; intervals are two sd to each side
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from coordinator.findings.pooling import read_number
 from shared.experiments import AxisDirection
 from shared.findings import Topic, TopicEffect, TopicPool
 from shared.formatting import decimals_for, format_effect, format_measure
@@ -110,28 +109,50 @@ def _list_ticks(scale: Scale, smallest_sd: float) -> Iterator[tuple[float, str]]
 
 
 class TopicChart(NamedTuple):
-    """Bars by hardware class on one scale; `zero` is the position of no effect, `better` the side of gains."""
+    """A topic's effects on one scale: of each hardware class all at once as a path of ticks for each verdict, with its
+    pools as bars; and some effects as bars. `zero` is the position of no effect, `better` the side of gains."""
 
-    groups: dict[str, list[Bar]]
+    strips: dict[str, dict[str, str]]
+    pools: dict[str, list[Bar]]
+    rows: list[Bar]
     zero: float
     better: str
+    effects: int
 
 
-def draw_topic(topic: Topic, sign: float) -> TopicChart | None:
-    """The chart of a topic, None without measurements. `sign` is 1 where a lower metric is better, else -1."""
+TOGETHER = "All hardware classes together"
+
+
+def draw_topic(topic: Topic, sign: float, shown: Sequence[TopicEffect]) -> TopicChart | None:
+    """The chart of a topic, in which the effects of `shown` have bars of their own; None without measurements.
+
+    `sign` is 1 where a lower metric is better, else -1.
+    """
     if not topic.effects:
         return None
     scale = _choose_scale(topic.effects)
-    groups: dict[str, list[Bar]] = {}
-    for heading in sorted({effect.hardware_class for effect in topic.effects}):
-        effects = sorted((effect for effect in topic.effects if effect.hardware_class == heading), key=_order)
-        pools = [pool for pool in topic.pools if pool.hardware_class == heading]
-        groups[heading] = [_draw_effect(effect, scale) for effect in effects]
-        groups[heading] += [_draw_pool(pool, scale) for pool in pools]
-    together = [_draw_pool(pool, scale) for pool in topic.pools if pool.hardware_class is None]
-    if together and len(groups) > 1:
-        groups["All hardware classes together"] = together
-    return TopicChart(groups, scale.place(0.0), "left" if sign > 0 else "right")
+    classes = sorted({effect.hardware_class for effect in topic.effects})
+    pools = {
+        name or TOGETHER: [_draw_pool(pool, scale) for pool in topic.pools if pool.hardware_class == name]
+        for name in (*classes, *([None] if len(classes) > 1 else []))
+    }
+    return TopicChart(
+        {name: _draw_strip([one for one in topic.effects if one.hardware_class == name], scale) for name in classes},
+        pools,
+        [_draw_effect(effect, scale) for effect in shown],
+        scale.place(0.0),
+        "left" if sign > 0 else "right",
+        len(topic.effects),
+    )
+
+
+def _draw_strip(effects: Sequence[TopicEffect], scale: Scale) -> dict[str, str]:
+    """A path of ticks for each verdict. Neighbours stand at different heights, so that many can be told apart."""
+    paths: dict[str, list[str]] = {}
+    for number, effect in enumerate(effects):
+        tick = f"M{scale.place(effect.mean)} {number * 7 % 13}v3"
+        paths.setdefault(str(effect.verdict or "unresolved"), []).append(tick)
+    return {verdict: "".join(ticks) for verdict, ticks in sorted(paths.items())}
 
 
 def _choose_scale(effects: Sequence[TopicEffect]) -> Scale:
@@ -157,8 +178,3 @@ def _draw_pool(pool: TopicPool, scale: Scale) -> Bar:
     return scale.draw(
         f"all {pool.direction}", format_effect(pool.mean, pool.sd), "pool", pool.mean, pool.sd, detail=detail
     )
-
-
-def _order(effect: TopicEffect) -> tuple[float, int]:
-    number = read_number(effect.value)
-    return (number if number is not None else float("inf"), effect.experiment_id)

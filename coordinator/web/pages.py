@@ -222,5 +222,5 @@ def show_topics(name: Slug, session: ReadSession, cursor: Cursor = None) -> Resp
 
 
 @router.get("/topics/{project}/{slug}")
-def show_topic(project: Slug, slug: TopicName, session: ReadSession) -> Response:
-    return render("topics/topic.html", page=views.view_topic(session, project, slug))
+def show_topic(project: Slug, slug: TopicName, session: ReadSession, cursor: Cursor = None) -> Response:
+    return render("topics/topic.html", page=views.view_topic(session, project, slug, cursor))

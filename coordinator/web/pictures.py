@@ -1,6 +1,7 @@
 """Pictures of progress: what the script draws, and the same as SVG for those without it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def make_plot(project: Project, history: ClassHistory, part: Range) -> Plot:
         best = [one.best for one in part.bins]
         columns = {
             "failed": [sum(getattr(one, name) for name in OUTCOMES[1:]) for one in part.bins],
-            "runs": [one.best_run_id or 0 for one in part.bins],
+            "runs": [],
             "experiments": [],
             "kinds": "",
             "first": part.bins[0].number * part.width + 1 if part.bins else 1,
@@ -73,6 +74,13 @@ def make_plot(project: Project, history: ClassHistory, part: Range) -> Plot:
         "range": choose_range([value for value in best if value is not None], part.leading, roots, sign),
         "sign": sign,
     }
+
+
+def pack(plot: Plot) -> Plot:
+    """The plot as scripts get it: `leading` as pairs of a number of marks and the metric that led at them."""
+    if not plot:
+        return plot
+    return plot | {"leading": [[len(list(marks)), value] for value, marks in groupby(plot["leading"])]}
 
 
 def _name_kind(mark: Mark) -> str:
@@ -121,26 +129,22 @@ def draw(plot: Plot, *, ticks: int = TICKS) -> Picture | None:
     last = plot["first"] + len(plot["best"]) * plot["width"] - 1
     start, length = plot["first"] - 0.5, max(1.0, min(last, plot["total"]) - plot["first"] + 1.0)
 
-    def x_of(index: float) -> float:
-        return round(float(WIDTH * (plot["first"] + index * plot["width"] - start) / length), 1)
+    def x_of(index: float) -> int:
+        return round(float(WIDTH * (plot["first"] + index * plot["width"] - start) / length))
 
-    def y_of(value: float) -> float:
+    def y_of(value: float) -> int:
         share = (value - low) / (high - low)
-        return round(HEIGHT * (1 - min(1 - EDGE, max(EDGE, share))), 1)
+        return round(HEIGHT * (1 - min(1 - EDGE, max(EDGE, share))))
 
     middle = (plot["width"] - 1) / 2 / plot["width"]
     kinds = plot["kinds"] or "r" * len(plot["best"])
     paths: dict[str, list[str]] = {"r": [], "i": [], "b": []}
     for index, (value, kind) in enumerate(zip(plot["best"], kinds, strict=True)):
         if value is not None and kind in paths:
-            paths[kind].append(f"M{x_of(index + middle)} {y_of(value)}h0")
-    bottom = HEIGHT if plot["sign"] > 0 else 0.0
+            paths[kind].append(f"M{x_of(index + middle)} {y_of(value)}z")
+    bottom, up = (round(HEIGHT), -1) if plot["sign"] > 0 else (0, 1)
     tall = [14 * min(1.0, count / plot["width"]) for count in plot["failed"]]
-    failed = [
-        f"M{x_of(index + middle)} {bottom}v{round(-size if plot['sign'] > 0 else size, 1)}"
-        for index, size in enumerate(tall)
-        if size
-    ]
+    failed = [f"M{x_of(index + middle)} {bottom}v{round(up * size, 1)}" for index, size in enumerate(tall) if size]
     return Picture(
         "".join(paths["r"]), "".join(paths["i"]), "".join(paths["b"]), "".join(failed),
         "".join(_draw_line(plot["leading"], x_of, y_of)),

@@ -4,10 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import sha256
+from time import monotonic
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import CachePerDatabase
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import list_hardware_classes, view_early_stops
@@ -20,14 +22,14 @@ from coordinator.records import progress, progress_queries
 from coordinator.records import queries as records_queries
 from coordinator.records import service as records
 from coordinator.selection.findings_value import compare_arms
-from coordinator.web.pictures import Plot, draw, make_plot
+from coordinator.web.pictures import Plot, draw, make_plot, pack
 from coordinator.web.rendering import render_part
 from coordinator.workers import service as workers
 from shared.leases import Phase
-from shared.projects import ProjectView
+from shared.projects import FindingsValue, ProjectView
 from shared.workers import WorkerState
 
-PAGE_ROWS = 50
+PAGE_ROWS = 25
 MAX_JOBS = 6
 """Number of jobs that a project's page names; it counts the others."""
 
@@ -40,6 +42,9 @@ STRIP_STEPS = 8
 """Number of steps of the leader's line of descent that a project's page shows."""
 
 FRONT_TICKS = 2
+VALUE_SECONDS = 60.0
+MAX_CACHED_VALUES = 256
+_findings_values = CachePerDatabase[int, tuple[FindingsValue, float]](MAX_CACHED_VALUES)
 Context = dict[str, Any]
 
 
@@ -77,8 +82,8 @@ def choose(session: Session, name: str, hardware_class: str | None) -> Chosen:
 
 
 def view_plot(session: Session, chosen: Chosen) -> Plot:
-    """The plot of a range of a class's runs."""
-    return _read_plot(session, chosen)[1]
+    """The plot of a range of a class's runs, as scripts get it."""
+    return pack(_read_plot(session, chosen)[1])
 
 
 def _read_plot(session: Session, chosen: Chosen) -> tuple[progress.ClassHistory, Plot]:
@@ -98,15 +103,24 @@ def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[
     context = live | {
         "projects": view_projects(session),
         "hardware_classes": list_hardware_classes(session, project.id),
-        "findings_value": compare_arms(session, project),
+        "findings_value": _compare_arms(session, project),
         "disputed_noise": list(evidence.list_disputed_noise(session, project.id)),
         "picture": draw(plot),
-        "plot": plot,
+        "plot": pack(plot),
         "parts": parts,
         "first": chosen.first,
         "last": chosen.last,
     }
     return context, parts
+
+
+def _compare_arms(session: Session, project: Project) -> FindingsValue:
+    """As `compare_arms`, at most VALUE_SECONDS old: it goes through thousands of jobs, and changes slowly."""
+    cache = _findings_values.for_database(session)
+    known = cache.find(project.id)
+    if known is None or monotonic() - known[1] > VALUE_SECONDS:
+        known = cache.store(project.id, (compare_arms(session, project), monotonic()))
+    return known[0]
 
 
 def read_parts(session: Session, chosen: Chosen, before_id: int | None) -> tuple[Parts, Context]:
@@ -156,7 +170,7 @@ def _cut_plot(old: Plot | None, new: Plot) -> Plot:
         for name in columns:
             equal = _count_equal(old[name], new[name])
             kept = min(kept, equal) if name != columns[0] else equal
-    return new | {name: new[name][kept:] for name in columns} | {"skipped": kept}
+    return pack(new | {name: new[name][kept:] for name in columns}) | {"skipped": kept}
 
 
 def _count_equal(old: Any, new: Any) -> int:

@@ -147,11 +147,17 @@ def _filter_address(asked: dict[str, str], name: str, value: str) -> str:
 def view_topics(session: Session, name: str, before_id: int | None) -> Context:
     """A project's topics. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    return _start_context(project) | {"topics": topics.view_page(session, project, before_id, PAGE_ROWS)}
+    return _start_context(project) | {
+        "topics": topics.view_page(session, project, before_id, PAGE_ROWS),
+        "counted_at": topics.find_oldest_count(session, project),
+        "is_first": before_id is None,
+    }
 
 
-def view_topic(session: Session, name: str, slug: str) -> Context:
+def view_topic(session: Session, name: str, slug: str, before_id: int | None) -> Context:
     """A topic's page. Raises NotFoundError."""
     project = projects.get_project(session, name)
     context, topic = _start_context(project), topics.view_topic(session, project, slug)
-    return context | {"topic": topic, "chart": draw_topic(topic, context["objective"].sign)}
+    shown = topics.list_effects(session, project, slug, before_id)
+    chart = draw_topic(topic, context["objective"].sign, shown.items)
+    return context | {"topic": topic, "chart": chart, "shown": shown, "is_first": before_id is None}

@@ -14,8 +14,8 @@ PATIENCE_SECONDS = 60.0
 class ServerProcess:
     """A coordinator's process. Its address is set by whoever starts it."""
 
-    def __init__(self, command: Sequence[str], database_url: str) -> None:
-        environment = os.environ | {"SWARM_DATABASE_URL": database_url}
+    def __init__(self, command: Sequence[str], database_url: str, **settings: str) -> None:
+        environment = os.environ | {"SWARM_DATABASE_URL": database_url} | settings
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     def wait_for(self, address: str) -> None:

@@ -10,9 +10,14 @@ const DETAIL_MS = 120; // the pointer rests so long on a mark before its words a
 const COLUMNS = ["best", "leading", "failed", "runs", "experiments", "kinds"];
 
 // `ask(first, last)` fetches the marks of a range; `tell(first, number)` the words of one run; `open` opens a run.
+// The server tells what led as pairs of a number of marks and a metric.
+function unpack(plot) {
+  return { ...plot, leading: plot.leading.flatMap(([marks, value]) => Array(marks).fill(value)) };
+}
+
 export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, onShow }) {
-  let shown = whole;
-  let newest = isZoomed ? null : whole; // the whole history, if it is known here
+  let shown = unpack(whole);
+  let newest = isZoomed ? null : shown; // the whole history, if it is known here
   let pointedAt = null;
   let waiting = 0;
   const label = makeLabel(element.parentElement);
@@ -183,16 +188,18 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
   }
 
   async function showRange(first, last) {
-    const next = await ask(first, last);
-    if (next === null) return;
+    const found = await ask(first, last);
+    if (found === null) return;
+    const next = unpack(found);
     isZoomed = true;
     show(next);
     onShow(next, first, last);
   }
 
   async function reset() {
-    const next = newest ?? (await ask(1, null));
-    if (next === null) return;
+    const found = newest === null ? await ask(1, null) : null;
+    if (newest === null && found === null) return;
+    const next = newest ?? unpack(found);
     newest = next;
     isZoomed = false;
     show(next);
@@ -227,8 +234,10 @@ export function createProgressPlot(element, whole, isZoomed, { ask, tell, open, 
   }
 
   // Takes the marks from the first that changed on.
-  function append(changes) {
-    if (changes.best === undefined || (newest === null && changes.skipped > 0)) return;
+  function append(packed) {
+    if (packed.best === undefined) return;
+    const changes = unpack(packed);
+    if (newest === null && changes.skipped > 0) return;
     const joined = { ...changes };
     for (const name of COLUMNS) {
       const before = newest === null ? changes[name].slice(0, 0) : newest[name].slice(0, changes.skipped);

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from coordinator.app import create_app
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
+from coordinator.web.project_page import PAGE_ROWS
 from tests.coordinator.web.conftest import EXPERIMENTS, Swarm
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
@@ -130,10 +131,10 @@ def test_a_new_experiment_appears_without_a_reload(page: Page, swarm: Swarm) -> 
     expect(first).to_contain_text("TRIED_LIVE 1 → 2")
     expect(first.locator("a").first).to_have_attribute("href", f"/experiments/{experiment_id}")
     expect(page.locator(PLOT)).to_have_attribute("data-runs", str(runs + 1))
-    assert page.locator("#experiment-rows tr:not(.nothing)").count() == 50, "the page keeps its length"
+    assert page.locator("#experiment-rows tr:not(.nothing)").count() == PAGE_ROWS, "the page keeps its length"
     assert_not_reloaded(page)
     page.locator("#pages a[rel=next]").click()
-    oldest_shown = experiment_id - 50
+    oldest_shown = experiment_id - PAGE_ROWS
     expect(page.locator("#experiment-rows tr").first).to_contain_text(str(oldest_shown))
 
 
@@ -156,7 +157,7 @@ def test_nothing_moves_under_the_pointer(page: Page, swarm: Swarm) -> None:
 
 def test_what_one_reads_stays_when_rows_come_in_above(page: Page, swarm: Swarm) -> None:
     open_project(page, swarm)
-    row = page.locator("#experiment-rows tr").nth(30)
+    row = page.locator("#experiment-rows tr").nth(15)
     key = row.get_attribute("data-key")
     row.evaluate("row => row.scrollIntoView({block: 'center'})")
     page.mouse.move(1275, 5)

@@ -1,7 +1,9 @@
-"""The chart of an experiment's evidence."""
+"""The charts of an experiment's evidence and of a topic's effects."""
 
-from coordinator.web.charts import draw_evidence
-from shared.experiments import JobKind, Posterior
+from coordinator.web.charts import draw_evidence, draw_topic
+from shared.experiments import AxisDirection, JobKind, Posterior, Standing, Verdict
+from shared.findings import Topic, TopicEffect, TopicSummary
+from shared.protocol import now
 from shared.records import Estimate, EvidenceRun, ExperimentEvidence, Trust
 
 
@@ -42,3 +44,26 @@ def test_without_runs_there_is_no_picture_and_without_an_ancestor_no_expectation
 def test_a_run_that_the_number_does_not_rest_on_is_set_aside() -> None:
     chart = draw_evidence(make_evidence(None, 3.2, 3.25, 3.26, is_checked=True))
     assert chart is not None and [row.role for row in chart.rows] == ["aside", "run", "run", "after"]
+
+
+def test_a_topic_is_one_strip_for_each_class_and_bars_for_some() -> None:
+    effects = [
+        TopicEffect(
+            experiment_id=number, finding_id=number, title="wider", direction=AxisDirection.UP, value=str(number),
+            hardware_class="cpu" if number % 2 else "gpu", mean=0.001 * number - 0.01, sd=0.002, verdict=Verdict.WORSE,
+            standing=Standing.PROVISIONAL, runs=1,
+        )
+        for number in range(1, 31)
+    ]  # fmt: skip
+    summary = TopicSummary(
+        project="tiny", slug="width", axis="WIDTH", experiments=30, improved=0, no_change=0, worse=30, unresolved=0,
+        failed=0, newest_at=now(),
+    )  # fmt: skip
+    topic = Topic(
+        summary=summary, effects=effects, pools=[], findings_for=[], findings_against=[], open_findings=[], untested=[],
+        follow_ups=[], as_of=now(),
+    )  # fmt: skip
+    chart = draw_topic(topic, 1.0, effects[:5])
+    assert chart is not None and len(chart.rows) == 5 and chart.effects == 30
+    assert {name: strip["worse"].count("M") for name, strip in chart.strips.items()} == {"cpu": 15, "gpu": 15}
+    assert 0 < chart.zero < 100 and chart.better == "left"

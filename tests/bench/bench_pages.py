@@ -1,0 +1,219 @@
+"""The cost of every page as a swarm grows: CPU of the coordinator and its database, bytes, scripts, memory.
+
+    python -m tests.bench.bench_pages --sizes 1000 100000 --engines sqlite postgresql
+
+Pages are those that the application has routes for. A page of one thing is asked for with another one each time. CPU
+is the coordinator's and, on PostgreSQL, its server's; bytes are those of the answer, compressed as browsers ask for it.
+"""
+
+import argparse
+import gzip
+import re
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import httpx
+import psutil
+
+from coordinator.app import create_app
+from coordinator.db.database import Database
+from coordinator.settings import CoordinatorSettings
+from coordinator.web.rendering import STATIC_FOLDER
+from shared.findings import name_topic
+from shared.protocol import API_PREFIX
+from tests.bench import pages_store
+from tests.bench.findings_store import KNOBS
+from tests.bench.report import append_table, format_table
+from tests.bench.server_process import ServerProcess
+from tests.support.databases import PostgresServer, run_postgres
+
+HEADINGS = (
+    "engine", "page", "CPU-ms at {small}", "CPU-ms at {large}", "times", "KiB", "KiB compressed", "script, KiB",
+    "misses",
+)  # fmt: skip
+MOST_CPU_MS, MOST_KIB, MOST_TIMES, MOST_SCRIPT_KIB, MOST_MEMORY = 50, 60, 1.5, 120, 1.3
+SMALL_CPU_MS = 5.0
+"""Costs below this are not compared as a ratio: they are the request itself, and noise."""
+
+NEVER = "1000000"
+"""Seconds between tasks that have nothing to do with pages: what is made in bulk has no vectors and no epoch."""
+
+VIEWS, MEMORY_VIEWS = 24, 1_000
+BROWSER = {"Accept": "text/html,*/*;q=0.8", "Accept-Encoding": "gzip"}
+EXTRA = (
+    f"/projects/tiny?hardware_class={quote(pages_store.RARE)}", "/projects/tiny?first=200&last=700",
+    "/projects/tiny/plot", f"{API_PREFIX}/records", f"{API_PREFIX}/hardware-classes",
+    f"{API_PREFIX}/projects/tiny/progress", f"{API_PREFIX}/topics?project=tiny",
+)  # fmt: skip
+"""Addresses beside the pages' own: other states of theirs, and what programs read of the same."""
+
+NOT_PAGES = (
+    "/api/",
+    "/git/",
+    "/static",
+    "/live",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/robots",
+    "/openapi",
+    "/sign-out",
+)
+_IMPORT = re.compile(r'from "\./([\w.-]+\.js)"')
+_SCRIPT = re.compile(r'<script[^>]* src="[^"]*/static/([\w.-]+)\?')
+
+
+class Cost(NamedTuple):
+    """The cost of one view of a page."""
+
+    cpu_ms: float
+    kib: float
+    compressed_kib: float
+    script_kib: float
+
+
+class Bench:
+    """A coordinator in a process of its own, on a filled database."""
+
+    def __init__(self, url: str, server: ServerProcess, postgres: PostgresServer | None, experiments: int) -> None:
+        self.http = httpx.Client(base_url=url, headers=BROWSER, timeout=60)
+        self.server, self._postgres, self._experiments = server, postgres, experiments
+        self._process = psutil.Process(server.process.pid)
+
+    def cpu_seconds(self) -> float:
+        own = sum(self._process.cpu_times()[:2])
+        return own + (self._postgres.cpu_seconds() if self._postgres else 0.0)
+
+    def fill_in(self, route: str, number: int) -> str:
+        """An address of a route; `number` chooses the thing that it is about."""
+        thing = pages_store.FIRST_ID + number * 37 % self._experiments
+        given = {
+            "experiment_id": thing, "finding_id": thing, "run_id": 1, "name": "tiny", "project": "tiny",
+            "slug": name_topic(KNOBS[number % len(KNOBS)]), "code": "not-found", "branch": "baseline",
+            "worker_id": 10 + number, "volunteer": f"volunteer-{number:03}",
+        }  # fmt: skip
+        return re.sub(r"{(\w+)}", lambda found: quote(str(given.get(found[1], "?"))), route)
+
+    def measure(self, route: str) -> Cost | None:
+        """The mean cost of a view; None for a page that is not open to everybody."""
+        first = self.http.get(self.fill_in(route, 0))
+        if first.status_code != 200:
+            sys.stderr.write(f"{route}: {first.status_code}\n")
+            return None
+        for number in range(3):
+            self.http.get(self.fill_in(route, number))
+        before = self.cpu_seconds()
+        for number in range(VIEWS):
+            response = self.http.get(self.fill_in(route, number + 3))
+            assert response.status_code == 200, response.url
+        cpu_ms = 1000 * (self.cpu_seconds() - before) / VIEWS
+        sent = int(first.headers.get("content-length", len(first.content)))
+        return Cost(cpu_ms, len(first.content) / 1024, sent / 1024, measure_scripts(first.text) / 1024)
+
+
+def measure_scripts(html: str) -> int:
+    """Bytes of all scripts that a page loads, compressed."""
+    wanted, seen = _SCRIPT.findall(html), set[str]()
+    while wanted:
+        name = wanted.pop()
+        if name not in seen:
+            seen.add(name)
+            wanted += _IMPORT.findall((STATIC_FOLDER / name).read_text())
+    return sum(len(gzip.compress((STATIC_FOLDER / name).read_bytes())) for name in seen)
+
+
+def list_pages() -> list[str]:
+    """Paths of the pages' routes."""
+    app = create_app(CoordinatorSettings(database_url="sqlite:///none.db"))
+    paths = {getattr(route, "path", "") for route in app.routes if "GET" in (getattr(route, "methods", None) or ())}
+    return sorted(
+        path for path in paths
+        if path and not path.startswith(NOT_PAGES) and not path.endswith((".json", "/live", ".csv", ".atom"))
+    )  # fmt: skip
+
+
+@contextmanager
+def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
+    """A coordinator whose database has so many experiments."""
+    with ExitStack() as stack:
+        postgres = stack.enter_context(run_postgres()) if engine == "postgresql" else None
+        address = postgres.create_migrated() if postgres else f"sqlite:///{folder}/coordinator.db"
+        began = time.monotonic()
+        database = Database(address)
+        database.migrate()
+        pages_store.fill(database, folder, experiments)
+        database.close()
+        sys.stderr.write(f"{engine}: {experiments:,} experiments made in {time.monotonic() - began:.0f} s\n")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "coordinator", "serve", "--port", str(port)]
+        server = ServerProcess(command, address, SWARM_MEANING_CHECK_SECONDS=NEVER, SWARM_EPOCH_CHECK_SECONDS=NEVER)
+        stack.callback(server.stop)
+        url = f"http://127.0.0.1:{port}"
+        server.wait_for(f"{url}/healthz")
+        yield Bench(url, server, postgres, experiments)
+
+
+def measure_engine(engine: str, sizes: tuple[int, int], pages: list[str]) -> Iterator[tuple[str, ...]]:
+    """The table's rows for one engine, the memory's at the end."""
+    found: list[dict[str, Cost | None]] = []
+    memory = (0.0, 0.0)
+    for experiments in sizes:
+        with tempfile.TemporaryDirectory() as folder, open_bench(engine, experiments, Path(folder)) as bench:
+            found.append({page: bench.measure(page) for page in pages})
+            if experiments == sizes[-1]:
+                memory = measure_memory(bench, [page for page in pages if found[-1][page]])
+    for page in pages:
+        small, large = found[0][page], found[1][page]
+        if small is None or large is None:
+            continue
+        times = large.cpu_ms / max(small.cpu_ms, 0.1)
+        has_grown = times > MOST_TIMES and large.cpu_ms > SMALL_CPU_MS
+        misses = {
+            "CPU": large.cpu_ms > MOST_CPU_MS, "times": has_grown, "KiB": large.kib > MOST_KIB,
+            "script": large.script_kib > MOST_SCRIPT_KIB,
+        }  # fmt: skip
+        figures = (small.cpu_ms, large.cpu_ms, times, large.kib, large.compressed_kib, large.script_kib)
+        missed = ", ".join(name for name, is_missed in misses.items() if is_missed)
+        yield engine, f"`{page}`", *(f"{figure:.1f}" for figure in figures), missed
+    missed = "memory" if memory[1] > MOST_MEMORY * memory[0] else ""
+    text = f"memory after {MEMORY_VIEWS:,} views: {memory[0]:.0f} to {memory[1]:.0f} MiB"
+    yield engine, text, "", "", f"{memory[1] / memory[0]:.2f}", "", "", "", missed
+
+
+def measure_memory(bench: Bench, pages: list[str]) -> tuple[float, float]:
+    """Resident memory in MiB before and after 1,000 views of all pages in turn; each was seen before."""
+    before = bench.server.read_memory("VmRSS")
+    for number in range(MEMORY_VIEWS):
+        bench.http.get(bench.fill_in(pages[number % len(pages)], number))
+    return before, bench.server.read_memory("VmRSS")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs=2, default=(1_000, 100_000))
+    parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
+    parser.add_argument("--append", type=Path, help="a Markdown file to which the table is added")
+    options = parser.parse_args()
+    pages = [*list_pages(), *EXTRA]
+    rows = []
+    for engine in options.engines:
+        for row in measure_engine(engine, tuple(options.sizes), pages):
+            sys.stderr.write(" | ".join(row) + "\n")
+            rows.append(row)
+    small, large = (f"{size:,}" for size in options.sizes)
+    headings = [heading.format(small=small, large=large) for heading in HEADINGS]
+    sys.stdout.write(format_table(headings, rows) + "\n")
+    if options.append:
+        append_table(options.append, "tests.bench.bench_pages", headings, rows)
+
+
+if __name__ == "__main__":
+    main()

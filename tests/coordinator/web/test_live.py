@@ -1,0 +1,73 @@
+"""Streams of what changes on a page: the same message for all who show the same, and all of it for the others."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from coordinator.db.database import Database
+from coordinator.events.feed import Feed
+from coordinator.models import Project
+from coordinator.web import project_page
+from coordinator.web.live import FRONT, LivePages
+from tests.support.messages import make_proposal
+from tests.support.swarm_data import History
+
+PATIENCE_SECONDS = 30.0
+
+
+def add_experiment(database: Database, title: str) -> None:
+    with database.write() as session:
+        history = History(session, session.scalars(select(Project)).one())
+        worker = history.add_worker()
+        history.add_experiment(worker, history.project.root_sha, 3.25, make_proposal(title))
+
+
+async def read_first(live: LivePages, feed: Feed, name: str, states: list[str]) -> list[str]:
+    """The first message to each of several viewers, who look at the same time."""
+
+    async def read(state: str) -> str:
+        stream = live.follow(feed, (name, None) if name else FRONT, state)
+        message = await anext(stream)
+        await stream.aclose()
+        return message
+
+    return list(await asyncio.wait_for(asyncio.gather(*map(read, states)), PATIENCE_SECONDS))
+
+
+@pytest.mark.usefixtures("http")
+def test_viewers_of_one_state_share_a_message_that_holds_the_difference(database: Database, project: str) -> None:
+    add_experiment(database, "BEFORE")
+    live = LivePages(database)
+    with database.read() as session:
+        parts, _ = project_page.read_parts(session, project_page.choose(session, project, None), None)
+    live.keep(parts)
+    add_experiment(database, "AFTER")
+    first, second, unknown = asyncio.run(read_first(live, Feed(database), project, [parts.state, parts.state, "other"]))
+    assert first is second
+    changes: dict[str, Any] = json.loads(first)
+    assert len(changes["rows"]["changed"]) == 1 and "AFTER" in next(iter(changes["rows"]["changed"].values()))
+    assert changes["plot"]["skipped"] == 1 and len(changes["plot"]["best"]) == 1
+    whole = json.loads(unknown)
+    assert whole["state"] == changes["state"] != parts.state
+    assert len(whole["rows"]["changed"]) == 2 and whole["plot"]["skipped"] == 0
+
+
+def test_a_closed_feed_ends_the_streams(http: TestClient, database: Database, project: str) -> None:
+    live = LivePages(database)
+    with database.read() as session:
+        _, parts = project_page.view_front(session)
+
+    async def look() -> list[str]:
+        feed = Feed(database)
+        stream = live.follow(feed, FRONT, parts.state)
+        reading = asyncio.create_task(anext(stream, "ended"))
+        await asyncio.sleep(0)
+        feed.close()
+        return [await asyncio.wait_for(reading, PATIENCE_SECONDS)]
+
+    assert asyncio.run(look()) == ["ended"]
+    assert http.get("/").text.count(parts.state) == 1, "the page names the state that it shows"
