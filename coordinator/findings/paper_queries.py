@@ -167,7 +167,11 @@ MAX_COUNTED = 4_000
 
 def count_gains(session: Session, project_id: int, topic: str | None = None) -> GainFates:
     """The fates of gains that were seen in one run, of a project or of one topic."""
-    newest = select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict).where(~Finding.is_hidden).limit(MAX_COUNTED)
+    newest = (
+        select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
+        .where(~Finding.is_hidden)
+        .limit(MAX_COUNTED)
+    )
     if topic is None:
         newest = newest.where(Finding.project_id == project_id).order_by(Finding.id.desc())
     else:  # from the index of topics, which does not lead through the findings of all others
@@ -194,8 +198,8 @@ def count_gains(session: Session, project_id: int, topic: str | None = None) -> 
 def list_effects(
     session: Session, project_id: int, topic: str, limit: int, before_id: int | None = None
 ) -> list[EffectRow]:
-    """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out; of experiments before
-    `before_id`, if given."""
+    """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out; of experiments
+    before `before_id`, if given."""
     query = (
         select(Experiment, Finding, CommitPosterior)
         .join(Finding, Finding.experiment_id == Experiment.id)

@@ -168,9 +168,28 @@ def show_run(run_id: RowId, session: ReadSession) -> Response:
 
 @router.get("/docs")
 def show_reference(request: Request) -> Response:
+    """All operations and messages by name."""
     document = request.app.openapi()
     groups, schemas = reference.list_operations(document), reference.list_schemas(document)
     return render("reference/reference.html", groups=groups, schemas=schemas)
+
+
+@router.get("/docs/messages/{message}")
+def show_message(message: str, request: Request) -> Response:
+    """A message with its fields, or an enum with its values."""
+    found = next((one for one in reference.list_schemas(request.app.openapi()) if one["name"] == message), None)
+    if found is None:
+        raise NotFoundError(f"The API has no message called {message!r}.")
+    return render("reference/message.html", schema=found)
+
+
+@router.get("/docs/{tag}")
+def show_operations(tag: str, request: Request) -> Response:
+    """The operations of one tag, with their parameters."""
+    operations = reference.list_operations(request.app.openapi()).get(tag)
+    if operations is None:
+        raise NotFoundError(f"The API has no part called {tag!r}.")
+    return render("reference/group.html", tag=tag, operations=operations)
 
 
 @router.get("/problems")

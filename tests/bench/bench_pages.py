@@ -45,7 +45,7 @@ SMALL_CPU_MS = 5.0
 NEVER = "1000000"
 """Seconds between tasks that have nothing to do with pages: what is made in bulk has no vectors and no epoch."""
 
-VIEWS, MEMORY_VIEWS = 24, 1_000
+VIEWS, MEMORY_VIEWS = 12, 1_000
 BROWSER = {"Accept": "text/html,*/*;q=0.8", "Accept-Encoding": "gzip"}
 EXTRA = (
     f"/projects/tiny?hardware_class={quote(pages_store.RARE)}", "/projects/tiny?first=200&last=700",
@@ -96,6 +96,7 @@ class Bench:
         thing = pages_store.FIRST_ID + number * 37 % self._experiments
         given = {
             "experiment_id": thing, "finding_id": thing, "run_id": 1, "name": "tiny", "project": "tiny",
+            "message": "RunView", "tag": "leases",
             "slug": name_topic(KNOBS[number % len(KNOBS)]), "code": "not-found", "branch": "baseline",
             "worker_id": 10 + number, "volunteer": f"volunteer-{number:03}",
         }  # fmt: skip

@@ -19,6 +19,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
+from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.models import (
     Base,
     Calibration,
@@ -68,6 +69,8 @@ def fill(database: Database, folder: Path, experiments: int) -> None:
                 name = model.__tablename__
                 if rows := [row for tables in some for row in tables.get(name, ())]:
                     session.execute(insert(Base.metadata.tables[name]), rows)
+            for row in (row for tables in some for row in tables["findings"]):  # a few words: no page here searches
+                text_index_of(session).put(session, IndexedText(row["id"], project_id, ["word"], []), is_new=True)
     with database.write() as session:
         session.execute(update(Project).where(Project.id == project_id).values(title="A swarm of many"))
         session.execute(insert(Base.metadata.tables["leases"]), list(_make_live_leases(template)))

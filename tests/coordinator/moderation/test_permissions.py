@@ -23,7 +23,8 @@ from tests.support.volunteers import MiniWorker
 OPEN = frozenset(
     f"GET {path}"
     for path in (
-        "/", "/docs", "/experiments/{experiment_id}", "/experiments/{experiment_id}.json",
+        "/", "/docs", "/docs/messages/{message}", "/docs/{tag}", "/experiments/{experiment_id}",
+        "/experiments/{experiment_id}.json",
         "/experiments/{experiment_id}/live", "/findings",
         "/findings/{finding_id}", "/findings/{finding_id}.json", "/findings/{finding_id}/report",
         "/git/{project}.bundle",
