@@ -20,6 +20,9 @@ from shared.protocol import Page, now
 
 MAX_EFFECTS = 200
 MAX_FINDINGS = 100
+CLASSES_EACH = 3
+"""Number of hardware classes for each experiment of a page that are read at once."""
+
 EFFECTS_AT_ONCE = 25
 """Number of effects on a page of a topic's."""
 
@@ -69,7 +72,7 @@ def list_effects(
     session: Session, project: Project, slug: str, before_id: int | None, limit: int = EFFECTS_AT_ONCE
 ) -> Page[TopicEffect]:
     """A topic's effects, newest experiment first. An experiment that several classes measured is on one page."""
-    rows = paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS, before_id)
+    rows = paper_queries.list_effects(session, project.id, slug, CLASSES_EACH * (limit + 1), before_id)
     ids = list(dict.fromkeys(row.experiment.id for row in rows))
     page = cut_page(ids[: limit + 1], limit, lambda number: number)
     shown = set(page.items)

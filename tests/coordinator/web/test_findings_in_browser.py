@@ -46,7 +46,7 @@ def test_pages_of_findings_fit_and_can_be_read_by_all(page: Page, swarm: Swarm, 
         page.goto(swarm.url + path)
         expect(page.locator("h1")).to_contain_text(heading)
         if page.locator(".plot").count():
-            page.wait_for_selector(".plot .scatterlayer .trace")
+            page.wait_for_selector(".plot .u-over")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         assert page.evaluate(FAULTS) == [], path
     assert page.evaluate("window.hacked") is None
@@ -58,9 +58,9 @@ def test_a_reader_comes_from_the_search_to_the_paper_and_its_topic(page: Page, s
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{swarm.url}/findings?project=tiny&q=weight+decay")
     page.locator(".found .claim a").first.click()
-    page.wait_for_selector("#loss-plot .scatterlayer .trace")
-    names = page.locator("#loss-plot").evaluate("plot => plot.data.map((trace) => trace.name)")
-    assert names[0].startswith("parent") and names[1].startswith("run")
+    expect(page.locator("#loss-plot")).to_have_attribute("data-curves", "2")
+    names = page.locator("#loss-plot .u-series .u-label").all_inner_texts()
+    assert names[1].startswith("parent") and names[2].startswith("run")
     page.locator("#finding a[href^='/topics/']").first.click()
-    expect(page.locator("h2").first).to_have_text("All effects")
+    expect(page.locator("h2").first).to_have_text("Effects")
     assert page.locator(".effects tbody tr.pool").count() >= 1
