@@ -122,6 +122,14 @@ def find_topic(session: Session, project_id: int, topic: str) -> TopicRow | None
     return stored[0].add(beyond) if beyond else stored[0]
 
 
+def find_oldest_count(session: Session, project_id: int) -> datetime | None:
+    """When the verdicts of a project's topics were counted, the one that was longest ago."""
+    moment: datetime | None = session.scalar(
+        select(func.min(_COUNTS.c.counted_at)).where(_COUNTS.c.project_id == project_id)
+    )
+    return moment
+
+
 def count_new(session: Session, project_id: int, hardware_class: str, after_run_id: int, last_run_id: int) -> None:
     """Add the experiments whose first runs are those of a class above an id up to another."""
     first = _is_first_run(project_id, hardware_class)
