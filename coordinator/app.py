@@ -3,13 +3,13 @@
 import signal
 import socket
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from types import FrameType
 
 import uvicorn
-from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
@@ -76,9 +76,9 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
             repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
         ):  # fmt: skip
-            threads = CapacityLimiter(_count_jobs_at_once(database, settings))
-            app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads)
-            yield
+            with ThreadPoolExecutor(_count_jobs_at_once(database, settings), "jobs") as threads:
+                app.state.jobs = Jobs(database, app.state.held_heartbeats, app.state.similarity, threads)
+                yield
         database.close()
 
     app = FastAPI(

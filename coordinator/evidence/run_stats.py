@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from sqlalchemy import Row, and_, bindparam, case, func, select
 from sqlalchemy.orm import Session, undefer_group
 
-from coordinator.db.cache import Cache
+from coordinator.db.cache import CachePerDatabase
 from coordinator.models import ClassProgress, CommitPosterior, EvidenceEpoch, Project, Run, Worker, table_of
 from coordinator.models.evidence import REPORT
 from coordinator.projects import service as projects
@@ -28,12 +27,12 @@ RECENT_CURVES = 512
 
 NEWEST_RUNS = 1000
 
-_RECENT = Cache[UUID, list[CurvePoint]](RECENT_CURVES)
-"""By the run's own id. A run does not change."""
+_RECENT = CachePerDatabase[tuple[str, str], list[CurvePoint]](RECENT_CURVES)
+"""By commit and hardware class. The first whole run stays the first, and does not change."""
 
 _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _FIRST_WHOLE = (
-    select(_RUNS.c.id, _RUNS.c.uuid, _RUNS.c.pace)
+    select(_RUNS.c.id, _RUNS.c.pace)
     .where(_RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class"))
     .where(_RUNS.c.outcome == RunOutcome.OK)
     .order_by(_RUNS.c.id)
@@ -115,15 +114,15 @@ def list_hardware_classes(session: Session, project_id: int) -> list[HardwareCla
 def find_curve(session: Session, sha: str, hardware_class: str) -> list[CurvePoint]:
     """The thinned curve of a commit's first whole run in a class, as if it had the contract's budget; empty where there
     is none."""
+    recent, key = _RECENT.for_database(session), (sha, hardware_class)
+    if (known := recent.find(key)) is not None:
+        return known
     run = session.execute(_FIRST_WHOLE, {"sha": sha, "hardware_class": hardware_class}).first()
     if run is None:
         return []
-    run_id, name, pace = run
-    known = _RECENT.find(name)
-    if known is None:
-        points = session.scalar(_CURVE, {"run_id": run_id}) or []
-        known = _RECENT.store(name, thin([(step, seconds / pace, loss) for step, seconds, loss in points]))
-    return known
+    run_id, pace = run
+    points = session.scalar(_CURVE, {"run_id": run_id}) or []
+    return recent.store(key, thin([(step, seconds / pace, loss) for step, seconds, loss in points]))
 
 
 def thin(points: Sequence[Sequence[Any]]) -> list[CurvePoint]:

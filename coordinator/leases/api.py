@@ -1,11 +1,13 @@
 """Leases over HTTP: the requests of workers. Their answers are rendered here: FastAPI would check them again."""
 
+from asyncio import get_running_loop
 from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 from uuid import UUID
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from coordinator.accounts.security import BearerToken
@@ -44,15 +46,15 @@ class Jobs:
     database: Database
     heartbeats: HeldHeartbeats
     similarity: Similarity
-    threads: CapacityLimiter
+    threads: Executor
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
-        """Call a function in a thread."""
-        return await to_thread.run_sync(function, *args, limiter=self.threads)
+        """Call a function in a thread, for which the request is the current one, too."""
+        return await get_running_loop().run_in_executor(self.threads, copy_context().run, function, *args)
 
     async def answer(self, function: Callable[..., Message], *args: object) -> Response:
         """Call a function in a thread, which also renders the message that it returns."""
-        return await to_thread.run_sync(lambda: _render(function(*args)), limiter=self.threads)
+        return await self.run(lambda: _render(function(*args)))
 
 
 async def _get_jobs(request: Request) -> Jobs:
@@ -63,6 +65,7 @@ async def _get_jobs(request: Request) -> Jobs:
 CurrentJobs = Annotated[Jobs, Depends(_get_jobs)]
 
 router = APIRouter(prefix=API_PREFIX, tags=["leases"])
+"""Routes are compared with a request in their order, so the most frequent stand first."""
 
 
 async def _get_fitting_versions(
@@ -82,43 +85,6 @@ version."""
 
 def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
     return Response(reply.model_dump_json(), status_code, media_type="application/json")
-
-
-@router.get("/leases")
-def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
-    """The jobs that workers hold now."""
-    return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
-
-
-@router.get("/leases/{lease_id}/context")
-def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
-    """The context pack that a lease's agent got to read."""
-    return service.view_context(session, lease_id)
-
-
-@router.get("/versions")
-async def show_versions(request: Request) -> Versions:
-    """The versions of this coordinator and of the workers it gives jobs to."""
-    versions: Versions = request.app.state.versions
-    return versions
-
-
-@router.post("/leases", response_model=ClaimReply)
-async def claim(
-    versions: FittingVersions,
-    request: ClaimRequest,
-    token: BearerToken,
-    jobs: CurrentJobs,
-    address: ClientAddress,
-) -> Response:
-    """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return await jobs.answer(claims.claim, jobs.database, token, request, versions, address)
-
-
-@router.put("/leases/{lease_id}")
-def register_own_lease(lease_id: UUID, own: OfflineLease, token: BearerToken, session: WriteSession) -> HeartbeatReply:
-    """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
-    return offline.register_own(session, authenticate(session, token), lease_id, own)
 
 
 @router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
@@ -144,12 +110,6 @@ async def submit_proposal(
     return await jobs.answer(submit, jobs.database, jobs.heartbeats, jobs.similarity, token, lease_id, submission)
 
 
-@router.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
-async def release(lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs) -> Response:
-    """Give a job back."""
-    return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, request)
-
-
 @router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
 async def deliver_result(
     lease_id: UUID,
@@ -163,3 +123,46 @@ async def deliver_result(
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
     delivery = await jobs.run(results.deliver, jobs.database, jobs.heartbeats, token, lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)
+
+
+@router.post("/leases", response_model=ClaimReply)
+async def claim(
+    versions: FittingVersions,
+    request: ClaimRequest,
+    token: BearerToken,
+    jobs: CurrentJobs,
+    address: ClientAddress,
+) -> Response:
+    """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
+    return await jobs.answer(claims.claim, jobs.database, token, request, versions, address)
+
+
+@router.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
+async def release(lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs) -> Response:
+    """Give a job back."""
+    return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, request)
+
+
+@router.get("/leases")
+def list_live_leases(project: Slug, session: ReadSession) -> Page[LeaseView]:
+    """The jobs that workers hold now."""
+    return Page(items=service.view_live_leases(session, projects.get_project(session, project)))
+
+
+@router.get("/leases/{lease_id}/context")
+def read_context(lease_id: UUID, session: ReadSession) -> LeaseContext:
+    """The context pack that a lease's agent got to read."""
+    return service.view_context(session, lease_id)
+
+
+@router.get("/versions")
+async def show_versions(request: Request) -> Versions:
+    """The versions of this coordinator and of the workers it gives jobs to."""
+    versions: Versions = request.app.state.versions
+    return versions
+
+
+@router.put("/leases/{lease_id}")
+def register_own_lease(lease_id: UUID, own: OfflineLease, token: BearerToken, session: WriteSession) -> HeartbeatReply:
+    """Tell of a job that a worker gave itself while this coordinator was away; its result may be delivered then."""
+    return offline.register_own(session, authenticate(session, token), lease_id, own)

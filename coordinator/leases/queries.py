@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, CursorResult, bindparam, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.leases.validation import WorkerTime, count_at_once
@@ -105,6 +105,11 @@ _FIND = (
     .where(_LEASES.c.id == bindparam("lease_id"))
 )
 _LOCK = _FIND.with_for_update(of=_LEASES)
+_LOCK_WITH_RESULT = _LOCK.add_columns(
+    select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")).scalar_subquery(),
+    select(_COMMITS.c.sha).where(_COMMITS.c.sha == bindparam("sha")).scalar_subquery(),
+    select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id")).scalar_subquery(),
+)
 _SEE_OWN = _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id).where(
     _TOKENS.c.sha256 == bindparam("sha256"), IS_VALID_TOKEN
 )
@@ -133,11 +138,6 @@ _COUNTS = select(
 )
 _ADD = insert(_LEASES)
 _ADD_PACK = insert(_PACKS)
-_FINDINGS_READ = select(_PACKS.c.findings).where(_PACKS.c.lease_id == bindparam("lease_id"))
-_DELIVERED = select(
-    select(_RUNS.c.id).where(_RUNS.c.uuid == bindparam("uuid")).scalar_subquery(),
-    select(_COMMITS.c.sha).where(_COMMITS.c.sha == bindparam("sha")).scalar_subquery(),
-)
 _TOOK_TIME = (_RUNS.c.worker_id == _WORKERS.c.id) & (_RUNS.c.outcome != RunOutcome.INVALID)
 _WORKER_TIME = select(
     _WORKERS.c.created_at,
@@ -199,7 +199,7 @@ def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:
     return LeaseRow._make(row) if row else None
 
 
-def find_lease_of_token(session: Session, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
+def find_lease_of_token(session: Session | Connection, lease_id: UUID, token_sha256: str) -> LeaseRow | None:
     """A lease, if it is of the volunteer whose valid token has this hash."""
     row = session.execute(_SEE_OWN, {"lease_id": lease_id, "sha256": token_sha256, "moment": now()}).first()
     return LeaseRow._make(row) if row else None
@@ -210,6 +210,23 @@ def lock_lease(session: Session, lease_id: UUID) -> LeaseRow:
     row = session.execute(_LOCK, {"lease_id": lease_id}).first()
     assert row is not None, "leases are never removed"
     return LeaseRow._make(row)
+
+
+class KnownOfResult(NamedTuple):
+    """The stored parts of a result that arrives: a run of its id, its commit, and the numbers of the findings that its
+    agent got to read."""
+
+    has_run: bool
+    has_commit: bool
+    findings_read: list[int]
+
+
+def lock_with_result(session: Session, lease_id: UUID, run_uuid: UUID, sha: str) -> tuple[LeaseRow, KnownOfResult]:
+    """As `lock_lease`, with what is known of a result's run and commit."""
+    row = session.execute(_LOCK_WITH_RESULT, {"lease_id": lease_id, "uuid": run_uuid, "sha": sha}).first()
+    assert row is not None, "leases are never removed"
+    *lease, run_id, stored_sha, findings = row
+    return LeaseRow._make(lease), KnownOfResult(run_id is not None, stored_sha is not None, findings or [])
 
 
 class LeaseCounts(NamedTuple):
@@ -234,18 +251,6 @@ def add_lease(session: Session, columns: Mapping[str, Any]) -> None:
 
 def add_pack(session: Session, lease_id: UUID, pack: Pack) -> None:
     session.execute(_ADD_PACK, {"lease_id": lease_id, **pack._asdict()})
-
-
-def list_findings_read(session: Session, lease_id: UUID) -> list[int]:
-    """The numbers of the findings that a lease's agent got to read."""
-    findings: list[int] | None = session.scalar(_FINDINGS_READ, {"lease_id": lease_id})
-    return findings or []
-
-
-def find_delivered(session: Session, run_uuid: UUID, sha: str) -> tuple[bool, bool]:
-    """Whether a run of this id is stored, and whether a commit of this name is."""
-    row = session.execute(_DELIVERED, {"uuid": run_uuid, "sha": sha}).one()
-    return row[0] is not None, row[1] is not None
 
 
 def find_relative_speed(session: Session, lease: LeaseRow) -> float | None:

@@ -26,7 +26,7 @@ from coordinator.leases import queries, service, state
 from coordinator.leases.errors import ResultConflictError, ResultUnfitError, WrongCommitError
 from coordinator.leases.heartbeats import HeldHeartbeats
 from coordinator.leases.proposals import check_steps
-from coordinator.leases.queries import LeaseRow
+from coordinator.leases.queries import KnownOfResult, LeaseRow
 from coordinator.leases.validation import LeaseTerms, ResultRefused, hold_to_lease
 from coordinator.lineage import service as lineage
 from coordinator.lineage.commits import CommitRow, get_commit
@@ -67,13 +67,13 @@ def deliver(
         other = _describe_other(session, seen, contract, upload, built)
     body_sha256 = sha256(upload.model_dump_json().encode()).hexdigest()
     with database.write() as session:
-        lease = queries.lock_lease(session, lease_id)
+        lease, known = queries.lock_with_result(session, lease_id, upload.run.id, built.sha if built else "")
         service.refuse_stopped(lease)
         stored = _find_stored(lease, upload.run.id, body_sha256)
         if stored is not None:
             return Delivery(stored, is_new=False)
         held = _hold_to_lease(session, lease, contract, upload, other)
-        reply = _store(session, lease, contract, held, built)
+        reply = _store(session, lease, known, contract, held, built)
         result: dict[str, Any] = {
             "result_key": upload.run.id,
             "result_sha256": body_sha256,
@@ -166,13 +166,13 @@ def _find_stored(lease: LeaseRow, key: UUID, body_sha256: str) -> ResultReply | 
 
 
 def _store(
-    session: Session, lease: LeaseRow, contract: Contract, upload: ResultUpload, built: BuiltCommit | None
-) -> ResultReply:
+    session: Session, lease: LeaseRow, known: KnownOfResult, contract: Contract, upload: ResultUpload,
+    built: BuiltCommit | None,
+) -> ResultReply:  # fmt: skip
     run = upload.run
-    has_run, has_commit = queries.find_delivered(session, run.id, built.sha if built else "")
-    if has_run:
+    if known.has_run:
         raise ResultConflictError("A run of this id was delivered for another lease.")
-    if has_commit:
+    if known.has_commit:
         raise ResultConflictError("This very commit was delivered before, for another lease.")
     if built is not None:
         commit = _store_commit(session, lease, upload, built)
@@ -196,7 +196,7 @@ def _store(
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)
         finding = FindingOrigin(lease.project_id, experiment_id, upload.proposal, run, posterior, pace)
         findings.store_finding(session, finding, upload.finding)
-        findings.cite(session, experiment_id, queries.list_findings_read(session, lease.id))
+        findings.cite(session, experiment_id, known.findings_read)
         _follow(session, contract, lease, upload, experiment_id, posterior)
     events.record(
         session,

@@ -5,6 +5,7 @@ A claim sees changes by this process at once, and those of other replicas a seco
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from coordinator.selection.queries import FRONTIER_ROWS, JobsUnderWay
 from shared.experiments import JobKind
 
 FRONTIER_MAX_AGE_SECONDS = 1.0  # after which a cached frontier is read again
+TRIES_SEEN_SECONDS = 1.0  # for which new experiments are not looked for
 TRIES_MAX_AGE_SECONDS = 30.0  # after which tries are counted again, since experiments may move to other branches
 MAX_CHANGED = 64  # commits up to which only changed rows are read again
 MAX_KEPT = 256  # cached frontiers, and cached counts of tries, for each database; a frontier takes 100 kB
@@ -76,20 +78,23 @@ class _Tries(NamedTuple):
     counts: Counter[str]
     through_id: int
     read_at: float
+    seen_at: float
 
 
 _tries = CachePerDatabase[tuple[int, int, int], _Tries](MAX_KEPT)
 
 
 def count_tries(session: Session, project_id: int, branch_id: int, after_id: int) -> list[tuple[str, int]]:
-    """The axes of a branch's experiments after one of them, with how often each was tried."""
+    """The axes of a branch's experiments after one of them, with how often each was tried up to a second ago."""
     recent, key = _tries.for_database(session), (project_id, branch_id, after_id)
     moment, known = monotonic(), recent.find(key)
     if known is None or moment - known.read_at > TRIES_MAX_AGE_SECONDS:
-        known = _Tries(Counter(), after_id, moment)
+        known = _Tries(Counter(), after_id, moment, seen_at=-inf)
+    if moment - known.seen_at < TRIES_SEEN_SECONDS:
+        return list(known.counts.items())
     new = step_queries.list_tries(session, project_id, known.through_id)
     if new:
         counts = known.counts + Counter(axis for _, axis, of_branch in new if of_branch == branch_id)
         known = known._replace(counts=counts, through_id=new[0][0])
-    recent.store(key, known)
+    recent.store(key, known._replace(seen_at=moment))
     return list(known.counts.items())
