@@ -23,7 +23,8 @@ class ExportFormat(StrEnum):
 
 
 class ExportedExperiment(Message):
-    """One experiment, with its outcome and posterior in its first run's hardware class. `settings` is a JSON object."""
+    """One experiment, with its outcome and posterior in its first run's hardware class. `settings` is a JSON object.
+    `published` is the number of its confirmation runs there, of a commit that is or was a record."""
 
     id: Count
     project: Text
@@ -48,6 +49,8 @@ class ExportedExperiment(Message):
     metric_sd: Number | None
     effect_mean: Number | None
     effect_sd: Number | None
+    published_mean: Number | None = None
+    published_sd: Number | None = None
     runs: Count | None
     checkers: Count | None
     verdict: Verdict | None

@@ -7,6 +7,7 @@ single run has noise, and this machine an unknown offset, unless the parent is m
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from shared.commits import CommitError, check_path
+from shared.experiments import Posterior
 from shared.formatting import format_effect, format_measure
 from shared.projects import CommitFiles
-from shared.records import ExperimentDetail
+from shared.records import ExperimentDetail, Record
 from shared.runs import RunReport
 from swarm.client import Client, CommandError
 from swarm.demo import find_command
@@ -49,17 +51,30 @@ def reproduce(
         here -= _run(client, experiment.project, experiment.parent_sha, seed, worker_options)[0]
         noise_sd, mean, sd = hypot(noise_sd, noise_sd), posterior.effect_mean, posterior.effect_sd
         measured = f"{format_effect(here, noise_sd)}, one run each of it and its parent"
-        published = format_effect(mean, sd)
+        published = f"{format_effect(mean, sd)}, n = {posterior.runs}"
     else:
-        mean, sd = posterior.metric_mean, posterior.metric_sd
-        measured, published = f"{here:.6g}, one run", format_measure(mean, sd)
-    lines = [f"here       {measured} with seed {seed}", f"published  {published}, n = {posterior.runs}"]
+        mean, sd, counted = find_published(experiment, posterior, client.list_records(experiment.project))
+        measured, published = f"{here:.6g}, one run", f"{format_measure(mean, sd)}, {counted}"
+    lines = [f"here       {measured} with seed {seed}", f"published  {published}"]
     if hardware_class != experiment.hardware_class:
         lines += [
             f"Measured on other hardware: {hardware_class} here, {experiment.hardware_class} there.",
             "Only effects may be compared across hardware, and with care: --with-parent measures one.",
         ]
     return Reproduction(lines, (here - mean) / hypot(noise_sd, sd))
+
+
+def find_published(
+    experiment: ExperimentDetail, posterior: Posterior, records: Iterable[Record]
+) -> tuple[float, float, str]:
+    """The number to compare with, its sd, and what it rests on: that of a record's confirmation runs if there is one,
+    since its posterior is too good."""
+    for record in records:
+        commit, is_same = record.record, record.hardware_class == experiment.hardware_class
+        said = commit.confirmation if commit is not None and is_same and commit.sha == experiment.sha else None
+        if said is not None and said.metric_mean is not None and said.metric_sd is not None:
+            return said.metric_mean, said.metric_sd, f"n = {said.runs} confirmation runs"
+    return posterior.metric_mean, posterior.metric_sd, f"n = {posterior.runs}"
 
 
 def _run(client: Client, project: str, sha: str, seed: int, worker_options: list[str]) -> tuple[float, str]:

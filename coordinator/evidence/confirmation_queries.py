@@ -99,6 +99,14 @@ def map_tries(session: Session, shas: Sequence[str], hardware_class: str) -> dic
     return {(sha, volunteer): Tries(given, live) for sha, volunteer, given, live in session.execute(query)}
 
 
+def list_confirmed(session: Session, project_id: int) -> set[tuple[str, str]]:
+    """The commits of a project that have confirmation runs, each with the class."""
+    given = select(_LEASES.c.base_sha, _LEASES.c.hardware_class).where(
+        _LEASES.c.project_id == project_id, _IS_CONFIRM_LEASE
+    )
+    return {(sha, hardware_class) for sha, hardware_class in session.execute(given.distinct())}
+
+
 def find_record(session: Session, project_id: int, hardware_class: str) -> str | None:
     """The best verified commit of a class."""
     return session.scalar(_RECORD, {"project_id": project_id, "hardware_class": hardware_class})

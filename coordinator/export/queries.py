@@ -36,11 +36,15 @@ _NAMED = {
 }
 
 
+DERIVED = frozenset({"published_mean", "published_sd"})
+"""Fields that no column holds."""
+
+
 def _columns(model: type[Message], *tables: Table) -> list[Any]:
     """A model's fields as columns: as `_NAMED`, else that of the first table that has one of the name."""
     known = [{column.name: column for column in table.columns} for table in tables]
     places = ChainMap(dict(_NAMED), *known)
-    return [places[name].label(name) for name in model.model_fields]
+    return [places[name].label(name) for name in model.model_fields if name not in DERIVED]
 
 
 _OWNED = _WORKERS.join(_VOLUNTEERS, _VOLUNTEERS.c.id == _WORKERS.c.volunteer_id)

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.autoresearch.lookup import find_last_run, find_session, list_lines
 from coordinator.db.database import Database
+from coordinator.evidence import confirmations
+from coordinator.evidence.confirmation_queries import list_confirmed
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.export import queries
 from coordinator.export.formats import write_rows
@@ -29,15 +31,19 @@ def export_table(
 ) -> Iterator[bytes]:
     """A project's table, streamed. `session` is only used before the first byte."""
     through = queries.find_last_key(session, table)
-    return write_rows(ROWS[table], _list_batches(database, project.id, table, through), format_)
+    return write_rows(ROWS[table], _list_batches(database, project, table, through), format_)
 
 
-def _list_batches(database: Database, project_id: int, table: ExportTable, through: int) -> Iterator[Sequence[Message]]:
+def _list_batches(
+    database: Database, project: Project, table: ExportTable, through: int
+) -> Iterator[Sequence[Message]]:
     model = ROWS[table]
     last: Mapping[str, Any] | None = None
     while True:
         with database.scan() as session:
-            rows = queries.list_rows(session, table, project_id, last, through, BATCH_ROWS)
+            rows = queries.list_rows(session, table, project.id, last, through, BATCH_ROWS)
+            if table is ExportTable.EXPERIMENTS:
+                rows = _add_published(session, project, rows)
         if not rows:
             return
         last = rows[-1]
@@ -46,6 +52,17 @@ def _list_batches(database: Database, project_id: int, table: ExportTable, throu
             for row in rows
         ]
         yield [model.model_validate(row) for row in cells]
+
+
+def _add_published(session: Session, project: Project, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Experiments with the numbers of their confirmation runs, of which a record has some."""
+    places = {(row["sha"], row["hardware_class"]) for row in rows}
+    published = {
+        place: confirmations.publish(session, project, place[1], place[0]).metric
+        for place in list_confirmed(session, project.id) & places
+    }
+    found = [(row, published.get((row["sha"], row["hardware_class"]))) for row in rows]
+    return [{**row, "published_mean": said.mean, "published_sd": said.sd} if said else row for row, said in found]
 
 
 def choose_class(session: Session, project: Project, hardware_class: str | None) -> str:

@@ -9,53 +9,29 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from coordinator.accounts.service import create_token
 from coordinator.cli import app
 from coordinator.db.database import Database
 from coordinator.evidence import confirmations
 from coordinator.evidence.epochs import find_differences
-from coordinator.models import Event, HoldoutSecret, Project, Run, Volunteer, Worker
+from coordinator.models import Event, HoldoutSecret, Project, Run
 from coordinator.projects.holdout import derive_key, make_secret
-from coordinator.projects.service import create_project
 from shared.events import EventKind
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, ResultUpload
+from shared.records import ExperimentDetail
+from shared.records import Record as ProjectRecord
 from shared.runs import RunOutcome
-from tests.support.messages import HARDWARE, make_proposal, make_run
-from tests.support.seeds import write_seed
-from tests.support.swarm_data import History
-from tests.support.volunteers import MiniWorker
+from swarm.reproduce import find_published
+from tests.support.messages import HARDWARE, make_run
+from tests.support.verified_record import ANCHORS, VerifiedRecord, find_worker
 
 CLASS = HARDWARE.hardware_class
-ANCHORS = ("bo", "cy", "dan", "eve")
 
 
-class Record:
-    """`ada`'s commit, verified by anchors of other volunteers; all offsets are nil. `mallory` is nobody's friend but
-    ada's."""
-
-    def __init__(self, database: Database, http: TestClient, holdout: bool, folder: Any) -> None:
-        self.database, self.http = database, http
-        seed = write_seed(folder / "seed")
-        if holdout:
-            contract = seed / "swarm.toml"
-            contract.write_text(with_holdout(contract.read_text()))
-        with database.write() as session:
-            history = History(session, create_project(session, seed)[0])
-            self.root = history.project.root_sha
-            workers = {
-                name: history.add_worker("w1", name, is_anchor=name in ANCHORS) for name in ("ada", "mallory", *ANCHORS)
-            }
-            for worker in workers.values():
-                for metric in (3.301, 3.300, 3.302):
-                    history.measure(worker, self.root, metric)
-            self.sha = history.add_experiment(workers["ada"], self.root, 3.2, make_proposal("better")).commit_sha
-            for name in ANCHORS[:3]:
-                history.measure(workers[name], self.sha, 3.2)
-            self.workers = {name: MiniWorker(http, create_token(session, name, "t"), "w1") for name in workers}
+class Record(VerifiedRecord):
+    kind = JobKind.CONFIRM
 
     def find_job(self, name: str) -> str | None:
         """The commit that a volunteer may confirm now."""
@@ -63,15 +39,6 @@ class Record:
             project = session.scalars(select(Project)).one()
             worker = find_worker(session, name)
             return confirmations.find_job(session, project, CLASS, worker.volunteer_id, worker.id)
-
-    def claim(self, name: str, **changes: Any) -> GrantedLease:
-        """The volunteer's next job that confirms; other jobs are given back."""
-        for _ in range(3):
-            lease = self.workers[name].claim_job(**changes)
-            if lease.kind is JobKind.CONFIRM:
-                return lease
-            self.workers[name].release(lease)
-        raise AssertionError(f"{name} gets no job that confirms")
 
     def confirm(self, name: str, metric: float, **changes: Any) -> GrantedLease:
         lease = self.claim(name)
@@ -85,13 +52,7 @@ class Record:
         return record["record"]["confirmation"]
 
 
-def find_worker(session: Session, volunteer: str) -> Worker:
-    query = select(Worker).join(Volunteer, Volunteer.id == Worker.volunteer_id)
-    return session.scalars(query.where(Volunteer.name == volunteer)).one()
-
-
-def with_holdout(text: str) -> str:
-    return text + '\n[commands]\nholdout = "harness.holdout"\n'
+HOLDOUT = '\n[commands]\nholdout = "harness.holdout"\n'
 
 
 Make = Callable[..., Record]
@@ -99,7 +60,7 @@ Make = Callable[..., Record]
 
 @pytest.fixture
 def make(database: Database, http: TestClient, tmp_path: Any) -> Make:
-    return lambda *, holdout=False: Record(database, http, holdout, tmp_path)
+    return lambda *, holdout=False: Record(database, http, tmp_path, HOLDOUT if holdout else "")
 
 
 def test_four_others_give_the_published_number(make: Make) -> None:
@@ -120,6 +81,34 @@ def test_four_others_give_the_published_number(make: Make) -> None:
     assert all(record.find_job(name) is None for name in record.workers), "nobody is asked for more"
     with record.database.read() as session:
         assert list(find_differences(session)) == []
+
+
+def test_exports_and_reproductions_have_the_published_number(make: Make) -> None:
+    record = make()
+
+    def export() -> Any:
+        return [
+            json.loads(row)
+            for row in record.http.get("/api/v1/projects/tiny/export/experiments.jsonl").text.splitlines()
+        ]
+
+    assert [row["published_mean"] for row in export()] == [None]
+    for name in ANCHORS:
+        record.confirm(name, 3.22)
+    said = record.read()
+    (row,) = export()
+    assert (row["published_mean"], row["published_sd"]) == (said["metric_mean"], said["metric_sd"])
+    assert row["metric_mean"] < 3.21, "its posterior is too good"
+    assert "published_mean" in record.http.get("/api/v1/projects/tiny/export/experiments.csv").text
+    experiment = ExperimentDetail.model_validate(record.http.get("/api/v1/experiments/1").json())
+    records = [ProjectRecord.model_validate(row) for row in record.http.get("/api/v1/records").json()["items"]]
+    assert experiment.posterior is not None
+    found = find_published(experiment, experiment.posterior, records)
+    assert found == (said["metric_mean"], said["metric_sd"], "n = 4 confirmation runs")
+    elsewhere = experiment.model_copy(update={"hardware_class": "another"})
+    assert find_published(elsewhere, experiment.posterior, records)[2] == f"n = {experiment.posterior.runs}", (
+        "numbers of classes are not compared"
+    )
 
 
 def test_neither_the_author_nor_its_friends_confirm(make: Make) -> None:
@@ -151,17 +140,11 @@ def test_nobody_tries_until_a_result_suits(make: Make) -> None:
     assert record.find_job("bo") is None and record.find_job("cy") == record.sha
 
 
-def set_trust(record: Record, trust: str) -> None:
-    """The trust in the worker of the newest run, as it was when the run came."""
-    with record.database.write() as session:
-        session.scalars(select(Run).order_by(Run.id.desc()).limit(1)).one().trust = trust
-
-
 def test_an_outlier_does_not_decide_the_number(make: Make) -> None:
     record = make()
     for name, metric in zip(ANCHORS, (3.2, 3.2, 3.2, 2.9), strict=True):
         record.confirm(name, metric)
-    set_trust(record, "vouched")  # an anchor is never the one who stands apart
+    record.set_trust("vouched")  # an anchor is never the one who stands apart
     said = record.read()
     assert (said["runs"], said["left_out"], said["metric_mean"]) == (3, 1, None), "one more is asked for"
     record.confirm("bo", 3.202)
@@ -173,7 +156,7 @@ def test_vouched_volunteers_alone_publish_nothing(make: Make) -> None:
     record = make()
     for name in ANCHORS[:3]:
         record.confirm(name, 3.0)
-        set_trust(record, "vouched")
+        record.set_trust("vouched")
     with record.database.write() as session:
         for name in ANCHORS[:3]:
             find_worker(session, name).is_anchor = False
