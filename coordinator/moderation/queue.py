@@ -188,7 +188,7 @@ def _list_found(session: Session) -> Iterator[_Found]:
     for account in queue_queries.list_pending(session):
         yield _Found(
             QueueKind.ACCOUNT, account.name, account.name, "Asks to join.",
-            f"/audit?subject=account&key={account.name}",
+            f"/admin/accounts/{account.name}",
             {
                 "project": None, "author": account.name, "waiting": 1, "waiting_for": "person waits",
                 "opened_at": account.created_at, "state": "pending",

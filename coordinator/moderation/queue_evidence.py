@@ -106,7 +106,7 @@ def _view_author(session: Session, name: str) -> list[Fact]:
     contradicted = count_noun(int(contradictions or 0), "contradiction")
     contradicted += ", the last of which began the count anew" if contradictions else ""
     facts = [
-        Fact("Author", f"{name}, {account.role}, since {account.created_at:%Y-%m-%d}", f"/audit?key={name}"),
+        Fact("Author", f"{name}, {account.role}, since {account.created_at:%Y-%m-%d}", f"/admin/accounts/{name}"),
         Fact("Its work", f"{count_noun(int(jobs), 'job')} by {count_noun(workers, 'worker')}"),
         Fact("Its record", f"{count_noun(int(agreements or 0), 'agreement')} with others, {contradicted}"),
     ]  # fmt: skip
