@@ -104,7 +104,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
     if not settings.public_reading:
         app.add_middleware(ClosedReading, database=database)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.max_body_seconds)
-    app.add_middleware(Visits)
+    app.add_middleware(Visits, is_public=settings.public_reading)
     describe_api(app)
     install_error_handlers(app)
     app.router.routes.extend(_gather_routes())

@@ -45,6 +45,7 @@ def _render_account(request: Request, name: str, visitor: Moderator, session: Se
     account = accounts.get_account(session, name)
     page = {
         "account": account,
+        "here": f"/admin/accounts/{name}/",
         "tokens": queries.list_tokens(session, account.id) if visitor.role == Role.MAINTAINER else [],
         "is_maintainer": visitor.role == Role.MAINTAINER,
         "is_of_staff": account.role in STAFF,

@@ -72,11 +72,12 @@ def current_request() -> Request | None:
 class Visits:
     """Finds whose each page's request is, and sets the cookies of its answer. Such answers are kept by no cache."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_public: bool) -> None:
         self._app = app
+        self._passed_on = WITHOUT_VISITS if is_public else WITHOUT_VISITS[:1]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or read_path(scope).startswith("/static/"):
+        if scope["type"] != "http" or read_path(scope).startswith(self._passed_on):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

@@ -66,6 +66,7 @@ def test_templates_and_scripts_name_no_address_without_the_prefix() -> None:
     for path in (*WEB.rglob("*.html"), *(WEB / "static").glob("*.js")):
         text = path.read_text()
         allowed = text.replace("dataset.root}/", "").replace("${root}/", "").replace("root + (", "")
+        allowed = allowed.replace("ask(`/", "")  # a function that puts the prefix before it
         leaking = [line for line in allowed.splitlines() if raw.search(line) and "location.assign" not in line]
         assert leaking == [], path.name
 
