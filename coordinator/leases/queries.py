@@ -307,24 +307,29 @@ def find_context(session: Session, lease_id: UUID) -> tuple[Lease, str, ContextP
 def count_live_by_phase(session: Session, project_id: int | None) -> list[tuple[str, int]]:
     """The numbers of live leases of a project, or of all."""
     query = select(Lease.phase, func.count()).where(Lease.is_live_at(now())).group_by(Lease.phase)
-    rows = session.execute(query if project_id is None else query.where(Lease.project_id == project_id))
+    is_one = Lease.project_id == project_id
+    is_any = Lease.project_id.in_(select(Project.id))  # which lets the index of live leases answer
+    rows = session.execute(query.where(is_any if project_id is None else is_one))
     return [(phase, count) for phase, count in rows]
 
 
 def list_live_leases(session: Session, project_id: int, limit: int, *, latest: bool = False) -> list[LiveLease]:
     """The live leases with their workers, oldest first; of more than `limit`, those heard of longest ago, or last."""
+    # Of one state an index gives them in order. By `issued_at` SQLite would go through all leases ever given.
+    order = Lease.expires_at.desc() if latest else Lease.expires_at
     query = (
         select(Lease, Worker, Branch.name)
         .join(Worker, Worker.id == Lease.worker_id)
         .join(Branch, Branch.id == Lease.branch_id)
-        .where(Lease.project_id == project_id, Lease.is_live_at(now()))
-        .order_by(
-            Lease.expires_at.desc() if latest else Lease.expires_at
-        )  # by `issued_at` SQLite would go through all leases ever given
+        .where(Lease.project_id == project_id, Lease.state == bindparam("of_state"), Lease.expires_at > now())
+        .order_by(order)
         .limit(limit)
     )
-    rows = [(lease, worker, branch) for lease, worker, branch in session.execute(query)]
-    return sorted(rows, key=lambda row: row[0].issued_at)
+    found: list[LiveLease] = []
+    for state in LIVE_STATES:
+        found += ((lease, worker, branch) for lease, worker, branch in session.execute(query, {"of_state": state}))
+    found.sort(key=lambda row: row[0].expires_at, reverse=latest)
+    return sorted(found[:limit], key=lambda row: row[0].issued_at)
 
 
 def count_live_leases_by_project(session: Session) -> dict[int, int]:
