@@ -108,8 +108,8 @@ class TestByApproval:
         assert code_of(http.get("/api/v1/projects", headers=reads)) == (403, "account-pending")
         boss = make_person(database, http, "boss", Role.MAINTAINER)
         assert boss.get("/accounts").json()["items"][-1] | {"created_at": ""} == {
-            "id": 1, "name": "ada", "role": "volunteer", "is_pending": True, "suspension": None, "quarantine": None,
-            "created_at": "",
+            "id": 1, "name": "ada", "role": "volunteer", "is_pending": True, "is_approved": False, "suspension": None,
+            "quarantine": None, "created_at": "",
         }  # fmt: skip
         assert boss.post("/accounts/ada/approval", {"reason": "known to us"}).status_code == 200
         assert http.get("/api/v1/projects", headers=reads).status_code == 200

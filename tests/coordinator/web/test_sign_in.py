@@ -1,6 +1,7 @@
 """Signing in and out, joining, and the page of one's own account, without a script."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -214,8 +215,17 @@ def test_a_false_host_changes_no_address(tmp_path: Path, sqlite_folder: SqliteFo
 class TestJoining:
     """The form for a new account, in each mode."""
 
+    @pytest.fixture
+    def settings(self, settings: CoordinatorSettings) -> Iterator[CoordinatorSettings]:
+        """The settings, from which each mode makes an application of its own; they end with the test."""
+        self.databases: list[Database] = []
+        yield settings
+        for database in self.databases:
+            database.close()
+
     def join(self, settings: CoordinatorSettings, mode: Joining, **fields: str) -> tuple[Browsing, int, str]:
         app = create_app(settings.model_copy(update={"joining": mode}))
+        self.databases.append(app.state.database)
         browser = Browsing(app)
         browser.get("/join")
         answer = browser.post("/join", **fields)
