@@ -105,6 +105,7 @@ def swarm(database: Database, tmp_path: Path) -> Iterator[Swarm]:
         yield Swarm(database, {"ada": ada, **others}, tmp_path)
 
 
+@pytest.mark.timeout(600)
 def test_a_record_is_verified_by_an_anchor_confirmed_and_compared_on_sealed_windows(swarm: Swarm) -> None:
     """Bob and carol measure what ada found. Carol's worker is an anchor, and bob lies about sealed windows."""
     swarm.work("carol", 1)
