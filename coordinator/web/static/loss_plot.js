@@ -27,7 +27,9 @@ export function drawLossPlot(element, curves) {
       series: [{ label: "seconds", value: (_, seconds) => (seconds == null ? "" : seconds.toFixed(1)) }, ...series],
       cursor: { points: { size: 6 } },
     };
-    return new uPlot(options, data, element);
+    const plot = new uPlot(options, data, element);
+    for (const heading of element.querySelectorAll(".u-legend th")) heading.scope = "row";
+    return plot;
   }
   frame(element, make);
   element.dataset.curves = String(curves.length);
