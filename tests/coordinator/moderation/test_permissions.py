@@ -32,7 +32,7 @@ OPEN = frozenset(
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
         "/projects/{name}/plot", "/projects/{name}/branches",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
-        "/sign-in", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
+        "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
             API_PREFIX + path
             for path in (
