@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
+.PHONY: help demo test test-nightly test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench-storage: $(VENV)/dev.stamp  ## Bytes an experiment, and how long a file ta
 
 bench-confirm: $(VENV)/dev.stamp  ## Is the published number of a record honest, and what do sealed windows let out? Before and now (BENCH="--quick")
 	@$(BIN)/python -m tests.bench.bench_confirm $(BENCH)
+
+bench-promotion: $(VENV)/dev.stamp  ## Are the intervals of a rung's effect and of the transfer ratio right, and what does a liar move?
+	@$(BIN)/python -m tests.bench.bench_promotion
 
 bench-early-stop: $(VENV)/dev.stamp  ## What would stopping hopeless runs save, and how often would it be wrong? (BENCH="--runs 20")
 	@.ci/system-packages bwrap:bubblewrap

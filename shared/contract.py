@@ -218,7 +218,10 @@ class Evidence(Message):
 
 
 class JobMix(Message):
-    """Initial shares of the kinds of job, which need not sum to one and adapt to each kind's gain. Zero is off."""
+    """Initial shares of the kinds of job, which need not sum to one and adapt to each kind's gain. Zero is off.
+
+    `promote` is a share of time, in units of runs with the contract's budget.
+    """
 
     improve: Share = 2.0
     draft: Share = 0.5
@@ -228,6 +231,13 @@ class JobMix(Message):
     combine: Share = 3.5
     replicate: Share = 0.5
     control: Share = 0.5
+    promote: Share = 0.5
+
+    @property
+    def promoting(self) -> float:
+        """The share of a class's job time that runs on rungs may take, 0 to 1."""
+        every = self.experiments + self.replicate + self.control + self.promote
+        return self.promote / every if every else 0.0
 
     @property
     def experiments(self) -> float:
@@ -256,6 +266,33 @@ class Packs(Message):
     without_findings: float = Field(default=0.1, ge=0, le=0.5)
 
 
+class Rung(Message):
+    """A larger budget with which records are measured again, to see whether their gains hold there.
+
+    Seconds are as in the budget, whose own hold for those that are missing, as the objective's `plausible_floor` does.
+    `settings` replace values of
+    `[data.settings]` in the run's processes: another size, where the project's harness hands it to the edited file. The
+    prepared data is the same.
+    """
+
+    name: Slug
+    training_seconds: Seconds
+    wall_seconds: Seconds | None = None
+    starting_seconds: Seconds | None = None
+    scoring_seconds: Seconds | None = None
+    plausible_floor: Reading | None = None
+    settings: dict[SettingName, DataSetting] = Field(default_factory=dict)
+
+    def enlarge(self, budget: Budget) -> Budget:
+        """The budget of a run on this rung. A limit in wall time that it does not state grows with the training."""
+        names = ("training_seconds", "starting_seconds", "scoring_seconds")
+        stated = {name: value for name in names if (value := getattr(self, name)) is not None}
+        wall_seconds = self.wall_seconds
+        if wall_seconds is None and budget.wall_seconds is not None:
+            wall_seconds = budget.wall_seconds * self.training_seconds / budget.training_seconds
+        return budget.model_copy(update=stated | {"wall_seconds": wall_seconds})
+
+
 class Contract(Message):
     project: ProjectSection
     objective: Objective
@@ -268,11 +305,55 @@ class Contract(Message):
     jobs: JobMix = JobMix()
     diversity: Diversity = Diversity()
     packs: Packs = Packs()
+    rungs: list[Rung] = Field(default_factory=list, max_length=8)
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> Self:
+        below, names = self.budget.training_seconds, set[str]()
+        for rung in self.rungs:
+            if rung.name in names:
+                raise ValueError(f"two of `rungs` have the name {rung.name!r}")
+            if rung.training_seconds <= below:
+                raise ValueError(
+                    f"the rung {rung.name!r} has a `training_seconds` of {rung.training_seconds:g}; it must be more "
+                    f"than the {below:g} of {'the rung before it' if names else '[budget]'}"
+                )
+            if rung.wall_seconds is not None and self.budget.clock is BudgetClock.WALL:
+                raise ValueError(f"the rung {rung.name!r} has `wall_seconds`, which are for a budget by the CPU clock")
+            unknown = sorted(rung.settings.keys() - self.data.settings.keys())
+            if unknown:
+                raise ValueError(
+                    f"the rung {rung.name!r} sets {', '.join(unknown)}, which [data.settings] does not have"
+                )
+            names.add(rung.name)
+            below = rung.training_seconds
+        return self
 
     @property
     def has_holdout(self) -> bool:
         """Whether a run with a `holdout_key` also scores sealed data, which no other run sees."""
         return self.commands.holdout is not None
+
+    def find_rung(self, name: str) -> Rung | None:
+        return next((rung for rung in self.rungs if rung.name == name), None)
+
+    def on_rung(self, name: str | None) -> "Contract":
+        """The contract of a run on a rung; of an ordinary run without one. Raises ContractError for an unknown name."""
+        if name is None:
+            return self
+        rung = self.find_rung(name)
+        if rung is None:
+            raise ContractError(f"{CONTRACT_FILE} of {self.project.name} has no rung {name!r}")
+        data = self.data.model_copy(update={"settings": self.data.settings | rung.settings})
+        objective = self.objective
+        if rung.plausible_floor is not None:
+            objective = objective.model_copy(update={"plausible_floor": rung.plausible_floor})
+        return self.model_copy(update={"budget": rung.enlarge(self.budget), "data": data, "objective": objective})
+
+    @property
+    def longest_budget(self) -> Budget:
+        """The budget of the longest run that a worker may be given."""
+        return self.rungs[-1].enlarge(self.budget) if self.rungs else self.budget
 
 
 def parse_contract(text: str) -> Contract:

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     ANCHOR_CHANGED = "anchor_changed"
     RESULT_CONTRADICTED = "result_contradicted"
     HOLDOUT_ALARM = "holdout_alarm"
+    PROMOTED = "promoted"
     SESSION_IMPORTED = "session_imported"
     FINDING_REVISED = "finding_revised"
     FINDING_NOTED = "finding_noted"

@@ -44,7 +44,7 @@ class JobKind(StrEnum):
     `draft` is a structural departure; `adopt` re-applies other experiments' steps to the parent; `ablate` takes out one
     of the steps that led to it; `tune` looks for a constant's best value; `combine` makes several changes at once that
     a model of all runs draws as gains. The last four need no language model.
-    `confirm` gives a record its published number, `promote` measures it with a larger budget.
+    `confirm` gives a record its published number, `promote` measures it on a rung, a larger budget.
     """
 
     IMPROVE = "improve"
@@ -66,6 +66,11 @@ class JobKind(StrEnum):
     def is_evidence(self) -> bool:
         """Whether its runs count in a commit's posterior. Those that confirm a choice take no part in choosing."""
         return self not in (JobKind.CONFIRM, JobKind.PROMOTE)
+
+    @property
+    def is_measurement(self) -> bool:
+        """Whether its runs measure an existing commit to know more of it."""
+        return self.is_evidence and not self.makes_experiment
 
     @property
     def is_assembled(self) -> bool:

@@ -14,6 +14,7 @@ class ExportTable(StrEnum):
     RUNS = "runs"
     FINDINGS = "findings"
     CITATIONS = "citations"
+    PROMOTIONS = "promotions"
 
 
 class ExportFormat(StrEnum):
@@ -60,7 +61,8 @@ class ExportedExperiment(Message):
 
 
 class ExportedRun(Message):
-    """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object."""
+    """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object. With a
+    `rung` it had that one's budget, and compares with no ordinary run."""
 
     id: Count
     uuid: UUID
@@ -89,6 +91,7 @@ class ExportedRun(Message):
     parameters: Count
     scored_bytes: Count
     peak_memory_mib: Count
+    rung: Text | None
     hopeless_at: Number | None
     sandbox: Text
     started_at: Timestamp
@@ -117,6 +120,31 @@ class ExportedFinding(Message):
     created_at: Timestamp
 
 
+class ExportedPromotion(Message):
+    """A record that was run on a rung beside `base_sha`. Effects are commit minus base, there and with the contract's
+    budget; `ratio` is the first over the second. `holds` is empty while it is provisional, or was given up."""
+
+    id: Count
+    project: Text
+    hardware_class: Text
+    rung: Text
+    commit_sha: Sha
+    base_sha: Sha
+    pairs: Count
+    volunteers: Count
+    left_out: Count
+    effect_mean: Number | None
+    effect_sd: Number | None
+    budget_effect_mean: Number | None
+    budget_effect_sd: Number | None
+    ratio: Number | None
+    ratio_low: Number | None
+    ratio_high: Number | None
+    holds: bool | None
+    opened_at: Timestamp
+    closed_at: Timestamp | None
+
+
 class ExportedCitation(Message):
     project: Text
     experiment_id: Count
@@ -128,4 +156,5 @@ ROWS: dict[ExportTable, type[Message]] = {
     ExportTable.RUNS: ExportedRun,
     ExportTable.FINDINGS: ExportedFinding,
     ExportTable.CITATIONS: ExportedCitation,
+    ExportTable.PROMOTIONS: ExportedPromotion,
 }

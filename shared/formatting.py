@@ -25,6 +25,13 @@ def format_effect(mean: float, sd: float) -> str:
     return f"{mean:+.{places}f} ± {sd:.{places}f}".replace("-", MINUS)
 
 
+def format_ratio(ratio: float | None, low: float | None, high: float | None) -> str:
+    """`0.82 (0.55 to 1.14)`, or `not known`."""
+    if ratio is None or low is None or high is None:
+        return "not known"
+    return f"{ratio:.2f} ({low:.2f} to {high:.2f})".replace("-", MINUS)
+
+
 def count_noun(number: int, noun: str) -> str:
     """`3 runs`, `1 run`, `no runs`."""
     return f"{format(number, ',') if number else 'no'} {noun}{'' if number == 1 else 's'}"

@@ -95,6 +95,7 @@ class GrantedLease(Message):
     `run_to_end`: the run belongs to the sample that shows how often stopping early is wrong. `holdout_key`, 64
     hexadecimal digits, is what the run draws its sealed windows from; only a `confirm` job has one. `pace` times the
     contract's `training_seconds` is the budget: in it this worker's seed sees as many tokens as on others of its class.
+    A `promote` job has the budget and settings of a `rung` of the contract instead.
     """
 
     id: UUID
@@ -109,6 +110,7 @@ class GrantedLease(Message):
     run_to_end: bool = False
     holdout_key: HoldoutKey | None = None
     pace: float = Field(default=1.0, ge=MIN_PACE, le=MAX_PACE)
+    rung: Slug | None = None
     why: Text
     context: Text
     trials: list[Trial]

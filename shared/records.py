@@ -10,6 +10,44 @@ from shared.protocol import Count, ExactText, Message, Number, Sha, Slug, Text, 
 from shared.runs import RunOutcome, RunView
 
 
+class PromotionView(Message):
+    """A record on a `rung` of the contract, a larger budget: it (`sha`) was run there beside the last promoted commit
+    or the seed (`base_sha`), in pairs of runs by one worker with one seed. Effects are metric(sha) − metric(base).
+
+    `effect` is that on the rung, from `pairs` of which `left_out` stand apart; `budget_effect` that with the contract's
+    budget. It `is_provisional` until `wanted` pairs by two volunteers, none of them the author, agree; then it `holds`
+    on the rung or does not. `transfer_ratio` is effect over budget effect, with its 95 % interval; None while the
+    budget effect may be zero. Of `classes_measured` hardware classes, a gain is sure in `classes_held`: by its pairs in
+    the `classes_on_rung` where it was run on the rung, by ordinary runs in the others.
+    """
+
+    project: Text
+    hardware_class: Text
+    rung: Text
+    training_seconds: Number
+    sha: Sha
+    experiment_id: Count | None
+    base_sha: Sha
+    base_experiment_id: Count | None
+    pairs: Count
+    wanted: Count
+    volunteers: Count
+    left_out: Count
+    is_provisional: bool
+    holds: bool | None
+    effect_mean: Number | None
+    effect_sd: Number | None
+    budget_effect_mean: Number | None
+    budget_effect_sd: Number | None
+    transfer_ratio: Number | None
+    transfer_low: Number | None
+    transfer_high: Number | None
+    classes_held: Count
+    classes_measured: Count
+    classes_on_rung: Count
+    opened_at: Timestamp
+
+
 class ExperimentSummary(Message):
     """An experiment in a list. `quarantine` is a maintainer's reason while its author is in quarantine."""
 
@@ -42,6 +80,7 @@ class ExperimentDetail(ExperimentSummary):
     diff: ExactText
     runs: list[RunView]
     finding: FindingView | None
+    promotions: list[PromotionView] = Field(default=[])
 
 
 class HoldoutComparison(Message):
@@ -83,7 +122,8 @@ class RecordCommit(Message):
 
     `gain` is metric(commit) − metric(root) by their posteriors, which are too good for a commit that was chosen by
     them; its sd takes the two as independent, so the true one is at most that. `confirmation` has the number of a
-    record that may be published; a `leader` has none.
+    record that may be published; a `leader` has none. `promotions` are the newest on each rung in the class, of the
+    record or of one before it.
     """
 
     sha: Sha
@@ -93,6 +133,7 @@ class RecordCommit(Message):
     gain_mean: Number | None
     gain_sd: Number | None
     confirmation: Confirmation | None = None
+    promotions: list[PromotionView] = Field(default=[])
 
 
 class Record(Message):

@@ -182,7 +182,8 @@ class RunReport(Message):
 class RunView(Message):
     """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed.
 
-    Its training budget was `pace` times the contract's, by the `seed_throughput` that its worker had measured before.
+    Its training budget was `pace` times the contract's, by the `seed_throughput` that its worker had measured before;
+    that of a `promote` run was its `rung`'s.
     """
 
     id: Count
@@ -212,6 +213,7 @@ class RunView(Message):
     usage: ModelUsage | None
     pace: Number = 1.0
     seed_throughput: Number | None = None
+    rung: Text | None = None
     started_at: Timestamp
     finished_at: Timestamp
     created_at: Timestamp

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from shared.experiments import Verdict
 from shared.findings import FailureClass, FindingSummary, Paper, SearchHit, Tried
-from shared.formatting import format_effect, format_measure
-from shared.records import Comparison, ExperimentDetail, LineageStep, Record, RecordCommit
+from shared.formatting import format_effect, format_measure, format_ratio
+from shared.records import Comparison, ExperimentDetail, LineageStep, PromotionView, Record, RecordCommit
 from swarm.client import DEFAULT_URL, CoordinatorError
 from swarm.output import (
     NOTHING,
@@ -196,6 +196,7 @@ def tabulate_records(records: Iterable[Record]) -> Table:
     rows: list[list[object]] = []
     for record in records:
         rows.append([f"{record.project}\n{record.hardware_class}", "verified", *_describe_record(record.record)])
+        rows += [_describe_promotion(one) for one in record.record.promotions] if record.record else []
         if record.leader is not None and (record.record is None or record.leader.sha != record.record.sha):
             rows.append(["", record.leader.posterior.standing, *_describe(record.leader)])
     return make_table(["*project, hardware class", "standing", ">#", ">metric", ">gain", ">n"], rows)
@@ -211,6 +212,22 @@ def _describe_record(commit: RecordCommit | None) -> list[object]:
         return [of, f"confirmation under way: {said.runs} of {said.wanted}", NOTHING, said.runs]
     gain = NOTHING if said.gain_mean is None or said.gain_sd is None else format_effect(said.gain_mean, said.gain_sd)
     return [of, format_measure(said.metric_mean, said.metric_sd), gain, said.runs]
+
+
+def _describe_promotion(one: PromotionView) -> list[object]:
+    """A row: the effect on the rung beside the commit that was promoted before, and the share that was carried over."""
+    effect = NOTHING
+    if one.effect_mean is not None and one.effect_sd is not None:
+        effect = format_effect(one.effect_mean, one.effect_sd)
+    standing = "provisional" if one.holds is None else "promoted" if one.holds else "does not hold"
+    return [
+        "",
+        f"{standing} on {one.rung}",
+        one.experiment_id or "seed",
+        f"transfer ratio {format_ratio(one.transfer_ratio, one.transfer_low, one.transfer_high)}",
+        effect,
+        one.pairs,
+    ]
 
 
 def _describe(commit: RecordCommit | None) -> list[object]:

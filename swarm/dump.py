@@ -23,8 +23,8 @@ _ABOUT = """\
 An export of the project `{name}` from {url}, {moment:%Y-%m-%d %H:%M} UTC.
 
 - `{contract}`: the contract (metric, limits, editable files).
-- `experiments.*`, `runs.*`, `findings.*`, `citations.*`: one row each, described in `docs/api.md` of the research
-  swarm. Effects are metric(child) - metric(parent), with the offsets of workers removed.
+- `experiments.*`, `runs.*`, `findings.*`, `citations.*`, `promotions.*`: one row each, described in `docs/api.md`
+  of the research swarm. Effects are metric(child) - metric(parent), with the offsets of workers removed.
 - `{results}`: the same as a table of the original autoresearch form (missing where nothing was measured).
 - `{bundle}`: every commit, failures included: `git clone {bundle}`. Each experiment has a tag `experiments/N`.
 - `{manifest}`: size and SHA-256 of each file.

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.evidence import calibration_queries as queries
-from coordinator.evidence import effects, offsets, posteriors, statistics
+from coordinator.evidence import effects, offsets, posteriors, promotions, statistics
 from coordinator.evidence import queries as run_queries
 from coordinator.evidence.calibration_queries import EpochRow, WorkerEvidence
 from coordinator.evidence.offsets import SharedRun
@@ -53,7 +53,7 @@ class RunOrigin:
 
     It `is_check` if the coordinator chose that this volunteer measures this commit. A claim `asks_for_replication` as
     far as its volunteer's trust demands; imported ones do not. Its budget was `pace` times the contract's, by the
-    `seed_throughput` that its worker had measured.
+    `seed_throughput` that its worker had measured; on a `rung` of the contract, that rung's.
     """
 
     project_id: int
@@ -65,17 +65,19 @@ class RunOrigin:
     is_check: bool = True
     pace: float = 1.0
     seed_throughput: float | None = None
+    rung: str | None = None
 
 
 def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:
     is_ok = report.outcome is RunOutcome.OK
     was_stopped = report.outcome is RunOutcome.STOPPED_EARLY  # which says nothing against the worker
-    is_seed = origin.experiment_id is None  # no experiment made the seed
+    is_seed = origin.experiment_id is None and origin.rung is None  # no experiment made the seed
     counted = {
         "jobs_done": known.jobs_done + 1,
         "seed_measured": known.seed_measured + int(is_seed and is_ok),
         "seed_failed": known.seed_failed + int(is_seed and not is_ok),
-        "failures_in_row": 0 if is_ok or was_stopped else known.failures_in_row + 1,
+        # That a commit fails on a rung, with another size, says nothing against the worker either.
+        "failures_in_row": 0 if is_ok or was_stopped else known.failures_in_row + int(origin.rung is None),
         "updated_at": now(),
     }
     if is_ok and origin.seed_throughput is not None:
@@ -248,6 +250,7 @@ def derive_again(session: Session, contract: Contract, project_id: int, hardware
     model = posteriors.find_model(session, contract, project_id, hardware_class)
     for generation in queries.list_generations(session, project_id, hardware_class):
         changed += posteriors.derive_and_store(session, contract, model, generation, hardware_class)
+    promotions.refresh(session, session.get_one(Project, project_id), hardware_class)
     return changed
 
 

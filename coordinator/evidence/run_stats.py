@@ -34,7 +34,7 @@ _RUNS, _POSTERIORS = table_of(Run), table_of(CommitPosterior)
 _FIRST_WHOLE = (
     select(_RUNS.c.id, _RUNS.c.pace)
     .where(_RUNS.c.commit_sha == bindparam("sha"), _RUNS.c.hardware_class == bindparam("hardware_class"))
-    .where(_RUNS.c.outcome == RunOutcome.OK)
+    .where(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.rung.is_(None))
     .order_by(_RUNS.c.id)
     .limit(1)
 )

@@ -91,6 +91,7 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
         "kind": origin.kind,
         "pace": origin.pace,
         "seed_throughput": origin.seed_throughput,
+        "rung": origin.rung,
         "counts": counts,
         "is_check": trust.is_check,
         "trust": trust.trust,

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from coordinator.evidence import promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.explanation import explain
@@ -106,6 +107,7 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         diff=lineage.diff_files(before, after),
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
         finding=view_finding(finding) if finding and not finding.is_hidden else None,
+        promotions=promotions.view_of_commit(session, project, experiment.commit_sha),
     )
 
 

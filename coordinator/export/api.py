@@ -35,7 +35,7 @@ def export_results(
 
 @router.get("/projects/{name}/export/{table}.{format}", response_class=StreamingResponse)
 def export_table(name: Slug, table: ExportTable, format: ExportFormat, database: CurrentDatabase) -> Response:
-    """All of a project's experiments, runs, findings or citations, as JSON lines, CSV or Parquet."""
+    """All of a project's experiments, runs, findings, citations or promotions, as JSON lines, CSV or Parquet."""
     with database.scan() as session:
         rows = service.export_table(database, session, projects.get_project(session, name), table, format)
     return _download(rows, MEDIA_TYPES[format], f"{name}-{table}.{format}")

@@ -14,18 +14,27 @@ from coordinator.models import (
     Experiment,
     Finding,
     Project,
+    Promotion,
     Run,
     Volunteer,
     Worker,
     table_of,
 )
 from coordinator.models.experiments import IS_FIRST_RUN, IS_POSTERIOR_OF_RUN, MEASURED
-from shared.export import ExportedCitation, ExportedExperiment, ExportedFinding, ExportedRun, ExportTable
+from shared.export import (
+    ExportedCitation,
+    ExportedExperiment,
+    ExportedFinding,
+    ExportedPromotion,
+    ExportedRun,
+    ExportTable,
+)
 from shared.protocol import Message
 
 _EXPERIMENTS, _RUNS, _FINDINGS = table_of(Experiment), table_of(Run), table_of(Finding)
 _POSTERIORS, _BRANCHES, _PROJECTS = table_of(CommitPosterior), table_of(Branch), table_of(Project)
 _WORKERS, _VOLUNTEERS, _CITATIONS = table_of(Worker), table_of(Volunteer), table_of(Citation)
+_PROMOTIONS = table_of(Promotion)
 _NAMED = {
     "project": _PROJECTS.c.name,
     "branch": _BRANCHES.c.name,
@@ -83,6 +92,12 @@ _SOURCES = {
         (_CITATIONS.c.experiment_id, _CITATIONS.c.finding_id),
         select(*_columns(ExportedCitation, _CITATIONS)).select_from(
             _CITATIONS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _CITATIONS.c.experiment_id)
+        ),
+    ),
+    ExportTable.PROMOTIONS: Source(
+        (_PROMOTIONS.c.id,),
+        select(*_columns(ExportedPromotion, _PROMOTIONS)).select_from(
+            _PROMOTIONS.join(_PROJECTS, _PROJECTS.c.id == _PROMOTIONS.c.project_id)
         ),
     ),
 }

@@ -12,7 +12,7 @@ from coordinator.accounts.service import authenticate, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.events import service as events
-from coordinator.evidence import confirmations, epochs
+from coordinator.evidence import confirmations, epochs, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import find_curve
@@ -33,7 +33,7 @@ from coordinator.selection.running_jobs import list_running_jobs
 from coordinator.selection.service import ChosenJob
 from coordinator.workers import service as workers
 from coordinator.workers.lookup import WorkerRow, find_asker
-from shared.contract import Contract
+from shared.contract import Budget, Contract
 from shared.events import EventKind
 from shared.experiments import JobKind, Trial
 from shared.leases import BaseCommit, ClaimReply, ClaimRequest, SeedProbe
@@ -104,7 +104,7 @@ def claim(
         if refusal := _check_limits(session, volunteer_id, address_sha256):
             return _nothing(refusal, ASK_AGAIN_SECONDS)
         if not _is_still_open(session, worker, offer):
-            return _nothing("Others confirm the record already.", ASK_AGAIN_SECONDS)
+            return _nothing("Others measure this already.", ASK_AGAIN_SECONDS)
         if request.branch == offer.branch.name and offer.branch.state == BranchState.PAUSED:
             why = f"{worker.name}'s volunteer chose it."
             branches.resume(session, get_branch(session, offer.branch.id), worker.name, why)
@@ -151,6 +151,7 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
         asked = PackRequest(
             project.id, decision.base_sha, hardware_class, contract.objective.sign, about, running,
             with_findings=Random().random() >= contract.packs.without_findings,
+            promoted=promotions.describe_of_class(session, project, hardware_class),
         )  # fmt: skip
         pack = compose_pack(session, asked)
     trials = []
@@ -159,6 +160,8 @@ def _look_up(session: Session, project: Project, chosen: ChosenJob, request: Cla
     base = _read_base(session, project, decision, hardware_class)
     throughput = request.seed_throughput if request.probed_seed == project.root_sha else None
     pace = evidence.choose_pace(session, project.id, hardware_class, throughput)
+    if decision.promotion is not None and decision.promotion.pace is not None:
+        pace = decision.promotion.pace
     return Offer(project, chosen, branch, base, pack, trials, pace, throughput)
 
 
@@ -178,13 +181,20 @@ def _check_limits(session: Session, volunteer_id: int, address_sha256: str | Non
 
 
 def _is_still_open(session: Session, worker: WorkerRow, offer: Offer) -> bool:
-    """Whether nobody was faster. Jobs that confirm are given one after the other, so that no account takes them all."""
-    if offer.chosen.decision.kind is not JobKind.CONFIRM:
+    """Whether nobody was faster. Jobs that confirm or promote are given one after the other, so that no account takes
+    them all."""
+    decision = offer.chosen.decision
+    if decision.kind not in (JobKind.CONFIRM, JobKind.PROMOTE):
         return True
-    project, hardware_class = offer.project, worker.hardware_class
-    epochs.begin_run(session, projects.contract_of(project), project.id, hardware_class)
-    job = confirmations.find_job(session, project, hardware_class, worker.volunteer_id, worker.id)
-    return job == offer.chosen.decision.base_sha
+    project, of_class = offer.project, worker.hardware_class
+    epochs.begin_run(session, projects.contract_of(project), project.id, of_class)
+    if decision.promotion is None:
+        sha = confirmations.find_job(session, project, of_class, worker.volunteer_id, worker.id)
+        return sha == decision.base_sha
+    if decision.promotion.seed is not None:
+        return promotions.find_half(session, project, of_class, worker.id) == decision.promotion
+    job = promotions.find_job(session, project, of_class, worker.volunteer_id, worker.id)
+    return job == decision.promotion
 
 
 def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str | None) -> LeaseGrant:
@@ -196,12 +206,14 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
     queries.add_lease(session, columns | {"token_sha256": hash_token(token), "address_sha256": address_sha256})
     if offer.pack is not NO_PACK:  # an empty one counts in its arm
         queries.add_pack(session, columns["id"], offer.pack)
+    if decision.promotion is not None:
+        promotions.give(session, project, worker.hardware_class, decision.promotion, columns["id"])
     events.record(session, EventKind.LEASE_CLAIMED, project.id, lease=str(columns["id"]), worker=worker.name)
     holdout_key = None
     if decision.kind is JobKind.CONFIRM and projects.contract_of(project).has_holdout:
         holdout_key = derive_key(session, project, decision.base_sha, columns["id"])
     # Nothing of this comes from elsewhere, so it is not checked again.
-    training_seconds = offer.pace * projects.contract_of(project).budget.training_seconds
+    training_seconds = _budget_of(offer).training_seconds
     return LeaseGrant.model_construct(
         id=columns["id"],
         token=token,
@@ -213,6 +225,7 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
         branch=offer.branch.name,
         seed=columns["seed"],
         pace=offer.pace,
+        rung=columns["rung"],
         run_to_end=secrets.randbelow(SAMPLED_ONE_IN) == 0,
         holdout_key=holdout_key,
         why=decision.why,
@@ -265,7 +278,8 @@ def _find_branch(session: Session, project: Project, chosen: ChosenJob) -> Branc
 def _make_lease(worker: WorkerRow, offer: Offer) -> dict[str, Any]:
     """The columns of a new lease, less its token."""
     project, decision = offer.project, offer.chosen.decision
-    budget = projects.contract_of(project).budget.at_pace(offer.pace)
+    promotion, budget = decision.promotion, _budget_of(offer)
+    before = projects.contract_of(project).longest_budget.at_pace(offer.pace)
     asked_for = offer.chosen.assignment.model_dump(mode="json", exclude_defaults=True)
     moment = now()
     return {
@@ -277,15 +291,22 @@ def _make_lease(worker: WorkerRow, offer: Offer) -> dict[str, Any]:
         "kind": decision.kind,
         "base_sha": decision.base_sha,
         "is_check": decision.is_check and not decision.kind.makes_experiment,
-        "seed": secrets.randbelow(MAX_SEED),
+        "seed": secrets.randbelow(MAX_SEED) if promotion is None or promotion.seed is None else promotion.seed,
         "pace": offer.pace,
+        "rung": None if promotion is None else promotion.rung,
         "seed_throughput": offer.seed_throughput,
         "why": decision.why,
         "end_reason": "",
         "assignment": asked_for or None,
         "issued_at": moment,
-        **service.columns_of(state.begin(decision.kind.makes_experiment, budget, moment), budget),
+        **service.columns_of(state.begin(decision.kind.makes_experiment, budget, moment, before), budget),
     }
+
+
+def _budget_of(offer: Offer) -> Budget:
+    promotion = offer.chosen.decision.promotion
+    contract = projects.contract_of(offer.project).on_rung(None if promotion is None else promotion.rung)
+    return contract.budget.at_pace(offer.pace)
 
 
 def _read_base(session: Session, project: Project, decision: Decision, hardware_class: str) -> BaseCommit:

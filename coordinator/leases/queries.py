@@ -69,6 +69,7 @@ class LeaseRow(NamedTuple):
     seed: int
     pace: float
     seed_throughput: float | None
+    rung: str | None
     issued_at: datetime
     why: str
     assignment: dict[str, Any] | None
@@ -168,6 +169,7 @@ _SPEEDS = (
         _RUNS.c.hardware_class == bindparam("hardware_class"),
         _RUNS.c.outcome == RunOutcome.OK,
         _RUNS.c.seed_throughput.is_not(None),
+        _RUNS.c.rung.is_(None),
         _RUNS.c.training_seconds > 0,
         func.coalesce(_RUNS.c.budget_seconds, 1.0) > 0,
         _WORKERS.c.volunteer_id != bindparam("volunteer_id"),

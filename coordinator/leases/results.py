@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.events import service as events
-from coordinator.evidence import confirmations
+from coordinator.evidence import confirmations, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
 from coordinator.evidence.posteriors import DerivedPosterior
@@ -131,6 +131,7 @@ def _hold_to_lease(
     terms = LeaseTerms(
         JobKind(lease.kind), Phase(lease.phase), lease.seed, lease.hardware_class, lease.issued_at, has_proposal,
         duplicate.reason if duplicate else "", pace=lease.pace, expected_speed=_expect_speed(session, lease),
+        rung=lease.rung,
     )  # fmt: skip
     if terms.is_own:
         lock_workers(session, lease.volunteer_id)  # their results are judged one after the other
@@ -146,6 +147,8 @@ def _hold_to_lease(
 
 def _expect_speed(session: Session, lease: LeaseRow) -> float | None:
     """How many tokens (or steps) a second a measurement should see on its worker, by the worker's own probe."""
+    if lease.rung is not None:  # both runs of its pair have one pace, and a rung may have another size
+        return None
     if lease.pace <= 1 or lease.seed_throughput is None or JobKind(lease.kind).makes_experiment:
         return None
     is_seed = find_experiment_by_commit(session, lease.base_sha) is None
@@ -184,13 +187,15 @@ def _store(
     kind, is_check = JobKind(lease.kind), lease.is_check
     origin = RunOrigin(
         lease.project_id, lease.worker_id, lease.id, kind, experiment_id, is_check=is_check,
-        pace=lease.pace, seed_throughput=lease.seed_throughput,
+        pace=lease.pace, seed_throughput=lease.seed_throughput, rung=lease.rung,
     )  # fmt: skip
     stored = evidence.store_run(session, contract, origin, run, commit)
     run_id, posterior = stored.id, stored.posterior
-    if kind is JobKind.CONFIRM:
-        project = session.get_one(Project, lease.project_id)
-        confirmations.check_holdout(session, project, run.hardware.hardware_class, run.commit_sha)
+    if not kind.is_evidence:
+        project, of_class = session.get_one(Project, lease.project_id), run.hardware.hardware_class
+        if kind is JobKind.CONFIRM:
+            confirmations.check_holdout(session, project, of_class, run.commit_sha)
+        promotions.refresh(session, project, of_class, run.commit_sha)
     if built is not None and experiment_id is not None:
         assert upload.proposal is not None and upload.finding is not None
         pace = evidence.measure_pace(session, lease.base_sha, lease.worker_id, run)

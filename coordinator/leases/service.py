@@ -48,7 +48,7 @@ def heartbeat(
             found = find_own(session, bearer, lease_id)
     lease = found
     check_token(lease, heartbeat.token)
-    budget = projects.parse_stored(lease.contract).budget
+    budget = budget_of(lease)
     clock = clock_of(lease)
     held = held_heartbeats.find(lease_id, clock) or HeldHeartbeat(clock, None, lease.expires_at)
     after = _renew(held.clock, held.expires_at, heartbeat)
@@ -98,7 +98,7 @@ def finish(session: Session, lease: LeaseRow, result: Mapping[str, Any]) -> None
         clock = state.finish(clock_of(lease), moment)
     except state.TransitionError as error:
         raise LeaseTransitionError(f"{error}.") from error
-    columns = columns_of(clock, projects.parse_stored(lease.contract).budget) | {"ended_at": moment, **result}
+    columns = columns_of(clock, budget_of(lease)) | {"ended_at": moment, **result}
     queries.change_lease(session, lease.id, columns)
     events.record(session, EventKind.LEASE_ENDED, lease.project_id, lease=str(lease.id), state=clock.state)
 
@@ -173,6 +173,11 @@ def clock_of(lease: LeaseRow) -> LeaseClock:
         progressed_at=lease.progressed_at,
         deadline_at=lease.deadline_at,
     )
+
+
+def budget_of(lease: LeaseRow) -> Budget:
+    """The budget of a lease's run, at the pace of 1."""
+    return projects.parse_stored(lease.contract).on_rung(lease.rung).budget
 
 
 def columns_of(clock: LeaseClock, budget: Budget) -> dict[str, Any]:

@@ -56,13 +56,16 @@ class LeaseClock:
     deadline_at: datetime
 
 
-def begin(needs_draft: bool, budget: Budget, now: datetime) -> LeaseClock:
-    """A new lease."""
+def begin(needs_draft: bool, budget: Budget, now: datetime, before: Budget | None = None) -> LeaseClock:
+    """A new lease. The run `before` it on its worker's device may have another budget."""
     phase = Phase.DRAFTING if needs_draft else Phase.READY
-    training = budget.longest_training_seconds + budget.handover_seconds
-    seconds = budget.starting_seconds + training + budget.scoring_seconds
-    deadline = now + WAITING_ALLOWANCE + 2 * timedelta(seconds=seconds)
+    deadline = now + WAITING_ALLOWANCE + _longest_run(budget) + _longest_run(before or budget)
     return LeaseClock(STATE_OF_PHASE[phase], phase, 0, 0.0, now, now, now, deadline)
+
+
+def _longest_run(budget: Budget) -> timedelta:
+    training = budget.longest_training_seconds + budget.handover_seconds
+    return timedelta(seconds=budget.starting_seconds + training + budget.scoring_seconds)
 
 
 def begin_expired(issued_at: datetime, now: datetime) -> LeaseClock:

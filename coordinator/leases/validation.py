@@ -25,6 +25,9 @@ LEAST_SHARE = 0.25
 """Share of the budget that an `ok` run has used at least. The harness keeps at most half of it for the hand-over, and
 training ends before the step that would end too late: after one step or more of equal length, half of the rest."""
 
+LEAST_SHARE_ON_RUNG = 0.75
+"""Share of a rung's budget that an `ok` run has used at least, where it is less than the contract's whole budget."""
+
 MOST_SPEED = 1.5
 """A measurement whose worker got more than the contract's budget, because the seed was slow there, is at most so many
 times as fast as others' runs of the commit make expect: else the machine was slowed down for the probe."""
@@ -74,8 +77,9 @@ class LeaseTerms:
     """Terms of a lease that its result must meet. `has_proposal`: a proposal was accepted under it.
 
     `duplicate` says whose code the result has, if that is not the proposed code and was tried before. `worker_time` is
-    known where the worker gave itself the job. `pace` times the contract's training is the run's budget, and
-    `expected_speed` how many tokens (or steps) a second the commit should see on the worker, None if that is not known.
+    known where the worker gave itself the job. `pace` times the training of the contract or of its `rung` is the run's
+    budget, and `expected_speed` how many tokens (or steps) a second the commit should see on the worker, None if that
+    is not known.
     """
 
     kind: JobKind
@@ -88,6 +92,7 @@ class LeaseTerms:
     worker_time: WorkerTime | None = None
     pace: float = 1.0
     expected_speed: float | None = None
+    rung: str | None = None
 
     @property
     def is_own(self) -> bool:
@@ -105,12 +110,17 @@ def hold_to_lease(terms: LeaseTerms, contract: Contract, run: RunReport, receive
         raise ResultRefused(
             "run.hardware", f"The run is of the class {reported!r}; the lease is for {terms.hardware_class!r}."
         )
+    ordinary = contract.budget.at_pace(terms.pace).training_seconds
+    contract = contract.on_rung(terms.rung)
     budget = contract.budget.at_pace(terms.pace)
+    least_seconds = LEAST_SHARE * budget.training_seconds
+    if terms.rung is not None:  # else an ordinary run would pass for one
+        least_seconds = max(least_seconds, min(ordinary, LEAST_SHARE_ON_RUNG * budget.training_seconds))
     if terms.kind is not JobKind.CONFIRM:  # nobody asked for it, and nothing may be learnt from sending it
         run = run.model_copy(update={"holdout_metric": None})
     found = (
-        _check_terms(terms, run) or _check_durations(budget, run) or _check_times(terms, run, received_at)
-        or _check_speed(terms, run) or _check_metric(terms, contract, run)
+        _check_terms(terms, run) or _check_durations(budget, run, least_seconds)
+        or _check_times(terms, run, received_at) or _check_speed(terms, run) or _check_metric(terms, contract, run)
     )  # fmt: skip
     if found is None:
         return run
@@ -168,7 +178,7 @@ def _check_own_time(worker: WorkerTime, run: RunReport, received_at: datetime) -
     return None
 
 
-def _check_durations(budget: Budget, run: RunReport) -> str | None:
+def _check_durations(budget: Budget, run: RunReport, least_seconds: float) -> str | None:
     seconds = run.seconds
     parts = seconds.starting + seconds.training + seconds.scoring
     if abs(parts - seconds.total) > SUM_TOLERANCE_SECONDS:
@@ -180,7 +190,7 @@ def _check_durations(budget: Budget, run: RunReport) -> str | None:
         return f"Training used {used:.1f} s of a budget of {budget.training_seconds:g} s"
     if used > CORES_TOLERANCE * run.hardware.cores * seconds.training + SUM_TOLERANCE_SECONDS:
         return f"Training used {used:.1f} s of CPU time in {seconds.training:.1f} s on {run.hardware.cores} cores"
-    if budget.may_end_early or used + budget.charge(seconds.before_start) >= LEAST_SHARE * budget.training_seconds:
+    if budget.may_end_early or used + budget.charge(seconds.before_start) >= least_seconds:
         return None
     if budget.clock is BudgetClock.CPU and seconds.training >= LEAST_SHARE * budget.longest_training_seconds:
         return None  # a busy machine: it was the limit in wall time that ended it

@@ -19,6 +19,8 @@ from coordinator.models.evidence import (
     HeldDecision,
     HoldoutCheck,
     HoldoutSecret,
+    Promotion,
+    PromotionLease,
     Run,
     TrustAgreement,
     TrustRecord,

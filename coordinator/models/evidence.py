@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, Text, text
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.models.base import Base, LargeCount, Sha
@@ -18,7 +18,7 @@ class Run(Base):
 
     `kind` is that of its lease. `is_check`: it may verify its commit. `counts` is false while a maintainer's quarantine
     keeps it out of the evidence. `trust` is what was known of its worker when it came (`shared.records.Trust`).
-    `pace` and `seed_throughput` are its lease's. Nobody is shown `holdout_metric`.
+    `pace`, `seed_throughput` and `rung` are its lease's. Nobody is shown `holdout_metric`.
     """
 
     __tablename__ = "runs"
@@ -56,6 +56,7 @@ class Run(Base):
     before_start_seconds: Mapped[float | None]
     pace: Mapped[float] = mapped_column(default=1.0)
     seed_throughput: Mapped[float | None]
+    rung: Mapped[str | None] = mapped_column(String(63))
     steps: Mapped[int] = mapped_column(LargeCount)
     tokens: Mapped[int] = mapped_column(LargeCount)
     parameters: Mapped[int] = mapped_column(LargeCount)
@@ -267,3 +268,48 @@ class HoldoutCheck(Base):
     gap_sd: Mapped[float | None]
     is_alarm: Mapped[bool]
     created_at: Mapped[datetime]
+
+
+class Promotion(Base):
+    """A record of a class, run on a rung of the contract beside `base_sha`, the last promoted commit or the root.
+
+    It is closed once it settled or was given up. What its pairs of runs say is derived again with each of them: the
+    `effect`, commit minus base, on the rung; `budget_effect` with the contract's budget; and `ratio`, the first over
+    the second, with its interval. `holds` is None until enough pairs agree.
+    """
+
+    __tablename__ = "promotions"
+    __table_args__ = (
+        UniqueConstraint("project_id", "hardware_class", "rung", "commit_sha"),
+        Index("ix_promotions_commit", "commit_sha"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    hardware_class: Mapped[str] = mapped_column(String(200))
+    rung: Mapped[str] = mapped_column(String(63))
+    commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
+    base_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
+    pairs: Mapped[int] = mapped_column(default=0)
+    volunteers: Mapped[int] = mapped_column(default=0)
+    left_out: Mapped[int] = mapped_column(default=0)
+    effect_mean: Mapped[float | None]
+    effect_sd: Mapped[float | None]
+    budget_effect_mean: Mapped[float | None]
+    budget_effect_sd: Mapped[float | None]
+    ratio: Mapped[float | None]
+    ratio_low: Mapped[float | None]
+    ratio_high: Mapped[float | None]
+    holds: Mapped[bool | None]
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class PromotionLease(Base):
+    """A lease that runs a promotion's commit or its base. The two leases of a pair are of one worker and one seed."""
+
+    __tablename__ = "promotion_leases"
+    __table_args__ = (Index("ix_promotion_leases_promotion", "promotion_id"),)
+
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"), primary_key=True)
+    promotion_id: Mapped[int] = mapped_column(ForeignKey("promotions.id"))

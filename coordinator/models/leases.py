@@ -24,7 +24,8 @@ class Lease(Base):
     `proposed_tree_sha` and `proposed_fingerprint` reserve the code that the worker is about to run; `proposed_idea` and
     `proposed_move` are the names of what it tries; `refused_proposals` counts those refused because they, or much like
     them, were tried. `pace` is its training budget in units of the contract's, by the `seed_throughput` of its worker.
-    `result_*` is the stored answer to the one result that was accepted.
+    A job that promotes runs on a `rung` of the contract. `result_*` is the stored answer to the one result that was
+    accepted.
     """
 
     __tablename__ = "leases"
@@ -53,6 +54,7 @@ class Lease(Base):
     assignment: Mapped[dict[str, Any] | None]
     pace: Mapped[float] = mapped_column(default=1.0)
     seed_throughput: Mapped[float | None]
+    rung: Mapped[str | None] = mapped_column(String(63))
     token_sha256: Mapped[str] = mapped_column(Sha256)
     address_sha256: Mapped[str | None] = mapped_column(Sha256)
     proposal: Mapped[dict[str, Any] | None]

@@ -28,6 +28,7 @@ _RUNS, _POSTERIORS, _EXPERIMENTS = table_of(Run), table_of(CommitPosterior), tab
 _CLASSES, _BINS, _CHANGES = table_of(ClassProgress), table_of(StoredBin), table_of(LeaderChange)
 _EPOCHS, _TOPICS = table_of(EvidenceEpoch), table_of(TopicCount)
 _MAKES_EXPERIMENT = _RUNS.c.kind.in_([kind for kind in JobKind if kind.makes_experiment])
+_COMPARES = and_(_RUNS.c.counts, _RUNS.c.rung.is_(None))
 _NO_LEADERS = Standing.HELD, Standing.REJECTED
 
 
@@ -94,7 +95,8 @@ def list_bins(session: Session, scope: Scope) -> list[Bin]:
 def make_bins(session: Session, scope: Scope, after_id: int, last_id: int, offset: int, width: int) -> list[Bin]:
     """Bins of the runs above `after_id` up to `last_id`, of which `offset` came before.
 
-    `leading` is the best metric, as known now, among the commits that these runs measured up to the bin's end.
+    `leading` is the best metric, as known now, among the commits that these runs measured up to the bin's end. Runs on
+    rungs had another budget, so theirs is no `best`.
     """
     binned = _number_runs(scope, after_id, last_id, offset, width)
     best = func.min(binned.c.cost)
@@ -112,7 +114,7 @@ def make_bins(session: Session, scope: Scope, after_id: int, last_id: int, offse
 
 
 def _number_runs(scope: Scope, after_id: int, last_id: int, offset: int, width: int) -> Any:
-    counts = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.counts)
+    counts = and_(_RUNS.c.outcome == RunOutcome.OK, _COMPARES)
     leads = _POSTERIORS.c.standing.not_in(_NO_LEADERS)
     number = cast(func.row_number().over(order_by=_RUNS.c.id) - 1 + offset, Integer) // width
     runs = (
@@ -199,7 +201,7 @@ def list_milestones(session: Session, limit: int) -> list[Milestone]:
 
 
 class Mark(NamedTuple):
-    """One run as a mark of the plot."""
+    """One run as a mark of the plot. It does not count in quarantine, and on a rung, whose budget is another."""
 
     run_id: int
     experiment_id: int | None
@@ -212,9 +214,7 @@ class Mark(NamedTuple):
 def list_marks(session: Session, scope: Scope, first_id: int, last_id: int) -> list[Mark]:
     """Runs of a class with ids in a range, oldest first."""
     query = (
-        select(
-            _RUNS.c.id, _RUNS.c.experiment_id, _RUNS.c.outcome, _RUNS.c.metric, _RUNS.c.counts, _POSTERIORS.c.verdict
-        )
+        select(_RUNS.c.id, _RUNS.c.experiment_id, _RUNS.c.outcome, _RUNS.c.metric, _COMPARES, _POSTERIORS.c.verdict)
         .select_from(_RUNS.outerjoin(_POSTERIORS, IS_POSTERIOR_OF_RUN))
         .where(scope.of(_RUNS), _RUNS.c.id >= first_id, _RUNS.c.id <= last_id)
         .order_by(_RUNS.c.id)
@@ -237,11 +237,12 @@ class ProgressRow(NamedTuple):
 
 
 def list_runs(session: Session, scope: Scope, first_id: int, last_id: int) -> list[ProgressRow]:
-    """As `list_marks`, with the words."""
+    """As `list_marks`, with the words. One on a rung has no metric here, and its reason names the rung."""
+    is_ordinary = Run.rung.is_(None)
     query = (
         select(
-            Run.id, Run.experiment_id, Run.commit_sha, Experiment.title, Run.outcome, Run.metric, Run.reason,
-            Run.finished_at, CommitPosterior,
+            Run.id, Run.experiment_id, Run.commit_sha, Experiment.title, Run.outcome, case((is_ordinary, Run.metric)),
+            case((is_ordinary, Run.reason), else_="on the rung " + Run.rung), Run.finished_at, CommitPosterior,
         )
         .outerjoin(Experiment, Experiment.id == Run.experiment_id)
         .outerjoin(CommitPosterior, IS_POSTERIOR_OF_RUN)

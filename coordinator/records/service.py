@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import confirmations
+from coordinator.evidence import confirmations, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.explanation import list_priors
 from coordinator.evidence.posteriors import find_posterior
@@ -80,14 +80,15 @@ def view_record(session: Session, project: Project, hardware_class: str, runs: i
 def find_record(
     session: Session, project: Project, hardware_class: str, baseline: Posterior | None
 ) -> RecordCommit | None:
-    """The best verified commit of a class, with its published number."""
+    """The best verified commit of a class, with its published number and the newest promotions."""
     best = queries.find_best(session, project.id, hardware_class, verified=True)
     titles = queries.find_titles(session, [best.commit_sha] if best else [])
     record = view_commit(best, titles, baseline)
     if record is None:
         return None
     published = confirmations.view(session, project, hardware_class, record.sha, baseline)
-    return record.model_copy(update={"confirmation": published})
+    promoted = promotions.view_of_class(session, project, hardware_class)
+    return record.model_copy(update={"confirmation": published, "promotions": promoted})
 
 
 def view_commit(

@@ -105,7 +105,8 @@ KEPT_LINES = 4_096  # formatted lines in each cache, since concurrent packs quot
 
 
 class PackRequest(NamedTuple):
-    """The job that a pack is for. `sign` is 1 where a lower metric is better, else -1; `about` describes the job.
+    """The job that a pack is for. `sign` is 1 where a lower metric is better, else -1; `about` describes the job, and
+    `promoted` what held with a larger budget, a line each.
 
     A pack not `with_findings` has the numbers of its line and of what was tried from the parent, but nobody's words.
     """
@@ -117,6 +118,7 @@ class PackRequest(NamedTuple):
     about: str
     running: Sequence[RunningJob]
     with_findings: bool = True
+    promoted: Sequence[str] = ()
 
 
 class Pack(NamedTuple):
@@ -153,6 +155,8 @@ def compose_pack(session: Session, request: PackRequest) -> Pack:
         Part("Tried from this parent, with results", 1_500, [view(one) for one in siblings]),
         Part("Running now elsewhere", 500, [Line(str(job.proposal["title"])) for job in request.running]),
     ]
+    if request.promoted:
+        parts.append(Part("Records with a larger budget", 200, [Line(text) for text in request.promoted]))
     if not request.with_findings:
         return join_parts(parts)._replace(with_findings=False)
     known = read_candidates(session, request.project_id, request.hardware_class)

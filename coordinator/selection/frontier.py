@@ -41,10 +41,10 @@ class Frontier(NamedTuple):
             at = self.places.get(jobs.base_sha)
             if at is not None:
                 one = candidates[at]
-                candidates[at] = (
-                    one._replace(children_in_flight=one.children_in_flight + jobs.jobs)
-                    if JobKind(jobs.kind).makes_experiment
-                    else one._replace(measured_in_flight=one.measured_in_flight + jobs.jobs)
+                kind = JobKind(jobs.kind)
+                candidates[at] = one._replace(
+                    children_in_flight=one.children_in_flight + jobs.jobs * kind.makes_experiment,
+                    measured_in_flight=one.measured_in_flight + jobs.jobs * kind.is_measurement,
                 )
         return candidates
 

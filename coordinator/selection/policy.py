@@ -4,7 +4,8 @@ The first workers of a hardware class measure the seed as their first job, since
 a worker whose runs fail. After that most jobs are experiments; by default one in eight measures an existing commit, in
 turn the leading one, to verify it, and a control. Any commit that others measured too shows how a worker differs, so
 one that began later gets its control when its turn comes, and soon if it has none. A record is confirmed in turns that
-would verify, before other commits are, so that it costs no experiments. Volunteers do not measure again what
+would verify, before other commits are, so that it costs no experiments; a promotion takes such turns, too, within a
+share of its class's time, and the second run of its pair follows the first. Volunteers do not measure again what
 they measured before, and cannot choose what they verify. An anchor verifies whenever there is something to verify.
 
 Kinds of experiment have shares per project (`job_mix.py`); `parents.py` draws the parent.
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from math import floor, inf
 from random import Random
 
+from coordinator.evidence.promotion import PromotionJob
 from coordinator.selection.parents import Candidate, ResearchDirection, choose_parent, exceeds
 from shared.contract import Diversity, JobMix
 from shared.experiments import JobKind
@@ -50,8 +52,9 @@ class Snapshot:
 
     `turn` counts its jobs, with an offset per worker. `due` are results of others to replicate, longest waiting first.
     `own` names commits that its volunteer measured or made, in any class; `is_alone` says that nobody else is in the
-    class. `to_confirm` is a commit that it may confirm. `expected` is the commit that the model of all runs expects
-    most of. `elsewhere` is the leading commit of another class, if it leads by more there and nobody measured it here.
+    class. `to_confirm` is a commit that it may confirm, `to_promote` a run that it may make on a rung. `expected` is
+    the commit that the model of all runs expects most of. `elsewhere` is the leading commit of another class, if it
+    leads by more there and nobody measured it here.
     `jobs_held` are under way on this worker. `kinds` are those that the worker can do, `shares` the project's shares of
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
     under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
@@ -72,6 +75,7 @@ class Snapshot:
     is_alone: bool = True
     expected: str | None = None
     to_confirm: str | None = None
+    to_promote: PromotionJob | None = None
     elsewhere: str | None = None
     due: Sequence[str] = ()
     is_anchor: bool = False
@@ -94,7 +98,8 @@ class Snapshot:
 class Decision:
     """A job, and why, in a sentence for people. Without a `branch_id` it belongs to the branch of its base commit.
 
-    A measurement that the volunteer chose, by choosing a branch, is no check of its commit.
+    A measurement that the volunteer chose, by choosing a branch, is no check of its commit. One on a rung belongs to a
+    `promotion`.
     """
 
     kind: JobKind
@@ -102,6 +107,7 @@ class Decision:
     why: str
     branch_id: int | None = None
     is_check: bool = True
+    promotion: PromotionJob | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ def decide(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     """Choose the next job for a worker."""
     if refusal := _refuse(snapshot):
         return refusal
+    if (promote := _promote(snapshot)) and promote.promotion and promote.promotion.seed is not None:
+        return promote
     if snapshot.root_measured == 0 and _needs_baseline(snapshot):
         return _calibrate(snapshot)
     if not snapshot.candidates:
@@ -214,9 +222,9 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
     turn = JobKind.REPLICATE if is_asked else turn_to_measure(snapshot.turn, snapshot.mix)
     if turn is None:
         return None
-    confirm = _confirm(snapshot) if turn is JobKind.REPLICATE else None
-    if confirm and not (snapshot.is_anchor and snapshot.turn % 2):  # it verifies in between, since others wait for it
-        return confirm
+    of_record = _confirm(snapshot) or _promote(snapshot) if turn is JobKind.REPLICATE else None
+    if of_record and not (snapshot.is_anchor and snapshot.turn % 2):  # it verifies in between, since others wait for it
+        return of_record
     elsewhere = None
     if snapshot.elsewhere is not None:
         why = "It leads on other hardware by more than any commit leads here, and has no run on this hardware yet."
@@ -225,7 +233,7 @@ def _choose_measurement(snapshot: Snapshot) -> Decision | None:
         return elsewhere
     leaders = _list_leaders(snapshot)
     if turn is JobKind.REPLICATE:
-        return _verify(snapshot, leaders) or _replicate_due(snapshot) or confirm or elsewhere
+        return _verify(snapshot, leaders) or _replicate_due(snapshot) or of_record or elsewhere
     if snapshot.is_alone:
         return _measure_seed_again(snapshot, leaders)
     return _replicate_due(snapshot) or _control(snapshot, leaders)
@@ -236,6 +244,17 @@ def _confirm(snapshot: Snapshot) -> Decision | None:
         return None
     why = "A record was chosen; runs that took no part in choosing give the number that is published."
     return Decision(JobKind.CONFIRM, snapshot.to_confirm, why, is_check=False)
+
+
+def _promote(snapshot: Snapshot) -> Decision | None:
+    job = snapshot.to_promote
+    if job is None:
+        return None
+    why = (
+        f"A record is run on the rung {job.rung} beside the last commit that was promoted there: does its gain hold "
+        "with a larger budget?"
+    )
+    return Decision(JobKind.PROMOTE, job.measured, why, is_check=False, promotion=job)
 
 
 def _list_leaders(snapshot: Snapshot) -> list[Candidate]:

@@ -219,7 +219,7 @@ _OTHER_VOLUNTEER = (
 _MEASURED_BY = (
     select(_RUNS.c.commit_sha)
     .join(_WORKERS, _WORKERS.c.id == _RUNS.c.worker_id)
-    .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"))
+    .where(_RUNS.c.commit_sha.in_(SHAS), _WORKERS.c.volunteer_id == bindparam("volunteer_id"), _RUNS.c.rung.is_(None))
     .union_all(
         select(_LEASES.c.base_sha)
         .join(_WORKERS, _WORKERS.c.id == _LEASES.c.worker_id)
@@ -246,6 +246,7 @@ _CRASHED = (
     select(_RUNS.c.id)
     .where(
         _RUNS.c.commit_sha == bindparam("sha"),
+        _RUNS.c.rung.is_(None),
         or_(_RUNS.c.frame != "", _RUNS.c.outcome.in_((RunOutcome.TIMEOUT, RunOutcome.INVALID))),
     )
     .limit(1)

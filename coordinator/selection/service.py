@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from coordinator.evidence import confirmations
+from coordinator.evidence import confirmations, promotions
 from coordinator.evidence.calibration_queries import has_anchor_at_work
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.trust import list_due
@@ -33,7 +33,7 @@ from shared.projects import BranchState
 from shared.protocol import now
 
 MAX_TRIALS = 128
-CONFIRMING_PROTOCOL = 3  # from which on workers know jobs that confirm
+CONFIRMING_PROTOCOL, PROMOTING_PROTOCOL = 3, 4  # from which on workers know jobs that confirm, and that promote
 STAGGER = 3
 """Offset in turns between one worker and the next, so that a fleet that begins together does not measure at once."""
 
@@ -114,17 +114,24 @@ def _take_snapshot(
     is_turn = (
         snapshot.is_anchor or snapshot.needs_control or policy.turn_to_measure(snapshot.turn, snapshot.mix) is not None
     )
-    if worker is None or not is_turn:
+    if worker is None:
         return snapshot
+    may_promote = request.protocol >= PROMOTING_PROTOCOL
+    half = promotions.find_half(session, project, hardware_class, worker.id) if may_promote else None
+    if half is not None or not is_turn:
+        return replace(snapshot, to_promote=half)
     record = next((one.sha for one in frontier.candidates if one.is_settled), None)
     expected = find_expected_best(session, project, frontier.candidates)
     looked_at = [one.sha for one in frontier.candidates[:LEADERS]]
     looked_at += [sha for sha in (history.parent_sha, record, expected) if sha]
-    measured = {jobs.base_sha for jobs in in_flight if not JobKind(jobs.kind).makes_experiment}
+    measured = {jobs.base_sha for jobs in in_flight if JobKind(jobs.kind).is_measurement}
     due = list_due(session, project.id, hardware_class, worker, is_anchor=snapshot.is_anchor)
     to_confirm = None
     if request.protocol >= CONFIRMING_PROTOCOL:
         to_confirm = confirmations.find_job(session, project, hardware_class, volunteer_id, worker.id)
+    to_promote = None
+    if may_promote:
+        to_promote = promotions.find_job(session, project, hardware_class, volunteer_id, worker.id)
     reserved = frozenset[str]()
     if not snapshot.is_anchor and has_anchor_at_work(session, project.id, hardware_class):
         checks = queries.map_checks(session, hardware_class, sorted({*looked_at, *due} - {project.root_sha}))
@@ -135,6 +142,7 @@ def _take_snapshot(
     return replace(
         snapshot,
         to_confirm=to_confirm,
+        to_promote=to_promote,
         own=queries.find_measured_by(session, volunteer_id, looked_at) | reserved,
         expected=expected,
         is_alone=not queries.has_other_volunteer(session, project.id, hardware_class, volunteer_id),

@@ -129,7 +129,7 @@ _DONE_STEPS = select(_STEPS.c.experiment_id, _STEPS.c.step_id).where(
 )
 _MODELLED_RUNS = (
     select(*(_RUNS.c[name] for name in ("commit_sha", "worker_id", "hardware_class", "metric")))
-    .where(_RUNS.c.project_id == PROJECT, IS_MEASUREMENT, _RUNS.c.kind != JobKind.PROMOTE)
+    .where(_RUNS.c.project_id == PROJECT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())
     .limit(MODELLED_RUNS)
 )

@@ -23,7 +23,7 @@ from coordinator.http.prefix import root
 from coordinator.web.navigation import list_places, list_tabs
 from coordinator.web.sessions import current_request, find_visitor, make_form_token, sign_in_address, take_message
 from shared.findings import Snippet
-from shared.formatting import format_effect, format_measure
+from shared.formatting import format_effect, format_measure, format_ratio
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 KEEP_FOREVER = "public, max-age=31536000, immutable"
@@ -158,7 +158,6 @@ _environment.filters |= {
     "marked": render_marked, "utc": format_utc, "words": lambda value: str(value).replace("_", " "),
 }  # fmt: skip
 _environment.globals |= {
-    "root": root, "static_url": static_url, "measure": format_measure, "effect": format_effect, "list_tabs": list_tabs,
-    "sign_in_address": sign_in_address,
-    "make_form_token": make_form_token,
+    "root": root, "static_url": static_url, "measure": format_measure, "effect": format_effect, "ratio": format_ratio,
+    "list_tabs": list_tabs, "sign_in_address": sign_in_address, "make_form_token": make_form_token,
 }  # fmt: skip

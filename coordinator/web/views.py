@@ -69,13 +69,20 @@ def view_curves(session: Session, detail: ExperimentDetail) -> list[Curve]:
     parents = (
         _view_curve(evidence.view_run(run, worker, detail.project), name, is_parent=True)
         for run, worker in list_runs_of_commit(session, detail.parent_sha)
-        if run.hardware_class == detail.hardware_class and run.outcome == RunOutcome.OK and run.curve
+        if run.hardware_class == detail.hardware_class
+        and run.outcome == RunOutcome.OK
+        and run.curve
+        and run.rung is None
     )
     return [*islice(parents, 1), *_own_curves(detail.runs)]
 
 
 def _own_curves(runs: list[RunView]) -> list[Curve]:
-    return [_view_curve(run, f"run {run.id}, seed {run.seed}", is_parent=False) for run in runs if run.curve]
+    return [
+        _view_curve(run, f"run {run.id}, seed {run.seed}" + (f", {run.rung}" if run.rung else ""), is_parent=False)
+        for run in runs
+        if run.curve
+    ]
 
 
 def _view_curve(run: RunView, name: str, *, is_parent: bool) -> Curve:

@@ -125,9 +125,10 @@ class History:
         """An experiment with its commit, finding and first run. No metric: it crashed."""
         lease = self.add_lease(worker, parent_sha, state=LeaseState.DONE)
         parent = get_commit(self.session, parent_sha)
-        text = lineage.read_files(self.session, self.project.id, parent_sha)["train.py"]
+        path = self.contract.files.editable[0]
+        text = lineage.read_files(self.session, self.project.id, parent_sha)[path]
         words = CommitWords(AUTHOR, 1_790_000_000, proposal.title)
-        built = lineage.build_child(self.session, parent, {"train.py": f"{text}# {uuid4()}\n"}, words)
+        built = lineage.build_child(self.session, parent, {path: f"{text}# {uuid4()}\n"}, words)
         lineage.store_commit(self.session, self.project.id, built)
         experiment_id = experiments.store_experiment(
             self.session, self.project.id, built.sha, parent_sha, lease.id, worker.id, lease.branch_id,

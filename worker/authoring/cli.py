@@ -31,6 +31,7 @@ Folder = Annotated[
 def run_local(
     folder: Folder,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The harness's seed.")] = 1,
+    rung: Annotated[str | None, typer.Option(help="A rung of the contract: its budget and its settings.")] = None,
     device: Device = None,
     cores: Cores = None,
     sandbox: Sandbox = None,
@@ -48,7 +49,7 @@ def run_local(
       swarm-worker run-local . --seed 7 --json | jq .loss
     """
     with _opened(folder, as_json, device, cores, sandbox, data_dir) as (tree, runner, view):
-        report = runner.measure(tree, seed)
+        report = runner.measure(tree, seed, rung=rung)
     from shared.runs import RunOutcome
     from worker.runs.report import summarize
 

@@ -64,15 +64,26 @@ class TreeRunner:
         self.device_runner, self._stop, self._view = device_runner, stop, view
 
     def measure(
-        self, tree: WorkTree, seed: int, compiles_ahead: bool = False, holdout_key: str | None = None
+        self,
+        tree: WorkTree,
+        seed: int,
+        compiles_ahead: bool = False,
+        holdout_key: str | None = None,
+        rung: str | None = None,
     ) -> RunReport:
-        """Run a tree once, after preparing its data. Raises WorkerCommandError if there is no run.
+        """Run a tree once, on a rung if one is named, after preparing its data. Raises WorkerCommandError if there is
+        no run, or no such rung.
 
         With `compiles_ahead`, its compiled code is kept for its next run, as for a project's first commit.
         """
+        if rung is not None and tree.contract.find_rung(rung) is None:
+            known = ", ".join(one.name for one in tree.contract.rungs) or "none"
+            raise WorkerCommandError(f"the contract has no rung {rung}; it has {known}", ExitStatus.USAGE)
         self.prepare(tree)
         untouched = tree.files if compiles_ahead else None
-        request = RunRequest(tree.contract, tree.sha, tree.files, seed, untouched=untouched, holdout_key=holdout_key)
+        request = RunRequest(
+            tree.contract, tree.sha, tree.files, seed, untouched=untouched, holdout_key=holdout_key, rung=rung
+        )
         with _command_errors():
             report = self.device_runner.measure(request, self._view.follow, self._view.show, self._stop.now)
         self._view.end()

@@ -50,7 +50,8 @@ def report_result(job: Job, parts: WorkerParts) -> None:
     assert job.report is not None
     found = ResultPlace()
     if parts.offline is not None:
-        parts.offline.record_run(job.lease, job.project.contract, job.report, job.editable_files)
+        if job.lease.rung is None:  # with a larger budget anything looks better
+            parts.offline.record_run(job.lease, job.project.contract, job.report, job.editable_files)
         if parts.offline.coordinator_is_away:  # the claimer asks it again when it is time
             parts.events.handle(OutboxChanged(len(parts.outbox)))
             show_summary(job, parts, found)

@@ -120,7 +120,8 @@ class Job:
     def title(self) -> str:
         if self.plan is not None:
             return self.plan.draft.proposal.title
-        return f"{self.lease.kind.value} {self.lease.base.sha[:10]}"
+        where = f" on {self.lease.rung}" if self.lease.rung else ""
+        return f"{self.lease.kind.value} {self.lease.base.sha[:10]}{where}"
 
     @property
     def editable_files(self) -> dict[str, str]:
@@ -170,7 +171,7 @@ def measure_job(job: Job, parts: WorkerParts) -> None:
     if job.heartbeat.lost is not None:
         parts.warn(f"{job.heartbeat.lost}; the run was finished, because a first late result is accepted")
     job.report = report
-    if parts.throughputs is not None and report.commit_sha == job.lease.root_sha:
+    if parts.throughputs is not None and report.commit_sha == job.lease.root_sha and job.lease.rung is None:
         parts.throughputs.add(job.lease.root_sha, read_throughput(report))
     if not job.needs_repair:
         store_result(job, parts)
@@ -247,7 +248,7 @@ def _run_request(job: Job) -> RunRequest:
     if plan is None:
         return RunRequest(
             contract, lease.base.sha, job.files, lease.seed, untouched=untouched, holdout_key=lease.holdout_key,
-            pace=lease.pace,
+            pace=lease.pace, rung=lease.rung,
         )  # fmt: skip
     files = {**job.files, **plan.draft.files}
     is_code, curve = plan.draft.is_code, lease.base.curve

@@ -46,9 +46,9 @@ KEPT_ARCHIVES = 4
 class RunRequest:
     """A commit to measure: its whole work tree, and the harness's seed.
 
-    `pace` times the contract's training is its budget. `try_first` asks for a smoke run first; `parent_curve`,
-    `run_to_end` and `holdout_key` are as in `RunSpec`. `untouched` is the project's own work tree, if known; all runs
-    start with its compiled code.
+    `pace` times the training of the contract or of its `rung` is its budget. `try_first` asks for a smoke run first;
+    `parent_curve`, `run_to_end` and `holdout_key` are as in `RunSpec`. `untouched` is the project's own work tree, if
+    known; all runs start with its compiled code.
     """
 
     contract: Contract
@@ -61,6 +61,7 @@ class RunRequest:
     untouched: Mapping[str, str] | None = None
     holdout_key: str | None = None
     pace: float = 1.0
+    rung: str | None = None
 
 
 class Runner(Protocol):
@@ -131,14 +132,15 @@ class LocalRunner:
             return ActiveRun(spec, lambda _: None, stop).probe()
 
     def _specify(self, request: RunRequest, notify: Notify, stop: Event) -> RunSpec:
-        """The run that a request asks for."""
-        data = self.prepare(request, each_once(notify), stop)
-        budget = request.contract.budget.at_pace(request.pace)
+        """The run that a request asks for. Raises ContractError for an unknown rung."""
+        data = self.prepare(request, each_once(notify), stop)  # the same for all rungs
+        contract = request.contract.on_rung(request.rung)
+        budget = contract.budget.at_pace(request.pace)
         curve = [point.model_copy(update={"seconds": request.pace * point.seconds}) for point in request.parent_curve]
         spec = RunSpec(
             files=request.files,
             commit_sha=request.sha,
-            contract=request.contract.model_copy(update={"budget": budget}),
+            contract=contract.model_copy(update={"budget": budget}),
             seed=request.seed,
             device=self.device,
             cores=self.hardware.cores,

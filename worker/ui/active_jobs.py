@@ -54,6 +54,8 @@ class JobView:
             return self.proposal.title
         if self.lease.kind.makes_experiment:
             return ""
+        if self.lease.rung is not None:
+            return f"measure {self.lease.base.sha[:10]} on the rung {self.lease.rung}"
         return f"measure {self.lease.base.sha[:10]}" + (" once more" if self.lease.kind is JobKind.REPLICATE else "")
 
     @property

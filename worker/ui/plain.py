@@ -38,6 +38,7 @@ class PlainView:
                 log("stopped")
             case events.JobClaimed(lease):
                 about = {"project": lease.project, "kind": lease.kind.value, "base": lease.base.sha[:10]}
+                about |= {"rung": lease.rung} if lease.rung else {}
                 log("job", id=_short_id(lease), **about, branch=lease.branch, why=lease.why)
             case events.ExperimentProposed(lease, proposal):
                 log("proposed", job=_short_id(lease), title=proposal.title, hypothesis=proposal.hypothesis)

@@ -11,7 +11,7 @@ import pytest
 from coordinator.db.database import Database
 from coordinator.leases import results
 from coordinator.leases.validation import LeaseTerms, ResultRefused, WorkerTime, hold_to_lease
-from shared.contract import BudgetClock, Contract, parse_contract
+from shared.contract import BudgetClock, Contract, Rung, parse_contract
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, OfflineLease, Phase, ResultUpload
 from shared.protocol import API_PREFIX, now
@@ -357,3 +357,39 @@ def test_only_a_job_that_confirms_has_sealed_windows(kind: JobKind) -> None:
     assert hold_to_lease(terms(kind), PATIENT, run, run.finished_at).holdout_metric is None
     asked = hold_to_lease(terms(JobKind.CONFIRM), PATIENT, run, run.finished_at)
     assert (asked.outcome, asked.holdout_metric) == (RunOutcome.OK, 1.0)
+
+
+LONG = PATIENT.model_copy(
+    update={"rungs": [Rung(name="long", training_seconds=80), Rung(name="longer", training_seconds=320)]}
+)
+
+
+@pytest.mark.parametrize(
+    ("rung", "training", "outcome"),
+    [
+        ("long", 79.5, "ok"),
+        ("long", 21.0, "ok"),  # after a long hand-over
+        ("long", 19.5, "invalid"),  # an ordinary run
+        ("long", 130.0, "invalid"),
+        ("longer", 79.0, "invalid"),  # less than a quarter
+        (None, 79.5, "invalid"),
+    ],
+)
+def test_a_run_on_a_rung_is_held_to_the_rungs_budget(rung: str | None, training: float, outcome: str) -> None:
+    run = run_after(training=training)
+    stored = hold_to_lease(terms(JobKind.PROMOTE, rung=rung), LONG, run, run.finished_at)
+    assert stored.outcome == outcome, stored.reason
+
+
+def test_a_rung_may_have_a_floor_of_its_own() -> None:
+    run = run_after(training=79.5, metric=0.9)
+    for floor, outcome in ((None, "invalid"), (0.5, "ok"), (0.95, "invalid")):
+        rung = Rung(name="long", training_seconds=80, plausible_floor=floor)
+        contract = PATIENT.model_copy(update={"rungs": [rung]})
+        assert hold_to_lease(terms(JobKind.PROMOTE, rung="long"), contract, run, run.finished_at).outcome == outcome
+
+
+def test_a_run_on_a_rung_that_is_hardly_longer_may_end_before_its_last_step() -> None:
+    contract = PATIENT.model_copy(update={"rungs": [Rung(name="long", training_seconds=21)]})
+    run = run_after(training=18.5)
+    assert hold_to_lease(terms(JobKind.PROMOTE, rung="long"), contract, run, run.finished_at).outcome == "ok"

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
+from coordinator.evidence.promotion import PromotionJob
 from coordinator.selection.policy import RUNS_OF_A_RECORD, SEED_WORKERS, Candidate, Decision, NoJob, Snapshot, decide
 from shared.contract import JobMix
 from shared.experiments import JobKind
@@ -205,6 +206,31 @@ def test_confirming_costs_no_experiments_and_leaves_anchors_turns_to_verify() ->
         experiments = sum(isinstance(one, Decision) and one.kind.makes_experiment for one in without)
         assert kinds[JobKind.IMPROVE] == experiments and kinds[JobKind.CONFIRM] > 0
         assert kinds[JobKind.CONFIRM] <= (200 if is_anchor else 400 / 16), "no more than verifying would have"
+
+
+PROMOTION = PromotionJob("long", "record", ROOT, "record")
+
+
+def test_promoting_takes_turns_that_would_verify_and_leaves_anchors_some() -> None:
+    for is_anchor in (False, True):
+        kinds = Counter[JobKind]()
+        for turn in range(400):
+            decision = decide_in_swarm(turn, LEADER, to_promote=PROMOTION, is_anchor=is_anchor)
+            assert isinstance(decision, Decision)
+            assert decision.kind is not JobKind.PROMOTE or (decision.promotion, decision.is_check) == (PROMOTION, False)
+            kinds[decision.kind] += 1
+        assert kinds[JobKind.PROMOTE] > 0 and (kinds[JobKind.REPLICATE] > 0) == is_anchor
+        assert kinds[JobKind.PROMOTE] <= (200 if is_anchor else 400 / 16)
+    decision = decide_in_swarm(7, LEADER, to_promote=PROMOTION, to_confirm="record")
+    assert isinstance(decision, Decision) and decision.kind is JobKind.CONFIRM, "the published number goes first"
+
+
+def test_the_second_run_of_a_pair_is_the_workers_next_job_in_any_turn() -> None:
+    half = PROMOTION._replace(measured=ROOT, seed=7, pace=1.0)
+    for turn in range(16):
+        decision = decide_in_swarm(turn, LEADER, to_promote=half, to_confirm="record", due=["claim"])
+        assert isinstance(decision, Decision) and (decision.kind, decision.base_sha) == (JobKind.PROMOTE, ROOT)
+    assert isinstance(decide_in_swarm(7, LEADER, to_promote=half, quarantine="it lies"), NoJob)
 
 
 def test_an_anchor_verifies_whenever_there_is_something_to_verify() -> None:

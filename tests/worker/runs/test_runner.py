@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from shared.contract import Contract
+from shared.contract import Contract, ContractError, Rung
 from shared.leases import Phase
 from shared.runs import RunOutcome
 from tests.support.preloaded_sandbox import PreloadedSandbox
@@ -71,6 +71,26 @@ def test_new_code_is_tried_first_and_what_its_host_cannot_load_costs_seconds(
     )
     assert report.outcome is RunOutcome.OK and report.seconds.training > 0.3
     assert told[-2:] == ["new code is tried for 0.1 s first"] * 2
+
+
+def test_a_run_on_a_rung_has_its_budget_and_its_settings_and_the_same_data(
+    local: LocalRunner, contract: Contract
+) -> None:
+    rung = Rung(name="long", training_seconds=2.0, settings={"scored_bytes": 4096})
+    contract = contract.model_copy(update={"rungs": [rung]})
+    told: list[str] = []
+    on_rung, ordinary = (
+        local.measure(RunRequest(contract, "b" * 40, seed_files(), 7, rung=name), lambda _: None, told.append, Event())
+        for name in ("long", None)
+    )
+    assert on_rung.outcome is ordinary.outcome is RunOutcome.OK, on_rung.reason + ordinary.reason
+    assert ordinary.seconds.on_budget < contract.budget.training_seconds + 1 and on_rung.seconds.on_budget > 1.5
+    assert on_rung.scored_bytes < 0.7 * ordinary.scored_bytes
+    assert told.count("preparing the data") == 1
+    with pytest.raises(ContractError, match="no rung 'longer'"):
+        local.measure(
+            RunRequest(contract, "b" * 40, seed_files(), 7, rung="longer"), lambda _: None, told.append, Event()
+        )
 
 
 def test_a_short_run_is_its_own_smoke_run(local: LocalRunner, contract: Contract) -> None:
