@@ -16,10 +16,10 @@ from coordinator.autoresearch.results_file import ResultsInvalidError
 from coordinator.autoresearch.service import ImportReport, SessionChangedError, import_session
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
-from coordinator.experiments.service import view_progress
 from coordinator.lineage.service import read_files
 from coordinator.projects import service as projects
 from coordinator.projects.service import ProjectExistsError
+from coordinator.records.progress import view_progress
 from shared.experiments import JobKind
 from shared.records import ProjectProgress
 from shared.runs import DeviceKind, Hardware
