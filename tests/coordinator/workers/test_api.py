@@ -18,15 +18,15 @@ def test_a_worker_is_seen_pausing_and_at_work_again(worker: MiniWorker, http: Te
     assert (told.status_code, told.json()["state"]) == (200, "paused")
     (row,) = worker.get_json("/workers?state=paused&state=waiting")["items"]
     assert (row["name"], row["volunteer"], row["reason"]) == ("w1", "ada", "Paused until <b>resume</b>.")
-    page = http.get("/projects/tiny/live").text
+    page = http.get("/projects/tiny").text
     assert "w1" in page and "paused: <bdi>Paused until &lt;b&gt;resume&lt;/b&gt;.</bdi>" in page
     lease = worker.claim_job()
     assert worker.get_json("/workers?state=paused")["items"] == []
     assert worker.get_json("/workers")["items"][0]["state"] == "working"
-    assert "paused:" not in http.get("/projects/tiny/live").text
-    assert "ends after this run" not in http.get("/projects/tiny/live").text
+    assert "paused:" not in http.get("/projects/tiny").text
+    assert "ends after this run" not in http.get("/projects/tiny").text
     worker.post("/workers/notices", notice("finishing"))
-    assert "ends after this run" in http.get("/projects/tiny/live").text
+    assert "ends after this run" in http.get("/projects/tiny").text
     assert worker.get_json("/leases?project=tiny")["items"][0]["worker_state"] == "finishing"
     assert worker.release(lease).status_code == 200
 
