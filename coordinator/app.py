@@ -42,6 +42,7 @@ from coordinator.moderation import branches_api, queue_api
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import api as projects_api
 from coordinator.records import api as records_api
+from coordinator.records.digest import make_due
 from coordinator.records.progress import follow_runs
 from coordinator.selection import api as selection_api
 from coordinator.selection.job_mix import adapt_if_due
@@ -74,6 +75,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
             run_feed(app), run_held_heartbeats(app), run_meaning(app),
             repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
+            repeat("digests", seconds, partial(make_due, app.state.database)),
             repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
         ):  # fmt: skip
             with ThreadPoolExecutor(_count_jobs_at_once(database, settings), "jobs") as threads:

@@ -24,6 +24,8 @@ class AdvisoryLock(IntEnum):
     """pgvector's index is made and filled by one process at a time."""
     PROGRESS = 7_305_802_116
     """Counts and bins of runs are brought up to date by one transaction at a time."""
+    DIGESTS = 7_305_802_117
+    """Digests are made by one transaction at a time."""
 
 
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))

@@ -10,7 +10,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 JSON = "application/json"
-TAGGED = (JSON, "text/html")
+TAGGED = (JSON, "text/html", "text/markdown", "application/atom+xml")
 """Media types whose answers are held back until they are complete; streams (events, exports, packs) are not."""
 
 EVENTS = "text/event-stream"

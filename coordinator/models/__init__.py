@@ -37,5 +37,5 @@ from coordinator.models.findings import Citation, Finding, FindingNote, FindingT
 from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
 from coordinator.models.moderation import FindingReport, QueueMark
-from coordinator.models.progress import ClassProgress, LeaderChange, StoredBin, TopicCount
+from coordinator.models.progress import ClassProgress, LeaderChange, StoredBin, StoredDigest, TopicCount
 from coordinator.models.projects import Event, KindShare, Project

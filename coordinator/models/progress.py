@@ -1,6 +1,7 @@
-"""Progress of projects, kept as runs come: counts, bins of runs, and who led."""
+"""Progress of projects, kept as runs come: counts, bins of runs, who led, and what each week brought."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -54,7 +55,10 @@ class LeaderChange(Base):
     """A commit that came to lead a class, by the posterior that it had then: as its record, or provisionally."""
 
     __tablename__ = "leader_changes"
-    __table_args__ = (Index("ix_leader_changes_class", "project_id", "hardware_class", "is_record", "id"),)
+    __table_args__ = (
+        Index("ix_leader_changes_class", "project_id", "hardware_class", "is_record", "id"),
+        Index("ix_leader_changes_week", "project_id", "changed_at"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
@@ -91,3 +95,17 @@ class TopicCount(Base):
     newest_id: Mapped[int]
     newest_at: Mapped[datetime]
     counted_at: Mapped[datetime]
+
+
+class StoredDigest(Base):
+    """A project's digest of an ISO week, as `2026-W48`: a `shared.digests.Digest`. One that `is_final` is not made
+    again."""
+
+    __tablename__ = "digests"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    week: Mapped[str] = mapped_column(String(8), primary_key=True)
+    runs: Mapped[int]
+    is_final: Mapped[bool]
+    content: Mapped[dict[str, Any]]
+    made_at: Mapped[datetime]

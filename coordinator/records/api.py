@@ -8,7 +8,8 @@ from pydantic import Field
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
 from coordinator.projects import service as projects
-from coordinator.records import progress, service
+from coordinator.records import digest, progress, service
+from shared.digests import Digest, DigestSummary, Week
 from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug
 from shared.records import Comparison, HardwareClass, LineageStep, ProjectProgress, Record
 
@@ -61,3 +62,15 @@ def read_progress(
 ) -> ProjectProgress:
     """Progress in one hardware class: all its history, or a range of it, in at most 600 bins or single runs."""
     return progress.view_progress(session, projects.get_project(session, name), hardware_class, first, last)
+
+
+@router.get("/projects/{name}/digests", tags=["projects"])
+def list_digests(name: Slug, session: ReadSession) -> Page[DigestSummary]:
+    """The newest weeks in which a project had runs, at most 200."""
+    return Page(items=digest.list_weeks(session, projects.get_project(session, name)))
+
+
+@router.get("/projects/{name}/digests/{week}", tags=["projects"])
+def read_digest(name: Slug, week: Week, session: ReadSession) -> Digest:
+    """What a project found in an ISO week, as `2026-W48`: the digest stays as it is once the week is over."""
+    return digest.get_digest(session, projects.get_project(session, name), week)

@@ -27,6 +27,7 @@ from coordinator.web import (
     account_pages,
     audit_pages,
     branch_pages,
+    digest_pages,
     errors,
     me,
     project_page,
@@ -65,7 +66,7 @@ def install_pages(app: FastAPI) -> None:
     app.state.live_pages = LivePages(app.state.database)
     for part in (
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
-        account_pages.router, status_page.router,
+        account_pages.router, status_page.router, digest_pages.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")

@@ -31,6 +31,8 @@ OPEN = frozenset(
         "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
         "/projects/{name}/plot", "/projects/{name}/branches",
+        "/projects/{name}/digests", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}",
+        "/projects/{name}/digests/{week}.md",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
@@ -44,6 +46,7 @@ OPEN = frozenset(
                 "/projects/{name}/commits/editable", "/projects/{name}/commits/{sha}/files",
                 "/projects/{name}/early-stops", "/projects/{name}/export/results.tsv",
                 "/projects/{name}/export/{table}.{format}", "/projects/{name}/findings-value",
+                "/projects/{name}/digests", "/projects/{name}/digests/{week}",
                 "/projects/{name}/progress", "/projects/{name}/shares", "/records", "/runs", "/runs/{run_id}",
                 "/topics", "/topics/{project}/{slug}", "/versions", "/volunteers", "/workers",
             )
