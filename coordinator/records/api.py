@@ -72,5 +72,5 @@ def list_digests(name: Slug, session: ReadSession) -> Page[DigestSummary]:
 
 @router.get("/projects/{name}/digests/{week}", tags=["projects"])
 def read_digest(name: Slug, week: Week, session: ReadSession) -> Digest:
-    """What a project found in an ISO week, as `2026-W48`: the digest stays as it is once the week is over."""
+    """A digest of an ISO week, as `2026-W48`. It stays as it is once the week is over."""
     return digest.get_digest(session, projects.get_project(session, name), week)

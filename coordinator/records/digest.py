@@ -138,7 +138,7 @@ def get_digest(session: Session, project: Project, week: str) -> Digest:
 
 
 def _view(session: Session, row: StoredDigest) -> Digest:
-    """What is stored, without those who came to be in quarantine since, and without papers that were taken back."""
+    """A stored digest, without those who came to be in quarantine since, and without papers that were taken back."""
     stored = Digest.model_validate(row.content)
     claims = [*stored.milestones, *stored.refuted, *stored.contradicted]
     ids = {one.experiment_id for one in claims} | {one.experiment_id for one in stored.records if one.experiment_id}

@@ -1,4 +1,4 @@
-"""What a project's tables say of one week. Ids are bounded by the week, so its cost is not the swarm's age."""
+"""Questions about one week of a project. Ids are bounded by the week, so its cost is not that of all its history."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

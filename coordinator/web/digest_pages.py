@@ -45,7 +45,7 @@ def show_markdown(name: Slug, week: Week, request: Request, session: ReadSession
 
 @router.get("/projects/{name}/digests/{week}")
 def show_digest(name: Slug, week: Week, session: ReadSession) -> Response:
-    """What a project found in a week."""
+    """The digest of a week."""
     project = projects.get_project(session, name)
     return render("digests/digest.html", project=project, digest=digests.get_digest(session, project, week))
 
