@@ -30,9 +30,10 @@ OPEN = frozenset(
         "/git/{project}.bundle",
         "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
-        "/projects/{name}/plot", "/projects/{name}/branches",
         "/projects/{name}/digests", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}",
         "/projects/{name}/digests/{week}.md",
+        "/projects/{name}/plot", "/projects/{name}/branches", "/projects/{name}/experiments",
+        "/projects/{name}/experiments.{form}", "/compare",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
