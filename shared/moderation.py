@@ -26,6 +26,8 @@ class AuditAction(StrEnum):
     QUARANTINE = "quarantine"
     RELEASE = "release"
     SET_ANCHOR = "set-anchor"
+    PAUSE_WORKER = "pause-worker"
+    RESUME_WORKER = "resume-worker"
     CREATE_TOKEN = "create-token"  # noqa: S105  the name of an action
     REVOKE_TOKEN = "revoke-token"  # noqa: S105  likewise
     CREATE_LINK = "create-sign-in-link"
@@ -107,6 +109,13 @@ class WorkerSanction(Explained):
 class AnchorChange(Explained):
     worker: ShortText
     is_anchor: bool = True
+
+
+class WorkerPause(Explained):
+    """A worker that gets no jobs while `is_paused`; its terminal shows the reason."""
+
+    worker: ShortText
+    is_paused: bool = True
 
 
 class TokenRequest(Message):

@@ -48,14 +48,6 @@ class PromotionView(Message):
     opened_at: Timestamp
 
 
-class ExperimentSort(StrEnum):
-    """Orders of a list of experiments: by age, or by the posterior's effect or metric within one hardware class."""
-
-    NEWEST = "newest"
-    EFFECT = "effect"
-    METRIC = "metric"
-
-
 class ExperimentSummary(Message):
     """An experiment in a list. `quarantine` is a maintainer's reason while its author is in quarantine."""
 
@@ -351,3 +343,43 @@ class ExperimentEvidence(Message):
     is_claim_confirmed: bool
     story: list[Text]
     would_change: list[Text]
+
+
+class LeaderboardPeriod(StrEnum):
+    """The time that a leaderboard covers: this calendar month in UTC, or all time."""
+
+    MONTH = "month"
+    ALL = "all"
+
+
+class LeaderboardOrder(StrEnum):
+    """The measure by which a leaderboard is ordered."""
+
+    GAIN = "gain"
+    REPLICATIONS = "replications"
+    HOURS = "hours"
+
+
+class LeaderboardRow(Message):
+    """A volunteer's contribution. `rank` is 0 outside of a list. `gain_percent` sums the gains of its `verified`
+    commits, each in percent of the metric that it started from. Hours are wall time of runs that count."""
+
+    rank: Count
+    name: Text
+    gain_percent: Number
+    verified: Count
+    runs: Count
+    experiments: Count
+    replications: Count
+    gpu_hours: Number
+    cpu_hours: Number
+
+
+class Leaderboard(Message):
+    """The volunteers who contributed most, at most 100, of a project or of all; at most about a minute old."""
+
+    period: LeaderboardPeriod
+    order: LeaderboardOrder
+    project: Text | None
+    counted_at: Timestamp
+    items: list[LeaderboardRow]

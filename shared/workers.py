@@ -80,13 +80,18 @@ class VolunteerView(Message):
 
 
 class WorkerView(Message):
-    """A worker. `state_at` is when it said so; `last_seen_at` is renewed about once a minute while it works."""
+    """A worker. `state_at` is when it said so; `last_seen_at` is renewed about once a minute while it works. `version`
+    is that of its program, empty where it is not known. One that `is_paused` or `is_quarantined` gets no jobs."""
 
     id: Count
     name: Text
     volunteer: Text
     agent: Text
     hardware_class: Text
+    version: Text = ""
+    is_anchor: bool = False
+    is_paused: bool = False
+    is_quarantined: bool = False
     state: WorkerState
     reason: Text
     state_at: Timestamp

@@ -299,3 +299,14 @@ def get_account(session: Session, name: str) -> Volunteer:
     if volunteer is None:
         raise NotFoundError(f"There is no account {name!r}.")
     return volunteer
+
+
+def is_listed(session: Session, volunteer_id: int) -> bool:
+    """Whether an account may stand on the leaderboard."""
+    return not session.get_one(Volunteer, volunteer_id).is_unlisted
+
+
+def set_listing(session: Session, volunteer_id: int, *, is_listed: bool) -> None:
+    """Let an account stand on the leaderboard, or not."""
+    session.get_one(Volunteer, volunteer_id).is_unlisted = not is_listed
+    session.flush()

@@ -19,6 +19,7 @@ from coordinator.models import (
     CommitPosterior,
     EvidenceEpoch,
     HeldDecision,
+    PastOffset,
     Run,
     TrustAgreement,
     TrustRecord,
@@ -35,7 +36,7 @@ from shared.records import Trust
 
 _RUNS, _POSTERIORS, _WORKERS = table_of(Run), table_of(CommitPosterior), table_of(Worker)
 _EPOCHS, _CALIBRATIONS, _RECORDS = table_of(EvidenceEpoch), table_of(Calibration), table_of(TrustRecord)
-_DECISIONS = table_of(HeldDecision)
+_DECISIONS, _PAST_OFFSETS = table_of(HeldDecision), table_of(PastOffset)
 _IS_REJECTED = exists().where(
     _DECISIONS.c.commit_sha == _RUNS.c.commit_sha,
     _DECISIONS.c.hardware_class == _RUNS.c.hardware_class,
@@ -178,6 +179,17 @@ def add_epoch(session: Session, project_id: int, hardware_class: str, noise_sd: 
 def change_epoch(session: Session, epoch: EpochRow, **columns: Any) -> None:
     is_epoch = _EPOCHS.c.project_id == epoch.project_id, _EPOCHS.c.hardware_class == epoch.hardware_class
     session.execute(update(_EPOCHS).where(*is_epoch).values(**columns))
+
+
+def add_past_offsets(session: Session, epoch: EpochRow, responses: Mapping[int, Response]) -> None:
+    """Keep workers' offsets of the epoch after this one, which is about to begin."""
+    key = {"project_id": epoch.project_id, "hardware_class": epoch.hardware_class, "epoch": epoch.number + 1}
+    rows = [
+        key | {"worker_id": worker_id, "offset_mean": one.offset.mean, "offset_sd": one.offset.sd, "started_at": now()}
+        for worker_id, one in responses.items()
+    ]
+    if rows:
+        session.execute(insert(_PAST_OFFSETS), rows)
 
 
 def find_worker(session: Session, project_id: int, hardware_class: str, worker_id: int) -> WorkerEvidence:

@@ -183,6 +183,7 @@ def start_epoch(session: Session, contract: Contract, epoch: EpochRow) -> None:
         key = {"project_id": project_id, "hardware_class": hardware_class, "worker_id": worker_id}
         columns = response.columns() | {"through_run_id": through, "updated_at": now()}
         queries.change_calibration(session, key, columns)
+    queries.add_past_offsets(session, epoch, estimate.responses)
     queries.change_epoch(
         session, epoch, number=epoch.number + 1, noise_sd=estimate.noise_sd, through_run_id=through, runs=len(runs),
         started_at=now(), disputed_noise_sd=estimate.disputed_noise_sd, throughput_slope=estimate.slope,

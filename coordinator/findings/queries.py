@@ -155,6 +155,16 @@ def list_of_account(session: Session, volunteer_id: int, *, locked: bool = False
     return session.scalars(query.with_for_update() if locked else query).all()
 
 
+def list_ids_of_account(session: Session, volunteer_id: int, before_id: int | None, limit: int) -> list[int]:
+    """Numbers of an account's papers that are not hidden, the newest first."""
+    query = select(Finding.id).join(Experiment, Experiment.id == Finding.experiment_id)
+    query = query.join(Worker, Worker.id == Experiment.worker_id)
+    query = query.where(Worker.volunteer_id == volunteer_id, ~Finding.is_hidden)
+    if before_id is not None:
+        query = query.where(Finding.id < before_id)
+    return list(session.scalars(query.order_by(Finding.id.desc()).limit(limit)))
+
+
 def keep_unhidden(session: Session, ids: Sequence[int]) -> set[int]:
     """Those of the findings that are not hidden."""
     return set(session.scalars(select(_FINDINGS.c.id).where(_FINDINGS.c.id.in_(ids), ~_FINDINGS.c.is_hidden)))

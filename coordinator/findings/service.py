@@ -100,6 +100,13 @@ def lock_of_account(session: Session, volunteer_id: int) -> Sequence[Finding]:
     return queries.list_of_account(session, volunteer_id, locked=True)
 
 
+def view_of_account(session: Session, volunteer_id: int, before_id: int | None, limit: int) -> Page[FindingSummary]:
+    """Papers of an account, the newest first, retracted ones included."""
+    ids = queries.list_ids_of_account(session, volunteer_id, before_id, limit + 1)
+    views = view_summaries(session, queries.list_by_ids(session, ids)) if ids else []
+    return cut_page(views, limit, lambda view: view.id)
+
+
 def check_shown(session: Session, finding: Finding) -> None:
     """Raise FindingHiddenError, with the reason, for a finding that is hidden."""
     if finding.is_hidden:

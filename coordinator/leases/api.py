@@ -132,9 +132,10 @@ async def claim(
     token: BearerToken,
     jobs: CurrentJobs,
     address: ClientAddress,
+    version: Annotated[str, Header(alias=VERSION_HEADER, max_length=40)] = "",
 ) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return await jobs.answer(claims.claim, jobs.database, token, request, versions, address)
+    return await jobs.answer(claims.claim, jobs.database, token, request, versions, address, version)
 
 
 @router.post("/leases/{lease_id}/release", response_model=HeartbeatReply)

@@ -57,6 +57,7 @@ PROBES_SINCE = 3
 """The protocol since which workers can probe a seed."""
 
 ASK_AGAIN_SECONDS = 30.0
+PAUSED_SECONDS = 60.0
 STOPPED_SECONDS = 600.0
 SAMPLED_ONE_IN = 5
 """Of the hopeless runs, so many go on to the end, at random: what stopping costs is known from them."""
@@ -82,9 +83,11 @@ class Offer(NamedTuple):
 
 
 def claim(
-    database: Database, token: str | None, request: ClaimRequest, versions: Versions, address: str | None = None
-) -> ClaimReply:
-    """Give a worker its next job. Raises ProtocolUnsupportedError, NotFoundError for an unknown project."""
+    database: Database, token: str | None, request: ClaimRequest, versions: Versions, address: str | None = None,
+    version: str = "",
+) -> ClaimReply:  # fmt: skip
+    """Give a worker, whose program is of `version`, its next job. Raises ProtocolUnsupportedError, NotFoundError for
+    an unknown project."""
     address_sha256 = hash_address(address)
     with database.read() as session:
         asker = find_asker(session, hash_token(token), request.worker) if token else None
@@ -93,11 +96,16 @@ def claim(
         except AccountStoppedError as error:  # the worker waits, and says why
             return _nothing(error.detail, STOPPED_SECONDS)
         check_versions(request.protocol, None, versions)
+        if known is not None and known.pause is not None:
+            return _paused(known.pause)
         offer = _find_offer(session, volunteer_id, known, request)
     if isinstance(offer, ClaimReply):
         return offer
     with database.write() as session:
-        worker = workers.register_worker(session, volunteer_id, request.worker, request.agent, request.hardware)
+        of_request = request.worker, request.agent, request.hardware, version
+        worker = workers.register_worker(session, volunteer_id, *of_request)
+        if worker.pause is not None:
+            return _paused(worker.pause)
         held = _give_up_forgotten(session, worker, set(request.holding))
         if held >= MAX_LEASES_PER_WORKER:
             return _nothing(f"This worker holds {held} jobs already.", ASK_AGAIN_SECONDS)
@@ -253,6 +261,10 @@ def _choose_project(session: Session, request: ClaimRequest) -> Project | str:
 
 def _nothing(reason: str, retry_after_seconds: float) -> ClaimReply:
     return ClaimReply(lease=None, reason=reason, retry_after_seconds=retry_after_seconds)
+
+
+def _paused(reason: str) -> ClaimReply:
+    return _nothing(f"A moderator paused this worker: {reason}", PAUSED_SECONDS)
 
 
 def _give_up_forgotten(session: Session, worker: WorkerRow, holding: set[UUID]) -> int:

@@ -19,6 +19,7 @@ from coordinator.models.evidence import (
     HeldDecision,
     HoldoutCheck,
     HoldoutSecret,
+    PastOffset,
     Promotion,
     PromotionLease,
     Run,
@@ -37,5 +38,12 @@ from coordinator.models.findings import Citation, Finding, FindingNote, FindingT
 from coordinator.models.leases import ContextPack, Lease
 from coordinator.models.lineage import Branch, BranchMove, Commit, StoredObject
 from coordinator.models.moderation import FindingReport, QueueMark
-from coordinator.models.progress import ClassProgress, LeaderChange, StoredBin, StoredDigest, TopicCount
+from coordinator.models.progress import (
+    ClassProgress,
+    Contribution,
+    LeaderChange,
+    StoredBin,
+    StoredDigest,
+    TopicCount,
+)
 from coordinator.models.projects import Event, KindShare, Project

@@ -18,7 +18,7 @@ class Volunteer(Base):
     """An account. It `is_pending` until a maintainer approves it, where that is needed; it `is_approved` once somebody
     let it in, by approval, invitation or from the command line. `suspension` is a maintainer's reason for refusing all
     its requests; `quarantine` that for refusing its writes and leaving its runs and papers out. `address_sha256` is of
-    the address that it was made from.
+    the address that it was made from. One that `is_unlisted` does not want to stand on the leaderboard.
     """
 
     __tablename__ = "volunteers"
@@ -34,6 +34,7 @@ class Volunteer(Base):
     suspension: Mapped[str | None] = mapped_column(Text)
     is_pending: Mapped[bool] = mapped_column(default=False)
     is_approved: Mapped[bool] = mapped_column(default=True)
+    is_unlisted: Mapped[bool] = mapped_column(default=False)
     address_sha256: Mapped[str | None] = mapped_column(Sha256)
     created_at: Mapped[datetime]
 
@@ -144,11 +145,12 @@ class AuditEntry(Base):
 class Worker(Base):
     """A worker as it described itself at its last claim. In quarantine its runs do not count, and it gets no job.
 
-    Maintainers trust an anchor to verify what others found. `state` is the one that it last reported.
+    Maintainers trust an anchor to verify what others found. `state` is the one that it last reported; `version` is that
+    of its program, empty where it did not say. While `pause`, a moderator's reason, is there, it gets no job either.
     """
 
     __tablename__ = "workers"
-    __table_args__ = (UniqueConstraint("volunteer_id", "name"),)
+    __table_args__ = (UniqueConstraint("volunteer_id", "name"), Index("ix_workers_seen", "last_seen_at", "id"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"))
@@ -157,7 +159,9 @@ class Worker(Base):
     hardware: Mapped[dict[str, Any]]
     hardware_class: Mapped[str] = mapped_column(String(200), index=True)
     quarantine: Mapped[str | None] = mapped_column(Text)
+    pause: Mapped[str | None] = mapped_column(Text)
     is_anchor: Mapped[bool] = mapped_column(default=False)
+    version: Mapped[str] = mapped_column(String(40), default="")
     state: Mapped[str] = mapped_column(String(20), default=WorkerState.WORKING)
     state_reason: Mapped[str] = mapped_column(Text, default="")
     state_at: Mapped[datetime]

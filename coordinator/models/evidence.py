@@ -12,6 +12,10 @@ from coordinator.models.base import Base, LargeCount, Sha
 REPORT = "report"
 """The group of a run's large columns, which only its own page needs: `undefer_group(REPORT)` loads them."""
 
+_FAILED = text("outcome <> 'ok'")
+IS_FAILED = text("runs.outcome <> 'ok'")
+"""That a run failed, as SQLite must read it to use the index."""
+
 
 class Run(Base):
     """One measurement of one commit by one worker with one seed. Seconds are wall time.
@@ -27,6 +31,7 @@ class Run(Base):
         Index("ix_runs_project_id_id", "project_id", "id"),
         Index("ix_runs_experiment_id_id", "experiment_id", "id"),
         Index("ix_runs_class", "project_id", "hardware_class", "id"),
+        Index("ix_runs_failed", "worker_id", "id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -73,6 +78,7 @@ class Run(Base):
     created_at: Mapped[datetime]
 
 
+_VERIFIED, IS_VERIFIED = text("standing = 'verified'"), text("commit_posteriors.standing = 'verified'")
 _HELD, _DISPUTED, _FAILING = text("standing = 'held'"), text("dispute <> 'none'"), text("failures_in_row >= 3")
 IS_HELD, IS_DISPUTED = text("commit_posteriors.standing = 'held'"), text("commit_posteriors.dispute <> 'none'")
 IS_FAILING = text("calibrations.failures_in_row >= 3")
@@ -89,8 +95,7 @@ class CommitPosterior(Base):
     __tablename__ = "commit_posteriors"
     __table_args__ = (
         Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score", "commit_sha"),
-        Index("ix_commit_posteriors_effect", "project_id", "hardware_class", "effect_mean", "commit_sha"),
-        Index("ix_commit_posteriors_metric", "project_id", "hardware_class", "metric_mean", "commit_sha"),
+        Index("ix_commit_posteriors_verified", "commit_sha", sqlite_where=_VERIFIED, postgresql_where=_VERIFIED),
         Index("ix_commit_posteriors_held", "updated_at", sqlite_where=_HELD, postgresql_where=_HELD),
         Index("ix_commit_posteriors_disputed", "updated_at", sqlite_where=_DISPUTED, postgresql_where=_DISPUTED),
     )
@@ -174,6 +179,20 @@ class Calibration(Base):
     failures_in_row: Mapped[int]
     parent_sha: Mapped[str | None] = mapped_column(Sha)
     updated_at: Mapped[datetime]
+
+
+class PastOffset(Base):
+    """A worker's offset in an earlier or the present epoch of a hardware class, as it was estimated when it began."""
+
+    __tablename__ = "past_offsets"
+
+    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    offset_mean: Mapped[float]
+    offset_sd: Mapped[float]
+    started_at: Mapped[datetime]
 
 
 class TrustRecord(Base):

@@ -32,6 +32,7 @@ class Lease(Base):
     __table_args__ = (
         Index("ix_leases_live", "project_id", "state", "expires_at", "phase"),
         Index("ix_leases_worker_state", "worker_id", "state"),
+        Index("ix_leases_worker_issued", "worker_id", "issued_at"),
         Index("ix_leases_address_state", "address_sha256", "state"),
         Index("ix_leases_fingerprint", "project_id", "proposed_fingerprint"),
         Index("ix_leases_idea", "project_id", "proposed_idea"),

@@ -71,6 +71,26 @@ class LeaderChange(Base):
     changed_at: Mapped[datetime]
 
 
+class Contribution(Base):
+    """A volunteer's runs in a class that its progress counts: of a `month` (`2026-11`, UTC), or of all time (empty).
+
+    Runs that a quarantine keeps from counting are left out. `checks` are measurements of commits that the coordinator
+    chose; `seconds` is the wall time of runs, whatever came of them.
+    """
+
+    __tablename__ = "contributions"
+    __table_args__ = (Index("ix_contributions_month", "month"), Index("ix_contributions_volunteer", "volunteer_id"))
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    hardware_class: Mapped[str] = mapped_column(String(200), primary_key=True)
+    volunteer_id: Mapped[int] = mapped_column(ForeignKey("volunteers.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    runs: Mapped[int]
+    experiments: Mapped[int]
+    checks: Mapped[int]
+    seconds: Mapped[float]
+
+
 class TopicCount(Base):
     """Counts of a topic's experiments, those whose first run is counted in their class's progress.
 

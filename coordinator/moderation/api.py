@@ -32,6 +32,7 @@ from shared.moderation import (
     SubjectKind,
     TokenRequest,
     TokenView,
+    WorkerPause,
     WorkerSanction,
 )
 from shared.protocol import API_PREFIX, Page, Sha, Slug
@@ -133,6 +134,13 @@ def set_anchor(name: Slug, asked: AnchorChange, token: BearerToken, session: Wri
     actor = act(session, token, Permission.ADMINISTER)
     done = service.set_anchor(session, actor, name, asked.worker, asked.reason, is_anchor=asked.is_anchor)
     return service.view(done)
+
+
+@router.post("/accounts/{name}/pause")
+def pause_worker(name: Slug, asked: WorkerPause, token: BearerToken, session: WriteSession) -> AuditView:
+    """Give a worker no jobs, and show it why; or give it jobs again."""
+    actor = act(session, token, Permission.SANCTION)
+    return service.view(service.set_pause(session, actor, name, asked.worker, asked.reason, is_on=asked.is_paused))
 
 
 @router.get("/accounts/{name}/tokens")

@@ -31,6 +31,8 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
     AuditAction.QUARANTINE: Permission.SANCTION,
     AuditAction.RELEASE: Permission.SANCTION,
     AuditAction.SET_ANCHOR: Permission.ADMINISTER,
+    AuditAction.PAUSE_WORKER: Permission.SANCTION,
+    AuditAction.RESUME_WORKER: Permission.SANCTION,
     AuditAction.CREATE_TOKEN: Permission.ADMINISTER,
     AuditAction.REVOKE_TOKEN: Permission.ADMINISTER,
     AuditAction.CREATE_LINK: Permission.ADMINISTER,
@@ -157,6 +159,13 @@ def set_anchor(session: Session, actor: Actor, name: str, worker: str, reason: s
     """Trust a worker to verify what others found, or no longer."""
     changes = {"is_anchor": is_anchor}
     return change(session, actor, AuditAction.SET_ANCHOR, SubjectKind.WORKER, f"{name}/{worker}", changes, reason)
+
+
+def set_pause(session: Session, actor: Actor, name: str, worker: str, reason: str, *, is_on: bool) -> AuditEntry:
+    """Give a worker no jobs, and show it the reason; or give it jobs again. What it holds it may finish."""
+    action = AuditAction.PAUSE_WORKER if is_on else AuditAction.RESUME_WORKER
+    changes = {"pause": reason if is_on else None}
+    return change(session, actor, action, SubjectKind.WORKER, f"{name}/{worker}", changes, reason)
 
 
 def create_token(session: Session, actor: Actor, name: str, asked: TokenRequest, *, is_new: bool = False) -> NewSecret:

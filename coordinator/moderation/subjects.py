@@ -83,12 +83,15 @@ def _lock_worker(session: Session, key: str) -> tuple[Volunteer, Worker]:
 
 def _read_worker(session: Session, key: str) -> dict[str, Any]:
     _, worker = _lock_worker(session, key)
-    return {"quarantine": worker.quarantine, "is_anchor": worker.is_anchor}
+    return {"quarantine": worker.quarantine, "is_anchor": worker.is_anchor, "pause": worker.pause}
 
 
 def _write_worker(session: Session, key: str, changes: State, actor: Actor, _reason: str) -> None:
     account, worker = _lock_worker(session, key)
     check_rank(actor.role, Role(account.role))
+    if "pause" in changes:
+        worker.pause = changes["pause"]
+        session.flush()
     if "is_anchor" in changes:
         quarantine.set_anchor(session, account.name, worker.name, is_anchor=changes["is_anchor"], who=actor.name)
     if "quarantine" in changes:

@@ -8,10 +8,19 @@ from pydantic import Field
 from coordinator.db.database import ReadSession
 from coordinator.http.pagination import Limit, ShaCursor
 from coordinator.projects import service as projects
-from coordinator.records import digest, progress, service
+from coordinator.records import contributions, digest, progress, service
 from shared.digests import Digest, DigestSummary, Week
 from shared.protocol import API_PREFIX, MAX_COUNT, Page, Slug
-from shared.records import Comparison, HardwareClass, LineageStep, ProjectProgress, Record
+from shared.records import (
+    Comparison,
+    HardwareClass,
+    Leaderboard,
+    LeaderboardOrder,
+    LeaderboardPeriod,
+    LineageStep,
+    ProjectProgress,
+    Record,
+)
 
 router = APIRouter(prefix=API_PREFIX, tags=["atlas"])
 
@@ -30,6 +39,18 @@ def list_records(session: ReadSession, project: OptionalProject = None) -> Page[
 def list_hardware_classes(session: ReadSession, project: OptionalProject = None) -> Page[HardwareClass]:
     """The hardware classes of projects' runs; only runs of one class are compared."""
     return Page(items=service.view_classes(session, project))
+
+
+@router.get("/leaderboard", tags=["volunteers"])
+def read_leaderboard(
+    session: ReadSession,
+    period: LeaderboardPeriod = LeaderboardPeriod.MONTH,
+    order: LeaderboardOrder = LeaderboardOrder.GAIN,
+    project: OptionalProject = None,
+) -> Leaderboard:
+    """Volunteers who contributed most: verified gain, replications, hours."""
+    chosen = projects.get_project(session, project) if project else None
+    return contributions.view_leaderboard(session, period, order, chosen)
 
 
 @router.get("/lineage/{sha}")

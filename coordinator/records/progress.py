@@ -19,7 +19,7 @@ from coordinator.findings import topic_counts
 from coordinator.models import CommitPosterior, Project, view_of
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
-from coordinator.records import bins, queries
+from coordinator.records import bins, contributions, queries
 from coordinator.records import progress_queries as kept_queries
 from coordinator.records.bins import Bin
 from coordinator.records.progress_queries import Mark, ProgressCounts, Scope
@@ -102,6 +102,7 @@ def advance(session: Session, scope: Scope) -> None:
         from_number = 0 if is_widened else kept.runs // kept.width
         kept_queries.store_bins(session, scope, made, from_number=from_number)
         kept_queries.store_kept(session, scope, whole)
+        contributions.count_new(session, *scope[:2], base.through_run_id, whole.through_run_id)
         topic_counts.count_new(session, *scope[:2], kept.through_run_id, whole.through_run_id)
     record = queries.find_best(session, scope.project_id, scope.hardware_class, verified=True)
     for best, is_record in ((leader, False), (record, True)):
@@ -137,6 +138,7 @@ def find_differences(session: Session) -> Iterator[str]:
         made = kept_queries.make_bins(session, scope, 0, kept.through_run_id, 0, kept.width)
         if [one._replace(leading=None) for one in stored] != [one._replace(leading=None) for one in made]:
             yield f"{name}: its bins are not what its runs give"
+    yield from contributions.find_differences(session)
     for project in list_projects(session):
         yield from topic_counts.find_differences(session, project.id, project.name)
 

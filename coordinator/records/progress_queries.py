@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.models import (
     ClassProgress,
     CommitPosterior,
+    Contribution,
     EvidenceEpoch,
     Experiment,
     LeaderChange,
@@ -26,7 +27,7 @@ from shared.runs import RunOutcome
 
 _RUNS, _POSTERIORS, _EXPERIMENTS = table_of(Run), table_of(CommitPosterior), table_of(Experiment)
 _CLASSES, _BINS, _CHANGES = table_of(ClassProgress), table_of(StoredBin), table_of(LeaderChange)
-_EPOCHS, _TOPICS = table_of(EvidenceEpoch), table_of(TopicCount)
+_EPOCHS, _TOPICS, _CONTRIBUTIONS = table_of(EvidenceEpoch), table_of(TopicCount), table_of(Contribution)
 _MAKES_EXPERIMENT = _RUNS.c.kind.in_([kind for kind in JobKind if kind.makes_experiment])
 _COMPARES = and_(_RUNS.c.counts, _RUNS.c.rung.is_(None))
 _NO_LEADERS = Standing.HELD, Standing.REJECTED
@@ -151,7 +152,7 @@ def store_kept(session: Session, scope: Scope, kept: ProgressCounts) -> None:
 
 def forget_all(session: Session) -> None:
     """Have all counts and bins made again. What led is kept: nothing tells that but the past."""
-    for table in (_CLASSES, _BINS, _TOPICS):
+    for table in (_CLASSES, _BINS, _TOPICS, _CONTRIBUTIONS):
         session.execute(delete(table))
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from coordinator.accounts import passwords, sessions
 from coordinator.accounts import queries as accounts_queries
+from coordinator.accounts import service as accounts
 from coordinator.accounts.permissions import STAFF, Permission, check
 from coordinator.db.database import CurrentDatabase, ReadSession, WriteSession
 from coordinator.experiments import service as experiments
@@ -46,6 +47,7 @@ def _render_me(request: Request, visitor: SignedIn, session: ReadSession, **show
         "asks_for_password": passwords.has_password(session, visitor.name) and not passwords.is_fresh(visit),
         "shortest_password": passwords.SHORTEST,
         "experiments": experiments.list_of_volunteer(session, visitor.id, MAX_EXPERIMENTS),
+        "is_listed": accounts.is_listed(session, visitor.id),
         "base_url": base_url(request),
         "new_token": "",
     }
@@ -87,6 +89,16 @@ def change_password(
     except SwarmError as error:
         return redirect(request, "/me#password", error.detail, "problem")
     return redirect(request, "/me", f"{visitor.name} has a new password. Other browsers are signed out.")
+
+
+@router.post("/me/leaderboard", dependencies=[CsrfChecked])
+def choose_listing(
+    request: Request, visitor: SignedIn, session: WriteSession, listed: Annotated[bool, Form()] = False
+) -> Response:
+    """Stand on the leaderboard, or on none."""
+    accounts.set_listing(session, visitor.id, is_listed=listed)
+    said = "stands on the leaderboard" if listed else "stands on no leaderboard any more, within a minute"
+    return redirect(request, "/me#listing", f"{visitor.name} {said}.")
 
 
 @router.post("/me/sign-out-everywhere", dependencies=[CsrfChecked])

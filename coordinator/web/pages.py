@@ -27,11 +27,10 @@ from coordinator.web import (
     account_pages,
     audit_pages,
     branch_pages,
-    comparison_page,
     digest_pages,
     errors,
-    experiment_pages,
     me,
+    people_pages,
     project_page,
     queue_pages,
     reference,
@@ -39,6 +38,7 @@ from coordinator.web import (
     sign_in,
     status_page,
     views,
+    worker_pages,
 )
 from coordinator.web.live import FRONT, LivePages
 from coordinator.web.pictures import Plot
@@ -68,8 +68,7 @@ def install_pages(app: FastAPI) -> None:
     app.state.live_pages = LivePages(app.state.database)
     for part in (
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
-        account_pages.router, status_page.router, digest_pages.router,
-        experiment_pages.router, comparison_page.router,
+        account_pages.router, status_page.router, digest_pages.router, worker_pages.router, people_pages.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")

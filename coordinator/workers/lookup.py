@@ -23,6 +23,8 @@ class WorkerRow(NamedTuple):
     state: str
     last_seen_at: datetime
     quarantine: str | None = None
+    pause: str | None = None
+    version: str = ""
 
 
 _WORKERS, _TOKENS, _VOLUNTEERS = table_of(Worker), table_of(Token), table_of(Volunteer)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, literal, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from coordinator.models import Experiment, Run, Volunteer, Worker, table_of
+from coordinator.models import Calibration, Experiment, Lease, PastOffset, Project, Run, Volunteer, Worker, table_of
+from coordinator.models.base import UtcDateTime
+from coordinator.models.evidence import IS_FAILED
 from shared.workers import VolunteerView, WorkerState, WorkerView
 
 RESTING = (WorkerState.PAUSED, WorkerState.WAITING)
@@ -20,6 +22,8 @@ _CHANGE = update(_WORKERS).where(_WORKERS.c.id == bindparam("worker_id"))
 
 _VIEWS = select(
     Worker.id, Worker.name, Volunteer.name.label("volunteer"), Worker.agent, Worker.hardware_class,
+    Worker.version, Worker.is_anchor, Worker.quarantine.is_not(None).label("is_quarantined"),
+    Worker.pause.is_not(None).label("is_paused"),
     Worker.state, Worker.state_reason.label("reason"), Worker.state_at, Worker.last_seen_at,
 ).join(Volunteer, Worker.volunteer_id == Volunteer.id)  # fmt: skip
 
@@ -43,6 +47,169 @@ def view_workers(
     if volunteer_id is not None:
         query = query.where(Worker.volunteer_id == volunteer_id)
     return _view(session, query.where(Worker.state.in_(states)) if states else query)
+
+
+def find_view(session: Session, worker_id: int) -> WorkerView | None:
+    return next(iter(_view(session, _VIEWS.where(Worker.id == worker_id))), None)
+
+
+class WorkerFilters(NamedTuple):
+    """The filters of a list of workers; None means no filter. `mark` is one of MARKS."""
+
+    state: WorkerState | None = None
+    hardware_class: str | None = None
+    version: str | None = None
+    volunteer: str | None = None
+    mark: str | None = None
+    project_id: int | None = None
+
+
+class Seen(NamedTuple):
+    """A place in a list by last sign of life: that of the worker `id`."""
+
+    at: datetime
+    id: int
+
+
+MARKS: dict[str, ColumnElement[bool]] = {
+    "anchor": Worker.is_anchor.is_(True), "paused": Worker.pause.is_not(None),
+    "quarantine": Worker.quarantine.is_not(None),
+}  # fmt: skip
+
+
+def _narrow(query: Select[*tuple[Any, ...]], filters: WorkerFilters) -> Select[*tuple[Any, ...]]:
+    for column, value in (
+        (Worker.state, filters.state), (Worker.hardware_class, filters.hardware_class),
+        (Worker.version, filters.version), (Volunteer.name, filters.volunteer),
+    ):  # fmt: skip
+        query = query if value is None else query.where(column == value)
+    if filters.mark is not None:
+        query = query.where(MARKS[filters.mark])
+    if filters.project_id is not None:
+        query = query.where(
+            exists().where(
+                Calibration.project_id == filters.project_id, Calibration.worker_id == Worker.id,
+                Calibration.hardware_class == Worker.hardware_class,
+            )
+        )  # fmt: skip
+    return query
+
+
+def list_seen(session: Session, filters: WorkerFilters, before: Seen | None, limit: int) -> list[WorkerView]:
+    """Workers, the one that was heard of last first."""
+    query = _narrow(_VIEWS, filters).order_by(Worker.last_seen_at.desc(), Worker.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(tuple_(Worker.last_seen_at, Worker.id) < tuple_(literal(before.at, UtcDateTime), before.id))
+    return _view(session, query)
+
+
+def list_newest(session: Session, filters: WorkerFilters, before_id: int | None, limit: int) -> list[WorkerView]:
+    """Workers, the newest first."""
+    query = _narrow(_VIEWS, filters).order_by(Worker.id.desc()).limit(limit)
+    return _view(session, query if before_id is None else query.where(Worker.id < before_id))
+
+
+class FleetCount(NamedTuple):
+    """Workers of one state, hardware class and version."""
+
+    state: str
+    hardware_class: str
+    version: str
+    workers: int
+
+
+def count_fleet(session: Session, since: datetime, filters: WorkerFilters) -> list[FleetCount]:
+    """Workers that were heard of since then, most first."""
+    columns = Worker.state, Worker.hardware_class, Worker.version
+    query = select(*columns, func.count()).join(Volunteer, Worker.volunteer_id == Volunteer.id)
+    query = _narrow(query.where(Worker.last_seen_at >= since), filters).group_by(*columns)
+    return [FleetCount(*row) for row in session.execute(query.order_by(func.count().desc(), *columns))]
+
+
+class PastLease(NamedTuple):
+    """A lease in a worker's history."""
+
+    project: str
+    kind: str
+    state: str
+    phase: str
+    issued_at: datetime
+    heartbeat_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    end_reason: str
+
+
+def list_leases(session: Session, worker_id: int, limit: int) -> list[PastLease]:
+    """A worker's leases, the newest first."""
+    columns = (getattr(Lease, name) for name in PastLease._fields[1:])
+    query = select(Project.name, *columns).join(Project, Project.id == Lease.project_id)
+    query = query.where(Lease.worker_id == worker_id).order_by(Lease.issued_at.desc()).limit(limit)
+    return [PastLease(*row) for row in session.execute(query)]
+
+
+class FailedRun(NamedTuple):
+    """A run of a worker that did not end well."""
+
+    id: int
+    project: str
+    experiment_id: int | None
+    outcome: str
+    reason: str
+    log_tail: str
+    created_at: datetime
+
+
+def list_failures(session: Session, worker_id: int, limit: int) -> list[FailedRun]:
+    """A worker's failed runs, the newest first."""
+    columns = Run.id, Project.name, Run.experiment_id, Run.outcome, Run.reason, Run.log_tail, Run.created_at
+    query = select(*columns).join(Project, Project.id == Run.project_id).where(Run.worker_id == worker_id, IS_FAILED)
+    return [FailedRun(*row) for row in session.execute(query.order_by(Run.id.desc()).limit(limit))]
+
+
+class OffsetPoint(NamedTuple):
+    """A worker's offset in an epoch of a project's hardware class."""
+
+    project: str
+    hardware_class: str
+    epoch: int
+    mean: float
+    sd: float
+    started_at: datetime
+
+
+def list_offsets(session: Session, worker_id: int, limit: int) -> list[OffsetPoint]:
+    """A worker's offsets, those of the newest epochs first."""
+    columns = (getattr(PastOffset, name) for name in ("hardware_class", "epoch", "offset_mean", "offset_sd"))
+    query = select(Project.name, *columns, PastOffset.started_at).join(Project, Project.id == PastOffset.project_id)
+    query = query.where(PastOffset.worker_id == worker_id).order_by(PastOffset.started_at.desc(), Project.name)
+    return [OffsetPoint(*row) for row in session.execute(query.limit(limit))]
+
+
+class OwnCalibration(NamedTuple):
+    """A worker's calibration in a project, in one hardware class."""
+
+    project: str
+    hardware_class: str
+    offset_mean: float | None
+    offset_sd: float | None
+    jobs_done: int
+    failures_in_row: int
+
+
+def list_calibrations(session: Session, worker_id: int, hardware_class: str) -> list[OwnCalibration]:
+    """A worker's calibrations in its present hardware class, by project."""
+    columns = (getattr(Calibration, name) for name in OwnCalibration._fields[1:])
+    query = select(Project.name, *columns).join(Calibration, Calibration.project_id == Project.id)
+    query = query.where(Calibration.worker_id == worker_id, Calibration.hardware_class == hardware_class)
+    return [OwnCalibration(*row) for row in session.execute(query.order_by(Project.name))]
+
+
+def find_sanctions(session: Session, worker_id: int) -> tuple[str | None, str | None, str]:
+    """A worker's quarantine and pause, and the role of its volunteer."""
+    query = select(Worker.quarantine, Worker.pause, Volunteer.role).join(Volunteer, Volunteer.id == Worker.volunteer_id)
+    quarantine, pause, role = session.execute(query.where(Worker.id == worker_id)).one()
+    return quarantine, pause, role
 
 
 def view_resting(session: Session, since: datetime, limit: int) -> list[WorkerView]:

@@ -1,15 +1,17 @@
 """Registering workers: a worker is known from its first claim."""
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import AccountQuarantinedError
 from coordinator.http.errors import NotFoundError
-from coordinator.http.pagination import cut_page
+from coordinator.http.pagination import cut_page, decode_id_cursor, decode_moment_cursor, encode_moment_cursor
 from coordinator.workers import queries
 from coordinator.workers.lookup import WorkerRow, lock_worker
+from coordinator.workers.queries import FleetCount, Seen, WorkerFilters
 from shared.protocol import Page, now
 from shared.runs import Hardware
 from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
@@ -21,7 +23,9 @@ RESTING_FOR = timedelta(days=1)
 """Workers whose last report is older are not listed as resting."""
 
 
-def register_worker(session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware) -> WorkerRow:
+def register_worker(
+    session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware, version: str = ""
+) -> WorkerRow:
     """The volunteer's worker of that name, made or brought up to date, and locked. Raises AccountQuarantinedError."""
     known = _lock_free_worker(session, volunteer_id, name)
     moment = now()
@@ -31,13 +35,15 @@ def register_worker(session: Session, volunteer_id: int, name: str, agent: str, 
         "hardware_class": hardware.hardware_class,
         "state": WorkerState.WORKING,
         "last_seen_at": moment,
+        "version": version or (known.version if known else ""),
     }
     began = {"state_reason": "", "state_at": moment}
     if known is None:
         key: dict[str, Any] = {"volunteer_id": volunteer_id, "name": name}
         worker_id = queries.add_worker(session, key | described | began | {"is_anchor": False, "created_at": moment})
         return WorkerRow(id=worker_id, **key, **described)
-    is_same = (known.agent, known.hardware, known.state) == (agent, described["hardware"], WorkerState.WORKING)
+    was = known.agent, known.hardware, known.state, known.version
+    is_same = was == (agent, described["hardware"], WorkerState.WORKING, described["version"])
     if not is_same or abs(moment - known.last_seen_at) >= SEEN_AGAIN:
         is_back = known.state != WorkerState.WORKING
         queries.change_worker(session, known.id, described | (began if is_back else {}))
@@ -91,3 +97,40 @@ def view_resting(session: Session, limit: int) -> list[WorkerView]:
 def view_volunteers(session: Session, before_id: int | None, limit: int) -> Page[VolunteerView]:
     """Volunteers, newest first."""
     return cut_page(queries.view_volunteers(session, before_id, limit + 1), limit, lambda view: view.id)
+
+
+RECENT_FLEET = timedelta(days=1)
+"""Age of a worker's last sign of life up to which it is counted in the fleet."""
+
+
+class WorkerOrder(StrEnum):
+    """The order of a list of workers: the one heard of last first, or the newest first."""
+
+    SEEN = "seen"
+    NEWEST = "newest"
+
+
+def count_fleet(session: Session, filters: WorkerFilters) -> list[FleetCount]:
+    """The workers heard of within RECENT_FLEET by state, hardware class and version, most first."""
+    return queries.count_fleet(session, now() - RECENT_FLEET, filters)
+
+
+def list_workers(
+    session: Session, filters: WorkerFilters, order: WorkerOrder, cursor: str | None, limit: int
+) -> Page[WorkerView]:
+    """A page of workers. Raises CursorInvalidError."""
+    if order is WorkerOrder.NEWEST:
+        rows = queries.list_newest(session, filters, decode_id_cursor(cursor) if cursor else None, limit + 1)
+        return cut_page(rows, limit, lambda view: view.id)
+    rows = queries.list_seen(session, filters, Seen(*decode_moment_cursor(cursor)) if cursor else None, limit + 1)
+    page, last = rows[:limit], rows[limit - 1 : limit]
+    more = encode_moment_cursor(last[0].last_seen_at, last[0].id) if len(rows) > limit else None
+    return Page(items=page, next_cursor=more)
+
+
+def get_view(session: Session, worker_id: int) -> WorkerView:
+    """A worker. Raises NotFoundError."""
+    view = queries.find_view(session, worker_id)
+    if view is None:
+        raise NotFoundError(f"There is no worker {worker_id}.")
+    return view

@@ -30,11 +30,11 @@ OPEN = frozenset(
         "/git/{project}.bundle",
         "/git/{project}.git/info/refs", "/git/{project}.pack", "/healthz", "/metrics", "/openapi.json", "/problems",
         "/problems/{code}", "/projects/{name}", "/projects/{name}.json", "/projects/{name}/live",
+        "/projects/{name}/plot", "/projects/{name}/branches",
         "/projects/{name}/digests", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}",
         "/projects/{name}/digests/{week}.md",
-        "/projects/{name}/plot", "/projects/{name}/branches", "/projects/{name}/experiments",
-        "/projects/{name}/experiments.{form}", "/compare",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
+        "/workers", "/workers/{worker_id}", "/projects/{name}/workers", "/volunteers/{name}", "/leaderboard",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
         *(
             API_PREFIX + path
@@ -50,6 +50,7 @@ OPEN = frozenset(
                 "/projects/{name}/digests", "/projects/{name}/digests/{week}",
                 "/projects/{name}/progress", "/projects/{name}/shares", "/records", "/runs", "/runs/{run_id}",
                 "/topics", "/topics/{project}/{slug}", "/versions", "/volunteers", "/workers",
+                "/leaderboard",
             )
         ),
     )
@@ -81,6 +82,7 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "GET /join": EVERYBODY,
     "POST /join": EVERYBODY,
     "GET /me": ACCOUNTS,
+    "POST /me/leaderboard": ACCOUNTS,
     "POST /me/password": ACCOUNTS,
     "POST /me/sign-out-everywhere": ACCOUNTS,
     "POST /me/tokens": ACCOUNTS,
@@ -93,6 +95,8 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "POST /findings/{finding_id}/report": EVERYBODY,
     "POST /projects/{name}/branches": ACCOUNTS,
     "POST /projects/{name}/branches/{branch}/{change}": STAFF,
+    "POST /workers/{worker_id}/{change}": STAFF,
+    "POST /volunteers/{name}/papers/retraction": STAFF,
     "GET /admin/accounts": STAFF,
     "GET /admin/accounts/{name}": STAFF,
     "POST /admin/accounts/{name}/approval": STAFF,
@@ -148,6 +152,7 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "POST /accounts/{name}/release": ("/accounts/none/release", WHY, Permission.SANCTION),
     "POST /accounts/{name}/papers/retraction": ("/accounts/none/papers/retraction", WHY, Permission.ANNOTATE),
     "POST /accounts/{name}/anchor": ("/accounts/none/anchor", WHY | {"worker": "w1"}, Permission.ADMINISTER),
+    "POST /accounts/{name}/pause": ("/accounts/none/pause", WHY | {"worker": "w1"}, Permission.SANCTION),
     "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
     "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
     "POST /accounts/{name}/sign-in-link": ("/accounts/none/sign-in-link", WHY, Permission.ADMINISTER),
