@@ -48,6 +48,14 @@ class PromotionView(Message):
     opened_at: Timestamp
 
 
+class ExperimentSort(StrEnum):
+    """Orders of a list of experiments: by age, or by the posterior's effect or metric within one hardware class."""
+
+    NEWEST = "newest"
+    EFFECT = "effect"
+    METRIC = "metric"
+
+
 class ExperimentSummary(Message):
     """An experiment in a list. `quarantine` is a maintainer's reason while its author is in quarantine."""
 

@@ -1,6 +1,7 @@
 """Stores experiments, and shows them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -9,17 +10,17 @@ from coordinator.evidence import promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.changes import record_changed
 from coordinator.evidence.explanation import explain
-from coordinator.evidence.run_stats import list_runs_of_commit
+from coordinator.evidence.run_stats import list_hardware_classes, list_runs_of_commit
 from coordinator.experiments import queries
-from coordinator.experiments.queries import ExperimentRow
+from coordinator.experiments.queries import ExperimentFilters, ExperimentRow
 from coordinator.http.errors import NotFoundError
-from coordinator.http.pagination import cut_page
+from coordinator.http.pagination import decode_position, encode_position
 from coordinator.lineage import service as lineage
 from coordinator.models import Finding, Project, view_of
 from shared.experiments import JobKind, Proposal, Trial
 from shared.findings import FindingView, name_topic
 from shared.protocol import Page, now
-from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSummary
+from shared.records import ExperimentDetail, ExperimentEvidence, ExperimentSort, ExperimentSummary
 
 NO_COLUMNS = {"new_branch", "steps"}
 """The parts of a proposal that have no column of their own."""
@@ -77,12 +78,30 @@ def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
     }
 
 
+class ListRequest(NamedTuple):
+    """The filters and the order of a list of experiments. Orders by numbers are within one hardware class."""
+
+    filters: ExperimentFilters = ExperimentFilters()
+    sort: ExperimentSort = ExperimentSort.NEWEST
+    ascending: bool = False
+
+    def choose_class(self, session: Session, project: Project) -> "ListRequest":
+        """The same with the class that has the most runs, where the order needs one and none was asked for."""
+        if self.sort is ExperimentSort.NEWEST or self.filters.hardware_class is not None:
+            return self
+        name = next((one.name for one in list_hardware_classes(session, project.id)), "")
+        return self._replace(filters=self.filters._replace(hardware_class=name))
+
+
 def view_page(
-    session: Session, project: Project, before_id: int | None, limit: int, hardware_class: str | None = None
+    session: Session, project: Project, asked: ListRequest, cursor: str | None, limit: int
 ) -> Page[ExperimentSummary]:
-    """A page of a project's experiments, of one hardware class or of all, newest first."""
-    rows = queries.list_experiments(session, project.id, before_id, limit + 1, hardware_class)
-    return cut_page([view_summary(row, project.name) for row in rows], limit, lambda row: row.id)
+    """A page of a project's experiments. It may be short and go on nevertheless. Raises CursorInvalidError."""
+    filters, sort, ascending = asked.choose_class(session, project)
+    after = decode_position(cursor, has_value=sort is not ExperimentSort.NEWEST) if cursor is not None else None
+    rows, end = queries.list_experiments(session, project.id, filters, sort, ascending, after, limit)
+    items = [view_summary(row, project.name) for row in rows]
+    return Page(items=items, next_cursor=encode_position(end) if end else None)
 
 
 def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[ExperimentSummary]:
@@ -109,6 +128,17 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         finding=view_finding(finding) if finding and not finding.is_hidden else None,
         promotions=promotions.view_of_commit(session, project, experiment.commit_sha),
     )
+
+
+def map_settings(session: Session, ids: Sequence[int]) -> dict[str, list[Any]]:
+    """The settings in which experiments differ, each with its values in the order of `ids`; None where it is missing.
+
+    Raises NotFoundError.
+    """
+    every = [_get_experiment(session, number).experiment.settings for number in ids]
+    names = sorted({name for settings in every for name in settings})
+    values = {name: [settings.get(name) for settings in every] for name in names}
+    return {name: given for name, given in values.items() if any(one != given[0] for one in given)}
 
 
 def _get_experiment(session: Session, experiment_id: int) -> ExperimentRow:

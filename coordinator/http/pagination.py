@@ -4,7 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from fastapi import Depends, Path, Query
 
@@ -13,9 +13,18 @@ from shared.protocol import Page
 
 Row = TypeVar("Row")
 _ID_CURSOR = re.compile(rb"before:(\d{1,18})")
+_VALUE_CURSOR = re.compile(rb"at:([-0-9.xp+a-f]{1,40}:[0-9a-f]{40})")
 _SHA_CURSOR = re.compile(rb"from:([0-9a-f]{40})")
 _MOMENT_CURSOR = re.compile(rb"seen:([0-9T:.+-]{19,40}\+00:00:\d{1,9})")
+_HELP = "Use the `next_cursor` of the page before, or none for the first page."
 _Given = Annotated[str | None, Query(description="`next_cursor` of the page before")]
+
+
+class Position(NamedTuple):
+    """The last row of a page: its id, or in an order by numbers its commit and its number."""
+
+    key: int | str
+    value: float | None = None
 
 
 class CursorInvalidError(SwarmError):
@@ -50,13 +59,19 @@ def decode_id_cursor(cursor: str) -> int:
     return int(_decode(cursor, _ID_CURSOR))
 
 
+def encode_position(position: Position) -> str:
+    if isinstance(position.key, int) or position.value is None:
+        return encode_cursor(int(position.key))
+    return urlsafe_b64encode(f"at:{float(position.value).hex()}:{position.key}".encode()).decode()
+
+
 def _decode(cursor: str, form: re.Pattern[bytes]) -> str:
     try:
         found = form.fullmatch(urlsafe_b64decode(cursor))
     except ValueError:
         found = None
     if found is None:
-        raise CursorInvalidError("Use the `next_cursor` of the page before, or none for the first page.")
+        raise CursorInvalidError(_HELP)
     return found[1].decode()
 
 
@@ -68,8 +83,22 @@ def _decode_sha(cursor: _Given = None) -> str | None:
     return _decode(cursor, _SHA_CURSOR) if cursor is not None else None
 
 
+def decode_position(cursor: str, *, has_value: bool) -> Position:
+    """The position that a cursor holds, of a list whose order is by numbers or not. Raises CursorInvalidError."""
+    if not has_value:
+        return Position(int(_decode(cursor, _ID_CURSOR)))
+    number, _, sha = _decode(cursor, _VALUE_CURSOR).partition(":")
+    try:
+        return Position(sha, float.fromhex(number))
+    except (ValueError, OverflowError) as error:
+        raise CursorInvalidError(_HELP) from error
+
+
 RowId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 """The id of a row in a path, within what an integer column of PostgreSQL holds."""
+
+GivenCursor = _Given
+"""A cursor as it was given, for lists that have more than one order."""
 
 Cursor = Annotated[int | None, Depends(_decode_id)]
 """The id below which a page begins, or None for the first page."""

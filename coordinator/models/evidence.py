@@ -96,6 +96,8 @@ class CommitPosterior(Base):
     __table_args__ = (
         Index("ix_commit_posteriors_frontier", "project_id", "hardware_class", "standing", "rank_score", "commit_sha"),
         Index("ix_commit_posteriors_verified", "commit_sha", sqlite_where=_VERIFIED, postgresql_where=_VERIFIED),
+        Index("ix_commit_posteriors_effect", "project_id", "hardware_class", "effect_mean", "commit_sha"),
+        Index("ix_commit_posteriors_metric", "project_id", "hardware_class", "metric_mean", "commit_sha"),
         Index("ix_commit_posteriors_held", "updated_at", sqlite_where=_HELD, postgresql_where=_HELD),
         Index("ix_commit_posteriors_disputed", "updated_at", sqlite_where=_DISPUTED, postgresql_where=_DISPUTED),
     )

@@ -24,14 +24,16 @@ class Experiment(Base):
     __table_args__ = (
         Index("ix_experiments_project_id_id", "project_id", "id"),
         Index("ix_experiments_worker_id_id", "worker_id", "id"),
-        Index("ix_experiments_topic", "project_id", "topic"),
+        Index("ix_experiments_topic", "project_id", "topic", "id"),
+        Index("ix_experiments_branch_id_id", "branch_id", "id"),
+        Index("ix_experiments_created", "project_id", "created_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     commit_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), unique=True)
     parent_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"), index=True)
-    branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"), index=True)
+    branch_id: Mapped[int] = mapped_column(ForeignKey("branches.id"))
     lease_id: Mapped[UUID] = mapped_column(ForeignKey("leases.id"), index=True)
     worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
     kind: Mapped[str] = mapped_column(String(20))

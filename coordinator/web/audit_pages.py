@@ -1,13 +1,10 @@
 """The audit log as pages: who did what, why, before and after; filters, CSV, and undoing."""
 
-import csv
 from collections.abc import Iterator
-from io import StringIO
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from coordinator.db.database import CurrentDatabase, Database, ReadSession
 from coordinator.events import audit
@@ -16,6 +13,7 @@ from coordinator.http.errors import SwarmError
 from coordinator.http.pagination import Cursor, RowId
 from coordinator.lineage.branches import map_names
 from coordinator.moderation import service
+from coordinator.web.exports import send_file, write_line
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, act_as, read_next, redirect
 from shared.moderation import AuditAction, AuditView, Reason, SubjectKind
@@ -26,8 +24,6 @@ ROWS, ROWS_OF_A_FILE = 50, 500
 COLUMNS = (
     "id", "at", "by", "source", "action", "subject", "key", "reason", "before", "after", "undoes", "undone_by",
 )  # fmt: skip
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a cell that spreadsheets would run."""
 
 
 def _read_filters(
@@ -64,18 +60,17 @@ def show_audit(session: ReadSession, _moderator: Moderator, filters: Filters, cu
 @router.get("/audit.csv")
 def export_audit(database: CurrentDatabase, _moderator: Moderator, filters: Filters) -> Response:
     """All entries that fit the filters, newest first."""
-    headers = {"Content-Disposition": 'attachment; filename="audit.csv"', "Cache-Control": "no-store"}
-    return StreamingResponse(_write_csv(database, filters), media_type="text/csv; charset=utf-8", headers=headers)
+    return send_file(_write_csv(database, filters), "audit.csv", "text/csv; charset=utf-8")
 
 
 def _write_csv(database: Database, filters: AuditFilters) -> Iterator[str]:
-    yield _write_line(COLUMNS)
+    yield write_line(COLUMNS)
     cursor: int | None = None
     while True:
         with database.read() as session:
             page = audit.view_page(session, filters, cursor, ROWS_OF_A_FILE)
         for entry in page.items:
-            yield _write_line(_view_cells(entry))
+            yield write_line(_view_cells(entry))
         if page.next_cursor is None:
             return
         cursor = page.items[-1].id
@@ -83,18 +78,7 @@ def _write_csv(database: Database, filters: AuditFilters) -> Iterator[str]:
 
 def _view_cells(entry: AuditView) -> list[str]:
     values = entry.model_dump(mode="json")
-    return [_guard("" if values[name] is None else str(values[name])) for name in COLUMNS]
-
-
-def _guard(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULAS) else cell
-
-
-def _write_line(cells: object) -> str:
-    line = StringIO()
-    csv.writer(line).writerow(cells)  # type: ignore[arg-type]
-    return line.getvalue()
+    return ["" if values[name] is None else str(values[name]) for name in COLUMNS]
 
 
 @router.post("/audit/{entry_id}/undo", dependencies=[CsrfChecked])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from shared.experiments import AxisDirection
 from shared.findings import Topic, TopicEffect, TopicPool
 from shared.formatting import decimals_for, format_effect, format_measure
-from shared.records import Estimate, ExperimentEvidence
+from shared.records import Estimate, ExperimentEvidence, ExperimentSummary
 
 SPREAD = 2.0
 """Half the length of an interval in sd."""
@@ -144,6 +144,34 @@ def draw_topic(topic: Topic, sign: float, shown: Sequence[TopicEffect]) -> Topic
         "left" if sign > 0 else "right",
         len(topic.effects),
     )
+
+
+class EffectsChart(NamedTuple):
+    """Effects of several experiments on one scale. `zero` is the position of no effect, `better` the side of gains."""
+
+    rows: list[Bar]
+    zero: float
+    better: str
+
+
+def draw_effects(found: Sequence[ExperimentSummary], sign: float) -> EffectsChart | None:
+    """The chart of those experiments that have an effect; None where none has. `sign` is as in `draw_topic`."""
+    effects = [
+        (one, one.posterior.effect_mean, one.posterior.effect_sd or 0.0)
+        for one in found
+        if one.posterior is not None and one.posterior.effect_mean is not None
+    ]
+    if not effects:
+        return None
+    scale = Scale.around([0.0, *(mean + side * SPREAD * sd for _, mean, sd in effects for side in (-1, 1))])
+    rows = [
+        scale.draw(
+            one.title, format_effect(mean, sd), (one.posterior and one.posterior.verdict) or "unresolved", mean, sd,
+            experiment_id=one.id,
+        )
+        for one, mean, sd in effects
+    ]  # fmt: skip
+    return EffectsChart(rows, scale.place(0.0), "left" if sign > 0 else "right")
 
 
 def _draw_strip(effects: Sequence[TopicEffect], scale: Scale) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 SITE = (
-    Place("Projects", "/", below=("/projects", "/experiments", "/runs", "/topics")),
+    Place("Projects", "/", below=("/projects", "/experiments", "/runs", "/topics", "/compare")),
     Place("Findings", "/findings"),
     Place("Workers", "/workers"),
     Place("People", "/leaderboard", below=("/volunteers",)),

@@ -27,8 +27,10 @@ from coordinator.web import (
     account_pages,
     audit_pages,
     branch_pages,
+    comparison_page,
     digest_pages,
     errors,
+    experiment_pages,
     me,
     people_pages,
     project_page,
@@ -69,6 +71,7 @@ def install_pages(app: FastAPI) -> None:
     for part in (
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
         account_pages.router, status_page.router, digest_pages.router, worker_pages.router, people_pages.router,
+        experiment_pages.router, comparison_page.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")

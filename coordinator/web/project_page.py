@@ -14,6 +14,8 @@ from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import find_posterior
 from coordinator.evidence.run_stats import list_hardware_classes, view_early_stops
 from coordinator.experiments import service as experiments
+from coordinator.experiments.queries import ExperimentFilters
+from coordinator.http.pagination import encode_cursor
 from coordinator.leases.service import count_live_by_phase, view_live_leases
 from coordinator.models import Project
 from coordinator.projects import service as projects
@@ -127,7 +129,9 @@ def read_parts(session: Session, chosen: Chosen, before_id: int | None) -> tuple
     """The parts of a project's page that change, and what they were made from. The plot is of the whole history."""
     project, hardware_class = chosen.project, chosen.hardware_class
     history, plot = _read_plot(session, Chosen(project, hardware_class))
-    page = experiments.view_page(session, project, before_id, PAGE_ROWS, hardware_class)
+    newest = experiments.ListRequest(ExperimentFilters(hardware_class))
+    cursor = encode_cursor(before_id) if before_id is not None else None
+    page = experiments.view_page(session, project, newest, cursor, PAGE_ROWS)
     context = {
         "project": projects.view_project(project),
         "objective": projects.contract_of(project).objective,

@@ -1,0 +1,142 @@
+"""A project's experiments as a page that one filters, sorts and exports."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from coordinator.db.database import CurrentDatabase, Database, ReadSession
+from coordinator.evidence.run_stats import list_hardware_classes
+from coordinator.experiments import service
+from coordinator.experiments.api import ListQuery
+from coordinator.experiments.queries import MAX_EXAMINED
+from coordinator.experiments.service import ListRequest
+from coordinator.http.pagination import GivenCursor
+from coordinator.lineage.branches import list_branches
+from coordinator.projects import service as projects
+from coordinator.web.exports import send_file, write_line
+from coordinator.web.rendering import render
+from shared.experiments import JobKind, Standing, Verdict
+from shared.protocol import Slug
+from shared.records import ExperimentSort, ExperimentSummary
+
+router = APIRouter(include_in_schema=False)
+
+ROWS, ROWS_OF_A_FILE = 50, 500
+CHOICES = {
+    "verdict": list(Verdict),
+    "standing": list(Standing),
+    "kind": [kind for kind in JobKind if kind.makes_experiment],
+}
+COLUMNS = (
+    "id", "created_at", "title", "kind", "axis", "direction", "value", "branch", "worker", "hardware_class", "outcome",
+    "parent_id", "sha", "parent_sha", "quarantine",
+)  # fmt: skip
+POSTERIOR_COLUMNS = (
+    "metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing", "dispute",
+)  # fmt: skip
+FORM_FIELDS = ("since", "until")
+
+
+class Form(StrEnum):
+    """File formats in which a list of experiments is exported."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
+def _read_view(request: Request) -> ListQuery:
+    """The filters and the order of a form, whose empty fields are none. A date without a time begins at 0:00 UTC."""
+    given = {name: value for name, value in request.query_params.items() if name in ListQuery.model_fields and value}
+    for name in FORM_FIELDS:
+        if len(given.get(name, "")) == len("2026-01-31"):
+            given[name] += "T00:00:00Z"
+    try:
+        return ListQuery.model_validate(given)
+    except ValidationError as error:
+        raise RequestValidationError([one | {"loc": ("query", *one["loc"])} for one in error.errors()]) from error
+
+
+View = Annotated[ListQuery, Depends(_read_view)]
+
+
+def _name_view(view: ListQuery) -> dict[str, str]:
+    """The parameters of a view's address, without those that say what holds anyway."""
+    given = view.model_dump(mode="json", exclude_defaults=True)
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+
+
+@router.get("/projects/{name}/experiments")
+def show_experiments(name: Slug, session: ReadSession, view: View, cursor: GivenCursor = None) -> Response:
+    """A project's experiments that fit the filters, in the order asked for."""
+    project = projects.get_project(session, name)
+    asked = view.to_request().choose_class(session, project)
+    given = _name_view(view)
+    page = {
+        "project": projects.view_project(project),
+        "objective": projects.contract_of(project).objective,
+        "experiments": service.view_page(session, project, asked, cursor, ROWS),
+        "is_first": cursor is None,
+        "here": f"/projects/{name}/experiments",
+        "view": view,
+        "given": given,
+        "query": urlencode(given),
+        "hardware_class": asked.filters.hardware_class,
+        "sorts": {sort: _order_address(given, view, sort) for sort in ExperimentSort},
+        "choices": CHOICES
+        | {
+            "branch": [branch.name for branch in list_branches(session, project.id)],
+            "hardware_class": [one.name for one in list_hardware_classes(session, project.id)],
+        },
+        "examined": MAX_EXAMINED,
+    }
+    return render("experiments/list.html", page=page)
+
+
+def _order_address(given: dict[str, str], view: ListQuery, sort: ExperimentSort) -> str:
+    """The address of the same view in another order, or the other way round."""
+    others = {name: value for name, value in given.items() if name not in ("sort", "ascending")}
+    turned = {"ascending": "true"} if view.sort is sort and not view.ascending else {}
+    return urlencode(others | ({} if sort is ExperimentSort.NEWEST else {"sort": sort.value}) | turned)
+
+
+@router.get("/projects/{name}/experiments.{form}")
+def export_experiments(name: Slug, form: Form, session: ReadSession, database: CurrentDatabase, view: View) -> Response:
+    """All experiments of a view, in its order."""
+    asked = view.to_request().choose_class(session, projects.get_project(session, name))
+    file = f"{name}-experiments.{form}"
+    found = _list_all(database, name, asked)
+    if form is Form.CSV:
+        return send_file(_write_csv(found), file, "text/csv; charset=utf-8")
+    return send_file(_write_json(found), file, "application/json")
+
+
+def _list_all(database: Database, name: str, asked: ListRequest) -> Iterator[ExperimentSummary]:
+    cursor: str | None = None
+    while True:
+        with database.read() as session:
+            page = service.view_page(session, projects.get_project(session, name), asked, cursor, ROWS_OF_A_FILE)
+        yield from page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def _write_csv(found: Iterator[ExperimentSummary]) -> Iterator[str]:
+    yield write_line((*COLUMNS, *POSTERIOR_COLUMNS))
+    for experiment in found:
+        values = experiment.model_dump(mode="json")
+        posterior = values["posterior"] or {}
+        yield write_line([values[column] for column in COLUMNS] + [posterior.get(one) for one in POSTERIOR_COLUMNS])
+
+
+def _write_json(found: Iterator[ExperimentSummary]) -> Iterator[str]:
+    start = "["
+    for experiment in found:
+        yield f"{start}\n{experiment.model_dump_json()}"
+        start = ","
+    yield "[]\n" if start == "[" else "\n]\n"

@@ -1,0 +1,162 @@
+"""A project's list of experiments: filters, orders, pages and exports, of the page and of the API; and comparisons."""
+
+import csv
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from coordinator.db.database import Database
+from coordinator.experiments import queries
+from coordinator.models import Experiment
+from coordinator.projects.service import create_project
+from shared.protocol import API_PREFIX
+from tests.support.seeds import write_seed
+from tests.support.swarm_data import HOSTILE_TITLE, write_history
+
+EXPERIMENTS = 40
+
+
+@pytest.fixture
+def name(database: Database, tmp_path: Path) -> str:
+    """A project with forty varied experiments."""
+    with database.write() as session:
+        project, _ = create_project(session, write_seed(tmp_path / "seed"))
+        write_history(session, project, EXPERIMENTS)
+        return project.name
+
+
+def ask(http: TestClient, name: str, **params: Any) -> list[dict[str, Any]]:
+    """All pages of a list of the API."""
+    found: list[dict[str, Any]] = []
+    given = {"project": name, "limit": 7, **params}
+    while True:
+        answer = http.get(f"{API_PREFIX}/experiments", params=given)
+        assert answer.status_code == 200, answer.text
+        found += answer.json()["items"]
+        if answer.json()["next_cursor"] is None:
+            return found
+        given["cursor"] = answer.json()["next_cursor"]
+
+
+def ids(found: list[dict[str, Any]]) -> list[int]:
+    return [one["id"] for one in found]
+
+
+def test_each_filter_lets_through_what_it_names(http: TestClient, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = ask(http, name)
+    assert len(every) == EXPERIMENTS and ids(every) == sorted(ids(every), reverse=True)
+    monkeypatch.setattr(queries, "MAX_EXAMINED", 9)  # pages that end before their last row go on
+    fields = {"verdict", "standing"}
+    for field, api_name in (
+        ("verdict", "verdict"), ("standing", "standing"), ("kind", "kind"), ("branch", "branch"),
+        ("hardware_class", "hardware_class"), ("axis", "axis"),
+    ):  # fmt: skip
+
+        def read(one: dict[str, Any], field: str = field) -> Any:
+            return (one["posterior"] or {}).get(field) if field in fields else one[field]
+
+        for value in {read(one) for one in every} - {None, ""}:
+            fitting = [one["id"] for one in every if read(one) == value]
+            if field == "axis":
+                assert set(fitting) <= set(ids(ask(http, name, axis=value)))
+            else:
+                assert ids(ask(http, name, **{api_name: value})) == fitting, (field, value)
+    for failed in (True, False):
+        fitting = [one["id"] for one in every if (one["outcome"] != "ok") is failed]
+        assert fitting and ids(ask(http, name, failed=failed)) == fitting
+    assert ids(ask(http, name, text="<SCRIPT>")) == [one["id"] for one in every if "<script>" in one["title"]]
+    assert ask(http, name, text="100 %{x}") and not ask(http, name, text="%%")
+    assert ask(http, name, volunteer="nobody") == [] and ask(http, name, branch="nowhere") == []
+    middle = every[20]["created_at"]
+    assert ids(ask(http, name, since=middle)) == [one["id"] for one in every if one["created_at"] >= middle]
+    assert ids(ask(http, name, until=middle, ascending=True)) == [
+        one["id"] for one in every[::-1] if one["created_at"] < middle
+    ]
+    assert ask(http, name, since="2090-01-01T00:00:00Z") == []
+
+
+@pytest.mark.parametrize("sort", ["effect", "metric"])
+def test_orders_by_numbers_are_whole_both_ways(http: TestClient, name: str, sort: str) -> None:
+    every = ask(http, name)
+    main = max({one["hardware_class"] for one in every}, key=[one["hardware_class"] for one in every].count)
+    numbered = {
+        one["id"]: one["posterior"][f"{sort}_mean"]
+        for one in every
+        if one["hardware_class"] == main and one["posterior"] and one["posterior"][f"{sort}_mean"] is not None
+    }
+    down = ask(http, name, sort=sort)
+    assert [numbered[one] for one in ids(down)] == sorted(numbered.values(), reverse=True)
+    assert ids(ask(http, name, sort=sort, ascending=True, hardware_class=main)) == ids(down)[::-1]
+    some = sorted(numbered.values())[len(numbered) // 2]
+    if sort == "effect":
+        above = ids(ask(http, name, sort=sort, effect_above=some))
+        assert above == [one for one in ids(down) if numbered[one] >= some]
+        below = ids(ask(http, name, effect_below=some, hardware_class=main))
+        assert set(below) == {one for one in numbered if numbered[one] <= some}
+
+
+def test_a_cursor_of_another_order_is_refused(http: TestClient, name: str) -> None:
+    given = {"project": name, "limit": 3}
+    cursor = http.get(f"{API_PREFIX}/experiments", params=given).json()["next_cursor"]
+    answer = http.get(f"{API_PREFIX}/experiments", params={**given, "sort": "metric", "cursor": cursor})
+    assert answer.status_code == 422 and answer.json()["type"].endswith("/cursor-invalid")
+    assert http.get(f"{API_PREFIX}/experiments", params={**given, "of_tomorrow": "x"}).status_code == 200
+
+
+def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient, name: str) -> None:
+    address = f"/projects/{name}/experiments"
+    empty = "text=&verdict=&standing=&kind=&volunteer=&effect_above=&since=2026-01-01&until="
+    page = http.get(f"{address}?{empty}&failed=false")
+    assert page.status_code == 200 and HOSTILE_TITLE not in page.text
+    shown = [int(one) for one in re.findall(r'name="ids" value="(\d+)"', page.text)]
+    assert shown == ids(ask(http, name, failed=False, since="2026-01-01T00:00:00Z"))[:50] and shown
+    exports = dict(re.findall(r'<a href="([^"]+)">(CSV|JSON)</a>', page.text))
+    for link, form in exports.items():
+        answer = http.get(link.replace("&amp;", "&"))
+        if form == "JSON":
+            assert ids(answer.json()) == shown
+        else:
+            rows = list(csv.DictReader(StringIO(answer.text)))
+            assert [int(row["id"]) for row in rows] == shown
+            assert not any(row["title"].startswith(("=", "+", "@")) for row in rows)
+    assert len(exports) == 2
+    assert http.get(f"{address}.json?text=nothing-like-this").json() == []
+    assert "No experiment fits these filters" in http.get(f"{address}?text=nothing-like-this").text
+    by_effect = http.get(f"{address}?sort=effect&ascending=true").text
+    assert 'aria-sort="ascending"' in by_effect and "lowest first, among those measured in" in by_effect
+    assert http.get(f"{address}?verdict=great", headers={"Accept": "text/html"}).status_code == 422
+    assert http.get("/projects/none/experiments.csv").status_code == 404
+
+
+def test_a_project_without_experiments(http: TestClient, project: str) -> None:
+    assert "No experiment" in http.get(f"/projects/{project}/experiments").text
+    assert "no class yet" in http.get(f"/projects/{project}/experiments?sort=metric").text
+
+
+def test_experiments_side_by_side(http: TestClient, database: Database, name: str) -> None:
+    found = [one for one in ask(http, name) if one["posterior"]][:3]
+    chosen = ids(found)
+    with database.write() as session:
+        for number, experiment in enumerate(session.scalars(select(Experiment).where(Experiment.id.in_(chosen)))):
+            experiment.settings = {"RATE_A": number, "RATE_B": 8}
+    by_form = http.get("/compare", params={"ids": chosen}, follow_redirects=False)
+    address = "/compare?ids=" + ",".join(map(str, chosen))
+    assert by_form.status_code == 303 and by_form.headers["location"] == address
+    text = http.get(address).text
+    assert text.count("<svg") >= len([one for one in found if one["posterior"]["effect_mean"] is not None])
+    assert "<bdi>RATE_A</bdi>" in text and "RATE_B" not in text, "only what differs"
+    assert f"from #{chosen[0]} to #{chosen[1]}" in text and 'class="line head"' in text
+    text = http.get(f"{address}&a={chosen[2]}&b={chosen[2]}").text
+    assert "Their files are the same" in text
+
+
+@pytest.mark.parametrize("given", ["1", "1,1", "1,x", "1,-2", "1,²", "1," + "9" * 30, "1,2,3,4,5,6,7,8,9"])
+def test_a_choice_that_cannot_be_compared(http: TestClient, name: str, given: str) -> None:
+    assert http.get(f"/compare?ids={given}").status_code == 422
+    assert http.get("/compare?ids=1,99999").status_code == 404
+    assert 'name="ids"' in http.get("/compare").text, "one may name them"
