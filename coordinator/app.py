@@ -20,6 +20,7 @@ from coordinator.db.database import Database
 from coordinator.db.migrate import upgrade
 from coordinator.events import api as events_api
 from coordinator.events.feed import Feed, run_feed
+from coordinator.events.notices import NOTICE_SECONDS, Notifier
 from coordinator.evidence.epochs import end_due_epochs
 from coordinator.experiments import api as experiments_api
 from coordinator.export import api as export_api
@@ -75,6 +76,7 @@ def create_app(given: CoordinatorSettings | None = None) -> FastAPI:
             run_feed(app), run_held_heartbeats(app), run_meaning(app),
             repeat("epochs", seconds, partial(end_due_epochs, app.state.database)),
             repeat("job mix", seconds, partial(adapt_if_due, app.state.database)),
+            repeat("notices", NOTICE_SECONDS, Notifier(app.state.database, settings).send_due),
             repeat("digests", seconds, partial(make_due, app.state.database)),
             repeat("progress", settings.progress_count_seconds, partial(follow_runs, app.state.database)),
         ):  # fmt: skip

@@ -234,6 +234,29 @@ def import_autoresearch(
         typer.echo(line)
 
 
+@app.command()
+def notify(
+    test: Annotated[bool, typer.Option("--test", help="Send a test message to each webhook and by mail.")] = False,
+) -> None:
+    """Say whom this coordinator tells of records, held results and contradictions; --test tells them something."""
+    from coordinator.events.notices import make_test_notice  # noqa: PLC0415 - likewise
+    from coordinator.events.targets import DeliveryFailedError, list_targets  # noqa: PLC0415 - so that others begin sooner
+
+    with clear_errors():
+        settings = CoordinatorSettings()
+        failed = []
+        for target in list_targets(settings):
+            try:
+                if test:
+                    target.send(make_test_notice(settings.base_url))
+                typer.echo(f"{target.name}{': sent' if test else ''}")
+            except DeliveryFailedError as error:
+                failed.append(target.name)
+                typer.echo(f"{target.name}: {error}", err=True)
+        if failed:
+            raise CommandFailed(f"{len(failed)} could not be told.")
+
+
 @app.command("version")
 def show_version() -> None:
     """Print the version."""

@@ -4,7 +4,7 @@ import os
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +24,13 @@ RESERVED_PATHS = frozenset({
 pages: one with the prefix, and one from which a reverse proxy removed it."""
 
 _PUBLIC_URL = re.compile(r"https?://[^/?#@\s]+((?:/[\w.~-]+)*)/?", re.ASCII)
+_WEBHOOK = re.compile(r"(?:slack\+)?https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
+_SMTP_URL = re.compile(r"smtps?://(?:[^:/?#@\s]+:[^/?#@\s]*@)?[^:/?#@\s]+(?::\d{1,5})?/?", re.ASCII)
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class Joining(StrEnum):
@@ -44,7 +51,8 @@ class CoordinatorSettings(BaseSettings):
     `oldest_worker` get no jobs. `embeddings_*` name an endpoint that speaks OpenAI's embeddings protocol; without one
     texts are compared by a model that comes with the program. From the similarity `embeddings_near` on, proposals
     are shown to each other's agents. `access_log` writes a line for each request. `/metrics` wants the token in
-    `metrics_token_file`; without that it is not there.
+    `metrics_token_file`; without that it is not there. `webhooks` (addresses, comma-separated) and `mail_to` are told
+    of records, held results and contradictions.
     """
 
     model_config = SettingsConfigDict(env_prefix="SWARM_")
@@ -67,6 +75,11 @@ class CoordinatorSettings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     access_log: bool = False
     metrics_token_file: Path | None = None
+    webhooks: str = ""
+    webhook_secret_file: Path | None = None
+    smtp_url: str = ""
+    mail_from: str = ""
+    mail_to: str = ""
     max_body_bytes: int = 4 * MIB
     max_body_seconds: float = Field(default=120.0, gt=0)
     event_poll_seconds: float = 1.0
@@ -92,7 +105,28 @@ class CoordinatorSettings(BaseSettings):
             raise ValueError(f"the coordinator's own addresses begin with /{first[0]}; choose another path, as /swarm")
         return url
 
-    @field_validator("metrics_token_file")
+    @field_validator("webhooks")
+    @classmethod
+    def _check_webhooks(cls, addresses: str) -> str:
+        for address in split_list(addresses):
+            if not _WEBHOOK.fullmatch(address):
+                raise ValueError("must be addresses as https://example.org/hook or slack+https://example.org/hook")
+        return addresses
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_smtp_url(cls, url: str) -> str:
+        if url and not _SMTP_URL.fullmatch(url):
+            raise ValueError("must be an address as smtp://NAME:PASSWORD@mail.example.org:587, or smtps://")
+        return url
+
+    @model_validator(mode="after")
+    def _check_mail(self) -> Self:
+        if self.smtp_url and not (self.mail_from and split_list(self.mail_to)):
+            raise ValueError("SWARM_SMTP_URL needs SWARM_MAIL_FROM and SWARM_MAIL_TO")
+        return self
+
+    @field_validator("metrics_token_file", "webhook_secret_file")
     @classmethod
     def _check_metrics_token(cls, path: Path | None) -> Path | None:
         try:

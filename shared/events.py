@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     QUARANTINE_CHANGED = "quarantine_changed"
     ANCHOR_CHANGED = "anchor_changed"
     RESULT_CONTRADICTED = "result_contradicted"
+    RESULT_HELD = "result_held"
+    RECORD_SET = "record_set"
     HOLDOUT_ALARM = "holdout_alarm"
     PROMOTED = "promoted"
     SESSION_IMPORTED = "session_imported"
@@ -37,5 +39,18 @@ class EventView(Message):
     id: Count
     kind: EventKind
     project: Text | None
+    data: dict[Text, EventDetail]
+    created_at: Timestamp
+
+
+class EventNotice(Message):
+    """An event that people are told of by webhooks and mail. `event` is its id, 0 in a test message; a notice may come
+    twice, with the same id."""
+
+    event: Count
+    kind: EventKind | None
+    project: Text | None
+    text: Text
+    url: Text
     data: dict[Text, EventDetail]
     created_at: Timestamp

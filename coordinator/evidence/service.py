@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from coordinator.events import service as events
 from coordinator.evidence import calibration_queries, epochs, queries, throughput
 from coordinator.evidence import trust as trusts
 from coordinator.evidence.epochs import RunOrigin
@@ -18,7 +19,8 @@ from coordinator.http.pagination import cut_page
 from coordinator.lineage.commits import CommitRow
 from coordinator.models import CommitPosterior, Project, Run, table_of, view_of
 from shared.contract import Contract
-from shared.experiments import Posterior
+from shared.events import EventKind
+from shared.experiments import Posterior, Standing
 from shared.protocol import Page, now
 from shared.runs import CurvePoint, RunOutcome, RunReport, RunSeconds, RunView
 
@@ -68,6 +70,9 @@ def store_run(
         trusts.resolve_due(session, report, first)
     elif first is not None and origin.asks_for_replication:
         trusts.record_claim(session, contract, origin, worker, report, first)
+    if origin.kind.makes_experiment and first is not None and first.standing is Standing.HELD:
+        data = {"experiment": origin.experiment_id, "commit": report.commit_sha, "hardware_class": hardware_class}
+        events.record(session, EventKind.RESULT_HELD, origin.project_id, **data)
     return StoredRun(run_id, first)
 
 

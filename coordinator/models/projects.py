@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, Sha
+from coordinator.models.base import Base, Sha, Sha256
 
 
 class Project(Base):
@@ -57,3 +57,18 @@ class Event(Base):
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     numbered_at: Mapped[datetime | None]
+
+
+class NoticePosition(Base):
+    """The last event that a target (the SHA-256 of its address) was told of, and what became of the next one.
+
+    One process at a time tells it: until `claimed_until`. After `failures` in a row nothing is sent before `next_at`.
+    """
+
+    __tablename__ = "notice_positions"
+
+    target: Mapped[str] = mapped_column(Sha256, primary_key=True)
+    event_id: Mapped[int]
+    claimed_until: Mapped[datetime]
+    failures: Mapped[int]
+    next_at: Mapped[datetime]

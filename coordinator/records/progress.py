@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.db.locks import AdvisoryLock, lock_until_commit
+from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import list_hardware_classes
 from coordinator.findings import topic_counts
@@ -23,6 +24,7 @@ from coordinator.records import bins, contributions, queries
 from coordinator.records import progress_queries as kept_queries
 from coordinator.records.bins import Bin
 from coordinator.records.progress_queries import Mark, ProgressCounts, Scope
+from shared.events import EventKind
 from shared.protocol import now
 from shared.records import ProgressBin, ProgressPoint, ProjectProgress
 
@@ -108,6 +110,14 @@ def advance(session: Session, scope: Scope) -> None:
     for best, is_record in ((leader, False), (record, True)):
         if best is not None and best.commit_sha != kept_queries.find_leader_sha(session, scope, is_record=is_record):
             kept_queries.add_leader(session, scope, best, is_record=is_record, run_number=whole.runs, moment=now())
+            if is_record and best.commit_sha != session.get_one(Project, scope.project_id).root_sha:
+                _record_event(session, scope, best)
+
+
+def _record_event(session: Session, scope: Scope, record: CommitPosterior) -> None:
+    numbers = {"metric": record.metric_mean, "metric_sd": record.metric_sd}
+    place = {"commit": record.commit_sha, "hardware_class": scope.hardware_class}
+    events.record(session, EventKind.RECORD_SET, scope.project_id, **place, **numbers)
 
 
 def rebuild(session: Session) -> int:

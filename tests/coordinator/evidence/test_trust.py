@@ -310,6 +310,9 @@ def test_an_anchor_vouches_from_its_first_day(village: Village) -> None:
 def test_what_is_too_good_waits_until_two_others_find_it_too(village: Village) -> None:
     wonder, impossible = village.invent("ada", 2.4), village.invent("ada", 0.9)
     assert village.posterior(wonder).standing == village.posterior(impossible).standing == "held"
+    with village.database.read() as session:
+        told = session.scalars(select(Event).where(Event.kind == EventKind.RESULT_HELD).order_by(Event.id)).all()
+        assert [event.data["commit"] for event in told] == [wonder, impossible], "once each, and nothing of others"
     assert village.list_due("bo") == [wonder], "beyond the plausible floor only a maintainer can say"
     village.measure("bo", wonder, 2.4)
     assert village.posterior(wonder).standing == "held" and village.list_due("cy") == [wonder]
