@@ -21,8 +21,8 @@ from coordinator.models import (
     Worker,
 )
 from coordinator.models.findings import IS_SHOWN
-from shared.experiments import Assignment, Dispute, JobKind, Verdict
-from shared.findings import ClassEvidence, GainFates, NoteKind
+from shared.experiments import Assignment, AxisDirection, Dispute, JobKind, Standing, Verdict
+from shared.findings import ClassEvidence, FailureClass, GainFates, NoteKind
 from shared.runs import RunOutcome
 
 MAX_RIVALS = 20
@@ -154,15 +154,31 @@ def find_last_retractor(session: Session, finding_id: int) -> int | None:
 
 
 class EffectRow(NamedTuple):
-    """An experiment's posterior in one hardware class, with its finding."""
+    """The effect of an experiment in one hardware class, and the experiment's finding."""
 
-    experiment: Experiment
-    finding: Finding
-    posterior: CommitPosterior
+    experiment_id: int
+    finding_id: int
+    title: str
+    direction: AxisDirection
+    value: str
+    hardware_class: str
+    mean: float
+    sd: float
+    runs: int
+    verdict: Verdict | None
+    standing: Standing
 
 
-MAX_COUNTED = 4_000
-"""Number of newest findings whose gains are followed up."""
+class OutcomeRow(NamedTuple):
+    """What came of a finding's experiment: the failure that its run showed, and the verdict as of now."""
+
+    finding_id: int
+    failure: FailureClass | None
+    verdict: Verdict | None
+
+
+MAX_COUNTED, MAX_COUNTED_OF_TOPIC = 4_000, 400
+"""Number of newest findings whose gains are followed up, of a project and of a topic."""
 
 
 def count_gains(session: Session, project_id: int, topic: str | None = None) -> GainFates:
@@ -170,7 +186,7 @@ def count_gains(session: Session, project_id: int, topic: str | None = None) -> 
     newest = (
         select(Finding.experiment_id, Finding.hardware_class, Finding.written_verdict)
         .where(~Finding.is_hidden)
-        .limit(MAX_COUNTED)
+        .limit(MAX_COUNTED if topic is None else MAX_COUNTED_OF_TOPIC)
     )
     if topic is None:
         newest = newest.where(Finding.project_id == project_id).order_by(Finding.id.desc())
@@ -201,7 +217,11 @@ def list_effects(
     """The newest effects along a topic in all hardware classes, retracted and hidden findings' left out; of experiments
     before `before_id`, if given."""
     query = (
-        select(Experiment, Finding, CommitPosterior)
+        select(
+            *(Experiment.id, Finding.id, Experiment.title, Experiment.direction, Experiment.value),
+            *(CommitPosterior.hardware_class, CommitPosterior.effect_mean, CommitPosterior.effect_sd),
+            *(CommitPosterior.runs, CommitPosterior.verdict, CommitPosterior.standing),
+        )
         .join(Finding, Finding.experiment_id == Experiment.id)
         .join(CommitPosterior, CommitPosterior.commit_sha == Experiment.commit_sha)
         .where(Experiment.project_id == project_id, Experiment.topic == topic)
@@ -210,7 +230,21 @@ def list_effects(
     if before_id is not None:
         query = query.where(Experiment.id < before_id)
     rows = session.execute(query.order_by(Experiment.id.desc(), CommitPosterior.hardware_class).limit(limit))
-    return [EffectRow(*row) for row in rows]
+    return [EffectRow._make(row) for row in rows]
+
+
+def list_outcomes(session: Session, project_id: int, topic: str, limit: int) -> list[OutcomeRow]:
+    """The outcomes of a topic's newest findings, each in the finding's own hardware class."""
+    own = and_(
+        CommitPosterior.commit_sha == Experiment.commit_sha, CommitPosterior.hardware_class == Finding.hardware_class
+    )
+    query = (
+        select(Finding.id, Finding.failure, CommitPosterior.verdict)
+        .join(Experiment, Experiment.id == Finding.experiment_id)
+        .outerjoin(CommitPosterior, own)
+        .where(Experiment.project_id == project_id, Experiment.topic == topic, IS_SHOWN)
+    )
+    return [OutcomeRow._make(row) for row in session.execute(query.order_by(Experiment.id.desc()).limit(limit))]
 
 
 def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: int) -> list[Finding]:
@@ -233,4 +267,4 @@ def list_open_follow_ups(session: Session, project_id: int, topic: str, limit: i
         .where(Experiment.project_id == project_id, Experiment.topic == topic, Finding.follow_ups != "")
         .where(IS_SHOWN, ~built_on, ~read)
     )
-    return list(session.scalars(query.order_by(Finding.id.desc()).limit(limit)))
+    return list(session.scalars(query.order_by(Experiment.id.desc()).limit(limit)))

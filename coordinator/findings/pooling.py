@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import hypot, isclose, sqrt
-from statistics import median
+from math import isclose, sqrt
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.experiments import Verdict
 from shared.findings import TopicEffect, UntestedValue
@@ -28,6 +30,10 @@ MAD_OF_FEW = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.1
 """By what it is too small besides, for so many values; n / (n - 0.8) beyond (Croux and Rousseeuw, COMPSTAT 1992)."""
 
 STEPS = 60
+PRECISION = 1e-9
+"""Relative precision of the spread, after which the search for it ends."""
+
+Numbers = NDArray[np.float64]
 
 
 class Pooled(NamedTuple):
@@ -47,51 +53,51 @@ def pool(effects: Sequence[tuple[float, float]]) -> Pooled:
     Paule and Mandel's equation (Journal of Research of the NBS 87, 1982), in which a median stands for the mean of
     squares; the centre is the weighted median, as in Hartwig and others (Research Synthesis Methods 11, 2020).
     """
-    between = _find_between_sd(effects)
-    mean = _find_centre(effects, between)
+    values, sds = np.array(sorted(effects)).T
+    between = _find_between_sd(values, sds)
+    mean, variances = _find_centre(values, sds**2 + between**2), sds**2 + between**2
     for _ in range(STEPS):
-        weights = [_weigh((value - mean) / hypot(sd, between)) / (sd**2 + between**2) for value, sd in effects]
-        before, mean = mean, sum(w * value for w, (value, _) in zip(weights, effects, strict=True)) / sum(weights)
-        if abs(mean - before) < 1e-9 * between + 1e-9 * min(sd for _, sd in effects):
+        weights = _weigh((values - mean) / np.sqrt(variances)) / variances
+        before, mean = mean, float(weights @ values / weights.sum())
+        if abs(mean - before) < 1e-9 * between + 1e-9 * sds.min():
             break
-    return Pooled(mean, sqrt(1 / sum(weights)), between, sum(weight == 0 for weight in weights))
+    return Pooled(mean, sqrt(1 / weights.sum()), between, int((weights == 0).sum()))
 
 
-def _find_between_sd(effects: Sequence[tuple[float, float]]) -> float:
+def _find_between_sd(values: Numbers, sds: Numbers) -> float:
     """By how much the true effects differ: as far as makes the median deviation what it is of normal values."""
-    count = len(effects)
+    count = len(values)
     expected = 1 / MAD / MAD_OF_FEW.get(count, count / (count - 0.8))
 
     def is_too_small(between: float) -> bool:
-        centre = _find_centre(effects, between)
-        return median(abs(value - centre) / hypot(sd, between) for value, sd in effects) > expected
+        variances = sds**2 + between**2
+        deviations = np.sort(np.abs(values - _find_centre(values, variances)) / np.sqrt(variances))
+        return bool((deviations[(count - 1) // 2] + deviations[count // 2]) / 2 > expected)
 
     if not is_too_small(0.0):
         return 0.0
-    values = [value for value, _ in effects]
-    low, high = 0.0, (max(values) - min(values)) / expected
+    low, high = 0.0, float(values[-1] - values[0]) / expected
     for _ in range(STEPS):
+        if high - low <= PRECISION * high:
+            break
         middle = (low + high) / 2
         low, high = (middle, high) if is_too_small(middle) else (low, middle)
     return high
 
 
-def _find_centre(effects: Sequence[tuple[float, float]], between: float) -> float:
-    """The weighted median: on either side of it is at most half of the precision."""
-    ordered = sorted((value, 1 / (sd**2 + between**2)) for value, sd in effects)
-    half, below = sum(weight for _, weight in ordered) / 2, 0.0
-    for at, (value, weight) in enumerate(ordered):
-        below += weight
-        if isclose(below, half):
-            return (value + ordered[at + 1][0]) / 2
-        if below > half:
-            return value
-    raise AssertionError("half of the weights is less than all of them")
+def _find_centre(values: Numbers, variances: Numbers) -> float:
+    """The weighted median of ascending values: on either side of it is at most half of the precision."""
+    below = np.cumsum(1 / variances)
+    half = below[-1] / 2
+    at = int(np.searchsorted(below, half * (1 - PRECISION)))
+    if isclose(below[at], half):
+        return float(values[at] + values[at + 1]) / 2
+    return float(values[at])
 
 
-def _weigh(deviation: float) -> float:
+def _weigh(deviations: Numbers) -> Numbers:
     """Tukey's biweight."""
-    return (1 - (deviation / OUTLYING) ** 2) ** 2 if abs(deviation) < OUTLYING else 0.0
+    return np.where(np.abs(deviations) < OUTLYING, (1 - (deviations / OUTLYING) ** 2) ** 2, 0.0)
 
 
 def read_number(value: str) -> float | None:

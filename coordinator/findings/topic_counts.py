@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, false, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from coordinator.models import (
@@ -87,10 +87,16 @@ def _is_first_run(project_id: int, hardware_class: str) -> ColumnElement[bool]:
 def _list_beyond(session: Session, project_id: int) -> dict[str, TopicRow]:
     """Counts of the experiments that are not counted yet, by topic."""
     is_its = and_(_CLASSES.c.project_id == _EPOCHS.c.project_id, _CLASSES.c.hardware_class == _EPOCHS.c.hardware_class)
-    kept = select(_EPOCHS.c.hardware_class, func.coalesce(_CLASSES.c.through_run_id, 0))
-    classes = session.execute(kept.outerjoin(_CLASSES, is_its).where(_EPOCHS.c.project_id == project_id))
-    beyond = [and_(_is_first_run(project_id, name), _RUNS.c.id > through) for name, through in classes]
-    ids = select(_RUNS.c.experiment_id).where(or_(false(), *beyond))
+    newest = select(func.max(_RUNS.c.id)).where(
+        _RUNS.c.project_id == _EPOCHS.c.project_id, _RUNS.c.hardware_class == _EPOCHS.c.hardware_class
+    )
+    through = func.coalesce(_CLASSES.c.through_run_id, 0)
+    kept = select(_EPOCHS.c.hardware_class, through).outerjoin(_CLASSES, is_its)
+    classes = session.execute(kept.where(_EPOCHS.c.project_id == project_id, newest.scalar_subquery() > through))
+    beyond = [and_(_is_first_run(project_id, name), _RUNS.c.id > run_id) for name, run_id in classes]
+    if not beyond:
+        return {}
+    ids = select(_RUNS.c.experiment_id).where(or_(*beyond))
     rows = session.execute(_count(_EXPERIMENTS.c.id.in_(ids)))
     return {row[0]: TopicRow._make(row) for row in rows}
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from coordinator.findings import paper_queries, queries, service, topic_counts
-from coordinator.findings.paper_queries import EffectRow
+from coordinator.findings.paper_queries import OutcomeRow
 from coordinator.findings.pooling import MIN_POOLED, list_untested, pool
 from coordinator.findings.topic_counts import TopicRow
 from coordinator.http.errors import NotFoundError
@@ -15,7 +15,7 @@ from coordinator.http.pagination import cut_page
 from coordinator.models import Project, view_of
 from coordinator.projects import service as projects
 from shared.experiments import AxisDirection, Standing, Verdict
-from shared.findings import FindingSummary, OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
+from shared.findings import OpenFollowUp, Topic, TopicEffect, TopicPool, TopicSummary
 from shared.protocol import Page, now
 
 MAX_EFFECTS = 200
@@ -41,24 +41,32 @@ def find_oldest_count(session: Session, project: Project) -> datetime | None:
     return topic_counts.find_oldest_count(session, project.id)
 
 
-def view_topic(session: Session, project: Project, slug: str) -> Topic:
-    """All that is known along an axis. Raises NotFoundError."""
+def view_topic(session: Session, project: Project, slug: str, most_each: int = MAX_FINDINGS) -> Topic:
+    """All that is known along an axis, with the newest MAX_FINDINGS findings, of each side at most `most_each`.
+
+    Raises NotFoundError.
+    """
     row = topic_counts.find_topic(session, project.id, slug)
     if row is None:
         raise NotFoundError(f"Nothing was tried in {project.name} along {slug}.")
     sign = projects.contract_of(project).objective.sign
-    effects = [_view_effect(one) for one in paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)]
-    ids = [finding_id for finding_id, _ in queries.list_of_topic(session, project.id, slug, MAX_FINDINGS)]
-    summaries = service.view_summaries(session, queries.list_by_ids(session, ids))
+    rows = paper_queries.list_effects(session, project.id, slug, MAX_EFFECTS)
+    effects = [view_of(TopicEffect, one) for one in rows]
+    sides: dict[bool | None, list[int]] = {True: [], False: [], None: []}
+    for outcome in paper_queries.list_outcomes(session, project.id, slug, MAX_FINDINGS):
+        sides[_side_of(outcome)].append(outcome.finding_id)
+    ids = [finding_id for side in sides.values() for finding_id in side[:most_each]]
+    summaries = {one.id: one for one in service.view_summaries(session, queries.list_by_ids(session, ids))}
+    papers = {side: [summaries[one] for one in found if one in summaries] for side, found in sides.items()}
     follow_ups = paper_queries.list_open_follow_ups(session, project.id, slug, MAX_FOLLOW_UPS)
     return Topic(
         summary=_view_summary(row, project.name),
         effects=effects,
         pools=list(_pool_effects(effects)),
         gains=paper_queries.count_gains(session, project.id, slug),
-        findings_for=[one for one in summaries if _side_of(one) is True],
-        findings_against=[one for one in summaries if _side_of(one) is False],
-        open_findings=[one for one in summaries if _side_of(one) is None],
+        findings_for=papers[True],
+        findings_against=papers[False],
+        open_findings=papers[None],
         untested=list(list_untested(effects, sign)),
         follow_ups=[
             OpenFollowUp(finding_id=one.id, experiment_id=one.experiment_id, text=one.follow_ups)
@@ -73,10 +81,10 @@ def list_effects(
 ) -> Page[TopicEffect]:
     """A topic's effects, newest experiment first. An experiment that several classes measured is on one page."""
     rows = paper_queries.list_effects(session, project.id, slug, CLASSES_EACH * (limit + 1), before_id)
-    ids = list(dict.fromkeys(row.experiment.id for row in rows))
+    ids = list(dict.fromkeys(row.experiment_id for row in rows))
     page = cut_page(ids[: limit + 1], limit, lambda number: number)
     shown = set(page.items)
-    effects = [_view_effect(row) for row in rows if row.experiment.id in shown]
+    effects = [view_of(TopicEffect, row) for row in rows if row.experiment_id in shown]
     return Page(items=effects, next_cursor=page.next_cursor)
 
 
@@ -84,27 +92,11 @@ def _view_summary(row: TopicRow, project: str) -> TopicSummary:
     return view_of(TopicSummary, row, project=project, slug=row.topic)
 
 
-def _view_effect(row: EffectRow) -> TopicEffect:
-    experiment, posterior = row.experiment, row.posterior
-    return view_of(
-        TopicEffect,
-        posterior,
-        experiment_id=experiment.id,
-        finding_id=row.finding.id,
-        title=experiment.title,
-        direction=experiment.direction,
-        value=experiment.value,
-        mean=posterior.effect_mean,
-        sd=posterior.effect_sd,
-    )
-
-
-def _side_of(summary: FindingSummary) -> bool | None:
+def _side_of(outcome: OutcomeRow) -> bool | None:
     """Whether a finding speaks for going along this axis, against it, or (None) for neither yet."""
-    verdict = summary.posterior.verdict if summary.posterior else None
-    if verdict is Verdict.IMPROVED:
+    if outcome.verdict == Verdict.IMPROVED:
         return True
-    return False if verdict in (Verdict.WORSE, Verdict.NO_CHANGE) or summary.failure is not None else None
+    return False if outcome.verdict in (Verdict.WORSE, Verdict.NO_CHANGE) or outcome.failure is not None else None
 
 
 def _pool_effects(effects: Sequence[TopicEffect]) -> Iterator[TopicPool]:

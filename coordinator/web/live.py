@@ -94,7 +94,7 @@ class LivePages:
             if key == FRONT:
                 _, parts = project_page.view_front(session)
             else:
-                parts, _ = project_page.read_parts(session, project_page.choose(session, *key), None)
+                parts = project_page.read_parts(session, project_page.choose(session, *key))
         return _Rendered(parts, event_id, moment, moment)
 
 

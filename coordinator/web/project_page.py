@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -29,6 +29,7 @@ from coordinator.web.rendering import render_part
 from coordinator.workers import service as workers
 from shared.leases import Phase
 from shared.projects import FindingsValue, ProjectView
+from shared.runs import EarlyStops
 from shared.workers import WorkerState
 
 PAGE_ROWS = 25
@@ -47,7 +48,9 @@ FRONT_TICKS = 2
 VALUE_SECONDS = 60.0
 MAX_CACHED_VALUES = 256
 _findings_values = CachePerDatabase[int, tuple[FindingsValue, float]](MAX_CACHED_VALUES)
+_early_stops = CachePerDatabase[int, tuple[EarlyStops, float]](MAX_CACHED_VALUES)
 Context = dict[str, Any]
+Value = TypeVar("Value")
 
 
 class Chosen(NamedTuple):
@@ -85,23 +88,29 @@ def choose(session: Session, name: str, hardware_class: str | None) -> Chosen:
 
 def view_plot(session: Session, chosen: Chosen) -> Plot:
     """The plot of a range of a class's runs, as scripts get it."""
-    return pack(_read_plot(session, chosen)[1])
+    return pack(_make_plot(session, chosen, _read_history(session, chosen)))
 
 
-def _read_plot(session: Session, chosen: Chosen) -> tuple[progress.ClassHistory, Plot]:
-    history, part = progress.ClassHistory(0, 1, [], None), progress.Range(1, [], 1, [], [])
+def _read_history(session: Session, chosen: Chosen) -> progress.ClassHistory:
+    if chosen.hardware_class is None:
+        return progress.ClassHistory(0, 1, [], None)
+    return progress.read_history(session, progress.scope_of(chosen.project, chosen.hardware_class))
+
+
+def _make_plot(session: Session, chosen: Chosen, history: progress.ClassHistory) -> Plot:
+    part = progress.Range(1, [], 1, [], [])
     if chosen.hardware_class is not None:
         scope = progress.scope_of(chosen.project, chosen.hardware_class)
-        history = progress.read_history(session, scope)
         part = progress.read_range(session, scope, history, chosen.first, chosen.last or history.runs)
-    return history, make_plot(chosen.project, history, part)
+    return make_plot(chosen.project, history, part)
 
 
 def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[Context, Parts]:
     """A project's page, and its parts that change."""
-    parts, live = read_parts(session, chosen, before_id)
+    history = _read_history(session, chosen)
+    parts, live = _render_parts(session, chosen, before_id, history)
     project = chosen.project
-    plot = parts.plot if chosen.first == 1 and chosen.last is None else _read_plot(session, chosen)[1]
+    plot = parts.plot if chosen.first == 1 and chosen.last is None else _make_plot(session, chosen, history)
     context = live | {
         "projects": view_projects(session),
         "hardware_classes": list_hardware_classes(session, project.id),
@@ -118,17 +127,34 @@ def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[
 
 def _compare_arms(session: Session, project: Project) -> FindingsValue:
     """As `compare_arms`, at most VALUE_SECONDS old: it goes through thousands of jobs, and changes slowly."""
-    cache = _findings_values.for_database(session)
+    return _read_slowly(_findings_values, compare_arms, session, project)
+
+
+def _read_slowly(
+    kept: CachePerDatabase[int, tuple[Value, float]],
+    read: Callable[[Session, Project], Value],
+    session: Session,
+    project: Project,
+) -> Value:
+    """What `read` says of a project, at most VALUE_SECONDS old."""
+    cache = kept.for_database(session)
     known = cache.find(project.id)
     if known is None or monotonic() - known[1] > VALUE_SECONDS:
-        known = cache.store(project.id, (compare_arms(session, project), monotonic()))
+        known = cache.store(project.id, (read(session, project), monotonic()))
     return known[0]
 
 
-def read_parts(session: Session, chosen: Chosen, before_id: int | None) -> tuple[Parts, Context]:
-    """The parts of a project's page that change, and what they were made from. The plot is of the whole history."""
+def read_parts(session: Session, chosen: Chosen) -> Parts:
+    """The parts of a project's page that change, on its first page of experiments."""
+    return _render_parts(session, chosen, None, _read_history(session, chosen))[0]
+
+
+def _render_parts(
+    session: Session, chosen: Chosen, before_id: int | None, history: progress.ClassHistory
+) -> tuple[Parts, Context]:
+    """The parts that change, and what they were made from. The plot is of the whole history."""
     project, hardware_class = chosen.project, chosen.hardware_class
-    history, plot = _read_plot(session, Chosen(project, hardware_class))
+    plot = _make_plot(session, Chosen(project, hardware_class), history)
     newest = experiments.ListRequest(ExperimentFilters(hardware_class))
     cursor = encode_cursor(before_id) if before_id is not None else None
     page = experiments.view_page(session, project, newest, cursor, PAGE_ROWS)
@@ -202,19 +228,20 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
         "record": record,
         "descent": _view_descent(session, leader.commit_sha, hardware_class) if leader and hardware_class else None,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
-        "early_stops": view_early_stops(session, project),
+        "early_stops": _read_slowly(_early_stops, view_early_stops, session, project),
     } | view_now(session, project.id)
 
 
 def view_now(session: Session, project_id: int | None) -> Context:
     """The work under way, counted by phase, and workers that rest, which are not of one project."""
     phases = count_live_by_phase(session, project_id)
-    resting = Counter(worker.state for worker in workers.view_resting(session, workers.MAX_COUNTED_RESTING))
+    idle = workers.view_resting(session, workers.MAX_COUNTED_RESTING)
+    resting = Counter(worker.state for worker in idle)
     return {
         "phases": [(phase, phases[phase]) for phase in Phase if phases.get(phase)],
         "working": sum(phases.values()),
         "resting": [(state, resting[state]) for state in WorkerState if resting[state]],
-        "idle": workers.view_resting(session, MAX_RESTING),
+        "idle": idle[:MAX_RESTING],
     }
 
 
@@ -244,7 +271,7 @@ def view_front(session: Session) -> tuple[Context, Parts]:
 def _view_front_project(session: Session, project: Project) -> Context:
     classes = list_hardware_classes(session, project.id)
     chosen = Chosen(project, classes[0].name if classes else None)
-    _, plot = _read_plot(session, chosen)
+    plot = _make_plot(session, chosen, _read_history(session, chosen))
     return {
         "project": projects.view_project(project),
         "objective": projects.contract_of(project).objective,

@@ -27,6 +27,9 @@ from shared.records import ExperimentDetail
 from shared.runs import RunOutcome, RunView
 
 PAGE_ROWS = 50
+MAX_SHOWN_FINDINGS = 8
+"""Number of findings on each side of a topic's page; of one more, it is known that there are more."""
+
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
 
 Context = dict[str, Any]
@@ -164,7 +167,13 @@ def view_topics(session: Session, name: str, before_id: int | None) -> Context:
 def view_topic(session: Session, name: str, slug: str, before_id: int | None) -> Context:
     """A topic's page. Raises NotFoundError."""
     project = projects.get_project(session, name)
-    context, topic = _start_context(project), topics.view_topic(session, project, slug)
+    context, topic = _start_context(project), topics.view_topic(session, project, slug, MAX_SHOWN_FINDINGS + 1)
     shown = topics.list_effects(session, project, slug, before_id)
     chart = draw_topic(topic, context["objective"].sign, shown.items)
-    return context | {"topic": topic, "chart": chart, "shown": shown, "is_first": before_id is None}
+    return context | {
+        "topic": topic,
+        "chart": chart,
+        "shown": shown,
+        "most_shown": MAX_SHOWN_FINDINGS,
+        "is_first": before_id is None,
+    }

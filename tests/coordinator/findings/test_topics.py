@@ -3,6 +3,7 @@
 from fastapi.testclient import TestClient
 
 from coordinator.db.database import Database
+from coordinator.findings import topics
 from coordinator.models import Experiment, Finding, Project
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from shared.findings import GainFates, Topic, TopicSummary
@@ -88,3 +89,14 @@ def test_a_topic_says_what_became_of_gains_that_were_seen_once(
             for with_findings in (True, False)
         ]
     assert of_all in packs[0].text and of_all not in packs[1].text
+
+
+def test_each_side_of_a_topic_has_its_newest_findings_up_to_a_limit(database: Database, author: Author) -> None:
+    gains = [author.write(f"more {number}", value=str(number), metric=3.2) for number in range(3)]
+    losses = [author.write("less", value="0.5", metric=3.4), author.write("much less", value="0.1", metric=None)]
+    with database.read() as session:
+        project = session.query(Project).one()
+        topic = topics.view_topic(session, project, "width", most_each=2)
+        assert [one.id for one in topic.findings_for] == [gains[2], gains[1]]
+        assert [one.id for one in topic.findings_against] == losses[::-1] and topic.open_findings == []
+        assert len(topic.effects) == 4 and topic.summary.experiments == 5

@@ -74,6 +74,7 @@ def test_a_topic_is_drawn_with_what_speaks_for_and_against_it(http: TestClient, 
     assert page.count('<tr class="pool">') == 1 and "gains are left of the line" in page
     assert page.index("A wider model helps") < page.index("&lt;script&gt;", page.index("<h2>Against"))
     assert "Try 256." in page and "beside the best so far" in page
+    assert "<<<<" not in page and "Nothing of this axis is shown" not in page
     assert http.get("/topics/tiny/width.json").json()["summary"]["experiments"] == 2
     get_page(http, "/topics/tiny/none", status=404)
 

@@ -43,7 +43,7 @@ def test_viewers_of_one_state_share_a_message_that_holds_the_difference(database
     add_experiment(database, "BEFORE")
     live = LivePages(database)
     with database.read() as session:
-        parts, _ = project_page.read_parts(session, project_page.choose(session, project, None), None)
+        parts = project_page.read_parts(session, project_page.choose(session, project, None))
     live.keep(parts)
     add_experiment(database, "AFTER")
     first, second, unknown = asyncio.run(read_first(live, Feed(database), project, [parts.state, parts.state, "other"]))

@@ -118,6 +118,7 @@ def test_the_front_page_shows_all_projects(http: TestClient, database: Database,
     front = get_page(http, "/")
     assert 'href="/projects/first"' in front and 'href="/projects/second"' in front
     assert "swarm-worker login --new YOUR-NAME --coordinator http://testserver &amp;&amp; swarm-worker --gpu 0" in front
+    assert 'id="join-command" tabindex="0" role="region" aria-label="Command to join"' in front
     moved = http.get("/?project=second", headers=BROWSER, follow_redirects=False)
     assert moved.headers["location"] == "/projects/second"
 
