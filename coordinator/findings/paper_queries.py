@@ -170,7 +170,7 @@ class EffectRow(NamedTuple):
 
 
 class OutcomeRow(NamedTuple):
-    """What came of a finding's experiment: the failure that its run showed, and the verdict as of now."""
+    """The outcome of a finding's experiment: the failure that its run showed, and the verdict as of now."""
 
     finding_id: int
     failure: FailureClass | None

@@ -136,7 +136,7 @@ def _read_slowly(
     session: Session,
     project: Project,
 ) -> Value:
-    """What `read` says of a project, at most VALUE_SECONDS old."""
+    """A value that `read` makes of a project, at most VALUE_SECONDS old."""
     cache = kept.for_database(session)
     known = cache.find(project.id)
     if known is None or monotonic() - known[1] > VALUE_SECONDS:
