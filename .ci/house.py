@@ -17,6 +17,7 @@ PACKAGES = ("coordinator", "worker", "shared", "swarm")
 # Files of projects: they run in sandboxes and are read by agents.
 NOT_OURS = ("coordinator/autoresearch/swarm_harness/", "worker/authoring/template/")
 
+MERGED_KINDS = {".py", ".md", ".html", ".css", ".js", ".toml", ".yaml"}
 PRODUCT_LINES = 52_000
 TOP_LEVEL_ENTRIES = {"coordinator": 27, "worker": 16}
 # Sections of docs/architecture.md, and the number of modules that each may cross.
@@ -214,9 +215,18 @@ def forked_migrations() -> Iterator[str]:
             yield f"migrations/versions: a migration is numbered {number}, where {at:04} is due"
 
 
+def merge_marks() -> Iterator[str]:
+    """Lines that a merge left behind."""
+    for folder in (*PACKAGES, "seed", "migrations", "tests", "docs", "docker"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in MERGED_KINDS and re.search(r"(?m)^(<<<<<<<|>>>>>>>) ", path.read_text(encoding="utf-8")):
+                yield str(path.relative_to(ROOT))
+
+
 RULES = (
     small_modules, top_level_entries, repeated_class_names, noun_less_docstrings, environment_reads, broad_excepts,
     commits, reexports, wrong_links, untested_claims, unknown_paths, product_lines, long_walks, forked_migrations,
+    merge_marks,
 )  # fmt: skip
 
 

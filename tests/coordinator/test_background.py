@@ -29,6 +29,9 @@ TASKS = {
     "heartbeats",
     "epochs",
     "job mix",
+    "progress",
+    "digests",
+    "notices",
     "vector index",
     "embeddings of findings",
     "deferred embeddings",
@@ -125,8 +128,9 @@ class FaultyDatabase(Database):
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_every_task_of_the_application_goes_on_after_an_error(database_url: str, fault: Exception) -> None:
     settings = CoordinatorSettings(
-        database_url=database_url, event_poll_seconds=0.01, epoch_check_seconds=0.01, meaning_check_seconds=0.01
-    )
+        database_url=database_url, event_poll_seconds=0.01, epoch_check_seconds=0.01, meaning_check_seconds=0.01,
+        progress_count_seconds=0.01, webhooks="http://127.0.0.1:9/nobody",
+    )  # fmt: skip
     app = create_app(settings)
     database = app.state.database = FaultyDatabase(database_url)
     app.state.similarity = Similarity(database, settings)

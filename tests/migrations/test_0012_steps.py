@@ -4,7 +4,7 @@ from alembic import command
 from sqlalchemy import text
 
 from coordinator.db.database import Database, migration_config
-from tests.migrations.test_every_revision import empty, fill  # noqa: F401 - a fixture
+from tests.migrations.test_every_revision import empty, fill, read_tables  # noqa: F401 - a fixture
 
 STEPS = "select experiments.id, commits.steps from experiments join commits on commits.sha = experiments.commit_sha"
 
@@ -13,7 +13,7 @@ def test_adopted_steps_are_counted(empty: Database) -> None:  # noqa: F811 - the
     with empty.engine.begin() as connection:
         command.upgrade(migration_config(connection), "0011")
     with empty.engine.begin() as connection:
-        fill(connection)
+        fill(connection, read_tables(connection))
         first, second = connection.scalars(text("select id from experiments order by id"))
         connection.execute(text("delete from assembled_steps"))
         connection.execute(text("update experiments set kind = 'adopt' where id = :id"), {"id": second})

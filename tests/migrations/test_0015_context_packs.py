@@ -6,14 +6,14 @@ from alembic import command
 from sqlalchemy import text
 
 from coordinator.db.database import Database, migration_config
-from tests.migrations.test_every_revision import empty, fill  # noqa: F401 - a fixture
+from tests.migrations.test_every_revision import empty, fill, read_tables  # noqa: F401 - a fixture
 
 
 def test_packs_are_kept(empty: Database) -> None:  # noqa: F811 - the fixture
     with empty.engine.begin() as connection:
         command.upgrade(migration_config(connection), "0014")
     with empty.engine.begin() as connection:
-        fill(connection)
+        fill(connection, read_tables(connection))
         first, second = connection.scalars(text("select id from leases order by id"))
         set_pack = text("update leases set context = :context, findings_read = :findings where id = :id")
         connection.execute(set_pack, {"id": first, "context": "> - read\n", "findings": "[3, 1]"})

@@ -4,7 +4,7 @@ from alembic import command
 from sqlalchemy import text
 
 from coordinator.db.database import Database, migration_config
-from tests.migrations.test_every_revision import empty, fill  # noqa: F401 - a fixture
+from tests.migrations.test_every_revision import empty, fill, read_tables  # noqa: F401 - a fixture
 
 NEW_NAMES = {
     "branches.state": {"living": "active", "resting": "paused"},
@@ -17,7 +17,7 @@ def test_states_moves_and_events_are_renamed(empty: Database) -> None:  # noqa: 
     with empty.engine.begin() as connection:
         command.upgrade(migration_config(connection), "0015")
     with empty.engine.begin() as connection:
-        fill(connection)
+        fill(connection, read_tables(connection))
         for place, names in NEW_NAMES.items():
             table, column = place.split(".")
             for row, old in zip(connection.scalars(text(f"select id from {table} order by id")), names, strict=True):

@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from coordinator.selection.findings_value import estimate_mean, estimate_share, weigh_votes
+from coordinator.web import project_page
 from shared.experiments import JobKind
 from shared.leases import GrantedLease, LeaseContext
 from shared.projects import FindingsValue
@@ -66,7 +67,10 @@ def test_a_pack_without_findings_has_numbers_and_nobodys_words(worker: MiniWorke
         worker.release(lease)
 
 
-def test_arms_count_duplicates_failures_and_effects(worker: MiniWorker, http: TestClient) -> None:
+def test_arms_count_duplicates_failures_and_effects(
+    worker: MiniWorker, http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project_page, "VALUE_SECONDS", 0.0)
     assert "What findings are worth" not in http.get("/projects/tiny").text, "nothing was proposed yet"
     run(worker, claim_arm(worker, with_findings=True), "A = 1\n", 3.2)
     run(worker, claim_arm(worker, with_findings=True), "A = 2\n", 3.1)
