@@ -8,7 +8,7 @@ from shared.experiments import Standing, Verdict
 from shared.findings import OpenFollowUp
 from shared.protocol import Count, Message, Number, Sha, Slug, Text, Timestamp
 
-Week = Annotated[str, StringConstraints(pattern=r"^20\d\d-W(0[1-9]|[1-4]\d|5[0-3])$")]
+Week = Annotated[str, StringConstraints(max_length=8, pattern=r"^20\d\d-W(0[1-9]|[1-4]\d|5[0-3])$")]
 
 
 class LeaderStep(Message):
