@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ from coordinator.evidence.explanation import explain
 from coordinator.evidence.quarantine import set_anchor
 from coordinator.models import Commit, CommitPosterior, Project, table_of
 from coordinator.projects.service import create_project
+from coordinator.selection import combinations, frontier
 from coordinator.selection.frontier import read_frontier
 from coordinator.selection.parents import Candidate
 from coordinator.selection.service import find_expected_best
@@ -382,6 +384,8 @@ def open_swarm(
         (folder / "seed" / "train.py").write_text(write_code(landscape.start))
         (folder / "seed" / "program.md").write_text("# Lower val_bpb\n")
         app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/bench.db", epoch_check_seconds=1e6))
+        # A run's five minutes pass in a moment here: fits may take all of it, and nothing may be a second old.
+        combinations.FIT_SHARE, frontier.TRIES_SEEN_SECONDS = inf, 0.0
         with open_client(app) as http:
             with app.state.database.write() as session:
                 create_project(session, folder / "seed")
