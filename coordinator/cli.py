@@ -244,8 +244,12 @@ def notify(
 
     with clear_errors():
         settings = CoordinatorSettings()
-        failed = []
-        for target in list_targets(settings):
+        targets, failed = list_targets(settings), []
+        if not targets:
+            raise CommandFailed(
+                "Nobody is told: set SWARM_WEBHOOKS, or SWARM_SMTP_URL with SWARM_MAIL_FROM and SWARM_MAIL_TO."
+            )
+        for target in targets:
             try:
                 if test:
                     target.send(make_test_notice(settings.base_url))

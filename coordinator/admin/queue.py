@@ -24,6 +24,8 @@ def list_queue(
     """List the things that wait, all but background tasks: that for which most waits comes first."""
     with clear_errors(), open_database() as database, database.read() as session:
         items = queue.view_queue(session, kind).items
+    if not items:
+        typer.echo("Nothing waits.", err=True)
     for item in items:
         who = f"  ({item.assigned_to})" if item.assigned_to else ""
         print_view(item, f"{item.name}  {item.title}  {item.detail}{who}", as_json=as_json)

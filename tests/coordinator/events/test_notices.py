@@ -211,3 +211,9 @@ def test_the_command_sends_a_test_message(monkeypatch: pytest.MonkeyPatch) -> No
 def test_wrong_addresses_are_refused_at_the_start(changes: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"must be|needs"):
         CoordinatorSettings(**changes)  # type: ignore[arg-type]
+
+
+def test_the_command_says_that_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SWARM_WEBHOOKS", raising=False)
+    done = CliRunner().invoke(command, ["notify", "--test"])
+    assert done.exit_code == 1 and "SWARM_WEBHOOKS" in done.output
