@@ -10,6 +10,7 @@ from shared.contract import MAX_PACE, MIN_PACE
 from shared.experiments import MAX_EDITED_FILES, Assignment, JobKind, Posterior, Proposal, Trial
 from shared.findings import FindingDraft
 from shared.protocol import (
+    CLEAN,
     CLEAN_ALREADY,
     LATEST,
     Count,
@@ -60,7 +61,8 @@ class ClaimRequest(Message):
     numbers; others read the context. `kinds` are the experiments that it can do now (it can always measure);
     `branch` is the research direction that its volunteer chose. `seed_throughput` is how many tokens (or steps)
     the project's seed sees here in a second of the budget's clock; `probed_seed` is the root commit of that project.
-    One that was probed and has no throughput cannot be.
+    One that was probed and has no throughput cannot be. `trouble` is what has been wrong with the agent for a while, in
+    words; its worker still works.
     """
 
     protocol: Count
@@ -74,6 +76,7 @@ class ClaimRequest(Message):
     branch: Slug | None = None
     seed_throughput: Throughput | None = None
     probed_seed: Sha | None = None
+    trouble: Annotated[str, Field(max_length=300), CLEAN] = ""
 
 
 class BaseCommit(Message):

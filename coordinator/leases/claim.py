@@ -102,7 +102,7 @@ def claim(
     if isinstance(offer, ClaimReply):
         return offer
     with database.write() as session:
-        of_request = request.worker, request.agent, request.hardware, version
+        of_request = request.worker, request.agent, request.hardware, version, request.trouble
         worker = workers.register_worker(session, volunteer_id, *of_request)
         if worker.pause is not None:
             return _paused(worker.pause)

@@ -25,6 +25,7 @@ class WorkerRow(NamedTuple):
     quarantine: str | None = None
     pause: str | None = None
     version: str = ""
+    state_reason: str = ""
 
 
 _WORKERS, _TOKENS, _VOLUNTEERS = table_of(Worker), table_of(Token), table_of(Volunteer)

@@ -24,9 +24,11 @@ RESTING_FOR = timedelta(days=1)
 
 
 def register_worker(
-    session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware, version: str = ""
+    session: Session, volunteer_id: int, name: str, agent: str, hardware: Hardware, version: str = "", trouble: str = ""
 ) -> WorkerRow:
-    """The volunteer's worker of that name, made or brought up to date, and locked. Raises AccountQuarantinedError."""
+    """The volunteer's worker of that name, made or brought up to date, and locked. Raises AccountQuarantinedError.
+
+    `trouble` is what is wrong with its agent, although it works."""
     known = _lock_free_worker(session, volunteer_id, name)
     moment = now()
     described: dict[str, Any] = {
@@ -34,16 +36,17 @@ def register_worker(
         "hardware": hardware.model_dump(mode="json"),
         "hardware_class": hardware.hardware_class,
         "state": WorkerState.WORKING,
+        "state_reason": trouble,
         "last_seen_at": moment,
         "version": version or (known.version if known else ""),
     }
-    began = {"state_reason": "", "state_at": moment}
+    began = {"state_at": moment}
     if known is None:
         key: dict[str, Any] = {"volunteer_id": volunteer_id, "name": name}
         worker_id = queries.add_worker(session, key | described | began | {"is_anchor": False, "created_at": moment})
         return WorkerRow(id=worker_id, **key, **described)
-    was = known.agent, known.hardware, known.state, known.version
-    is_same = was == (agent, described["hardware"], WorkerState.WORKING, described["version"])
+    names = "agent", "hardware", "state", "state_reason", "version"
+    is_same = all(getattr(known, name) == described[name] for name in names)
     if not is_same or abs(moment - known.last_seen_at) >= SEEN_AGAIN:
         is_back = known.state != WorkerState.WORKING
         queries.change_worker(session, known.id, described | (began if is_back else {}))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, ProposalReply, Step, Trial
@@ -14,15 +14,34 @@ from worker.agents.search_space import read_settings
 MAX_CLAIM_CHARACTERS = 200
 
 MAX_REASON_WORDS = 120
-"""Words of a run's reason that a finding quotes."""
+"""Words of a run's reason or of a hypothesis that a finding quotes."""
 
 
 class AgentError(Exception):
-    """The agent has no proposal for this task; the message says why. The job is given back."""
+    """The agent has no proposal for this task; the message says why. Its substitute drafts, if there is one."""
 
 
 class AgentUnavailable(AgentError):
-    """The agent cannot draft anything now, whatever the task: its model is unreachable or its budget is spent."""
+    """The agent cannot draft anything now, whatever the task: its model is unreachable or its budget is spent.
+
+    With `retry_after_seconds` it is not asked before: a usage limit ends then, for example.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AgentMisconfigured(AgentUnavailable):
+    """The agent's settings are wrong (key, model, command), so that waiting does not help."""
+
+
+class AgentInterrupted(AgentError):
+    """The worker stops or pauses, which ended the agent's work; no fault of the agent's."""
+
+
+class AssignmentImpossible(AgentError):
+    """What the coordinator assigned changes nothing on this parent, or cannot be done there: no agent's fault."""
 
 
 class AgentFinished(Exception):
@@ -33,20 +52,26 @@ class AgentFinished(Exception):
 class Draft:
     """A proposal and the whole text of each file that it changes.
 
-    `made_by` is for the commit message: the author and its cost, or empty. `is_code` is true if more than values may
-    have changed: such a draft gets a smoke run first.
+    `agent` is the name of the agent that had the idea, `cost` what its model used for it, in words. `is_code` is true
+    if more than values may have changed: such a draft gets a smoke run first.
     """
 
     proposal: Proposal
     files: Mapping[str, str]
-    made_by: str = ""
+    agent: str
+    cost: str = ""
     is_code: bool = False
 
-    def repair(self, files: Mapping[str, str], made_by: str) -> "Draft":
+    @property
+    def made_by(self) -> str:
+        """The author and the cost, for the commit message."""
+        return f"{self.agent} ({self.cost})" if self.cost else self.agent
+
+    def repair(self, files: Mapping[str, str], cost: str = "") -> "Draft":
         """The same proposal, with these files changed as well."""
         changed = {**self.files, **files}
         proposal = self.proposal.model_copy(update={"settings": read_settings(changed)})
-        return Draft(proposal, changed, made_by, is_code=True)
+        return replace(self, proposal=proposal, files=changed, cost=cost, is_code=True)
 
 
 class Usage:
@@ -110,6 +135,15 @@ class Agent(ABC):
     def wants_trials(self) -> bool:
         return False
 
+    @property
+    def trouble(self) -> str:
+        """What has been wrong with the agent for several jobs, in a sentence; empty if nothing is."""
+        return ""
+
+    def check(self) -> str:
+        """Try the agent on something small; return what that showed. Raises AgentError."""
+        return self.name
+
     @abstractmethod
     def propose(self, task: Task) -> Draft:
         """Draft a proposal. Raises AgentError; AgentFinished if there will be no more."""
@@ -120,7 +154,7 @@ class Agent(ABC):
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """Describe what the run showed, in at most 250 words. Raises AgentError."""
-        return plain_finding(task, draft, report, self.name)
+        return plain_finding(task, draft, report)
 
 
 def describe_measurement(task: Task, report: RunReport) -> str:
@@ -138,25 +172,35 @@ def describe_measurement(task: Task, report: RunReport) -> str:
     return f"{measured}, {word} the parent's {parent.metric_mean:.4f} by {abs(difference):.4f}"
 
 
-def plain_finding(task: Task, draft: Draft, report: RunReport, agent: str) -> FindingDraft:
+def plain_finding(task: Task, draft: Draft, report: RunReport) -> FindingDraft:
     """A finding by template: the change, the result of one run, and the caveat that it is one run."""
-    title, measured = draft.proposal.title, describe_measurement(task, report)
+    agent, title, measured = draft.agent, draft.proposal.title, describe_measurement(task, report)
     if report.outcome is not RunOutcome.OK:
         mechanism = f"With this change {measured}."
-        if len(mechanism.split()) > MAX_REASON_WORDS:  # leave room for the rest of the finding
-            mechanism = " ".join([*mechanism.split()[:MAX_REASON_WORDS], "…"])
         return FindingDraft(
             claim=f"{shorten(title, MAX_CLAIM_CHARACTERS - 30)}: {report.outcome.value}",
-            mechanism=shorten(mechanism, 1200),
+            mechanism=_cut_words(mechanism),
             caveats="One attempt on one machine; the cause was not examined.",
             agent=agent,
         )
     return FindingDraft(
         claim=shorten(f"{title}: {measured}", MAX_CLAIM_CHARACTERS),
-        mechanism="Unknown: the change was proposed from numbers alone.",
+        mechanism=_cut_words(_explain_idea(draft)),
         caveats="One run with one seed on one worker; until it is replicated, the difference may be noise.",
         agent=agent,
     )
+
+
+def _explain_idea(draft: Draft) -> str:
+    """Why the change was made, as far as its author said."""
+    hypothesis = " ".join(draft.proposal.hypothesis.split())
+    return f"Not examined. The hypothesis before the run: {hypothesis}" if hypothesis else "Its author gave no reason."
+
+
+def _cut_words(text: str) -> str:
+    """The text, short enough to leave room for the rest of a finding."""
+    words = text.split()
+    return shorten(text if len(words) <= MAX_REASON_WORDS else " ".join([*words[:MAX_REASON_WORDS], "…"]), 1200)
 
 
 def shorten(text: str, length: int) -> str:

@@ -9,7 +9,7 @@ from shared.experiments import MAX_SETTINGS, AxisDirection, JobKind, Proposal, S
 from shared.findings import FindingDraft
 from shared.formatting import count_noun
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import Agent, AgentError, Draft, Task, describe_measurement, shorten
+from worker.agents.base import Agent, AgentError, AssignmentImpossible, Draft, Task, describe_measurement, shorten
 from worker.agents.recombine import try_step
 from worker.agents.search import draw_values, find_editable
 from worker.agents.search_space import (
@@ -32,7 +32,7 @@ class CombineAgent(Agent):
     kinds = frozenset({JobKind.COMBINE})
 
     def propose(self, task: Task) -> Draft:
-        """Change the base as the assignment says. Raises AgentError if nothing is left of it."""
+        """Change the base as the assignment says. Raises AssignmentImpossible if nothing is left of it."""
         base = {path: text for path, text in task.base.files.items() if path in task.contract.files.editable}
         files: Mapping[str, str] = base
         fates = []
@@ -52,9 +52,10 @@ class CombineAgent(Agent):
             raise AgentError(f"{path}: {error}") from error
         changed = {path: text for path, text in files.items() if text != base[path]}
         if not changed:
-            raise AgentError("nothing is left to combine: the parent has it all")
+            raise AssignmentImpossible("nothing is left to combine: the parent has it all")
         moves = [f"{n} {before[n]!r} -> {v!r}" for n, v in (asked | own).items() if n in before]
-        return Draft(_describe(task, fates, moves, own, read_settings({**base, **changed})), changed, is_code=True)
+        proposal = _describe(task, fates, moves, own, read_settings({**base, **changed}))
+        return Draft(proposal, changed, self.name, is_code=True)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """See `Agent`: names the parts, and what was expected of them."""

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from shared.experiments import JobKind
 from shared.runs import RunReport
-from worker.agents.base import Agent, AgentError, AgentUnavailable, Draft, Task
+from worker.agents.base import Agent, AgentError, AgentInterrupted, AgentUnavailable, Draft, Task
 from worker.agents.collect import CollectError, collect_secrets, find_strays, holds_secret, read_regular, size_of
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, Statement, check_files
@@ -66,7 +66,7 @@ class CommandAgent(Agent):
         crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
         files = {**task.tree, **task.base.files, **draft.files}
         prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
-        return draft.repair(self._run(task, files, prompt).files, self.name)
+        return draft.repair(self._run(task, files, prompt).files)
 
     def _run(self, task: Task, files: Mapping[str, str], prompt: str) -> Draft:
         with tempfile.TemporaryDirectory(prefix="swarm-agent-", ignore_cleanup_errors=True) as name:
@@ -96,7 +96,7 @@ class CommandAgent(Agent):
         try:
             while (outcome := process.wait(POLL_INTERVAL_SECONDS)) is None:
                 if self._stop.is_set():
-                    raise AgentError("the worker is stopping or pausing")
+                    raise AgentInterrupted("the worker is stopping or pausing")
                 if time.monotonic() > deadline:
                     raise AgentError(f"{self.name} took more than {self._tool.seconds:g} s and was ended")
                 if size_of(folder) > LIMITS.disk_mib * MIB:

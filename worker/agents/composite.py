@@ -2,19 +2,29 @@
 
 import shlex
 import time
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
-from worker.agents.base import Agent, AgentUnavailable, Draft, Task
+from worker.agents.base import (
+    Agent,
+    AgentError,
+    AgentFinished,
+    AgentInterrupted,
+    AgentUnavailable,
+    AssignmentImpossible,
+    Draft,
+    Task,
+)
 from worker.agents.budget import Allowance, UsageLog
 from worker.agents.combine import CombineAgent
 from worker.agents.command import CommandAgent, Tool
 from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
+from worker.api.retry import Backoff
 from worker.loop.stop import Stop
 from worker.sandbox.tool import Mount
 from worker.settings import SettingsError, WorkerSettings
@@ -64,8 +74,14 @@ def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], 
     return OpenAIAgent(chat, UsageLog(settings.data_dir / "agent", settings.model, allowance), notify, stop)
 
 
-FALLBACK_SECONDS = 120.0
-"""After a failure of the first agent, the worker asks this long only for jobs that the substitute can do."""
+TROUBLE_AFTER = 3
+"""Failures in a row after which the first agent rests."""
+
+MAX_FIRST_DRAFTS = 3
+"""Drafts of one job by the first agent that the coordinator may refuse before the substitute drafts."""
+
+LEFT_OUT_SECONDS = 600.0
+"""Seconds without jobs of a kind after one that could not be done as it was assigned."""
 
 
 class _Delegate(Agent):
@@ -86,62 +102,125 @@ class _Delegate(Agent):
     def wants_trials(self) -> bool:
         return any(agent.wants_trials for agent in self._agents)
 
-    @abstractmethod
-    def _author(self, task: Task, draft: Draft) -> Agent:
+    @property
+    def trouble(self) -> str:
+        return self._agents[0].trouble
+
+    def check(self) -> str:
+        return self._agents[0].check()
+
+    def _author(self, draft: Draft) -> Agent:
         """The agent that made a draft."""
+        return next((agent for agent in self._agents if agent.name == draft.agent), self._agents[0])
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        return self._author(task, draft).repair(task, draft, report)
+        return self._author(draft).repair(task, draft, report)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
-        return self._author(task, draft).write_finding(task, draft, report)
-
-
-class _Substituted(Draft):
-    """A draft of the substitute's."""
+        return self._author(draft).write_finding(task, draft, report)
 
 
 class FallbackAgent(_Delegate):
-    """`first`, or `second` while the first is unavailable. `notify` gets a line for people."""
+    """`first`, or `second` for each job for which the first gives nothing, whatever the reason.
 
-    def __init__(self, first: Agent, second: Agent, notify: Callable[[str], None]) -> None:
+    After TROUBLE_AFTER failures in a row, or one that will last, the first agent rests for a while that grows, and
+    `trouble` says why until it works again; the device never rests for it. `notify` gets a line for people.
+    """
+
+    def __init__(
+        self, first: Agent, second: Agent, notify: Callable[[str], None], backoff: Backoff | None = None
+    ) -> None:
         super().__init__(first, second)
         self._first, self._second, self._notify = first, second, notify
-        self._away_until = 0.0
+        self._backoff = backoff or Backoff()
+        self._failures, self._rests_until, self._trouble = 0, 0.0, ""
 
     @property
     def kinds(self) -> frozenset[JobKind]:
-        return self._second.kinds if time.monotonic() < self._away_until else super().kinds
+        return self._second.kinds if self._rests else super().kinds
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    @property
+    def _rests(self) -> bool:
+        return time.monotonic() < self._rests_until
 
     def propose(self, task: Task) -> Draft:
-        """See `Agent`; raises AgentUnavailable if neither is available."""
-        try:
-            draft = self._first.propose(task)
-            self._away_until = 0.0
-            return draft
-        except AgentUnavailable as error:
-            self._away_until = time.monotonic() + FALLBACK_SECONDS
-            self._notify(f"{error}; the {self._second.name} agent proposes instead")
-            draft = self._second.propose(task)
-            return _Substituted(draft.proposal, draft.files, draft.made_by or self._second.name, draft.is_code)
+        """See `Agent`; raises what the second agent raises."""
+        if not self._rests:
+            try:
+                if len(task.refused) >= MAX_FIRST_DRAFTS:
+                    raise AgentError(f"{self.name} proposed only what is known already, {MAX_FIRST_DRAFTS} times")
+                with _errors_of(self._first):
+                    draft = self._first.propose(task)
+            except AgentInterrupted:
+                raise
+            except AgentError as error:
+                self._record_failure(error)
+            else:
+                self._failures, self._trouble = 0, ""
+                self._backoff.reset()
+                return draft
+        return self._second.propose(task)
 
-    def _author(self, task: Task, draft: Draft) -> Agent:  # noqa: ARG002 - the draft suffices
-        return self._second if isinstance(draft, _Substituted) else self._first
+    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
+        with _errors_of(self._author(draft)):
+            return super().repair(task, draft, report)
+
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        with _errors_of(self._author(draft)):
+            return super().write_finding(task, draft, report)
+
+    def _record_failure(self, error: AgentError) -> None:
+        self._failures += 1
+        self._notify(f"{error}; the {self._second.name} agent proposes instead")
+        if isinstance(error, AgentUnavailable):
+            self._trouble = f"{error}. Meanwhile the {self._second.name} agent proposes."
+            self._rests_until = time.monotonic() + self._backoff.next_wait(error.retry_after_seconds)
+        elif self._failures >= TROUBLE_AFTER:
+            self._trouble = (
+                f"the model gives nothing usable: {error}. {self._failures} jobs in a row; "
+                f"the {self._second.name} agent proposes instead."
+            )
+            self._rests_until = time.monotonic() + self._backoff.next_wait()
+
+
+@contextmanager
+def _errors_of(agent: Agent) -> Iterator[None]:
+    """Turns an unexpected error into an AgentError: what a strange answer breaks costs no job."""
+    try:
+        yield
+    except (AgentError, AgentFinished):
+        raise
+    except Exception as error:
+        raise AgentError(f"an error in the code of the agent {agent.name}: {type(error).__name__}: {error}") from error
 
 
 class AgentByKind(_Delegate):
-    """`others` do the kinds of job they are listed for, `first` does all others."""
+    """`others` do the kinds of job they are listed for, `first` does all others.
+
+    A kind of job that could not be done as assigned is not asked for again for LEFT_OUT_SECONDS.
+    """
 
     def __init__(self, first: Agent, others: Mapping[JobKind, Agent]) -> None:
         super().__init__(first, *others.values())
         self._first, self._others = first, others
+        self._left_out_until: dict[JobKind, float] = {}
 
     @property
     def kinds(self) -> frozenset[JobKind]:
-        return self._first.kinds.union(self._others)
+        left_out = {kind for kind, until in self._left_out_until.items() if time.monotonic() < until}
+        return self._first.kinds.union(self._others) - left_out
 
     def propose(self, task: Task) -> Draft:
-        return self._others.get(task.kind, self._first).propose(task)
+        try:
+            return self._others.get(task.kind, self._first).propose(task)
+        except AssignmentImpossible:
+            self._left_out_until[task.kind] = time.monotonic() + LEFT_OUT_SECONDS
+            raise
 
-    def _author(self, task: Task, draft: Draft) -> Agent:  # noqa: ARG002 - the kind suffices
-        return self._others.get(task.kind, self._first)
+    def _author(self, draft: Draft) -> Agent:
+        """See `_Delegate`; what `first` and its substitute drafted goes to `first`, which knows its own."""
+        return next((agent for agent in self._others.values() if agent.name == draft.agent), self._first)

@@ -16,7 +16,7 @@ from shared.experiments import JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
 from worker.agents import replies
-from worker.agents.base import Agent, AgentError, AgentUnavailable, Draft, Task, describe_measurement
+from worker.agents.base import Agent, AgentError, AgentInterrupted, AgentUnavailable, Draft, Task, describe_measurement
 from worker.agents.budget import BudgetSpent, UsageLog
 from worker.agents.chat import (
     Busy,
@@ -93,7 +93,7 @@ class OpenAIAgent(Agent):
         def apply(reply: replies.RepairReply) -> Draft | None:
             if not reply.edits and not reply.files:
                 return None
-            return draft.repair(_apply(reply, files, task), self._made_by(task))
+            return draft.repair(_apply(reply, files, task), _cost_of(task))
 
         with self._conversation(DRAFT_SECONDS, self._stop.quiet):
             return self._ask_until_applied(task, prompt, replies.RepairReply, apply)
@@ -115,7 +115,7 @@ class OpenAIAgent(Agent):
     def _draft(self, task: Task, prompt: str) -> Draft:
         def apply(reply: replies.ExperimentReply) -> Draft:
             files = _apply(reply, task.base.files, task)
-            return Draft(reply.to_proposal(read_settings(files)), files, self._made_by(task), is_code=True)
+            return Draft(reply.to_proposal(read_settings(files)), files, self.name, _cost_of(task), is_code=True)
 
         return self._ask_until_applied(task, prompt, replies.ExperimentReply, apply)
 
@@ -163,7 +163,7 @@ class OpenAIAgent(Agent):
             raise error
         self._notify(f"{error}; retrying in {seconds:.0f} s")
         if self._stop_event.wait(seconds):
-            raise AgentError("the worker is stopping or pausing")
+            raise AgentInterrupted("the worker is stopping or pausing")
 
     @contextmanager
     def _conversation(self, seconds: float, stop_event: Event) -> Iterator[None]:
@@ -200,8 +200,9 @@ class OpenAIAgent(Agent):
             **describe_task(task),
         )
 
-    def _made_by(self, task: Task) -> str:
-        return f"{self.name} ({task.usage.total.describe()})"
+
+def _cost_of(task: Task) -> str:
+    return task.usage.total.describe()
 
 
 def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:

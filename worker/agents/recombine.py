@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from shared.experiments import AxisDirection, JobKind, Proposal, StepFate, StepReport
 from shared.findings import FindingDraft
 from shared.runs import RunOutcome, RunReport
-from worker.agents.base import Agent, AgentError, Draft, Task, describe_measurement, shorten
+from worker.agents.base import Agent, AssignmentImpossible, Draft, Task, describe_measurement, shorten
 from worker.agents.replies import EditError, check_files
 from worker.agents.search_space import read_settings
 from worker.git.merge import MergeConflict, reapply
@@ -26,7 +26,7 @@ class RecombineAgent(Agent):
     kinds = frozenset({JobKind.ADOPT, JobKind.ABLATE})
 
     def propose(self, task: Task) -> Draft:
-        """Combine the task's steps. Raises AgentError if none of them applies."""
+        """Combine the task's steps. Raises AssignmentImpossible if none of them applies."""
         fates: dict[int, StepFate] = {}
         base = {path: text for path, text in task.base.files.items() if path in task.contract.files.editable}
         files: Mapping[str, str] = base
@@ -41,8 +41,8 @@ class RecombineAgent(Agent):
             changed = check_files(files, base, task.contract.files)
         except EditError as error:
             steps = ", ".join(f"#{step.step.experiment_id}" for step in task.steps) or "no steps"
-            raise AgentError(f"{steps} cannot be combined: {error}") from error
-        return Draft(_describe(task, fates, read_settings({**base, **changed})), changed, is_code=True)
+            raise AssignmentImpossible(f"{steps} cannot be combined: {error}") from error
+        return Draft(_describe(task, fates, read_settings({**base, **changed})), changed, self.name, is_code=True)
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         """See `Agent`: names the steps that were combined or left out."""

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from shared.experiments import AxisDirection, JobKind, Proposal
 from shared.protocol import FilePath, Message
-from worker.agents.base import Agent, AgentError, AgentFinished, Draft, Task
+from worker.agents.base import Agent, AgentError, AgentFinished, AgentInterrupted, Draft, Task
 from worker.agents.replies import Edit, EditError, apply_edits
 from worker.agents.search_space import read_settings
 from worker.settings import SettingsError
@@ -90,10 +90,10 @@ class ScriptedAgent(Agent):
             raise AgentFinished("the script has no more steps")
         step = self._steps.pop(0)
         if step.thinking_seconds and self._stop.wait(step.thinking_seconds):
-            raise AgentError("the worker is stopping")
+            raise AgentInterrupted("the worker is stopping")
         try:
             files = step.files or apply_edits(step.edits, task.base.files)
         except EditError as error:
             raise AgentError(f"the script does not fit: {error}") from error
         fields = step.model_dump(include=set(Proposal.model_fields))
-        return Draft(Proposal.model_validate(fields | {"settings": read_settings(files)}), files)
+        return Draft(Proposal.model_validate(fields | {"settings": read_settings(files)}), files, self.name)

@@ -76,7 +76,7 @@ class SearchAgent(Agent):
             settings=dict([item for item in settings.items() if fits_proposal(*item)][:MAX_SETTINGS]),
             insists=INSISTS if len(task.refused) >= REFUSALS_BEFORE_INSISTING else "",
         )
-        return Draft(proposal, {path: rewrite_constants(source, changes)})
+        return Draft(proposal, {path: rewrite_constants(source, changes)}, self.name)
 
 
 def draw_values(task: Task, source: str, count: int, keep: Collection[str]) -> dict[str, Setting]:

@@ -16,6 +16,9 @@ DEFAULT_WAIT_SECONDS = 30.0
 PROBE_WAIT_SECONDS = 3600.0
 """Longest wait for the device to be free for a probe."""
 
+MAX_TROUBLE_CHARACTERS = 300
+"""Length of the agent's trouble that a request tells."""
+
 MAX_HOLDING = 16
 """Number of held leases that a request names."""
 
@@ -123,6 +126,7 @@ class JobClaimer:
             protocol=PROTOCOL_VERSION,
             worker=self._worker_name,
             agent=parts.agent.name,
+            trouble=parts.agent.trouble[:MAX_TROUBLE_CHARACTERS],
             hardware=parts.runner.hardware,
             project=self._project,
             holding=list(dict.fromkeys([*held, *parts.outbox.leases()]))[:MAX_HOLDING],

@@ -69,5 +69,6 @@ def report_result(job: Job, parts: WorkerParts) -> None:
 def show_summary(job: Job, parts: WorkerParts, found: ResultPlace) -> None:
     """Show people the summary of a job's run."""
     assert job.report is not None
-    summary = RunSummary(job.lease, job.title, job.project.contract, job.report, found.place, found.posterior)
+    contract, agent = job.project.contract, job.plan.draft.agent if job.plan is not None else ""
+    summary = RunSummary(job.lease, job.title, contract, job.report, found.place, found.posterior, agent)
     parts.events.handle(RunFinished(summary))

@@ -29,8 +29,8 @@ from worker.runs.spec import RunProgress
 from worker.runs.throughput import SeedThroughputs, read_throughput
 from worker.ui.events import EventHandler, ExperimentProposed, JobProgressed, Notice
 
-MAX_DRAFTS = 3
-"""Drafts of one job that the coordinator may refuse before the job is given back."""
+MAX_DRAFTS = 5
+"""Drafts of one job that the coordinator may refuse before the job is given back: the agent's and its substitute's."""
 
 MAX_REPAIRS = 3
 """Repairs of one job whose run crashed."""
@@ -267,7 +267,7 @@ def _make_entry(job: Job, parts: WorkerParts, finding: FindingDraft | None) -> E
         own = own.model_copy(update={"issued_at": own.issued_at - error}) if own is not None else None
     upload = ResultUpload(run=run)
     if plan is not None:
-        finding = finding or plain_finding(plan.task, plan.draft, run, parts.agent.name)
+        finding = finding or plain_finding(plan.task, plan.draft, run)
         proposal = plan.draft.proposal
         if job.own_id is not None:
             own, proposal = _describe_own(job, parts), proposal.model_copy(update={"steps": []})
@@ -318,7 +318,7 @@ def _draft(job: Job, task: Task, parts: WorkerParts) -> Draft | Sha:
             if parts.stop.quiet.is_set():  # the stop interrupted it
                 raise _draining(parts) from error
             raise
-        parts.events.handle(ExperimentProposed(job.lease, draft.proposal))
+        parts.events.handle(ExperimentProposed(job.lease, draft.proposal, draft.agent))
         if job.heartbeat.lost is not None:
             raise LeaseLost(job.heartbeat.lost)
         reply = _submit(job.lease, draft, parts)
@@ -379,10 +379,9 @@ def _measure_instead(job: Job, sha: Sha, parts: WorkerParts) -> Job:
 def _commit(job: Job, draft: Draft, parts: WorkerParts) -> CommitUpload:
     """Commit a draft's files on its parent in the worker's repository. Raises OSError, CommitError."""
     proposal = draft.proposal
-    agent = f"Agent: {' '.join(draft.made_by.split())}\n" if draft.made_by else ""
     message = clean_text(
         f"{proposal.title}\n\n{proposal.hypothesis}\n\n"
-        f"Axis: {proposal.axis}\nDirection: {proposal.direction.value}\n{agent}"
+        f"Axis: {proposal.axis}\nDirection: {proposal.direction.value}\nAgent: {' '.join(draft.made_by.split())}\n"
     )
     words = CommitWords(parts.author, int(now().timestamp()), message)
     parent_sha = job.lease.base.sha

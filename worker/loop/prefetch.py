@@ -25,7 +25,7 @@ from shared.commits import CommitError
 from shared.contract import ContractError
 from shared.leases import GrantedLease, ReleaseRequest, SeedProbe
 from shared.protocol import now
-from worker.agents.base import AgentError, AgentFinished
+from worker.agents.base import AgentError, AgentFinished, AssignmentImpossible
 from worker.api.client import ClientError, Unauthorized
 from worker.data.download import DataError
 from worker.loop.claim import JobClaimer
@@ -33,7 +33,7 @@ from worker.loop.deliver import ResultPlace, report_result, show_summary
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat
 from worker.loop.job import Draining, Job, LeaseLost, WorkerParts, prepare_job, repair_job, write_finding
 from worker.runs.spec import RunImpossible, RunStopped
-from worker.ui.events import JobClaimed, JobDropped, WaitStarted
+from worker.ui.events import AgentTrouble, JobClaimed, JobDropped, WaitStarted
 
 POLL_INTERVAL_SECONDS = 0.25
 STOP_TIMEOUT_SECONDS = 3.0
@@ -57,7 +57,7 @@ class Prefetcher:
         self._running: Job | None = None
         self._drafting: GrantedLease | None = None
         self._device_is_idle = False
-        self._idle_reason = ""
+        self._idle_reason = self._trouble = ""
         self._leaving = False
         self._ended = False
         self._error: Exception | None = None
@@ -187,10 +187,18 @@ class Prefetcher:
             heartbeat.stop()
             self._fail(lease, error)
             return
+        finally:
+            self._show_trouble()
         with self._changed:
             self._drafting = None
             self._ready.append(job)
             self._changed.notify_all()
+
+    def _show_trouble(self) -> None:
+        """Show what is wrong with the agent, when that has changed."""
+        if (trouble := self._parts.agent.trouble) != self._trouble:
+            self._trouble = trouble
+            self._parts.events.handle(AgentTrouble(trouble))
 
     def _finish(self, job: Job) -> None:
         """Repair a returned job so that it is measured again, or write its finding and report it."""
@@ -241,6 +249,8 @@ class Prefetcher:
             raise error
         if isinstance(error, AgentFinished):
             self.finished = reason
+        elif isinstance(error, AssignmentImpossible):  # another kind of job is asked for at once
+            self._parts.notify(f"the job is given back: {reason}")
         elif isinstance(error, RunImpossible) or not isinstance(error, Draining | RunStopped):
             if not isinstance(error, _EXPECTED):
                 record_crash(self._crash_log, error)

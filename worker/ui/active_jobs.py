@@ -19,10 +19,12 @@ _PHASE_TEXTS = {
 
 @dataclass
 class JobView:
-    """A job: its proposal (None while unknown), its progress, and its training losses so far."""
+    """A job: its proposal (None while unknown) and the agent that had the idea, its progress, and its training losses
+    so far."""
 
     lease: GrantedLease
     proposal: Proposal | None = None
+    agent: str = ""
     progress: RunProgress | None = None
     losses: list[float] = field(default_factory=list)
 
@@ -92,8 +94,8 @@ class ActiveJobs:
         match event:
             case JobClaimed(lease):
                 self._jobs[lease.id] = JobView(lease)
-            case ExperimentProposed(lease, proposal) if lease.id in self._jobs:
-                self._jobs[lease.id].proposal = proposal
+            case ExperimentProposed(lease, proposal, agent) if lease.id in self._jobs:
+                self._jobs[lease.id].proposal, self._jobs[lease.id].agent = proposal, agent
             case JobProgressed(lease, progress) if lease.id in self._jobs:
                 return self._jobs[lease.id].follow(progress)
             case JobDropped(lease):

@@ -40,10 +40,11 @@ class JobClaimed:
 
 @dataclass(frozen=True)
 class ExperimentProposed:
-    """The agent has drafted an experiment for a job."""
+    """An agent has drafted an experiment for a job; `agent` is the name of the one that had the idea."""
 
     lease: GrantedLease
     proposal: Proposal
+    agent: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,13 @@ class WaitStarted:
 
 
 @dataclass(frozen=True)
+class AgentTrouble:
+    """Something is wrong with the agent for as long as nothing else is said; empty: it works again."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class OutboxChanged:
     """This many results wait to be delivered."""
 
@@ -99,7 +107,7 @@ class Notice:
 
 
 JobEvent = JobClaimed | ExperimentProposed | JobProgressed | JobDropped | RunFinished
-Event = JobEvent | WorkerStarted | WorkerStopped | WaitStarted | OutboxChanged | StopRequested | Notice
+Event = JobEvent | WorkerStarted | WorkerStopped | WaitStarted | AgentTrouble | OutboxChanged | StopRequested | Notice
 
 
 class EventHandler(Protocol):

@@ -40,8 +40,9 @@ class PlainView:
                 about = {"project": lease.project, "kind": lease.kind.value, "base": lease.base.sha[:10]}
                 about |= {"rung": lease.rung} if lease.rung else {}
                 log("job", id=_short_id(lease), **about, branch=lease.branch, why=lease.why)
-            case events.ExperimentProposed(lease, proposal):
-                log("proposed", job=_short_id(lease), title=proposal.title, hypothesis=proposal.hypothesis)
+            case events.ExperimentProposed(lease, proposal, agent):
+                words = {"title": proposal.title, "hypothesis": proposal.hypothesis}
+                log("proposed", job=_short_id(lease), agent=agent, **words)
             case events.JobProgressed(lease, progress) if progress.phase is not self._phases.get(lease.id):
                 self._phases[lease.id] = progress.phase
                 log("phase", job=_short_id(lease), phase=progress.phase.value)
@@ -52,6 +53,8 @@ class PlainView:
                 self._log_run(summary)
             case events.WaitStarted(reason, seconds):
                 log("waiting", reason=reason, seconds=round(seconds))
+            case events.AgentTrouble(text):
+                (self._messages.warning if text else log)("agent", trouble=text or "none: it works again")
             case events.OutboxChanged(waiting) if waiting != self._waiting:
                 self._waiting = waiting
                 log("outbox", waiting=waiting)
@@ -68,6 +71,7 @@ class PlainView:
             job=_short_id(summary.lease),
             kind=summary.lease.kind.value,
             title=summary.title,
+            **({"agent": summary.agent} if summary.agent else {}),
             sha=report.commit_sha[:10],
             outcome=report.outcome.value,
             **({} if report.metric is None else {summary.contract.objective.metric: f"{report.metric:.4f}"}),

@@ -14,7 +14,8 @@ from worker.ui.status import Totals
 class RunSummary:
     """A finished run. `title` says what was tried; `place` is the result's URL, or where it waits to be sent.
 
-    `posterior` combines all runs of its commit, if the coordinator has sent it.
+    `agent` is the name of the agent that had the idea, empty for a measurement; `posterior` combines all runs of its
+    commit, if the coordinator has sent it.
     """
 
     lease: GrantedLease
@@ -23,6 +24,7 @@ class RunSummary:
     report: RunReport
     place: str
     posterior: Posterior | None = None
+    agent: str = ""
 
     @property
     def metric(self) -> str:

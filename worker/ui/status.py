@@ -38,7 +38,8 @@ class Status(Message):
     """The current state of a worker.
 
     `state` is a phase, or the reason why it waits; `ending` says how it stops, if requested; `next` is the job that is
-    prepared meanwhile; `pace` is the job's budget in units of the contract's; `runs` counts this
+    prepared meanwhile; `author` is the agent that had the idea, `trouble` what is wrong with the worker's agent for a
+    while, although the worker works; `pace` is the job's budget in units of the contract's; `runs` counts this
     process's runs, `totals` all runs.
     """
 
@@ -54,6 +55,8 @@ class Status(Message):
     project: str | None = None
     job: str | None = None
     trying: str | None = None
+    author: str | None = None
+    trouble: str | None = None
     why: str | None = None
     next: str | None = None
     step: int = 0
@@ -100,7 +103,8 @@ class WorkerReport:
             return f"{self.name}: not running{ended}"
         share = f", {status.share:.0%}" if status.share else ""
         lines = [f"{self.name}: {status.state_text}{share}"]
-        fields = {name: getattr(status, name) for name in ("job", "trying", "why", "next", "last")}
+        lines += [f"  trouble {status.trouble}"] if status.trouble else []
+        fields = {name: getattr(status, name) for name in ("job", "trying", "author", "why", "next", "last")}
         lines += [f"  {label:7} {text}" for label, text in fields.items() if text]
         if status.job:
             lines.append(f"  pace    {status.pace:.2f} of the project's training budget")

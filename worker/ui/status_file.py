@@ -79,6 +79,8 @@ class StatusFile:
                 self._update(**self._describe_jobs(), runs=runs, totals=totals, last=last)
             case events.WaitStarted(reason):
                 self._update(state=reason)
+            case events.AgentTrouble(text):
+                self._update(trouble=text or None)
             case events.OutboxChanged(waiting):
                 self._update(outbox=waiting)
             case events.StopRequested(is_now):
@@ -87,7 +89,7 @@ class StatusFile:
     def _describe_jobs(self) -> dict[str, object]:
         job, others = self._jobs.current, self._jobs.others
         if job is None:
-            empty = dict.fromkeys(("project", "job", "trying", "why", "next"))
+            empty = dict.fromkeys(("project", "job", "trying", "author", "why", "next"))
             return {"state": "asking for a job", **empty}
         progress = job.progress
         return {
@@ -95,6 +97,7 @@ class StatusFile:
             "project": job.lease.project,
             "job": job.name,
             "trying": job.trying or None,
+            "author": job.agent or None,
             "why": job.lease.why,
             "pace": job.lease.pace,
             "step": progress.step if progress else 0,

@@ -46,7 +46,7 @@ class TerminalView:
         self._live = Live(console=console, auto_refresh=False)
         self._worker: events.WorkerStarted | None = None
         self._jobs = ActiveJobs()
-        self._waits, self._hint, self._outbox = "", HINT, 0
+        self._waits, self._hint, self._outbox, self._trouble = "", HINT, 0, ""
         self._totals = Totals()
 
     def handle(self, event: events.Event) -> None:
@@ -73,6 +73,8 @@ class TerminalView:
             case events.WaitStarted(reason, seconds):
                 again = f"Asking again in {seconds:.0f} s." if seconds >= 1 else ""
                 self._waits = f"{reason} {again}".strip()
+            case events.AgentTrouble(text):
+                self._trouble = text
             case events.OutboxChanged(waiting):
                 self._outbox = waiting
             case events.StopRequested(now):
@@ -83,7 +85,7 @@ class TerminalView:
     def _print_summary(self, summary: RunSummary) -> None:
         style = _STYLES.get(summary.report.outcome, "red")
         self._console.print(Text.assemble((f"{summary.metric:<{INDENT}}", style), " ", clean(summary.title)))
-        for detail in _list_details(summary):
+        for detail in _list_details(summary, self._worker.agent if self._worker else ""):
             self._console.print(Padding(_line(detail, "dim"), (0, 0, 0, INDENT + 1)))
 
     def _view(self) -> RenderableType:
@@ -94,10 +96,13 @@ class TerminalView:
         grid.add_column()
         grid.add_row("worker", _line(f"{worker.worker} · {worker.device}"))
         grid.add_row("", _line(f"{worker.sandbox} · {worker.agent} · {worker.coordinator}"))
+        if self._trouble:
+            grid.add_row("agent", _line(self._trouble, "yellow"))
         if job is not None:
             grid.add_row("job", _line(f"{job.name} · {job.lease.project}", "bold"))
             grid.add_row("why", _line(job.lease.why))
-            grid.add_row("trying", _line(job.trying or "…"))
+            by_other = f" · by {job.agent}" if job.agent not in ("", worker.agent) else ""
+            grid.add_row("trying", _line((job.trying or "…") + by_other))
             grid.add_row("parent", _line(_describe_parent(job)))
         grid.add_row("now", self._describe_now(job))
         if job is not None and job.losses:
@@ -140,9 +145,10 @@ def _describe_losses(job: JobView) -> str:
     return " · ".join(parts)
 
 
-def _list_details(summary: RunSummary) -> list[str]:
+def _list_details(summary: RunSummary, agent: str) -> list[str]:
+    """The lines below a run's title; `agent` is the worker's, which is not named again."""
     report, posterior = summary.report, summary.posterior
-    lines = []
+    lines = [f"proposed by {summary.agent}"] if summary.agent not in ("", agent) else []
     if summary.effect:
         lines.append(f"effect {summary.effect}")
     if summary.lease.kind.makes_experiment:

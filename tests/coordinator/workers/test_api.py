@@ -38,6 +38,19 @@ def test_the_moment_is_that_of_the_change(worker: MiniWorker) -> None:
     assert first["state_at"] == second["state_at"] and second["reason"] == "Still nothing."
 
 
+def test_what_is_wrong_with_a_workers_agent_stands_on_its_page_while_it_works(
+    worker: MiniWorker, http: TestClient
+) -> None:
+    worker.measure_root()
+    trouble = "the model gives nothing usable: it <b>refuses</b>"
+    assert worker.release(worker.claim_job(trouble=trouble)).status_code == 200
+    (row,) = worker.get_json("/workers")["items"]
+    assert (row["state"], row["reason"]) == ("working", trouble)
+    assert "the model gives nothing usable: it &lt;b&gt;refuses" in http.get(f"/workers/{row['id']}").text
+    worker.claim_job()
+    assert worker.get_json("/workers")["items"][0]["reason"] == ""
+
+
 def test_a_worker_speaks_for_itself_only(make_worker: Callable[..., MiniWorker], project: str) -> None:
     worker, stranger = make_worker(), make_worker("w2", volunteer="bob")
     worker.measure_root()

@@ -1,4 +1,4 @@
-"""The agent that does each kind of job, and the substitute while the model is unreachable."""
+"""The agent that does each kind of job, and the substitute for whatever the model fails of."""
 
 from dataclasses import replace
 
@@ -7,43 +7,62 @@ import pytest
 from shared.experiments import Assignment, JobKind
 from shared.findings import FindingDraft
 from shared.runs import RunReport
-from tests.worker.agents.tasks import make_task
-from worker.agents import composite
-from worker.agents.base import AgentUnavailable, Draft, Task
+from tests.support.messages import make_run
+from tests.worker.agents.tasks import make_task, sha_of
+from worker.agents.base import (
+    Agent,
+    AgentError,
+    AgentFinished,
+    AgentInterrupted,
+    AgentMisconfigured,
+    AgentUnavailable,
+    AssignmentImpossible,
+    Draft,
+    Task,
+)
 from worker.agents.combine import CombineAgent
 from worker.agents.composite import AgentByKind, FallbackAgent
 from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
+from worker.api.retry import Backoff
 
 IDEAS = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
 
-class ModelAgent:
-    """Stands for an agent with a model, which may be away."""
+class ModelAgent(Agent):
+    """Stands for an agent with a model; `fails` is raised instead of a draft."""
 
     name = "model"
-    wants_trials = False
     kinds = IDEAS
 
     def __init__(self) -> None:
-        self.is_away = False
+        self.fails: Exception | None = None
+        self.asked = 0
 
     def propose(self, task: Task) -> Draft:
-        if self.is_away:
-            raise AgentUnavailable("the endpoint does not answer")
-        draft = SearchAgent().propose(task)
-        return replace(draft, made_by="model")
-
-    def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
-        return None
+        self.asked += 1
+        if self.fails is not None:
+            raise self.fails
+        return replace(SearchAgent().propose(task), agent="model")
 
     def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
         return FindingDraft(claim="The model's words.", agent=self.name)
 
 
-def make_versatile(model: ModelAgent) -> AgentByKind:
+class ShortRest(Backoff):
+    """Lets an agent rest for `seconds`, or as long as it asks for."""
+
+    seconds = 0.0
+
+    def next_wait(self, at_least_seconds: float | None = None) -> float:
+        return at_least_seconds or self.seconds
+
+
+def make_versatile(model: ModelAgent, said: list[str] | None = None, rest_seconds: float = 0.0) -> AgentByKind:
     search, assembly = SearchAgent(), RecombineAgent()
-    first = FallbackAgent(model, search, lambda line: None)
+    rest = ShortRest()
+    rest.seconds = rest_seconds
+    first = FallbackAgent(model, search, [].append if said is None else said.append, rest)
     others = {JobKind.ADOPT: assembly, JobKind.ABLATE: assembly, JobKind.TUNE: search, JobKind.COMBINE: CombineAgent()}
     return AgentByKind(first, others)
 
@@ -52,22 +71,91 @@ def test_each_kind_of_job_has_its_agent() -> None:
     agent = make_versatile(ModelAgent())
     assert agent.kinds == {kind for kind in JobKind if kind.makes_experiment}
     assert agent.propose(make_task()).made_by == "model"
-    assert agent.propose(replace(make_task(), kind=JobKind.TUNE)).made_by == ""
+    assert agent.propose(replace(make_task(), kind=JobKind.TUNE)).made_by == "search"
 
 
-def test_while_the_model_is_away_jobs_that_need_none_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+FAILURES = [
+    AgentError("no answer that can be used"),
+    AgentUnavailable("the endpoint does not answer"),
+    AgentMisconfigured("the key is not accepted"),
+    TypeError("'<' not supported between instances of 'str' and 'int'"),
+    OSError(28, "No space left on device"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_whatever_the_model_fails_of_search_drafts_the_job_under_its_own_name(failure: Exception) -> None:
+    model, said = ModelAgent(), list[str]()
+    agent, task = make_versatile(model, said), make_task()
+    model.fails = failure
+    draft = agent.propose(task)
+    assert draft.made_by == draft.agent == "search"
+    assert agent.write_finding(task, draft, make_run(sha_of("x"))).agent == "search"
+    assert str(failure) in said[0]
+    model.fails = None
+    draft = agent.propose(task)
+    assert (draft.agent, agent.write_finding(task, draft, make_run(sha_of("x"))).agent) == ("model", "model")
+
+
+def test_after_three_failures_in_a_row_the_state_lasts_until_the_model_works_again() -> None:
     model = ModelAgent()
     agent = make_versatile(model)
-    model.is_away = True
-    assert agent.propose(make_task()).made_by == "search"
-    assert agent.kinds == {JobKind.IMPROVE, JobKind.TUNE, JobKind.ADOPT, JobKind.ABLATE, JobKind.COMBINE}
-    model.is_away = False
-    assert agent.propose(make_task()).made_by == "model"
-    assert JobKind.DRAFT in agent.kinds
-    model.is_away = True
-    monkeypatch.setattr(composite, "FALLBACK_SECONDS", 0.0)
+    model.fails = AgentError("it refuses")
+    for trouble in ("", "", "the model gives nothing usable: it refuses"):
+        agent.propose(make_task())
+        assert agent.trouble.startswith(trouble) and bool(agent.trouble) == bool(trouble)
+    model.fails = None
     agent.propose(make_task())
-    assert JobKind.DRAFT in agent.kinds, "after a while it is asked again"
+    assert agent.trouble == ""
+    model.fails = AgentError("it refuses")
+    agent.propose(make_task())
+    assert agent.trouble == "", "one failure is no state"
+
+
+def test_a_model_that_rests_is_not_asked_and_the_device_works_on() -> None:
+    model = ModelAgent()
+    agent = make_versatile(model, rest_seconds=3600.0)
+    model.fails = AgentUnavailable("the endpoint does not answer")
+    assert [agent.propose(make_task(seed=seed)).agent for seed in range(4)] == ["search"] * 4
+    assert model.asked == 1
+    assert agent.kinds == {JobKind.IMPROVE, JobKind.TUNE, JobKind.ADOPT, JobKind.ABLATE, JobKind.COMBINE}
+    assert "the endpoint does not answer" in agent.trouble
+
+
+def test_an_agent_that_knows_when_it_may_be_asked_again_rests_as_long() -> None:
+    model = ModelAgent()
+    agent = make_versatile(model)
+    model.fails = AgentUnavailable("the usage limit is reached", retry_after_seconds=3600.0)
+    agent.propose(make_task())
+    model.fails = None
+    assert agent.propose(make_task()).agent == "search"
+
+
+def test_a_model_without_a_new_idea_leaves_the_job_to_search() -> None:
+    model = ModelAgent()
+    agent = make_versatile(model)
+    known = Draft(SearchAgent().propose(make_task()).proposal, {}, "model")
+    assert agent.propose(make_task(refused=(known,) * 2)).agent == "model"
+    assert agent.propose(make_task(refused=(known,) * 3)).agent == "search"
+
+
+def test_an_interruption_and_the_planned_end_are_no_failures() -> None:
+    model = ModelAgent()
+    agent = make_versatile(model)
+    for error in (AgentInterrupted("the worker is stopping"), AgentFinished("no more")):
+        model.fails = error
+        with pytest.raises(type(error)):
+            agent.propose(make_task())
+    assert agent.trouble == ""
+
+
+def test_an_assignment_that_changes_nothing_counts_against_nobody_and_is_not_asked_for_again_soon() -> None:
+    model = ModelAgent()
+    agent = make_versatile(model)
+    with pytest.raises(AssignmentImpossible):
+        agent.propose(replace(make_task(), kind=JobKind.ADOPT))
+    assert agent.trouble == "" and model.asked == 0
+    assert JobKind.ADOPT not in agent.kinds and {JobKind.ABLATE, JobKind.IMPROVE} <= agent.kinds
 
 
 def test_the_constant_that_is_asked_for_is_tuned_and_tired_axes_are_left() -> None:

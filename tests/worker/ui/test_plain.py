@@ -12,6 +12,7 @@ from tests.worker.agents.tasks import CONTRACT, sha_of
 from tests.worker.loop.test_heartbeat import make_lease
 from worker.runs.spec import RunProgress
 from worker.ui.events import (
+    AgentTrouble,
     EventHandler,
     ExperimentProposed,
     JobClaimed,
@@ -52,7 +53,8 @@ def play(view: EventHandler) -> None:
     first, second = lease_of(), lease_of(JobKind.REPLICATE)
     view.handle(STARTED)
     view.handle(JobClaimed(first))
-    view.handle(ExperimentProposed(first, make_proposal("DEPTH 4 -> [6]")))
+    view.handle(ExperimentProposed(first, make_proposal("DEPTH 4 -> [6]"), "openai test"))
+    view.handle(AgentTrouble("the model gives nothing usable: HTTP 500"))
     view.handle(JobProgressed(first, RunProgress(Phase.STARTING, 0, None, 0.0)))
     for share in (0.1, 0.5, 0.9):
         step, loss = round(1000 * share), 4.5 - share
@@ -82,8 +84,10 @@ def test_plain_is_one_line_per_event_with_results_on_stdout() -> None:
     assert 'effect="−0.0488 ± 0.0072 (improved, provisional)"' in runs[0]
     assert "outcome=crashed" in runs[1] and 'place="in the outbox"' in runs[1] and "heads must divide" in runs[1]
     lines = messages.getvalue().splitlines()
+    assert 'agent="openai test"' in lines[2] and 'trouble="the model gives nothing usable: HTTP 500"' in lines[3]
     assert [re.search(r'event="?(\w+)', line).group(1) for line in lines] == [  # type: ignore[union-attr]
-        "started", "job", "proposed", "phase", "phase", "job", "outbox", "waiting", "the", "stopping", "stopped",
+        "started", "job", "proposed", "agent", "phase", "phase", "job", "outbox", "waiting", "the", "stopping",
+        "stopped",
     ]  # fmt: skip
     assert all(re.match(r"timestamp=\S+Z level=(info|warning) event=", line) for line in runs + lines)
     assert "\x1b" not in messages.getvalue() + results.getvalue()

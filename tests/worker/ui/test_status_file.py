@@ -9,8 +9,16 @@ from tests.support.messages import make_proposal, make_run
 from tests.worker.agents.tasks import sha_of
 from tests.worker.ui.test_plain import AFTER, STARTED, lease_of, summary_of
 from worker.runs.spec import RunProgress
-from worker.ui.events import ExperimentProposed, JobClaimed, JobDropped, JobProgressed, RunFinished, WorkerStopped
-from worker.ui.status import Status, Totals, read_status
+from worker.ui.events import (
+    AgentTrouble,
+    ExperimentProposed,
+    JobClaimed,
+    JobDropped,
+    JobProgressed,
+    RunFinished,
+    WorkerStopped,
+)
+from worker.ui.status import Status, Totals, WorkerReport, read_status
 from worker.ui.status_file import StatusFile
 
 
@@ -30,7 +38,7 @@ def test_the_status_follows_the_job_on_the_device_and_names_the_next(tmp_path: P
     assert (read(tmp_path).state, read(tmp_path).share) == ("training", 0.5)
     next_job = read(tmp_path).next
     assert next_job is not None and next_job.startswith("improve ") and next_job.endswith("being drafted")
-    view.handle(ExperimentProposed(second, make_proposal("DEPTH 4 -> 6")))
+    view.handle(ExperimentProposed(second, make_proposal("DEPTH 4 -> 6"), "search"))
     view.handle(JobProgressed(second, RunProgress(Phase.READY, 0, None, 0.0)))
     assert read(tmp_path).next == "DEPTH 4 -> 6 · ready, waits for the device"
     view.handle(JobProgressed(second, RunProgress(Phase.STARTING, 0, None, 0.0)))
@@ -45,6 +53,20 @@ def test_the_status_follows_the_job_on_the_device_and_names_the_next(tmp_path: P
     )
     view.handle(WorkerStopped())
     assert read(tmp_path).state == "stopped"
+
+
+def test_what_is_wrong_with_the_agent_stays_until_it_works_again(tmp_path: Path) -> None:
+    view = StatusFile(tmp_path)
+    view.handle(STARTED)
+    view.handle(AgentTrouble("the model gives nothing usable: it refuses"))
+    view.handle(JobClaimed(job := lease_of()))
+    view.handle(ExperimentProposed(job, make_proposal("DEPTH 4 -> 6"), "search"))
+    view.handle(JobProgressed(job, RunProgress(Phase.TRAINING, 100, 3.1, 0.5)))
+    report = WorkerReport("box", True, read(tmp_path))
+    assert report.to_json()["trouble"] == "the model gives nothing usable: it refuses"
+    assert "it refuses" in report.describe() and read(tmp_path).author == "search"
+    view.handle(AgentTrouble(""))
+    assert read(tmp_path).trouble is None
 
 
 def test_totals_outlive_the_process(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_the_terminal_shows_what_is_done_within_80_columns(screen: io.StringIO) 
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
     for expected in (
         "box-gpu0 · NVIDIA H100", "https://swarm.test", "improve", "The best of five draws [from posteriors].",
-        "DEPTH 4 -> [6]", "step 500", "50%", "12,346 tokens/s", "▁ 3.600 · −0.650 against the parent",
+        "the model gives nothing usable: HTTP 500", "DEPTH 4 -> [6] · by openai test",
+        "step 500", "50%", "12,346 tokens/s", "▁ 3.600 · −0.650 against the parent",
         "3.3000 ± 0.0052, n = 2 · predicted effect −0.0100", "once more · ready, waits for the device",
         "val_bpb 3.2512", "effect −0.0488 ± 0.0072 (improved, provisional)", "parent 3.3000 ± 0.0052, n = 2",
         "the model answered 2 requests, 900 + 80 tokens", "https://swarm.test/experiments/1",
