@@ -32,6 +32,7 @@ SMALL_MODULES = {
 }
 BROAD_EXCEPTS = {
     "coordinator/background.py": "outermost loop of each background task: logs the error and records it",
+    "worker/agents/composite.py": "what a model's strange answer breaks costs no job: the substitute drafts it",
     "worker/loop/loop.py": "outermost loop of the worker",
     "worker/loop/prefetch.py": "outermost loop of the thread that prepares jobs",
     "worker/start.py": "outermost: a line for people, a file for the rest",
