@@ -41,7 +41,7 @@ class AgentInterrupted(AgentError):
 
 
 class AssignmentImpossible(AgentError):
-    """What the coordinator assigned changes nothing on this parent, or cannot be done there: no agent's fault."""
+    """The assignment changes nothing on this parent, or cannot be done there, which is no agent's fault."""
 
 
 class AgentFinished(Exception):
@@ -137,7 +137,7 @@ class Agent(ABC):
 
     @property
     def trouble(self) -> str:
-        """What has been wrong with the agent for several jobs, in a sentence; empty if nothing is."""
+        """A sentence about the agent's failures of several jobs; empty if it works."""
         return ""
 
     def check(self) -> str:
