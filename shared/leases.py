@@ -28,7 +28,7 @@ from shared.protocol import (
     Timestamp,
 )
 from shared.runs import MAX_SEED, CurvePoint, Hardware, RunReport, Throughput
-from shared.workers import WorkerState
+from shared.workers import WorkerMessage, WorkerState
 
 
 class LeaseState(StrEnum):
@@ -168,6 +168,7 @@ class Heartbeat(Message):
 class HeartbeatReply(Message):
     state: LeaseState
     expires_at: Timestamp
+    message: WorkerMessage | None = None
 
 
 class LeaseView(Message):

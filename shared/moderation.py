@@ -5,9 +5,11 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from shared.experiments import HeldDecisionKind, Posterior
+from shared.contract import Share
+from shared.experiments import HeldDecisionKind, JobKind, Posterior
+from shared.projects import Members, Notice, ProjectJoining, ProjectMode, Weight
 from shared.protocol import CLEAN, Count, Message, Number, Secret, Sha, ShortText, Slug, Text, Timestamp
-from shared.workers import Role, TokenScope
+from shared.workers import MessageText, Role, TokenScope
 
 MAX_DAYS = 3650
 
@@ -15,6 +17,7 @@ Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, m
 """The reason of an action, for the audit log and for those whom it concerns."""
 
 Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
+Uses = Annotated[int, Field(ge=1, le=10_000)]
 AuditValue = bool | Count | Number | Text | None
 
 
@@ -47,6 +50,8 @@ class AuditAction(StrEnum):
     DISMISS = "dismiss"
     ASSIGN = "assign"
     VERIFY_BACKUP = "verify-backup"
+    CHANGE_PROJECT = "change-project"
+    MESSAGE_WORKER = "message-worker"
 
 
 class SubjectKind(StrEnum):
@@ -62,6 +67,7 @@ class SubjectKind(StrEnum):
     PAPERS = "papers"
     ITEM = "item"
     DATABASE = "database"
+    PROJECT = "project"
 
 
 class ActionSource(StrEnum):
@@ -128,7 +134,7 @@ class TokenRequest(Message):
 class InvitationRequest(Explained):
     """An invitation for so many accounts, which ends after so many days."""
 
-    uses: Annotated[int, Field(ge=1, le=10_000)] = 1
+    uses: Uses = 1
     days: Days = 7
 
 
@@ -208,3 +214,34 @@ class BranchHeadMove(Explained):
     """The commit that a branch's head moves to."""
 
     head_sha: Sha
+
+
+class SettingsChange(Message):
+    """Settings of a project that get other values; None leaves one as it is. `jobs` names only shares that change. With
+    `version` it is refused unless that is the newest version."""
+
+    title: ShortText | None = None
+    notice: Notice | None = None
+    mode: ProjectMode | None = None
+    weight: Weight | None = None
+    joining: ProjectJoining | None = None
+    members: Members | None = None
+    jobs: dict[JobKind, Share] = Field(default={})
+    version: Count | None = None
+
+
+class SettingsRequest(SettingsChange, Explained):
+    """A change of a project's settings, with its reason."""
+
+
+class SettingsRestoration(Explained):
+    """The version of the settings that comes back, as a new version."""
+
+    version: Count
+
+
+class WorkerMessageRequest(Message):
+    """A message that a worker's terminal shows once. It takes the place of one that was not shown yet."""
+
+    worker: ShortText
+    text: MessageText

@@ -1,13 +1,91 @@
 """Projects as they cross the wire."""
 
 from enum import StrEnum
+from typing import Annotated
 
+from pydantic import Field, StringConstraints
+
+from shared.contract import JobMix
 from shared.experiments import JobKind
-from shared.protocol import Count, FilePath, LongText, Message, Number, Sha, Slug, SourceText, Text, Timestamp
+from shared.protocol import (
+    CLEAN,
+    Count,
+    FilePath,
+    LongText,
+    Message,
+    Number,
+    Sha,
+    ShortText,
+    Slug,
+    SourceText,
+    Text,
+    Timestamp,
+)
+
+Weight = Annotated[float, Field(ge=0, le=1_000)]
+Notice = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1_000), CLEAN]
+Members = Annotated[list[Slug], Field(max_length=500)]
+
+
+class ProjectMode(StrEnum):
+    """The jobs that a project gives: all; measurements of commits that wait to be verified, and no experiments; none;
+    none for good, and it is shown among past projects. Results of jobs that were given before are accepted in each."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
+
+class ProjectJoining(StrEnum):
+    """Whose workers get jobs of a project: everybody's, those of accounts that a maintainer let in, or of `members`."""
+
+    EVERYBODY = "everybody"
+    APPROVED = "approved"
+    MEMBERS = "members"
+
+
+class ProjectSettings(Message):
+    """The part of a project that maintainers change. `weight` is its share of the fleet relative to other projects;
+    with 0 it gets only workers that ask for it. `jobs` is the job mix, at first the contract's."""
+
+    title: ShortText
+    notice: Notice = ""
+    mode: ProjectMode = ProjectMode.RUNNING
+    weight: Weight = 1.0
+    joining: ProjectJoining = ProjectJoining.EVERYBODY
+    members: Members = Field(default=[])
+    jobs: JobMix
+
+
+class ProjectVersion(ProjectSettings):
+    """A version of a project's settings: whose, why, and since when. Version 0 is the contract's."""
+
+    version: Count
+    by: Text
+    reason: Text
+    at: Timestamp
+
+
+class SettingChange(Message):
+    """A setting's value before and after a change, as text."""
+
+    name: Text
+    before: Text
+    after: Text
+
+
+class SettingsPreview(Message):
+    """The changes that settings would make on top of `version`, and their consequences in sentences."""
+
+    version: Count
+    changes: list[SettingChange]
+    consequences: list[Text]
 
 
 class ProjectView(Message):
-    """One research question. `contract` is its `swarm.toml`. `self_scored`: nothing checks the stated metric."""
+    """One research question. `contract` is its `swarm.toml`. `self_scored`: nothing checks the stated metric. `title`,
+    `notice` and `mode` are settings, which maintainers change."""
 
     name: Slug
     title: Text
@@ -16,6 +94,8 @@ class ProjectView(Message):
     contract_version: Count
     root_sha: Sha
     self_scored: bool = False
+    notice: Text = ""
+    mode: ProjectMode = ProjectMode.RUNNING
     created_at: Timestamp
 
 

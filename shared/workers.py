@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from shared.protocol import CLEAN, Count, Message, Secret, ShortText, Slug, Text, Timestamp
 
@@ -65,6 +65,25 @@ class WorkerNotice(Message):
     worker: ShortText
     state: WorkerState
     reason: Annotated[str, Field(max_length=300), CLEAN] = ""
+
+
+MAX_MESSAGE = 500
+MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=MAX_MESSAGE), CLEAN]
+
+
+class WorkerMessage(Message):
+    """A moderator's words for the volunteer, which the worker's terminal shows once. `number` rises by worker."""
+
+    worker: Text
+    number: Count
+    text: Annotated[str, Field(max_length=MAX_MESSAGE), CLEAN]
+
+
+class MessageReceipt(Message):
+    """A worker has shown the message of this number."""
+
+    worker: ShortText
+    number: Count
 
 
 class VolunteerView(Message):

@@ -28,7 +28,7 @@ class Permission(StrEnum):
     STEER = auto()
     """Branches."""
     ADMINISTER = auto()
-    """Roles, anchors, and the tokens of others."""
+    """Roles, anchors, the settings of projects, and the tokens of others."""
 
 
 _EVERYBODY = frozenset(Role)

@@ -270,6 +270,12 @@ def get_name(session: Session, volunteer_id: int) -> str:
     return session.get_one(Volunteer, volunteer_id).name
 
 
+def get_standing(session: Session, volunteer_id: int) -> tuple[str, bool]:
+    """The name of a volunteer who was just authenticated, and whether a maintainer let the account in."""
+    account = session.get_one(Volunteer, volunteer_id)
+    return account.name, account.is_approved
+
+
 def is_newcomer(session: Session, volunteer_id: int) -> bool:
     """Whether nobody knows a volunteer yet: no role was given, no worker is an anchor, and none of the account's
     measurements has agreed with those of others."""

@@ -9,6 +9,7 @@ import typer
 
 from coordinator.admin import backup as backups
 from coordinator.admin import branches, queries, queue, verified_backup
+from coordinator.admin import projects as project_commands
 from coordinator.admin import repack as packing
 from coordinator.admin.console import CommandFailed, clear_errors, progress_bars
 from coordinator.admin.duties import app as duties
@@ -27,6 +28,7 @@ app = typer.Typer()
 app.add_typer(duties)
 app.add_typer(branches.app, name="branch")
 app.add_typer(queue.app, name="queue")
+app.add_typer(project_commands.app, name="project")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 

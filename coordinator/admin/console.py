@@ -1,11 +1,12 @@
 """Shared by the commands of `swarm-coordinator`: one-line errors and progress bars."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ from coordinator.db.database import DatabaseError
 from coordinator.db.engine import is_disk_full
 from coordinator.http.errors import SwarmError
 
+Model = TypeVar("Model", bound=BaseModel)
 ShowProgress = Callable[[str, int, int], None]
 """Called with the name of a task, the amount done, and the total."""
 
@@ -46,6 +48,15 @@ def clear_errors() -> Iterator[None]:
         return
     typer.echo(f"swarm-coordinator: {' '.join(problem.split())}", err=True)  # some databases explain at length
     raise typer.Exit(1)
+
+
+def read_values(model: type[Model], values: Mapping[str, object]) -> Model:
+    """The values of a command line as a message. Raises CommandFailed."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise CommandFailed(f"{' '.join(map(str, wrong['loc'][:2]))}: {wrong['msg']}.") from error
 
 
 def _describe_mistake(mistake: ErrorDetails) -> str:

@@ -10,7 +10,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
-from coordinator.admin.console import clear_errors
+from coordinator.admin.console import clear_errors, read_values
 from coordinator.db.migrate import open_database
 from coordinator.events import audit as audit_log
 from coordinator.events.audit import Actor, AuditFilters
@@ -20,7 +20,7 @@ from coordinator.moderation import service
 from coordinator.moderation.service import NothingChangesError
 from coordinator.settings import CoordinatorSettings
 from shared.experiments import HeldDecisionKind
-from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest
+from shared.moderation import AuditView, InvitationRequest, SubjectKind, TokenRequest, WorkerMessageRequest
 from shared.protocol import Message
 from shared.workers import Role
 
@@ -168,6 +168,21 @@ def anchor(
     """
     with act() as (session, actor):
         say(service.set_anchor(session, actor, name, worker, reason, is_anchor=not remove))
+
+
+@app.command()
+def message(
+    name: Name,
+    worker: Annotated[str, typer.Argument(help="Its worker, for example gpu-0.")],
+    text: Annotated[str, typer.Argument(help="The words, which its terminal shows once.")],
+) -> None:
+    """Show a message in a worker's terminal. `undo` takes back what was not shown yet.
+
+    Example:  swarm-coordinator message ada gpu-0 "Please update: the new version trains faster."
+    """
+    with act() as (session, actor):
+        asked = read_values(WorkerMessageRequest, {"worker": worker, "text": text})
+        say(service.send_message(session, actor, name, asked.worker, asked.text))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.permissions import AccountStoppedError
-from coordinator.accounts.service import authenticate, hash_token
+from coordinator.accounts.service import authenticate, get_standing, hash_token
 from coordinator.db.cache import Cache
 from coordinator.db.database import Database
 from coordinator.events import service as events
@@ -26,6 +26,7 @@ from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.projects.holdout import derive_key
 from coordinator.projects.lookup import list_projects
+from coordinator.projects.settings import settings_of, why_closed
 from coordinator.selection import service as selection
 from coordinator.selection.context_pack import Pack, PackRequest, compose_pack
 from coordinator.selection.policy import Decision, NoJob
@@ -38,7 +39,7 @@ from shared.events import EventKind
 from shared.experiments import JobKind, Trial
 from shared.leases import BaseCommit, ClaimReply, ClaimRequest, SeedProbe
 from shared.leases import GrantedLease as LeaseGrant
-from shared.projects import BranchState
+from shared.projects import BranchState, ProjectJoining
 from shared.protocol import Versions, now, version_key
 from shared.runs import MAX_SEED, DeviceKind, Hardware
 
@@ -123,7 +124,7 @@ def _find_offer(
     session: Session, volunteer_id: int, known: WorkerRow | None, request: ClaimRequest
 ) -> Offer | ClaimReply:
     """A job for the worker; without one, the reply that says why."""
-    project = _choose_project(session, request)
+    project = _choose_project(session, request, volunteer_id)
     if isinstance(project, str):
         return _nothing(project, ASK_AGAIN_SECONDS)
     chosen = selection.choose_job(session, project, volunteer_id, known, request)
@@ -246,16 +247,24 @@ def _take(session: Session, worker: WorkerRow, offer: Offer, address_sha256: str
     )
 
 
-def _choose_project(session: Session, request: ClaimRequest) -> Project | str:
-    """The project asked for, or of those that fit the one that fewest workers are on; else why there is none."""
+def _choose_project(session: Session, request: ClaimRequest, volunteer_id: int) -> Project | str:
+    """The project asked for, or of those that fit the one that is farthest below its share of the fleet; else why there
+    is none."""
     if request.project is not None:
         every = [projects.get_project(session, request.project)]
     else:
-        every = list(list_projects(session))
-    reasons = {project.name: why_unfit(projects.contract_of(project), request.hardware) for project in every}
+        every = [one for one in list_projects(session) if settings_of(one).weight]
+    name, is_approved = "", True
+    if any(settings_of(one).joining is not ProjectJoining.EVERYBODY for one in every):
+        name, is_approved = get_standing(session, volunteer_id)
+    reasons = {
+        project.name: why_closed(project, name, is_approved=is_approved)
+        or why_unfit(projects.contract_of(project), request.hardware)
+        for project in every
+    }
     fitting = [project for project in every if not reasons[project.name]]
     live = queries.count_live_leases_by_project(session) if len(fitting) > 1 else {}
-    chosen = min(fitting, key=lambda project: live.get(project.id, 0), default=None)
+    chosen = min(fitting, key=lambda one: live.get(one.id, 0) / (settings_of(one).weight or 1), default=None)
     return chosen or next(iter(reasons.values()), "This coordinator has no project yet.")
 
 

@@ -60,6 +60,8 @@ class LeaseRow(NamedTuple):
     contract: str
     worker_id: int
     worker: str
+    message: str | None
+    message_number: int
     volunteer_id: int
     branch_id: int
     hardware_class: str
@@ -95,6 +97,8 @@ class LeaseRow(NamedTuple):
 _ELSEWHERE = {
     "contract": _PROJECTS.c.contract,
     "worker": _WORKERS.c.name,
+    "message": _WORKERS.c.message,
+    "message_number": _WORKERS.c.message_number,
     "volunteer_id": _WORKERS.c.volunteer_id,
     "is_stopped": IS_WORKER_STOPPED,
 }
@@ -194,6 +198,19 @@ _RENEW = (
         | {"heartbeat_at": bindparam("new_at")}
     )
 )
+
+
+def list_volunteers_at_work(session: Session, project_id: int, limit: int) -> list[tuple[str, bool]]:
+    """Names of those who hold a project's live leases, and whether a maintainer let them in."""
+    query = select(_VOLUNTEERS.c.name, _VOLUNTEERS.c.is_approved).where(
+        _VOLUNTEERS.c.id.in_(
+            select(_WORKERS.c.volunteer_id)
+            .join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id)
+            .where(_LEASES.c.project_id == project_id, _LIVE)
+        )
+    )
+    rows = session.execute(query.order_by(_VOLUNTEERS.c.name).limit(limit), {"moment": now()})
+    return [(name, is_approved) for name, is_approved in rows]
 
 
 def find_lease(session: Session, lease_id: UUID) -> LeaseRow | None:

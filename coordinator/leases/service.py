@@ -31,7 +31,7 @@ from shared.events import EventKind
 from shared.experiments import JobKind
 from shared.leases import Heartbeat, HeartbeatReply, LeaseContext, LeaseState, LeaseView, Phase, ReleaseRequest
 from shared.protocol import now
-from shared.workers import WorkerState
+from shared.workers import WorkerMessage, WorkerState
 
 HELD_WITHIN = timedelta(seconds=30)
 """A heartbeat is written at once where the lease, as it is stored, has no more than this left."""
@@ -55,7 +55,7 @@ def heartbeat(
     ends_at = state.expires_at(after, budget)
     if after.phase is clock.phase and lease.expires_at - after.heartbeat_at > HELD_WITHIN:
         held_heartbeats.hold(lease_id, HeldHeartbeat(after, heartbeat.loss, ends_at))
-        return HeartbeatReply(state=after.state, expires_at=ends_at)
+        return HeartbeatReply(state=after.state, expires_at=ends_at, message=_message_of(lease))
     with database.write() as session:
         columns = columns_of(after, budget) | {"loss": heartbeat.loss}
         if not queries.change_lease_as_seen(session, lease, columns):  # it changed meanwhile
@@ -66,7 +66,14 @@ def heartbeat(
             queries.change_lease(session, lease_id, columns)
         if after.phase != lease.phase:
             events.record(session, EventKind.LEASE_PROGRESSED, lease.project_id, lease=str(lease_id), phase=after.phase)
-    return HeartbeatReply(state=after.state, expires_at=columns["expires_at"])
+    return HeartbeatReply(state=after.state, expires_at=columns["expires_at"], message=_message_of(lease))
+
+
+def _message_of(lease: LeaseRow) -> WorkerMessage | None:
+    """The message that waits to be shown in the terminal of the lease's worker."""
+    if lease.message is None:
+        return None
+    return WorkerMessage(worker=lease.worker, number=lease.message_number, text=lease.message)
 
 
 def _renew(clock: LeaseClock, expires_at: datetime, heartbeat: Heartbeat) -> LeaseClock:
@@ -208,6 +215,11 @@ def view_context(session: Session, lease_id: UUID) -> LeaseContext:
 def count_live_by_phase(session: Session, project_id: int | None) -> dict[Phase, int]:
     """The numbers of live leases of a project, or of all."""
     return {Phase(phase): count for phase, count in queries.count_live_by_phase(session, project_id)}
+
+
+def list_volunteers_at_work(session: Session, project_id: int) -> list[tuple[str, bool]]:
+    """Names of those who hold a project's live leases, at most 1,000, and whether a maintainer let them in."""
+    return queries.list_volunteers_at_work(session, project_id, 1_000)
 
 
 def view_live_leases(

@@ -46,4 +46,4 @@ from coordinator.models.progress import (
     StoredDigest,
     TopicCount,
 )
-from coordinator.models.projects import Event, KindShare, NoticePosition, Project
+from coordinator.models.projects import Event, KindShare, NoticePosition, Project, StoredSettings

@@ -147,6 +147,7 @@ class Worker(Base):
 
     Maintainers trust an anchor to verify what others found. `state` is the one that it last reported; `version` is that
     of its program, empty where it did not say. While `pause`, a moderator's reason, is there, it gets no job either.
+    `message` waits to be shown in its terminal; messages are numbered, and the last was shown at `message_shown_at`.
     """
 
     __tablename__ = "workers"
@@ -160,6 +161,9 @@ class Worker(Base):
     hardware_class: Mapped[str] = mapped_column(String(200), index=True)
     quarantine: Mapped[str | None] = mapped_column(Text)
     pause: Mapped[str | None] = mapped_column(Text)
+    message: Mapped[str | None] = mapped_column(Text)
+    message_number: Mapped[int] = mapped_column(default=0)
+    message_shown_at: Mapped[datetime | None]
     is_anchor: Mapped[bool] = mapped_column(default=False)
     version: Mapped[str] = mapped_column(String(40), default="")
     state: Mapped[str] = mapped_column(String(20), default=WorkerState.WORKING)

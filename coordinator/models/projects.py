@@ -10,7 +10,8 @@ from coordinator.models.base import Base, Sha, Sha256
 
 
 class Project(Base):
-    """`contract` is the text of `swarm.toml` as it stands in the root commit."""
+    """`contract` is the text of `swarm.toml` as it stands in the root commit. `settings` are those of the newest
+    version, a `shared.projects.ProjectSettings` in JSON; empty while they are the contract's, in version 0."""
 
     __tablename__ = "projects"
 
@@ -21,6 +22,21 @@ class Project(Base):
     contract: Mapped[str] = mapped_column(Text)
     contract_version: Mapped[int]
     root_sha: Mapped[str] = mapped_column(Sha)
+    settings: Mapped[str] = mapped_column(Text, default="")
+    settings_version: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+
+
+class StoredSettings(Base):
+    """A version of a project's settings, which never changes."""
+
+    __tablename__ = "project_versions"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    settings: Mapped[str] = mapped_column(Text)
+    by: Mapped[str] = mapped_column(String(80))
+    reason: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
 
 

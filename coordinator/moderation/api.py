@@ -32,6 +32,7 @@ from shared.moderation import (
     SubjectKind,
     TokenRequest,
     TokenView,
+    WorkerMessageRequest,
     WorkerPause,
     WorkerSanction,
 )
@@ -141,6 +142,13 @@ def pause_worker(name: Slug, asked: WorkerPause, token: BearerToken, session: Wr
     """Give a worker no jobs, and show it why; or give it jobs again."""
     actor = act(session, token, Permission.SANCTION)
     return service.view(service.set_pause(session, actor, name, asked.worker, asked.reason, is_on=asked.is_paused))
+
+
+@router.post("/accounts/{name}/message")
+def send_message(name: Slug, asked: WorkerMessageRequest, token: BearerToken, session: WriteSession) -> AuditView:
+    """Show a message in a worker's terminal, once."""
+    actor = act(session, token, Permission.SANCTION)
+    return service.view(service.send_message(session, actor, name, asked.worker, asked.text))
 
 
 @router.get("/accounts/{name}/tokens")

@@ -52,6 +52,8 @@ PERMISSIONS: Mapping[AuditAction, Permission] = {
     AuditAction.DISMISS: Permission.DECIDE,
     AuditAction.ASSIGN: Permission.DECIDE,
     AuditAction.VERIFY_BACKUP: Permission.ADMINISTER,
+    AuditAction.CHANGE_PROJECT: Permission.ADMINISTER,
+    AuditAction.MESSAGE_WORKER: Permission.SANCTION,
 }
 
 
@@ -166,6 +168,12 @@ def set_pause(session: Session, actor: Actor, name: str, worker: str, reason: st
     action = AuditAction.PAUSE_WORKER if is_on else AuditAction.RESUME_WORKER
     changes = {"pause": reason if is_on else None}
     return change(session, actor, action, SubjectKind.WORKER, f"{name}/{worker}", changes, reason)
+
+
+def send_message(session: Session, actor: Actor, name: str, worker: str, text: str) -> AuditEntry:
+    """Show a message in a worker's terminal, once; it is its own reason. Undoing it takes back what was not shown."""
+    changes, key = {"message": text}, f"{name}/{worker}"
+    return change(session, actor, AuditAction.MESSAGE_WORKER, SubjectKind.WORKER, key, changes, text)
 
 
 def create_token(session: Session, actor: Actor, name: str, asked: TokenRequest, *, is_new: bool = False) -> NewSecret:

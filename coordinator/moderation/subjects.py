@@ -19,7 +19,9 @@ from coordinator.findings import service as findings
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.lineage import branch_changes
 from coordinator.models import Branch, Finding, Invitation, Project, QueueMark, Token, Volunteer, Worker
+from coordinator.projects import settings as project_settings
 from coordinator.projects.service import contract_of, get_project
+from coordinator.selection import job_mix
 from shared.findings import FindingState, NoteKind
 from shared.moderation import SubjectKind
 from shared.protocol import now
@@ -83,7 +85,7 @@ def _lock_worker(session: Session, key: str) -> tuple[Volunteer, Worker]:
 
 def _read_worker(session: Session, key: str) -> dict[str, Any]:
     _, worker = _lock_worker(session, key)
-    return {"quarantine": worker.quarantine, "is_anchor": worker.is_anchor, "pause": worker.pause}
+    return {name: getattr(worker, name) for name in ("quarantine", "is_anchor", "pause", "message")}
 
 
 def _write_worker(session: Session, key: str, changes: State, actor: Actor, _reason: str) -> None:
@@ -91,7 +93,10 @@ def _write_worker(session: Session, key: str, changes: State, actor: Actor, _rea
     check_rank(actor.role, Role(account.role))
     if "pause" in changes:
         worker.pause = changes["pause"]
-        session.flush()
+    if "message" in changes:
+        worker.message, worker.message_shown_at = changes["message"], None
+        worker.message_number += 1
+    session.flush()
     if "is_anchor" in changes:
         quarantine.set_anchor(session, account.name, worker.name, is_anchor=changes["is_anchor"], who=actor.name)
     if "quarantine" in changes:
@@ -229,6 +234,18 @@ def _write_mark(session: Session, name: str, changes: State, _actor: Actor, _rea
     session.flush()
 
 
+def _read_project(session: Session, name: str) -> dict[str, Any]:
+    return project_settings.flatten(project_settings.settings_of(project_settings.lock_project(session, name)))
+
+
+def _write_project(session: Session, name: str, changes: State, actor: Actor, reason: str) -> None:
+    project = project_settings.lock_project(session, name)
+    merged = project_settings.merge(project_settings.settings_of(project), changes)
+    project_settings.store_settings(session, project, merged, actor.name, reason)
+    if any(key.startswith(project_settings.JOBS) for key in changes):
+        job_mix.adapt_project(session, project)
+
+
 SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.ACCOUNT: AuditedSubject(_read_account, _write_account),
     SubjectKind.WORKER: AuditedSubject(_read_worker, _write_worker),
@@ -239,4 +256,5 @@ SUBJECTS: dict[SubjectKind, AuditedSubject] = {
     SubjectKind.PAPERS: AuditedSubject(_read_papers, _write_papers),
     SubjectKind.ITEM: AuditedSubject(_read_mark, _write_mark),
     SubjectKind.BRANCH: AuditedSubject(_read_branch, _write_branch),
+    SubjectKind.PROJECT: AuditedSubject(_read_project, _write_project),
 }

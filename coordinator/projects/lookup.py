@@ -1,4 +1,4 @@
-"""Questions about projects. A project never changes, so its row is made an object once, which no session knows."""
+"""Questions about projects. Their rows seldom change, so each is made an object once, which no session knows."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -16,11 +16,12 @@ from coordinator.lineage.service import BuiltCommit
 from coordinator.models import Project, view_of
 from coordinator.projects.holdout import make_secret
 from coordinator.projects.lookup import find_project
+from coordinator.projects.settings import ProjectClosedError, settings_of
 from shared import seeds
 from shared.commits import CommitWords
-from shared.contract import CONTRACT_FILE, Contract, parse_contract
+from shared.contract import CONTRACT_FILE, Contract, JobMix, parse_contract
 from shared.events import EventKind
-from shared.projects import BranchRequest, BranchView, CommitFiles, ProjectView
+from shared.projects import BranchRequest, BranchView, CommitFiles, ProjectMode, ProjectView
 from shared.protocol import now
 
 FIRST_BRANCH = "baseline"
@@ -41,8 +42,16 @@ def get_project(session: Session, name: str) -> Project:
 
 
 def contract_of(project: Project) -> Contract:
-    """The project's contract. It was checked when the project was made, and never changes."""
-    return parse_stored(project.contract)
+    """The project's contract, with the job mix of its settings. It was checked when the project was made; nothing else
+    of it ever changes."""
+    if not project.settings:
+        return parse_stored(project.contract)
+    return _with_jobs(project.contract, settings_of(project).jobs)
+
+
+@lru_cache(maxsize=256)
+def _with_jobs(text: str, jobs: JobMix) -> Contract:
+    return parse_stored(text).model_copy(update={"jobs": jobs})
 
 
 @lru_cache(maxsize=256)
@@ -100,15 +109,22 @@ def view_editable(session: Session, project: Project, shas: Sequence[str]) -> li
 
 
 def request_branch(session: Session, volunteer_id: int, project_name: str, request: BranchRequest) -> BranchView:
-    """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError."""
+    """A volunteer names a research direction. Raises NotFoundError, BranchExistsError, TooManyBranchesError,
+    ProjectClosedError."""
     project = get_project(session, project_name)
+    if settings_of(project).mode is ProjectMode.ARCHIVED:
+        raise ProjectClosedError(f"{project_name} gets no jobs any more, so a branch would be empty.")
     who = accounts.get_name(session, volunteer_id)
     branch = branches.request_branch(session, project, contract_of(project).diversity, request, who, volunteer_id)
     return branches.view_branch(session, project, branch)
 
 
 def view_project(project: Project) -> ProjectView:
-    return view_of(ProjectView, project, self_scored=contract_of(project).objective.is_self_scored)
+    settings = settings_of(project)
+    return view_of(
+        ProjectView, project, self_scored=contract_of(project).objective.is_self_scored, notice=settings.notice,
+        mode=settings.mode,
+    )  # fmt: skip
 
 
 class SeedInvalidError(SwarmError):

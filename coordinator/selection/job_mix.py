@@ -80,7 +80,7 @@ def adapt_if_due(database: Database) -> None:
             return
     with database.write() as session:
         for project in _list_due(session):
-            _adapt_project(session, project)
+            adapt_project(session, project)
 
 
 def _list_due(session: Session) -> list[Project]:
@@ -93,18 +93,27 @@ def _list_due(session: Session) -> list[Project]:
     return due
 
 
-def _adapt_project(session: Session, project: Project) -> None:
-    contract = projects.contract_of(project)
-    sign = contract.objective.sign
+def adapt_project(session: Session, project: Project) -> None:
+    """Compute a project's shares anew, from its job mix and its gains."""
+    mix, tallies = projects.contract_of(project).jobs, _map_tallies(session, project)
+    shares = adapt_shares(mix, tallies)
+    queries.replace_shares(session, project.id, shares, tallies, now())
+    rounded = {kind.value: round(share, 4) for kind, share in shares.items()}
+    events.record(session, EventKind.SHARES_ADAPTED, project.id, shares=rounded)
+
+
+def compute_shares(session: Session, project: Project, mix: JobMix) -> dict[JobKind, float]:
+    """The shares that a project would have with another job mix."""
+    return adapt_shares(mix, _map_tallies(session, project))
+
+
+def _map_tallies(session: Session, project: Project) -> dict[JobKind, KindTally]:
+    sign = projects.contract_of(project).objective.sign
     gains: dict[JobKind, float] = {}
     for kind, effect in queries.list_confirmed(session, project.id):
         gains[kind] = gains.get(kind, 0.0) + max(0.0, -sign * effect)
     costs = queries.map_costs(session, project.id)
-    tallies = {kind: KindTally(count, seconds, gains.get(kind, 0.0)) for kind, (count, seconds) in costs.items()}
-    shares = adapt_shares(contract.jobs, tallies)
-    queries.replace_shares(session, project.id, shares, tallies, now())
-    rounded = {kind.value: round(share, 4) for kind, share in shares.items()}
-    events.record(session, EventKind.SHARES_ADAPTED, project.id, shares=rounded)
+    return {kind: KindTally(count, seconds, gains.get(kind, 0.0)) for kind, (count, seconds) in costs.items()}
 
 
 def view_shares(session: Session, project: Project) -> list[KindShareView]:

@@ -59,7 +59,7 @@ class Snapshot:
     them; `chosen` is the branch that the volunteer wants. From MIN_FLEET jobs on, `held` counts the volunteer's jobs
     under way, `fleet` all jobs, and `volunteers` those who hold them. `seed_workers` are the class's other workers that
     measured the seed or do so now; `needs_control` says that the worker shares no commit with others, and should. While
-    the class has no posterior, it has no results.
+    the class has no posterior, it has no results. While the project `is_draining`, it has no experiments.
     """
 
     root_sha: str
@@ -92,6 +92,7 @@ class Snapshot:
     seed_workers: int = 0
     needs_control: bool = False
     has_results: bool = True
+    is_draining: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,9 @@ def _refuse(snapshot: Snapshot) -> NoJob | None:
 
 def _choose_experiment(snapshot: Snapshot, rng: Random) -> Decision | NoJob:
     kind = _draw_kind(snapshot, rng)
+    if kind is None and snapshot.is_draining:
+        reason = "A maintainer lets this project run out: no experiment begins, and nothing waits to be measured."
+        return NoJob(reason, CLOSED_SECONDS)
     if kind is None:
         return NoJob("Nothing needs to be measured at the moment, and this worker runs no experiments.", 60.0)
     parent = choose_parent(

@@ -17,6 +17,7 @@ from coordinator.experiments import service as experiments
 from coordinator.lineage.branches import BranchRow, get_branch_by_name, is_stalled, list_branch_rows
 from coordinator.models import Project
 from coordinator.projects import service as projects
+from coordinator.projects.settings import settings_of
 from coordinator.selection import job_mix, policy, queries
 from coordinator.selection.combinations import read_model
 from coordinator.selection.frontier import read_frontier
@@ -29,7 +30,7 @@ from coordinator.workers.lookup import WorkerRow
 from shared.contract import Contract
 from shared.experiments import Assignment, JobKind, Proposal, Standing, Trial
 from shared.leases import ClaimRequest
-from shared.projects import BranchState
+from shared.projects import BranchState, ProjectMode
 from shared.protocol import now
 
 MAX_TRIALS = 128
@@ -83,7 +84,7 @@ def _take_snapshot(
     frontier = read_frontier(session, project.id, hardware_class)
     chosen_id = None if request.branch is None else get_branch_by_name(session, project, request.branch).id
     directions = _view_branches(branches, in_flight, contract)
-    shares: dict[JobKind, float] = {}
+    is_draining, shares = settings_of(project).mode is ProjectMode.DRAINING, dict[JobKind, float]()
     if request.kinds != [JobKind.IMPROVE]:
         shares = queries.map_shares(session, project.id) or job_mix.share_by_contract(contract.jobs)
     snapshot = Snapshot(
@@ -102,7 +103,8 @@ def _take_snapshot(
         branches=directions,
         chosen=next((known for known in directions if known.id == chosen_id), None),
         last_parent=history.parent_sha,
-        kinds=frozenset(request.kinds),
+        kinds=frozenset() if is_draining else frozenset(request.kinds),
+        is_draining=is_draining,
         shares=shares,
         needs_control=not history.is_calibrated and history.jobs_done >= policy.JOBS_BEFORE_CONTROL,
     )

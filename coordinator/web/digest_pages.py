@@ -34,7 +34,9 @@ def show_feed(name: Slug, request: Request, session: ReadSession) -> Response:
 def show_weeks(name: Slug, session: ReadSession) -> Response:
     """The weeks of a project that have a digest."""
     project = projects.get_project(session, name)
-    return render("digests/list.html", project=project, weeks=digests.list_weeks(session, project))
+    return render(
+        "digests/list.html", project=projects.view_project(project), weeks=digests.list_weeks(session, project)
+    )
 
 
 @router.get("/projects/{name}/digests/{week}.md")
@@ -47,7 +49,9 @@ def show_markdown(name: Slug, week: Week, request: Request, session: ReadSession
 def show_digest(name: Slug, week: Week, session: ReadSession) -> Response:
     """The digest of a week."""
     project = projects.get_project(session, name)
-    return render("digests/digest.html", project=project, digest=digests.get_digest(session, project, week))
+    return render(
+        "digests/digest.html", project=projects.view_project(project), digest=digests.get_digest(session, project, week)
+    )
 
 
 def _base_url(request: Request) -> str:

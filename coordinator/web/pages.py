@@ -31,12 +31,14 @@ from coordinator.web import (
     digest_pages,
     errors,
     experiment_pages,
+    invitation_pages,
     me,
     people_pages,
     project_page,
     queue_pages,
     reference,
     rendering,
+    settings_page,
     sign_in,
     status_page,
     views,
@@ -71,7 +73,8 @@ def install_pages(app: FastAPI) -> None:
     for part in (
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
         account_pages.router, status_page.router, digest_pages.router, worker_pages.router, people_pages.router,
-        experiment_pages.router, comparison_page.router,
+        experiment_pages.router, comparison_page.router, settings_page.router,
+        invitation_pages.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")

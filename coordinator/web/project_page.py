@@ -20,6 +20,7 @@ from coordinator.leases.service import count_live_by_phase, view_live_leases
 from coordinator.models import Project
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
+from coordinator.projects.settings import settings_of
 from coordinator.records import progress, progress_queries
 from coordinator.records import queries as records_queries
 from coordinator.records import service as records
@@ -28,7 +29,7 @@ from coordinator.web.pictures import Plot, draw, make_plot, pack
 from coordinator.web.rendering import render_part
 from coordinator.workers import service as workers
 from shared.leases import Phase
-from shared.projects import FindingsValue, ProjectView
+from shared.projects import FindingsValue, ProjectMode, ProjectView
 from shared.runs import EarlyStops
 from shared.workers import WorkerState
 
@@ -255,11 +256,13 @@ def _view_descent(session: Session, sha: str, hardware_class: str) -> Context:
 def view_front(session: Session) -> tuple[Context, Parts]:
     """The front page, and its parts that change: each project's record and leader in its main class, machines, and
     milestones."""
-    known = list_projects(session)
-    drawn = [_view_front_project(session, project) for project in known[:MAX_FRONT_PROJECTS]]
+    known = sorted(list_projects(session), key=lambda one: settings_of(one).mode is ProjectMode.ARCHIVED)
+    current = sum(settings_of(one).mode is not ProjectMode.ARCHIVED for one in known)
+    shown = min(MAX_FRONT_PROJECTS, current or len(known))
+    drawn = [_view_front_project(session, project) for project in known[:shown]]
     context = {
         "drawn": drawn,
-        "named": [projects.view_project(project) for project in known[MAX_FRONT_PROJECTS:]],
+        "named": [projects.view_project(project) for project in known[shown:]],
         "now": view_now(session, None),
         "machines": workers.count_recent(session),
         "milestones": progress_queries.list_milestones(session, MILESTONES),

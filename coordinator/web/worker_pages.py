@@ -26,7 +26,7 @@ from coordinator.workers.queries import FleetCount, WorkerFilters
 from coordinator.workers.service import WorkerOrder
 from shared.moderation import Reason
 from shared.protocol import CLEAN, Slug, now
-from shared.workers import Role, WorkerState
+from shared.workers import MAX_MESSAGE, Role, WorkerState
 
 router = APIRouter(include_in_schema=False)
 
@@ -56,6 +56,7 @@ class WorkerChange(StrEnum):
     RESUME = "resume"
     QUARANTINE = "quarantine"
     RELEASE = "release"
+    MESSAGE = "message"
 
 
 class FleetQuery(BaseModel):
@@ -121,16 +122,15 @@ def _pivot(counts: list[FleetCount]) -> list[tuple[str, str, int, Counter[str]]]
 def show_worker(worker_id: RowId, session: ReadSession, visitor: Visitor) -> Response:
     """A worker: its leases, its offset, its failures."""
     worker, moment = service.get_view(session, worker_id), now()
-    quarantine, pause, role = queries.find_sanctions(session, worker_id)
+    duties = queries.find_duties(session, worker_id)
     is_maintainer = visitor is not None and visitor.role == Role.MAINTAINER
     leases = queries.list_leases(session, worker_id, MAX_LEASES)
     page = {
         "worker": worker,
         "here": f"/workers/{worker_id}/",
-        "quarantine": quarantine,
-        "pause": pause,
+        "duties": duties,
         "is_maintainer": is_maintainer,
-        "may_act": is_maintainer or (visitor is not None and visitor.role in STAFF and role not in STAFF),
+        "may_act": is_maintainer or (visitor is not None and visitor.role in STAFF and duties.role not in STAFF),
         "timeline": draw_timeline(leases, moment),
         "width": WIDTH,
         "height": HEIGHT,
@@ -154,6 +154,8 @@ def change_worker(
     """Act on a worker."""
 
     def act(session: Session, actor: Actor, name: str, worker: str) -> AuditEntry:
+        if change is WorkerChange.MESSAGE:
+            return moderation.send_message(session, actor, name, worker, reason)
         is_on = change in (WorkerChange.ANCHOR, WorkerChange.PAUSE, WorkerChange.QUARANTINE)
         if change in (WorkerChange.ANCHOR, WorkerChange.NO_ANCHOR):
             return moderation.set_anchor(session, actor, name, worker, reason, is_anchor=is_on)
@@ -162,6 +164,8 @@ def change_worker(
         return moderation.set_quarantine(session, actor, name, worker, reason, is_on=is_on)
 
     address = f"/workers/{worker_id}"
+    if change is WorkerChange.MESSAGE and len(reason) > MAX_MESSAGE:
+        return redirect(request, address, f"A message has at most {MAX_MESSAGE} characters.", "problem")
     try:
         with database.write() as session:
             worker = service.get_view(session, worker_id)

@@ -10,7 +10,7 @@ from coordinator.db.database import ReadSession, WriteSession
 from coordinator.http.pagination import Cursor, Limit
 from coordinator.workers import service
 from shared.protocol import API_PREFIX, Page
-from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
+from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
 
 router = APIRouter(prefix=API_PREFIX, tags=["workers"])
 
@@ -36,3 +36,9 @@ def list_volunteers(session: ReadSession, cursor: Cursor = None, limit: Limit = 
 def take_notice(notice: WorkerNotice, token: BearerToken, session: WriteSession) -> WorkerView:
     """Report that a worker pauses, waits, goes on or ends, so that people see why nothing happens."""
     return service.take_notice(session, authenticate(session, token), notice)
+
+
+@router.post("/workers/receipts")
+def take_receipt(receipt: MessageReceipt, token: BearerToken, session: WriteSession) -> WorkerView:
+    """Report that a message was shown in the worker's terminal, so that it is not sent again."""
+    return service.take_receipt(session, authenticate(session, token), receipt)

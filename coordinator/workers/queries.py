@@ -205,11 +205,28 @@ def list_calibrations(session: Session, worker_id: int, hardware_class: str) -> 
     return [OwnCalibration(*row) for row in session.execute(query.order_by(Project.name))]
 
 
-def find_sanctions(session: Session, worker_id: int) -> tuple[str | None, str | None, str]:
-    """A worker's quarantine and pause, and the role of its volunteer."""
-    query = select(Worker.quarantine, Worker.pause, Volunteer.role).join(Volunteer, Volunteer.id == Worker.volunteer_id)
-    quarantine, pause, role = session.execute(query.where(Worker.id == worker_id)).one()
-    return quarantine, pause, role
+def mark_shown(session: Session, worker_id: int, number: int, moment: datetime) -> None:
+    """Note when a worker's message of this number was shown, if it is the newest and was not."""
+    waits = (_WORKERS.c.message_number == number) & _WORKERS.c.message.is_not(None)
+    statement = update(_WORKERS).where(_WORKERS.c.id == worker_id, waits)
+    session.execute(statement.values(message=None, message_shown_at=moment))
+
+
+class Duties(NamedTuple):
+    """The state of a worker by moderators: reasons, the message that waits, when the last one was shown, and the role
+    of its volunteer."""
+
+    quarantine: str | None
+    pause: str | None
+    message: str | None
+    message_shown_at: datetime | None
+    role: str
+
+
+def find_duties(session: Session, worker_id: int) -> Duties:
+    columns = (getattr(Worker, name) for name in Duties._fields[:-1])
+    query = select(*columns, Volunteer.role).join(Volunteer, Volunteer.id == Worker.volunteer_id)
+    return Duties._make(session.execute(query.where(Worker.id == worker_id)).one())
 
 
 def view_resting(session: Session, since: datetime, limit: int) -> list[WorkerView]:

@@ -14,7 +14,7 @@ from coordinator.workers.lookup import WorkerRow, lock_worker
 from coordinator.workers.queries import FleetCount, Seen, WorkerFilters
 from shared.protocol import Page, now
 from shared.runs import Hardware
-from shared.workers import VolunteerView, WorkerNotice, WorkerState, WorkerView
+from shared.workers import MessageReceipt, VolunteerView, WorkerNotice, WorkerState, WorkerView
 
 SEEN_AGAIN = timedelta(seconds=60)
 """Shortest interval between two updates of `last_seen_at`."""
@@ -70,6 +70,15 @@ def take_notice(session: Session, volunteer_id: int, notice: WorkerNotice) -> Wo
     columns = {"state": notice.state, "state_reason": notice.reason, "last_seen_at": moment}
     is_new = known.state != notice.state
     queries.change_worker(session, known.id, columns | ({"state_at": moment} if is_new else {}))
+    return queries.view_worker(session, known.id)
+
+
+def take_receipt(session: Session, volunteer_id: int, receipt: MessageReceipt) -> WorkerView:
+    """Note that a worker has shown its message. Another one may wait by now. Raises NotFoundError."""
+    known = lock_worker(session, volunteer_id, receipt.worker)
+    if known is None:
+        raise NotFoundError("A worker is known from its first job.")
+    queries.mark_shown(session, known.id, receipt.number, now())
     return queries.view_worker(session, known.id)
 
 

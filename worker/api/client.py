@@ -39,7 +39,7 @@ from shared.protocol import (
     Versions,
     now,
 )
-from shared.workers import Account, SignUp, WorkerNotice, WorkerView
+from shared.workers import Account, MessageReceipt, SignUp, WorkerNotice, WorkerView
 from worker.settings import SettingsError
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -158,6 +158,10 @@ class CoordinatorClient:
         """Report that this worker waits, pauses or stops, for people to see."""
         self._send("POST", "/workers/notices", notice, WorkerView, timeout=SHORT_TIMEOUT)
 
+    def confirm_message(self, receipt: MessageReceipt) -> None:
+        """Report that a message was shown here."""
+        self._send("POST", "/workers/receipts", receipt, WorkerView, timeout=SHORT_TIMEOUT)
+
     def read_versions(self) -> Versions:
         """The coordinator's protocol, and the versions of workers that it accepts."""
         return self._get("/versions", Versions)
@@ -212,7 +216,7 @@ class CoordinatorClient:
             response = self._send_with(changed, request)
         raise_for_problem(self.url, response.status_code, response.headers, response.content)
         try:
-            return reply.model_validate_json(response.content)
+            return reply.model_validate_json(response.content, extra="ignore")  # of a newer coordinator
         except ValidationError as error:
             raise UnexpectedReply(
                 f"{self.url} answered {request.method} {request.url.path} with something that is no {reply.__name__}; "

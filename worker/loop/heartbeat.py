@@ -1,13 +1,16 @@
 """Heartbeats: a thread renews the lease of a job, and an error that ends the thread is raised in the job."""
 
 import math
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import Event, Lock
 from types import TracebackType
 from typing import Self
 
 from shared.leases import GrantedLease, Heartbeat, LeaseState, Phase
-from worker.api.client import CoordinatorClient, Rejected, Unauthorized, UnexpectedReply, Unreachable
+from shared.workers import MessageReceipt, WorkerMessage
+from worker.api.client import ClientError, CoordinatorClient, Rejected, Unauthorized, UnexpectedReply, Unreachable
 from worker.loop.offline import OfflineMode
 from worker.runs.spec import RunProgress
 
@@ -17,6 +20,25 @@ _ENDED = (LeaseState.EXPIRED, LeaseState.RELEASED, LeaseState.DONE)
 
 class HeartbeatDied(Exception):
     """The thread that renews a lease ended by an unexpected error, so the worker must stop."""
+
+
+class MessageReader:
+    """Shows messages of moderators, each once, and confirms them. Heartbeats of several jobs bring the same one."""
+
+    def __init__(self, client: CoordinatorClient, show: Callable[[str], None]) -> None:
+        self._client, self._show = client, show
+        self._lock = Lock()
+        self._newest = 0
+
+    def read(self, message: WorkerMessage) -> None:
+        """Show a message on one line, if it is new. One whose receipt gets lost comes again, and is confirmed again."""
+        with self._lock:
+            is_new = message.number > self._newest
+            self._newest = max(self._newest, message.number)
+        if is_new:
+            self._show(f"Message from the moderators: {' '.join(message.text.split())}")
+        with suppress(ClientError):
+            self._client.confirm_message(MessageReceipt(worker=message.worker, number=message.number))
 
 
 LeaseClient = CoordinatorClient | OfflineMode
@@ -30,8 +52,8 @@ class LeaseHeartbeat:
     gets the reason and heartbeats end; a run that has begun is still worth finishing.
     """
 
-    def __init__(self, client: LeaseClient, lease: GrantedLease) -> None:
-        self._client = client
+    def __init__(self, client: LeaseClient, lease: GrantedLease, messages: MessageReader | None = None) -> None:
+        self._client, self._messages = client, messages
         self._lease = lease
         first = Phase.DRAFTING if lease.kind.makes_experiment else Phase.READY
         self._progress = RunProgress(first, 0, None, 0.0)
@@ -98,5 +120,7 @@ class LeaseHeartbeat:
             if not isinstance(error, Rejected) or error.status != CONFLICT:
                 self.lost = str(error)
             return
+        if reply.message is not None and self._messages is not None:
+            self._messages.read(reply.message)
         if reply.state in _ENDED:
             self.lost = f"the lease is {reply.state.value}"

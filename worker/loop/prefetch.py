@@ -30,7 +30,7 @@ from worker.api.client import ClientError, Unauthorized
 from worker.data.download import DataError
 from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
-from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat
+from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
 from worker.loop.job import Draining, Job, LeaseLost, WorkerParts, prepare_job, repair_job, write_finding
 from worker.runs.spec import RunImpossible, RunStopped
 from worker.ui.events import AgentTrouble, JobClaimed, JobDropped, WaitStarted
@@ -51,6 +51,7 @@ class Prefetcher:
 
     def __init__(self, parts: WorkerParts, claimer: JobClaimer, crash_log: Path, max_jobs: int | None) -> None:
         self._parts, self._claimer, self._crash_log, self._max_jobs = parts, claimer, crash_log, max_jobs
+        self._messages = MessageReader(parts.client, parts.warn)
         self._changed = Condition()
         self._ready: deque[Job] = deque()
         self._returned: deque[Job] = deque()
@@ -178,7 +179,7 @@ class Prefetcher:
             return
         self._drafting = lease
         self._parts.events.handle(JobClaimed(lease))
-        heartbeat = LeaseHeartbeat(self._parts.client_for(lease), lease)
+        heartbeat = LeaseHeartbeat(self._parts.client_for(lease), lease, self._messages)
         heartbeat.start()
         try:
             job = prepare_job(lease, heartbeat, self._parts)

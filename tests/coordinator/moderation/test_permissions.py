@@ -33,7 +33,7 @@ OPEN = frozenset(
         "/projects/{name}/digests", "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}",
         "/projects/{name}/digests/{week}.md",
         "/projects/{name}/plot", "/projects/{name}/branches", "/projects/{name}/experiments",
-        "/projects/{name}/experiments.{form}", "/compare",
+        "/projects/{name}/experiments.{form}", "/compare", "/projects/{name}/settings",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/workers", "/workers/{worker_id}", "/projects/{name}/workers", "/volunteers/{name}", "/leaderboard",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
@@ -49,7 +49,8 @@ OPEN = frozenset(
                 "/projects/{name}/early-stops", "/projects/{name}/export/results.tsv",
                 "/projects/{name}/export/{table}.{format}", "/projects/{name}/findings-value",
                 "/projects/{name}/digests", "/projects/{name}/digests/{week}",
-                "/projects/{name}/progress", "/projects/{name}/shares", "/records", "/runs", "/runs/{run_id}",
+                "/projects/{name}/progress", "/projects/{name}/settings", "/projects/{name}/shares", "/records",
+                "/runs", "/runs/{run_id}",
                 "/topics", "/topics/{project}/{slug}", "/versions", "/volunteers", "/workers",
                 "/leaderboard",
             )
@@ -97,6 +98,11 @@ PAGES: dict[str, frozenset[Visitor]] = {
     "POST /projects/{name}/branches": ACCOUNTS,
     "POST /projects/{name}/branches/{branch}/{change}": STAFF,
     "POST /workers/{worker_id}/{change}": STAFF,
+    "POST /projects/{name}/settings": MAINTAINERS,
+    "POST /projects/{name}/settings/preview": MAINTAINERS,
+    "GET /admin/invitations": STAFF,
+    "POST /admin/invitations": STAFF,
+    "POST /admin/invitations/{invitation_id}/revocation": STAFF,
     "POST /volunteers/{name}/papers/retraction": STAFF,
     "GET /admin/accounts": STAFF,
     "GET /admin/accounts/{name}": STAFF,
@@ -134,6 +140,7 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "POST /leases/{lease_id}/result": (
         f"/leases/{LEASE}/result", {"run": RUN.model_dump(mode="json")}, Permission.WORK
     ),
+    "POST /workers/receipts": ("/workers/receipts", {"worker": "w1", "number": 1}, Permission.WORK),
     "POST /workers/notices": ("/workers/notices", {"worker": "w1", "state": "paused"}, Permission.WORK),
     "POST /projects/{name}/branches": (
         "/projects/none/branches", {"name": "warmup", "theme": "Warm up."}, Permission.WORK
@@ -154,6 +161,16 @@ GUARDED: dict[str, tuple[str, object, Permission]] = {
     "POST /accounts/{name}/papers/retraction": ("/accounts/none/papers/retraction", WHY, Permission.ANNOTATE),
     "POST /accounts/{name}/anchor": ("/accounts/none/anchor", WHY | {"worker": "w1"}, Permission.ADMINISTER),
     "POST /accounts/{name}/pause": ("/accounts/none/pause", WHY | {"worker": "w1"}, Permission.SANCTION),
+    "POST /accounts/{name}/message": (
+        "/accounts/none/message", {"worker": "w1", "text": "Please update."}, Permission.SANCTION
+    ),
+    "POST /projects/{name}/settings": ("/projects/none/settings", WHY | {"weight": 2}, Permission.ADMINISTER),
+    "POST /projects/{name}/settings/preview": (
+        "/projects/none/settings/preview", {"weight": 2}, Permission.ADMINISTER
+    ),
+    "POST /projects/{name}/settings/restoration": (
+        "/projects/none/settings/restoration", WHY | {"version": 0}, Permission.ADMINISTER
+    ),
     "GET /accounts/{name}/tokens": ("/accounts/none/tokens", None, Permission.ADMINISTER),
     "POST /accounts/{name}/tokens": ("/accounts/none/tokens", {"label": "box"}, Permission.ADMINISTER),
     "POST /accounts/{name}/sign-in-link": ("/accounts/none/sign-in-link", WHY, Permission.ADMINISTER),

@@ -11,10 +11,11 @@ import pytest
 from shared.experiments import JobKind
 from shared.leases import BaseCommit, GrantedLease, Heartbeat, HeartbeatReply, LeaseState, Phase
 from shared.protocol import now
+from shared.workers import MessageReceipt, WorkerMessage
 from tests.worker.agents.tasks import sha_of
 from tests.worker.workers import wait_until
 from worker.api.client import ClientError, Rejected, Unauthorized, Unreachable
-from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat
+from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
 from worker.runs.spec import RunProgress
 
 TRAINING = RunProgress(Phase.TRAINING, 10, 3.1, 0.25)
@@ -132,3 +133,25 @@ def test_a_beat_that_hangs_does_not_hold_up_the_job() -> None:
         wait_until(lambda: len(keeper.beats) == 1)
     assert not answered.is_set()
     release.set()
+
+
+class Coordinator:
+    """Takes receipts of messages, all but the first."""
+
+    def __init__(self) -> None:
+        self.receipts: list[MessageReceipt] = []
+
+    def confirm_message(self, receipt: MessageReceipt) -> None:
+        self.receipts.append(receipt)
+        if len(self.receipts) == 1:
+            raise Unreachable("not now")
+
+
+def test_a_message_is_shown_once_on_one_line_and_confirmed_until_that_arrives() -> None:
+    coordinator, shown = Coordinator(), list[str]()
+    reader = MessageReader(coordinator, shown.append)  # type: ignore[arg-type]
+    first = WorkerMessage(worker="w1", number=1, text="Please\nupdate\r\x1b[2J today.")
+    for message in (first, first, WorkerMessage(worker="w1", number=2, text="Thanks."), first):
+        reader.read(message)
+    assert shown == ["Message from the moderators: Please update [2J today.", "Message from the moderators: Thanks."]
+    assert [receipt.number for receipt in coordinator.receipts] == [1, 1, 2, 1]

@@ -1,0 +1,84 @@
+"""Commands for the settings of projects: `swarm-coordinator project ...`. Each change is in the audit log."""
+
+from typing import Annotated
+
+import typer
+
+from coordinator.admin.console import CommandFailed, clear_errors, read_values
+from coordinator.admin.duties import Json, Reason, act, print_view, say
+from coordinator.db.migrate import open_database
+from coordinator.moderation import projects
+from coordinator.projects import settings as project_settings
+from coordinator.projects.service import get_project
+from shared.moderation import SettingsChange
+from shared.projects import ProjectJoining, ProjectMode
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Settings of projects: show, set, restore.\n\n"
+    'Example:  swarm-coordinator project set gpt --mode paused --reason "the data set is being mended"',
+)
+
+ProjectName = Annotated[str, typer.Argument(help="The project.")]
+
+
+@app.command("settings")
+def show_settings(project: ProjectName, as_json: Json = False) -> None:
+    """List the versions of a project's settings, the newest first, which holds now."""
+    with clear_errors(), open_database() as database, database.read() as session:
+        versions = project_settings.view_versions(session, get_project(session, project), None, 200).items
+    for one in versions:
+        values = "  ".join(f"{name}={value}" for name, value in project_settings.flatten(one).items() if value != "")
+        print_view(one, f"{one.version}  {one.at:%Y-%m-%d %H:%M}  {one.by}: {one.reason}  {values}", as_json=as_json)
+
+
+@app.command("set")
+def set_settings(
+    project: ProjectName,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit log.")] = "",
+    title: Annotated[str | None, typer.Option(help="Its title.")] = None,
+    notice: Annotated[str | None, typer.Option(help="Shown on its pages, and to workers that get no job.")] = None,
+    mode: Annotated[ProjectMode | None, typer.Option(help="What jobs it gives.")] = None,
+    weight: Annotated[float | None, typer.Option(min=0, max=1000, help="Its share of the fleet, relative.")] = None,
+    joining: Annotated[ProjectJoining | None, typer.Option(help="Whose workers get its jobs.")] = None,
+    member: Annotated[list[str] | None, typer.Option(help="A member; may be repeated, and replaces the list.")] = None,
+    jobs: Annotated[
+        list[str] | None, typer.Option("--share", metavar="KIND=SHARE", help="A share of the job mix; may be repeated.")
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Say what would change, and change nothing.")] = False,
+) -> None:
+    """Change settings; those that are not named stay. `project restore` and `undo` take it back.
+
+    \b
+    Examples:
+      swarm-coordinator project set gpt --share tune=2 --share draft=0 --preview
+      swarm-coordinator project set gpt --weight 3 --reason "the deadline of this one is near"
+    """
+    shares = {kind: share for kind, _, share in (text.partition("=") for text in jobs or [])}
+    given = {
+        "title": title, "notice": notice, "mode": mode, "weight": weight, "joining": joining, "members": member,
+        "jobs": shares,
+    }  # fmt: skip
+    with clear_errors():
+        if not preview and not reason.strip():
+            raise CommandFailed("Say why: --reason TEXT. Or look first: --preview.")
+        asked = read_values(SettingsChange, given)
+    if preview:
+        with clear_errors(), open_database() as database, database.read() as session:
+            found = projects.preview(session, project, asked)
+        for one in found.changes:
+            typer.echo(f"{one.name}: {one.before or 'none'} -> {one.after or 'none'}")
+        for sentence in found.consequences or ["Nothing follows from it."]:
+            typer.echo(sentence)
+        return
+    with act() as (session, actor):
+        say(projects.change_settings(session, actor, project, asked, reason))
+
+
+@app.command()
+def restore(
+    project: ProjectName, version: Annotated[int, typer.Argument(help="As `settings` lists it.")], reason: Reason
+) -> None:
+    """Save the settings of an earlier version as a new one."""
+    with act() as (session, actor):
+        say(projects.restore_version(session, actor, project, version, reason))
