@@ -31,8 +31,6 @@ from worker.loop.availability import parse_schedule
 from worker.sandbox.choose import SandboxName
 
 APPLICATION = "research-swarm"
-SHORTEST_SECRET = 8
-"""Least characters of an environment variable that is treated as a secret."""
 
 AgentName = Literal["search", "scripted", "openai", "command"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{1,3})*))$")]
@@ -172,11 +170,6 @@ class WorkerSettings(BaseSettings):
         """The environment of an agent's command: a few variables that all programs need, and `agent_environment`."""
         names = ("HOME", "LANG", "PATH", *self.agent_environment)
         return {name: os.environ[name] for name in names if name in os.environ}
-
-    def read_agent_secrets(self) -> list[str]:
-        """Values of `agent_environment` that are long enough to be a key and must not be published."""
-        values = [os.environ.get(name, "") for name in self.agent_environment]
-        return [value for value in values if len(value) >= SHORTEST_SECRET]
 
     def read_api_key(self) -> SecretStr:
         """The key of the model endpoint, or a placeholder. Raises SettingsError for an unreadable or public file."""

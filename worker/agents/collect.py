@@ -1,17 +1,13 @@
-"""Collects text files from a folder that an untrusted program has worked in, and looks for leaked secrets.
+"""Collects text files from a folder that an untrusted program has worked in.
 
 Its files may be links, pipes, devices or huge: no path is opened through a link, and no file that could block.
 """
 
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-
-from worker.sandbox.tool import Mount
 
 MAX_READ_BYTES = 4 << 20
 MAX_REPORTED = 20
@@ -96,32 +92,3 @@ def _walk(folder: Path) -> Iterator[str]:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
         for name in sorted([*names, *links]):
             yield os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    for parent, _, names in os.walk(path):
-        yield from (Path(parent, name) for name in sorted(names))
-
-
-_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{16,}")
-MAX_FILES, MAX_FILE_BYTES = 500, 65_536
-
-
-def collect_secrets(mounts: Iterable[Mount]) -> set[str]:
-    """Words that look like keys in the files below these paths."""
-    secrets: set[str] = set()
-    for path in islice((file for mount in mounts for file in _files(mount.path)), MAX_FILES):
-        try:
-            if path.stat().st_size <= MAX_FILE_BYTES:
-                words = _WORD.findall(path.read_text(errors="replace"))
-                secrets |= {word for word in words if re.search(r"\d", word) and re.search("[A-Za-z]", word)}
-        except OSError:  # unreadable for this user, so for the command too
-            continue
-    return secrets
-
-
-def holds_secret(answer: str, parent: str, secrets: Iterable[str]) -> bool:
-    """Whether the answer contains a secret that the parent's files do not."""
-    return any(secret in answer and secret not in parent for secret in secrets)

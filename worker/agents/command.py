@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from shared.experiments import JobKind
 from shared.runs import RunReport
 from worker.agents.base import Agent, AgentError, AgentInterrupted, AgentUnavailable, Draft, Task
-from worker.agents.collect import CollectError, collect_secrets, find_strays, holds_secret, read_regular, size_of
+from worker.agents.collect import CollectError, find_strays, read_regular, size_of
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, Statement, check_files
 from worker.agents.search_space import read_settings
+from worker.agents.secrets import Secrets, collect_secrets, renew
 from worker.git.repository import write_worktree
 from worker.sandbox.base import ProcessOutcome, SandboxUnavailable
 from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Mount, ToolRun, start_tool
@@ -31,17 +32,13 @@ PROMPT_FILE = "{prompt_file}"
 
 @dataclass(frozen=True)
 class Tool:
-    """The volunteer's command and the paths and variables it may see; `seconds` limits one draft.
-
-    `secrets` are values among its variables that must not be published.
-    """
+    """The volunteer's command and the paths and variables it may see; `seconds` limits one draft."""
 
     argv: Sequence[str]
     home: Path
     environment: Mapping[str, str]
     mounts: tuple[Mount, ...]
     seconds: float
-    secrets: frozenset[str] = frozenset()
 
 
 class CommandAgent(Agent):
@@ -75,12 +72,13 @@ class CommandAgent(Agent):
             brief = {"prompt.md": prompt, "context.md": fence("other volunteers", task.context)}
             write_worktree(folder / "brief", brief)
             (folder / "answer").mkdir()
+            secrets = collect_secrets((mount.path for mount in self._tool.mounts), self._tool.environment)
             outcome = self._await(folder)
             strays = find_strays(folder / "work", files, task.contract.files.editable)
             if strays:
                 self._notify(f"{self.name} made changes that are not allowed, which were dropped: {'; '.join(strays)}")
             try:
-                return self._collect_draft(task, files, folder)
+                return self._collect_draft(task, files, folder, renew(secrets), prompt)
             except (CollectError, EditError) as error:
                 raise AgentError(f"{self.name}: {error} ({_describe(outcome)})") from error
 
@@ -107,7 +105,9 @@ class CommandAgent(Agent):
             raise AgentUnavailable(f"{self.name} failed: {_describe(outcome)}")
         return outcome
 
-    def _collect_draft(self, task: Task, files: Mapping[str, str], folder: Path) -> Draft:
+    def _collect_draft(
+        self, task: Task, files: Mapping[str, str], folder: Path, secrets: Secrets, prompt: str
+    ) -> Draft:
         """The draft in the folder. Raises CollectError, EditError, AgentError."""
         texts = {path: read_regular(folder / "work", path) for path in task.contract.files.editable}
         base = {path: files[path] for path in texts if path in files}
@@ -116,10 +116,9 @@ class CommandAgent(Agent):
             statement = Statement.model_validate_json(read_regular(folder / "answer", "proposal.json") or "")
         except ValidationError:
             statement = Statement.undescribed()
-        secrets = self._tool.secrets | collect_secrets(self._tool.mounts)
         answer = "\n".join([*changed.values(), statement.model_dump_json()])
-        if holds_secret(answer, "\n".join(files.values()), secrets):
-            raise AgentError(f"{self.name} copied a secret of its login into its answer, which was discarded")
+        if leak := secrets.find_leak(answer, "\n".join([*files.values(), prompt, task.context])):
+            raise AgentError(f"{self.name} copied a secret from {leak} into its answer, which was discarded")
         return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
 
     def _brief(self, name: str, task: Task, **more: str) -> str:

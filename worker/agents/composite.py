@@ -55,8 +55,7 @@ def _make_command_agent(settings: WorkerSettings, notify: Callable[[str], None],
         if not path.exists():
             raise SettingsError(f"the setting 'agent_paths' is wrong: {path} does not exist")
         mounts.append(Mount(path, writable=text.endswith(":rw")))
-    environment, secrets = settings.read_agent_environment(), frozenset(settings.read_agent_secrets())
-    tool = Tool(words, Path.home(), environment, tuple(mounts), settings.agent_seconds, secrets)
+    tool = Tool(words, Path.home(), settings.read_agent_environment(), tuple(mounts), settings.agent_seconds)
     return CommandAgent(tool, notify, stop.quiet)
 
 

@@ -33,7 +33,6 @@ class Bench:
         self.home = home
         self.said: list[str] = []
         self.mounts: list[Mount] = []
-        self.secrets: frozenset[str] = frozenset()
         self.stop = Event()
 
     def agent(self, script: str, seconds: float = 60.0) -> CommandAgent:
@@ -42,7 +41,7 @@ class Bench:
         environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "TOOL_KEY": "k-canary-tool"}
         mounts = (Mount(program), *self.mounts)
         command = f"/bin/bash {program} {{prompt_file}}"
-        tool = Tool(shlex.split(command), self.home, environment, mounts, seconds, self.secrets)
+        tool = Tool(shlex.split(command), self.home, environment, mounts, seconds)
         return CommandAgent(tool, self.said.append, self.stop)
 
     def propose(self, script: str, seconds: float = 60.0, task: Task = TASK) -> Draft:
@@ -120,11 +119,28 @@ def test_a_login_that_was_copied_is_not_published(bench: Bench, where: str) -> N
     (bench.home / "login").write_text('{"token": "sk-abc123def456ghi789"}')
     bench.mounts = [Mount(bench.home / "login")]
     copy = 'echo "# $(cat ~/login)" >> train.py' if where == "train.py" else 'say "$(cat ~/login | tr -d \\")"'
-    with pytest.raises(AgentError, match="copied a secret of its login"):
+    with pytest.raises(AgentError, match=f"copied a secret from {bench.home}/login into its answer"):
         bench.propose(f"{DEEPER}; {copy}")
-    bench.secrets = frozenset({"k-canary-tool"})
-    with pytest.raises(AgentError, match="copied a secret of its login"):
+    with pytest.raises(AgentError, match="copied a secret from the variable TOOL_KEY"):
         bench.propose(f'{DEEPER}; echo "# $TOOL_KEY" >> train.py')
+
+
+def test_what_the_tool_writes_beside_its_login_is_no_secret(bench: Bench) -> None:
+    """Its transcript holds the very edit that is collected; its renewed login is guarded all the same."""
+    login = bench.home / ".tool"
+    login.mkdir()
+    (login / "auth.json").write_text('{"refresh_token": "rt_Zp3x9Qw7Lk2Vn8Bt5Yc1Hd6Mf4"}')
+    (login / "auth.json").chmod(0o600)
+    bench.mounts = [Mount(login, writable=True)]
+    noted = f"""{DEEPER}; echo 'weight_decay = 0.05  # nanochat_d12_600steps_lr3e-4' >> train.py
+        umask 077; cat train.py > ~/.tool/session.jsonl; cat ~/.tool/session.jsonl; say 'weight_decay=0.05'"""
+    for _ in range(2):
+        assert bench.propose(noted).proposal.title == "weight_decay=0.05"
+    renewed = (
+        'echo \'{"refresh_token": "rt_Hq5Jt8Wm2Xs9Rb4Nv7Kd1Gz3Pc6"}\' > ~/.tool/new; mv ~/.tool/new ~/.tool/auth.json'
+    )
+    with pytest.raises(AgentError, match=r"copied a secret from .*auth.json"):
+        bench.propose(f'{renewed}; {DEEPER}; say "$(tr -d \'"\' < ~/.tool/auth.json)"')
 
 
 def test_a_tool_that_does_not_end_is_ended_with_all_it_started(
