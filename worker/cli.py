@@ -23,6 +23,7 @@ Examples:
   swarm-worker --gpu 0 --once           one job; exit status 75: there is none
   swarm-worker --gpu 0 --agent openai --model NAME \\
                --base-url http://127.0.0.1:8080/v1   with a language model
+  swarm-worker --gpu 0 --agent claude   with a coding tool, in a sandbox
   swarm-worker --gpu 1 --token-file ~/.swarm-token \\
                --coordinator https://swarm.example.org
 
@@ -86,10 +87,13 @@ def run(
     branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
     name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
     agent: options.AgentName = None,
-    model: Annotated[str | None, typer.Option(help="The model of --agent openai.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model of --agent openai, or of a coding tool.")] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")] = None,
     agent_command: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="The coding tool of --agent command: 'tool -p {prompt_file}'.")
+        str | None,
+        typer.Option(
+            metavar="COMMAND", help="A coding tool's command: 'tool -p {prompt}', or without {prompt} by stdin."
+        ),
     ] = None,
     agent_path: Annotated[
         list[str] | None, typer.Option(metavar="PATH[:rw]", help="A path that the tool may read. Repeatable.")

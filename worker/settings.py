@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,7 +32,7 @@ from worker.sandbox.choose import SandboxName
 
 APPLICATION = "research-swarm"
 
-AgentName = Literal["search", "scripted", "openai", "command"]
+AgentName = Literal["search", "scripted", "openai", "command", "claude", "codex", "gemini", "opencode", "aider"]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{1,3})*))$")]
 """`cuda:0`, or several: `cuda:0,1`, `cuda:all`."""
 
@@ -81,8 +81,8 @@ class WorkerSettings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
-    works offline after `alone_after_seconds`. `base_url` and later settings are for the agents `openai` and `command`:
-    prices are per million tokens, and a command may see the paths `agent_paths` and the variables `agent_environment`.
+    works offline after `alone_after_seconds`. `base_url` and later settings are for the agent `openai` and coding tools:
+    prices are per million tokens, and a tool may see the paths `agent_paths` and the variables `agent_environment`.
     """
 
     model_config = SettingsConfigDict(
@@ -166,10 +166,10 @@ class WorkerSettings(BaseSettings):
         """This worker's folder, with its lock and a folder for each coordinator."""
         return self.data_dir / "workers" / folder_name(self.worker_name)
 
-    def read_agent_environment(self) -> dict[str, str]:
-        """The environment of an agent's command: a few variables that all programs need, and `agent_environment`."""
-        names = ("HOME", "LANG", "PATH", *self.agent_environment)
-        return {name: os.environ[name] for name in names if name in os.environ}
+    def read_agent_environment(self, names: Sequence[str]) -> dict[str, str]:
+        """The environment of a coding tool: what all programs need, `names`, and `agent_environment`, where set."""
+        wanted = ("HOME", "LANG", "PATH", *names, *self.agent_environment)
+        return {name: os.environ[name] for name in wanted if os.environ.get(name)}
 
     def read_api_key(self) -> SecretStr:
         """The key of the model endpoint, or a placeholder. Raises SettingsError for an unreadable or public file."""

@@ -1,134 +1,264 @@
-"""The agent that runs a coding tool of the volunteer's choice: `--agent-command 'tool -p {prompt_file}'`.
+"""The agent that runs a coding tool: one of presets.py (`--agent claude`), or `--agent-command 'tool {prompt_file}'`.
 
 It works in a new folder with the parent's files, in a sandbox, for a limited time; only editable files are collected.
+An answer that cannot be used is sent back with the reason, as long as there is time.
 """
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Event
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from shared.contract import Contract
 from shared.experiments import JobKind
+from shared.findings import FindingDraft
+from shared.protocol import Message
 from shared.runs import RunReport
-from worker.agents.base import Agent, AgentError, AgentInterrupted, AgentUnavailable, Draft, Task
-from worker.agents.collect import CollectError, find_strays, read_regular, size_of
+from worker.agents.base import (
+    Agent,
+    AgentError,
+    AgentMisconfigured,
+    AgentUnavailable,
+    Draft,
+    Task,
+    describe_measurement,
+)
+from worker.agents.collect import CollectError, find_strays, read_regular
+from worker.agents.presets import EDITABLE, ToolPreset
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
-from worker.agents.replies import EditError, Statement, check_files
+from worker.agents.replies import EditError, PaperReply, Statement, check_files
 from worker.agents.search_space import read_settings
-from worker.agents.secrets import Secrets, collect_secrets, renew
-from worker.git.repository import write_worktree
-from worker.sandbox.base import ProcessOutcome, SandboxUnavailable
-from worker.sandbox.tool import ANSWER, BRIEF, LIMITS, WORK, Mount, ToolRun, start_tool
+from worker.agents.secrets import collect_secrets, renew
+from worker.agents.tool_room import RoomSettings, ToolRoom
+from worker.agents.usage_limit import find_reset, is_usage_limit
+from worker.sandbox.base import ProcessOutcome
+from worker.sandbox.tool import ANSWER, BRIEF, WORK
 
-MIB = 1024 * 1024
-POLL_INTERVAL_SECONDS = 0.5
-PROMPT_FILE = "{prompt_file}"
+MAX_ROUNDS = 3
+"""Times that a tool is run for one answer."""
+
+LEAST_SECONDS = 15.0
+"""A tool is not run again for less time."""
+
+PAPER_SECONDS = 120.0
+LIMIT_WAIT_SECONDS = 900.0
+"""Wait after a usage limit whose end the tool does not tell."""
+
+KEPT_LOGS = 40
+STATEMENT, PAPER = "proposal.json", "finding.json"
+
+Answer = TypeVar("Answer")
+Form = TypeVar("Form", bound=Message)
+
+
+class AnswerError(ValueError):
+    """The tool's answer cannot be used; the message says what to mend."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """The volunteer's command and the paths and variables it may see; `seconds` limits one draft."""
+    """A tool and what it may see; `seconds` limits one draft. What it says is kept in `log_folder`."""
 
+    name: str
     argv: Sequence[str]
-    home: Path
-    environment: Mapping[str, str]
-    mounts: tuple[Mount, ...]
+    room: RoomSettings
     seconds: float
+    log_folder: Path
+    preset: ToolPreset | None = None
+    transcripts: Path | None = None
 
 
 class CommandAgent(Agent):
-    """Runs the tool for each draft and repair. `notify` gets a line for people; `stop` ends the tool."""
+    """Runs the tool for drafts, repairs and findings. `notify` gets a line for people; `stop` ends the tool."""
 
     kinds = frozenset({JobKind.IMPROVE, JobKind.DRAFT})
 
     def __init__(self, tool: Tool, notify: Callable[[str], None], stop: Event) -> None:
         self._tool, self._notify, self._stop = tool, notify, stop
+        self._answer = WORK if tool.preset is not None and tool.preset.answers_in_work else ANSWER
 
     @property
     def name(self) -> str:
-        return f"command {Path(self._tool.argv[0]).name}"[:80]
+        return self._tool.name[:80]
+
+    def check(self) -> str:
+        """Run the tool on a toy task: one file, one line to change. Raises AgentError."""
+        began = time.monotonic()
+        files = {"train.py": "LEARNING_RATE = 0.003\n"}
+        prompt = render("tool_toy", answer=self._answer)
+
+        def collect(room: ToolRoom) -> str:
+            text = read_regular(room.work, "train.py") or ""
+            if read_settings({"train.py": text}).get("LEARNING_RATE") != 0.006:
+                raise AnswerError("train.py does not say LEARNING_RATE = 0.006")
+            return read_answer(room, STATEMENT, Statement).title
+
+        title = self._run("check", files, "", prompt, ["train.py"], collect, self._tool.seconds)
+        return f"{self.name} did a toy task in {time.monotonic() - began:.0f} s ({title!r})"
 
     def propose(self, task: Task) -> Draft:
-        """See `Agent`. Raises AgentUnavailable if the tool or its sandbox does not work."""
-        files = {**task.tree, **task.base.files}
-        return self._run(task, files, self._brief(template_of(task), task))
+        """See `Agent`. Raises AgentUnavailable if the tool cannot work now, or its sandbox cannot."""
+        return self._draft("draft", task, task.base.files, self._brief(template_of(task), task))
 
     def repair(self, task: Task, draft: Draft, report: RunReport) -> Draft | None:
         """See `Agent`: the tool gets the files as they were run."""
         crash = f"{report.reason}\n\n{report.frame}\n\n{report.log_tail[-6000:]}"
-        files = {**task.tree, **task.base.files, **draft.files}
         prompt = self._brief("tool_repair", task, crash=fence("what the program printed", crash))
-        return draft.repair(self._run(task, files, prompt).files)
+        return draft.repair(self._draft("repair", task, {**task.base.files, **draft.files}, prompt).files)
 
-    def _run(self, task: Task, files: Mapping[str, str], prompt: str) -> Draft:
-        with tempfile.TemporaryDirectory(prefix="swarm-agent-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            write_worktree(folder / "work", files)
-            brief = {"prompt.md": prompt, "context.md": fence("other volunteers", task.context)}
-            write_worktree(folder / "brief", brief)
-            (folder / "answer").mkdir()
-            secrets = collect_secrets((mount.path for mount in self._tool.mounts), self._tool.environment)
-            outcome = self._await(folder)
-            strays = find_strays(folder / "work", files, task.contract.files.editable)
-            if strays:
+    def write_finding(self, task: Task, draft: Draft, report: RunReport) -> FindingDraft:
+        proposal, files = draft.proposal, {**task.tree, **task.base.files, **draft.files}
+        prompt = render(
+            "tool_paper",
+            work=WORK,
+            answer=self._answer,
+            title=proposal.title,
+            hypothesis=proposal.hypothesis,
+            predicted="none" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
+            measured=fence("the measurement", describe_measurement(task, report)),
+            change=f"Changed files: {', '.join(draft.files)}",
+        )
+
+        def collect(room: ToolRoom) -> FindingDraft:
+            return read_answer(room, PAPER, PaperReply).to_finding(self.name)
+
+        return self._run("finding", files, task.context, prompt, list(draft.files), collect, PAPER_SECONDS)
+
+    def _draft(self, purpose: str, task: Task, editable: Mapping[str, str], prompt: str) -> Draft:
+        files = {**task.tree, **editable}
+
+        def collect(room: ToolRoom) -> Draft:
+            changed = collect_changes(room, files, task.contract)
+            statement = read_answer(room, STATEMENT, Statement)
+            return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
+
+        def collect_at_last(room: ToolRoom) -> Draft:
+            """The changes without words: the statement was asked for again in vain."""
+            changed = collect_changes(room, files, task.contract)
+            before, after = read_settings(editable), read_settings(changed)
+            moves = [
+                f"{name} {before[name]} -> {value}" for name, value in after.items() if before.get(name, value) != value
+            ]
+            statement = Statement.undescribed(", ".join(moves) or f"An undescribed change of {', '.join(changed)}")
+            return Draft(statement.to_proposal(after), changed, self.name, is_code=True)
+
+        names = task.contract.files.editable
+        return self._run(purpose, files, task.context, prompt, names, collect, self._tool.seconds, collect_at_last)
+
+    def _run(
+        self,
+        purpose: str,
+        files: Mapping[str, str],
+        context: str,
+        prompt: str,
+        editable: Sequence[str],
+        collect: Callable[[ToolRoom], Answer],
+        seconds: float,
+        collect_at_last: Callable[[ToolRoom], Answer] | None = None,
+    ) -> Answer:
+        """The answer to a prompt, from as many rounds as it takes and there is time for. Raises AgentError."""
+        deadline = time.monotonic() + seconds
+        argv = [word for part in self._tool.argv for word in (editable if part == EDITABLE else [part])]
+        mounts = (mount.path for mount in self._tool.room.mounts)
+        secrets = collect_secrets(mounts, self._tool.room.environment, self._tool.transcripts)
+        known = "\n".join([*files.values(), prompt, context])
+        answer: Answer | None = None
+        problem, asked = "", prompt
+        with ToolRoom(self._tool.room, files, fence("other volunteers", context), self._notify) as room:
+            for _ in range(MAX_ROUNDS):
+                outcome = room.run(argv, asked, deadline, self._stop)
+                log = self._keep(purpose, outcome)
+                try:
+                    answer = collect(room)
+                    break
+                except (CollectError, EditError, AnswerError) as error:
+                    problem = str(error)
+                    self._raise_if_unavailable(outcome, log)
+                if deadline - time.monotonic() < LEAST_SECONDS:
+                    break
+                asked = render("tool_again", work=WORK, problem=problem, task=prompt)
+            if strays := find_strays(room.work, files, [*editable, STATEMENT, PAPER]):
                 self._notify(f"{self.name} made changes that are not allowed, which were dropped: {'; '.join(strays)}")
-            try:
-                return self._collect_draft(task, files, folder, renew(secrets), prompt)
-            except (CollectError, EditError) as error:
-                raise AgentError(f"{self.name}: {error} ({_describe(outcome)})") from error
-
-    def _await(self, folder: Path) -> ProcessOutcome:
-        """Run the tool to its end; end it at its deadline, if its files are too large, or if the worker stops."""
-        argv = [word.replace(PROMPT_FILE, f"{BRIEF}/prompt.md") for word in self._tool.argv]
-        run = ToolRun(argv, folder, self._tool.home, self._tool.environment, self._tool.mounts)
-        deadline = time.monotonic() + self._tool.seconds
-        try:
-            process = start_tool(run, os.geteuid())
-        except SandboxUnavailable as error:
-            raise AgentUnavailable(str(error)) from error
-        try:
-            while (outcome := process.wait(POLL_INTERVAL_SECONDS)) is None:
-                if self._stop.is_set():
-                    raise AgentInterrupted("the worker is stopping or pausing")
-                if time.monotonic() > deadline:
-                    raise AgentError(f"{self.name} took more than {self._tool.seconds:g} s and was ended")
-                if size_of(folder) > LIMITS.disk_mib * MIB:
-                    raise AgentError(f"{self.name} wrote more than {LIMITS.disk_mib} MiB and was ended")
-        finally:
-            process.kill()
-        if outcome.exit_status != 0:
-            raise AgentUnavailable(f"{self.name} failed: {_describe(outcome)}")
-        return outcome
-
-    def _collect_draft(
-        self, task: Task, files: Mapping[str, str], folder: Path, secrets: Secrets, prompt: str
-    ) -> Draft:
-        """The draft in the folder. Raises CollectError, EditError, AgentError."""
-        texts = {path: read_regular(folder / "work", path) for path in task.contract.files.editable}
-        base = {path: files[path] for path in texts if path in files}
-        changed = check_files({p: t for p, t in texts.items() if t is not None}, base, task.contract.files)
-        try:
-            statement = Statement.model_validate_json(read_regular(folder / "answer", "proposal.json") or "")
-        except ValidationError:
-            statement = Statement.undescribed()
-        answer = "\n".join([*changed.values(), statement.model_dump_json()])
-        if leak := secrets.find_leak(answer, "\n".join([*files.values(), prompt, task.context])):
+            if answer is None and collect_at_last is not None:
+                with suppress(CollectError, EditError):
+                    answer = collect_at_last(room)
+        if answer is None:
+            raise AgentError(f"{self.name}: {problem} ({describe_end(outcome)}; all that it said: {log})")
+        if leak := renew(secrets).find_leak(_published(answer), known):
             raise AgentError(f"{self.name} copied a secret from {leak} into its answer, which was discarded")
-        return Draft(statement.to_proposal(read_settings(changed)), changed, self.name, is_code=True)
+        return answer
+
+    def _raise_if_unavailable(self, outcome: ProcessOutcome, log: Path) -> None:
+        """Raise AgentUnavailable if what the tool said or its exit status shows that asking again does not help."""
+        said, now, preset = outcome.log_tail[-4000:], datetime.now().astimezone(), self._tool.preset
+        if preset is not None and any(phrase in said.lower() for phrase in preset.logged_out):
+            raise AgentMisconfigured(f"{self.name} is not logged in ({describe_end(outcome)}): {preset.log_in}")
+        if is_usage_limit(said):
+            reset = find_reset(said, now)
+            seconds = LIMIT_WAIT_SECONDS if reset is None else max(60.0, (reset - now).total_seconds())
+            when = (
+                "no time is given when it ends" if reset is None else f"it ends {reset.astimezone():%a %d %b %H:%M %Z}"
+            )
+            raise AgentUnavailable(
+                f"{self.name} has reached its usage limit; {when} ({describe_end(outcome)})", seconds
+            )
+        if outcome.exit_status not in (0, None):
+            raise AgentUnavailable(f"{self.name} failed: {describe_end(outcome)}; all that it said: {log}")
+
+    def _keep(self, purpose: str, outcome: ProcessOutcome) -> Path:
+        """Keep what the tool said, for its owner's eyes; older logs are removed."""
+        folder = self._tool.log_folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{purpose}.log"
+        path.touch(mode=0o600)
+        path.write_text(f"{outcome.log_tail}\n[{describe_end(outcome)}]\n", encoding="utf-8")
+        for old in sorted(folder.glob("*.log"))[:-KEPT_LOGS]:
+            old.unlink(missing_ok=True)
+        return path
 
     def _brief(self, name: str, task: Task, **more: str) -> str:
-        return render(name, layout=TOOL, work=WORK, brief=BRIEF, answer=ANSWER, **describe_task(task), **more)
+        return render(name, layout=TOOL, work=WORK, brief=BRIEF, answer=self._answer, **describe_task(task), **more)
 
 
-def _describe(outcome: ProcessOutcome) -> str:
+def collect_changes(room: ToolRoom, files: Mapping[str, str], contract: Contract) -> dict[str, str]:
+    """The editable files that the tool changed. Raises CollectError, EditError."""
+    texts = {path: read_regular(room.work, path) for path in contract.files.editable}
+    base = {path: files[path] for path in texts if path in files}
+    return check_files({path: text for path, text in texts.items() if text is not None}, base, contract.files)
+
+
+def read_answer(room: ToolRoom, name: str, form: type[Form]) -> Form:
+    """What the tool wrote into an answer's file. Raises CollectError, AnswerError."""
+    text = next(
+        (found for folder in (room.answer, room.work) if (found := read_regular(folder, name)) is not None), None
+    )
+    if text is None:
+        raise AnswerError(f"{name} is missing; write it where your task says")
+    try:
+        return form.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise AnswerError(f"{name} cannot be used: {where}: {first['msg']}") from error
+
+
+def describe_end(outcome: ProcessOutcome) -> str:
     """The end of a tool in words, with the last line it printed."""
     how = outcome.killed_for or (
         f"exit status {outcome.exit_status}" if outcome.signal is None else f"signal {outcome.signal}"
     )
     last = outcome.log_tail.rpartition("\n")[2]
     return f"{how}: {last[:200]}" if last else how
+
+
+def _published(answer: object) -> str:
+    """All text of an answer that leaves this machine."""
+    if isinstance(answer, Draft):
+        return "\n".join([*answer.files.values(), answer.proposal.model_dump_json()])
+    return answer.model_dump_json() if isinstance(answer, FindingDraft) else str(answer)

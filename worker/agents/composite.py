@@ -1,10 +1,8 @@
 """Agents made of other agents: a substitute while the model is unreachable, one agent for each kind of job."""
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from shared.experiments import JobKind
 from shared.findings import FindingDraft
@@ -21,12 +19,12 @@ from worker.agents.base import (
 )
 from worker.agents.budget import Allowance, UsageLog
 from worker.agents.combine import CombineAgent
-from worker.agents.command import CommandAgent, Tool
+from worker.agents.command import CommandAgent
 from worker.agents.recombine import RecombineAgent
 from worker.agents.search import SearchAgent
+from worker.agents.tools import make_tool
 from worker.api.retry import Backoff
 from worker.loop.stop import Stop
-from worker.sandbox.tool import Mount
 from worker.settings import SettingsError, WorkerSettings
 
 
@@ -34,29 +32,13 @@ def make_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: St
     """The agent of these settings. Raises SettingsError, OSError, and ImportError of a missing extra."""
     search = SearchAgent()
     first: Agent = search
-    if settings.agent in ("openai", "command"):
-        make = _make_openai_agent if settings.agent == "openai" else _make_command_agent
-        first = FallbackAgent(make(settings, notify, stop), search, notify)
+    if settings.agent == "openai":
+        first = FallbackAgent(_make_openai_agent(settings, notify, stop), search, notify)
+    elif settings.agent != "search":
+        first = FallbackAgent(CommandAgent(make_tool(settings, notify), notify, stop.quiet), search, notify)
     recombine = RecombineAgent()
     others: dict[JobKind, Agent] = {JobKind.ADOPT: recombine, JobKind.ABLATE: recombine, JobKind.TUNE: search}
     return AgentByKind(first, others | {JobKind.COMBINE: CombineAgent()})
-
-
-def _make_command_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:
-    try:
-        words = shlex.split(settings.agent_command or "")
-    except ValueError as error:
-        raise SettingsError(f"the setting 'agent_command' is wrong: {error}") from error
-    if not words:
-        raise SettingsError("the command agent needs a command: --agent-command 'tool -p {prompt_file}'")
-    mounts = []
-    for text in settings.agent_paths:
-        path = Path(text.removesuffix(":rw")).expanduser().absolute()
-        if not path.exists():
-            raise SettingsError(f"the setting 'agent_paths' is wrong: {path} does not exist")
-        mounts.append(Mount(path, writable=text.endswith(":rw")))
-    tool = Tool(words, Path.home(), settings.read_agent_environment(), tuple(mounts), settings.agent_seconds)
-    return CommandAgent(tool, notify, stop.quiet)
 
 
 def _make_openai_agent(settings: WorkerSettings, notify: Callable[[str], None], stop: Stop) -> Agent:

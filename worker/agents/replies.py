@@ -76,9 +76,9 @@ class Statement(Message):
         )
 
     @classmethod
-    def undescribed(cls) -> Self:
+    def undescribed(cls, title: str) -> Self:
         """The statement of a tool that changed files without describing the change."""
-        words = {"title": "An undescribed change", "hypothesis": "", "axis": "code", "value": ""}
+        words = {"title": title, "hypothesis": "", "axis": "code", "value": ""}
         return cls.model_validate({**words, "direction": "change", "predicted_effect": None, "refuted_by": ""})
 
 

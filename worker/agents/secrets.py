@@ -73,17 +73,16 @@ class Secrets:
     def find_leak(self, answer: str, known: str) -> str | None:
         """The source of a secret that the answer contains, or None. `known` is text that the tool was given."""
         squeezed = _squeeze(answer)
-        given, pieces = _squeeze(known), _pieces(squeezed)
+        pieces = frozenset(squeezed[at : at + PIECE] for at in range(len(squeezed) - PIECE + 1))
         for value, source in self.sources.items():
             core = _squeeze(value)
-            if core in given or value in known:
-                continue
-            if value in answer and (len(core) < LEAST_RANDOM or core in squeezed):
-                return source
-            in_pieces = pieces if _looks_random(core) else frozenset[str]()  # else its pieces may be words
-            if len(core) >= LEAST_RANDOM and any(
-                _is_held(form, squeezed, in_pieces) for form in _disguises(value, core)
-            ):
+            if len(core) < LEAST_RANDOM:
+                is_found = value in answer
+            else:
+                may_be_cut = _looks_random(core)  # else its pieces may be words
+                forms = _disguises(value, core)
+                is_found = any(_is_held(form, squeezed, pieces, may_be_cut=may_be_cut) for form in forms)
+            if is_found and value not in known and core not in _squeeze(known):
                 return source
         return None
 
@@ -179,18 +178,15 @@ def _disguises(value: str, core: str) -> Iterator[str]:
         yield _squeeze(encoded[math.ceil(shift * 8 / 6) :].rstrip("=")[:-1])
 
 
-def _is_held(secret: str, answer: str, pieces: frozenset[str]) -> bool:
-    if secret in answer:
-        return True
-    if not any(secret[at : at + PIECE] in pieces for at in range(len(secret) - PIECE + 1)):
+def _is_held(secret: str, answer: str, pieces: frozenset[str], *, may_be_cut: bool) -> bool:
+    """Whether an answer with these pieces contains a secret, or enough of it if it `may_be_cut`."""
+    starts = [at for at in range(len(secret) - PIECE + 1) if secret[at : at + PIECE] in pieces]
+    if not starts:
         return False  # almost always
-    held = [secret[at : at + PIECE] in pieces for at in range(len(secret) - PIECE + 1)]
-    covered = sum(any(held[max(0, at - PIECE + 1) : at + 1]) for at in range(len(secret)))
-    return covered >= LEAST_SHARE * len(secret) and covered >= LEAST_RANDOM
-
-
-def _pieces(text: str) -> frozenset[str]:
-    return frozenset(text[at : at + PIECE] for at in range(len(text) - PIECE + 1))
+    if may_be_cut:
+        covered = len({at + offset for at in starts for offset in range(PIECE)})
+        return covered >= max(LEAST_SHARE * len(secret), LEAST_RANDOM)
+    return secret in answer
 
 
 def _squeeze(text: str) -> str:

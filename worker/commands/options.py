@@ -17,7 +17,9 @@ Coordinator = Annotated[str | None, typer.Option(metavar="URL", help="The swarm'
 AgentName = Annotated[
     str | None,
     typer.Option(
-        metavar="search|openai|command|scripted", help="The agent that proposes experiments.  [default: search]"
+        metavar="NAME",
+        help="The agent that proposes experiments: search, openai, claude, codex, gemini, opencode, aider, command or "
+        "scripted.  [default: search]",
     ),
 ]
 DataDir = Annotated[

@@ -10,7 +10,7 @@ The refs keep `git gc` from removing anything. A commit whose parent was made el
 file, so that `git log` and `git fsck` know that history ends there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 
@@ -134,3 +134,15 @@ def write_worktree(folder: Path, files: Mapping[str, str]) -> Path:
         target.write_text(text, encoding="utf-8", newline="")
         target.chmod(0o644)
     return folder
+
+
+def start_history(folder: Path, paths: Sequence[str]) -> None:
+    """Make a folder a git repository with these files in its only commit, for tools that need one."""
+    with Repo.init(str(folder)) as repository:
+        config = repository.get_config()
+        config.set((b"user",), b"name", b"volunteer")
+        config.set((b"user",), b"email", b"volunteer@worker.invalid")
+        config.write_to_path()
+        worktree = repository.get_worktree()
+        worktree.stage(list(paths))
+        worktree.commit(message=b"The parent commit")

@@ -88,8 +88,9 @@ def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[s
 class LogTail:
     """The last lines of an untrusted, possibly endless output."""
 
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=LOG_LINES)
+    def __init__(self, lines: int = LOG_LINES, line_characters: int = LOG_LINE_CHARACTERS) -> None:
+        self._lines: deque[str] = deque(maxlen=lines)
+        self._most, self._line_characters = lines, line_characters
         self._open = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
@@ -97,14 +98,14 @@ class LogTail:
         """Add bytes; a carriage return starts a new line, because of progress bars."""
         text = self._open + self._decoder.decode(chunk).replace("\r", "\n")
         *lines, self._open = text.split("\n")
-        self._open = self._open[:LOG_LINE_CHARACTERS]
-        self._lines.extend(line[:LOG_LINE_CHARACTERS] for line in lines if line)
+        self._open = self._open[: self._line_characters]
+        self._lines.extend(line[: self._line_characters] for line in lines if line)
 
     def text(self) -> str:
         """The lines, with unprintable characters replaced."""
         lines = list(self._lines) + ([self._open] if self._open else [])
         return "\n".join(
-            "".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in lines[-LOG_LINES:]
+            "".join(c if c.isprintable() or c == "\t" else "�" for c in line) for line in lines[-self._most :]
         )
 
 
@@ -121,40 +122,42 @@ class ConfinedProcess:
         container: ContainerSocket | None = None,
         descriptors: Sequence[int] = (),
         group: MemoryGroup | None = None,
+        standard_input: int = subprocess.DEVNULL,
+        log: LogTail | None = None,
     ) -> None:
         """Start `command` in `folder`; None as `environment` is the worker's own; `on_end` is called once.
 
-        `descriptors` stay open besides those of the request.
+        `descriptors` stay open besides those of the request; `log` keeps the output.
         """
         self._limits: ProcessLimits = request.limits
         self._argv = [*request.argv]
         self._on_end = on_end
         self._container, self._group = container, group
-        self._log = LogTail()
+        self._log = log or LogTail()
         self._killed_for = ""
         self._peak_mib = 0
         self._ended = threading.Event()
         self._outcome: ProcessOutcome | None = None
         self._kill_lock = threading.Lock()
-        log, log_writer = os.pipe()
+        output, output_writer = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - confining what runs is what this is for
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=log_writer,
-                stderr=log_writer,
+                stdin=standard_input,
+                stdout=output_writer,
+                stderr=output_writer,
                 pass_fds=(*request.descriptors, *descriptors),
                 env=None if environment is None else dict(environment),
                 cwd=folder,
                 start_new_session=True,
             )
         except OSError:
-            os.close(log)
+            os.close(output)
             raise
         finally:
-            os.close(log_writer)
+            os.close(output_writer)
         self._cpu_time = CpuTime(container.list_pids if container else lambda: [self._process.pid])
-        self._watcher = threading.Thread(target=self._watch, args=(log,), name="sandbox-watch", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, args=(output,), name="sandbox-watch", daemon=True)
         self._watcher.start()
 
     @property

@@ -1,6 +1,5 @@
 """worker/agents/command.py: real programs in the real sandbox, useful ones and hostile ones."""
 
-import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,8 @@ from tests.worker.agents.tasks import make_task, sha_of
 from tests.worker.sandbox.conftest import choose_seconds
 from worker.agents.base import AgentError, AgentUnavailable, Draft, Task
 from worker.agents.command import CommandAgent, Tool
+from worker.agents.programs import Program
+from worker.agents.tool_room import RoomSettings
 from worker.sandbox.tool import Mount
 
 SOURCE = "LEARNING_RATE = 0.003\nDEPTH = 4\n"
@@ -33,16 +34,17 @@ class Bench:
         self.home = home
         self.said: list[str] = []
         self.mounts: list[Mount] = []
+        self.arguments = ["{prompt_file}"]
         self.stop = Event()
 
     def agent(self, script: str, seconds: float = 60.0) -> CommandAgent:
         program = self.home / "tool.sh"
         program.write_text(f"say() {{ {STATEMENT}\n}}\n{script}\n")
         environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "TOOL_KEY": "k-canary-tool"}
-        mounts = (Mount(program), *self.mounts)
-        command = f"/bin/bash {program} {{prompt_file}}"
-        tool = Tool(shlex.split(command), self.home, environment, mounts, seconds)
-        return CommandAgent(tool, self.said.append, self.stop)
+        argv = ["/bin/bash", str(program), *self.arguments]
+        room = RoomSettings(self.home, environment, tuple(self.mounts), Program("/bin/bash", {program}))
+        logs = self.home.with_name("logs")
+        return CommandAgent(Tool("command bash", argv, room, seconds, logs), self.said.append, self.stop)
 
     def propose(self, script: str, seconds: float = 60.0, task: Task = TASK) -> Draft:
         return self.agent(script, seconds).propose(task)
@@ -70,7 +72,9 @@ def test_takes_back_what_may_be_changed_and_says_what_else_was(bench: Bench) -> 
 
 
 def test_an_experiment_without_words_is_one_all_the_same(bench: Bench) -> None:
-    assert bench.propose(DEEPER).proposal.title == "An undescribed change"
+    for words in ("", "[ -e $p ] || mkfifo $p"):
+        draft = bench.propose(f"{DEEPER}; p=/swarm/answer/proposal.json; {words}")
+        assert (draft.proposal.title, draft.proposal.settings["DEPTH"]) == ("DEPTH 4 -> 6", 6)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +87,11 @@ def test_an_experiment_without_words_is_one_all_the_same(bench: Bench) -> None:
         ("printf '\\377' > train.py", "is not text"),
         ("head -c 5000000 /dev/zero > train.py", "larger than"),
         ("echo 'DEPTH = (' > train.py", "not valid Python"),
-        (f"{DEEPER}; rm -rf ../answer/*; mkfifo /swarm/answer/proposal.json", "not a regular file"),
     ],
 )
 def test_what_cannot_be_taken_back_is_named(bench: Bench, script: str, words: str) -> None:
     with pytest.raises(AgentError, match=words):
-        bench.propose(script)
+        bench.propose(script, seconds=1)
 
 
 def test_sees_only_what_was_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,11 +103,12 @@ def test_sees_only_what_was_named(bench: Bench, monkeypatch: pytest.MonkeyPatch)
         {DEEPER}
         for path in {bench.home}/secret /etc/shadow /root/.ssh /var/log; do [ -e $path ] && seen="$seen $path"; done
         env | grep -q canary-token && seen="$seen token"
-        touch {bench.home}/login /swarm/brief/x /usr/x /x 2>/dev/null && seen="$seen wrote"
+        echo x >> {bench.home}/login; touch /swarm/brief/x /usr/x /x 2>/dev/null && seen="$seen wrote"
         [ $(ls /proc | grep -c '^[0-9]') -gt 6 ] && seen="$seen processes"
         say "$(cat ~/login) $(echo $TOOL_KEY | tail -c 5) seen:$seen"
     """)
-    assert draft.proposal.title == "hello tool seen:"
+    assert draft.proposal.title.split() == ["hellox", "tool", "seen:"]
+    assert (bench.home / "login").read_text() == "hello", "the tool has a copy"
 
 
 def test_may_use_the_network(bench: Bench) -> None:
@@ -147,7 +151,7 @@ def test_a_tool_that_does_not_end_is_ended_with_all_it_started(
     bench: Bench, count_marked: Callable[[str], int]
 ) -> None:
     marker = choose_seconds()
-    with pytest.raises(AgentError, match="took more than 1 s and was ended"):
+    with pytest.raises(AgentError, match="took too long and was ended"):
         bench.propose(f"trap '' TERM; setsid sleep {marker} & sleep {marker}", seconds=1)
     assert count_marked(marker) == 0
     bench.stop.set()
@@ -168,8 +172,86 @@ def test_a_tool_that_fails_or_is_missing_is_unavailable(bench: Bench) -> None:
 def test_mends_a_crash(bench: Bench) -> None:
     draft = bench.propose(f"{DEEPER}; say 'DEPTH 6'")
     crash = make_run(sha_of("x"), None, reason="too deep", log_tail="ValueError")
-    mender = bench.agent("grep -q ValueError $1 && grep -q 'DEPTH = 6' train.py && sed -i 's/= 6/= 5/' train.py")
+    mender = bench.agent("grep -q ValueError $1 && grep -q 'DEPTH = 6' train.py && sed -i 's/= 6/= 5/' train.py; say x")
     repaired = mender.repair(TASK, draft, crash)
     assert repaired is not None
     assert repaired.files == {"train.py": SOURCE.replace("4", "5")}
     assert (repaired.proposal.title, repaired.proposal.settings["DEPTH"]) == ("DEPTH 6", 5)
+
+
+def test_an_answer_that_cannot_be_used_is_asked_for_again(bench: Bench) -> None:
+    """The tool asks a question, then forgets its words, then is done; all in one folder."""
+    draft = bench.propose(f"""
+        case $(ls .git/asked* 2>/dev/null | wc -l) in
+            0) touch .git/asked1; echo 'Should I continue?';;
+            1) touch .git/asked2; grep -q 'nothing is changed' "$1" && grep -q 'decide yourself' "$1" && {DEEPER};;
+            *) grep -q 'proposal.json is missing' "$1" && grep -q 'DEPTH = 6' train.py && say 'at last';;
+        esac
+    """)
+    assert (draft.proposal.title, draft.proposal.settings["DEPTH"]) == ("at last", 6)
+    logs = sorted(bench.home.with_name("logs").iterdir())
+    assert len(logs) == 3 and "Should I continue?" in logs[0].read_text()
+    assert logs[0].stat().st_mode & 0o077 == 0
+
+
+def test_the_prompt_comes_as_the_command_wants_it(bench: Bench) -> None:
+    for arguments, script in (
+        ([], "cat"),
+        (["{prompt}"], 'echo "$1"'),
+        (["--file={prompt_file}"], 'cat "${1#--file=}"'),
+    ):
+        bench.arguments = arguments
+        draft = bench.propose(f"{script} | grep -q 'these files only: train.py' && {DEEPER}; cat > /dev/null; say ok")
+        assert draft.proposal.title == "ok"
+
+
+def test_the_room_has_one_user_and_a_git_repository(bench: Bench) -> None:
+    draft = bench.propose(f"""
+        [ "$(wc -l < /etc/passwd)" = 1 ] && [ "$(id -un):$HOME" = "volunteer:{bench.home}" ] || exit 7
+        [ ~volunteer = "$HOME" ] || exit 8
+        [ -z "$(git status --porcelain)" ] && git log --oneline | grep -q parent || exit 9
+        {DEEPER}; git commit -qam changed; git diff HEAD~1 | grep -q '+DEPTH = 6' && say ok""")
+    assert draft.proposal.title == "ok"
+    assert bench.said == []
+
+
+def test_a_file_that_is_renewed_by_renaming_is_put_back(bench: Bench) -> None:
+    for name in ("may", "must-not", "became-a-link"):
+        (bench.home / name).write_text("old")
+        (bench.home / name).chmod(0o600)
+    bench.mounts = [Mount(bench.home / "may", writable=True), Mount(bench.home / "must-not")]
+    bench.mounts.append(Mount(bench.home / "became-a-link", writable=True))
+    bench.propose(f"""{DEEPER}; for f in may must-not; do echo new > ~/x; mv ~/x ~/$f; done
+        rm ~/became-a-link; ln -s /etc/passwd ~/became-a-link; say ok""")
+    assert {name: (bench.home / name).read_text() for name in ("may", "must-not", "became-a-link")} == {
+        "may": "new\n", "must-not": "old", "became-a-link": "old",
+    }  # fmt: skip
+    assert (bench.home / "may").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_owners_sessions_obey_cannot_be_changed(bench: Bench) -> None:
+    folder = bench.home / ".tool"
+    folder.mkdir()
+    (folder / "settings").write_text("mine")
+    bench.mounts = [Mount(folder, writable=True)]
+    agent = bench.agent(
+        f"{DEEPER}; echo evil > ~/.tool/settings; mv ~/.tool/settings ~/x; echo evil > ~/.tool/hooks; say ok"
+    )
+    room = replace(agent._tool.room, protected=(folder / "settings", folder / "hooks"))
+    agent._tool = replace(agent._tool, room=room)
+    agent.propose(TASK)
+    assert (folder / "settings").read_text() == "mine" and not (folder / "hooks").exists()
+    assert "which your own sessions would obey" in bench.said[0]
+
+
+def test_its_paper_is_its_own(bench: Bench) -> None:
+    draft = bench.propose(f"{DEEPER}; say 'DEPTH 6'")
+    report = make_run(sha_of("x"), 0.9)
+    paper = '{"claim": "Deeper is better.", "mechanism": "M", "caveats": "C", "follow_ups": "", "tags": ["Depth"]}'
+    writer = bench.agent(
+        f"grep -q 'DEPTH = 6' train.py && grep -q '0.9' $1 && echo '{paper}' > /swarm/answer/finding.json"
+    )
+    finding = writer.write_finding(TASK, draft, report)
+    assert (finding.claim, finding.tags, finding.agent) == ("Deeper is better.", ["depth"], "command bash")
+    with pytest.raises(AgentError, match=r"finding.json is missing"):
+        bench.agent("echo 'Shall I?'").write_finding(TASK, draft, report)

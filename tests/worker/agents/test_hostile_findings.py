@@ -58,7 +58,8 @@ def test_an_obedient_tool_changes_no_other_file(hostile: Hostile, tmp_path: Path
     agent: CommandAgent = bench.agent(f"{writes}\ntrue")
     with pytest.raises(AgentError, match="nothing is changed"):
         agent.propose(task_with(hostile))
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["home", "tool.sh"], "nothing was written"
+    written = sorted(path.name for path in tmp_path.rglob("*") if path.suffix != ".log")
+    assert written == ["home", "logs", "tool.sh"], "nothing but what the tool said was kept"
 
 
 def test_no_text_closes_its_own_fence() -> None:
