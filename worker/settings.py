@@ -81,8 +81,8 @@ class WorkerSettings(BaseSettings):
     """One worker. `cores` bounds the CPU cores it may use (None: all); `project` None takes any project's jobs.
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
-    works offline after `alone_after_seconds`. `base_url` and later settings are for the agent `openai` and coding tools:
-    prices are per million tokens, and a tool may see the paths `agent_paths` and the variables `agent_environment`.
+    works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
+    are per million tokens, and a tool may see the paths `agent_paths` and the variables `agent_environment`.
     """
 
     model_config = SettingsConfigDict(

@@ -234,7 +234,7 @@ def collect_changes(room: ToolRoom, files: Mapping[str, str], contract: Contract
 
 
 def read_answer(room: ToolRoom, name: str, form: type[Form]) -> Form:
-    """What the tool wrote into an answer's file. Raises CollectError, AnswerError."""
+    """The content of an answer's file. Raises CollectError, AnswerError."""
     text = next(
         (found for folder in (room.answer, room.work) if (found := read_regular(folder, name)) is not None), None
     )

@@ -28,13 +28,16 @@ def test_a_kind_of_job_says_its_mission_to_a_model_and_to_a_tool(kind: str) -> N
     assert "/a/proposal.json" in tool and "train.py" in tool
 
 
+TOOL_PROMPTS = ("tool_repair", "tool_again", "tool_paper", "tool_toy")
+
+
 def test_the_prompts_are_those_that_are_asked_for() -> None:
     names = {path.name.removesuffix(".md.j2") for path in PROMPTS.iterdir()}
-    assert names == {*KINDS, "system", "repair", "tool_repair", "paper", "_chat", "_tool", "_changes"}
+    assert names == {*KINDS, "system", "repair", "paper", *TOOL_PROMPTS, "_chat", "_tool", "_changes"}
 
 
 def test_what_was_refused_is_named_as_data() -> None:
-    draft = Draft(Statement.undescribed().to_proposal({}), {}, "test")
+    draft = Draft(Statement.undescribed("An undescribed change").to_proposal({}), {}, "test")
     task = replace(make_task(), refused=(draft,))
     prompt = render("improve", layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task))
     assert (
@@ -48,7 +51,7 @@ def test_what_is_much_like_it_is_told_and_may_be_insisted_upon() -> None:
         experiment_id=7, title="A learnable gain", axis="norm", value="", outcome="ok", effect_mean=-0.0123,
         effect_sd=0.004, similarity=0.9,
     )  # fmt: skip
-    draft = Draft(Statement.undescribed().to_proposal({}), {}, "test")
+    draft = Draft(Statement.undescribed("An undescribed change").to_proposal({}), {}, "test")
     task = replace(make_task(), refused=(draft,), replies=(ProposalReply(accepted=False, similar=[alike]),))
     values = {"program": "", "context": "", "files": ""}
     chat = render("improve", layout=CHAT, **values, **describe_task(task))
