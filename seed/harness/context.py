@@ -43,10 +43,11 @@ class Context:
         self._length: int = begin["facts"]["sequence_length"]
         self._budget: float = begin["training_seconds"]
         self._rehearse = rehearse
-        self._read_clock = cpu_seconds if begin.get("clock") == "cpu" else time.monotonic
+        self.clock: Callable[[], float] = cpu_seconds if begin.get("clock") == "cpu" else time.monotonic
         self._asked_at = 0.0
         self._steps: deque[float] = deque([0.0], maxlen=LAST_STEPS)
         self._draw = numpy.random.default_rng(self.seed)
+        self._waiting = numpy.empty(0, numpy.int64)  # where the next windows begin
         self._tokens: numpy.ndarray | None = None
         self._started_at: float | None = None
         self._next_log = 0.0
@@ -57,6 +58,11 @@ class Context:
         self._hook = register_optimizer_step_pre_hook(self._remember_optimizer)
 
     @property
+    def budget_seconds(self) -> float:
+        """How long the training may take, by the contract's clock; after `start()` without what the hand-over takes."""
+        return self._budget
+
+    @property
     def has_started(self) -> bool:
         return self._started_at is not None
 
@@ -65,9 +71,9 @@ class Context:
         if self.has_started:
             raise Fault("ctx.start() was called twice")
         self._restore()
-        before = self._read_clock()
+        before = self.clock()
         self._rehearse()
-        handover = HANDOVER_FACTOR * (self._read_clock() - before)
+        handover = HANDOVER_FACTOR * (self.clock() - before)
         self._channel.send("start")
         message, (train,) = self._channel.expect("started", "keep")
         if message["kind"] == "keep":
@@ -75,27 +81,37 @@ class Context:
             os._exit(0)  # there is nothing to train
         self._budget = message.get("training_seconds", self._budget)  # less, after a long start
         self._budget -= min(0.5 * self._budget, handover)
-        self._started_at = self._read_clock()
+        self._started_at = self.clock()
         self._tokens = numpy.frombuffer(mmap.mmap(train, 0, access=mmap.ACCESS_READ), dtype=numpy.uint16)
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless batches `(inputs, targets)`, int64 of shape (batch_size, sequence_length) on `device`.
 
-        Targets are the inputs moved on by one token; the seed sets the order. From `start()` on the tokens are real.
+        Targets are the inputs moved on by one token; the seed sets the order. From `start()` on the tokens are real:
+        the text is cut into windows, which come in random order, each once, before it is cut anew elsewhere.
         """
         window = numpy.arange(self._length + 1)
         while True:
             if self._tokens is None:
                 tokens = self._draw.integers(self._vocab_size, size=(batch_size, self._length + 1))
             else:
-                first = self._draw.integers(len(self._tokens) - self._length, size=(batch_size, 1))
-                tokens = self._tokens[first + window].astype(numpy.int64)
+                tokens = self._tokens[self._take_windows(batch_size)[:, None] + window].astype(numpy.int64)
                 self.drawn_tokens += batch_size * self._length
             batch = torch.from_numpy(tokens)
             if self.device.type == "cuda":
                 batch = batch.pin_memory()  # else the copy would wait for all that the GPU was given before
             batch = batch.to(self.device, non_blocking=True)
             yield batch[:, :-1], batch[:, 1:]
+
+    def _take_windows(self, count: int) -> numpy.ndarray:
+        """Where the next windows of the text begin: int64 (count,)."""
+        assert self._tokens is not None
+        while len(self._waiting) < count:
+            first = self._draw.integers(min(self._length, len(self._tokens) - self._length))
+            cut = self._draw.permutation((len(self._tokens) - 1 - first) // self._length)
+            self._waiting = numpy.concatenate([self._waiting, first + self._length * cut])
+        taken, self._waiting = numpy.split(self._waiting, [count])
+        return taken
 
     def progress(self) -> float:
         """The used share of the budget, 0 to 1, without the time for the hand-over."""
@@ -125,7 +141,7 @@ class Context:
             )
 
     def _elapsed(self) -> float:
-        return 0.0 if self._started_at is None else self._read_clock() - self._started_at
+        return 0.0 if self._started_at is None else self.clock() - self._started_at
 
     def _remember_optimizer(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         """Called by torch before each step of any optimizer: saves the state from before its first step."""

@@ -2,6 +2,7 @@
 
 python -m tests.bench.bench_train                      prints a table: of gpt on a GPU, else of gpt-cpu and a small gpt
 python -m tests.bench.bench_train --device cuda:0 --append docs/benchmarks.md
+python -m tests.bench.bench_train --plans              what gpt makes of the cards that people have: arithmetic, no run
 
 Each seed runs twice, as a job would: first with nothing compiled (`start cold`), then with what the worker keeps
 compiled for all runs (`start warm`). All other columns are the second run's. The hand-over is from the last step that
@@ -15,6 +16,7 @@ what one large float32 product reaches on as many cores.
 """
 
 import argparse
+import contextlib
 import io
 import os
 import subprocess
@@ -26,7 +28,8 @@ from random import Random
 from string import ascii_lowercase
 from threading import Event
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pyarrow
 import pyarrow.parquet
@@ -44,8 +47,35 @@ from worker.runs.runner import RunRequest
 from worker.settings import load_settings
 
 SEEDS = Path(__file__).parents[2] / "seed"
-PEAK_TFLOPS = {"H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100": 311.9, "RTX 4090": 165.2}
-"""By a part of the model's name."""
+PEAK_TFLOPS = {
+    "H200": 989.4, "H100 80GB HBM3": 989.4, "H100 PCIe": 756.5, "A100": 311.9, "A10": 125, "L4": 121, "L40S": 362,
+    "V100": 125, "T4": 65, "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 4070": 58.3, "RTX 3090": 71, "RTX 3060": 25.5,
+    "RTX 2080 Ti": 53.8, "RTX 2060": 25.8,
+}  # fmt: skip
+"""By a part of the model's name, of which the longest counts: 16 bits, summed in 32, without sparsity; by data sheets."""
+
+ASSUMED_MFU = 0.35
+
+
+class Card(NamedTuple):
+    """What torch says of a GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    multi_processor_count: int
+    total_memory: float
+
+
+CARDS = (
+    Card("RTX 2060", (7, 5), 30, 6e9), Card("T4", (7, 5), 40, 16e9), Card("RTX 2080 Ti", (7, 5), 68, 11e9),
+    Card("V100", (7, 0), 80, 16e9), Card("RTX 3060", (8, 6), 28, 12e9), Card("RTX 3090", (8, 6), 82, 24e9),
+    Card("A100", (8, 0), 108, 40e9), Card("RTX 4070", (8, 9), 46, 12e9), Card("RTX 4090", (8, 9), 128, 24e9),
+    Card("RTX 5090", (12, 0), 170, 32e9), Card("H100 80GB HBM3", (9, 0), 132, 80e9), Card("H200", (9, 0), 132, 141e9),
+)  # fmt: skip
+PLAN_HEADINGS = (
+    "card", "type", "layers x channels", "parameters, M", "assumed tokens/s", "tokens a step", "steps in 300 s",
+    "sequences at once",
+)  # fmt: skip
 
 CPU_BUDGET = {"training_seconds": 20, "handover_seconds": 2, "starting_seconds": 120, "scoring_seconds": 120}
 CPU_SETTINGS = {
@@ -108,25 +138,62 @@ def _with(tree: WorkTree, **changes: Any) -> WorkTree:
 
 
 def count_operations(tree: WorkTree, runner: TreeRunner) -> float:
-    """Floating point operations of a model's products for a token that it learns from, both ways."""
-    import torch  # noqa: PLC0415 - after the runs: it takes memory and seconds
-
+    """As `count_model_operations`, of the model that the tree builds."""
     facts = runner.device_runner.prepare(
         RunRequest(tree.contract, tree.sha, tree.files, 0), lambda _: None, Event()
     ).needs.facts
-    module = ModuleType("train")
-    exec(compile(tree.files["train.py"], "train.py", "exec"), module.__dict__)
+    module = load_edited(tree)
     model = module.GPT(facts["vocab_size"], facts["sequence_length"])
+    return count_model_operations(module, model, facts["sequence_length"])
+
+
+def count_model_operations(module: ModuleType, model: Any, length: int) -> float:
+    """Floating point operations of a model's products for a token that it learns from, both ways."""
+    import torch  # noqa: PLC0415 - after the runs: it takes memory and seconds
+
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     weights = sum(p.numel() for p in model.parameters() if p.dim() > 1 and id(p) not in tables)
-    windows = getattr(model, "windows", [facts["sequence_length"]] * module.DEPTH)
-    return float(6 * weights + 12 * module.WIDTH * sum(windows))
+    windows = getattr(model, "windows", [length] * module.DEPTH)
+    return float(6 * weights + 12 * getattr(module, "CHANNELS", module.WIDTH) * sum(windows))
+
+
+def plan(card: Card) -> tuple[str, ...]:
+    """A row: the model and the step that gpt chooses on this card, if it reaches ASSUMED_MFU of its peak."""
+    import torch  # noqa: PLC0415 - as above
+
+    tree = read_tree(SEEDS / "gpt")
+    cuda = {"is_available": True, "get_device_capability": card.capability, "get_device_properties": card}
+    with contextlib.ExitStack() as stack:
+        for name, answer in cuda.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, return_value=answer))
+        module = load_edited(tree)
+        rows = module.rows_at_once(torch.device("cuda:0"))
+    settings = tree.contract.data.settings
+    length, vocab_size = int(settings["sequence_length"]), int(settings["vocab_size"])
+    model = module.GPT(vocab_size, length)
+    speed = ASSUMED_MFU * 1e12 * PEAK_TFLOPS[card.name] / count_model_operations(module, model, length)
+    seconds = tree.contract.budget.training_seconds
+    tokens = module.choose_tokens_per_step(speed, 0.0, seconds)
+    return (
+        card.name, str(module.DTYPE).removeprefix("torch."), f"{module.LAYERS} x {module.CHANNELS}",
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}", f"{speed:,.0f}", f"{tokens:,}",
+        f"{seconds * speed / tokens:,.0f}", str(min(rows, tokens // length)),
+    )  # fmt: skip
+
+
+def load_edited(tree: WorkTree) -> ModuleType:
+    """train.py as a module, with the tree's other files to import."""
+    sys.path.insert(0, str(SEEDS / "gpt"))
+    module = ModuleType("train")
+    exec(compile(tree.files["train.py"], "train.py", "exec"), module.__dict__)
+    return module
 
 
 def find_peak(hardware: Hardware) -> float | None:
     """Operations a second; None for a GPU that is not listed."""
     if hardware.kind is DeviceKind.CUDA:
-        return next((1e12 * peak for part, peak in PEAK_TFLOPS.items() if part in hardware.model), None)
+        names = sorted((name for name in PEAK_TFLOPS if name in hardware.model), key=len)
+        return 1e12 * PEAK_TFLOPS[names[-1]] if names else None
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(hardware.cores))
     done = subprocess.run(
         [sys.executable, "-c", MULTIPLY], env={**os.environ, **threads}, check=True, capture_output=True, text=True
@@ -171,7 +238,11 @@ def main() -> None:
     parser.add_argument("--cores", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--append", type=Path)
+    parser.add_argument("--plans", action="store_true")
     given = parser.parse_args()
+    if given.plans:
+        print(format_table(PLAN_HEADINGS, [plan(card) for card in CARDS]))
+        return
     device = given.device or find_device()
     on_gpu = device != "cpu"
     with tempfile.TemporaryDirectory() as name, serve_folder(Path(name)) as address:

@@ -105,6 +105,21 @@ def test_batches_are_random_before_the_start_and_text_after(run: Callable[..., A
     assert torch.equal(edited.targets, (edited.late + 1) % 20)
 
 
+def test_each_window_of_the_text_comes_once_before_it_is_cut_anew(supervisor: Supervisor) -> None:
+    begin = {"device": "cpu", "seed": 3, "facts": {"vocab_size": 100, "sequence_length": 8}, "training_seconds": 9.0}
+    ctx = Context(supervisor.channel, begin, torch.nn.Linear(2, 2), rehearse=lambda: None)
+    ctx.start()
+    ctx._tokens = numpy.arange(81, dtype=numpy.uint16)  # ten windows of eight tokens and one to predict, or nine
+    firsts = [int(row[0]) for _ in range(20) for row in next(ctx.batches(3))[0]]
+    cuts = []
+    while len(firsts) >= 10:
+        places = range(firsts[0] % 8, 80 - 7, 8)
+        cut, firsts = firsts[: len(places)], firsts[len(places) :]
+        assert sorted(cut) == list(places) and cut != sorted(cut)
+        cuts.append(cut)
+    assert len({cut[0] % 8 for cut in cuts}) > 2, "cut at other places each time"
+
+
 def test_the_order_of_data_follows_the_seed(run: Callable[..., Any]) -> None:
     code = """
         def train(ctx, model):
@@ -170,7 +185,7 @@ def test_the_hand_over_is_part_of_the_budget(supervisor: Supervisor) -> None:
     begin = {"device": "cpu", "seed": 3, "facts": facts, "training_seconds": 100.0}
     ctx = Context(supervisor.channel, begin, torch.nn.Linear(2, 2), rehearse=lambda: time.sleep(0.3))
     ctx.start()
-    assert 50 <= ctx._budget <= 100 - HANDOVER_FACTOR * 0.3
+    assert 50 <= ctx.budget_seconds <= 100 - HANDOVER_FACTOR * 0.3
     assert not ctx.out_of_time()
     ctx._started_at = time.monotonic() - ctx._budget
     assert (ctx.progress(), ctx.out_of_time()) == (1.0, True)
