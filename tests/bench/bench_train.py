@@ -52,7 +52,7 @@ PEAK_TFLOPS = {
     "V100": 125, "T4": 65, "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 4070": 58.3, "RTX 3090": 71, "RTX 3060": 25.5,
     "RTX 2080 Ti": 53.8, "RTX 2060": 25.8,
 }  # fmt: skip
-"""By a part of the model's name, of which the longest counts: 16 bits, summed in 32, without sparsity; by data sheets."""
+"""By a part of the model's name, of which the longest counts: 16 bits, summed in 32, dense; from data sheets."""
 
 ASSUMED_MFU = 0.35
 
