@@ -58,7 +58,7 @@ ASSUMED_MFU = 0.35
 
 
 class Card(NamedTuple):
-    """What torch says of a GPU."""
+    """A GPU's properties, as torch gives them."""
 
     name: str
     capability: tuple[int, int]

@@ -55,7 +55,7 @@ def tokens_of(rows: int = 2) -> torch.Tensor:
 
 
 class Card(NamedTuple):
-    """What torch says of a GPU."""
+    """A GPU's properties, as torch gives them."""
 
     capability: tuple[int, int]
     multi_processor_count: int
