@@ -19,10 +19,14 @@ MAX_TOPIC_CHARACTERS = 80
 class FailureClass(StrEnum):
     """How an experiment failed. The last three are those of measured experiments without a gain.
 
-    `slower`: its first run saw clearly fewer tokens a second than its parent in the same hardware class.
+    `driver`, `compiler`: those of the machine refused it, which says nothing of other hardware classes, nor does
+    `out_of_memory`. `slower`: its first run saw clearly fewer tokens a second than its parent in the same hardware
+    class.
     """
 
     OUT_OF_MEMORY = "out_of_memory"
+    DRIVER = "driver"
+    COMPILER = "compiler"
     DIVERGED = "diverged"
     CRASHED = "crashed"
     TIMEOUT = "timeout"

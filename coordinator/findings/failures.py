@@ -1,8 +1,11 @@
-"""The classes of failed experiments. Pure."""
+"""The classes of failed experiments, and which failures are the commit's own everywhere. Pure."""
+
+from typing import Protocol
 
 from shared.experiments import Verdict
+from shared.faults import OF_MACHINES, find_fault
 from shared.findings import FailureClass
-from shared.runs import RunOutcome, RunReport
+from shared.runs import RunOutcome
 
 _FAILURES = {
     RunOutcome.TIMEOUT: FailureClass.TIMEOUT,
@@ -25,14 +28,39 @@ WITHOUT_GAIN: dict[str | None, FailureClass] = {
 """The failure class of an experiment that was measured and was not slow, by its verdict."""
 
 
-def classify_failure(run: RunReport) -> FailureClass | None:
+class RunEnd(Protocol):
+    """A run's end, as a report or a row describes it."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def frame(self) -> str: ...
+    @property
+    def log_tail(self) -> str: ...
+
+
+def is_commits_own(run: RunEnd, same_class: bool) -> bool:
+    """Whether a run failed in its commit's own code, as another one would: in any hardware class, or in the run's own.
+
+    How much memory and time there is, and what driver and compiler take, differs from class to class.
+    """
+    if run.outcome == RunOutcome.INVALID:
+        return True
+    if run.outcome == RunOutcome.TIMEOUT:
+        return same_class
+    return run.frame != "" and (same_class or classify_failure(run) not in OF_MACHINES)
+
+
+def classify_failure(run: RunEnd) -> FailureClass | None:
     """The failure class that a run itself shows; None for a run with a metric."""
     words = f"{run.reason}\n{run.frame}\n{run.log_tail[-2000:]}".casefold()
-    if run.outcome is RunOutcome.CRASHED and ("out of memory" in words or "memoryerror" in words):
-        return FailureClass.OUT_OF_MEMORY
+    if run.outcome == RunOutcome.CRASHED and (fault := find_fault(run.reason) or find_fault(run.log_tail)) is not None:
+        return fault.failure
     if run.outcome in (RunOutcome.CRASHED, RunOutcome.INVALID) and _says_diverged(words):
         return FailureClass.DIVERGED
-    return _FAILURES.get(run.outcome)
+    return _FAILURES.get(RunOutcome(run.outcome))
 
 
 def _says_diverged(words: str) -> bool:

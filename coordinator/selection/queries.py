@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from coordinator import models
+from coordinator.findings.failures import is_commits_own
 from coordinator.models import KindShare, table_of
 from coordinator.models.experiments import IS_MEASUREMENT
 from coordinator.selection import step_queries
@@ -45,6 +46,8 @@ CONFIRMED = (Standing.VERIFIED, Standing.CORROBORATED, Standing.SINGLE_OWNER)
 """Standings of commits that need no more runs, but for an anchor's of a corroborated one."""
 
 FRONTIER_ROWS = 256  # best commits from which parents are drawn; later ones would hardly ever be drawn
+
+MAX_FAILURES_READ = 32  # of one commit
 
 UNUSABLE = frozenset({Standing.HELD, Standing.REPORTED, Standing.REJECTED})
 """Standings of commits that are no parents: a maintainer must decide first or rejected it, or the code is lost."""
@@ -242,14 +245,15 @@ _RECORD_PARENT = update(_CALIBRATIONS).where(
     _CALIBRATIONS.c.hardware_class == bindparam("of_class"),
     _CALIBRATIONS.c.worker_id == bindparam("of_worker"),
 )
-_CRASHED = (
-    select(_RUNS.c.id)
+_FAILED_BY_ITSELF = (
+    select(_RUNS.c.hardware_class, _RUNS.c.outcome, _RUNS.c.reason, _RUNS.c.frame, _RUNS.c.log_tail)
     .where(
         _RUNS.c.commit_sha == bindparam("sha"),
         _RUNS.c.rung.is_(None),
         or_(_RUNS.c.frame != "", _RUNS.c.outcome.in_((RunOutcome.TIMEOUT, RunOutcome.INVALID))),
     )
-    .limit(1)
+    .order_by(_RUNS.c.id)
+    .limit(MAX_FAILURES_READ)
 )
 _CLASSES = select(_EPOCHS.c.hardware_class).where(
     _EPOCHS.c.project_id == PROJECT, _EPOCHS.c.hardware_class != HARDWARE_CLASS
@@ -361,9 +365,10 @@ def map_checks(session: Session, hardware_class: str, shas: Sequence[str]) -> di
     return {sha: bool(anchored) for sha, anchored in session.execute(_CHECKS, given).all()}
 
 
-def has_crashed_by_itself(session: Session, sha: str) -> bool:
-    """Whether a run of a commit failed in the commit's own code, as another one would."""
-    return session.scalar(_CRASHED, {"sha": sha}) is not None
+def has_crashed_by_itself(session: Session, sha: str, hardware_class: str) -> bool:
+    """Whether a run of a commit failed in the commit's own code, as another one in that hardware class would."""
+    failed = session.execute(_FAILED_BY_ITSELF, {"sha": sha}).all()
+    return any(is_commits_own(run, run.hardware_class == hardware_class) for run in failed)
 
 
 def list_other_classes(session: Session, project_id: int, hardware_class: str) -> list[str]:

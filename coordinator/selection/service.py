@@ -169,7 +169,7 @@ def needs_run(session: Session, contract: Contract, hardware_class: str, sha: st
     if posterior is not None and posterior.standing == Standing.REJECTED:
         return False
     if posterior is None or posterior.effect_mean is None:
-        return not queries.has_crashed_by_itself(session, sha)
+        return not queries.has_crashed_by_itself(session, sha, hardware_class)
     is_open = posterior.standing == Standing.PROVISIONAL and posterior.runs < policy.MAX_RUNS_OF_ONE_COMMIT
     is_gain = contract.objective.sign * posterior.effect_mean < 0
     return is_open and is_gain and not queries.find_measured_by(session, volunteer_id, [sha])

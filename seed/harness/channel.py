@@ -96,7 +96,8 @@ def describe(error: BaseException, editable: list[str]) -> str:
     """The error in a sentence."""
     if isinstance(error, Fault):
         return str(error)
-    first_line = (str(error).strip().splitlines() or [""])[0]
+    lines = str(error).strip().splitlines() or [""]
+    first_line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]  # torch's compiler names the error below
     name = type(error).__name__
     if isinstance(error, MemoryError) or "OutOfMemory" in name or "can't allocate memory" in str(error):
         return f"out of memory: {first_line or name}"

@@ -45,8 +45,8 @@ class Loop:
         """Work until `max_jobs` are reported, the worker is stopped, or, with `once`, after one attempt.
 
         Runs begin in the calling thread, which must live as long as they do. Raises Unauthorized and HeartbeatDied;
-        any ClientError or OSError of the first request; RunImpossible of the first job; and Outdated after the current
-        jobs are reported.
+        any ClientError or OSError of the first request; RunImpossible of the first job, MachineFault of any; and
+        Outdated after the current jobs are reported.
         """
         parts = self._parts
         claimer = JobClaimer(parts, self._worker_name, self._project, self._branch, self._backoff, once=once)

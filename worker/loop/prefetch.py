@@ -32,7 +32,7 @@ from worker.loop.claim import JobClaimer
 from worker.loop.deliver import ResultPlace, report_result, show_summary
 from worker.loop.heartbeat import HeartbeatDied, LeaseHeartbeat, MessageReader
 from worker.loop.job import Draining, Job, LeaseLost, WorkerParts, prepare_job, repair_job, write_finding
-from worker.runs.spec import RunImpossible, RunStopped
+from worker.runs.spec import MachineFault, RunImpossible, RunStopped
 from worker.ui.events import AgentTrouble, JobClaimed, JobDropped, WaitStarted
 
 POLL_INTERVAL_SECONDS = 0.25
@@ -245,7 +245,7 @@ class Prefetcher:
             return
         reason = str(error) or type(error).__name__
         is_first = isinstance(error, RunImpossible) and not self.reported
-        if isinstance(error, Unauthorized | HeartbeatDied) or is_first:
+        if isinstance(error, Unauthorized | HeartbeatDied | MachineFault) or is_first:
             self._give_back(lease, reason)
             raise error
         if isinstance(error, AgentFinished):

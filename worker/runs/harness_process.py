@@ -16,6 +16,7 @@ from typing import Self, TypeVar, overload
 from pydantic import ValidationError
 
 from shared.protocol import Message
+from worker.machine.faults import find_error_line
 from worker.runs.harness_protocol import (
     HARNESS_PROTOCOL,
     MAX_PACKET_BYTES,
@@ -198,5 +199,4 @@ class HarnessProcess:
             how = f"was ended by signal {outcome.signal} ({signal.strsignal(outcome.signal)})"
         if self._ready:
             return HarnessFault(f"{self.name} {how} before it had finished")
-        last_line = outcome.log_tail.rpartition("\n")[2]
-        return HarnessNotReady(f"{self.name} {how} before it was ready: {last_line}")
+        return HarnessNotReady(f"{self.name} {how} before it was ready: {find_error_line(outcome.log_tail)}")

@@ -14,16 +14,18 @@ from threading import Event
 from typing import Protocol
 
 from shared.contract import BudgetClock, Contract
+from shared.faults import find_fault
 from shared.leases import Phase
-from shared.runs import CurvePoint, Hardware, RunReport
+from shared.runs import CurvePoint, Hardware, RunOutcome, RunReport
 from worker.data.download import DataProgress
 from worker.data.prepare import PreparedData, prepare_data
-from worker.runs.harness_process import HarnessFault, HarnessNotReady, Stopped
+from worker.machine.faults import explain, find_error_line
+from worker.runs.harness_process import HarnessFault, HarnessNotReady, HarnessTimeout, Stopped
 from worker.runs.harness_protocol import Keep, Kept, Start
 from worker.runs.processes import MIB, RunProcesses
 from worker.runs.report import write_report
 from worker.runs.run import ActiveRun
-from worker.runs.spec import RunImpossible, RunProgress, RunSpec, RunStopped
+from worker.runs.spec import MachineFault, RunImpossible, RunProgress, RunSpec, RunStopped
 from worker.runs.throughput import choose_probe_seconds
 from worker.sandbox.base import Sandbox
 from worker.sandbox.shared_memory import SharedMemory
@@ -103,6 +105,8 @@ class LocalRunner:
     smoke_seconds: float = SMOKE_SECONDS
     _prepared: dict[str, PreparedData] = field(default_factory=dict)
     _compiled: dict[str, Path | None] = field(default_factory=dict)
+    _proven: set[str] = field(default_factory=set)
+    """Digests of the projects' own work trees that have run here since the worker started."""
 
     @property
     def sandbox_name(self) -> str:
@@ -114,11 +118,35 @@ class LocalRunner:
         spec = self._specify(request, notify, stop)
         on_progress(RunProgress(Phase.STARTING, 0, None, 0.0))
         has_time = request.contract.budget.training_seconds >= MIN_BUDGET_IN_SMOKE_RUNS * self.smoke_seconds
+        report = None
         if request.try_first and has_time:
             notify(f"new code is tried for {self.smoke_seconds:g} s first")
-            if (failed := try_out(spec, self.smoke_seconds, stop)) is not None:
-                return failed
-        return measure(spec, on_progress, stop)
+            report = try_out(spec, self.smoke_seconds, stop)
+        report = report or measure(spec, on_progress, stop)
+        if report.outcome is RunOutcome.CRASHED and request.untouched is not None:
+            self._try_untouched(spec, request.untouched, report, notify, stop)
+        return report
+
+    def _try_untouched(
+        self, spec: RunSpec, untouched: Mapping[str, str], report: RunReport, notify: Notify, stop: Event
+    ) -> None:
+        """Blame a crash on its commit only if the project's own code runs on this machine.
+
+        It is tried once, and again after a crash that may be the machine's: memory that others took, a driver that was
+        lost. Raises RunImpossible if it fails, too.
+        """
+        key = _digest(untouched)
+        if key in self._proven and find_fault(f"{report.reason}\n{report.log_tail}") is None:
+            return
+        if spec.files != untouched:
+            notify("the run crashed: trying whether the project's own code runs on this machine")
+            seconds = min(self.smoke_seconds, spec.contract.budget.training_seconds)
+            own = try_out(replace(spec, files=untouched), seconds, stop)
+            if own is None or own.outcome is not RunOutcome.CRASHED:
+                self._proven.add(key)
+                return
+            report = own
+        raise own_code_fails(report.reason, report.log_tail)
 
     def probe(self, request: RunRequest, notify: Notify, stop: Event) -> float | None:
         budget = request.contract.budget
@@ -129,7 +157,10 @@ class LocalRunner:
         spec = self._specify(replace(request, pace=seconds / budget.training_seconds), notify, stop)
         notify(f"trying for {seconds:.2g} s how fast the project's seed runs here")
         with _translated_errors():
-            return ActiveRun(spec, lambda _: None, stop).probe()
+            found = ActiveRun(spec, lambda _: None, stop).probe()
+        if found is not None and request.untouched is not None:
+            self._proven.add(_digest(request.untouched))
+        return found
 
     def _specify(self, request: RunRequest, notify: Notify, stop: Event) -> RunSpec:
         """The run that a request asks for. Raises ContractError for an unknown rung."""
@@ -179,13 +210,12 @@ class LocalRunner:
         project = request.contract.project.name
         # Compiled code depends on all of these.
         platform = [self.hardware.hardware_class, self.hardware.torch_version, sys.version]
-        described = json.dumps([platform, sorted(request.untouched.items())])
-        digest = hashlib.sha256(described.encode()).hexdigest()[:20]
-        archive = self.cache / "compiled" / f"{project}-{digest}.tar"
+        archive = self.cache / "compiled" / f"{project}-{_digest(request.untouched, *platform)}.tar"
         if archive.name not in self._compiled:
             if not archive.exists():
                 notify("compiling the project's own code once for all runs")
                 compile_ahead(replace(spec, files=request.untouched), archive, stop)
+                self._proven.add(_digest(request.untouched))
                 for old in sorted(archive.parent.glob(f"{project}-*.tar"), key=_age_of)[KEPT_ARCHIVES:]:
                     old.unlink(missing_ok=True)
             self._compiled[archive.name] = archive if archive.exists() else None
@@ -198,6 +228,18 @@ class LocalRunner:
         for old in folders[: -KEPT_RUNS + 1]:
             shutil.rmtree(old)
         return self.runs / f"{max(numbers, default=0) + 1:06d}-{sha[:10]}"
+
+
+def _digest(files: Mapping[str, str], *more: str) -> str:
+    """A name for a work tree, and for more texts with it."""
+    return hashlib.sha256(json.dumps([more, sorted(files.items())]).encode()).hexdigest()[:20]
+
+
+def own_code_fails(reason: str, log: str) -> RunImpossible:
+    """The error for a machine on which the project's own code crashes; a MachineFault if it is a known one."""
+    kind = RunImpossible if find_fault(f"{reason}\n{log}") is None else MachineFault
+    told = (reason or find_error_line(log)).rstrip(": ")
+    return kind(explain(f"the project's own code fails on this machine: {told}", log))
 
 
 def each_once(notify: Notify) -> Callable[[DataProgress], None]:
@@ -235,7 +277,9 @@ def measure(spec: RunSpec, on_progress: Callable[[RunProgress], None], stop: Eve
     return report
 
 
-def try_out(spec: RunSpec, seconds: float, stop: Event) -> RunReport | None:
+def try_out(
+    spec: RunSpec, seconds: float, stop: Event, on_progress: Callable[[RunProgress], None] = lambda _: None
+) -> RunReport | None:
     """A smoke run: train `spec`'s commit for `seconds` and load the result. None if it succeeds; raises as `measure`.
 
     It finds mistakes in the host's part before the whole budget is spent.
@@ -243,7 +287,7 @@ def try_out(spec: RunSpec, seconds: float, stop: Event) -> RunReport | None:
     budget = spec.contract.budget.model_copy(update={"training_seconds": seconds})
     contract = spec.contract.model_copy(update={"budget": budget})
     with _translated_errors():
-        report = ActiveRun(replace(spec, contract=contract, parent_curve=()), lambda _: None, stop).try_out()
+        report = ActiveRun(replace(spec, contract=contract, parent_curve=()), on_progress, stop).try_out()
     if report is None:
         return None
     return report.model_copy(update={"reason": f"in a smoke run of {seconds:g} s: {report.reason}"[:1000]})
@@ -257,36 +301,48 @@ def _translated_errors(stopped: str = "the worker was asked to stop") -> Iterato
     except Stopped:
         raise RunStopped(stopped) from None
     except HarnessNotReady as fault:
-        raise RunImpossible(f"this machine cannot run the project's harness: {fault.reason}") from fault
+        raise _not_ready(fault) from fault
+
+
+def _not_ready(fault: HarnessNotReady) -> RunImpossible:
+    kind = RunImpossible if find_fault(fault.reason) is None else MachineFault
+    return kind(explain(f"this machine cannot run the project's harness: {fault.reason}"))
 
 
 def compile_ahead(spec: RunSpec, archive: Path, stop: Event) -> bool:
     """Start `spec`'s code, which is the project's own, as in a run, and keep its compiled code in `archive`.
 
-    False if the code does not start, or its compiled code exceeds the contract's `compiled_mib`; runs then compile for
-    themselves. Raises RunStopped and RunImpossible as `measure`, and OSError.
+    False if its compiled code exceeds the contract's `compiled_mib`, or cannot be packed; runs then compile for
+    themselves. Raises RunImpossible if the code does not start; and RunStopped as `measure`, and OSError.
     """
     with SharedMemory("compiled", spec.contract.limits.compiled_mib * MIB) as room:
-        try:
-            with _translated_errors("the worker was stopped while it compiled the project's own code"):
-                size = min(_compile_into(room, spec, stop), room.size)
-        except HarnessFault:
-            return False
+        with _translated_errors("the worker was stopped while it compiled the project's own code"):
+            size = min(_compile_into(room, spec, stop), room.size)
         if size:
             _save(room, size, archive)
         return size > 0
 
 
 def _compile_into(room: SharedMemory, spec: RunSpec, stop: Event) -> int:
-    """The size of the archive that the trainer wrote. Raises Stopped and HarnessFault."""
-    deadline = time.monotonic() + spec.contract.budget.starting_seconds
+    """The size of the archive that the trainer wrote, 0 if it wrote none. Raises Stopped, HarnessNotReady and
+    RunImpossible."""
+    seconds = spec.contract.budget.starting_seconds
+    deadline = time.monotonic() + seconds
     with ExitStack() as stack:
         processes = RunProcesses(replace(spec, compiled=None), stop, stack)
-        processes.trainer.await_ready()
-        processes.begin_trainer(BudgetClock.WALL)
-        processes.trainer.expect(Start, deadline=deadline)
-        processes.trainer.send(Keep(), [room.descriptor])
-        return processes.trainer.expect(Kept, deadline=deadline).size
+        trainer = processes.trainer
+        trainer.await_ready()
+        try:
+            processes.begin_trainer(BudgetClock.WALL)
+            trainer.expect(Start, deadline=deadline)
+        except HarnessTimeout as fault:
+            raise own_code_fails(f"it did not start within {seconds:g} s", "") from fault
+        except HarnessFault as fault:
+            raise own_code_fails(fault.reason, trainer.end().log_tail) from fault
+        with suppress(HarnessFault):
+            trainer.send(Keep(), [room.descriptor])
+            return trainer.expect(Kept, deadline=deadline).size
+    return 0
 
 
 def _save(room: SharedMemory, size: int, archive: Path) -> None:

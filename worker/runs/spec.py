@@ -22,6 +22,10 @@ class RunImpossible(RunStopped):
     """This machine cannot run the project's harness (no torch, a broken sandbox): a retry will not help."""
 
 
+class MachineFault(RunImpossible):
+    """The project's own code fails here, and for a reason that is this machine's: the worker is to stop."""
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One measurement of one commit.

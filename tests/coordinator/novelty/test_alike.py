@@ -13,9 +13,10 @@ from coordinator.models import Embedding, Lease
 from shared.experiments import AxisDirection, JobKind, Proposal, ProposalReply, ProposalSubmission
 from shared.leases import GrantedLease as LeaseGrant
 from shared.leases import ResultUpload
+from shared.runs import RunOutcome
 from tests.coordinator.leases.conftest import clock as clock
 from tests.support.clock import Clock
-from tests.support.messages import describe_change, make_result, make_run
+from tests.support.messages import HARDWARE, describe_change, make_result, make_run
 from tests.support.seeds import TRAIN
 from tests.support.volunteers import MiniWorker
 
@@ -155,6 +156,39 @@ def test_code_that_a_crash_of_the_machine_left_unmeasured_is_measured(crew: list
     stored = second.deliver(lease, upload)
     assert stored.status_code == 201 and stored.json()["experiment_id"] == 1
     assert stored.json()["posterior"]["runs"] == 1
+
+
+OWN_FRAME = "train.py:3 in run"
+
+
+@pytest.mark.parametrize(
+    ("end", "is_bar_elsewhere"),
+    [
+        ({"reason": "out of memory: CUDA out of memory", "frame": OWN_FRAME}, False),
+        ({"reason": "train.py raised OutOfResources: out of resource: shared memory", "frame": OWN_FRAME}, False),
+        ({"outcome": RunOutcome.TIMEOUT, "reason": "starting took more than 300 s"}, False),
+        ({"reason": "train.py raised KeyError: 'x'", "frame": OWN_FRAME}, True),
+        ({"outcome": RunOutcome.INVALID, "reason": "a logit is not a finite number"}, True),
+    ],
+    ids=["memory", "compiler", "time", "mistake", "invalid"],
+)
+def test_what_a_machine_refused_says_nothing_of_other_hardware_classes(
+    crew: list[MiniWorker], make_worker: Callable[..., MiniWorker], end: dict[str, Any], is_bar_elsewhere: bool
+) -> None:
+    first, second = crew
+    wider = TRAIN.replace("0.003", "0.004")
+    lease = first.claim_job()
+    moved = describe_change(lease.base.files, {"train.py": wider})
+    assert propose(first, lease, wider, moved).accepted
+    assert deliver(first, lease, wider, moved, None, **end).is_success
+    reply = propose(second, second.claim_job(), wider, moved, may_measure=True)
+    assert (reply.accepted, reply.measure, reply.duplicate_of) == (False, None, 1), "it would fail here again"
+    elsewhere, other = make_worker("w3", "cid"), HARDWARE.model_copy(update={"cores": 64})
+    while not (lease := elsewhere.claim_job(hardware=other)).kind.makes_experiment:
+        run = make_run(lease.base.sha, 3.3, hardware=other)
+        assert elsewhere.deliver(lease, ResultUpload(run=run)).is_success
+    reply = propose(elsewhere, lease, wider, moved, may_measure=True)
+    assert (reply.accepted, reply.measure is None) == (False, is_bar_elsewhere)
 
 
 def test_a_gain_that_is_proposed_again_by_others_is_measured_again(crew: list[MiniWorker], database: Database) -> None:

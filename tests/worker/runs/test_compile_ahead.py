@@ -14,7 +14,7 @@ from tests.support.tiny_project import Files, seed_files
 from worker.data.prepare import PreparedData
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import compile_ahead, measure
-from worker.runs.spec import RunSpec, RunStopped
+from worker.runs.spec import RunImpossible, RunSpec, RunStopped
 
 COMPILER = """
 import os
@@ -100,18 +100,17 @@ def test_runs_begin_with_what_was_compiled_and_cannot_spoil_it(
     assert [path.name for path in archive.parent.iterdir()] == [archive.name]
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "\nraise RuntimeError\n",
-        "\nHONEST_TRAIN = os._exit\n",
-        "\nopen(os.path.dirname(os.path.dirname(KERNEL)) + '/big', 'wb').write(bytes(1 << 21))\n",
-    ],
-    ids=["raises", "ends", "too much"],
-)
-def test_runs_compile_for_themselves_where_nothing_can_be_kept(code: str, job: RunSpec, tmp_path: Path) -> None:
-    job = replace(job, files=project_files(code))
+def test_runs_compile_for_themselves_where_there_is_no_room(job: RunSpec, tmp_path: Path) -> None:
+    big = "\nopen(os.path.dirname(os.path.dirname(KERNEL)) + '/big', 'wb').write(bytes(1 << 21))\n"
+    job = replace(job, files=project_files(big))
     assert not compile_ahead(job, tmp_path / "compiled.tar", Event())
+    assert list(tmp_path.glob("compiled.tar*")) == []
+
+
+@pytest.mark.parametrize("code", ["\nraise RuntimeError\n", "\nHONEST_TRAIN = os._exit\n"], ids=["raises", "ends"])
+def test_own_code_that_does_not_start_is_an_error(code: str, job: RunSpec, tmp_path: Path) -> None:
+    with pytest.raises(RunImpossible, match="own code fails on this machine"):
+        compile_ahead(replace(job, files=project_files(code)), tmp_path / "compiled.tar", Event())
     assert list(tmp_path.glob("compiled.tar*")) == []
 
 

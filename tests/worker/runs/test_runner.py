@@ -13,7 +13,7 @@ from tests.support.preloaded_sandbox import PreloadedSandbox
 from tests.support.tiny_project import seed_files
 from worker.machine.hardware import detect_machine
 from worker.runs.runner import KEPT_RUNS, LocalRunner, RunRequest
-from worker.runs.spec import RunProgress, RunStopped
+from worker.runs.spec import RunImpossible, RunProgress, RunStopped
 
 
 @pytest.fixture
@@ -145,5 +145,6 @@ def test_the_untouched_code_compiles_once_for_all_runs(local: LocalRunner, contr
     measure(asked, untouched | {"train.py": untouched["train.py"] + "\n"})
     assert len(archives()) == 2
     assert told.count("compiling the project's own code once for all runs") == 2
-    measure(asked, edited)
+    with pytest.raises(RunImpossible, match="own code fails"):
+        measure(asked, edited)
     assert len(archives()) == 2, "code that does not start leaves none"
