@@ -4,6 +4,7 @@ The scorer asks for the logits at `span` positions of each row, from the row's `
 then `first` of each row, then the tokens (rows, length). The answer is float32: (rows, span, vocabulary).
 """
 
+import contextlib
 import mmap
 
 import numpy
@@ -20,6 +21,15 @@ def size_memories(length: int, vocab_size: int) -> tuple[int, int, int]:
     return rows, 8 * (1 + rows + rows * length), rows * row_bytes
 
 
+def lock_pages(array: numpy.ndarray, device: str) -> None:
+    """Let a GPU copy from and to this memory by itself. Where the system refuses, copies are slower; no more."""
+    import torch  # noqa: PLC0415 - the scorer of a CPU run does without
+
+    if int(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0)) != 0:
+        with contextlib.suppress(RuntimeError):  # the refusal stays pending until a launch asks for errors
+            torch.zeros(1, device=device)
+
+
 class Windows:
     """One process's view of both memories. For a GPU their pages are locked, which makes copies faster."""
 
@@ -30,10 +40,7 @@ class Windows:
         self._request = numpy.frombuffer(mmap.mmap(request, 0), dtype=numpy.int64)
         self._answer = numpy.frombuffer(mmap.mmap(answer, 0), dtype=numpy.float32)
         if device != "cpu":
-            import torch  # noqa: PLC0415 - the scorer of a CPU run does without
-
-            # Where the system refuses, copies are slower, and nothing else.
-            torch.cuda.cudart().cudaHostRegister(self._answer.ctypes.data, self._answer.nbytes, 0)
+            lock_pages(self._answer, device)
 
     def write(self, tokens: numpy.ndarray, first: numpy.ndarray, span: int) -> None:
         """Put a request: `tokens` int64 (rows, length), `first` (rows,)."""

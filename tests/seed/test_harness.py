@@ -17,6 +17,7 @@ import torch
 from harness import host, trainer
 from harness.channel import Channel, Fault, describe, find_frame
 from harness.context import HANDOVER_FACTOR, Context
+from harness.windows import lock_pages
 
 VOCAB, LENGTH = 40, 8
 EDITED = """
@@ -273,6 +274,10 @@ def test_loads_no_weights_of_another_model() -> None:
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "out of memory: "),
         (SystemExit(2), "train.py called sys.exit(2)"),
         (ValueError("first line\nsecond line"), "the harness raised ValueError: first line"),
+        (
+            RuntimeError("backend='inductor' raised:\nOSError: no gcc\n\nadvice"),
+            "the harness raised RuntimeError: backend='inductor' raised: OSError: no gcc",
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -300,3 +305,29 @@ def test_finds_a_syntax_error(run: Callable[..., Any]) -> None:
     with pytest.raises(SyntaxError) as caught:
         run("def train(ctx, model:\n")
     assert find_frame(caught.value, ["train.py"]).startswith("train.py:")
+
+
+class FakeCuda:
+    """A runtime that refuses to lock pages and, as CUDA's, has the next launch raise that."""
+
+    def __init__(self, refusal: int) -> None:
+        self.refusal, self.pending = refusal, 0
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802 - CUDA's name
+        self.pending = self.refusal
+        return self.refusal
+
+    def launch(self, *_: object, **__: object) -> None:
+        error, self.pending = self.pending, 0
+        if error:
+            raise RuntimeError("CUDA error: operation not supported")
+
+
+@pytest.mark.parametrize("refusal", [0, 801])
+def test_memory_that_cannot_be_locked_breaks_no_later_launch(refusal: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under WSL and in Docker Desktop: https://docs.nvidia.com/cuda/wsl-user-guide"""
+    cuda = FakeCuda(refusal)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: cuda)
+    monkeypatch.setattr(torch, "zeros", cuda.launch)
+    lock_pages(numpy.zeros(8, dtype=numpy.float32), "cuda:0")
+    cuda.launch()
