@@ -69,11 +69,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _worker(
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options before a command."""
+    """Options before a command. Raises WorkerCommandError where no command can do anything."""
+    if problem := options.explain_platform(sys.platform):
+        raise options.WorkerCommandError(problem)
 
 
 @app.command(epilog=_SETTINGS, help="Claim a job, run it, report it, and repeat.\n" + _EXAMPLES)

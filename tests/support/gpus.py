@@ -1,12 +1,16 @@
-"""A driver that answers from data, for machines without a GPU."""
+"""Drivers for machines without a GPU: one that answers from data, and NVIDIA's libraries with a fake behind them."""
 
+import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from worker.machine.gpu import DriverError, DriverReport, GpuProcess, GpuReport
 from worker.sandbox.base import Gpu
 
-H100 = GpuReport(1, Gpu("GPU-11111111-2222-3333-4444-555555555555", 1), "NVIDIA H100 80GB HBM3", 81559, 700)
-OLD = GpuReport(0, Gpu("GPU-00000000-2222-3333-4444-555555555555", 0), "NVIDIA GeForce GTX 1060 3GB", 3072, None)
+H100 = GpuReport(1, Gpu("GPU-11111111-2222-3333-4444-555555555555", 1), "NVIDIA H100 80GB HBM3", 81559, 700, (9, 0))
+OLD = GpuReport(
+    0, Gpu("GPU-00000000-2222-3333-4444-555555555555", 0), "NVIDIA GeForce GTX 1060 3GB", 3072, None, (6, 1)
+)
 
 
 @dataclass
@@ -27,3 +31,15 @@ class FakeDriver:
         if self.error is not None:
             raise self.error
         return self.processes
+
+
+FAKE_SOURCE = Path(__file__).with_name("fake_nvml.c")
+FAKE_LIBRARIES = ("libnvidia-ml.so.1", "libcuda.so.1")
+
+
+def build_libraries(folder: Path) -> Path:
+    """Make the driver's libraries in `folder`, for a process whose LD_LIBRARY_PATH names it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FAKE_LIBRARIES:
+        subprocess.run(["gcc", "-w", "-shared", "-fPIC", FAKE_SOURCE, "-o", folder / name], check=True)
+    return folder

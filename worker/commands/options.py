@@ -11,7 +11,8 @@ Gpu = Annotated[str | None, typer.Option(metavar="N|N,M|all", help="The GPU, as 
 Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --gpu N).")]
 Cores = Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")]
 Sandbox = Annotated[
-    str | None, typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined means no protection.")
+    str | None,
+    typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined means no protection."),
 ]
 Coordinator = Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")]
 AgentName = Annotated[
@@ -46,6 +47,19 @@ class WorkerCommandError(Exception):
     def __init__(self, message: str, status: int = ExitStatus.ERROR) -> None:
         super().__init__(message)
         self.status = status
+
+
+def explain_platform(platform: str) -> str:
+    """Why the worker cannot run on a platform (`sys.platform`), and what to do; empty for Linux."""
+    if platform == "linux":
+        return ""
+    if platform == "win32":
+        return "swarm-worker needs Linux: on Windows, install it in WSL 2, which shows it NVIDIA's GPUs"
+    if platform == "darwin":
+        return (
+            "swarm-worker needs Linux: on a Mac, use a virtual machine and `--device cpu`; Apple's GPUs cannot be used"
+        )
+    return f"swarm-worker needs Linux, and this is {platform}"
 
 
 def choose_device(gpu: str | None, device: str | None) -> str | None:

@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pynvml
 
 from worker.sandbox.base import Gpu
 
 MIB = 1024 * 1024
+MODES = {1: "EXCLUSIVE_THREAD", 2: "PROHIBITED", 3: "EXCLUSIVE_PROCESS"}
+"""Values of nvmlComputeMode_t in which several programs cannot use a GPU at a time."""
+
+Answer = TypeVar("Answer")
 
 
 class DriverError(RuntimeError):
@@ -18,13 +23,20 @@ class DriverError(RuntimeError):
 
 @dataclass(frozen=True)
 class GpuReport:
-    """One GPU: `index` as nvidia-smi numbers it; memory in MiB; the enforced power limit in watts, None without one."""
+    """One GPU: `index` as nvidia-smi numbers it; memory in MiB; the enforced power limit in watts, None without one.
+
+    `capability` is the compute capability (major, minor); `mode` is nvidia-smi's name of the compute mode; `is_split`
+    says that MIG divides it.
+    """
 
     index: int
     gpu: Gpu
     model: str
     memory_mib: int
     power_cap_watts: int | None
+    capability: tuple[int, int]
+    mode: str = "DEFAULT"
+    is_split: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,26 +103,39 @@ def _opened() -> Iterator[None]:
             "the NVIDIA driver was updated, and its old part still runs: restart this machine (or reload its modules)"
         ) from error
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
-        raise DriverError(
-            f"no NVIDIA driver answers ({error}): install it, or use `--device cpu` to train on the processor"
-        ) from error
+        raise DriverError(explain_absence(str(error))) from error
     except pynvml.NVMLError as error:
         raise DriverError(f"the NVIDIA driver fails ({error}): does `nvidia-smi` work? Restart this machine") from error
 
 
+def explain_absence(error: str, devices: Path = Path("/dev")) -> str:
+    """What to do where NVML says that there is no driver, by the device nodes of this machine."""
+    if (devices / "dxg").exists():
+        remedy = "update NVIDIA's driver on Windows, which brings its libraries here; install none in WSL"
+    elif (devices / "kfd").exists():
+        remedy = "this machine has a GPU of AMD's, and only NVIDIA's can be used yet"
+    else:
+        remedy = "install it"
+    return f"no NVIDIA driver answers ({error}): {remedy}, or use `--device cpu` to train on the processor"
+
+
 def _report(index: int, handle: Any) -> GpuReport:
     power_cap = _if_supported(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     return GpuReport(
         index=index,
         gpu=Gpu(pynvml.nvmlDeviceGetUUID(handle), _if_supported(pynvml.nvmlDeviceGetMinorNumber, handle)),
         model=pynvml.nvmlDeviceGetName(handle)[:120],
         memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
         power_cap_watts=None if power_cap is None else power_cap // 1000,
+        capability=(major, minor),
+        mode=MODES.get(_if_supported(pynvml.nvmlDeviceGetComputeMode, handle) or 0, "DEFAULT"),
+        is_split=(_if_supported(pynvml.nvmlDeviceGetMigMode, handle) or [0])[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
     )
 
 
-def _if_supported(ask: Callable[[Any], int], handle: Any) -> int | None:
+def _if_supported(ask: Callable[[Any], Answer], handle: Any) -> Answer | None:
     try:
         return ask(handle)
-    except pynvml.NVMLError_NotSupported:
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
         return None

@@ -1,11 +1,10 @@
-"""Facts about the device a worker trains on, found without importing torch; trial of torch; claims of CPU cores."""
+"""Facts about the device a worker trains on, found without importing torch; claims of CPU cores."""
 
 import fcntl
 import importlib.metadata
 import os
 import platform
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,10 +15,13 @@ import psutil
 
 from shared.runs import DeviceKind, Hardware
 from worker.machine.gpu import Driver, DriverError, DriverReport, GpuReport, NvidiaDriver
-from worker.sandbox.base import Gpu, ProcessLimits, Sandbox, SandboxRequest
+from worker.sandbox.base import Gpu
 
 MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
+
+OLDEST_WITH_BFLOAT16, OLDEST_OF_CUDA_13 = (8, 0), (7, 5)
+"""Compute capabilities: of Ampere, the first with bfloat16 in its matrix units, and of Turing."""
 
 ISA_BY_FLAG = (("avx512f", "avx512"), ("avx2", "avx2"), ("asimddp", "asimddp"), ("asimd", "asimd"))
 """Flags of /proc/cpuinfo that determine torch's matrix speed, best first, and their name in a hardware class."""
@@ -84,8 +86,20 @@ def detect_machine(
         raise HardwareError(f"there is no device {device!r}: use `--device cpu`, or `--gpu N`")
     if torch.version.endswith("+cpu"):
         raise HardwareError(f"torch {torch.version} cannot use a GPU: install a CUDA build, or use `--device cpu`")
+    if "+rocm" in torch.version or "+xpu" in torch.version:
+        raise HardwareError(
+            f"torch {torch.version} is not for NVIDIA's GPUs, and only these can be used yet: use `--device cpu`"
+        )
     report = _ask_driver(driver)
     found = find_gpu(report, int(index))
+    _require_whole(found)
+    if torch.cuda_major is not None and torch.cuda_major >= 13 and found.capability < OLDEST_OF_CUDA_13:
+        capability = ".".join(map(str, found.capability))
+        raise HardwareError(
+            f"torch {torch.version} has no code for the {found.model} (compute capability {capability}): CUDA 13 "
+            "begins with 7.5, Turing. Install torch for CUDA 12.6: "
+            "`pip install torch --index-url https://download.pytorch.org/whl/cu126`"
+        )
     # Any driver of torch's major version of CUDA or a later one will do (NVIDIA's minor version compatibility).
     if torch.cuda_major is not None and report.cuda[0] < torch.cuda_major:
         supported = ".".join(map(str, report.cuda))
@@ -100,9 +114,23 @@ def detect_machine(
         cores=cores or available,
         power_cap_watts=found.power_cap_watts,
         torch_version=torch.version,
-        precision="bfloat16",
+        precision="bfloat16" if found.capability >= OLDEST_WITH_BFLOAT16 else "float32",
     )
     return Machine(hardware, found.gpu)
+
+
+def _require_whole(found: GpuReport) -> None:
+    """Raise HardwareError for a GPU that a run's processes cannot use together."""
+    if found.is_split:
+        raise HardwareError(
+            f"GPU {found.index} is split by MIG, and a worker needs a whole one: "
+            f"`sudo nvidia-smi -i {found.index} -mig 0`"
+        )
+    if found.mode != "DEFAULT":
+        raise HardwareError(
+            f"GPU {found.index} is in the compute mode {found.mode}, and a run has several processes on it: "
+            f"`sudo nvidia-smi -i {found.index} -c DEFAULT`"
+        )
 
 
 def list_devices(device: str, driver: Driver | None = None) -> list[str]:
@@ -147,29 +175,6 @@ def _describe_cpu(cores: int, torch_version: str) -> Hardware:
         isa="-".join(part for part in (platform.machine(), level) if part)[:60],
         torch_version=torch_version,
     )
-
-
-PROBE_SECONDS = 120.0
-"""Time for torch's first import from a cold disk, and the first start of a GPU's driver."""
-
-PROBE_LIMITS = ProcessLimits(memory_mib=8192, processes=512, disk_mib=64, open_files=1024)
-_CODE = "import sys, torch; print('sum', int(torch.ones(1000, device=sys.argv[1]).sum()))"
-
-
-def try_torch(sandbox: Sandbox, device: str) -> None:
-    """Let torch add numbers on `device` (its name inside the sandbox). Takes seconds. Raises HardwareError."""
-    argv = (sys.executable, "-I", "-c", _CODE, device)
-    process = sandbox.start(
-        SandboxRequest(argv, PROBE_LIMITS, folder=Path(__file__).parents[1] / "authoring" / "template", device=device)
-    )
-    outcome = process.wait(PROBE_SECONDS)
-    if outcome is None:
-        process.kill()
-        raise HardwareError(f"torch did not add numbers on {device} within {PROBE_SECONDS:g} s, in {sandbox.name}")
-    last = outcome.log_tail.rpartition("\n")[2]
-    if outcome.exit_status != 0 or last != "sum 1000":
-        why = outcome.killed_for or last or f"signal {outcome.signal}"
-        raise HardwareError(f"torch cannot use {device} in the sandbox {sandbox.name}: {why}")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class ProcessLimits:
     memory_mib: int
     processes: int
     disk_mib: int
-    open_files: int = 256
+    open_files: int = 1024
 
 
 @dataclass(frozen=True)

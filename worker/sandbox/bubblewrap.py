@@ -15,7 +15,7 @@ Not covered:
    and addresses of its network cards.
  * Descriptors grant access to what they open. Pass sealed memory or sockets, not files: started by a plain user, the
    process has the user's uid and may reopen a file for writing.
- * Started by a plain user, the limit on processes counts all processes of that user.
+ * Started by a plain user, its threads are counted by the worker as often, since the kernel counts the user's.
 """
 
 import os
@@ -27,11 +27,8 @@ from pathlib import Path
 from shared.runs import RunLimit
 from worker.sandbox.base import Gpu, ProcessLimits, SandboxedProcess, SandboxRequest, SandboxUnavailable, try_out
 from worker.sandbox.confinement import (
-    bind_gpu,
     find_counters,
-    find_devices,
     find_links,
-    load_driver,
     proc_files,
     readable_folders,
     sandbox_environment,
@@ -39,6 +36,7 @@ from worker.sandbox.confinement import (
     unused_uid,
 )
 from worker.sandbox.control_group import MemoryGroup, find_group
+from worker.sandbox.gpu_files import bind_gpu, find_devices, find_groups, load_driver
 from worker.sandbox.launcher import ALIAS_FOLDER
 from worker.sandbox.process import MIB, ConfinedProcess, LaunchPlan, resource_limits
 from worker.sandbox.seccomp import filter_of_run
@@ -77,8 +75,8 @@ class BubblewrapSandbox:
         self._program, self._gpu = find_program(), gpu
         if gpu is not None:
             load_driver()
-            find_devices(gpu)
-        self._folders = tuple(readable_folders())
+            find_groups(find_devices(gpu), os.geteuid())
+        self._folders = tuple(readable_folders(gpu))
         self._group = find_group()
         if self._group is not None and self._works_in_group():
             return
@@ -123,6 +121,7 @@ class BubblewrapSandbox:
                 argv=(program, *options, "--", *request.argv),
                 rlimits=resource_limits(request, other_processes=others),
                 uid=uid,
+                groups=find_groups(find_devices(gpu), os.geteuid()) if gpu else (),
                 aliases=aliases,
                 cores=tuple(sorted(request.cores or ())),
                 group=str(group.folder) if group else "",

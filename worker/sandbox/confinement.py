@@ -1,10 +1,8 @@
-"""The surroundings of a sandboxed process: environment variables (an allow-list), folders, user, GPU devices."""
+"""The surroundings of a sandboxed process: environment variables (an allow-list), folders, user."""
 
 import os
 import random
-import shutil
 import site
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from worker.sandbox.base import Gpu, SandboxRequest, SandboxUnavailable
+from worker.sandbox.gpu_files import find_driver_folder
 
 
 def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu: Gpu | None) -> dict[str, str]:
@@ -38,6 +37,8 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
         # Waiting threads sleep. Spinning, the default, makes a step ten times slower once the cores are shared.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
     environment["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu is not None and request.device != "cpu" else ""
+    if request.device != "cpu" and (libraries := find_driver_folder()) is not None:
+        environment["LD_LIBRARY_PATH"] = libraries
     return environment | dict(request.environment)
 
 
@@ -46,11 +47,12 @@ LINKER_FILES = ("/etc/ld.so.cache", "/etc/alternatives")
 """Files of the dynamic linker; distributions select libraries such as BLAS through /etc/alternatives."""
 
 
-def readable_folders() -> Iterator[str]:
-    """Folders of the system, the interpreter and its packages; none lies below another."""
+def readable_folders(gpu: Gpu | None = None) -> Iterator[str]:
+    """Folders of the system, the interpreter and its packages, and of a GPU's driver; none lies below another."""
     seen: list[Path] = []
     interpreter = (sys.base_prefix, sys.prefix, *site.getsitepackages())
-    for name in (*SYSTEM_FOLDERS, *LINKER_FILES, *interpreter):
+    driver = find_driver_folder() if gpu is not None else None
+    for name in (*SYSTEM_FOLDERS, *LINKER_FILES, *interpreter, *([driver] if driver else [])):
         for path in (Path(name), Path(name).resolve()):
             shown = any(path.is_relative_to(folder) for folder in seen)
             if path.exists() and not shown and not (path.is_symlink() and name in SYSTEM_FOLDERS):
@@ -106,38 +108,3 @@ def threads_of_user(uid: int) -> int:
     """Number of threads of all the user's processes, which RLIMIT_NPROC limits."""
     processes = psutil.process_iter(["uids", "num_threads"])
     return sum(p.info["num_threads"] or 0 for p in processes if p.info["uids"] and p.info["uids"].real == uid)
-
-
-DEVICES = Path("/dev")
-SHARED_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
-WSL_DEVICE = "dxg"
-"""The device node of all GPUs under the Windows Subsystem for Linux."""
-
-MODPROBE_TIMEOUT_SECONDS = 20.0
-
-
-def find_devices(gpu: Gpu, folder: Path = DEVICES) -> list[str]:
-    """The device nodes of a GPU below `folder`. Raises SandboxUnavailable if one is missing."""
-    if (folder / WSL_DEVICE).exists():
-        return [str(folder / WSL_DEVICE)]
-    names = [f"nvidia{gpu.minor}", *SHARED_DEVICES]
-    missing = [name for name in names if not (folder / name).exists() and name != "nvidia-uvm-tools"]
-    if missing:
-        raise SandboxUnavailable(
-            f"the GPU's device {folder / missing[0]} is missing: run `nvidia-modprobe -u -c 0` once, or `nvidia-smi`"
-        )
-    return [str(folder / name) for name in names if (folder / name).exists()]
-
-
-def load_driver() -> None:
-    """Make the driver create its device nodes, as the first CUDA program after a boot would."""
-    program = shutil.which("nvidia-modprobe")
-    if program is not None:
-        subprocess.run([program, "-u", "-c", "0"], timeout=MODPROBE_TIMEOUT_SECONDS, check=False)  # noqa: S603 - nothing of a stranger's
-
-
-def bind_gpu(gpu: Gpu, folder: Path = DEVICES) -> Iterator[str]:
-    """bubblewrap's options for a GPU, to follow the one that creates /dev. Raises SandboxUnavailable."""
-    for device in find_devices(gpu, folder):
-        yield from ("--dev-bind", device, device)
-    yield from ("--ro-bind", "/sys", "/sys")

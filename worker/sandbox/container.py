@@ -14,7 +14,7 @@ Not covered, besides the list in worker/sandbox/bubblewrap.py:
  * Counters of the whole machine in /proc, where the engine is docker.
  * The engine's own files in the container (/etc/hosts, /etc/resolv.conf, /etc/hostname) can be read.
  * An engine on another machine, or in a virtual machine, cannot be used.
- * A GPU needs NVIDIA's container toolkit. That part has not run on a GPU yet.
+ * A GPU is given by its device nodes, for its driver's libraries are among the folders. That has not run on one yet.
 """
 
 import hashlib
@@ -40,6 +40,7 @@ from worker.sandbox.confinement import (
     unused_uid,
 )
 from worker.sandbox.container_socket import SOCKET_NAME, ContainerSocket
+from worker.sandbox.gpu_files import find_devices, find_groups, load_driver
 from worker.sandbox.process import MIB, ConfinedProcess, resource_limits
 from worker.sandbox.seccomp import filter_of_run
 
@@ -75,7 +76,10 @@ class ContainerSandbox:
         Raises SandboxUnavailable.
         """
         self._gpu = gpu
-        self._folders = tuple(readable_folders())
+        if gpu is not None:
+            load_driver()
+            find_groups(find_devices(gpu), os.geteuid())
+        self._folders = tuple(readable_folders(gpu))
         refusals = []
         for name in ENGINES:
             try:
@@ -185,11 +189,20 @@ def _user(engine: str, uid: int) -> Iterator[str]:
 
 
 def _gpu_options(engine: str, gpu: Gpu | None) -> Iterator[str]:
-    """Options for one GPU by its UUID."""
-    if gpu is not None:
-        yield from (
-            ("--device", f"nvidia.com/gpu={gpu.uuid}") if engine == "podman" else ("--gpus", f"device={gpu.uuid}")
-        )
+    """Options for the device nodes of one GPU.
+
+    The engines' own options for GPUs let NVIDIA's hook run `ldconfig`, which fails on a read-only linker cache.
+    """
+    if gpu is None:
+        return
+    devices = find_devices(gpu)
+    for device in devices:
+        yield from ("--device", f"{device}:{device}:rw")
+    if engine == "podman" and os.geteuid() != 0:
+        yield from ("--group-add", "keep-groups")
+    else:
+        for group in find_groups(devices, os.geteuid()):
+            yield from ("--group-add", str(group))
 
 
 def _mount_options(folders: Sequence[str], project: Path, socket_folder: Path) -> Iterator[str]:

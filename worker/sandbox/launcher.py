@@ -8,7 +8,7 @@ kernel's parent-death signal is not enough: bubblewrap requests it a moment afte
 died in that moment would run on.
 
 Started as root the child also
- * takes an unused uid and no groups, because limits are not enforced for root;
+ * takes an unused uid and no groups but those of a GPU's devices, because limits are not enforced for root;
  * binds the sandbox's folders (`aliases`) below /tmp in its own mount namespace, because that uid cannot enter
    folders such as /root where an interpreter may live.
 """
@@ -31,7 +31,8 @@ ALIAS_FOLDER = "/tmp"  # noqa: S108 - hidden under a tmpfs of our own, in a moun
 # From <sched.h>, <sys/mount.h> and <sys/prctl.h>.
 CLONE_NEWNS = 0x00020000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 1, 24, 36
+LAST_CAPABILITY = 63
 KEYCTL = {"x86_64": 250, "aarch64": 219}  # <asm/unistd.h>; libc has no function for it
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -79,7 +80,9 @@ def become(plan: "dict[str, Any]", guard: int) -> None:
     if plan["aliases"]:
         bind_aliases(plan["aliases"])
     if plan["uid"] is not None:
-        os.setgroups([])
+        for capability in range(LAST_CAPABILITY + 1):
+            LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # the user has none; this is for what it may start
+        os.setgroups(plan["groups"])
         os.setresgid(plan["uid"], plan["uid"], plan["uid"])
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
     # Last, because a change of uid clears it.

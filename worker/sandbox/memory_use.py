@@ -5,13 +5,16 @@ content. The worker adds them up several times a second, and the kernel does whe
 the worker could not count is refused (seccomp.py).
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from worker.sandbox.base import ProcessLimits
 
 MIB = 1024 * 1024
+_FIELDS = (b"VmRSS:", b"VmPTE:", b"Threads:")
 SCRATCH = ("tmp", "dev/shm")  # as in the sandboxes
 INODE_BYTES = 2048
 """Kernel memory of a file in memory besides its content: inode and name; about 1,450 bytes with a short name."""
@@ -21,14 +24,21 @@ SOCKET_BUFFERS = 2
 """A socket takes its last message even if that is as long as its whole buffer."""
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory and page tables of a process; 0 if it has just ended."""
+class ProcessUse(NamedTuple):
+    """Resident memory and page tables of a process, and its threads."""
+
+    bytes: int = 0
+    threads: int = 0
+
+
+def read_use(pid: int) -> ProcessUse:
+    """The use of a process; nothing if it has just ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
-        return 0
-    fields = (line.split() for line in status.splitlines() if line.startswith((b"VmRSS:", b"VmPTE:")))
-    return sum(int(field[1]) * 1024 for field in fields)
+        return ProcessUse()
+    found = {line[:6]: int(line.split()[1]) for line in status.splitlines() if line.startswith(_FIELDS)}
+    return ProcessUse(1024 * (found.get(b"VmRSS:", 0) + found.get(b"VmPTE:", 0)), found.get(b"Thread", 0))
 
 
 def uncounted_bytes(pids: Iterable[int], limits: ProcessLimits) -> int:
@@ -58,3 +68,28 @@ def _socket_bytes(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(row[2]) for row in rows if row[0].startswith("UNIX")) * SOCKET_BUFFERS * buffer
+
+
+def scratch_bytes(folder: Path, pids: Iterable[int]) -> int:
+    """What a scratch folder on the disk holds, with files there that have no name and are open in these processes."""
+    seen: dict[int, int] = {}
+    try:
+        device = folder.stat().st_dev
+    except OSError:
+        return 0
+    for path in _list_entries(folder, pids):
+        try:
+            found = path.lstat() if path.is_relative_to(folder) else path.stat()
+        except OSError:
+            continue
+        if found.st_dev == device and (path.is_relative_to(folder) or found.st_nlink == 0):
+            seen[found.st_ino] = found.st_blocks * 512
+    return sum(seen.values()) + INODE_BYTES * len(seen)
+
+
+def _list_entries(folder: Path, pids: Iterable[int]) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *files))
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield from Path(f"/proc/{pid}/fd").iterdir()

@@ -23,7 +23,7 @@ from worker.sandbox.container_socket import ContainerSocket
 from worker.sandbox.control_group import MemoryGroup
 from worker.sandbox.cpu_time import CpuTime, list_trees
 from worker.sandbox.launcher import SHELL_SIGNAL_BASE
-from worker.sandbox.memory_use import resident_bytes, uncounted_bytes
+from worker.sandbox.memory_use import read_use, scratch_bytes, uncounted_bytes
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 MIB = 1024 * 1024
@@ -46,6 +46,12 @@ STACK_GROWTH_MIB = 1024
 KILL_TIMEOUT_SECONDS = 5.0
 """Time for the kernel to end large processes."""
 
+LATER_THREADS = 512
+"""Threads that the user's other programs may start during a run: the kernel counts them with those of the run."""
+
+OWN_THREADS = 4
+"""Threads of bubblewrap and of engines, beside those of the program."""
+
 ADDRESS_SPACE_ALLOWANCE_MIB = 8192
 """Address space beyond the memory limit for mappings that are not resident: libraries, 8 MiB of stack and a 64 MiB
 arena per thread, shared memory. The watchdog enforces the memory limit itself."""
@@ -55,12 +61,13 @@ arena per thread, shared memory. The watchdog enforces the memory limit itself."
 class LaunchPlan:
     """Input of the launcher, which becomes `argv`. `aliases`: source -> path below its ALIAS_FOLDER.
 
-    `group` is the folder of a control group to enter.
+    `groups` are the user's of that `uid`. `group` is the folder of a control group to enter.
     """
 
     argv: tuple[str, ...]
     rlimits: Mapping[str, int]
     uid: int | None = None
+    groups: tuple[int, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
     group: str = ""
@@ -72,13 +79,18 @@ class LaunchPlan:
 
 
 def resource_limits(request: SandboxRequest, other_processes: int = 0) -> dict[str, int]:
-    """The rlimits of a request; `other_processes` of the same user count against RLIMIT_NPROC, so they are added."""
+    """The rlimits of a request.
+
+    `other_processes` of the same user count against RLIMIT_NPROC, so they are added, and room for others: there the
+    worker counts the sandbox's own.
+    """
     limits = request.limits
+    others = other_processes + LATER_THREADS if other_processes else 0
     rlimits = {
         "RLIMIT_CORE": 0,
         "RLIMIT_NOFILE": limits.open_files,
         "RLIMIT_FSIZE": limits.disk_mib * MIB,
-        "RLIMIT_NPROC": limits.processes + other_processes,
+        "RLIMIT_NPROC": limits.processes + others,
     }
     if request.device == "cpu":  # CUDA reserves far more address space than any sensible limit
         rlimits["RLIMIT_AS"] = (limits.memory_mib + ADDRESS_SPACE_ALLOWANCE_MIB) * MIB
@@ -124,15 +136,17 @@ class ConfinedProcess:
         group: MemoryGroup | None = None,
         standard_input: int = subprocess.DEVNULL,
         log: LogTail | None = None,
+        scratch: Path | None = None,
     ) -> None:
         """Start `command` in `folder`; None as `environment` is the worker's own; `on_end` is called once.
 
-        `descriptors` stay open besides those of the request; `log` keeps the output.
+        `descriptors` stay open besides those of the request; `log` keeps the output. What `scratch`, a folder on the
+        disk, holds is limited.
         """
         self._limits: ProcessLimits = request.limits
         self._argv = [*request.argv]
         self._on_end = on_end
-        self._container, self._group = container, group
+        self._container, self._group, self._scratch = container, group, scratch
         self._log = log or LogTail()
         self._killed_for = ""
         self._peak_mib = 0
@@ -178,7 +192,7 @@ class ConfinedProcess:
         return self._outcome
 
     def _watch(self, log: int) -> None:
-        """Drain the log and enforce the memory limit until the process ends, then end its descendants."""
+        """Drain the log and enforce the limits until the process ends, then end its descendants."""
         look_again = 0.0
         exit_watch = os.pidfd_open(self._process.pid)
         os.set_blocking(log, False)
@@ -189,7 +203,7 @@ class ConfinedProcess:
             if log in ready and not self._drain(log):
                 poller.unregister(log)
             if time.monotonic() >= look_again:
-                self._watch_memory()
+                self._watch_use()
                 look_again = time.monotonic() + WATCH_INTERVAL_SECONDS
         self._end_all("")  # before it is reaped, so its group's number is still its own
         with contextlib.suppress(BlockingIOError):
@@ -226,14 +240,19 @@ class ConfinedProcess:
         return list_trees(self._container.list_pids()) if self._container else _descendants(self._process.pid)
 
     def _used_mib(self) -> int:
-        return sum(resident_bytes(process.pid) for process in self._inside()) // MIB
+        return sum(read_use(process.pid).bytes for process in self._inside()) // MIB
 
-    def _watch_memory(self) -> None:
+    def _watch_use(self) -> None:
         processes = [process.pid for process in self._inside()]
-        used = sum(map(resident_bytes, processes))
+        uses = [read_use(pid) for pid in processes]
+        used = sum(use.bytes for use in uses)
         self._peak_mib = max(self._peak_mib, used // MIB)
-        if used + uncounted_bytes(processes, self._limits) > self._limits.memory_mib * MIB:
+        if sum(use.threads for use in uses) > self._limits.processes + OWN_THREADS:
+            self._end_all(f"it had more than {self._limits.processes} threads and processes")
+        elif used + uncounted_bytes(processes, self._limits) > self._limits.memory_mib * MIB:
             self._end_all(f"it used more than {self._limits.memory_mib} MiB of memory", print_stacks=True)
+        elif self._scratch and scratch_bytes(self._scratch, processes) > self._limits.disk_mib * MIB:
+            self._end_all(f"it wrote more than {self._limits.disk_mib} MiB of files")
         elif psutil.virtual_memory().available < FREE_MEMORY_FLOOR_MIB * MIB:
             self._end_all("this machine ran out of memory")
 

@@ -146,6 +146,9 @@ FOR_RUNS = {
 # SIGCHLD: the kernel forgets the CPU time of children whose parent ignores it.
 WHERE_CPU_TIME_COUNTS = {"rt_sigaction": ArgumentRule(0, {17: PRETEND}, ALLOW)}
 
+WITHOUT_NETWORK_OF_ITS_OWN = {"socket": ArgumentRule(0, {})}
+"""No socket can be made, only pairs: one of Unix could reach whoever listens in a file."""
+
 WITH_GPU = {"mmap": ArgumentRule(3, {0: ALLOW}, FAIL | errno.ENOMEM, mask=0x40000)}
 """The driver may share memory with the GPU."""
 
@@ -157,13 +160,16 @@ Instruction = tuple[int, int, int, int]
 
 
 @cache
-def filter_of_run(gpu: bool, machine: str = os.uname().machine, counts_cpu_time: bool = False) -> bytes:
+def filter_of_run(
+    gpu: bool, machine: str = os.uname().machine, counts_cpu_time: bool = False, makes_sockets: bool = True
+) -> bytes:
     """The program for strangers' code; `counts_cpu_time` as in `SandboxRequest`.
 
     Raises SandboxUnavailable on other architectures.
     """
     denied = KERNEL | SHARED_STATE | UNCOUNTED_MEMORY | ({} if gpu else MEMFD)
     checks = FOR_ALL | FOR_RUNS | (WITH_GPU if gpu else {}) | (WHERE_CPU_TIME_COUNTS if counts_cpu_time else {})
+    checks |= {} if makes_sockets else WITHOUT_NETWORK_OF_ITS_OWN
     return _assemble(denied, checks, machine)
 
 

@@ -1,8 +1,14 @@
 """worker/machine/gpu.py: what NVIDIA's driver is asked, on a machine that may have none."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from worker.machine.gpu import DriverError, NvidiaDriver
+from tests.support.gpus import build_libraries
+from worker.machine.gpu import DriverError, NvidiaDriver, explain_absence
 from worker.sandbox.base import Gpu
 
 
@@ -22,3 +28,34 @@ def test_the_driver_answers_or_says_in_a_line_what_to_do() -> None:
 def test_a_gpu_that_is_not_there_has_no_processes_to_list() -> None:
     with pytest.raises(DriverError):
         NvidiaDriver().list_processes(Gpu("GPU-00000000-0000-0000-0000-000000000000"))
+
+
+DESCRIBE = "from worker.machine.gpu import NvidiaDriver; print(NvidiaDriver().describe().gpus[0])"
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_libraries(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        ({}, "capability=(8, 6), mode='DEFAULT', is_split=False"),
+        ({"FAKE_CAPABILITY": "75", "FAKE_MODE": "3"}, "capability=(7, 5), mode='EXCLUSIVE_PROCESS', is_split=False"),
+        ({"FAKE_MIG": "1"}, "is_split=True"),
+    ],
+)
+def test_reads_what_the_drivers_own_library_answers(driver: dict[str, str], words: str, libraries: Path) -> None:
+    environment = os.environ | driver | {"LD_LIBRARY_PATH": str(libraries)}
+    told = subprocess.run([sys.executable, "-c", DESCRIBE], env=environment, capture_output=True, text=True, check=True)
+    assert words in told.stdout and "memory_mib=12288, power_cap_watts=None" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("kfd", "a GPU of AMD's"), ("dxg", "driver on Windows"), ("null", "install it, or")]
+)
+def test_where_there_is_no_driver_the_reason_is_true(device: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / device).touch()
+    told = explain_absence("NVML Shared Library Not Found", tmp_path)
+    assert words in told and told.endswith("or use `--device cpu` to train on the processor")

@@ -1,4 +1,4 @@
-"""Facts about the device, the trial of torch, and claims of CPU cores."""
+"""Facts about the device, and claims of CPU cores."""
 
 import os
 import platform
@@ -6,18 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.runs import DeviceKind
 from tests.support.gpus import H100, OLD, FakeDriver
 from worker.machine.gpu import DriverError
-from worker.machine.hardware import HardwareError, TorchBuild, detect_machine, list_devices, try_torch
-from worker.sandbox.base import Gpu, Sandbox
-from worker.sandbox.choose import UnconfinedSandbox
+from worker.machine.hardware import HardwareError, TorchBuild, detect_machine, list_devices
 
-CUDA_12 = TorchBuild("2.13.0+cu128")
+CUDA_12, CUDA_13 = TorchBuild("2.13.0+cu128"), TorchBuild("2.13.0+cu130")
 
 
 def test_describes_the_processor() -> None:
@@ -119,21 +119,44 @@ def test_a_driver_that_fails_is_a_line() -> None:
         detect_machine("cuda:0", 1, driver, CUDA_12)
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 0), "float32"), ((7, 5), "float32"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")]
+)
+def test_a_class_says_the_precision_of_its_card(capability: tuple[int, int], precision: str) -> None:
+    """V100, T4 and the 20 series have no bfloat16."""
+    driver = FakeDriver((replace(H100, index=0, capability=capability),))
+    machine = detect_machine("cuda:0", 1, driver, CUDA_12)
+    assert machine.hardware.precision == precision and machine.hardware.hardware_class.endswith(precision)
+
+
+@pytest.mark.parametrize(
+    ("changes", "torch", "words"),
+    [
+        ({"is_split": True}, CUDA_12, r"GPU 0 is split by MIG.*`sudo nvidia-smi -i 0 -mig 0`"),
+        ({"mode": "EXCLUSIVE_PROCESS"}, CUDA_12, r"EXCLUSIVE_PROCESS.*`sudo nvidia-smi -i 0 -c DEFAULT`"),
+        ({"mode": "PROHIBITED"}, CUDA_12, r"compute mode PROHIBITED"),
+        ({"capability": (6, 1)}, CUDA_13, r"no code for the .* \(compute capability 6.1\): CUDA 13 .*whl/cu126"),
+        ({"capability": (7, 0)}, CUDA_13, r"compute capability 7.0"),
+        ({}, TorchBuild("2.13.0+rocm6.4"), r"not for NVIDIA's GPUs.*`--device cpu`"),
+    ],
+)
+def test_a_gpu_that_a_run_cannot_use_is_refused_in_a_sentence(
+    changes: dict[str, Any], torch: TorchBuild, words: str
+) -> None:
+    driver = FakeDriver((replace(H100, index=0, **changes),))
+    with pytest.raises(HardwareError, match=words) as refusal:
+        detect_machine("cuda:0", 1, driver, torch)
+    assert "\n" not in str(refusal.value)
+
+
+def test_old_cards_work_with_a_torch_that_has_code_for_them() -> None:
+    assert detect_machine("cuda:0", 1, FakeDriver((replace(OLD, capability=(6, 1)),)), CUDA_12).gpu == OLD.gpu
+    detect_machine("cuda:0", 1, FakeDriver((replace(OLD, capability=(7, 5)),)), CUDA_13)
+
+
 def test_torch_without_cuda_is_refused_before_the_driver_is_asked() -> None:
     with pytest.raises(HardwareError, match="install a CUDA build, or use `--device cpu`"):
         detect_machine("cuda:0", 1, FakeDriver((H100,)), TorchBuild("2.13.0+cpu"))
-
-
-def test_torch_adds_numbers_in_the_sandbox(sandbox: Sandbox) -> None:
-    try_torch(sandbox, "cpu")
-
-
-def test_a_gpu_that_torch_cannot_use_is_a_line_and_no_fall_back() -> None:
-    """The GPU has a UUID that no machine has, so that this fails wherever it runs."""
-    with pytest.raises(HardwareError) as refusal:
-        try_torch(UnconfinedSandbox(Gpu("GPU-00000000-0000-0000-0000-000000000000", 0)), "cuda:0")
-    assert str(refusal.value).startswith("torch cannot use cuda:0 in the sandbox unconfined: ")
-    assert "\n" not in str(refusal.value)
 
 
 CORES = sorted(os.sched_getaffinity(0))

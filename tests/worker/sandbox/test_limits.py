@@ -1,5 +1,6 @@
 """Limits of a run that other means than the usual ones try to exceed: its cores, its memory."""
 
+import json
 import os
 
 import pytest
@@ -148,3 +149,47 @@ def test_keeps_to_its_cores(bubblewrap: Worker) -> None:
     """
     assert bubblewrap.without("filter").run(code, cores=cores[:1]).log_tail == str(len(cores))
     assert bubblewrap.run(code, cores=cores[:1]).log_tail.splitlines() == ["Operation not permitted", "1"]
+
+
+def test_threads_that_the_user_starts_elsewhere_take_none_from_a_run(volunteer: Worker) -> None:
+    """The kernel counts all of a user's threads. A desktop that starts some more must not stop a run's own."""
+    run = """
+        import threading, time
+        print("before", flush=True)
+        time.sleep(3)
+        threads = [threading.Thread(target=time.sleep, args=(1,)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        print("all started")
+    """
+    with volunteer.start(run, timeout=60, processes=24) as driver:
+        others = volunteer.run(
+            """
+            import threading, time
+            for _ in range(200):
+                threading.Thread(target=time.sleep, args=(6,), daemon=True).start()
+            print(threading.active_count())
+            time.sleep(5)
+            """,
+            processes=300,
+        )
+        assert others.log_tail == "201"
+        answer, _ = driver.communicate(timeout=120)
+    assert json.loads(answer)["log_tail"].splitlines() == ["before", "all started"]
+
+
+def test_a_run_that_starts_too_many_threads_is_ended(volunteer: Worker) -> None:
+    outcome = volunteer.run(
+        """
+        import threading, time
+        try:
+            for _ in range(60):
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        except RuntimeError:
+            print("refused")
+        time.sleep(30)
+        """,
+        processes=24,
+        timeout=20,
+    )
+    assert "refused" in outcome.log_tail or outcome.killed_for == "it had more than 24 threads and processes"
