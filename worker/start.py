@@ -25,7 +25,8 @@ from worker.loop.outbox import Outbox
 from worker.loop.prefetch import record_crash
 from worker.loop.stop import ControlFiles, PauseReason, Stop, follow_control_files
 from worker.machine.gpu import NvidiaDriver
-from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices, try_torch
+from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
+from worker.machine.probe import try_device
 from worker.multi_gpu import end_with_parent, run_group
 from worker.runs.runner import LocalRunner
 from worker.runs.spec import RunImpossible
@@ -158,7 +159,7 @@ def _open_runner(settings: WorkerSettings, folder: Path) -> tuple[Machine, Local
     machine = detect_machine(settings.device, settings.cores)
     sandbox = choose_sandbox(settings.sandbox, machine.gpu)
     if machine.gpu is not None:
-        try_torch(sandbox, machine.device)
+        try_device(sandbox, machine.device)
     cache, runs = settings.data_dir / "data", folder / "runs"
     return machine, LocalRunner(machine.device, machine.hardware, sandbox, cache, runs, settings.mirrors)
 

@@ -70,13 +70,16 @@ def doctor(
     coordinator: options.Coordinator = None,
     agent: options.AgentName = None,
     data_dir: options.DataDir = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also try the device in the sandbox, and the seed for 20 s. Takes minutes.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Check whether this machine can run a worker, and advise; exit status 1 if a check fails.
 
     \b
     Examples:
-      swarm-worker doctor --gpu 0
+      swarm-worker doctor --gpu 0 --deep
       swarm-worker doctor coordinator agent --agent openai
       swarm-worker doctor --device cpu --json | jq '.[] | select(.ok | not)'
     """
@@ -92,7 +95,7 @@ def doctor(
         "data_dir": data_dir,
     }
     found = []
-    for check in examine(flags, checks or ()):
+    for check in examine(flags, checks or (), deep=deep):
         found.append(check)
         if not as_json:
             typer.echo(check.describe())

@@ -1,23 +1,33 @@
 """`doctor`: checks whether this machine can do what its settings ask for, and gives advice."""
 
+import os
 import shlex
 import shutil
 import tempfile
+from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psutil
 
 from shared.contract import ContractError, parse_contract
+from shared.faults import find_fault
 from shared.protocol import PROTOCOL_VERSION, version_key
+from shared.seeds import SEEDS_FOLDER, read_seed
 from worker.api.client import UPDATE_COMMAND, ClientError, CoordinatorClient, Unauthorized, program_version
-from worker.data.prepare import is_prepared
+from worker.data.prepare import PreparedData, is_prepared
 from worker.machine.gpu import Driver, DriverError, NvidiaDriver
-from worker.machine.hardware import HardwareError, detect_machine, list_devices, try_torch
-from worker.sandbox.base import SandboxUnavailable
+from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
+from worker.machine.probe import CPU_STEPS, GPU_STEPS, SHORT_STEPS, try_device, try_steps
+from worker.runs.harness_protocol import DataPrepared
+from worker.runs.runner import try_out
+from worker.runs.spec import RunImpossible, RunProgress, RunSpec
+from worker.sandbox.base import Sandbox, SandboxUnavailable
 from worker.sandbox.choose import choose_sandbox
 from worker.settings import SettingsError, WorkerSettings, load_settings
 
@@ -25,6 +35,8 @@ MIB = 1024 * 1024
 LEAST_MEMORY_MIB = 2048
 LEAST_DISK_MIB = 4096
 MODEL_SECONDS = 20.0
+SEED_SECONDS, SEED_BYTES = 20.0, 4 * MIB
+LOG_ADVICE = "no known fault; please report it with these lines and those of `nvidia-smi`"
 WRONG_CLOCK_SECONDS = 300.0
 
 
@@ -51,8 +63,16 @@ class CheckFailed(Exception):
         self.advice = advice
 
 
-def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver | None = None) -> Iterator[Check]:
-    """Yield all checks, or only the named ones, of the settings with these flags. Raises SettingsError at once."""
+def examine(
+    flags: Mapping[str, Any],
+    only: Collection[str] = (),
+    driver: Driver | None = None,
+    deep: bool = False,
+    seed_seconds: float = SEED_SECONDS,
+) -> Iterator[Check]:
+    """Yield all checks, or only the named ones, of the settings with these flags; and with `deep` those of each device
+    in the sandbox, the seed's training for `seed_seconds` among them. Raises SettingsError at once.
+    """
     settings, driver = load_settings(flags), driver or NvidiaDriver()
     checks: dict[str, Callable[[], str]] = {
         "driver": lambda: _check_driver(settings, driver),
@@ -68,7 +88,8 @@ def examine(flags: Mapping[str, Any], only: Collection[str] = (), driver: Driver
     }
     if unknown := set(only) - checks.keys():
         raise SettingsError(f"there is no check {unknown.pop()!r}; the checks are {', '.join(checks)}")
-    return (_make(name, check) for name, check in checks.items() if not only or name in only)
+    shallow = (_make(name, check) for name, check in checks.items() if not only or name in only)
+    return chain(shallow, _examine_deeply(settings, driver, seed_seconds)) if deep else shallow
 
 
 def _make(name: str, check: Callable[[], str]) -> Check:
@@ -111,12 +132,64 @@ def _check_torch(settings: WorkerSettings, driver: Driver) -> str:
     try:
         for device in list_devices(settings.device or "cpu", driver):
             machine = detect_machine(device, None, driver)
-            try_torch(choose_sandbox(settings.sandbox, machine.gpu), machine.device)
+            steps = CPU_STEPS[:1] if machine.gpu is None else SHORT_STEPS
+            try_device(choose_sandbox(settings.sandbox, machine.gpu), machine.device, steps)
     except HardwareError as error:
         raise CheckFailed("it does not work in the sandbox", str(error)) from error
     except SandboxUnavailable as error:
         raise CheckFailed("not tried", "repair the sandbox first") from error
     return f"{machine.hardware.torch_version} works in the sandbox on {device}"
+
+
+def _examine_deeply(settings: WorkerSettings, driver: Driver, seed_seconds: float) -> Iterator[Check]:
+    """Each step that a run takes on each device, in the sandbox and within a run's limits."""
+    try:
+        for device in list_devices(settings.device or "cpu", driver):
+            machine = detect_machine(device, settings.cores, driver)
+            sandbox = choose_sandbox(settings.sandbox, machine.gpu)
+            if machine.gpu is not None:
+                yield Check("mode", True, f"{device}: compute mode DEFAULT, not split by MIG")  # others are refused
+            for step in try_steps(sandbox, machine.device, CPU_STEPS if machine.gpu is None else GPU_STEPS):
+                yield Check(step.name, step.works, step.found, "" if step.works else step.advice or LOG_ADVICE)
+            yield _make("seed", lambda: _try_seed(machine, sandbox, seed_seconds))  # noqa: B023 - called at once
+    except (HardwareError, SandboxUnavailable) as error:
+        yield Check("deep", False, "not tried", str(error))
+
+
+def _try_seed(machine: Machine, sandbox: Sandbox, seconds: float) -> str:
+    """Train the package's own seed on random tokens, then load the result as a host does."""
+    contract, files = read_seed(SEEDS_FOLDER / ("gpt-cpu" if machine.gpu is None else "gpt"))
+    commands = contract.commands.model_copy(update={"substitute": None, "holdout": None})
+    vocabulary, length = (int(contract.data.settings[key]) for key in ("vocab_size", "sequence_length"))
+    seen: list[RunProgress] = []
+    with tempfile.TemporaryDirectory() as name:
+        train, validation = Path(name, "train"), Path(name, "validation")
+        train.write_bytes(array("H", (n % vocabulary for n in array("H", os.urandom(SEED_BYTES)))).tobytes())
+        validation.write_bytes(bytes(1))  # no scorer reads it
+        facts = {"vocab_size": vocabulary, "sequence_length": length, "rows": 1}
+        needs = DataPrepared(facts=facts, request_bytes=8 * (2 + length), answer_bytes=4 * length * vocabulary)
+        spec = RunSpec(
+            files=files,
+            commit_sha="0" * 40,
+            contract=contract.model_copy(update={"commands": commands}),
+            seed=1,
+            device=machine.device,
+            cores=machine.hardware.cores,
+            data=PreparedData(train, validation, needs),
+            sandbox=sandbox,
+            hardware=machine.hardware,
+            folder=Path(name),
+        )
+        try:
+            failed = try_out(spec, seconds, Event(), seen.append)
+        except RunImpossible as error:
+            raise CheckFailed("it does not start", str(error)) from error
+    if failed is not None:
+        fault = find_fault(f"{failed.reason}\n{failed.log_tail}")
+        raise CheckFailed(failed.reason, fault.advice if fault else LOG_ADVICE)
+    last = max(seen, key=lambda progress: (progress.tokens, progress.tokens_per_second))
+    speed = f"{last.tokens_per_second:,.0f} tokens/s, {last.step} steps, {last.peak_memory_mib} MiB"
+    return f"{contract.project.name} trains in {sandbox.name}: {speed} in {seconds:g} s"
 
 
 def _check_memory() -> str:

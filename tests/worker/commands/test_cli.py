@@ -20,6 +20,7 @@ from tests.worker.test_cli import PROGRAM, Done, RunHere, at
 from tests.worker.workers import wait_until
 from worker.commands.doctor import examine
 from worker.machine.gpu import DriverError
+from worker.machine.probe import CPU_STEPS
 
 PATIENCE_SECONDS = 60.0
 
@@ -185,3 +186,17 @@ def test_settings_are_shown_with_their_source_and_without_secrets(
     assert "**********" in rows["token"] and str(kept) in rows["token"]
     assert "packages.test" in rows["package_index"]
     assert "canary" not in done.stdout
+
+
+def test_the_deep_check_takes_every_step_of_a_run_in_the_sandbox() -> None:
+    """With a CPU; on a GPU there are more steps."""
+    flags = {"device": "cpu", "cores": 1}
+    found = list(examine(flags, only=("memory",), deep=True, seed_seconds=1.0))
+    assert [check.name for check in found] == ["memory", *CPU_STEPS, "seed"]
+    assert [check.describe() for check in found if not check.ok] == []
+    assert "gpt-cpu trains in bubblewrap: " in found[-1].found and "steps" in found[-1].found
+
+
+def test_the_deep_check_says_why_it_is_not_made() -> None:
+    (told,) = list(examine({"device": "cuda:0"}, only=("memory",), driver=FakeDriver(()), deep=True))[1:]
+    assert (told.name, told.ok, told.found) == ("deep", False, "not tried") and told.advice
