@@ -109,7 +109,7 @@ def _opened() -> Iterator[None]:
 
 
 def explain_absence(error: str, devices: Path = Path("/dev")) -> str:
-    """What to do where NVML says that there is no driver, by the device nodes of this machine."""
+    """Advice for where NVML says that there is no driver, by the device nodes of this machine."""
     if (devices / "dxg").exists():
         remedy = "update NVIDIA's driver on Windows, which brings its libraries here; install none in WSL"
     elif (devices / "kfd").exists():

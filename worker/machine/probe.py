@@ -26,7 +26,7 @@ CPU_STEPS = ("add", "memory", "bf16", "processes", "attention")
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """A step's result: what was found, or why it failed, and what to do about it."""
 
     name: str
@@ -35,12 +35,12 @@ class Step:
     advice: str = ""
 
 
-def try_steps(sandbox: Sandbox, device: str, names: Sequence[str]) -> Iterator[Step]:
+def try_steps(sandbox: Sandbox, device: str, names: Sequence[str]) -> Iterator[StepResult]:
     """Try steps on `device` (its name inside the sandbox). After one that fails, a new process goes on."""
     left = list(names)
     while left:
         done, outcome = _run(sandbox, device, left)
-        yield from (Step(name, True, found) for name, found in done)
+        yield from (StepResult(name, True, found) for name, found in done)
         left = left[len(done) :]
         if left:
             yield _failed(left.pop(0), outcome)
@@ -70,9 +70,9 @@ def _run(sandbox: Sandbox, device: str, names: Sequence[str]) -> tuple[list[tupl
     return [(name, found) for name, found in done], outcome
 
 
-def _failed(name: str, outcome: ProcessOutcome | None) -> Step:
+def _failed(name: str, outcome: ProcessOutcome | None) -> StepResult:
     if outcome is None:
-        return Step(name, False, f"it did not end within {PROBE_SECONDS:g} s")
+        return StepResult(name, False, f"it did not end within {PROBE_SECONDS:g} s")
     found = outcome.killed_for or find_error_line(outcome.log_tail) or f"signal {outcome.signal}"
     fault = find_fault(found) or find_fault(outcome.log_tail)
-    return Step(name, False, found, fault.advice if fault else "")
+    return StepResult(name, False, found, fault.advice if fault else "")

@@ -71,7 +71,7 @@ def _socket_bytes(pid: int) -> int:
 
 
 def scratch_bytes(folder: Path, pids: Iterable[int]) -> int:
-    """What a scratch folder on the disk holds, with files there that have no name and are open in these processes."""
+    """The content of a scratch folder on the disk, with nameless files there that are open in these processes."""
     seen: dict[int, int] = {}
     try:
         device = folder.stat().st_dev

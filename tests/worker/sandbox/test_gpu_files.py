@@ -1,4 +1,4 @@
-"""What a sandbox shows of a GPU; no GPU is needed."""
+"""The files of a GPU that a sandbox shows; no GPU is needed."""
 
 import os
 import shutil
