@@ -53,7 +53,7 @@ def add(device: str) -> str:
 
 def bf16(device: str) -> str:
     if device != "cpu" and torch.cuda.get_device_capability() < (8, 0):
-        return "not on this card: projects use another precision"
+        return "not on this card, which computes in float16 or float32"
     x = torch.full((256, 256), 0.5, device=device, dtype=torch.bfloat16)
     assert float((x @ x).float().mean()) == 64.0, "a product of bfloat16 matrices is wrong"
     return "matrices multiply"

@@ -20,8 +20,8 @@ from worker.sandbox.base import Gpu
 MIB = 1024 * 1024
 CPU_INFO = Path("/proc/cpuinfo")
 
-OLDEST_WITH_BFLOAT16, OLDEST_OF_CUDA_13 = (8, 0), (7, 5)
-"""Compute capabilities: of Ampere, the first with bfloat16 in its matrix units, and of Turing."""
+OLDEST_OF_CUDA_13 = (7, 5)
+"""The compute capability of Turing, the oldest that CUDA 13 makes code for."""
 
 ISA_BY_FLAG = (("avx512f", "avx512"), ("avx2", "avx2"), ("asimddp", "asimddp"), ("asimd", "asimd"))
 """Flags of /proc/cpuinfo that determine torch's matrix speed, best first, and their name in a hardware class."""
@@ -114,9 +114,14 @@ def detect_machine(
         cores=cores or available,
         power_cap_watts=found.power_cap_watts,
         torch_version=torch.version,
-        precision="bfloat16" if found.capability >= OLDEST_WITH_BFLOAT16 else "float32",
+        precision=find_precision(found.capability),
     )
     return Machine(hardware, found.gpu)
+
+
+def find_precision(capability: tuple[int, int]) -> str:
+    """The arithmetic of a seed's matrices on a GPU: what its matrix units have since Ampere and since Volta."""
+    return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
 
 
 def _require_whole(found: GpuReport) -> None:

@@ -120,7 +120,8 @@ def test_a_driver_that_fails_is_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "precision"), [((7, 0), "float32"), ((7, 5), "float32"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")]
+    ("capability", "precision"),
+    [((6, 1), "float32"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")],
 )
 def test_a_class_says_the_precision_of_its_card(capability: tuple[int, int], precision: str) -> None:
     """V100, T4 and the 20 series have no bfloat16."""
