@@ -9,7 +9,7 @@ from typing import NamedTuple
 from shared.experiments import AxisDirection
 from shared.findings import Topic, TopicEffect, TopicPool
 from shared.formatting import decimals_for, format_effect, format_measure
-from shared.records import Estimate, ExperimentEvidence, ExperimentSummary
+from shared.records import Estimate, ExperimentEvidence, ExperimentSummary, LineageStep
 
 SPREAD = 2.0
 """Half the length of an interval in sd."""
@@ -172,6 +172,58 @@ def draw_effects(found: Sequence[ExperimentSummary], sign: float) -> EffectsChar
         for one, mean, sd in effects
     ]  # fmt: skip
     return EffectsChart(rows, scale.place(0.0), "left" if sign > 0 else "right")
+
+
+class FloatingBar(NamedTuple):
+    """A step of a waterfall: from the metric before it to the one after, with an interval of two sd of its effect."""
+
+    name: str
+    value: str
+    role: str
+    start: float
+    width: float
+    end: float
+    low: float
+    high: float
+    experiment_id: int
+
+
+class Waterfall(NamedTuple):
+    """The steps to a commit on one scale, the oldest first; ticks as (position, number)."""
+
+    rows: list[FloatingBar]
+    ticks: list[tuple[float, str]]
+
+
+def draw_waterfall(steps: Sequence[LineageStep], sign: float) -> Waterfall | None:
+    """The chart of a line of descent; None without a measured step. `sign` is as in `draw_topic`."""
+    found: list[tuple[LineageStep, float, float, float]] = []
+    before: float | None = None
+    for step in steps:
+        posterior = step.posterior
+        if posterior is None:
+            continue
+        effect, sd = posterior.effect_mean or 0.0, posterior.effect_sd or 0.0
+        start = before if before is not None and step.experiment_id else posterior.metric_mean - effect
+        before = start + effect if step.experiment_id else posterior.metric_mean
+        found.append((step, start, before, sd))
+    if not found:
+        return None
+    scale = Scale.around(
+        [value for _, start, end, sd in found for value in (start, end - SPREAD * sd, end + SPREAD * sd)]
+    )
+    rows = [_draw_step(step, scale, start, end, sd, sign) for step, start, end, sd in found]
+    return Waterfall(rows, list(_list_ticks(scale, min((sd for *_, sd in found if sd > 0), default=0.0))))
+
+
+def _draw_step(step: LineageStep, scale: Scale, start: float, end: float, sd: float, sign: float) -> FloatingBar:
+    role = "before" if start == end else "improved" if sign * (end - start) < 0 else "worse"
+    value = format_effect(end - start, sd) if step.experiment_id else f"{end:.4f}"
+    left, right = sorted((scale.place(start), scale.place(end)))
+    return FloatingBar(
+        step.title, value, role, left, round(right - left, 2), scale.place(end), scale.place(end - SPREAD * sd),
+        scale.place(end + SPREAD * sd), step.experiment_id or 0,
+    )  # fmt: skip
 
 
 def _draw_strip(effects: Sequence[TopicEffect], scale: Scale) -> dict[str, str]:

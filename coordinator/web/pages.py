@@ -41,6 +41,7 @@ from coordinator.web import (
     settings_page,
     sign_in,
     status_page,
+    tree_page,
     views,
     worker_pages,
 )
@@ -74,7 +75,7 @@ def install_pages(app: FastAPI) -> None:
         router, sign_in.router, me.router, queue_pages.router, audit_pages.router, branch_pages.router,
         account_pages.router, status_page.router, digest_pages.router, worker_pages.router, people_pages.router,
         experiment_pages.router, comparison_page.router, settings_page.router,
-        invitation_pages.router,
+        invitation_pages.router, tree_page.router,
     ):  # fmt: skip
         app.router.routes.extend(part.routes)
     app.mount("/static", rendering.CachedStaticFiles(directory=rendering.STATIC_FOLDER), name="static")

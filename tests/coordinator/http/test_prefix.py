@@ -64,6 +64,8 @@ def test_templates_and_scripts_name_no_address_without_the_prefix() -> None:
     """Those that only a script uses, or that no crawled page shows."""
     raw = re.compile(r"""(?:href|src|action|data-[a-z-]+)="/|[`"']/(?:[a-z]|\$\{)""")
     for path in (*WEB.rglob("*.html"), *(WEB / "static").glob("*.js")):
+        if path.name.endswith(".min.js"):  # others' code, which knows no address of ours
+            continue
         text = path.read_text()
         allowed = text.replace("dataset.root}/", "").replace("${root}/", "").replace("root + (", "")
         allowed = allowed.replace("ask(`/", "")  # a function that puts the prefix before it

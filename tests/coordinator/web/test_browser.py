@@ -228,6 +228,27 @@ def test_the_plot_takes_the_theme(page: Page, swarm: Swarm) -> None:
         expect(page.locator(PLOT)).to_have_attribute("data-theme", theme)
 
 
+def test_the_tree_is_drawn_moved_and_opened(page: Page, swarm: Swarm) -> None:
+    page.goto(f"{swarm.url}/projects/tiny/tree")
+    page.wait_for_selector("#tree[data-drawn]")
+    columns = page.request.get(f"{swarm.url}/projects/tiny/tree.json").json()
+    assert page.locator("#tree").get_attribute("data-drawn") == str(len(columns["parents"]))
+    canvas, pictures = page.locator("#tree canvas"), set[bytes]()
+    for button in ("#tree-in", "#tree-out", "#tree-fit", "#tree-path"):
+        page.locator(button).click()
+        pictures.add(canvas.screenshot())
+    assert len(pictures) >= 2, "it is drawn anew"
+    box = canvas.bounding_box()
+    assert box is not None
+    is_over = "(canvas) => canvas.classList.contains('over')"
+    places = ((box["x"] + 20 + 25 * x, box["y"] + 10 + 15 * y) for x in range(40) for y in range(30))
+    assert any(page.mouse.move(*place) or canvas.evaluate(is_over) for place in places)
+    expect(page.locator(".tree-picture .plot-label")).to_contain_text("#")
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"/experiments/\d+$"))
+
+
 def test_without_scripts_a_page_shows_the_same_marks(page: Page, swarm: Swarm) -> None:
     page.route("**/*.js*", lambda route: route.fulfill(body="", content_type="text/javascript"))
     page.goto(f"{swarm.url}/projects/tiny")

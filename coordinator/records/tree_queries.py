@@ -1,0 +1,80 @@
+"""Questions about the tree of a project's commits. Each reads a bounded number of rows, whatever the project's age."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from coordinator.models import Commit, CommitPosterior, Experiment, table_of
+
+_COMMITS, _POSTERIORS, _EXPERIMENTS = table_of(Commit), table_of(CommitPosterior), table_of(Experiment)
+_LINK = _COMMITS.c.sha, _COMMITS.c.parent_sha, _COMMITS.c.depth
+
+
+class TreeLink(NamedTuple):
+    """A commit's place in the tree."""
+
+    sha: str
+    parent_sha: str | None
+    depth: int
+
+
+class NodeRow(NamedTuple):
+    """A commit as the tree shows it, measured in one hardware class or not; the root has no experiment."""
+
+    sha: str
+    experiment_id: int | None
+    title: str | None
+    metric_mean: float | None
+    effect_mean: float | None
+    effect_sd: float | None
+    verdict: str | None
+    standing: str | None
+
+
+def list_best(session: Session, project_id: int, hardware_class: str, sign: float, limit: int) -> list[str]:
+    """The commits with the best metrics in a class, the best first. `sign` is 1 where lower is better, else -1."""
+    value = _POSTERIORS.c.metric_mean
+    of_class = _POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class
+    order = (value, _POSTERIORS.c.commit_sha) if sign > 0 else (value.desc(), _POSTERIORS.c.commit_sha.desc())
+    return list(session.scalars(select(_POSTERIORS.c.commit_sha).where(*of_class).order_by(*order).limit(limit)))
+
+
+def list_newest(session: Session, project_id: int, limit: int) -> list[str]:
+    """The commits of a project's newest experiments."""
+    query = select(_EXPERIMENTS.c.commit_sha).where(_EXPERIMENTS.c.project_id == project_id)
+    return list(session.scalars(query.order_by(_EXPERIMENTS.c.id.desc()).limit(limit)))
+
+
+def climb(session: Session, shas: Sequence[str], limit: int) -> list[TreeLink]:
+    """Commits with their ancestors, the given ones first, at most `limit` in all."""
+    up = select(*_LINK).where(_COMMITS.c.sha.in_(shas)).cte("up", recursive=True)
+    up = up.union(select(*_LINK).join(up, _COMMITS.c.sha == up.c.parent_sha))
+    return [TreeLink(*row) for row in session.execute(select(up).limit(limit))]
+
+
+def descend(session: Session, sha: str, limit: int) -> list[TreeLink]:
+    """A commit with its descendants, the nearest first, at most `limit` in all."""
+    down = select(*_LINK).where(_COMMITS.c.sha == sha).cte("down", recursive=True)
+    down = down.union_all(select(*_LINK).join(down, _COMMITS.c.parent_sha == down.c.sha))
+    return [TreeLink(*row) for row in session.execute(select(down).limit(limit))]
+
+
+def list_nodes(session: Session, shas: Sequence[str], hardware_class: str) -> list[NodeRow]:
+    """The nodes of some commits."""
+    in_class = (_POSTERIORS.c.commit_sha == _COMMITS.c.sha) & (_POSTERIORS.c.hardware_class == hardware_class)
+    made = _COMMITS.outerjoin(_EXPERIMENTS, _EXPERIMENTS.c.commit_sha == _COMMITS.c.sha)
+    shown = (_POSTERIORS.c[name] for name in NodeRow._fields[3:])
+    query = select(_COMMITS.c.sha, _EXPERIMENTS.c.id, _EXPERIMENTS.c.title, *shown)
+    query = query.select_from(made.outerjoin(_POSTERIORS, in_class)).where(_COMMITS.c.sha.in_(shas))
+    return [NodeRow(*row) for row in session.execute(query)]
+
+
+def count_children(session: Session, shas: Sequence[str], most: int) -> Mapping[str, int]:
+    """The numbers of some commits' children, each counted up to `most`."""
+    child = _COMMITS.alias("child")
+    some = select(child.c.sha).where(child.c.parent_sha == _COMMITS.c.sha).correlate(_COMMITS).limit(most).subquery()
+    counted = select(func.count()).select_from(some).correlate(_COMMITS).scalar_subquery()
+    rows = session.execute(select(_COMMITS.c.sha, counted).where(_COMMITS.c.sha.in_(shas)))
+    return {sha: int(count) for sha, count in rows}
