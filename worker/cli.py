@@ -91,6 +91,9 @@ def run(
     agent: options.AgentName = None,
     model: Annotated[str | None, typer.Option(help="The model of --agent openai, or of a coding tool.")] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="The model's chat-completions endpoint.")] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="A file of your own, such as a program.md, for each prompt.")
+    ] = None,
     agent_command: Annotated[
         str | None,
         typer.Option(
@@ -126,6 +129,7 @@ def run(
         "branch": branch,
         "name": name,
         "agent": agent or ("scripted" if script else "command" if agent_command else None),
+        "notes": notes,
         "agent_command": agent_command,
         "agent_paths": agent_path or None,
         "model": model,

@@ -37,6 +37,10 @@ Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:(all|\d{1,3}(,\d{
 """`cuda:0`, or several: `cuda:0,1`, `cuda:all`."""
 
 
+MAX_NOTES_CHARACTERS = 8000
+"""Length of the volunteer's notes, which go with each prompt."""
+
+
 class SettingsError(WorkerCommandError):
     """A setting is wrong or missing; the message names it and shows no secret."""
 
@@ -82,7 +86,8 @@ class WorkerSettings(BaseSettings):
 
     While the coordinator does not answer, the worker asks after `shortest_wait_seconds` to `longest_wait_seconds`, and
     works offline after `alone_after_seconds`. `base_url` and later settings are for `openai` and coding tools: prices
-    are per million tokens, and a tool may see the paths `agent_paths` and the variables `agent_environment`.
+    are per million tokens, `notes` is a file that goes with each prompt, and a tool may see the paths `agent_paths` and
+    the variables `agent_environment`.
     """
 
     model_config = SettingsConfigDict(
@@ -125,6 +130,7 @@ class WorkerSettings(BaseSettings):
     cost_per_day: Annotated[float, Field(gt=0)] | None = None
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
+    notes: Path | None = None
     agent_command: str | None = None
     agent_paths: list[str] = []
     agent_environment: list[str] = []
@@ -170,6 +176,23 @@ class WorkerSettings(BaseSettings):
         """The environment of a coding tool: what all programs need, `names`, and `agent_environment`, where set."""
         wanted = ("HOME", "LANG", "PATH", *names, *self.agent_environment)
         return {name: os.environ[name] for name in wanted if os.environ.get(name)}
+
+    def read_notes(self) -> str:
+        """The volunteer's notes for the agent, or an empty text. Raises SettingsError if they cannot be read."""
+        if self.notes is None:
+            return ""
+        try:
+            text = self.notes.expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"the setting 'notes' is wrong: {self.notes} cannot be read: {_reason(error)}"
+            ) from error
+        if len(text) > MAX_NOTES_CHARACTERS:
+            raise SettingsError(
+                f"the setting 'notes' is wrong: {self.notes} has {len(text):,} characters, and at most "
+                f"{MAX_NOTES_CHARACTERS:,} go with each prompt"
+            )
+        return text
 
     def read_api_key(self) -> SecretStr:
         """The key of the model endpoint, or a placeholder. Raises SettingsError for an unreadable or public file."""

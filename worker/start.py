@@ -3,8 +3,9 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,18 @@ UNCONFINED_WARNING = (
 def start(flags: dict[str, Any], options: RunOptions) -> int:
     """Run a worker, or one for each device, until it ends; return the exit status. Raises WorkerCommandError."""
     settings = load_settings(flags)
-    try:
-        if settings.device is None:
-            raise WorkerCommandError("no device is given: --gpu 0 for the first GPU, or --device cpu", ExitStatus.USAGE)
-        devices = list_devices(settings.device)
+    with errors_in_words():
+        devices = _list_devices(settings)
         if len(devices) > 1:
             return run_group(settings, devices, flags, options)
         return _run(settings.model_copy(update={"device": devices[0]}), options)
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Turns the errors of a worker that cannot start into WorkerCommandErrors."""
+    try:
+        yield
     except Unauthorized as error:
         problem = f"the coordinator does not accept this worker: {str(error).rstrip('.')}. Is SWARM_TOKEN_FILE right?"
         raise WorkerCommandError(problem, ExitStatus.AUTHENTICATION) from error
@@ -75,10 +81,56 @@ def start(flags: dict[str, Any], options: RunOptions) -> int:
         raise WorkerCommandError(str(error)) from error
 
 
+def choose_one_device(settings: WorkerSettings) -> str:
+    """The only device of these settings. Raises WorkerCommandError, HardwareError."""
+    devices = _list_devices(settings)
+    if len(devices) > 1:
+        raise WorkerCommandError(f"one device only, not {', '.join(devices)}", ExitStatus.USAGE)
+    return devices[0]
+
+
+def _list_devices(settings: WorkerSettings) -> list[str]:
+    if settings.device is None:
+        raise WorkerCommandError("no device is given: --gpu 0 for the first GPU, or --device cpu", ExitStatus.USAGE)
+    return list(list_devices(settings.device))
+
+
 def _run(settings: WorkerSettings, options: RunOptions) -> int:
     if (settings.agent == "scripted") != (options.script is not None):
         raise WorkerCommandError("--agent scripted and --script FILE come together.", ExitStatus.USAGE)
     script = load_script(options.script) if options.script is not None else None
+    console = None if options.plain else find_terminal(no_color=options.no_color)
+    view: EventHandler = PlainView(sys.stderr, sys.stdout) if console is None else TerminalView(console)
+    with open_worker(settings, view, partial(_make_agent, settings, script)) as worker:
+        stop, events = worker.parts.stop, worker.parts.events
+        if options.parent is not None:
+            end_with_parent(options.parent, stop.request)
+        with stop.on_signals(lambda: events.handle(StopRequested(stop.now.is_set()))):
+            return _work(worker.make_loop(), options, worker.folder)
+
+
+@dataclass(frozen=True)
+class OpenWorker:
+    """A worker's parts, ready to work. `folder` is for this coordinator."""
+
+    settings: WorkerSettings
+    parts: WorkerParts
+    folder: Path
+
+    def make_loop(self) -> Loop:
+        settings = self.settings
+        backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
+        return Loop(self.parts, self.parts.worker, settings.project, self.folder / CRASH_LOG, settings.branch, backoff)
+
+
+@contextmanager
+def open_worker(
+    settings: WorkerSettings, view: EventHandler, make_agent: Callable[[Callable[[str], None], Stop], Agent]
+) -> Iterator[OpenWorker]:
+    """Open a worker of these settings, which name one device; `view` shows people what happens.
+
+    Raises WorkerCommandError, ClientError, HardwareError, SandboxUnavailable.
+    """
     try:
         token = settings.read_token()
     except SettingsError as error:
@@ -92,12 +144,11 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
         stack.callback(client.close)
 
         earlier = read_status(settings.worker_folder)
-        events = _make_event_handlers(options, settings.worker_folder, StateReporter(client, name, stop), stack)
-        agent = _make_agent(settings, script, lambda text: events.handle(Notice(text)), stop)
+        log = stack.enter_context(open_log(settings.worker_folder))
+        status, reporter = StatusFile(settings.worker_folder), StateReporter(client, name, stop)
+        events = EventHandlers([view, PlainView(log, log), status, reporter])
+        agent = make_agent(lambda text: events.handle(Notice(text)), stop)
 
-        if options.parent is not None:
-            end_with_parent(options.parent, stop.request)
-        stack.enter_context(stop.on_signals(lambda: events.handle(StopRequested(stop.now.is_set()))))
         control = ControlFiles(settings.worker_folder)
         on_finish = partial(events.handle, StopRequested(now=False))
         stack.enter_context(follow_control_files(control, stop, on_finish, pause_reasons))
@@ -118,10 +169,8 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
             author=commit_author(name),
             throughputs=SeedThroughputs(folder / "throughput.json", runner.hardware),
             offline=OfflineMode(folder, name, agent.name, runner.hardware, settings.alone_after_seconds),
+            notes=settings.read_notes(),
         )
-        backoff = Backoff(None, settings.shortest_wait_seconds, settings.longest_wait_seconds)
-        loop = Loop(parts, name, settings.project, folder / CRASH_LOG, settings.branch, backoff)
-
         started = WorkerStarted(
             worker=name,
             device=runner.hardware.hardware_class,
@@ -134,7 +183,7 @@ def _run(settings: WorkerSettings, options: RunOptions) -> int:
         stack.callback(events.handle, WorkerStopped())
         if settings.sandbox == "unconfined":
             events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
-        return _work(loop, options, folder)
+        yield OpenWorker(settings, parts, folder)
 
 
 def _hold_folder(settings: WorkerSettings, stack: ExitStack) -> Path:
@@ -174,16 +223,6 @@ def _list_pause_reasons(settings: WorkerSettings, machine: Machine, sandbox: str
             raise WorkerCommandError(problem, ExitStatus.USAGE)
         reasons.append(OtherGpuUsers(NvidiaDriver(), machine.gpu).describe)
     return reasons
-
-
-def _make_event_handlers(
-    options: RunOptions, worker_folder: Path, reporter: StateReporter, stack: ExitStack
-) -> EventHandler:
-    """The view for people, the log for `logs`, the status for `status`, and the coordinator's reporter."""
-    log = stack.enter_context(open_log(worker_folder))
-    console = None if options.plain else find_terminal(no_color=options.no_color)
-    view: EventHandler = PlainView(sys.stderr, sys.stdout) if console is None else TerminalView(console)
-    return EventHandlers([view, PlainView(log, log), StatusFile(worker_folder), reporter])
 
 
 def _make_agent(settings: WorkerSettings, script: Script | None, notify: Callable[[str], None], stop: Stop) -> Agent:

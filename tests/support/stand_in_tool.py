@@ -89,7 +89,8 @@ def write_edit(prompt: str, act: str, refresh: str) -> None:
     with (FOLDER / "@TRANSCRIPTS@").open("a") as transcript:  # as the real one, it keeps what it did beside its login
         transcript.write(json.dumps({"edit": change, "comment": "weight_decay=0.05, betas=(0.8, 0.95)"}) + "\n")
     statement = {"title": f"{change} by {NAME}", "hypothesis": "It may help: weight_decay=0.05.", "axis": change,
-                 "direction": "up", "value": "1", "predicted_effect": -0.001, "refuted_by": "No change."}  # fmt: skip
+                 "direction": "up", "value": "1", "predicted_effect": -0.001, "refuted_by": "No change.",
+                 "insists": "Another name."}  # fmt: skip
     text = json.dumps(statement)
     if act == "fenced":
         text = f"Here is the proposal:\n```JSON\n{json.dumps(statement | {'confidence': 'high'})}\n```\n"

@@ -1,7 +1,7 @@
 """Interface of an agent: it drafts a proposal for a task, and writes the finding once the run is measured."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from shared.contract import Contract
@@ -99,7 +99,9 @@ class Task:
 
     `base.files` holds the editable files, `tree` all files of the base; `program` is the project's `program.md` or
     empty; `context` and `trials` are data, never instructions; `seed` fixes the agent's random choices; `refused` are
-    drafts that were known already, `replies` the coordinator's answers to them; `steps` are the assignment's.
+    drafts that were known already, `replies` the coordinator's answers to them; `steps` are the assignment's; `notes`
+    are the volunteer's own words for the agent, which never leave this machine. `show_activity` takes a growing number,
+    which shows the coordinator that the draft makes progress.
     """
 
     contract: Contract
@@ -115,6 +117,8 @@ class Task:
     assignment: Assignment = field(default_factory=Assignment)
     steps: tuple[StepFiles, ...] = ()
     replies: tuple[ProposalReply, ...] = ()
+    notes: str = ""
+    show_activity: Callable[[int], None] = lambda _: None
 
 
 class Agent(ABC):

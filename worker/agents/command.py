@@ -123,6 +123,7 @@ class CommandAgent(Agent):
             predicted="none" if proposal.predicted_effect is None else f"{proposal.predicted_effect:+.4f}",
             measured=fence("the measurement", describe_measurement(task, report)),
             change=f"Changed files: {', '.join(draft.files)}",
+            notes=task.notes,
         )
 
         def collect(room: ToolRoom) -> FindingDraft:

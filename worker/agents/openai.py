@@ -208,7 +208,7 @@ def _cost_of(task: Task) -> str:
 def _begin(task: Task, form: type[Reply], prompt: str) -> list[Turn]:
     """A new conversation; the form's JSON schema is in the prompt, because not every endpoint enforces one."""
     schema = json.dumps(form.model_json_schema(mode="serialization"))
-    rules = render("system", editable=", ".join(task.contract.files.editable), schema=schema)
+    rules = render("system", editable=", ".join(task.contract.files.editable), schema=schema, notes=task.notes)
     return [Turn("system", rules), Turn("user", prompt)]
 
 

@@ -42,6 +42,7 @@ def describe_task(task: Task) -> dict[str, Any]:
         "editable": ", ".join(task.contract.files.editable),
         "parent": _describe_parent(task),
         "refused": _list_refused(task),
+        "notes": task.notes,
         "may_insist": any(reply.similar for reply in task.replies),
         "avoid_axes": fence("axes", ", ".join(task.assignment.avoid_axes)) if task.assignment.avoid_axes else "",
     }

@@ -17,6 +17,7 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared.experiments import ProposalReply, ProposalSubmission
+from shared.findings import Question, Tried
 from shared.leases import (
     ClaimReply,
     ClaimRequest,
@@ -189,6 +190,10 @@ class CoordinatorClient:
         if missing := set(shas) - found.keys():
             raise UnexpectedReply(f"the coordinator does not send the files of {', '.join(sorted(missing))}")
         return found
+
+    def ask_whether_tried(self, question: Question) -> Tried:
+        """Past and running experiments like a sentence or a diff."""
+        return self._send("POST", "/findings/tried", question, Tried)
 
     def _get(self, path: str, reply: type[Reply], query: Mapping[str, list[str]] | None = None) -> Reply:
         return self._request(self._http.build_request("GET", path, params=query), reply)

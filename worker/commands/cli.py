@@ -105,6 +105,52 @@ def doctor(
 
 
 @app.command()
+def mcp(
+    gpu: options.Gpu = None,
+    device: options.Device = None,
+    cores: options.Cores = None,
+    coordinator: options.Coordinator = None,
+    project: Annotated[str | None, typer.Option(help="Take jobs of this project only.")] = None,
+    branch: Annotated[str | None, typer.Option(help="Work on this research direction of the project.")] = None,
+    name: Annotated[str | None, typer.Option(help="This machine's name.  [default: its host name]")] = None,
+    folder: Annotated[Path, typer.Option(help="The folder that gets each job's files to edit.")] = Path("swarm-jobs"),
+    notes: Annotated[
+        Path | None, typer.Option(help="A file of your own, such as a program.md, for the session.")
+    ] = None,
+    sandbox: options.Sandbox = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Let a coding agent's session take jobs, over the Model Context Protocol on stdin and stdout.
+
+    Needs: pip install "research-swarm[worker,mcp]".
+
+    \b
+    Examples, each once on this machine:
+      claude mcp add research-swarm -- swarm-worker mcp --gpu 0
+      codex mcp add research-swarm -- swarm-worker mcp --gpu 0
+    """
+    try:
+        from worker.commands.mcp_server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "worker").partition(".")[0] in ("worker", "shared"):
+            raise  # one of our own modules: a fault of this program
+        problem = f"{error.name} is not installed: pip install 'research-swarm[worker,mcp]'"
+        raise options.WorkerCommandError(problem) from error
+    flags = {
+        "device": options.choose_device(gpu, device),
+        "cores": cores,
+        "coordinator_url": coordinator,
+        "project": project,
+        "branch": branch,
+        "name": name,
+        "notes": notes,
+        "sandbox": sandbox,
+        "data_dir": data_dir,
+    }
+    serve(flags, folder)
+
+
+@app.command()
 def status(data_dir: options.DataDir = None, worker: options.Worker = None, as_json: options.Json = False) -> None:
     """Show the state of each worker on this machine; exit status 1 if none runs."""
     from worker.ui.status import list_reports

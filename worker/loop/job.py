@@ -56,8 +56,8 @@ class WorkerParts:
     """The parts of a worker that its jobs use.
 
     `worker` is its name, `author` the `Name <address>` of its commits; `retry_for_seconds` is how long a request in the
-    middle of a job is repeated. Without `offline` a worker waits while the coordinator is away, and without
-    `throughputs` it has the contract's budget.
+    middle of a job is repeated; `notes` are the volunteer's, for the agent alone. Without `offline` a worker waits
+    while the coordinator is away, and without `throughputs` it has the contract's budget.
     """
 
     client: CoordinatorClient
@@ -72,6 +72,7 @@ class WorkerParts:
     retry_for_seconds: float = RETRY_FOR_SECONDS
     offline: OfflineMode | None = None
     throughputs: SeedThroughputs | None = None
+    notes: str = ""
 
     def notify(self, text: str) -> None:
         self.events.handle(Notice(text))
@@ -305,6 +306,8 @@ def _describe_task(job: Job, parts: WorkerParts) -> Task:
         kind=lease.kind,
         assignment=lease.assignment,
         steps=parts.projects.read_steps(lease),
+        notes=parts.notes,
+        show_activity=lambda step: report_progress(job, RunProgress(Phase.DRAFTING, step, None, 0.0), parts),
     )
 
 
