@@ -148,6 +148,7 @@ def write_gpt_seed(folder: Path) -> Path:
     contract = folder / "gpt" / "swarm.toml"
     text = re.sub(r'(?m)^    { file = "shard_(?!00000|00001|06542).*\n', "", contract.read_text())
     text = re.sub(r"(?m)^\[\[rungs\]\]\n(.+\n)+", "", text)
+    text = re.sub(r"(?m)^device_memory_mib = .*\n", "", text)
     changes = {
         "plausible_floor": "0.01",  # so plain a text is learnt in no time
         "training_seconds": "3",
