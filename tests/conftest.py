@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import PostgresServer, SqliteFolder, run_postgres
+from tests.support.databases import Past, PostgresServer, SqliteFolder, run_postgres
 from tests.support.examples import register_profiles
 from tests.support.preloaded_sandbox import PreloadedSandbox, enter_sandbox
+from tests.support.statements import share_statements
 from worker.sandbox.choose import choose_sandbox
 
 register_profiles()
+share_statements()
 
 gc.disable()  # while modules load: their objects live as long as the process
 
@@ -34,17 +36,23 @@ def sqlite_folder(tmp_path_factory: pytest.TempPathFactory) -> SqliteFolder:
     return SqliteFolder(tmp_path_factory.mktemp("sqlite"))
 
 
+@pytest.fixture
+def earlier() -> Past | None:
+    """What databases hold when a test begins: nothing, unless a module overrides this."""
+    return None
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A migrated, empty database: the test runs once on each kind."""
+def database_url(request: pytest.FixtureRequest, earlier: Past | None, tmp_path: Path) -> Iterator[str]:
+    """A migrated database with what happened `earlier` in it: the test runs once on each kind."""
     if request.param == "sqlite":
         folder: SqliteFolder = request.getfixturevalue("sqlite_folder")
-        yield folder.create_migrated(tmp_path)
+        yield folder.create_filled(tmp_path, earlier) if earlier else folder.create_migrated(tmp_path)
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    address = server.create_migrated()
+    address = server.create_filled(earlier) if earlier else server.create_migrated()
     yield address
-    server.give_back(address)
+    (server.drop if earlier else server.give_back)(address)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,6 +36,15 @@ EMPTY = "; ".join(
 )
 
 
+Past = Callable[[Database], None]
+"""Writes rows into a migrated database; equal ones write the same."""
+
+
+def _write(past: Past, address: str) -> None:
+    with closing(Database(address)) as database:
+        past(database)
+
+
 class PostgresServer:
     """A running server. Databases are copies of one that was migrated once, or emptied ones: a copy takes longer."""
 
@@ -53,13 +62,21 @@ class PostgresServer:
             self._schema = connection.execute(SCHEMA).one()
         database.close()
         self._emptied: list[str] = []
+        self._filled: dict[Past, str] = {}
 
     def create(self, template: str = "template1") -> str:
         """A new database's address."""
         name = f"test_{uuid4().hex}"
         with self._engine.connect() as connection:
-            connection.execute(text(f"create database {name} template {template} strategy file_copy"))
+            connection.execute(text(f"create database {name} template {template} strategy wal_log"))
         return self._engine.url.set(database=name).render_as_string(hide_password=False)
+
+    def create_filled(self, past: Past) -> str:
+        """A database's address with that past in it, which is written once."""
+        if past not in self._filled:
+            self._filled[past] = self.create_migrated()
+            _write(past, self._filled[past])
+        return self.create(template=_name_of(self._filled[past]))
 
     def create_migrated(self) -> str:
         """A migrated, empty database's address, which no other test has had."""
@@ -152,14 +169,28 @@ class SqliteFolder:
     """SQLite files, each a copy of one that was migrated once."""
 
     def __init__(self, folder: Path) -> None:
-        self._template = folder / "template.db"
+        self._folder, self._template = folder, folder / "template.db"
+        self._filled: dict[Past, Path] = {}
         database = Database(f"sqlite:///{self._template}")
         database.migrate()
         database.close()  # the last connection to close moves everything from the log into the file
 
     def create_migrated(self, folder: Path) -> str:
-        shutil.copy(self._template, folder / "coordinator.db")
-        return f"sqlite:///{folder}/coordinator.db"
+        return _copy(self._template, folder)
+
+    def create_filled(self, folder: Path, past: Past) -> str:
+        """A file with that past in it, which is written once."""
+        if past not in self._filled:
+            template = self._folder / f"filled-{len(self._filled)}"
+            template.mkdir()
+            _write(past, self.create_migrated(template))
+            self._filled[past] = template / "coordinator.db"
+        return _copy(self._filled[past], folder)
+
+
+def _copy(template: Path, folder: Path) -> str:
+    shutil.copy(template, folder / "coordinator.db")
+    return f"sqlite:///{folder}/coordinator.db"
 
 
 def count_rows(database: Database) -> dict[str, int]:

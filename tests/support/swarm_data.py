@@ -1,12 +1,17 @@
 """A project's history, written through the services: as workers would leave it, without the workers."""
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy.orm import Session
 
 from coordinator.accounts.service import authenticate, create_token
+from coordinator.db.database import Database
 from coordinator.events import service as events
 from coordinator.evidence import service as evidence
 from coordinator.evidence.epochs import RunOrigin
@@ -21,6 +26,7 @@ from coordinator.lineage.branches import list_branches
 from coordinator.lineage.commits import get_commit
 from coordinator.models import Experiment, Lease, Project, Run, Worker
 from coordinator.projects import service as projects
+from coordinator.projects.service import create_project
 from coordinator.workers import service as workers
 from coordinator.workers.lookup import WorkerRow
 from shared.commits import CommitWords
@@ -28,9 +34,10 @@ from shared.events import EventKind
 from shared.experiments import JobKind, Proposal
 from shared.findings import FindingDraft
 from shared.leases import LeaseState, Phase
-from shared.protocol import now
+from shared.protocol import now, use_clock
 from shared.runs import CurvePoint, RunOutcome, RunReport
 from tests.support.messages import AUTHOR, HARDWARE, make_proposal, make_run
+from tests.support.seeds import TRAIN, write_seed
 
 HOSTILE_TITLE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> <b>bold</b> & 100 %{x}"
 RTL_TITLE = "מגדילים את קצב הלמידה \u202eflipped 🐝🧪 LEARNING_RATE"
@@ -202,6 +209,30 @@ def write_history(session: Session, project: Project, count: int = 60) -> Histor
     history.add_lease(workers[1], project.root_sha)
     history.add_lease(workers[1], best_sha, JobKind.REPLICATE)
     return history
+
+
+@dataclass(frozen=True)
+class EarlierHistory:
+    """A small project with `write_history`, an hour ago, so that no lease of it ends while tests run.
+
+    `others` are projects without a history; `train` is the edited file of all.
+    """
+
+    count: int
+    others: tuple[str, ...] = ()
+    train: str = TRAIN
+
+    def __call__(self, database: Database) -> None:
+        with use_clock(lambda: datetime.now(UTC) - timedelta(hours=1)), database.write() as session:
+            write_history(session, self._create(session, "tiny"), self.count)
+            for name in self.others:
+                self._create(session, name)
+
+    def _create(self, session: Session, name: str) -> Project:
+        with TemporaryDirectory() as folder:
+            seed = write_seed(Path(folder), name)
+            (seed / "train.py").write_text(self.train)
+            return create_project(session, seed)[0]
 
 
 def crash() -> dict[str, Any]:
