@@ -10,11 +10,9 @@ from fastapi.testclient import TestClient
 
 from coordinator.app import create_app
 from coordinator.db.database import Database
-from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from tests.support.databases import PostgresServer
-from tests.support.seeds import write_seed
-from tests.support.swarm_data import write_history
+from tests.support.swarm_data import EarlierHistory
 
 PATHS = (
     "projects",
@@ -32,13 +30,14 @@ def make_program() -> str:
 
 
 @pytest.fixture
-def filled(database_url: str, tmp_path: Path) -> Iterator[Database]:
+def earlier(request: pytest.FixtureRequest) -> EarlierHistory | None:
+    return EarlierHistory(12, train=make_program()) if "filled" in request.fixturenames else None
+
+
+@pytest.fixture
+def filled(database_url: str) -> Iterator[Database]:
     """A project with a past of a dozen experiments."""
-    seed = write_seed(tmp_path / "seed")
-    (seed / "train.py").write_text(make_program())
     database = Database(database_url)
-    with database.write() as session:
-        write_history(session, create_project(session, seed)[0], count=12)
     yield database
     database.close()
 

@@ -17,19 +17,22 @@ from coordinator.db.database import Database
 from coordinator.export import service
 from coordinator.models import Citation
 from coordinator.projects import service as projects
-from tests.support.seeds import write_seed
 from tests.support.sessions import BRANCH, HARDWARE, write_small_session
-from tests.support.swarm_data import HOSTILE_TITLE, History, make_proposal, write_history
+from tests.support.swarm_data import HOSTILE_TITLE, EarlierHistory, History, make_proposal
 
 API = "/api/v1/projects/tiny/export"
 COUNT = 24
 
 
 @pytest.fixture
-def past(database: Database, tmp_path: Path) -> None:
+def earlier(request: pytest.FixtureRequest) -> EarlierHistory | None:
+    return EarlierHistory(COUNT, others=("other",)) if "past" in request.fixturenames else None
+
+
+@pytest.fixture
+def past(database: Database) -> None:
+    """A history of COUNT experiments, another project, and citations."""
     with database.write() as session:
-        write_history(session, projects.create_project(session, write_seed(tmp_path / "seed"))[0], COUNT)
-        projects.create_project(session, write_seed(tmp_path / "other", "other"))
         cited = [{"experiment_id": number, "finding_id": other} for number in range(4, 10) for other in range(1, 4)]
         session.execute(insert(Citation), [*cited, *({"experiment_id": n, "finding_id": 5} for n in range(10, 22))])
 

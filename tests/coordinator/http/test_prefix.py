@@ -21,7 +21,7 @@ from tests.support.crawler import PathProxy, crawl, list_addresses
 from tests.support.databases import SqliteFolder
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
-from tests.support.swarm_data import write_history
+from tests.support.swarm_data import EarlierHistory
 from tests.support.volunteers import MiniWorker
 
 HOST = "http://testserver"
@@ -35,11 +35,8 @@ def behind(tmp_path: Path, sqlite_folder: SqliteFolder) -> Iterator[Behind]:
     clients: list[TestClient] = []
 
     def make(*, removes: bool = True, public_url: str = f"{HOST}/swarm", **settings: Any) -> TestClient:
-        url = sqlite_folder.create_migrated(tmp_path)
+        url = sqlite_folder.create_filled(tmp_path, EarlierHistory(70, others=("other",)))
         app = create_app(CoordinatorSettings(database_url=url, public_url=public_url, **settings))
-        with app.state.database.write() as session:
-            write_history(session, create_project(session, write_seed(tmp_path / "seed"))[0], 70)
-            create_project(session, write_seed(tmp_path / "other", "other"))
         client = TestClient(PathProxy(app, "/swarm", removes=removes), raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)

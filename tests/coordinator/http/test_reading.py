@@ -12,7 +12,7 @@ from coordinator.db.database import Database
 from coordinator.projects.service import create_project
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
-from tests.support.swarm_data import write_history
+from tests.support.swarm_data import EarlierHistory
 
 WHOLE = [
     "/", "/projects/tiny", "/projects/tiny.json", "/experiments/1", "/api/v1/projects", "/api/v1/runs?project=tiny",
@@ -27,13 +27,12 @@ CHANGING = {"date", "x-request-id"}
 
 
 @pytest.fixture
-def past(database: Database, tmp_path: Path) -> None:
-    with database.write() as session:
-        write_history(session, create_project(session, write_seed(tmp_path / "seed"))[0], 6)
+def earlier() -> EarlierHistory:
+    return EarlierHistory(6)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_head_answers_as_get_without_the_body(past: None, http: TestClient) -> None:
+def test_head_answers_as_get_without_the_body(http: TestClient) -> None:
     for address in (*WHOLE, *STREAMS[1:]):
         got, head = http.get(address), http.head(address)
         assert head.status_code == got.status_code and head.content == b"", address
@@ -43,11 +42,9 @@ def test_head_answers_as_get_without_the_body(past: None, http: TestClient) -> N
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_head_of_a_stream_ends_and_leaves_nothing_behind(app: FastAPI, tmp_path: Path) -> None:
+def test_head_of_a_stream_ends_and_leaves_nothing_behind(app: FastAPI) -> None:
     with serve(app) as server, httpx.Client(base_url=server.url, timeout=20) as http:
         database = app.state.database
-        with database.write() as session:
-            write_history(session, create_project(session, write_seed(tmp_path / "seed"))[0], 6)
         for _ in range(3):
             for address in STREAMS:
                 head = http.head(address)
@@ -62,7 +59,7 @@ def test_head_of_a_stream_ends_and_leaves_nothing_behind(app: FastAPI, tmp_path:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("address", [*WHOLE[:9], "/api/v1/findings?project=tiny"])
-def test_what_a_client_has_already_is_not_sent_again(past: None, http: TestClient, address: str) -> None:
+def test_what_a_client_has_already_is_not_sent_again(http: TestClient, address: str) -> None:
     first = http.get(address)
     tag = first.headers["etag"]
     for given in (tag, f'"other", {tag}', tag.removeprefix("W/")):
@@ -74,7 +71,7 @@ def test_what_a_client_has_already_is_not_sent_again(past: None, http: TestClien
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_page_that_changed_is_sent(past: None, http: TestClient, database: Database, tmp_path: Path) -> None:
+def test_a_page_that_changed_is_sent(http: TestClient, database: Database, tmp_path: Path) -> None:
     tag = http.get("/projects/tiny").headers["etag"]
     with database.write() as session:
         create_project(session, write_seed(tmp_path / "other", "other"))
@@ -83,14 +80,14 @@ def test_a_page_that_changed_is_sent(past: None, http: TestClient, database: Dat
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_errors_have_no_tag(past: None, http: TestClient) -> None:
+def test_errors_have_no_tag(http: TestClient) -> None:
     for address in WHOLE[-3:]:
         for accepted in ("text/html", "*/*"):
             assert "etag" not in http.get(address, headers={"Accept": accepted}).headers
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_large_answers_are_compressed_for_those_that_understand_it(past: None, http: TestClient) -> None:
+def test_large_answers_are_compressed_for_those_that_understand_it(http: TestClient) -> None:
     for address in ("/", "/api/v1/runs?project=tiny", "/static/swarm.css", "/api/v1/projects/tiny/export/runs.csv"):
         plain = http.get(address, headers={"Accept-Encoding": "identity"})
         packed = http.get(address, headers={"Accept-Encoding": "gzip"})

@@ -16,24 +16,21 @@ from coordinator.models import Experiment
 from coordinator.projects.service import create_project
 from shared.protocol import API_PREFIX
 from tests.support.seeds import write_seed
-from tests.support.swarm_data import HOSTILE_TITLE, write_history
+from tests.support.swarm_data import HOSTILE_TITLE, EarlierHistory
 
-EXPERIMENTS = 40
+NAME, EXPERIMENTS = "tiny", 40
 
 
 @pytest.fixture
-def name(database: Database, tmp_path: Path) -> str:
+def earlier() -> EarlierHistory:
     """A project with forty varied experiments."""
-    with database.write() as session:
-        project, _ = create_project(session, write_seed(tmp_path / "seed"))
-        write_history(session, project, EXPERIMENTS)
-        return project.name
+    return EarlierHistory(EXPERIMENTS)
 
 
-def ask(http: TestClient, name: str, **params: Any) -> list[dict[str, Any]]:
+def ask(http: TestClient, **params: Any) -> list[dict[str, Any]]:
     """All pages of a list of the API."""
     found: list[dict[str, Any]] = []
-    given = {"project": name, "limit": 7, **params}
+    given = {"project": NAME, "limit": 7, **params}
     while True:
         answer = http.get(f"{API_PREFIX}/experiments", params=given)
         assert answer.status_code == 200, answer.text
@@ -47,8 +44,8 @@ def ids(found: list[dict[str, Any]]) -> list[int]:
     return [one["id"] for one in found]
 
 
-def test_each_filter_lets_through_what_it_names(http: TestClient, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    every = ask(http, name)
+def test_each_filter_lets_through_what_it_names(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = ask(http)
     assert len(every) == EXPERIMENTS and ids(every) == sorted(ids(every), reverse=True)
     monkeypatch.setattr(queries, "MAX_EXAMINED", 9)  # pages that end before their last row go on
     fields = {"verdict", "standing"}
@@ -63,58 +60,58 @@ def test_each_filter_lets_through_what_it_names(http: TestClient, name: str, mon
         for value in {read(one) for one in every} - {None, ""}:
             fitting = [one["id"] for one in every if read(one) == value]
             if field == "axis":
-                assert set(fitting) <= set(ids(ask(http, name, axis=value)))
+                assert set(fitting) <= set(ids(ask(http, axis=value)))
             else:
-                assert ids(ask(http, name, **{api_name: value})) == fitting, (field, value)
+                assert ids(ask(http, **{api_name: value})) == fitting, (field, value)
     for failed in (True, False):
         fitting = [one["id"] for one in every if (one["outcome"] != "ok") is failed]
-        assert fitting and ids(ask(http, name, failed=failed)) == fitting
-    assert ids(ask(http, name, text="<SCRIPT>")) == [one["id"] for one in every if "<script>" in one["title"]]
-    assert ask(http, name, text="100 %{x}") and not ask(http, name, text="%%")
-    assert ask(http, name, volunteer="nobody") == [] and ask(http, name, branch="nowhere") == []
+        assert fitting and ids(ask(http, failed=failed)) == fitting
+    assert ids(ask(http, text="<SCRIPT>")) == [one["id"] for one in every if "<script>" in one["title"]]
+    assert ask(http, text="100 %{x}") and not ask(http, text="%%")
+    assert ask(http, volunteer="nobody") == [] and ask(http, branch="nowhere") == []
     middle = every[20]["created_at"]
-    assert ids(ask(http, name, since=middle)) == [one["id"] for one in every if one["created_at"] >= middle]
-    assert ids(ask(http, name, until=middle, ascending=True)) == [
+    assert ids(ask(http, since=middle)) == [one["id"] for one in every if one["created_at"] >= middle]
+    assert ids(ask(http, until=middle, ascending=True)) == [
         one["id"] for one in every[::-1] if one["created_at"] < middle
     ]
-    assert ask(http, name, since="2090-01-01T00:00:00Z") == []
+    assert ask(http, since="2090-01-01T00:00:00Z") == []
 
 
 @pytest.mark.parametrize("sort", ["effect", "metric"])
-def test_orders_by_numbers_are_whole_both_ways(http: TestClient, name: str, sort: str) -> None:
-    every = ask(http, name)
+def test_orders_by_numbers_are_whole_both_ways(http: TestClient, sort: str) -> None:
+    every = ask(http)
     main = max({one["hardware_class"] for one in every}, key=[one["hardware_class"] for one in every].count)
     numbered = {
         one["id"]: one["posterior"][f"{sort}_mean"]
         for one in every
         if one["hardware_class"] == main and one["posterior"] and one["posterior"][f"{sort}_mean"] is not None
     }
-    down = ask(http, name, sort=sort)
+    down = ask(http, sort=sort)
     assert [numbered[one] for one in ids(down)] == sorted(numbered.values(), reverse=True)
-    assert ids(ask(http, name, sort=sort, ascending=True, hardware_class=main)) == ids(down)[::-1]
+    assert ids(ask(http, sort=sort, ascending=True, hardware_class=main)) == ids(down)[::-1]
     some = sorted(numbered.values())[len(numbered) // 2]
     if sort == "effect":
-        above = ids(ask(http, name, sort=sort, effect_above=some))
+        above = ids(ask(http, sort=sort, effect_above=some))
         assert above == [one for one in ids(down) if numbered[one] >= some]
-        below = ids(ask(http, name, effect_below=some, hardware_class=main))
+        below = ids(ask(http, effect_below=some, hardware_class=main))
         assert set(below) == {one for one in numbered if numbered[one] <= some}
 
 
-def test_a_cursor_of_another_order_is_refused(http: TestClient, name: str) -> None:
-    given = {"project": name, "limit": 3}
+def test_a_cursor_of_another_order_is_refused(http: TestClient) -> None:
+    given = {"project": NAME, "limit": 3}
     cursor = http.get(f"{API_PREFIX}/experiments", params=given).json()["next_cursor"]
     answer = http.get(f"{API_PREFIX}/experiments", params={**given, "sort": "metric", "cursor": cursor})
     assert answer.status_code == 422 and answer.json()["type"].endswith("/cursor-invalid")
     assert http.get(f"{API_PREFIX}/experiments", params={**given, "of_tomorrow": "x"}).status_code == 200
 
 
-def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient, name: str) -> None:
-    address = f"/projects/{name}/experiments"
+def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient) -> None:
+    address = f"/projects/{NAME}/experiments"
     empty = "text=&verdict=&standing=&kind=&volunteer=&effect_above=&since=2026-01-01&until="
     page = http.get(f"{address}?{empty}&failed=false")
     assert page.status_code == 200 and HOSTILE_TITLE not in page.text
     shown = [int(one) for one in re.findall(r'name="ids" value="(\d+)"', page.text)]
-    assert shown == ids(ask(http, name, failed=False, since="2026-01-01T00:00:00Z"))[:50] and shown
+    assert shown == ids(ask(http, failed=False, since="2026-01-01T00:00:00Z"))[:50] and shown
     exports = dict(re.findall(r'<a href="([^"]+)">(CSV|JSON)</a>', page.text))
     for link, form in exports.items():
         answer = http.get(link.replace("&amp;", "&"))
@@ -133,13 +130,15 @@ def test_the_page_keeps_its_view_and_exports_exactly_it(http: TestClient, name: 
     assert http.get("/projects/none/experiments.csv").status_code == 404
 
 
-def test_a_project_without_experiments(http: TestClient, project: str) -> None:
-    assert "No experiment" in http.get(f"/projects/{project}/experiments").text
-    assert "no class yet" in http.get(f"/projects/{project}/experiments?sort=metric").text
+def test_a_project_without_experiments(http: TestClient, database: Database, tmp_path: Path) -> None:
+    with database.write() as session:
+        create_project(session, write_seed(tmp_path / "empty", "empty"))
+    assert "No experiment" in http.get("/projects/empty/experiments").text
+    assert "no class yet" in http.get("/projects/empty/experiments?sort=metric").text
 
 
-def test_experiments_side_by_side(http: TestClient, database: Database, name: str) -> None:
-    found = [one for one in ask(http, name) if one["posterior"]][:3]
+def test_experiments_side_by_side(http: TestClient, database: Database) -> None:
+    found = [one for one in ask(http) if one["posterior"]][:3]
     chosen = ids(found)
     with database.write() as session:
         for number, experiment in enumerate(session.scalars(select(Experiment).where(Experiment.id.in_(chosen)))):
@@ -155,8 +154,8 @@ def test_experiments_side_by_side(http: TestClient, database: Database, name: st
     assert "Their files are the same" in text
 
 
-@pytest.mark.parametrize("given", ["1", "1,1", "1,x", "1,-2", "1,²", "1," + "9" * 30, "1,2,3,4,5,6,7,8,9"])
-def test_a_choice_that_cannot_be_compared(http: TestClient, name: str, given: str) -> None:
-    assert http.get(f"/compare?ids={given}").status_code == 422
+def test_a_choice_that_cannot_be_compared(http: TestClient) -> None:
+    for given in ("1", "1,1", "1,x", "1,-2", "1,²", "1," + "9" * 30, "1,2,3,4,5,6,7,8,9"):
+        assert http.get(f"/compare?ids={given}").status_code == 422, given
     assert http.get("/compare?ids=1,99999").status_code == 404
     assert 'name="ids"' in http.get("/compare").text, "one may name them"
