@@ -8,6 +8,7 @@ from harness.prepare import cut_blocks, split
 from harness.scorer import choose_windows
 
 POOL, COUNT, LENGTH, VOCABULARY = 800, 50, 32, 64
+DRAWS = 160
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,14 @@ def data() -> dict[str, numpy.ndarray]:
     }  # fmt: skip
 
 
-def draw(data: dict[str, numpy.ndarray], seed: int, count: int = COUNT) -> numpy.ndarray:
-    return draw_windows(data["features"], count, numpy.random.default_rng(seed))
+@pytest.fixture(scope="module")
+def drawn(data: dict[str, numpy.ndarray]) -> list[numpy.ndarray]:
+    """The windows of DRAWS runs, of the seeds 0, 1, 2 and so on."""
+    return [draw(data, seed) for seed in range(DRAWS)]
+
+
+def draw(data: dict[str, numpy.ndarray], seed: int) -> numpy.ndarray:
+    return draw_windows(data["features"], COUNT, numpy.random.default_rng(seed))
 
 
 def losses(data: dict[str, numpy.ndarray]) -> numpy.ndarray:
@@ -34,27 +41,30 @@ def losses(data: dict[str, numpy.ndarray]) -> numpy.ndarray:
     return data["features"][:, 1] / LENGTH + own * data["features"][:, 1].std() / LENGTH
 
 
-def test_runs_share_few_windows_and_the_same_seed_all(data: dict[str, numpy.ndarray]) -> None:
-    drawn = [set(draw(data, seed).tolist()) for seed in range(20)]
-    assert {len(one) for one in drawn} == {COUNT}
-    shared = [len(a & b) for at, a in enumerate(drawn) for b in drawn[:at]]
+def test_runs_share_few_windows_and_the_same_seed_all(
+    data: dict[str, numpy.ndarray], drawn: list[numpy.ndarray]
+) -> None:
+    windows = [set(one.tolist()) for one in drawn[:20]]
+    assert {len(one) for one in windows} == {COUNT}
+    shared = [len(a & b) for at, a in enumerate(windows) for b in windows[:at]]
     assert 2 < numpy.mean(shared) < 5  # 50 · 50 / 800 = 3.1 for independent draws
-    assert draw(data, 5).tolist() == draw(data, 5).tolist() == sorted(draw(data, 5).tolist())
+    assert draw(data, 5).tolist() == drawn[5].tolist() == sorted(drawn[5].tolist())
 
 
-def test_each_window_is_equally_likely_and_the_mean_over_draws_is_the_pools(data: dict[str, numpy.ndarray]) -> None:
-    drawn = [draw(data, seed) for seed in range(400)]
-    times = numpy.bincount(numpy.concatenate(drawn), minlength=POOL)  # 25 on average, binomial
-    assert times.min() >= 6 and times.max() <= 50
-    assert numpy.square(times - 25).sum() / (25 * (1 - 1 / 16)) == pytest.approx(POOL, rel=0.2)  # chi-squared
+def test_each_window_is_equally_likely_and_the_mean_over_draws_is_the_pools(
+    data: dict[str, numpy.ndarray], drawn: list[numpy.ndarray]
+) -> None:
+    times = numpy.bincount(numpy.concatenate(drawn), minlength=POOL)  # 10 on average, binomial
+    assert times.min() >= 1 and times.max() <= 25
+    assert numpy.square(times - 10).sum() / (10 * (1 - 1 / 16)) == pytest.approx(POOL, rel=0.2)  # chi-squared
     metric = losses(data)
     means = numpy.array([metric[one].mean() for one in drawn])
-    assert abs(means.mean() - metric.mean()) < 4 * means.std() / 400**0.5
+    assert abs(means.mean() - metric.mean()) < 4 * means.std() / DRAWS**0.5
 
 
-def test_balance_takes_most_of_the_noise_away(data: dict[str, numpy.ndarray]) -> None:
+def test_balance_takes_most_of_the_noise_away(data: dict[str, numpy.ndarray], drawn: list[numpy.ndarray]) -> None:
     metric, random = losses(data), numpy.random.default_rng(1)
-    balanced = numpy.std([metric[draw(data, seed)].mean() for seed in range(100)])
+    balanced = numpy.std([metric[one].mean() for one in drawn[:100]])
     plain = numpy.std([metric[random.choice(POOL, COUNT, replace=False)].mean() for _ in range(100)])
     assert balanced < 0.4 * plain
 
@@ -74,13 +84,15 @@ def test_sealed_windows_are_never_scored_without_the_key(data: dict[str, numpy.n
     assert len(everything) == POOL
 
 
-def test_knowledge_of_a_fixed_set_wins_there_and_not_on_drawn_windows(data: dict[str, numpy.ndarray]) -> None:
+def test_knowledge_of_a_fixed_set_wins_there_and_not_on_drawn_windows(
+    data: dict[str, numpy.ndarray], drawn: list[numpy.ndarray]
+) -> None:
     """The file ships what lowers the loss of the windows it was chosen on by 0.5; a run scores few of these."""
-    honest, fixed = losses(data), draw(data, 0)
+    honest, fixed = losses(data), drawn[0]
     tuned = honest.copy()
     tuned[fixed] -= 0.5
     assert honest[fixed].mean() - tuned[fixed].mean() == pytest.approx(0.5)
-    gains = [honest[one].mean() - tuned[one].mean() for one in (draw(data, seed) for seed in range(1, 60))]
+    gains = [honest[one].mean() - tuned[one].mean() for one in drawn[1:60]]
     assert numpy.mean(gains) == pytest.approx(0.5 / 16, rel=0.3) and max(gains) < 0.1
 
 
