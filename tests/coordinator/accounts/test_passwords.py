@@ -32,12 +32,17 @@ def attempts() -> PasswordAttempts:
     return PasswordAttempts()
 
 
+@pytest.fixture(scope="session")
+def good_hash() -> str:
+    return hash_password("ada", GOOD)
+
+
 @pytest.fixture
-def ada(database: Database) -> int:
+def ada(database: Database, good_hash: str) -> int:
     """An account with a password."""
     with database.write() as session:
         account = find_or_add_volunteer(session, "ada")
-        set_password(session, account.id, hash_password("ada", GOOD), TokenScope.DUTIES)
+        set_password(session, account.id, good_hash, TokenScope.DUTIES)
         return account.id
 
 
