@@ -38,7 +38,7 @@ def sqlite_folder(tmp_path_factory: pytest.TempPathFactory) -> SqliteFolder:
 
 @pytest.fixture
 def earlier() -> Past | None:
-    """What databases hold when a test begins: nothing, unless a module overrides this."""
+    """The rows of a database when a test begins: none, unless a module overrides this."""
     return None
 
 
