@@ -70,6 +70,7 @@ def list_wrong_roots(session: Session) -> Iterator[tuple[Project, Sequence[str]]
 
 _PARENT = aliased(Commit)
 _RESULT_OF_LEASE = exists().where(Run.lease_id == Lease.id, Run.uuid == Lease.result_key)
+_EXPERIMENTS_OF_BRANCH = select(func.count()).where(Experiment.branch_id == Branch.id).scalar_subquery()
 _LAST_MOVES = select(func.max(BranchMove.id)).group_by(BranchMove.branch_id)
 _MOVE_TO_HEAD = exists().where(
     BranchMove.id.in_(_LAST_MOVES), BranchMove.branch_id == Branch.id, BranchMove.to_sha == Branch.head_sha
@@ -81,6 +82,12 @@ _CONTRADICTIONS: Sequence[tuple[str, Select[*tuple[Any, ...]]]] = (
         select(Commit.sha)
         .join(_PARENT, _PARENT.sha == Commit.parent_sha)
         .where(or_(Commit.depth != _PARENT.depth + 1, Commit.project_id != _PARENT.project_id)),
+    ),
+    (
+        "branch {}: {} experiments are counted, there are {}",
+        select(Branch.name, Branch.experiments, _EXPERIMENTS_OF_BRANCH).where(
+            Branch.experiments != _EXPERIMENTS_OF_BRANCH
+        ),
     ),
     (
         "branch move {}: it leads from or to a commit that does not exist",

@@ -184,6 +184,7 @@ class _Import:
         known_as = (built.tree_sha, fingerprint(code.files)) if code else None
         self._add_lease(project, branch, lease_id, JobKind.IMPROVE, parent.sha, known_as, moment)
         why = "Imported." if code else f"Imported. {NO_CODE}"
+        branch.experiments += 1
         return experiments.store_experiment(
             self._session, project.id, built.sha, parent.sha, lease_id, self._worker_id, branch.id, JobKind.IMPROVE,
             why, _propose(step),

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.evidence import service as evidence
 from coordinator.evidence.posteriors import DerivedPosterior
-from coordinator.findings import candidates, queries
+from coordinator.findings import candidates, queries, topic_counts
 from coordinator.findings.failures import classify_failure, describe_failure
 from coordinator.findings.queries import FindingFilters, FindingRow
 from coordinator.findings.text_index import IndexedText, text_index_of
@@ -80,11 +80,13 @@ def cite(session: Session, experiment_id: int, finding_ids: Sequence[int]) -> No
 def hide_quarantined(session: Session, volunteer_id: int) -> None:
     """Hide the findings of an account's workers that are in quarantine, and show those again that are in none.
 
-    Hidden ones are not in the index of words.
+    Hidden ones are not in the index of words, nor in the counts of topics.
     """
     index = text_index_of(session)
-    index.remove(session, queries.hide_quarantined(session, volunteer_id, is_hidden=True))
-    queries.hide_quarantined(session, volunteer_id, is_hidden=False)
+    hidden = queries.hide_quarantined(session, volunteer_id, is_hidden=True)
+    index.remove(session, hidden)
+    shown = queries.hide_quarantined(session, volunteer_id, is_hidden=False)
+    topic_counts.recount_of(session, [*hidden, *shown])
     index_missing(session)
     candidates.forget(session)
 

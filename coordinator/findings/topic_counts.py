@@ -56,21 +56,25 @@ class TopicRow(NamedTuple):
     def add(self, other: "TopicRow") -> "TopicRow":
         newest = max(self, other, key=lambda row: row.newest_id)
         sums = {name: getattr(self, name) + getattr(other, name) for name in ADDED}
-        return newest._replace(axis=min(self.axis, other.axis), **sums)
+        axes = [row.axis for row in (self, other) if row.axis]
+        return newest._replace(axis=min(axes, default=""), **sums)
 
 
 def _count(condition: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    """Counts of the experiments that fit, by topic."""
+    """Counts of the experiments that fit, by topic. Hidden ones count for nothing; their topic stands there all the
+    same, since they may come back."""
     own = and_(
         _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha,
         _POSTERIORS.c.hardware_class == _FINDINGS.c.hardware_class,
     )
-    by_verdict = (func.count().filter(_POSTERIORS.c.verdict == verdict) for verdict in _VERDICTS.values())
+    shown = func.count().filter(~_FINDINGS.c.is_hidden)
+    by_verdict = (shown.filter(_POSTERIORS.c.verdict == verdict) for verdict in _VERDICTS.values())
     joined = _EXPERIMENTS.join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id).outerjoin(_POSTERIORS, own)
     return (
         select(
-            _EXPERIMENTS.c.topic, func.min(_EXPERIMENTS.c.axis), func.count(), *by_verdict,
-            func.count().filter(_FINDINGS.c.failure.is_not(None)), func.max(_EXPERIMENTS.c.id),
+            _EXPERIMENTS.c.topic,
+            func.coalesce(func.min(_EXPERIMENTS.c.axis).filter(~_FINDINGS.c.is_hidden), ""), shown, *by_verdict,
+            shown.filter(_FINDINGS.c.failure.is_not(None)), func.max(_EXPERIMENTS.c.id),
             func.max(_EXPERIMENTS.c.created_at),
         )
         .select_from(joined)
@@ -111,21 +115,22 @@ def list_topics(session: Session, project_id: int, before_id: int | None, limit:
     """Topics of a project, that of the newest experiment first; `before_id` is the newest of the one before."""
     beyond = _list_beyond(session, project_id)
     is_project = _COUNTS.c.project_id == project_id
-    is_before = is_project if before_id is None else and_(is_project, _COUNTS.c.newest_id < before_id)
+    is_before = and_(is_project, _COUNTS.c.experiments > 0)
+    if before_id is not None:
+        is_before = and_(is_before, _COUNTS.c.newest_id < before_id)
     found = {row.topic: row for row in _read(session, is_before, limit + len(beyond))}
     found |= {row.topic: row for row in _read(session, and_(is_project, _COUNTS.c.topic.in_(beyond)))} if beyond else {}
     for topic, row in beyond.items():
         found[topic] = found[topic].add(row) if topic in found else row
-    fitting = [row for row in found.values() if before_id is None or row.newest_id < before_id]
+    fitting = [row for row in found.values() if row.experiments and (before_id is None or row.newest_id < before_id)]
     return sorted(fitting, key=lambda row: -row.newest_id)[:limit]
 
 
 def find_topic(session: Session, project_id: int, topic: str) -> TopicRow | None:
     stored = _read(session, and_(_COUNTS.c.project_id == project_id, _COUNTS.c.topic == topic))
     beyond = _list_beyond(session, project_id).get(topic)
-    if not stored:
-        return beyond
-    return stored[0].add(beyond) if beyond else stored[0]
+    whole = stored[0].add(beyond) if stored and beyond else stored[0] if stored else beyond
+    return whole if whole and whole.experiments else None
 
 
 def find_oldest_count(session: Session, project_id: int) -> datetime | None:
@@ -153,17 +158,33 @@ def count_new(session: Session, project_id: int, hardware_class: str, after_run_
 
 
 def recount_oldest(session: Session, since: datetime) -> None:
-    """Count the verdicts of one topic again: the one whose count is oldest, and older than `since`."""
+    """Count one topic again: the one whose count is oldest, and older than `since`."""
     query = select(_COUNTS.c.project_id, _COUNTS.c.topic, _COUNTS.c.newest_id)
     oldest = session.execute(query.where(_COUNTS.c.counted_at < since).order_by(_COUNTS.c.counted_at).limit(1)).first()
-    if oldest is None:
-        return
-    project_id, topic, newest_id = oldest
+    if oldest is not None:
+        _recount(session, *oldest)
+
+
+def recount_of(session: Session, finding_ids: Sequence[int]) -> None:
+    """Count the topics of findings again, which came to be hidden or shown."""
+    is_its = and_(_COUNTS.c.project_id == _EXPERIMENTS.c.project_id, _COUNTS.c.topic == _EXPERIMENTS.c.topic)
+    topics = (
+        select(_COUNTS.c.project_id, _COUNTS.c.topic, _COUNTS.c.newest_id)
+        .distinct()
+        .join(_EXPERIMENTS, is_its)
+        .join(_FINDINGS, _FINDINGS.c.experiment_id == _EXPERIMENTS.c.id)
+        .where(_FINDINGS.c.id.in_(finding_ids))
+    )
+    for topic in session.execute(topics).all() if finding_ids else ():
+        _recount(session, *topic)
+
+
+def _recount(session: Session, project_id: int, topic: str, newest_id: int) -> None:
     of_topic = and_(_EXPERIMENTS.c.project_id == project_id, _EXPERIMENTS.c.topic == topic)
     row = session.execute(_count(and_(of_topic, _EXPERIMENTS.c.id <= newest_id))).first()
-    verdicts = {name: getattr(TopicRow._make(row), name) for name in _VERDICTS} if row else {}
+    counts = {name: getattr(TopicRow._make(row), name) for name in ("axis", *ADDED)} if row else {}
     is_its = _COUNTS.c.project_id == project_id, _COUNTS.c.topic == topic
-    session.execute(update(_COUNTS).where(*is_its).values(**verdicts, counted_at=now()))
+    session.execute(update(_COUNTS).where(*is_its).values(**counts, counted_at=now()))
 
 
 def find_differences(session: Session, project_id: int, name: str) -> Iterator[str]:
@@ -178,4 +199,4 @@ def find_differences(session: Session, project_id: int, name: str) -> Iterator[s
 
 
 def _key_of(row: TopicRow | None) -> Sequence[int]:
-    return (row.experiments, row.failed, row.newest_id) if row else ()
+    return (row.experiments, row.failed) if row and row.experiments else ()

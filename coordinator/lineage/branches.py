@@ -69,7 +69,10 @@ _BRANCH_OF_COMMIT = _BRANCH_NAMES.join(_EXPERIMENTS, _EXPERIMENTS.c.branch_id ==
 _COUNT_WITHOUT_GAIN = (
     update(_BRANCHES)
     .where(_BRANCHES.c.id == bindparam("branch_id"))
-    .values(experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1)
+    .values(
+        experiments=_BRANCHES.c.experiments + 1,
+        experiments_without_gain=_BRANCHES.c.experiments_without_gain + 1,
+    )
     .returning(_BRANCHES.c.state, _BRANCHES.c.experiments_without_gain)
 )
 
@@ -201,7 +204,8 @@ def move_head(session: Session, branch: Branch, to_sha: str, who: str, why: str)
 
 
 def record_gain(session: Session, branch: Branch, experiment_id: int) -> None:
-    """Records that an experiment was a gain for its branch, which resumes a paused one."""
+    """Counts an experiment that was a gain for its branch, which resumes a paused one."""
+    branch.experiments = Branch.experiments + 1
     branch.gained_experiment_id, branch.experiments_without_gain = experiment_id, 0
     resume(session, branch, "research-swarm", f"#{experiment_id} gained on it after all.")
     session.flush()
@@ -239,12 +243,11 @@ def resume(session: Session, branch: Branch, who: str, why: str) -> None:
 
 def view_branches(session: Session, project: Project) -> list[BranchView]:
     """The project's branches, oldest first."""
-    return [view_branch(session, project, branch) for branch in list_branches(session, project.id)]
+    return [view_branch(project, branch) for branch in list_branches(session, project.id)]
 
 
-def view_branch(session: Session, project: Project, branch: Branch) -> BranchView:
-    experiments = session.scalar(select(func.count()).where(Experiment.branch_id == branch.id)) or 0
-    return view_of(BranchView, branch, project=project.name, experiments=experiments)
+def view_branch(project: Project, branch: Branch) -> BranchView:
+    return view_of(BranchView, branch, project=project.name)
 
 
 def view_log(session: Session, project: Project, name: str) -> list[BranchMoveView]:

@@ -47,9 +47,9 @@ IS_PROPOSED = text("branches.state = 'proposed'")
 class Branch(Base):
     """A named research direction. It is never merged; its head moves, and each move is logged.
 
-    `experiments_without_gain` counts since its last gain, by `gained_experiment_id`. `volunteer_id` is the account that
-    began it. `share` is the minimum share of the jobs that a maintainer gave it, None: the contract's. It `is_locked`
-    where a maintainer paused it: neither a volunteer's choice nor a gain resumes it.
+    `experiments` counts its own, `experiments_without_gain` those since its last gain, by `gained_experiment_id`.
+    `volunteer_id` is the account that began it. `share` is the minimum share of the jobs that a maintainer gave it,
+    None: the contract's. It `is_locked` where a maintainer paused it: neither volunteers nor a gain resume it.
     """
 
     __tablename__ = "branches"
@@ -64,6 +64,7 @@ class Branch(Base):
     theme: Mapped[str] = mapped_column(Text)
     head_sha: Mapped[str] = mapped_column(ForeignKey("commits.sha"))
     state: Mapped[str] = mapped_column(String(20))
+    experiments: Mapped[int] = mapped_column(default=0)
     experiments_without_gain: Mapped[int]
     gained_experiment_id: Mapped[int | None]
     volunteer_id: Mapped[int | None] = mapped_column(ForeignKey("volunteers.id"))

@@ -92,7 +92,8 @@ class Contribution(Base):
 
 
 class TopicCount(Base):
-    """Counts of a topic's experiments, those whose first run is counted in their class's progress.
+    """Counts of a topic's experiments, those whose first run is counted in their class's progress and whose author is
+    in no quarantine.
 
     `axis` is as one of them wrote it. Verdicts are those of `counted_at`; the other counts are kept as runs come.
     """

@@ -116,7 +116,7 @@ def request_branch(session: Session, volunteer_id: int, project_name: str, reque
         raise ProjectClosedError(f"{project_name} gets no jobs any more, so a branch would be empty.")
     who = accounts.get_name(session, volunteer_id)
     branch = branches.request_branch(session, project, contract_of(project).diversity, request, who, volunteer_id)
-    return branches.view_branch(session, project, branch)
+    return branches.view_branch(project, branch)
 
 
 def view_project(project: Project) -> ProjectView:

@@ -91,6 +91,7 @@ def _begin_branch(session: Session, contract: Contract, experiment: NewExperimen
     if state is BranchState.PROPOSED:
         return False
     experiments.move_to_branch(session, experiment.id, experiment.sha, branch.id)
+    branch.experiments = 1
     return True
 
 

@@ -1,5 +1,6 @@
 """A project's history, written through the services: as workers would leave it, without the workers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from coordinator.leases import state
 from coordinator.lineage import service as lineage
 from coordinator.lineage.branches import list_branches
 from coordinator.lineage.commits import get_commit
-from coordinator.models import Experiment, Lease, Project, Run, Worker
+from coordinator.models import Branch, Experiment, Lease, Project, Run, Worker
 from coordinator.projects import service as projects
 from coordinator.projects.service import create_project
 from coordinator.workers import service as workers
@@ -35,7 +36,7 @@ from shared.experiments import JobKind, Proposal
 from shared.findings import FindingDraft
 from shared.leases import LeaseState, Phase
 from shared.protocol import now, use_clock
-from shared.runs import CurvePoint, RunOutcome, RunReport
+from shared.runs import CurvePoint, Hardware, RunOutcome, RunReport
 from tests.support.messages import AUTHOR, HARDWARE, make_proposal, make_run
 from tests.support.seeds import TRAIN, write_seed
 
@@ -51,16 +52,17 @@ HOSTILE_MARKDOWN = (
 class History:
     """Writes one project's past, one step after the other; `random` makes it the same each time."""
 
-    def __init__(self, session: Session, project: Project, seed: int = 1) -> None:
+    def __init__(self, session: Session, project: Project, seed: int = 1, hardware: Hardware = HARDWARE) -> None:
         self.session = session
         self.project = project
+        self.hardware = hardware
         self.contract = projects.contract_of(project)
         self.random = Random(seed)
 
     def add_worker(self, name: str = "w1", volunteer: str = "ada", *, is_anchor: bool = False) -> WorkerRow:
         """A worker that is registered; once an anchor, it stays one."""
         token = create_token(self.session, volunteer, "test")
-        worker = workers.register_worker(self.session, authenticate(self.session, token), name, "search", HARDWARE)
+        worker = workers.register_worker(self.session, authenticate(self.session, token), name, "search", self.hardware)
         if is_anchor:
             self.session.get_one(Worker, worker.id).is_anchor = True
             self.session.flush()
@@ -127,20 +129,22 @@ class History:
         metric: float | None,
         proposal: Proposal,
         finding: FindingDraft | None = None,
+        edit: Callable[[str], str] = lambda text: f"{text}# {uuid4()}\n",
         **changes: Any,
     ) -> Experiment:
-        """An experiment with its commit, finding and first run. No metric: it crashed."""
+        """An experiment with its commit, finding and first run. No metric: it crashed. `edit` changes the file."""
         lease = self.add_lease(worker, parent_sha, state=LeaseState.DONE)
         parent = get_commit(self.session, parent_sha)
         path = self.contract.files.editable[0]
         text = lineage.read_files(self.session, self.project.id, parent_sha)[path]
         words = CommitWords(AUTHOR, 1_790_000_000, proposal.title)
-        built = lineage.build_child(self.session, parent, {path: f"{text}# {uuid4()}\n"}, words)
+        built = lineage.build_child(self.session, parent, {path: edit(text)}, words)
         lineage.store_commit(self.session, self.project.id, built)
         experiment_id = experiments.store_experiment(
             self.session, self.project.id, built.sha, parent_sha, lease.id, worker.id, lease.branch_id,
             JobKind.IMPROVE, lease.why, proposal,
         )  # fmt: skip
+        self.session.get_one(Branch, lease.branch_id).experiments += 1
         draft = finding or FindingDraft(claim="One run; see the numbers.", agent="search")
         report, stored = self._add_run(lease, worker, built.sha, metric, experiment_id, **changes)
         pace = evidence.measure_pace(self.session, parent_sha, worker.id, report)
@@ -151,7 +155,7 @@ class History:
     def _add_run(
         self, lease: Lease, worker: WorkerRow, sha: str, metric: float | None, experiment_id: int | None, **changes: Any
     ) -> tuple[RunReport, StoredRun]:
-        report = make_run(sha, metric, **({"curve": self._curve(metric)} | changes))
+        report = make_run(sha, metric, **({"curve": self._curve(metric), "hardware": self.hardware} | changes))
         self.session.flush()
         origin = RunOrigin(self.project.id, worker.id, lease.id, JobKind(lease.kind), experiment_id)
         stored = evidence.store_run(self.session, self.contract, origin, report)

@@ -11,6 +11,7 @@ from coordinator.evidence import epochs
 from coordinator.experiments.service import list_trials
 from coordinator.findings.service import is_indexed
 from coordinator.models import Project
+from coordinator.records.progress import find_differences, follow_runs
 from coordinator.selection.context_pack import PackRequest, compose_pack
 from coordinator.selection.running_jobs import list_running_jobs
 from shared.findings import FindingDraft
@@ -101,6 +102,30 @@ def test_papers_are_hidden_everywhere_and_come_back_as_they_were(case: Case) -> 
     assert (after["list"], after["export"], after["topic"][:200]) == (
         before["list"], before["export"], before["topic"][:200],
     )  # fmt: skip
+
+
+def test_counts_of_topics_leave_hidden_experiments_out(case: Case) -> None:
+    """Of those that are counted, and of those that came since; a topic of hidden ones alone is none."""
+
+    def count() -> dict[str, int]:
+        return {one["slug"]: one["experiments"] for one in case.read("/topics?project=tiny")["items"]}
+
+    before = count()
+    follow_runs(case.database)
+    assert count() == before == {"learning-rate": 3}
+    with case.database.write() as session:
+        history = History(session, session.query(Project).one())
+        proposal = make_proposal("Brag").model_copy(update={"axis": "BRAGGING"})
+        history.add_experiment(history.add_worker("m1", "mallory"), case.root, 3.2, proposal)
+    assert count() == before | {"bragging": 1}
+    entry = case.hide()
+    assert count() == {"learning-rate": 1}
+    follow_runs(case.database)
+    assert count() == {"learning-rate": 1}
+    case.undo(entry)
+    assert count() == before | {"bragging": 1}
+    with case.database.read() as session:
+        assert list(find_differences(session)) == []
 
 
 def test_readers_are_told_why(case: Case) -> None:
