@@ -2,20 +2,22 @@
 
 A page names the state that it shows. Its stream begins with what differs between that state and now, and goes on with
 what changes, at most once a second; the parts of a page are rendered once a second for all viewers of this replica, and
-only if something happened. States that are not known here any more, or never were (another replica's), get all parts.
+only if something happened. Those who open the page within a second get what was made for the first of them. States that
+are not known here any more, or never were (another replica's), get all parts.
 """
 
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from threading import Lock
 from time import monotonic
 
 from coordinator.db.database import Database
 from coordinator.events import queries as events_queries
 from coordinator.events.feed import Feed
 from coordinator.web import project_page
-from coordinator.web.project_page import Parts
+from coordinator.web.project_page import Context, Parts
 
 RENDER_SECONDS = 1.0
 """Shortest time between two renderings of a page."""
@@ -43,6 +45,20 @@ class LivePages:
         self._locks: dict[Key, asyncio.Lock] = {}
         self._viewers: dict[Key, int] = {}
         self._messages: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._opened: OrderedDict[Key, _Opened] = OrderedDict()
+        self.opened_seconds = RENDER_SECONDS
+
+    def open(self, key: Key, make: Callable[[], tuple[Context, Parts]]) -> tuple[Context, Parts]:
+        """A page with its parts: what `make` made for whoever opened it within the last second, or makes now."""
+        opened = self._opened.setdefault(key, _Opened())
+        with opened.lock:
+            if opened.made is None or monotonic() - opened.at >= self.opened_seconds:
+                opened.made, opened.at = make(), monotonic()
+                self.keep(opened.made[1])
+            made = opened.made
+        if len(self._opened) > STATES_KEPT:
+            self._opened.popitem(last=False)
+        return made
 
     def keep(self, parts: Parts) -> None:
         """Remember what a page shows."""
@@ -96,6 +112,14 @@ class LivePages:
             else:
                 parts = project_page.read_parts(session, project_page.choose(session, *key))
         return _Rendered(parts, event_id, moment, moment)
+
+
+class _Opened:
+    """A page that was made for somebody, and when."""
+
+    def __init__(self) -> None:
+        self.lock, self.at = Lock(), 0.0
+        self.made: tuple[Context, Parts] | None = None
 
 
 class _Rendered:

@@ -47,6 +47,7 @@ from coordinator.web import (
 )
 from coordinator.web.live import FRONT, LivePages
 from coordinator.web.pictures import Plot
+from coordinator.web.project_page import Context, Parts
 from coordinator.web.rendering import render
 from coordinator.web.sessions import Visitor
 from shared.protocol import CLEAN, Slug
@@ -91,10 +92,9 @@ def show_front(
         chosen = f"?hardware_class={quote(hardware_class)}" if hardware_class else ""
         return RedirectResponse(f"{root()}/projects/{project}{chosen}")
     since = get_page_cursor(session)
-    page, parts = project_page.view_front(session)
+    page, parts = _get_live(request).open(FRONT, lambda: project_page.view_front(session))
     if not page["drawn"]:
         return render("projects/none.html", since=since)
-    _get_live(request).keep(parts)
     settings: CoordinatorSettings = request.app.state.settings
     return render("front/front.html", front=page, parts=parts, base_url=_base_url(request), joining=settings.joining)
 
@@ -110,9 +110,15 @@ def show_project(
     last: RunNumber | None = None,
 ) -> Response:
     """A project's progress, what happens now, and its experiments."""
-    chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
-    page, parts = project_page.view_page(session, chosen, cursor)
-    _get_live(request).keep(parts)
+
+    def make() -> tuple[Context, Parts]:
+        chosen = project_page.choose(session, name, hardware_class)._replace(first=first, last=last)
+        return project_page.view_page(session, chosen, cursor)
+
+    is_usual = cursor is None and last is None and first == 1
+    page, parts = _get_live(request).open((name, hardware_class), make) if is_usual else make()
+    if not is_usual:
+        _get_live(request).keep(parts)
     return render("projects/project.html", page=page, git_url=f"{_base_url(request)}/git/{name}")
 
 

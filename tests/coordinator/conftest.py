@@ -27,7 +27,9 @@ def settings(database_url: str) -> CoordinatorSettings:
 
 @pytest.fixture
 def app(settings: CoordinatorSettings) -> FastAPI:
-    return create_app(settings)
+    app = create_app(settings)
+    app.state.live_pages.opened_seconds = 0.0  # a page is read right after something was stored
+    return app
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
@@ -71,3 +73,26 @@ def test_a_closed_feed_ends_the_streams(http: TestClient, database: Database, pr
 
     assert asyncio.run(look()) == ["ended"]
     assert http.get("/").text.count(parts.state) == 1, "the page names the state that it shows"
+
+
+def test_who_opens_a_page_within_a_second_gets_what_was_made_for_the_first(
+    app: FastAPI, http: TestClient, database: Database, project: str
+) -> None:
+    add_experiment(database, "BEFORE")
+    live: LivePages = app.state.live_pages
+    made: list[str] = []
+
+    def make() -> tuple[project_page.Context, project_page.Parts]:
+        made.append(project)
+        with database.read() as session:
+            return project_page.view_page(session, project_page.choose(session, project, None), None)
+
+    live.opened_seconds = PATIENCE_SECONDS
+    with ThreadPoolExecutor(4) as pool:
+        pages = list(pool.map(lambda _: live.open((project, None), make), range(8)))
+    assert len(made) == 1 and all(page is pages[0] for page in pages)
+    pages_of_project = [http.get(f"/projects/{project}").text for _ in range(2)]
+    assert pages_of_project[0] == pages_of_project[1] and "BEFORE" in pages_of_project[0]
+    live.open((project, "another class"), make)
+    live.opened_seconds = 0.0
+    assert live.open((project, None), make) is not pages[0] and len(made) == 3
