@@ -2,8 +2,9 @@
 
     python -m tests.bench.bench_pages --sizes 1000 100000 --engines sqlite postgresql
 
-Pages are those that the application has routes for. A page of one thing is asked for with another one each time. CPU
-is the coordinator's and, on PostgreSQL, its server's; bytes are those of the answer, compressed as browsers ask for it.
+Pages are those of the route table. A page of one thing is asked for with another one each time, and one that is not
+public as a maintainer. CPU is the coordinator's and, on PostgreSQL, its server's; bytes are those of the answer,
+compressed as browsers ask for it.
 """
 
 import argparse
@@ -22,17 +23,18 @@ from urllib.parse import quote
 import httpx
 import psutil
 
-from coordinator.app import create_app
+from coordinator.accounts.service import find_or_add_volunteer
+from coordinator.accounts.sessions import start_session
 from coordinator.db.database import Database
-from coordinator.settings import CoordinatorSettings
 from coordinator.web.rendering import STATIC_FOLDER
-from shared.findings import name_topic
+from coordinator.web.sessions import COOKIE
 from shared.protocol import API_PREFIX
+from shared.workers import Role, TokenScope
 from tests.bench import pages_store
-from tests.bench.findings_store import KNOBS
 from tests.bench.report import append_table, format_table
 from tests.bench.server_process import ServerProcess
 from tests.support.databases import PostgresServer, run_postgres
+from tests.support.page_table import NOT_PUBLIC, PAGES, fill_in
 
 HEADINGS = (
     "engine", "page", "CPU-ms at {small}", "CPU-ms at {large}", "times", "KiB", "KiB compressed", "script, KiB",
@@ -55,18 +57,6 @@ EXTRA = (
 )  # fmt: skip
 """Addresses beside the pages' own: other states of theirs, and what programs read of the same."""
 
-NOT_PAGES = (
-    "/api/",
-    "/git/",
-    "/static",
-    "/live",
-    "/healthz",
-    "/readyz",
-    "/metrics",
-    "/robots",
-    "/openapi",
-    "/sign-out",
-)
 _IMPORT = re.compile(r'from "\./([\w.-]+\.js)"')
 _SCRIPT = re.compile(r'<script[^>]* src="[^"]*/static/([\w.-]+)\?')
 
@@ -83,37 +73,39 @@ class Cost(NamedTuple):
 class Bench:
     """A coordinator in a process of its own, on a filled database."""
 
-    def __init__(self, url: str, server: ServerProcess, postgres: PostgresServer | None, experiments: int) -> None:
-        self.http = httpx.Client(base_url=url, headers=BROWSER, timeout=60)
+    def __init__(
+        self, url: str, server: ServerProcess, postgres: PostgresServer | None, experiments: int, secret: str
+    ) -> None:
+        self._stranger = httpx.Client(base_url=url, headers=BROWSER, timeout=60)
+        self._maintainer = httpx.Client(base_url=url, headers=BROWSER, timeout=60, cookies={COOKIE: secret})
         self.server, self._postgres, self._experiments = server, postgres, experiments
+        self._guarded = {page for route in NOT_PUBLIC for page in PAGES[route]}
         self._process = psutil.Process(server.process.pid)
 
     def cpu_seconds(self) -> float:
         own = sum(self._process.cpu_times()[:2])
         return own + (self._postgres.cpu_seconds() if self._postgres else 0.0)
 
-    def fill_in(self, route: str, number: int) -> str:
-        """An address of a route; `number` chooses the thing that it is about."""
-        thing = pages_store.FIRST_ID + number * 37 % self._experiments
-        given = {
-            "experiment_id": thing, "finding_id": thing, "run_id": 1, "name": "tiny", "project": "tiny",
-            "message": "RunView", "tag": "leases",
-            "slug": name_topic(KNOBS[number % len(KNOBS)]), "code": "not-found", "branch": "baseline",
-            "worker_id": 10 + number, "volunteer": f"volunteer-{number:03}",
-        }  # fmt: skip
-        return re.sub(r"{(\w+)}", lambda found: quote(str(given.get(found[1], "?"))), route)
+    def fill_in(self, page: str, number: int) -> str:
+        """An address of a page; `number` chooses the things that it is about."""
+        return fill_in(page, pages_store.name_things(number, self._experiments))
+
+    def get(self, page: str, number: int) -> httpx.Response:
+        """A view of a page: as a maintainer, if it is not public."""
+        http = self._maintainer if page in self._guarded else self._stranger
+        return http.get(self.fill_in(page, number))
 
     def measure(self, route: str) -> Cost | None:
-        """The mean cost of a view; None for a page that is not open to everybody."""
-        first = self.http.get(self.fill_in(route, 0))
+        """The mean cost of a view; None where there is no such page."""
+        first = self.get(route, 0)
         if first.status_code != 200:
             sys.stderr.write(f"{route}: {first.status_code}\n")
             return None
         for number in range(3):
-            self.http.get(self.fill_in(route, number))
+            self.get(route, number)
         before = self.cpu_seconds()
         for number in range(VIEWS):
-            response = self.http.get(self.fill_in(route, number + 3))
+            response = self.get(route, number + 3)
             assert response.status_code == 200, response.url
         cpu_ms = 1000 * (self.cpu_seconds() - before) / VIEWS
         sent = int(first.headers.get("content-length", len(first.content)))
@@ -131,16 +123,6 @@ def measure_scripts(html: str) -> int:
     return sum(len(gzip.compress((STATIC_FOLDER / name).read_bytes())) for name in seen)
 
 
-def list_pages() -> list[str]:
-    """Paths of the pages' routes."""
-    app = create_app(CoordinatorSettings(database_url="sqlite:///none.db"))
-    paths = {getattr(route, "path", "") for route in app.routes if "GET" in (getattr(route, "methods", None) or ())}
-    return sorted(
-        path for path in paths
-        if path and not path.startswith(NOT_PAGES) and not path.endswith((".json", "/live", ".csv", ".atom"))
-    )  # fmt: skip
-
-
 @contextmanager
 def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
     """A coordinator whose database has so many experiments."""
@@ -151,6 +133,10 @@ def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
         database = Database(address)
         database.migrate()
         pages_store.fill(database, folder, experiments)
+        with database.write() as session:
+            boss = find_or_add_volunteer(session, "boss")
+            boss.role = Role.MAINTAINER
+            secret = start_session(session, boss.id, TokenScope.DUTIES, "bench")
         database.close()
         sys.stderr.write(f"{engine}: {experiments:,} experiments made in {time.monotonic() - began:.0f} s\n")
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -160,7 +146,7 @@ def open_bench(engine: str, experiments: int, folder: Path) -> Iterator[Bench]:
         stack.callback(server.stop)
         url = f"http://127.0.0.1:{port}"
         server.wait_for(f"{url}/healthz")
-        yield Bench(url, server, postgres, experiments)
+        yield Bench(url, server, postgres, experiments, secret)
 
 
 def measure_engine(engine: str, sizes: tuple[int, int], pages: list[str]) -> Iterator[tuple[str, ...]]:
@@ -194,7 +180,7 @@ def measure_memory(bench: Bench, pages: list[str]) -> tuple[float, float]:
     """Resident memory in MiB before and after 1,000 views of all pages in turn; each was seen before."""
     before = bench.server.read_memory("VmRSS")
     for number in range(MEMORY_VIEWS):
-        bench.http.get(bench.fill_in(pages[number % len(pages)], number))
+        bench.get(pages[number % len(pages)], number)
     return before, bench.server.read_memory("VmRSS")
 
 
@@ -204,7 +190,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--append", type=Path, help="a Markdown file to which the table is added")
     options = parser.parse_args()
-    pages = [*list_pages(), *EXTRA]
+    pages = [*(page for route in sorted(PAGES) for page in PAGES[route]), *EXTRA]
     rows = []
     for engine in options.engines:
         for row in measure_engine(engine, tuple(options.sizes), pages):

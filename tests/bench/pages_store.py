@@ -15,13 +15,14 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.database import Database
 from coordinator.findings.text_index import IndexedText, text_index_of
 from coordinator.models import (
     Base,
+    Branch,
     Calibration,
     Commit,
     CommitPosterior,
@@ -35,7 +36,7 @@ from coordinator.models import (
     Worker,
 )
 from coordinator.projects.service import create_project
-from coordinator.records import progress
+from coordinator.records import digest, progress
 from shared.experiments import JobKind, Standing, Verdict
 from shared.findings import FailureClass, name_topic
 from shared.leases import LeaseState, Phase
@@ -43,6 +44,7 @@ from shared.protocol import now
 from shared.runs import RunOutcome
 from tests.bench.findings_store import KNOBS, PARTS, Row, read_sentences
 from tests.support.messages import make_proposal
+from tests.support.page_table import Things
 from tests.support.seeds import write_seed
 from tests.support.swarm_data import History
 
@@ -77,8 +79,22 @@ def fill(database: Database, folder: Path, experiments: int) -> None:
         if database.backend == "postgresql":
             session.execute(text("SET LOCAL statement_timeout = 0"))
         progress.rebuild(session)
+        of_branch = select(func.count()).where(Experiment.branch_id == Branch.id).scalar_subquery()
+        session.execute(update(Branch).values(experiments=of_branch))
+    digest.make_due(database)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("analyze"))
+
+
+def name_things(number: int, experiments: int) -> Things:
+    """Things of a filled store, others for each number."""
+    thing = FIRST_ID + number * 37 % experiments
+    return Things(
+        project="tiny", experiment_id=thing, other_experiment_id=FIRST_ID + (number * 37 + 1) % experiments,
+        crashed_experiment_id=thing, finding_id=thing, run_id=1, worker_id=10 + number,
+        volunteer=f"volunteer-{number:03}", sanctioned=f"volunteer-{number:03}",
+        topic=name_topic(KNOBS[number % len(KNOBS)]), branch="baseline", week=digest.name_week(now()), queue_item="",
+    )  # fmt: skip
 
 
 def _write_template(session: Session, project: Project) -> dict[str, Row]:

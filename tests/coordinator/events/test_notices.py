@@ -2,6 +2,8 @@
 
 import json
 import socketserver
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+from aiosmtpd.smtp import AuthResult
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 from typer.testing import CliRunner
@@ -25,6 +30,7 @@ from coordinator.settings import CoordinatorSettings
 from shared.events import EventKind
 from shared.protocol import now
 from tests.support.verified_record import VerifiedRecord
+from tests.support.web_proxies import choose_port
 
 SECRET = "a secret of a length that is allowed"
 Taken = list[tuple[dict[str, str], bytes]]
@@ -194,6 +200,52 @@ def test_mail_arrives_and_no_password_goes_without_tls() -> None:
         with pytest.raises(DeliveryFailedError, match="no TLS"):
             Mail(f"smtp://ada:geheim@127.0.0.1:{port}", "swarm@example.org", ["a@example.org"]).send(notice)
         assert not any(line.upper().startswith("AUTH") for line in lines)
+
+
+class Inbox(Message):
+    """Keeps what a real SMTP server took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subjects: list[str] = []
+
+    def handle_message(self, message: object) -> None:
+        self.subjects.append(message["Subject"])  # type: ignore[index]
+
+
+def test_a_password_goes_over_starttls_to_a_server_that_is_who_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secured.load_cert_chain(certificate, key)
+    inbox, sign_ins = Inbox(), list[tuple[bytes, bytes]]()
+
+    def authenticate(*given: object) -> AuthResult:
+        sign_ins.append((given[-1].login, given[-1].password))  # type: ignore[attr-defined]
+        return AuthResult(success=True)
+
+    server = Controller(
+        inbox, hostname="127.0.0.1", port=choose_port(), tls_context=secured, require_starttls=True, auth_required=True,
+        authenticator=authenticate,
+    )  # fmt: skip
+    server.start()
+    mail = Mail(f"smtp://ada:geheim@127.0.0.1:{server.port}", "swarm@example.org", ["a@example.org"])
+    notice = make_test_notice("https://swarm.example.org")
+    try:
+        with pytest.raises(DeliveryFailedError, match="SSLCertVerificationError"):
+            mail.send(notice)
+        assert sign_ins == [], "nobody vouches for that certificate"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        mail.send(notice)
+    finally:
+        server.stop()
+    assert sign_ins == [(b"ada", b"geheim")] and len(inbox.subjects) == 1
 
 
 def test_the_command_sends_a_test_message(monkeypatch: pytest.MonkeyPatch) -> None:

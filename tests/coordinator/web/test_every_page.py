@@ -1,0 +1,260 @@
+"""Every page of the route table in a real browser: for those who see little, below a path, and against markup."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, expect
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from coordinator.accounts.service import find_or_add_volunteer
+from coordinator.accounts.sessions import start_session
+from coordinator.app import create_app
+from coordinator.db.database import Database
+from coordinator.models import Project
+from coordinator.settings import CoordinatorSettings
+from coordinator.web.sessions import COOKIE
+from shared.workers import TokenScope
+from tests.coordinator.web.conftest import PATIENCE_MS, Swarm, serve_swarm
+from tests.support.demo_swarm import BOSS, EPYC, DemoSwarm
+from tests.support.hostile_texts import PAYLOADS, Hostile
+from tests.support.messages import make_proposal
+from tests.support.page_table import NOT_PUBLIC, PAGES, Things, list_addresses, list_page_routes
+from tests.support.swarm_data import History
+
+Cookie = Any  # playwright's own type of it is not to be imported
+OpenTab = Callable[..., Page]
+
+WIDE, NARROW = (1440, 900), (390, 844)
+SERIOUS = ("serious", "critical")
+RUN_AXE = """rules => axe.run(document, {resultTypes: ["violations"], ...(rules && {runOnly: rules})})
+  .then((found) => found.violations.map(({id, impact, nodes}) =>
+    [id, impact, nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join("\\n")]))"""
+OF_THE_THEME = ["color-contrast", "link-in-text-block"]
+OF_THE_WIDTH = ["scrollable-region-focusable", "target-size", "label", "button-name", "link-name"]
+OPEN_ALL = "() => document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+FORM_FIELDS = "() => [...document.querySelectorAll('form:not([method=post]) [name]')].map((one) => one.name)"
+FIND_FOREIGN = """() => {
+  const wrong = [...document.querySelectorAll("[data-xss], xss-probe, base, iframe, object, embed, main style")];
+  for (const one of document.querySelectorAll("*"))
+    for (const {name, value} of one.attributes)
+      if (name.startsWith("on") || /^\\s*(javascript|vbscript):/i.test(value)) wrong.push(one);
+  return [wrong.map((one) => one.outerHTML.slice(0, 200)), window.hacked ?? null,
+    document.documentElement.textContent.split("data-xss").length - 1];
+}"""
+TAINTED_COLUMNS, PAGES_WITH_PAYLOADS = 40, 30
+SIDEWAYS = "() => document.documentElement.scrollWidth - window.innerWidth"
+
+
+class Demo(NamedTuple):
+    """A demo swarm, and the things that its pages are about."""
+
+    swarm: Swarm
+    things: Things
+
+    @property
+    def url(self) -> str:
+        return self.swarm.url
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with (
+        serve_swarm(tmp_path_factory.mktemp("demo"), "/swarm") as swarm,
+        httpx.Client(base_url=swarm.url, timeout=60) as http,
+    ):
+        yield Demo(swarm, DemoSwarm(swarm.database, http).things)
+
+
+def sign_in(swarm: Swarm) -> Cookie:
+    """The cookie of a maintainer who is signed in."""
+    with swarm.database.write() as session:
+        boss = find_or_add_volunteer(session, BOSS)
+        secret = start_session(session, boss.id, TokenScope.DUTIES, "test")
+    return {"name": COOKIE, "value": secret, "url": swarm.url}
+
+
+@pytest.fixture
+def open_tab(browser: BrowserContext) -> Iterator[OpenTab]:
+    """Make a tab with cookies of its own."""
+    contexts: list[BrowserContext] = []
+
+    def make(*cookies: Cookie) -> Page:
+        assert browser.browser is not None
+        context = browser.browser.new_context()
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_cookies(list(cookies))
+        return context.new_page()
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def test_every_page_has_a_row_and_every_row_a_page(tmp_path: Path) -> None:
+    app = create_app(CoordinatorSettings(database_url=f"sqlite:///{tmp_path}/none.db"))
+    assert set(list_page_routes(app)) == set(PAGES)
+    app.state.database.close()
+
+
+def look_with_axe(page: Page, rules: list[str] | None = None) -> list[Any]:
+    return [found for found in page.evaluate(RUN_AXE, rules) if found[1] in SERIOUS]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("visitor", ["stranger", "maintainer"])
+def test_no_page_has_a_serious_finding_of_axe_or_leaves_the_prefix(open_tab: OpenTab, demo: Demo, visitor: str) -> None:
+    """All rules in one theme and at one width; in the others those that depend on them."""
+    wrong: dict[str, Any] = {}
+    outside: list[str] = []
+    is_maintainer = visitor == "maintainer"
+    tab = open_tab(sign_in(demo.swarm)) if is_maintainer else open_tab()
+    tab.context.add_init_script(AXE_SCRIPT)
+    tab.on("request", lambda sent: outside.append(sent.url) if not sent.url.startswith(f"{demo.url}/") else None)
+    for route in PAGES:
+        for address in list_addresses(demo.things, [route], first=not is_maintainer):
+            tab.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+            tab.emulate_media(color_scheme="light")
+            answer = tab.goto(demo.url + address)
+            assert answer is not None and answer.status == 200, address
+            if route != "/sign-in":
+                assert ("/sign-in" in tab.url) == (not is_maintainer and route in NOT_PUBLIC), tab.url
+            tab.evaluate(OPEN_ALL)
+            found = look_with_axe(tab)
+            tab.emulate_media(color_scheme="dark")
+            found += look_with_axe(tab, OF_THE_THEME)
+            tab.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+            found += look_with_axe(tab, [*OF_THE_THEME, *OF_THE_WIDTH])
+            tab.emulate_media(color_scheme="light")
+            found += look_with_axe(tab, OF_THE_THEME)
+            found += [("sideways", by, "")] if (by := tab.evaluate(SIDEWAYS)) > 0 else []
+            if found:
+                wrong[address] = found
+    assert wrong == {}
+    assert outside == []
+
+
+def test_axe_finds_what_is_there_to_be_found(open_tab: OpenTab, demo: Demo) -> None:
+    tab = open_tab()
+    tab.context.add_init_script(AXE_SCRIPT)
+    tab.goto(f"{demo.url}/problems")
+    assert look_with_axe(tab) == []
+    tab.evaluate("""document.querySelector("main").insertAdjacentHTML("beforeend",
+        '<input><p style="color:#aaa;background:#fff">pale</p>')""")
+    assert {"label", "color-contrast"} <= {name for name, *_ in look_with_axe(tab)}
+
+
+class Watch:
+    """What a tab did that no text may make it do."""
+
+    def __init__(self, tab: Page, url: str) -> None:
+        self.tab, self.url, self.complaints = tab, url, list[str]()
+        tab.on("dialog", self._on_dialog)
+        tab.on("pageerror", lambda error: self.complaints.append(f"{tab.url}: {error}"))
+        tab.on("console", self._on_console)
+        tab.on("request", lambda sent: None if sent.url.startswith(f"{url}/") else self._on_request(sent.url))
+
+    def _on_dialog(self, dialog: Dialog) -> None:
+        self.complaints.append(f"a dialog on {self.tab.url}: {dialog.message}")
+        dialog.dismiss()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and "status of 4" not in message.text:  # pages of wrong addresses
+            self.complaints.append(f"{self.tab.url}: {message.text}")
+
+    def _on_request(self, url: str) -> None:
+        self.complaints.append(f"{self.tab.url} asks {url}")
+
+    def visit(self, address: str) -> int:
+        """Look at a page; returns how many payloads it shows as text."""
+        self.tab.goto(self.url + address)
+        self.tab.evaluate(OPEN_ALL)
+        return self.look()
+
+    def look(self) -> int:
+        foreign, ran, shown = self.tab.evaluate(FIND_FOREIGN)
+        self.complaints += [f"{self.tab.url}: {one}" for one in foreign]
+        assert not ran, self.tab.url
+        return int(shown)
+
+
+def list_reflecting(tab: Page, things: Things, url: str, folder: Path) -> Iterator[str]:
+    """Addresses with a payload in a parameter of a page, each in turn, or in its path."""
+    app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/none.db"))
+    payloads = cycle(quote(payload, safe="") for payload in PAYLOADS)
+    for route in app.routes:
+        if not isinstance(route, APIRoute) or route.path not in PAGES:
+            continue
+        (address,) = list_addresses(things, [route.path], first=True)
+        if "{" in route.path:
+            yield re.sub(r"{\w+}", lambda _: next(payloads), route.path)
+        tab.goto(url + address)
+        names = set(tab.evaluate(FORM_FIELDS))
+        for field in get_flat_params(route.dependant):
+            model = field.field_info.annotation
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                names |= set(model.model_fields)
+            elif f"{{{field.alias}}}" not in route.path:
+                names.add(field.alias)
+        for name in sorted(names):
+            yield f"{address}?{name}={next(payloads)}"
+    app.state.database.close()
+
+
+def add_hostile(database: Database, title: str, code: str = "") -> int:
+    """Store an experiment of a class of its own whose title or code is a payload; returns its id."""
+    with database.write() as session:
+        history = History(session, session.scalars(select(Project)).one(), hardware=EPYC)
+        edit: Callable[[str], str] = lambda text: f"{text}# {uuid4()} {code}\n"  # noqa: E731
+        root = history.project.root_sha
+        return history.add_experiment(history.add_worker(), root, 2.5, make_proposal(title), edit=edit).id
+
+
+@pytest.mark.timeout(900)
+def test_no_text_that_is_stored_or_asked_for_becomes_markup(open_tab: OpenTab, tmp_path: Path) -> None:
+    """Payloads in every text of every table, then on every page; and in every parameter that a page takes."""
+    with serve_swarm(tmp_path, "") as swarm, httpx.Client(base_url=swarm.url, timeout=60) as http:
+        made = DemoSwarm(swarm.database, http, experiments=40)
+        with swarm.database.write() as session:
+            changed = Hostile(session).spread()
+        assert len(changed) >= TAINTED_COLUMNS, changed
+        ids = [add_hostile(swarm.database, payload, payload) for payload in PAYLOADS]
+        url, tab = swarm.url, open_tab(sign_in(swarm))
+        watch = Watch(tab, url)
+        addresses = [*list_addresses(made.things), *(f"/experiments/{number}" for number in ids)]
+        addresses.append(f"/compare?ids={','.join(map(str, ids[:8]))}")
+        shown = {address: watch.visit(address) for address in addresses}
+        assert sum(count > 0 for count in shown.values()) >= PAGES_WITH_PAYLOADS, shown
+        for address in list(list_reflecting(tab, made.things, url, tmp_path)):
+            watch.visit(address)
+        watch.visit(f"/projects/{made.project}?hardware_class={quote(EPYC.hardware_class)}")
+        expect(tab.locator("#link-state")).to_have_text("live")
+        add_hostile(swarm.database, f"LIVE {PAYLOADS[1]}")
+        expect(tab.locator("#experiment-rows")).to_contain_text(f"LIVE {PAYLOADS[1]}")
+        watch.look()
+        tab.goto("about:blank")
+    assert watch.complaints == []
+
+
+def test_markup_that_is_not_ours_is_noticed(open_tab: OpenTab, demo: Demo) -> None:
+    tab = open_tab()
+    watch = Watch(tab, demo.url)
+    for payload in PAYLOADS:
+        watch.visit("/problems")
+        assert watch.complaints == []
+        for place in (payload, f'<p title="{payload}">', f"<p title='{payload}'>"):
+            tab.evaluate("html => document.querySelector('main').insertAdjacentHTML('beforeend', html)", place)
+        watch.look()
+        assert watch.complaints, payload
+        watch.complaints.clear()
