@@ -86,6 +86,11 @@ class DemoSwarm:
             _check(person.post(branches, {"name": name, "theme": theme}))
         _check(boss.post(f"{branches}/wide-and-shallow/pause", {"reason": "the cache is too small, see #12"}))
         _check(boss.post("/accounts/linus/pause", {"reason": "it reports a full disk", "worker": "old-laptop"}))
+        _check(
+            boss.post("/accounts/ada/message", {"worker": "tower", "text": "Please update: 0.1.1 mends the outbox."})
+        )
+        settings = {"reason": "the hall is cooled", "notice": "Maintenance on Sunday from 8 to 10 UTC."}
+        _check(boss.post(f"/projects/{self.project}/settings", settings))
         _check(boss.post(f"/accounts/{NEWCOMER}/suspension", {"reason": "advertises in branch names"}))
         _check(boss.post("/accounts/noether/quarantine", {"reason": "clock is wrong"}))
         _check(boss.post("/accounts/noether/release", {"reason": "clock is set"}))
@@ -179,7 +184,7 @@ def _set_constant(axis: str, value: float) -> Callable[[str], str]:
 
 
 def _write_waiting(session: Session, project: Project) -> None:
-    """What waits for staff: a held result, contradictions, a worker that fails, a newcomer; and an invitation."""
+    """Work that waits for staff: a held result, contradictions, a worker that fails, a newcomer; and an invitation."""
     history = History(session, project, seed=9, hardware=EPYC)
     root, liar = project.root_sha, history.add_worker("m1", LIAR)
     for number, metric in enumerate((0.9, 2.3, 2.31)):

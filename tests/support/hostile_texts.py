@@ -1,6 +1,7 @@
 """Markup in every text that a database holds: what strangers could have written, whatever page shows it."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -76,7 +77,12 @@ class Hostile:
         return changed
 
     def _cut_to(self, length: int) -> Callable[[Any], Any]:
-        return lambda value: self._taint(value, length) if isinstance(value, str) else value
+        def change(value: Any) -> Any:
+            if isinstance(value, str) and value.startswith("{"):  # a document in a column of text
+                return json.dumps(self._walk(json.loads(value)))
+            return self._taint(value, length) if isinstance(value, str) else value
+
+        return change
 
     def _walk(self, value: Any, length: int = 200) -> Any:
         if isinstance(value, dict):

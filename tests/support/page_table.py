@@ -23,6 +23,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "/": ("/",),
     "/admin/accounts": ("/admin/accounts", "/admin/accounts?name=a"),
     "/admin/accounts/{name}": ("/admin/accounts/{volunteer}", "/admin/accounts/{sanctioned}"),
+    "/admin/invitations": ("/admin/invitations",),
     "/admin/queue": ("/admin/queue", "/admin/queue?item={queue_item}"),
     "/audit": ("/audit",),
     "/compare": ("/compare", "/compare?ids={experiment_id},{other_experiment_id}"),
@@ -46,6 +47,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "/projects/{project}/experiments",
         "/projects/{project}/experiments?text=learning&verdict=improved",
     ),
+    "/projects/{name}/settings": ("/projects/{project}/settings", "/projects/{project}/settings?version=1"),
     "/projects/{name}/topics": ("/projects/{project}/topics",),
     "/projects/{name}/workers": ("/projects/{project}/workers",),
     "/runs/{run_id}": ("/runs/{run_id}",),
@@ -58,12 +60,14 @@ PAGES: dict[str, tuple[str, ...]] = {
 }
 """Route -> its addresses, the first of which is its usual one; names in braces are fields of `Things`."""
 
-NOT_PUBLIC = frozenset(("/admin/accounts", "/admin/accounts/{name}", "/admin/queue", "/audit", "/me"))
+NOT_PUBLIC = frozenset(
+    ("/admin/accounts", "/admin/accounts/{name}", "/admin/invitations", "/admin/queue", "/audit", "/me")
+)
 """Pages that lead strangers to the sign-in."""
 
 
 class Things(NamedTuple):
-    """What a database has that pages are about. The run is one of a root: others' pages are their experiment's."""
+    """The things of a database that pages are about. The run is one of a root: others' pages are their experiment's."""
 
     project: str
     experiment_id: int

@@ -156,7 +156,7 @@ def test_axe_finds_what_is_there_to_be_found(open_tab: OpenTab, demo: Demo) -> N
 
 
 class Watch:
-    """What a tab did that no text may make it do."""
+    """Records the actions of a tab that no text may cause."""
 
     def __init__(self, tab: Page, url: str) -> None:
         self.tab, self.url, self.complaints = tab, url, list[str]()
