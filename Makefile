@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
+.PHONY: help demo test test-nightly test-large test-fleets check bench-chaos bench-clock bench-confirm bench-early-stop bench-cycle bench-findings bench-findings-value bench-git bench-head-start bench-load bench-machines bench-pages bench-promotion bench-scoring bench-search bench-storage bench-train bench-trust bench-windows bench-worker screenshots clean
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: $(VENV)/dev.stamp  ## Run all tests: real database, git, sandbox, processe
 
 test-nightly: $(VENV)/dev.stamp  ## Run the property tests with thousands of new examples each
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) -m hypothesis --hypothesis-profile explore --timeout 3600 $(TESTS)
+
+test-large: $(VENV)/dev.stamp  ## A maintainer finds and stops a liar, with a browser, among 100,000 experiments and 1,200 workers
+	@.ci/system-packages chromium:chromium
+	@$(BIN)/python -m pytest -m large --durations=3 tests/coordinator/web $(TESTS)
 
 test-fleets: $(VENV)/dev.stamp  ## Start workers by a real Slurm and a real Ray; SkyPilot reads its task (installs them, about 1 GB)
 	@.ci/system-packages bwrap:bubblewrap munged:munge slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client

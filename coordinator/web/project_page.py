@@ -128,10 +128,10 @@ def view_page(session: Session, chosen: Chosen, before_id: int | None) -> tuple[
 
 def _compare_arms(session: Session, project: Project) -> FindingsValue:
     """As `compare_arms`, at most VALUE_SECONDS old: it goes through thousands of jobs, and changes slowly."""
-    return _read_slowly(_findings_values, compare_arms, session, project)
+    return read_slowly(_findings_values, compare_arms, session, project)
 
 
-def _read_slowly(
+def read_slowly(
     kept: CachePerDatabase[int, tuple[Value, float]],
     read: Callable[[Session, Project], Value],
     session: Session,
@@ -229,7 +229,7 @@ def _view_live(session: Session, chosen: Chosen, history: progress.ClassHistory)
         "record": record,
         "descent": _view_descent(session, leader.commit_sha, hardware_class) if leader and hardware_class else None,
         "jobs": [{"lease": lease, "base_id": titles.get(lease.base_sha, (None,))[0]} for lease in leases],
-        "early_stops": _read_slowly(_early_stops, view_early_stops, session, project),
+        "early_stops": read_slowly(_early_stops, view_early_stops, session, project),
     } | view_now(session, project.id)
 
 

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
+from coordinator.db.cache import CachePerDatabase
 from coordinator.events import queries as events_queries
 from coordinator.evidence import service as evidence
 from coordinator.evidence.run_stats import list_runs_of_commit
@@ -19,15 +20,17 @@ from coordinator.leases.service import view_context
 from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
+from coordinator.web import project_page
 from coordinator.web.charts import draw_evidence, draw_topic
 from shared.experiments import Verdict
-from shared.findings import FailureClass
+from shared.findings import FailureClass, GainFates
 from shared.protocol import Page
 from shared.records import ExperimentDetail
 from shared.runs import RunOutcome, RunView
 
 PAGE_ROWS = 50
 MAX_SHOWN_FINDINGS = 8
+_gains = CachePerDatabase[int, tuple[GainFates, float]](project_page.MAX_CACHED_VALUES)
 """Number of findings on each side of a topic's page; of one more, it is known that there are more."""
 
 VERDICTS = (Verdict.IMPROVED, Verdict.NO_CHANGE, Verdict.WORSE, Verdict.UNRESOLVED)
@@ -137,7 +140,7 @@ def view_findings(
     project = projects.get_project(session, project_name) if project_name else None
     return (_start_context(project) if project else {"project": None}) | {
         "q": q,
-        "gains": count_gains(session, project.id) if project else None,
+        "gains": project_page.read_slowly(_gains, _count_gains, session, project) if project else None,
         "query": urlencode(asked),
         "chosen": chosen,
         "verdicts": [(verdict, _filter_address(asked, "verdict", verdict)) for verdict in ("", *VERDICTS)],
@@ -147,6 +150,10 @@ def view_findings(
         "waiting_for_vectors": found.waiting_for_vectors if found else 0,
         "newest": Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
     }
+
+
+def _count_gains(session: Session, project: Project) -> GainFates:
+    return count_gains(session, project.id)
 
 
 def _filter_address(asked: dict[str, str], name: str, value: str) -> str:

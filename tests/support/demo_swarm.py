@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import httpx
 from sqlalchemy import func, select, update
@@ -12,10 +13,11 @@ from sqlalchemy.orm import Session
 from coordinator.accounts.service import create_invitation, find_or_add_volunteer
 from coordinator.db.database import Database
 from coordinator.evidence import epochs
-from coordinator.models import Experiment, Finding, Lease, Project, Run, StoredDigest, Worker, table_of
+from coordinator.models import Experiment, Finding, LeaderChange, Lease, Project, Run, StoredDigest, Worker, table_of
 from coordinator.projects.service import create_project
 from coordinator.records import digest
 from coordinator.records.progress import follow_runs
+from coordinator.workers.lookup import WorkerRow
 from shared.experiments import AxisDirection, JobKind, Proposal
 from shared.findings import FindingDraft
 from shared.protocol import now
@@ -32,7 +34,8 @@ EPYC = Hardware(kind=DeviceKind.CPU, model="AMD EPYC 9354", memory_mib=8192, cor
 PEOPLE = (("ada", "tower"), ("grace", "gpu-cellar"), ("emmy", "lab-3"), ("noether", "w1"), ("linus", "old-laptop"))
 ANCHORS = ("grace", "emmy")
 BOSS, LIAR, NEWCOMER = "rosalind", "mallory", "newcomer"
-LEADS_EVERY = 12
+FOLLOWED_AT_ONCE = 10
+"""Experiments after which is noted who leads."""
 
 IDEAS: dict[str, tuple[str, str, str]] = {
     "LEARNING_RATE": ("A larger step learns more in so short a time.", "The schedule ends before the loss flattens.",
@@ -62,8 +65,15 @@ class DemoSwarm:
         with database.write() as session:
             project, _ = create_project(session, SEED)
             self.project, self._project_id = project.name, project.id
-            _write_past(History(session, project, hardware=EPYC), experiments)
-        follow_runs(database)
+            past = _Past(project.root_sha)
+            past.measure_root(History(session, project, hardware=EPYC))
+        for start in range(0, experiments, FOLLOWED_AT_ONCE):
+            with database.write() as session:
+                history = History(session, session.get_one(Project, self._project_id), start, EPYC)
+                past.add_experiments(history, min(FOLLOWED_AT_ONCE, experiments - start))
+                if start + FOLLOWED_AT_ONCE >= experiments:
+                    past.begin_jobs(history)
+            follow_runs(database)
         self._add_people()
         with database.write() as session:
             epochs.end_epochs(session, always=True)
@@ -123,39 +133,60 @@ def _check(answer: httpx.Response) -> None:
     assert answer.is_success, answer.text
 
 
-def _write_past(history: History, experiments: int) -> None:
-    """A root that all measured; experiments along seven axes, of which each twelfth leads and is verified."""
-    draw, root = history.random, history.project.root_sha
-    workers = [history.add_worker(box, name, is_anchor=name in ANCHORS) for name, box in PEOPLE]
-    for worker in workers:
-        for _ in range(3):
-            history.measure(worker, root, 2.532 + draw.gauss(0, 0.004))
-    leader, level, settings = root, 2.53, dict(CONSTANTS)
-    tried = set[tuple[str, str, float]]()
-    for number in range(experiments):
-        axis, value, leads = "", 0.0, number % LEADS_EVERY == 4
-        while not axis or value == settings[axis] or (leader, axis, value) in tried:
-            axis = draw.choice(list(IDEAS))
-            value = float(f"{settings[axis] * draw.uniform(0.4, 2.2):.2g}")
+class _Past:
+    """A root that all measured; experiments along seven axes, of which about each tenth leads and is verified."""
+
+    def __init__(self, root_sha: str) -> None:
+        self._draw, self._leader, self._level, self._gain = Random(4), root_sha, 2.53, 0.06
+        self._settings, self._tried, self._number = dict(CONSTANTS), set[tuple[str, str, float]](), 0
+
+    def measure_root(self, history: History) -> None:
+        for worker in _workers(history):
+            for _ in range(3):
+                history.measure(worker, self._leader, self._level + self._draw.gauss(0, 0.004))
+
+    def add_experiments(self, history: History, count: int) -> None:
+        draw, workers = self._draw, _workers(history)
+        for _ in range(count):
+            axis, value = self._choose()
+            leads, has_crashed = draw.random() < 0.12, draw.random() < 0.08
+            effect = -self._gain if leads else draw.gauss(0.012, 0.02)
+            has_crashed = has_crashed and not leads
+            changes = crash() | {"log_tail": "step 10 loss 5.1\nRuntimeError: shapes differ\n"} if has_crashed else {}
+            worker = workers[self._number % len(workers)]
+            experiment = history.add_experiment(
+                worker, self._leader, None if has_crashed else self._level + effect,
+                _propose(axis, self._settings[axis], value), _write_paper(axis, value, effect, has_crashed),
+                _set_constant(axis, value), **changes,
+            )  # fmt: skip
+            self._number += 1
+            if leads:
+                self._leader, self._settings[axis] = experiment.commit_sha, value
+                self._level, self._gain = self._level + effect, self._gain * 0.88
+                for checker in workers:
+                    if checker is not worker:
+                        history.measure(checker, self._leader, self._level + draw.gauss(0, 0.004))
+
+    def _choose(self) -> tuple[str, float]:
+        """An axis and a value near the leader's that was not tried on it."""
+        while True:
+            axis = self._draw.choice(list(IDEAS))
+            value = float(f"{self._settings[axis] * self._draw.uniform(0.6, 1.6):.2g}")
             value = float(max(1, round(value))) if axis in ("DEPTH", "WIDTH") else value
-        tried.add((leader, axis, value))
-        effect = -0.03 if leads else draw.gauss(0.012, 0.02)
-        worker = workers[number % len(workers)]
-        has_crashed = number % 11 == 7 and not leads
-        changes = crash() | {"log_tail": "step 10 loss 5.1\nRuntimeError: shapes differ\n"} if has_crashed else {}
-        experiment = history.add_experiment(
-            worker, leader, None if has_crashed else level + effect, _propose(axis, settings[axis], value),
-            _write_paper(axis, value, effect, has_crashed), _set_constant(axis, value), **changes,
-        )  # fmt: skip
-        if leads:
-            leader, level = experiment.commit_sha, level + effect
-            settings[axis] = value
-            for checker in workers:
-                if checker is not worker:
-                    history.measure(checker, leader, level + draw.gauss(0, 0.004))
-    history.add_running_lease(workers[0], leader, "Weight decay 0.1 → 0.05, with a longer warm-up", 0.62)
-    history.add_running_lease(workers[2], leader, "Depth 3 → 4", 0.2)
-    history.add_lease(workers[1], leader, JobKind.REPLICATE)
+            tried = self._leader, axis, value
+            if value != self._settings[axis] and tried not in self._tried:
+                self._tried.add(tried)
+                return axis, value
+
+    def begin_jobs(self, history: History) -> None:
+        workers = _workers(history)
+        history.add_running_lease(workers[0], self._leader, "Weight decay 0.1 → 0.05, with a longer warm-up", 0.62)
+        history.add_running_lease(workers[2], self._leader, "Depth 3 → 4", 0.2)
+        history.add_lease(workers[1], self._leader, JobKind.REPLICATE)
+
+
+def _workers(history: History) -> list[WorkerRow]:
+    return [history.add_worker(box, name, is_anchor=name in ANCHORS) for name, box in PEOPLE]
 
 
 def _propose(axis: str, before: float, value: float) -> Proposal:
@@ -189,7 +220,8 @@ def _write_waiting(session: Session, project: Project) -> None:
     root, liar = project.root_sha, history.add_worker("m1", LIAR)
     for number, metric in enumerate((0.9, 2.3, 2.31)):
         brag = FindingDraft(claim=f"A miracle of the learning rate, number {number + 1}.", agent="search")
-        made = history.add_experiment(liar, root, metric, make_proposal(f"A miracle {number + 1}"), brag)
+        proposal = make_proposal(f"A miracle {number + 1}").model_copy(update={"axis": "LUCK", "value": "all of it"})
+        made = history.add_experiment(liar, root, metric, proposal, brag)
         for name, box in PEOPLE[:3] if number else ():
             checker = history.add_worker(box, name, is_anchor=name in ANCHORS)
             history.measure(checker, made.commit_sha, 2.53 + 0.002 * number)
@@ -216,4 +248,7 @@ def _spread_over_weeks(session: Session, experiments: int) -> None:
                     update(table_of(model)).where(column == run.experiment_id, model.created_at > moment)
                     .values(created_at=moment)
                 )  # fmt: skip
+    for change in session.scalars(select(LeaderChange)):
+        made = session.scalars(select(Experiment.created_at).where(Experiment.commit_sha == change.commit_sha)).first()
+        change.changed_at = (made or now() - timedelta(days=21)) + timedelta(minutes=20)
     session.execute(update(table_of(Project)).values(created_at=now() - timedelta(days=22)))

@@ -3,7 +3,7 @@
     python -m tests.support.screenshots FOLDER
 
 Each is named for its page, width and theme, as `projects-gpt-cpu-1440-dark.png`. Pages that are not public are shown as
-a maintainer sees them.
+a maintainer sees them. The pictures of the README (docs/images) are among them: `readme-project.png` and others.
 """
 
 import re
@@ -22,13 +22,18 @@ from coordinator.web.sessions import COOKIE
 from shared.workers import TokenScope
 from tests.support.browser import ARGUMENTS, find_chromium
 from tests.support.demo_swarm import BOSS, DemoSwarm
-from tests.support.page_table import NOT_PUBLIC, PAGES, Things, list_addresses
+from tests.support.page_table import NOT_PUBLIC, PAGES, Things, fill_in, list_addresses
 from tests.support.servers import serve
 
 WIDTHS, HEIGHT = (1440, 390), 900
 THEMES = ("light", "dark")
 MOST_HEIGHT = 3_000
 EXPERIMENTS = 240
+README = {
+    "project": ("/projects/{project}", "light"), "topic": ("/topics/{project}/{topic}", "light"),
+    "queue": ("/admin/queue", "dark"),
+}  # fmt: skip
+README_SIZE = (1280, 860)
 SETTLE_MS = 400
 """For plots, which are drawn after the page is there."""
 
@@ -37,7 +42,8 @@ def take_all(folder: Path) -> int:
     """Take all pictures; returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as store, sync_playwright() as playwright:
-        app = create_app(CoordinatorSettings(database_url=f"sqlite:///{store}/coordinator.db"))
+        url = "http://swarm.example.org"
+        app = create_app(CoordinatorSettings(database_url=f"sqlite:///{store}/coordinator.db", public_url=url))
         with serve(app) as server, httpx.Client(base_url=server.url, timeout=60) as http:
             swarm = DemoSwarm(app.state.database, http, EXPERIMENTS)
             with swarm.database.write() as session:
@@ -54,6 +60,13 @@ def _take(browser: Browser, url: str, things: Things, secret: str, folder: Path)
     maintainer.add_cookies([{"name": COOKIE, "value": secret, "url": url}])
     tabs = {False: stranger.new_page(), True: maintainer.new_page()}
     count = 0
+    for name, (page, theme) in README.items():
+        tabs[True].set_viewport_size({"width": README_SIZE[0], "height": README_SIZE[1]})
+        tabs[True].emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        tabs[True].goto(url + fill_in(page, things))
+        tabs[True].wait_for_timeout(2 * SETTLE_MS)
+        tabs[True].screenshot(path=folder / f"readme-{name}.png")
+        count += 1
     for route in PAGES:
         tab = tabs[route in NOT_PUBLIC]
         for address in list_addresses(things, [route]):

@@ -1,36 +1,56 @@
 """With a browser only, a maintainer finds a liar, stops it, hides its papers, undoes it, and reads who did that."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 
 from coordinator.accounts.service import create_link, find_or_add_volunteer
 from coordinator.app import create_app
+from coordinator.models import Project
 from coordinator.projects.service import create_project
 from coordinator.settings import CoordinatorSettings
 from shared.workers import Role
+from tests.bench import pages_store
 from tests.support.liar import BRAG, LIAR, write_swarm_with_liar
 from tests.support.seeds import write_seed
 from tests.support.servers import serve
 
 PAPERS = 40
+LARGE = 100_000
+"""Experiments of the large swarm, whose workers are 1,200."""
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The address of a swarm with a liar, and a maintainer's sign-in link."""
+class Place(NamedTuple):
+    """A swarm's address, a maintainer's sign-in link, and the number of one of the liar's papers."""
+
+    url: str
+    link: str
+    paper: int
+
+
+@pytest.fixture(
+    scope="module", params=[0, pytest.param(LARGE, marks=[pytest.mark.large, pytest.mark.timeout(7_200)])],
+    ids=["small", "100,000 experiments"],
+)  # fmt: skip
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("liar")
     app = create_app(CoordinatorSettings(database_url=f"sqlite:///{folder}/coordinator.db", event_poll_seconds=0.1))
     with serve(app) as server:
         database = app.state.database
+        if request.param:
+            pages_store.fill(database, folder, request.param)
         with database.write() as session:
-            project_id = create_project(session, write_seed(folder / "seed"))[0].id
+            if not request.param:
+                create_project(session, write_seed(folder / "seed"))
+            project_id = session.scalars(select(Project.id)).one()
             boss = find_or_add_volunteer(session, "boss")
             boss.role = Role.MAINTAINER
             _, link = create_link(session, boss)
-        write_swarm_with_liar(database, project_id, honest=10, papers=PAPERS)
-        yield server.url, link
+        papers = write_swarm_with_liar(database, project_id, honest=10, papers=PAPERS).papers
+        yield Place(server.url, link, papers[1])
 
 
 def count_papers(page: Page, url: str) -> int:
@@ -39,10 +59,8 @@ def count_papers(page: Page, url: str) -> int:
     return sum(one["volunteer"] == LIAR for one in found)
 
 
-def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(
-    page: Page, place: tuple[str, str]
-) -> None:
-    url, link = place
+def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(page: Page, place: Place) -> None:
+    url, link, paper = place
     page.goto(f"{url}/sign-in?link={link}")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name="Desk").click()
@@ -69,7 +87,7 @@ def test_a_maintainer_finds_a_liar_stops_it_undoes_it_and_reads_who_did_that(
     assert count_papers(page, url) == 0
     page.goto(f"{url}/findings?project=tiny&q=miracle+learning+rate")
     expect(page.get_by_text(BRAG)).to_have_count(0)
-    told = page.request.get(f"{url}/api/v1/findings/12", headers={"Authorization": ""})
+    told = page.request.get(f"{url}/api/v1/findings/{paper}", headers={"Authorization": ""})
     assert told.status == 410 and "three anchors cannot repeat it" in told.text()
 
     # One step undoes it.
