@@ -14,7 +14,7 @@ NO_PAGES = frozenset(
         "/audit.csv", "/experiments/{experiment_id}.json", "/experiments/{experiment_id}/live",
         "/findings/{finding_id}.json", "/healthz", "/live", "/metrics", "/openapi.json", "/projects/{name}.json",
         "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}.md", "/projects/{name}/experiments.{form}",
-        "/projects/{name}/live", "/projects/{name}/plot", "/readyz", "/robots.txt", "/topics/{project}/{slug}.json",
+        "/projects/{name}/live", "/projects/{name}/plot", "/projects/{name}/tree.json", "/readyz", "/robots.txt", "/topics/{project}/{slug}.json",
     )
 )  # fmt: skip
 """Routes that answer with data, streams or a part of a page; so do all of the API and of git."""
@@ -49,6 +49,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     ),
     "/projects/{name}/settings": ("/projects/{project}/settings", "/projects/{project}/settings?version=1"),
     "/projects/{name}/topics": ("/projects/{project}/topics",),
+    "/projects/{name}/tree": ("/projects/{project}/tree",),
     "/projects/{name}/workers": ("/projects/{project}/workers",),
     "/runs/{run_id}": ("/runs/{run_id}",),
     "/sign-in": ("/sign-in",),
