@@ -14,7 +14,8 @@ NO_PAGES = frozenset(
         "/audit.csv", "/experiments/{experiment_id}.json", "/experiments/{experiment_id}/live",
         "/findings/{finding_id}.json", "/healthz", "/live", "/metrics", "/openapi.json", "/projects/{name}.json",
         "/projects/{name}/digests.atom", "/projects/{name}/digests/{week}.md", "/projects/{name}/experiments.{form}",
-        "/projects/{name}/live", "/projects/{name}/plot", "/projects/{name}/tree.json", "/readyz", "/robots.txt", "/topics/{project}/{slug}.json",
+        "/projects/{name}/live", "/projects/{name}/plot", "/projects/{name}/tree.json",
+        "/readyz", "/robots.txt", "/topics/{project}/{slug}.json",
     )
 )  # fmt: skip
 """Routes that answer with data, streams or a part of a page; so do all of the API and of git."""
