@@ -197,40 +197,62 @@ def import_autoresearch(
     repository: Annotated[Path, typer.Argument(metavar="REPO", help="The session's git repository, on this machine.")],
     branch: Annotated[str, typer.Option(help="The session's branch, for example autoresearch/mar5.")],
     hardware: Annotated[str, typer.Option(help='What it ran on, for example "NVIDIA H100 80GB HBM3".')],
-    results: Annotated[Path | None, typer.Option(help="Its results.tsv.  [default: the one in REPO]")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Its log: TSV, CSV or JSON lines.  [default: results.tsv in REPO]")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The project's name.  [default: from REPO and branch]")] = None,
     direction: Annotated[
-        Direction | None, typer.Option(help="Whether less or more is better.  [default: as what was kept shows]")
+        Direction | None, typer.Option(help="Whether less or more is better.  [default: as the metric's name says]")
     ] = None,
     script: Annotated[str | None, typer.Option(help="The file to run.  [default: train.py]")] = None,
     budget_seconds: Annotated[float, typer.Option(min=1, max=86_400, help="What a whole run may take.")] = 600.0,
     memory_gib: Annotated[
         int | None, typer.Option(min=1, help="The device's memory.  [default: as it is named]")
     ] = None,
-    power_cap_watts: Annotated[int | None, typer.Option(min=1, help="The device's power cap.")] = None,
+    power_cap_watts: Annotated[int | None, typer.Option(min=0, help="The device's power cap; 0 without one.")] = None,
     torch_version: Annotated[str, typer.Option(help="torch's version, for example 2.9.")] = "",
     precision: Annotated[str, typer.Option(help="The matrices' arithmetic, for example bfloat16.")] = "unknown",
+    column: Annotated[
+        list[str], typer.Option(help="A column that its name does not tell: status=NAME, metric=NAME and so on.")
+    ] = [],  # noqa: B006  typer reads it
+    kept: Annotated[list[str], typer.Option(help="A status of rows that were kept.")] = [],  # noqa: B006
+    discarded: Annotated[list[str], typer.Option(help="A status of rows that were not kept.")] = [],  # noqa: B006
+    failed: Annotated[list[str], typer.Option(help="A status of rows that failed.")] = [],  # noqa: B006
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how the session would be read; store nothing.")
+    ] = False,
 ) -> None:
-    """Make a project of an autoresearch session: its branch and its results.tsv.
+    """Make a project of an autoresearch session: its branch and its log of results, in whatever form.
 
-    One transaction; again, it adds what is new. The project scores itself, and is marked so. The last four options
-    complete the name of the hardware class, within which alone results are compared.
+    One transaction; again, it adds what is new. The project scores itself, and is marked so. It says how the log was
+    read, and which lines were not. --memory-gib, --power-cap-watts, --torch-version and --precision complete the name
+    of the hardware class, within which alone results are compared.
 
     \b
-    Example:
+    Examples:
       swarm-coordinator import-autoresearch ~/autoresearch --branch autoresearch/mar5 \\
-          --results ~/results.tsv --hardware "NVIDIA H100 80GB HBM3"
+          --results ~/results.tsv --hardware "NVIDIA H100 80GB HBM3" --dry-run
+      swarm-coordinator import-autoresearch ~/search --branch main --hardware "RTX 4090" \\
+          --column metric=val_rmse --kept promoted --failed size_blocked
     """
     from coordinator.autoresearch import service as autoresearch  # noqa: PLC0415 - so that the others begin sooner
     from coordinator.autoresearch.reading import ImportOptions  # noqa: PLC0415 - likewise
+    from coordinator.autoresearch.results_file import ReadingOptions  # noqa: PLC0415 - likewise
+    from coordinator.autoresearch.statuses import Fate  # noqa: PLC0415 - likewise
 
     options = ImportOptions(
         repository, branch, results, hardware, name, direction, script, budget_seconds, memory_gib, power_cap_watts,
-        torch_version, precision,
+        torch_version, precision, ReadingOptions(column, {
+            Fate.KEPT: kept, Fate.DISCARDED: discarded, Fate.CRASHED: failed,
+        }),
     )  # fmt: skip
-    with clear_errors(), open_database() as database, database.read() as read, database.write() as write:
-        report = autoresearch.import_session(read, write, options)
-    for line in autoresearch.describe(report):
+    with clear_errors(), open_database() as database, database.read() as read:
+        if dry_run:
+            lines = [*autoresearch.preview_session(read, options), "Nothing was stored."]
+        else:
+            with database.write() as write:
+                lines = list(autoresearch.describe(autoresearch.import_session(read, write, options)))
+    for line in lines:
         typer.echo(line)
 
 

@@ -202,14 +202,16 @@ class Data(Message):
 class Evidence(Message):
     """Prior sd of one run's noise, of a typical experiment's effect, and of workers' offsets, in the metric's unit.
 
-    Without `offset_sd` it is ten times the noise. `vouched_verify`: a vouched volunteer among those who agree is enough
-    to verify, without an anchor. Who was honest for a day may lie then.
+    Without `offset_sd` it is ten times the noise. `noise_is_assumed`: nobody measured it, so that verdicts need 3 sd
+    until runs tell what it is. `vouched_verify`: a vouched volunteer among those who agree is enough to verify, without
+    an anchor. Who was honest for a day may lie then.
     """
 
     noise_sd: Spread
     effect_sd: Spread
     offset_sd: Spread | None = None
     vouched_verify: bool = False
+    noise_is_assumed: bool = False
 
     @property
     def typical_offset_sd(self) -> float:

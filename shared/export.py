@@ -58,11 +58,13 @@ class ExportedExperiment(Message):
     standing: Standing | None
     dispute: Dispute | None
     created_at: Timestamp
+    done_at: Timestamp | None
 
 
 class ExportedRun(Message):
-    """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object. With a
-    `rung` it had that one's budget, and compares with no ordinary run."""
+    """One run. `counts` is false while a quarantine keeps it out of the evidence; `hardware` is a JSON object, as are
+    the further `metrics`. With a `rung` it had that one's budget, and compares with no ordinary run. What an imported
+    session does not say is empty."""
 
     id: Count
     uuid: UUID
@@ -75,27 +77,28 @@ class ExportedRun(Message):
     counts: bool
     hardware_class: Text
     hardware: Text
-    seed: Count
+    seed: Count | None
     outcome: RunOutcome
     metric: Number | None
     reason: Text
     frame: Text
-    starting_seconds: Number
-    training_seconds: Number
-    scoring_seconds: Number
-    total_seconds: Number
+    starting_seconds: Number | None
+    training_seconds: Number | None
+    scoring_seconds: Number | None
+    total_seconds: Number | None
     budget_seconds: Number | None
     before_start_seconds: Number | None
-    steps: Count
-    tokens: Count
-    parameters: Count
-    scored_bytes: Count
-    peak_memory_mib: Count
+    steps: Count | None
+    tokens: Count | None
+    parameters: Count | None
+    scored_bytes: Count | None
+    peak_memory_mib: Count | None
     rung: Text | None
     hopeless_at: Number | None
     sandbox: Text
-    started_at: Timestamp
-    finished_at: Timestamp
+    metrics: Text | None
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
     created_at: Timestamp
 
 

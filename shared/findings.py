@@ -133,6 +133,7 @@ class FindingSummary(Message):
     state: FindingState
     citations: Count
     created_at: Timestamp
+    done_at: Timestamp | None = None
 
 
 class Snippet(Message):

@@ -75,7 +75,9 @@ class ExperimentSummary(Message):
     worker: Text
     posterior: Posterior | None
     quarantine: Text | None = None
+    has_code: bool = True
     created_at: Timestamp
+    done_at: Timestamp | None = None
 
 
 class ExperimentDetail(ExperimentSummary):
@@ -185,7 +187,8 @@ class ClassComparison(Message):
 
 
 class Comparison(Message):
-    """Two commits of a project. `common_ancestor` is None if it is more than 5,000 commits above the deeper one."""
+    """Two commits of a project. `common_ancestor` is None if it is more than 5,000 commits above the deeper one. Where
+    the code of one is lost there is no `diff`, and `no_diff` says so in a sentence."""
 
     project: Text
     a: Sha
@@ -194,6 +197,7 @@ class Comparison(Message):
     b_experiment_id: Count | None
     common_ancestor: Sha | None
     diff: ExactText
+    no_diff: Text = ""
     classes: list[ClassComparison]
 
 
@@ -221,6 +225,7 @@ class HardwareClass(Message):
     runs: Count
     workers: Count
     noise_sd: Number | None
+    noise_is_assumed: bool = False
     effect_priors: list[ExpectedEffect] = Field(default=[])
     epoch: Count | None
     newest_run_at: Timestamp
@@ -263,7 +268,7 @@ class ProgressPoint(Message):
     reason: Text
     posterior: Posterior | None
     leading: Number | None
-    finished_at: Timestamp
+    finished_at: Timestamp | None
 
 
 class ProjectProgress(Message):
@@ -338,6 +343,7 @@ class ExperimentEvidence(Message):
     hardware_class: Text
     epoch: Count
     noise_sd: Number
+    noise_is_assumed: bool = False
     effect_sd: Number
     effect_prior: ExpectedEffect | None = None
     ancestor_sha: Sha | None

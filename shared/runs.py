@@ -47,6 +47,23 @@ class Hardware(Message):
         return f"{self.model} · {round(self.memory_mib / 1024)} GiB · {cap} · torch {major} · {self.precision}"
 
 
+class HardwareView(Hardware):
+    """A device as the coordinator shows it. Of one that a person described (`is_reported` is false) what is None is
+    not known; of others a power cap of None is none."""
+
+    memory_mib: int | None = Field(default=None, gt=0, le=2**30)  # type: ignore[assignment]
+    is_reported: bool = True
+
+    @property
+    def hardware_class(self) -> str:
+        if self.is_reported:
+            return super().hardware_class
+        major = self.torch_version.split(".", 1)[0][:MAX_MAJOR] or "?"
+        cap = "cap unknown" if self.power_cap_watts is None else f"{self.power_cap_watts} W"
+        memory = "memory unknown" if self.memory_mib is None else f"{round(self.memory_mib / 1024)} GiB"
+        return f"{self.model} · {memory} · {cap} · torch {major} · {self.precision}"
+
+
 class RunOutcome(StrEnum):
     OK = "ok"
     CRASHED = "crashed"
@@ -183,7 +200,8 @@ class RunView(Message):
     """A run as the coordinator shows it. `kind` is the job's: a `replicate` or `control` measured what existed.
 
     Its training budget was `pace` times the contract's, by the `seed_throughput` that its worker had measured before;
-    that of a `promote` run was its `rung`'s.
+    that of a `promote` run was its `rung`'s. What an imported session does not say is empty; `metrics` are its further
+    ones.
     """
 
     id: Count
@@ -193,20 +211,20 @@ class RunView(Message):
     experiment_id: Count | None
     kind: JobKind
     worker: Text
-    seed: Count
+    seed: Count | None
     outcome: RunOutcome
     metric: Number | None
     reason: Text
     frame: Text
     hardware_class: Text
-    hardware: Hardware
+    hardware: HardwareView
     sandbox: Text
     limits: list[RunLimit] | None
-    seconds: RunSeconds
-    steps: Count
-    tokens: Count
-    parameters: Count
-    peak_memory_mib: Count
+    seconds: RunSeconds | None
+    steps: Count | None
+    tokens: Count | None
+    parameters: Count | None
+    peak_memory_mib: Count | None
     curve: list[CurvePoint]
     log_tail: Text
     hopeless_at: Number | None
@@ -214,8 +232,9 @@ class RunView(Message):
     pace: Number = 1.0
     seed_throughput: Number | None = None
     rung: Text | None = None
-    started_at: Timestamp
-    finished_at: Timestamp
+    metrics: dict[Text, Number] | None = None
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
     created_at: Timestamp
 
 

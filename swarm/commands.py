@@ -16,7 +16,7 @@ from shared.experiments import Verdict
 from shared.findings import FailureClass, FindingSummary, Paper, SearchHit, Tried
 from shared.formatting import format_effect, format_measure, format_ratio
 from shared.records import Comparison, ExperimentDetail, LineageStep, PromotionView, Record, RecordCommit
-from swarm.client import DEFAULT_URL, CoordinatorError
+from swarm.client import DEFAULT_URL, CommandError, CoordinatorError
 from swarm.output import (
     NOTHING,
     AnyProject,
@@ -172,6 +172,8 @@ def diff(
     with connected(coordinator) as client:
         comparison = client.compare(project, a, b)
         write([comparison], json, lambda: show_comparison(comparison, Console(), Console(stderr=True)))
+        if comparison.no_diff:
+            raise CommandError(comparison.no_diff)
 
 
 @app.command("experiments")

@@ -242,7 +242,8 @@ class _Demo:
         for point in progress.points:
             name = f"experiment {point.experiment_id}" if point.experiment_id else "measurement"
             result = f"{self._metric} {point.metric:.4f}" if point.metric is not None else str(point.outcome)
-            self._console.print(Text(f"{point.finished_at:%H:%M:%S}  {name}: {point.title}: {result}"))
+            clock = f"{point.finished_at:%H:%M:%S}" if point.finished_at else "--:--:--"
+            self._console.print(Text(f"{clock}  {name}: {point.title}: {result}"))
         self._seen_runs = max(self._seen_runs, progress.runs)
         return progress.experiments - self._done_before
 

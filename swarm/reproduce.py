@@ -44,6 +44,8 @@ def reproduce(
 ) -> Reproduction:
     """Runs an experiment's commit here, and its parent if asked to. Raises CommandError."""
     posterior, noise_sd = experiment.posterior, client.get_evidence(experiment.id).noise_sd
+    if not experiment.has_code:
+        raise CommandError(f"The code of #{experiment.id} is lost: only what it measured is known.")
     if posterior is None:
         raise CommandError(f"#{experiment.id} has no metric: its run {experiment.outcome}.")
     here, hardware_class = _run(client, experiment.project, experiment.sha, seed, worker_options)

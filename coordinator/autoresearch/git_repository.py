@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from hashlib import sha1
 from pathlib import Path
 
 from dulwich.errors import NotGitRepository
@@ -16,6 +17,10 @@ MIN_PREFIX = 4  # as git: a shorter hash names nothing
 REGULAR = frozenset({0o100644, 0o100755, 0o100664})
 REF_FORMATS = ("refs/heads/{}", "refs/remotes/origin/{}", "refs/tags/{}", "{}")
 NO_AUTHOR = "unknown <unknown@localhost>"
+WRITTEN = (".log", ".out", ".err", ".tsv", ".csv", ".jsonl", ".ndjson", ".svg", ".ipynb", ".lock", ".diff", ".patch")
+"""Ends of names of what runs write, and people do not."""
+
+NO_CODE = tuple(end.encode() for end in (*WRITTEN, ".md", ".txt", ".png", ".jpg", ".gif", ".pdf", ".html"))
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
 
@@ -30,6 +35,8 @@ class ForeignRepository:
 
     def __init__(self, repo: Repo, branch: str) -> None:
         self._repo = repo
+        self._parents: dict[str, str | None] = {}
+        self._code: dict[str, str] = {}
         self._tip = self._find_branch(branch)
         self._on_branch = {sha: depth for depth, sha in enumerate(self.list_ancestors(self._tip))}
 
@@ -39,11 +46,26 @@ class ForeignRepository:
 
     def list_ancestors(self, sha: str) -> Iterator[str]:
         """A commit and its first parents, as far as they are there, newest first."""
-        while commit := self._find_commit(sha):
-            yield sha
-            if not commit.parents:
-                return
-            sha = commit.parents[0].decode()
+        at: str | None = sha
+        while at is not None and (at in self._parents or self._remember_parent(at)):
+            yield at
+            at = self._parents[at]
+
+    def _remember_parent(self, sha: str) -> bool:
+        """Whether there is such a commit, whose first parent is known then."""
+        commit = self._find_commit(sha)
+        if commit is not None:
+            self._parents[sha] = commit.parents[0].decode() if commit.parents else None
+        return commit is not None
+
+    def identify_code(self, sha: str) -> str:
+        """A name of a commit's files without those that runs write and texts: commits of the same name do the same."""
+        if sha not in self._code:
+            entries = self._repo.object_store.iter_tree_contents(self._get_commit(sha).tree)
+            named = ((entry.path or b"", entry.sha or b"") for entry in entries)
+            lines = [path + b" " + blob for path, blob in named if not path.lower().endswith(NO_CODE)]
+            self._code[sha] = sha1(b"\n".join(lines), usedforsecurity=False).hexdigest()
+        return self._code[sha]
 
     def resolve(self, prefix: str) -> str | None:
         """The commit that a hash, which may be short, names; those of the branch come first."""

@@ -1,20 +1,23 @@
 """Finds which commits a session's rows stand for, and their parents. Pure: git is behind a Protocol.
 
-The first row measures the root. A row whose hash git still has is that commit; its parent is the nearest ancestor that
-has a row. A row without such a hash is matched with a commit of the branch by its description, if it was kept. What
-is left (discarded commits, as a rule) is an experiment without code, a child of the commit that was best at the time.
+The first row measures the root, unless it was discarded and git does not know it. A row whose hash git still has is
+that commit; its parent is the nearest ancestor that has a row, and the code that the commit started from. Of several
+rows with one hash, one owns it: agents log HEAD for edits that they did not commit, so the others are experiments
+without code, children of that commit, unless they say the same or that they measure again. A row without such a hash is
+matched with a commit of the branch by its description, if it was kept. What is left (discarded commits, as a rule) is
+an experiment without code, a child of the commit that was best at the time, among the rows of its group where several
+groups have baselines of their own. The same words on the same parent are one experiment.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from math import inf
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from coordinator.autoresearch.results_file import ResultRow
+from coordinator.autoresearch.statuses import Fate
 from shared.contract import Direction
-from shared.experiments import AxisDirection
 
 MIN_SUBJECT = 8  # characters of a description or subject that is matched as a part of the other
 
@@ -26,6 +29,7 @@ class BranchHistory(Protocol):
     def list_ancestors(self, sha: str) -> Iterator[str]: ...
     def resolve(self, prefix: str) -> str | None: ...
     def read_subject(self, sha: str) -> str: ...
+    def identify_code(self, sha: str) -> str: ...
 
 
 class PlannedRow(NamedTuple):
@@ -40,36 +44,153 @@ class PlannedRow(NamedTuple):
 
 class ImportPlan(NamedTuple):
     """The rows in order. `root` is the repository's commit that the project begins with, and its key; `head` is the
-    best commit that was kept and has code."""
+    best commit that was kept and has code. `split` are the lines of experiments that share another one's hash, and
+    `repeats` those that measure a commit again."""
 
     root: str
     steps: list[PlannedRow]
     head: str
+    split: list[int]
+    repeats: list[int]
 
 
 def make_plan(rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> ImportPlan:
     """Order a session's rows into commits and measurements. There is at least one row."""
-    sources = _find_sources(rows, history)
-    root = _find_root(rows, sources, history)
-    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-    best = head = (inf, root)  # score and key: of the best that was kept, and of the best of those with code
-    known = {root}
-    steps: list[PlannedRow] = []
-    for row in rows:
-        source = sources.get(row.line)
-        key = root if not steps else source or f"line {row.line}"
-        parent = None
-        if key not in known:
-            ancestors = islice(history.list_ancestors(source), 1, None) if source else iter(())
-            parent = next((sha for sha in ancestors if sha in known), best[1])
-            known.add(key)
-        steps.append(PlannedRow(row, key, root if key == root else source, parent))
+    return _Planner(rows, history, direction).plan()
+
+
+class _Planner:
+    """Follows a session row by row. `known` are the keys of commits so far, `best` those that were kept, by group."""
+
+    def __init__(self, rows: Sequence[ResultRow], history: BranchHistory, direction: Direction) -> None:
+        self._rows, self._history = rows, history
+        self._sign = 1.0 if direction is Direction.MINIMIZE else -1.0
+        self._sources = _find_sources(rows, history)
+        self._root = _find_root(rows, self._sources, history)
+        self._owners = _find_owners(rows, self._sources, history)
+        baselines = {row.group for row in rows if row.is_baseline}
+        self._groups = baselines if len(baselines) > 1 else set[str]()
+        self._known = {self._root}
+        self._best: dict[str, tuple[float, str]] = {}
+        self._head = (inf, self._root)
+        self._by_words: dict[tuple[str, str], str] = {}
+        self._by_name: dict[str, str] = {}
+        self._metrics: dict[str, float] = {}
+        self._baselines: dict[str, str] = {}
+        self._split: list[int] = []
+        self._repeats: list[int] = []
+
+    def plan(self) -> ImportPlan:
+        steps = [self._place(row, is_first=number == 0) for number, row in enumerate(self._rows)]
+        return ImportPlan(self._root, steps, self._head[1], self._split, self._repeats)
+
+    def _place(self, row: ResultRow, *, is_first: bool) -> PlannedRow:
+        source, above = self._sources.get(row.line), self._find_above(row)
+        is_first = is_first and (source is not None or row.is_baseline or row.fate is Fate.KEPT)
+        key, words = source or f"line {row.line}", _normalise(row.description)
+        parent: str | None = above
+        if is_first:
+            key, parent = self._root, None
+        elif source is not None and self._owners[source] != row.line:
+            again = self._by_words.get((source, words))
+            is_own = source in self._known
+            if row.is_repeat and is_own:
+                key, parent = source, None
+            elif again is not None:
+                key, parent = again, None
+            elif is_own:
+                key, parent = f"line {row.line}", source
+                self._split.append(row.line)
+                source = None
+            else:  # the row that owns the commit comes later
+                key, source = f"line {row.line}", None
+                self._split.append(row.line)
+        elif source is None and (again := self._find_again(row, above, words)):
+            key, parent = again, None
+        elif source is not None:
+            parent = self._find_parent(source) or above
+        if key in self._known and not is_first:
+            parent = None
+            self._repeats.append(row.line)
+        self._remember(row, key, parent, words)
+        return PlannedRow(row, key, self._root if key == self._root else source if key == source else None, parent)
+
+    def _find_parent(self, source: str) -> str | None:
+        """The nearest ancestor that was measured and has the code from which a commit started: what lies between may
+        have taken a discarded change back."""
+        ancestors = islice(self._history.list_ancestors(source), 1, None)
+        started_from = next(ancestors, None)
+        if started_from is None or started_from in self._known:
+            return started_from
+        known = [sha for sha in ancestors if sha in self._known]
+        code = self._history.identify_code(started_from)
+        return next((sha for sha in known if self._history.identify_code(sha) == code), next(iter(known), None))
+
+    def _find_above(self, row: ResultRow) -> str:
+        """The parent of a row without code: the commit that it names, else the best of its group, else the root."""
+        named = self._by_name.get(row.parent) or self._history.resolve(row.parent) if row.parent else None
+        if named in self._known:
+            return named
+        group = row.group if row.group in self._groups else ""
+        return self._best.get(group, (inf, self._root))[1]
+
+    def _find_again(self, row: ResultRow, above: str, words: str) -> str | None:
+        """The commit that a row without code measured again: one of the same words, or what it says to repeat.
+
+        A baseline is the group's first commit, or the best so far, whichever has the nearer metric.
+        """
+        if (same := self._by_words.get((above, words))) or not (row.is_repeat or row.is_baseline):
+            return same
+        texts = () if row.is_baseline else self._by_words
+        named = [text for _, text in texts if len(text) >= MIN_SUBJECT and text in words and text != words]
+        if named:
+            return next(key for (_, text), key in self._by_words.items() if text == max(named, key=len))
+        first = self._baselines.get(row.group if row.group in self._groups else "")
+        if not row.is_baseline or first is None:
+            return None if row.is_baseline else above
+        return min((above, first), key=lambda key: self._distance(key, row.metric))
+
+    def _distance(self, key: str, metric: float | None) -> float:
+        known = self._metrics.get(key)
+        return inf if metric is None or known is None else abs(known - metric)
+
+    def _remember(self, row: ResultRow, key: str, parent: str | None, words: str) -> None:
+        self._known.add(key)
+        self._by_words.setdefault((parent or key, words), key)
+        if source := self._sources.get(row.line):
+            self._by_words.setdefault((source, words), key)
+        self._by_name |= {name: key for name in (row.commit, row.label) if name and name not in self._by_name}
+        if row.metric is not None:
+            self._metrics.setdefault(key, row.metric)
+        if row.is_baseline or key == self._root:
+            self._baselines.setdefault(row.group if row.group in self._groups else "", key)
         if row.is_kept and row.metric is not None:
-            kept = (sign * row.metric, key)
-            best = min(best, kept, key=itemgetter(0))
-            if key == root or source:
-                head = min(head, kept, key=itemgetter(0))
-    return ImportPlan(root, steps, head[1])
+            kept = (self._sign * row.metric, key)
+            group = row.group if row.group in self._groups else ""
+            is_anew = row.is_baseline and group not in self._best
+            best = self._best.get(group, (inf, self._root))
+            self._best[group] = kept if is_anew else min(best, kept, key=itemgetter(0))
+            if key == self._root or key in self._sources.values():
+                self._head = min(self._head, kept, key=itemgetter(0))
+
+
+def _normalise(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _find_owners(rows: Sequence[ResultRow], sources: Mapping[int, str], history: BranchHistory) -> dict[str, int]:
+    """The line that each commit's code belongs to: whose words its message has, else the first kept, else the first."""
+    lines: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        if row.line in sources:
+            lines.setdefault(sources[row.line], []).append(row)
+    owners = {}
+    for source, own in lines.items():
+        subject = history.read_subject(source) if len(own) > 1 else ""
+        named = (row for row in own if subject and _describes(row.description, subject))
+        kept = (row for row in own if row.fate is Fate.KEPT)
+        owners[source] = next(named, next(kept, own[0])).line
+    return owners
 
 
 def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int, str]:
@@ -82,7 +203,7 @@ def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int
     for row in rows:
         if row.line in found:
             after = max(after, position.get(found[row.line], -1))
-        elif row.is_kept:
+        elif row.fate is Fate.KEPT and not row.is_repeat:
             matches = (n for n in range(after + 1, len(branch)) if branch[n] not in taken)
             number = next((n for n in matches if _describes(row.description, history.read_subject(branch[n]))), None)
             if number is not None:
@@ -92,7 +213,7 @@ def _find_sources(rows: Sequence[ResultRow], history: BranchHistory) -> dict[int
 
 
 def _describes(description: str, subject: str) -> bool:
-    one, other = (" ".join(text.lower().split()) for text in (description, subject))
+    one, other = _normalise(description), _normalise(subject)
     shorter, longer = sorted((one, other), key=len)
     return one == other or (len(shorter) >= MIN_SUBJECT and shorter in longer)
 
@@ -105,47 +226,3 @@ def _find_root(rows: Sequence[ResultRow], sources: dict[int, str], history: Bran
     branch = history.list_branch()
     oldest = next((number for number, sha in enumerate(branch) if sha in sources.values()), 0)
     return branch[max(0, oldest - 1)]
-
-
-NO_AXIS = "other"
-MAX_CHARACTERS = 200
-
-_VALUE = r"[-+]?[\w.^*]+%?"
-_ARROW = re.compile(rf"(?P<axis>[A-Za-z][\w. ]*?)\s+(?P<old>{_VALUE})\s*(?:->|→|=>)\s*(?P<new>{_VALUE})")
-_VERB = re.compile(
-    rf"\b(?P<verb>increase|raise|reduce|decrease|lower|set|change)\s+(?:the\s+)?(?P<axis>[A-Za-z][\w.]*)\s+to\s+"
-    rf"(?P<new>{_VALUE})",
-    re.IGNORECASE,
-)
-_NAME = re.compile(r"\b(?:[A-Z][A-Z0-9]*_[A-Z0-9_]+|[a-z][a-z0-9]*_[a-z0-9_]+|[A-Z]{3,}[A-Z0-9]*)\b")
-_UP, _DOWN = frozenset({"increase", "raise"}), frozenset({"reduce", "decrease", "lower"})
-
-
-class Change(NamedTuple):
-    """The change of an experiment, as far as its description names it."""
-
-    axis: str = NO_AXIS
-    direction: AxisDirection = AxisDirection.CHANGE
-    value: str = ""
-
-
-def read_change(description: str) -> Change:
-    """The change that a description names."""
-    change = Change()
-    if arrow := _ARROW.search(description):
-        change = Change(arrow["axis"], _compare(arrow["old"], arrow["new"]), arrow["new"])
-    elif verb := _VERB.search(description):
-        word = verb["verb"].lower()
-        direction = AxisDirection.UP if word in _UP else AxisDirection.DOWN if word in _DOWN else AxisDirection.CHANGE
-        change = Change(verb["axis"], direction, verb["new"])
-    elif name := _NAME.search(description):
-        change = Change(name[0])
-    return Change(change.axis.strip()[:MAX_CHARACTERS], change.direction, change.value[:MAX_CHARACTERS])
-
-
-def _compare(old: str, new: str) -> AxisDirection:
-    try:
-        before, after = float(old), float(new)
-    except ValueError:
-        return AxisDirection.CHANGE
-    return AxisDirection.UP if after > before else AxisDirection.DOWN if after < before else AxisDirection.CHANGE

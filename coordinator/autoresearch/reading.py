@@ -1,29 +1,32 @@
 """Reads a session from disk: its results, the commits that its repository still has, and a contract made from them."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
-from math import ceil
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
-from coordinator.autoresearch.git_repository import ForeignRepository, RepositoryInvalidError, open_repository
+from pydantic import TypeAdapter, ValidationError
+
+from coordinator.autoresearch.contract_text import MAX_FILE_BYTES, estimate_priors, write_contract
+from coordinator.autoresearch.directions import FoundDirection, find_direction
+from coordinator.autoresearch.git_repository import WRITTEN, ForeignRepository, RepositoryInvalidError, open_repository
 from coordinator.autoresearch.plan import ImportPlan, make_plan
 from coordinator.autoresearch.results_file import (
-    ResultRow,
+    ReadingOptions,
     ResultsFile,
-    ResultsInvalidError,
-    find_direction,
+    leave_zeros_out,
     parse_results,
     read_zeros_as_crashes,
 )
+from coordinator.autoresearch.tables import ResultsInvalidError
 from shared.commits import CommitWords
-from shared.contract import CONTRACT_FILE, Contract, Direction, parse_contract
-from shared.runs import DeviceKind, Hardware
+from shared.contract import CONTRACT_FILE, Contract, ContractError, Direction, parse_contract
+from shared.formatting import count_noun
+from shared.protocol import Slug
+from shared.runs import DeviceKind, Hardware, HardwareView
 from shared.seeds import CHANNEL_FILE
 
 RESULTS_FILE = "results.tsv"
@@ -33,21 +36,14 @@ MAX_METRIC, MAX_NAME, MAX_HARDWARE = 40, 63, 120
 UNKNOWN = "unknown"
 
 MAX_EDITABLE = 16
-MIN_FILE_BYTES = 65_536
-MAX_TEXT = 180
-NORMAL_MAD = 1.4826  # the sd of a normal distribution over its median absolute deviation
-LARGEST_GAIN_SD = 5.0  # largest gain of a session, in sd of effects; beyond 10 one is held as too good
-
-NOISE_SHARE = 0.1
-"""Guessed noise over the sd of effects, since a session has no replications; the swarm's own replace it."""
-
-FLOOR_SD = 20.0
+MAX_EDITABLE_BYTES = MAX_FILE_BYTES // 2  # of a file; contracts allow twice what the largest has
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """The session to import, and facts from its author. `budget_seconds` is the total time of a run.
-    A name that is None is made of repository and branch; direction and script are then found in the session."""
+    """The session to import, and facts from its author. `budget_seconds` is the total time of a run, and
+    `power_cap_watts` 0 where the device has none. A name that is None is made of repository and branch; direction and
+    script are then found in the session."""
 
     repository: Path
     branch: str
@@ -61,6 +57,7 @@ class ImportOptions:
     power_cap_watts: int | None = None
     torch_version: str = ""
     precision: str = UNKNOWN
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
 
 class Code(NamedTuple):
@@ -72,7 +69,8 @@ class Code(NamedTuple):
 
 class Material(NamedTuple):
     """Everything that is written to the database. `codes` are the commits with code, by key; `root_files` are all files
-    of the first; `left_out` are files of it that cannot be part of a project, with the reasons."""
+    of the first; `left_out` are files of it that cannot be part of a project, with the reasons; `account` says in
+    sentences how the session was read."""
 
     contract: Contract
     contract_text: str
@@ -84,6 +82,7 @@ class Material(NamedTuple):
     hardware: Hardware
     source: str
     branch: str
+    account: list[str]
 
 
 def choose_name(options: ImportOptions) -> str:
@@ -98,32 +97,72 @@ def choose_name(options: ImportOptions) -> str:
 def read_material(options: ImportOptions, known: Contract | None, known_text: str) -> Material:
     """Read a session. `known` is the contract of the project, if a part of the session was imported before.
 
-    Raises RepositoryInvalidError, ResultsInvalidError, ContractError.
+    Raises RepositoryInvalidError, ResultsInvalidError.
     """
+    _check_options(options)
     with open_repository(options.repository, options.branch) as repository:
-        results = parse_results(_read_results(options, repository))
+        results = parse_results(_read_results(options, repository), options.reading)
         if not results.rows:
-            raise ResultsInvalidError("It has no row that can be read.")
-        direction = (known.objective.direction if known else options.direction) or find_direction(
-            results.metric, results.rows
-        )
-        rows = read_zeros_as_crashes(results.rows, direction)
-        plan = make_plan(rows, repository, direction)
+            reasons = "; ".join(f"line {line}: {why}" for line, why in list(results.unreadable.items())[:3])
+            raise ResultsInvalidError(f"It has no row that can be read. {reasons}".strip())
+        given = known.objective.direction if known else options.direction
+        found = find_direction(results.metric, leave_zeros_out(results.rows), given)
+        rows = read_zeros_as_crashes(results.rows, found.direction)
+        plan = make_plan(rows, repository, found.direction)
         texts, left_out = _read_texts(repository, plan)
         editable = known.files.editable if known else _find_editable(plan, texts, options.script)
         sizes = (len(files.get(path, "").encode()) for files in texts.values() for path in editable)
+        priors = estimate_priors(plan, found.direction, results.metric)
         text = known_text or write_contract(
             choose_name(options), f"{options.repository.resolve().name}, branch {options.branch}",
-            clean_metric(results.metric), direction, estimate_priors(rows, direction), editable, editable[0],
-            max(sizes), options.budget_seconds,
+            clean_metric(results.metric), results.unit, found.direction, priors, editable, editable[0], max(sizes),
+            options.budget_seconds,
         )  # fmt: skip
         words = {key: repository.read_words(key) for key in texts}
     codes = {key: Code({path: files.get(path, "") for path in editable}, words[key]) for key, files in texts.items()}
     root_files = texts[plan.root] | codes[plan.root].files | {CONTRACT_FILE: text} | read_harness()
+    try:
+        contract = parse_contract(text)
+    except ContractError as error:
+        raise ResultsInvalidError(f"No contract can be made of it: {error}") from error
+    account = [*_describe_reading(results, plan, found), *([] if known else [priors.why])]
     return Material(
-        parse_contract(text), text, results, plan, codes, root_files, left_out, describe_hardware(options, rows),
-        options.repository.resolve().name, options.branch,
+        contract, text, results, plan, codes, root_files, left_out, describe_hardware(options),
+        options.repository.resolve().name, options.branch, account,
     )  # fmt: skip
+
+
+_SLUG = TypeAdapter(Slug)
+
+
+def _check_options(options: ImportOptions) -> None:
+    """Raises ResultsInvalidError for a name or a device that nothing can be called."""
+    try:
+        _SLUG.validate_python(choose_name(options))
+    except ValidationError as error:
+        raise ResultsInvalidError(
+            f"{choose_name(options)[:80]!r} cannot be a project's name: use lower-case letters, digits and hyphens, "
+            f"at most {MAX_NAME}. Choose one with --name."
+        ) from error
+    for option, text in (("--hardware", options.hardware), ("--torch-version", options.torch_version or "2"),
+                         ("--precision", options.precision)):  # fmt: skip
+        if not text.strip() or not text.isprintable():
+            raise ResultsInvalidError(f"{option} needs a text of printable characters.")
+    if len(options.torch_version) > 60 or len(options.precision) > 20:
+        raise ResultsInvalidError("--torch-version takes at most 60 characters, --precision at most 20.")
+
+
+def _describe_reading(results: ResultsFile, plan: ImportPlan, found: FoundDirection) -> Iterator[str]:
+    yield from results.account
+    better = "Less" if found.direction is Direction.MINIMIZE else "More"
+    yield f"Direction: {better} {results.metric} is better, {found.reason}."
+    if plan.split:
+        yield (
+            f"{count_noun(len(plan.split), 'row')} of another's hash and other words: experiments without code, "
+            "children of that commit."
+        )
+    if plan.repeats:
+        yield f"{count_noun(len(plan.repeats), 'row')} of what was there: further runs of the same commit."
 
 
 def _read_results(options: ImportOptions, repository: ForeignRepository) -> bytes:
@@ -163,8 +202,16 @@ def _find_editable(plan: ImportPlan, texts: Mapping[str, Mapping[str, str]], scr
         if step.parent is not None and step.parent in texts and step.key in texts:
             before, after = texts[step.parent], texts[step.key]
             changes.update(path for path in sorted({*before, *after}) if before.get(path) != after.get(path))
+    for path in list(changes):
+        if not _is_code(path, *(files.get(path, "") for files in texts.values())):
+            del changes[path]
     main = _find_script(script, [path for path, _ in changes.most_common()], texts[plan.root])
     return [main, *(path for path, _ in changes.most_common() if path != main)][:MAX_EDITABLE]
+
+
+def _is_code(path: str, *texts: str) -> bool:
+    """Whether a file is one that people edit: no log, and not larger than a contract allows."""
+    return not path.lower().endswith(WRITTEN) and all(len(text.encode()) <= MAX_EDITABLE_BYTES for text in texts)
 
 
 def _find_script(script: str | None, changed: Sequence[str], root: Mapping[str, str]) -> str:
@@ -182,14 +229,14 @@ def clean_metric(name: str) -> str:
     return (slug if slug[:1].isalpha() else f"metric_{slug}")[:MAX_METRIC].rstrip("_")
 
 
-def describe_hardware(options: ImportOptions, rows: Sequence[ResultRow]) -> Hardware:
-    """The device as far as it is known. Its memory: as given, as its name says, or at least what a run took."""
+def describe_hardware(options: ImportOptions) -> Hardware:
+    """The device as far as it is known. Its memory is what was given, or what its name says."""
     named = re.search(r"(\d+)\s*Gi?B", options.hardware, re.IGNORECASE)
-    taken = ceil(max((row.peak_memory_mib for row in rows), default=0) / 1024)
-    memory_gib = options.memory_gib or (int(named[1]) if named else taken) or 1
-    return Hardware(
-        kind=DeviceKind.CUDA, model=options.hardware[:MAX_HARDWARE], memory_mib=1024 * memory_gib, cores=1,
-        power_cap_watts=options.power_cap_watts, torch_version=options.torch_version, precision=options.precision,
+    memory_gib = options.memory_gib or (int(named[1]) if named else None)
+    return HardwareView(
+        kind=DeviceKind.CUDA, model=options.hardware[:MAX_HARDWARE], memory_mib=memory_gib and 1024 * memory_gib,
+        cores=1, power_cap_watts=options.power_cap_watts or None, torch_version=options.torch_version,
+        precision=options.precision, is_reported=memory_gib is not None and options.power_cap_watts is not None,
     )  # fmt: skip
 
 
@@ -198,104 +245,3 @@ def read_harness() -> dict[str, str]:
     folder = resources.files("coordinator.autoresearch") / HARNESS
     files = [*(file for file in folder.iterdir() if file.name.endswith(".py")), CHANNEL_FILE]
     return {f"{HARNESS}/{file.name}": file.read_text() for file in files}
-
-
-class Priors(NamedTuple):
-    """In the metric's unit: sd of noise and of effects, and the value beyond which a result is held."""
-
-    noise_sd: float
-    effect_sd: float
-    plausible_floor: float
-
-
-def estimate_priors(rows: Sequence[ResultRow], direction: Direction) -> Priors:
-    """The noise and effects that a session reports. It has at least one row."""
-    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-    scores = [sign * row.metric for row in rows if row.metric is not None]
-    changes = list(_list_changes(rows, sign))
-    typical = NORMAL_MAD * median(map(abs, changes)) if changes else 0.0
-    largest_gain = max((-change for change in changes), default=0.0)
-    size = max(map(abs, scores), default=1.0) or 1.0
-    effect_sd = max(typical, largest_gain / LARGEST_GAIN_SD) or 0.01 * size
-    best, first = min(scores, default=0.0), scores[0] if scores else 0.0
-    floor = best - max(first - best, FLOOR_SD * effect_sd)
-    return Priors(_round(NOISE_SHARE * effect_sd), _round(effect_sd), sign * _round(floor))
-
-
-def _list_changes(rows: Sequence[ResultRow], sign: float) -> Iterator[float]:
-    """Differences to the best kept before, below zero where it is better."""
-    best: float | None = None
-    for row in rows:
-        if row.metric is None:
-            continue
-        score = sign * row.metric
-        if best is not None and score != best:
-            yield score - best
-        if row.is_kept:
-            best = score if best is None else min(best, score)
-
-
-def _round(number: float) -> float:
-    """The number to three significant digits."""
-    return float(f"{number:.3g}")
-
-
-def write_contract(
-    name: str, source: str, metric: str, direction: Direction, priors: Priors, editable: Sequence[str], script: str,
-    largest_file: int, budget_seconds: float,
-) -> str:  # fmt: skip
-    """The text of the contract. `source` says in words where the session is from."""
-    better = "lowers" if direction is Direction.MINIMIZE else "raises"
-    return f"""\
-# Written when the session was imported. The project scores itself: the metric is the one that {script} prints.
-
-[project]
-name = {_quote(name)}
-title = {_quote(f"{name}, an imported session")}
-question = {_quote(f"What {better} {metric}? Imported from {source}.")}
-version = 1
-
-[objective]
-metric = {_quote(metric)}
-unit = {_quote("bits per byte" if metric.endswith("bpb") else metric)}
-direction = {_quote(direction.value)}
-min_effect = {priors.noise_sd!r}
-plausible_floor = {priors.plausible_floor!r}
-result = "summary"
-
-[budget]
-training_seconds = {budget_seconds!r}
-may_end_early = true
-handover_seconds = 1.0
-starting_seconds = 60
-scoring_seconds = 60
-
-[limits]
-memory_mib = 16384
-processes = 512
-disk_mib = 4096
-weights_mib = 1
-
-[files]
-editable = {json.dumps(list(editable))}
-max_bytes = {max(MIN_FILE_BYTES, 2 * largest_file)}
-
-[commands]
-prepare = "swarm_harness.prepare"
-trainer = "swarm_harness.trainer"
-host = "swarm_harness.host"
-scorer = "swarm_harness.scorer"
-
-[data.settings]
-script = {_quote(script)}
-metric = {_quote(metric)}
-
-[evidence]
-noise_sd = {priors.noise_sd!r}
-effect_sd = {priors.effect_sd!r}
-"""
-
-
-def _quote(text: str) -> str:
-    """A string of TOML; its escapes are those of JSON."""
-    return json.dumps(" ".join(text.split())[:MAX_TEXT], ensure_ascii=False)

@@ -1,160 +1,267 @@
-"""Reads a `results.tsv`: tab-separated, `commit <metric> [other columns] status description`.
+"""Reads a session's log into rows: what was measured, what became of it, and what it says of itself."""
 
-Sessions differ: hashes are short or missing, a crash has the metric 0.000000, metrics have other names and directions,
-and some lines are broken. Every line is kept as its bytes, so that the file can be exported unchanged.
-"""
-
-from collections.abc import Sequence
-from io import BytesIO
-from math import isfinite
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
-from coordinator.http.errors import SwarmError
+from coordinator.autoresearch.columns import ColumnRole, find_columns, is_header
+from coordinator.autoresearch.numbers import (
+    MISSING,
+    NOT_FINITE,
+    find_sentinels,
+    find_unit,
+    has_decimal_commas,
+    read_memory,
+    read_number,
+)
+from coordinator.autoresearch.statuses import Fate, read_statuses
+from coordinator.autoresearch.tables import LogRow, LogTable, read_log
+from coordinator.findings.steps import NO_AXIS, SEED, read_change
 from shared.contract import Direction
 from shared.runs import RunOutcome
 
-COMMIT, STATUS, DESCRIPTION, MEMORY = "commit", "status", "description", "memory_gb"
+MAX_FURTHER = 40
+"""Number of further metrics of a row that are kept."""
+
+MAX_NAME = 40
 BASELINE = "baseline"
-KEPT = frozenset({"keep", "kept", BASELINE})
-FAILURES = {
-    **dict.fromkeys(("crash", "crashed", "error", "fail", "failed", "oom", "nan"), RunOutcome.CRASHED),
-    "timeout": RunOutcome.TIMEOUT,
-    "invalid": RunOutcome.INVALID,
-}
-"""Statuses of runs that measured nothing, whatever stands in the metric's column."""
-
-LOWER_IS_BETTER = ("bpb", "loss", "ppl", "perplexity", "error", "bits", "seconds", "latency", "time", "mse", "mae")
-HIGHER_IS_BETTER = ("acc", "score", "reward", "f1", "auc", "map", "mfu", "throughput", "per_second")
-MIB_PER_GB = 1024  # the original loop's `memory_gb` is its peak in MiB divided by 1024
+_REPEAT = re.compile(
+    r"\b(re-?run|re-?measur\w+|repeat(ed|s)?( (run|of|the)\b|$|:)|replicat\w*|reproduc\w*|seeds?\b|sanity|"
+    r"noise (check|floor))"
+    r"|\b(baseline|same|config|best|measured?|runs?|ran|trained) again\b|^again\b|\bverif(y|ied|ication)\b",
+    re.IGNORECASE,
+)
+_EPOCH = re.compile(r"1\d{9}(\.\d+)?|1\d{12}")
 
 
-class ResultsInvalidError(SwarmError):
-    status = 422
-    code = "results-invalid"
-    title = "The file is not of the form of a results.tsv"
+@dataclass(frozen=True)
+class ReadingOptions:
+    """Columns as `role=NAME` and the fates of statuses, where a person said them."""
+
+    columns: Sequence[str] = ()
+    statuses: Mapping[Fate, Sequence[str]] = field(default_factory=dict)
 
 
 class ResultRow(NamedTuple):
-    """One experiment of a session. `line` counts from 1, the header's; `metric` is None where nothing was measured.
-    `commit` is as in the file, in lower case: a hash that may be short, `baseline`, or nothing."""
+    """One experiment of a session. `line` counts from 1, the header's; `metric` is None where nothing was measured,
+    and then `reason` says why. `commit` is as in the file, in lower case: a hash that may be short, or anything else.
+
+    `before` is the metric before the change, `further` are all other numbers by name. None is what is not known.
+    """
 
     line: int
     commit: str
     metric: float | None
     status: str
+    fate: Fate
     outcome: RunOutcome
     description: str
-    peak_memory_mib: int
+    reason: str = ""
+    peak_memory_mib: int | None = None
+    label: str = ""
+    parent: str = ""
+    group: str = ""
+    before: float | None = None
+    further: Mapping[str, float] = {}
+    seed: int | None = None
+    steps: int | None = None
+    at: datetime | None = None
+    author: str = ""
 
     @property
     def is_kept(self) -> bool:
-        return self.status in KEPT and self.metric is not None
+        return self.fate is Fate.KEPT and self.metric is not None
+
+    @property
+    def is_baseline(self) -> bool:
+        return BASELINE in (self.status, self.commit) or self.description.lower().startswith(BASELINE)
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the row says that it measures again what was there."""
+        return bool(_REPEAT.search(self.description)) and read_change(self.description).axis in (NO_AXIS, SEED)
 
 
 class ResultsFile(NamedTuple):
-    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's column; `unreadable` are
-    the numbers of lines that are no experiments, with the reasons."""
+    """A whole file. `lines` are its bytes, each with its line's end; `metric` is the metric's name; `unreadable` are
+    the numbers of lines that are no experiments, with the reasons; `account` says how it was read, in sentences."""
 
     metric: str
+    unit: str
     lines: list[bytes]
     rows: list[ResultRow]
     unreadable: dict[int, str]
+    account: list[str]
 
 
 class _RowProblem(Exception):
     """A line cannot be read; the message is a clause that says why."""
 
 
-def parse_results(content: bytes) -> ResultsFile:
-    """Read a file. Raises ResultsInvalidError where the header is not one."""
-    lines = BytesIO(content).readlines()
-    columns = _read_header(lines)
-    rows: list[ResultRow] = []
-    unreadable: dict[int, str] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            if row := _read_row(number, line, columns):
-                rows.append(row)
-        except _RowProblem as problem:
-            unreadable[number] = str(problem)
-    return ResultsFile(columns[1], lines, rows, unreadable)
+def parse_results(content: bytes, options: ReadingOptions = ReadingOptions()) -> ResultsFile:
+    """Read a file. Raises ResultsInvalidError."""
+    table = read_log(content, partial(is_header, given=options.columns))
+    columns = find_columns(table, options.columns)
+    return _Reader(table, columns, options).read()
 
 
-def _read_header(lines: Sequence[bytes]) -> list[str]:
-    try:
-        text = lines[0].decode("utf-8-sig") if lines else ""
-    except UnicodeDecodeError as error:
-        raise ResultsInvalidError("Its first line is not UTF-8 text.") from error
-    columns = [column.strip().lower() for column in text.rstrip("\r\n").split("\t")]
-    if len(columns) < 4 or columns[0] != COMMIT or columns[-2:] != [STATUS, DESCRIPTION]:
-        raise ResultsInvalidError(
-            "Its first line must name the columns, separated by tabs: commit, the metric, any others, status, "
-            f"description. It reads: {text.strip()[:200]!r}."
+class _Reader:
+    """Reads the rows of one table, whose columns are known."""
+
+    def __init__(self, table: LogTable, columns: dict[ColumnRole, str], options: ReadingOptions) -> None:
+        self._table, self._columns = table, columns
+        self._records = [record for record in table.records if columns[ColumnRole.METRIC] in record.cells]
+        texts = [self._cell(record, ColumnRole.METRIC) for record in self._records]
+        self._decimal_comma = has_decimal_commas(texts)
+        self._unit = find_unit(n for text in texts if (n := read_number(text, decimal_comma=self._decimal_comma)))
+        self._sentinels = find_sentinels(texts)
+        self._statuses = self._count_statuses()
+        self._fates = read_statuses(self._statuses, options.statuses)
+        taken = {columns[role] for role in columns if role is not ColumnRole.BEFORE}
+        self._further = [name for name in table.columns if name not in taken and self._has_numbers(name)]
+
+    def _count_statuses(self) -> Counter[str]:
+        """Statuses of the records that have a number, or a word for none: others are rows of something else."""
+        found = Counter[str]()
+        for record in self._records:
+            status, text = self._cell(record, ColumnRole.STATUS).lower(), self._cell(record, ColumnRole.METRIC)
+            is_row = text.lower() in MISSING | NOT_FINITE or read_number(text, decimal_comma=self._decimal_comma)
+            if status and is_row:
+                found[status] += 1
+        are_numbers = all(read_number(status) for status in found)
+        return found if are_numbers else Counter({s: n for s, n in found.items() if read_number(s) is None})
+
+    def read(self) -> ResultsFile:
+        rows, unread = [], dict(self._table.unread)
+        for record in self._table.records:
+            try:
+                rows.append(self._read_row(record))
+            except _RowProblem as problem:
+                unread[record.line] = str(problem)
+        metric = self._columns[ColumnRole.METRIC]
+        name = "metric" if metric.startswith("column ") else metric
+        return ResultsFile(
+            name, self._unit, self._table.lines, rows, dict(sorted(unread.items())), list(self._account(rows))
         )
-    return columns
+
+    def _account(self, rows: Sequence[ResultRow]) -> list[str]:
+        roles = ", ".join(f"{role} = {name}" for role, name in self._columns.items())
+        further = f"; further metrics: {', '.join(self._further)}" if self._further else ""
+        lines = [f"Form: {self._table.form}.", *self._table.notes, f"Columns: {roles}{further}."]
+        by_fate: dict[Fate, list[str]] = {}
+        for status, count in self._statuses.most_common():
+            by_fate.setdefault(self._fates[status], []).append(f"{status} ({count})")
+        lines.append("Statuses: " + "; ".join(f"{fate}: {', '.join(names)}" for fate, names in by_fate.items()) + ".")
+        if self._decimal_comma:
+            lines.append("A comma begins the fraction of a number.")
+        lines += [f"{value:g} stands for no result, and is read as a failure." for value in sorted(self._sentinels)]
+        without = sum(row.fate is Fate.KEPT and row.metric is None for row in rows)
+        if without:
+            lines.append(f"Kept without a number: {without}. Their code counts, and nothing was measured.")
+        return lines
+
+    def _cell(self, record: LogRow, role: ColumnRole) -> str:
+        return record.cells.get(self._columns.get(role, ""), "").strip()
+
+    def _has_numbers(self, column: str) -> bool:
+        return any(read_number(record.cells.get(column, "")) is not None for record in self._records)
+
+    def _read_row(self, record: LogRow) -> ResultRow:
+        """Raises _RowProblem."""
+        metric_column = self._columns[ColumnRole.METRIC]
+        if metric_column not in record.cells:
+            raise _RowProblem(f"it belongs to another table, without {metric_column}")
+        status = self._cell(record, ColumnRole.STATUS).lower()
+        if not status:
+            raise _RowProblem("it has no status")
+        fate = self._fates.get(status)
+        if fate is Fate.NOT_RUN:
+            raise _RowProblem(f"it was not run: {status}")
+        metric, reason = self._read_metric(record, fate or Fate.DISCARDED)
+        if fate is None:
+            raise _RowProblem(f"its status is {status[:40]!r}")
+        before = self._number(record, ColumnRole.BEFORE)
+        if before == 0 and metric == 0:
+            metric, reason = None, f"{metric_column} is 0, as before: nothing was measured"
+        commit, label = self._cell(record, ColumnRole.COMMIT).lower(), self._cell(record, ColumnRole.LABEL).lower()
+        description = " ".join(self._cell(record, ColumnRole.DESCRIPTION).split(" ")) or label or commit or status
+        outcome = fate.outcome if metric is None else RunOutcome.OK
+        if metric is None and outcome is RunOutcome.OK:
+            outcome = RunOutcome.CRASHED if fate is Fate.DISCARDED and reason else RunOutcome.INVALID
+        further = {
+            _name_further(name): number.value
+            for name in self._further
+            if (number := read_number(record.cells.get(name, ""), decimal_comma=self._decimal_comma))
+        }
+        measured = self._number(record, ColumnRole.METRIC)
+        if metric is None and fate is Fate.INVALID and measured:
+            further[_name_further(metric_column)] = measured  # but not comparable
+        seed, steps = self._number(record, ColumnRole.SEED), self._number(record, ColumnRole.STEPS)
+        return ResultRow(
+            record.line, commit or label, metric, status, fate, outcome, description, reason,
+            read_memory(self._cell(record, ColumnRole.MEMORY), self._columns.get(ColumnRole.MEMORY, "")), label,
+            self._cell(record, ColumnRole.PARENT).lower(), self._cell(record, ColumnRole.GROUP), before,
+            dict(list(further.items())[:MAX_FURTHER]), int(seed) if seed is not None and 0 <= seed < 2**31 else None,
+            int(steps) if steps is not None and steps > 0 else None, _read_time(self._cell(record, ColumnRole.TIME)),
+            self._cell(record, ColumnRole.AUTHOR),
+        )  # fmt: skip
+
+    def _read_metric(self, record: LogRow, fate: Fate) -> tuple[float | None, str]:
+        """The metric, or None and the reason. Raises _RowProblem."""
+        column, text = self._columns[ColumnRole.METRIC], self._cell(record, ColumnRole.METRIC)
+        if fate.outcome is not RunOutcome.OK:
+            return None, ""
+        if text.lower() in MISSING:
+            return None, f"the session has no {column} for it"
+        if text.lower() in NOT_FINITE:
+            return None, f"its {column} is {text}"
+        number = read_number(text, decimal_comma=self._decimal_comma)
+        if number is None:
+            raise _RowProblem(f"its {column} is not a number: {text[:40]!r}")
+        if number.unit != self._unit:
+            units = f"in {number.unit}" if number.unit else "without a unit"
+            raise _RowProblem(f"its {column} is {units}, and others' in {self._unit or 'none'}")
+        if number.value in self._sentinels:
+            return None, f"its {column} is {text}, which stands for no result"
+        return number.value, ""
+
+    def _number(self, record: LogRow, role: ColumnRole) -> float | None:
+        number = read_number(self._cell(record, role), decimal_comma=self._decimal_comma)
+        return number.value if number else None
 
 
-def _read_row(number: int, line: bytes, columns: Sequence[str]) -> ResultRow | None:
-    """A row, or None for an empty line. Raises _RowProblem."""
+def _name_further(column: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_")[:MAX_NAME].rstrip("_") or "number"
+
+
+def _read_time(text: str) -> datetime | None:
+    """A date, or seconds (or milliseconds) since 1970. A time without zone is taken as UTC."""
     try:
-        text = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise _RowProblem("it is not UTF-8 text") from error
-    if not text.strip():
-        return None
-    cells = [cell.strip() for cell in text.split("\t", maxsplit=len(columns) - 1)]
-    if len(cells) < len(columns):
-        raise _RowProblem(f"it has {len(cells)} column{'' if len(cells) == 1 else 's'} instead of {len(columns)}")
-    if [cell.lower() for cell in cells] == list(columns):
-        raise _RowProblem("it is the header once more")
-    named = dict(zip(columns, cells, strict=True))
-    status = named[STATUS].lower()
-    if not status:
-        raise _RowProblem("it has no status")
-    outcome = FAILURES.get(status, RunOutcome.OK)
-    metric = None if outcome is not RunOutcome.OK else _read_metric(columns[1], cells[1])
-    description = named[DESCRIPTION] or named[COMMIT] or status
-    return ResultRow(
-        number, named[COMMIT].lower(), metric, status, outcome, description, _read_memory(named.get(MEMORY, ""))
-    )
-
-
-def _read_metric(name: str, text: str) -> float:
-    try:
-        metric = float(text)
-    except ValueError as error:
-        raise _RowProblem(f"its {name} is not a number: {text[:40]!r}") from error
-    if not isfinite(metric):
-        raise _RowProblem(f"its {name} is {text}")
-    return metric
-
-
-def _read_memory(text: str) -> int:
-    """Peak memory in MiB; 0 where it is not known."""
-    try:
-        gigabytes = float(text)
+        if _EPOCH.fullmatch(text):
+            seconds = float(text)
+            return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return 0
-    return round(gigabytes * MIB_PER_GB) if isfinite(gigabytes) and gigabytes > 0 else 0
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def read_zeros_as_crashes(rows: Sequence[ResultRow], direction: Direction) -> list[ResultRow]:
     """The rows, with a metric of 0 as a failed run where less is better and no kept row has it."""
     if direction is Direction.MAXIMIZE or any(row.is_kept and row.metric == 0 for row in rows):
         return list(rows)
-    return [row._replace(metric=None, outcome=RunOutcome.CRASHED) if row.metric == 0 else row for row in rows]
+    return [
+        row._replace(metric=None, outcome=RunOutcome.CRASHED, reason="its metric is 0") if row.metric == 0 else row
+        for row in rows
+    ]
 
 
-def find_direction(metric: str, rows: Sequence[ResultRow]) -> Direction:
-    """Whether less is better, by what was kept and discarded, else by the metric's name; minimized without a sign."""
-    votes = 0  # each measured row votes for less (+1) or for more (-1), compared with the last that was kept
-    best: float | None = None
-    for row in rows:
-        if row.metric is not None and best is not None and row.metric != best:
-            votes += 1 if (row.metric < best) == row.is_kept else -1
-        if row.is_kept:
-            best = row.metric
-    if votes:
-        return Direction.MINIMIZE if votes > 0 else Direction.MAXIMIZE
-    is_higher = any(part in metric for part in HIGHER_IS_BETTER) and not any(part in metric for part in LOWER_IS_BETTER)
-    return Direction.MAXIMIZE if is_higher else Direction.MINIMIZE
+def leave_zeros_out(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Rows that may speak for a direction: 0 stands for nothing in many logs, unless a row with it was kept."""
+    if any(row.is_kept and row.metric == 0 for row in rows):
+        return list(rows)
+    return [row for row in rows if row.metric != 0]

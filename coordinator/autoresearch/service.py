@@ -13,8 +13,9 @@ from uuid import UUID, uuid5
 from sqlalchemy.orm import Session
 
 from coordinator.accounts import service as accounts
+from coordinator.autoresearch.git_repository import NO_AUTHOR
 from coordinator.autoresearch.lookup import find_session, list_lines, map_commits
-from coordinator.autoresearch.plan import PlannedRow, read_change
+from coordinator.autoresearch.plan import PlannedRow
 from coordinator.autoresearch.reading import Code, ImportOptions, Material, choose_name, read_material
 from coordinator.events import service as events
 from coordinator.evidence import service as evidence
@@ -23,6 +24,7 @@ from coordinator.experiments import service as experiments
 from coordinator.experiments.lookup import find_experiment_by_commit
 from coordinator.findings import service as findings
 from coordinator.findings.service import FindingOrigin
+from coordinator.findings.steps import read_change
 from coordinator.http.errors import SwarmError
 from coordinator.lineage import branches
 from coordinator.lineage import service as lineage
@@ -37,9 +39,10 @@ from shared.commits import CommitWords
 from shared.events import EventKind
 from shared.experiments import JobKind, Proposal
 from shared.findings import MAX_FINDING_WORDS, FindingDraft
+from shared.formatting import count_noun
 from shared.leases import LeaseState, Phase
-from shared.protocol import now
-from shared.runs import RunOutcome, RunReport, RunSeconds
+from shared.protocol import clean_text, now
+from shared.runs import MAX_REASON, RunOutcome, RunReport, RunSeconds
 
 VOLUNTEER = "imported-sessions"
 AGENT = "autoresearch"
@@ -48,6 +51,14 @@ NAMESPACE = UUID("6f0c2c0e-5d5c-5c0b-9a5e-2b1c3f7d8a90")  # of ids made from a p
 
 NO_CODE = "The session's history does not hold the code of this experiment."
 MAX_TITLE = 200
+MAX_AUTHOR = 80
+UNKNOWN_AUTHOR = "unknown author"
+NEVER_KNOWN = frozenset((
+    "starting_seconds", "training_seconds", "scoring_seconds", "total_seconds", "tokens", "parameters", "scored_bytes",
+    "started_at",
+))  # fmt: skip
+"""Columns of a run that no session's log fills."""
+
 NO_TOKEN = "0" * 64  # the hash of no token: nobody can deliver to such a lease
 
 
@@ -68,6 +79,7 @@ class ImportReport(NamedTuple):
     unreadable: dict[int, str]
     left_out: dict[str, str]
     hardware_class: str
+    account: list[str]
 
 
 def import_session(read: Session, write: Session, options: ImportOptions) -> ImportReport:
@@ -75,12 +87,22 @@ def import_session(read: Session, write: Session, options: ImportOptions) -> Imp
 
     Raises RepositoryInvalidError, ResultsInvalidError, ProjectExistsError, SessionChangedError.
     """
+    return _Import(write, _read(read, options)).store()
+
+
+def preview_session(read: Session, options: ImportOptions) -> list[str]:
+    """How a session would be read, in sentences, and the lines that would not. Raises as `import_session` does."""
+    material = _read(read, options)
+    lines = [f"Rows: {count_noun(len(material.plan.steps), 'experiment')} and further runs.", *material.account]
+    return [*lines, *(f"Line {line} is not read: {why}." for line, why in material.results.unreadable.items())]
+
+
+def _read(read: Session, options: ImportOptions) -> Material:
     known = find_project(read, choose_name(options))
     if known is not None and find_session(read, known.id) is None:
         raise ProjectExistsError(f"The project {known.name} was not imported. Choose another name with --name.")
     contract = projects.contract_of(known) if known else None
-    material = read_material(options, contract, known.contract if known else "")
-    return _Import(write, material).store()
+    return read_material(options, contract, known.contract if known else "")
 
 
 def describe(report: ImportReport) -> Iterator[str]:
@@ -88,6 +110,7 @@ def describe(report: ImportReport) -> Iterator[str]:
     verb = "Created" if report.is_new else "Added to"
     yield f"{verb} project {report.project}: {report.added} of {report.rows} rows are new."
     yield f"Hardware class: {report.hardware_class}."
+    yield from report.account
     if report.without_code:
         yield f"{report.without_code} of them have no code: the history does not hold their commits."
     if report.left_out:
@@ -121,7 +144,7 @@ class _Import:
             events.record(self._session, EventKind.SESSION_IMPORTED, project.id, rows=len(new))
         return ImportReport(
             project.name, is_new, len(self._plan.steps), len(new), self._without_code,
-            self._material.results.unreadable, self._material.left_out, self._hardware_class,
+            self._material.results.unreadable, self._material.left_out, self._hardware_class, self._material.account,
         )  # fmt: skip
 
     def _open_project(self) -> tuple[Project, bool]:
@@ -155,71 +178,98 @@ class _Import:
 
     def _store_step(self, project: Project, branch: Branch, step: PlannedRow) -> int:
         """Store a row: its commit and experiment where it is their first, and its run, whose id is returned."""
-        lease_id = uuid5(NAMESPACE, f"{project.name} lease {step.row.line}")
+        lease_id = name_lease(project.name, step.row.line)
         kind, experiment_id = JobKind.IMPROVE, None
         if step.parent is not None:
             experiment_id = self._store_experiment(project, branch, step, lease_id)
         else:
             kind, sha = JobKind.REPLICATE, self._shas[step.key]
-            self._add_lease(project, branch, lease_id, kind, sha, None, self._time_of(step))
+            self._add_lease(project, branch, step, kind, sha, None)
             if made := find_experiment_by_commit(self._session, sha):
                 experiment_id = made.id
-        origin = RunOrigin(project.id, self._worker_id, lease_id, kind, experiment_id, asks_for_replication=False)
-        report = self._make_report(project.name, step)
+        report, unknown = self._make_report(project.name, step)
+        origin = RunOrigin(
+            project.id, self._worker_id, lease_id, kind, experiment_id, asks_for_replication=False, unknown=unknown,
+            metrics=step.row.further,
+        )  # fmt: skip
         stored = evidence.store_run(self._session, self._contract, origin, report)
         if step.parent is not None and experiment_id is not None:
             finding = FindingOrigin(project.id, experiment_id, _propose(step), report, stored.posterior)
-            findings.store_finding(self._session, finding, _draft(step))
+            findings.store_finding(self._session, finding, _draft(step, self._author_of(step)))
         return stored.id
 
     def _store_experiment(self, project: Project, branch: Branch, step: PlannedRow, lease_id: UUID) -> int:
         assert step.parent is not None
         parent = get_commit(self._session, self._shas[step.parent])
-        code, moment = self._material.codes.get(step.key), self._time_of(step)
-        words = _name_source(code.words, step.key) if code else _describe_lost(step, moment)
+        code = self._material.codes.get(step.key)
+        words = _name_source(code.words, step.key) if code else _describe_lost(step, self._fallback_time(step))
         built = lineage.build_child(self._session, parent, code.files if code else {}, words)
         lineage.store_commit(self._session, project.id, built, has_code=code is not None)
         self._shas[step.key] = built.sha
         self._without_code += code is None
         known_as = (built.tree_sha, fingerprint(code.files)) if code else None
-        self._add_lease(project, branch, lease_id, JobKind.IMPROVE, parent.sha, known_as, moment)
+        self._add_lease(project, branch, step, JobKind.IMPROVE, parent.sha, known_as)
         why = "Imported." if code else f"Imported. {NO_CODE}"
         branch.experiments += 1
         return experiments.store_experiment(
             self._session, project.id, built.sha, parent.sha, lease_id, self._worker_id, branch.id, JobKind.IMPROVE,
-            why, _propose(step),
+            why, _propose(step), self._time_of(step),
         )  # fmt: skip
 
     def _add_lease(
-        self, project: Project, branch: Branch, lease_id: UUID, kind: JobKind, base_sha: str,
-        code: tuple[str, str] | None, moment: datetime,
+        self, project: Project, branch: Branch, step: PlannedRow, kind: JobKind, base_sha: str,
+        code: tuple[str, str] | None,
     ) -> None:  # fmt: skip
         """Add a finished lease; `code` (tree, fingerprint) lets later proposals of the same code be recognised."""
+        moment = self._fallback_time(step)
         lease = Lease(
-            id=lease_id, project_id=project.id, worker_id=self._worker_id, branch_id=branch.id,
-            hardware_class=self._hardware_class, kind=kind, state=LeaseState.DONE, base_sha=base_sha, seed=0,
-            why="Done before it was imported.", token_sha256=NO_TOKEN, phase=Phase.REPORTING, share=1.0,
+            id=name_lease(project.name, step.row.line), project_id=project.id, worker_id=self._worker_id,
+            branch_id=branch.id, hardware_class=self._hardware_class, kind=kind, state=LeaseState.DONE,
+            base_sha=base_sha, seed=0, why="Done before it was imported.", token_sha256=NO_TOKEN,
+            phase=Phase.REPORTING, share=1.0,
             proposed_tree_sha=code[0] if code else None, proposed_fingerprint=code[1] if code else None,
             issued_at=moment, phase_started_at=moment, heartbeat_at=moment, progressed_at=moment, expires_at=moment,
-            deadline_at=moment, ended_at=moment, result_key=lease_id,
+            deadline_at=moment, ended_at=moment, result_key=name_run(project.name, step.row.line),
         )  # fmt: skip
         self._session.add(lease)
         self._session.flush()
 
-    def _time_of(self, step: PlannedRow) -> datetime:
-        """When the commit was written; of one without code only its session's beginning is known."""
-        code: Code = self._material.codes.get(step.key) or self._material.codes[self._plan.root]
-        return datetime.fromtimestamp(code.words.authored_at, UTC)
+    def _code_of(self, step: PlannedRow) -> Code | None:
+        """The commit that a row's experiment is; None for one without code, and for a further run."""
+        is_own = step.parent is not None or step.row.line not in self._plan.repeats
+        return self._material.codes.get(step.key) if is_own else None
 
-    def _make_report(self, project: str, step: PlannedRow) -> RunReport:
+    def _time_of(self, step: PlannedRow) -> datetime | None:
+        """When a row was measured: as it says, or when its commit was written; None where neither is known."""
+        code = self._code_of(step)
+        return step.row.at or (datetime.fromtimestamp(code.words.authored_at, UTC) if code else None)
+
+    def _fallback_time(self, step: PlannedRow) -> datetime:
+        """A time for what cannot be without one (a git commit, a lease): that of the row, else of the commit above."""
+        key = step.key if step.key in self._material.codes else step.parent
+        code = self._material.codes.get(key or "") or self._material.codes[self._plan.root]
+        return self._time_of(step) or datetime.fromtimestamp(code.words.authored_at, UTC)
+
+    def _author_of(self, step: PlannedRow) -> str:
+        """The name of the commit's author, as the row says or git."""
+        code = self._code_of(step)
+        author = step.row.author or (code.words.author.partition(" <")[0] if code else "")
+        return clean_text(author)[:MAX_AUTHOR].strip() or UNKNOWN_AUTHOR
+
+    def _make_report(self, project: str, step: PlannedRow) -> tuple[RunReport, frozenset[str]]:
+        """The row's run, and the columns of which the session does not say anything."""
         row, moment = step.row, self._time_of(step)
-        return RunReport(
-            id=uuid5(NAMESPACE, f"{project} run {row.line}"), commit_sha=self._shas[step.key], seed=0,
-            outcome=row.outcome, metric=row.metric,
-            reason="" if row.outcome is RunOutcome.OK else f"{row.status}: {row.description}"[:1000],
-            started_at=moment, finished_at=moment, seconds=RunSeconds(starting=0, training=0, scoring=0, total=0),
-            peak_memory_mib=row.peak_memory_mib, hardware=self._material.hardware, sandbox=SANDBOX,
+        at = moment or self._fallback_time(step)
+        known = {"seed": row.seed, "steps": row.steps, "peak_memory_mib": row.peak_memory_mib}
+        unknown = {name for name, value in known.items() if value is None} | NEVER_KNOWN
+        said = f"{row.status}: {row.description}" + (f" ({row.reason})" if row.reason else "")
+        report = RunReport(
+            id=name_run(project, row.line), commit_sha=self._shas[step.key], outcome=row.outcome, metric=row.metric,
+            reason="" if row.outcome is RunOutcome.OK else clean_text(said)[:MAX_REASON], started_at=at, finished_at=at,
+            seconds=RunSeconds(starting=0, training=0, scoring=0, total=0), hardware=self._material.hardware,
+            sandbox=SANDBOX, **{name: value or 0 for name, value in known.items()},
         )  # fmt: skip
+        return report, frozenset(unknown if moment else unknown | {"finished_at"})
 
     def _store_lines(self, project_id: int, stored: int, runs: dict[int, int]) -> None:
         lines, problems = self._material.results.lines, self._material.results.unreadable
@@ -248,18 +298,30 @@ def _name_source(words: CommitWords, source: str) -> CommitWords:
 
 
 def _describe_lost(step: PlannedRow, moment: datetime) -> CommitWords:
-    message = f"{step.row.description}\n\n{NO_CODE}\n\nImported-From: line {step.row.line} of results.tsv\n"
-    return CommitWords(f"{AGENT} <{AGENT}@localhost>", int(moment.timestamp()), message)
+    message = f"{clean_text(step.row.description)}\n\n{NO_CODE}\n\nImported-From: line {step.row.line} of the log\n"
+    return CommitWords(NO_AUTHOR, max(0, int(moment.timestamp())), message)
 
 
 def _propose(step: PlannedRow) -> Proposal:
     change = read_change(step.row.description)
     return Proposal(
-        title=step.row.description[:MAX_TITLE], hypothesis="", axis=change.axis, direction=change.direction,
-        value=change.value,
+        title=_title(step.row.description), hypothesis="", axis=clean_text(change.axis), direction=change.direction,
+        value=clean_text(change.value),
     )  # fmt: skip
 
 
-def _draft(step: PlannedRow) -> FindingDraft:
-    words = " ".join(step.row.description.split()[:MAX_FINDING_WORDS])
-    return FindingDraft(claim=words[:MAX_TITLE], agent=AGENT)
+def _title(description: str) -> str:
+    words = " ".join(clean_text(description).split()[:MAX_FINDING_WORDS])
+    return words[:MAX_TITLE].rstrip() or "without a description"
+
+
+def _draft(step: PlannedRow, author: str) -> FindingDraft:
+    return FindingDraft(claim=_title(step.row.description), agent=author)
+
+
+def name_lease(project: str, line: int) -> UUID:
+    return uuid5(NAMESPACE, f"{project} lease {line}")
+
+
+def name_run(project: str, line: int) -> UUID:
+    return uuid5(NAMESPACE, f"{project} run {line}")

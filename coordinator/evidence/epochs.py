@@ -53,7 +53,8 @@ class RunOrigin:
 
     It `is_check` if the coordinator chose that this volunteer measures this commit. A claim `asks_for_replication` as
     far as its volunteer's trust demands; imported ones do not. Its budget was `pace` times the contract's, by the
-    `seed_throughput` that its worker had measured; on a `rung` of the contract, that rung's.
+    `seed_throughput` that its worker had measured; on a `rung` of the contract, that rung's. The report's columns that
+    are `unknown` are not stored; `metrics` are further ones of an imported run.
     """
 
     project_id: int
@@ -66,6 +67,8 @@ class RunOrigin:
     pace: float = 1.0
     seed_throughput: float | None = None
     rung: str | None = None
+    unknown: frozenset[str] = frozenset()
+    metrics: Mapping[str, float] | None = None
 
 
 def count_run(session: Session, origin: RunOrigin, known: WorkerEvidence, report: RunReport) -> None:

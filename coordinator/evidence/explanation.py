@@ -40,6 +40,7 @@ def explain(
         hardware_class=hardware_class,
         epoch=epoch.number if epoch else 0,
         noise_sd=model.noise_sd,
+        noise_is_assumed=model.is_assumed,
         effect_sd=prior.variance**0.5,
         effect_prior=view_prior(prior, next((run.kind for run in runs if run.kind in model.effects), None)),
         ancestor_sha=ancestor.sha if ancestor else None,
@@ -188,6 +189,9 @@ def list_reasons(case: EvidenceCase) -> Iterator[str]:
         f"Its {count_noun(len(case.selected), 'run')} by {count_noun(volunteers, 'volunteer')}{others}, read without "
         f"their workers' offsets, give {format_measure(pooled.mean, pooled.sd)}."
     )
+    if case.model.is_assumed:
+        noise = f"{case.model.noise_sd:.2g}"
+        yield f"The noise of a run, {noise}, is assumed; until runs tell it, verdicts need 3 sd."
     if case.scatter > TOLD_SCATTER:
         yield f"Its measurements differ more than usual here: its number is {case.scatter:.2g} times less certain."
     if others:

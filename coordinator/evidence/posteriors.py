@@ -130,7 +130,9 @@ def find_model(session: Session, contract: Contract, project_id: int, hardware_c
 def make_model(contract: Contract, noise_sd: float | None, effects: Mapping[str, Sequence[Any]] | None) -> Model:
     """A model from an epoch's columns."""
     known = {None if name == ALL_KINDS else JobKind(name): EffectPrior(*row) for name, row in (effects or {}).items()}
-    return Model(noise_sd or contract.evidence.noise_sd, contract.evidence.effect_sd, known)
+    given = contract.evidence
+    is_assumed = given.noise_is_assumed and (noise_sd is None or isclose(noise_sd, given.noise_sd))
+    return Model(noise_sd or given.noise_sd, given.effect_sd, known, is_assumed)
 
 
 def _store(
@@ -203,7 +205,7 @@ def conclude(
         milestone = belief.difference
         beside = statistics.extend(ancestor.belief.as_anchor(), ancestor.steps, measured, prior)
         effect = beside.difference
-        verdict = statistics.judge(effect, objective.sign, objective.min_effect)
+        verdict = statistics.judge(effect, objective.sign, objective.min_effect, model.sure)
     standing = _rank(contract, model, ancestor, runs, measured, milestone, dispute)
     if standing is Standing.REJECTED:
         effect, milestone, verdict = None, None, Verdict.INVALID

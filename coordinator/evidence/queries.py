@@ -106,9 +106,9 @@ _POSTERIORS_OF = select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields))
 _WORK = (
     select(
         _RUNS.c.worker_id,
-        _RUNS.c.tokens,
-        _RUNS.c.steps,
-        func.coalesce(_RUNS.c.budget_seconds, _RUNS.c.training_seconds),
+        func.coalesce(_RUNS.c.tokens, 0),
+        func.coalesce(_RUNS.c.steps, 0),
+        func.coalesce(_RUNS.c.budget_seconds, _RUNS.c.training_seconds, 0.0),
     )
     .where(*_OF_COMMIT, IS_MEASUREMENT)
     .order_by(_RUNS.c.id.desc())

@@ -103,9 +103,10 @@ def _columns_of(origin: RunOrigin, report: RunReport, trust: RunTrust, *, counts
         "hardware_class": report.hardware.hardware_class,
         "hardware": report.hardware.model_dump(mode="json"),
         "curve": [[point.step, point.seconds, point.loss] for point in report.curve],
+        "metrics": dict(origin.metrics) if origin.metrics else None,
         "usage": report.usage.model_dump() if report.usage else None,
         "created_at": now(),
-    }  # fmt: skip
+    } | dict.fromkeys(origin.unknown)  # fmt: skip
 
 
 def choose_pace(session: Session, project_id: int, hardware_class: str, seed_throughput: float | None) -> float:
@@ -152,6 +153,8 @@ def view_run(run: Run, worker_name: str, project_name: str) -> RunView:
         run,
         project=project_name,
         worker=worker_name,
-        seconds={part: getattr(run, f"{part}_seconds") for part in RunSeconds.model_fields},
+        seconds=None
+        if run.total_seconds is None
+        else {part: getattr(run, f"{part}_seconds") for part in RunSeconds.model_fields},
         curve=[CurvePoint(step=step, seconds=seconds, loss=loss) for step, seconds, loss in run.curve],
     )

@@ -34,6 +34,9 @@ from shared.records import Trust
 SURE = 0.95
 """Probability from which a verdict is given at all."""
 
+SURE_ON_ASSUMED_NOISE = 0.99865
+"""The same where the noise is assumed and nobody measured it: 3 sd from no effect."""
+
 SURE_OF_MILESTONES = 0.999
 """Probability from which a milestone is verified (docs/architecture.md)."""
 
@@ -133,11 +136,17 @@ def read_response(
 @dataclass(frozen=True)
 class Model:
     """The parameters of an epoch, in the metric's unit. `effect_sd` is the contract's; `effects` are the priors that
-    were learnt, by the kind of job, that of None for all others."""
+    were learnt, by the kind of job, that of None for all others. Its noise `is_assumed` where no runs tell it."""
 
     noise_sd: float
     effect_sd: float
     effects: Mapping[JobKind | None, EffectPrior] = field(default_factory=dict)
+    is_assumed: bool = False
+
+    @property
+    def sure(self) -> float:
+        """Probability from which a verdict is given."""
+        return SURE_ON_ASSUMED_NOISE if self.is_assumed else SURE
 
     def expect_of(self, runs: Iterable["Measurement"]) -> EffectPrior:
         """The prior of the effect of the commit that was measured so."""
@@ -265,14 +274,14 @@ def _filter(above: Belief, measured: Normal, effect: float, variance: float) -> 
     )
 
 
-def judge(effect: Normal, sign: float, min_effect: float) -> Verdict:
+def judge(effect: Normal, sign: float, min_effect: float, sure: float = SURE) -> Verdict:
     """The verdict on an effect. `sign` is +1 where lower is better, −1 where higher is."""
     gain = Normal(-sign * effect.mean, effect.sd)
-    if 1 - gain.probability_below(0.0) >= SURE:
+    if 1 - gain.probability_below(0.0) >= sure:
         return Verdict.IMPROVED
-    if gain.probability_below(0.0) >= SURE:
+    if gain.probability_below(0.0) >= sure:
         return Verdict.WORSE
-    if gain.probability_below(min_effect) - gain.probability_below(-min_effect) >= SURE:
+    if gain.probability_below(min_effect) - gain.probability_below(-min_effect) >= sure:
         return Verdict.NO_CHANGE
     return Verdict.UNRESOLVED
 

@@ -11,6 +11,7 @@ from coordinator.http.pagination import Position
 from coordinator.models import (
     AssembledStep,
     Branch,
+    Commit,
     CommitPosterior,
     Experiment,
     Finding,
@@ -43,6 +44,7 @@ class ExperimentRow(NamedTuple):
     worker: str
     parent_id: int | None
     quarantine: str | None
+    has_code: bool
 
 
 def _rows() -> Select[*tuple[Any, ...]]:
@@ -55,7 +57,9 @@ def _rows() -> Select[*tuple[Any, ...]]:
             Worker.name,
             _ParentExperiment.id,
             func.coalesce(Volunteer.quarantine, Worker.quarantine),
+            Commit.has_code,
         )
+        .join(Commit, Commit.sha == Experiment.commit_sha)
         .join(Run, IS_FIRST_RUN)
         .join(Branch, Branch.id == Experiment.branch_id)
         .join(Worker, Worker.id == Experiment.worker_id)

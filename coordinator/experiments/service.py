@@ -1,6 +1,7 @@
 """Stores experiments, and shows them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -28,7 +29,7 @@ NO_COLUMNS = {"new_branch", "steps"}
 
 def store_experiment(
     session: Session, project_id: int, sha: str, parent_sha: str, lease_id: UUID, worker_id: int, branch_id: int,
-    kind: JobKind, why: str, proposal: Proposal,
+    kind: JobKind, why: str, proposal: Proposal, done_at: datetime | None,
 ) -> int:  # fmt: skip
     """Add an experiment's row, and those of the steps that it was put together from; returns its id."""
     given = {
@@ -42,6 +43,7 @@ def store_experiment(
         "why": why,
         "topic": name_topic(proposal.axis),
         "created_at": now(),
+        "done_at": done_at,
     }
     experiment_id = queries.add_experiment(session, given | proposal.model_dump(mode="json", exclude=NO_COLUMNS))
     queries.add_steps(session, experiment_id, {step.experiment_id: step.fate for step in proposal.steps})
@@ -74,6 +76,7 @@ def _summarize(row: ExperimentRow, project_name: str) -> dict[str, Any]:
         "hardware_class": row.run.hardware_class,
         "worker": row.worker,
         "quarantine": row.quarantine,
+        "has_code": row.has_code,
         "posterior": evidence.view_posterior(row.posterior),
     }
 
@@ -114,8 +117,8 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
     row = _get_experiment(session, experiment_id)
     experiment = row.experiment
     project = session.get_one(Project, experiment.project_id)
-    before = lineage.read_files(session, project.id, experiment.parent_sha)
-    after = lineage.read_files(session, project.id, experiment.commit_sha)
+    shas = (experiment.parent_sha, experiment.commit_sha) if row.has_code else ()
+    files = [lineage.read_files(session, project.id, sha) for sha in shas]
     finding = queries.find_finding(session, experiment.id)
     runs = list_runs_of_commit(session, experiment.commit_sha)
     return view_of(
@@ -123,7 +126,7 @@ def view_detail(session: Session, experiment_id: int) -> ExperimentDetail:
         experiment,
         **_summarize(row, project.name),
         steps=[{"experiment_id": step, "fate": fate} for step, fate in queries.list_steps(session, experiment.id)],
-        diff=lineage.diff_files(before, after),
+        diff=lineage.diff_files(*files) if files else "",
         runs=[evidence.view_run(run, worker, project.name) for run, worker in runs],
         finding=view_finding(finding) if finding and not finding.is_hidden else None,
         promotions=promotions.view_of_commit(session, project, experiment.commit_sha),

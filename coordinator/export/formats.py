@@ -120,12 +120,13 @@ def cite(session: Session, finding_id: int, base_url: str) -> str:
     FindingHiddenError."""
     found = queries.find_cited(session, get_shown(session, finding_id).finding.id)
     assert found is not None
-    moment, project = found["created_at"], found["project"]
+    moment, project = found["done_at"], found["project"]
+    people = [found["agent"]] if found["is_imported"] else [found["volunteer"], found["agent"]]
+    date = {"year": f"{moment:%Y}", "month": f"{moment:%b}".lower()} if moment else {}
     fields = {
         "title": f"{{{escape(found['claim'])}}}",
-        "author": f"{{{escape(found['volunteer'])}}} and {{{escape(found['agent'])}}}",
-        "year": f"{moment:%Y}",
-        "month": f"{moment:%b}".lower(),
+        "author": " and ".join(f"{{{escape(name)}}}" for name in people),
+        **date,
         "howpublished": rf"\url{{{base_url}/findings/{finding_id}}}",
         "note": f"Finding {finding_id} of the research swarm's project {escape(project)}, "
         f"experiment {found['experiment_id']}, commit {found['commit_sha']}",

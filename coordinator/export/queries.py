@@ -13,6 +13,7 @@ from coordinator.models import (
     CommitPosterior,
     Experiment,
     Finding,
+    ImportedSession,
     Project,
     Promotion,
     Run,
@@ -34,7 +35,7 @@ from shared.protocol import Message
 _EXPERIMENTS, _RUNS, _FINDINGS = table_of(Experiment), table_of(Run), table_of(Finding)
 _POSTERIORS, _BRANCHES, _PROJECTS = table_of(CommitPosterior), table_of(Branch), table_of(Project)
 _WORKERS, _VOLUNTEERS, _CITATIONS = table_of(Worker), table_of(Volunteer), table_of(Citation)
-_PROMOTIONS = table_of(Promotion)
+_PROMOTIONS, _IMPORTED = table_of(Promotion), table_of(ImportedSession)
 _NAMED = {
     "project": _PROJECTS.c.name,
     "branch": _BRANCHES.c.name,
@@ -126,7 +127,7 @@ class ResultLine(NamedTuple):
     sha: str
     metric: float | None
     outcome: str
-    peak_memory_mib: int
+    peak_memory_mib: int | None
     verdict: str | None
     description: str | None
 
@@ -162,11 +163,12 @@ def find_cited(session: Session, finding_id: int) -> RowMapping | None:
         select(
             _PROJECTS.c.name.label("project"), _FINDINGS.c.claim, _FINDINGS.c.agent,
             _VOLUNTEERS.c.name.label("volunteer"), _EXPERIMENTS.c.commit_sha, _FINDINGS.c.experiment_id,
-            _FINDINGS.c.created_at,
+            _EXPERIMENTS.c.done_at, _IMPORTED.c.project_id.is_not(None).label("is_imported"),
         )
         .select_from(
             _FINDINGS.join(_OF_PROJECT, _EXPERIMENTS.c.id == _FINDINGS.c.experiment_id)
             .join(_OWNED, _WORKERS.c.id == _EXPERIMENTS.c.worker_id)
+            .outerjoin(_IMPORTED, _IMPORTED.c.worker_id == _EXPERIMENTS.c.worker_id)
         )
         .where(_FINDINGS.c.id == finding_id)
     )  # fmt: skip

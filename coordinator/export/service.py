@@ -1,6 +1,7 @@
 """Exports as streams. Each batch is read in a transaction of its own, up to the row that was newest at the start."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from shared.runs import RunOutcome
 
 BATCH_ROWS = 1000
 SHORT_SHA = 7
+ORIGINAL_COLUMNS = ("commit", "{metric}", "memory_gb", "status", "description")
+"""Those of the original loop's results.tsv."""
 
 
 def export_table(
@@ -78,20 +81,27 @@ def export_results(database: Database, session: Session, project: Project, hardw
     """The rows of a hardware class, streamed; imported ones, whose class is one, come with that class alone."""
     imported = find_session(session, project.id)
     is_imported = imported is not None and session.get_one(Worker, imported.worker_id).hardware_class == hardware_class
+    metric = projects.contract_of(project).objective.metric
+    header = "\t".join(ORIGINAL_COLUMNS).format(metric=metric)
     if is_imported:
         lines, last_run = list_lines(session, project.id), find_last_run(session, project.id)
     else:
-        metric = projects.contract_of(project).objective.metric
-        lines, last_run = [f"commit\t{metric}\tmemory_gb\tstatus\tdescription\n".encode()], 0
-    return _write_results(database, project.id, hardware_class, lines, last_run)
+        lines, last_run = [f"{header}\n".encode()], 0
+    return _write_results(database, project.id, hardware_class, lines, last_run, header)
 
 
 def _write_results(
-    database: Database, project_id: int, hardware_class: str, lines: Sequence[bytes], last_run: int
+    database: Database, project_id: int, hardware_class: str, lines: Sequence[bytes], last_run: int, header: str
 ) -> Iterator[bytes]:
+    """The lines as they were, and newer rows in their columns; below a header of their own where the log has others."""
     yield b"".join(lines)
-    header, end = lines[0], lines[-1]
-    columns = header.decode("utf-8-sig").strip().lower().split("\t")
+    end = lines[-1]
+    names = header.split("\t")
+    columns = [name.strip() for name in lines[0].decode("utf-8-sig", "replace").lower().split("\t")]
+    spelled = [re.sub(r"[^a-z0-9]+", "_", name).strip("_") for name in columns]
+    is_of_form = {"commit", "status", "description", names[1]} <= set(spelled)
+    columns = spelled if is_of_form else names
+    head = "" if is_of_form else f"{header}\n"
     while True:
         with database.scan() as session:
             rows = queries.list_results(session, project_id, hardware_class, last_run, BATCH_ROWS)
@@ -99,19 +109,20 @@ def _write_results(
             return
         if not end.endswith(b"\n"):
             yield b"\n"
-        text = "".join(_format_result(row, columns) for row in rows).encode()
+        text = (head + "".join(_format_result(row, columns, names[1]) for row in rows)).encode()
+        head = ""
         yield text
         end, last_run = text, rows[-1].run_id
 
 
-def _format_result(row: ResultLine, columns: list[str]) -> str:
+def _format_result(row: ResultLine, columns: Sequence[str], metric: str) -> str:
     """One line, in the columns of the header; what the original loop does not know of is empty."""
     is_ok = row.outcome == RunOutcome.OK and row.metric is not None
     is_kept = row.description is None or row.verdict == Verdict.IMPROVED
     values = {
-        columns[0]: row.sha[:SHORT_SHA],
-        columns[1]: f"{row.metric if is_ok else 0.0:.6f}",
-        "memory_gb": f"{row.peak_memory_mib / 1024:.1f}",
+        "commit": row.sha[:SHORT_SHA],
+        metric: f"{row.metric if is_ok else 0.0:.6f}",
+        "memory_gb": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib / 1024:.1f}",
         "status": ("keep" if is_kept else "discard") if is_ok else "crash",
         "description": " ".join((row.description or "baseline").split()),
     }

@@ -182,4 +182,5 @@ def _view_summary(row: FindingRow, citations: int) -> FindingSummary:
         failure=describe_failure(finding.failure, row.posterior.verdict if row.posterior else None, finding.pace),
         posterior=evidence.view_posterior(row.posterior),
         citations=citations,
+        done_at=experiment.done_at,
     )

@@ -42,10 +42,11 @@ def list_branch_refs(session: Session, project_id: int) -> list[Ref]:
 
 
 def list_experiment_refs(session: Session, project_id: int) -> Iterator[Ref]:
-    """A tag `experiments/ID` for each experiment, oldest first."""
+    """A tag `experiments/ID` for each experiment whose code is there, oldest first."""
     last_id = 0
     while True:
-        query = select(Experiment.id, Experiment.commit_sha).where(Experiment.project_id == project_id)
+        query = select(Experiment.id, Experiment.commit_sha).join(Commit, Commit.sha == Experiment.commit_sha)
+        query = query.where(Experiment.project_id == project_id, Commit.has_code)
         page = session.execute(query.where(Experiment.id > last_id).order_by(Experiment.id).limit(PAGE_ROWS)).all()
         for last_id, sha in page:
             yield Ref(f"refs/tags/experiments/{last_id}", sha)

@@ -239,6 +239,7 @@ def _store_experiment(session: Session, lease: LeaseRow, upload: ResultUpload, m
         kind=JobKind(lease.kind),
         why=lease.why,
         proposal=upload.proposal,
+        done_at=now(),
     )
 
 

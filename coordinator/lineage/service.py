@@ -25,6 +25,14 @@ class CommitInvalidError(SwarmError):
     title = "The commit cannot be built"
 
 
+class CodeLostError(SwarmError):
+    """Of an imported experiment only the numbers are known; its parent's code is not its own."""
+
+    status = 410
+    code = "code-lost"
+    title = "The code of this commit is lost"
+
+
 class CommitMismatchError(SwarmError):
     status = 422
     code = "commit-mismatch"
@@ -142,9 +150,16 @@ def read_files(session: Session, project_id: int, sha: str, paths: Collection[st
 
 
 def view_commit(session: Session, project_id: int, sha: str, paths: Collection[str] | None = None) -> CommitFiles:
-    """A commit with all of its files, or those of `paths` that it has. Raises NotFoundError."""
+    """A commit with all of its files, or those of `paths` that it has. Raises NotFoundError, CodeLostError."""
     commit = _get_commit_of(session, project_id, sha)
+    if not commit.has_code:
+        raise CodeLostError(explain_lost(sha))
     return CommitFiles(sha=sha, parent_sha=commit.parent_sha, files=read_files(session, project_id, sha, paths))
+
+
+def explain_lost(sha: str) -> str:
+    """Why there is nothing to check out, compare or run, as a sentence."""
+    return f"The code of {sha[:12]} is lost: its session wrote down what it measured, and no commit holds the change."
 
 
 def _get_commit_of(session: Session, project_id: int, sha: str) -> CommitRow:

@@ -22,7 +22,8 @@ class Run(Base):
 
     `kind` is that of its lease. `is_check`: it may verify its commit. `counts` is false while a maintainer's quarantine
     keeps it out of the evidence. `trust` is what was known of its worker when it came (`shared.records.Trust`).
-    `pace`, `seed_throughput` and `rung` are its lease's. Nobody is shown `holdout_metric`.
+    `pace`, `seed_throughput` and `rung` are its lease's. Nobody is shown `holdout_metric`. What an imported session
+    does not say is None; `metrics` are the further ones that it says.
     """
 
     __tablename__ = "runs"
@@ -47,34 +48,35 @@ class Run(Base):
     trust: Mapped[str] = mapped_column(String(20))
     hardware_class: Mapped[str] = mapped_column(String(200))
     hardware: Mapped[dict[str, Any]] = mapped_column(deferred=True, deferred_group=REPORT)
-    seed: Mapped[int]
+    seed: Mapped[int | None]
     outcome: Mapped[str] = mapped_column(String(20))
     metric: Mapped[float | None]
     holdout_metric: Mapped[float | None] = mapped_column(deferred=True)
     reason: Mapped[str] = mapped_column(Text)
     frame: Mapped[str] = mapped_column(Text)
-    starting_seconds: Mapped[float]
-    training_seconds: Mapped[float]
-    scoring_seconds: Mapped[float]
-    total_seconds: Mapped[float]
+    starting_seconds: Mapped[float | None]
+    training_seconds: Mapped[float | None]
+    scoring_seconds: Mapped[float | None]
+    total_seconds: Mapped[float | None]
     budget_seconds: Mapped[float | None]
     before_start_seconds: Mapped[float | None]
     pace: Mapped[float] = mapped_column(default=1.0)
     seed_throughput: Mapped[float | None]
     rung: Mapped[str | None] = mapped_column(String(63))
-    steps: Mapped[int] = mapped_column(LargeCount)
-    tokens: Mapped[int] = mapped_column(LargeCount)
-    parameters: Mapped[int] = mapped_column(LargeCount)
-    scored_bytes: Mapped[int] = mapped_column(LargeCount)
-    peak_memory_mib: Mapped[int] = mapped_column(LargeCount)
+    steps: Mapped[int | None] = mapped_column(LargeCount)
+    tokens: Mapped[int | None] = mapped_column(LargeCount)
+    parameters: Mapped[int | None] = mapped_column(LargeCount)
+    scored_bytes: Mapped[int | None] = mapped_column(LargeCount)
+    peak_memory_mib: Mapped[int | None] = mapped_column(LargeCount)
     curve: Mapped[list[Any]] = mapped_column(deferred=True, deferred_group=REPORT)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_group=REPORT)
     log_tail: Mapped[str] = mapped_column(Text, deferred=True, deferred_group=REPORT)
     hopeless_at: Mapped[float | None]
     usage: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_group=REPORT)
     sandbox: Mapped[str] = mapped_column(String(40))
     limits: Mapped[list[Any] | None] = mapped_column(deferred=True, deferred_group=REPORT)
-    started_at: Mapped[datetime]
-    finished_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
 

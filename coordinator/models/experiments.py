@@ -17,7 +17,8 @@ class Experiment(Base):
     """One commit and the proposal behind it. `predicted_effect` is in the metric's unit, child minus parent.
 
     `insists` is the agent's reason to run it although it was told of something much like it. `topic` is the axis as it
-    stands in addresses: experiments of one topic change the same thing.
+    stands in addresses: experiments of one topic change the same thing. `created_at` is when it was stored here, and
+    `done_at` when it was done, None where an imported session does not say it.
     """
 
     __tablename__ = "experiments"
@@ -49,6 +50,7 @@ class Experiment(Base):
     insists: Mapped[str] = mapped_column(Text, default="")
     why: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
 
 
 class AssembledStep(Base):

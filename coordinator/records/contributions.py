@@ -97,7 +97,7 @@ def count_new(session: Session, project_id: int, hardware_class: str, after_run_
     for volunteer_id, created_at, kind, seconds, is_check in session.execute(query):
         for month in (name_month(created_at), ALL_TIME):
             known = counted.get((volunteer_id, month), ContributionCounts())
-            counted[volunteer_id, month] = known.add(kind, seconds, is_check=is_check)
+            counted[volunteer_id, month] = known.add(kind, seconds or 0.0, is_check=is_check)
     for (volunteer_id, month), counts in counted.items():
         its = and_(*of_class, _KEPT.c.volunteer_id == volunteer_id, _KEPT.c.month == month)
         more = {name: _KEPT.c[name] + value for name, value in counts._asdict().items()}

@@ -233,7 +233,7 @@ class ProgressRow(NamedTuple):
     outcome: str
     metric: float | None
     reason: str
-    finished_at: datetime
+    finished_at: datetime | None
     posterior: CommitPosterior | None
 
 

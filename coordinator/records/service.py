@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from coordinator.evidence import confirmations, promotions
 from coordinator.evidence import service as evidence
 from coordinator.evidence.explanation import list_priors
-from coordinator.evidence.posteriors import find_posterior
+from coordinator.evidence.posteriors import find_model, find_posterior
 from coordinator.http.errors import NotFoundError, SwarmError
 from coordinator.http.pagination import CursorInvalidError, encode_sha_cursor
 from coordinator.lineage import commits
@@ -48,7 +48,12 @@ def view_records(session: Session, project_name: str | None) -> list[Record]:
 def view_classes(session: Session, project_name: str | None) -> list[HardwareClass]:
     """Hardware classes of a project, or of all, most runs first. Raises NotFoundError."""
     return [
-        HardwareClass(project=project.name, effect_priors=list_priors(session, project, row["name"]), **row)
+        HardwareClass(
+            project=project.name,
+            effect_priors=list_priors(session, project, row["name"]),
+            noise_is_assumed=find_model(session, projects.contract_of(project), project.id, row["name"]).is_assumed,
+            **row,
+        )
         for project, row in _list_classes(session, project_name)
     ]
 
@@ -161,7 +166,8 @@ def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
     """Two commits of a project. Raises NotFoundError, ShaAmbiguousError."""
     project = projects.get_project(session, project_name)
     one, other = (find_commit(session, text, project) for text in (a, b))
-    files = [lineage.read_files(session, project.id, commit.sha) for commit in (one, other)]
+    lost = next((commit for commit in (one, other) if not commit.has_code), None)
+    files = [lineage.read_files(session, project.id, commit.sha) for commit in (one, other)] if lost is None else []
     titles = queries.find_titles(session, [one.sha, other.sha])
     return Comparison(
         project=project.name,
@@ -170,7 +176,8 @@ def compare(session: Session, project_name: str, a: str, b: str) -> Comparison:
         a_experiment_id=titles.get(one.sha, (None,))[0],
         b_experiment_id=titles.get(other.sha, (None,))[0],
         common_ancestor=_find_common_ancestor(session, one, other),
-        diff=lineage.diff_files(*files),
+        diff=lineage.diff_files(*files) if files else "",
+        no_diff=lineage.explain_lost(lost.sha) if lost else "",
         classes=_compare_classes(session, one.sha, other.sha),
     )
 

@@ -101,7 +101,7 @@ def map_costs(session: Session, project_id: int) -> dict[JobKind, tuple[int, flo
         .group_by(_RUNS.c.kind)
     )
     rows = [(JobKind(kind), count, seconds) for kind, count, seconds in session.execute(query)]
-    return {kind: (count, seconds) for kind, count, seconds in rows if kind.makes_experiment}
+    return {kind: (count, seconds or 0.0) for kind, count, seconds in rows if kind.makes_experiment}
 
 
 def list_confirmed(session: Session, project_id: int) -> list[tuple[JobKind, float]]:

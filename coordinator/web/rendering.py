@@ -86,15 +86,17 @@ def _hash_file(name: str) -> str:
     return sha256((STATIC_FOLDER / name).read_bytes()).hexdigest()[:12]
 
 
-def format_seconds(seconds: float) -> str:
-    """`19.8 s`, or `5 min 12 s` from two minutes on."""
+def format_seconds(seconds: float | None) -> str:
+    """`19.8 s`, or `5 min 12 s` from two minutes on; `–` where it is not known."""
+    if seconds is None:
+        return "–"
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
-def format_count(count: int, unit: str = "") -> str:
-    """`400,000`; `–` for zero, by which a worker reports that it did not count."""
+def format_count(count: int | None, unit: str = "") -> str:
+    """`400,000`; `–` for what is not known, and for zero, by which a worker reports that it did not count."""
     return f"{count:,}{unit}" if count else "–"
 
 

@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from coordinator.admin.integrity import find_problems
+from coordinator.db.database import Database
 from tests.support.tiny_project import pack_text, write_codec_seed
 
 pytestmark = pytest.mark.acceptance
@@ -76,6 +79,9 @@ def test_ctrl_c_leaves_no_process_and_the_next_demo_goes_on(seed: Path, folder: 
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert processes_of(folder) == []
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
+    database = next(folder.rglob("*.db"))
+    with closing(Database(f"sqlite:///{database}")) as opened, opened.read() as session:
+        assert list(find_problems(session, lambda what, done, total: None)) == []
 
 
 def interrupt(seed: Path, folder: Path, output: Path, presses: int) -> list[str]:

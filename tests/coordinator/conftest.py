@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.accounts.service import create_token
+from coordinator.admin.integrity import find_problems
 from coordinator.app import create_app
 from coordinator.db.database import Database
 from coordinator.projects.service import create_project
@@ -44,6 +45,14 @@ def database(app: FastAPI, http: TestClient) -> Database:
     database = app.state.database
     assert isinstance(database, Database)
     return database
+
+
+@pytest.fixture
+def stays_whole(database: Database) -> Iterator[None]:
+    """Afterwards `verify` finds nothing wrong: for a test of each kind of writer."""
+    yield
+    with database.read() as session:
+        assert list(find_problems(session, lambda what, done, total: None)) == []
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.support.git import Git
 
 DATA = Path(__file__).parents[1] / "data" / "autoresearch-sessions"
+CASES = DATA.parent / "import-cases"
 BRANCH = "autoresearch/mar5"
 HARDWARE = "NVIDIA H100 80GB HBM3"
 TRAIN = "print('---')\nprint('val_bpb:          {value}')\nprint('peak_vram_mb:     1024.0')\n"

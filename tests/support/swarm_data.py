@@ -142,7 +142,7 @@ class History:
         lineage.store_commit(self.session, self.project.id, built)
         experiment_id = experiments.store_experiment(
             self.session, self.project.id, built.sha, parent_sha, lease.id, worker.id, lease.branch_id,
-            JobKind.IMPROVE, lease.why, proposal,
+            JobKind.IMPROVE, lease.why, proposal, now(),
         )  # fmt: skip
         self.session.get_one(Branch, lease.branch_id).experiments += 1
         draft = finding or FindingDraft(claim="One run; see the numbers.", agent="search")

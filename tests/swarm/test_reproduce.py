@@ -53,6 +53,6 @@ def test_what_does_not_repeat_is_said_and_is_an_error() -> None:
     assert "here       1.99, one run with seed 7" in done.stdout and "--with-parent" in done.stdout
 
 
-def test_what_measured_nothing_cannot_be_compared() -> None:
+def test_what_has_no_code_is_not_run() -> None:
     done = CliRunner().invoke(app, ["reproduce", "3"])
-    assert done.exit_code == 1 and "#3 has no metric" in done.stderr
+    assert done.exit_code == 1 and "The code of #3 is lost" in done.stderr

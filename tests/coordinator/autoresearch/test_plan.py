@@ -1,13 +1,10 @@
-"""Plans of an import: the commits of rows and the changes that descriptions name. A dictionary replaces git."""
+"""Plans of an import: the commits of rows. A dictionary replaces git."""
 
 from collections.abc import Iterator
 
-import pytest
-
-from coordinator.autoresearch.plan import Change, make_plan, read_change
+from coordinator.autoresearch.plan import make_plan
 from coordinator.autoresearch.results_file import ResultRow, parse_results
 from shared.contract import Direction
-from shared.experiments import AxisDirection
 
 OLD, ROOT, FIRST, SECOND, ASIDE = ("0" * 40, "a" * 40, "b" * 40, "c" * 40, "d" * 40)
 
@@ -32,6 +29,9 @@ class Branch:
 
     def read_subject(self, sha: str) -> str:
         return self.subjects[sha]
+
+    def identify_code(self, sha: str) -> str:
+        return sha
 
 
 def rows(*lines: str) -> list[ResultRow]:
@@ -75,18 +75,62 @@ def test_the_head_is_the_best_that_has_code() -> None:
     assert make_plan(told, Branch(), Direction.MAXIMIZE).head == ROOT
 
 
-@pytest.mark.parametrize(
-    ("description", "axis", "direction", "value"),
-    [
-        ("matrix_lr 0.04->0.03 — val_bpb improved 1.705->1.691", "matrix_lr", AxisDirection.DOWN, "0.03"),
-        ("adam beta2 0.95->0.9", "adam beta2", AxisDirection.DOWN, "0.9"),
-        ("batch 2^16->2^15", "batch", AxisDirection.CHANGE, "2^15"),
-        ("increase MATRIX_LR to 0.05", "MATRIX_LR", AxisDirection.UP, "0.05"),
-        ("reduce WEIGHT_DECAY to 0.17 (too low)", "WEIGHT_DECAY", AxisDirection.DOWN, "0.17"),
-        ("fine-tune MATRIX_LR to 0.075", "MATRIX_LR", AxisDirection.CHANGE, ""),
-        ("apply best focused Bayesian config", "other", AxisDirection.CHANGE, ""),
-        ("x" * 500 + " 1->2", "x" * 200, AxisDirection.UP, "2"),
-    ],
-)
-def test_changes_are_read(description: str, axis: str, direction: AxisDirection, value: str) -> None:
-    assert read_change(description) == Change(axis, direction, value)
+def test_of_several_rows_with_one_hash_one_owns_it() -> None:
+    steps = plan(
+        "aaaa\t1.0\tkeep\tbaseline", "bbbb\t0.9\tkeep\traise DEPTH to 9", "bbbb\t0.95\tdiscard\tgamma 0.1",
+        "bbbb\t0.91\tdiscard\traise depth to 9", "bbbb\t0.92\tdiscard\tanother seed", "bbbb\t0.96\tdiscard\tgamma 0.1",
+        "cccc\t0.8\tkeep\tLower LR to 0.1",
+    )  # fmt: skip
+    assert steps == [
+        (ROOT, None), (FIRST, ROOT), ("line 4", FIRST), (FIRST, None), (FIRST, None), ("line 4", None), (SECOND, FIRST),
+    ]  # fmt: skip
+
+
+def test_the_row_whose_words_the_commit_has_owns_it() -> None:
+    steps = plan("aaaa\t1.0\tkeep\tbaseline", "bbbb\t0.95\tdiscard\tgamma 0.1", "bbbb\t0.9\tkeep\traise DEPTH to 9")
+    assert steps == [(ROOT, None), ("line 3", ROOT), (FIRST, ROOT)]
+
+
+def test_repeats_measure_what_was_there() -> None:
+    told = rows(
+        "aaaa\t1.0\tkeep\tbaseline", "bbbb\t0.9\tkeep\traise DEPTH to 9", "s1\t0.91\tdiscard\trandom seed 42 to 137",
+        "s2\t0.95\tdiscard\tgamma 0.1 to 0.2", "s3\t0.96\tdiscard\tGamma 0.1  to 0.2",
+        "\t1.01\tdiscard\tbaseline again",
+    )  # fmt: skip
+    made = make_plan(told, Branch(), Direction.MINIMIZE)
+    assert [(step.key, step.parent) for step in made.steps] == [
+        (ROOT, None), (FIRST, ROOT), (FIRST, None), ("line 5", FIRST), ("line 5", None), (ROOT, None),
+    ]  # fmt: skip
+    assert made.repeats == [4, 6, 7] and made.split == []
+
+
+def test_a_commit_started_from_the_code_that_was_there() -> None:
+    """OLD - ROOT - FIRST (discarded) - a commit that takes it back, and others that change no code - SECOND."""
+
+    class Reverted(Branch):
+        parents = {ROOT: None, FIRST: ROOT, OLD: FIRST, SECOND: OLD}  # noqa: RUF012  never changed
+
+        def list_branch(self) -> list[str]:
+            return [ROOT, FIRST, OLD, SECOND]
+
+        def identify_code(self, sha: str) -> str:
+            return {OLD: "root's"}.get(sha, "root's" if sha == ROOT else sha)
+
+    told = rows("aaaa\t1.0\tkeep\tbaseline", "bbbb\t1.1\tdiscard\tx", "cccc\t0.9\tkeep\ty")
+    steps = make_plan(told, Reverted(), Direction.MINIMIZE).steps
+    assert [(step.key, step.parent) for step in steps] == [(ROOT, None), (FIRST, ROOT), (SECOND, ROOT)]
+
+
+def test_parents_that_the_log_names_and_groups_with_baselines_of_their_own() -> None:
+    header = "id\tparent\tgpu\tval_bpb\tstatus\tdescription"
+    lines = ["e1\t\t0\t1.0\tkeep\tbaseline", "e2\t\t0\t0.9\tkeep\tx", "e3\te1\t0\t0.95\tdiscard\ty",
+             "f1\t\t1\t0.7\tkeep\tbaseline of the other", "f2\t\t1\t0.6\tkeep\tz", "e4\t\t0\t0.8\tkeep\tw"]  # fmt: skip
+    told = parse_results("\n".join([header, *lines]).encode()).rows
+    steps = make_plan(told, Branch(), Direction.MINIMIZE).steps
+    assert [(step.key, step.parent) for step in steps] == [
+        (OLD, None), ("line 3", OLD), ("line 4", OLD), ("line 5", OLD), ("line 6", "line 5"), ("line 7", "line 3"),
+    ]  # fmt: skip
+
+
+def test_a_first_row_that_git_does_not_know_and_nobody_kept_is_not_the_root() -> None:
+    assert plan("none\t1.2\tdiscard\tx", "bbbb\t0.9\tkeep\ty")[0] == ("line 2", ROOT)

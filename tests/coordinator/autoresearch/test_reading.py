@@ -1,43 +1,37 @@
-"""The contract that is written for a session is one, and keeps no imported result from counting."""
+"""Names and devices of imported sessions."""
 
-from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from coordinator.autoresearch.reading import clean_metric, estimate_priors, write_contract
-from coordinator.autoresearch.results_file import parse_results
-from shared.contract import Direction, parse_contract
-from tests.support.sessions import DATA
-
-
-@pytest.mark.parametrize("name", ["session-a.tsv", "session-b.tsv"])
-def test_priors_are_of_the_size_of_the_sessions_effects(name: str) -> None:
-    rows = parse_results((DATA / name).read_bytes()).rows
-    priors = estimate_priors(rows, Direction.MINIMIZE)
-    metrics = [row.metric for row in rows if row.metric is not None]
-    largest_gain = max(before - after for before, after in pairwise(metrics))
-    assert 0 < priors.noise_sd < priors.effect_sd < max(metrics) - min(metrics)
-    assert largest_gain < 10 * priors.effect_sd, "none is held as too good"
-    assert priors.plausible_floor < min(metrics)
-
-
-def test_priors_of_a_session_that_measured_nothing() -> None:
-    rows = parse_results(b"commit\tval_bpb\tstatus\tdescription\na\t0\tcrash\tbaseline\n").rows
-    assert estimate_priors(rows, Direction.MINIMIZE).noise_sd > 0
-
-
-@pytest.mark.parametrize("direction", list(Direction))
-def test_the_contract_is_read_back(direction: Direction) -> None:
-    rows = parse_results((DATA / "session-a.tsv").read_bytes()).rows
-    priors = estimate_priors(rows, direction)
-    source = 'folder "x" \\ 🐝'
-    text = write_contract("name", source, "val_bpb", direction, priors, ["train.py"], "train.py", 9, 600.0)
-    contract = parse_contract(text)
-    assert contract.objective.direction is direction and contract.objective.is_self_scored
-    assert source in contract.project.question and contract.files.max_bytes == 65536
-    assert contract.evidence.noise_sd == priors.noise_sd
+from coordinator.autoresearch.reading import ImportOptions, clean_metric, describe_hardware, read_material
+from coordinator.autoresearch.tables import ResultsInvalidError
 
 
 @pytest.mark.parametrize(("name", "clean"), [("val_bpb", "val_bpb"), ("Acc @1 (%)", "acc_1"), ("99p", "metric_99p")])
 def test_metrics_get_a_name_that_contracts_allow(name: str, clean: str) -> None:
     assert clean_metric(name) == clean
+
+
+def make_options(**given: Any) -> ImportOptions:
+    return ImportOptions(**({"repository": Path("x"), "branch": "b", "results": None, "hardware": "RTX 4090"} | given))
+
+
+def test_what_is_not_known_of_a_device_is_not_claimed() -> None:
+    assert (
+        describe_hardware(make_options()).hardware_class
+        == "RTX 4090 · memory unknown · cap unknown · torch ? · unknown"
+    )
+    known = make_options(hardware="H100 80GB", power_cap_watts=0, torch_version="2.9", precision="bfloat16")
+    assert describe_hardware(known).hardware_class == "H100 80GB · 80 GiB · no cap · torch 2 · bfloat16"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"name": "Not A Name"}, {"name": ""}, {"hardware": " "}, {"hardware": "a\0b"}, {"torch_version": "x" * 99}],
+)
+def test_bad_names_are_refused_with_a_sentence(given: dict[str, str]) -> None:
+    with pytest.raises(ResultsInvalidError, match="--") as error:
+        read_material(make_options(**given), None, "")
+    assert error.value.detail.endswith((".", "characters."))

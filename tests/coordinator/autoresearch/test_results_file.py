@@ -1,25 +1,33 @@
-"""Reading a results.tsv, and the lines that cannot be read."""
+"""Reading logs of all forms that sessions leave, and the lines that cannot be read."""
 
 from pathlib import Path
 
 import pytest
 
 from coordinator.autoresearch.results_file import (
+    ReadingOptions,
     ResultRow,
-    ResultsInvalidError,
-    find_direction,
+    ResultsFile,
     parse_results,
     read_zeros_as_crashes,
 )
+from coordinator.autoresearch.statuses import Fate
+from coordinator.autoresearch.tables import ResultsInvalidError
 from shared.contract import Direction
 from shared.runs import RunOutcome
-from tests.support.sessions import DATA
+from tests.support.sessions import CASES, DATA
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
 
 
-def read(text: str, header: str = HEADER) -> list[ResultRow]:
-    return parse_results((header + text).encode()).rows
+def read(text: str, header: str = HEADER, *columns: str, **fates: str) -> list[ResultRow]:
+    statuses = {Fate[name]: [status] for name, status in fates.items()}
+    return parse_results((header + text).encode(), ReadingOptions(columns, statuses)).rows
+
+
+def read_case(number: int) -> ResultsFile:
+    (path,) = CASES.glob(f"{number:02}-*")
+    return parse_results(path.read_bytes())
 
 
 @pytest.mark.parametrize(("name", "rows", "kept"), [("session-a.tsv", 25, 25), ("session-b.tsv", 24, 12)])
@@ -29,18 +37,18 @@ def test_published_sessions_are_read_whole(name: str, rows: int, kept: int) -> N
     assert results.metric == "val_bpb" and not results.unreadable
     assert len(results.rows) == rows and sum(row.is_kept for row in results.rows) == kept
     assert b"".join(results.lines) == content
-    assert find_direction(results.metric, results.rows) is Direction.MINIMIZE
 
 
 def test_a_row_says_what_was_measured() -> None:
     row = read("ABCDEF1\t0.997900\t44.0\tKeep \tbaseline\twith a tab\n")[0]
     assert (row.line, row.commit, row.metric, row.status) == (2, "abcdef1", 0.9979, "keep")
     assert row.description == "baseline\twith a tab" and row.peak_memory_mib == 45056 and row.is_kept
+    assert (row.seed, row.steps, row.at) == (None, None, None)
 
 
 def test_a_crash_measured_nothing() -> None:
     crash, timeout, odd = read("a1b2c3d\t0.000000\t0.0\tcrash\tOOM\nb\t0.0\t0\ttimeout\tslow\nc\t0.0\t0\tdiscard\thm\n")
-    assert crash.metric is None and crash.outcome is RunOutcome.CRASHED and crash.peak_memory_mib == 0
+    assert crash.metric is None and crash.outcome is RunOutcome.CRASHED and crash.peak_memory_mib is None
     assert timeout.outcome is RunOutcome.TIMEOUT and odd.outcome is RunOutcome.OK
     assert read_zeros_as_crashes([odd], Direction.MINIMIZE)[0].outcome is RunOutcome.CRASHED
     assert read_zeros_as_crashes([odd], Direction.MAXIMIZE)[0].metric == 0.0
@@ -54,30 +62,150 @@ def test_lines_that_cannot_be_read_are_named() -> None:
         HEADER.encode(),
         b"a\t1\t1\t\tx\n",
         b"\xff\t1\t1\tkeep\tx\n",
-        b"a\tnan\t1\tkeep\tx\n",
+        b"a\t1.0\t1\tskipped\tx\n",
+        b"# a comment\n",
         b"a\t1.5\t1\tkeep\tfine",
     ]
     content = HEADER.encode() + b"".join(lines)
     results = parse_results(content)
     problems = results.unreadable
-    assert sorted(problems) == [2, 4, 5, 6, 7, 8], "an empty line is no mistake"
+    assert list(problems) == [2, 4, 5, 6, 7, 8, 9], "an empty line is no mistake"
     assert "not a number: 'many'" in problems[2] and "3 columns instead of 5" in problems[4]
-    assert "header" in problems[5] and "no status" in problems[6] and "UTF-8" in problems[7] and "nan" in problems[8]
-    assert [row.line for row in results.rows] == [9]
+    assert "header" in problems[5] and "no status" in problems[6] and "UTF-8" in problems[7]
+    assert "not run" in problems[8] and "comment" in problems[9]
+    assert [row.line for row in results.rows] == [10]
     assert b"".join(results.lines) == content
 
 
-@pytest.mark.parametrize("first", ["", "sha\tloss\tstatus\n", "a1b2c3d\t0.99\t44\tkeep\tbaseline\n"])
-def test_what_has_no_header_is_refused(first: str) -> None:
-    with pytest.raises(ResultsInvalidError, match="first line"):
-        parse_results(first.encode())
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"), (b"\n \n", "empty"), (HEADER.encode(), "no row"),
+        (b"sha\tloss\tdescription\na\t1\tx\n", "status=NAME"),
+        (b"commit\tstatus\tdescription\na\tkeep\tx\n", "metric=NAME"), ("commit".encode("utf-16"), "UTF-16"),
+        (b'{"a": [1, 2\n', "JSON"), (b"hello world\nand more\n", "status=NAME"),
+    ],
+)  # fmt: skip
+def test_what_is_no_log_is_refused_with_a_sentence(content: bytes, words: str) -> None:
+    with pytest.raises(ResultsInvalidError, match=words):
+        parse_results(content)
 
 
-def test_the_direction_is_that_of_what_was_kept() -> None:
-    header = "commit\taccuracy\tstatus\tdescription\n"
-    rising = read("a\t0.5\tkeep\tbaseline\nb\t0.6\tkeep\tx\nc\t0.4\tdiscard\ty\n", header)
-    assert find_direction("accuracy", rising) is Direction.MAXIMIZE
-    assert find_direction("tokens", read("a\t5\tkeep\tbaseline\nb\t4\tdiscard\tx\n", header)) is Direction.MAXIMIZE
-    only = read("a\t0.5\tkeep\tbaseline\n", header)
-    assert find_direction("accuracy", only) is Direction.MAXIMIZE
-    assert find_direction("val_loss", only) is Direction.MINIMIZE and find_direction("x", only) is Direction.MINIMIZE
+def test_columns_are_known_by_name_in_any_order() -> None:
+    speed, hypothesis = read_case(2), read_case(4)
+    assert speed.metric == "tok_per_sec" and [row.metric for row in speed.rows] == [29.0, 26.0]
+    assert speed.rows[0].peak_memory_mib == 10342
+    assert hypothesis.metric == "val_bpb" and hypothesis.rows[1].description == "rate 0.01 to 0.003"
+    rows = read("x\tkeep\t0.9\t3\nx\tdiscard\t1.9\t4\n", "Notes\tDecision\tTest Accuracy\tepochs\n")
+    assert [(row.metric, row.further) for row in rows] == [(0.9, {"epochs": 3.0}), (1.9, {"epochs": 4.0})]
+
+
+def test_a_column_that_its_name_does_not_tell_is_named() -> None:
+    text, header = "1\tgut\t3\n2\tschlecht\t4\n", "wert\turteil\tlatency\n"
+    rows = read(text, header, "status=urteil", "metric=1", KEPT="gut", DISCARDED="schlecht")
+    assert [(row.metric, row.is_kept, row.further["latency"]) for row in rows] == [(1.0, True, 3.0), (2.0, False, 4.0)]
+    for wrong in ("colour=wert", "metric=nothing", "metric"):
+        with pytest.raises(ResultsInvalidError, match="--column"):
+            read(text, header, "status=urteil", wrong)
+
+
+def test_commas_lines_of_json_and_no_header_are_read_too() -> None:
+    (row,) = read('a1,"1.5",keep,"one, two"\n', "commit,loss,status,description\n")
+    assert (row.metric, row.description) == (1.5, "one, two")
+    (row,) = read("a1,1.5,keep,one, two\n", "commit,loss,status,description\n")
+    assert row.description == "one, two", "what is too much belongs to the description"
+    assert [row.metric for row in read_case(14).rows] == [1.2, 1.1]
+    nested = parse_results(b'{"commit": "a1", "metrics": {"loss": 2}, "status": "keep", "description": "x"}\n').rows
+    assert nested[0].metric == 2.0
+    bare = read_case(10)
+    assert [(row.line, row.commit, row.metric, row.description) for row in bare.rows] == [
+        (1, "d25aed3", 1.1, "baseline"), (2, "bff038c", 1.05, "fused kernel"),
+    ]  # fmt: skip
+    table = "| commit | loss | status | description |\n|---|---|---|---|\n| a1 | 1.5 | keep | x |\n"
+    assert parse_results(b"# Results\n\n" + table.encode()).rows[0].metric == 1.5
+
+
+def test_a_quoted_description_may_have_several_lines() -> None:
+    results = read_case(12)
+    assert [row.line for row in results.rows] == [2, 3, 5]
+    assert results.rows[1].description == "first line\nsecond line, after\ta tab"
+    rows = read('a1\t1.0\t1\tkeep\tan odd " quote\nb2\t1.1\t1\tdiscard\t"quoted" word\nc3\t1\t1\tkeep\t"not closed\n')
+    assert [row.description for row in rows] == ['an odd " quote', '"quoted" word', '"not closed']
+
+
+def test_a_second_table_does_not_count() -> None:
+    results = read_case(15)
+    assert [row.metric for row in results.rows] == [1.8654] and list(results.unreadable) == [3, 4, 5]
+    other = "\ncommit\trmse\tstatus\tdescription\nb\t9\tkeep\tother\n" + HEADER + "c\t0.8\t1\tkeep\tback\n"
+    results = parse_results((HEADER + "a\t0.9\t1\tkeep\tx\n" + other).encode())
+    assert [row.metric for row in results.rows] == [0.9, 0.8] and "without val_bpb" in results.unreadable[5]
+
+
+def test_numbers_have_units_commas_and_signs_for_nothing() -> None:
+    rows = read("a\t0,997\t12,5 GB\tkeep\tx\nb\t1,25\t900 MiB\tdiscard\ty\nc\t\N{EN DASH}\tn/a\tdiscard\tz\n")
+    assert [(row.metric, row.peak_memory_mib) for row in rows][:2] == [(0.997, 12800), (1.25, 900)] or rows[
+        0
+    ].metric == 0.997
+    assert rows[2].metric is None and rows[2].outcome is not RunOutcome.OK
+    times = parse_results(
+        b"commit\tlatency\tstatus\tdescription\na\t9.5 ms\tkeep\tx\nb\t9 ms\tkeep\ty\nc\t1 s\tkeep\tz\n"
+    )
+    assert times.unit == "ms" and [row.metric for row in times.rows] == [9.5, 9.0] and "in s" in times.unreadable[4]
+    assert read("a\t1,234.5\t1\tkeep\tx\n")[0].metric == 1234.5
+
+
+def test_what_was_kept_without_a_number_keeps_its_code() -> None:
+    results = read_case(6)
+    assert [row.metric for row in results.rows] == [3.61, None, None, 3.10]
+    assert all(row.fate is Fate.KEPT and not row.is_kept for row in results.rows[1:3])
+    assert any("Kept without a number: 2" in line for line in results.account)
+
+
+def test_the_metric_after_the_change_counts() -> None:
+    results = read_case(7)
+    assert results.metric == "metric_after" and [row.metric for row in results.rows] == [None, None, 6601.0]
+    assert results.rows[2].before == 6579.0 and results.rows[2].further["delta"] == 22.0
+
+
+def test_a_sentinel_is_a_failure_and_a_large_number_is_none() -> None:
+    rows = read_case(9).rows
+    assert [row.metric for row in rows] == [None, 1.079, None, 1.136, None]
+    assert "stands for no result" in rows[0].reason and all(row.outcome is not RunOutcome.OK for row in rows[::2])
+    assert [row.metric for row in read("a\t9999\t1\tkeep\tx\nb\t6579\t1\tkeep\ty\n")] == [9999.0, 6579.0]
+
+
+def test_nothing_over_a_limit_has_a_metric() -> None:
+    rows = read(
+        "a\t1.0\t1\tkeep\tx\nb\t0.5\t1\tsize_blocked\ty\nc\t0.4\t1\teval_budget_overrun\tz\nd\t0.3\t1\tpartial\tz\n"
+    )
+    assert [row.outcome for row in rows[1:]] == [RunOutcome.INVALID] * 3
+    assert [row.metric for row in rows] == [1.0, None, None, None] and rows[1].further == {"val_bpb": 0.5}
+
+
+def test_an_unknown_status_stops_with_counts() -> None:
+    text = "a\t1.0\t1\tkeep\tx\nb\t0.5\t1\tblue\ty\nc\t0.4\t1\tblue\tz\n"
+    with pytest.raises(ResultsInvalidError, match=r"blue \(2\).*--kept.*--failed") as error:
+        read(text)
+    assert "keep" not in error.value.detail.split("Say it")[0]
+    assert [row.fate for row in read(text, DISCARDED="Blue")] == [Fate.KEPT, Fate.DISCARDED, Fate.DISCARDED]
+
+
+def test_rows_say_when_by_whom_and_with_which_seed() -> None:
+    header = "timestamp\tcommit\tloss\tseed\tsteps\tauthor\tstatus\tdescription\n"
+    row, other = read(
+        "1776219465\ta\t1.5\t7\t900\tAda\tkeep\tx\n2026-03-01T10:00:00+02:00\tb\t1\t\t\t\tkeep\ty\n", header
+    )
+    assert (row.seed, row.steps, row.author) == (7, 900, "Ada") and row.at is not None and row.at.year == 2026
+    assert other.at is not None and other.at.hour == 8 and (other.seed, other.steps) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("description", "is_repeat"),
+    [
+        ("random seed 42 to 137", True), ("rerun of the best", True), ("baseline again", True), ("repeat", True),
+        ("sanity check", True), ("halve batch again to 2^13", False), ("repeat KV heads 2 to 4", False),
+        ("lower rate", False),
+    ],
+)  # fmt: skip
+def test_repeats_are_what_says_so(description: str, is_repeat: bool) -> None:
+    assert read(f"a\t1.0\t1\tkeep\t{description}\n")[0].is_repeat is is_repeat

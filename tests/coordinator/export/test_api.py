@@ -92,7 +92,7 @@ def test_imported_results_come_back_and_new_ones_follow(database: Database, http
         history = History(write, projects.get_project(write, "imported"))
         worker = history.add_worker("w1")
         history.add_experiment(
-            worker, history.project.root_sha, 1.9, make_proposal("a new one"), hardware=describe_hardware(options, [])
+            worker, history.project.root_sha, 1.9, make_proposal("a new one"), hardware=describe_hardware(options)
         )
     lines = http.get(address).content.removeprefix(before + b"\n").decode().splitlines()
     assert len(lines) == 1 and lines[0].split("\t")[1:] == ["1.900000", "0.0", "keep", "a new one"]

@@ -6,11 +6,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from shared.leases import GrantedLease, OfflineLease
 from shared.protocol import API_PREFIX, now
 from tests.support.messages import HARDWARE, make_result
 from tests.support.volunteers import MiniWorker
+
+pytestmark = pytest.mark.usefixtures("stays_whole")
 
 TOKEN = "a-token-that-the-worker-made"
 

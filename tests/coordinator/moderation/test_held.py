@@ -14,6 +14,8 @@ from tests.support.messages import HARDWARE, make_proposal
 from tests.support.swarm_data import History
 from tests.support.volunteers import MiniWorker
 
+pytestmark = pytest.mark.usefixtures("stays_whole")
+
 ROOT, TOO_GOOD, BELOW = 3.3, 0.3, 3.1
 CLASS = HARDWARE.hardware_class
 

@@ -105,6 +105,7 @@ def make(database: Database, http: TestClient, tmp_path: Path) -> Make:
     return lambda more=ALWAYS + RUNG: Promoted(database, http, tmp_path, more)
 
 
+@pytest.mark.usefixtures("stays_whole")
 def test_a_record_is_run_on_the_rung_beside_the_seed(make: Make) -> None:
     """The whole cycle: leases, results, and the transfer ratio wherever the record is shown."""
     record = make()
@@ -323,6 +324,7 @@ def test_an_ordinary_run_does_not_pass_for_one_on_the_rung(make: Make) -> None:
         assert run.outcome == RunOutcome.INVALID and "used only 16.0 s of a budget of 22 s" in run.reason
 
 
+@pytest.mark.usefixtures("stays_whole")
 def test_what_is_in_quarantine_does_not_count(make: Make) -> None:
     record = make()
     record.promote()

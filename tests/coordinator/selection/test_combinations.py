@@ -147,6 +147,7 @@ def author(project: str, make_worker: Callable[..., MiniWorker]) -> MiniWorker:
     return worker
 
 
+@pytest.mark.usefixtures("stays_whole")
 def test_what_is_drawn_as_gains_is_asked_for_together(http: TestClient, author: MiniWorker) -> None:
     first = author.claim_job(kinds=[JobKind.COMBINE])
     assert first.kind is JobKind.IMPROVE and "Too little was measured" in first.why

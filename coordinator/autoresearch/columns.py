@@ -1,0 +1,182 @@
+"""Which column of a log holds what: known by its name, by what was said of it, or by what stands in it. Pure."""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from enum import StrEnum
+
+from coordinator.autoresearch.directions import read_name
+from coordinator.autoresearch.numbers import MISSING, NOT_FINITE, read_number
+from coordinator.autoresearch.statuses import read_status
+from coordinator.autoresearch.tables import LogTable, ResultsInvalidError, clean_name
+
+
+class ColumnRole(StrEnum):
+    """The contents of a column."""
+
+    COMMIT = "commit"
+    METRIC = "metric"
+    BEFORE = "before"
+    STATUS = "status"
+    DESCRIPTION = "description"
+    LABEL = "label"
+    PARENT = "parent"
+    GROUP = "group"
+    SEED = "seed"
+    STEPS = "steps"
+    MEMORY = "memory"
+    TIME = "time"
+    AUTHOR = "author"
+
+
+_NAMES: dict[ColumnRole, tuple[str, ...]] = {
+    ColumnRole.COMMIT: ("commit", "commit_hash", "commit_sha", "commit_id", "git_commit", "git_sha", "git_hash", "sha",
+                  "hash", "rev", "revision"),
+    ColumnRole.STATUS: ("status", "decision", "outcome", "verdict", "kept", "is_kept", "accepted", "result", "state",
+                  "correct"),
+    ColumnRole.DESCRIPTION: ("description", "desc", "change", "summary", "title", "notes", "note", "message", "comment",
+                       "idea", "what", "hypothesis", "experiment", "name"),
+    ColumnRole.LABEL: ("exp", "experiment", "exp_id", "experiment_id", "run_id", "run", "id", "trial", "iteration",
+                 "iter", "idx", "n", "config_id", "round"),
+    ColumnRole.PARENT: ("parent", "parent_commit", "parent_sha", "parent_hash", "parent_id", "base_commit", "base",
+                  "based_on"),
+    ColumnRole.GROUP: ("branch", "gpu", "worker", "session", "agent", "lane", "track", "thread", "device", "machine"),
+    ColumnRole.SEED: ("seed", "random_seed", "rng_seed"),
+    ColumnRole.STEPS: ("steps", "num_steps", "n_steps", "optimizer_steps"),
+    ColumnRole.MEMORY: (),
+    ColumnRole.TIME: ("timestamp", "datetime", "date", "time", "utc", "started_at", "finished_at", "created_at", "ts"),
+    ColumnRole.AUTHOR: ("author", "user", "researcher"),
+}  # fmt: skip
+_MEMORY = re.compile(r"((peak|max|gpu|device)_?)*(v?ram|mem|memory)_?(used_?|peak_?)*(gi?b|mi?b)")
+_HEADER_ROLES = (ColumnRole.COMMIT, ColumnRole.STATUS, ColumnRole.DESCRIPTION, ColumnRole.LABEL)
+_AUXILIARY = re.compile(
+    r"^(delta|diff|improvement|change|gain|best|prev|previous|old|baseline|target|expected|budget|n|num|count|param|params|"
+    r"parameters|epochs?|batch|lr|vram|mem|memory|ram|util|gpu|cost|usd|price|seconds?|time|duration|elapsed|wall|tokens|"
+    r"size|lines|loc|std|sd|stderr|ci|train|training|attempt|timeout)(_|$)|"
+    r"_(before|best|prev|previous|delta|util|std|sd|stderr|params|count|gi?b|mi?b|pct|min|minutes|s|secs?|seconds)$"
+)
+_HASH = re.compile(r"[0-9a-f]{7,40}")
+_AFTER = re.compile(r"(^|_)(after|new|post)(_|$)")
+
+
+def is_header(cells: Sequence[str], given: Sequence[str] = ()) -> bool:
+    """Whether cells are names of columns: two of them are known ones, or one was `given`, and none is a number."""
+    names = {_spell(cell) for cell in cells}
+    said = {_spell(text.partition("=")[2]) for text in given} - {""}
+    if said & names:
+        return not any(read_number(cell) for cell in cells)
+    known = [name for role in _HEADER_ROLES for name in _NAMES[role] if name in names]
+    return len(set(known)) > 1 and not any(read_number(cell) for cell in cells)
+
+
+def _spell(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", clean_name(name)).strip("_")
+
+
+def find_columns(table: LogTable, given: Sequence[str]) -> dict[ColumnRole, str]:
+    """The column of each role. `given` are roles with the names (or numbers, from 1) of their columns: `status=NAME`.
+
+    Raises ResultsInvalidError where one of the roles that every log needs has none.
+    """
+    if not table.records:
+        raise ResultsInvalidError("It has no row that can be read.")
+    found = dict(_read_given(table, given))
+    texts = {name: [record.cells.get(name, "") for record in table.records] for name in table.columns}
+    if all(name.startswith("column ") for name in table.columns):
+        found = dict(_guess(texts, set(found.values()))) | found
+    spelled = {_spell(name): name for name in reversed(table.columns)}
+    for role, names in _NAMES.items():
+        taken = set(found.values())
+        fitting = (spelled[name] for name in names if name in spelled and spelled[name] not in taken)
+        column = next((name for name in fitting if _suits(role, texts[name])), None)
+        if role not in found and column is not None:
+            found[role] = column
+    found |= {} if ColumnRole.MEMORY in found else dict(_find_memory(table.columns, found.values()))
+    if ColumnRole.METRIC not in found:
+        found |= _choose_metric(texts, set(found.values()))
+    for role, need in ((ColumnRole.STATUS, "what was kept and what was not"), (ColumnRole.METRIC, "the numbers")):
+        if role not in found:
+            raise ResultsInvalidError(
+                f"No column is known that says {need}; it has {', '.join(table.columns)[:300]}. Name it with --column "
+                f"{role.value}=NAME."
+            )
+    return found
+
+
+def _read_given(table: LogTable, given: Sequence[str]) -> Iterator[tuple[ColumnRole, str]]:
+    for text in given:
+        name, sign, column = text.partition("=")
+        name = name.strip().lower()
+        if not sign:
+            raise ResultsInvalidError(f"--column takes a role and a name, as status=NAME; it has {text[:60]!r}.")
+        if name not in list(ColumnRole):
+            raise ResultsInvalidError(f"--column: there is no role {name[:60]!r}; there are {', '.join(ColumnRole)}.")
+        cleaned = clean_name(column)
+        number = int(cleaned) if cleaned.isascii() and cleaned.isdigit() else 0
+        if cleaned not in table.columns and not 1 <= number <= len(table.columns):
+            raise ResultsInvalidError(
+                f"--column: the file has no column {column[:60]!r}; it has {', '.join(table.columns)[:300]}."
+            )
+        yield ColumnRole(name), cleaned if cleaned in table.columns else table.columns[number - 1]
+
+
+def _guess(texts: Mapping[str, Sequence[str]], taken: set[str]) -> Iterator[tuple[ColumnRole, str]]:
+    """Roles of columns without names: hashes, words of a status, numbers, and the longest texts."""
+    left = {name: cells for name, cells in texts.items() if name not in taken}
+    tests: tuple[tuple[ColumnRole, Callable[[str], object]], ...] = (
+        (ColumnRole.STATUS, lambda cell: read_status(cell) is not None),
+        (ColumnRole.COMMIT, lambda cell: _HASH.fullmatch(cell.lower()) and not cell.isdigit()),
+        (ColumnRole.METRIC, lambda cell: read_number(cell) is not None),
+        (ColumnRole.DESCRIPTION, lambda cell: read_number(cell) is None),
+    )
+    for role, fits in tests:
+        shares = {name: sum(bool(fits(cell)) for cell in cells) / max(1, len(cells)) for name, cells in left.items()}
+        if role is ColumnRole.DESCRIPTION:
+            shares = {name: share * sum(map(len, left[name])) for name, share in shares.items()}
+        best = max(shares, key=lambda name: shares[name], default=None)
+        if best is not None and shares[best] > 0.5:
+            yield role, best
+            del left[best]
+
+
+def _suits(role: ColumnRole, cells: Sequence[str]) -> bool:
+    """Whether a column with the right name can have the role. A result may be a number, and then it is no status."""
+    numbers = sum(read_number(cell) is not None for cell in cells)
+    if role is ColumnRole.STATUS:
+        return numbers == 0 or sum(read_status(cell) is not None for cell in cells) >= numbers
+    if role is ColumnRole.TIME:
+        return any(re.match(r"\d{4}-\d\d|1\d{9}", cell) for cell in cells)
+    return role not in (ColumnRole.DESCRIPTION, ColumnRole.AUTHOR) or 2 * numbers < max(1, len(cells))
+
+
+def _find_memory(columns: Sequence[str], taken: Collection[str]) -> Iterator[tuple[ColumnRole, str]]:
+    name = next((name for name in columns if _MEMORY.fullmatch(_spell(name)) and name not in taken), None)
+    if name is not None:
+        yield ColumnRole.MEMORY, name
+
+
+def _choose_metric(texts: Mapping[str, Sequence[str]], taken: set[str]) -> dict[ColumnRole, str]:
+    """The metric's column, and the one with the metric before the change, if there is one.
+
+    Of the columns of numbers: one "after" beside its "before"; else one whose name has a known direction, those of
+    validation and test first; else the first. What surrounds a run (time, cost, steps) comes last.
+    """
+    numeric = [name for name, cells in texts.items() if name not in taken and _is_numeric(cells)]
+    spelled = {_spell(name): name for name in numeric}
+    for name in spelled:
+        before = re.sub(r"after|new|post", lambda found: {"new": "old", "post": "pre"}.get(found[0], "before"), name)
+        if _AFTER.search(name) and before in spelled:
+            return {ColumnRole.METRIC: spelled[name], ColumnRole.BEFORE: spelled[before]}
+    own = [name for name in spelled if not _AUXILIARY.search(name)] or list(spelled)
+    ranked = sorted(own, key=lambda name: (-_weigh_name(name), own.index(name)))
+    return {ColumnRole.METRIC: spelled[ranked[0]]} if ranked else {}
+
+
+def _weigh_name(name: str) -> int:
+    is_checked = bool(re.match(r"(val|valid|validation|test|eval|dev|holdout|heldout)(_|$)", name))
+    return 2 * is_checked + (read_name(name) is not None or name in ("metric", "objective"))
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    numbers = sum(read_number(cell) is not None for cell in cells)
+    said = sum(cell.lower() not in MISSING and cell.lower() not in NOT_FINITE for cell in cells)
+    return numbers > 0 and 2 * numbers >= said

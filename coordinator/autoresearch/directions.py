@@ -1,0 +1,122 @@
+"""Whether less or more of a metric is better: by its name, and by what a session kept. Pure."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from coordinator.autoresearch.tables import ResultsInvalidError
+from shared.contract import Direction
+
+LESS = frozenset((
+    "bpb", "bpc", "bpw", "loss", "losses", "nll", "ppl", "perplexity", "rmse", "mse", "mae", "mape", "smape", "rmsle",
+    "error", "err", "errors", "wer", "cer", "eer", "ece", "latency", "ms", "us", "ns", "sec", "secs", "second",
+    "seconds", "minutes", "time", "runtime", "duration", "bits", "regret", "fid", "kl", "entropy", "brier", "misses",
+    "drawdown", "distance", "deviation", "cost", "delay", "ttft", "itl", "failures", "violations", "bytes", "size",
+    "gap",
+))  # fmt: skip
+MORE = frozenset((
+    "acc", "accuracy", "psnr", "ssim", "sharpe", "sortino", "calmar", "tps", "toks", "throughput", "score", "reward",
+    "return", "returns", "f1", "auc", "auroc", "auprc", "map", "mrr", "ndcg", "precision", "recall", "iou", "miou",
+    "dice", "bleu", "rouge", "meteor", "r2", "speedup", "mfu", "flops", "tflops", "gflops", "qps", "fps", "rps",
+    "bandwidth", "coverage", "roi", "pnl", "profit", "elo", "corr", "correlation", "spearman", "pearson", "likelihood",
+    "kappa", "mcc", "hits", "wins", "passed", "solved", "top1", "top5", "em", "snr", "sdr", "quality", "fitness",
+))  # fmt: skip
+RATES = frozenset({"win", "pass", "hit", "success", "solve", "accept", "acceptance", "correct"})
+TIMES = frozenset({"s", "sec", "secs", "second", "seconds", "min", "minute", "hour", "h"})
+NEGATIONS = frozenset({"neg", "negative", "minus"})
+SURE = 2 / 3
+"""Share of rows that must speak for a direction where the metric's name says nothing."""
+
+
+class MeasuredRow(Protocol):
+    """A row with what its log says of it. `before` is the metric that it started from, where the file says it."""
+
+    @property
+    def metric(self) -> float | None: ...
+    @property
+    def before(self) -> float | None: ...
+    @property
+    def is_kept(self) -> bool: ...
+    @property
+    def is_baseline(self) -> bool: ...
+    @property
+    def is_repeat(self) -> bool: ...
+    @property
+    def group(self) -> str: ...
+
+
+class FoundDirection(NamedTuple):
+    """A direction, and the reason for it as a clause."""
+
+    direction: Direction
+    reason: str
+
+
+def read_name(metric: str) -> Direction | None:
+    """The direction of a metric with a known name."""
+    words = re.findall(r"[a-z]+\d*", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric).lower().replace("_", " "))
+    is_negated = bool(NEGATIONS.intersection(words[:1])) and not {"log", "ln"}.intersection(words[1:2])
+    if words[:2] in (["neg", "log"], ["negative", "log"]):
+        return Direction.MINIMIZE
+    if "per" in words:
+        above, below = words[: words.index("per")], words[words.index("per") + 1 :]
+        is_less = LESS.intersection(above)
+        found = Direction.MINIMIZE if is_less else Direction.MAXIMIZE if TIMES.intersection(below) else None
+    else:
+        found = next((_read_word(word, words) for word in reversed(words) if _read_word(word, words)), None)
+    if found and is_negated:
+        return Direction.MINIMIZE if found is Direction.MAXIMIZE else Direction.MAXIMIZE
+    return found
+
+
+def _read_word(word: str, words: Sequence[str]) -> Direction | None:
+    if word == "rate" and RATES.intersection(words):
+        return Direction.MAXIMIZE
+    return Direction.MINIMIZE if word in LESS else Direction.MAXIMIZE if word in MORE else None
+
+
+def find_direction(metric: str, rows: Sequence[MeasuredRow], given: Direction | None) -> FoundDirection:
+    """The direction that was given, that the name says, or that the rows show.
+
+    Raises ResultsInvalidError where name and rows contradict each other, or neither says anything.
+    """
+    if given is not None:
+        return FoundDirection(given, "as --direction says")
+    less, more = count_votes(rows)
+    named, votes = read_name(metric), less + more
+    shown = Direction.MINIMIZE if less > more else Direction.MAXIMIZE
+    counted = f"{max(less, more)} of {votes} comparisons with what was kept before show it"
+    if named is not None:
+        if less != more and shown is not named:
+            raise ResultsInvalidError(
+                f"By its name {metric} is better when it is {_adjective(named)}, but by what was kept when it is "
+                f"{_adjective(shown)}: {counted}. Say which with --direction minimize or --direction maximize."
+            )
+        return FoundDirection(named, f"as the name {metric} says{f'; {counted}' if less != more else ''}")
+    if votes == 0 or max(less, more) < SURE * votes:
+        says = "nothing was kept or discarded beside it that would show it" if votes == 0 else f"only {counted}"
+        raise ResultsInvalidError(
+            f"It is not known whether less or more {metric} is better: {says}. Say it with --direction minimize or "
+            "--direction maximize."
+        )
+    return FoundDirection(shown, counted)
+
+
+def _adjective(direction: Direction) -> str:
+    return "lower" if direction is Direction.MINIMIZE else "higher"
+
+
+def count_votes(rows: Sequence[MeasuredRow]) -> tuple[int, int]:
+    """How many rows speak for less and for more, compared with the last that was kept beside them."""
+    less = more = 0
+    kept: dict[str, float] = {}
+    for row in rows:
+        if row.metric is None:
+            continue
+        above = row.before if row.before is not None else kept.get(row.group)
+        if above is not None and row.metric != above and not row.is_baseline and not row.is_repeat:
+            is_less = (row.metric < above) == row.is_kept
+            less, more = less + is_less, more + (not is_less)
+        if row.is_kept:
+            kept[row.group] = row.metric
+    return less, more

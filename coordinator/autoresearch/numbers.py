@@ -1,0 +1,81 @@
+"""Numbers as people write them into logs: with units, decimal commas, and signs or values for nothing. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from math import isfinite
+from typing import NamedTuple
+
+MISSING = frozenset((
+    "", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "n/a", "na", "none", "null", "nil", "tbd", "unknown",
+    "missing",
+))  # fmt: skip
+NOT_FINITE = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "-infinity", "+infinity"})
+SENTINEL = re.compile(r"-?(9{3,}|10{6,})(\.0*)?|-?1(\.0*)?e\+?\d+|-?9{3,}(\.9+)?", re.IGNORECASE)
+FAR = 10.0
+"""A value that stands for nothing is larger by this factor than the largest of the others."""
+
+_NUMBER = re.compile(
+    r"(?P<sign>[-+\N{MINUS SIGN}]?)\s?(?P<digits>\d[\d.,_]*|\.\d+)(?P<exponent>e[-+]?\d+)?\s*"
+    r"(?P<unit>[%a-z\N{MICRO SIGN}][\w%/^\N{MICRO SIGN}]*)?"
+    r"(?:\s*(?:\N{PLUS-MINUS SIGN}|\+/-).*)?",
+    re.IGNORECASE,
+)
+_MIB = {"kb": 1 / 1024, "kib": 1 / 1024, "mb": 1.0, "mib": 1.0, "m": 1.0, "gb": 1024.0, "gib": 1024.0, "g": 1024.0}
+"""MiB of a unit. The original loop's `memory_gb` is its peak in MiB divided by 1024, and `peak_vram_mb` in MiB."""
+
+
+class ReadNumber(NamedTuple):
+    """A number, and its unit in lower case; empty without one."""
+
+    value: float
+    unit: str
+
+
+def has_decimal_commas(texts: Iterable[str]) -> bool:
+    """Whether a comma in these numbers begins their fraction: one that cannot part thousands shows it."""
+    found = [match[0] for text in texts if (match := re.search(r"\d[\d.,]*", text)) and "," in match[0]]
+    return any(
+        text.count(",") == 1 and (len(text.split(",")[1]) != 3 or text.startswith("0,") or "." in text.split(",")[0])
+        for text in found
+        if "." not in text.split(",", 1)[-1]
+    )
+
+
+def read_number(text: str, *, decimal_comma: bool = False) -> ReadNumber | None:
+    """A number with or without a unit; None where the text is no number, or not a finite one."""
+    match = _NUMBER.fullmatch(text.strip().strip("*`\"'~\N{ALMOST EQUAL TO}").strip())
+    if match is None:
+        return None
+    digits = match["digits"].replace("_", "")
+    digits = digits.replace(".", "").replace(",", ".") if decimal_comma and "," in digits else digits.replace(",", "")
+    sign = "-" if match["sign"] in ("-", "\N{MINUS SIGN}") else ""
+    try:
+        value = float(f"{sign}{digits}{match['exponent'] or ''}")
+    except ValueError:
+        return None
+    return ReadNumber(value, (match["unit"] or "").lower()) if isfinite(value) else None
+
+
+def read_memory(text: str, column: str) -> int | None:
+    """Memory in MiB, in the unit beside the number or in the column's name; None where it is not known, or zero."""
+    number = read_number(text)
+    if number is None or number.value <= 0:
+        return None
+    named = re.search(r"(kib|kb|mib|mb|gib|gb)$", column)
+    factor = _MIB.get(number.unit) or (_MIB[named[1]] if named else None)
+    return round(number.value * factor) if factor else None
+
+
+def find_unit(numbers: Iterable[ReadNumber]) -> str:
+    """The unit of most of the numbers."""
+    counts = Counter(number.unit for number in numbers)
+    return max(counts, key=lambda unit: counts[unit], default="")
+
+
+def find_sentinels(texts: Iterable[str]) -> set[float]:
+    """Values such as -999 that stand for "no result": nines or a power of ten, far from all others."""
+    values = {text: number.value for text in texts if (number := read_number(text))}
+    suspects = {value for text, value in values.items() if SENTINEL.fullmatch(text.strip()) and abs(value) >= 999}
+    largest = max((abs(value) for value in values.values() if value not in suspects), default=0.0)
+    return {value for value in suspects if abs(value) > FAR * largest > 0}

@@ -1,0 +1,221 @@
+"""Takes a session's log apart: tab- or comma-separated, JSON lines, with comments, quoted line ends, several tables.
+
+Every line is kept as its bytes, so that the file can be exported unchanged; a line that is no record has a reason.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from typing import NamedTuple
+
+from coordinator.http.errors import SwarmError
+
+DELIMITERS = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated", "|": "separated by |"}
+MAX_JOINED = 50
+"""Number of lines over which a quoted cell may go."""
+
+_RULE = re.compile(r"^[\s|:=_*-]*$")
+
+
+class ResultsInvalidError(SwarmError):
+    status = 422
+    code = "results-invalid"
+    title = "The session's results cannot be read"
+
+
+class LogRow(NamedTuple):
+    """A row as written: its first line, counted from 1, and its cells by column."""
+
+    line: int
+    cells: dict[str, str]
+
+
+class LogTable(NamedTuple):
+    """A log as taken apart. `form` says how, in words; `columns` are the names of its table, `notes` what was passed
+    over, and `unread` the numbers of lines that are no records, with the reasons."""
+
+    form: str
+    lines: list[bytes]
+    columns: list[str]
+    records: list[LogRow]
+    notes: list[str]
+    unread: dict[int, str]
+
+
+IsHeader = Callable[[Sequence[str]], bool]
+
+
+def read_log(content: bytes, is_header: IsHeader) -> LogTable:
+    """Take a file apart. `is_header` tells whether cells are names of columns. Raises ResultsInvalidError."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ResultsInvalidError("It is UTF-16 text. Save it as UTF-8 and import it again.")
+    lines = BytesIO(content).readlines()
+    texts, unread = _decode(lines)
+    first = next((text.strip() for text in texts.values() if text.strip()), "")
+    if not first:
+        raise ResultsInvalidError("It is empty.")
+    if first[0] in "{[":
+        return _read_json(lines, texts, unread)
+    return _read_delimited(lines, texts, unread, is_header)
+
+
+def _decode(lines: Sequence[bytes]) -> tuple[dict[int, str], dict[int, str]]:
+    texts, unread = dict[int, str](), dict[int, str]()
+    for number, line in enumerate(lines, start=1):
+        try:
+            texts[number] = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").replace("\0", "")
+        except UnicodeDecodeError:
+            unread[number] = "it is not UTF-8 text"
+    return texts, unread
+
+
+def _read_json(lines: list[bytes], texts: dict[int, str], unread: dict[int, str]) -> LogTable:
+    records = []
+    for number, text in texts.items():
+        document = text.strip().strip("[], ")  # a list's own brackets may stand around the objects
+        if not document:
+            continue
+        try:
+            found = json.loads(document)
+        except (json.JSONDecodeError, RecursionError):
+            unread[number] = "it is not a JSON document on one line"
+            continue
+        if isinstance(found, dict):
+            records.append(LogRow(number, _flatten(found)))
+        else:
+            unread[number] = "it is JSON, but no object"
+    if not records:
+        raise ResultsInvalidError("It is JSON, but has no object that stands on a line of its own.")
+    columns = list(dict.fromkeys(name for record in records for name in record.cells))
+    return LogTable("JSON, one object a line", lines, columns, records, [], unread)
+
+
+def _name_columns(cells: Sequence[str]) -> list[str]:
+    """Names of columns, each one different."""
+    names: list[str] = []
+    for number, cell in enumerate(cells, start=1):
+        name = clean_name(cell) or f"column {number}"
+        names.append(name if name not in names else f"{name} {number}")
+    return names
+
+
+def _flatten(found: dict[str, object]) -> dict[str, str]:
+    """Values as text by their names in lower case; those of an object inside stand beside the others."""
+    cells: dict[str, str] = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            cells = _flatten(value) | cells
+        elif isinstance(value, bool | list):
+            cells[clean_name(name)] = json.dumps(value)
+        else:
+            cells[clean_name(name)] = "" if value is None else str(value)
+    return cells
+
+
+def clean_name(name: str) -> str:
+    """A column's name as it is compared."""
+    return " ".join(name.strip().strip("#*`\"'").lower().split())
+
+
+def _read_delimited(lines: list[bytes], texts: dict[int, str], unread: dict[int, str], is_header: IsHeader) -> LogTable:
+    delimiter, start = _find_header(texts, is_header)
+    if start is None:
+        columns = [f"column {number}" for number in range(1, _count_columns(texts, delimiter) + 1)]
+        notes = ["It has no header; its columns are known by what stands in them."]
+    else:
+        columns = _name_columns(split_cells(texts[start], delimiter))
+        notes = []
+        for number, text in texts.items():
+            if number < start and text.strip():
+                unread[number] = "it stands above the header"
+    described = next((name for name in ("description", "desc") if name in columns), columns[-1])
+    records: list[LogRow] = []
+    current = columns
+    rows = {number: text for number, text in texts.items() if number > (start or 0)}
+    for number, text, cells in _join_quoted(rows, delimiter, len(columns)):
+        if not text.strip():
+            continue
+        if text.lstrip().startswith("#") and len(cells) < len(columns):
+            unread[number] = "it is a comment"
+        elif _RULE.match(text):
+            unread[number] = "it is a line between tables"
+        elif len(cells) > 1 and is_header(cells):
+            current = _name_columns(cells)
+            unread[number] = "it is the header once more" if current == columns else "it is the header of another table"
+        elif len(cells) < len(current):
+            unread[number] = f"it has {len(cells)} column{'' if len(cells) == 1 else 's'} instead of {len(current)}"
+        else:
+            fitted = _fit(cells, len(current), current.index(described) if described in current else -1, delimiter)
+            records.append(LogRow(number, {name: cell.strip() for name, cell in zip(current, fitted, strict=True)}))
+    return LogTable(DELIMITERS[delimiter], lines, columns, records, notes, unread)
+
+
+def _find_header(texts: dict[int, str], is_header: IsHeader) -> tuple[str, int | None]:
+    """The delimiter, and the header's line: the first that is one, by the delimiter that makes most of it."""
+    for number, text in texts.items():
+        split = {delimiter: split_cells(text, delimiter) for delimiter in DELIMITERS}
+        fitting = [delimiter for delimiter, cells in split.items() if len(cells) > 1 and is_header(cells)]
+        if fitting:
+            return max(fitting, key=lambda delimiter: len(split[delimiter])), number
+    rows = [text for text in texts.values() if text.strip()]
+    return max(DELIMITERS, key=lambda delimiter: sum(delimiter in text for text in rows)), None
+
+
+def _count_columns(texts: dict[int, str], delimiter: str) -> int:
+    """How many columns most rows have."""
+    counts = [len(split_cells(text, delimiter)) for text in texts.values() if text.strip()]
+    return max(set(counts), key=counts.count)
+
+
+def split_cells(text: str, delimiter: str) -> list[str]:
+    """The cells of a line. A quote that is not closed, or stands amid a cell, is a character as any other."""
+    if delimiter == "|" and text.strip().startswith("|"):
+        text = text.strip().strip("|")
+    if '"' in text:
+        try:
+            return next(csv.reader([text], delimiter=delimiter, strict=True))
+        except (csv.Error, StopIteration):
+            pass
+    return text.split(delimiter)
+
+
+def _join_quoted(texts: dict[int, str], delimiter: str, width: int) -> Iterator[tuple[int, str, list[str]]]:
+    """Each row with its first line; a cell in quotes may go over several lines, if these make `width` cells."""
+    numbers, at = list(texts), 0
+    while at < len(numbers):
+        some = [texts[number] for number in numbers[at : at + MAX_JOINED]]
+        count, cells = _join_first(some, delimiter, width)
+        yield numbers[at], some[0], cells
+        at += count
+
+
+def _join_first(texts: Sequence[str], delimiter: str, width: int) -> tuple[int, list[str]]:
+    """How many of the lines make the first row, and its cells."""
+    whole = texts[0]
+    for count in range(2, len(texts) + 1) if whole.count('"') % 2 else ():
+        whole += "\n" + texts[count - 1]
+        if whole.count('"') % 2 == 0:
+            cells = _split_whole(whole, delimiter)
+            if len(cells) == width:
+                return count, cells
+            break
+    return 1, split_cells(texts[0], delimiter)
+
+
+def _split_whole(text: str, delimiter: str) -> list[str]:
+    try:
+        rows = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return []
+    return rows[0] if len(rows) == 1 else []
+
+
+def _fit(cells: list[str], width: int, described: int, delimiter: str) -> list[str]:
+    """As many cells as there are columns: what is too many belongs to the description, which held the delimiter."""
+    surplus = len(cells) - width
+    if surplus <= 0 or described < 0:
+        return cells[:width]
+    end = described + surplus + 1
+    return [*cells[:described], delimiter.join(cells[described:end]), *cells[end:]]

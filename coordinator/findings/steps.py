@@ -1,0 +1,238 @@
+"""Reads from words which step they name: what is changed, in which direction, and to which value. Pure.
+
+`EMBEDDING_LR 0.6 to 0.8`, `raise the embedding learning rate to .8` and `embedding lr: 0.6 -> 0.8` are one step. An
+axis is compared by its words, in which abbreviations and synonyms of the field count as the same.
+"""
+
+import re
+from collections.abc import Iterator
+from math import isclose
+from typing import NamedTuple
+
+from coordinator.findings.tokenizer import list_words
+from shared.experiments import AxisDirection
+
+MAX_TEXT = 2_000
+MAX_WORDS = 4
+"""Words of an axis; more are a sentence that only mentions it."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NUMBER = r"[-+]?(?:\d[\d_]*(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:(?:\^|\*\*)[-+]?\d+)?(?:/\d+)?"
+_UNIT = r"(?:\s?%|\s?percent\b|[kmgbx](?:i?b)?\b)?"
+_VALUE = rf"(?:{_NUMBER}{_UNIT})"
+_WORD = r"(?:[A-Za-z][\w^*²/-]*)"
+_TO = r"(?:->|=>|→|⇒|-->|to|TO)"
+_UP = _words(
+    "increase increased increasing raise raised raising enlarge enlarged widen widening deepen grow grew higher "
+    "more larger bigger longer stronger wider deeper boost double doubled doubling twice triple extend "
+    "extending lengthen bump up add adding greater"
+)
+_DOWN = _words(
+    "reduce reduced reducing decrease decreased decreasing lower lowered lowering shrink shrinking halve halved "
+    "halving half cut cutting shorten shortening less smaller shorter weaker narrower narrow drop fewer down "
+    "remove removing disable without no"
+)
+_NEUTRAL = _words(
+    "set setting change changed changing use using try trying tried tune tuning fine-tune switch make bring "
+    "test testing sweep adjust adjusting moving move has have had been anybody anyone somebody someone was were "
+    "is are does do did with a an the of by at our its only just also back new total value default at again"
+)
+_AFTERWARDS = _words("from to down up raised increased lowered reduced")
+"""Words that end an axis, before its value."""
+
+_FACTORS = {"double": "2x", "doubled": "2x", "doubling": "2x", "twice": "2x", "triple": "3x", "halve": "0.5x",
+            "halved": "0.5x", "halving": "0.5x", "half": "0.5x"}  # fmt: skip
+_WORD_NUMBERS = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "eight": "8", "ten": "10",
+}  # fmt: skip
+_FRACTIONS = {"a half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "a third": "1/3", "a tenth": "1/10"}
+
+_BEFORE = rf"(?P<axis>{_WORD}.*?)\s*[:=]?\s*(?:\bfrom\s+)?"
+_TWO = re.compile(rf"{_BEFORE}(?P<old>{_VALUE})\s*{_TO}\s*(?P<new>{_VALUE})", re.IGNORECASE)
+_TWO_WORDS = re.compile(rf"{_BEFORE}(?P<old>{_WORD})\s*(?:->|=>|→|⇒|-->)\s*(?P<new>{_WORD})")
+_ANY = r"[\w.^*²/-]+"
+_FROM_TO = re.compile(
+    rf"(?P<axis>{_WORD}.*?)\s+from\s+(?P<old>{_ANY})\s+(?:down\s+|up\s+)?to\s+(?P<new>{_ANY})", re.IGNORECASE
+)
+_CAPITALS = re.compile(r"(?P<axis>[A-Za-z].*?)\s+(?P<old>[A-Z]{3,})\s+to\s+(?P<new>[A-Z]{3,})\b")
+_ONE = re.compile(
+    rf"(?P<axis>{_WORD}.*?)\s*(?:\b(?:down\s+to|up\s+to|to|of|at|is|was|be|norm)\b|=|:)\s*"
+    rf"(?P<new>{_VALUE})(?![\w.*/^])",
+    re.IGNORECASE,
+)
+_BARE = re.compile(rf"(?P<axis>{_WORD}.*?)\s+(?P<new>{_VALUE})(?![\w.*/^])", re.IGNORECASE)
+_VALUE_FIRST = re.compile(rf"^(?P<new>{_VALUE})\s+(?:of\s+)?(?P<axis>{_WORD}.*)", re.IGNORECASE)
+_SWAP = (
+    re.compile(
+        r"(?:swap\w*|replac\w*|chang\w*|switch\w*(?: from)?|exchang\w*)\s+(?P<old>.+?)\s+(?:for|with|by|to)\s+"
+        r"(?P<new>.+)",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?P<new>.+?)\s+(?:instead of|in place of|rather than)\s+(?P<old>.+)", re.IGNORECASE),
+)
+_ASIDE = re.compile(rf"\(\s*({_VALUE}\s*{_TO}\s*{_VALUE})[^)]*\)", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^(?:hypothesis|idea|bottleneck|change|test|try|exp\w*\s*\d*)\s*:\s+|^(?-i:COMBO|CREATIVE|FINAL|BEST)\s+(?=[a-z])",
+    re.IGNORECASE,
+)
+_AMOUNT = _words(
+    "increase increased increasing raise raised raising enlarge widen deepen bump reduce reduced reducing "
+    "decrease decreased lower lowered lowering shrink shrinking halve halved halving cut shorten extend "
+    "lengthen double doubled doubling triple"
+)
+"""Verbs that say of a quantity how it moves, and nothing else."""
+
+_COMMENT = re.compile(
+    r"\s+[\N{EM DASH}\N{EN DASH}]+\s+|\s+-{1,2}\s+|;|\(|\?|\n|!|\.\s|:\s+(?=[A-Z]\w*\s|val_|result|loss\b)"
+)
+_CONTEXT = re.compile(
+    r"\s(?:after|because|since|when|while|before|vs\.?|versus|but|so|which|that|on top of|below|above|"
+    r"in the (?:mlp|model)|help|helps|helped)\b.*",
+    re.IGNORECASE,
+)
+_PARTS = re.compile(r",\s|,(?=[A-Za-z_]+\s*=)|\s\+\s|\s&\s|\+(?=[a-z])|\s(?:and|plus|with)\s(?!the\s)", re.IGNORECASE)
+_ASSIGNED = re.compile(r"[A-Za-z_]\w*\s*=\s*[\w.-]+")
+_JOINED = re.compile(r"\s\+\s|\s&\s|\+(?=[a-z])|,\s|\sand\s|\splus\s", re.IGNORECASE)
+
+
+class NamedStep(NamedTuple):
+    """A step that a text names. `value` is the new value as written; empty where none is named, as `old` is."""
+
+    axis: str
+    direction: AxisDirection
+    value: str = ""
+    old: str = ""
+
+
+NO_AXIS, SEED = "other", "seed"
+MAX_CHARACTERS = 200
+
+
+def read_change(description: str) -> NamedStep:
+    """The one change that a description names. One that names several, or none, has the axis `other`."""
+    clause = _clean(description)
+    steps = list(list_steps(description))
+    valued = [step for step in steps if step.value]
+    parts = [part for part in _JOINED.split(clause) if part.strip()]
+    if re.search(r"\bseeds?\b", clause, re.IGNORECASE) and len(valued) <= 1:
+        value = valued[0] if valued else NamedStep(SEED, AxisDirection.CHANGE)
+        return value._replace(axis=SEED, direction=AxisDirection.CHANGE)
+    is_first = bool(valued) and bool(steps) and steps[0] is valued[0]
+    several = (
+        len(valued) > 1 or len(_ASSIGNED.findall(clause)) > 1 or (bool(valued) and len(parts) > 1 and not is_first)
+    )
+    if several or (len(parts) > 1 and (not valued or " + " in clause)):
+        return NamedStep(NO_AXIS, AxisDirection.CHANGE)
+    is_amount = clause.split(" ", 1)[0].casefold() in _AMOUNT and len(steps) == 1
+    chosen = valued[0] if valued else next((step for step in steps if is_amount or _is_constant(step.axis)), None)
+    if chosen is None:
+        return NamedStep(NO_AXIS, AxisDirection.CHANGE)
+    return chosen._replace(axis=chosen.axis[:MAX_CHARACTERS], value=chosen.value[:MAX_CHARACTERS])
+
+
+def _is_constant(axis: str) -> bool:
+    """Whether an axis is named as code names a constant."""
+    return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+|[A-Z]{3,}[A-Z0-9]*", axis))
+
+
+def list_steps(text: str) -> Iterator[NamedStep]:
+    """The steps that a text names, those of its first clause only: what follows tells what came of it."""
+    for part in _PARTS.split(_clean(text)):
+        step = _read_part(part.strip(" .,:"))
+        if step is not None:
+            yield step
+
+
+def _clean(text: str) -> str:
+    text = _ASIDE.sub(r"\1", _LABEL.sub("", text[:MAX_TEXT].strip()))
+    clause = next((part.strip() for part in _COMMENT.split(text) if part and part.strip()), "")
+    for words, number in _FRACTIONS.items():
+        clause = re.sub(rf"\b{words}\b", number, clause, flags=re.IGNORECASE)
+    return _CONTEXT.sub("", clause).strip()
+
+
+def _read_part(part: str) -> NamedStep | None:
+    for pattern in (_TWO, _TWO_WORDS, _FROM_TO, _CAPITALS):
+        if found := pattern.search(part):
+            axis, turn, _ = _read_axis(found["axis"])
+            direction = _compare(found["old"], found["new"]) or (turn if pattern is not _TWO else None)
+            if axis:
+                return NamedStep(axis, direction or AxisDirection.CHANGE, found["new"], found["old"])
+    for pattern in _SWAP:
+        if found := pattern.fullmatch(part):
+            old, new = found["old"].strip(), found["new"].strip()
+            if not re.search(r"\d", new):
+                return NamedStep(f"{old} {new}", AxisDirection.CHANGE, new, old)
+    for pattern in (_ONE, _BARE, _VALUE_FIRST):
+        if found := pattern.search(part):
+            axis, turn, _ = _read_axis(found["axis"])
+            if axis and len(axis.split()) <= MAX_WORDS:
+                target = re.match(r"\s+(?:to|on|for|of) (?:the )?(\w+)$", part[found.end() :])
+                axis = f"{target[1]} {axis}" if target and pattern is _BARE else axis
+                return NamedStep(axis, turn or AxisDirection.CHANGE, found["new"])
+    axis, turn, factor = _read_axis(part)
+    return NamedStep(axis, turn or AxisDirection.CHANGE, factor) if axis else None
+
+
+def _read_axis(text: str) -> tuple[str, AxisDirection | None, str]:
+    """The axis without the verb and what surrounds it, the direction of the verb, and the factor that it names."""
+    turn: AxisDirection | None = None
+    words, factor = text.strip(" :=,").split(), ""
+    while words:
+        word = words[0].casefold().strip(",.:")
+        if word in _UP or word in _DOWN:
+            turn = turn or (AxisDirection.UP if word in _UP else AxisDirection.DOWN)
+            factor = factor or _FACTORS.get(word, "")
+        elif word not in _NEUTRAL:
+            break
+        words = words[1:]
+    while words and (words[-1].casefold() in _NEUTRAL or words[-1].casefold() in _AFTERWARDS):
+        last = words.pop().casefold()
+        if last in _AFTERWARDS and turn is None:
+            turn = AxisDirection.UP if last in _UP else AxisDirection.DOWN if last in _DOWN else None
+    return " ".join(words), turn, factor
+
+
+def _compare(old: str, new: str) -> AxisDirection | None:
+    before, after = read_value(old), read_value(new)
+    if before is None or after is None or before == after:
+        return None
+    return AxisDirection.UP if after > before else AxisDirection.DOWN
+
+
+def read_value(text: str) -> float | None:
+    """The number that a value is, written with a power, a fraction, a percentage or a thousand's letter."""
+    plain = _WORD_NUMBERS.get(text.strip().casefold(), text).replace("_", "").replace(",", "").strip()
+    found = re.fullmatch(
+        r"(?P<base>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:(?:\^|\*\*)(?P<power>[-+]?\d+))?(?:/(?P<below>\d+))?\s?"
+        r"(?P<unit>%|percent|[kmgbx]?)(?:i?b)?", plain, re.IGNORECASE,
+    )  # fmt: skip
+    if found is None:
+        return None
+    number = float(found["base"])
+    if found["power"]:
+        number = number ** min(64.0, float(found["power"])) if number or not found["power"].startswith("-") else 0.0
+    if found["below"] and float(found["below"]):
+        number /= float(found["below"])
+    return number * _UNITS.get(found["unit"].casefold(), 1.0)
+
+
+_UNITS = {"%": 0.01, "percent": 0.01, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+def is_same_value(one: str, other: str) -> bool:
+    """Whether two values are the same, however they are written: `0.40` and `.4`, `2^18`, `262144` and `262K`."""
+    if not one.strip() or not other.strip():
+        return False
+    numbers = read_value(one), read_value(other)
+    if numbers[0] is None or numbers[1] is None:
+        return list_words(one) == list_words(other)
+    tolerance = 1e-3 if re.search(r"[km]\b", f"{one} {other}", re.IGNORECASE) else 1e-9
+    if isclose(numbers[0], numbers[1], rel_tol=tolerance):
+        return True
+    is_binary = re.search(r"\dk\b", f"{one} {other}", re.IGNORECASE) is not None
+    return is_binary and (isclose(numbers[0] * 1.024, numbers[1]) or isclose(numbers[0], numbers[1] * 1.024))

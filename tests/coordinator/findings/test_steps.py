@@ -1,0 +1,58 @@
+"""Steps that descriptions and questions name."""
+
+import pytest
+
+from coordinator.findings.steps import is_same_value, read_change
+from shared.experiments import AxisDirection
+
+UP, DOWN, CHANGE = AxisDirection.UP, AxisDirection.DOWN, AxisDirection.CHANGE
+NONE = ("other", CHANGE, "")
+
+
+@pytest.mark.parametrize(
+    ("description", "change"),
+    [
+        ("matrix_lr 0.04->0.03 — val_bpb improved 1.705->1.691", ("matrix_lr", DOWN, "0.03")),
+        ("adam beta2 0.95->0.9", ("adam beta2", DOWN, "0.9")),
+        ("batch 2^16->2^15", ("batch", DOWN, "2^15")),
+        ("increase MATRIX_LR to 0.05", ("MATRIX_LR", UP, "0.05")),
+        ("reduce WEIGHT_DECAY to 0.17 (too low)", ("WEIGHT_DECAY", DOWN, "0.17")),
+        ("fine-tune MATRIX_LR to 0.075", ("MATRIX_LR", CHANGE, "0.075")),
+        ("apply best focused Bayesian config", NONE),
+        ("halve batch 524K to 262K (more steps)", ("batch", DOWN, "262K")),
+        ("embedding LR 0.6 to 0.8", ("embedding LR", UP, "0.8")),
+        ("add WD 0.01 to embeddings (hurts)", ("embeddings WD", UP, "0.01")),
+        ("VE gate scale 2 to 3", ("VE gate scale", UP, "3")),
+        ("RoPE base 200K→400K", ("RoPE base", UP, "400K")),
+        ("lower lm_head init std 0.001 to 0.01", ("lm_head init std", UP, "0.01")),
+        ("lower scalar lr to 0.3 after 3x MLP", ("scalar lr", DOWN, "0.3")),
+        ("COMBO k=7 + 8 threads + 128KB", NONE),
+        ("parallel=3,explicit=2", NONE),
+        ("depth 8 to 9, aspect ratio 64 to 57 (same width)", NONE),
+        ("random seed 42 to 137", ("seed", CHANGE, "137")),
+        ("window SSSL->SSLL", ("window", CHANGE, "SSLL")),
+        ("smaller batch (2^18 to 2^16) for more steps", ("batch", DOWN, "2^16")),
+        ("shorten warmdown to 30 percent", ("warmdown", DOWN, "30 percent")),
+        ("raise the threshold", ("threshold", UP, "")),
+        ("softmax router, load-balance loss 0.003, fixed mix", NONE),
+        ("FP8 training", NONE),
+        ("added tests", NONE),
+        ("", NONE),
+        ("x" * 500 + " 1->2", ("x" * 200, UP, "2")),
+    ],
+)
+def test_changes_are_read(description: str, change: tuple[str, AxisDirection, str]) -> None:
+    assert read_change(description)[:3] == change
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("0.40", ".4", True), ("2^15", "32768", True), ("262K", "262144", True), ("5%", "0.05", True),
+        ("1/4", "0.25", True),
+        ("1e-8", "0.00000001", True), ("SSLL", "ssll", True), ("64K", "65536", True), ("0.4", "0.41", False),
+        ("2^15", "2^14", False), ("", "", False), ("gelu", "relu", False),
+    ],
+)  # fmt: skip
+def test_values_are_the_same_however_they_are_written(one: str, other: str, is_same: bool) -> None:
+    assert is_same_value(one, other) is is_same and is_same_value(other, one) is is_same
