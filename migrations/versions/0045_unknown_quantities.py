@@ -1,12 +1,12 @@
-"""Quantities that an imported session does not say are empty, its further metrics are kept, its leases know their runs"""
+"""Quantities that a session does not say are empty, its further metrics are kept, its leases know their runs"""
 
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0043"
-down_revision: str | None = "0042"
+revision: str = "0045"
+down_revision: str | None = "0044"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
