@@ -25,6 +25,7 @@ from worker.loop.offline import OfflineMode
 from worker.loop.outbox import Outbox
 from worker.loop.prefetch import record_crash
 from worker.loop.stop import ControlFiles, PauseReason, Stop, follow_control_files
+from worker.machine.bytecode import compile_installed
 from worker.machine.gpu import NvidiaDriver
 from worker.machine.hardware import HardwareError, Machine, detect_machine, list_devices
 from worker.machine.probe import try_device
@@ -181,6 +182,7 @@ def open_worker(
         )
         events.handle(started)
         stack.callback(events.handle, WorkerStopped())
+        compile_installed(lambda text: events.handle(Notice(text)))
         if settings.sandbox == "unconfined":
             events.handle(Notice(UNCONFINED_WARNING, is_warning=True))
         yield OpenWorker(settings, parts, folder)

@@ -158,6 +158,7 @@ class Context:
         seed_everything(self.seed)
         self._draw = numpy.random.default_rng(self.seed)
         gc.collect()
+        gc.freeze()  # all that is there stays: the collector need not look at it again in the training
 
 
 def device_memory_mib(device: str | torch.device) -> int:

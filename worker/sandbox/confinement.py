@@ -36,6 +36,8 @@ def sandbox_environment(request: SandboxRequest, folder: str, scratch: str, gpu:
     if request.device == "cpu":
         # Waiting threads sleep. Spinning, the default, makes a step ten times slower once the cores are shared.
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    else:
+        environment["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"  # less of a small memory is lost in pieces
     environment["CUDA_VISIBLE_DEVICES"] = gpu.uuid if gpu is not None and request.device != "cpu" else ""
     if request.device != "cpu" and (libraries := find_driver_folder()) is not None:
         environment["LD_LIBRARY_PATH"] = libraries
