@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 IMPORTED = ("torch", "numpy", "sympy", "safetensors")
-"""What the processes of a run import that is large. Torch imports sympy when it makes an optimizer."""
+"""Large packages that the processes of a run import. Torch imports sympy when it makes an optimizer."""
 
 
 def compile_installed(notify: Callable[[str], None], packages: Sequence[str] = IMPORTED) -> list[str]:
