@@ -12,7 +12,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, or cuda:N (the same as --
 Cores = Annotated[int | None, typer.Option(min=1, help="Most CPU cores to use.  [default: all]")]
 Sandbox = Annotated[
     str | None,
-    typer.Option(metavar="auto|bubblewrap|container|unconfined", help="unconfined means no protection."),
+    typer.Option(metavar="auto|bubblewrap|container|landlock|unconfined", help="unconfined means no protection."),
 ]
 Coordinator = Annotated[str | None, typer.Option(metavar="URL", help="The swarm's coordinator.")]
 AgentName = Annotated[

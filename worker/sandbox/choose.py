@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,27 +11,31 @@ from worker.sandbox.base import Gpu, Sandbox, SandboxedProcess, SandboxRequest, 
 from worker.sandbox.bubblewrap import BubblewrapSandbox
 from worker.sandbox.confinement import sandbox_environment, threads_of_user
 from worker.sandbox.container import ContainerSandbox
+from worker.sandbox.landlock import LandlockSandbox
 from worker.sandbox.process import ConfinedProcess, LaunchPlan, resource_limits
 
-SandboxName = Literal["auto", "bubblewrap", "container", "unconfined"]
+SandboxName = Literal["auto", "bubblewrap", "container", "landlock", "unconfined"]
+
+
+CONFINING: dict[str, Callable[[Gpu | None], Sandbox]] = {
+    "bubblewrap": BubblewrapSandbox,
+    "container": ContainerSandbox,
+    "landlock": LandlockSandbox,
+}
+"""The sandboxes that protect this machine, the best first."""
 
 
 def choose_sandbox(name: SandboxName, gpu: Gpu | None = None) -> Sandbox:
-    """The sandbox of that name, after a trial; `auto` is bubblewrap, else a container. Raises SandboxUnavailable."""
+    """The sandbox of that name, after a trial; `auto` is the best that works. Raises SandboxUnavailable."""
     if name == "unconfined":
         return UnconfinedSandbox(gpu)
-    if name == "container":
-        return ContainerSandbox(gpu)
-    try:
-        return BubblewrapSandbox(gpu)
-    except SandboxUnavailable as error:
-        if name == "bubblewrap":
-            raise
-        bubblewrap_error = error
-    try:
-        return ContainerSandbox(gpu)
-    except SandboxUnavailable as error:
-        raise SandboxUnavailable(f"{bubblewrap_error}; nor does a container: {error}") from error
+    refusals = []
+    for make in CONFINING.values() if name == "auto" else (CONFINING[name],):
+        try:
+            return make(gpu)
+        except SandboxUnavailable as error:
+            refusals.append(str(error))
+    raise SandboxUnavailable("; ".join(refusals))
 
 
 class UnconfinedSandbox:

@@ -15,6 +15,7 @@ from worker.sandbox.base import ProcessLimits
 
 MIB = 1024 * 1024
 _FIELDS = (b"VmRSS:", b"VmPTE:", b"Threads:")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked into, not written to
 SCRATCH = ("tmp", "dev/shm")  # as in the sandboxes
 INODE_BYTES = 2048
 """Kernel memory of a file in memory besides its content: inode and name; about 1,450 bytes with a short name."""
@@ -71,25 +72,27 @@ def _socket_bytes(pid: int) -> int:
 
 
 def scratch_bytes(folder: Path, pids: Iterable[int]) -> int:
-    """The content of a scratch folder on the disk, with nameless files there that are open in these processes."""
-    seen: dict[int, int] = {}
-    try:
-        device = folder.stat().st_dev
-    except OSError:
-        return 0
-    for path in _list_entries(folder, pids):
-        try:
-            found = path.lstat() if path.is_relative_to(folder) else path.stat()
-        except OSError:
-            continue
-        if found.st_dev == device and (path.is_relative_to(folder) or found.st_nlink == 0):
-            seen[found.st_ino] = found.st_blocks * 512
+    """The content of a user's scratch folder and of /dev/shm, with nameless files that these processes hold."""
+    seen: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError):
+        uid = folder.stat().st_uid
+        named = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
+        for path in (*named, *list_shared_memory(uid), *_list_open(pids)):
+            with contextlib.suppress(OSError):  # it is gone
+                found = path.stat() if path.parent.name == "fd" else path.lstat()
+                if found.st_uid == uid and (path.parent.name != "fd" or found.st_nlink == 0):
+                    seen[found.st_dev, found.st_ino] = found.st_blocks * 512
     return sum(seen.values()) + INODE_BYTES * len(seen)
 
 
-def _list_entries(folder: Path, pids: Iterable[int]) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        yield from (Path(parent, name) for name in (*folders, *files))
+def list_shared_memory(uid: int) -> list[Path]:
+    """A user's files in /dev/shm."""
+    with contextlib.suppress(OSError):
+        return [Path(entry) for entry in os.scandir(SHARED_MEMORY) if entry.stat(follow_symlinks=False).st_uid == uid]
+    return []
+
+
+def _list_open(pids: Iterable[int]) -> Iterator[Path]:
     for pid in pids:
         with contextlib.suppress(OSError):
             yield from Path(f"/proc/{pid}/fd").iterdir()

@@ -14,7 +14,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from worker.sandbox.base import SandboxUnavailable
@@ -80,7 +80,8 @@ CHECKED: dict[str, Numbers] = {
     "clone": (56, 220), "fcntl": (72, 25), "flock": (73, 32), "getsockopt": (55, 209), "ioctl": (16, 29),
     "madvise": (28, 233), "mmap": (9, 222), "personality": (135, 92), "prctl": (157, 167), "preadv2": (327, 286),
     "pwritev2": (328, 287), "rt_sigaction": (13, 134), "setsockopt": (54, 208), "socket": (41, 198),
-    "socketpair": (53, 199),
+    "socketpair": (53, 199), "umask": (95, 166), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
 }
 # fmt: on
 # CUDA does not start without memfd_create: https://github.com/NVIDIA/OpenShell/issues/1696
@@ -146,8 +147,18 @@ FOR_RUNS = {
 # SIGCHLD: the kernel forgets the CPU time of children whose parent ignores it.
 WHERE_CPU_TIME_COUNTS = {"rt_sigaction": ArgumentRule(0, {17: PRETEND}, ALLOW)}
 
-WITHOUT_NETWORK_OF_ITS_OWN = {"socket": ArgumentRule(0, {})}
-"""No socket can be made, only pairs: one of Unix could reach whoever listens in a file."""
+NOT_FOR_OTHERS = ArgumentRule(1, {0: ALLOW}, PRETEND, mask=0o077)
+WITHOUT_NAMESPACES = {
+    "socket": ArgumentRule(0, {}),  # only pairs: one of Unix could reach whoever listens in a file
+    "umask": ArgumentRule(0, {}, PRETEND),
+    "chmod": NOT_FOR_OTHERS,
+    "fchmod": NOT_FOR_OTHERS,
+    "fchmodat": replace(NOT_FOR_OTHERS, argument=2),
+    "fchmodat2": replace(NOT_FOR_OTHERS, argument=2),
+}
+"""For sandboxes that share file systems with others: what one writes, no other may open."""
+
+ACCESS_LISTS: dict[str, Numbers] = {"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)}
 
 WITH_GPU = {"mmap": ArgumentRule(3, {0: ALLOW}, FAIL | errno.ENOMEM, mask=0x40000)}
 """The driver may share memory with the GPU."""
@@ -161,7 +172,7 @@ Instruction = tuple[int, int, int, int]
 
 @cache
 def filter_of_run(
-    gpu: bool, machine: str = os.uname().machine, counts_cpu_time: bool = False, makes_sockets: bool = True
+    gpu: bool, machine: str = os.uname().machine, counts_cpu_time: bool = False, has_namespaces: bool = True
 ) -> bytes:
     """The program for strangers' code; `counts_cpu_time` as in `SandboxRequest`.
 
@@ -169,7 +180,8 @@ def filter_of_run(
     """
     denied = KERNEL | SHARED_STATE | UNCOUNTED_MEMORY | ({} if gpu else MEMFD)
     checks = FOR_ALL | FOR_RUNS | (WITH_GPU if gpu else {}) | (WHERE_CPU_TIME_COUNTS if counts_cpu_time else {})
-    checks |= {} if makes_sockets else WITHOUT_NETWORK_OF_ITS_OWN
+    if not has_namespaces:
+        denied, checks = denied | ACCESS_LISTS, checks | WITHOUT_NAMESPACES
     return _assemble(denied, checks, machine)
 
 

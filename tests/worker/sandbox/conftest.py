@@ -14,6 +14,7 @@ import pytest
 
 from tests.worker.sandbox.driver import DriverRequest
 from worker.sandbox.base import ProcessOutcome
+from worker.sandbox.landlock import find_version
 
 DRIVER = Path(__file__).with_name("driver.py")
 PLAIN_UID = 20_000 + os.getpid() % 30_000
@@ -23,11 +24,14 @@ LIMITS = {"memory_mib": 256, "processes": 24, "disk_mib": 8}
 USERS = [None, PLAIN_UID] if os.geteuid() == 0 else [None]
 """The user that starts the sandbox: that of the tests and, where that is root, a plain user as well."""
 
-CONFINED = [("bubblewrap", uid) for uid in USERS] + [("container", None)] * ("SWARM_TEST_CONTAINER" in os.environ)
-"""Containers need an engine, which a machine for tests seldom has: SWARM_TEST_CONTAINER=1 says that this one does."""
+CONTAINERS = [("container", None)] * ("SWARM_TEST_CONTAINER" in os.environ)
+"""They need an engine, which a machine for tests seldom has: SWARM_TEST_CONTAINER=1 says that this one does."""
 
+NAMESPACED = [("bubblewrap", uid) for uid in USERS] + CONTAINERS
+CONFINED = NAMESPACED + [("landlock", None)] * (os.geteuid() == 0 and find_version() > 0)
+"""Landlock needs root, and a kernel that has it."""
 
-VOLUNTEERS = [("bubblewrap", USERS[-1]), *CONFINED[len(USERS) :]]
+VOLUNTEERS = [("bubblewrap", USERS[-1]), *CONTAINERS]
 """A plain user alone, where the tests may become one: for limits that do not depend on who starts the sandbox."""
 
 
@@ -40,18 +44,18 @@ class Worker:
     """Starts sandboxed processes from a process of its own, as a worker would."""
 
     def __init__(self, sandbox: str, uid: int | None, folder: Path, without: str = "") -> None:
-        self._sandbox, self._uid, self._folder, self._without = sandbox, uid, folder, without
+        self.sandbox, self._uid, self._folder, self._without = sandbox, uid, folder, without
 
     def without(self, defence: str) -> "Worker":
         """The same, but with that defence switched off (driver.py)."""
-        return Worker(self._sandbox, self._uid, self._folder, defence)
+        return Worker(self.sandbox, self._uid, self._folder, defence)
 
     def start(
         self, code: str, timeout: float, cores: list[int] | None = None, orphans: int = 0, **limits: int
     ) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", textwrap.dedent(code)]
         request = DriverRequest(
-            self._sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans, self._without
+            self.sandbox, argv, LIMITS | limits, str(self._folder), timeout, self._uid, cores, orphans, self._without
         )
         environment = {"PATH": os.environ["PATH"], "SWARM_TOKEN": "canary-in-the-environment"}
         command = [sys.executable, str(DRIVER), json.dumps(asdict(request))]
@@ -97,6 +101,13 @@ def volunteer(request: pytest.FixtureRequest, project: Path) -> Worker:
 @pytest.fixture(params=CONFINED, ids=name_kind)
 def confined(request: pytest.FixtureRequest, project: Path) -> Worker:
     """Every sandbox that confines, started by everyone who may start it."""
+    sandbox, uid = request.param
+    return Worker(sandbox, uid, project)
+
+
+@pytest.fixture(params=NAMESPACED, ids=name_kind)
+def namespaced(request: pytest.FixtureRequest, project: Path) -> Worker:
+    """Every sandbox that confines by namespaces, and so has file systems of its own in memory."""
     sandbox, uid = request.param
     return Worker(sandbox, uid, project)
 

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[3]
 ORPHAN_STEP_SECONDS = 0.0005
 sys.path.insert(0, str(REPOSITORY))
 
-from worker.sandbox import bubblewrap, container, process, seccomp  # noqa: E402 - the path comes first
+from worker.sandbox import bubblewrap, container, landlock, process, seccomp  # noqa: E402 - the path comes first
 from worker.sandbox.base import ProcessLimits, Sandbox, SandboxRequest  # noqa: E402 - the path comes first
 from worker.sandbox.choose import choose_sandbox  # noqa: E402 - the path comes first
 from worker.sandbox.launcher import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, call, mount  # noqa: E402
@@ -64,7 +64,7 @@ def main() -> None:
 def switch_off(defence: str) -> None:
     if defence == "filter":
         allow_all = struct.pack("HBBI", seccomp.RETURN, 0, 0, seccomp.ALLOW)
-        bubblewrap.filter_of_run = container.filter_of_run = lambda *_, **__: allow_all
+        bubblewrap.filter_of_run = container.filter_of_run = landlock.filter_of_run = lambda *_, **__: allow_all
     elif defence == "devices":
         bubblewrap.cover_devices = lambda: iter(())
     elif defence == "memory":

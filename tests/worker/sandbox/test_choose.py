@@ -15,7 +15,8 @@ from worker.sandbox.choose import UnconfinedSandbox, choose_sandbox
 def test_is_used_only_when_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert choose_sandbox("unconfined").name == "unconfined"
-    with pytest.raises(SandboxUnavailable):
+    monkeypatch.setattr("worker.sandbox.landlock.find_version", lambda: 0)
+    with pytest.raises(SandboxUnavailable, match=r"bubblewrap is not installed: .*; podman is not .*; landlock "):
         choose_sandbox("auto")
 
 
