@@ -124,9 +124,7 @@ def processes(device: str) -> str:
     return "two use the device at a time"
 
 
-def memory(device: str) -> str:
-    if device == "cpu":
-        return "that of this machine"
+def free_memory(_: str) -> str:
     free, total = torch.cuda.mem_get_info()
     if free < 0.5 * total:
         raise RuntimeError(f"out of memory: {free // MIB} of {total // MIB} MiB are free, others use the rest")
@@ -135,7 +133,7 @@ def memory(device: str) -> str:
 
 STEPS: dict[str, Callable[[str], str]] = {
     step.__name__: step
-    for step in (nodes, libcuda, add, bf16, memory, processes, pinned, compile, attention)
+    for step in (nodes, libcuda, add, bf16, free_memory, processes, pinned, compile, attention)
 }  # fmt: skip
 
 

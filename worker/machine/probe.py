@@ -20,9 +20,9 @@ PROBE_SECONDS = 300.0
 RUN_LIMITS = ProcessLimits(memory_mib=49152, processes=512, disk_mib=8192)
 """Those of the seed for GPUs."""
 
-SHORT_STEPS = ("nodes", "libcuda", "add", "memory")
+SHORT_STEPS = ("nodes", "libcuda", "add", "free_memory")
 GPU_STEPS = (*SHORT_STEPS, "bf16", "processes", "pinned", "compile", "attention")
-CPU_STEPS = ("add", "memory", "bf16", "processes", "attention")
+CPU_STEPS = ("add", "bf16", "processes", "attention")
 
 
 @dataclass(frozen=True)
