@@ -195,6 +195,20 @@ def _measured_keys(
     return query.order_by(value, sha) if ascending else query.order_by(value.desc(), sha.desc())
 
 
+def list_best(
+    session: Session, project_id: int, hardware_class: str, sign: float, limit: int
+) -> list[tuple[int, dict[str, Any], float]]:
+    """The experiments with the best metrics in a class, the best first: number, settings, metric. `sign` is 1 where
+    lower is better, else -1."""
+    value = _POSTERIORS.c.metric_mean
+    query = select(_EXPERIMENTS.c.id, _EXPERIMENTS.c.settings, value)
+    query = query.join(_POSTERIORS, _POSTERIORS.c.commit_sha == _EXPERIMENTS.c.commit_sha)
+    query = query.where(_POSTERIORS.c.project_id == project_id, _POSTERIORS.c.hardware_class == hardware_class)
+    order = (value, _POSTERIORS.c.commit_sha) if sign > 0 else (value.desc(), _POSTERIORS.c.commit_sha.desc())
+    rows = session.execute(query.order_by(*order).limit(limit))
+    return [(number, settings, metric) for number, settings, metric in rows]
+
+
 def list_of_volunteer(session: Session, volunteer_id: int, limit: int) -> list[tuple[ExperimentRow, str]]:
     """The newest experiments by a volunteer's workers, each with its project's name."""
     own = select(Worker.id).where(Worker.volunteer_id == volunteer_id)

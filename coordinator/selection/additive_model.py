@@ -129,6 +129,19 @@ class AdditiveModel:
                     size = effects @ inverse @ effects + np.sum(inverse * covariance[np.ix_(columns, columns)])
                     scales[axis] = float(size + 1) / (len(columns) + 1)
 
+        contributions = {
+            axis: float(np.var(design[:, columns] @ self._mean[columns])) for axis, (columns, _) in blocks.items()
+        }
+        explained = sum(contributions.values()) or 1.0
+        self.shares = {axis: variance / explained for axis, variance in contributions.items()}
+        """Each axis' part of the variance that all axes explain."""
+
+    def list_effects(self, axis: str) -> list[tuple[Setting, float, float]]:
+        """The values of an axis, each with the mean and sd of its effect against the reference."""
+        columns = [self._columns[axis, value] for value in self.values[axis]]
+        means, sds = self._mean[columns], np.linalg.norm(self._spread[columns], axis=1)
+        return list(zip(self.values[axis], map(float, means), map(float, sds), strict=True))
+
     def draw(self, rng: np.random.Generator) -> dict[str, Setting]:
         """The best configuration by drawn effects (Thompson sampling): its settings that differ from the reference."""
         drawn = self._mean + self._spread @ rng.standard_normal(len(self._mean))

@@ -6,8 +6,9 @@ Positions are in percent of the chart's width; intervals are two sd to each side
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from coordinator.selection.importances import Importance
 from shared.experiments import AxisDirection
-from shared.findings import Topic, TopicEffect, TopicPool
+from shared.findings import FindingSummary, Topic, TopicEffect, TopicPool
 from shared.formatting import decimals_for, format_effect, format_measure
 from shared.records import Estimate, ExperimentEvidence, ExperimentSummary, LineageStep
 
@@ -224,6 +225,44 @@ def _draw_step(step: LineageStep, scale: Scale, start: float, end: float, sd: fl
         step.title, value, role, left, round(right - left, 2), scale.place(end), scale.place(end - SPREAD * sd),
         scale.place(end + SPREAD * sd), step.experiment_id or 0,
     )  # fmt: skip
+
+
+def draw_importances(found: Sequence[Importance]) -> EffectsChart | None:
+    """The chart of what settings do at their best values; None without one."""
+    if not found:
+        return None
+    scale = Scale.around([0.0, *(one.effect + side * SPREAD * one.sd for one in found for side in (-1, 1))])
+    rows = [scale.draw(one.name, format_effect(one.effect, one.sd), "improved", one.effect, one.sd) for one in found]
+    return EffectsChart(rows, scale.place(0.0), "")
+
+
+class SmallInterval(NamedTuple):
+    """An interval of two sd on the scale of its list, where `zero` is no effect."""
+
+    low: float
+    middle: float
+    high: float
+    zero: float
+
+
+def draw_small(findings: Sequence[FindingSummary]) -> dict[int, SmallInterval]:
+    """The effects of findings as small pictures on one scale, by the finding's number; those far off are cut."""
+    effects = {
+        one.id: (one.posterior.effect_mean, one.posterior.effect_sd or 0.0)
+        for one in findings
+        if one.posterior is not None and one.posterior.effect_mean is not None
+    }
+    if not effects:
+        return {}
+    reach = sorted(abs(mean) + SPREAD * sd for mean, sd in effects.values())
+    most = reach[min(len(reach) - 1, int(KEPT_SHARE * len(reach)))]
+    scale = Scale.around([-most, most])
+    return {
+        number: SmallInterval(
+            scale.place(mean - SPREAD * sd), scale.place(mean), scale.place(mean + SPREAD * sd), scale.place(0.0)
+        )
+        for number, (mean, sd) in effects.items()
+    }
 
 
 def _draw_strip(effects: Sequence[TopicEffect], scale: Scale) -> dict[str, str]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
@@ -40,6 +40,19 @@ POSTERIOR_COLUMNS = (
     "metric_mean", "metric_sd", "effect_mean", "effect_sd", "runs", "checkers", "verdict", "standing", "dispute",
 )  # fmt: skip
 FORM_FIELDS = ("since", "until")
+SHOWN = {
+    "kind": "Kind", "parent": "Parent", "metric": "Metric", "effect": "Effect", "verdict": "Verdict",
+    "branch": "Branch", "worker": "Worker", "age": "Age", "class": "Hardware class", "axis": "Axis", "value": "Value",
+    "runs": "Runs", "checkers": "Checkers", "standing": "Standing", "outcome": "First run", "commit": "Commit",
+}  # fmt: skip
+"""Columns that the page can show beside number and title, with their headings."""
+
+USUAL = tuple(SHOWN)[:8]
+FILE_COLUMNS = {
+    "age": ("done_at",), "class": ("hardware_class",), "commit": ("sha",), "parent": ("parent_id",),
+    "metric": ("metric_mean", "metric_sd"), "effect": ("effect_mean", "effect_sd"), "axis": ("axis", "direction"),
+}  # fmt: skip
+"""Columns of a file that stand for one of the page, where it is not the one of the same name."""
 
 
 class Form(StrEnum):
@@ -64,6 +77,15 @@ def _read_view(request: Request) -> ListQuery:
 View = Annotated[ListQuery, Depends(_read_view)]
 
 
+def _read_columns(columns: Annotated[list[str], Query(max_length=len(SHOWN))] = []) -> tuple[str, ...]:  # noqa: B006
+    """The columns of an address, in the page's order; a form has one parameter for each. Unknown ones are left out."""
+    wanted = {name for given in columns for name in given.split(",")}
+    return tuple(name for name in SHOWN if name in wanted) or USUAL
+
+
+Columns = Annotated[tuple[str, ...], Depends(_read_columns)]
+
+
 def _name_view(view: ListQuery) -> dict[str, str]:
     """The parameters of a view's address, without those that say what holds anyway."""
     given = view.model_dump(mode="json", exclude_defaults=True)
@@ -71,11 +93,13 @@ def _name_view(view: ListQuery) -> dict[str, str]:
 
 
 @router.get("/projects/{name}/experiments")
-def show_experiments(name: Slug, session: ReadSession, view: View, cursor: GivenCursor = None) -> Response:
+def show_experiments(
+    name: Slug, session: ReadSession, view: View, columns: Columns, cursor: GivenCursor = None
+) -> Response:
     """A project's experiments that fit the filters, in the order asked for."""
     project = projects.get_project(session, name)
     asked = view.to_request().choose_class(session, project)
-    given = _name_view(view)
+    given = _name_view(view) | ({"columns": ",".join(columns)} if columns != USUAL else {})
     page = {
         "project": projects.view_project(project),
         "objective": projects.contract_of(project).objective,
@@ -93,6 +117,8 @@ def show_experiments(name: Slug, session: ReadSession, view: View, cursor: Given
             "hardware_class": [one.name for one in list_hardware_classes(session, project.id)],
         },
         "examined": MAX_EXAMINED,
+        "columns": columns,
+        "shown": SHOWN,
     }
     return render("experiments/list.html", page=page)
 
@@ -105,13 +131,15 @@ def _order_address(given: dict[str, str], view: ListQuery, sort: ExperimentSort)
 
 
 @router.get("/projects/{name}/experiments.{form}")
-def export_experiments(name: Slug, form: Form, session: ReadSession, database: CurrentDatabase, view: View) -> Response:
+def export_experiments(
+    name: Slug, form: Form, session: ReadSession, database: CurrentDatabase, view: View, columns: Columns
+) -> Response:
     """All experiments of a view, in its order."""
     asked = view.to_request().choose_class(session, projects.get_project(session, name))
     file = f"{name}-experiments.{form}"
     found = _list_all(database, name, asked)
     if form is Form.CSV:
-        return send_file(_write_csv(found), file, "text/csv; charset=utf-8")
+        return send_file(_write_csv(found, _name_file_columns(columns)), file, "text/csv; charset=utf-8")
     return send_file(_write_json(found), file, "application/json")
 
 
@@ -126,12 +154,19 @@ def _list_all(database: Database, name: str, asked: ListRequest) -> Iterator[Exp
             return
 
 
-def _write_csv(found: Iterator[ExperimentSummary]) -> Iterator[str]:
-    yield write_line((*COLUMNS, *POSTERIOR_COLUMNS))
+def _name_file_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a file for those that the page shows; all that there are for the usual ones."""
+    if columns == USUAL:
+        return *COLUMNS, *POSTERIOR_COLUMNS
+    return "id", "title", *(one for name in columns for one in FILE_COLUMNS.get(name, (name,)))
+
+
+def _write_csv(found: Iterator[ExperimentSummary], columns: tuple[str, ...]) -> Iterator[str]:
+    yield write_line(columns)
     for experiment in found:
         values = experiment.model_dump(mode="json")
-        posterior = values["posterior"] or {}
-        yield write_line([values[column] for column in COLUMNS] + [posterior.get(one) for one in POSTERIOR_COLUMNS])
+        values |= dict.fromkeys(POSTERIOR_COLUMNS) | (values["posterior"] or {})
+        yield write_line([values[column] for column in columns])
 
 
 def _write_json(found: Iterator[ExperimentSummary]) -> Iterator[str]:

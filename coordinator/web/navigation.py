@@ -41,7 +41,6 @@ TABS = (
     Place("Topics", "/projects/{name}/topics"),
     Place("Branches", "/projects/{name}/branches"),
     Place("Tree", "/projects/{name}/tree"),
-    Place("Digests", "/projects/{name}/digests"),
     Place("Workers", "/projects/{name}/workers"),
     Place("Settings", "/projects/{name}/settings"),
 )

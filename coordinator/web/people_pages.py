@@ -14,6 +14,7 @@ from coordinator.moderation import service as moderation
 from coordinator.projects import service as projects
 from coordinator.projects.lookup import list_projects
 from coordinator.records import contributions
+from coordinator.web.charts import draw_small
 from coordinator.web.rendering import render
 from coordinator.web.sessions import CsrfChecked, Moderator, Visitor, act_as, redirect
 from coordinator.workers import queries as workers
@@ -51,6 +52,7 @@ def show_volunteer(name: Slug, session: ReadSession, visitor: Visitor, cursor: C
     is_staff = visitor is not None and visitor.role in STAFF
     if account.is_pending and not is_staff:
         raise NotFoundError(f"There is no account {name!r}.")
+    papers = findings.view_of_account(session, account.id, cursor, MAX_PAPERS)
     page = {
         "account": account,
         "retraction": f"/volunteers/{name}/papers/retraction",
@@ -59,7 +61,8 @@ def show_volunteer(name: Slug, session: ReadSession, visitor: Visitor, cursor: C
         "trust": contributions.count_trust(session, account.id),
         "workers": workers.view_workers(session, None, MAX_WORKERS + 1, volunteer_id=account.id),
         "max_workers": MAX_WORKERS,
-        "papers": findings.view_of_account(session, account.id, cursor, MAX_PAPERS),
+        "papers": papers,
+        "pictures": draw_small(papers.items),
         "is_first": cursor is None,
     }
     return render("people/volunteer.html", page=page)

@@ -21,7 +21,7 @@ from coordinator.models import Experiment, Project
 from coordinator.novelty.similarity import Similarity
 from coordinator.projects import service as projects
 from coordinator.web import project_page
-from coordinator.web.charts import draw_evidence, draw_topic
+from coordinator.web.charts import draw_evidence, draw_small, draw_topic
 from shared.experiments import Verdict
 from shared.findings import FailureClass, GainFates
 from shared.protocol import Page
@@ -137,6 +137,8 @@ def view_findings(
     """
     asked = {**({"project": project_name} if project_name else {}), **chosen, **({"q": q} if q else {})}
     found = search.view_page(session, similarity, q, filters, PAGE_ROWS) if q else None
+    newest = Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS)
+    shown = [hit.finding for hit in found.items] if found else newest.items
     project = projects.get_project(session, project_name) if project_name else None
     return (_start_context(project) if project else {"project": None}) | {
         "q": q,
@@ -148,7 +150,8 @@ def view_findings(
         "hits": found.items if found else [],
         "meaning_used": found is None or found.meaning_used,
         "waiting_for_vectors": found.waiting_for_vectors if found else 0,
-        "newest": Page(items=[]) if q else findings.view_page(session, filters, before_id, PAGE_ROWS),
+        "newest": newest,
+        "pictures": draw_small(shown),
     }
 
 

@@ -34,7 +34,7 @@ OPEN = frozenset(
         "/projects/{name}/digests/{week}.md",
         "/projects/{name}/plot", "/projects/{name}/branches", "/projects/{name}/experiments",
         "/projects/{name}/experiments.{form}", "/compare", "/projects/{name}/settings",
-        "/projects/{name}/tree", "/projects/{name}/tree.json",
+        "/projects/{name}/tree", "/projects/{name}/tree.json", "/projects/{name}/importance",
         "/projects/{name}/topics", "/readyz", "/robots.txt", "/runs/{run_id}", "/live",
         "/workers", "/workers/{worker_id}", "/projects/{name}/workers", "/volunteers/{name}", "/leaderboard",
         "/sign-in", "/status", "/topics/{project}/{slug}", "/topics/{project}/{slug}.json",
