@@ -161,22 +161,22 @@ def test_a_choice_that_cannot_be_compared(http: TestClient) -> None:
     assert 'name="ids"' in http.get("/compare").text, "one may name them"
 
 
-def test_columns_are_chosen_in_the_address_and_kept_by_orders_and_exports(http: TestClient, name: str) -> None:
-    usual = http.get(f"/projects/{name}/experiments").text
+def test_columns_are_chosen_in_the_address_and_kept_by_orders_and_exports(http: TestClient) -> None:
+    usual = http.get(f"/projects/{NAME}/experiments").text
     assert 'value="kind" checked' in usual and 'value="class" checked' not in usual
-    page = http.get(f"/projects/{name}/experiments?columns=metric&columns=class,runs&columns=nonsense").text
+    page = http.get(f"/projects/{NAME}/experiments?columns=metric&columns=class,runs&columns=nonsense").text
     heads = re.findall(r'<th scope="col"[^>]*>(?:<a[^>]*>)?([^<]+)', page)
     assert [head.strip() for head in heads] == ["#", "Tried", "val_bpb", "Hardware class", "Runs"]
     assert 'value="class" checked' in page and 'value="kind" checked' not in page
     links = [link for link in re.findall(r'href="([^"]+)"', page) if "sort=metric" in link or "cursor=" in link]
     assert links and all("columns=metric%2Cclass%2Cruns" in link for link in links)
-    lines = http.get(f"/projects/{name}/experiments.csv?columns=metric,class").text.splitlines()
+    lines = http.get(f"/projects/{NAME}/experiments.csv?columns=metric,class").text.splitlines()
     assert lines[0] == "id,title,metric_mean,metric_sd,hardware_class" and len(lines) == EXPERIMENTS + 1
-    assert len(http.get(f"/projects/{name}/experiments.csv").text.splitlines()[0].split(",")) == 24
+    assert len(http.get(f"/projects/{NAME}/experiments.csv").text.splitlines()[0].split(",")) == 24
 
 
-def test_findings_have_their_effect_as_a_small_picture_on_one_scale(http: TestClient, name: str) -> None:
-    page = http.get(f"/findings?project={name}").text
+def test_findings_have_their_effect_as_a_small_picture_on_one_scale(http: TestClient) -> None:
+    page = http.get(f"/findings?project={NAME}").text
     zeros = re.findall(r'class="zero" x1="([\d.]+)"', page)
     assert len(zeros) > 20 and len(set(zeros)) == 1
     assert page.count("small-interval") == len(zeros) and "cpu · 2 cores" in page
