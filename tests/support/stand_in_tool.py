@@ -68,8 +68,9 @@ def answer_folder(prompt: str) -> Path:
     return Path(re.search(r"`(\S+)/(?:proposal|finding)\.json`", prompt)[1])
 
 
-def write_paper(prompt: str) -> None:
-    paper = {"claim": f"Written by {NAME}.", "mechanism": "One more name costs nothing.", "caveats": "One run.",
+def write_paper(prompt: str, act: str, refresh: str) -> None:
+    mechanism = f"The login is {refresh}." if act == "leak" else "One more name costs nothing."
+    paper = {"claim": f"Written by {NAME}.", "mechanism": mechanism, "caveats": "One run.",
              "refuted_by": "A second run.", "follow_ups": "None.", "tags": ["stand-in"]}  # fmt: skip
     (answer_folder(prompt) / "finding.json").write_text(json.dumps(paper))
 
@@ -112,7 +113,7 @@ def main() -> None:
     if act == "question":
         end("I have a plan. Should I continue?")
     if "finding.json" in prompt:
-        write_paper(prompt)
+        write_paper(prompt, act, refresh)
     else:
         write_edit(prompt, act, refresh)
     end("Done.")

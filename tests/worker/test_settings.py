@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.settings import SettingsError, config_path, load_settings
+from worker.settings import SettingsError, WorkerSettings, config_path, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +110,15 @@ def test_the_package_index_is_ours_or_pips(monkeypatch: pytest.MonkeyPatch) -> N
     assert load_settings({}).package_index == "http://pip.test/simple"
     monkeypatch.setenv("SWARM_PACKAGE_INDEX", "http://ours.test/simple")
     assert load_settings({}).package_index == "http://ours.test/simple"
+
+
+def test_notes_are_read_within_bounds(tmp_path: Path) -> None:
+    notes = tmp_path / "program.md"
+    notes.write_text("  Try optimizers.\n")
+    assert WorkerSettings(notes=notes).read_notes() == "Try optimizers."
+    assert WorkerSettings().read_notes() == ""
+    notes.write_text("x" * 8001)
+    with pytest.raises(SettingsError, match="8,001 characters"):
+        WorkerSettings(notes=notes).read_notes()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        WorkerSettings(notes=tmp_path / "none").read_notes()

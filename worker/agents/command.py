@@ -34,7 +34,7 @@ from worker.agents.presets import EDITABLE, ToolPreset
 from worker.agents.prompt import TOOL, describe_task, fence, render, template_of
 from worker.agents.replies import EditError, PaperReply, Statement, check_files
 from worker.agents.search_space import read_settings
-from worker.agents.secrets import collect_secrets, renew
+from worker.agents.secrets import collect_secrets, renew, shorten_home
 from worker.agents.tool_room import RoomSettings, ToolRoom
 from worker.agents.usage_limit import find_reset, is_usage_limit
 from worker.sandbox.base import ProcessOutcome
@@ -174,13 +174,13 @@ class CommandAgent(Agent):
         with ToolRoom(self._tool.room, files, fence("other volunteers", context), self._notify) as room:
             for _ in range(MAX_ROUNDS):
                 outcome = room.run(argv, asked, deadline, self._stop)
-                log = self._keep(purpose, outcome)
+                log, end = self._keep(purpose, outcome), secrets.redact(describe_end(outcome))
                 try:
                     answer = collect(room)
                     break
                 except (CollectError, EditError, AnswerError) as error:
                     problem = str(error)
-                    self._raise_if_unavailable(outcome, log)
+                    self._raise_if_unavailable(outcome, end, log)
                 if deadline - time.monotonic() < LEAST_SECONDS:
                     break
                 asked = render("tool_again", work=WORK, problem=problem, task=prompt)
@@ -190,30 +190,28 @@ class CommandAgent(Agent):
                 with suppress(CollectError, EditError):
                     answer = collect_at_last(room)
         if answer is None:
-            raise AgentError(f"{self.name}: {problem} ({describe_end(outcome)}; all that it said: {log})")
+            raise AgentError(f"{self.name}: {problem} ({end}; all that it said: {log})")
         if leak := renew(secrets).find_leak(_published(answer), known):
             raise AgentError(f"{self.name} copied a secret from {leak} into its answer, which was discarded")
         return answer
 
-    def _raise_if_unavailable(self, outcome: ProcessOutcome, log: Path) -> None:
+    def _raise_if_unavailable(self, outcome: ProcessOutcome, end: str, log: str) -> None:
         """Raise AgentUnavailable if what the tool said or its exit status shows that asking again does not help."""
         said, now, preset = outcome.log_tail[-4000:], datetime.now().astimezone(), self._tool.preset
         if preset is not None and any(phrase in said.lower() for phrase in preset.logged_out):
-            raise AgentMisconfigured(f"{self.name} is not logged in ({describe_end(outcome)}): {preset.log_in}")
+            raise AgentMisconfigured(f"{self.name} is not logged in ({end}): {preset.log_in}")
         if is_usage_limit(said):
             reset = find_reset(said, now)
             seconds = LIMIT_WAIT_SECONDS if reset is None else max(60.0, (reset - now).total_seconds())
             when = (
                 "no time is given when it ends" if reset is None else f"it ends {reset.astimezone():%a %d %b %H:%M %Z}"
             )
-            raise AgentUnavailable(
-                f"{self.name} has reached its usage limit; {when} ({describe_end(outcome)})", seconds
-            )
+            raise AgentUnavailable(f"{self.name} has reached its usage limit; {when} ({end})", seconds)
         if outcome.exit_status not in (0, None):
-            raise AgentUnavailable(f"{self.name} failed: {describe_end(outcome)}; all that it said: {log}")
+            raise AgentUnavailable(f"{self.name} failed: {end}; all that it said: {log}")
 
-    def _keep(self, purpose: str, outcome: ProcessOutcome) -> Path:
-        """Keep what the tool said, for its owner's eyes; older logs are removed."""
+    def _keep(self, purpose: str, outcome: ProcessOutcome) -> str:
+        """Keep what the tool said, for its owner's eyes, and return where; older logs are removed."""
         folder = self._tool.log_folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{datetime.now().astimezone():%Y%m%d-%H%M%S-%f}-{purpose}.log"
@@ -221,7 +219,7 @@ class CommandAgent(Agent):
         path.write_text(f"{outcome.log_tail}\n[{describe_end(outcome)}]\n", encoding="utf-8")
         for old in sorted(folder.glob("*.log"))[:-KEPT_LOGS]:
             old.unlink(missing_ok=True)
-        return path
+        return shorten_home(path)
 
     def _brief(self, name: str, task: Task, **more: str) -> str:
         return render(name, layout=TOOL, work=WORK, brief=BRIEF, answer=self._answer, **describe_task(task), **more)

@@ -3,12 +3,14 @@
 Secrets are collected before the tool starts, because its transcript, which it writes into the same folders, holds the
 code that it is asked for. A word is a secret if it has the shape of a provider's key, stands under a name such as
 `refresh_token`, or looks random in a file that only its owner can read. A login that the tool renews is read again
-afterwards. The answer is searched for each secret, also in base64, in hex, backwards, and in pieces.
+afterwards. The answer is searched for each secret, also in base64 and base32, as numbers, rotated, backwards, in pieces
+of PIECE characters, and in string literals of any length.
 
-Not covered: a secret that was encrypted, compressed, or given in fewer than PIECE characters at a time.
+Not covered: a secret that was encrypted or compressed, or disguised twice.
 """
 
 import base64
+import codecs
 import math
 import os
 import re
@@ -58,6 +60,7 @@ _PASSWORD = re.compile(r"(?i)passw|passphrase|secret")
 _ORDINARY = re.compile(r"[\d.:+TZ\-]+$|https?://[^@]*$|[~.]{0,2}/|\$")
 _CODE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$|\w+=")  # `hashlib.sha256`, `eps=1e-8`
 _WORD = re.compile(r"[A-Za-z0-9_\-+/.~]{16,}")
+_LITERAL = re.compile(r"""'([^'\n]*)'|"([^"\n]*)\"""")
 _ALPHANUMERIC = re.compile(r"[A-Za-z0-9]+")
 _RUNS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _HEX_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+")
@@ -72,7 +75,9 @@ class Secrets:
 
     def find_leak(self, answer: str, known: str) -> str | None:
         """The source of a secret that the answer contains, or None. `known` is text that the tool was given."""
-        squeezed = _squeeze(answer)
+        literals = "".join(first or second for first, second in _LITERAL.findall(answer))
+        squeezed = f"{_squeeze(answer)}|{_squeeze(literals)}"
+        digits = re.sub(r"0x|[^0-9a-f]", "", answer.lower())
         pieces = frozenset(squeezed[at : at + PIECE] for at in range(len(squeezed) - PIECE + 1))
         for value, source in self.sources.items():
             core = _squeeze(value)
@@ -82,9 +87,16 @@ class Secrets:
                 may_be_cut = _looks_random(core)  # else its pieces may be words
                 forms = _disguises(value, core)
                 is_found = any(_is_held(form, squeezed, pieces, may_be_cut=may_be_cut) for form in forms)
+                is_found = is_found or any(numbers in digits for numbers in _as_numbers(value))
             if is_found and value not in known and core not in _squeeze(known):
                 return source
         return None
+
+    def redact(self, line: str) -> str:
+        """A line without these secrets, and without words that look like others."""
+        for value in {*find_secrets(line, is_private=True), *(value for value in self.sources if value in line)}:
+            line = line.replace(value, "[a secret]")
+        return line
 
 
 def collect_secrets(
@@ -111,7 +123,7 @@ def collect_secrets(
         for value in find_secrets(content.decode(errors="replace"), is_private=is_private):
             if len(sources) >= MAX_SECRETS:
                 break
-            sources.setdefault(value, _shorten_home(path))
+            sources.setdefault(value, shorten_home(path))
             files.add(path)
     for name, text in (environment or {}).items():
         is_key = _KEY_VARIABLE.search(name) and len(text) >= LEAST_VARIABLE and not _ORDINARY.match(text)
@@ -169,13 +181,20 @@ def _looks_random(part: str) -> bool:
 
 
 def _disguises(value: str, core: str) -> Iterator[str]:
-    """The letters and digits of a secret: plain, reversed, in hex, and in base64 at each of its three alignments."""
-    yield core
-    yield core[::-1]
-    yield value.encode().hex()
+    """The letters and digits of a secret: plain, reversed, rotated, and in base64 and base32 at each alignment."""
+    yield from (core, core[::-1], codecs.encode(core, "rot13"))
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + value.encode()).decode()
         yield _squeeze(encoded[math.ceil(shift * 8 / 6) :].rstrip("=")[:-1])
+    for shift in range(5):
+        encoded = base64.b32encode(b"\0" * shift + value.encode()).decode()
+        yield encoded[math.ceil(shift * 8 / 5) :].rstrip("=")[:-1]
+
+
+def _as_numbers(value: str) -> tuple[str, str]:
+    """The bytes of a secret in hex, and in decimal."""
+    content = value.encode()
+    return content.hex(), "".join(map(str, content))
 
 
 def _is_held(secret: str, answer: str, pieces: frozenset[str], *, may_be_cut: bool) -> bool:
@@ -208,5 +227,6 @@ def _list_files(paths: Iterable[Path]) -> Iterator[Path]:
     return (file for file, _ in zip(files, range(MAX_FILES), strict=False))
 
 
-def _shorten_home(path: Path) -> str:
+def shorten_home(path: Path) -> str:
+    """A path as text, without the name of its owner's home."""
     return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)

@@ -65,6 +65,10 @@ class ToolRoom:
         write_worktree(self.folder / "brief", {"context.md": self._context})
         self.answer.mkdir()
         (self.folder / "home").mkdir(mode=0o700)
+        for link, target in self._settings.program.links.items():
+            if link.is_relative_to(self._settings.home):
+                self._inside(link).parent.mkdir(parents=True, exist_ok=True)
+                self._inside(link).symlink_to(target)
         for mount in self._settings.mounts:
             if self._is_copied(mount):
                 inside = self._inside(mount.path)
@@ -116,7 +120,7 @@ class ToolRoom:
                 *(mount for mount in settings.mounts if mount.path not in self._copied),
                 *(Mount(path) for path in settings.protected if path not in self._absent),
             ],
-            settings.program.links,
+            {link: target for link, target in settings.program.links.items() if not link.is_relative_to(settings.home)},
             brief if words == list(argv) else None,
         )
         try:

@@ -74,3 +74,11 @@ def test_the_kind_of_job_and_its_tired_axes_are_told() -> None:
 def test_a_text_of_others_is_not_rendered_again() -> None:
     evil = fence("a finding", "{{ 7 * 7 }} {% include 'system.md.j2' %}")
     assert "{{ 7 * 7 }} {% include" in render("repair", title="t", crash=evil, files="")
+
+
+def test_the_volunteers_notes_go_with_each_prompt() -> None:
+    task = replace(make_task(), notes="Try optimizers.")
+    for kind in KINDS:
+        assert "Try optimizers." in render(kind, layout=TOOL, work="/w", brief="/b", answer="/a", **describe_task(task))
+    assert "Try optimizers." in render("system", editable="train.py", schema="{}", notes=task.notes)
+    assert "asks of you" not in render("system", editable="train.py", schema="{}", notes="")

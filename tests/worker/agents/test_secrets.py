@@ -1,6 +1,7 @@
 """worker/agents/secrets.py: what the leak check catches, and that it stops no honest edit."""
 
 import base64
+import codecs
 import json
 import random
 import string
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.agents.search_space import rewrite_constants
+from worker.agents.search_space import read_constants, rewrite_constants
 from worker.agents.secrets import collect_secrets, renew
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +63,13 @@ WAYS: dict[str, Callable[[str], str]] = {
     "base64": lambda key: f"X = '{base64.b64encode(key.encode()).decode()}'",
     "base64 among others": lambda key: base64.b64encode(b"the key is: " + key.encode() + b" and more").decode(),
     "base64 over lines": lambda key: base64.encodebytes(b"x" + key.encode() * 3).decode(),
-    "hex": lambda key: key.encode().hex(),
+    "base32": lambda key: base64.b32encode(b"ab" + key.encode()).decode(),
+    "hex": lambda key: key.encode().hex(" "),
+    "escapes": lambda key: "".join(f"\\x{byte:02X}" for byte in key.encode()),
+    "a list of numbers": lambda key: str([*key.encode()]),
+    "a list of hex numbers": lambda key: f"[{', '.join(map(hex, key.encode()))}]",
+    "a letter a line": lambda key: "".join(f"K{at} = '{letter}'\n" for at, letter in enumerate(key)),
+    "rotated": lambda key: codecs.encode(key, "rot13"),
     "backwards": lambda key: key[::-1],
     "escaped": lambda key: json.dumps({"title": f"{key[:20]}\n{key[20:]}"}),
 }
@@ -95,7 +102,9 @@ def test_all_honest_edits_pass_though_the_login_folder_is_full_of_their_words(tm
     answers = []
     for edit in EDITS:
         source = (ROOT / "seed" / edit["seed"] / edit["file"]).read_text()
-        text = rewrite_constants(source, edit["settings"]) + edit["line"] + "\n"
+        known = read_constants(source)  # a seed's constants change
+        text = rewrite_constants(source, {name: value for name, value in edit["settings"].items() if name in known})
+        text += f"{edit['line']}\n"
         answers.append((source, f"{text}\n{json.dumps(edit)}"))
     for name in ("history.jsonl", "session.log"):
         path = tmp_path / name
@@ -158,3 +167,16 @@ def test_a_large_folder_is_read_within_bounds(tmp_path: Path) -> None:
     key = f"sk-{draw(40)}"
     (tmp_path / "z").write_text(key)
     assert list(collect_secrets([tmp_path]).sources) == [key]
+
+
+def test_a_line_for_others_shows_no_secret() -> None:
+    secrets = collect_secrets([], {"SITE_PASSWORD": "hunter2-hunter2"})
+    key = f"sk-ant-{draw(40)}"
+    assert (
+        secrets.redact(f"exit status 1: bad key {key} of hunter2-hunter2")
+        == "exit status 1: bad key [a secret] of [a secret]"
+    )
+    assert (
+        secrets.redact("exit status 1: Should I set weight_decay=0.05?")
+        == "exit status 1: Should I set weight_decay=0.05?"
+    )

@@ -74,11 +74,11 @@ def test_what_a_tool_says_of_limits_and_logins_is_understood(tool: StandIn, make
 
 
 def test_bad_answers_of_a_tool(make: Make, tmp_path: Path) -> None:
-    agent = make(STAND_INS["claude"], "question", "question", "question", "wordless", "wordless", "wordless", "leak")
+    agent = make(STAND_INS["opencode"], "question", "question", "question", "wordless", "wordless", "wordless", "leak")
     with pytest.raises(AgentError, match=r"nothing is changed.*Should I continue\?.*all that it said: .*said"):
         agent.propose(TASK)
     assert agent.propose(TASK).proposal.title.startswith("An undescribed change of train.py")
-    with pytest.raises(AgentError, match=r"copied a secret from ~/.claude/.credentials.json"):
+    with pytest.raises(AgentError, match=r"copied a secret from ~/.local/share/opencode/auth.json"):
         agent.propose(TASK)
 
 
