@@ -19,7 +19,7 @@ from coordinator.models import (
     Worker,
     table_of,
 )
-from coordinator.models.leases import LIVE_STATES
+from coordinator.models.leases import IS_LIVE
 from shared.protocol import now
 from shared.records import Trust
 from shared.runs import RunOutcome
@@ -45,7 +45,7 @@ _PROMOTION_RUNS = (
         _LEASES.c.worker_id,
         _WORKERS.c.volunteer_id,
         *(_LEASES.c[name] for name in ("seed", "pace", "issued_at")),
-        and_(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment")),
+        IS_LIVE,
         case((_COUNTS, _RUNS.c.metric)),
         func.coalesce(_RUNS.c.trust, Trust.NEWCOMER.value),
     )

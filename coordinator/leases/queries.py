@@ -27,7 +27,7 @@ from coordinator.models import (
     table_of,
 )
 from coordinator.models.accounts import IS_STOPPED, IS_VALID_TOKEN, IS_WORKER_STOPPED
-from coordinator.models.leases import LIVE_STATES
+from coordinator.models.leases import IS_LIVE, IS_OPEN, LIVE_STATES
 from coordinator.selection.context_pack import Pack
 from shared.experiments import JobKind
 from shared.protocol import now
@@ -119,20 +119,15 @@ _SEE_OWN = _FIND.join(_TOKENS, _TOKENS.c.volunteer_id == _WORKERS.c.volunteer_id
     _TOKENS.c.sha256 == bindparam("sha256"), IS_VALID_TOKEN
 )
 _OPEN_OF_WORKER = select(_LEASES.c.id, _LEASES.c.expires_at).where(
-    _LEASES.c.worker_id == bindparam("worker_id"), _LEASES.c.state.in_(LIVE_STATES)
+    _LEASES.c.worker_id == bindparam("worker_id"), IS_OPEN
 )
-_LIVE_BY_PROJECT = (
-    select(_LEASES.c.project_id, func.count())
-    .where(_LEASES.c.state.in_(LIVE_STATES), _LEASES.c.expires_at > bindparam("moment"))
-    .group_by(_LEASES.c.project_id)
-)
-_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
+_LIVE_BY_PROJECT = select(_LEASES.c.project_id, func.count()).where(IS_LIVE).group_by(_LEASES.c.project_id)
 _COUNTS = select(
     select(func.count())
     .select_from(_WORKERS.join(_LEASES, _LEASES.c.worker_id == _WORKERS.c.id))
-    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), _LIVE)
+    .where(_WORKERS.c.volunteer_id == bindparam("volunteer_id"), IS_LIVE)
     .scalar_subquery(),
-    select(func.count()).where(_LEASES.c.address_sha256 == bindparam("address_sha256"), _LIVE).scalar_subquery(),
+    select(func.count()).where(_LEASES.c.address_sha256 == bindparam("address_sha256"), IS_LIVE).scalar_subquery(),
     select(func.coalesce(func.sum(_RECORDS.c.agreements), 0))
     .where(_RECORDS.c.volunteer_id == bindparam("volunteer_id"))
     .scalar_subquery(),
@@ -189,7 +184,7 @@ _RENEW = (
     update(_LEASES)
     .where(
         _LEASES.c.id == bindparam("lease_id"),
-        _LEASES.c.state.in_(LIVE_STATES),
+        IS_OPEN,
         _LEASES.c.phase == bindparam("new_phase"),
         _LEASES.c.heartbeat_at < bindparam("new_at"),
     )

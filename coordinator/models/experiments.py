@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, and_, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, Sha, table_of
+from coordinator.models.base import Base, Sha, is_one_of, table_of
 from coordinator.models.evidence import CommitPosterior, Run
 from shared.experiments import JobKind
 from shared.runs import RunOutcome
@@ -119,7 +119,7 @@ _EXPERIMENTS, _RUNS, _POSTERIORS = table_of(Experiment), table_of(Run), table_of
 _FIRST_RUN = select(func.min(_RUNS.c.id)).where(_RUNS.c.experiment_id == _EXPERIMENTS.c.id).correlate(_EXPERIMENTS)
 
 _IS_OK = and_(_RUNS.c.outcome == RunOutcome.OK, _RUNS.c.metric.is_not(None), _RUNS.c.counts)
-IS_MEASUREMENT = and_(_IS_OK, _RUNS.c.kind.not_in([kind for kind in JobKind if not kind.is_evidence]))
+IS_MEASUREMENT = and_(_IS_OK, ~is_one_of(_RUNS.c.kind, [kind for kind in JobKind if not kind.is_evidence]))
 """That a run is evidence on its commit: it takes part in choosing, ranking and verifying it."""
 
 IS_CONFIRMATION = and_(_IS_OK, _RUNS.c.kind == JobKind.CONFIRM)

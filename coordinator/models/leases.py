@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, and_, text
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, and_, bindparam, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from coordinator.models.base import Base, LargeCount, Sha, Sha256
+from coordinator.models.base import Base, LargeCount, Sha, Sha256, is_one_of, table_of
 from shared.leases import LeaseState
 
 LIVE_STATES = (LeaseState.DRAFTING, LeaseState.READY, LeaseState.RUNNING, LeaseState.REPORTING)
@@ -83,7 +83,15 @@ class Lease(Base):
     @classmethod
     def is_live_at(cls, moment: datetime) -> ColumnElement[bool]:
         """The condition that a lease still holds at a moment. Expiry is this predicate and nothing else."""
-        return and_(cls.state.in_(LIVE_STATES), cls.expires_at > moment)
+        return and_(is_one_of(cls.state, LIVE_STATES), cls.expires_at > moment)
+
+
+_LEASES = table_of(Lease)
+IS_OPEN = is_one_of(_LEASES.c.state, LIVE_STATES)
+"""That a lease is live, or has expired and nobody wrote it down."""
+
+IS_LIVE = IS_OPEN & (_LEASES.c.expires_at > bindparam("moment"))
+"""That a lease is live at `moment`."""
 
 
 class ContextPack(Base):

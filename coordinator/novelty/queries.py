@@ -8,28 +8,21 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, union_all, 
 from sqlalchemy.orm import Session
 
 from coordinator.models import DeferredText, Embedding, Lease, table_of
-from coordinator.models.leases import LIVE_STATES
+from coordinator.models.leases import IS_LIVE, LIVE_STATES
 from coordinator.novelty.ideas import Idea
 from shared.leases import LeaseState
 from shared.protocol import now
 
 _LEASES = table_of(Lease)
 _IS_OTHER = _LEASES.c.project_id == bindparam("project_id"), _LEASES.c.id != bindparam("own_lease_id")
-_IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
-_IS_OF_CODE = _LEASES.c.proposed_fingerprint == bindparam("fingerprint")
-_IS_OF_FILES = _LEASES.c.proposed_tree_sha == bindparam("tree_sha")
-_HOLDER = (
-    _LEASES.c.id,
-    _LEASES.c.state,
-    _LEASES.c.issued_at,
-    (_LEASES.c.expires_at > bindparam("moment")).label("is_in_time"),
-    _LEASES.c.proposed_tree_sha,
-    _LEASES.c.proposed_fingerprint,
-)
-_HOLDERS = (  # together: an OR would make SQLite look at all of the project's leases
-    select(*_HOLDER)
-    .where(*_IS_OTHER, _IS_OF_CODE, _LEASES.c.state.in_([*LIVE_STATES, LeaseState.DONE]))
-    .union_all(select(*_HOLDER).where(*_IS_OTHER, _IS_OF_FILES, _LEASES.c.state.in_(LIVE_STATES)))
+_HOLDERS = (  # of all states, unsorted: else SQLite goes through all leases of the project that are done, or all
+    select(
+        _LEASES.c.id,
+        _LEASES.c.state,
+        _LEASES.c.expires_at > bindparam("moment"),
+        _LEASES.c.proposed_tree_sha == bindparam("tree_sha"),
+        _LEASES.c.issued_at,
+    ).where(*_IS_OTHER, _LEASES.c.proposed_fingerprint == bindparam("fingerprint"))
 )
 _OF_IDEA = union_all(
     *(
@@ -42,7 +35,7 @@ _SAME_IDEA = (
     .where(  # not of the project, which `_OF_IDEA` says: SQLite would look at all of its leases
         _LEASES.c.id != bindparam("own_lease_id"),
         _LEASES.c.id.in_(_OF_IDEA),
-        or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
+        or_(_LEASES.c.state == LeaseState.DONE, IS_LIVE),
     )
     .order_by(_LEASES.c.issued_at.desc())
     .limit(bindparam("limit"))
@@ -50,7 +43,7 @@ _SAME_IDEA = (
 _BY_ID = select(_LEASES.c.id, _LEASES.c.state == LeaseState.DONE, _LEASES.c.proposal).where(
     _LEASES.c.id.in_(bindparam("ids", expanding=True)),
     _LEASES.c.proposal.is_not(None),
-    or_(_LEASES.c.state == LeaseState.DONE, _IS_LIVE),
+    or_(_LEASES.c.state == LeaseState.DONE, IS_LIVE),
 )
 
 
@@ -63,13 +56,12 @@ class ProposedLease(NamedTuple):
 
 
 class CodeHolder(NamedTuple):
-    """A lease that holds code, or exactly the files in question."""
+    """A lease that holds code, and whether in exactly the files in question."""
 
     id: UUID
     state: LeaseState
     is_in_time: bool
     has_files: bool
-    has_code: bool
 
     @property
     def is_done(self) -> bool:
@@ -95,7 +87,7 @@ def list_leases(session: Session, ids: Sequence[UUID]) -> list[ProposedLease]:
 def list_holders(
     session: Session, project_id: int, tree_sha: str, fingerprint: str, own_lease_id: UUID
 ) -> list[CodeHolder]:
-    """Other leases that ran this code, or are to run it or exactly these files; the first issued first.
+    """Other leases that ran this code or are to run it, the first issued first. The same files are the same code.
 
     One that ended without a result is none of them; one whose time is up is, as long as nobody wrote that down.
     """
@@ -103,11 +95,9 @@ def list_holders(
         "project_id": project_id, "tree_sha": tree_sha, "fingerprint": fingerprint, "own_lease_id": own_lease_id,
         "moment": now(),
     }  # fmt: skip
-    rows = sorted(session.execute(_HOLDERS, given).all(), key=lambda row: row[2])
-    return [
-        CodeHolder(lease_id, LeaseState(state), bool(is_in_time), tree == tree_sha, code == fingerprint)
-        for lease_id, state, _, is_in_time, tree, code in rows
-    ]
+    rows = sorted(session.execute(_HOLDERS, given).all(), key=lambda row: row[-1])
+    holders = [CodeHolder(lease_id, LeaseState(state), *flags) for lease_id, state, *flags, _ in rows]
+    return [holder for holder in holders if holder.is_done or holder.state in LIVE_STATES]
 
 
 ROWS_AT_ONCE = 2_000

@@ -104,7 +104,7 @@ def _split(text: str) -> tuple[list[str], set[str]]:
 
 
 def list_holders(session: Session, project_id: int, code: ProposedCode, lease_id: UUID) -> list[CodeHolder]:
-    """The other leases that hold this code or its files; nobody else finds it free meanwhile."""
+    """The other leases that hold this code; nobody else finds it free meanwhile."""
     lock_hashes(session, [code.fingerprint, code.idea.on_parent])
     return queries.list_holders(session, project_id, code.tree_sha, code.fingerprint, lease_id)
 
@@ -124,7 +124,7 @@ def find_duplicate(
         return Duplicate("Another worker is running exactly these files now.")
     if code.fingerprint == code.parent_fingerprint:
         return Duplicate("Only comments, layout or names differ from the parent's: the code would do the same.")
-    same = next((holder for holder in holders if holder.has_code and (holder.is_done or holder.is_live)), None)
+    same = next((holder for holder in holders if holder.is_done or holder.is_live), None)
     if same is None:
         return None
     if not same.is_done:

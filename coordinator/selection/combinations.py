@@ -1,8 +1,8 @@
 """Chooses what a `combine` job changes: settings and code steps that an additive model of all runs draws as gains.
 
 The model is a project's, over all hardware classes, and is fitted again once it can have grown by a sixteenth, unless
-fits then took more than a fiftieth of a processor's time. It chooses what to measure and what to build upon. No claim
-rests on it.
+fits then took more than a two-hundredth of a processor's time. It chooses what to measure and what to build upon. No
+claim rests on it.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ CHANGES = 3
 MIN_RUNS = 8  # of experiments, before a model is fitted
 GROWTH = 16  # the model is fitted again when runs came since that are at least this part of it
 MAX_AGE_SECONDS = 120.0  # after which any new run is reason to fit again
-FIT_SHARE = 0.02  # of a processor's time that fits of one project take at most
+FIT_SHARE = 0.005  # of a processor's time that fits of one project take at most
 MAX_MODELS = 64
 MAX_NAMED = 8  # changes that a sentence names
 MOST_CONSTANTS, MOST_STEPS = 128, 256  # axes of a model, those that most commits changed

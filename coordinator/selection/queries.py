@@ -23,10 +23,11 @@ from sqlalchemy.orm import Session
 from coordinator import models
 from coordinator.findings.failures import is_commits_own
 from coordinator.models import KindShare, table_of
+from coordinator.models.base import is_one_of
 from coordinator.models.experiments import IS_MEASUREMENT
+from coordinator.models.leases import IS_LIVE
 from coordinator.selection import step_queries
 from coordinator.selection.parents import Candidate
-from coordinator.selection.running_jobs import IS_LIVE
 from coordinator.selection.step_queries import HARDWARE_CLASS, PROJECT, SHAS
 from shared.experiments import Assignment, Dispute, JobKind, Standing
 from shared.protocol import now
@@ -159,7 +160,7 @@ _CANDIDATES = (
     # The project is compared afterwards: with it in the query, SQLite would go through all of the class.
     _measured_commits()
     .add_columns(_POSTERIORS.c.project_id)
-    .where(_POSTERIORS.c.commit_sha.in_(SHAS), _POSTERIORS.c.standing.not_in(UNUSABLE))
+    .where(_POSTERIORS.c.commit_sha.in_(SHAS), ~is_one_of(_POSTERIORS.c.standing, sorted(UNUSABLE)))
 )
 _IN_FLIGHT = (
     select(_LEASES.c.base_sha, _LEASES.c.kind, _LEASES.c.branch_id, func.count())
@@ -230,7 +231,7 @@ _MEASURED_BY = (
             _WORKERS.c.volunteer_id == bindparam("volunteer_id"),
             _LEASES.c.base_sha.in_(SHAS),
             IS_LIVE,
-            _LEASES.c.kind.in_((JobKind.REPLICATE, JobKind.CONTROL)),
+            is_one_of(_LEASES.c.kind, (JobKind.REPLICATE, JobKind.CONTROL)),
         )
     )
 )

@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.models import Lease, Volunteer, Worker, table_of
 from coordinator.models.accounts import IS_WORKER_STOPPED
-from coordinator.models.leases import LIVE_STATES
+from coordinator.models.base import is_one_of
+from coordinator.models.leases import IS_LIVE
 from coordinator.selection.step_queries import PROJECT
 from shared.experiments import JobKind
 from shared.protocol import now
@@ -24,7 +25,6 @@ class RunningJob(NamedTuple):
 
 
 _LEASES, _WORKERS, _VOLUNTEERS = table_of(Lease), table_of(Worker), table_of(Volunteer)
-IS_LIVE = _LEASES.c.state.in_(LIVE_STATES) & (_LEASES.c.expires_at > bindparam("moment"))
 _RUNNING = (
     select(_LEASES.c.base_sha, _LEASES.c.proposal, _LEASES.c.proposed_tree_sha)
     .select_from(
@@ -34,7 +34,7 @@ _RUNNING = (
     )
     .where(_LEASES.c.project_id == PROJECT, _LEASES.c.proposed_tree_sha.is_not(None), IS_LIVE, ~IS_WORKER_STOPPED)
     .where(
-        _LEASES.c.kind.in_([kind for kind in JobKind if kind.makes_experiment])
+        is_one_of(_LEASES.c.kind, [kind for kind in JobKind if kind.makes_experiment])
     )  # a proposal may become a measurement
     .order_by(
         _LEASES.c.expires_at

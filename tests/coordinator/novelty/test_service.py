@@ -41,6 +41,7 @@ def test_two_workers_with_one_idea_at_the_same_moment(database: Database, projec
             while not is_waiting(database, asking):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            session.get_one(Lease, first).proposed_tree_sha = CODE.tree_sha
+            lease = session.get_one(Lease, first)
+            lease.proposed_tree_sha, lease.proposed_fingerprint = CODE.tree_sha, CODE.fingerprint
         duplicate = asking.result(timeout=30)
     assert duplicate is not None and "Another worker" in duplicate.reason

@@ -91,7 +91,7 @@ def test_a_model_is_fitted_again_when_it_can_have_grown_and_fits_take_little_of_
 ) -> None:
     rows = [Row({"DEPTH": n % 4}, 1, "cpu", 3.3) for n in range(32)]
     model = AdditiveModel(rows, {"DEPTH": 0}, Prior(0.01, 0.01, 0.01))
-    seconds = 0.01 if age == 5.0 else 1.0
+    seconds = 1.0 if age in (0.5 / FIT_SHARE, 2 / FIT_SHARE) else 0.01
     known = Known(model, {}, {}, {}, through_id=7, fitted_at=100.0, fit_seconds=seconds)
     assert known.is_due(7 + new, 100.0 + age) is is_due
 
