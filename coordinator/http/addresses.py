@@ -11,8 +11,13 @@ IPV6_NETWORK = 64
 """Bits of an IPv6 address that count: one household or machine has all addresses of such a network."""
 
 
-async def _get_address(request: Request) -> str | None:
+def find_address(request: Request) -> str | None:
+    """The host that a request came from."""
     return request.client.host if request.client else None
+
+
+async def _get_address(request: Request) -> str | None:
+    return find_address(request)
 
 
 ClientAddress = Annotated[str | None, Depends(_get_address)]

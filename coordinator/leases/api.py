@@ -10,10 +10,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response, status
 
-from coordinator.accounts.security import BearerToken
+from coordinator.accounts.security import SIGNED, BearerToken, read_bearer
 from coordinator.accounts.service import authenticate
 from coordinator.db.database import Database, ReadSession, WriteSession
-from coordinator.http.addresses import ClientAddress
+from coordinator.http.addresses import find_address
 from coordinator.leases import claim as claims
 from coordinator.leases import offline, proposals, results, service
 from coordinator.leases.claim import check_versions
@@ -57,12 +57,10 @@ class Jobs:
         return await self.run(lambda: _render(function(*args)))
 
 
-async def _get_jobs(request: Request) -> Jobs:
+def _get_jobs(request: Request) -> Jobs:
     jobs: Jobs = request.app.state.jobs
     return jobs
 
-
-CurrentJobs = Annotated[Jobs, Depends(_get_jobs)]
 
 router = APIRouter(prefix=API_PREFIX, tags=["leases"])
 """Routes are compared with a request in their order, so the most frequent stand first."""
@@ -87,61 +85,49 @@ def _render(reply: Message, status_code: int = status.HTTP_200_OK) -> Response:
     return Response(reply.model_dump_json(), status_code, media_type="application/json")
 
 
-@router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply)
-async def heartbeat(
-    lease_id: UUID,
-    heartbeat: Heartbeat,
-    token: BearerToken,
-    jobs: CurrentJobs,
-) -> Response:
+@router.post("/leases/{lease_id}/heartbeat", response_model=HeartbeatReply, openapi_extra=SIGNED)
+async def heartbeat(lease_id: UUID, heartbeat: Heartbeat, request: Request) -> Response:
     """Renew a lease and say how far the job is."""
+    jobs, token = _get_jobs(request), read_bearer(request)
     return await jobs.answer(service.heartbeat, jobs.database, jobs.heartbeats, token, lease_id, heartbeat)
 
 
-@router.post("/leases/{lease_id}/proposal", response_model=ProposalReply)
-async def submit_proposal(
-    lease_id: UUID,
-    submission: ProposalSubmission,
-    token: BearerToken,
-    jobs: CurrentJobs,
-) -> Response:
+@router.post("/leases/{lease_id}/proposal", response_model=ProposalReply, openapi_extra=SIGNED)
+async def submit_proposal(lease_id: UUID, submission: ProposalSubmission, request: Request) -> Response:
     """State what is to be tried, before it is run."""
-    submit = proposals.submit_proposal
+    jobs, token, submit = _get_jobs(request), read_bearer(request), proposals.submit_proposal
     return await jobs.answer(submit, jobs.database, jobs.heartbeats, jobs.similarity, token, lease_id, submission)
 
 
-@router.post("/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/leases/{lease_id}/result", response_model=ResultReply, status_code=status.HTTP_201_CREATED, openapi_extra=SIGNED
+)
 async def deliver_result(
     lease_id: UUID,
     upload: ResultUpload,
-    token: BearerToken,
-    jobs: CurrentJobs,
+    request: Request,
     idempotency_key: Annotated[UUID, Header(description="the run's own id")],
 ) -> Response:
     """Deliver commit, run and finding. `201` when stored now; `200` with the stored answer when it was before."""
     if idempotency_key != upload.run.id:
         raise ResultConflictError("The header Idempotency-Key must be the run's id.")
+    jobs, token = _get_jobs(request), read_bearer(request)
     delivery = await jobs.run(results.deliver, jobs.database, jobs.heartbeats, token, lease_id, upload)
     return _render(delivery.reply, status.HTTP_201_CREATED if delivery.is_new else status.HTTP_200_OK)
 
 
-@router.post("/leases", response_model=ClaimReply)
-async def claim(
-    versions: FittingVersions,
-    request: ClaimRequest,
-    token: BearerToken,
-    jobs: CurrentJobs,
-    address: ClientAddress,
-    version: Annotated[str, Header(alias=VERSION_HEADER, max_length=40)] = "",
-) -> Response:
+@router.post("/leases", response_model=ClaimReply, openapi_extra=SIGNED)
+async def claim(versions: FittingVersions, asked: ClaimRequest, request: Request) -> Response:
     """Ask for a job. Nothing to do is no error: `lease` is null, with a reason and when to ask again."""
-    return await jobs.answer(claims.claim, jobs.database, token, request, versions, address, version)
+    jobs, token, version = _get_jobs(request), read_bearer(request), request.headers.get(VERSION_HEADER, "")
+    return await jobs.answer(claims.claim, jobs.database, token, asked, versions, find_address(request), version)
 
 
-@router.post("/leases/{lease_id}/release", response_model=HeartbeatReply)
-async def release(lease_id: UUID, request: ReleaseRequest, token: BearerToken, jobs: CurrentJobs) -> Response:
+@router.post("/leases/{lease_id}/release", response_model=HeartbeatReply, openapi_extra=SIGNED)
+async def release(lease_id: UUID, asked: ReleaseRequest, request: Request) -> Response:
     """Give a job back."""
-    return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, request)
+    jobs, token = _get_jobs(request), read_bearer(request)
+    return await jobs.answer(service.release, jobs.database, jobs.heartbeats, token, lease_id, asked)
 
 
 @router.get("/leases")
