@@ -29,6 +29,7 @@ from shared.runs import RunReport
 MAX_DUE = 8
 
 _DUE, _AGREEMENTS, _RUNS = table_of(DueReplication), table_of(TrustAgreement), table_of(Run)
+_VOLUNTEERS = table_of(Volunteer)
 _ADD_TO_HISTORY = text(
     "INSERT INTO trust_records "
     "(project_id, volunteer_id, agreements, contradictions, claims, replications_due, updated_at) "
@@ -50,6 +51,7 @@ _REMOVE_AGREEMENTS = delete(_AGREEMENTS).where(
     _AGREEMENTS.c.project_id == bindparam("project_id"), _AGREEMENTS.c.volunteer_id == bindparam("volunteer_id")
 )
 _ADD_DUE = insert(_DUE)
+_NAME = select(_VOLUNTEERS.c.name).where(_VOLUNTEERS.c.id == bindparam("volunteer_id"))
 _REMOVE_DUE = delete(_DUE).where(
     _DUE.c.commit_sha == bindparam("sha"), _DUE.c.hardware_class == bindparam("hardware_class")
 )
@@ -152,7 +154,7 @@ def _record_outcome(session: Session, project_id: int, volunteer_id: int, report
     session.execute(_ADD_TO_HISTORY, key | counted | {"moment": now()})
     if not agrees:
         session.execute(_REMOVE_AGREEMENTS, key)
-        name = session.get_one(Volunteer, volunteer_id).name
+        name = session.scalar(_NAME, {"volunteer_id": volunteer_id})
         events.record(
             session, EventKind.RESULT_CONTRADICTED, project_id, volunteer=name, commit=report.commit_sha,
             run=str(report.id),

@@ -18,6 +18,14 @@ LINEAGE_CACHE_SECONDS = 1.0
 MAX_CACHED_LINEAGES = 256
 
 
+class MadeExperiment(NamedTuple):
+    """An experiment by what it made."""
+
+    id: int
+    title: str
+    commit_sha: str
+
+
 class TriedExperiment(NamedTuple):
     """An experiment in a context pack: what was tried, its result, and its author's claim unless it was retracted. It
     `is_hidden` while its author is in quarantine; then nothing that the author wrote is shown."""
@@ -40,8 +48,9 @@ class TriedExperiment(NamedTuple):
 
 _lineages = CachePerDatabase[tuple[str, ...], tuple[Sequence[TriedExperiment], float]](MAX_CACHED_LINEAGES)
 _EXPERIMENTS, _RUNS, _POSTERIORS, _FINDINGS = (table_of(model) for model in (Experiment, Run, CommitPosterior, Finding))
-_BY_LEASE = select(Experiment).where(Experiment.lease_id == bindparam("lease_id"))
-_BY_COMMIT = select(Experiment).where(Experiment.commit_sha == bindparam("sha"))
+_MADE = select(*(_EXPERIMENTS.c[name] for name in MadeExperiment._fields))
+_BY_LEASE = _MADE.where(_EXPERIMENTS.c.lease_id == bindparam("lease_id"))
+_BY_COMMIT = _MADE.where(_EXPERIMENTS.c.commit_sha == bindparam("sha"))
 _TRIED = select(
     _EXPERIMENTS.c.id,
     _EXPERIMENTS.c.title,
@@ -67,13 +76,15 @@ _TRIED_BY_PARENT = (
 )
 
 
-def find_experiment_by_commit(session: Session, sha: str) -> Experiment | None:
-    return session.scalar(_BY_COMMIT, {"sha": sha})
+def find_experiment_by_commit(session: Session, sha: str) -> MadeExperiment | None:
+    row = session.execute(_BY_COMMIT, {"sha": sha}).first()
+    return MadeExperiment._make(row) if row else None
 
 
-def find_experiment_by_lease(session: Session, lease_id: UUID) -> Experiment | None:
+def find_experiment_by_lease(session: Session, lease_id: UUID) -> MadeExperiment | None:
     """The experiment that a lease made, if it made one."""
-    return session.scalar(_BY_LEASE, {"lease_id": lease_id})
+    row = session.execute(_BY_LEASE, {"lease_id": lease_id}).first()
+    return MadeExperiment._make(row) if row else None
 
 
 def list_tried(session: Session, shas: Sequence[str]) -> list[TriedExperiment]:
