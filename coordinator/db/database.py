@@ -92,7 +92,7 @@ class Database:
 
     @contextmanager
     def read_one(self) -> Iterator[Session]:
-        """A session for one statement that reads, which needs no transaction around it."""
+        """A session whose statements read each by itself, as what one needs that only looks around."""
         with Session(self._without_transaction) as session:
             yield session
 

@@ -87,7 +87,7 @@ class Ancestor(NamedTuple):
 
 
 def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
-    return queries.map_posteriors(session, [sha], hardware_class).get(sha)
+    return queries.find_posterior(session, sha, hardware_class)
 
 
 def refresh_posteriors(session: Session, contract: Contract, sha: str, hardware_class: str) -> DerivedPosterior | None:

@@ -102,7 +102,11 @@ _OF_COMMITS = (
     _POSTERIORS.c.hardware_class == bindparam("hardware_class"),
 )
 _REMOVE_POSTERIORS = delete(_POSTERIORS).where(*_OF_COMMITS)
-_POSTERIORS_OF = select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields)).where(*_OF_COMMITS)
+_POSTERIOR_ROWS = select(*(_POSTERIORS.c[name] for name in PosteriorRow._fields))
+_POSTERIORS_OF = _POSTERIOR_ROWS.where(*_OF_COMMITS)
+_POSTERIOR_OF = _POSTERIOR_ROWS.where(
+    _POSTERIORS.c.commit_sha == bindparam("sha"), _POSTERIORS.c.hardware_class == bindparam("hardware_class")
+)
 _WORK = (
     select(
         _RUNS.c.worker_id,
@@ -172,6 +176,11 @@ def find_estimates(
     """Noise and priors of effects of a class's epoch, as stored."""
     row = session.execute(_ESTIMATES, {"project_id": project_id, "hardware_class": hardware_class}).first()
     return (row[0], row[1]) if row else (None, None)
+
+
+def find_posterior(session: Session, sha: str, hardware_class: str) -> PosteriorRow | None:
+    row = session.execute(_POSTERIOR_OF, {"sha": sha, "hardware_class": hardware_class}).first()
+    return PosteriorRow._make(row) if row else None
 
 
 def map_posteriors(session: Session, shas: Sequence[str], hardware_class: str) -> dict[str, PosteriorRow]:

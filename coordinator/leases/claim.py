@@ -90,7 +90,7 @@ def claim(
     """Give a worker, whose program is of `version`, its next job. Raises ProtocolUnsupportedError, NotFoundError for
     an unknown project."""
     address_sha256 = hash_address(address)
-    with database.read() as session:
+    with database.read_one() as session:
         asker = find_asker(session, hash_token(token), request.worker) if token else None
         try:
             volunteer_id, known = asker or (authenticate(session, token), None)

@@ -36,7 +36,7 @@ def submit_proposal(
     submission: ProposalSubmission,
 ) -> ProposalReply:  # fmt: skip
     """Judge a proposal, and reserve its code. Raises SwarmError for files that are not allowed."""
-    with database.read() as session:
+    with database.read_one() as session:
         seen = service.find_own(session, bearer, lease_id)
         service.check_token(seen, submission.token)
         contract = projects.parse_stored(seen.contract)
@@ -46,7 +46,7 @@ def submit_proposal(
     code = novelty.embed(code, similarity)  # it may wait for an endpoint, so no transaction is open
     alike: list[SimilarWork] = []
     if code.vector is not None:
-        with database.read() as session:
+        with database.read_one() as session:
             alike = novelty.find_neighbours(session, similarity, seen.project_id, code, lease_id)
     with database.write() as session:
         held_heartbeats.write_of(session, lease_id)

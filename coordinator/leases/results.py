@@ -60,7 +60,7 @@ def deliver(
     database: Database, held_heartbeats: HeldHeartbeats, bearer: str | None, lease_id: UUID, upload: ResultUpload
 ) -> Delivery:
     """Store a result once. Raises a SwarmError, with nothing stored, for a result that does not fit its lease."""
-    with database.read() as session:
+    with database.read_one() as session:
         seen = service.find_own(session, bearer, lease_id)
         contract = projects.parse_stored(seen.contract)
         built = _build(session, seen, contract, upload)

@@ -59,7 +59,7 @@ class FileTooLargeError(SwarmError):
 
 @dataclass(frozen=True)
 class BuiltCommit:
-    """A commit that is not stored yet, and those of its objects that are not."""
+    """A commit that is not stored yet, and those of its objects that its parent does not have."""
 
     sha: str
     parent_sha: str | None
@@ -95,9 +95,8 @@ def build_child(session: Session, parent: CommitRow, files: Mapping[str, str], w
     tree_sha, below = build_snapshot(before.files, files)
     commit = _build_commit(tree_sha, parent.sha, words)
     after = objects.read_snapshot(session, tree_sha, known=before.trees | {obj.sha: obj for obj in below})
-    new = {obj.sha: obj for obj in (*below, commit)}
-    missing = objects.find_missing(session, new)
-    added = [obj for sha, obj in new.items() if sha in missing]
+    known = before.trees.keys() | before.files.values()  # what others made meanwhile is left alone when it is stored
+    added = [obj for obj in (*below, commit) if obj.sha not in known]
     encoded = objects.encode(session, added, objects.list_predecessors(after, before))
     return BuiltCommit(commit.sha, parent.sha, tree_sha, parent.depth + 1, encoded)
 

@@ -3,6 +3,7 @@
 A claim sees changes by this process at once, and those of other replicas a second later.
 """
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -65,9 +66,10 @@ def read_frontier(session: Session, project_id: int, hardware_class: str) -> Fro
     elif not changed:
         return kept
     else:
-        read_at, unchanged = kept.read_at, [one for one in kept.candidates if one.sha not in changed]
-        candidates = [*unchanged, *queries.list_candidates(session, *key, sorted(changed))]
-        candidates = sorted(candidates, key=queries.order_frontier)[:FRONTIER_ROWS]
+        read_at, candidates = kept.read_at, [one for one in kept.candidates if one.sha not in changed]
+        for one in queries.list_candidates(session, *key, sorted(changed)):
+            insort(candidates, one, key=queries.order_frontier)
+        del candidates[FRONTIER_ROWS:]
     frontier = Frontier(candidates, {one.sha: at for at, one in enumerate(candidates)}, read_at, moment)
     if not candidates:  # the first measurement counts at once, whichever process stores it
         return frontier
